@@ -1,0 +1,1 @@
+//! Statements about `signing_keys`.

@@ -1,0 +1,96 @@
+//! The schema and its versions. Migrations are compiled in; they only ever add.
+
+use sqlx::migrate::{Migrate, Migrator};
+
+use super::{Db, DbError, DbResult};
+
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// One step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The number its file begins with.
+    pub version: i64,
+    /// What its file is called.
+    pub description: String,
+}
+
+/// How the database's schema compares with the one this binary knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The same.
+    Current,
+    /// Older: these steps are missing.
+    Behind(Vec<Step>),
+    /// Newer: a later release has been here.
+    Ahead {
+        /// The newest version in the database.
+        found: i64,
+        /// The newest version this binary knows.
+        known: i64,
+    },
+    /// A step was applied with another content, or broke off in the middle.
+    Diverged {
+        /// The step in question.
+        version: i64,
+    },
+}
+
+fn steps() -> impl Iterator<Item = &'static sqlx::migrate::Migration> {
+    MIGRATOR.iter().filter(|one| one.migration_type.is_up_migration())
+}
+
+/// Compares; changes nothing.
+pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
+    let table: Option<String> =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&db.pool).await?;
+    let applied: Vec<(i64, bool, Vec<u8>)> = if table.is_some() {
+        sqlx::query_as("SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(&db.pool)
+            .await?
+    } else {
+        Vec::new()
+    };
+    let known = steps().map(|step| step.version).max().unwrap_or(0);
+    if let Some(found) = applied.iter().map(|row| row.0).max().filter(|found| *found > known) {
+        return Ok(SchemaState::Ahead { found, known });
+    }
+    let mut missing = Vec::new();
+    for step in steps() {
+        match applied.iter().find(|row| row.0 == step.version) {
+            None => missing.push(Step { version: step.version, description: step.description.to_string() }),
+            Some((version, success, checksum)) => {
+                if !success || checksum.as_slice() != step.checksum.as_ref() {
+                    return Ok(SchemaState::Diverged { version: *version });
+                }
+            }
+        }
+    }
+    Ok(if missing.is_empty() { SchemaState::Current } else { SchemaState::Behind(missing) })
+}
+
+/// Applies what is missing, under a database-wide lock; returns what it did. Several at once are fine:
+/// one does the work, the others find nothing to do.
+pub async fn migrate(db: &Db) -> DbResult<Vec<Step>> {
+    let mut connection = db.pool.acquire().await?;
+    connection.lock().await.map_err(unwrap_migrate_error)?;
+    let before = schema_state(db).await;
+    let result = match before {
+        Ok(SchemaState::Behind(missing)) => MIGRATOR
+            .run_direct(None, &mut *connection, false)
+            .await
+            .map(|()| missing)
+            .map_err(unwrap_migrate_error),
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    connection.unlock().await.map_err(unwrap_migrate_error)?;
+    result
+}
+
+fn unwrap_migrate_error(error: sqlx::migrate::MigrateError) -> DbError {
+    match error {
+        sqlx::migrate::MigrateError::Execute(cause) => DbError::from(cause),
+        other => DbError::from(sqlx::Error::from(other)),
+    }
+}

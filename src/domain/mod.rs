@@ -1,0 +1,31 @@
+//! The words of the contract as types: what may be stored, and how bad input is told apart.
+//!
+//! Nothing here does I/O. Every constructor that takes text from outside returns [`InvalidField`],
+//! which names the field and the mend.
+
+mod callback_url;
+mod fire_at;
+mod ids;
+mod state;
+
+pub use callback_url::CallbackUrl;
+pub use fire_at::FireAt;
+pub use ids::{DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId};
+pub use state::{FireOutcome, HoldScope, OneShotState, ParkReason};
+
+/// A field that cannot be accepted, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidField {
+    /// The field's name on the wire.
+    pub field: &'static str,
+    /// What is wrong and what would be right, as a phrase.
+    pub problem: String,
+}
+
+impl InvalidField {
+    /// `field` as it is called on the wire; `problem` says what is wrong and what would be right.
+    pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+}
