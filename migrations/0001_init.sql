@@ -32,6 +32,15 @@ CREATE UNIQUE INDEX instances_bootstrap_session ON instances (org_id, bootstrap_
     WHERE bootstrap_session_id IS NOT NULL;
 CREATE INDEX instances_unreachable ON instances (unreachable_since) WHERE unreachable_since IS NOT NULL;
 
+-- What is left of a learned skew guard: half of it every day, nothing once it is below a second.
+CREATE FUNCTION skew_guard(guard_ms integer, learned_at timestamptz) RETURNS interval
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN guard_ms >= 1000 * power(2, floor(extract(epoch FROM now() - learned_at) / 86400))
+        THEN make_interval(secs => guard_ms / 1000.0 / power(2, floor(extract(epoch FROM now() - learned_at) / 86400)))
+        ELSE interval '0'
+    END;
+
 -- Fires stopped on purpose, by scope: `nas-cron hold`. `scope_id` is '' for the whole service.
 CREATE TABLE holds (
     scope      hold_scope NOT NULL,
@@ -41,6 +50,15 @@ CREATE TABLE holds (
     PRIMARY KEY (scope, scope_id),
     CHECK ((scope = 'all') = (scope_id = ''))
 );
+
+-- Whether an instance's fires are stopped, by whichever of the ways.
+CREATE FUNCTION on_hold(instance instances) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN NOT instance.enabled OR EXISTS (
+        SELECT FROM holds
+        WHERE (scope = 'all' AND scope_id = '')
+           OR (scope = 'org' AND scope_id = instance.org_id)
+           OR (scope = 'instance' AND scope_id = instance.instance_id));
 
 -- The current one-shot of every job. A cancelled one is deleted, a superseded one overwritten;
 -- what happened to them is in `fires`.

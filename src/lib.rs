@@ -3,3 +3,8 @@
 pub mod clock;
 pub mod db;
 pub mod domain;
+pub mod fire;
+pub mod keys;
+pub mod metrics;
+pub mod oneshot;
+pub mod scheduler;

@@ -2,8 +2,13 @@
 //!
 //! `sqlx` stops here: the layers above see domain types and [`DbError`].
 
+pub mod fires;
+pub mod hints;
 pub mod keys;
+pub mod leases;
 pub mod migrate;
+pub mod oneshots;
+pub mod outages;
 
 use std::time::Duration;
 

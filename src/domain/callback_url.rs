@@ -46,6 +46,11 @@ impl CallbackUrl {
         Ok(Self { text: text.to_owned(), url })
     }
 
+    /// For rows that were checked when they were stored; `None` if somebody else wrote them.
+    pub(crate) fn stored(text: String) -> Option<Self> {
+        Url::parse(&text).ok().map(|url| Self { text, url })
+    }
+
     /// As the agent sent it.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -89,8 +89,9 @@ text_id!(
 );
 
 /// Names one arm of a job. Opaque to agents; a UUID to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
+#[sqlx(transparent)]
 pub struct ScheduleId(pub Uuid);
 
 impl ScheduleId {

@@ -1,0 +1,147 @@
+//! Statements about the history of attempts, and about what is thrown away.
+
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+use uuid::Uuid;
+
+use super::{Db, DbResult};
+use crate::domain::{FireOutcome, InstanceId, JobId, OneShotState, ScheduleId};
+
+/// One attempt, as history has it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct FireRecord {
+    /// Its name.
+    pub attempt_id: Uuid,
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// The arm's key.
+    pub dedup_key: String,
+    /// When the arm was for.
+    pub fire_at: DateTime<Utc>,
+    /// Which attempt of its budget, from 1.
+    pub attempt: i32,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When its outcome was recorded.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    pub outcome: FireOutcome,
+    /// The answer's status.
+    pub http_status: Option<i16>,
+    /// What was wrong.
+    pub error: Option<String>,
+}
+
+/// A job's latest attempts, newest first.
+pub async fn of_job(
+    db: &Db,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+    limit: i64,
+) -> DbResult<Vec<FireRecord>> {
+    Ok(sqlx::query_as!(
+        FireRecord,
+        r#"
+        SELECT attempt_id, schedule_id AS "schedule_id: ScheduleId", dedup_key, fire_at, attempt, started_at,
+               ended_at, outcome AS "outcome: FireOutcome", http_status, error
+        FROM fires
+        WHERE instance_id = $1 AND job_id = $2
+        ORDER BY started_at DESC
+        LIMIT $3
+        "#,
+        instance_id.as_str(),
+        job_id.as_str(),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// Throws away at most `limit` rows of each kind that are older than `retention`: history, delivered keys, and
+/// the one-shots that ended (a dead letter is kept as long as its history). Returns how many rows went; call it
+/// again while that is not 0.
+pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
+    let gone = sqlx::query_scalar!(
+        r#"
+        WITH old AS (
+            SELECT now() - make_interval(secs => $1) AS before
+        ), fires_gone AS (
+            DELETE FROM fires WHERE attempt_id IN (
+                SELECT attempt_id FROM fires WHERE started_at < (SELECT before FROM old)
+                ORDER BY started_at LIMIT $2)
+            RETURNING 1
+        ), keys_gone AS (
+            DELETE FROM delivered_keys WHERE (instance_id, job_id, dedup_key) IN (
+                SELECT instance_id, job_id, dedup_key FROM delivered_keys
+                WHERE delivered_at < (SELECT before FROM old)
+                ORDER BY delivered_at LIMIT $2)
+            RETURNING 1
+        ), one_shots_gone AS (
+            DELETE FROM one_shots o
+            WHERE (instance_id, job_id) IN (
+                SELECT instance_id, job_id FROM one_shots
+                WHERE state IN ('delivered', 'stuck', 'dead') AND updated_at < (SELECT before FROM old)
+                ORDER BY updated_at LIMIT $2)
+              AND o.state IN ('delivered', 'stuck', 'dead')
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM fires_gone) + (SELECT count(*) FROM keys_gone)
+             + (SELECT count(*) FROM one_shots_gone) AS "gone!"
+        "#,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    Ok(gone)
+}
+
+/// Closes the history of attempts whose replica died after their one-shot had been superseded or cancelled: no
+/// lease is left to recover them by. Looks at attempts that started between 10 minutes and a day ago.
+pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
+    let result = sqlx::query!(
+        r#"
+        UPDATE fires f
+        SET outcome = 'lost', ended_at = now(), error = 'the replica that made the attempt did not record its end'
+        WHERE f.outcome = 'started'
+          AND f.started_at BETWEEN now() - interval '1 day' AND now() - interval '10 minutes'
+          AND NOT EXISTS (
+              SELECT FROM one_shots o
+              WHERE o.instance_id = f.instance_id AND o.job_id = f.job_id
+                AND o.lease_token = f.attempt_id AND o.state = 'firing')
+        "#,
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// How many one-shots are in each state, and how long the oldest has been due without an attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// Every state that occurs, with its count.
+    pub states: Vec<(OneShotState, i64)>,
+    /// Seconds; 0 when nothing is overdue. What is parked does not count.
+    pub oldest_overdue: f64,
+}
+
+/// Counts, for the gauges and `/readyz`.
+pub async fn census(db: &Db) -> DbResult<Census> {
+    let states = sqlx::query!(
+        r#"SELECT state AS "state: OneShotState", count(*) AS "count!" FROM one_shots GROUP BY state"#,
+    )
+    .fetch_all(&db.pool)
+    .await?
+    .into_iter()
+    .map(|row| (row.state, row.count))
+    .collect();
+    let oldest_overdue = sqlx::query_scalar!(
+        r#"
+        SELECT GREATEST(0, extract(epoch FROM now() - min(next_attempt_at)))::float8 AS "oldest!"
+        FROM one_shots WHERE state IN ('armed', 'waiting') AND parked IS NULL
+        "#,
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    Ok(Census { states, oldest_overdue })
+}

@@ -1,0 +1,441 @@
+//! The life of an attempt in SQL: claimed by a lease, confirmed at its instant, ended. Every statement
+//! takes a batch, and every write about an attempt is fenced by its lease token.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Db, DbResult};
+use crate::domain::{CallbackUrl, FireAt, FireOutcome, InstanceId, JobId, OneShotState, ScheduleId};
+
+/// The next instants at which something is to be done, by the database's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct NextWake {
+    /// Until the first one-shot is due; negative when it is overdue.
+    pub due_in: Option<f64>,
+    /// Until the first lease ends; negative when it has ended.
+    pub lease_ends_in: Option<f64>,
+    /// The database's clock.
+    pub clock: ClockSample,
+}
+
+/// When something is to be done next: the one query of an idle service.
+pub async fn next_wake(db: &Db) -> DbResult<NextWake> {
+    let sent = Instant::now();
+    let row = sqlx::query!(
+        r#"
+        SELECT clock_timestamp() AS "now!",
+               extract(epoch FROM (SELECT min(next_attempt_at) FROM one_shots
+                WHERE state IN ('armed', 'waiting') AND parked IS NULL) - clock_timestamp())::float8 AS due_in,
+               extract(epoch FROM (SELECT min(lease_expires_at) FROM one_shots
+                WHERE state IN ('leased', 'firing')) - clock_timestamp())::float8 AS lease_ends_in
+        "#,
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    let clock = ClockSample { sent, received: Instant::now(), database: row.now };
+    Ok(NextWake { due_in: row.due_in, lease_ends_in: row.lease_ends_in, clock })
+}
+
+/// What a replica holds of a one-shot between the claim and the confirmation.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Whose job.
+    pub instance_id: InstanceId,
+    /// Which job.
+    pub job_id: JobId,
+    /// Fences everything that is written about it.
+    pub lease_token: Uuid,
+    /// No attempt before it, by the database's clock.
+    pub due_at: DateTime<Utc>,
+    /// When the lease ends, by this process's monotonic clock, on the safe side.
+    pub ends: Instant,
+}
+
+/// A claim's harvest.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// What is ours now.
+    pub leases: Vec<Lease>,
+    /// How many came due but were parked: on hold, or of an instance that cannot be reached.
+    pub parked: usize,
+}
+
+/// One reading of the database's clock, taken between two readings of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockSample {
+    /// Right before the statement was sent.
+    pub sent: Instant,
+    /// Right after its answer.
+    pub received: Instant,
+    /// What the database's clock said in between.
+    pub database: DateTime<Utc>,
+}
+
+/// Leases what comes due within `horizon`, soonest first, at most `limit`, of instances not in `saturated`.
+/// What is due but on hold, or waits for another's probe, is parked instead. A lease ends `grace` after
+/// its instant. A lost claim costs nothing (the row is still due), so it commits asynchronously.
+pub async fn claim_due(
+    db: &Db,
+    horizon: Duration,
+    grace: Duration,
+    limit: i64,
+    saturated: &[String],
+) -> DbResult<Claimed> {
+    let sent = Instant::now();
+    let rows = sqlx::query!(
+        r#"
+        WITH relaxed AS MATERIALIZED (
+            SELECT set_config('synchronous_commit', 'off', true)
+        ), due AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id
+            FROM one_shots o
+            WHERE o.state IN ('armed', 'waiting') AND o.parked IS NULL
+              AND o.next_attempt_at <= now() + make_interval(secs => $1)
+              AND o.instance_id <> ALL ($4)
+            ORDER BY o.next_attempt_at
+            LIMIT $3
+            FOR UPDATE OF o SKIP LOCKED
+        ), judged AS (
+            SELECT due.instance_id, due.job_id,
+                   CASE WHEN on_hold(i) THEN 'hold'
+                        WHEN i.probe_job_id <> due.job_id THEN 'unreachable' END::park_reason AS park
+            FROM relaxed CROSS JOIN due JOIN instances i USING (instance_id)
+        )
+        UPDATE one_shots o
+        SET state = CASE WHEN j.park IS NULL THEN 'leased' ELSE o.state END,
+            parked = j.park,
+            retrying_since = CASE WHEN j.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
+                                  ELSE o.retrying_since END,
+            lease_token = CASE WHEN j.park IS NULL THEN gen_random_uuid() ELSE o.lease_token END,
+            lease_expires_at = CASE WHEN j.park IS NULL
+                THEN GREATEST(o.next_attempt_at, clock_timestamp()) + make_interval(secs => $2) END
+        FROM judged j
+        WHERE o.instance_id = j.instance_id AND o.job_id = j.job_id
+        RETURNING o.instance_id, o.job_id, o.lease_token, o.next_attempt_at AS "due_at!", o.lease_expires_at,
+                  clock_timestamp() AS "now!"
+        "#,
+        horizon.as_secs_f64(),
+        grace.as_secs_f64(),
+        limit,
+        saturated,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let mut claimed = Claimed::default();
+    for row in rows {
+        if let (Some(lease_token), Some(expires)) = (row.lease_token, row.lease_expires_at) {
+            claimed.leases.push(Lease {
+                instance_id: InstanceId::stored(row.instance_id),
+                job_id: JobId::stored(row.job_id),
+                lease_token,
+                due_at: row.due_at,
+                // Counted from before the statement was sent: never later than the database thinks.
+                ends: sent + (expires - row.now).to_std().unwrap_or_default(),
+            });
+        } else {
+            claimed.parked += 1;
+        }
+    }
+    Ok(claimed)
+}
+
+/// An attempt that has started: everything its POST and its outcome need.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Whose job.
+    pub instance_id: InstanceId,
+    /// Which job.
+    pub job_id: JobId,
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// Its lease token, which names it in `fires`.
+    pub attempt_id: Uuid,
+    /// The instant and its text.
+    pub fire_at: FireAt,
+    /// Where to.
+    pub callback_url: CallbackUrl,
+    /// Which attempt of the budget it is, from 1.
+    pub attempt: u32,
+    /// How long the one-shot has been failing.
+    pub retrying_for: Duration,
+    /// What it was due at: `fire_at`, or later for a retry, a floor or a skew guard.
+    pub due_at: DateTime<Utc>,
+    /// When it started, by the database's clock.
+    pub started_at: DateTime<Utc>,
+    /// Whether it is an unreachable instance's probe.
+    pub probes: bool,
+    /// When its lease ends, by this process's monotonic clock, on the safe side.
+    pub lease_ends: Instant,
+}
+
+/// What a confirmation found.
+#[derive(Debug)]
+pub struct Confirmed {
+    /// The attempts that have started; what was asked for and is not here must not be sent.
+    pub attempts: Vec<Attempt>,
+    /// The database's clock.
+    pub clock: ClockSample,
+}
+
+/// Starts the attempts whose leases still stand: not cancelled, not superseded, not on hold, due by the
+/// database's clock. Each lives for `attempt_lease` and has its row of history when this has committed,
+/// asynchronously: a confirmation lost in a database crash costs a repeated attempt, no more.
+pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbResult<Confirmed> {
+    let (instance_ids, job_ids, tokens) = columns(leases);
+    let sent = Instant::now();
+    let rows = sqlx::query!(
+        r#"
+        WITH relaxed AS MATERIALIZED (
+            SELECT set_config('synchronous_commit', 'off', true)
+        ), confirmed AS (
+            UPDATE one_shots o
+            SET state = 'firing', attempts = o.attempts + 1, last_started_at = clock_timestamp(),
+                lease_expires_at = clock_timestamp() + make_interval(secs => $4)
+            FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token), instances i
+            WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
+              AND i.instance_id = o.instance_id AND NOT on_hold(i)
+              AND o.state = 'leased' AND o.lease_expires_at > clock_timestamp()
+              AND GREATEST(o.next_attempt_at, o.fire_at) <= clock_timestamp()
+            RETURNING o.*, i.unreachable_since IS NOT NULL AS probes
+        ), history AS (
+            INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at)
+            SELECT lease_token, instance_id, job_id, schedule_id, dedup_key, fire_at, attempts, last_started_at
+            FROM confirmed
+        )
+        SELECT clock_timestamp() AS "now!", c.instance_id AS "instance_id?", c.job_id AS "job_id?",
+               c.schedule_id AS "schedule_id?", c.lease_token AS "lease_token?", c.fire_at_text AS "fire_at_text?",
+               c.fire_at AS "fire_at?", c.callback_url AS "callback_url?", c.attempts AS "attempts?",
+               c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
+               c.last_started_at AS "started_at?", c.probes AS "probes?"
+        FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
+        "#,
+        &instance_ids,
+        &job_ids,
+        &tokens,
+        attempt_lease.as_secs_f64(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let received = Instant::now();
+    let database = rows.first().map_or(DateTime::UNIX_EPOCH, |row| row.now);
+    let attempts = rows
+        .into_iter()
+        .filter_map(|row| {
+            let started_at = row.started_at?;
+            Some(Attempt {
+                instance_id: InstanceId::stored(row.instance_id?),
+                job_id: JobId::stored(row.job_id?),
+                schedule_id: ScheduleId(row.schedule_id?),
+                attempt_id: row.lease_token?,
+                fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
+                callback_url: CallbackUrl::stored(row.callback_url?)?,
+                attempt: u32::try_from(row.attempts?).unwrap_or(u32::MAX),
+                retrying_for: row
+                    .retrying_since
+                    .and_then(|since| (started_at - since).to_std().ok())
+                    .unwrap_or_default(),
+                due_at: row.due_at?,
+                started_at,
+                probes: row.probes?,
+                lease_ends: sent + attempt_lease,
+            })
+        })
+        .collect();
+    Ok(Confirmed { attempts, clock: ClockSample { sent, received, database } })
+}
+
+/// Gives leases back that were never sent, due again in `delay`: what was not confirmed, what a replica
+/// cannot start in time, and what it holds when it stops. An attempt that was confirmed but, as the caller
+/// knows, never sent is undone with its row of history. Fenced: what is no longer ours is left alone.
+pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u64> {
+    let (instance_ids, job_ids, tokens) = columns(leases);
+    let result = sqlx::query!(
+        r#"
+        WITH given AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token)
+        ), undone AS (
+            DELETE FROM fires f USING given g WHERE f.attempt_id = g.lease_token AND f.outcome = 'started'
+        )
+        UPDATE one_shots o
+        SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
+            attempts = o.attempts - (o.state = 'firing')::int,
+            next_attempt_at = GREATEST(o.next_attempt_at, now() + make_interval(secs => $4)),
+            lease_token = NULL, lease_expires_at = NULL, asked_again = false
+        FROM given g
+        WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token
+          AND o.state IN ('leased', 'firing')
+        "#,
+        &instance_ids,
+        &job_ids,
+        &tokens,
+        delay.as_secs_f64(),
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
+    let mut columns = (Vec::new(), Vec::new(), Vec::new());
+    for lease in leases {
+        columns.0.push(lease.instance_id.as_str().to_owned());
+        columns.1.push(lease.job_id.as_str().to_owned());
+        columns.2.push(lease.lease_token);
+    }
+    columns
+}
+
+/// How an attempt ended, and what follows.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Which one.
+    pub attempt_id: Uuid,
+    /// How.
+    pub outcome: FireOutcome,
+    /// The answer's status, if there was one.
+    pub http_status: Option<u16>,
+    /// What was wrong, for the operator.
+    pub error: Option<String>,
+    /// After a failure: when to try again; `None` gives up.
+    pub retry_in: Option<Duration>,
+    /// After a failure: how long the agent asked to be left alone (at most 60 s).
+    pub retry_after: Option<Duration>,
+}
+
+/// What a recorded outcome made of its one-shot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Which attempt.
+    pub attempt_id: Uuid,
+    /// The one-shot's state now; `None` when it had been superseded or cancelled meanwhile.
+    pub state: Option<OneShotState>,
+}
+
+/// Records outcomes: history, delivered keys, and the one-shot where it is still this attempt's. Durable when
+/// it returns, and harmless when repeated. What is not in the answer had been recorded before.
+pub async fn finish_fires(
+    db: &Db,
+    ended: &[Ended],
+    rules: &super::oneshots::ArmRules,
+) -> DbResult<Vec<Recorded>> {
+    let ids: Vec<Uuid> = ended.iter().map(|e| e.attempt_id).collect();
+    let outcomes: Vec<String> = ended.iter().map(|e| e.outcome.as_str().to_owned()).collect();
+    let statuses: Vec<Option<i16>> =
+        ended.iter().map(|e| e.http_status.and_then(|s| i16::try_from(s).ok())).collect();
+    let errors: Vec<Option<String>> = ended.iter().map(|e| e.error.clone()).collect();
+    let retry_ins: Vec<Option<f64>> = ended.iter().map(|e| e.retry_in.map(|d| d.as_secs_f64())).collect();
+    let retry_afters: Vec<Option<f64>> =
+        ended.iter().map(|e| e.retry_after.map(|d| d.as_secs_f64())).collect();
+    let rows = sqlx::query!(
+        r#"
+        WITH ended AS (
+            SELECT attempt_id, outcome::fire_outcome AS outcome, http_status, error,
+                   make_interval(secs => retry_in) AS retry_in, make_interval(secs => retry_after) AS retry_after
+            FROM unnest($1::uuid[], $2::text[], $3::int2[], $4::text[], $5::float8[], $6::float8[])
+                AS e(attempt_id, outcome, http_status, error, retry_in, retry_after)
+        ), recorded AS (
+            -- The fence: an outcome counts once. 'lost' is what the end of a lease wrote; the truth replaces it.
+            UPDATE fires f
+            SET outcome = e.outcome, ended_at = clock_timestamp(), http_status = e.http_status, error = e.error
+            FROM ended e
+            WHERE f.attempt_id = e.attempt_id AND f.outcome IN ('started', 'lost')
+            RETURNING f.*, e.retry_in, e.retry_after
+        ), keys AS (
+            INSERT INTO delivered_keys AS k (instance_id, job_id, dedup_key, schedule_id, delivered_at)
+            SELECT DISTINCT ON (instance_id, job_id, dedup_key) instance_id, job_id, dedup_key, r.schedule_id, now()
+            FROM recorded r
+            -- A superseded arm's key counts too; a cancelled job is forgotten.
+            WHERE r.outcome = 'delivered' AND EXISTS (
+                SELECT FROM one_shots o WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id)
+            ON CONFLICT (instance_id, job_id, dedup_key) DO UPDATE
+                SET delivered_at = excluded.delivered_at, second_fires = k.second_fires + 1
+            RETURNING instance_id, job_id, dedup_key, second_fires
+        ), forgotten AS (
+            DELETE FROM delivered_keys k USING recorded r
+            WHERE r.outcome = 'gone' AND k.instance_id = r.instance_id AND k.job_id = r.job_id
+              AND k.dedup_key = r.dedup_key
+        ), moved AS (
+            UPDATE one_shots o
+            SET state = CASE
+                    WHEN r.outcome = 'failed' AND r.retry_in IS NULL THEN 'dead'
+                    WHEN r.outcome = 'failed' THEN 'waiting'
+                    WHEN NOT o.asked_again THEN 'delivered'
+                    WHEN r.outcome = 'gone' THEN 'armed'
+                    WHEN k.second_fires >= $9 THEN 'stuck'
+                    ELSE 'waiting' END::one_shot_state,
+                next_attempt_at = CASE
+                    WHEN r.outcome = 'failed' THEN clock_timestamp() + r.retry_in
+                    WHEN NOT o.asked_again THEN NULL
+                    WHEN r.outcome = 'gone' THEN GREATEST(o.fire_at, o.last_started_at + make_interval(secs => $10))
+                    WHEN k.second_fires >= $9 THEN NULL
+                    WHEN k.second_fires > 0 THEN clock_timestamp() + make_interval(secs => $8)
+                    ELSE clock_timestamp() + make_interval(secs => $7) END,
+                attempts = CASE WHEN r.outcome = 'failed' OR NOT o.asked_again THEN o.attempts ELSE 0 END,
+                retrying_since = CASE WHEN r.outcome = 'failed' THEN COALESCE(o.retrying_since, r.started_at) END,
+                retry_after_until = CASE WHEN r.outcome = 'failed' THEN clock_timestamp() + r.retry_after END,
+                last_status = r.http_status, last_error = r.error,
+                lease_expires_at = NULL, parked = NULL, asked_again = false, updated_at = now()
+            FROM recorded r LEFT JOIN keys k USING (instance_id, job_id, dedup_key)
+            WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id AND o.lease_token = r.attempt_id
+              -- 'waiting': the lease had ended, but no other claim holds it.
+              AND o.state IN ('firing', 'waiting')
+            RETURNING o.lease_token, o.state
+        )
+        SELECT r.attempt_id, m.state AS "state?: OneShotState"
+        FROM recorded r LEFT JOIN moved m ON m.lease_token = r.attempt_id
+        "#,
+        &ids,
+        &outcomes,
+        &statuses as &[Option<i16>],
+        &errors as &[Option<String>],
+        &retry_ins as &[Option<f64>],
+        &retry_afters as &[Option<f64>],
+        rules.second_fire_delay,
+        rules.second_fire_interval,
+        rules.second_fires_max,
+        rules.fire_floor,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| Recorded { attempt_id: row.attempt_id, state: row.state }).collect())
+}
+
+/// Takes back what leases that ended had: a lease that had not started is due again, an attempt that was under
+/// way is an ambiguous end and waits for `ambiguous_floor`. Returns how many.
+pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> DbResult<u64> {
+    let result = sqlx::query!(
+        r#"
+        WITH expired AS (
+            SELECT instance_id, job_id, lease_token
+            FROM one_shots
+            WHERE state IN ('leased', 'firing') AND lease_expires_at <= now()
+            ORDER BY lease_expires_at
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ), lost AS (
+            UPDATE fires f
+            SET outcome = 'lost', ended_at = now(), error = 'the lease ended before an outcome was recorded'
+            FROM expired e WHERE f.attempt_id = e.lease_token AND f.outcome = 'started'
+        )
+        UPDATE one_shots o
+        SET state = CASE WHEN o.attempts > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
+            next_attempt_at = CASE WHEN o.state = 'firing' THEN now() + make_interval(secs => $1)
+                                   ELSE o.next_attempt_at END,
+            retrying_since = CASE WHEN o.state = 'firing' THEN COALESCE(o.retrying_since, o.last_started_at)
+                                  ELSE o.retrying_since END,
+            last_status = CASE WHEN o.state = 'firing' THEN NULL ELSE o.last_status END,
+            last_error = CASE WHEN o.state = 'firing' THEN 'the lease ended before an outcome was recorded'
+                              ELSE o.last_error END,
+            lease_expires_at = NULL, asked_again = false, updated_at = now()
+        FROM expired e
+        WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
+        "#,
+        ambiguous_floor.as_secs_f64(),
+        limit,
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}

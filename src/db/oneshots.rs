@@ -1,0 +1,269 @@
+//! Statements about a job's current one-shot on behalf of hop 1: provision, cancel, list.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Db, DbResult};
+use crate::domain::{CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId};
+
+/// What is to be armed.
+#[derive(Clone, Debug)]
+pub struct Arm<'a> {
+    /// Whose job.
+    pub instance_id: &'a InstanceId,
+    /// Which job.
+    pub job_id: &'a JobId,
+    /// What makes it idempotent.
+    pub dedup_key: &'a DedupKey,
+    /// When.
+    pub fire_at: &'a FireAt,
+    /// Where.
+    pub callback_url: &'a CallbackUrl,
+}
+
+/// The delays that the contract sets between fires of one job.
+#[derive(Clone, Copy, Debug)]
+pub struct ArmRules {
+    /// Least time between two fires of one job, in seconds.
+    pub fire_floor: f64,
+    /// From a delivery to the second fire of the same key, in seconds.
+    pub second_fire_delay: f64,
+    /// Between second fires of the same key, in seconds.
+    pub second_fire_interval: f64,
+    /// Second fires per key; after that it is stuck.
+    pub second_fires_max: i16,
+}
+
+/// What stands after a provision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    /// The arm's name.
+    pub schedule_id: ScheduleId,
+    /// When its next attempt may start; `None` when it is stuck.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+}
+
+/// Arms the job's one-shot: a new job, a new key (supersedes), a key that was delivered or is dead (again).
+/// `None`: a live one with this key is there already, see [`ask_again`]; or the instance is gone.
+///
+/// Learns a skew guard when a new key follows a delivered second fire (CLIENTS: a slow agent clock).
+pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
+    let row = sqlx::query!(
+        r#"
+        WITH learned AS (
+            UPDATE instances i
+            SET skew_guard_ms = LEAST(30000, GREATEST(1000,
+                    2000 * extract(epoch FROM skew_guard(i.skew_guard_ms, i.skew_learned_at)))),
+                skew_learned_at = now(), updated_at = now()
+            FROM one_shots o JOIN delivered_keys k USING (instance_id, job_id, dedup_key)
+            WHERE i.instance_id = $1 AND o.instance_id = $1 AND o.job_id = $2
+              AND o.state = 'delivered' AND o.dedup_key <> $4 AND k.second_fires > 0
+            RETURNING make_interval(secs => i.skew_guard_ms / 1000.0) AS guard
+        ), wanted AS (
+            SELECT i.instance_id,
+                   COALESCE(k.schedule_id, $3) AS schedule_id,
+                   CASE WHEN k.second_fires >= $11 THEN 'stuck'
+                        WHEN k.second_fires IS NOT NULL THEN 'waiting'
+                        ELSE 'armed' END::one_shot_state AS state,
+                   CASE WHEN k.second_fires >= $11 THEN NULL
+                        WHEN k.second_fires > 0 THEN GREATEST(now(), k.delivered_at + make_interval(secs => $10))
+                        WHEN k.second_fires = 0 THEN GREATEST(now(), k.delivered_at + make_interval(secs => $9))
+                        ELSE $6::timestamptz + COALESCE((SELECT guard FROM learned), skew_guard(i.skew_guard_ms, i.skew_learned_at))
+                   END AS next_attempt_at
+            FROM instances i
+            LEFT JOIN delivered_keys k ON k.instance_id = $1 AND k.job_id = $2 AND k.dedup_key = $4
+            WHERE i.instance_id = $1
+        )
+        INSERT INTO one_shots AS o (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at,
+                                    callback_url, state, next_attempt_at)
+        SELECT instance_id, $2, schedule_id, $4, $5, $6, $7, state, next_attempt_at FROM wanted
+        ON CONFLICT (instance_id, job_id) DO UPDATE SET
+            schedule_id = CASE WHEN o.dedup_key = excluded.dedup_key AND o.state = 'dead'
+                               THEN o.schedule_id ELSE excluded.schedule_id END,
+            dedup_key = excluded.dedup_key,
+            fire_at_text = excluded.fire_at_text,
+            fire_at = excluded.fire_at,
+            callback_url = excluded.callback_url,
+            state = excluded.state,
+            next_attempt_at = CASE WHEN excluded.next_attempt_at IS NOT NULL
+                THEN GREATEST(excluded.next_attempt_at, o.last_started_at + make_interval(secs => $8)) END,
+            parked = NULL, lease_token = NULL, lease_expires_at = NULL,
+            attempts = 0, retrying_since = NULL, retry_after_until = NULL,
+            last_status = NULL, last_error = NULL, asked_again = false,
+            created_at = now(), updated_at = now()
+        WHERE o.dedup_key <> excluded.dedup_key OR o.state IN ('delivered', 'dead')
+        RETURNING schedule_id, next_attempt_at
+        "#,
+        arm.instance_id.as_str(),
+        arm.job_id.as_str(),
+        ScheduleId::fresh().0,
+        arm.dedup_key.as_str(),
+        arm.fire_at.as_str(),
+        arm.fire_at.instant(),
+        arm.callback_url.as_str(),
+        rules.fire_floor,
+        rules.second_fire_delay,
+        rules.second_fire_interval,
+        rules.second_fires_max,
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(row
+        .map(|row| Armed { schedule_id: ScheduleId(row.schedule_id), next_attempt_at: row.next_attempt_at }))
+}
+
+/// The same key again while its one-shot lives: nothing changes, but during an attempt it is remembered.
+/// `None`: there is no live one-shot with this key (any more).
+///
+/// It writes even where nothing changes: only the row's lock tells a `firing` from a delivery that is
+/// being recorded this very moment.
+pub async fn ask_again(
+    db: &Db,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+    dedup_key: &DedupKey,
+) -> DbResult<Option<Armed>> {
+    let row = sqlx::query!(
+        r#"
+        UPDATE one_shots SET asked_again = (state = 'firing'), updated_at = now()
+        WHERE instance_id = $1 AND job_id = $2 AND dedup_key = $3 AND state NOT IN ('delivered', 'dead')
+        RETURNING schedule_id, next_attempt_at
+        "#,
+        instance_id.as_str(),
+        job_id.as_str(),
+        dedup_key.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(row
+        .map(|row| Armed { schedule_id: ScheduleId(row.schedule_id), next_attempt_at: row.next_attempt_at }))
+}
+
+/// The agent has moved: what holds its previous callback gets the new one. Returns how many did.
+pub async fn move_callback(
+    db: &Db,
+    instance_id: &InstanceId,
+    previous: Option<&str>,
+    new: &CallbackUrl,
+) -> DbResult<u64> {
+    let result = sqlx::query!(
+        r#"
+        WITH moved AS (
+            UPDATE instances SET callback_url = $3, updated_at = now() WHERE instance_id = $1
+        )
+        UPDATE one_shots SET callback_url = $3, updated_at = now()
+        WHERE instance_id = $1 AND callback_url = $2 AND state NOT IN ('delivered', 'stuck')
+        "#,
+        instance_id.as_str(),
+        previous,
+        new.as_str(),
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Forgets the job: its one-shot and its delivered keys. No attempt starts after it has committed.
+/// Returns the schedule that was live, if any.
+pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<Option<ScheduleId>> {
+    let row = sqlx::query_scalar!(
+        r#"
+        WITH forgotten AS (
+            DELETE FROM delivered_keys WHERE instance_id = $1 AND job_id = $2
+        )
+        DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING schedule_id
+        "#,
+        instance_id.as_str(),
+        job_id.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(row.map(ScheduleId))
+}
+
+/// A one-shot as `list` and the operator's tools show it.
+#[derive(Clone, Debug)]
+pub struct OneShot {
+    /// Whose job.
+    pub instance_id: InstanceId,
+    /// Which job.
+    pub job_id: JobId,
+    /// The arm's name.
+    pub schedule_id: ScheduleId,
+    /// Its key.
+    pub dedup_key: DedupKey,
+    /// When.
+    pub fire_at: FireAt,
+    /// Where.
+    pub callback_url: String,
+    /// Where it stands.
+    pub state: OneShotState,
+    /// Why it is not tried although it may be due.
+    pub parked: Option<ParkReason>,
+    /// Attempts started of its current budget.
+    pub attempts: i32,
+    /// When its next attempt may start.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// The last answer's status.
+    pub last_status: Option<i16>,
+    /// What was wrong with the last attempt.
+    pub last_error: Option<String>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+struct Row {
+    instance_id: String,
+    job_id: String,
+    schedule_id: Uuid,
+    dedup_key: String,
+    fire_at_text: String,
+    fire_at: DateTime<Utc>,
+    callback_url: String,
+    state: OneShotState,
+    parked: Option<ParkReason>,
+    attempts: i32,
+    next_attempt_at: Option<DateTime<Utc>>,
+    last_status: Option<i16>,
+    last_error: Option<String>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Row> for OneShot {
+    fn from(row: Row) -> Self {
+        Self {
+            instance_id: InstanceId::stored(row.instance_id),
+            job_id: JobId::stored(row.job_id),
+            schedule_id: ScheduleId(row.schedule_id),
+            dedup_key: DedupKey::stored(row.dedup_key),
+            fire_at: FireAt::stored(row.fire_at_text, row.fire_at),
+            callback_url: row.callback_url,
+            state: row.state,
+            parked: row.parked,
+            attempts: row.attempts,
+            next_attempt_at: row.next_attempt_at,
+            last_status: row.last_status,
+            last_error: row.last_error,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// An instance's one-shots that are not delivered, soonest first.
+pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        SELECT instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+               state AS "state: OneShotState", parked AS "parked: ParkReason", attempts, next_attempt_at,
+               last_status, last_error, updated_at
+        FROM one_shots
+        WHERE instance_id = $1 AND state <> 'delivered'
+        ORDER BY fire_at, job_id
+        "#,
+        instance_id.as_str(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows.into_iter().map(OneShot::from).collect())
+}

@@ -1,0 +1,182 @@
+//! Which addresses may be dialled: public unicast ones, and what the operator allows on top.
+//!
+//! An agent chooses its own callback URL, so that URL is hostile input: without this check it would
+//! make the service call its own network (server-side request forgery), cloud metadata first of all.
+//!
+//! The rules follow the IANA registries, read from the side of caution: an address is refused unless it is
+//! known to be public unicast.
+//! - [IPv4 special-purpose addresses](https://www.iana.org/assignments/iana-ipv4-special-registry)
+//! - [IPv4 multicast](https://www.iana.org/assignments/multicast-addresses)
+//! - [IPv6 special-purpose addresses](https://www.iana.org/assignments/iana-ipv6-special-registry)
+//! - [IPv6 address space](https://www.iana.org/assignments/ipv6-address-space): only 2000::/3 is global unicast
+//!
+//! A name is checked where it is resolved (`fire::resolver`), so that the address checked is the address
+//! dialled. A literal address never reaches a resolver: [`AddressPolicy::check_url`] is for those.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use url::{Host, Url};
+
+/// IPv4 blocks that are never dialled, with the name the registry gives them.
+///
+/// Blocks the registry calls globally reachable are listed too where no agent can live in them
+/// (anycast sinks and relays), and one platform address that is not in any registry.
+const REFUSED_V4: &[(Ipv4Addr, u8, &str)] = &[
+    (Ipv4Addr::new(0, 0, 0, 0), 8, "\"this network\", RFC 791"),
+    (Ipv4Addr::new(10, 0, 0, 0), 8, "private use, RFC 1918"),
+    (Ipv4Addr::new(100, 64, 0, 0), 10, "shared address space (CGNAT), RFC 6598"),
+    (Ipv4Addr::new(127, 0, 0, 0), 8, "loopback, RFC 1122"),
+    (Ipv4Addr::new(168, 63, 129, 16), 32, "the host agent of Azure, seen by its machines only"),
+    (Ipv4Addr::new(169, 254, 0, 0), 16, "link local, RFC 3927; cloud metadata"),
+    (Ipv4Addr::new(172, 16, 0, 0), 12, "private use, RFC 1918"),
+    (Ipv4Addr::new(192, 0, 0, 0), 24, "IETF protocol assignments, RFC 6890"),
+    (Ipv4Addr::new(192, 0, 2, 0), 24, "documentation (TEST-NET-1), RFC 5737"),
+    (Ipv4Addr::new(192, 31, 196, 0), 24, "AS112-v4, RFC 7535"),
+    (Ipv4Addr::new(192, 52, 193, 0), 24, "AMT, RFC 7450"),
+    (Ipv4Addr::new(192, 88, 99, 0), 24, "deprecated 6to4 relay anycast, RFC 7526"),
+    (Ipv4Addr::new(192, 168, 0, 0), 16, "private use, RFC 1918"),
+    (Ipv4Addr::new(192, 175, 48, 0), 24, "direct delegation AS112 service, RFC 7534"),
+    (Ipv4Addr::new(198, 18, 0, 0), 15, "benchmarking, RFC 2544"),
+    (Ipv4Addr::new(198, 51, 100, 0), 24, "documentation (TEST-NET-2), RFC 5737"),
+    (Ipv4Addr::new(203, 0, 113, 0), 24, "documentation (TEST-NET-3), RFC 5737"),
+    (Ipv4Addr::new(224, 0, 0, 0), 4, "multicast, RFC 5771"),
+    (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, RFC 1112, with the limited broadcast, RFC 8190"),
+];
+
+/// IPv6 blocks inside 2000::/3 that are never dialled. All outside of it is refused anyway: unspecified,
+/// loopback, IPv4-compatible, local-use NAT64, discard-only, unique local, link local, site local, multicast.
+const REFUSED_V6: &[(Ipv6Addr, u8, &str)] = &[
+    (
+        Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),
+        23,
+        "IETF protocol assignments (Teredo, ORCHID, …), RFC 2928",
+    ),
+    (Ipv6Addr::new(0x2001, 0x0db8, 0, 0, 0, 0, 0, 0), 32, "documentation, RFC 3849"),
+    (Ipv6Addr::new(0x2620, 0x004f, 0x8000, 0, 0, 0, 0, 0), 48, "direct delegation AS112 service, RFC 7534"),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "documentation, RFC 9637"),
+];
+
+/// Which addresses the service may connect to.
+#[derive(Clone, Debug, Default)]
+pub struct AddressPolicy {
+    allow: Vec<IpNet>,
+}
+
+/// Why a URL may not be called. The texts are for the operator and name the mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Neither https nor http.
+    #[error("the scheme `{0}` is not supported: the callback must be an https URL")]
+    Scheme(String),
+    /// Plain http outside the allow-list.
+    #[error("plain http is only used for addresses in the allow-list: the callback must be an https URL")]
+    PlainHttp,
+    /// A name and a password in the URL would be sent in place of the fire token.
+    #[error("the callback must not carry credentials")]
+    Credentials,
+    /// No host to connect to.
+    #[error("the callback has no host")]
+    NoHost,
+    /// The host is, or resolves to, nothing that may be dialled.
+    #[error("the address {0} is not public and not in the allow-list")]
+    NotPermitted(IpAddr),
+}
+
+impl AddressPolicy {
+    /// Permits public unicast addresses, and every address in `allow`.
+    pub fn new(allow: Vec<IpNet>) -> Self {
+        // Addresses are compared in their IPv4 form wherever they have one, so networks have to be too.
+        Self { allow: allow.into_iter().map(unmapped).collect() }
+    }
+
+    /// Whether `ip` may be dialled over https.
+    ///
+    /// An address that carries an IPv4 address inside (IPv4-mapped, NAT64 64:ff9b::/96, 6to4 2002::/16) is
+    /// judged by that one, since that is where the packets end. The other carriers, IPv4-compatible (::/96)
+    /// and Teredo (2001::/32), are refused whatever they carry: both are dead, and nobody can be reached there.
+    pub fn permits(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        if self.allow_lists(ip) {
+            return true;
+        }
+        match ip {
+            IpAddr::V4(v4) => is_public_v4(v4),
+            IpAddr::V6(v6) => match embedded_v4(v6) {
+                Some(v4) => self.permits(IpAddr::V4(v4)),
+                None => is_public_v6(v6),
+            },
+        }
+    }
+
+    /// Whether `ip` is in the allow-list. Plain http needs this much, see [`Self::check_url`].
+    pub fn allow_lists(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.allow.iter().any(|network| network.contains(&ip))
+    }
+
+    /// Checks what can be seen in the URL alone: the scheme, credentials, and a host that is a literal address.
+    ///
+    /// Plain http is for networks the operator vouches for. It is possible only with an allow-list, and then
+    /// every address dialled has to be in it: a literal host is checked here, a name by the resolver.
+    ///
+    /// `Url` has already turned the odd spellings of an IPv4 address (`0x7f.1`, `2130706433`, `127.1.`) into
+    /// the address that they mean.
+    pub fn check_url(&self, url: &Url) -> Result<(), AddressError> {
+        let plain = match url.scheme() {
+            "https" => false,
+            "http" => true,
+            other => return Err(AddressError::Scheme(other.to_owned())),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(AddressError::Credentials);
+        }
+        let literal = match url.host() {
+            None | Some(Host::Domain("")) => return Err(AddressError::NoHost),
+            Some(Host::Domain(_)) => None,
+            Some(Host::Ipv4(v4)) => Some(IpAddr::V4(v4)),
+            Some(Host::Ipv6(v6)) => Some(IpAddr::V6(v6)),
+        };
+        match literal {
+            Some(ip) if !self.permits(ip) => Err(AddressError::NotPermitted(ip)),
+            Some(ip) if plain && !self.allow_lists(ip) => Err(AddressError::PlainHttp),
+            None if plain && self.allow.is_empty() => Err(AddressError::PlainHttp),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `::ffff:10.0.0.0/104` is what an IPv4 network looks like to a dual-stack socket: `10.0.0.0/8`.
+fn unmapped(network: IpNet) -> IpNet {
+    if let IpNet::V6(v6) = network
+        && let Some(address) = v6.addr().to_ipv4_mapped()
+        && let Some(prefix) = v6.prefix_len().checked_sub(96)
+        && let Ok(v4) = Ipv4Net::new(address, prefix)
+    {
+        return IpNet::V4(v4);
+    }
+    network
+}
+
+/// The IPv4 address at the end of a translator or tunnel: NAT64 (RFC 6052) and 6to4 (RFC 3056).
+fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let from = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match ip.segments() {
+        [0x0064, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(from(high, low)),
+        _ => None,
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let inside = |network: Ipv4Addr, prefix: u8| (ip.to_bits() ^ network.to_bits()) >> (32 - prefix) == 0;
+    !REFUSED_V4.iter().any(|&(network, prefix, _)| inside(network, prefix))
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let inside = |network: Ipv6Addr, prefix: u8| (ip.to_bits() ^ network.to_bits()) >> (128 - prefix) == 0;
+    let global_unicast = ip.segments()[0] >> 13 == 0b001;
+    global_unicast && !REFUSED_V6.iter().any(|&(network, prefix, _)| inside(network, prefix))
+}
+
+#[cfg(test)]
+mod tests;

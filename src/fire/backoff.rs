@@ -1,0 +1,256 @@
+//! When a failed attempt is tried again. Pure: time and chance come in as arguments.
+
+use std::time::Duration;
+
+/// How sure it is that the agent did not get the fire. CONTRACT.md, hop 3, "Retries".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryKind {
+    /// The agent did not accept: no connection came about, or it answered with a status.
+    Definite,
+    /// The agent may have accepted: no answer in time, a connection that broke after sending, an expired lease.
+    Ambiguous,
+}
+
+/// The bounds of the retries. All fields are configuration; the defaults are those of CONTRACT.md, hop 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The delay after the first failed attempt; it doubles with every further one. Default 1 s.
+    pub definite_base: Duration,
+    /// No retry comes sooner than this after an ambiguous end, so that the re-arm of an agent that did get
+    /// the fire can supersede the retry first. Default 10 s.
+    pub ambiguous_floor: Duration,
+    /// No delay is longer, whatever `Retry-After` asks for. Default 1 h.
+    pub cap: Duration,
+    /// No retry comes later than this after the first failed attempt. Default 72 h.
+    pub give_up_after: Duration,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Try again after this long.
+    After(Duration),
+    /// The budget is used up: the fire becomes a dead letter.
+    GiveUp,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            definite_base: Duration::from_secs(1),
+            ambiguous_floor: Duration::from_secs(10),
+            cap: Duration::from_secs(60 * 60),
+            give_up_after: Duration::from_secs(72 * 60 * 60),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The delay after `attempts` failed attempts (the one that just failed included, so at least 1), the
+    /// first of which failed `retrying_for` ago. `jitter` is drawn uniformly from `[0, 1)` by the caller.
+    ///
+    /// - The step is `definite_base` doubled per further attempt, at least `ambiguous_floor` after an ambiguous
+    ///   end, and at most two thirds of `cap`. The delay is drawn from `[step, 1.5 × step)`: upwards, so that a
+    ///   minimum stays one, and below `cap`, so that even the longest delays are spread (40 to 60 min).
+    /// - `retry_after`, cut to `cap`, is a lower bound; it is spread upwards by up to a tenth, because an agent
+    ///   names the same one to everybody it turns away.
+    /// - The last retry comes at the give-up moment itself at the latest. If that is sooner than a minimum
+    ///   allows (`definite_base`, `ambiguous_floor`, `retry_after`), the attempt that just failed was the last.
+    ///
+    /// A minimum above `cap` is a contradiction in the configuration; the minimum wins.
+    pub fn next(
+        &self,
+        attempts: u32,
+        kind: RetryKind,
+        retry_after: Option<Duration>,
+        retrying_for: Duration,
+        jitter: f64,
+    ) -> Next {
+        let minimum = match kind {
+            RetryKind::Definite => self.definite_base,
+            RetryKind::Ambiguous => self.ambiguous_floor.max(self.definite_base),
+        };
+        let asked = retry_after.unwrap_or_default().min(self.cap);
+        // Nothing waits for less than this, whatever the dice say.
+        let floor = minimum.max(asked);
+
+        let remaining = self.give_up_after.saturating_sub(retrying_for);
+        if remaining.is_zero() || floor > remaining {
+            return Next::GiveUp;
+        }
+
+        let step = self.doubled(attempts).min(self.cap / 3 * 2).max(minimum);
+        let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
+        let delay = stretch(step, jitter / 2.0).max(stretch(asked, jitter / 10.0));
+        Next::After(delay.min(self.cap).min(remaining).max(floor))
+    }
+
+    /// `definite_base`, doubled `attempts - 1` times; past the range of a `Duration` it stays at its end.
+    fn doubled(&self, attempts: u32) -> Duration {
+        2u32.checked_pow(attempts.saturating_sub(1))
+            .and_then(|factor| self.definite_base.checked_mul(factor))
+            .unwrap_or(Duration::MAX)
+    }
+}
+
+/// `duration` and the given share of it on top.
+fn stretch(duration: Duration, share: f64) -> Duration {
+    let extra = Duration::try_from_secs_f64(duration.as_secs_f64() * share).unwrap_or(Duration::MAX);
+    duration.saturating_add(extra)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    /// The largest `f64` below 1.
+    const ALMOST_ONE: f64 = 1.0 - f64::EPSILON / 2.0;
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn delay(attempts: u32, kind: RetryKind, retry_after: Option<u64>, jitter: f64) -> Duration {
+        match RetryPolicy::default().next(attempts, kind, retry_after.map(secs), Duration::ZERO, jitter) {
+            Next::After(delay) => delay,
+            Next::GiveUp => panic!("gave up at once"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        use RetryKind::{Ambiguous, Definite};
+        for (attempts, kind, retry_after, at_least, below) in [
+            (1, Definite, None, 1.0, 1.5),
+            (2, Definite, None, 2.0, 3.0),
+            (3, Definite, None, 4.0, 6.0),
+            (12, Definite, None, 2048.0, 3072.0),
+            (13, Definite, None, 2400.0, 3600.0),
+            (u32::MAX, Definite, None, 2400.0, 3600.0),
+            (1, Ambiguous, None, 10.0, 15.0),
+            (4, Ambiguous, None, 10.0, 15.0),
+            (5, Ambiguous, None, 16.0, 24.0),
+            (u32::MAX, Ambiguous, None, 2400.0, 3600.0),
+            (1, Definite, Some(0), 1.0, 1.5),
+            (1, Definite, Some(60), 60.0, 66.0),
+            (1, Ambiguous, Some(60), 60.0, 66.0),
+            (1, Ambiguous, Some(3), 10.0, 15.0),
+            // Attempts are counted from 1; a 0 is taken for one.
+            (0, Definite, None, 1.0, 1.5),
+        ] {
+            let case = (attempts, kind, retry_after);
+            assert_eq!(delay(attempts, kind, retry_after, 0.0).as_secs_f64(), at_least, "{case:?}");
+            let longest = delay(attempts, kind, retry_after, ALMOST_ONE).as_secs_f64();
+            assert!(longest <= below && longest > below * 0.999, "{case:?}: {longest}");
+        }
+        // A day is asked for, an hour is given.
+        assert_eq!(delay(1, Definite, Some(86_400), 0.0), HOUR);
+        assert_eq!(delay(1, Definite, Some(u64::MAX), 0.5), HOUR);
+    }
+
+    #[test]
+    fn the_last_retry_is_at_the_give_up_moment_and_then_it_is_over() {
+        let policy = RetryPolicy::default();
+        let next = |kind, retry_after, retrying_for| policy.next(300, kind, retry_after, retrying_for, 0.9);
+        let (definite, ambiguous) = (RetryKind::Definite, RetryKind::Ambiguous);
+        assert_eq!(next(definite, None, 3 * DAY - secs(600)), Next::After(secs(600)));
+        assert_eq!(next(definite, None, 3 * DAY - secs(1)), Next::After(secs(1)));
+        assert_eq!(next(ambiguous, None, 3 * DAY - secs(10)), Next::After(secs(10)));
+        // Too little is left for any retry that keeps its minimum.
+        assert_eq!(next(definite, None, 3 * DAY - Duration::from_millis(999)), Next::GiveUp);
+        assert_eq!(next(ambiguous, None, 3 * DAY - secs(9)), Next::GiveUp);
+        assert_eq!(next(definite, Some(secs(601)), 3 * DAY - secs(600)), Next::GiveUp);
+        for late in [3 * DAY, 4 * DAY, Duration::MAX] {
+            assert_eq!(next(definite, None, late), Next::GiveUp);
+        }
+    }
+
+    #[test]
+    fn an_outage_of_72_hours_costs_under_150_attempts() {
+        for jitter in [0.0, 0.5, ALMOST_ONE] {
+            let (mut attempts, mut elapsed) = (1, Duration::ZERO);
+            while let Next::After(delay) =
+                RetryPolicy::default().next(attempts, RetryKind::Definite, None, elapsed, jitter)
+            {
+                elapsed += delay;
+                attempts += 1;
+            }
+            assert_eq!(elapsed, 3 * DAY, "the last attempt is made at the give-up moment");
+            assert!((70..150).contains(&attempts), "{attempts}");
+        }
+    }
+
+    fn policies() -> impl Strategy<Value = RetryPolicy> {
+        (1u64..100_000, 1u64..100_000, 1u64..100_000_000, 1u64..1_000_000_000).prop_map(
+            |(base, floor, cap, give_up)| RetryPolicy {
+                definite_base: Duration::from_millis(base),
+                ambiguous_floor: Duration::from_millis(floor),
+                cap: Duration::from_millis(cap),
+                give_up_after: Duration::from_millis(give_up),
+            },
+        )
+    }
+
+    fn durations() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (0u64..200_000_000).prop_map(Duration::from_millis),
+            any::<(u64, u32)>().prop_map(|(secs, nanos)| Duration::new(secs, nanos % 1_000_000_000)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_bound_holds_at_once(
+            policy in policies(),
+            attempts: u32,
+            ambiguous: bool,
+            retry_after in proptest::option::of(durations()),
+            retrying_for in durations(),
+            jitter in prop_oneof![0.0..1.0, any::<f64>()],
+        ) {
+            let kind = if ambiguous { RetryKind::Ambiguous } else { RetryKind::Definite };
+            match policy.next(attempts, kind, retry_after, retrying_for, jitter) {
+                Next::After(delay) => {
+                    prop_assert!(delay >= policy.definite_base);
+                    prop_assert!(!ambiguous || delay >= policy.ambiguous_floor);
+                    prop_assert!(delay >= retry_after.unwrap_or_default().min(policy.cap));
+                    let minimum = policy.definite_base.max(policy.ambiguous_floor);
+                    prop_assert!(delay <= policy.cap.max(minimum));
+                    prop_assert!(retrying_for + delay <= policy.give_up_after);
+                }
+                Next::GiveUp => {
+                    let left = policy.give_up_after.saturating_sub(retrying_for);
+                    let minimum = if ambiguous { policy.ambiguous_floor } else { policy.definite_base };
+                    let minimum = minimum.max(policy.definite_base);
+                    prop_assert!(left.is_zero() || left < minimum.max(retry_after.unwrap_or_default()));
+                }
+            }
+        }
+
+        #[test]
+        fn one_more_failure_never_shortens_the_step(policy in policies(), attempts in 1..u32::MAX) {
+            let patient = RetryPolicy { give_up_after: Duration::MAX, ..policy };
+            let step = |attempts| patient.next(attempts, RetryKind::Definite, None, Duration::ZERO, 0.0);
+            match (step(attempts), step(attempts + 1)) {
+                (Next::After(earlier), Next::After(later)) => prop_assert!(earlier <= later),
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        #[test]
+        fn extreme_policies_do_not_overflow(attempts: u32, jitter: f64, retry_after in durations()) {
+            let policy = RetryPolicy {
+                definite_base: Duration::MAX,
+                ambiguous_floor: Duration::MAX,
+                cap: Duration::MAX,
+                give_up_after: Duration::MAX,
+            };
+            let next = policy.next(attempts, RetryKind::Ambiguous, Some(retry_after), Duration::ZERO, jitter);
+            prop_assert_eq!(next, Next::After(Duration::MAX));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The only outgoing client to agents.
+//!
+//! What it promises:
+//! - **It connects only where it may** ([`AddressPolicy`]): literal hosts are checked in the URL, names in the
+//!   resolver. No proxies from the environment, no redirects, no token in the clear outside the allow-list.
+//! - **One deadline** over name, connection, request, status and body.
+//! - **It knows what it does not know**: [`Answer::Refused`] only if the agent cannot have got the fire. The
+//!   proof is the request body: until HTTP asks for it, nothing that an agent could act on has left.
+//! - **It never sends twice what may have been processed.** `reqwest`'s own retries are off, and its connection
+//!   pool takes a request back only if nothing of it was written (a kept connection that the agent had closed).
+//!   On top of that, one more try is made where the protocol says that nothing was processed: a connection that
+//!   ended before the body was asked for, HTTP/2 `REFUSED_STREAM` (RFC 9113, section 8.7), and a graceful
+//!   `GOAWAY` that does not cover the request (section 6.8). A kept connection that breaks later is ambiguous.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use url::Url;
+
+use super::address::{AddressError, AddressPolicy};
+use super::answer::{Ambiguous, Answer, Refused};
+use super::redact::redact;
+use super::resolver::{GuardedResolver, Names, Scope};
+use super::retry_after::retry_after;
+use crate::clock::Clock;
+
+mod classify;
+
+/// How much of an answer's body is read, in bytes.
+pub const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// What can be set about the connections. The defaults are meant for production.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Upper bound for name, TCP and TLS together. Default 10 s: what takes longer is an outage.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept. Default 4 s, below the 5 s after which common agent servers
+    /// (uvicorn, Node) close it: a request that crosses such a close is lost without anybody knowing.
+    pub pool_idle_timeout: Duration,
+    /// How many unused connections are kept per agent. Default 256.
+    pub pool_max_idle_per_host: usize,
+    /// How long the body may take once the status is there, within the deadline. Default 5 s: the status has
+    /// decided, and the outcome should be recorded soon.
+    pub body_timeout: Duration,
+    /// Certificates of authorities that are trusted beside the system's.
+    pub extra_roots: Vec<reqwest::Certificate>,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            pool_idle_timeout: Duration::from_secs(4),
+            pool_max_idle_per_host: 256,
+            body_timeout: Duration::from_secs(5),
+            extra_roots: Vec::new(),
+        }
+    }
+}
+
+/// No client could be made: the system has no trusted certificates, or an extra one is unreadable.
+#[derive(Debug, thiserror::Error)]
+#[error("the client for agents could not be set up (are the system's CA certificates installed?): {cause}")]
+pub struct ClientError {
+    /// The innermost reason.
+    cause: String,
+}
+
+/// Posts fires to agents. Keeps connections; share one per process.
+#[derive(Clone, Debug)]
+pub struct AgentClient {
+    policy: AddressPolicy,
+    https: reqwest::Client,
+    /// A client of its own, because a resolver does not see the scheme: this one's knows the allow-list only.
+    http: reqwest::Client,
+    body_timeout: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl AgentClient {
+    /// Sets up the client, and `ring` as the process's TLS provider unless one is installed already.
+    /// `clock` is for a `Retry-After` that is a date.
+    pub fn new(
+        policy: AddressPolicy,
+        config: &ClientConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        Self::with_names(policy, config, clock, &Names::System)
+    }
+
+    fn with_names(
+        policy: AddressPolicy,
+        config: &ClientConfig,
+        clock: Arc<dyn Clock>,
+        names: &Names,
+    ) -> Result<Self, ClientError> {
+        // An error means that the process has a provider, which is all that is needed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = |scope| {
+            reqwest::Client::builder()
+                .dns_resolver(GuardedResolver::new(policy.clone(), scope, names.clone()))
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(config.connect_timeout)
+                .pool_idle_timeout(config.pool_idle_timeout)
+                .pool_max_idle_per_host(config.pool_max_idle_per_host)
+        };
+        let https =
+            builder(Scope::Permitted).https_only(true).tls_certs_merge(config.extra_roots.iter().cloned());
+        // It never speaks TLS: spare it the system's certificates.
+        let http = builder(Scope::AllowListed).tls_certs_only([]);
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| ClientError { cause: classify::innermost(&error) })
+        };
+        Ok(Self {
+            https: build(https)?,
+            http: build(http)?,
+            policy,
+            body_timeout: config.body_timeout,
+            clock,
+        })
+    }
+
+    /// POSTs `body` (JSON) to the fire endpoint below `callback_url`, with `token` as the bearer, and waits for
+    /// the answer for `deadline` at most. Everything is an answer; there is no error.
+    pub async fn post_fire(
+        &self,
+        callback_url: &Url,
+        token: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Answer {
+        self.post_until(callback_url, token, body, tokio::time::sleep(deadline)).await
+    }
+
+    /// Like [`Self::post_fire`]; time is up when `deadline` is ready.
+    async fn post_until(
+        &self,
+        callback_url: &Url,
+        token: &str,
+        body: Bytes,
+        deadline: impl Future<Output = ()>,
+    ) -> Answer {
+        let url = fire_url(callback_url);
+        if let Err(error) = self.policy.check_url(&url) {
+            return Answer::Refused(Refused::Address(error));
+        }
+        let headers = match headers(token) {
+            Ok(headers) => headers,
+            Err(error) => return Answer::Refused(error),
+        };
+        let mut attempt = Attempt { body, taken: Arc::default(), received: None };
+        let failure = tokio::select! {
+            // What has arrived counts, also when time is up at the same moment.
+            biased;
+            result = self.exchange(&url, headers, &mut attempt) => result.err(),
+            () = deadline => None,
+        };
+        let body_taken = attempt.body_taken();
+        match (attempt.received, failure) {
+            (Some(received), _) => Answer::Response {
+                status: received.status,
+                retry_after: received.retry_after,
+                body: redact(String::from_utf8_lossy(&received.body).into_owned(), token, &attempt.body),
+            },
+            (None, Some(error)) if body_taken => Answer::Ambiguous(classify::ambiguous(&error)),
+            (None, Some(error)) => Answer::Refused(classify::refused(&error)),
+            (None, None) if body_taken => Answer::Ambiguous(Ambiguous::Timeout),
+            (None, None) => Answer::Refused(Refused::Timeout),
+        }
+    }
+
+    /// Sends the request and reads the answer into `attempt`, which outlives a deadline.
+    async fn exchange(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        attempt: &mut Attempt,
+    ) -> Result<(), reqwest::Error> {
+        let client = if url.scheme() == "https" { &self.https } else { &self.http };
+        let send = |attempt: &Attempt| {
+            client.post(url.clone()).headers(headers.clone()).body(attempt.request_body()).send()
+        };
+        let mut response = match send(attempt).await {
+            Err(error) if classify::is_unprocessed(&error, attempt.body_taken()) => {
+                attempt.taken = Arc::default();
+                send(attempt).await?
+            }
+            result => result?,
+        };
+        let received = attempt.received.insert(Received {
+            status: response.status().as_u16(),
+            retry_after: retry_after(response.headers(), self.clock.now()),
+            body: Vec::new(),
+        });
+        // From here on the status stands, whatever becomes of the body. Dropping the response early closes the
+        // connection (HTTP/1) or resets the stream (HTTP/2), so that the agent does not send in vain.
+        let _ = tokio::time::timeout(self.body_timeout, async {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                let room = MAX_BODY_BYTES - received.body.len();
+                received.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if chunk.len() >= room {
+                    break;
+                }
+            }
+        })
+        .await;
+        Ok(())
+    }
+}
+
+/// `{base}/api/cron/fire`, whether or not the base ends in a slash or has a path (CONTRACT.md, hop 1).
+pub fn fire_url(base: &Url) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/api/cron/fire", base.path().trim_end_matches('/')));
+    url.set_fragment(None);
+    url
+}
+
+fn headers(token: &str) -> Result<HeaderMap, Refused> {
+    let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| Refused::Request("the token does not fit into a header".to_owned()))?;
+    // Keeps it out of debug output, and out of the HTTP/2 compression table.
+    bearer.set_sensitive(true);
+    let json = HeaderValue::from_static("application/json");
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer), (CONTENT_TYPE, json.clone()), (ACCEPT, json)]))
+}
+
+/// One attempt's memory: what of it must be known after it was cut off.
+struct Attempt {
+    body: Bytes,
+    taken: Arc<AtomicBool>,
+    received: Option<Received>,
+}
+
+struct Received {
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
+}
+
+impl Attempt {
+    fn request_body(&self) -> reqwest::Body {
+        reqwest::Body::wrap(FireBody { bytes: Some(self.body.clone()), taken: Arc::clone(&self.taken) })
+    }
+
+    /// Whether HTTP has asked for the body: from then on it may be on the wire, whole.
+    fn body_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
+    }
+}
+
+/// A request body that notes when it is taken. It cannot be cloned, so nobody below can send it again.
+struct FireBody {
+    bytes: Option<Bytes>,
+    taken: Arc<AtomicBool>,
+}
+
+impl Body for FireBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.taken.store(true, Ordering::Release);
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    /// Always `false` before the body was polled: an empty one must be noted like any other.
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests;

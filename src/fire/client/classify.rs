@@ -1,0 +1,85 @@
+//! What a `reqwest` error was about. Which side of "may the agent have got it?" it belongs to is decided
+//! by the caller; here it gets its name and a text.
+
+use std::error::Error;
+use std::io;
+
+use crate::fire::answer::{Ambiguous, Refused};
+use crate::fire::outcome::one_line;
+use crate::fire::resolver::ResolveError;
+
+/// An error before the request body was taken.
+pub(super) fn refused(error: &reqwest::Error) -> Refused {
+    if let Some(resolve) = find::<ResolveError>(error) {
+        return match resolve {
+            ResolveError::NotPermitted(why) => Refused::Address(why.clone()),
+            ResolveError::Lookup(why) => Refused::Dns(one_line(why)),
+        };
+    }
+    let cause = innermost(error);
+    if error.is_builder() {
+        Refused::Request(cause)
+    } else if find::<rustls::Error>(error).is_some() || is_cut_off_handshake(error) {
+        Refused::Tls(cause)
+    } else if error.is_timeout() {
+        Refused::Timeout
+    } else if error.is_connect() {
+        Refused::Connect(cause)
+    } else {
+        Refused::Unsent(cause)
+    }
+}
+
+/// An error after the request body was taken.
+pub(super) fn ambiguous(error: &reqwest::Error) -> Ambiguous {
+    let cause = innermost(error);
+    if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+        Ambiguous::Malformed(cause)
+    } else {
+        Ambiguous::Broken(cause)
+    }
+}
+
+/// Whether the request cannot have been processed although there was somebody to send it to, so that sending
+/// it again at once is safe and worth it.
+pub(super) fn is_unprocessed(error: &reqwest::Error, body_taken: bool) -> bool {
+    if !body_taken {
+        return !error.is_connect() && !error.is_timeout() && !error.is_builder();
+    }
+    find::<h2::Error>(error).is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // h2 ends only those streams with it that the peer says it did not and will not process.
+        let left_out = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (refused || left_out)
+    })
+}
+
+/// The text of the innermost cause: the outer ones repeat the URL and say little.
+pub(super) fn innermost(error: &reqwest::Error) -> String {
+    chain(error).last().map(|cause| one_line(&cause.to_string())).unwrap_or_default()
+}
+
+/// An agent, or something else on its port, that hangs up on the TLS handshake.
+fn is_cut_off_handshake(error: &reqwest::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    error.is_connect()
+        && error.url().is_some_and(|url| url.scheme() == "https")
+        && find::<io::Error>(error).is_some_and(|error| {
+            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+        })
+}
+
+fn find<'a, T: Error + 'static>(error: &'a reqwest::Error) -> Option<&'a T> {
+    chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// All causes, outermost first.
+fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        // An `io::Error` around another error names that error's source as its own, and leaves it out.
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}

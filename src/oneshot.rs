@@ -1,0 +1,114 @@
+//! What provision, cancel and list mean (CONTRACT, hop 1), below HTTP and above SQL.
+
+use std::time::Duration;
+
+use crate::db::oneshots::{self, Arm, ArmRules, Armed, OneShot};
+use crate::db::{Db, DbError, DbResult};
+use crate::domain::{CallbackUrl, DedupKey, FireAt, InstanceId, InvalidField, JobId, OneShotState};
+
+/// A provision that passed every check of its fields.
+#[derive(Clone, Debug)]
+pub struct Provision {
+    /// Which job.
+    pub job_id: JobId,
+    /// When.
+    pub fire_at: FireAt,
+    /// Where.
+    pub callback_url: CallbackUrl,
+    /// What makes it idempotent.
+    pub dedup_key: DedupKey,
+}
+
+impl Provision {
+    /// Checks the fields, in the order of the contract; the first wrong one is named.
+    pub fn new(
+        job_id: &str,
+        fire_at: &str,
+        agent_callback_url: &str,
+        dedup_key: &str,
+    ) -> Result<Self, InvalidField> {
+        Ok(Self {
+            job_id: JobId::new(job_id)?,
+            fire_at: FireAt::parse(fire_at)?,
+            callback_url: CallbackUrl::parse(agent_callback_url)?,
+            dedup_key: DedupKey::new(dedup_key)?,
+        })
+    }
+}
+
+/// The rules' times, as SQL takes them.
+pub fn arm_rules(
+    fire_floor: Duration,
+    second_fire_delay: Duration,
+    second_fire_interval: Duration,
+    second_fires_max: u8,
+) -> ArmRules {
+    ArmRules {
+        fire_floor: fire_floor.as_secs_f64(),
+        second_fire_delay: second_fire_delay.as_secs_f64(),
+        second_fire_interval: second_fire_interval.as_secs_f64(),
+        second_fires_max: i16::from(second_fires_max),
+    }
+}
+
+/// How often [`provision`] looks again when the one-shot keeps changing hands under it.
+const RACES: usize = 8;
+
+/// Arms one one-shot for the job, durably when it returns. `previous_callback` is the callback the instance
+/// last came with: another one now means that it has moved, and its other one-shots move along.
+///
+/// Repeating it is harmless, so a caller may try again after any transient error.
+pub async fn provision(
+    db: &Db,
+    instance_id: &InstanceId,
+    previous_callback: Option<&str>,
+    wanted: &Provision,
+    rules: &ArmRules,
+) -> DbResult<Armed> {
+    if previous_callback != Some(wanted.callback_url.as_str()) {
+        oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
+    }
+    let arm = Arm {
+        instance_id,
+        job_id: &wanted.job_id,
+        dedup_key: &wanted.dedup_key,
+        fire_at: &wanted.fire_at,
+        callback_url: &wanted.callback_url,
+    };
+    // Each statement is atomic by itself. Between the two a live one-shot can end (then it is armed anew) and
+    // an ended one can be armed by a concurrent provision (then it lives).
+    for _ in 0..RACES {
+        if let Some(armed) = oneshots::arm(db, &arm, rules).await? {
+            return Ok(armed);
+        }
+        if let Some(armed) = oneshots::ask_again(db, instance_id, &wanted.job_id, &wanted.dedup_key).await? {
+            return Ok(armed);
+        }
+    }
+    // Only a deleted instance gets here: it was resolved a moment ago and has no row any more.
+    Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() })
+}
+
+/// Cancels the job's one-shot and forgets its delivered keys; an unknown job is fine.
+pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<()> {
+    oneshots::cancel(db, instance_id, job_id).await?;
+    Ok(())
+}
+
+/// An instance's one-shots, as `list` shows them.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Armed, leased, firing, waiting; soonest first.
+    pub armed: Vec<OneShot>,
+    /// Dead letters, and what is stuck.
+    pub dead: Vec<OneShot>,
+}
+
+/// What was delivered is in neither part.
+pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Listing> {
+    let (dead, armed) = oneshots::list(db, instance_id)
+        .await?
+        .into_iter()
+        .partition(|one| matches!(one.state, OneShotState::Dead | OneShotState::Stuck));
+    Ok(Listing { armed, dead })
+}

@@ -1,0 +1,242 @@
+//! From an instant to a recorded outcome: slots, confirmation, fire, record.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+use super::recorder::{Reach, Report};
+use super::{Inner, lock};
+use crate::db::leases::{self, Attempt, Ended, Lease};
+use crate::domain::{FireOutcome, InstanceId, OneShotState};
+use crate::fire::{End, outcome};
+use crate::metrics;
+
+/// Rows in one confirmation.
+const BATCH: usize = 256;
+/// Confirmations under way at once: one would make everybody wait for its round trip.
+const CONFIRMATIONS: usize = 4;
+/// A lease with less than this left is not worth confirming any more.
+const LEASE_RESERVE: Duration = Duration::from_millis(250);
+/// When to come back for what found no slot in time, or could not be signed.
+const LATER: Duration = Duration::from_secs(1);
+/// The database's clock said "not yet": ask again this much later than our estimate.
+const A_LITTLE_LATER: Duration = Duration::from_micros(200);
+
+/// A place in flight, for one attempt; freed when dropped, whatever happened.
+#[derive(Debug)]
+struct Slot {
+    inner: Arc<Inner>,
+    instance_id: InstanceId,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut dispatch = lock(&self.inner.dispatch);
+        let was_saturated = dispatch.ended(&self.instance_id, Instant::now());
+        let queued = dispatch.queued();
+        let in_flight = dispatch.in_flight();
+        drop(dispatch);
+        metrics::set_in_flight(in_flight);
+        if queued > 0 {
+            self.inner.start.notify_one();
+        }
+        if was_saturated {
+            self.inner.claim.notify_one();
+        }
+    }
+}
+
+/// Runs as long as the timetable: takes in what is due and starts what has a slot.
+pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Lease>) {
+    let confirmations = Arc::new(Semaphore::new(CONFIRMATIONS));
+    let mut arrived = Vec::with_capacity(BATCH);
+    loop {
+        let waiting = lock(&inner.dispatch).queued() > 0;
+        tokio::select! {
+            count = due.recv_many(&mut arrived, BATCH) => if count == 0 { return },
+            () = inner.start.notified() => {}
+            // What waits for a slot must be given back before its lease ends.
+            () = tokio::time::sleep(LEASE_RESERVE), if waiting => {}
+        }
+        let ending = {
+            let mut dispatch = lock(&inner.dispatch);
+            let now = Instant::now();
+            for lease in arrived.drain(..) {
+                dispatch.offer(lease, now);
+            }
+            if waiting { dispatch.take_ending(now + LEASE_RESERVE) } else { Vec::new() }
+        };
+        if !ending.is_empty() {
+            debug!(count = ending.len(), "no slot came free in time");
+            tokio::spawn(give_back(Arc::clone(&inner), ending, LATER));
+        }
+        while let Ok(permit) = Arc::clone(&confirmations).try_acquire_owned() {
+            let batch = lock(&inner.dispatch).take(BATCH);
+            if batch.is_empty() {
+                break;
+            }
+            let inner = Arc::clone(&inner);
+            let tracker = inner.attempts.clone();
+            tracker.spawn(async move {
+                start(&inner, batch).await;
+                drop(permit);
+                inner.start.notify_one();
+            });
+        }
+    }
+}
+
+/// Confirms a batch and starts what stands.
+async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
+    let attempt_lease = inner.firing.timeout + inner.rules.margin;
+    let mut waiting: HashMap<Uuid, (Lease, Slot)> = batch
+        .iter()
+        .map(|lease| {
+            let slot = Slot { inner: Arc::clone(inner), instance_id: lease.instance_id.clone() };
+            (lease.lease_token, (lease.clone(), slot))
+        })
+        .collect();
+    let confirmed = match leases::confirm(&inner.db, &batch, attempt_lease).await {
+        Ok(confirmed) => confirmed,
+        Err(error) => {
+            warn!(%error, count = batch.len(), "a confirmation failed: nothing was sent");
+            give_back(Arc::clone(inner), batch, Duration::ZERO).await;
+            return;
+        }
+    };
+    inner.db_clock.observe(confirmed.clock);
+    let mut done = 0;
+    for attempt in confirmed.attempts {
+        let Some((lease, slot)) = waiting.remove(&attempt.attempt_id) else { continue };
+        done += 1;
+        let inner = Arc::clone(inner);
+        let tracker = inner.attempts.clone();
+        tracker.spawn(async move {
+            make(&inner, lease, attempt).await;
+            drop(slot);
+        });
+    }
+    inner.released(done);
+    let (early, refused): (Vec<_>, Vec<_>) = waiting
+        .into_values()
+        .map(|(lease, _)| lease)
+        .partition(|lease| lease.due_at > confirmed.clock.database);
+    if !early.is_empty() {
+        inner.timetable.add(
+            early.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at) + A_LITTLE_LATER, lease)),
+        );
+    }
+    if !refused.is_empty() {
+        // Cancelled, superseded, on hold, or the lease has ended. Only what is on hold is still ours to give back.
+        give_back(Arc::clone(inner), refused, Duration::ZERO).await;
+    }
+}
+
+/// Makes one attempt and records its end.
+async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
+    let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
+    metrics::observe_lateness(lateness);
+    let started = Instant::now();
+    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt)).catch_unwind().await {
+        Ok(End::Made { ended, reach }) => (ended, reach),
+        Ok(End::NotSent { reason }) => {
+            warn!(
+                agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+                reason, "an attempt was put off"
+            );
+            if let Err(error) = give_back_patiently(inner, &[lease], LATER).await {
+                warn!(%error, "a lease could not be given back: it ends by itself");
+            }
+            return;
+        }
+        Err(_panic) => {
+            metrics::count_panic();
+            error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "an attempt panicked");
+            (inner.firing.broken(&attempt), outcome::Reach::Unknown)
+        }
+    };
+    metrics::observe_attempt(started.elapsed(), ended.http_status);
+    let reach = match reach {
+        outcome::Reach::Unreachable => Reach::Lost,
+        outcome::Reach::Reached if attempt.probes => Reach::Found,
+        _ => Reach::Unchanged,
+    };
+    let report = Report {
+        ended: ended.clone(),
+        instance_id: attempt.instance_id.clone(),
+        job_id: attempt.job_id.clone(),
+        reach,
+    };
+    let recorded = inner.recorder.record(report).await;
+    tell(&attempt, &ended, lateness, recorded.and_then(|one| one.state));
+    if reach == Reach::Found {
+        inner.claim.notify_one();
+    }
+}
+
+/// One line per outcome. The answer's text stays in the database: it is the agent's, and may say anything.
+fn tell(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>) {
+    metrics::count_fire(ended.outcome);
+    let lateness_ms = (lateness * 1e6).round() / 1e3;
+    let state = state.map_or("superseded or cancelled", OneShotState::as_str);
+    match ended.outcome {
+        FireOutcome::Failed => {
+            if ended.retry_in.is_none() {
+                error!(
+                    agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    "a fire was given up: see `nas-cron jobs list --state dead`"
+                );
+            } else {
+                info!(
+                    agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "not accepted"
+                );
+            }
+        }
+        outcome => info!(
+            agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+            fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+            "{outcome}"
+        ),
+    }
+}
+
+/// Gives back what was not sent, due again in `delay`.
+async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
+    inner.released(leases.len());
+    match give_back_patiently(&inner, &leases, delay).await {
+        Ok(given) => {
+            metrics::count_lease_lost(leases.len() as u64 - given);
+            if given > 0 && delay.is_zero() {
+                inner.claim.notify_one();
+            }
+        }
+        Err(error) => {
+            warn!(%error, count = leases.len(), "leases could not be given back: they end by themselves");
+        }
+    }
+}
+
+/// A confirmation whose answer was lost may have committed: undoing it is worth some patience, because the
+/// end of an attempt's lease is far away.
+async fn give_back_patiently(inner: &Inner, leases: &[Lease], delay: Duration) -> crate::db::DbResult<u64> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const PAUSE: Duration = Duration::from_millis(100);
+    let start = Instant::now();
+    loop {
+        match leases::give_back(&inner.db, leases, delay).await {
+            Err(error) if error.is_transient() && start.elapsed() < PATIENCE => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Leases what comes due, and takes back what leases left behind.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::{Inner, lock};
+use crate::db::{DbResult, leases};
+use crate::metrics;
+
+/// Rows in one claim.
+const BATCH: usize = 1_000;
+/// After a failed round: the database may be restarting.
+const AFTER_A_FAULT: Duration = Duration::from_millis(100);
+/// Between rounds, at least: hints may come in faster.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Runs until the scheduler stops claiming.
+pub(super) async fn run(inner: Arc<Inner>) {
+    let mut faults = 0_u32;
+    loop {
+        let pause = tokio::select! {
+            () = inner.stop.cancelled() => return,
+            round = round(&inner) => match round {
+                Ok(pause) => {
+                    faults = 0;
+                    pause
+                }
+                Err(error) => {
+                    faults += 1;
+                    // Once per outage, and then every minute or so.
+                    if faults == 1 || faults.is_multiple_of(600) {
+                        warn!(%error, faults, "claiming failed; it is tried again");
+                    }
+                    AFTER_A_FAULT
+                }
+            },
+        };
+        *lock(&inner.beat) = Instant::now();
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = inner.claim.notified() => tokio::time::sleep(LEAST_PAUSE).await,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One look at what is due. Returns when to look again.
+async fn round(inner: &Inner) -> DbResult<Duration> {
+    let wake = leases::next_wake(&inner.db).await?;
+    inner.db_clock.observe(wake.clock);
+    if let Some(offset) = inner.db_clock.offset(inner.clock.now(), Instant::now()) {
+        metrics::set_db_clock_offset(offset);
+    }
+    let horizon = inner.rules.horizon;
+    // Under the horizon, so that nothing comes due between two looks unseen.
+    let mut pause = horizon.mul_f64(0.75);
+
+    let mut due_in = wake.due_in;
+    if let Some(ends_in) = wake.lease_ends_in {
+        if ends_in <= 0.0 {
+            let floor = inner.firing.retry.ambiguous_floor;
+            let recovered = leases::recover_expired(&inner.db, floor, BATCH as i64).await?;
+            if recovered > 0 {
+                metrics::count_recovered(recovered);
+                warn!(recovered, "leases of a replica that died or stalled were taken back");
+            }
+            // What had not started is due this moment.
+            due_in = Some(0.0);
+        } else {
+            pause = pause.min(Duration::from_secs_f64(ends_in));
+        }
+    }
+    if let Some(due_in) = due_in {
+        let beyond = due_in - horizon.as_secs_f64();
+        if beyond > 0.0 {
+            pause = pause.min(Duration::from_secs_f64(beyond));
+        } else {
+            claim(inner).await?;
+        }
+    }
+    Ok(pause)
+}
+
+/// Claims all there is, as far as there is room.
+async fn claim(inner: &Inner) -> DbResult<()> {
+    let rules = &inner.rules;
+    loop {
+        let room = rules.capacity.saturating_sub(inner.held.load(Ordering::Relaxed));
+        let limit = room.min(BATCH);
+        if limit == 0 {
+            inner.starved.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let saturated = lock(&inner.dispatch).saturated(Instant::now());
+        let claimed =
+            leases::claim_due(&inner.db, rules.horizon, rules.grace, limit as i64, &saturated).await?;
+        let found = claimed.leases.len() + claimed.parked;
+        inner.held.fetch_add(claimed.leases.len(), Ordering::Relaxed);
+        inner
+            .timetable
+            .add(claimed.leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
+        if found < limit {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Who may start now: the limits in flight, globally and per instance, as plain state without I/O.
+//!
+//! What is due and finds no room waits here in its instance's queue, first come first served, instances in
+//! turn: a slow agent fills its own slots and nobody else's.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::db::leases::Lease;
+use crate::domain::InstanceId;
+
+/// An instance whose slots are all taken and which has ended nothing for this long is not claimed for.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// The limits and what stands against them.
+#[derive(Debug)]
+pub struct Dispatch {
+    max_in_flight: usize,
+    max_per_instance: usize,
+    in_flight: usize,
+    queued: usize,
+    loads: HashMap<InstanceId, Load>,
+    /// Instances that have something queued and a free slot, each once.
+    turn: VecDeque<InstanceId>,
+}
+
+#[derive(Debug)]
+struct Load {
+    in_flight: usize,
+    queue: VecDeque<Lease>,
+    in_turn: bool,
+    /// When it last ended an attempt, or first had one.
+    progress: Instant,
+}
+
+impl Dispatch {
+    /// Nothing in flight.
+    pub fn new(max_in_flight: usize, max_per_instance: usize) -> Self {
+        Self {
+            max_in_flight,
+            max_per_instance,
+            in_flight: 0,
+            queued: 0,
+            loads: HashMap::new(),
+            turn: VecDeque::new(),
+        }
+    }
+
+    /// Something has become due.
+    pub fn offer(&mut self, lease: Lease, now: Instant) {
+        let instance_id = lease.instance_id.clone();
+        let load = self.loads.entry(instance_id.clone()).or_insert_with(|| Load {
+            in_flight: 0,
+            queue: VecDeque::new(),
+            in_turn: false,
+            progress: now,
+        });
+        load.queue.push_back(lease);
+        self.queued += 1;
+        if !load.in_turn && load.in_flight < self.max_per_instance {
+            load.in_turn = true;
+            self.turn.push_back(instance_id);
+        }
+    }
+
+    /// Takes out what may start, at most `max`; each holds a slot until [`Self::ended`].
+    pub fn take(&mut self, max: usize) -> Vec<Lease> {
+        let mut taken = Vec::new();
+        while taken.len() < max && self.in_flight < self.max_in_flight {
+            let Some(instance_id) = self.turn.pop_front() else { break };
+            let Some(load) = self.loads.get_mut(&instance_id) else { continue };
+            load.in_turn = false;
+            let Some(lease) = load.queue.pop_front() else { continue };
+            taken.push(lease);
+            self.queued -= 1;
+            self.in_flight += 1;
+            load.in_flight += 1;
+            if !load.queue.is_empty() && load.in_flight < self.max_per_instance {
+                load.in_turn = true;
+                self.turn.push_back(instance_id);
+            }
+        }
+        taken
+    }
+
+    /// A slot of the instance is free again. Returns whether it had been [saturated](Self::saturated): what
+    /// it has due may be claimed now.
+    pub fn ended(&mut self, instance_id: &InstanceId, now: Instant) -> bool {
+        let Some(load) = self.loads.get_mut(instance_id) else { return false };
+        let was_saturated = load.is_saturated(self.max_per_instance, now);
+        load.in_flight -= 1;
+        load.progress = now;
+        self.in_flight -= 1;
+        if load.in_flight == 0 && load.queue.is_empty() {
+            self.loads.remove(instance_id);
+        } else if !load.queue.is_empty() && !load.in_turn {
+            load.in_turn = true;
+            self.turn.push_back(instance_id.clone());
+        }
+        was_saturated
+    }
+
+    /// Takes out what waits in vain: leases that end before `by`.
+    pub fn take_ending(&mut self, by: Instant) -> Vec<Lease> {
+        let mut ending = Vec::new();
+        for load in self.loads.values_mut() {
+            let (gone, kept): (VecDeque<_>, _) = load.queue.drain(..).partition(|lease| lease.ends < by);
+            load.queue = kept;
+            ending.extend(gone);
+        }
+        self.queued -= ending.len();
+        self.loads.retain(|_, load| load.in_flight > 0 || !load.queue.is_empty());
+        ending
+    }
+
+    /// Takes out everything that waits.
+    pub fn take_queued(&mut self) -> Vec<Lease> {
+        self.turn.clear();
+        self.queued = 0;
+        let queued = self.loads.values_mut().flat_map(|load| {
+            load.in_turn = false;
+            load.queue.drain(..)
+        });
+        let queued = queued.collect();
+        self.loads.retain(|_, load| load.in_flight > 0);
+        queued
+    }
+
+    /// Instances that are stuck with all their slots taken: claiming more for them would be in vain.
+    pub fn saturated(&self, now: Instant) -> Vec<String> {
+        self.loads
+            .iter()
+            .filter(|(_, load)| load.is_saturated(self.max_per_instance, now))
+            .map(|(instance_id, _)| instance_id.as_str().to_owned())
+            .collect()
+    }
+
+    /// Attempts under way, and those about to be.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Due, but without a slot.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+}
+
+impl Load {
+    fn is_saturated(&self, max_per_instance: usize, now: Instant) -> bool {
+        self.in_flight >= max_per_instance && now.saturating_duration_since(self.progress) >= STUCK_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::JobId;
+
+    fn lease(instance: &str, ends: Instant) -> Lease {
+        Lease {
+            instance_id: InstanceId::new(instance).unwrap(),
+            job_id: JobId::new("job").unwrap(),
+            lease_token: Uuid::new_v4(),
+            due_at: DateTime::UNIX_EPOCH,
+            ends,
+        }
+    }
+
+    #[test]
+    fn a_slow_agent_holds_up_nobody() {
+        let now = Instant::now();
+        let mut dispatch = Dispatch::new(100, 2);
+        for _ in 0..50 {
+            dispatch.offer(lease("slow", now), now);
+        }
+        dispatch.offer(lease("other", now), now);
+        let taken: Vec<_> = dispatch.take(100).into_iter().map(|l| l.instance_id.to_string()).collect();
+        assert_eq!(taken, ["slow", "other", "slow"]);
+        assert_eq!(dispatch.queued(), 48);
+        assert_eq!(dispatch.saturated(now), Vec::<String>::new(), "busy is not stuck");
+        assert_eq!(dispatch.saturated(now + STUCK_AFTER), ["slow"]);
+        assert!(dispatch.ended(&InstanceId::new("slow").unwrap(), now + STUCK_AFTER));
+        assert_eq!(dispatch.take(100).len(), 1);
+    }
+
+    #[test]
+    fn what_waits_in_vain_is_found() {
+        let now = Instant::now();
+        let mut dispatch = Dispatch::new(1, 1);
+        dispatch.offer(lease("a", now + Duration::from_secs(1)), now);
+        dispatch.offer(lease("a", now + Duration::from_secs(3)), now);
+        assert_eq!(dispatch.take_ending(now + Duration::from_secs(2)).len(), 1);
+        assert_eq!(dispatch.take_queued().len(), 1);
+        assert_eq!((dispatch.queued(), dispatch.in_flight(), dispatch.loads.len()), (0, 0, 0));
+    }
+
+    proptest! {
+        /// Whatever comes and goes: both limits hold, nothing is forgotten, and nothing waits beside a free slot.
+        #[test]
+        fn limits_hold_and_nothing_starves(steps in proptest::collection::vec((0_u8..3, 0_u8..4), 1..200)) {
+            let now = Instant::now();
+            let mut dispatch = Dispatch::new(5, 2);
+            let (mut offered, mut flying): (usize, Vec<InstanceId>) = (0, Vec::new());
+            let mut ended = 0;
+            for (what, whom) in steps {
+                match what {
+                    0 => { dispatch.offer(lease(&format!("i{whom}"), now), now); offered += 1; }
+                    1 => flying.extend(dispatch.take(usize::from(whom)).into_iter().map(|l| l.instance_id)),
+                    _ => if let Some(instance) = flying.pop() { dispatch.ended(&instance, now); ended += 1; },
+                }
+                prop_assert_eq!(dispatch.in_flight(), flying.len());
+                prop_assert!(flying.len() <= 5);
+                for i in 0..4 {
+                    prop_assert!(flying.iter().filter(|f| f.as_str() == format!("i{i}")).count() <= 2);
+                }
+                prop_assert_eq!(offered, dispatch.queued() + flying.len() + ended);
+            }
+            flying.extend(dispatch.take(1000).into_iter().map(|l| l.instance_id));
+            let room = flying.len() < 5;
+            let starving = (0..4).any(|i| {
+                let id = InstanceId::new(format!("i{i}")).unwrap();
+                dispatch.loads.get(&id).is_some_and(|load| load.in_flight < 2 && !load.queue.is_empty())
+            });
+            prop_assert!(!(room && starving));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Who wakes us: the Postgres scheduler.
+//!
+//! ```text
+//!            claim (lease)            instant                confirm (batched)          POST, judge, record
+//!   armed ──────────────────▶ leased ─────────▶ a free slot ───────────────▶ firing ──────────────────────▶ …
+//!        claims                     timetable            dispatch                      attempts, recorder
+//! ```
+//!
+//! - [`claims`]: leases what comes due within the horizon, and takes back leases that ended.
+//! - [`timetable`]: waits for each instant, to a fraction of a millisecond, by [`db_clock`].
+//! - [`dispatch`]: the limits in flight, globally and per instance.
+//! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
+//! - [`upkeep`]: parked one-shots, history, gauges.
+//!
+//! Any number of replicas run this on one database. A lease that ended is another's to claim; everything written
+//! about an attempt is fenced by its lease token; the database's clock decides what is due.
+
+pub mod attempts;
+pub mod claims;
+pub mod db_clock;
+pub mod dispatch;
+pub mod recorder;
+pub mod timetable;
+pub mod upkeep;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use self::db_clock::DbClock;
+use self::dispatch::Dispatch;
+use self::recorder::Recorder;
+use self::timetable::Timetable;
+use self::upkeep::UpkeepRules;
+use crate::clock::Clock;
+use crate::db::leases::{self, Lease};
+use crate::db::oneshots::ArmRules;
+use crate::db::{Db, hints};
+use crate::fire::Firing;
+
+/// How the scheduler is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct SchedulerRules {
+    /// How far ahead one-shots are leased. Also bounds how long an idle service goes without a query.
+    pub horizon: Duration,
+    /// How long a lease outlives its instant: what a dead replica held is late by this at most.
+    pub grace: Duration,
+    /// What a confirmed lease has beyond its attempt's deadline.
+    pub margin: Duration,
+    /// Leases held at once, waiting for their instant or a slot.
+    pub capacity: usize,
+    /// Attempts under way at once.
+    pub in_flight_max: usize,
+    /// Attempts under way at once for one instance.
+    pub in_flight_per_instance: usize,
+    /// The times between fires of one job.
+    pub arm_rules: ArmRules,
+    /// What upkeep needs to know.
+    pub upkeep: UpkeepRules,
+}
+
+/// The running scheduler of this process.
+#[derive(Debug)]
+pub struct Scheduler {
+    inner: Arc<Inner>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    recorder_task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the loops share.
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    rules: SchedulerRules,
+    firing: Firing,
+    recorder: Recorder,
+    timetable: Timetable<Lease>,
+    dispatch: Mutex<Dispatch>,
+    db_clock: DbClock,
+    /// Leases held, from the claim to the confirmation or the giving back.
+    held: AtomicUsize,
+    /// The last claim found no room for all that was due.
+    starved: AtomicBool,
+    /// Something may be there to claim.
+    claim: Notify,
+    /// Something may be there to start.
+    start: Notify,
+    /// Something within the horizon was armed here: the other replicas should know.
+    announce: Notify,
+    /// Ends claims; what is in flight goes on.
+    stop: CancellationToken,
+    attempts: TaskTracker,
+    beat: Mutex<Instant>,
+}
+
+impl Scheduler {
+    /// Starts claiming and firing.
+    pub fn start(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        firing: Firing,
+        rules: SchedulerRules,
+    ) -> std::io::Result<Self> {
+        let (recorder, recorder_task) = Recorder::start(db.clone(), rules.arm_rules);
+        let (timetable, due) = Timetable::start()?;
+        let inner = Arc::new(Inner {
+            db: db.clone(),
+            clock,
+            rules,
+            firing,
+            recorder,
+            timetable,
+            dispatch: Mutex::new(Dispatch::new(rules.in_flight_max, rules.in_flight_per_instance)),
+            db_clock: DbClock::default(),
+            held: AtomicUsize::new(0),
+            starved: AtomicBool::new(false),
+            claim: Notify::new(),
+            start: Notify::new(),
+            announce: Notify::new(),
+            stop: CancellationToken::new(),
+            attempts: TaskTracker::new(),
+            beat: Mutex::new(Instant::now()),
+        });
+        let tasks = vec![
+            tokio::spawn(claims::run(Arc::clone(&inner))),
+            tokio::spawn(attempts::run(Arc::clone(&inner), due)),
+            tokio::spawn(listen(Arc::clone(&inner))),
+            tokio::spawn(announce(Arc::clone(&inner))),
+            tokio::spawn(upkeep::run(db, rules.upkeep, inner.stop.clone())),
+        ];
+        Ok(Self { inner, tasks: Mutex::new(tasks), recorder_task: Mutex::new(Some(recorder_task)) })
+    }
+
+    /// Something was armed for `next_attempt_at`: if that is soon, it is claimed at once, here or elsewhere.
+    pub fn arm(&self, next_attempt_at: Option<DateTime<Utc>>) {
+        let inner = &self.inner;
+        let soon = next_attempt_at
+            .is_some_and(|at| inner.db_clock.instant_of(at) <= Instant::now() + inner.rules.horizon);
+        if soon {
+            inner.claim.notify_one();
+            inner.announce.notify_one();
+        }
+    }
+
+    /// Something that is already stored may be due now (a release, a pull, a redrive).
+    pub fn look(&self) {
+        self.inner.claim.notify_one();
+        self.inner.announce.notify_one();
+    }
+
+    /// How long ago the claiming loop last came round.
+    pub fn last_beat(&self) -> Duration {
+        lock(&self.inner.beat).elapsed()
+    }
+
+    /// Attempts under way.
+    pub fn in_flight(&self) -> usize {
+        lock(&self.inner.dispatch).in_flight()
+    }
+
+    /// Stops claiming and gives back what has not started, so that other replicas have it at once. What is in
+    /// flight goes on.
+    pub async fn drain(&self) {
+        self.inner.stop.cancel();
+        let mut leases = self.inner.timetable.clear();
+        leases.extend(lock(&self.inner.dispatch).take_queued());
+        if leases.is_empty() {
+            return;
+        }
+        let count = leases.len();
+        self.inner.released(count);
+        match leases::give_back(&self.inner.db, &leases, Duration::ZERO).await {
+            Ok(given) => info!(given, "leases were given back"),
+            Err(error) => warn!(%error, count, "leases could not be given back: they end by themselves"),
+        }
+        if let Err(error) = hints::announce(&self.inner.db).await {
+            warn!(%error, "the other replicas were not told; their next query finds what is due");
+        }
+    }
+
+    /// Waits until what is in flight has ended and is recorded, for `within` at most. `false`: something was
+    /// left behind, and will be recovered by the end of its lease.
+    pub async fn finish(&self, within: Duration) -> bool {
+        self.inner.stop.cancel();
+        self.inner.attempts.close();
+        let ended = tokio::time::timeout(within, self.inner.attempts.wait()).await.is_ok();
+        for task in std::mem::take(&mut *lock(&self.tasks)) {
+            task.abort();
+        }
+        // Outcomes are durable before their attempt ends, so the recorder has nothing left when all have ended.
+        if let Some(recorder) = lock(&self.recorder_task).take() {
+            recorder.abort();
+        }
+        ended
+    }
+}
+
+impl Inner {
+    /// `count` leases are not held any more.
+    fn released(&self, count: usize) {
+        self.held.fetch_sub(count, Ordering::Relaxed);
+        if self.starved.swap(false, Ordering::Relaxed) {
+            self.claim.notify_one();
+        }
+    }
+}
+
+/// Takes a lock whatever happened to its last holder: what these protect is valid after every step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hears the hints of all replicas.
+async fn listen(inner: Arc<Inner>) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let mut hints = None;
+    loop {
+        let heard = match &mut hints {
+            None => hints::Hints::listen(&inner.db).await.map(|new| hints = Some(new)),
+            Some(hints) => hints.next().await,
+        };
+        match heard {
+            Ok(()) => inner.claim.notify_one(),
+            Err(_) => {
+                hints = None;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Tells the other replicas: one NOTIFY for everything that was armed since the last (it takes a lock of the
+/// whole database at its commit).
+async fn announce(inner: Arc<Inner>) {
+    const PAUSE: Duration = Duration::from_millis(20);
+    loop {
+        inner.announce.notified().await;
+        // Not told: found by the next query of whoever would have heard it.
+        let _ = hints::announce(&inner.db).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}

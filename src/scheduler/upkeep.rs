@@ -1,0 +1,71 @@
+//! What is done now and then, by every replica without harm: parked one-shots, history, gauges.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::db::{Db, DbResult, fires, outages};
+use crate::metrics;
+
+/// How often, on average; jittered so that replicas spread.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Rows in one statement.
+const BATCH: i64 = 2_000;
+/// History is thrown away every this many rounds: about every five minutes.
+const PRUNE_EVERY: u32 = 30;
+
+/// What upkeep needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct UpkeepRules {
+    /// How long a one-shot may wait for a probe.
+    pub give_up_after: Duration,
+    /// How long history and what ended are kept.
+    pub history_retention: Duration,
+}
+
+/// Runs until `stop`.
+pub async fn run(db: Db, rules: UpkeepRules, stop: CancellationToken) {
+    let mut round = 0_u32;
+    loop {
+        if let Err(error) = once(&db, &rules, round.is_multiple_of(PRUNE_EVERY)).await {
+            warn!(%error, "upkeep failed; it is tried again");
+        }
+        round = round.wrapping_add(1);
+        let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One round.
+async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
+    let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
+    if tidied != outages::Tidied::default() {
+        info!(
+            released = tidied.released,
+            probes = tidied.probes,
+            given_up = tidied.given_up,
+            "parked one-shots were put right"
+        );
+    }
+    let census = fires::census(db).await?;
+    metrics::set_census(&census);
+    if prune {
+        let abandoned = fires::close_abandoned(db).await?;
+        let mut pruned = 0;
+        loop {
+            let gone = fires::prune(db, rules.history_retention, BATCH).await?;
+            pruned += gone;
+            if gone == 0 {
+                break;
+            }
+        }
+        if abandoned > 0 || pruned > 0 {
+            info!(abandoned, pruned, "history was put in order");
+        }
+    }
+    Ok(())
+}
