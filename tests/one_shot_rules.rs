@@ -46,11 +46,12 @@ impl World {
     async fn provision_at(&self, job: &str, at: DateTime<Utc>, callback: &str) -> Armed {
         let text = at.to_rfc3339();
         let wanted = Provision::new(job, &text, callback, &format!("{job}:{text}")).unwrap();
-        let previous: Option<String> = sqlx::query_scalar("SELECT callback_url FROM instances WHERE instance_id = $1")
-            .bind(self.instance.as_str())
-            .fetch_one(&mut sqlx::PgConnection::connect(&self.url).await.unwrap())
-            .await
-            .unwrap();
+        let previous: Option<String> =
+            sqlx::query_scalar("SELECT callback_url FROM instances WHERE instance_id = $1")
+                .bind(self.instance.as_str())
+                .fetch_one(&mut sqlx::PgConnection::connect(&self.url).await.unwrap())
+                .await
+                .unwrap();
         oneshot::provision(&self.db, &self.instance, previous.as_deref(), &wanted, &RULES).await.unwrap()
     }
 
@@ -81,7 +82,12 @@ impl World {
         self.confirm(&leases).await.pop().expect("it is confirmed")
     }
 
-    async fn end(&self, attempt: &Attempt, outcome: FireOutcome, retry_in: Option<u64>) -> Option<OneShotState> {
+    async fn end(
+        &self,
+        attempt: &Attempt,
+        outcome: FireOutcome,
+        retry_in: Option<u64>,
+    ) -> Option<OneShotState> {
         let ended = Ended {
             attempt_id: attempt.attempt_id,
             outcome,
@@ -375,7 +381,8 @@ async fn an_agent_that_comes_with_a_new_callback_has_moved() {
     world.provision("b", past(-100)).await;
     world.provision_at("c", past(-100), "https://new.example").await;
     let listing = world.list().await;
-    let callbacks: Vec<_> = listing.armed.iter().map(|o| (o.job_id.as_str(), o.callback_url.as_str())).collect();
+    let callbacks: Vec<_> =
+        listing.armed.iter().map(|o| (o.job_id.as_str(), o.callback_url.as_str())).collect();
     assert!(callbacks.contains(&("a", "https://elsewhere.example")), "it did not hold the previous one");
     assert!(callbacks.contains(&("b", "https://new.example")));
     assert!(callbacks.contains(&("c", "https://new.example")));
@@ -427,7 +434,8 @@ async fn an_unreachable_instance_is_probed_by_one_and_its_success_releases_the_r
     world.provision("d", past(1)).await;
     let probe = world.start().await;
     assert!(probe.probes);
-    let parked = world.list().await.armed.iter().filter(|o| o.parked == Some(ParkReason::Unreachable)).count();
+    let parked =
+        world.list().await.armed.iter().filter(|o| o.parked == Some(ParkReason::Unreachable)).count();
     assert_eq!(parked, 3, "everything else waits");
     world.end(&probe, FireOutcome::Delivered, None).await;
     let released = outages::close_outages(&world.db, &[world.instance.clone()]).await.unwrap();
@@ -473,7 +481,9 @@ async fn a_call_from_the_agent_pulls_its_retries_once_a_minute_and_respects_its_
     for attempt in world.confirm(&world.claim().await).await {
         world.end(&attempt, FireOutcome::Failed, Some(1800)).await;
     }
-    world.sql("UPDATE one_shots SET retry_after_until = now() + interval '50 s' WHERE job_id = 'asked'").await;
+    world
+        .sql("UPDATE one_shots SET retry_after_until = now() + interval '50 s' WHERE job_id = 'asked'")
+        .await;
     let minute = Duration::from_secs(60);
     assert_eq!(outages::pull_retries(&world.db, &world.instance, minute).await.unwrap(), 2);
     for one in world.list().await.armed {

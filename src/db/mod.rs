@@ -4,16 +4,20 @@
 
 pub mod fires;
 pub mod hints;
+pub mod instances;
 pub mod keys;
 pub mod leases;
 pub mod migrate;
 pub mod oneshots;
 pub mod outages;
+mod ride_out;
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
+
+pub use ride_out::ride_out;
 
 /// How the database is reached.
 #[derive(Clone, Debug)]

@@ -1,0 +1,103 @@
+//! Waiting out the database's short absences: a restart, a switch-over, a deadlock lost.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{DbError, DbResult};
+
+/// How long the first pause is after the database was away; it doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Runs `op` until it succeeds, fails for good, or `deadline` is there; then the last error is returned.
+/// Real agents do not retry a failed provision, so we do (contract, invariant 9).
+///
+/// `op` may have happened although it failed (the connection broke after the commit): it must be safe to
+/// run twice. It is dropped at the deadline, wherever it is.
+pub async fn ride_out<T, F>(deadline: Instant, mut op: impl FnMut() -> F) -> DbResult<T>
+where
+    F: Future<Output = DbResult<T>>,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match timeout_at(deadline, op()).await {
+            Ok(Err(error)) if error.is_transient() => error,
+            Ok(done) => return done,
+            Err(_) => return Err(DbError::Unavailable(sqlx::Error::PoolTimedOut)),
+        };
+        // Spread, so that those who failed together do not come back together.
+        let rest = if matches!(error, DbError::Contended(_)) {
+            Duration::from_millis(10).mul_f64(rand::random())
+        } else {
+            let rest = pause.mul_f64(rand::random_range(0.5..=1.0));
+            pause = LAST_PAUSE.min(pause * 2);
+            rest
+        };
+        if Instant::now() + rest >= deadline {
+            return Err(error);
+        }
+        tracing::debug!(%error, "the database is asked again");
+        sleep(rest).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn away() -> DbError {
+        DbError::Unavailable(sqlx::Error::PoolTimedOut)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_of_five_seconds_is_ridden_out() {
+        let start = Instant::now();
+        let back = start + Duration::from_secs(5);
+        let tries = Cell::new(0);
+        let answer = ride_out(start + Duration::from_secs(12), || {
+            tries.set(tries.get() + 1);
+            async { if Instant::now() < back { Err(away()) } else { Ok(7) } }
+        })
+        .await;
+        assert_eq!(answer.unwrap(), 7);
+        assert!(back.elapsed() <= LAST_PAUSE, "it came back at once");
+        assert!((20..=60).contains(&tries.get()), "{} tries", tries.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_ends_it_also_in_the_middle_of_a_statement() {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let failed: DbResult<()> = ride_out(deadline, || async { Err(away()) }).await;
+        assert!(matches!(failed, Err(DbError::Unavailable(_))));
+        assert!(Instant::now() <= deadline);
+        let hung: DbResult<()> = ride_out(deadline, std::future::pending).await;
+        assert!(matches!(hung, Err(DbError::Unavailable(_))));
+        assert_eq!(Instant::now(), deadline);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lost_to_another_statement_is_tried_at_once_and_a_defect_never() {
+        let start = Instant::now();
+        let tries = Cell::new(0);
+        let answer = ride_out(start + Duration::from_secs(1), || {
+            tries.set(tries.get() + 1);
+            let lost = tries.get() < 3;
+            async move { if lost { Err(DbError::Contended(sqlx::Error::RowNotFound)) } else { Ok(()) } }
+        })
+        .await;
+        assert!(answer.is_ok());
+        assert!(start.elapsed() <= Duration::from_millis(22));
+
+        let tries = Cell::new(0);
+        let answer: DbResult<()> = ride_out(start + Duration::from_secs(1), || {
+            tries.set(tries.get() + 1);
+            async { Err(DbError::Defect(sqlx::Error::RowNotFound)) }
+        })
+        .await;
+        assert!(matches!(answer, Err(DbError::Defect(_))));
+        assert_eq!(tries.get(), 1);
+    }
+}
