@@ -1,0 +1,47 @@
+# nas-cron: `make demo` to see it work, `make test` to check everything. Both set up what they need.
+
+VENV := target/hermes-venv
+CARGO := cargo --locked
+
+.PHONY: help demo test lint sqlx check-sqlx postgres hermes bench deny clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+demo: postgres ## a service, two agents and their fires on this machine; ^C ends it
+	$(CARGO) run --quiet --release -- dev
+
+test: postgres hermes lint check-sqlx ## everything that CI checks
+	$(CARGO) test
+
+lint: ## formatting and clippy
+	cargo fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	@if $(CARGO) tree --edges normal,build --invert aws-lc-rs 2>/dev/null | grep -q .; then \
+		echo "aws-lc-rs is in the tree: ring is to be the only crypto provider" >&2; exit 1; fi
+
+sqlx: postgres ## regenerates .sqlx after a change to a statement or a migration
+	scripts/sqlx-offline write
+
+check-sqlx: postgres ## whether .sqlx agrees with the statements and migrations
+	scripts/sqlx-offline check
+
+postgres: ## Postgres binaries, where there are none
+	@scripts/ensure-postgres
+
+hermes: $(VENV)/.ready ## the real hermes-agent, in an environment of its own
+
+$(VENV)/.ready: tests/hermes/requirements.txt scripts/ensure-python
+	@scripts/ensure-python
+	python3 -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/hermes/requirements.txt
+	touch $@
+
+bench: postgres ## lateness, burst and arming, measured on this machine
+	scripts/bench
+
+deny: ## licences, bans and sources of all dependencies (needs cargo-deny)
+	cargo deny check bans licenses sources
+
+clean:
+	cargo clean
