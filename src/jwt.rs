@@ -39,6 +39,7 @@ enum RingSigner {
     Ed25519(Ed25519KeyPair),
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is `jsonwebtoken`'s")]
 fn signer_factory(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidKeyFormat.into());
@@ -90,6 +91,7 @@ struct RingVerifier {
     key: DecodingKey,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is `jsonwebtoken`'s")]
 fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidKeyFormat.into());
@@ -204,6 +206,7 @@ fn ed_pub_components_from_private_key(pkcs8: &[u8], curve: &EllipticCurve) -> Re
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature is `jsonwebtoken`'s")]
 fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
     let algorithm = match hash {
         ThumbprintHash::SHA256 => &ring::digest::SHA256,

@@ -267,7 +267,7 @@ mod tests {
         keys.verify(&presented).is_ok()
     }
 
-    fn jwk(signing: &Signing, changes: Value) -> Value {
+    fn jwk(signing: &Signing, changes: &Value) -> Value {
         let mut jwk = serde_json::to_value(signing.jwk()).unwrap();
         for (name, value) in changes.as_object().unwrap() {
             jwk[name] = value.clone();
@@ -287,15 +287,15 @@ mod tests {
             (json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"}), Unusable::Type),
             (json!("not a key"), Unusable::NotJwk),
             (json!({"kty": "RSA"}), Unusable::Type),
-            (jwk(&rsa, json!({"use": "enc"})), Unusable::Use),
-            (jwk(&rsa, json!({"key_ops": ["sign"]})), Unusable::Use),
-            (jwk(&rsa, json!({"alg": "RSA-OAEP"})), Unusable::Use),
-            (jwk(&rsa, json!({"alg": "ES256"})), Unusable::Use),
-            (jwk(&rsa, json!({"n": URL_SAFE_NO_PAD.encode([255; 128])})), Unusable::Malformed),
-            (jwk(&rsa, json!({"n": "+/+/"})), Unusable::Malformed),
-            (jwk(&ec, json!({"crv": "P-384", "alg": "ES384"})), Unusable::Malformed),
-            (jwk(&ec, json!({"alg": "ES384"})), Unusable::Use),
-            (jwk(&ec, json!({"x": "AA"})), Unusable::Malformed),
+            (jwk(&rsa, &json!({"use": "enc"})), Unusable::Use),
+            (jwk(&rsa, &json!({"key_ops": ["sign"]})), Unusable::Use),
+            (jwk(&rsa, &json!({"alg": "RSA-OAEP"})), Unusable::Use),
+            (jwk(&rsa, &json!({"alg": "ES256"})), Unusable::Use),
+            (jwk(&rsa, &json!({"n": URL_SAFE_NO_PAD.encode([255; 128])})), Unusable::Malformed),
+            (jwk(&rsa, &json!({"n": "+/+/"})), Unusable::Malformed),
+            (jwk(&ec, &json!({"crv": "P-384", "alg": "ES384"})), Unusable::Malformed),
+            (jwk(&ec, &json!({"alg": "ES384"})), Unusable::Use),
+            (jwk(&ec, &json!({"x": "AA"})), Unusable::Malformed),
         ];
         for (key, expected) in &unusable {
             match set(std::slice::from_ref(key)) {
@@ -307,7 +307,7 @@ mod tests {
             }
         }
         let mut all: Vec<_> = unusable.into_iter().map(|(key, _)| key).collect();
-        all.push(jwk(&ec, json!({"unknown": [1]})));
+        all.push(jwk(&ec, &json!({"unknown": [1]})));
         let keys = set(&all).unwrap();
         assert_eq!(keys.len(), 1);
         assert!(verifies(&keys, &ec));

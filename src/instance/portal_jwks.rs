@@ -45,17 +45,17 @@ impl Default for FetchLimits {
         Self {
             spacing: Duration::from_secs(10),
             retry: Duration::from_secs(1),
-            min_age: Duration::from_secs(60),
-            max_age: Duration::from_secs(3600),
+            min_age: Duration::from_mins(1),
+            max_age: Duration::from_hours(1),
             waiters: 10_000,
         }
     }
 }
 
 /// Assumed where the portal does not say; it is what the portal says today.
-const DEFAULT_AGE: Duration = Duration::from_secs(300);
+const DEFAULT_AGE: Duration = Duration::from_mins(5);
 /// The longest pause after failures, when nobody waits.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
 /// What a fetch brought.
 #[derive(Debug)]

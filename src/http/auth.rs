@@ -1,0 +1,180 @@
+//! Who calls, on hop 1: an agent instance, or a clear refusal.
+
+use std::time::Duration;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use tokio::time::Instant;
+
+use super::error::ApiError;
+use crate::instance::{AgentInstance, Authenticator};
+
+/// What one request of hop 1 may take in all, waiting for the portal's keys and riding out the database's
+/// absences included: real agents give up after 15 s and do not try again (contract, invariant 9).
+pub const HOP_1_BUDGET: Duration = Duration::from_secs(12);
+
+/// The agent instance that calls. As an extractor: put it before the body.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Enabled, and the token's own.
+    pub instance: AgentInstance,
+    /// When the request's budget is over: what is left is for its statements.
+    pub deadline: Instant,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller
+where
+    Authenticator: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let deadline = Instant::now() + HOP_1_BUDGET;
+        let token = bearer_token(&parts.headers)?;
+        let instance = Authenticator::from_ref(state).authenticate(token, deadline).await?;
+        tracing::Span::current().record("agent.id", instance.instance_id.as_str());
+        Ok(Self { instance, deadline })
+    }
+}
+
+/// The one bearer token of a request (RFC 6750, 2.1). The scheme's case does not matter (RFC 9110, 11.1), nor
+/// does space around the token.
+pub fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let mut values = headers.get_all(AUTHORIZATION).into_iter();
+    let value = values.next().ok_or(ApiError::NoToken)?;
+    if values.next().is_some() {
+        return Err(ApiError::InvalidToken("the request carries more than one Authorization header"));
+    }
+    let value =
+        value.to_str().map_err(|_| ApiError::InvalidToken("the Authorization header is not ASCII"))?;
+    let (scheme, token) = value.trim().split_once([' ', '\t']).unwrap_or((value.trim(), ""));
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(ApiError::NoToken);
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::http::{HeaderValue, Request};
+    use axum::routing::post;
+    use chrono::DateTime;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::db::{Db, DbOptions};
+    use crate::instance::{KeySet, PortalKeys, TokenRules};
+    use crate::jwt::testing::{Signing, jwks};
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        values
+            .iter()
+            .map(|value| (AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_authorization_header_in_all_its_clothes() {
+        for good in ["Bearer t.o.k", "bearer t.o.k", "BEARER   t.o.k  ", " Bearer\tt.o.k"] {
+            assert_eq!(bearer_token(&headers(&[good])).unwrap(), "t.o.k", "{good:?}");
+        }
+        for none in ["", "Bearer", "Bearer ", "Basic dTpw", "AgentAssertion abc", "t.o.k", "Bearert.o.k"] {
+            assert!(matches!(bearer_token(&headers(&[none])), Err(ApiError::NoToken)), "{none:?}");
+        }
+        assert!(matches!(bearer_token(&HeaderMap::new()), Err(ApiError::NoToken)));
+        for bad in [
+            &["Bearer a", "Bearer b"][..],
+            &["Bearer a", "Bearer a"],
+            &["Basic x", "Bearer a"],
+            &["Bearer ä"],
+        ] {
+            assert!(matches!(bearer_token(&headers(bad)), Err(ApiError::InvalidToken(_))), "{bad:?}");
+        }
+    }
+
+    /// A service whose database is nowhere: what answers without it has not asked it.
+    fn service(keys: &[&Signing]) -> Router {
+        let authenticator = Authenticator {
+            keys: PortalKeys::pinned(KeySet::from_jwks(&jwks(keys.iter().copied())).unwrap()),
+            rules: Arc::new(TokenRules::new("https://portal.example", [])),
+            db: Db::new(&DbOptions {
+                url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
+                max_connections: 1,
+                acquire_timeout: Duration::from_millis(10),
+            })
+            .unwrap(),
+            clock: Arc::new(ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap())),
+        };
+        Router::new()
+            .route("/", post(async |caller: Caller| caller.instance.instance_id.to_string()))
+            .with_state(authenticator)
+    }
+
+    async fn call(router: &Router, authorization: Option<String>) -> (u16, Value, Option<String>) {
+        let mut request = Request::post("/").body(Body::empty()).unwrap();
+        if let Some(value) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, value.parse().unwrap());
+        }
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let challenge =
+            response.headers().get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
+        let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap(), challenge)
+    }
+
+    fn token(signing: &Signing, changes: &Value) -> String {
+        let mut claims = json!({"iss": "https://portal.example", "exp": 1_800_003_600, "iat": 1_799_999_000});
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        format!("Bearer {}", signing.sign(&claims))
+    }
+
+    #[tokio::test]
+    async fn a_bad_token_is_401_invalid_token_with_a_challenge() {
+        let portal = Signing::es256("k");
+        let service = service(&[&portal]);
+        let (status, body, challenge) = call(&service, None).await;
+        assert_eq!(
+            (status, body["error"].as_str(), challenge.as_deref()),
+            (401, Some("invalid_token"), Some("Bearer"))
+        );
+        let fire = token(&portal, &json!({"purpose": "cron_fire", "aud": "agent:i1"}));
+        let stranger = token(&Signing::es256("k"), &json!({"client_id": "agent:i1"}));
+        for bad in ["Bearer garbage".to_owned(), fire, stranger] {
+            let (status, body, challenge) = call(&service, Some(bad)).await;
+            assert_eq!((status, body["error"].as_str()), (401, Some("invalid_token")));
+            assert_eq!(challenge.as_deref(), Some("Bearer error=\"invalid_token\""));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_identity_that_can_never_provision_is_403_invalid_client() {
+        let portal = Signing::es256("k");
+        let (status, body, challenge) =
+            call(&service(&[&portal]), Some(token(&portal, &json!({"sub": "u"})))).await;
+        assert_eq!((status, body["error"].as_str(), challenge), (403, Some("invalid_client"), None));
+        assert!(body["error_description"].is_string());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_stays_away_is_503_once_the_budget_is_over_and_never_403() {
+        let portal = Signing::es256("k");
+        let service = service(&[&portal]);
+        let token = token(&portal, &json!({"client_id": "agent:i1"}));
+        tokio::time::pause();
+        let arrived = Instant::now();
+        let (status, body, _) = call(&service, Some(token)).await;
+        assert_eq!((status, body["error"].as_str()), (503, Some("temporarily_unavailable")));
+        let took = arrived.elapsed();
+        assert!((Duration::from_secs(11)..=HOP_1_BUDGET).contains(&took), "{took:?}");
+    }
+}

@@ -1,0 +1,330 @@
+//! A JSON body as real clients send it, and every other one refused with a 400 that names the field.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use futures::StreamExt;
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use tokio::time::timeout;
+
+use super::error::ApiError;
+
+/// The longest body, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a body that is too long is read and thrown away: a client that still sends sees no answer.
+const MAX_DRAINED: usize = 4 << 20;
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Descriptions quote what was sent: up to here.
+const MAX_DESCRIPTION: usize = 300;
+
+/// A JSON object of type `T`, whatever its content type says. Unknown fields are ignored, but the whole of it
+/// must be sound: no key twice, no NUL, no half surrogates, no bottomless nesting.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bytes = read(request).await?;
+        parse(&bytes).map(Self).map_err(ApiError::Body)
+    }
+}
+
+async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > MAX_BODY as u64) && parts.headers.contains_key(EXPECT) {
+        // It asked before sending.
+        return Err(ApiError::TooLarge(MAX_BODY));
+    }
+    timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| ApiError::BodyTimeout)?
+}
+
+async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| ApiError::Body("the body broke off".to_owned()))?;
+        if bytes.len() + chunk.len() > MAX_BODY {
+            // However this ends, the answer is the same.
+            let _ = timeout(DRAIN_TIMEOUT, drain(&mut stream)).await;
+            return Err(ApiError::TooLarge(MAX_BODY));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+async fn drain(stream: &mut BodyDataStream) {
+    let mut drained = 0;
+    while let Some(Ok(chunk)) = stream.next().await {
+        drained += chunk.len();
+        if drained > MAX_DRAINED {
+            return;
+        }
+    }
+}
+
+/// Twice over: once for soundness, once for `T`.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let sound: Sound = deserialize(bytes)?;
+    if !sound.is_object {
+        return Err("the body must be a JSON object".to_owned());
+    }
+    deserialize(bytes)
+}
+
+fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| shortened(describe(&error.path().to_string(), error.inner())))?;
+    deserializer.end().map_err(|error| describe(".", &error))?;
+    Ok(value)
+}
+
+/// Begins with the field's name, where there is one.
+fn describe(path: &str, error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if !error.is_data() {
+        return match path {
+            "." | "?" => format!("the body is not valid JSON: {text}"),
+            field => format!("{field}: is not valid JSON: {text}"),
+        };
+    }
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let text = text.strip_suffix(&position).unwrap_or(&text);
+    let missing = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match (path, missing) {
+        ("." | "?", Some(field)) => format!("{field}: is missing"),
+        ("." | "?", None) => text.to_owned(),
+        (path, Some(field)) => format!("{path}.{field}: is missing"),
+        // Our own types begin with their name already.
+        (path, None) if text.strip_prefix(path).is_some_and(|rest| rest.starts_with(": ")) => text.to_owned(),
+        (path, None) => format!("{path}: {text}"),
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_DESCRIPTION {
+        let end = (0..=MAX_DESCRIPTION).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Any JSON that is fit to be kept. (`serde_json` bounds the nesting, and refuses half surrogates where it reads
+/// a string instead of skipping it.)
+struct Sound {
+    is_object: bool,
+}
+
+const NUL: &str = "must not contain NUL characters";
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SoundVisitor)
+    }
+}
+
+struct SoundVisitor;
+
+const SCALAR: Sound = Sound { is_object: false };
+
+impl<'de> Visitor<'de> for SoundVisitor {
+    type Value = Sound;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Sound, E> {
+        Ok(SCALAR)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Sound, E> {
+        Ok(SCALAR)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Sound, E> {
+        Ok(SCALAR)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Sound, E> {
+        Ok(SCALAR)
+    }
+
+    fn visit_unit<E>(self) -> Result<Sound, E> {
+        Ok(SCALAR)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Sound, E> {
+        if text.contains('\0') { Err(E::custom(NUL)) } else { Ok(SCALAR) }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Sound, A::Error> {
+        while items.next_element::<Sound>()?.is_some() {}
+        Ok(SCALAR)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Sound, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if key.contains('\0') {
+                return Err(A::Error::custom("the names of fields must not contain NUL characters"));
+            }
+            entries.next_value::<Sound>()?;
+            if let Some(key) = seen.replace(key) {
+                return Err(A::Error::custom(format_args!("{key}: is there more than once")));
+            }
+        }
+        Ok(Sound { is_object: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Bytes, to_bytes};
+    use axum::routing::post;
+    use futures::stream;
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::domain::JobId;
+
+    #[derive(Debug, Deserialize)]
+    struct Sent {
+        job_id: JobId,
+        note: String,
+        auth: Option<Value>,
+    }
+
+    fn refused(body: impl AsRef<[u8]>) -> String {
+        parse::<Sent>(body.as_ref()).expect_err(&String::from_utf8_lossy(body.as_ref()))
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_the_known_ones_kept() {
+        let sent: Sent =
+            parse(r#" {"x":{"y":[1,-2,0.5e3,true,null,"é😀"]},"job_id":"j","note":"n"} "#.as_bytes())
+                .unwrap();
+        assert_eq!((sent.job_id.as_str(), sent.note.as_str(), sent.auth), ("j", "n", None));
+    }
+
+    #[test]
+    fn every_rejected_field_is_named() {
+        for (body, expected) in [
+            (r#"{"note":"n"}"#, "job_id: is missing"),
+            (r#"{"job_id":"j"}"#, "note: is missing"),
+            (r#"{"job_id":7,"note":"n"}"#, "job_id: invalid type: integer `7`, expected a string"),
+            (r#"{"job_id":null,"note":"n"}"#, "job_id: invalid type: null, expected a string"),
+            (r#"{"job_id":"j","note":["n"]}"#, "note: invalid type: sequence, expected a string"),
+            (r#"{"job_id":"","note":"n"}"#, "job_id: must not be empty"),
+            (r#"{"job_id":"j","note":"a\u0000b"}"#, "note: must not contain NUL characters"),
+            (r#"{"job_id":"j","job_id":"j","note":"n"}"#, "job_id: is there more than once"),
+            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "x: is there more than once"),
+            (r#"{"job_id":"j","note":"n","auth":{"k":1,"k":2}}"#, "auth: k: is there more than once"),
+        ] {
+            assert_eq!(refused(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for body in
+            ["", " ", "job_id=j", "{", "{\"job_id\"", "{}x", "{} {}", "{'job_id':'j'}", "\u{feff}{}", "NaN"]
+        {
+            assert!(refused(body).starts_with("the body is not valid JSON: "), "{}", refused(body));
+        }
+        for body in ["null", "1", "\"x\"", "[]", r#"["j","n",null]"#] {
+            assert_eq!(refused(body), "the body must be a JSON object");
+        }
+        refused(b"{\"job_id\":\"\xff\",\"note\":\"n\"}");
+        refused("{\"job_id\":\"j\",\"note\":\"a\nb\"}");
+    }
+
+    #[test]
+    fn unsound_parts_are_refused_wherever_they_are() {
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        for x in [
+            r#""\ud800""#,
+            r#""\ud800\ud800""#,
+            r#""\udc00x""#,
+            r#""\u0000""#,
+            r#"{"a\u0000":1}"#,
+            "1e999",
+            &deep,
+        ] {
+            for place in ["x", "auth", "note"] {
+                let body = format!(r#"{{"job_id":"j","note":"n","{place}":{x}}}"#);
+                let body = if place == "note" { body.replace(r#""note":"n","#, "") } else { body };
+                assert!(refused(&body).contains(place), "{place}: {}", refused(&body));
+            }
+        }
+    }
+
+    #[test]
+    fn descriptions_stay_short() {
+        let long = format!(r#"{{"job_id":{{}},"{0}":1,"{0}":1}}"#, "é".repeat(2000));
+        assert!(refused(&long).len() <= MAX_DESCRIPTION + '…'.len_utf8());
+    }
+
+    async fn post_body(body: Body) -> (u16, Value) {
+        let router = Router::new().route("/", post(async |JsonBody(sent): JsonBody<Sent>| sent.note));
+        let request = Request::post("/").header("content-type", "text/plain").body(body).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    #[tokio::test]
+    async fn never_422_and_any_content_type() {
+        assert_eq!(post_body(r#"{"job_id":"j","note":"n"}"#.into()).await.0, 200);
+        let (status, body) = post_body(r#"{"job_id":7}"#.into()).await;
+        assert_eq!((status, body["error"].as_str()), (400, Some("invalid_request")));
+        assert!(body["error_description"].as_str().unwrap().starts_with("job_id: "));
+    }
+
+    #[tokio::test]
+    async fn too_long_a_body_is_413_with_our_error() {
+        let whole = |length: usize| {
+            let frame = r#"{"job_id":"j","note":""}"#.len();
+            format!(r#"{{"job_id":"j","note":"{}"}}"#, "x".repeat(length - frame))
+        };
+        assert_eq!(post_body(whole(MAX_BODY).into()).await.0, 200);
+        for length in [MAX_BODY + 1, 1 << 20] {
+            let (status, body) = post_body(whole(length).into()).await;
+            assert_eq!((status, body["error"].as_str()), (413, Some("invalid_request")));
+        }
+        // Without an end, and without a length.
+        let endless = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 1024])));
+        assert_eq!(post_body(Body::from_stream(endless)).await.0, 413);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_408() {
+        let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(post_body(never).await.0, 408);
+        let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
+        assert_eq!(post_body(Body::from_stream(broken)).await.0, 400);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_panics(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = parse::<Sent>(&body);
+        }
+    }
+}
