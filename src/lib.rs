@@ -1,6 +1,7 @@
 //! nas-cron: one-shot cron for agents that scale to zero.
 
 pub mod clock;
+pub mod config;
 pub mod db;
 pub mod domain;
 pub mod fire;

@@ -1,0 +1,117 @@
+//! Rules between settings: each is sound by itself, and together they would betray the contract.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Config;
+use super::read::Reader;
+
+/// The least a confirmed lease must have beyond its attempt's deadline: the outcome is still to be recorded, and
+/// a lease that ends before would let another replica start the same one-shot again.
+const LEAST_MARGIN: Duration = Duration::from_secs(1);
+
+/// Judges all of them.
+pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
+    addresses(config, reader);
+    portal(reader);
+    leases(config, reader);
+    times(config, reader);
+}
+
+fn addresses(config: &Config, reader: &mut Reader<'_>) {
+    let http = &config.http;
+    reader.rule(
+        &["listen", "metrics_listen"],
+        !clash(http.listen, http.metrics_listen),
+        "cannot both have that port, and metrics are not for the public",
+        "give metrics_listen another port",
+    );
+}
+
+/// Whether binding both would fail or answer one in the place of the other.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    // Port 0 is any free one.
+    one.port() != 0 && one.port() == other.port() && same_ip
+}
+
+fn portal(reader: &mut Reader<'_>) {
+    let both = reader.is_given("portal_jwks_url") && reader.is_given("portal_jwks_file");
+    reader.rule(
+        &["portal_jwks_url", "portal_jwks_file"],
+        !both,
+        "both are set, and the portal's keys come from one place",
+        "keep the URL to have them refreshed, or the file to pin them",
+    );
+}
+
+fn leases(config: &Config, reader: &mut Reader<'_>) {
+    reader.rule(
+        &["lease_margin"],
+        config.lease.margin >= LEAST_MARGIN,
+        "a lease could end before its attempt's deadline, and a second attempt start beside it",
+        "set lease_margin to 1s or more",
+    );
+    reader.rule(
+        &["lease_capacity", "in_flight_max"],
+        config.lease.capacity >= config.fire.in_flight_max,
+        "a replica could never have that many attempts under way, as each needs a lease",
+        "raise lease_capacity or lower in_flight_max",
+    );
+}
+
+fn times(config: &Config, reader: &mut Reader<'_>) {
+    let (fire, retry, second) = (&config.fire, &config.retry, &config.second_fire);
+    reader.rule(
+        &["connect_timeout", "fire_timeout"],
+        fire.connect_timeout <= fire.timeout,
+        "connecting is a part of the attempt",
+        "lower connect_timeout or raise fire_timeout",
+    );
+    reader.rule(
+        &["fire_timeout", "fire_token_ttl"],
+        fire.timeout <= config.keys.fire_token_ttl,
+        "an agent that boots during the attempt could find its token expired",
+        "lower fire_timeout or raise fire_token_ttl (at most 120s)",
+    );
+    reader.rule(
+        &["retry_definite_base", "retry_cap"],
+        retry.definite_base <= retry.cap,
+        "the first wait would be longer than the longest",
+        "lower retry_definite_base or raise retry_cap",
+    );
+    reader.rule(
+        &["retry_ambiguous_floor", "retry_cap"],
+        retry.ambiguous_floor <= retry.cap,
+        "the least wait would be longer than the longest",
+        "lower retry_ambiguous_floor or raise retry_cap",
+    );
+    reader.rule(
+        &["retry_cap", "retry_give_up_after"],
+        retry.cap <= retry.give_up_after,
+        "a fire could be given up before its next attempt",
+        "lower retry_cap or raise retry_give_up_after",
+    );
+    reader.rule(
+        &["second_fire_delay", "second_fire_interval"],
+        second.delay <= second.interval,
+        "the second fire would wait longer than the third",
+        "lower second_fire_delay or raise second_fire_interval",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clash;
+
+    #[test]
+    fn listeners_clash_on_the_same_port_of_overlapping_addresses() {
+        let clashes = |one: &str, other: &str| clash(one.parse().unwrap(), other.parse().unwrap());
+        assert!(clashes("0.0.0.0:8080", "0.0.0.0:8080"));
+        assert!(clashes("0.0.0.0:8080", "127.0.0.1:8080"));
+        assert!(clashes("[::]:8080", "0.0.0.0:8080"));
+        assert!(!clashes("127.0.0.1:8080", "127.0.0.2:8080"));
+        assert!(!clashes("0.0.0.0:8080", "0.0.0.0:9090"));
+        assert!(!clashes("127.0.0.1:0", "127.0.0.1:0"));
+    }
+}

@@ -1,0 +1,320 @@
+//! What texts mean: one pure function per kind of setting. Errors quote nothing; who calls knows whether it may.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use ipnet::IpNet;
+use url::Url;
+
+use super::problem::Wrong;
+
+/// An absolute http(s) URL that paths are appended to, kept byte for byte as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    text: String,
+    url: Url,
+}
+
+impl BaseUrl {
+    /// As it was written: what tokens carry as `iss`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// As it is dialled.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// With `path` (which begins with a slash) appended; a slash at the base's end is not doubled.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.text.strip_suffix('/').unwrap_or(&self.text))
+    }
+}
+
+/// An absolute http(s) URL without credentials and fragment.
+pub(super) fn url(text: &str) -> Result<Url, Wrong> {
+    let mend = "write it like https://portal.example/path";
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Wrong::new("a URL has no white space", mend));
+    }
+    let url = Url::parse(text).map_err(|_| Wrong::new("is no absolute URL", mend))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Wrong::new("is no http(s) URL", mend));
+    }
+    // `https:host` and `https:/host` parse too, and would be another text than the URL that is dialled.
+    if !text.get(url.scheme().len()..).is_some_and(|rest| rest.starts_with("://")) {
+        return Err(Wrong::new("is no absolute URL", mend));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Wrong::new(
+            "carries credentials, which would be published",
+            "remove what is before the @",
+        ));
+    }
+    if url.fragment().is_some() {
+        return Err(Wrong::new("carries a fragment", "remove the # and what follows"));
+    }
+    Ok(url)
+}
+
+/// A URL that paths are appended to.
+pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
+    let url = url(text)?;
+    if url.query().is_some() {
+        return Err(Wrong::new("carries a query", "remove the ? and what follows: paths are appended to it"));
+    }
+    Ok(BaseUrl { text: text.to_owned(), url })
+}
+
+/// The URL without the credentials that do not belong there.
+pub(super) fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+    authority.rfind('@').map_or_else(|| text.to_owned(), |at| format!("{scheme}://***{}", &rest[at..]))
+}
+
+/// The URL of a Postgres. Only its shape: the driver reads it again.
+pub(super) fn database_url(text: &str) -> Result<String, Wrong> {
+    let mend =
+        "write it like postgres://user:password@host:5432/database, special characters percent-encoded";
+    let url = Url::parse(text).map_err(|error| Wrong::new(format!("is no URL ({error})"), mend))?;
+    if matches!(url.scheme(), "postgres" | "postgresql") {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new("is no Postgres URL", mend))
+    }
+}
+
+/// IP and port.
+pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
+    SocketAddr::from_str(text).map_err(|_| {
+        Wrong::new("is no address to listen at", "write IP and port, like 0.0.0.0:8080 or [::]:8080")
+    })
+}
+
+/// A whole number within bounds.
+pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, Wrong> {
+    let mend = || format!("set a whole number from {min} to {max}");
+    let count = u64::from_str(text).map_err(|_| Wrong::new("is no whole number", mend()))?;
+    match count {
+        _ if count < min => Err(Wrong::new("is too small", mend())),
+        _ if count > max => Err(Wrong::new("is too large", mend())),
+        _ => Ok(count),
+    }
+}
+
+/// A length of time within bounds.
+pub(super) fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, Wrong> {
+    let mend = || {
+        let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
+        format!("set something like 500ms, 30s, 5m, 12h or 90d, from {min} to {max}")
+    };
+    let duration = humantime::parse_duration(text).map_err(|_| match f64::from_str(text) {
+        Ok(number) if number >= 0.0 => Wrong::new("is a length of time without its unit", mend()),
+        _ => Wrong::new("is no length of time", mend()),
+    })?;
+    match duration {
+        _ if duration < min => Err(Wrong::new("is too short", mend())),
+        _ if duration > max => Err(Wrong::new("is too long", mend())),
+        _ => Ok(duration),
+    }
+}
+
+/// True or false.
+pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Wrong::new("is neither true nor false", "set true or false")),
+    }
+}
+
+/// One of the words, in any case.
+pub(super) fn choice(text: &str, words: &'static [&'static str]) -> Result<&'static str, Wrong> {
+    words
+        .iter()
+        .copied()
+        .find(|word| word.eq_ignore_ascii_case(text))
+        .ok_or_else(|| Wrong::new("is not known", format!("set {}", words.join(" or "))))
+}
+
+/// A network; a bare address is a network of one.
+pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
+    if let Ok(address) = IpAddr::from_str(text) {
+        return Ok(IpNet::from(address));
+    }
+    let network = IpNet::from_str(text).map_err(|_| {
+        Wrong::new("is no network", "write addresses and networks like 10.0.0.0/8, 192.0.2.7 or fd00::/8")
+    })?;
+    if network == network.trunc() {
+        Ok(network)
+    } else {
+        Err(Wrong::new(
+            "has address bits beyond its prefix",
+            format!("write {} for the network or {} for the one address", network.trunc(), network.addr()),
+        ))
+    }
+}
+
+/// A SHA-256 in hex.
+pub(super) fn hash(text: &str) -> Result<[u8; 32], Wrong> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(text, &mut hash).map_err(|_| {
+        Wrong::new(
+            "is no SHA-256 in hex (64 digits)",
+            "set the token's hash, not the token: printf %s \"$TOKEN\" | sha256sum",
+        )
+    })?;
+    Ok(hash)
+}
+
+/// 32 bytes in base64, of either alphabet, with or without padding.
+pub(super) fn key(text: &str) -> Result<[u8; 32], Wrong> {
+    let mend = "make one with: openssl rand -base64 32";
+    let bytes = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD]
+        .iter()
+        .find_map(|engine| engine.decode(text).ok())
+        .ok_or_else(|| Wrong::new("is not base64", mend))?;
+    let length = bytes.len();
+    bytes.try_into().map_err(|_| Wrong::new(format!("is {length} bytes long instead of 32"), mend))
+}
+
+/// Directives for log lines.
+pub(super) fn log_filter(text: &str) -> Result<String, Wrong> {
+    // The parser cuts at byte positions and panics inside a longer character (tracing-subscriber 0.3.23).
+    if !text.is_ascii() {
+        let mend = "set something like info or info,nas_cron::fire=debug";
+        return Err(Wrong::new("is no log filter (it is not ASCII)", mend));
+    }
+    tracing_subscriber::EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| {
+        Wrong::new(
+            format!("is no log filter ({error})"),
+            "set something like info or info,nas_cron::fire=debug",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn urls_are_kept_byte_for_byte_and_joined_with_one_slash() {
+        for text in ["https://Portal.example", "https://portal.example/", "http://portal.example:80/a/b/"] {
+            let base = base_url(text).unwrap();
+            assert_eq!(base.as_str(), text);
+            assert_eq!(base.join("/x"), format!("{}/x", text.trim_end_matches('/')));
+        }
+    }
+
+    #[test]
+    fn urls_that_are_no_base() {
+        for text in [
+            "",
+            "portal.example",
+            "//portal.example",
+            "ftp://portal.example",
+            "https:portal.example",
+            "https:/portal.example",
+            "https://",
+            "https://portal.example?a=b",
+            "https://portal.example?",
+            "https://portal.example#",
+            "https://user@portal.example",
+            "https://user:pass@portal.example",
+            " https://portal.example",
+            "https://portal.example/\n",
+        ] {
+            assert!(base_url(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_taken_out_of_what_is_shown() {
+        assert_eq!(without_credentials("https://u:p@ss@host/x@y"), "https://***@host/x@y");
+        assert_eq!(without_credentials("https://host/x@y"), "https://host/x@y");
+        assert_eq!(without_credentials("postgres://u:p@host?x"), "postgres://***@host?x");
+    }
+
+    #[test]
+    fn a_bare_address_is_a_network_of_one() {
+        assert_eq!(network("192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
+        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
+        assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+        let wrong = network("10.1.2.3/8").unwrap_err();
+        assert_eq!(wrong.mend, "write 10.0.0.0/8 for the network or 10.1.2.3 for the one address");
+        for text in ["", "10.0.0.0/33", "10.0.0", "localhost", "10.0.0.0/8/8"] {
+            assert!(network(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_stay_within_bounds() {
+        let (min, max) = (Duration::from_mins(1), Duration::from_mins(2));
+        assert_eq!(duration("1m 30s", min, max).unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("60s", min, max).unwrap(), min);
+        assert_eq!(duration("2min", min, max).unwrap(), max);
+        for (text, wrong) in [
+            ("59s", "is too short"),
+            ("120001ms", "is too long"),
+            ("90", "is a length of time without its unit"),
+            ("", "is no length of time"),
+            ("soon", "is no length of time"),
+            ("-90s", "is no length of time"),
+        ] {
+            assert_eq!(duration(text, min, max).unwrap_err().wrong, wrong, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_32_bytes_in_base64() {
+        let bytes = [0xfb; 32];
+        for engine in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
+            assert_eq!(key(&engine.encode(bytes)).unwrap(), bytes);
+        }
+        assert_eq!(key(&STANDARD.encode([0; 31])).unwrap_err().wrong, "is 31 bytes long instead of 32");
+        assert_eq!(key("not base64!").unwrap_err().wrong, "is not base64");
+    }
+
+    #[test]
+    fn words_and_switches() {
+        assert_eq!(choice("es256", &["ES256", "RS256"]).unwrap(), "ES256");
+        assert_eq!(choice("HS256", &["ES256", "RS256"]).unwrap_err().mend, "set ES256 or RS256");
+        assert!(switch("on").unwrap() && !switch("0").unwrap() && switch("maybe").is_err());
+        assert_eq!(count("4", 4, 5).unwrap(), 4);
+        assert_eq!(count("3", 4, 5).unwrap_err().mend, "set a whole number from 4 to 5");
+        assert_eq!(count("6", 4, 5).unwrap_err().wrong, "is too large");
+        assert_eq!(count("-1", 4, 5).unwrap_err().wrong, "is no whole number");
+        assert!(log_filter("info,nas_cron=debug").is_ok() && log_filter("nas_cron=loud").is_err());
+        assert!(log_filter("\u{20000}[").is_err(), "where the parser itself would panic");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_hashes_round_trip(text in ".{0,80}", bytes: [u8; 32]) {
+            let _ = (url(&text), base_url(&text), database_url(&text), address(&text), network(&text));
+            let _ = (hash(&text), key(&text), log_filter(&text), duration(&text, Duration::ZERO, Duration::MAX));
+            let _ = without_credentials(&text);
+            prop_assert_eq!(hash(&hex::encode(bytes)).unwrap(), bytes);
+            prop_assert_eq!(hash(&hex::encode_upper(bytes)).unwrap(), bytes);
+        }
+
+        #[test]
+        fn no_log_filter_panics(text in "[a-z:=,\\[\\]{}\"#/ 0-9]{0,24}") {
+            let _ = log_filter(&text);
+        }
+
+        #[test]
+        fn whatever_is_a_base_url_keeps_its_text(path in "(/[a-zA-Z0-9._~-]{0,8}){0,3}") {
+            let text = format!("https://portal.example{path}");
+            let base = base_url(&text).unwrap();
+            prop_assert_eq!(base.as_str(), text);
+        }
+    }
+}

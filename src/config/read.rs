@@ -1,0 +1,263 @@
+//! From gathered texts to what they mean. Reads everything before it complains, so that all is told at once.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{SecretBox, SecretString};
+use url::Url;
+
+use super::check;
+use super::gather::{Raw, Settings};
+use super::parse::{self, BaseUrl};
+use super::problem::{ConfigError, Origin, Problem, Wrong};
+use super::settings::{Kind, Preset, Setting};
+use super::{
+    Backend, Config, Database, Fire, Http, Keys, Lease, Log, LogFormat, Portal, PortalJwks, Retry,
+    SecondFire, SigningAlg, Stop,
+};
+
+impl Settings {
+    /// Everything `serve` needs, cross-checked.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let mut reader = Reader::new(self);
+        let config = config(&mut reader);
+        check::all(&config, &mut reader);
+        reader.end(config)
+    }
+
+    /// What a command needs that only talks to the database.
+    pub fn database(&self) -> Result<Database, ConfigError> {
+        let mut reader = Reader::new(self);
+        let database = database(&mut reader);
+        reader.end(database)
+    }
+
+    /// What logging needs.
+    pub fn log(&self) -> Result<Log, ConfigError> {
+        let mut reader = Reader::new(self);
+        let log = log(&mut reader);
+        reader.end(log)
+    }
+}
+
+/// Reads settings and collects what is wrong. In the place of a value that is wrong it gives a stand-in, which
+/// never gets out: [`Reader::end`] gives nothing where there was a problem.
+pub(super) struct Reader<'a> {
+    settings: &'a Settings,
+    problems: Vec<Problem>,
+    unsound: BTreeSet<&'static str>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        Self { settings, problems: settings.problems().to_vec(), unsound: BTreeSet::new() }
+    }
+
+    fn end<T>(self, value: T) -> Result<T, ConfigError> {
+        if self.problems.is_empty() { Ok(value) } else { Err(ConfigError { problems: self.problems }) }
+    }
+
+    /// A rule between settings, judged only where each of them is sound.
+    pub(super) fn rule(&mut self, keys: &[&'static str], holds: bool, wrong: &str, mend: &str) {
+        if holds || keys.iter().any(|key| self.unsound.contains(key)) {
+            return;
+        }
+        let part = |key: &&'static str| {
+            let given = self.settings.effective(setting(key));
+            let shown = given.as_ref().map(|given| given.shown(setting(key)));
+            (*key, shown, given.map_or(Origin::Default, |given| given.origin))
+        };
+        let parts: Vec<_> = keys.iter().map(part).collect();
+        self.problems.push(Problem::between(&parts, Wrong::new(wrong, mend)));
+    }
+
+    /// Whether somebody set it.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.settings.is_given(key)
+    }
+
+    fn fault(&mut self, setting: &'static Setting, shown: Option<&str>, origin: &Origin, wrong: Wrong) {
+        // What a derived value is wrong about was said of the setting that it is derived from.
+        if !matches!(origin, Origin::Derived(_)) {
+            self.problems.push(Problem::about(setting.key, shown, origin, wrong));
+        }
+        self.unsound.insert(setting.key);
+    }
+
+    /// One value, if there is one.
+    fn maybe<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let setting = setting(key);
+        let Some(given) = self.settings.effective(setting) else {
+            // A secret file that could not be read has been told; that nothing is set would be the second half.
+            let told = || self.problems.iter().any(|problem| problem.keys.iter().any(|told| told == key));
+            if matches!(setting.default, Preset::Required { .. }) && !told() {
+                self.problems.push(Problem::missing(setting));
+            }
+            self.unsound.insert(setting.key);
+            return None;
+        };
+        let result = match &given.raw {
+            Raw::One(text) => parse(text),
+            Raw::Many(_) => Err(Wrong::new("is a list", "set one value")),
+        };
+        match result {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                let shown = given.shown(setting);
+                self.fault(setting, (!setting.secret).then_some(&shown), &given.origin, wrong);
+                None
+            }
+        }
+    }
+
+    fn one<T>(&mut self, key: &str, stand_in: T, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> T {
+        self.maybe(key, parse).unwrap_or(stand_in)
+    }
+
+    fn list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Vec<T> {
+        let setting = setting(key);
+        let Some(given) = self.settings.effective(setting) else { return Vec::new() };
+        let mut values = Vec::new();
+        for part in given.raw.parts() {
+            match parse(&part) {
+                Ok(value) => values.push(value),
+                Err(wrong) => {
+                    // What should be a hash may be the token itself.
+                    let shown = (setting.kind != Kind::Hashes).then_some(part.as_str());
+                    self.fault(setting, shown, &given.origin, wrong);
+                }
+            }
+        }
+        values
+    }
+
+    fn duration(&mut self, key: &str) -> Duration {
+        let Kind::Duration { min, max } = setting(key).kind else { unreachable!("{key} is no duration") };
+        self.one(key, Duration::ZERO, |text| parse::duration(text, min, max))
+    }
+
+    /// Counts are bounded by the table far below any integer type's end.
+    fn count<T: TryFrom<u64> + Default>(&mut self, key: &str) -> T {
+        let Kind::Count { min, max } = setting(key).kind else { unreachable!("{key} is no count") };
+        let count = self.one(key, 0, |text| parse::count(text, min, max));
+        T::try_from(count).unwrap_or_default()
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, values: &[(&'static str, T)]) -> T {
+        let Kind::Choice(words) = setting(key).kind else { unreachable!("{key} is no choice") };
+        self.one(key, values[0].1, |text| {
+            let word = parse::choice(text, words)?;
+            Ok(values.iter().find(|value| value.0 == word).map_or(values[0].1, |value| value.1))
+        })
+    }
+
+    fn address(&mut self, key: &str) -> SocketAddr {
+        self.one(key, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), parse::address)
+    }
+
+    fn url(&mut self, key: &str) -> Url {
+        let stand_in = parse::base_url(NO_URL).expect("the stand-in is a URL").url().clone();
+        self.one(key, stand_in, parse::url)
+    }
+
+    fn base_url(&mut self, key: &str) -> BaseUrl {
+        self.one(key, parse::base_url(NO_URL).expect("the stand-in is a URL"), parse::base_url)
+    }
+}
+
+const NO_URL: &str = "https://stand-in.invalid";
+
+fn setting(key: &str) -> &'static Setting {
+    Setting::find(key).expect("only keys of the table are read, and a test reads all of them")
+}
+
+fn config(reader: &mut Reader<'_>) -> Config {
+    Config {
+        database: database(reader),
+        http: Http {
+            listen: reader.address("listen"),
+            metrics_listen: reader.address("metrics_listen"),
+            public_url: reader.base_url("public_url"),
+        },
+        portal: Portal {
+            url: reader.base_url("portal_url"),
+            jwks: portal_jwks(reader),
+            audiences: reader.list("portal_audiences", |text| Ok(text.to_owned())),
+        },
+        keys: keys(reader),
+        admin_token_sha256: reader.list("admin_token_sha256", parse::hash),
+        fire: Fire {
+            callback_allow: reader.list("callback_allow", parse::network),
+            timeout: reader.duration("fire_timeout"),
+            connect_timeout: reader.duration("connect_timeout"),
+            in_flight_max: reader.count("in_flight_max"),
+            in_flight_per_instance: reader.count("in_flight_per_instance"),
+            floor: reader.duration("fire_floor"),
+        },
+        retry: Retry {
+            definite_base: reader.duration("retry_definite_base"),
+            ambiguous_floor: reader.duration("retry_ambiguous_floor"),
+            cap: reader.duration("retry_cap"),
+            give_up_after: reader.duration("retry_give_up_after"),
+        },
+        second_fire: SecondFire {
+            delay: reader.duration("second_fire_delay"),
+            interval: reader.duration("second_fire_interval"),
+            max: reader.count("second_fires_max"),
+        },
+        backend: reader.choice("backend", &[("postgres", Backend::Postgres)]),
+        lease: Lease {
+            horizon: reader.duration("lease_horizon"),
+            grace: reader.duration("lease_grace"),
+            margin: reader.duration("lease_margin"),
+            capacity: reader.count("lease_capacity"),
+        },
+        history_retention: reader.duration("history_retention"),
+        stop: Stop {
+            drain_delay: reader.duration("drain_delay"),
+            shutdown_timeout: reader.duration("shutdown_timeout"),
+        },
+        log: log(reader),
+    }
+}
+
+fn database(reader: &mut Reader<'_>) -> Database {
+    Database {
+        url: SecretString::from(reader.one("database_url", String::new(), parse::database_url)),
+        max_connections: reader.count("database_max_connections"),
+        migrate: reader.one("migrate", false, parse::switch),
+    }
+}
+
+fn portal_jwks(reader: &mut Reader<'_>) -> PortalJwks {
+    if reader.is_given("portal_jwks_file") {
+        PortalJwks::File(reader.one("portal_jwks_file", PathBuf::new(), |text| Ok(PathBuf::from(text))))
+    } else {
+        PortalJwks::Url(reader.url("portal_jwks_url"))
+    }
+}
+
+fn keys(reader: &mut Reader<'_>) -> Keys {
+    Keys {
+        signing_alg: reader
+            .choice("signing_alg", &[("ES256", SigningAlg::Es256), ("RS256", SigningAlg::Rs256)]),
+        rotation_period: reader.duration("key_rotation_period"),
+        key_encryption_key: reader
+            .maybe("key_encryption_key", parse::key)
+            .map(|bytes| SecretBox::new(Box::new(bytes))),
+        agents_jwks_url: reader.url("agents_jwks_url"),
+        fire_token_ttl: reader.duration("fire_token_ttl"),
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> Log {
+    Log {
+        format: reader.choice(
+            "log_format",
+            &[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
+        ),
+        filter: reader.one("log_filter", String::new(), parse::log_filter),
+    }
+}
