@@ -12,3 +12,6 @@ pub mod keys;
 pub mod metrics;
 pub mod oneshot;
 pub mod scheduler;
+pub mod metrics;
+pub mod shutdown;
+pub mod telemetry;
