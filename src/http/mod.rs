@@ -7,3 +7,7 @@ pub mod json;
 pub use auth::Caller;
 pub use error::{ApiError, Problem};
 pub use json::JsonBody;
+//! HTTP as agents, the portal and operators meet it.
+
+pub mod health;
+pub mod layers;

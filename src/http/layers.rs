@@ -1,0 +1,274 @@
+//! What every request passes through: its id, its log line, its safety net. Timeouts belong to the routes.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::{HeaderName, Response, StatusCode};
+use axum::middleware::{self, Next};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::metrics::{self, Hop1, PanicPlace};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// An id of a request that is longer is not taken over.
+const LONGEST_ID: usize = 128;
+
+/// Asked all the time by machines, or by a herd of agents at the same second: their requests are told at `debug`.
+const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json", "/api/agent-cron/jwks.json"];
+
+/// Wraps all routes (and the fallback) of a router. From outside in:
+///
+/// 1. a request id: the caller's `X-Request-Id` if it is sane, else a new UUID of version 7; answered in the same header;
+/// 2. a span with `request.id`, method and matched route, and one line per request when it is answered.
+///    Never the path as it came, the query, headers or bodies: callers put secrets there;
+/// 3. counts for hop 1;
+/// 4. panics caught: counted, and answered as 500.
+///
+/// Call it last, after all routes are there: it sees no route that is added later.
+pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router
+        .layer(CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response<Body>))
+        .layer(middleware::from_fn(trace))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, FreshId))
+        .layer(middleware::map_request(drop_wild_id))
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FreshId;
+
+impl MakeRequestId for FreshId {
+    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
+        let id = Uuid::now_v7().to_string();
+        HeaderValue::try_from(id).ok().map(RequestId::new)
+    }
+}
+
+/// What may stand in a log line and in a header without a second thought.
+fn is_sane(id: &HeaderValue) -> bool {
+    let bytes = id.as_bytes();
+    (1..=LONGEST_ID).contains(&bytes.len())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=~".contains(b))
+}
+
+/// Drops a caller's id that is not sane, or not one: a fresh one takes its place.
+async fn drop_wild_id(mut request: Request) -> Request {
+    let mut ids = request.headers().get_all(REQUEST_ID).iter();
+    let keep = matches!((ids.next(), ids.next()), (Some(id), None) if is_sane(id));
+    if !keep {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+/// One request's span and its line.
+async fn trace(request: Request, next: Next) -> Response<Body> {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    let id = request.extensions().get::<RequestId>();
+    let id = id.and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
+    let span =
+        tracing::info_span!("request", request.id = id, http.method = %request.method(), http.route = route);
+    let mut line = Line {
+        quiet: QUIET_ROUTES.contains(&route),
+        hop1: Hop1::of_route(route),
+        began: Instant::now(),
+        answered: false,
+        span: span.clone(),
+    };
+    let response = next.run(request).instrument(span).await;
+    line.answered(response.status());
+    response
+}
+
+/// Says how a request ended, also when nobody waits for its answer any more.
+struct Line {
+    quiet: bool,
+    hop1: Option<Hop1>,
+    began: Instant,
+    answered: bool,
+    span: tracing::Span,
+}
+
+impl Line {
+    fn answered(&mut self, status: StatusCode) {
+        self.answered = true;
+        let took = self.began.elapsed();
+        if let Some(endpoint) = self.hop1 {
+            metrics::hop1_answered(endpoint, status.as_u16());
+            if endpoint == Hop1::Provision && status.is_success() {
+                metrics::provisioned(took);
+            }
+        }
+        let (status, duration_ms) = (status.as_u16(), took.as_secs_f64() * 1e3);
+        let _entered = self.span.enter();
+        match status {
+            _ if self.quiet => tracing::debug!(http.status = status, duration_ms, "answered"),
+            500.. => tracing::warn!(http.status = status, duration_ms, "answered with a failure of ours"),
+            _ => tracing::info!(http.status = status, duration_ms, "answered"),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.answered {
+            let duration_ms = self.began.elapsed().as_secs_f64() * 1e3;
+            self.span.in_scope(|| tracing::info!(duration_ms, "the caller hung up before the answer"));
+        }
+    }
+}
+
+/// The answer of a handler that panicked. What it panicked with is in the log only (`telemetry::init`).
+fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
+    metrics::panicked(PanicPlace::Http);
+    let body =
+        r#"{"error":"server_error","error_description":"an internal error; the request may be tried again"}"#;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use axum::routing::{get, post};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::metrics::tests::counted;
+    use crate::telemetry::tests::Lines;
+
+    async fn broken() {
+        panic!("a secret")
+    }
+
+    fn app() -> Router {
+        let router = Router::new()
+            .route("/api/agent-cron/provision", post(|| async { tracing::info!("inside") }))
+            .route("/api/admin/agents/{instance_id}", get(|| async { StatusCode::SERVICE_UNAVAILABLE }))
+            .route("/healthz", get(|| async {}))
+            .route("/slow", get(std::future::pending::<()>))
+            .route("/api/agent-cron/list", get(broken));
+        observed(router)
+    }
+
+    fn request(method: &str, uri: &str) -> axum::http::request::Builder {
+        axum::http::Request::builder().method(method).uri(uri)
+    }
+
+    async fn send(request: axum::http::request::Builder) -> Response<Body> {
+        app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    /// A line as `level message {event fields} [span fields]`, without what differs from run to run.
+    fn told(lines: &Lines) -> String {
+        let lines = lines.json().into_iter().map(|mut line| {
+            line.as_object_mut().unwrap().remove("target");
+            if let Some(took) = line.as_object_mut().unwrap().remove("duration_ms") {
+                assert!(took.as_f64().unwrap() >= 0.0);
+            }
+            line.to_string()
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[tokio::test]
+    async fn a_sane_id_is_taken_over_echoed_and_in_every_line() {
+        let (lines, _guard) = Lines::collect("info");
+        let response =
+            send(request("POST", "/api/agent-cron/provision?token=s3cret").header("X-Request-Id", "trace-1"))
+                .await;
+        assert_eq!(response.headers()["x-request-id"], "trace-1");
+        insta::assert_snapshot!(told(&lines), @r#"
+        {"level":"INFO","message":"inside","spans":[{"http.method":"POST","http.route":"/api/agent-cron/provision","name":"request","request.id":"trace-1"}]}
+        {"http.status":200,"level":"INFO","message":"answered","spans":[{"http.method":"POST","http.route":"/api/agent-cron/provision","name":"request","request.id":"trace-1"}]}
+        "#);
+    }
+
+    #[tokio::test]
+    async fn a_wild_id_is_replaced_by_a_fresh_one() {
+        let long = "x".repeat(LONGEST_ID + 1);
+        for wild in ["", "a b", "<script>", "\"quoted\"", long.as_str()] {
+            let response = send(request("GET", "/healthz").header("x-request-id", wild)).await;
+            let id = response.headers()["x-request-id"].to_str().unwrap();
+            assert_eq!(Uuid::parse_str(id).unwrap().get_version_num(), 7, "{wild:?} became {id}");
+        }
+        let response =
+            send(request("GET", "/healthz").header("x-request-id", "a").header("x-request-id", "b")).await;
+        assert_ne!(response.headers()["x-request-id"], "a");
+        assert_eq!(response.headers().get_all("x-request-id").iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn lines_name_the_route_and_never_the_path_as_it_came() {
+        let (lines, _guard) = Lines::collect("info");
+        send(request("GET", "/api/admin/agents/inst-secret").header("x-request-id", "1")).await;
+        send(request("GET", "/nowhere/s3cret").header("x-request-id", "2")).await;
+        send(request("GET", "/healthz").header("x-request-id", "3")).await;
+        insta::assert_snapshot!(told(&lines), @r#"
+        {"http.status":503,"level":"WARN","message":"answered with a failure of ours","spans":[{"http.method":"GET","http.route":"/api/admin/agents/{instance_id}","name":"request","request.id":"1"}]}
+        {"http.status":404,"level":"INFO","message":"answered","spans":[{"http.method":"GET","http.route":"(none)","name":"request","request.id":"2"}]}
+        "#);
+    }
+
+    #[tokio::test]
+    async fn probes_are_told_at_debug() {
+        let (lines, _guard) = Lines::collect("nas_cron=debug");
+        send(request("GET", "/healthz").header("x-request-id", "3")).await;
+        let told = told(&lines);
+        assert!(told.contains(r#""level":"DEBUG""#) && told.contains("/healthz"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_hangs_up_is_told_too() {
+        let (lines, _guard) = Lines::collect("info");
+        let mut call = Box::pin(send(request("GET", "/slow").header("x-request-id", "4")));
+        assert!(futures::poll!(&mut call).is_pending());
+        drop(call);
+        assert!(told(&lines).contains("the caller hung up before the answer"), "{}", told(&lines));
+    }
+
+    #[test]
+    fn a_panic_is_counted_and_answered_as_500_without_its_text() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let counted = counted(|| {
+            let response = runtime.block_on(send(request("GET", "/api/agent-cron/list")));
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+            assert!(response.headers().contains_key("x-request-id"));
+            let body = runtime.block_on(to_bytes(response.into_body(), 1024)).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"], "server_error");
+            assert!(!body.to_string().contains("a secret"));
+        });
+        assert!(counted.contains("nas_cron_panics_total{place=\"http\"} 1"), "{counted}");
+        assert!(
+            counted.contains("nas_cron_hop1_requests_total{endpoint=\"list\",status_class=\"5xx\"} 1"),
+            "{counted}"
+        );
+    }
+
+    #[test]
+    fn provisions_are_timed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let counted = counted(|| {
+            runtime.block_on(send(request("POST", "/api/agent-cron/provision")));
+            runtime.block_on(send(request("GET", "/api/agent-cron/provision")));
+        });
+        assert!(counted.contains("nas_cron_provision_seconds_count 1"), "{counted}");
+        assert!(
+            counted.contains("nas_cron_hop1_requests_total{endpoint=\"provision\",status_class=\"4xx\"} 1"),
+            "{counted}"
+        );
+    }
+}
