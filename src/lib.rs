@@ -1,5 +1,6 @@
 //! nas-cron: one-shot cron for agents that scale to zero.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;

@@ -1,0 +1,42 @@
+//! `nas-cron completions`
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  nas-cron completions zsh > \"${fpath[1]}/_nas-cron\"")]
+pub(super) struct Completions {
+    /// The shell.
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        super::print(&self.script())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn script(&self) -> String {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::Cli::command(), "nas-cron", &mut script);
+        String::from_utf8_lossy(&script).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_gets_a_script_with_every_subcommand() {
+        for shell in Shell::value_variants() {
+            let script = Completions { shell: *shell }.script();
+            assert!(script.contains("migrate") && script.contains("completions"), "{shell}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `nas-cron migrate`
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::config::{DatabaseOnly, Flags};
+use crate::db::migrate::{SchemaState, Step, migrate, schema_state};
+use crate::db::{Db, DbOptions};
+
+/// How long a database that is starting is waited for.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bring the database's schema to the version that this binary knows.
+///
+/// Takes a lock, so that any number may run at once; does nothing where nothing is to be done. Migrations only
+/// ever add: replicas of the release before go on while it runs, and after it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron migrate --dry-run
+  NAS_CRON_DATABASE_URL_FILE=/run/secrets/database_url nas-cron migrate --json")]
+pub(super) struct Migrate {
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON: {"status": "current" | "pending" | "migrated", "steps": [{"version", "description"}]}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: Flags<DatabaseOnly>,
+}
+
+impl Migrate {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = self.flags.settings();
+        let database = settings.database()?;
+        crate::telemetry::init(&settings.log()?)?;
+        let options = DbOptions { url: database.url, max_connections: 2, acquire_timeout: CONNECT_WITHIN };
+        let db = Db::new(&options).context("database_url cannot be used")?;
+        let outcome = self.outcome(&db).await;
+        db.close().await;
+        super::print(&outcome?.render(self.json))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn outcome(&self, db: &Db) -> anyhow::Result<Outcome> {
+        let state = schema_state(db).await.map_err(|error| {
+            let what = if error.is_transient() {
+                "the database of database_url did not answer within 10 s: is it up, are host and port right?"
+            } else {
+                "cannot read the schema of the database of database_url"
+            };
+            anyhow::Error::new(error)
+                .context(format!("{what} (`nas-cron config show` says where the setting comes from)"))
+        })?;
+        Ok(match plan(state)? {
+            steps if steps.is_empty() => Outcome::Current,
+            steps if self.dry_run => Outcome::Pending(steps),
+            _ => {
+                let done = migrate(db).await.context(
+                    "cannot migrate; each step is done entirely or not at all, so mend the cause and run it again",
+                )?;
+                // Another one was faster: between the look and the lock it did all of it.
+                if done.is_empty() { Outcome::Current } else { Outcome::Migrated(done) }
+            }
+        })
+    }
+}
+
+/// The steps that are missing, or why none may be made.
+fn plan(state: SchemaState) -> anyhow::Result<Vec<Step>> {
+    match state {
+        SchemaState::Current => Ok(Vec::new()),
+        SchemaState::Behind(steps) => Ok(steps),
+        SchemaState::Ahead { found, known } => bail!(
+            "the database's schema is at version {found}, and this release knows {known} at most; nothing was \
+             changed. Run the release that made it, or a later one"
+        ),
+        SchemaState::Diverged { version } => bail!(
+            "step {version} of the schema was applied with another content than this release has, or broke off \
+             in the middle; nothing was changed. Compare the table _sqlx_migrations with migrations/ of the release \
+             that made it, or restore a backup"
+        ),
+    }
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Current,
+    Pending(Vec<Step>),
+    Migrated(Vec<Step>),
+}
+
+impl Outcome {
+    fn render(&self, as_json: bool) -> String {
+        let (status, steps) = match self {
+            Self::Current => ("current", [].as_slice()),
+            Self::Pending(steps) => ("pending", steps.as_slice()),
+            Self::Migrated(steps) => ("migrated", steps.as_slice()),
+        };
+        if as_json {
+            let steps: Vec<_> = steps
+                .iter()
+                .map(|step| json!({ "version": step.version, "description": step.description }))
+                .collect();
+            return json!({ "status": status, "steps": steps }).to_string();
+        }
+        let counted = match steps.len() {
+            1 => "1 step".to_owned(),
+            count => format!("{count} steps"),
+        };
+        let mut text = match self {
+            Self::Current => "The schema is up to date: nothing to do.".to_owned(),
+            Self::Pending(_) => format!("{counted} to apply; nothing was changed (--dry-run):"),
+            Self::Migrated(_) => format!("Applied {counted}:"),
+        };
+        for step in steps {
+            write!(text, "\n  {:04}  {}", step.version, step.description)
+                .expect("a String takes all that is written to it");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn steps() -> Vec<Step> {
+        vec![
+            Step { version: 1, description: "init".to_owned() },
+            Step { version: 2, description: "callbacks index".to_owned() },
+        ]
+    }
+
+    #[test]
+    fn what_it_says() {
+        assert_snapshot!(Outcome::Current.render(false), @"The schema is up to date: nothing to do.");
+        assert_snapshot!(Outcome::Pending(steps()).render(false), @"
+        2 steps to apply; nothing was changed (--dry-run):
+          0001  init
+          0002  callbacks index
+        ");
+        assert_snapshot!(Outcome::Migrated(steps()[..1].to_vec()).render(false), @"
+        Applied 1 step:
+          0001  init
+        ");
+        assert_snapshot!(Outcome::Current.render(true), @r#"{"status":"current","steps":[]}"#);
+        assert_snapshot!(Outcome::Migrated(steps()).render(true), @r#"{"status":"migrated","steps":[{"description":"init","version":1},{"description":"callbacks index","version":2}]}"#);
+    }
+
+    #[test]
+    fn a_schema_it_does_not_know_is_left_alone() {
+        assert_eq!(plan(SchemaState::Behind(steps())).unwrap(), steps());
+        assert!(plan(SchemaState::Current).unwrap().is_empty());
+        assert_snapshot!(plan(SchemaState::Ahead { found: 7, known: 1 }).unwrap_err(), @"the database's schema is at version 7, and this release knows 1 at most; nothing was changed. Run the release that made it, or a later one");
+        assert_snapshot!(plan(SchemaState::Diverged { version: 1 }).unwrap_err(), @"step 1 of the schema was applied with another content than this release has, or broke off in the middle; nothing was changed. Compare the table _sqlx_migrations with migrations/ of the release that made it, or restore a backup");
+    }
+}

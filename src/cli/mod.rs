@@ -1,0 +1,191 @@
+//! The command line: one file per subcommand.
+//!
+//! A subcommand prints its result on stdout and says everything else on stderr. Its end is an exit code:
+//! 0 done, 1 failed, 2 the command line or the configuration is wrong.
+
+mod completions;
+mod config;
+mod migrate;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+
+const LONG_ABOUT: &str = "\
+One-shot cron for agents that scale to zero.
+
+An agent that sleeps cannot wake itself. nas-cron keeps its next appointment in Postgres and calls it in time:
+
+  1. The agent arms a one-shot: POST /api/agent-cron/provision, with its portal access token. Answered once it \
+is durable.
+  2. At the instant the scheduler wakes the service: its own loop over Postgres, or a hosted engine by relay.
+  3. The service calls the agent: POST {callback}/api/cron/fire, with a token that opens this one door for two \
+minutes at most. The agent runs its job and arms the next one-shot.
+
+What was armed is delivered at least once, never before its instant, or it is a dead letter that you can see.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  nas-cron config example > nas-cron.toml     A commented file to start from
+  nas-cron config show --config nas-cron.toml What holds, and where it comes from
+  nas-cron migrate --dry-run                  What a schema migration would do
+  nas-cron completions bash > /etc/bash_completion.d/nas-cron
+
+Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.
+130 and 143: ended at once by a second SIGINT or SIGTERM.";
+
+/// One-shot cron for agents that scale to zero.
+#[derive(Debug, Parser)]
+#[command(name = "nas-cron", version, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(arg_required_else_help = true, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Migrate(migrate::Migrate),
+    Config(config::Config),
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Does what was asked for, and says on stderr what went wrong.
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Migrate(command) => in_runtime(command.run()),
+            Command::Config(command) => command.run(),
+            Command::Completions(command) => command.run(),
+        };
+        result.unwrap_or_else(|error| {
+            // Where stderr is closed too, there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "nas-cron: {}", in_one_line(&error));
+            ExitCode::from(exit_code(&error))
+        })
+    }
+}
+
+/// Runs a subcommand that waits for things, on the main thread with workers beside it.
+fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// 2 where the configuration is wrong, as for a wrong command line; else 1.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() { 2 } else { 1 }
+}
+
+/// An error with its causes, each said once: many of them repeat the next one in their own text.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+/// Prints a result. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_teaches() {
+        let mut command = Cli::command().term_width(110);
+        insta::assert_snapshot!(command.render_long_help(), @"
+        One-shot cron for agents that scale to zero.
+
+        An agent that sleeps cannot wake itself. nas-cron keeps its next appointment in Postgres and calls it in time:
+
+          1. The agent arms a one-shot: POST /api/agent-cron/provision, with its portal access token. Answered once it
+          is durable.
+          2. At the instant the scheduler wakes the service: its own loop over Postgres, or a hosted engine by relay.
+          3. The service calls the agent: POST {callback}/api/cron/fire, with a token that opens this one door for two
+          minutes at most. The agent runs its job and arms the next one-shot.
+
+        What was armed is delivered at least once, never before its instant, or it is a dead letter that you can see.
+
+        Usage: nas-cron <COMMAND>
+
+        Commands:
+          migrate      Bring the database's schema to the version that this binary knows
+          config       Show the configuration, the table of settings, or an example file
+          completions  Print a completion script for a shell
+          help         Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help
+                  Print help (see a summary with '-h')
+
+          -V, --version
+                  Print version
+
+        Examples:
+          nas-cron config example > nas-cron.toml     A commented file to start from
+          nas-cron config show --config nas-cron.toml What holds, and where it comes from
+          nas-cron migrate --dry-run                  What a schema migration would do
+          nas-cron completions bash > /etc/bash_completion.d/nas-cron
+
+        Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.
+        130 and 143: ended at once by a second SIGINT or SIGTERM.
+        ");
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_a_subcommand() {
+        let command = Cli::command();
+        let lines = AFTER_HELP.lines().filter_map(|line| line.trim().strip_prefix("nas-cron "));
+        for example in lines {
+            let name = example.split_whitespace().next().unwrap();
+            assert!(command.find_subcommand(name).is_some(), "{example}");
+        }
+    }
+
+    #[test]
+    fn every_subcommand_says_what_it_is() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_each_cause_once() {
+        let error = Err::<(), _>(anyhow::anyhow!("connection refused"))
+            .context("the database is unavailable: connection refused")
+            .context("cannot migrate")
+            .unwrap_err();
+        assert_eq!(in_one_line(&error), "cannot migrate: the database is unavailable: connection refused");
+        assert_eq!(exit_code(&error), 1);
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_a_usage_error_also_in_context() {
+        let error = anyhow::Error::from(ConfigError { problems: Vec::new() }).context("cannot serve");
+        assert_eq!(exit_code(&error), 2);
+    }
+}
