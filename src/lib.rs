@@ -13,7 +13,5 @@ pub mod keys;
 pub mod metrics;
 pub mod oneshot;
 pub mod scheduler;
-pub mod http;
-pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,13 +1,15 @@
-//! The service's HTTP face: who calls ([`auth`]), what they send ([`json`]), and how they are refused ([`error`]).
+//! HTTP as agents, the portal and operators meet it: all routes are on one page ([`router`]), who calls is in
+//! [`auth`], what they send in [`json`], how they are refused in [`error`].
 
+pub mod agent_cron;
 pub mod auth;
 pub mod error;
+pub mod health;
 pub mod json;
+pub mod jwks;
+pub mod layers;
+pub mod router;
 
 pub use auth::Caller;
 pub use error::{ApiError, Problem};
 pub use json::JsonBody;
-//! HTTP as agents, the portal and operators meet it.
-
-pub mod health;
-pub mod layers;

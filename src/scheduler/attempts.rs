@@ -15,7 +15,7 @@ use super::{Inner, lock};
 use crate::db::leases::{self, Attempt, Ended, Lease};
 use crate::domain::{FireOutcome, InstanceId, OneShotState};
 use crate::fire::{End, outcome};
-use crate::metrics;
+use crate::metrics::{self, InFlight, PanicPlace};
 
 /// Rows in one confirmation.
 const BATCH: usize = 256;
@@ -40,9 +40,7 @@ impl Drop for Slot {
         let mut dispatch = lock(&self.inner.dispatch);
         let was_saturated = dispatch.ended(&self.instance_id, Instant::now());
         let queued = dispatch.queued();
-        let in_flight = dispatch.in_flight();
         drop(dispatch);
-        metrics::set_in_flight(in_flight);
         if queued > 0 {
             self.inner.start.notify_one();
         }
@@ -141,7 +139,8 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
 /// Makes one attempt and records its end.
 async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
     let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
-    metrics::observe_lateness(lateness);
+    metrics::fire_started(Duration::try_from_secs_f64(lateness).unwrap_or_default());
+    let in_flight = InFlight::begin();
     let started = Instant::now();
     let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt)).catch_unwind().await {
         Ok(End::Made { ended, reach }) => (ended, reach),
@@ -156,12 +155,13 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
             return;
         }
         Err(_panic) => {
-            metrics::count_panic();
+            metrics::panicked(PanicPlace::Fire);
             error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "an attempt panicked");
             (inner.firing.broken(&attempt), outcome::Reach::Unknown)
         }
     };
-    metrics::observe_attempt(started.elapsed(), ended.http_status);
+    drop(in_flight);
+    metrics::fire_ended(ended.outcome, ended.http_status, started.elapsed());
     let reach = match reach {
         outcome::Reach::Unreachable => Reach::Lost,
         outcome::Reach::Reached if attempt.probes => Reach::Found,
@@ -182,7 +182,6 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
 
 /// One line per outcome. The answer's text stays in the database: it is the agent's, and may say anything.
 fn tell(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>) {
-    metrics::count_fire(ended.outcome);
     let lateness_ms = (lateness * 1e6).round() / 1e3;
     let state = state.map_or("superseded or cancelled", OneShotState::as_str);
     match ended.outcome {
@@ -214,7 +213,7 @@ async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
     inner.released(leases.len());
     match give_back_patiently(&inner, &leases, delay).await {
         Ok(given) => {
-            metrics::count_lease_lost(leases.len() as u64 - given);
+            metrics::leases_lost(leases.len() as u64 - given);
             if given > 0 && delay.is_zero() {
                 inner.claim.notify_one();
             }

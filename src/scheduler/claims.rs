@@ -64,7 +64,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
             let floor = inner.firing.retry.ambiguous_floor;
             let recovered = leases::recover_expired(&inner.db, floor, BATCH as i64).await?;
             if recovered > 0 {
-                metrics::count_recovered(recovered);
+                metrics::recovered(recovered);
                 warn!(recovered, "leases of a replica that died or stalled were taken back");
             }
             // What had not started is due this moment.

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{Db, DbResult, fires, outages};
+use crate::domain::OneShotState;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
@@ -52,7 +53,10 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
         );
     }
     let census = fires::census(db).await?;
-    metrics::set_census(&census);
+    metrics::set_one_shots(census.states.iter().map(|(state, count)| (*state, count.unsigned_abs())));
+    metrics::set_oldest_overdue(Duration::from_secs_f64(census.oldest_overdue));
+    let dead = census.states.iter().find(|(state, _)| *state == OneShotState::Dead);
+    metrics::set_dead_letters(dead.map_or(0, |(_, count)| count.unsigned_abs()));
     if prune {
         let abandoned = fires::close_abandoned(db).await?;
         let mut pruned = 0;

@@ -1,0 +1,265 @@
+//! Hop 1, as agents call it: provision, cancel, list. Extract, call, map; the rules are in [`crate::oneshot`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{FromRef, State};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::ErrorBody;
+use super::{ApiError, Caller, JsonBody};
+use crate::db::oneshots::{ArmRules, OneShot};
+use crate::db::{self, Db, outages};
+use crate::domain::{JobId, OneShotState, ParkReason};
+use crate::instance::{AgentInstance, Authenticator};
+use crate::oneshot::{self, Provision};
+use crate::scheduler::Scheduler;
+
+/// How often a calling agent's waiting retries are pulled forward, per instance (CONTRACT, "Retries").
+const PULL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What hop 1 needs.
+#[derive(Clone, Debug)]
+pub struct AgentCron {
+    /// Who calls.
+    pub authenticator: Authenticator,
+    /// Where one-shots are.
+    pub db: Db,
+    /// The times between fires of one job.
+    pub rules: ArmRules,
+    /// Who is told of what was armed.
+    pub scheduler: Arc<Scheduler>,
+}
+
+impl FromRef<AgentCron> for Authenticator {
+    fn from_ref(state: &AgentCron) -> Self {
+        state.authenticator.clone()
+    }
+}
+
+impl AgentCron {
+    /// A call shows that the agent is awake: its waiting retries need not wait out their back-off. Behind the
+    /// answer, because it is not what the agent came for.
+    fn awake(&self, instance: &AgentInstance) {
+        let now = self.authenticator.clock.now();
+        let lately = instance.pulled_at.is_some_and(|at| (now - at).to_std().unwrap_or_default() < PULL_INTERVAL);
+        if lately {
+            return;
+        }
+        let (db, scheduler, instance_id) =
+            (self.db.clone(), Arc::clone(&self.scheduler), instance.instance_id.clone());
+        tokio::spawn(async move {
+            match outages::pull_retries(&db, &instance_id, PULL_INTERVAL).await {
+                Ok(0) => {}
+                Ok(pulled) => {
+                    tracing::info!(agent.id = %instance_id, pulled, "the agent is awake: its retries come soon");
+                    scheduler.look();
+                }
+                Err(error) => tracing::debug!(%error, "retries were not pulled; the agent's next call will"),
+            }
+        });
+    }
+}
+
+/// The routes, with their documentation.
+pub fn routes(state: AgentCron) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(provision))
+        .routes(routes!(cancel))
+        .routes(routes!(list))
+        .with_state(state)
+}
+
+/// What is to be armed.
+#[derive(Debug, Deserialize, ToSchema)]
+struct ProvisionRequest {
+    /// The agent's name for the job: 1 to 255 characters.
+    #[schema(example = "ab12cd34")]
+    job_id: String,
+    /// ISO 8601 with an offset, to the microsecond. Echoed byte for byte. In the past: fires at once.
+    #[schema(example = "2026-06-18T12:34:56.250000+00:00")]
+    fire_at: String,
+    /// The agent's base URL; the fire goes to `{agent_callback_url}/api/cron/fire`.
+    #[schema(example = "https://agent-xyz.example")]
+    agent_callback_url: String,
+    /// Makes arming idempotent: the same key again changes nothing, another supersedes. 1 to 512 characters.
+    #[schema(example = "ab12cd34:2026-06-18T12:34:56.250000+00:00")]
+    dedup_key: String,
+}
+
+/// It is armed, durably.
+#[derive(Debug, Serialize, ToSchema)]
+struct ProvisionResponse {
+    /// Opaque name of this arm.
+    #[schema(example = "0190a5e4-7c1e-7000-8000-000000000000")]
+    schedule_id: String,
+}
+
+/// Arm a one-shot for a job
+///
+/// Answered once it is durable. Repeating it is harmless.
+#[utoipa::path(post, path = "/api/agent-cron/provision", tag = "agent-cron", security(("portal_access_token" = [])),
+    request_body = ProvisionRequest, responses(
+    (status = 200, description = "Armed, durably", body = ProvisionResponse),
+    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    (status = 401, description = "The access token is bad", body = ErrorBody),
+    (status = 403, description = "`invalid_client`: this identity can never provision. `access_denied`: the instance is disabled", body = ErrorBody),
+    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
+    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+async fn provision(
+    State(state): State<AgentCron>,
+    caller: Caller,
+    JsonBody(body): JsonBody<ProvisionRequest>,
+) -> Result<Json<ProvisionResponse>, ApiError> {
+    let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?;
+    let instance = &caller.instance;
+    let armed = db::ride_out(caller.deadline, || {
+        oneshot::provision(
+            &state.db,
+            &instance.instance_id,
+            instance.callback_url.as_deref(),
+            &wanted,
+            &state.rules,
+        )
+    })
+    .await?;
+    state.scheduler.arm(armed.next_attempt_at);
+    state.awake(instance);
+    Ok(Json(ProvisionResponse { schedule_id: armed.schedule_id.to_string() }))
+}
+
+/// What is to be cancelled.
+#[derive(Debug, Deserialize, ToSchema)]
+struct CancelRequest {
+    /// The agent's name for the job.
+    #[schema(example = "ab12cd34")]
+    job_id: String,
+}
+
+/// It is cancelled, or never was.
+#[derive(Debug, Serialize, ToSchema)]
+struct CancelResponse {
+    /// Always true.
+    ok: bool,
+}
+
+/// Cancel a job's one-shot
+///
+/// No attempt starts after the answer. An unknown job is fine.
+#[utoipa::path(post, path = "/api/agent-cron/cancel", tag = "agent-cron", security(("portal_access_token" = [])),
+    request_body = CancelRequest, responses(
+    (status = 200, description = "Cancelled, or there was none", body = CancelResponse),
+    (status = 400, description = "A field cannot be accepted", body = ErrorBody),
+    (status = 401, description = "The access token is bad", body = ErrorBody),
+    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn cancel(
+    State(state): State<AgentCron>,
+    caller: Caller,
+    JsonBody(body): JsonBody<CancelRequest>,
+) -> Result<Json<CancelResponse>, ApiError> {
+    let job_id = JobId::new(body.job_id)?;
+    let instance = &caller.instance;
+    db::ride_out(caller.deadline, || oneshot::cancel(&state.db, &instance.instance_id, &job_id)).await?;
+    state.awake(instance);
+    Ok(Json(CancelResponse { ok: true }))
+}
+
+/// The caller's own one-shots.
+#[derive(Debug, Serialize, ToSchema)]
+struct ListResponse {
+    /// Armed, leased, firing or waiting; soonest first. What was delivered is not in it.
+    armed: Vec<ArmedOneShot>,
+    /// Current dead letters, and what is stuck.
+    dead: Vec<DeadOneShot>,
+}
+
+/// A one-shot that will fire.
+#[derive(Debug, Serialize, ToSchema)]
+struct ArmedOneShot {
+    job_id: String,
+    /// Byte for byte as it was provisioned.
+    fire_at: String,
+    schedule_id: String,
+    state: OneShotState,
+    /// Attempts made so far.
+    attempts: i32,
+    /// When the next one may start.
+    next_attempt_at: Option<DateTime<Utc>>,
+    /// Why it is not tried although it may be due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parked: Option<ParkReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_status: Option<i16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+/// A one-shot that will not fire any more.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeadOneShot {
+    job_id: String,
+    /// Byte for byte as it was provisioned.
+    fire_at: String,
+    schedule_id: String,
+    /// `dead`: its attempts are used up. `stuck`: its key came again after three second fires.
+    state: OneShotState,
+    attempts: i32,
+    last_status: Option<i16>,
+    last_error: Option<String>,
+    /// When it was given up.
+    died_at: DateTime<Utc>,
+}
+
+impl From<OneShot> for ArmedOneShot {
+    fn from(one: OneShot) -> Self {
+        Self {
+            job_id: one.job_id.to_string(),
+            fire_at: one.fire_at.as_str().to_owned(),
+            schedule_id: one.schedule_id.to_string(),
+            state: one.state,
+            attempts: one.attempts,
+            next_attempt_at: one.next_attempt_at,
+            parked: one.parked,
+            last_status: one.last_status,
+            last_error: one.last_error,
+        }
+    }
+}
+
+impl From<OneShot> for DeadOneShot {
+    fn from(one: OneShot) -> Self {
+        Self {
+            job_id: one.job_id.to_string(),
+            fire_at: one.fire_at.as_str().to_owned(),
+            schedule_id: one.schedule_id.to_string(),
+            state: one.state,
+            attempts: one.attempts,
+            last_status: one.last_status,
+            last_error: one.last_error,
+            died_at: one.updated_at,
+        }
+    }
+}
+
+/// List the caller's one-shots
+#[utoipa::path(get, path = "/api/agent-cron/list", tag = "agent-cron", security(("portal_access_token" = [])),
+    responses(
+    (status = 200, description = "The caller's own, and nobody else's", body = ListResponse),
+    (status = 401, description = "The access token is bad", body = ErrorBody),
+    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn list(State(state): State<AgentCron>, caller: Caller) -> Result<Json<ListResponse>, ApiError> {
+    let instance = &caller.instance;
+    let listing = db::ride_out(caller.deadline, || oneshot::list(&state.db, &instance.instance_id)).await?;
+    state.awake(instance);
+    Ok(Json(ListResponse {
+        armed: listing.armed.into_iter().map(ArmedOneShot::from).collect(),
+        dead: listing.dead.into_iter().map(DeadOneShot::from).collect(),
+    }))
+}
