@@ -189,3 +189,6 @@ mod tests {
         assert_eq!(exit_code(&error), 2);
     }
 }
+//! The command line, a file per subcommand.
+
+pub mod keys;

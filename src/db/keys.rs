@@ -1,1 +1,272 @@
 //! Statements about `signing_keys`.
+//!
+//! Keys change rarely and every replica looks after them, so all changes go through [`LockedKeys`]: one
+//! transaction at a time over the whole database, which reads the keys again after it got the lock and stamps
+//! what it changes with one instant of the database's clock.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgExecutor, Postgres, Transaction};
+use tracing::instrument;
+
+use super::{Db, DbResult};
+use crate::domain::{KeyRecord, KeyState, SigningAlg};
+
+/// The advisory lock that changes of keys take; the number is the ASCII of `naskeys`.
+const KEYS_LOCK: i64 = 0x6e_61_73_6b_65_79_73;
+
+/// Where the private half of a key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrivateHalf {
+    /// In the row, sealed (AES-256-GCM).
+    Sealed {
+        /// 12 bytes.
+        nonce: Vec<u8>,
+        /// Ciphertext and tag.
+        ciphertext: Vec<u8>,
+    },
+    /// In a PEM file that every replica can read.
+    File(PathBuf),
+    /// Nowhere: the key is gone.
+    Erased,
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// What everybody may see.
+    pub record: KeyRecord,
+    /// The rest.
+    pub private: PrivateHalf,
+}
+
+/// A key to be published.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its name.
+    pub kid: String,
+    /// How it signs.
+    pub alg: SigningAlg,
+    /// Brought from the portal.
+    pub imported: bool,
+    /// The public half.
+    pub public_jwk: Value,
+    /// The private half; never [`PrivateHalf::Erased`].
+    pub private: PrivateHalf,
+}
+
+struct Row {
+    kid: String,
+    alg: SigningAlg,
+    state: KeyState,
+    imported: bool,
+    public_jwk: Value,
+    private_nonce: Option<Vec<u8>>,
+    private_key: Option<Vec<u8>>,
+    pem_path: Option<String>,
+    published_at: DateTime<Utc>,
+    activated_at: Option<DateTime<Utc>>,
+    retired_at: Option<DateTime<Utc>>,
+    gone_at: Option<DateTime<Utc>>,
+    seen_at: Option<DateTime<Utc>>,
+}
+
+impl From<Row> for StoredKey {
+    fn from(row: Row) -> Self {
+        let private = match (row.private_nonce, row.private_key, row.pem_path) {
+            (Some(nonce), Some(ciphertext), _) => PrivateHalf::Sealed { nonce, ciphertext },
+            (_, _, Some(path)) => PrivateHalf::File(path.into()),
+            _ => PrivateHalf::Erased,
+        };
+        let record = KeyRecord {
+            kid: row.kid,
+            alg: row.alg,
+            state: row.state,
+            imported: row.imported,
+            public_jwk: row.public_jwk,
+            published_at: row.published_at,
+            activated_at: row.activated_at,
+            retired_at: row.retired_at,
+            gone_at: row.gone_at,
+            seen_at: row.seen_at,
+        };
+        Self { record, private }
+    }
+}
+
+async fn list(executor: impl PgExecutor<'_>) -> DbResult<Vec<StoredKey>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        SELECT kid, alg AS "alg: SigningAlg", state AS "state: KeyState", imported, public_jwk,
+               private_nonce, private_key, pem_path,
+               published_at, activated_at, retired_at, gone_at, seen_at
+        FROM signing_keys
+        ORDER BY published_at, kid
+        "#
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(StoredKey::from).collect())
+}
+
+async fn instant(executor: impl PgExecutor<'_>) -> DbResult<DateTime<Utc>> {
+    Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(executor).await?)
+}
+
+impl Db {
+    /// All keys, the gone ones too, in the order they were published.
+    #[instrument(name = "db.signing_keys", skip_all, err(level = "debug"))]
+    pub async fn signing_keys(&self) -> DbResult<Vec<StoredKey>> {
+        list(&self.pool).await
+    }
+
+    /// All keys and the database's time, for looking at what is due. What is then done is decided again
+    /// under [`Self::lock_signing_keys`].
+    #[instrument(name = "db.signing_keys_now", skip_all, err(level = "debug"))]
+    pub async fn signing_keys_now(&self) -> DbResult<(DateTime<Utc>, Vec<StoredKey>)> {
+        let mut connection = self.pool.acquire().await?;
+        Ok((instant(&mut *connection).await?, list(&mut *connection).await?))
+    }
+
+    /// Waits (up to 5 s, then `Contended`) until nobody else changes keys, and reads them. Do no network I/O
+    /// while holding it: everybody else waits.
+    #[instrument(name = "db.lock_signing_keys", skip_all, err(level = "debug"))]
+    pub async fn lock_signing_keys(&self) -> DbResult<LockedKeys> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
+        sqlx::query!("SELECT pg_advisory_xact_lock($1)", KEYS_LOCK).execute(&mut *transaction).await?;
+        // Statements of their own: under READ COMMITTED they see what the one before us committed.
+        let now = instant(&mut *transaction).await?;
+        let keys = list(&mut *transaction).await?;
+        Ok(LockedKeys { transaction, now, keys })
+    }
+}
+
+/// The keys, while nobody else can change them. Nothing is stored before [`Self::commit`].
+#[derive(Debug)]
+pub struct LockedKeys {
+    transaction: Transaction<'static, Postgres>,
+    now: DateTime<Utc>,
+    keys: Vec<StoredKey>,
+}
+
+impl LockedKeys {
+    /// The database's time after the lock was got: every change is stamped with it.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// The keys as they stood then.
+    pub fn keys(&self) -> &[StoredKey] {
+        &self.keys
+    }
+
+    /// Publishes a key. `Conflict` on `signing_keys_pkey` (its kid is known) or `signing_keys_one_next`
+    /// (another one waits to be activated).
+    #[instrument(name = "db.insert_next_key", skip_all, fields(kid = %key.kid), err(level = "debug"))]
+    pub async fn insert_next(&mut self, key: &NewKey) -> DbResult<()> {
+        let (nonce, ciphertext, path) = match &key.private {
+            PrivateHalf::Sealed { nonce, ciphertext } => (Some(nonce), Some(ciphertext), None),
+            PrivateHalf::File(path) => (None, None, Some(path.to_string_lossy().into_owned())),
+            PrivateHalf::Erased => (None, None, None),
+        };
+        sqlx::query!(
+            "
+            INSERT INTO signing_keys
+                (kid, alg, state, imported, public_jwk, private_nonce, private_key, pem_path, published_at)
+            VALUES ($1, $2, 'next', $3, $4, $5, $6, $7, $8)
+            ",
+            key.kid,
+            key.alg as SigningAlg,
+            key.imported,
+            key.public_jwk,
+            nonce,
+            ciphertext,
+            path,
+            self.now,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Lets a next key sign, and retires the active one. `false` if `kid` is no next key: nothing changed.
+    #[instrument(name = "db.activate_key", skip(self), err(level = "debug"))]
+    pub async fn activate(&mut self, kid: &str) -> DbResult<bool> {
+        // First the old one: the unique index on the active key is checked row by row.
+        sqlx::query!(
+            "
+            UPDATE signing_keys SET state = 'retired', retired_at = $2
+            WHERE state = 'active'
+              AND EXISTS (SELECT FROM signing_keys WHERE kid = $1 AND state = 'next')
+            ",
+            kid,
+            self.now,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        let activated = sqlx::query!(
+            "UPDATE signing_keys SET state = 'active', activated_at = $2 WHERE kid = $1 AND state = 'next'",
+            kid,
+            self.now,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(activated.rows_affected() == 1)
+    }
+
+    /// Publishes a key no more and erases its private half: a retired one whose time is over, or a next one
+    /// that never signed. `false` if `kid` is neither: nothing changed.
+    #[instrument(name = "db.remove_key", skip(self), err(level = "debug"))]
+    pub async fn remove(&mut self, kid: &str) -> DbResult<bool> {
+        let removed = sqlx::query!(
+            "
+            UPDATE signing_keys
+            SET state = 'gone', retired_at = COALESCE(retired_at, $2), gone_at = $2,
+                private_nonce = NULL, private_key = NULL, pem_path = NULL
+            WHERE kid = $1 AND state IN ('next', 'retired')
+            ",
+            kid,
+            self.now,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(removed.rows_affected() == 1)
+    }
+
+    /// Records whether a next key shows at the agents' JWKS URL, and answers since when it does: the first
+    /// sighting counts, until a look in vain forgets it.
+    #[instrument(name = "db.record_key_sighting", skip(self), err(level = "debug"))]
+    pub async fn record_sighting(&mut self, kid: &str, seen: bool) -> DbResult<Option<DateTime<Utc>>> {
+        let since = sqlx::query_scalar!(
+            "
+            UPDATE signing_keys
+            SET seen_at = CASE WHEN $2 THEN COALESCE(seen_at, $3) END
+            WHERE kid = $1 AND state = 'next'
+            RETURNING seen_at
+            ",
+            kid,
+            seen,
+            self.now,
+        )
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        Ok(since.flatten())
+    }
+
+    /// Reads the keys again, as this transaction has changed them.
+    #[instrument(name = "db.reread_signing_keys", skip_all, err(level = "debug"))]
+    pub async fn reread(&mut self) -> DbResult<()> {
+        self.keys = list(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Makes the changes durable and lets the others in.
+    #[instrument(name = "db.commit_signing_keys", skip_all, err(level = "debug"))]
+    pub async fn commit(self) -> DbResult<()> {
+        Ok(self.transaction.commit().await?)
+    }
+}

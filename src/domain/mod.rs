@@ -6,11 +6,13 @@
 mod callback_url;
 mod fire_at;
 mod ids;
+mod signing_key;
 mod state;
 
 pub use callback_url::CallbackUrl;
 pub use fire_at::FireAt;
 pub use ids::{DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId};
+pub use signing_key::{KeyRecord, KeyState, SigningAlg};
 pub use state::{FireOutcome, HoldScope, OneShotState, ParkReason};
 
 /// A field that cannot be accepted, and how to mend it.

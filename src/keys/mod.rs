@@ -1,23 +1,23 @@
-//! stub
-pub mod fire_token {
-    pub struct FireSubject<'a> {
-        pub instance_id: &'a crate::domain::InstanceId,
-        pub job_id: &'a crate::domain::JobId,
-        pub fire_at: &'a crate::domain::FireAt,
-    }
-}
-pub mod ring {
-    #[derive(Debug)]
-    pub struct KeyRing;
-    #[derive(Debug, thiserror::Error)]
-    #[error("x")]
-    pub struct MintError;
-    impl KeyRing {
-        pub fn mint(
-            &self,
-            _: super::fire_token::FireSubject<'_>,
-        ) -> Result<secrecy::SecretString, MintError> {
-            Err(MintError)
-        }
-    }
-}
+//! The keys that sign fire tokens: how they are kept, when they come and go, and what everybody may know of them.
+//!
+//! [`KeyRing`] is what the rest of the service holds: it mints tokens and serves the JWKS from a view in memory
+//! that is read from the database every 3 s. [`rotation`] decides, purely, what is due; [`sweep`] does it, on
+//! any replica, in one transaction at a time. Private halves are in the database only sealed ([`encryption`]),
+//! or in a PEM file outside of it.
+
+pub mod custody;
+pub mod encryption;
+pub mod fire_token;
+pub mod jwks;
+pub mod pem;
+pub mod ring;
+pub mod rotation;
+pub mod signer;
+pub mod sweep;
+
+pub use custody::KeyError;
+pub use encryption::KeyEncryptionKey;
+pub use fire_token::{FireSubject, TokenTtl};
+pub use jwks::Jwks;
+pub use ring::{KeyRing, KeyRingOptions, MintError};
+pub use rotation::RotationPolicy;

@@ -1,0 +1,127 @@
+//! What is known about a signing key without its private half.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// How fire tokens are signed. Real agents accept RS256/384/512 and ES256/384; these two are made here.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema,
+)]
+#[sqlx(type_name = "signing_alg")]
+pub enum SigningAlg {
+    /// ECDSA on P-256 with SHA-256 (RFC 7518, 3.4).
+    #[default]
+    #[serde(rename = "ES256")]
+    #[sqlx(rename = "ES256")]
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3).
+    #[serde(rename = "RS256")]
+    #[sqlx(rename = "RS256")]
+    Rs256,
+}
+
+impl SigningAlg {
+    /// The JOSE name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+        }
+    }
+}
+
+impl std::fmt::Display for SigningAlg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for SigningAlg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ES256" => Ok(Self::Es256),
+            "RS256" => Ok(Self::Rs256),
+            other => Err(format!("unknown signing algorithm `{other}`: one of ES256, RS256")),
+        }
+    }
+}
+
+/// Where a key stands in its life. Next, active and retired keys are published; only the active one signs.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "key_state", rename_all = "snake_case")]
+pub enum KeyState {
+    /// Published, so that caches learn it; does not sign yet.
+    Next,
+    /// Signs.
+    Active,
+    /// Signs no more; published until what it signed has expired.
+    Retired,
+    /// No longer published; its private half is erased.
+    Gone,
+}
+
+impl KeyState {
+    /// The same word in SQL, JSON and docs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A signing key as everybody may see it. All times are the database's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Its name in the header of tokens and in the JWKS.
+    pub kid: String,
+    /// How it signs.
+    pub alg: SigningAlg,
+    /// Where it stands.
+    pub state: KeyState,
+    /// Brought from the portal: rotation is then by hand.
+    pub imported: bool,
+    /// The public half as it is published (RFC 7517).
+    pub public_jwk: serde_json::Value,
+    /// Since when it is in our JWKS.
+    pub published_at: DateTime<Utc>,
+    /// Since when it signs, or signed.
+    pub activated_at: Option<DateTime<Utc>>,
+    /// When it stopped signing.
+    pub retired_at: Option<DateTime<Utc>>,
+    /// When it left the JWKS.
+    pub gone_at: Option<DateTime<Utc>>,
+    /// When it was first seen at the JWKS URL that agents use; only looked for when rotation is by hand.
+    pub seen_at: Option<DateTime<Utc>>,
+}
+
+impl KeyRecord {
+    /// Whether it belongs in the JWKS.
+    pub fn is_published(&self) -> bool {
+        self.state != KeyState::Gone
+    }
+}

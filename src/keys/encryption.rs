@@ -1,0 +1,154 @@
+//! Private keys at rest: AES-256-GCM by ring, under one key from the configuration.
+//!
+//! The `kid` is authenticated with the ciphertext, so that a row's private half cannot be moved under another
+//! name. Nonces are random (96 bits): a service seals a few keys a year, far from the 2³² of NIST SP 800-38D.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+
+/// The setting that holds the key-encryption key; errors name it, because it is what must be mended.
+pub const KEY_ENCRYPTION_KEY_SETTING: &str = "NAS_CRON_KEY_ENCRYPTION_KEY";
+
+const KEY_LENGTH: usize = 32;
+
+/// Seals and opens private keys. Its `Debug` shows nothing.
+pub struct KeyEncryptionKey(LessSafeKey);
+
+/// A private half as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// 12 random bytes.
+    pub nonce: Vec<u8>,
+    /// Ciphertext and tag.
+    pub ciphertext: Vec<u8>,
+}
+
+/// Why sealing, opening or the key itself failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EncryptionError {
+    /// The configured text is not base64.
+    #[error("{KEY_ENCRYPTION_KEY_SETTING} is not base64: make one with `openssl rand -base64 32`")]
+    NotBase64,
+    /// The configured key has another length.
+    #[error(
+        "{KEY_ENCRYPTION_KEY_SETTING} holds {0} bytes, but must hold 32: make one with `openssl rand -base64 32`"
+    )]
+    WrongLength(usize),
+    /// The tag does not match.
+    #[error(
+        "the private half of signing key `{kid}` cannot be opened with {KEY_ENCRYPTION_KEY_SETTING}: \
+         it was sealed with another key, or altered. Set the key it was sealed with"
+    )]
+    WrongKey {
+        /// The signing key in question.
+        kid: String,
+    },
+    /// The operating system gave no randomness.
+    #[error("no randomness for a nonce")]
+    NoRandomness,
+}
+
+impl KeyEncryptionKey {
+    /// Takes 32 bytes in standard base64, with or without padding; surrounding blanks (a file's last line
+    /// break) do not count.
+    pub fn from_base64(text: &SecretString) -> Result<Self, EncryptionError> {
+        let text = text.expose_secret().trim();
+        let bytes = Zeroizing::new(
+            STANDARD
+                .decode(text)
+                .or_else(|_| STANDARD_NO_PAD.decode(text))
+                .map_err(|_| EncryptionError::NotBase64)?,
+        );
+        if bytes.len() != KEY_LENGTH {
+            return Err(EncryptionError::WrongLength(bytes.len()));
+        }
+        let key =
+            UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| EncryptionError::WrongLength(bytes.len()))?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    /// Seals `plaintext` for the key called `kid`.
+    pub fn seal(&self, kid: &str, plaintext: &SecretSlice<u8>) -> Result<Sealed, EncryptionError> {
+        let mut nonce = [0_u8; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).map_err(|_| EncryptionError::NoRandomness)?;
+        let mut ciphertext = Vec::with_capacity(plaintext.expose_secret().len() + AES_256_GCM.tag_len());
+        ciphertext.extend_from_slice(plaintext.expose_secret());
+        self.0
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(kid.as_bytes()),
+                &mut ciphertext,
+            )
+            .map_err(|_| EncryptionError::NoRandomness)?;
+        Ok(Sealed { nonce: nonce.to_vec(), ciphertext })
+    }
+
+    /// Opens what [`Self::seal`] made for the same `kid`.
+    pub fn open(&self, kid: &str, sealed: &Sealed) -> Result<SecretSlice<u8>, EncryptionError> {
+        let wrong = || EncryptionError::WrongKey { kid: kid.to_owned() };
+        let nonce = Nonce::try_assume_unique_for_key(&sealed.nonce).map_err(|_| wrong())?;
+        let mut buffer = Zeroizing::new(sealed.ciphertext.clone());
+        let plaintext = self
+            .0
+            .open_in_place(nonce, Aad::from(kid.as_bytes()), buffer.as_mut_slice())
+            .map_err(|_| wrong())?;
+        Ok(SecretSlice::from(Box::<[u8]>::from(&*plaintext)))
+    }
+}
+
+impl std::fmt::Debug for KeyEncryptionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyEncryptionKey(REDACTED)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> KeyEncryptionKey {
+        KeyEncryptionKey::from_base64(&STANDARD.encode([byte; 32]).into()).unwrap()
+    }
+
+    fn secret() -> SecretSlice<u8> {
+        SecretSlice::from(b"private".to_vec())
+    }
+
+    #[test]
+    fn what_is_sealed_opens_and_hides() {
+        let sealed = key(1).seal("kid", &secret()).unwrap();
+        assert_eq!(key(1).open("kid", &sealed).unwrap().expose_secret(), b"private");
+        assert!(!sealed.ciphertext.windows(4).any(|part| part == b"priv"));
+        assert_ne!(sealed, key(1).seal("kid", &secret()).unwrap(), "a fresh nonce each time");
+    }
+
+    #[test]
+    fn another_key_another_kid_and_altered_bytes_do_not_open() {
+        let sealed = key(1).seal("kid", &secret()).unwrap();
+        let error = key(2).open("kid", &sealed).unwrap_err().to_string();
+        assert!(error.contains("NAS_CRON_KEY_ENCRYPTION_KEY") && error.contains("`kid`"), "{error}");
+        assert!(key(1).open("other", &sealed).is_err());
+        let mut altered = sealed.clone();
+        altered.ciphertext[0] ^= 1;
+        assert!(key(1).open("kid", &altered).is_err());
+        let short = Sealed { nonce: sealed.nonce[..11].to_vec(), ..sealed };
+        assert!(key(1).open("kid", &short).is_err());
+    }
+
+    #[test]
+    fn a_bad_setting_says_what_would_be_right() {
+        for (text, part) in [("", "holds 0 bytes"), ("AAAA", "holds 3 bytes"), ("no base64!", "not base64")] {
+            let error = KeyEncryptionKey::from_base64(&text.into()).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("openssl rand -base64 32"), "{text}: {error}");
+        }
+        let text = STANDARD.encode([7; 32]);
+        for text in [format!("{text}\n"), text.trim_end_matches('=').to_owned()] {
+            assert!(KeyEncryptionKey::from_base64(&text.into()).is_ok());
+        }
+        assert_eq!(format!("{:?}", key(7)), "KeyEncryptionKey(REDACTED)");
+    }
+}

@@ -1,0 +1,168 @@
+//! The token of a fire: opens one instance's fire endpoint for at most 120 s, and nothing else.
+//! Claims and header by the contract, "Hop 3".
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::signer::{Signer, SignerError};
+use crate::domain::{FireAt, InstanceId, JobId};
+
+/// What the `purpose` claim says; a token with any `purpose` opens nothing at hop 1.
+pub const PURPOSE: &str = "cron_fire";
+
+/// How long a fire token lives: 60 to 120 s, whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenTtl(u8);
+
+impl TokenTtl {
+    /// The shortest.
+    pub const MIN: Self = Self(60);
+    /// The longest.
+    pub const MAX: Self = Self(120);
+
+    /// `ttl` in whole seconds, within the bounds of the contract.
+    pub fn new(ttl: Duration) -> Result<Self, InvalidTtl> {
+        u8::try_from(ttl.as_secs())
+            .ok()
+            .filter(|secs| ttl.subsec_nanos() == 0 && (Self::MIN.0..=Self::MAX.0).contains(secs))
+            .map(Self)
+            .ok_or(InvalidTtl(ttl))
+    }
+
+    /// As a duration.
+    pub const fn as_duration(self) -> Duration {
+        Duration::from_secs(self.0 as u64)
+    }
+}
+
+impl Default for TokenTtl {
+    fn default() -> Self {
+        Self(90)
+    }
+}
+
+/// A lifetime outside of the contract.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a fire token must live for 60 to 120 whole seconds, not {0:?}")]
+pub struct InvalidTtl(Duration);
+
+/// Whose fire it is.
+#[derive(Clone, Copy, Debug)]
+pub struct FireSubject<'a> {
+    /// The instance whose endpoint it opens.
+    pub instance_id: &'a InstanceId,
+    /// The job that is due.
+    pub job_id: &'a JobId,
+    /// Its instant, in the agent's own text.
+    pub fire_at: &'a FireAt,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: String,
+    purpose: &'static str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    jti: Uuid,
+    job_id: &'a JobId,
+    fire_at: &'a FireAt,
+}
+
+/// Mints the token of one attempt. `issuer` is the portal's URL byte for byte; `now` is rounded down to the
+/// second, so that an agent whose clock is exact never meets a token from the future.
+pub fn mint(
+    signer: &Signer,
+    issuer: &str,
+    ttl: TokenTtl,
+    now: DateTime<Utc>,
+    fire: FireSubject<'_>,
+) -> Result<SecretString, SignerError> {
+    // `timestamp` rounds towards minus infinity: whole seconds, floored.
+    let iat = now.timestamp();
+    let claims = Claims {
+        iss: issuer,
+        aud: format!("agent:{}", fire.instance_id),
+        purpose: PURPOSE,
+        iat,
+        nbf: iat,
+        exp: iat + i64::from(ttl.0),
+        jti: Uuid::new_v4(),
+        job_id: fire.job_id,
+        fire_at: fire.fire_at,
+    };
+    let claims = serde_json::to_vec(&claims).expect("strings and integers always serialize");
+    let mut token = String::with_capacity(signer.header().len() + claims.len() * 4 / 3 + 352);
+    token.push_str(signer.header());
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+    let signature = signer.sign(token.as_bytes())?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    Ok(token.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone as _;
+    use secrecy::ExposeSecret as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::SigningAlg;
+    use crate::keys::signer::PrivateKey;
+
+    fn decode(part: &str) -> Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn hop_3_claims_and_header_are_exactly_the_contracts() {
+        let key = PrivateKey::generate(SigningAlg::Es256).unwrap();
+        let signer = Signer::new(&key, Some("the-kid".to_owned())).unwrap();
+        let instance_id = InstanceId::new("i-1").unwrap();
+        let job_id = JobId::new("a1b2c3").unwrap();
+        let fire_at = FireAt::parse("2026-06-18T14:34:56.123456+02:00").unwrap();
+        let fire = FireSubject { instance_id: &instance_id, job_id: &job_id, fire_at: &fire_at };
+        let now = Utc.timestamp_opt(1_781_786_096, 999_999_999).unwrap();
+        let mint = || mint(&signer, "https://portal.example/", TokenTtl::default(), now, fire).unwrap();
+
+        let (one, other) = (mint(), mint());
+        let parts: Vec<_> = one.expose_secret().split('.').collect();
+        assert_eq!(parts.len(), 3);
+        assert_eq!(decode(parts[0]), json!({ "alg": "ES256", "typ": "JWT", "kid": "the-kid" }));
+        let mut claims = decode(parts[1]);
+        let jti = claims.as_object_mut().unwrap().remove("jti").unwrap();
+        assert_eq!(
+            claims,
+            json!({
+                "iss": "https://portal.example/", "aud": "agent:i-1", "purpose": "cron_fire",
+                "iat": 1_781_786_096, "nbf": 1_781_786_096, "exp": 1_781_786_186,
+                "job_id": "a1b2c3", "fire_at": "2026-06-18T14:34:56.123456+02:00",
+            })
+        );
+        assert!(jti.as_str().unwrap().parse::<Uuid>().is_ok());
+        let second = decode(other.expose_secret().split('.').nth(1).unwrap());
+        assert_ne!(second["jti"], jti, "unique per attempt");
+    }
+
+    #[test]
+    fn a_lifetime_outside_of_the_contract_is_refused() {
+        for secs in [60, 90, 120] {
+            assert_eq!(
+                TokenTtl::new(Duration::from_secs(secs)).unwrap().as_duration(),
+                Duration::from_secs(secs)
+            );
+        }
+        for ttl in [0, 59_000, 60_500, 120_001, 121_000, 3_600_000, u64::MAX].map(Duration::from_millis) {
+            assert!(TokenTtl::new(ttl).is_err(), "{ttl:?}");
+        }
+    }
+}

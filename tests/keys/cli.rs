@@ -1,0 +1,255 @@
+//! `nas-cron keys …`, below the command line.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Json;
+use axum::extract::State;
+use clap::Parser;
+use nas_cron::cli::keys::{KeysArgs, KeysContext, run};
+use nas_cron::domain::SigningAlg;
+use nas_cron::keys::RotationPolicy;
+use serde_json::{Value, json};
+
+use super::fixture::{
+    TestDatabase, clock, jwks, kek, kids, mint, pass, ring_with, states, verify, with_database,
+};
+use super::pem;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    keys: KeysArgs,
+}
+
+fn context(database: &TestDatabase, agents_jwks_url: Option<&str>) -> KeysContext {
+    KeysContext {
+        db: database.db.clone(),
+        kek: Some(Arc::new(kek(1))),
+        policy: RotationPolicy::default(),
+        alg: SigningAlg::Es256,
+        agents_jwks_url: agents_jwks_url.map(|url| url.parse().unwrap()),
+    }
+}
+
+async fn keys(context: &KeysContext, line: &[&str]) -> Result<String, String> {
+    let line = Line::try_parse_from([&["keys"], line].concat()).map_err(|error| error.to_string())?;
+    let mut out = Vec::new();
+    match run(line.keys, context, &mut out).await {
+        Ok(()) => Ok(String::from_utf8(out).unwrap()),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}
+
+async fn keys_json(context: &KeysContext, line: &[&str]) -> Value {
+    serde_json::from_str(&keys(context, line).await.unwrap()).unwrap()
+}
+
+/// `keys import` of a file.
+async fn import(context: &KeysContext, name: &str, more: &[&str]) -> Result<String, String> {
+    let path = pem::path(name);
+    keys(context, &[&["import", "--pem", path.to_str().unwrap()], more].concat()).await
+}
+
+/// The JWKS that agents use, with whatever is put into it.
+async fn portal() -> (String, Arc<Mutex<Value>>) {
+    // As `main` does: reqwest brings no provider of its own.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let document = Arc::new(Mutex::new(json!({ "keys": [] })));
+    let answer = async |State(document): State<Arc<Mutex<Value>>>| Json(document.lock().unwrap().clone());
+    let app =
+        axum::Router::new().route("/jwks.json", axum::routing::get(answer)).with_state(document.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, document)
+}
+
+#[tokio::test]
+async fn keys_rotate_begins_and_the_service_ends_it() {
+    with_database(async |database| {
+        let context = context(&database, None);
+        assert!(keys(&context, &["list"]).await.unwrap().contains("no signing keys yet"));
+        assert!(keys(&context, &["export-jwks"]).await.is_err());
+        let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
+        ring.bootstrap(&database.db).await.unwrap();
+
+        let told = keys_json(&context, &["rotate", "--json"]).await;
+        assert_eq!(told["state"], "next");
+        let next = told["kid"].as_str().unwrap();
+        let again = keys(&context, &["rotate"]).await.unwrap();
+        assert!(again.contains("A rotation is under way"), "{again}");
+        let early = keys(&context, &["activate", next]).await.unwrap_err();
+        assert!(early.contains("from") && early.contains("UTC on"), "{early}");
+
+        pass(&database, 910).await;
+        assert_eq!(ring.sweep(&database.db).await.unwrap().len(), 1);
+        let listed = keys_json(&context, &["list", "--json"]).await;
+        assert_eq!(listed["rotation"], "automatic");
+        assert_eq!(listed["keys"][0]["state"], "retired");
+        assert_eq!(listed["keys"][1]["state"], "active");
+        assert_eq!(listed["keys"][1]["kid"], next);
+        assert!(listed["keys"][0]["upcoming"]["step"].as_str().unwrap().starts_with("remove"));
+        let table = keys(&context, &["list"]).await.unwrap();
+        for part in [next, "retired", "a successor is published in 89d", "removed in 5m"] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+        let exported: Value = serde_json::from_str(&keys(&context, &["export-jwks"]).await.unwrap()).unwrap();
+        assert_eq!(exported, jwks(&ring));
+        assert!(keys(&context, &["withdraw", next]).await.unwrap_err().contains("is active"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_rotate_now_explains_before_it_breaks_anything() {
+    with_database(async |database| {
+        let context = context(&database, None);
+        let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
+        ring.bootstrap(&database.db).await.unwrap();
+        let before = states(&database).await;
+        let error = keys(&context, &["rotate", "--now"]).await.unwrap_err();
+        assert!(error.contains("What breaks") && error.contains("--yes"), "{error}");
+        assert_eq!(states(&database).await, before);
+        keys(&context, &["rotate", "--now", "--yes"]).await.unwrap();
+        let after = states(&database).await;
+        assert_eq!(after[0].1, "retired");
+        assert_eq!(after[1].1, "active");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_imported_sign_only_when_agents_can_see_them() {
+    with_database(async |database| {
+        let (url, document) = portal().await;
+        let context = context(&database, Some(&url));
+        let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
+        ring.bootstrap(&database.db).await.unwrap();
+
+        let told = import(&context, "rsa-pkcs1", &["--kid", "portal-1", "--json"]).await.unwrap();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((&told["kid"], &told["state"]), (&json!("portal-1"), &json!("next")));
+        let again = import(&context, "rsa-pkcs8", &[]).await.unwrap_err();
+        assert!(again.contains("here already: `portal-1`"), "the same key under another name: {again}");
+        let error = keys(&context, &["rotate"]).await.unwrap_err();
+        assert!(error.contains("by hand"), "{error}");
+        assert!(keys(&context, &["rotate", "--now", "--yes"]).await.unwrap_err().contains("refused"));
+
+        // Not there; another key of that name; there; gone again: each look is said in words.
+        let unseen = keys(&context, &["activate", "portal-1"]).await.unwrap_err();
+        assert!(unseen.contains("is not in the JWKS at"), "{unseen}");
+        ring.refresh(&database.db).await.unwrap();
+        let published = jwks(&ring);
+        let mut imposter = published["keys"][0].clone();
+        imposter["kid"] = json!("portal-1");
+        *document.lock().unwrap() = json!({ "keys": [imposter] });
+        let other = keys(&context, &["activate", "portal-1"]).await.unwrap_err();
+        assert!(other.contains("it is another key"), "{other}");
+        *document.lock().unwrap() = published.clone();
+        let young = keys(&context, &["activate", "portal-1"]).await.unwrap_err();
+        assert!(young.contains("run this again"), "{young}");
+        pass(&database, 90 * 24 * 3600).await;
+        assert_eq!(ring.sweep(&database.db).await.unwrap(), [], "nothing happens by itself");
+        *document.lock().unwrap() = json!({ "keys": [] });
+        assert!(keys(&context, &["activate", "portal-1"]).await.unwrap_err().contains("is not in the JWKS"));
+        *document.lock().unwrap() = published;
+        let anew = keys(&context, &["activate", "portal-1"]).await.unwrap_err();
+        assert!(anew.contains("run this again"), "the time counts from the last time it came up: {anew}");
+
+        pass(&database, 910).await;
+        keys(&context, &["activate", "portal-1"]).await.unwrap();
+        ring.refresh(&database.db).await.unwrap();
+        let (header, _) = verify(&mint(&ring).unwrap(), &jwks(&ring)).unwrap();
+        assert_eq!((&header["kid"], &header["alg"]), (&json!("portal-1"), &json!("RS256")));
+        let table = keys(&context, &["list"]).await.unwrap();
+        assert!(table.contains("imported") && table.contains("Rotation is by hand"), "{table}");
+
+        // Back to a key of our own: made by hand, activated by hand.
+        let own = keys_json(&context, &["rotate", "--json"]).await;
+        pass(&database, 910).await;
+        let done = ring.sweep(&database.db).await.unwrap();
+        assert_eq!(done.len(), 1, "the retired one leaves: {done:?}");
+        assert!(keys(&context, &["activate", own["kid"].as_str().unwrap()]).await.is_err());
+        ring.refresh(&database.db).await.unwrap();
+        *document.lock().unwrap() = jwks(&ring);
+        assert!(keys(&context, &["activate", own["kid"].as_str().unwrap()]).await.is_err());
+        pass(&database, 910).await;
+        keys(&context, &["activate", own["kid"].as_str().unwrap()]).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_imported_first_waits_for_hands_and_signs_when_seen() {
+    with_database(async |database| {
+        let (url, document) = portal().await;
+        let blind = context(&database, None);
+        let file = std::env::temp_dir().join(format!("nas-cron-{}.pem", uuid::Uuid::new_v4()));
+        std::fs::copy(pem::path("ec-sec1"), &file).unwrap();
+        let file = file.to_str().unwrap();
+        let told = keys_json(&blind, &["import", "--pem", file, "--in-place", "--json"]).await;
+        let kid = told["kid"].as_str().unwrap();
+
+        // No key-encryption key is needed while all private halves are in files.
+        let ring = ring_with(SigningAlg::Es256, None, &clock());
+        ring.bootstrap(&database.db).await.unwrap();
+        assert!(!ring.ready(), "no key is made beside an imported one");
+        let unknown = keys(&blind, &["activate", kid]).await.unwrap_err();
+        assert!(unknown.contains("nas_jwks_url"), "{unknown}");
+
+        *document.lock().unwrap() = jwks(&ring);
+        keys(&context(&database, Some(&url)), &["activate", kid]).await.unwrap();
+        ring.refresh(&database.db).await.unwrap();
+        assert!(verify(&mint(&ring).unwrap(), &jwks(&ring)).is_ok());
+
+        let sealed: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM signing_keys WHERE private_key IS NOT NULL")
+                .fetch_one(&database.pool)
+                .await
+                .unwrap();
+        assert_eq!(sealed, 0, "the private half stays in its file");
+        std::fs::remove_file(file).unwrap();
+        let fresh = ring_with(SigningAlg::Es256, None, &clock());
+        let error = fresh.bootstrap(&database.db).await.unwrap_err().to_string();
+        assert!(error.contains(file), "the file is named: {error}");
+        ring.refresh(&database.db).await.unwrap();
+        assert!(ring.ready(), "who has it in memory goes on");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_withdrawn_before_they_signed_make_room() {
+    with_database(async |database| {
+        let context = context(&database, None);
+        let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
+        ring.bootstrap(&database.db).await.unwrap();
+        import(&context, "rsa-pkcs8", &["--kid", "p"]).await.unwrap();
+        let second = import(&context, "ec-sec1", &[]).await.unwrap_err();
+        assert!(second.contains("another key waits"), "{second}");
+        keys(&context, &["withdraw", "p"]).await.unwrap();
+        ring.refresh(&database.db).await.unwrap();
+        assert_eq!(kids(&jwks(&ring)).len(), 1);
+        assert_eq!(keys_json(&context, &["list", "--json"]).await["rotation"], "automatic");
+        let missing = keys(&context, &["activate", "nobody"]).await.unwrap_err();
+        assert!(missing.contains("there is no key `nobody`; there are:"), "{missing}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_not_sealed_with_another_key_than_the_services() {
+    with_database(async |database| {
+        ring_with(SigningAlg::Es256, Some(kek(1)), &clock()).bootstrap(&database.db).await.unwrap();
+        let before = states(&database).await;
+        for (wrong, part) in [(Some(Arc::new(kek(2))), "cannot be opened with"), (None, "is not set")] {
+            let context = KeysContext { kek: wrong, ..context(&database, None) };
+            for error in [keys(&context, &["rotate"]).await, import(&context, "rsa-pkcs8", &[]).await] {
+                let error = error.unwrap_err();
+                assert!(error.contains("NAS_CRON_KEY_ENCRYPTION_KEY") && error.contains(part), "{error}");
+            }
+        }
+        assert_eq!(states(&database).await, before);
+    })
+    .await;
+}
