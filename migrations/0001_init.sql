@@ -151,6 +151,8 @@ CREATE TABLE signing_keys (
     private_key   bytea,
     pem_path      text,
     published_at  timestamptz NOT NULL,
+    -- When an imported key was first seen at the JWKS URL that agents use: it may sign once the caches there know it.
+    seen_at       timestamptz,
     activated_at  timestamptz,
     retired_at    timestamptz,
     gone_at       timestamptz,
@@ -161,3 +163,5 @@ CREATE TABLE signing_keys (
     CHECK ((state = 'gone') = (gone_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX signing_keys_one_active ON signing_keys ((true)) WHERE state = 'active';
+-- One successor at a time: a rotation is one row, whoever begins it.
+CREATE UNIQUE INDEX signing_keys_one_next ON signing_keys ((true)) WHERE state = 'next';

@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
+pub use crate::domain::SigningAlg;
 pub use flags::{DatabaseOnly, Everything, Flags, Pick};
 pub use gather::{Settings, Sources};
 pub use parse::BaseUrl;
@@ -120,15 +121,6 @@ pub struct Keys {
     pub agents_jwks_url: Url,
     /// How long a fire token is good for: 60 to 120 s (contract, "Hop 3").
     pub fire_token_ttl: Duration,
-}
-
-/// Algorithms that fire tokens are signed with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SigningAlg {
-    /// ECDSA on P-256.
-    Es256,
-    /// RSA with PKCS#1 v1.5 padding.
-    Rs256,
 }
 
 /// Calls to agents.

@@ -1,5 +1,6 @@
 //! nas-cron: one-shot cron for agents that scale to zero.
 
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod jwt;
 pub mod keys;
 pub mod metrics;
 pub mod oneshot;
+pub mod private_postgres;
 pub mod scheduler;
 pub mod shutdown;
 pub mod telemetry;

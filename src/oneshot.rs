@@ -41,13 +41,13 @@ pub fn arm_rules(
     fire_floor: Duration,
     second_fire_delay: Duration,
     second_fire_interval: Duration,
-    second_fires_max: u8,
+    second_fires_max: u32,
 ) -> ArmRules {
     ArmRules {
         fire_floor: fire_floor.as_secs_f64(),
         second_fire_delay: second_fire_delay.as_secs_f64(),
         second_fire_interval: second_fire_interval.as_secs_f64(),
-        second_fires_max: i16::from(second_fires_max),
+        second_fires_max: i16::try_from(second_fires_max).unwrap_or(i16::MAX),
     }
 }
 

@@ -5,7 +5,9 @@
 
 mod completions;
 mod config;
+pub mod keys;
 mod migrate;
+mod serve;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -48,6 +50,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Config(config::Config),
     Completions(completions::Completions),
@@ -57,6 +60,7 @@ impl Cli {
     /// Does what was asked for, and says on stderr what went wrong.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
+            Command::Serve(command) => in_runtime(command.run()),
             Command::Migrate(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
             Command::Completions(command) => command.run(),
@@ -189,6 +193,3 @@ mod tests {
         assert_eq!(exit_code(&error), 2);
     }
 }
-//! The command line, a file per subcommand.
-
-pub mod keys;

@@ -8,7 +8,7 @@
 //! - [IPv4 special-purpose addresses](https://www.iana.org/assignments/iana-ipv4-special-registry)
 //! - [IPv4 multicast](https://www.iana.org/assignments/multicast-addresses)
 //! - [IPv6 special-purpose addresses](https://www.iana.org/assignments/iana-ipv6-special-registry)
-//! - [IPv6 address space](https://www.iana.org/assignments/ipv6-address-space): only 2000::/3 is global unicast
+//! - [IPv6 address space](https://www.iana.org/assignments/ipv6-address-space): only `2000::/3` is global unicast
 //!
 //! A name is checked where it is resolved (`fire::resolver`), so that the address checked is the address
 //! dialled. A literal address never reaches a resolver: [`AddressPolicy::check_url`] is for those.
@@ -23,7 +23,7 @@ use url::{Host, Url};
 /// Blocks the registry calls globally reachable are listed too where no agent can live in them
 /// (anycast sinks and relays), and one platform address that is not in any registry.
 const REFUSED_V4: &[(Ipv4Addr, u8, &str)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8, "\"this network\", RFC 791"),
+    (Ipv4Addr::UNSPECIFIED, 8, "\"this network\", RFC 791"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "private use, RFC 1918"),
     (Ipv4Addr::new(100, 64, 0, 0), 10, "shared address space (CGNAT), RFC 6598"),
     (Ipv4Addr::new(127, 0, 0, 0), 8, "loopback, RFC 1122"),
@@ -44,7 +44,7 @@ const REFUSED_V4: &[(Ipv4Addr, u8, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, RFC 1112, with the limited broadcast, RFC 8190"),
 ];
 
-/// IPv6 blocks inside 2000::/3 that are never dialled. All outside of it is refused anyway: unspecified,
+/// IPv6 blocks inside `2000::/3` that are never dialled. All outside of it is refused anyway: unspecified,
 /// loopback, IPv4-compatible, local-use NAT64, discard-only, unique local, link local, site local, multicast.
 const REFUSED_V6: &[(Ipv6Addr, u8, &str)] = &[
     (
@@ -78,9 +78,13 @@ pub enum AddressError {
     /// No host to connect to.
     #[error("the callback has no host")]
     NoHost,
-    /// The host is, or resolves to, nothing that may be dialled.
+    /// The host is a literal address that may not be dialled.
     #[error("the address {0} is not public and not in the allow-list")]
     NotPermitted(IpAddr),
+    /// The host is a name that leads to nothing that may be dialled. The text keeps the addresses to itself,
+    /// because agents get to see it: it must not be a way to ask for the names of the service's own network.
+    #[error("the host name leads to no address that is public or in the allow-list")]
+    NameNotPermitted,
 }
 
 impl AddressPolicy {
@@ -92,9 +96,9 @@ impl AddressPolicy {
 
     /// Whether `ip` may be dialled over https.
     ///
-    /// An address that carries an IPv4 address inside (IPv4-mapped, NAT64 64:ff9b::/96, 6to4 2002::/16) is
-    /// judged by that one, since that is where the packets end. The other carriers, IPv4-compatible (::/96)
-    /// and Teredo (2001::/32), are refused whatever they carry: both are dead, and nobody can be reached there.
+    /// An address that carries an IPv4 address inside (IPv4-mapped, NAT64 `64:ff9b::/96`, 6to4 `2002::/16`) is
+    /// judged by that one, since that is where the packets end. The other carriers, IPv4-compatible (`::/96`)
+    /// and Teredo (`2001::/32`), are refused whatever they carry: both are dead, and nobody can be reached there.
     pub fn permits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         if self.allow_lists(ip) {

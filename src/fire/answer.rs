@@ -43,9 +43,10 @@ pub enum Refused {
     /// Time was up before the request could be sent.
     #[error("could not connect in time")]
     Timeout,
-    /// The connection ended before the request could be sent.
-    #[error("the connection ended before the request was sent: {0}")]
-    Unsent(String),
+    /// Somebody was there and turned the request away unprocessed: the connection ended before it could be
+    /// sent, or HTTP/2 said so.
+    #[error("the request was turned away unprocessed: {0}")]
+    Unprocessed(String),
     /// No request could be made of the URL and the token: a defect of ours.
     #[error("no request could be made: {0}")]
     Request(String),

@@ -39,8 +39,8 @@ impl Default for RetryPolicy {
         Self {
             definite_base: Duration::from_secs(1),
             ambiguous_floor: Duration::from_secs(10),
-            cap: Duration::from_secs(60 * 60),
-            give_up_after: Duration::from_secs(72 * 60 * 60),
+            cap: Duration::from_hours(1),
+            give_up_after: Duration::from_hours(72),
         }
     }
 }
@@ -105,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
-    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const HOUR: Duration = Duration::from_hours(1);
+    const DAY: Duration = Duration::from_hours(24);
     /// The largest `f64` below 1.
     const ALMOST_ONE: f64 = 1.0 - f64::EPSILON / 2.0;
 
@@ -125,25 +125,25 @@ mod tests {
     fn the_defaults_are_the_contracts() {
         use RetryKind::{Ambiguous, Definite};
         for (attempts, kind, retry_after, at_least, below) in [
-            (1, Definite, None, 1.0, 1.5),
-            (2, Definite, None, 2.0, 3.0),
-            (3, Definite, None, 4.0, 6.0),
-            (12, Definite, None, 2048.0, 3072.0),
-            (13, Definite, None, 2400.0, 3600.0),
-            (u32::MAX, Definite, None, 2400.0, 3600.0),
-            (1, Ambiguous, None, 10.0, 15.0),
-            (4, Ambiguous, None, 10.0, 15.0),
-            (5, Ambiguous, None, 16.0, 24.0),
-            (u32::MAX, Ambiguous, None, 2400.0, 3600.0),
-            (1, Definite, Some(0), 1.0, 1.5),
-            (1, Definite, Some(60), 60.0, 66.0),
-            (1, Ambiguous, Some(60), 60.0, 66.0),
-            (1, Ambiguous, Some(3), 10.0, 15.0),
+            (1, Definite, None, 1, 1.5),
+            (2, Definite, None, 2, 3.0),
+            (3, Definite, None, 4, 6.0),
+            (12, Definite, None, 2048, 3072.0),
+            (13, Definite, None, 2400, 3600.0),
+            (u32::MAX, Definite, None, 2400, 3600.0),
+            (1, Ambiguous, None, 10, 15.0),
+            (4, Ambiguous, None, 10, 15.0),
+            (5, Ambiguous, None, 16, 24.0),
+            (u32::MAX, Ambiguous, None, 2400, 3600.0),
+            (1, Definite, Some(0), 1, 1.5),
+            (1, Definite, Some(60), 60, 66.0),
+            (1, Ambiguous, Some(60), 60, 66.0),
+            (1, Ambiguous, Some(3), 10, 15.0),
             // Attempts are counted from 1; a 0 is taken for one.
-            (0, Definite, None, 1.0, 1.5),
+            (0, Definite, None, 1, 1.5),
         ] {
             let case = (attempts, kind, retry_after);
-            assert_eq!(delay(attempts, kind, retry_after, 0.0).as_secs_f64(), at_least, "{case:?}");
+            assert_eq!(delay(attempts, kind, retry_after, 0.0), secs(at_least), "{case:?}");
             let longest = delay(attempts, kind, retry_after, ALMOST_ONE).as_secs_f64();
             assert!(longest <= below && longest > below * 0.999, "{case:?}: {longest}");
         }
@@ -156,14 +156,15 @@ mod tests {
     fn the_last_retry_is_at_the_give_up_moment_and_then_it_is_over() {
         let policy = RetryPolicy::default();
         let next = |kind, retry_after, retrying_for| policy.next(300, kind, retry_after, retrying_for, 0.9);
+        let before_the_end = |millis| (3 * DAY).saturating_sub(Duration::from_millis(millis));
         let (definite, ambiguous) = (RetryKind::Definite, RetryKind::Ambiguous);
-        assert_eq!(next(definite, None, 3 * DAY - secs(600)), Next::After(secs(600)));
-        assert_eq!(next(definite, None, 3 * DAY - secs(1)), Next::After(secs(1)));
-        assert_eq!(next(ambiguous, None, 3 * DAY - secs(10)), Next::After(secs(10)));
+        assert_eq!(next(definite, None, before_the_end(600_000)), Next::After(secs(600)));
+        assert_eq!(next(definite, None, before_the_end(1000)), Next::After(secs(1)));
+        assert_eq!(next(ambiguous, None, before_the_end(10_000)), Next::After(secs(10)));
         // Too little is left for any retry that keeps its minimum.
-        assert_eq!(next(definite, None, 3 * DAY - Duration::from_millis(999)), Next::GiveUp);
-        assert_eq!(next(ambiguous, None, 3 * DAY - secs(9)), Next::GiveUp);
-        assert_eq!(next(definite, Some(secs(601)), 3 * DAY - secs(600)), Next::GiveUp);
+        assert_eq!(next(definite, None, before_the_end(999)), Next::GiveUp);
+        assert_eq!(next(ambiguous, None, before_the_end(9000)), Next::GiveUp);
+        assert_eq!(next(definite, Some(secs(601)), before_the_end(600_000)), Next::GiveUp);
         for late in [3 * DAY, 4 * DAY, Duration::MAX] {
             assert_eq!(next(definite, None, late), Next::GiveUp);
         }

@@ -23,7 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::Url;
 
-use super::address::{AddressError, AddressPolicy};
+use super::address::AddressPolicy;
 use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
@@ -165,16 +165,17 @@ impl AgentClient {
             result = self.exchange(&url, headers, &mut attempt) => result.err(),
             () = deadline => None,
         };
-        let body_taken = attempt.body_taken();
+        let may_have_arrived = attempt.body_taken()
+            && !failure.as_ref().is_some_and(|error| classify::is_unprocessed(error, true));
         match (attempt.received, failure) {
             (Some(received), _) => Answer::Response {
                 status: received.status,
                 retry_after: received.retry_after,
                 body: redact(String::from_utf8_lossy(&received.body).into_owned(), token, &attempt.body),
             },
-            (None, Some(error)) if body_taken => Answer::Ambiguous(classify::ambiguous(&error)),
+            (None, Some(error)) if may_have_arrived => Answer::Ambiguous(classify::ambiguous(&error)),
             (None, Some(error)) => Answer::Refused(classify::refused(&error)),
-            (None, None) if body_taken => Answer::Ambiguous(Ambiguous::Timeout),
+            (None, None) if may_have_arrived => Answer::Ambiguous(Ambiguous::Timeout),
             (None, None) => Answer::Refused(Refused::Timeout),
         }
     }

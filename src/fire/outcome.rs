@@ -8,7 +8,7 @@
 //! | 503 | retry, definite | unknown |
 //! | any other status, 3xx included | retry, definite | reached |
 //! | no name, no connection, no TLS | retry, definite | unreachable |
-//! | an address that is not dialled | retry, definite | unknown |
+//! | turned away unprocessed, an address that is not dialled | retry, definite | unknown |
 //! | time up, broken or malformed after sending | retry, ambiguous | unknown |
 
 use std::time::Duration;
@@ -104,13 +104,11 @@ pub fn judge(answer: &Answer) -> Outcome {
         Answer::Refused(why) => Outcome {
             verdict: Verdict::Retry { kind: RetryKind::Definite, retry_after: None },
             reach: match why {
-                Refused::Dns(_)
-                | Refused::Connect(_)
-                | Refused::Tls(_)
-                | Refused::Timeout
-                | Refused::Unsent(_) => Reach::Unreachable,
-                // Our own doing: it says nothing about the instance.
-                Refused::Address(_) | Refused::Request(_) => Reach::Unknown,
+                Refused::Dns(_) | Refused::Connect(_) | Refused::Tls(_) | Refused::Timeout => {
+                    Reach::Unreachable
+                }
+                // Somebody was there; or it is our own doing, which says nothing about the instance.
+                Refused::Unprocessed(_) | Refused::Address(_) | Refused::Request(_) => Reach::Unknown,
             },
             status: None,
             error: Some(one_line(&why.to_string())),
@@ -200,7 +198,7 @@ mod tests {
             (Answer::Refused(Refused::Connect(text())), D, true),
             (Answer::Refused(Refused::Tls(text())), D, true),
             (Answer::Refused(Refused::Timeout), D, true),
-            (Answer::Refused(Refused::Unsent(text())), D, true),
+            (Answer::Refused(Refused::Unprocessed(text())), D, false),
             (Answer::Ambiguous(Ambiguous::Timeout), A, false),
             (Answer::Ambiguous(Ambiguous::Broken(text())), A, false),
             (Answer::Ambiguous(Ambiguous::Malformed(text())), A, false),

@@ -47,7 +47,8 @@ impl AgentCron {
     /// answer, because it is not what the agent came for.
     fn awake(&self, instance: &AgentInstance) {
         let now = self.authenticator.clock.now();
-        let lately = instance.pulled_at.is_some_and(|at| (now - at).to_std().unwrap_or_default() < PULL_INTERVAL);
+        let lately =
+            instance.pulled_at.is_some_and(|at| (now - at).to_std().unwrap_or_default() < PULL_INTERVAL);
         if lately {
             return;
         }

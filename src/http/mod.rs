@@ -13,6 +13,3 @@ pub mod router;
 pub use auth::Caller;
 pub use error::{ApiError, Problem};
 pub use json::JsonBody;
-//! The HTTP surface.
-
-pub mod jwks;

@@ -60,7 +60,8 @@ pub fn router(parts: Parts) -> Router {
     };
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("portal_access_token", bearer("An access token of the portal (a JWT)"));
-    components.add_security_scheme("admin_token", bearer("The admin token, kept by the service only as a hash"));
+    components
+        .add_security_scheme("admin_token", bearer("The admin token, kept by the service only as a hash"));
     let document = Json(document);
     let router = router
         .route("/openapi.json", routing::get(async move || document))

@@ -126,6 +126,12 @@ pub struct KeyRefresh {
     fetch: Fetch,
 }
 
+impl std::fmt::Debug for KeyRefresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRefresh").finish_non_exhaustive()
+    }
+}
+
 impl PortalKeys {
     /// Keys that are known once and for all. An unknown one is refused at once: no fetch could bring it.
     pub fn pinned(keys: KeySet) -> Self {

@@ -63,11 +63,13 @@ impl KeyEncryptionKey {
                 .or_else(|_| STANDARD_NO_PAD.decode(text))
                 .map_err(|_| EncryptionError::NotBase64)?,
         );
-        if bytes.len() != KEY_LENGTH {
-            return Err(EncryptionError::WrongLength(bytes.len()));
-        }
+        Self::from_bytes(&bytes)
+    }
+
+    /// Takes the 32 bytes themselves.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, EncryptionError> {
         let key =
-            UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| EncryptionError::WrongLength(bytes.len()))?;
+            UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| EncryptionError::WrongLength(bytes.len()))?;
         Ok(Self(LessSafeKey::new(key)))
     }
 

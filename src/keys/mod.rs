@@ -1,7 +1,7 @@
 //! The keys that sign fire tokens: how they are kept, when they come and go, and what everybody may know of them.
 //!
 //! [`KeyRing`] is what the rest of the service holds: it mints tokens and serves the JWKS from a view in memory
-//! that is read from the database every 3 s. [`rotation`] decides, purely, what is due; [`sweep`] does it, on
+//! that is read from the database every 5 s. [`rotation`] decides, purely, what is due; [`sweep`] does it, on
 //! any replica, in one transaction at a time. Private halves are in the database only sealed ([`encryption`]),
 //! or in a PEM file outside of it.
 

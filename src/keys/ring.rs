@@ -1,6 +1,6 @@
 //! The keys in memory: what a replica signs with and serves.
 //!
-//! A view is read from the database every 3 s. It may sign while it is at most 10 s old, by the monotonic clock
+//! A view is read from the database every 5 s. It may sign while it is at most 10 s old, by the monotonic clock
 //! and by the wall clock (the first stands still while a machine is suspended); the JWKS is served from the
 //! last view however old it is, since agents that fetch it are in the middle of a fire.
 
@@ -26,7 +26,7 @@ use crate::db::Db;
 use crate::db::keys::StoredKey;
 use crate::domain::{KeyState, SigningAlg};
 
-const REFRESH_EVERY: Duration = Duration::from_secs(3);
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
 /// After a refresh that failed. With the timeout below, a look that hangs and the next one fit into a view's 10 s.
 const REFRESH_AGAIN: Duration = Duration::from_secs(1);
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -186,8 +186,8 @@ impl KeyRing {
         }
     }
 
-    /// Refreshes every 3 s and sweeps about every 30 s, until `shutdown`. Faults are logged when they begin and
-    /// when they end, not every 3 s.
+    /// Refreshes every 5 s and sweeps about every 30 s, until `shutdown`. Faults are logged when they begin and
+    /// when they end, not every 5 s.
     pub async fn run(&self, db: &Db, shutdown: CancellationToken) {
         let work = async {
             tokio::join!(self.keep_fresh(db), self.keep_swept(db));

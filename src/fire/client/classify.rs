@@ -8,7 +8,7 @@ use crate::fire::answer::{Ambiguous, Refused};
 use crate::fire::outcome::one_line;
 use crate::fire::resolver::ResolveError;
 
-/// An error before the request body was taken.
+/// An error of a request that the agent cannot have got.
 pub(super) fn refused(error: &reqwest::Error) -> Refused {
     if let Some(resolve) = find::<ResolveError>(error) {
         return match resolve {
@@ -26,11 +26,11 @@ pub(super) fn refused(error: &reqwest::Error) -> Refused {
     } else if error.is_connect() {
         Refused::Connect(cause)
     } else {
-        Refused::Unsent(cause)
+        Refused::Unprocessed(cause)
     }
 }
 
-/// An error after the request body was taken.
+/// An error of a request that the agent may have got.
 pub(super) fn ambiguous(error: &reqwest::Error) -> Ambiguous {
     let cause = innermost(error);
     if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
@@ -64,12 +64,13 @@ fn is_cut_off_handshake(error: &reqwest::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     error.is_connect()
         && error.url().is_some_and(|url| url.scheme() == "https")
-        && find::<io::Error>(error).is_some_and(|error| {
+        // Several lie inside each other; the outer ones say `Other`.
+        && chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| {
             matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
         })
 }
 
-fn find<'a, T: Error + 'static>(error: &'a reqwest::Error) -> Option<&'a T> {
+fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 

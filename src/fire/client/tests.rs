@@ -1,1 +1,437 @@
+//! The client against real sockets. Deadlines are triggered by what the agent has seen, not by the clock,
+//! except where nothing can be seen (a connection that never comes about).
 
+use std::net::IpAddr;
+
+use tokio::net::TcpSocket;
+use tokio::sync::oneshot;
+
+use self::agent::{Agent, Connection};
+use super::*;
+use crate::clock::ManualClock;
+
+mod agent;
+mod tls;
+
+const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJhZ2VudDp4In0.c2lnbmF0dXJl";
+const BODY: &str = r#"{"job_id":"abc","fire_at":"2026-06-18T12:34:56+00:00","auth":{"key":"agent-secret"}}"#;
+/// Longer than any test may take: its end would be a failure.
+const LONG: Duration = Duration::from_mins(1);
+
+fn client_with(allow: &[&str], config: &ClientConfig) -> AgentClient {
+    client_with_clock(allow, config, ManualClock::at("2026-06-18T12:00:00Z".parse().expect("an instant")))
+}
+
+fn client_with_clock(allow: &[&str], config: &ClientConfig, clock: impl Clock) -> AgentClient {
+    let ip = |text: &str| text.parse::<IpAddr>().expect(text);
+    let names = [
+        ("agent.test", vec![ip("127.0.0.1")]),
+        ("rebound.test", vec![ip("169.254.169.254"), ip("10.0.0.1"), ip("127.0.0.1")]),
+        ("public.test", vec![ip("8.8.8.8")]),
+    ];
+    let names = Names::Table(names.map(|(name, ips)| (name.to_owned(), ips)).into());
+    let allow = allow.iter().map(|network| network.parse().expect(network)).collect();
+    AgentClient::with_names(AddressPolicy::new(allow), config, Arc::new(clock), &names).expect("a client")
+}
+
+fn client() -> AgentClient {
+    client_with(&["127.0.0.0/8"], &ClientConfig::default())
+}
+
+/// Posts, and checks what must hold for every answer: it shows nothing of what was sent.
+async fn post(client: &AgentClient, base: &str, deadline: impl Future<Output = ()>) -> Answer {
+    let url = base.parse().expect(base);
+    let answer = client.post_until(&url, TOKEN, Bytes::from_static(BODY.as_bytes()), deadline).await;
+    let shown = format!("{answer:?} {client:?}");
+    assert!(!shown.contains(TOKEN) && !shown.contains("agent-secret"), "{shown}");
+    answer
+}
+
+async fn post_patiently(client: &AgentClient, base: &str) -> Answer {
+    post(client, base, tokio::time::sleep(LONG)).await
+}
+
+fn response(status: u16, retry_after: Option<u64>, body: &str) -> Answer {
+    Answer::Response { status, retry_after: retry_after.map(Duration::from_secs), body: body.to_owned() }
+}
+
+/// A port on which nobody listens.
+async fn closed_port() -> u16 {
+    Agent::listen().await.port()
+}
+
+#[test]
+fn the_fire_endpoint_is_below_the_base() {
+    for (base, url) in [
+        ("https://agent.example", "https://agent.example/api/cron/fire"),
+        ("https://agent.example/", "https://agent.example/api/cron/fire"),
+        ("https://agent.example:8443/a/b", "https://agent.example:8443/a/b/api/cron/fire"),
+        ("https://agent.example/a%2Fb//", "https://agent.example/a%2Fb/api/cron/fire"),
+        ("https://agent.example/a#fragment", "https://agent.example/a/api/cron/fire"),
+    ] {
+        assert_eq!(fire_url(&base.parse().expect(base)).as_str(), url);
+    }
+}
+
+#[tokio::test]
+async fn the_request_is_as_the_contract_wants_it() {
+    let agent = Agent::listen().await;
+    let base = agent.base("/prefix/");
+    let seen = tokio::spawn(async move {
+        let mut connection = agent.accept().await;
+        let request = connection.read_request().await;
+        connection.write("HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok").await;
+        request
+    });
+    assert_eq!(post_patiently(&client(), &base).await, response(202, None, "ok"));
+    let request = seen.await.expect("the agent");
+    let (head, body) = request.split_once("\r\n\r\n").expect("a head");
+    assert_eq!(body, BODY);
+    assert!(head.starts_with("POST /prefix/api/cron/fire HTTP/1.1\r\n"), "{head}");
+    let head = head.to_lowercase();
+    for header in [
+        &format!("authorization: bearer {}", TOKEN.to_lowercase()),
+        "content-type: application/json",
+        &format!("content-length: {}", BODY.len()),
+        concat!("user-agent: nas-cron/", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(head.lines().any(|line| line == header), "{header}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn every_status_is_a_response() {
+    for (answer, expected) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", response(204, None, "")),
+        ("HTTP/1.1 200 OK\r\n\r\n{\"status\":\"gone\"}", response(200, None, r#"{"status":"gone"}"#)),
+        ("HTTP/1.0 401 Unauthorized\r\n\r\nno\u{fffd}", response(401, None, "no\u{fffd}")),
+        ("HTTP/1.1 503 No\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n", response(503, Some(60), "")),
+        // By the client's clock …
+        (
+            "HTTP/1.1 503 No\r\nretry-after: Thu, 18 Jun 2026 12:01:30 GMT\r\n\r\n",
+            response(503, Some(90), ""),
+        ),
+        // … or by the agent's, where it tells the time.
+        (
+            "HTTP/1.1 429 No\r\ndate: Thu, 18 Jun 2026 15:00:00 GMT\r\nretry-after: Thu, 18 Jun 2026 15:00:05 GMT\r\n\r\n",
+            response(429, Some(5), ""),
+        ),
+        (
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 202 Yes\r\n\r\n",
+            response(202, None, ""),
+        ),
+        // A body that ends too early does not take back the status.
+        ("HTTP/1.1 202 Yes\r\ncontent-length: 10\r\n\r\ncut", response(202, None, "cut")),
+        (
+            "HTTP/1.1 200 Yes\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense",
+            response(200, None, "abc"),
+        ),
+    ] {
+        let (base, _) = Agent::plays(async move |mut connection: Connection| {
+            connection.read_request().await;
+            connection.write(answer).await;
+        })
+        .await;
+        assert_eq!(post_patiently(&client(), &base).await, expected, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_echo_of_what_was_sent_is_cut_out() {
+    let (base, _) = Agent::plays(async |mut connection: Connection| {
+        let request = connection.read_request().await;
+        connection.write(&format!("HTTP/1.1 422 No\r\n\r\n{request}")).await;
+    })
+    .await;
+    let Answer::Response { status: 422, body, .. } = post_patiently(&client(), &base).await else {
+        panic!("no 422");
+    };
+    assert!(body.contains("Bearer [redacted]") && body.contains(r#""key":"[redacted]""#), "{body}");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    // With the body, and, as it would be after a 303, without.
+    for status in [301, 302, 303, 307, 308] {
+        let elsewhere = Agent::listen().await;
+        let location = elsewhere.base("/");
+        let answer = format!("HTTP/1.1 {status} Over there\r\nlocation: {location}\r\n\r\n");
+        let (base, _) = Agent::plays(move |mut connection: Connection| {
+            let answer = answer.clone();
+            async move {
+                connection.read_request().await;
+                connection.write(&answer).await;
+            }
+        })
+        .await;
+        // Whoever follows gets no answer; it must not take a minute to see that.
+        let deadline = async { drop(elsewhere.accept().await) };
+        assert_eq!(post(&client(), &base, deadline).await, response(status, None, ""));
+        assert!(elsewhere.is_untouched());
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_dialled_is_not_dialled() {
+    use crate::fire::address::AddressError::{NameNotPermitted, NotPermitted, PlainHttp};
+    let agent = Agent::listen().await;
+    let port = agent.port();
+    let refused = |ip: &str| Answer::Refused(Refused::Address(NotPermitted(ip.parse().expect(ip))));
+    let plain = || Answer::Refused(Refused::Address(PlainHttp));
+    let name = || Answer::Refused(Refused::Address(NameNotPermitted));
+    let (nothing, private) = (Vec::new(), vec!["10.0.0.0/8"]);
+    for (allow, base, expected) in [
+        (&nothing, format!("https://127.0.0.1:{port}"), refused("127.0.0.1")),
+        (&nothing, format!("https://0x7f.1:{port}"), refused("127.0.0.1")),
+        (&nothing, format!("https://[::ffff:127.0.0.1]:{port}"), refused("::ffff:127.0.0.1")),
+        (&nothing, format!("https://agent.test:{port}"), name()),
+        (&nothing, format!("http://agent.test:{port}"), plain()),
+        (&nothing, "https://rebound.test".to_owned(), name()),
+        // Plain http to a name needs every address in the allow-list, also a public one.
+        (&private, "http://public.test".to_owned(), plain()),
+        (&private, format!("http://agent.test:{port}"), name()),
+    ] {
+        let client = client_with(allow, &ClientConfig::default());
+        assert_eq!(post_patiently(&client, &base).await, expected, "{base}");
+    }
+    assert!(agent.is_untouched());
+}
+
+#[tokio::test]
+async fn the_address_that_was_checked_is_the_one_dialled() {
+    let (base, _) = Agent::plays(async |mut connection: Connection| {
+        connection.read_request().await;
+        connection.write("HTTP/1.1 202 Yes\r\n\r\n").await;
+    })
+    .await;
+    // The name has two more addresses, which come first and must be left out.
+    let base = base.replace("127.0.0.1", "rebound.test");
+    assert_eq!(post_patiently(&client(), &base).await, response(202, None, ""));
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_was_sent() {
+    let port = closed_port().await;
+    for base in [format!("http://127.0.0.1:{port}"), format!("https://agent.test:{port}")] {
+        match post_patiently(&client(), &base).await {
+            Answer::Refused(Refused::Connect(why)) => assert!(why.contains("refused"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    match post_patiently(&client(), "https://unknown.test").await {
+        Answer::Refused(Refused::Dns(why)) => assert_eq!(why, "no such name"),
+        other => panic!("{other:?}"),
+    }
+    let url = "https://agent.test".parse().expect("a URL");
+    let answer = client().post_fire(&url, "line\nbreak", Bytes::new(), LONG).await;
+    assert!(matches!(answer, Answer::Refused(Refused::Request(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_deadline_while_connecting_is_a_refusal() {
+    // A full accept queue: the kernel drops every further SYN.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    let listener = socket.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let _fills_the_queue = tokio::net::TcpStream::connect(address).await.expect("a connection");
+
+    let base = format!("http://{address}");
+    let short = Duration::from_millis(50);
+    assert_eq!(post(&client(), &base, tokio::time::sleep(short)).await, Answer::Refused(Refused::Timeout));
+    let hasty = ClientConfig { connect_timeout: short, ..ClientConfig::default() };
+    let hasty = client_with(&["127.0.0.0/8"], &hasty);
+    assert_eq!(post_patiently(&hasty, &base).await, Answer::Refused(Refused::Timeout));
+    // A TLS handshake that hangs is no connection either.
+    let listener = Agent::listen().await;
+    let base = listener.base("").replace("http:", "https:");
+    assert_eq!(post_patiently(&hasty, &base).await, Answer::Refused(Refused::Timeout));
+}
+
+#[tokio::test]
+async fn a_deadline_after_sending_is_ambiguous() {
+    let agent = Agent::listen().await;
+    let base = agent.base("");
+    let (seen, deadline) = oneshot::channel();
+    let silent = tokio::spawn(async move {
+        let mut connection = agent.accept().await;
+        connection.read_request().await;
+        seen.send(()).expect("the client waits");
+        // And the client hangs up: nothing is left open.
+        connection.read_to_end().await;
+    });
+    let answer = post(&client(), &base, async { deadline.await.expect("the agent") }).await;
+    assert_eq!(answer, Answer::Ambiguous(Ambiguous::Timeout));
+    silent.await.expect("the agent");
+}
+
+#[tokio::test]
+async fn broken_ends_after_sending_are_ambiguous() {
+    type Play = fn(Connection) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+    let reset: Play = |mut connection| {
+        Box::pin(async move {
+            connection.read_request().await;
+            connection.reset();
+        })
+    };
+    let close: Play = |mut connection| {
+        Box::pin(async move {
+            connection.read_request().await;
+        })
+    };
+    let half_a_head: Play = |mut connection| {
+        Box::pin(async move {
+            connection.read_request().await;
+            connection.write("HTTP/1.1 202 Acc").await;
+        })
+    };
+    for play in [reset, close, half_a_head] {
+        let (base, connections) = Agent::plays(play).await;
+        let answer = post_patiently(&client(), &base).await;
+        assert!(matches!(answer, Answer::Ambiguous(Ambiguous::Broken(_))), "{answer:?}");
+        assert_eq!(connections.count(), 1, "it was not sent again");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_ambiguous() {
+    for garbage in [
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        "HTTP/1.1 abc\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+    ] {
+        let (base, connections) = Agent::plays(async move |mut connection: Connection| {
+            connection.read_request().await;
+            connection.write(garbage).await;
+        })
+        .await;
+        let answer = post_patiently(&client(), &base).await;
+        assert!(matches!(answer, Answer::Ambiguous(Ambiguous::Malformed(_))), "{garbage}: {answer:?}");
+        assert_eq!(connections.count(), 1, "it was not sent again");
+    }
+}
+
+/// Is asked for the time when a status has arrived, and tells.
+#[derive(Debug)]
+struct TellingClock(std::sync::Mutex<Option<oneshot::Sender<()>>>);
+
+impl Clock for TellingClock {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.lock().expect("no panic").take().expect("asked once").send(()).expect("the test waits");
+        chrono::DateTime::UNIX_EPOCH
+    }
+}
+
+#[tokio::test]
+async fn a_slow_body_does_not_take_back_the_status() {
+    let agent = Agent::listen().await;
+    let base = agent.base("");
+    let drip = tokio::spawn(async move {
+        let mut connection = agent.accept().await;
+        connection.read_request().await;
+        connection.write("HTTP/1.1 202 Yes\r\ncontent-length: 100\r\n\r\n").await;
+        connection.read_to_end().await;
+    });
+    let (told, deadline) = oneshot::channel();
+    let clock = TellingClock(std::sync::Mutex::new(Some(told)));
+    let client = client_with_clock(&["127.0.0.0/8"], &ClientConfig::default(), clock);
+    let answer = post(&client, &base, async { deadline.await.expect("the clock") }).await;
+    assert_eq!(answer, response(202, None, ""));
+    drip.await.expect("the client hung up");
+
+    // The same with time for the body used up, long before the deadline.
+    let config = ClientConfig { body_timeout: Duration::from_millis(50), ..ClientConfig::default() };
+    let (base, _) = Agent::plays(async |mut connection: Connection| {
+        connection.read_request().await;
+        connection.write("HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\ndrip").await;
+        connection.read_to_end().await;
+    })
+    .await;
+    assert_eq!(
+        post_patiently(&client_with(&["127.0.0.0/8"], &config), &base).await,
+        response(500, None, "drip")
+    );
+}
+
+#[tokio::test]
+async fn a_huge_body_is_cut_and_the_connection_closed() {
+    for head in ["content-length: 1000000000", "transfer-encoding: chunked"] {
+        let agent = Agent::listen().await;
+        let base = agent.base("");
+        let flood = tokio::spawn(async move {
+            let mut connection = agent.accept().await;
+            connection.read_request().await;
+            connection.write(&format!("HTTP/1.1 500 No\r\n{head}\r\n\r\n")).await;
+            let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+            let mut written = 0u64;
+            while connection.try_write(&chunk).await.is_ok() {
+                written += 0x1000;
+            }
+            written
+        });
+        let Answer::Response { status: 500, body, .. } = post_patiently(&client(), &base).await else {
+            panic!("no 500");
+        };
+        assert_eq!(body.len(), MAX_BODY_BYTES);
+        // It ends because the client hung up: far less than was announced fits into the buffers of two sockets.
+        assert!(flood.await.expect("the agent") < 100_000_000);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_reused() {
+    let (base, connections) = Agent::plays(async |mut connection: Connection| {
+        for _ in 0..3 {
+            connection.read_request().await;
+            connection.write("HTTP/1.1 202 Yes\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let client = client();
+    for _ in 0..3 {
+        assert_eq!(post_patiently(&client, &base).await, response(202, None, ""));
+    }
+    assert_eq!(connections.count(), 1);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_agent_closed_is_not_a_failure() {
+    for _ in 0..20 {
+        let agent = Agent::listen().await;
+        let base = agent.base("");
+        let (closed, is_closed) = oneshot::channel();
+        let agent = tokio::spawn(async move {
+            let mut first = agent.accept().await;
+            first.read_request().await;
+            first.write("HTTP/1.1 202 Yes\r\ncontent-length: 0\r\n\r\n").await;
+            drop(first);
+            closed.send(()).expect("the test waits");
+            let mut second = agent.accept().await;
+            second.read_request().await;
+            second.write("HTTP/1.1 202 Yes\r\ncontent-length: 0\r\n\r\n").await;
+        });
+        let client = client();
+        assert_eq!(post_patiently(&client, &base).await, response(202, None, ""));
+        is_closed.await.expect("the agent");
+        // The runtime has to look at its sockets once; then the close is known, wherever it is by then.
+        tokio::task::yield_now().await;
+        assert_eq!(post_patiently(&client, &base).await, response(202, None, ""));
+        agent.await.expect("the agent");
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_breaks_after_sending_is_ambiguous_and_sent_once() {
+    let (base, connections) = Agent::plays(async |mut connection: Connection| {
+        connection.read_request().await;
+        connection.write("HTTP/1.1 202 Yes\r\ncontent-length: 0\r\n\r\n").await;
+        connection.read_request().await;
+        connection.reset();
+    })
+    .await;
+    let client = client();
+    assert_eq!(post_patiently(&client, &base).await, response(202, None, ""));
+    let answer = post_patiently(&client, &base).await;
+    assert!(matches!(answer, Answer::Ambiguous(Ambiguous::Broken(_))), "{answer:?}");
+    assert_eq!(connections.count(), 1, "the second request was not sent again on a new connection");
+}

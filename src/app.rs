@@ -1,0 +1,326 @@
+//! The service as `serve` runs it: what it holds, how it starts, how it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use axum::Router;
+use axum::serve::ListenerExt;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::{Config, PortalJwks};
+use crate::db::migrate::{SchemaState, migrate, schema_state};
+use crate::db::{Db, DbOptions};
+use crate::fire::Firing;
+use crate::fire::address::AddressPolicy;
+use crate::fire::backoff::RetryPolicy;
+use crate::fire::client::{AgentClient, ClientConfig};
+use crate::http::agent_cron::AgentCron;
+use crate::http::health::{Finding, Probe};
+use crate::http::router::{self, Parts};
+use crate::instance::{Authenticator, FetchLimits, KeyRefresh, KeySet, PortalKeys, TokenRules};
+use crate::keys::{KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
+use crate::scheduler::upkeep::UpkeepRules;
+use crate::scheduler::{Scheduler, SchedulerRules};
+use crate::shutdown::Shutdown;
+use crate::{metrics, oneshot};
+
+/// How long a database that is starting is waited for.
+const DATABASE_WITHIN: Duration = Duration::from_secs(30);
+/// How long a statement waits for a connection: several tries fit into a request's budget.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The running service of this process.
+#[derive(Debug)]
+pub struct App {
+    db: Db,
+    keys: Arc<KeyRing>,
+    scheduler: Arc<Scheduler>,
+    shutdown: Shutdown,
+    public: (TcpListener, Router),
+    operators: (TcpListener, Router),
+    key_refresh: Option<KeyRefresh>,
+    shutdown_timeout: Duration,
+}
+
+impl App {
+    /// Checks and starts everything up to the listeners: when this returns they are bound, and fires happen;
+    /// requests are answered once it [runs](Self::run). `beside` is served beside the service's own routes.
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        shutdown: Shutdown,
+        metrics_handle: PrometheusHandle,
+        beside: Router,
+    ) -> anyhow::Result<Self> {
+        let db = Db::new(&DbOptions {
+            url: config.database.url.clone(),
+            max_connections: config.database.max_connections,
+            acquire_timeout: ACQUIRE_TIMEOUT,
+        })
+        .context("database_url cannot be used")?;
+        ready_schema(&db, config.database.migrate).await?;
+        let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
+        bootstrap(&keys, &db).await?;
+
+        let public = bind(config.http.listen, "listen").await?;
+        let operators = bind(config.http.metrics_listen, "metrics_listen").await?;
+        let (portal_keys, key_refresh) = portal_keys(&config.portal.jwks).await?;
+        let scheduler = Arc::new(
+            Scheduler::start(
+                db.clone(),
+                Arc::clone(&clock),
+                firing(config, Arc::clone(&keys), Arc::clone(&clock))?,
+                scheduler_rules(config),
+            )
+            .context("the scheduler cannot start")?,
+        );
+        let agent_cron = AgentCron {
+            authenticator: Authenticator {
+                keys: portal_keys,
+                rules: Arc::new(TokenRules::new(config.portal.url.as_str(), config.portal.audiences.clone())),
+                db: db.clone(),
+                clock,
+            },
+            db: db.clone(),
+            rules: scheduler_rules(config).arm_rules,
+            scheduler: Arc::clone(&scheduler),
+        };
+        let probe = Arc::new(Readiness {
+            db: db.clone(),
+            keys: Arc::clone(&keys),
+            scheduler: Arc::clone(&scheduler),
+            shutdown: shutdown.clone(),
+        });
+        let routes = router::router(Parts { agent_cron, keys: Arc::clone(&keys), probe });
+        Ok(Self {
+            db,
+            keys,
+            scheduler,
+            shutdown,
+            public: (public, routes.merge(beside)),
+            operators: (operators, metrics::router(metrics_handle)),
+            key_refresh,
+            shutdown_timeout: config.stop.shutdown_timeout,
+        })
+    }
+
+    /// Where the public listener is bound.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.public.0.local_addr()
+    }
+
+    /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
+    /// what is in flight.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { db, keys, scheduler, shutdown, public, operators, key_refresh, shutdown_timeout } = self;
+        let background = CancellationToken::new();
+        let ring = {
+            let (keys, db, background) = (Arc::clone(&keys), db.clone(), background.clone());
+            tokio::spawn(async move { keys.run(&db, background).await })
+        };
+        let refresh = key_refresh.map(|refresh| tokio::spawn(refresh.run()));
+        let drained = {
+            let (scheduler, shutdown) = (Arc::clone(&scheduler), shutdown.clone());
+            tokio::spawn(async move {
+                shutdown.draining().await;
+                scheduler.drain().await;
+            })
+        };
+        info!(listen = %public.0.local_addr()?, metrics_listen = %operators.0.local_addr()?, "serving");
+        let served = tokio::try_join!(serve(public, &shutdown), serve(operators, &shutdown));
+        if served.is_err() {
+            // A listener that broke ends the service: others have the one-shots soon.
+            shutdown.stop();
+        }
+        let stopping = Instant::now();
+        let _ = drained.await;
+        if !scheduler.finish(shutdown_timeout.saturating_sub(stopping.elapsed())).await {
+            warn!("some attempts were left under way: the end of their leases recovers them");
+        }
+        if let Some(refresh) = refresh {
+            refresh.abort();
+        }
+        background.cancel();
+        let _ = ring.await;
+        db.close().await;
+        info!("ended");
+        served.map(|_| ()).context("a listener broke")
+    }
+}
+
+async fn serve((listener, router): (TcpListener, Router), shutdown: &Shutdown) -> std::io::Result<()> {
+    // Answers are small and complete: nothing is gained by waiting for more.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.until_stopping()).await
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "cannot listen on {address} ({setting}): is something else there already? Choose another port"
+        )
+    })
+}
+
+/// Refuses a schema that this release does not know, with the command that mends it; applies what is missing
+/// where it may.
+async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
+    let state = crate::db::ride_out(tokio::time::Instant::now() + DATABASE_WITHIN, || schema_state(db))
+        .await
+        .context("the database of database_url does not answer: is it up, and the URL right?")?;
+    match state {
+        SchemaState::Current => Ok(()),
+        SchemaState::Behind(_) if may_migrate => {
+            for step in migrate(db).await.context("cannot migrate")? {
+                info!(step.version, step.description, "migrated");
+            }
+            Ok(())
+        }
+        SchemaState::Behind(steps) => anyhow::bail!(
+            "the database's schema lacks {} step(s) that this release needs: run `nas-cron migrate` first, or \
+             `nas-cron serve --migrate` in small set-ups",
+            steps.len()
+        ),
+        SchemaState::Ahead { found, known } => anyhow::bail!(
+            "the database's schema is at version {found}, and this release knows {known} at most: run the release \
+             that migrated it, or a later one (`nas-cron migrate --dry-run` compares)"
+        ),
+        SchemaState::Diverged { version } => anyhow::bail!(
+            "step {version} of the database's schema is not the one of this release: see `nas-cron migrate --dry-run`"
+        ),
+    }
+}
+
+/// The keys that sign fires, as configured.
+pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRing> {
+    Ok(KeyRing::new(
+        KeyRingOptions {
+            issuer: config.portal.url.as_str().to_owned(),
+            token_ttl: TokenTtl::new(config.keys.fire_token_ttl)?,
+            alg: config.keys.signing_alg,
+            policy: RotationPolicy::with_period(config.keys.rotation_period)?,
+            kek: key_encryption_key(config)?,
+        },
+        clock,
+    ))
+}
+
+/// What seals private keys, where it is configured.
+fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
+    let configured = config.keys.key_encryption_key.as_ref();
+    Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
+}
+
+async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
+    loop {
+        match keys.bootstrap(db).await {
+            Ok(()) => return Ok(()),
+            // Two first replicas at once: one of them made the key.
+            Err(KeyError::Db(error)) if error.is_transient() => {
+                warn!(%error, "the signing keys cannot be read yet");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(error) => return Err(error).context("the signing keys cannot be used"),
+        }
+    }
+}
+
+async fn portal_keys(jwks: &PortalJwks) -> anyhow::Result<(PortalKeys, Option<KeyRefresh>)> {
+    match jwks {
+        PortalJwks::Url(url) => {
+            let (keys, refresh) = PortalKeys::from_url(url.clone(), FetchLimits::default())?;
+            Ok((keys, Some(refresh)))
+        }
+        PortalJwks::File(path) => {
+            let bytes = tokio::fs::read(path)
+                .await
+                .with_context(|| format!("portal_jwks_file: cannot read {}", path.display()))?;
+            let keys = KeySet::from_pinned(&bytes)
+                .with_context(|| format!("portal_jwks_file: {} holds no usable key", path.display()))?;
+            Ok((PortalKeys::pinned(keys), None))
+        }
+    }
+}
+
+fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {
+    let fire = &config.fire;
+    let client = ClientConfig { connect_timeout: fire.connect_timeout, ..ClientConfig::default() };
+    Ok(Firing {
+        client: AgentClient::new(AddressPolicy::new(fire.callback_allow.clone()), &client, clock)?,
+        keys,
+        retry: RetryPolicy {
+            definite_base: config.retry.definite_base,
+            ambiguous_floor: config.retry.ambiguous_floor,
+            cap: config.retry.cap,
+            give_up_after: config.retry.give_up_after,
+        },
+        timeout: fire.timeout,
+    })
+}
+
+fn scheduler_rules(config: &Config) -> SchedulerRules {
+    let second = &config.second_fire;
+    SchedulerRules {
+        horizon: config.lease.horizon,
+        grace: config.lease.grace,
+        margin: config.lease.margin,
+        capacity: config.lease.capacity,
+        in_flight_max: config.fire.in_flight_max,
+        in_flight_per_instance: config.fire.in_flight_per_instance,
+        arm_rules: oneshot::arm_rules(config.fire.floor, second.delay, second.interval, second.max),
+        upkeep: UpkeepRules {
+            give_up_after: config.retry.give_up_after,
+            history_retention: config.history_retention,
+        },
+    }
+}
+
+/// What `/readyz` looks at.
+struct Readiness {
+    db: Db,
+    keys: Arc<KeyRing>,
+    scheduler: Arc<Scheduler>,
+    shutdown: Shutdown,
+}
+
+impl Probe for Readiness {
+    fn database(&self) -> BoxFuture<'_, Finding> {
+        self.db.ping().map(|answer| answer.map_err(|_| "does not answer")).boxed()
+    }
+
+    fn schema(&self) -> BoxFuture<'_, Finding> {
+        async {
+            match schema_state(&self.db).await {
+                Ok(SchemaState::Current) => Ok(()),
+                // A newer release has migrated: migrations only add, so this one serves on until it is replaced.
+                Ok(SchemaState::Ahead { .. }) => Ok(()),
+                Ok(_) => Err("not the one of this release"),
+                Err(_) => Err("cannot be read"),
+            }
+        }
+        .boxed()
+    }
+
+    fn signing_key(&self) -> Finding {
+        if self.keys.ready() { Ok(()) } else { Err("none that can sign now") }
+    }
+
+    fn since_last_beat(&self) -> Option<Duration> {
+        Some(self.scheduler.last_beat())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shutdown.is_draining()
+    }
+}
