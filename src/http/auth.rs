@@ -175,6 +175,8 @@ mod tests {
         let (status, body, _) = call(&service, Some(token)).await;
         assert_eq!((status, body["error"].as_str()), (503, Some("temporarily_unavailable")));
         let took = arrived.elapsed();
-        assert!((Duration::from_secs(11)..=HOP_1_BUDGET).contains(&took), "{took:?}");
+        // Timers are kept to the millisecond.
+        let budget = Duration::from_secs(11)..=HOP_1_BUDGET + Duration::from_millis(5);
+        assert!(budget.contains(&took), "{took:?}");
     }
 }

@@ -1,30 +1,41 @@
-//! A database of its own for every test, on one server per test binary.
+//! A database of its own for every test, on one private server per test binary.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nas_cron::db::{Db, DbOptions, migrate};
-use sqlx::{Connection, Executor};
+use nas_cron::private_postgres::{Options, PrivatePostgres, Tcp};
 
-/// Where the tests' server is.
-fn server_url() -> String {
-    std::env::var("NAS_CRON_TEST_DATABASE_URL").expect("NAS_CRON_TEST_DATABASE_URL")
+/// Options of a server for tests: thrown away with the process, reachable over TCP.
+pub fn server_options() -> Options {
+    Options {
+        tcp: Tcp::AnyPort,
+        settings: vec![("max_connections".to_owned(), "300".to_owned())],
+        ..Options::temporary()
+    }
+}
+
+/// The tests' server. It goes when this process goes, however that ends.
+fn server() -> &'static Mutex<PrivatePostgres> {
+    static SERVER: OnceLock<Mutex<PrivatePostgres>> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        Mutex::new(PrivatePostgres::start(server_options()).unwrap_or_else(|error| panic!("{error}")))
+    })
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The URL of a new, empty database.
 pub async fn empty_database() -> String {
-    let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    let server = server_url();
-    let mut connection = sqlx::PgConnection::connect(&server).await.expect("the tests' server answers");
-    connection
-        .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .await
-        .expect("a database can be created");
-    let mut url = url::Url::parse(&server).expect("a URL");
-    url.set_path(&name);
-    url.to_string()
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    tokio::task::spawn_blocking(move || {
+        let server = server().lock().unwrap_or_else(PoisonError::into_inner);
+        server.create_database(&name).expect("a database can be created");
+        server.tcp_url(&name).expect("it listens")
+    })
+    .await
+    .expect("no panic")
 }
 
 /// Connects to a database.

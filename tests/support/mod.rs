@@ -1,4 +1,8 @@
 //! What the tests share.
-#![expect(dead_code, reason = "every test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part")]
 
+pub mod agent;
 pub mod database;
+pub mod portal;
+pub mod service;
+pub mod time;

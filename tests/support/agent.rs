@@ -1,0 +1,187 @@
+//! The agents' side: an endpoint that records every fire and answers as the test wants.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+/// One fire as it arrived.
+#[derive(Clone, Debug)]
+pub struct Fire {
+    /// The first segment of the path: which agent was called.
+    pub agent: String,
+    pub job_id: String,
+    pub fire_at: String,
+    /// The bearer token.
+    pub token: String,
+    pub headers: HeaderMap,
+    pub body: Value,
+    /// When it arrived, by the wall clock.
+    pub arrived: DateTime<Utc>,
+    /// When it was answered; `None` while it is not.
+    pub answered: Option<DateTime<Utc>>,
+}
+
+/// How a fire is answered.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub body: &'static str,
+    pub retry_after: Option<&'static str>,
+    pub after: Duration,
+}
+
+impl Reply {
+    /// With a status, at once.
+    pub fn status(status: u16) -> Self {
+        Self { status, body: r#"{"status":"accepted"}"#, retry_after: None, after: Duration::ZERO }
+    }
+
+    /// 202, as a real agent.
+    pub fn accepted() -> Self {
+        Self::status(202)
+    }
+
+    /// 200 `gone`.
+    pub fn gone() -> Self {
+        Self { body: r#"{"status":"gone"}"#, ..Self::status(200) }
+    }
+
+    /// The same, later.
+    pub fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
+    }
+}
+
+type Behaviour = dyn Fn(&Fire, usize) -> Reply + Send + Sync;
+
+struct Shared {
+    fires: Mutex<Vec<Fire>>,
+    changed: Notify,
+    behaviour: Mutex<Box<Behaviour>>,
+}
+
+/// A running endpoint for any number of agents, told apart by the first segment of their callback's path.
+#[derive(Clone)]
+pub struct Agents {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+impl Agents {
+    /// Starts one that accepts everything.
+    pub async fn start() -> Self {
+        let shared = Arc::new(Shared {
+            fires: Mutex::new(Vec::new()),
+            changed: Notify::new(),
+            behaviour: Mutex::new(Box::new(|_, _| Reply::accepted())),
+        });
+        let router = Router::new()
+            .route("/{agent}/api/cron/fire", axum::routing::post(fire))
+            .with_state(Arc::clone(&shared));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { shared, address }
+    }
+
+    /// The callback URL of an agent.
+    pub fn callback(&self, agent: &str) -> String {
+        format!("http://{}/{agent}", self.address)
+    }
+
+    /// From now on fires are answered by `behaviour`, which gets the fire and how many this job had before.
+    pub fn answer(&self, behaviour: impl Fn(&Fire, usize) -> Reply + Send + Sync + 'static) {
+        *self.shared.behaviour.lock().unwrap() = Box::new(behaviour);
+    }
+
+    /// Everything that has arrived.
+    pub fn fires(&self) -> Vec<Fire> {
+        self.shared.fires.lock().unwrap().clone()
+    }
+
+    /// What has arrived for a job.
+    pub fn fires_of(&self, job: &str) -> Vec<Fire> {
+        self.fires().into_iter().filter(|fire| fire.job_id == job).collect()
+    }
+
+    /// Waits until `enough` of what has arrived, for `within` at most.
+    pub async fn wait_until(
+        &self,
+        within: Duration,
+        what: &str,
+        enough: impl Fn(&[Fire]) -> bool,
+    ) -> Vec<Fire> {
+        let waiting = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                let fires = self.fires();
+                if enough(&fires) {
+                    return fires;
+                }
+                changed.await;
+            }
+        };
+        match tokio::time::timeout(within, waiting).await {
+            Ok(fires) => fires,
+            Err(_) => panic!("not within {within:?}: {what}; there were {:#?}", self.fires()),
+        }
+    }
+
+    /// Waits for the `count`th fire of a job and returns it.
+    pub async fn wait_for(&self, job: &str, count: usize, within: Duration) -> Fire {
+        let of = |fires: &[Fire]| fires.iter().filter(|fire| fire.job_id == job).nth(count - 1).cloned();
+        let fires =
+            self.wait_until(within, &format!("fire {count} of {job}"), |fires| of(fires).is_some()).await;
+        of(&fires).unwrap()
+    }
+}
+
+async fn fire(
+    State(shared): State<Arc<Shared>>,
+    Path(agent): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let arrived = DateTime::<Utc>::from(SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap());
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let fire = Fire {
+        agent,
+        job_id: text("job_id"),
+        fire_at: text("fire_at"),
+        token: bearer.trim_start_matches("Bearer ").to_owned(),
+        headers: headers.clone(),
+        body: body.clone(),
+        arrived,
+        answered: None,
+    };
+    let (index, before) = {
+        let mut fires = shared.fires.lock().unwrap();
+        let before = fires.iter().filter(|one| one.job_id == fire.job_id).count();
+        fires.push(fire.clone());
+        (fires.len() - 1, before)
+    };
+    shared.changed.notify_waiters();
+    let reply = (shared.behaviour.lock().unwrap())(&fire, before);
+    if !reply.after.is_zero() {
+        tokio::time::sleep(reply.after).await;
+    }
+    let answered = DateTime::<Utc>::from(SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap());
+    shared.fires.lock().unwrap()[index].answered = Some(answered);
+    shared.changed.notify_waiters();
+    let mut response = (StatusCode::from_u16(reply.status).unwrap(), reply.body).into_response();
+    if let Some(value) = reply.retry_after {
+        response.headers_mut().insert("retry-after", value.parse().unwrap());
+    }
+    response
+}
