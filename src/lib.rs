@@ -1,4 +1,35 @@
 //! nas-cron: one-shot cron for agents that scale to zero.
+//!
+//! # The map
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`cli`] | one file per subcommand |
+//! | [`app`] | what `serve` holds; how it starts and ends |
+//! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
+//! | [`scheduler`] | leases, instants, slots, confirmations, outcomes |
+//! | [`oneshot`] | what provision, cancel and list mean |
+//! | [`fire`] | one attempt: mint, POST, judge |
+//! | [`instance`] | from an access token to an agent instance |
+//! | [`keys`] | the keys that sign fire tokens, and their rotation |
+//! | [`db`] | the only place with SQL |
+//! | [`domain`] | the contract's words as types |
+//! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], [`jwt`] | what all of it stands on |
+//!
+//! Imports go down the table only. `http` never reaches `db` but through the rooms between, only `db` knows `sqlx`,
+//! and no room below [`app`] knows it.
+//!
+//! # Two journeys
+//!
+//! **A request** (`provision`): [`http::router`] → [`http::auth::Caller`] (who calls, or a clear refusal) →
+//! [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
+//! [`scheduler::Scheduler::arm`] (if it is soon, somebody wakes).
+//!
+//! **A fire**: [`scheduler::claims`] (lease what comes due) → [`scheduler::timetable`] (wait for the instant) →
+//! [`scheduler::dispatch`] (a slot in flight) → [`db::leases::confirm`] (it still stands: the attempt has started)
+//! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::leases::finish_fires`].
+//!
+//! No transaction is open while HTTP is in flight. The row in Postgres is the truth; everything in memory may be lost.
 
 pub mod app;
 pub mod cli;

@@ -5,6 +5,7 @@
 
 mod completions;
 mod config;
+mod health;
 pub mod keys;
 mod migrate;
 mod serve;
@@ -53,6 +54,7 @@ enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Config(config::Config),
+    Health(health::Health),
     Completions(completions::Completions),
 }
 
@@ -63,6 +65,7 @@ impl Cli {
             Command::Serve(command) => in_runtime(command.run()),
             Command::Migrate(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
+            Command::Health(command) => in_runtime(command.run()),
             Command::Completions(command) => command.run(),
         };
         result.unwrap_or_else(|error| {

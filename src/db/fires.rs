@@ -125,23 +125,20 @@ pub struct Census {
     pub oldest_overdue: f64,
 }
 
-/// Counts, for the gauges and `/readyz`.
+/// Counts, for the gauges.
 pub async fn census(db: &Db) -> DbResult<Census> {
-    let states = sqlx::query!(
-        r#"SELECT state AS "state: OneShotState", count(*) AS "count!" FROM one_shots GROUP BY state"#,
-    )
-    .fetch_all(&db.pool)
-    .await?
-    .into_iter()
-    .map(|row| (row.state, row.count))
-    .collect();
-    let oldest_overdue = sqlx::query_scalar!(
+    let rows = sqlx::query!(
         r#"
-        SELECT GREATEST(0, extract(epoch FROM now() - min(next_attempt_at)))::float8 AS "oldest!"
-        FROM one_shots WHERE state IN ('armed', 'waiting') AND parked IS NULL
+        SELECT state AS "state: OneShotState", count(*) AS "count!",
+               GREATEST(0, extract(epoch FROM now() - min(next_attempt_at) FILTER (
+                   WHERE state IN ('armed', 'waiting') AND parked IS NULL)))::float8 AS "overdue!"
+        FROM one_shots GROUP BY state
         "#,
     )
-    .fetch_one(&db.pool)
+    .fetch_all(&db.pool)
     .await?;
-    Ok(Census { states, oldest_overdue })
+    Ok(Census {
+        oldest_overdue: rows.iter().map(|row| row.overdue).fold(0.0, f64::max),
+        states: rows.into_iter().map(|row| (row.state, row.count)).collect(),
+    })
 }

@@ -13,8 +13,6 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 /// The setting that holds the key-encryption key; errors name it, because it is what must be mended.
 pub const KEY_ENCRYPTION_KEY_SETTING: &str = "NAS_CRON_KEY_ENCRYPTION_KEY";
 
-const KEY_LENGTH: usize = 32;
-
 /// Seals and opens private keys. Its `Debug` shows nothing.
 pub struct KeyEncryptionKey(LessSafeKey);
 

@@ -56,7 +56,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     }
     let horizon = inner.rules.horizon;
     // Under the horizon, so that nothing comes due between two looks unseen.
-    let mut pause = horizon.mul_f64(0.75);
+    let mut pause = horizon.mul_f64(0.9);
 
     let mut due_in = wake.due_in;
     if let Some(ends_in) = wake.lease_ends_in {

@@ -10,11 +10,11 @@ use crate::domain::OneShotState;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
-const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(15);
 /// Rows in one statement.
 const BATCH: i64 = 2_000;
 /// History is thrown away every this many rounds: about every five minutes.
-const PRUNE_EVERY: u32 = 30;
+const PRUNE_EVERY: u32 = 20;
 
 /// What upkeep needs to know.
 #[derive(Clone, Copy, Debug)]

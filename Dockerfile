@@ -1,0 +1,24 @@
+# syntax=docker/dockerfile:1
+# Build, then a small image with the binary, the roots of TLS and nothing else. Runs as nobody in particular.
+
+FROM rust:1.95-slim-bookworm AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY Cargo.toml Cargo.lock build.rs ./
+# The dependencies by themselves, so that a change of the service does not build them again.
+RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+    && cargo build --locked --release && rm -rf src
+COPY . .
+RUN touch src/main.rs src/lib.rs && SQLX_OFFLINE=true cargo build --locked --release
+
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin nas-cron
+COPY --from=build /src/target/release/nas-cron /usr/local/bin/nas-cron
+USER 10001
+# 8080: agents, the portal's backend. 9090: Prometheus only; do not route it.
+EXPOSE 8080 9090
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["nas-cron", "health"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["nas-cron"]
+CMD ["serve"]

@@ -1,0 +1,799 @@
+#!/usr/bin/env python3
+"""Drive a real hermes-agent through a running nas-cron: loopback only, and all jobs are plain scripts.
+
+The journey, in the order of ``Journey.checks``:
+
+1. A throw-away ``HERMES_HOME`` is written: the access token of one agent of ``nas-cron dev``, the cron
+   provider ``chronos`` pointed at the service, and one script per job that notes the moment it runs.
+   ``hermes serve`` is started on it; that process takes the fires, runs the jobs and re-arms them.
+2. While the agent has no job of its own, the driver arms a one-shot under the agent's identity whose callback is
+   a small server in here. So it sees one fire at the wire, to the microsecond, and holds a genuine fire token. With
+   that the agent's verifier is tried: what is forged, expired or meant for others is 401 and runs nothing, the
+   genuine one is 202 and runs the job.
+3. ``hermes cron create`` arms a one-shot (microseconds) and then a recurring job (six-field cron). No run may begin
+   before its due time or more than 2 s after it, and ``list`` must hold, byte for byte, the ``fire_at`` that the
+   agent's own ``jobs.json`` holds: the agent compares them as strings.
+4. ``hermes cron remove`` and the agent's clean-up of one-shots it does not know must disarm for good, and a job that
+   the agent lost without telling anybody must be let go (200 ``gone``).
+
+Every check prints ``ok <name>`` or ``FAILED <name>: <why>``; the last line is ``<n> passed, <n> failed``; the exit
+code is 0 only when nothing failed. Needs the packages of ``requirements.txt`` beside it: run it with that python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import http.server
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+# Not UTC, and not whole hours: a service that stores the instant and prints it again cannot pass.
+AGENT_ZONE = "Asia/Kathmandu"
+AGENT_OFFSET = timezone(timedelta(hours=5, minutes=45))
+
+LATEST_US = 2_000_000  # a run may begin this long after it was due
+CRON_PERIOD = 5  # seconds, of the recurring job
+CRON_RUNS = 3
+SERVE_STARTS_WITHIN = 90.0  # 1 to 3 s, and far more on a cold disk
+CLI_ENDS_WITHIN = 60.0
+SETTLED_WITHIN = 3.0  # from an answer of the agent to what `list` shows
+
+T = TypeVar("T")
+
+
+class Failure(Exception):
+    """A check's reason to fail, in words for whoever reads the test's output."""
+
+
+def require(condition: object, why: str) -> None:
+    if not condition:
+        raise Failure(why)
+
+
+def eventually(seconds: float, probe: Callable[[], T]) -> T:
+    """The first answer of ``probe`` that is no `Failure`; its last one when the time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return probe()
+        except Failure as last:
+            if time.monotonic() >= deadline:
+                raise Failure(f"{last} (waited {seconds:.1f} s)") from None
+        time.sleep(0.05)
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def instant_us(iso: str) -> int:
+    """The instant of an ISO 8601 text in microseconds: integers, as a float would round what is compared here."""
+    return (datetime.fromisoformat(iso) - datetime.fromtimestamp(0, timezone.utc)) // timedelta(microseconds=1)
+
+
+def sleep_until(instant: int) -> None:
+    time.sleep(max(0.0, (instant - now_us()) / 1e6))
+
+
+def in_seconds(seconds: float) -> str:
+    """A due time as the agent would write it, never on a whole millisecond."""
+    due = datetime.fromtimestamp(time.time() + seconds, AGENT_OFFSET)
+    return due.replace(microsecond=due.microsecond // 1000 * 1000 + 457).isoformat()
+
+
+def require_in_its_instant(what: str, began: int, due: str) -> None:
+    late = began - instant_us(due)
+    require(late >= 0, f"{what} {-late / 1000:.1f} ms before its due time {due}")
+    require(late <= LATEST_US, f"{what} {late / 1000:.0f} ms after its due time {due}")
+
+
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+# No proxy from the environment: loopback only, whatever the machine is set up for.
+HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    text: str
+
+    @property
+    def json(self) -> Any:
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            raise Failure(f"no JSON in {self}") from None
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.text[:200]}"
+
+
+def call(method: str, url: str, body: object = None, **headers: str) -> Answer:
+    data = None if body is None else json.dumps(body).encode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **names}, method=method)
+    try:
+        with HTTP.open(request, timeout=15) as response:
+            return Answer(response.status, response.read().decode(errors="replace"))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read().decode(errors="replace"))
+    except OSError as error:
+        raise Failure(f"{method} {url}: {error}") from None
+
+
+class Service:
+    """nas-cron's hop 1, called as the agent calls it: with the same access token."""
+
+    def __init__(self, portal_url: str, access_token: str) -> None:
+        self.base = f"{portal_url.rstrip('/')}/api/agent-cron"
+        self.bearer = f"Bearer {access_token}"
+
+    def listing(self) -> dict[str, list[dict[str, Any]]]:
+        answer = call("GET", f"{self.base}/list", Authorization=self.bearer)
+        require(answer.status == 200, f"list answered {answer}")
+        return answer.json
+
+    def armed(self, job_id: str) -> str | None:
+        """``fire_at`` of the job's one-shot, exactly as ``list`` writes it."""
+        return next((row["fire_at"] for row in self.listing()["armed"] if row["job_id"] == job_id), None)
+
+    def require_forgotten(self, job_id: str) -> None:
+        """Neither armed nor dead: what was delivered or cancelled is in no part of ``list``."""
+        listing = self.listing()
+        for part in ("armed", "dead"):
+            mine = [row for row in listing.get(part, []) if row["job_id"] == job_id]
+            require(not mine, f"still in list.{part}: {mine}")
+
+    def provision(self, job_id: str, fire_at: str, callback_url: str) -> None:
+        body = {
+            "job_id": job_id,
+            "fire_at": fire_at,
+            "agent_callback_url": callback_url,
+            "dedup_key": f"{job_id}:{fire_at}",
+        }
+        answer = call("POST", f"{self.base}/provision", body, Authorization=self.bearer)
+        require(answer.status == 200 and answer.json.get("schedule_id"), f"provision answered {answer}")
+
+
+@dataclass(frozen=True)
+class Caught:
+    at: int
+    path: str
+    token: str
+    body: Any
+
+
+class Catcher:
+    """An agent's callback that notes what arrives and accepts it.
+
+    The real agent does not say when a fire reached it, nor does it tell a fire of an unknown job from none at all:
+    whatever must be seen at the wire is armed for this callback instead.
+    """
+
+    def __init__(self) -> None:
+        self.caught: list[Caught] = []
+        catcher = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                at = now_us()
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                catcher.caught.append(Caught(at, self.path, token, json.loads(body)))
+                answer = b'{"status":"accepted"}'
+                self.send_response(202)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def fires_of(self, job_id: str) -> list[Caught]:
+        return [one for one in self.caught if one.body.get("job_id") == job_id]
+
+    def wait_for(self, job_id: str, due: str) -> Caught:
+        def arrived() -> Caught:
+            fires = self.fires_of(job_id)
+            require(fires, f"no fire for {job_id}, due {due}, arrived at {self.url}")
+            return fires[0]
+
+        return eventually((instant_us(due) - now_us() + LATEST_US) / 1e6 + SETTLED_WITHIN, arrived)
+
+
+# --- the agent ------------------------------------------------------------------------------------------------------
+
+
+LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec as little as possible may happen
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """For children: a test that gives up kills this driver with SIGKILL, and then no ``finally`` runs here."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Agent:
+    """hermes-agent, installed beside this interpreter, with a home of its own."""
+
+    def __init__(self, home: Path, port: int, portal_url: str, jwks_url: str, agent: dict[str, Any]) -> None:
+        self.home = home
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.session = secrets.token_urlsafe(32)
+        self.server: subprocess.Popen[bytes] | None = None
+        self.cli_seconds = 1.0
+        self.write_home(portal_url, jwks_url, agent)
+
+    def write_home(self, portal_url: str, jwks_url: str, agent: dict[str, Any]) -> None:
+        chronos = {
+            "portal_url": portal_url,
+            "callback_url": self.url,
+            "expected_audience": f"agent:{agent['instance_id']}",
+            "nas_jwks_url": jwks_url,
+        }
+        # JSON is YAML, and needs no package to be quoted right.
+        config = {"timezone": AGENT_ZONE, "cron": {"provider": "chronos", "chronos": chronos}}
+        # No refresh token, and an end that is far away: whatever would refresh is sent to the vendor's own portal.
+        login = {
+            "access_token": agent["access_token"],
+            "expires_at": (datetime.now(timezone.utc) + timedelta(days=30)).isoformat(),
+        }
+        auth = {"version": 1, "active_provider": "nous", "providers": {"nous": login}}
+        (self.home / "config.yaml").write_text(json.dumps(config, indent=1))
+        (self.home / "auth.json").write_text(json.dumps(auth, indent=1))
+        (self.home / "auth.json").chmod(0o600)
+        (self.home / "scripts").mkdir()
+
+    def environment(self) -> dict[str, str]:
+        # Nothing is inherited but the search path: proxies and keys of the caller must not steer the agent, and a HOME
+        # of its own keeps it away from the caller's files.
+        home = str(self.home)
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": home,
+            "HERMES_HOME": home,
+            "LC_ALL": "C.UTF-8",  # also for the decimal point of the scripts' timestamps
+            "HERMES_DASHBOARD_SESSION_TOKEN": self.session,
+        }
+
+    def spawn(self, arguments: list[str], out: str, err: str) -> subprocess.Popen[bytes]:
+        # The console script beside this interpreter, which is not resolved: a venv's python is a symbolic link.
+        hermes = Path(sys.executable).parent / "hermes"
+        with (self.home / out).open("ab") as stdout, (self.home / err).open("ab") as stderr:
+            return subprocess.Popen(
+                [str(hermes), *arguments],
+                cwd=self.home,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def serve(self) -> None:
+        """Started, and up by its own announcement: an open port could be somebody else's."""
+        arguments = ["serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.server = self.spawn(arguments, "serve.out", "serve.err")
+        deadline = time.monotonic() + SERVE_STARTS_WITHIN
+        while "HERMES_BACKEND_READY" not in self.text_of("serve.out"):
+            ended = self.server.poll()
+            require(ended is None, f"`hermes serve` ended with {ended}")
+            require(time.monotonic() < deadline, f"`hermes serve` did not come up within {SERVE_STARTS_WITHIN:g} s")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.server:
+            end(self.server)
+
+    def cli(self, *arguments: str) -> None:
+        began = time.monotonic()
+        child = self.spawn(list(arguments), "cli.out", "cli.err")
+        try:
+            code = child.wait(CLI_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"`hermes {' '.join(arguments)}` did not end within {CLI_ENDS_WITHIN:g} s") from None
+        finally:
+            end(child)
+        self.cli_seconds = max(self.cli_seconds, time.monotonic() - began)
+        require(code == 0, f"`hermes {' '.join(arguments)}` ended with {code}")
+
+    @property
+    def lead(self) -> float:
+        """How far ahead a job must be due for the command that creates it, and the looks at it, to fit in before."""
+        return 2 * self.cli_seconds + 1.5
+
+    def create(self, name: str, schedule: str) -> str:
+        # bash 5 knows the time itself; elsewhere a GNU date is asked. One file per job tells the runs apart.
+        script = f'printf "%s\\n" "${{EPOCHREALTIME:-$(date +%s.%N)}}" >> {name}.runs\n'
+        (self.home / "scripts" / f"{name}.sh").write_text(script)
+        self.cli(
+            "cron", "create", schedule, "--name", name, "--script", f"{name}.sh", "--no-agent", "--deliver", "local"
+        )
+        mine = [job["id"] for job in self.jobs() if job["name"] == name]
+        require(len(mine) == 1, f"jobs.json holds {len(mine)} jobs named {name}")
+        return mine[0]
+
+    def create_one_shot(self, name: str) -> tuple[str, str]:
+        due = in_seconds(self.lead)
+        job_id = self.create(name, due)
+        late = now_us() - instant_us(due)
+        require(late < 0, f"this machine is too slow: `hermes cron create` ended {late / 1e6:.1f} s after the due time")
+        return job_id, due
+
+    def remove(self, job_id: str) -> None:
+        self.cli("cron", "remove", job_id)
+
+    def delete_behind_its_back(self, job_id: str) -> None:
+        """By the dashboard's own route, which edits the store and tells the cron provider nothing."""
+        answer = call("DELETE", f"{self.url}/api/cron/jobs/{job_id}", X_Hermes_Session_Token=self.session)
+        require(answer.status == 200, f"the dashboard's DELETE answered {answer}")
+        require(self.next_run(job_id) is None, f"jobs.json still holds {job_id}")
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return json.loads((self.home / "cron" / "jobs.json").read_text())["jobs"]
+
+    def next_run(self, job_id: str) -> str | None:
+        return next((job["next_run_at"] for job in self.jobs() if job["id"] == job_id), None)
+
+    def is_claimed(self, job_id: str) -> bool:
+        return any(job["id"] == job_id and job.get("fire_claim") for job in self.jobs())
+
+    def runs(self, name: str) -> list[int]:
+        """When the job's script ran, in microseconds."""
+        return [int(Decimal(line) * 1_000_000) for line in self.text_of(f"scripts/{name}.runs").split()]
+
+    def fire(self, token: str | None, job_id: str) -> Answer:
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        return call("POST", f"{self.url}/api/cron/fire", {"job_id": job_id}, **bearer)
+
+    def text_of(self, name: str) -> str:
+        try:
+            return (self.home / name).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def print_tails(self) -> None:
+        for name in ("serve.out", "serve.err", "cli.out", "cli.err", "logs/agent.log"):
+            print(f"--- the end of {name}")
+            # The plugins that every start lists say nothing about cron.
+            lines = [line for line in self.text_of(name).splitlines() if "hermes_cli.plugins" not in line]
+            print("\n".join(lines[-25:]))
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """The child and whatever it started: each child leads a process group."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # the group ended with its leader
+    child.wait()
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Signer:
+    key: Any
+    kid: str
+    alg: str
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        return jwt.encode(claims, self.key, self.alg, headers={"kid": self.kid})
+
+
+def stranger(kid: str, alg: str) -> Signer:
+    """A key of the right kind under the service's ``kid``: any other would be refused before its signature is tried."""
+    key = ec.generate_private_key(ec.SECP256R1()) if alg == "ES256" else rsa.generate_private_key(65537, 2048)
+    return Signer(key, kid, alg)
+
+
+def with_broken_signature(token: str) -> str:
+    head, claims, signature = token.split(".")
+    # In the middle: the last character of base64 may carry bits that nobody reads.
+    at = len(signature) // 2
+    return f"{head}.{claims}.{signature[:at]}{'A' if signature[at] != 'A' else 'B'}{signature[at + 1 :]}"
+
+
+def with_other_claims(token: str) -> str:
+    head, _, signature = token.split(".")
+    unsigned = jwt.encode({**read_unverified(token), "jti": uuid.uuid4().hex}, None, "none")
+    return f"{head}.{unsigned.split('.')[1]}.{signature}"
+
+
+def read_unverified(token: str) -> dict[str, Any]:
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a token, and how the agent's log names it once the signature holds."""
+
+    name: str
+    reason: str
+    claims: dict[str, Any]
+
+    def put_into(self, good: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in {**good, **self.claims}.items() if value is not None}
+
+
+FORGED = "Signature verification failed"
+LONG_AGO = 1_700_000_000  # unix seconds; the agent's leeway is 30 s
+FAULTS = [
+    Fault("expired", "Signature has expired", {"iat": LONG_AGO, "nbf": LONG_AGO, "exp": LONG_AGO + 90}),
+    Fault("wrong_aud", "Audience doesn't match", {"aud": "agent:somebody-else"}),
+    Fault("wrong_iss", "Invalid issuer", {"iss": "http://127.0.0.1:1"}),
+    Fault("wrong_purpose", "purpose claim", {"purpose": "agent"}),
+    Fault("missing_purpose", "purpose claim", {"purpose": None}),
+]
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    run: Callable[[], None]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    passed: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+
+    def run(self, check: Check) -> None:
+        """A check whose ground is missing fails too: what was not looked at must not count as well."""
+        missing = [name for name in check.needs if name not in self.passed]
+        if missing:
+            return self.fail(check.name, f"needs {', '.join(missing)}")
+        try:
+            check.run()
+        except Failure as failure:
+            self.fail(check.name, str(failure))
+        except Exception as error:  # a bug in here is a failed check, not a lost report
+            traceback.print_exc()
+            self.fail(check.name, f"{type(error).__name__}: {error}")
+        else:
+            self.passed.add(check.name)
+            print(f"ok {check.name}", flush=True)
+
+    def fail(self, name: str, why: str) -> None:
+        self.failed.add(name)
+        print(f"FAILED {name}: {' '.join(why.split())}", flush=True)
+
+
+class Journey:
+    def __init__(self, options: argparse.Namespace) -> None:
+        dev = json.loads(options.dev_json.read_text())
+        self.identity = dev["agents"][options.agent]
+        self.portal_url = dev["portal_url"]
+        self.service = Service(self.portal_url, self.identity["access_token"])
+        bystander = None if options.bystander is None else dev["agents"][options.bystander]
+        self.bystander = bystander and Service(self.portal_url, bystander["access_token"])
+        self.catcher = Catcher()
+        self.agent = Agent(options.home, options.port, self.portal_url, dev["jwks_url"], self.identity)
+        self.signer = None
+        if options.signing_key_pem:
+            self.signer = Signer(options.signing_key_pem.read_text(), options.kid, options.alg)
+
+    def checks(self) -> list[Check]:
+        return [
+            Check("access_token_lasts", self.access_token_lasts),
+            Check("serve_starts", self.serve_starts, ("access_token_lasts",)),
+            Check("fire_caught", self.fire_caught, ("access_token_lasts",)),
+            Check("fire_in_its_instant", self.fire_in_its_instant, ("fire_caught",)),
+            Check("fire_as_promised", self.fire_as_promised, ("fire_caught",)),
+            Check("fire_token_opens_nothing_else", self.fire_token_opens_nothing_else, ("fire_caught",)),
+            *self.verifier_checks(),
+            Check("provision_seen", self.provision_seen, ("serve_starts",)),
+            Check("fired_on_time", self.fired_on_time, ("provision_seen",)),
+            Check("gone_from_list", self.gone_from_list, ("fired_on_time",)),
+            Check("recurring_rearms", self.recurring_rearms, ("serve_starts",)),
+            Check("cancelled", self.cancelled, ("recurring_rearms",)),
+            Check("orphan_cancelled", self.orphan_cancelled, ("verifier_has_a_job",)),
+            Check("unknown_job_let_go", self.unknown_job_let_go, ("serve_starts",)),
+            Check("delivered_once", self.delivered_once, ("fire_caught",)),
+        ]
+
+    # - the ground
+
+    def access_token_lasts(self) -> None:
+        left = read_unverified(self.identity["access_token"])["exp"] - time.time()
+        require(left > 180, f"the access token in --dev-json has {left:.0f} s left; the journey takes a minute")
+
+    def serve_starts(self) -> None:
+        self.agent.serve()
+
+    # - one fire, caught at the wire
+
+    def catch_fire(self, service: Service) -> tuple[Caught, str]:
+        """Only while the agent has nothing else armed: a new callback is taken for a move of the whole agent."""
+        job_id, due = uuid.uuid4().hex[:12], in_seconds(1.0)
+        service.provision(job_id, due, self.catcher.url)
+        return self.catcher.wait_for(job_id, due), due
+
+    def fire_caught(self) -> None:
+        self.genuine, self.genuine_due = self.catch_fire(self.service)
+
+    def fire_in_its_instant(self) -> None:
+        require_in_its_instant("fired", self.genuine.at, self.genuine_due)
+
+    def fire_as_promised(self) -> None:
+        fire, due = self.genuine, self.genuine_due
+        require(fire.path == "/api/cron/fire", f"POSTed to {fire.path}")
+        require(fire.body.get("fire_at") == due, f"armed for {due}, fired with {fire.body}")
+        header, claims = jwt.get_unverified_header(fire.token), read_unverified(fire.token)
+        require(header.get("kid"), f"no kid in {header}")
+        require(header["alg"] in ("ES256", "RS256"), f"signed with {header['alg']}")
+        expected = {
+            "iss": self.portal_url,
+            "aud": f"agent:{self.identity['instance_id']}",
+            "purpose": "cron_fire",
+            "job_id": fire.body["job_id"],
+            "fire_at": fire.body["fire_at"],
+        }
+        seen = {name: claims.get(name) for name in expected}
+        require(seen == expected, f"claims {seen}, not {expected}")
+        lifetime = claims["exp"] - claims["iat"]
+        require(60 <= lifetime <= 120, f"the fire token lives {lifetime} s")
+        require(claims.get("jti"), "no jti")
+
+    def fire_token_opens_nothing_else(self) -> None:
+        answer = call("GET", f"{self.service.base}/list", Authorization=f"Bearer {self.genuine.token}")
+        require(answer.status == 401, f"list, asked with a fire token, answered {answer}")
+
+    # - the agent's verifier
+
+    def verifier_checks(self) -> Iterator[Check]:
+        needs = ("fire_caught", "verifier_has_a_job")
+
+        def refusal(name: str, reason: str | None, token: Callable[[], str | None]) -> Check:
+            return Check(f"verifier_refuses_{name}", lambda: self.require_refused(token(), reason), needs)
+
+        yield Check("verifier_has_a_job", self.verifier_has_a_job, ("serve_starts",))
+        yield refusal("no_token", None, lambda: None)
+        # Why the agent refuses the access token depends on whether the portal's keys are in the same JWKS.
+        yield refusal("access_token", None, lambda: self.identity["access_token"])
+        yield refusal("broken_signature", FORGED, lambda: with_broken_signature(self.genuine.token))
+        yield refusal("changed_claims", FORGED, lambda: with_other_claims(self.genuine.token))
+        for one in FAULTS:
+            yield refusal(f"forged_{one.name}", FORGED, partial(self.forged, one))
+        if other := self.bystander:
+            yield refusal("token_of_another_agent", "Audience doesn't match", lambda: self.catch_fire(other)[0].token)
+        for one in FAULTS if self.signer else []:
+            yield refusal(f"signed_{one.name}", one.reason, partial(self.signed, one))
+        yield Check("refused_runs_nothing", self.refused_runs_nothing, needs)
+        yield Check("verifier_accepts_genuine", lambda: self.require_accepted(self.genuine.token), needs)
+        if self.signer:
+            yield Check("verifier_accepts_signed", lambda: self.require_accepted(self.signed()), needs)
+        yield Check("unknown_job_is_gone", self.unknown_job_is_gone, needs)
+
+    def verifier_has_a_job(self) -> None:
+        # So far away that no run but the ones asked for here can come.
+        self.far_away = self.agent.create("far_away", "0 0 29 2 *")
+
+    @cached_property
+    def stranger(self) -> Signer:
+        header = jwt.get_unverified_header(self.genuine.token)
+        return stranger(header["kid"], header["alg"])
+
+    def forged(self, one: Fault) -> str:
+        return self.stranger.sign(one.put_into(self.claims()))
+
+    def signed(self, one: Fault | None = None) -> str:
+        return self.signer.sign(one.put_into(self.claims()) if one else self.claims())
+
+    def claims(self) -> dict[str, Any]:
+        """A fresh set that is right in everything, made after the genuine one."""
+        now = int(time.time())
+        return {**read_unverified(self.genuine.token), "iat": now, "nbf": now, "exp": now + 90, "jti": uuid.uuid4().hex}
+
+    def require_refused(self, token: str | None, reason: str | None) -> None:
+        """401 alone proves little: the agent also answers it when it could not fetch the keys."""
+        before = len(self.agent.text_of("logs/agent.log"))
+        answer = self.agent.fire(token, self.far_away)
+        require(answer.status == 401, f"the agent answered {answer}")
+
+        def told() -> None:
+            line = self.agent.text_of("logs/agent.log")[before:].strip()
+            require(reason is None or reason in line, f"401, but not for {reason!r}: the agent's log has {line!r}")
+
+        eventually(1.0, told)
+
+    def refused_runs_nothing(self) -> None:
+        time.sleep(0.5)  # an accepted fire runs some 10 ms after its answer
+        runs = self.agent.runs("far_away")
+        require(not runs, f"the job ran {len(runs)} times")
+
+    def require_accepted(self, token: str) -> None:
+        before = len(self.agent.runs("far_away"))
+        answer = self.agent.fire(token, self.far_away)
+        require(answer.status == 202, f"the agent answered {answer}")
+
+        def ran_once() -> None:
+            runs = len(self.agent.runs("far_away")) - before
+            require(runs == 1, f"accepted, and ran {runs} times")
+            # Until the claim is given up the agent answers 202 to a second fire too, and drops it.
+            require(not self.agent.is_claimed(self.far_away), "accepted, and still running")
+
+        eventually(SETTLED_WITHIN, ran_once)
+
+    def unknown_job_is_gone(self) -> None:
+        answer = self.agent.fire(self.genuine.token, uuid.uuid4().hex[:12])
+        require(answer.status == 200 and answer.json.get("status") == "gone", f"the agent answered {answer}")
+
+    # - a one-shot
+
+    def agreed_fire_at(self, job_id: str, other_than: str | None = None) -> str:
+        """The one text that both sides hold; they are read one after the other, so a mismatch may pass."""
+        armed, stored = self.service.armed(job_id), self.agent.next_run(job_id)
+        require(stored is not None, f"jobs.json has no next run for {job_id}")
+        require(armed == stored, f"list says {armed!r}, jobs.json says {stored!r}")
+        require(stored != other_than, f"still armed for {other_than}")
+        return stored
+
+    def provision_seen(self) -> None:
+        self.one_shot, self.one_shot_due = self.agent.create_one_shot("one_shot")
+        # At once: the command ends after the service's 200, which promises that it is stored.
+        fire_at = self.agreed_fire_at(self.one_shot)
+        require(fire_at == self.one_shot_due, f"asked for {self.one_shot_due}, armed for {fire_at}")
+
+    def wait_for_run(self, name: str, number: int, due: str) -> None:
+        def ran() -> int:
+            runs = self.agent.runs(name)
+            require(len(runs) >= number, f"{name} ran {len(runs)} times, the run due {due} is missing")
+            return runs[number - 1]
+
+        began = eventually((instant_us(due) - now_us() + LATEST_US) / 1e6 + SETTLED_WITHIN, ran)
+        require_in_its_instant(f"{name} ran", began, due)
+
+    def fired_on_time(self) -> None:
+        self.wait_for_run("one_shot", 1, self.one_shot_due)
+
+    def gone_from_list(self) -> None:
+        eventually(SETTLED_WITHIN, lambda: self.service.require_forgotten(self.one_shot))
+        runs = self.agent.runs("one_shot")
+        require(len(runs) == 1, f"the one-shot ran {len(runs)} times")
+
+    # - a recurring job
+
+    def recurring_rearms(self) -> None:
+        # The first run must not fall into the command that creates the job.
+        to_next = CRON_PERIOD - time.time() % CRON_PERIOD
+        if to_next < self.agent.lead:
+            time.sleep(to_next + 0.2)
+        self.recurring = self.agent.create("recurring", f"* * * * * */{CRON_PERIOD}")
+        self.recurring_runs, self.recurring_due = 0, self.agreed_fire_at(self.recurring)
+        offset = datetime.fromisoformat(self.recurring_due).tzinfo
+        require(offset == AGENT_OFFSET, f"armed for {self.recurring_due}: the agent does not know {AGENT_ZONE}")
+        for _ in range(CRON_RUNS):
+            self.run_and_rearm()
+
+    def run_and_rearm(self) -> None:
+        due = self.recurring_due
+        self.recurring_runs += 1
+        self.wait_for_run("recurring", self.recurring_runs, due)
+        self.recurring_due = eventually(SETTLED_WITHIN, partial(self.agreed_fire_at, self.recurring, other_than=due))
+
+    def cancelled(self) -> None:
+        if instant_us(self.recurring_due) - now_us() < self.agent.lead * 1e6:
+            self.run_and_rearm()  # or the next run would fall into the command that removes the job
+        self.agent.remove(self.recurring)
+        self.service.require_forgotten(self.recurring)
+        sleep_until(instant_us(self.recurring_due) + LATEST_US)
+        more = len(self.agent.runs("recurring")) - self.recurring_runs
+        require(more == 0, f"removed, and ran {more} times more")
+        self.service.require_forgotten(self.recurring)
+
+    # - what only one side knows
+
+    def orphan_cancelled(self) -> None:
+        """A removed job would not run even if it were fired: that nothing is sent any more is seen on one caught here.
+
+        The agent cancels whatever is listed and unknown to it, at each of its commands. This one must not arm anything,
+        or the orphan's fires would follow the agent to its own callback.
+        """
+        orphan, due = uuid.uuid4().hex[:12], in_seconds(self.agent.lead)
+        self.service.provision(orphan, due, self.catcher.url)
+        require(self.service.armed(orphan) == due, f"{orphan} is not in list")
+        self.agent.remove(self.far_away)
+        require(now_us() < instant_us(due), "this machine is too slow: `hermes cron remove` ended after the due time")
+        self.service.require_forgotten(orphan)
+        self.service.require_forgotten(self.far_away)
+        sleep_until(instant_us(due) + LATEST_US)
+        fires = self.catcher.fires_of(orphan)
+        require(not fires, f"cancelled, and fired {len(fires)} times")
+
+    def unknown_job_let_go(self) -> None:
+        job_id, due = self.agent.create_one_shot("lost")
+        self.agent.delete_behind_its_back(job_id)
+        require(self.service.armed(job_id), "not armed, so nothing can find the job gone")
+        sleep_until(instant_us(due))
+        eventually(LATEST_US / 1e6 + SETTLED_WITHIN, lambda: self.service.require_forgotten(job_id))
+        require(not self.agent.runs("lost"), "a deleted job ran")
+
+    def delivered_once(self) -> None:
+        fires = self.catcher.fires_of(self.genuine.body["job_id"])
+        require(len(fires) == 1, f"accepted the first time, and fired {len(fires)} times")
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dev-json", type=Path, required=True, help="what `nas-cron dev --no-demo` wrote")
+    parser.add_argument("--agent", type=int, required=True, help="which of its agents to be")
+    parser.add_argument("--home", type=Path, required=True, help="HERMES_HOME: an empty folder, or one to be made")
+    parser.add_argument("--port", type=int, required=True, help="a free port on loopback for `hermes serve`")
+    parser.add_argument(
+        "--bystander", type=int, help="another agent, used by nobody meanwhile, whose fire token is tried on this one"
+    )
+    parser.add_argument("--signing-key-pem", type=Path, help="the service's signing key, to mint faulty fire tokens")
+    parser.add_argument("--kid", help="the kid of --signing-key-pem")
+    parser.add_argument("--alg", choices=["ES256", "RS256"], help="the algorithm of --signing-key-pem")
+    options = parser.parse_args()
+    if options.signing_key_pem and not (options.kid and options.alg):
+        parser.error("--signing-key-pem needs --kid and --alg")
+    options.home = options.home.absolute()
+    options.home.mkdir(parents=True, exist_ok=True)
+    if any(options.home.iterdir()):
+        parser.error(f"--home {options.home} is not empty")
+    return options
+
+
+def main() -> int:
+    journey, report = Journey(arguments()), Report()
+    # As an exception, so that the children are ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        for check in journey.checks():
+            report.run(check)
+    finally:
+        journey.agent.stop()
+    if report.failed:
+        journey.agent.print_tails()
+    print(f"{len(report.passed)} passed, {len(report.failed)} failed", flush=True)
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
