@@ -4,12 +4,14 @@
 //! which names the field and the mend.
 
 mod callback_url;
+mod fields;
 mod fire_at;
 mod ids;
 mod signing_key;
 mod state;
 
 pub use callback_url::CallbackUrl;
+pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use ids::{DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId};
 pub use signing_key::{KeyRecord, KeyState, SigningAlg};

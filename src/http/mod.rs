@@ -1,6 +1,7 @@
 //! HTTP as agents, the portal and operators meet it: all routes are on one page ([`router`]), who calls is in
 //! [`auth`], what they send in [`json`], how they are refused in [`error`].
 
+pub mod admin;
 pub mod agent_cron;
 pub mod auth;
 pub mod error;

@@ -1,0 +1,336 @@
+//! Statements about which instances there are: for the portal's backend (admin API) and for operators.
+
+use chrono::{DateTime, Utc};
+
+use super::{Db, DbResult};
+use crate::domain::{CallbackUrl, Given, HoldScope, InstanceId, OrgId, SessionId};
+
+/// An instance as it is to be registered. What may be left out keeps what an earlier registration, or the
+/// agent itself, said.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Its name.
+    pub instance_id: InstanceId,
+    /// Who owns it.
+    pub org_id: OrgId,
+    /// The session planted in it at its first boot: how its tokens are told when they carry no `agent:<id>`.
+    pub bootstrap_session_id: Given<SessionId>,
+    /// Where it is reached; `None` keeps what it last came with. Another one moves its one-shots along.
+    pub callback_url: Option<CallbackUrl>,
+    /// Whether it may provision and be fired; `None` keeps, and is `true` for a new one.
+    pub enabled: Option<bool>,
+}
+
+/// What became of a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is new.
+    Added,
+    /// It was there and has changed.
+    Updated,
+    /// It was there like this.
+    Unchanged,
+    /// Refused: it belongs to this other org, and a move was not asked for.
+    OtherOrg(String),
+    /// Refused: its bootstrap session is this other instance's, in the same org.
+    SessionTaken(String),
+    /// Refused: the same batch names it before.
+    Repeated,
+    /// Another statement registered it at the same moment: the same again will know it.
+    Raced,
+}
+
+/// Registers a batch in one statement, each instance by itself: what is refused does not hold up the rest.
+/// Returns a verdict for each, in the order of the batch.
+///
+/// With `dry_run` the verdicts are found, and nothing is changed.
+/// `Conflict` when another statement took one of the sessions at the same moment: the same again will name it.
+pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool) -> DbResult<Vec<Verdict>> {
+    let instance_ids: Vec<&str> = batch.iter().map(|one| one.instance_id.as_str()).collect();
+    let org_ids: Vec<&str> = batch.iter().map(|one| one.org_id.as_str()).collect();
+    let sessions: Vec<Option<&str>> =
+        batch.iter().map(|one| one.bootstrap_session_id.value().map(SessionId::as_str)).collect();
+    let keep_sessions: Vec<bool> = batch.iter().map(|one| one.bootstrap_session_id == Given::Keep).collect();
+    let callbacks: Vec<Option<&str>> =
+        batch.iter().map(|one| one.callback_url.as_ref().map(CallbackUrl::as_str)).collect();
+    let enabled: Vec<Option<bool>> = batch.iter().map(|one| one.enabled).collect();
+    let mut transaction = db.pool.begin().await?;
+    let rows = sqlx::query_as!(
+        PutRow,
+        r#"
+        WITH given AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::bool[])
+                WITH ORDINALITY AS g(instance_id, org_id, session_id, keep_session, callback_url, enabled, line)
+        ), present AS MATERIALIZED (
+            -- Locked in order, so that two batches do not deadlock; and what we compare with is the latest.
+            SELECT * FROM instances WHERE instance_id = ANY ($1) ORDER BY instance_id FOR NO KEY UPDATE
+        ), wanted AS (
+            SELECT g.line, g.instance_id, g.org_id,
+                   CASE WHEN g.keep_session THEN p.bootstrap_session_id ELSE g.session_id END AS session_id,
+                   COALESCE(g.callback_url, p.callback_url) AS callback_url,
+                   COALESCE(g.enabled, p.enabled, true) AS enabled,
+                   p.instance_id IS NOT NULL AS known, p.org_id AS old_org_id, p.enabled AS old_enabled,
+                   p.bootstrap_session_id AS old_session_id, p.callback_url AS old_callback_url
+            FROM given g LEFT JOIN present p USING (instance_id)
+        ), checked AS (
+            SELECT w.*,
+                   row_number() OVER (PARTITION BY w.instance_id ORDER BY w.line) > 1 AS repeated,
+                   w.known AND w.old_org_id <> w.org_id AND NOT $7 AS moves
+            FROM wanted w
+        ), compared AS (
+            SELECT c.*,
+                   COALESCE(
+                       (SELECT t.instance_id FROM instances t
+                        WHERE t.org_id = c.org_id AND t.bootstrap_session_id = c.session_id
+                          AND t.instance_id <> c.instance_id),
+                       -- Within the batch: whoever has it, else the first of those that are not refused anyway.
+                       CASE WHEN c.session_id IS NOT NULL THEN NULLIF(first_value(c.instance_id) OVER (
+                           PARTITION BY c.org_id, c.session_id
+                           ORDER BY (c.old_org_id, c.old_session_id) IS DISTINCT FROM (c.org_id, c.session_id),
+                                    c.moves OR c.repeated, c.line), c.instance_id) END
+                   ) AS session_of
+            FROM checked c
+        ), good AS (
+            SELECT * FROM compared WHERE NOT repeated AND NOT moves AND session_of IS NULL
+        ), updated AS (
+            UPDATE instances i
+            SET org_id = g.org_id, bootstrap_session_id = g.session_id, callback_url = g.callback_url,
+                enabled = g.enabled, updated_at = now()
+            FROM good g
+            WHERE i.instance_id = g.instance_id AND g.known
+              AND (g.old_org_id, g.old_session_id, g.old_callback_url, g.old_enabled)
+                  IS DISTINCT FROM (g.org_id, g.session_id, g.callback_url, g.enabled)
+            RETURNING i.instance_id
+        ), moved AS (
+            -- Were they left behind, its next provision would no longer know them by the previous callback.
+            UPDATE one_shots o SET callback_url = g.callback_url, updated_at = now()
+            FROM good g JOIN updated u USING (instance_id)
+            WHERE o.instance_id = g.instance_id AND o.callback_url <> g.callback_url AND o.state <> 'delivered'
+              AND g.callback_url IS DISTINCT FROM g.old_callback_url
+        ), added AS (
+            INSERT INTO instances (instance_id, org_id, bootstrap_session_id, callback_url, enabled)
+            SELECT instance_id, org_id, session_id, callback_url, enabled FROM good WHERE NOT known
+            ON CONFLICT (instance_id) DO NOTHING
+            RETURNING instance_id
+        )
+        SELECT c.repeated AS "repeated!", c.known AS "known!", c.session_of,
+               CASE WHEN c.moves THEN c.old_org_id END AS other_org,
+               u.instance_id IS NOT NULL AS "updated!", a.instance_id IS NOT NULL AS "added!"
+        FROM compared c LEFT JOIN updated u USING (instance_id) LEFT JOIN added a USING (instance_id)
+        ORDER BY c.line
+        "#,
+        &instance_ids as &[&str],
+        &org_ids as &[&str],
+        &sessions as &[Option<&str>],
+        &keep_sessions,
+        &callbacks as &[Option<&str>],
+        &enabled as &[Option<bool>],
+        move_org,
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    if dry_run {
+        transaction.rollback().await?;
+    } else {
+        transaction.commit().await?;
+    }
+    Ok(rows.into_iter().map(Verdict::from).collect())
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "what a row of the statement says")]
+struct PutRow {
+    repeated: bool,
+    known: bool,
+    session_of: Option<String>,
+    other_org: Option<String>,
+    updated: bool,
+    added: bool,
+}
+
+impl From<PutRow> for Verdict {
+    fn from(row: PutRow) -> Self {
+        match (row.other_org, row.session_of) {
+            _ if row.repeated => Self::Repeated,
+            (Some(org), _) => Self::OtherOrg(org),
+            (None, Some(instance)) => Self::SessionTaken(instance),
+            (None, None) if row.added => Self::Added,
+            (None, None) if row.updated => Self::Updated,
+            (None, None) if row.known => Self::Unchanged,
+            (None, None) => Self::Raced,
+        }
+    }
+}
+
+/// A registered instance.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Agent {
+    /// Its name.
+    pub instance_id: String,
+    /// Who owns it.
+    pub org_id: String,
+    /// The session planted in it at its first boot.
+    pub bootstrap_session_id: Option<String>,
+    /// Whether it may provision and be fired.
+    pub enabled: bool,
+    /// Whether its fires are held, by being disabled or by a hold of any scope.
+    pub on_hold: bool,
+    /// The callback it last came with, or was registered with.
+    pub callback_url: Option<String>,
+    /// Since when it cannot be reached; `null` when it can, as far as is known.
+    pub unreachable_since: Option<DateTime<Utc>>,
+    /// One-shots that are armed, leased, firing or waiting.
+    pub armed: i64,
+    /// Of these: parked, because of a hold or because it cannot be reached.
+    pub parked: i64,
+    /// Dead letters and stuck one-shots.
+    pub dead: i64,
+    /// When its next attempt may start.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// When its registration last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Which instances to list.
+#[derive(Clone, Debug, Default)]
+pub struct AgentFilter {
+    /// Of this org only.
+    pub org_id: Option<OrgId>,
+    /// Only those that are, or are not, enabled.
+    pub enabled: Option<bool>,
+    /// Only this one.
+    pub instance_id: Option<InstanceId>,
+}
+
+/// At most `limit` instances in the order of their names, from after `after` on.
+pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64) -> DbResult<Vec<Agent>> {
+    Ok(sqlx::query_as!(
+        Agent,
+        r#"
+        SELECT i.instance_id, i.org_id, i.bootstrap_session_id, i.enabled, on_hold(i) AS "on_hold!", i.callback_url,
+               i.unreachable_since, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
+               c.next_attempt_at, i.created_at, i.updated_at
+        FROM (
+            SELECT * FROM instances
+            WHERE ($1::text IS NULL OR org_id = $1) AND ($2::bool IS NULL OR enabled = $2)
+              AND ($3::text IS NULL OR instance_id = $3) AND instance_id > COALESCE($4, '')
+            ORDER BY instance_id
+            LIMIT $5
+        ) i CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE o.next_attempt_at IS NOT NULL) AS armed,
+                   count(*) FILTER (WHERE o.parked IS NOT NULL) AS parked,
+                   count(*) FILTER (WHERE o.state IN ('dead', 'stuck')) AS dead,
+                   min(o.next_attempt_at) AS next_attempt_at
+            FROM one_shots o WHERE o.instance_id = i.instance_id
+        ) c
+        ORDER BY i.instance_id
+        "#,
+        filter.org_id.as_ref().map(OrgId::as_str),
+        filter.enabled,
+        filter.instance_id.as_ref().map(InstanceId::as_str),
+        after,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// Lets an instance provision and be fired, or stops it. Returns whether that changed anything; `None` for an
+/// unknown one.
+pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> DbResult<Option<bool>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH present AS (
+            SELECT instance_id, enabled FROM instances WHERE instance_id = $1 FOR NO KEY UPDATE
+        ), changed AS (
+            UPDATE instances i SET enabled = $2, updated_at = now()
+            FROM present p WHERE i.instance_id = p.instance_id AND p.enabled <> $2
+        )
+        SELECT enabled <> $2 AS "changed!" FROM present
+        "#,
+        instance_id.as_str(),
+        enabled,
+    )
+    .fetch_optional(&db.pool)
+    .await?)
+}
+
+/// Gives an instance and all its one-shots another callback. Returns how many one-shots had another one; `None`
+/// for an unknown instance.
+pub async fn set_callback(
+    db: &Db,
+    instance_id: &InstanceId,
+    callback_url: &CallbackUrl,
+) -> DbResult<Option<i64>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH known AS (
+            UPDATE instances SET callback_url = $2, updated_at = now() WHERE instance_id = $1 RETURNING instance_id
+        ), moved AS (
+            UPDATE one_shots o SET callback_url = $2, updated_at = now()
+            FROM known k
+            WHERE o.instance_id = k.instance_id AND o.callback_url <> $2 AND o.state <> 'delivered'
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM moved) AS "moved!" FROM known
+        "#,
+        instance_id.as_str(),
+        callback_url.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?)
+}
+
+/// Deletes an instance with its one-shots and delivered keys; its history stays. Returns how many one-shots
+/// went that were not delivered; `None` for an unknown one.
+pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH gone AS (
+            DELETE FROM instances WHERE instance_id = $1 RETURNING instance_id
+        )
+        SELECT (SELECT count(*) FROM one_shots o WHERE o.instance_id = g.instance_id AND o.state <> 'delivered')
+               AS "one_shots!"
+        FROM gone g
+        "#,
+        instance_id.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?)
+}
+
+/// What a scope of holds comprises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Coverage {
+    /// Its instances.
+    pub agents: i64,
+    /// Their one-shots that are armed, leased, firing or waiting.
+    pub armed: i64,
+    /// Of these: came due, and are parked by a hold.
+    pub parked: i64,
+}
+
+/// Counts what a scope comprises, whether or not it is on hold.
+pub async fn coverage(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<Coverage> {
+    Ok(sqlx::query_as!(
+        Coverage,
+        r#"
+        SELECT count(DISTINCT i.instance_id) AS "agents!", count(o.next_attempt_at) AS "armed!",
+               count(*) FILTER (WHERE o.parked = 'hold') AS "parked!"
+        FROM instances i LEFT JOIN one_shots o USING (instance_id)
+        WHERE CASE $1::hold_scope WHEN 'all' THEN true
+                                  WHEN 'org' THEN i.org_id = $2
+                                  ELSE i.instance_id = $2 END
+        "#,
+        scope as HoldScope,
+        scope_id,
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
+/// What the database's clock says.
+pub async fn now(db: &Db) -> DbResult<DateTime<Utc>> {
+    Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&db.pool).await?)
+}

@@ -1,0 +1,232 @@
+//! `/api/admin/agents`: which instances there are.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+use tracing::info;
+
+use super::AdminState;
+use super::query::{QueryParams, refuse};
+use crate::db::directory::{Agent, AgentFilter};
+use crate::directory::{self, Change};
+use crate::domain::{Fields, FieldsError, InstanceId, OrgId};
+use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::json::JsonBody;
+
+/// Agents of one page, unless asked for otherwise.
+const DEFAULT_LIMIT: u32 = 100;
+/// Agents of one page at most.
+const MAX_LIMIT: u32 = 1_000;
+
+/// A registration. What is left out keeps what an earlier registration, or the agent itself, said.
+#[derive(utoipa::ToSchema)]
+#[schema(as = AgentRegistration)]
+#[expect(dead_code, reason = "documents what `directory::registration` reads")]
+pub(super) struct RegistrationBody {
+    /// Who owns it: its tokens carry it.
+    #[schema(min_length = 1, max_length = 255)]
+    org_id: String,
+    /// The session planted in it at its first boot: its tokens' `sid`. `null` takes it away.
+    #[schema(min_length = 1, max_length = 255)]
+    bootstrap_session_id: Option<String>,
+    /// Where it is reached. Its one-shots move along. Left out by most: an agent brings its own.
+    #[schema(max_length = 2048, format = "uri")]
+    callback_url: Option<String>,
+    /// Whether it may provision and be fired. `true` for a new one; `false` holds its fires, and loses none.
+    enabled: Option<bool>,
+}
+
+/// A page of agents.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(super) struct AgentPage {
+    /// In the order of their names.
+    agents: Vec<Agent>,
+    /// Come back with this as `after`; `null` at the end.
+    next: Option<String>,
+}
+
+/// Register an agent
+///
+/// Repeating it changes nothing. An agent of another org is refused unless `move_org` is true.
+#[utoipa::path(
+    put,
+    path = "/api/admin/agents/{instance_id}",
+    operation_id = "put_agent",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(
+        ("instance_id" = String, Path, description = "The agent's name in the portal.", min_length = 1, max_length = 255),
+        ("move_org" = Option<bool>, Query, description = "Yes, it may leave its org for this one."),
+    ),
+    request_body(content = RegistrationBody, content_type = "application/json"),
+    responses(
+        (status = CREATED, description = "It is new.", body = Agent),
+        (status = OK, description = "It was there; it is now as asked for.", body = Agent),
+        (status = BAD_REQUEST, description = "A field is missing, wrong or unknown; it is named.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "It belongs to another org, or its bootstrap session is another agent's.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = PAYLOAD_TOO_LARGE, description = "The body is too large.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put(
+    State(state): State<AdminState>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+    body: Result<JsonBody<Map<String, Value>>, ApiError>,
+) -> Result<Response, Problem> {
+    let instance_id = named(path)?;
+    let move_org = QueryParams::parse(query.as_deref(), &["move_org"])?.flag("move_org")?;
+    let wanted = directory::registration(Fields::from_map(body?.0), Some(instance_id)).map_err(wrong)?;
+    let (change, agent) = directory::register(&state.db, wanted, move_org == Some(true)).await?;
+    info!(
+        agent.id = agent.instance_id,
+        org.id = agent.org_id,
+        enabled = agent.enabled,
+        ?change,
+        "agent registered"
+    );
+    Ok(match change {
+        Change::Added => {
+            (StatusCode::CREATED, [(LOCATION, location(&agent.instance_id))], Json(agent)).into_response()
+        }
+        Change::Updated | Change::Unchanged => Json(agent).into_response(),
+    })
+}
+
+/// The name in the path.
+fn named(path: Result<Path<String>, PathRejection>) -> Result<InstanceId, ApiError> {
+    let Path(name) = path.map_err(|_| refuse("instance_id", "must be percent-encoded UTF-8"))?;
+    Ok(InstanceId::new(name)?)
+}
+
+fn wrong(error: FieldsError) -> ApiError {
+    match error {
+        FieldsError::Invalid(invalid) => invalid.into(),
+        other => ApiError::Body(other.to_string()),
+    }
+}
+
+/// Everything but unreserved characters is escaped: a name may contain any of them.
+fn location(instance_id: &str) -> String {
+    let escaped: String = instance_id
+        .bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("/api/admin/agents/{escaped}")
+}
+
+/// Read an agent
+#[utoipa::path(
+    get,
+    path = "/api/admin/agents/{instance_id}",
+    operation_id = "get_agent",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
+    responses(
+        (status = OK, description = "The agent.", body = Agent),
+        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "No agent of this name is registered.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(
+    State(state): State<AdminState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<Agent>, Problem> {
+    Ok(Json(directory::find(&state.db, &named(path)?).await?))
+}
+
+/// Remove an agent
+///
+/// Its one-shots go with it: none of them starts any more. To stop it for a while, disable it instead.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/agents/{instance_id}",
+    operation_id = "delete_agent",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
+    responses(
+        (status = NO_CONTENT, description = "It is gone."),
+        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "No agent of this name is registered (any more).", body = ProblemBody, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(
+    State(state): State<AdminState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let instance_id = named(path)?;
+    let one_shots = directory::remove(&state.db, &instance_id).await?;
+    info!(agent.id = %instance_id, one_shots, "agent removed, with its one-shots");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List agents
+///
+/// In the order of their names, page by page.
+#[utoipa::path(
+    get,
+    path = "/api/admin/agents",
+    operation_id = "list_agents",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(
+        ("org_id" = Option<String>, Query, description = "Of this org only."),
+        ("enabled" = Option<bool>, Query, description = "Only those that are, or are not, enabled."),
+        ("limit" = Option<u32>, Query, description = "At most this many: 1 to 1000, 100 if left out.", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "From here on: the `next` of the page before."),
+    ),
+    responses(
+        (status = OK, description = "A page.", body = AgentPage),
+        (status = BAD_REQUEST, description = "A parameter is wrong or unknown; it is named.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<AgentPage>, Problem> {
+    let query = QueryParams::parse(query.as_deref(), &["org_id", "enabled", "limit", "after"])?;
+    let filter = AgentFilter {
+        org_id: query.text("org_id").map(OrgId::new).transpose()?,
+        enabled: query.flag("enabled")?,
+        instance_id: None,
+    };
+    let limit = query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
+    let after = query
+        .text("after")
+        .map(InstanceId::new)
+        .transpose()
+        .map_err(|error| refuse("after", error.problem))?;
+    let page = directory::list(&state.db, &filter, after.as_ref().map(InstanceId::as_str), limit).await?;
+    Ok(Json(AgentPage { agents: page.items, next: page.next }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::location;
+
+    #[test]
+    fn a_location_survives_any_name() {
+        assert_eq!(location("agent-1"), "/api/admin/agents/agent-1");
+        assert_eq!(location("a/b?ü %"), "/api/admin/agents/a%2Fb%3F%C3%BC%20%25");
+    }
+}

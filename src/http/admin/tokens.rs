@@ -1,0 +1,105 @@
+//! Who may administer: bearer tokens, known only by their SHA-256.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use ring::digest::{SHA256, digest};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::http::auth::bearer_token;
+use crate::http::error::{ApiError, Problem, ProblemBody};
+
+/// The hashes of the tokens that open the admin API; several, so that tokens can be rotated.
+#[derive(Clone, Default)]
+pub struct AdminTokens(Vec<[u8; 32]>);
+
+impl AdminTokens {
+    /// From the SHA-256 of each token. None: the admin API is off.
+    pub fn new(hashes: impl IntoIterator<Item = [u8; 32]>) -> Self {
+        Self(hashes.into_iter().collect())
+    }
+
+    /// Whether there is any.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `token` is one of them. Takes the same time for every token of one length, right or wrong.
+    pub fn accept(&self, token: &str) -> bool {
+        let hash = digest(&SHA256, token.as_bytes());
+        let one_of = |found: Choice, known: &[u8; 32]| found | known.as_slice().ct_eq(hash.as_ref());
+        self.0.iter().fold(Choice::from(0), one_of).into()
+    }
+}
+
+impl std::fmt::Debug for AdminTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AdminTokens({})", self.0.len())
+    }
+}
+
+/// Lets requests with an admin token through.
+pub(super) async fn require(
+    State(tokens): State<Arc<AdminTokens>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = if tokens.is_empty() {
+        off()
+    } else {
+        match bearer_token(request.headers()) {
+            Ok(token) if tokens.accept(token) => next.run(request).await,
+            Ok(_) => {
+                Problem(ApiError::InvalidToken("this is no admin token of this service")).into_response()
+            }
+            Err(error) => Problem(error).into_response(),
+        }
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Not 404: to a portal's backend that would read as "this agent is unknown".
+fn off() -> Response {
+    let body = ProblemBody {
+        kind: "about:blank".into(),
+        title: "The admin API is off".into(),
+        status: StatusCode::FORBIDDEN.as_u16(),
+        detail:
+            "this service has no admin token: set NAS_CRON_ADMIN_TOKEN_SHA256 to the SHA-256 of one, in hex"
+                .to_owned(),
+        error: "admin_api_off".into(),
+    };
+    let problem = [(CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::FORBIDDEN, problem, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(token: &str) -> [u8; 32] {
+        digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap()
+    }
+
+    #[test]
+    fn several_tokens_are_accepted_so_that_they_can_be_rotated() {
+        let tokens = AdminTokens::new([hash("old"), hash("new")]);
+        assert!(tokens.accept("old") && tokens.accept("new"));
+        for wrong in ["", "ol", "old ", "OLD", &hex::encode(hash("old"))] {
+            assert!(!tokens.accept(wrong), "{wrong}");
+        }
+        assert!(!AdminTokens::default().accept(""));
+    }
+
+    #[test]
+    fn nothing_about_a_token_is_printed() {
+        let tokens = AdminTokens::new([hash("old")]);
+        assert_eq!(format!("{tokens:?}"), "AdminTokens(1)");
+    }
+}
