@@ -3,12 +3,17 @@
 //! A subcommand prints its result on stdout and says everything else on stderr. Its end is an exit code:
 //! 0 done, 1 failed, 2 the command line or the configuration is wrong.
 
+pub mod agents;
 mod completions;
 mod config;
 mod health;
+pub mod hold;
+pub mod jobs;
 pub mod keys;
+mod lines;
 mod migrate;
 mod serve;
+mod show;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ pub mod directory;
 pub mod fires;
 pub mod hints;
 pub mod instances;
+pub mod jobs;
 pub mod keys;
 pub mod leases;
 pub mod migrate;

@@ -1,0 +1,84 @@
+//! `nas-cron agents import`
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::cli::lines::{self, BATCH, Columns, ImportArgs, Line, Lines, Report};
+use crate::db::Db;
+use crate::db::directory::{Registration, Verdict};
+use crate::directory;
+
+const COLUMNS: Columns = Columns {
+    known: &["instance_id", "org_id", "bootstrap_session_id", "callback_url", "enabled"],
+    required: &["instance_id", "org_id"],
+    flags: &["enabled"],
+};
+
+/// Registers every good line, a thousand in one statement, and names every bad one.
+pub(super) async fn run(
+    args: &ImportArgs,
+    move_org: bool,
+    db: &Db,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut lines = Lines::open(&args.file, args.format, COLUMNS)?;
+    let mut report = Report::new(args.dry_run, &["added", "updated", "unchanged"]);
+    let mut seen: HashMap<String, u64> = HashMap::new();
+    let mut batch: Vec<(u64, Registration)> = Vec::with_capacity(BATCH);
+    let mut done = 0;
+    loop {
+        let line = lines.next()?;
+        let end = line.is_none();
+        if let Some(Line { number, fields }) = line {
+            report.lines += 1;
+            let registration = fields
+                .and_then(|fields| directory::registration(fields, None).map_err(|error| error.to_string()));
+            match registration {
+                Ok(registration) => {
+                    let name = registration.instance_id.as_str();
+                    if let Some(first) = seen.get(name) {
+                        report.bad(number, format!("instance_id: is on line {first} already"));
+                    } else {
+                        seen.insert(name.to_owned(), number);
+                        batch.push((number, registration));
+                    }
+                }
+                Err(problem) => report.bad(number, problem),
+            }
+        }
+        if batch.len() == BATCH || (end && !batch.is_empty()) {
+            let (numbers, registrations): (Vec<u64>, Vec<Registration>) = batch.drain(..).unzip();
+            let verdicts = directory::register_all(db, &registrations, move_org, args.dry_run).await;
+            let verdicts = verdicts.with_context(|| lines::broke_off(done))?;
+            done = numbers.last().copied().unwrap_or(done);
+            for (number, verdict) in numbers.into_iter().zip(verdicts) {
+                judge(&mut report, number, &verdict);
+            }
+        }
+        if end {
+            break;
+        }
+    }
+    lines.finish();
+    report.end(args.json, out)
+}
+
+fn judge(report: &mut Report, number: u64, verdict: &Verdict) {
+    match verdict {
+        Verdict::Added => report.count("added"),
+        Verdict::Updated => report.count("updated"),
+        Verdict::Unchanged => report.count("unchanged"),
+        Verdict::OtherOrg(org) => {
+            report.bad(number, format!("org_id: the agent belongs to org `{org}`; --move-org moves it"));
+        }
+        Verdict::SessionTaken(other) => {
+            report.bad(number, format!("bootstrap_session_id: is that of agent `{other}` of the same org"));
+        }
+        Verdict::Raced | Verdict::Repeated => {
+            report
+                .bad(number, "instance_id: it is being registered elsewhere at this moment; import it again");
+        }
+    }
+}

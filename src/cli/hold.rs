@@ -1,0 +1,315 @@
+//! `nas-cron hold` and `nas-cron release`: stop fires without losing any.
+
+use std::io::Write;
+
+use anyhow::ensure;
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::show::{self, counted, explained, or_dash, printable, relative};
+use crate::db::Db;
+use crate::db::directory::{Coverage, coverage, now};
+use crate::db::outages::{self, Hold};
+use crate::directory;
+use crate::domain::{HoldScope, InstanceId, OrgId};
+
+/// Stop the fires of everything, of an org or of an agent; none is lost.
+///
+/// Provisions are taken as before. An attempt that is under way ends by itself; none starts once this has returned.
+/// What comes due is parked until `nas-cron release`, and fires then at once.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "\
+Examples:
+  nas-cron hold --all --reason \"database maintenance\"
+  nas-cron hold --org acme
+  nas-cron hold list")]
+pub struct HoldArgs {
+    #[command(subcommand)]
+    command: Option<HoldCommand>,
+    #[command(flatten)]
+    scope: Option<ScopeArgs>,
+    /// Why, for whoever looks at it later.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum HoldCommand {
+    /// Show what is on hold, since when, why, and how many one-shots are parked by it.
+    List {
+        /// Print JSON: {"holds": […]}.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// End a hold: what it has parked fires now.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron release --all
+  nas-cron release --instance agent-1")]
+pub struct ReleaseArgs {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a hold covers.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+struct ScopeArgs {
+    /// The whole service.
+    #[arg(long)]
+    all: bool,
+    /// Every agent of this org.
+    #[arg(long)]
+    org: Option<OrgId>,
+    /// This agent.
+    #[arg(long, value_name = "INSTANCE_ID")]
+    instance: Option<InstanceId>,
+}
+
+impl ScopeArgs {
+    fn scope(&self) -> (HoldScope, &str) {
+        match (&self.org, &self.instance) {
+            (Some(org), _) => (HoldScope::Org, org.as_str()),
+            (_, Some(instance)) => (HoldScope::Instance, instance.as_str()),
+            _ => (HoldScope::All, ""),
+        }
+    }
+}
+
+fn named(scope: HoldScope, scope_id: &str) -> String {
+    match scope {
+        HoldScope::All => "the whole service".to_owned(),
+        HoldScope::Org => format!("org {scope_id}"),
+        HoldScope::Instance => format!("agent {scope_id}"),
+    }
+}
+
+/// Does what was asked for, and says so on `out`.
+pub async fn run(args: HoldArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    match (args.command, args.scope) {
+        (Some(HoldCommand::List { json }), _) => list(json, db, out).await,
+        (None, Some(scope)) => hold(&scope, args.reason.as_deref(), args.json, db, out).await,
+        (None, None) => unreachable!("clap requires a scope where there is no subcommand"),
+    }
+}
+
+async fn hold(
+    args: &ScopeArgs,
+    reason: Option<&str>,
+    json: bool,
+    db: &Db,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let (scope, scope_id) = args.scope();
+    // A typo would hold nobody, and look as if it had.
+    if let Some(instance_id) = &args.instance {
+        directory::find(db, instance_id).await.map_err(explained)?;
+    }
+    let covered = coverage(db, scope, scope_id).await?;
+    ensure!(
+        scope != HoldScope::Org || covered.agents > 0,
+        "no agent of org {scope_id} is registered; `nas-cron agents list` shows which orgs have some"
+    );
+    let new = outages::hold(db, scope, scope_id, reason).await?;
+    if json {
+        return show::json(
+            out,
+            &json!({ "scope": scope, "scope_id": scope_id, "new": new, "covers": covered }),
+        );
+    }
+    let already = if new { "is on hold" } else { "was on hold already" };
+    let Coverage { agents, armed, .. } = covered;
+    let (agents, armed) = (counted(agents, "agent"), counted(armed, "one-shot"));
+    writeln!(
+        out,
+        "{} {already}: {agents} with {armed}. None fires until it is released.",
+        capital(&named(scope, scope_id))
+    )?;
+    Ok(())
+}
+
+/// Ends a hold, and says on `out` what that did.
+pub async fn release(args: ReleaseArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (scope, scope_id) = args.scope.scope();
+    let (existed, released) = directory::release(db, scope, scope_id).await?;
+    let left = coverage(db, scope, scope_id).await?.parked;
+    if args.json {
+        let told = json!({ "scope": scope, "scope_id": scope_id, "existed": existed, "released": released, "still_parked": left });
+        return show::json(out, &told);
+    }
+    let name = capital(&named(scope, scope_id));
+    if existed {
+        writeln!(out, "{name} is released: {} no longer parked.", counted(released, "one-shot"))?;
+    } else {
+        writeln!(out, "{name} was not on hold. `nas-cron hold list` shows what is.")?;
+    }
+    if left > 0 {
+        let parked = counted(left, "one-shot");
+        writeln!(
+            out,
+            "Still parked: {parked}, by another hold or a disabled agent. See `nas-cron hold list`."
+        )?;
+    }
+    Ok(())
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Standing {
+    #[serde(flatten)]
+    hold: Hold,
+    #[serde(flatten)]
+    covers: Coverage,
+}
+
+async fn list(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut standing = Vec::new();
+    // A handful, by people.
+    for hold in outages::holds(db).await? {
+        let covers = coverage(db, hold.scope, &hold.scope_id).await?;
+        standing.push(Standing { hold, covers });
+    }
+    if json {
+        return show::json(out, &json!({ "holds": standing }));
+    }
+    let now = now(db).await?;
+    out.write_all(holds_table(&standing, now).as_bytes())?;
+    Ok(())
+}
+
+fn holds_table(holds: &[Standing], now: DateTime<Utc>) -> String {
+    if holds.is_empty() {
+        return "Nothing is on hold.\n".to_owned();
+    }
+    let mut table = show::table(&["ON HOLD", "SINCE", "AGENTS", "ARMED", "PARKED", "REASON"]);
+    for Standing { hold, covers } in holds {
+        table.add_row([
+            named(hold.scope, &hold.scope_id),
+            relative(now, hold.created_at),
+            covers.agents.to_string(),
+            covers.armed.to_string(),
+            covers.parked.to_string(),
+            or_dash(hold.reason.as_deref().map(printable)),
+        ]);
+    }
+    show::text(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use clap::{CommandFactory, FromArgMatches};
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    #[command(name = "nas-cron hold")]
+    struct Cli {
+        #[command(flatten)]
+        args: HoldArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<HoldArgs, String> {
+        let matches = Cli::command().try_get_matches_from([&["hold"], args].concat());
+        matches
+            .and_then(|matches| Cli::from_arg_matches(&matches))
+            .map(|cli| cli.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn exactly_one_scope() {
+        for good in [
+            &["--all"][..],
+            &["--org", "o"],
+            &["--instance", "i", "--reason", "r"],
+            &["list"],
+            &["list", "--json"],
+        ] {
+            assert!(parse(good).is_ok(), "{good:?}: {:?}", parse(good));
+        }
+        for bad in [&[][..], &["--all", "--org", "o"], &["--reason", "r"], &["--all", "list"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        let parsed = parse(&["--org", "o"]).unwrap();
+        assert_eq!(parsed.scope.unwrap().scope(), (HoldScope::Org, "o"));
+    }
+
+    #[test]
+    fn the_help_teaches() {
+        insta::assert_snapshot!(Cli::command().term_width(110).render_long_help(), @r#"
+        Stop the fires of everything, of an org or of an agent; none is lost.
+
+        Provisions are taken as before. An attempt that is under way ends by itself; none starts once this has
+        returned. What comes due is parked until `nas-cron release`, and fires then at once.
+
+        Usage: nas-cron hold [OPTIONS] <--all|--org <ORG>|--instance <INSTANCE_ID>>
+               nas-cron hold <COMMAND>
+
+        Commands:
+          list  Show what is on hold, since when, why, and how many one-shots are parked by it
+          help  Print this message or the help of the given subcommand(s)
+
+        Options:
+              --all
+                  The whole service
+
+              --org <ORG>
+                  Every agent of this org
+
+              --instance <INSTANCE_ID>
+                  This agent
+
+              --reason <REASON>
+                  Why, for whoever looks at it later
+
+              --json
+                  Print JSON
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Examples:
+          nas-cron hold --all --reason "database maintenance"
+          nas-cron hold --org acme
+          nas-cron hold list
+        "#);
+    }
+
+    #[test]
+    fn the_table() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let hold = |scope, scope_id: &str, reason: Option<&str>| Standing {
+            hold: Hold {
+                scope,
+                scope_id: scope_id.to_owned(),
+                reason: reason.map(str::to_owned),
+                created_at: now - TimeDelta::minutes(5),
+            },
+            covers: Coverage { agents: 2, armed: 7, parked: 3 },
+        };
+        let holds =
+            [hold(HoldScope::All, "", Some("maintenance")), hold(HoldScope::Instance, "agent-1", None)];
+        insta::assert_snapshot!(holds_table(&holds, now), @r#"
+        ON HOLD            SINCE      AGENTS  ARMED  PARKED  REASON
+        the whole service  5 min ago  2       7      3       maintenance
+        agent agent-1      5 min ago  2       7      3       -
+        "#);
+        insta::assert_snapshot!(holds_table(&[], now), @"Nothing is on hold.");
+    }
+}

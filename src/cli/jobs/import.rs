@@ -1,0 +1,168 @@
+//! `nas-cron jobs import`: the cut-over from another service must not end every chain.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::cli::lines::{self, BATCH, Columns, Format, ImportArgs, Line, Lines, Remark, Report};
+use crate::db::jobs::{self, Import, Imported};
+use crate::db::{Db, DbError, DbResult, hints};
+use crate::domain::{CallbackUrl, DedupKey, Fields, FieldsError, FireAt, InstanceId, JobId};
+
+const COLUMNS: Columns = Columns {
+    known: &["instance_id", "job_id", "fire_at", "agent_callback_url", "dedup_key"],
+    required: &["instance_id", "job_id", "fire_at", "agent_callback_url"],
+    flags: &[],
+};
+
+/// How often what loses to others is tried again.
+const RACES: usize = 8;
+
+/// One line's one-shot. Real agents make their keys of the job and its instant, byte for byte: so do we, where
+/// there is none, and the agent's own next provision finds it armed.
+fn one_shot(mut fields: Fields) -> Result<Import, FieldsError> {
+    let instance_id = InstanceId::new(fields.required_text("instance_id")?)?;
+    let job_id = JobId::new(fields.required_text("job_id")?)?;
+    let fire_at = FireAt::parse(&fields.required_text("fire_at")?)?;
+    let callback_url = CallbackUrl::parse(&fields.required_text("agent_callback_url")?)?;
+    let dedup_key = fields.text("dedup_key")?.unwrap_or_else(|| format!("{job_id}:{}", fire_at.as_str()));
+    let dedup_key = DedupKey::new(dedup_key)?;
+    fields.finish(COLUMNS.known)?;
+    Ok(Import { instance_id, job_id, fire_at, callback_url, dedup_key })
+}
+
+/// A batch in the making: no job twice, as one statement cannot tell which of two comes first.
+#[derive(Default)]
+struct Batch {
+    numbers: Vec<u64>,
+    one_shots: Vec<Import>,
+    jobs: HashSet<(InstanceId, JobId)>,
+}
+
+impl Batch {
+    fn takes(&self, one_shot: &Import) -> bool {
+        let job = (one_shot.instance_id.clone(), one_shot.job_id.clone());
+        self.numbers.len() < BATCH && !self.jobs.contains(&job)
+    }
+
+    fn push(&mut self, number: u64, one_shot: Import) {
+        self.jobs.insert((one_shot.instance_id.clone(), one_shot.job_id.clone()));
+        self.numbers.push(number);
+        self.one_shots.push(one_shot);
+    }
+
+    /// Arms it and starts afresh.
+    async fn flush(&mut self, db: &Db, done: &mut u64, report: &mut Report) -> anyhow::Result<()> {
+        let Self { numbers, one_shots, .. } = std::mem::take(self);
+        let Some(&last) = numbers.last() else { return Ok(()) };
+        let results =
+            import_again(db, &one_shots, report.dry_run).await.with_context(|| lines::broke_off(*done))?;
+        *done = last;
+        let armed = results.contains(&Imported::Armed);
+        for ((number, one_shot), result) in numbers.into_iter().zip(one_shots).zip(results) {
+            judge(report, number, &one_shot, result);
+        }
+        if armed && !report.dry_run {
+            // What is past fires at once: not only when the whole file is in.
+            hints::announce(db).await.with_context(|| lines::broke_off(*done))?;
+        }
+        Ok(())
+    }
+}
+
+/// Tries again what lost to others: all of it after a rollback, or the ones that were provisioned meanwhile.
+async fn import_again(db: &Db, one_shots: &[Import], dry_run: bool) -> DbResult<Vec<Imported>> {
+    let mut results = vec![Imported::Raced; one_shots.len()];
+    for race in 1.. {
+        let left: Vec<usize> = (0..results.len()).filter(|&at| results[at] == Imported::Raced).collect();
+        if left.is_empty() || race > RACES {
+            break;
+        }
+        let again: Vec<Import> = left.iter().map(|&at| one_shots[at].clone()).collect();
+        match jobs::import(db, &again, dry_run).await {
+            Ok(new) => left.into_iter().zip(new).for_each(|(at, result)| results[at] = result),
+            Err(DbError::Contended(_)) if race < RACES => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(results)
+}
+
+fn judge(report: &mut Report, number: u64, one_shot: &Import, result: Imported) {
+    match result {
+        Imported::Armed => report.count("armed"),
+        Imported::Unchanged => report.count("unchanged"),
+        Imported::Kept => {
+            report.count("kept");
+            let problem = format!(
+                "job {} of {} has a one-shot with another dedup_key, which stays",
+                one_shot.job_id, one_shot.instance_id
+            );
+            report.skipped.push(Remark { line: number, problem });
+        }
+        Imported::UnknownInstance => report.bad(
+            number,
+            format!(
+                "instance_id: no agent `{}` is registered; import the agents first",
+                one_shot.instance_id
+            ),
+        ),
+        Imported::Raced => {
+            report.bad(number, "job_id: it is being provisioned at this moment; import it again");
+        }
+    }
+}
+
+/// Arms every good line that is not armed yet, a thousand in one statement, and names every bad one.
+pub(super) async fn run(args: &ImportArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut lines = Lines::open(&args.file, Some(args.format.unwrap_or(Format::Jsonl)), COLUMNS)?;
+    let mut report = Report::new(args.dry_run, &["armed", "unchanged", "kept"]);
+    let mut batch = Batch::default();
+    let mut done = 0;
+    while let Some(Line { number, fields }) = lines.next()? {
+        report.lines += 1;
+        match fields.and_then(|fields| one_shot(fields).map_err(|error| error.to_string())) {
+            Err(problem) => report.bad(number, problem),
+            Ok(one_shot) => {
+                if !batch.takes(&one_shot) {
+                    batch.flush(db, &mut done, &mut report).await?;
+                }
+                batch.push(number, one_shot);
+            }
+        }
+    }
+    batch.flush(db, &mut done, &mut report).await?;
+    lines.finish();
+    report.end(args.json, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Import, String> {
+        one_shot(Fields::parse(json.as_bytes()).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_key_is_the_one_that_real_agents_make() {
+        let line = r#"{"instance_id":"a","job_id":"j","fire_at":"2026-06-18T14:34:56.000001+02:00","agent_callback_url":"https://a.example"}"#;
+        assert_eq!(read(line).unwrap().dedup_key.as_str(), "j:2026-06-18T14:34:56.000001+02:00");
+        let own = line.replace("\"job_id\"", "\"dedup_key\":\"own\",\"job_id\"");
+        assert_eq!(read(&own).unwrap().dedup_key.as_str(), "own");
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let line = |fire_at: &str, rest: &str| {
+            format!(
+                r#"{{"instance_id":"a","job_id":"j","fire_at":{fire_at},"agent_callback_url":"https://a.example"{rest}}}"#
+            )
+        };
+        insta::assert_snapshot!(read(r#"{"instance_id":"a"}"#).unwrap_err(), @"job_id: is missing");
+        insta::assert_snapshot!(read(&line(r#""2026-06-18T12:34:56""#, "")).unwrap_err(), @"fire_at: must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00");
+        insta::assert_snapshot!(read(&line("1750250096", "")).unwrap_err(), @"fire_at: must be a string, not a number");
+        insta::assert_snapshot!(read(&line(r#""2026-06-18T12:34:56Z""#, r#","dedup_kye":"k""#)).unwrap_err(), @"dedup_kye: unknown field; known are instance_id, job_id, fire_at, agent_callback_url, dedup_key");
+    }
+}

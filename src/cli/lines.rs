@@ -1,0 +1,441 @@
+//! Imports: a file line by line, a progress bar, and every bad line named.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+
+use super::show;
+use crate::domain::Fields;
+
+/// Rows of one statement.
+pub(super) const BATCH: usize = 1_000;
+/// The longest line of JSON, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// JSON Lines: one object a line.
+    Jsonl,
+    /// CSV, with a header that names the columns.
+    Csv,
+}
+
+/// What can be in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    /// Every name that is known.
+    pub(super) known: &'static [&'static str],
+    /// Those that a CSV must have.
+    pub(super) required: &'static [&'static str],
+    /// Those that are true or false.
+    pub(super) flags: &'static [&'static str],
+}
+
+/// One line, or what is wrong with it.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// From 1, as editors count.
+    pub(super) number: u64,
+    /// Its fields.
+    pub(super) fields: Result<Fields, String>,
+}
+
+/// A file that is being read.
+pub(super) struct Lines {
+    reader: Source,
+    columns: Columns,
+    bar: ProgressBar,
+}
+
+enum Source {
+    Jsonl { input: Box<dyn BufRead>, number: u64 },
+    Csv { input: Box<csv::Reader<Box<dyn BufRead>>>, header: Vec<String> },
+}
+
+impl Lines {
+    /// Opens a file, or stdin for `-`. The bar shows on stderr, and only on a terminal.
+    pub(super) fn open(path: &Path, format: Option<Format>, columns: Columns) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            let style = ProgressStyle::with_template("{spinner} {bytes} read, {bytes_per_sec}");
+            let bar = ProgressBar::new_spinner().with_style(style?);
+            return Self::new(bar.wrap_read(io::stdin()), format, columns, bar);
+        }
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let bytes = file.metadata()?.len();
+        let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
+        let bar = ProgressBar::new(bytes).with_style(style?);
+        Self::new(bar.wrap_read(file), format.or_else(|| by_extension(path)), columns, bar)
+            .with_context(|| format!("cannot import {}", path.display()))
+    }
+
+    fn new(
+        input: impl Read + 'static,
+        format: Option<Format>,
+        columns: Columns,
+        bar: ProgressBar,
+    ) -> anyhow::Result<Self> {
+        let mut input: Box<dyn BufRead> = Box::new(BufReader::with_capacity(1 << 16, input));
+        if input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+            // Spreadsheets write it.
+            input.consume(3);
+        }
+        let format = match format {
+            Some(format) => format,
+            None => by_content(&mut input)?,
+        };
+        let reader = match format {
+            Format::Jsonl => Source::Jsonl { input, number: 0 },
+            Format::Csv => {
+                let mut input =
+                    csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(input);
+                let header = input.headers().context("cannot read the header")?;
+                let header: Vec<String> = header.iter().map(str::to_owned).collect();
+                check_header(&header, &columns)?;
+                Source::Csv { input: Box::new(input), header }
+            }
+        };
+        Ok(Self { reader, columns, bar })
+    }
+
+    /// The next line that is not blank; `None` at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Line>> {
+        match &mut self.reader {
+            Source::Jsonl { input, number } => next_json(input, number),
+            Source::Csv { input, header } => next_record(input, header, &self.columns),
+        }
+        .context("cannot read on")
+    }
+
+    /// Takes the bar away, before anything is printed.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn by_extension(path: &Path) -> Option<Format> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "csv" => Some(Format::Csv),
+        "jsonl" | "ndjson" | "json" => Some(Format::Jsonl),
+        _ => None,
+    }
+}
+
+fn by_content(input: &mut dyn BufRead) -> anyhow::Result<Format> {
+    loop {
+        let buffer = input.fill_buf()?;
+        let Some(&first) = buffer.first() else { return Ok(Format::Jsonl) };
+        match first {
+            b'{' => return Ok(Format::Jsonl),
+            b'[' => bail!("it is one JSON array; make it one object a line with: jq -c '.[]'"),
+            // Blank lines before it are counted as none: nothing is wrong with them.
+            b' ' | b'\t' | b'\r' | b'\n' => input.consume(1),
+            _ => return Ok(Format::Csv),
+        }
+    }
+}
+
+fn check_header(header: &[String], columns: &Columns) -> anyhow::Result<()> {
+    let known = columns.known.join(",");
+    let found = show::shortened(&show::printable(&header.join(",")), 80);
+    if let Some(missing) = columns.required.iter().find(|name| !header.iter().any(|h| h == *name)) {
+        bail!(
+            "the first line of a CSV names its columns, separated by commas: {known}. \
+             Missing is {missing}; found was `{found}`"
+        );
+    }
+    for (index, name) in header.iter().enumerate() {
+        let shown = show::printable(name);
+        ensure!(columns.known.contains(&name.as_str()), "unknown column `{shown}`; known are {known}");
+        ensure!(!header[..index].contains(name), "column `{shown}` is there twice");
+    }
+    Ok(())
+}
+
+fn next_json(input: &mut dyn BufRead, number: &mut u64) -> anyhow::Result<Option<Line>> {
+    loop {
+        let mut line = Vec::new();
+        if Read::take(&mut *input, MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        *number += 1;
+        if line.len() as u64 == MAX_LINE && line.last() != Some(&b'\n') {
+            skip_line(input)?;
+            let fields = Err(format!("longer than {MAX_LINE} bytes"));
+            return Ok(Some(Line { number: *number, fields }));
+        }
+        let line = line.trim_ascii();
+        if !line.is_empty() {
+            let fields = Fields::parse(line).map_err(|error| error.to_string());
+            return Ok(Some(Line { number: *number, fields }));
+        }
+    }
+}
+
+fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = buffer.iter().position(|&byte| byte == b'\n');
+        let skipped = end.map_or(buffer.len(), |end| end + 1);
+        input.consume(skipped);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+fn next_record(
+    input: &mut csv::Reader<Box<dyn BufRead>>,
+    header: &[String],
+    columns: &Columns,
+) -> anyhow::Result<Option<Line>> {
+    let mut record = csv::ByteRecord::new();
+    if !input.read_byte_record(&mut record)? {
+        return Ok(None);
+    }
+    let number = record.position().map_or(0, csv::Position::line);
+    Ok(Some(Line { number, fields: cells(&record, header, columns) }))
+}
+
+/// An empty cell is an absent field.
+fn cells(record: &csv::ByteRecord, header: &[String], columns: &Columns) -> Result<Fields, String> {
+    if record.len() != header.len() {
+        return Err(format!("the header names {} columns; cells here: {}", header.len(), record.len()));
+    }
+    let mut fields = Map::new();
+    for (name, cell) in header.iter().zip(record) {
+        let cell = std::str::from_utf8(cell).map_err(|_| format!("{name}: must be UTF-8"))?;
+        if cell.is_empty() {
+            continue;
+        }
+        let value = if columns.flags.contains(&name.as_str()) {
+            match cell.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "1" => Value::Bool(true),
+                "false" | "no" | "0" => Value::Bool(false),
+                _ => return Err(format!("{name}: must be true or false")),
+            }
+        } else {
+            Value::String(cell.to_owned())
+        };
+        fields.insert(name.clone(), value);
+    }
+    Ok(Fields::from_map(fields))
+}
+
+/// The arguments that all imports have.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ImportArgs {
+    /// The file; `-` is stdin.
+    pub(super) file: PathBuf,
+    /// How it is written, if neither its name nor its beginning tell.
+    #[arg(long, value_enum)]
+    pub(super) format: Option<Format>,
+    /// Judge every line, also against the database, and change nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print JSON: the counts, and each bad line as {"line","problem"}.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Something to say about a line.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Remark {
+    /// Which one, from 1.
+    pub(super) line: u64,
+    /// What.
+    pub(super) problem: String,
+}
+
+/// What an import did.
+#[derive(Debug, Default, serde::Serialize)]
+pub(super) struct Report {
+    /// Lines that are not blank.
+    pub(super) lines: u64,
+    /// Whether nothing was changed.
+    pub(super) dry_run: bool,
+    /// How many lines ended how, each kind by its name.
+    #[serde(flatten)]
+    pub(super) counts: std::collections::BTreeMap<&'static str, u64>,
+    /// Lines that are fine, and were left out for a reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) skipped: Vec<Remark>,
+    /// Lines that could not be taken.
+    pub(super) bad: Vec<Remark>,
+}
+
+impl Report {
+    /// Nothing read yet; `kinds` are shown also where they stay at 0.
+    pub(super) fn new(dry_run: bool, kinds: &[&'static str]) -> Self {
+        let counts = kinds.iter().map(|kind| (*kind, 0)).collect();
+        Self { dry_run, counts, ..Self::default() }
+    }
+
+    /// One more line of this kind.
+    pub(super) fn count(&mut self, kind: &'static str) {
+        *self.counts.entry(kind).or_default() += 1;
+    }
+
+    /// One more line that cannot be taken.
+    pub(super) fn bad(&mut self, line: u64, problem: impl AsRef<str>) {
+        self.bad.push(Remark { line, problem: show::printable(problem.as_ref()) });
+    }
+
+    /// Prints it. An error, if there were bad lines: the exit code says so too.
+    pub(super) fn end(mut self, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+        self.bad.sort_by_key(|remark| remark.line);
+        self.skipped.sort_by_key(|remark| remark.line);
+        if json {
+            show::json(out, &self)?;
+        } else {
+            for Remark { line, problem } in &self.bad {
+                writeln!(out, "line {line}: {problem}")?;
+            }
+            for Remark { line, problem } in &self.skipped {
+                writeln!(out, "line {line}: skipped: {problem}")?;
+            }
+            let counts: Vec<String> =
+                self.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            let what = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
+            let lines = show::counted(i64::try_from(self.lines).unwrap_or(i64::MAX), "line");
+            writeln!(out, "{lines}: {}, {} bad{what}.", counts.join(", "), self.bad.len())?;
+        }
+        out.flush()?;
+        ensure!(
+            self.bad.is_empty(),
+            "{} of {} lines cannot be imported; mend them and import the file again: what is there already \
+             stays as it is",
+            self.bad.len(),
+            self.lines
+        );
+        Ok(())
+    }
+}
+
+/// What to say when the database goes away in the middle.
+pub(super) fn broke_off(last_done: u64) -> String {
+    format!(
+        "the import broke off; lines up to {last_done} are done. Run it again: what is there already stays as it is"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const COLUMNS: Columns = Columns { known: &["a", "b", "on"], required: &["a"], flags: &["on"] };
+
+    fn open(content: &'static [u8], format: Option<Format>) -> anyhow::Result<Lines> {
+        Lines::new(content, format, COLUMNS, ProgressBar::hidden())
+    }
+
+    fn all(content: &'static [u8]) -> String {
+        let mut lines = open(content, None).unwrap();
+        let mut text = String::new();
+        while let Some(Line { number, fields }) = lines.next().unwrap() {
+            let read = fields.and_then(|mut fields| {
+                let a = fields.text("a").map_err(|error| error.to_string())?;
+                let on = fields.flag("on").map_err(|error| error.to_string())?;
+                fields.finish(COLUMNS.known).map_err(|error| error.to_string())?;
+                Ok((a, on))
+            });
+            writeln!(text, "{number} {read:?}").unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn json_lines_are_told_by_their_beginning() {
+        insta::assert_snapshot!(
+            all(b"\xef\xbb\xbf{\"a\":\"x\"}\r\n\n  {\"a\":\"y\",\"on\":false}  \n{\"a\":7}\nnonsense\n{\"c\":1}\n\xff\n{\"a\":\"last\"}"),
+            @r#"
+            1 Ok((Some("x"), None))
+            3 Ok((Some("y"), Some(false)))
+            4 Err("a: must be a string, not a number")
+            5 Err("not a JSON object: expected ident at column 2")
+            6 Err("c: unknown field; known are a, b, on")
+            7 Err("not a JSON object: expected value at column 1")
+            8 Ok((Some("last"), None))
+            "#
+        );
+        assert_eq!(all(b""), "");
+    }
+
+    #[test]
+    fn csv_is_everything_else() {
+        insta::assert_snapshot!(
+            all(b"a,on\nx,yes\n\"y,\"\"z\",\n w , 0 \nx\nx,maybe\n\n\xff,1\n,true\n"),
+            @r#"
+            2 Ok((Some("x"), Some(true)))
+            3 Ok((Some("y,\"z"), None))
+            4 Ok((Some("w"), Some(false)))
+            5 Err("the header names 2 columns; cells here: 1")
+            6 Err("on: must be true or false")
+            7 Err("a: must be UTF-8")
+            9 Ok((None, Some(true)))
+            "#
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_is_one_bad_line() {
+        let mut content = vec![b'x'; 200_000];
+        content.splice(..0, *b"{\"a\":\"");
+        content.extend_from_slice(b"\n{\"a\":\"after\"}\n");
+        let mut lines = open(content.leak(), None).unwrap();
+        assert!(lines.next().unwrap().unwrap().fields.unwrap_err().contains("longer than 65536 bytes"));
+        let after = lines.next().unwrap().unwrap();
+        assert_eq!(
+            (after.number, after.fields.unwrap().text("a").unwrap().unwrap()),
+            (2, "after".to_owned())
+        );
+        assert!(lines.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_a_list_is_refused_as_a_whole() {
+        let refused = |content| open(content, None).err().map(|error| error.to_string()).unwrap();
+        insta::assert_snapshot!(refused(b"[{}]"), @"it is one JSON array; make it one object a line with: jq -c '.[]'");
+        insta::assert_snapshot!(refused(b"x,1\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `x,1`");
+        insta::assert_snapshot!(refused(b"a;b\n1;2\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `a;b`");
+        insta::assert_snapshot!(refused(b"a,c\n1,2\n"), @"unknown column `c`; known are a,b,on");
+        insta::assert_snapshot!(refused(b"a,a\n1,2\n"), @"column `a` is there twice");
+    }
+
+    #[test]
+    fn a_report_names_every_bad_line() {
+        let mut report = Report { lines: 5, ..Report::new(false, &["added", "unchanged"]) };
+        report.count("added");
+        report.bad(9, "org_id: is missing");
+        report.bad(2, "bad\u{1b}[2J");
+        report.skipped.push(Remark { line: 3, problem: "it is there".to_owned() });
+        let mut out = Vec::new();
+        let error = report.end(false, &mut out).unwrap_err();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        line 2: bad [2J
+        line 9: org_id: is missing
+        line 3: skipped: it is there
+        5 lines: 1 added, 0 unchanged, 2 bad.
+        "#);
+        insta::assert_snapshot!(error, @"2 of 5 lines cannot be imported; mend them and import the file again: what is there already stays as it is");
+        let mut out = Vec::new();
+        Report::new(true, &["added"]).end(true, &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        {
+          "lines": 0,
+          "dry_run": true,
+          "added": 0,
+          "bad": []
+        }
+        "#);
+    }
+}
