@@ -23,6 +23,7 @@ use crate::fire::Firing;
 use crate::fire::address::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
+use crate::http::admin::{AdminState, AdminTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::health::{Finding, Probe};
 use crate::http::router::{self, Parts};
@@ -94,13 +95,17 @@ impl App {
             rules: scheduler_rules(config).arm_rules,
             scheduler: Arc::clone(&scheduler),
         };
+        let admin = AdminState {
+            db: db.clone(),
+            tokens: Arc::new(AdminTokens::new(config.admin_token_sha256.clone())),
+        };
         let probe = Arc::new(Readiness {
             db: db.clone(),
             keys: Arc::clone(&keys),
             scheduler: Arc::clone(&scheduler),
             shutdown: shutdown.clone(),
         });
-        let routes = router::router(Parts { agent_cron, keys: Arc::clone(&keys), probe });
+        let routes = router::router(Parts { agent_cron, keys: Arc::clone(&keys), admin, probe });
         Ok(Self {
             db,
             keys,

@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod keys;
 mod lines;
 mod migrate;
+mod operate;
 mod serve;
 mod show;
 
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::operate::{Operate, WithKeys, WithUrls};
 use crate::config::ConfigError;
 
 const LONG_ABOUT: &str = "\
@@ -58,6 +60,11 @@ pub struct Cli {
 enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
+    Agents(Operate<agents::AgentsArgs, WithUrls>),
+    Jobs(Operate<jobs::JobsArgs>),
+    Hold(Operate<hold::HoldArgs>),
+    Release(Operate<hold::ReleaseArgs>),
+    Keys(Operate<keys::KeysArgs, WithKeys>),
     Config(config::Config),
     Health(health::Health),
     Completions(completions::Completions),
@@ -69,6 +76,11 @@ impl Cli {
         let result = match self.command {
             Command::Serve(command) => in_runtime(command.run()),
             Command::Migrate(command) => in_runtime(command.run()),
+            Command::Agents(command) => in_runtime(command.run()),
+            Command::Jobs(command) => in_runtime(command.run()),
+            Command::Hold(command) => in_runtime(command.run()),
+            Command::Release(command) => in_runtime(command.run()),
+            Command::Keys(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
             Command::Health(command) => in_runtime(command.run()),
             Command::Completions(command) => command.run(),

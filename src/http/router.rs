@@ -7,6 +7,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
+use super::admin::{self, AdminState};
 use super::agent_cron::{self, AgentCron};
 use super::health::{self, Probe};
 use super::{error, jwks, layers};
@@ -19,6 +20,8 @@ pub struct Parts {
     pub agent_cron: AgentCron,
     /// Who signs fires, for the JWKS.
     pub keys: Arc<KeyRing>,
+    /// Registration by the portal's backend.
+    pub admin: AdminState,
     /// What readiness is judged by.
     pub probe: Arc<dyn Probe>,
 }
@@ -51,6 +54,7 @@ pub fn router(parts: Parts) -> Router {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(agent_cron::routes(parts.agent_cron))
         .merge(jwks::router(parts.keys))
+        .merge(admin::router(parts.admin))
         .merge(health::routes(parts.probe))
         .split_for_parts();
     let bearer = |description: &str| {

@@ -13,7 +13,7 @@ use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::tokens::AdminTokens;
+pub use self::tokens::AdminTokens;
 use crate::db::Db;
 use crate::directory::DirectoryError;
 use crate::http::ApiError;

@@ -1,0 +1,131 @@
+//! What the operator's commands share: they work on the database, also while the service is down.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use secrecy::ExposeSecret;
+
+use super::{agents, hold, jobs, keys};
+use crate::config::{DatabaseOnly, Flags, Pick, Section, Setting};
+use crate::db::migrate::{SchemaState, schema_state};
+use crate::db::{Db, DbOptions};
+use crate::keys::{KeyEncryptionKey, RotationPolicy};
+
+/// How long a database that is starting is waited for.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// An operator's command and how it reaches the database.
+#[derive(Debug, Args)]
+pub(super) struct Operate<A: Args + fmt::Debug, P: Pick = DatabaseOnly> {
+    #[command(flatten)]
+    args: A,
+    #[command(flatten)]
+    flags: Flags<P>,
+}
+
+/// The settings of the `agents` command: its `config` prints URLs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithUrls;
+
+impl Pick for WithUrls {
+    fn takes(setting: &Setting) -> bool {
+        DatabaseOnly::takes(setting) || matches!(setting.key, "portal_url" | "public_url")
+    }
+}
+
+/// The settings of the `keys` command: those of the service that concern keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithKeys;
+
+impl Pick for WithKeys {
+    fn takes(setting: &Setting) -> bool {
+        WithUrls::takes(setting) || setting.section == Section::Keys
+    }
+}
+
+impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
+    async fn connect(&self) -> anyhow::Result<Db> {
+        let settings = self.flags.settings();
+        let database = settings.database()?;
+        crate::telemetry::init(&settings.log()?)?;
+        let options = DbOptions { url: database.url, max_connections: 4, acquire_timeout: CONNECT_WITHIN };
+        let db = Db::new(&options).context("database_url cannot be used")?;
+        let state = schema_state(&db)
+            .await
+            .context("the database of database_url does not answer: is it up, and the URL right?")?;
+        anyhow::ensure!(
+            state == SchemaState::Current,
+            "the database's schema is not the one of this release: `nas-cron migrate --dry-run` tells what is to be done"
+        );
+        Ok(db)
+    }
+
+    fn shown(&self, key: &str) -> Option<String> {
+        let settings = self.flags.settings();
+        Setting::find(key).and_then(|setting| settings.shown(setting))
+    }
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    match result {
+        Err(error)
+            if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(ExitCode::SUCCESS)
+        }
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+impl Operate<agents::AgentsArgs, WithUrls> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        let (portal, public) = (self.shown("portal_url"), self.shown("public_url"));
+        let public = public.or_else(|| portal.clone());
+        ended(agents::run(self.args, &db, portal.as_deref(), public.as_deref(), &mut io::stdout()).await)
+    }
+}
+
+impl Operate<jobs::JobsArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        ended(jobs::run(self.args, &db, &mut io::stdout()).await)
+    }
+}
+
+impl Operate<hold::HoldArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        ended(hold::run(self.args, &db, &mut io::stdout()).await)
+    }
+}
+
+impl Operate<hold::ReleaseArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        ended(hold::release(self.args, &db, &mut io::stdout()).await)
+    }
+}
+
+impl Operate<keys::KeysArgs, WithKeys> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        let config = self.flags.settings().config()?.keys;
+        let kek = config.key_encryption_key.as_ref();
+        let kek = kek.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?;
+        let context = keys::KeysContext {
+            db,
+            kek: kek.map(Arc::new),
+            policy: RotationPolicy::with_period(config.rotation_period)?,
+            alg: config.signing_alg,
+            agents_jwks_url: Some(config.agents_jwks_url),
+        };
+        ended(keys::run(self.args, &context, &mut io::stdout()).await)
+    }
+}
