@@ -307,9 +307,8 @@ impl Probe for Readiness {
     fn schema(&self) -> BoxFuture<'_, Finding> {
         async {
             match schema_state(&self.db).await {
-                Ok(SchemaState::Current) => Ok(()),
-                // A newer release has migrated: migrations only add, so this one serves on until it is replaced.
-                Ok(SchemaState::Ahead { .. }) => Ok(()),
+                // Ahead: a newer release has migrated. Migrations only add, so this one serves on until it is replaced.
+                Ok(SchemaState::Current | SchemaState::Ahead { .. }) => Ok(()),
                 Ok(_) => Err("not the one of this release"),
                 Err(_) => Err("cannot be read"),
             }

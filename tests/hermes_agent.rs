@@ -1,4 +1,4 @@
-//! The real client: hermes-agent from PyPI against the real binary, its whole loop without a model.
+//! The real client: hermes-agent from `PyPI` against the real binary, its whole loop without a model.
 //!
 //! `tests/hermes/drive.py` starts the agent, has it arm jobs, and checks what it did; this test gives it a
 //! service to talk to (`nas-cron dev --no-demo`) and the service's signing key, so that it can also present tokens
@@ -37,7 +37,7 @@ impl Dev {
             .spawn()
             .expect("it starts");
         let mut dev = Self { child, dir };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !dev.json_path().exists() {
             assert!(dev.child.try_wait().unwrap().is_none(), "`nas-cron dev` ended");
             assert!(Instant::now() < deadline, "`nas-cron dev` did not get ready");

@@ -467,7 +467,7 @@ async fn what_waits_for_a_probe_too_long_is_a_dead_letter() {
     outages::open_outages(&world.db, &[(world.instance.clone(), JobId::new("a").unwrap())]).await.unwrap();
     world.claim().await;
     world.sql("UPDATE one_shots SET retrying_since = now() - interval '73 hours' WHERE job_id = 'b'").await;
-    let tidied = outages::tidy_parked(&world.db, Duration::from_secs(72 * 3600), 100).await.unwrap();
+    let tidied = outages::tidy_parked(&world.db, Duration::from_hours(72), 100).await.unwrap();
     assert_eq!(tidied.given_up, 1);
     assert_eq!(world.list().await.dead[0].job_id.as_str(), "b");
 }
@@ -484,7 +484,7 @@ async fn a_call_from_the_agent_pulls_its_retries_once_a_minute_and_respects_its_
     world
         .sql("UPDATE one_shots SET retry_after_until = now() + interval '50 s' WHERE job_id = 'asked'")
         .await;
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     assert_eq!(outages::pull_retries(&world.db, &world.instance, minute).await.unwrap(), 2);
     for one in world.list().await.armed {
         let wait = seconds_from_now(one.next_attempt_at);

@@ -19,7 +19,7 @@ use crate::keys::{KeyEncryptionKey, RotationPolicy};
 /// How long a database that is starting is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// An operator's command and how it reaches the database.
+// No doc comment: clap would take it for the help of each command, whose own text is on its arguments.
 #[derive(Debug, Args)]
 pub(super) struct Operate<A: Args + fmt::Debug, P: Pick = DatabaseOnly> {
     #[command(flatten)]

@@ -38,11 +38,6 @@ macro_rules! text_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
-
-            /// For rows that were checked when they were stored.
-            pub(crate) fn stored(value: String) -> Self {
-                Self(value)
-            }
         }
 
         impl std::fmt::Display for $name {
@@ -87,6 +82,19 @@ text_id!(
     /// What makes arming idempotent: `"{job_id}:{fire_at}"` from real agents, opaque to us.
     DedupKey, "dedup_key", 512
 );
+
+/// For rows that were checked when they were stored.
+macro_rules! read_back {
+    ($($name:ident),+) => {
+        $(impl $name {
+            pub(crate) fn stored(value: String) -> Self {
+                Self(value)
+            }
+        })+
+    };
+}
+
+read_back!(InstanceId, OrgId, JobId, DedupKey);
 
 /// Names one arm of a job. Opaque to agents; a UUID to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]

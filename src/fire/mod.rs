@@ -27,7 +27,7 @@ use crate::keys::fire_token::FireSubject;
 use crate::keys::ring::KeyRing;
 
 /// The longest `Retry-After` that a pull forward respects (CONTRACT, "Retries").
-const RETRY_AFTER_KEPT: Duration = Duration::from_secs(60);
+const RETRY_AFTER_KEPT: Duration = Duration::from_mins(1);
 
 /// What it takes to fire.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use crate::oneshot::{self, Provision};
 use crate::scheduler::Scheduler;
 
 /// How often a calling agent's waiting retries are pulled forward, per instance (CONTRACT, "Retries").
-const PULL_INTERVAL: Duration = Duration::from_secs(60);
+const PULL_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What hop 1 needs.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! All routes on one page, and the OpenAPI document they make.
+//! All routes on one page, and the `OpenAPI` document they make.
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use crate::db::{DbResult, leases};
 use crate::metrics;
 
 /// Rows in one claim.
-const BATCH: usize = 1_000;
+const BATCH: u16 = 1_000;
 /// After a failed round: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(100);
 /// Between rounds, at least: hints may come in faster.
@@ -62,7 +62,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     if let Some(ends_in) = wake.lease_ends_in {
         if ends_in <= 0.0 {
             let floor = inner.firing.retry.ambiguous_floor;
-            let recovered = leases::recover_expired(&inner.db, floor, BATCH as i64).await?;
+            let recovered = leases::recover_expired(&inner.db, floor, i64::from(BATCH)).await?;
             if recovered > 0 {
                 metrics::recovered(recovered);
                 warn!(recovered, "leases of a replica that died or stalled were taken back");
@@ -89,20 +89,20 @@ async fn claim(inner: &Inner) -> DbResult<()> {
     let rules = &inner.rules;
     loop {
         let room = rules.capacity.saturating_sub(inner.held.load(Ordering::Relaxed));
-        let limit = room.min(BATCH);
+        let limit = u16::try_from(room).unwrap_or(BATCH).min(BATCH);
         if limit == 0 {
             inner.starved.store(true, Ordering::Relaxed);
             return Ok(());
         }
         let saturated = lock(&inner.dispatch).saturated(Instant::now());
         let claimed =
-            leases::claim_due(&inner.db, rules.horizon, rules.grace, limit as i64, &saturated).await?;
+            leases::claim_due(&inner.db, rules.horizon, rules.grace, i64::from(limit), &saturated).await?;
         let found = claimed.leases.len() + claimed.parked;
         inner.held.fetch_add(claimed.leases.len(), Ordering::Relaxed);
         inner
             .timetable
             .add(claimed.leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
-        if found < limit {
+        if found < usize::from(limit) {
             return Ok(());
         }
     }

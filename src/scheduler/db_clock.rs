@@ -87,7 +87,7 @@ mod tests {
         clock.observe(sample(start + Duration::from_secs(1), 40, moment(1)));
         assert_eq!(clock.instant_of(moment(10)), start + Duration::from_millis(10_001));
         // Nearly as sharp, a minute later: taken.
-        clock.observe(sample(start + Duration::from_secs(60), 4, moment(60)));
+        clock.observe(sample(start + Duration::from_mins(1), 4, moment(60)));
         assert_eq!(clock.instant_of(moment(70)), start + Duration::from_millis(70_002));
     }
 

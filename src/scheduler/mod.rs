@@ -227,12 +227,11 @@ async fn listen(inner: Arc<Inner>) {
             None => hints::Hints::listen(&inner.db).await.map(|new| hints = Some(new)),
             Some(hints) => hints.next().await,
         };
-        match heard {
-            Ok(()) => inner.claim.notify_one(),
-            Err(_) => {
-                hints = None;
-                tokio::time::sleep(PAUSE).await;
-            }
+        if let Ok(()) = heard {
+            inner.claim.notify_one();
+        } else {
+            hints = None;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

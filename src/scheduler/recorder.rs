@@ -16,7 +16,7 @@ use crate::domain::{InstanceId, JobId};
 /// Most outcomes in one statement.
 const BATCH: usize = 512;
 /// How long an outcome is tried while the database is away; after that the end of its lease recovers it.
-const KEEP_TRYING: Duration = Duration::from_secs(120);
+const KEEP_TRYING: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the end of an attempt says about its instance.

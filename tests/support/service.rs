@@ -258,7 +258,7 @@ impl Service {
     /// SIGTERM, and its exit status.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        self.wait(Duration::from_secs(60)).await
+        self.wait(Duration::from_mins(1)).await
     }
 }
 
