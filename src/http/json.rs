@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use futures::StreamExt;
@@ -18,10 +18,6 @@ use super::error::ApiError;
 pub const MAX_BODY: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a body that is too long is read and thrown away: a client that still sends sees no answer.
-const MAX_DRAINED: usize = 4 << 20;
-/// How long that may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Descriptions quote what was sent: up to here.
 const MAX_DESCRIPTION: usize = 300;
 
@@ -55,23 +51,12 @@ async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| ApiError::Body("the body broke off".to_owned()))?;
         if bytes.len() + chunk.len() > MAX_BODY {
-            // However this ends, the answer is the same.
-            let _ = timeout(DRAIN_TIMEOUT, drain(&mut stream)).await;
+            // The rest is read and thrown away by `layers::observed`.
             return Err(ApiError::TooLarge(MAX_BODY));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
-}
-
-async fn drain(stream: &mut BodyDataStream) {
-    let mut drained = 0;
-    while let Some(Ok(chunk)) = stream.next().await {
-        drained += chunk.len();
-        if drained > MAX_DRAINED {
-            return;
-        }
-    }
 }
 
 /// Twice over: once for soundness, once for `T`.

@@ -14,6 +14,7 @@ use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, 
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::unread;
 use crate::metrics::{self, Hop1, PanicPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,12 +31,14 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 /// 2. a span with `request.id`, method and matched route, and one line per request when it is answered.
 ///    Never the path as it came, the query, headers or bodies: callers put secrets there;
 /// 3. counts for hop 1;
-/// 4. panics caught: counted, and answered as 500.
+/// 4. what is left of the body is read before the answer goes out;
+/// 5. panics caught: counted, and answered as 500.
 ///
 /// Call it last, after all routes are there: it sees no route that is added later.
 pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response<Body>))
+        .layer(middleware::from_fn(unread::read_to_the_end))
         .layer(middleware::from_fn(trace))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, FreshId))

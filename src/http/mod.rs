@@ -10,6 +10,7 @@ pub mod json;
 pub mod jwks;
 pub mod layers;
 pub mod router;
+mod unread;
 
 pub use auth::Caller;
 pub use error::{ApiError, Problem};
