@@ -5,13 +5,14 @@ use uuid::Uuid;
 
 use super::InvalidField;
 
-/// Checks what every identifier promises: 1 to `max` characters, none of them a control character.
+/// Checks what every identifier promises: 1 to `max` bytes, no control characters. Bytes, because together they
+/// are the key of an index, whose entries end at 2,704 bytes.
 fn check(field: &'static str, value: &str, max: usize) -> Result<(), InvalidField> {
     if value.is_empty() {
         return Err(InvalidField::new(field, "must not be empty"));
     }
-    if value.chars().count() > max {
-        return Err(InvalidField::new(field, format!("must be at most {max} characters long")));
+    if value.len() > max {
+        return Err(InvalidField::new(field, format!("must be at most {max} bytes long")));
     }
     if value.chars().any(char::is_control) {
         return Err(InvalidField::new(field, "must not contain control characters"));

@@ -79,7 +79,7 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
 /// What is to be armed.
 #[derive(Debug, Deserialize, ToSchema)]
 struct ProvisionRequest {
-    /// The agent's name for the job: 1 to 255 characters.
+    /// The agent's name for the job: 1 to 255 bytes.
     #[schema(example = "ab12cd34")]
     job_id: String,
     /// ISO 8601 with an offset, to the microsecond. Echoed byte for byte. In the past: fires at once.
@@ -88,7 +88,7 @@ struct ProvisionRequest {
     /// The agent's base URL; the fire goes to `{agent_callback_url}/api/cron/fire`.
     #[schema(example = "https://agent-xyz.example")]
     agent_callback_url: String,
-    /// Makes arming idempotent: the same key again changes nothing, another supersedes. 1 to 512 characters.
+    /// Makes arming idempotent: the same key again changes nothing, another supersedes. 1 to 512 bytes.
     #[schema(example = "ab12cd34:2026-06-18T12:34:56.250000+00:00")]
     dedup_key: String,
 }
