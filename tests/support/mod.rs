@@ -4,5 +4,6 @@
 pub mod agent;
 pub mod database;
 pub mod portal;
+pub mod proxy;
 pub mod service;
 pub mod time;

@@ -57,6 +57,11 @@ impl Settings {
         self
     }
 
+    /// What one is set to.
+    pub fn get(&self, name: &str) -> &str {
+        &self.0[name]
+    }
+
     /// Leaves one out.
     pub fn without(mut self, name: &str) -> Self {
         self.0.remove(name);
