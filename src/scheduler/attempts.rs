@@ -173,11 +173,19 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         job_id: attempt.job_id.clone(),
         reach,
     };
-    let recorded = inner.recorder.record(report).await;
-    tell(&attempt, &ended, lateness, recorded.and_then(|one| one.state));
-    if reach == Reach::Found {
+    let state = inner.recorder.record(report).await.and_then(|one| one.state);
+    tell(&attempt, &ended, lateness, state);
+    if reach == Reach::Found || comes_soon(state, ended.retry_in, inner.rules.horizon) {
         inner.claim.notify_one();
     }
+}
+
+/// Whether a retry or a second fire may be due before the claiming loop would look again by itself: how long it
+/// sleeps, it decided when this was not yet due at all.
+fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: Duration) -> bool {
+    let comes_again = matches!(state, Some(OneShotState::Waiting | OneShotState::Armed));
+    // What was accepted and comes again was asked for again: only the database knows when.
+    comes_again && retry_in.is_none_or(|delay| delay <= horizon)
 }
 
 /// One line per outcome. The answer's text stays in the database: it is the agent's, and may say anything.
