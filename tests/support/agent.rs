@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 pub struct Fire {
     /// The first segment of the path: which agent was called.
     pub agent: String,
+    /// The whole path.
+    pub path: String,
     pub job_id: String,
     pub fire_at: String,
     /// The bearer token.
@@ -36,13 +38,15 @@ pub struct Reply {
     pub status: u16,
     pub body: &'static str,
     pub retry_after: Option<&'static str>,
+    pub location: Option<String>,
     pub after: Duration,
 }
 
 impl Reply {
     /// With a status, at once.
     pub fn status(status: u16) -> Self {
-        Self { status, body: r#"{"status":"accepted"}"#, retry_after: None, after: Duration::ZERO }
+        let body = r#"{"status":"accepted"}"#;
+        Self { status, body, retry_after: None, location: None, after: Duration::ZERO }
     }
 
     /// 202, as a real agent.
@@ -65,6 +69,7 @@ type Behaviour = dyn Fn(&Fire, usize) -> Reply + Send + Sync;
 
 struct Shared {
     fires: Mutex<Vec<Fire>>,
+    strays: Mutex<Vec<String>>,
     changed: Notify,
     behaviour: Mutex<Box<Behaviour>>,
 }
@@ -81,11 +86,15 @@ impl Agents {
     pub async fn start() -> Self {
         let shared = Arc::new(Shared {
             fires: Mutex::new(Vec::new()),
+            strays: Mutex::new(Vec::new()),
             changed: Notify::new(),
             behaviour: Mutex::new(Box::new(|_, _| Reply::accepted())),
         });
         let router = Router::new()
             .route("/{agent}/api/cron/fire", axum::routing::post(fire))
+            .route("/{agent}/{prefix}/api/cron/fire", axum::routing::post(fire))
+            .fallback(stray)
+            .method_not_allowed_fallback(stray)
             .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,6 +115,11 @@ impl Agents {
     /// Everything that has arrived.
     pub fn fires(&self) -> Vec<Fire> {
         self.shared.fires.lock().unwrap().clone()
+    }
+
+    /// What else has arrived, and should not have: `METHOD path`.
+    pub fn strays(&self) -> Vec<String> {
+        self.shared.strays.lock().unwrap().clone()
     }
 
     /// What has arrived for a job.
@@ -145,18 +159,15 @@ impl Agents {
     }
 }
 
-async fn fire(
-    State(shared): State<Arc<Shared>>,
-    Path(agent): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn fire(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let arrived = DateTime::<Utc>::from(SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap());
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let path = uri.path().to_owned();
     let fire = Fire {
-        agent,
+        agent: path.split('/').nth(1).unwrap_or_default().to_owned(),
+        path,
         job_id: text("job_id"),
         fire_at: text("fire_at"),
         token: bearer.trim_start_matches("Bearer ").to_owned(),
@@ -183,5 +194,13 @@ async fn fire(
     if let Some(value) = reply.retry_after {
         response.headers_mut().insert("retry-after", value.parse().unwrap());
     }
+    if let Some(location) = reply.location {
+        response.headers_mut().insert("location", location.parse().unwrap());
+    }
     response
+}
+
+async fn stray(State(shared): State<Arc<Shared>>, method: Method, uri: Uri) -> StatusCode {
+    shared.strays.lock().unwrap().push(format!("{method} {uri}"));
+    StatusCode::NOT_FOUND
 }

@@ -3,7 +3,10 @@
 
 pub mod agent;
 pub mod database;
+pub mod jwt;
 pub mod portal;
 pub mod proxy;
+pub mod raw_agent;
 pub mod service;
 pub mod time;
+pub mod world;

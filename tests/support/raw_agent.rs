@@ -1,0 +1,86 @@
+//! A listener below HTTP: it counts connections, and answers a request with bytes and pauses of the test's choice.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What is done with a connection, step by step. After the last step it is closed.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Reads until the request's body is there.
+    Read,
+    /// Sends.
+    Send(&'static str),
+    /// Waits, or until the other side closes.
+    Pause(Duration),
+    /// Sends the same every so often until the other side closes.
+    Drip(&'static str, Duration),
+}
+
+/// A running listener.
+pub struct RawAgent {
+    /// Where it listens.
+    pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl RawAgent {
+    /// Listens on `address` and does `steps` with every connection.
+    pub async fn start(address: &str, steps: &'static [Step]) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    // What the other side hangs up on is over.
+                    let _ = play(stream, steps).await;
+                });
+            }
+        });
+        Ok(Self { address, connections })
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn play(mut stream: TcpStream, steps: &[Step]) -> std::io::Result<()> {
+    for step in steps {
+        match *step {
+            Step::Read => {
+                let mut request = Vec::new();
+                while !request.ends_with(b"}") {
+                    if stream.read_buf(&mut request).await? == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+            Step::Send(text) => stream.write_all(text.as_bytes()).await?,
+            Step::Pause(pause) => {
+                let mut more = [0];
+                if let Ok(Ok(0)) = tokio::time::timeout(pause, stream.read(&mut more)).await {
+                    return Ok(());
+                }
+            }
+            Step::Drip(text, every) => loop {
+                tokio::time::sleep(every).await;
+                stream.write_all(text.as_bytes()).await?;
+            },
+        }
+    }
+    Ok(())
+}
