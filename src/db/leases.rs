@@ -175,12 +175,14 @@ pub struct Attempt {
 pub struct Confirmed {
     /// The attempts that have started; what was asked for and is not here must not be sent.
     pub attempts: Vec<Attempt>,
+    /// What has started by the database but cannot be sent, because its row cannot be read: a defect.
+    pub unreadable: Vec<Uuid>,
     /// The database's clock.
     pub clock: ClockSample,
 }
 
-/// Starts the attempts whose leases still stand: not cancelled, not superseded, not on hold, due by the
-/// database's clock. Each lives for `attempt_lease` and has its row of history when this has committed,
+/// Starts the attempts whose leases still stand: not cancelled, not superseded, not on hold, not waiting for
+/// another's probe, due by the database's clock. Each lives for `attempt_lease` and has its row of history when this has committed,
 /// asynchronously: a confirmation lost in a database crash costs a repeated attempt, no more.
 pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbResult<Confirmed> {
     let (instance_ids, job_ids, tokens) = columns(leases);
@@ -196,6 +198,8 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
             FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token), instances i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
               AND i.instance_id = o.instance_id AND NOT on_hold(i)
+              -- Claimed before its instance's outage was found out: it waits for the probe like the others.
+              AND (i.probe_job_id IS NULL OR i.probe_job_id = o.job_id)
               AND o.state = 'leased' AND o.lease_expires_at > clock_timestamp()
               AND GREATEST(o.next_attempt_at, o.fire_at) <= clock_timestamp()
             RETURNING o.*, i.unreachable_since IS NOT NULL AS probes
@@ -220,15 +224,16 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
     .await?;
     let received = Instant::now();
     let database = rows.first().map_or(DateTime::UNIX_EPOCH, |row| row.now);
-    let attempts = rows
-        .into_iter()
-        .filter_map(|row| {
+    let (mut attempts, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        let Some(attempt_id) = row.lease_token else { continue };
+        let attempt = || {
             let started_at = row.started_at?;
             Some(Attempt {
                 instance_id: InstanceId::stored(row.instance_id?),
                 job_id: JobId::stored(row.job_id?),
                 schedule_id: ScheduleId(row.schedule_id?),
-                attempt_id: row.lease_token?,
+                attempt_id,
                 fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
                 callback_url: CallbackUrl::stored(row.callback_url?)?,
                 attempt: u32::try_from(row.attempts?).unwrap_or(u32::MAX),
@@ -241,9 +246,13 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
                 probes: row.probes?,
                 lease_ends: sent + attempt_lease,
             })
-        })
-        .collect();
-    Ok(Confirmed { attempts, clock: ClockSample { sent, received, database } })
+        };
+        match attempt() {
+            Some(attempt) => attempts.push(attempt),
+            None => unreadable.push(attempt_id),
+        }
+    }
+    Ok(Confirmed { attempts, unreadable, clock: ClockSample { sent, received, database } })
 }
 
 /// Gives leases back that were never sent, due again in `delay`: what was not confirmed, what a replica
@@ -261,7 +270,8 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
         UPDATE one_shots o
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
             attempts = o.attempts - (o.state = 'firing')::int,
-            next_attempt_at = GREATEST(o.next_attempt_at, now() + make_interval(secs => $4)),
+            -- Not before `fire_at` either, or what cannot be confirmed before it would come back at once, for ever.
+            next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4)),
             lease_token = NULL, lease_expires_at = NULL, asked_again = false
         FROM given g
         WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token

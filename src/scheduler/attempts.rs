@@ -25,6 +25,8 @@ const CONFIRMATIONS: usize = 4;
 const LEASE_RESERVE: Duration = Duration::from_millis(250);
 /// When to come back for what found no slot in time, or could not be signed.
 const LATER: Duration = Duration::from_secs(1);
+/// When to come back for a row that cannot be read: it takes a person to mend it.
+const UNREADABLE: Duration = Duration::from_mins(1);
 /// The database's clock said "not yet": ask again this much later than our estimate.
 const A_LITTLE_LATER: Duration = Duration::from_micros(200);
 
@@ -131,10 +133,17 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         );
     }
     if !refused.is_empty() {
-        // Cancelled, superseded, on hold, or the lease has ended. Only what is on hold is still ours to give back.
+        // Cancelled, superseded, on hold, behind another's probe, or the lease has ended. Only what must be parked
+        // is still ours to give back: the next claim does that.
         give_back(Arc::clone(inner), refused, Duration::ZERO).await;
     }
 }
+    let unreadable: Vec<_> =
+        confirmed.unreadable.iter().filter_map(|id| waiting.remove(id)).map(|(lease, _)| lease).collect();
+    if !unreadable.is_empty() {
+        error!(count = unreadable.len(), "rows with an unreadable callback URL cannot be fired");
+        give_back(Arc::clone(inner), unreadable, UNREADABLE).await;
+    }
 
 /// Makes one attempt and records its end.
 async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
