@@ -40,13 +40,14 @@ struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut dispatch = lock(&self.inner.dispatch);
-        let was_saturated = dispatch.ended(&self.instance_id, Instant::now());
+        dispatch.ended(&self.instance_id, Instant::now());
+        let relieved = dispatch.take_relieved();
         let queued = dispatch.queued();
         drop(dispatch);
         if queued > 0 {
             self.inner.start.notify_one();
         }
-        if was_saturated {
+        if relieved {
             self.inner.claim.notify_one();
         }
     }
@@ -56,13 +57,14 @@ impl Drop for Slot {
 pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Lease>) {
     let confirmations = Arc::new(Semaphore::new(CONFIRMATIONS));
     let mut arrived = Vec::with_capacity(BATCH);
+    let mut next_look = Instant::now();
     loop {
         let waiting = lock(&inner.dispatch).queued() > 0;
         tokio::select! {
             count = due.recv_many(&mut arrived, BATCH) => if count == 0 { return },
             () = inner.start.notified() => {}
             // What waits for a slot must be given back before its lease ends.
-            () = tokio::time::sleep(LEASE_RESERVE), if waiting => {}
+            () = tokio::time::sleep(LEASE_RESERVE / 2), if waiting => {}
         }
         let ending = {
             let mut dispatch = lock(&inner.dispatch);
@@ -70,14 +72,26 @@ pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Leas
             for lease in arrived.drain(..) {
                 dispatch.offer(lease, now);
             }
-            if waiting { dispatch.take_ending(now + LEASE_RESERVE) } else { Vec::new() }
+            // It goes through all that waits, so not every time around.
+            if waiting && now >= next_look {
+                next_look = now + LEASE_RESERVE / 2;
+                dispatch.take_ending(now + LEASE_RESERVE + LEASE_RESERVE / 2)
+            } else {
+                Vec::new()
+            }
         };
         if !ending.is_empty() {
             debug!(count = ending.len(), "no slot came free in time");
             tokio::spawn(give_back(Arc::clone(&inner), ending, LATER));
         }
         while let Ok(permit) = Arc::clone(&confirmations).try_acquire_owned() {
-            let batch = lock(&inner.dispatch).take(BATCH);
+            let (batch, relieved) = {
+                let mut dispatch = lock(&inner.dispatch);
+                (dispatch.take(BATCH), dispatch.take_relieved())
+            };
+            if relieved {
+                inner.claim.notify_one();
+            }
             if batch.is_empty() {
                 break;
             }

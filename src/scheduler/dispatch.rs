@@ -11,6 +11,9 @@ use crate::domain::InstanceId;
 
 /// An instance whose slots are all taken and which has ended nothing for this long is not claimed for.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// An instance that has this many times its slots waiting for one is not claimed for either: its backlog
+/// must not take the room of the others.
+const BACKLOG: usize = 32;
 
 /// The limits and what stands against them.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct Dispatch {
     loads: HashMap<InstanceId, Load>,
     /// Instances that have something queued and a free slot, each once.
     turn: VecDeque<InstanceId>,
+    /// An instance was saturated and is not any more.
+    relieved: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +48,7 @@ impl Dispatch {
             queued: 0,
             loads: HashMap::new(),
             turn: VecDeque::new(),
+            relieved: false,
         }
     }
 
@@ -71,6 +77,7 @@ impl Dispatch {
             let Some(load) = self.loads.get_mut(&instance_id) else { continue };
             load.in_turn = false;
             let Some(lease) = load.queue.pop_front() else { continue };
+            self.relieved |= load.queue.len() + 1 == self.max_per_instance * BACKLOG;
             taken.push(lease);
             self.queued -= 1;
             self.in_flight += 1;
@@ -83,11 +90,10 @@ impl Dispatch {
         taken
     }
 
-    /// A slot of the instance is free again. Returns whether it had been [saturated](Self::saturated): what
-    /// it has due may be claimed now.
-    pub fn ended(&mut self, instance_id: &InstanceId, now: Instant) -> bool {
-        let Some(load) = self.loads.get_mut(instance_id) else { return false };
-        let was_saturated = load.is_saturated(self.max_per_instance, now);
+    /// A slot of the instance is free again.
+    pub fn ended(&mut self, instance_id: &InstanceId, now: Instant) {
+        let Some(load) = self.loads.get_mut(instance_id) else { return };
+        self.relieved |= load.is_stuck(self.max_per_instance, now);
         load.in_flight -= 1;
         load.progress = now;
         self.in_flight -= 1;
@@ -97,18 +103,32 @@ impl Dispatch {
             load.in_turn = true;
             self.turn.push_back(instance_id.clone());
         }
-        was_saturated
+    }
+
+    /// Whether an instance stopped being [saturated](Self::saturated) since this was last asked: what it has
+    /// due may be claimed now.
+    pub fn take_relieved(&mut self) -> bool {
+        std::mem::take(&mut self.relieved)
     }
 
     /// Takes out what waits in vain: leases that end before `by`.
     pub fn take_ending(&mut self, by: Instant) -> Vec<Lease> {
         let mut ending = Vec::new();
         for load in self.loads.values_mut() {
+            // Soonest claimed, soonest gone, but for those that were claimed late: all are looked at.
+            if !load.queue.iter().any(|lease| lease.ends < by) {
+                continue;
+            }
             let (gone, kept): (VecDeque<_>, _) = load.queue.drain(..).partition(|lease| lease.ends < by);
+            self.relieved |= gone.len() + kept.len() >= self.max_per_instance * BACKLOG;
             load.queue = kept;
+            load.in_turn &= !load.queue.is_empty();
             ending.extend(gone);
         }
         self.queued -= ending.len();
+        // Who has nothing left is not in turn: coming again, it would be there twice, beyond its limit.
+        let loads = &self.loads;
+        self.turn.retain(|instance_id| loads.get(instance_id).is_some_and(|load| load.in_turn));
         self.loads.retain(|_, load| load.in_flight > 0 || !load.queue.is_empty());
         ending
     }
@@ -126,11 +146,15 @@ impl Dispatch {
         queued
     }
 
-    /// Instances that are stuck with all their slots taken: claiming more for them would be in vain.
+    /// Instances that are stuck with all their slots taken, or have a long queue: claiming more for them would
+    /// be in vain.
     pub fn saturated(&self, now: Instant) -> Vec<String> {
         self.loads
             .iter()
-            .filter(|(_, load)| load.is_saturated(self.max_per_instance, now))
+            .filter(|(_, load)| {
+                load.is_stuck(self.max_per_instance, now)
+                    || load.queue.len() >= self.max_per_instance * BACKLOG
+            })
             .map(|(instance_id, _)| instance_id.as_str().to_owned())
             .collect()
     }
@@ -147,7 +171,7 @@ impl Dispatch {
 }
 
 impl Load {
-    fn is_saturated(&self, max_per_instance: usize, now: Instant) -> bool {
+    fn is_stuck(&self, max_per_instance: usize, now: Instant) -> bool {
         self.in_flight >= max_per_instance && now.saturating_duration_since(self.progress) >= STUCK_AFTER
     }
 }
@@ -184,8 +208,38 @@ mod tests {
         assert_eq!(dispatch.queued(), 48);
         assert_eq!(dispatch.saturated(now), Vec::<String>::new(), "busy is not stuck");
         assert_eq!(dispatch.saturated(now + STUCK_AFTER), ["slow"]);
-        assert!(dispatch.ended(&InstanceId::new("slow").unwrap(), now + STUCK_AFTER));
+        dispatch.ended(&InstanceId::new("slow").unwrap(), now + STUCK_AFTER);
+        assert!(dispatch.take_relieved() && !dispatch.take_relieved());
         assert_eq!(dispatch.take(100).len(), 1);
+    }
+
+    #[test]
+    fn a_backlog_is_not_claimed_for_until_it_has_shrunk() {
+        let now = Instant::now();
+        let mut dispatch = Dispatch::new(100, 1);
+        for _ in 0..=BACKLOG {
+            dispatch.offer(lease("busy", now), now);
+        }
+        assert_eq!(dispatch.saturated(now), ["busy"]);
+        let busy = InstanceId::new("busy").unwrap();
+        assert_eq!(dispatch.take(1).len(), 1);
+        assert_eq!(dispatch.saturated(now), ["busy"]);
+        assert!(!dispatch.take_relieved());
+        dispatch.ended(&busy, now);
+        assert_eq!(dispatch.take(1).len(), 1);
+        assert_eq!(dispatch.saturated(now), Vec::<String>::new());
+        assert!(dispatch.take_relieved(), "whoever claims is told");
+    }
+
+    #[test]
+    fn giving_back_what_waits_does_not_double_an_instances_turn() {
+        let now = Instant::now();
+        let mut dispatch = Dispatch::new(2, 1);
+        dispatch.offer(lease("a", now), now);
+        assert_eq!(dispatch.take_ending(now + Duration::from_secs(1)).len(), 1);
+        dispatch.offer(lease("a", now), now);
+        dispatch.offer(lease("a", now), now);
+        assert_eq!(dispatch.take(2).len(), 1, "one at a time");
     }
 
     #[test]
@@ -202,14 +256,19 @@ mod tests {
     proptest! {
         /// Whatever comes and goes: both limits hold, nothing is forgotten, and nothing waits beside a free slot.
         #[test]
-        fn limits_hold_and_nothing_starves(steps in proptest::collection::vec((0_u8..3, 0_u8..4), 1..200)) {
+        fn limits_hold_and_nothing_starves(steps in proptest::collection::vec((0_u8..4, 0_u8..4), 1..200)) {
             let now = Instant::now();
             let mut dispatch = Dispatch::new(5, 2);
             let (mut offered, mut flying): (usize, Vec<InstanceId>) = (0, Vec::new());
             let mut ended = 0;
             for (what, whom) in steps {
                 match what {
-                    0 => { dispatch.offer(lease(&format!("i{whom}"), now), now); offered += 1; }
+                    0 => {
+                        let ends = now + Duration::from_secs(offered as u64 % 2);
+                        dispatch.offer(lease(&format!("i{whom}"), ends), now);
+                        offered += 1;
+                    }
+                    3 => ended += dispatch.take_ending(now + Duration::from_millis(1)).len(),
                     1 => flying.extend(dispatch.take(usize::from(whom)).into_iter().map(|l| l.instance_id)),
                     _ => if let Some(instance) = flying.pop() { dispatch.ended(&instance, now); ended += 1; },
                 }
