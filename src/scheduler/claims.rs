@@ -21,22 +21,20 @@ const LEAST_PAUSE: Duration = Duration::from_millis(1);
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut faults = 0_u32;
     loop {
-        let pause = tokio::select! {
-            () = inner.stop.cancelled() => return,
-            round = round(&inner) => match round {
-                Ok(pause) => {
-                    faults = 0;
-                    pause
+        // Never cut off: a claim whose answer is lost leaves leases behind that nobody knows of.
+        let pause = match round(&inner).await {
+            Ok(pause) => {
+                faults = 0;
+                pause
+            }
+            Err(error) => {
+                faults += 1;
+                // Once per outage, and then every minute or so.
+                if faults == 1 || faults.is_multiple_of(600) {
+                    warn!(%error, faults, "claiming failed; it is tried again");
                 }
-                Err(error) => {
-                    faults += 1;
-                    // Once per outage, and then every minute or so.
-                    if faults == 1 || faults.is_multiple_of(600) {
-                        warn!(%error, faults, "claiming failed; it is tried again");
-                    }
-                    AFTER_A_FAULT
-                }
-            },
+                AFTER_A_FAULT
+            }
         };
         *lock(&inner.beat) = Instant::now();
         tokio::select! {
@@ -87,18 +85,25 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
 /// Claims all there is, as far as there is room.
 async fn claim(inner: &Inner) -> DbResult<()> {
     let rules = &inner.rules;
-    loop {
-        let room = rules.capacity.saturating_sub(inner.held.load(Ordering::Relaxed));
-        let limit = u16::try_from(room).unwrap_or(BATCH).min(BATCH);
+    let room = || {
+        let room = rules.capacity.saturating_sub(inner.held.load(Ordering::SeqCst));
+        u16::try_from(room).unwrap_or(BATCH).min(BATCH)
+    };
+    while !inner.stop.is_cancelled() {
+        let mut limit = room();
         if limit == 0 {
-            inner.starved.store(true, Ordering::Relaxed);
-            return Ok(());
+            inner.starved.store(true, Ordering::SeqCst);
+            // Looked at again, because the last lease may have gone in between, without a word.
+            limit = room();
+            if limit == 0 {
+                return Ok(());
+            }
         }
         let saturated = lock(&inner.dispatch).saturated(Instant::now());
         let claimed =
             leases::claim_due(&inner.db, rules.horizon, rules.grace, i64::from(limit), &saturated).await?;
         let found = claimed.leases.len() + claimed.parked;
-        inner.held.fetch_add(claimed.leases.len(), Ordering::Relaxed);
+        inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
         inner
             .timetable
             .add(claimed.leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
@@ -107,3 +112,4 @@ async fn claim(inner: &Inner) -> DbResult<()> {
         }
     }
 }
+    Ok(())

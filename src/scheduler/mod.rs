@@ -45,6 +45,9 @@ use crate::db::oneshots::ArmRules;
 use crate::db::{Db, hints};
 use crate::fire::Firing;
 
+/// How long a claim that is under way when the draining begins is waited for.
+const LAST_CLAIM: Duration = Duration::from_secs(5);
+
 /// How the scheduler is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulerRules {
@@ -70,6 +73,7 @@ pub struct SchedulerRules {
 #[derive(Debug)]
 pub struct Scheduler {
     inner: Arc<Inner>,
+    claims_task: Mutex<Option<JoinHandle<()>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     recorder_task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -129,14 +133,19 @@ impl Scheduler {
             attempts: TaskTracker::new(),
             beat: Mutex::new(Instant::now()),
         });
+        let claims_task = tokio::spawn(claims::run(Arc::clone(&inner)));
         let tasks = vec![
-            tokio::spawn(claims::run(Arc::clone(&inner))),
             tokio::spawn(attempts::run(Arc::clone(&inner), due)),
             tokio::spawn(listen(Arc::clone(&inner))),
             tokio::spawn(announce(Arc::clone(&inner))),
             tokio::spawn(upkeep::run(db, rules.upkeep, inner.stop.clone())),
         ];
-        Ok(Self { inner, tasks: Mutex::new(tasks), recorder_task: Mutex::new(Some(recorder_task)) })
+        Ok(Self {
+            inner,
+            claims_task: Mutex::new(Some(claims_task)),
+            tasks: Mutex::new(tasks),
+            recorder_task: Mutex::new(Some(recorder_task)),
+        })
     }
 
     /// Something was armed for `next_attempt_at`: if that is soon, it is claimed at once, here or elsewhere.
@@ -170,6 +179,18 @@ impl Scheduler {
     /// flight goes on.
     pub async fn drain(&self) {
         self.inner.stop.cancel();
+        let claims = lock(&self.claims_task).take();
+        if let Some(mut claims) = claims
+            && tokio::time::timeout(LAST_CLAIM, &mut claims).await.is_err()
+        {
+            warn!("the last claim was not answered: what it may have leased is recovered by its leases' end");
+            claims.abort();
+        }
+        self.give_back_held().await;
+    }
+
+    /// Gives back every lease that waits for its instant or for a slot.
+    async fn give_back_held(&self) {
         let mut leases = self.inner.timetable.clear();
         leases.extend(lock(&self.inner.dispatch).take_queued());
         if leases.is_empty() {
@@ -189,9 +210,11 @@ impl Scheduler {
     /// Waits until what is in flight has ended and is recorded, for `within` at most. `false`: something was
     /// left behind, and will be recovered by the end of its lease.
     pub async fn finish(&self, within: Duration) -> bool {
-        self.inner.stop.cancel();
+        self.drain().await;
         self.inner.attempts.close();
         let ended = tokio::time::timeout(within, self.inner.attempts.wait()).await.is_ok();
+        // What was on its way between claim and start when the draining began.
+        self.give_back_held().await;
         for task in std::mem::take(&mut *lock(&self.tasks)) {
             task.abort();
         }
@@ -206,8 +229,8 @@ impl Scheduler {
 impl Inner {
     /// `count` leases are not held any more.
     fn released(&self, count: usize) {
-        self.held.fetch_sub(count, Ordering::Relaxed);
-        if self.starved.swap(false, Ordering::Relaxed) {
+        self.held.fetch_sub(count, Ordering::SeqCst);
+        if self.starved.swap(false, Ordering::SeqCst) {
             self.claim.notify_one();
         }
     }
