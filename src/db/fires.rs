@@ -123,22 +123,29 @@ pub struct Census {
     pub states: Vec<(OneShotState, i64)>,
     /// Seconds; 0 when nothing is overdue. What is parked does not count.
     pub oldest_overdue: f64,
+    /// Whether anything is parked or any instance unreachable: what tidying looks after.
+    pub unsettled: bool,
 }
 
-/// Counts, for the gauges.
+/// Counts, for the gauges and for upkeep.
 pub async fn census(db: &Db) -> DbResult<Census> {
     let rows = sqlx::query!(
         r#"
-        SELECT state AS "state: OneShotState", count(*) AS "count!",
-               GREATEST(0, extract(epoch FROM now() - min(next_attempt_at) FILTER (
-                   WHERE state IN ('armed', 'waiting') AND parked IS NULL)))::float8 AS "overdue!"
-        FROM one_shots GROUP BY state
+        SELECT c.state AS "state?: OneShotState", COALESCE(c.count, 0) AS "count!", COALESCE(c.parked, 0) AS "parked!",
+               COALESCE(extract(epoch FROM now() - c.oldest), 0)::float8 AS "overdue!", outage AS "outage!"
+        FROM (SELECT EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL)) AS always(outage)
+        LEFT JOIN (
+            SELECT state, count(*) AS count, count(parked) AS parked,
+                   min(next_attempt_at) FILTER (WHERE state IN ('armed', 'waiting') AND parked IS NULL) AS oldest
+            FROM one_shots GROUP BY state
+        ) c ON true
         "#,
     )
     .fetch_all(&db.pool)
     .await?;
     Ok(Census {
         oldest_overdue: rows.iter().map(|row| row.overdue).fold(0.0, f64::max),
-        states: rows.into_iter().map(|row| (row.state, row.count)).collect(),
+        unsettled: rows.iter().any(|row| row.outage || row.parked > 0),
+        states: rows.into_iter().filter_map(|row| Some((row.state?, row.count))).collect(),
     })
 }

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::recorder::{Reach, Report};
-use super::{Inner, lock};
+use super::{Inner, claims, lock};
 use crate::db::leases::{self, Attempt, Ended, Lease};
 use crate::domain::{FireOutcome, InstanceId, OneShotState};
 use crate::fire::{End, outcome};
@@ -137,6 +137,12 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         });
     }
     inner.released(done);
+    let unreadable: Vec<_> =
+        confirmed.unreadable.iter().filter_map(|id| waiting.remove(id)).map(|(lease, _)| lease).collect();
+    if !unreadable.is_empty() {
+        error!(count = unreadable.len(), "rows with an unreadable callback URL cannot be fired");
+        give_back(Arc::clone(inner), unreadable, UNREADABLE).await;
+    }
     let (early, refused): (Vec<_>, Vec<_>) = waiting
         .into_values()
         .map(|(lease, _)| lease)
@@ -152,12 +158,6 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         give_back(Arc::clone(inner), refused, Duration::ZERO).await;
     }
 }
-    let unreadable: Vec<_> =
-        confirmed.unreadable.iter().filter_map(|id| waiting.remove(id)).map(|(lease, _)| lease).collect();
-    if !unreadable.is_empty() {
-        error!(count = unreadable.len(), "rows with an unreadable callback URL cannot be fired");
-        give_back(Arc::clone(inner), unreadable, UNREADABLE).await;
-    }
 
 /// Makes one attempt and records its end.
 async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {

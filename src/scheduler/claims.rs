@@ -14,6 +14,8 @@ use crate::metrics;
 const BATCH: u16 = 1_000;
 /// After a failed round: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(100);
+/// With nothing in sight, the next look comes after this share of the horizon.
+pub(super) const IDLE_SHARE: f64 = 0.9;
 /// Between rounds, at least: hints may come in faster.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
@@ -54,7 +56,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     }
     let horizon = inner.rules.horizon;
     // Under the horizon, so that nothing comes due between two looks unseen.
-    let mut pause = horizon.mul_f64(0.9);
+    let mut pause = horizon.mul_f64(IDLE_SHARE);
 
     let mut due_in = wake.due_in;
     if let Some(ends_in) = wake.lease_ends_in {
@@ -74,7 +76,9 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     if let Some(due_in) = due_in {
         let beyond = due_in - horizon.as_secs_f64();
         if beyond > 0.0 {
-            pause = pause.min(Duration::from_secs_f64(beyond));
+            // Not at once when it comes into the horizon, but when others have come with it: a steady stream is
+            // claimed in batches, not one by one.
+            pause = pause.min(Duration::from_secs_f64(beyond) + horizon / 4);
         } else {
             claim(inner).await?;
         }
@@ -111,5 +115,5 @@ async fn claim(inner: &Inner) -> DbResult<()> {
             return Ok(());
         }
     }
-}
     Ok(())
+}

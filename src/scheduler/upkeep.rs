@@ -43,16 +43,18 @@ pub async fn run(db: Db, rules: UpkeepRules, stop: CancellationToken) {
 
 /// One round.
 async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
-    let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
-    if tidied != outages::Tidied::default() {
-        info!(
-            released = tidied.released,
-            probes = tidied.probes,
-            given_up = tidied.given_up,
-            "parked one-shots were put right"
-        );
-    }
     let census = fires::census(db).await?;
+    if census.unsettled {
+        let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
+        if tidied != outages::Tidied::default() {
+            info!(
+                released = tidied.released,
+                probes = tidied.probes,
+                given_up = tidied.given_up,
+                "parked one-shots were put right"
+            );
+        }
+    }
     metrics::set_one_shots(census.states.iter().map(|(state, count)| (*state, count.unsigned_abs())));
     metrics::set_oldest_overdue(Duration::from_secs_f64(census.oldest_overdue));
     let dead = census.states.iter().find(|(state, _)| *state == OneShotState::Dead);
