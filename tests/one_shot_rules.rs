@@ -506,3 +506,41 @@ async fn a_confirmation_that_was_never_sent_can_be_undone() {
     let attempt = world.start().await;
     assert_eq!(attempt.attempt, 1, "it did not count");
 }
+
+/// The lease of one that was leased before its instance's outage was found out is not confirmed.
+#[tokio::test]
+async fn what_was_leased_before_an_outage_waits_for_the_probe() {
+    let world = World::new().await;
+    for job in ["a", "b", "c"] {
+        world.provision(job, past(1)).await;
+    }
+    let leases = world.claim().await;
+    let probe = (world.instance.clone(), JobId::new("b").unwrap());
+    outages::open_outages(&world.db, &[probe]).await.unwrap();
+    let confirmed = world.confirm(&leases).await;
+    assert_eq!(confirmed.iter().map(|attempt| attempt.job_id.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert!(confirmed[0].probes);
+    let others: Vec<Lease> = leases.into_iter().filter(|lease| lease.job_id.as_str() != "b").collect();
+    assert_eq!(leases::give_back(&world.db, &others, Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().parked, 2);
+}
+
+/// A delivered key that comes again for a later instant: its second fire is not before that instant, and nobody
+/// claims it over and over until then.
+#[tokio::test]
+async fn what_cannot_be_confirmed_before_its_fire_at_is_not_given_back_before_it() {
+    let world = World::new().await;
+    let wanted = |at: DateTime<Utc>| Provision::new("a", &at.to_rfc3339(), CALLBACK, "one key").unwrap();
+    let provision = async |at| {
+        oneshot::provision(&world.db, &world.instance, Some(CALLBACK), &wanted(at), &RULES).await.unwrap()
+    };
+    provision(past(1)).await;
+    world.deliver().await;
+    provision(past(-600)).await;
+    world.age(120).await;
+    let leases = world.claim().await;
+    assert!(world.confirm(&leases).await.is_empty(), "never before fire_at");
+    leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap();
+    assert!(world.claim().await.is_empty(), "not claimed again at once");
+    assert!(seconds_from_now(world.list().await.armed[0].next_attempt_at) > 500.0);
+}

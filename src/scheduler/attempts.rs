@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::recorder::{Reach, Report};
-use super::{Inner, claims, lock};
+use super::{Inner, lock};
 use crate::db::leases::{self, Attempt, Ended, Lease};
 use crate::domain::{FireOutcome, InstanceId, OneShotState};
 use crate::fire::{End, outcome};

@@ -40,13 +40,15 @@ pub struct Reply {
     pub retry_after: Option<&'static str>,
     pub location: Option<String>,
     pub after: Duration,
+    /// No answer: the connection breaks instead.
+    pub breaks: bool,
 }
 
 impl Reply {
     /// With a status, at once.
     pub fn status(status: u16) -> Self {
         let body = r#"{"status":"accepted"}"#;
-        Self { status, body, retry_after: None, location: None, after: Duration::ZERO }
+        Self { status, body, retry_after: None, location: None, after: Duration::ZERO, breaks: false }
     }
 
     /// 202, as a real agent.
@@ -57,6 +59,16 @@ impl Reply {
     /// 200 `gone`.
     pub fn gone() -> Self {
         Self { body: r#"{"status":"gone"}"#, ..Self::status(200) }
+    }
+
+    /// The fire is read, and the connection ends without an answer.
+    pub fn broken() -> Self {
+        Self { breaks: true, ..Self::status(202) }
+    }
+
+    /// 503 with a `Retry-After`.
+    pub fn busy(retry_after: &'static str) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::status(503) }
     }
 
     /// The same, later.
@@ -84,6 +96,11 @@ pub struct Agents {
 impl Agents {
     /// Starts one that accepts everything.
     pub async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// The same, at an address of the caller's choice.
+    pub async fn start_at(address: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             fires: Mutex::new(Vec::new()),
             strays: Mutex::new(Vec::new()),
@@ -96,7 +113,7 @@ impl Agents {
             .fallback(stray)
             .method_not_allowed_fallback(stray)
             .with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { shared, address }
@@ -190,6 +207,10 @@ async fn fire(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, b
     let answered = DateTime::<Utc>::from(SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap());
     shared.fires.lock().unwrap()[index].answered = Some(answered);
     shared.changed.notify_waiters();
+    if reply.breaks {
+        // Ends the connection's task, without the noise of a panic.
+        std::panic::resume_unwind(Box::new("the connection breaks"));
+    }
     let mut response = (StatusCode::from_u16(reply.status).unwrap(), reply.body).into_response();
     if let Some(value) = reply.retry_after {
         response.headers_mut().insert("retry-after", value.parse().unwrap());

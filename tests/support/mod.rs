@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part")]
 
 pub mod agent;
+pub mod cluster;
 pub mod database;
 pub mod jwt;
 pub mod portal;
