@@ -101,7 +101,7 @@ async fn contract_hop_3_redirects_are_never_followed_and_every_other_status_is_r
     for job in &jobs {
         let history = world.ended(&job.to_string(), 2).await;
         let outcomes: Vec<_> =
-            history.iter().map(|one| (one.attempt, one.outcome.as_str(), one.status)).collect();
+            history.iter().map(|one| (one.number, one.outcome.as_str(), one.status)).collect();
         let refused = i16::try_from(*job).unwrap();
         assert_eq!(outcomes, [(1, "failed", Some(refused)), (2, "delivered", Some(202))]);
         assert!(history[0].error.is_some(), "{job} says why");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use nas_cron::clock::SystemClock;
 use nas_cron::domain::SigningAlg;
 use nas_cron::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
@@ -89,8 +91,6 @@ async fn everything(pool: &PgPool) -> String {
 fn plain_key_in(text: &str) -> Option<String> {
     const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
     const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD_NO_PAD;
     let mut marks = vec!["PRIVATE KEY".to_owned(), "\"d\":".to_owned(), "\"d\" :".to_owned()];
     for oid in [EC, RSA] {
         marks.push(hex::encode(oid));
@@ -205,8 +205,7 @@ async fn contract_keys_every_replica_follows_a_rotation_within_10_s_and_no_token
             .iter()
             .any(|fire| {
                 let header = fire.token.split('.').next().unwrap();
-                use base64::Engine;
-                let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
+                let header = URL_SAFE_NO_PAD.decode(header).unwrap();
                 serde_json::from_slice::<Value>(&header).unwrap()["kid"] == fresh
             })
             .then_some(())

@@ -183,7 +183,7 @@ async fn contract_retries_what_is_given_up_is_a_visible_dead_letter_and_the_same
     let fire = world.agents.wait_for("job", tried + 1, WITHIN).await;
     assert!((fire.arrived - revived).num_milliseconds() < 1_000, "due now");
     world.delivered("job").await;
-    let attempts: Vec<i32> = world.history("job").await.iter().skip(tried).map(|one| one.attempt).collect();
+    let attempts: Vec<i32> = world.history("job").await.iter().skip(tried).map(|one| one.number).collect();
     assert_eq!(attempts[0], 1, "a fresh budget: {attempts:?}");
 
     // A new key: the dead letter becomes history.
@@ -255,7 +255,7 @@ async fn contract_retries_a_call_of_the_agent_pulls_its_retries_forward_once_a_m
     let fire = world.agents.wait_for("free", 2, WITHIN).await;
     let after = (fire.arrived - called).as_seconds_f64();
     assert!((1.0..4.0).contains(&after), "{after} s after the call");
-    assert_eq!(world.ended("free", 2).await[1].attempt, 2, "attempt counts are kept");
+    assert_eq!(world.ended("free", 2).await[1].number, 2, "attempt counts are kept");
     assert!(next("asked").await > 15.0, "never before its Retry-After");
 }
 

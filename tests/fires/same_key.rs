@@ -26,6 +26,11 @@ async fn gaps(world: &World, job: &str) -> Vec<f64> {
     history.windows(2).map(|pair| pair[1].started - pair[0].ended.unwrap()).collect()
 }
 
+/// Whether a listed one-shot waits for its next fire: leased already where that is soon.
+fn waits(entry: &serde_json::Value) -> bool {
+    entry["state"] == "waiting" || entry["state"] == "leased"
+}
+
 #[tokio::test]
 async fn contract_states_the_same_key_before_its_fire_changes_nothing() {
     let world = World::with(quick).await;
@@ -184,7 +189,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_again_later_each_time_an
     for fires in 2..=3 {
         assert_eq!(world.again("job", &at).await, schedule, "the same schedule");
         let (half, entry) = world.listed("job").await.expect("listed until it has fired");
-        assert_eq!((half, &entry["state"]), ("armed", &json!("waiting")));
+        assert_eq!((half, waits(&entry)), ("armed", true), "{entry}");
         world.agents.wait_for("job", fires, WITHIN).await;
         world.delivered("job").await;
     }

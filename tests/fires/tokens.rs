@@ -143,17 +143,17 @@ async fn invariant_7_a_fire_token_opens_nothing_at_hop_1() {
     let portals = client().get(world.portal.jwks_url()).send().await.unwrap().json::<Value>().await.unwrap();
     let keys =
         [own["keys"].as_array().unwrap().clone(), portals["keys"].as_array().unwrap().clone()].concat();
-    let file = std::env::temp_dir().join(format!("nas-cron-test-{}.jwks.json", std::process::id()));
-    std::fs::write(&file, json!({"keys": keys}).to_string()).unwrap();
+    let pinned = std::env::temp_dir().join(format!("nas-cron-test-{}.jwks.json", std::process::id()));
+    std::fs::write(&pinned, json!({"keys": keys}).to_string()).unwrap();
     let trusting = Service::start(
         &world
             .settings
             .clone()
             .without("NAS_CRON_PORTAL_JWKS_URL")
-            .with("NAS_CRON_PORTAL_JWKS_FILE", file.to_str().unwrap()),
+            .with("NAS_CRON_PORTAL_JWKS_FILE", pinned.to_str().unwrap()),
     )
     .await;
-    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_file(&pinned).unwrap();
     trusting.list(&world.token).await;
 
     for service in [&world.service, &trusting] {

@@ -27,9 +27,10 @@ pub struct World {
 }
 
 /// One attempt as the history has it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Attempt {
-    pub attempt: i32,
+    /// Of its budget, from 1.
+    pub number: i32,
     pub outcome: String,
     pub status: Option<i16>,
     pub error: Option<String>,
@@ -121,26 +122,16 @@ impl World {
 
     /// A job's attempts as the history has them, in their order.
     pub async fn history(&self, job: &str) -> Vec<Attempt> {
-        let rows: Vec<(i32, String, Option<i16>, Option<String>, String, f64, Option<f64>)> = sqlx::query_as(
-            "SELECT attempt, outcome::text, http_status, error, schedule_id::text,
-                    extract(epoch FROM started_at - fire_at)::float8, extract(epoch FROM ended_at - fire_at)::float8
+        sqlx::query_as(
+            "SELECT attempt AS number, outcome::text, http_status AS status, error, schedule_id::text,
+                    extract(epoch FROM started_at - fire_at)::float8 AS started,
+                    extract(epoch FROM ended_at - fire_at)::float8 AS ended
              FROM fires WHERE job_id = $1 ORDER BY started_at",
         )
         .bind(job)
         .fetch_all(&self.pool)
         .await
-        .unwrap();
-        rows.into_iter()
-            .map(|(attempt, outcome, status, error, schedule_id, started, ended)| Attempt {
-                attempt,
-                outcome,
-                status,
-                error,
-                schedule_id,
-                started,
-                ended,
-            })
-            .collect()
+        .unwrap()
     }
 
     /// Waits until the job has `count` attempts that have ended, and returns all.
