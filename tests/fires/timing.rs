@@ -95,7 +95,14 @@ async fn contract_keys_a_herd_of_2000_jwks_fetches_delays_no_fire() {
             .unwrap();
     assert_eq!(late.len(), 40, "each once");
     print("during the herd", &mut late);
-    assert!(late.iter().all(|late| (0.0..3_000.0).contains(late)), "an unoptimised binary, too: {late:?}");
+    // An unoptimised binary that shares two cores with other tests has seconds of work in 2,000 answers; how late
+    // a fire may be for real is for the benchmark to say.
+    assert!(late.iter().all(|late| (0.0..10_000.0).contains(late)), "{late:?}");
+    let failed: i64 = sqlx::query_scalar("SELECT count(*) FROM fires WHERE outcome <> 'delivered'")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(failed, 0);
 }
 
 #[tokio::test]
