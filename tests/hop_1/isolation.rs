@@ -43,6 +43,11 @@ async fn invariant_6_the_same_job_id_in_three_instances_of_two_orgs_is_three_job
         assert_stands(&world, one, &at).await;
         assert_eq!(callers.iter().filter(|other| other.schedule == one.schedule).count(), 1);
     }
+    for one in &callers {
+        let callback = world.agents.callback(one.instance);
+        let again = world.service.provision(&one.token, "shared", &at, &callback).await;
+        assert_eq!(again, one.schedule, "the same key is one's own");
+    }
     // One supersedes, moves, and cancels: the others stand.
     let first = &callers[0];
     let elsewhere = world.agents.callback("elsewhere");
