@@ -4,12 +4,16 @@
 //! 0 done, 1 failed, 2 the command line or the configuration is wrong.
 
 pub mod agents;
+mod bench;
 mod completions;
 mod config;
+mod dev;
 mod health;
 pub mod hold;
+mod interrupt;
 pub mod jobs;
 pub mod keys;
+mod lateness;
 mod lines;
 mod migrate;
 mod operate;
@@ -39,6 +43,7 @@ What was armed is delivered at least once, never before its instant, or it is a 
 
 const AFTER_HELP: &str = "\
 Examples:
+  nas-cron dev                                Everything on this machine, to see it work
   nas-cron config example > nas-cron.toml     A commented file to start from
   nas-cron config show --config nas-cron.toml What holds, and where it comes from
   nas-cron migrate --dry-run                  What a schema migration would do
@@ -59,12 +64,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Dev(dev::Dev),
     Migrate(migrate::Migrate),
     Agents(Operate<agents::AgentsArgs, WithUrls>),
     Jobs(Operate<jobs::JobsArgs>),
     Hold(Operate<hold::HoldArgs>),
     Release(Operate<hold::ReleaseArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
+    Bench(bench::Bench),
     Config(config::Config),
     Health(health::Health),
     Completions(completions::Completions),
@@ -75,12 +82,14 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Serve(command) => in_runtime(command.run()),
+            Command::Dev(command) => in_runtime(command.run()),
             Command::Migrate(command) => in_runtime(command.run()),
             Command::Agents(command) => in_runtime(command.run()),
             Command::Jobs(command) => in_runtime(command.run()),
             Command::Hold(command) => in_runtime(command.run()),
             Command::Release(command) => in_runtime(command.run()),
             Command::Keys(command) => in_runtime(command.run()),
+            Command::Bench(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
             Command::Health(command) => in_runtime(command.run()),
             Command::Completions(command) => command.run(),
@@ -157,8 +166,18 @@ mod tests {
         Usage: nas-cron <COMMAND>
 
         Commands:
+          serve        Run the service: hop 1, the scheduler, the fires, JWKS, health, metrics
+          dev          Run everything on this machine, with nothing configured: a private Postgres, a portal, the
+                       service, demo agents
           migrate      Bring the database's schema to the version that this binary knows
+          agents       Register agents, and see how they are
+          jobs         See, cancel, redrive and import one-shots
+          hold         Stop the fires of everything, of an org or of an agent; none is lost
+          release      End a hold: what it has parked fires now
+          keys         See, rotate, import and export the keys that sign fire tokens
+          bench        Measure a running service, with a sink of its own in the place of agents
           config       Show the configuration, the table of settings, or an example file
+          health       Ask a running service on this machine whether it is alive
           completions  Print a completion script for a shell
           help         Print this message or the help of the given subcommand(s)
 
@@ -170,6 +189,7 @@ mod tests {
                   Print version
 
         Examples:
+          nas-cron dev                                Everything on this machine, to see it work
           nas-cron config example > nas-cron.toml     A commented file to start from
           nas-cron config show --config nas-cron.toml What holds, and where it comes from
           nas-cron migrate --dry-run                  What a schema migration would do

@@ -1,0 +1,164 @@
+//! The bench against a service in memory.
+
+use clap::Parser;
+
+use super::super::dev::dir::DevJson;
+use super::super::dev::dir::tests::Scratch;
+use super::super::dev::fake_service::{FakeService, Manner};
+use super::super::dev::portal::{Bearer, DevPortal};
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    bench: Bench,
+}
+
+fn parse(arguments: &[&str]) -> Result<Bench, clap::Error> {
+    Line::try_parse_from(["bench"].iter().chain(arguments)).map(|line| line.bench)
+}
+
+/// A small one, in a hurry.
+fn plan() -> Plan {
+    Plan {
+        jobs: 20,
+        over: Duration::from_millis(100),
+        burst: 30,
+        lead: Duration::from_millis(200),
+        stragglers: Duration::from_secs(20),
+    }
+}
+
+/// The folder of a `nas-cron dev` that this service could be.
+fn folder(service: &FakeService) -> (Scratch, DevPortal) {
+    let scratch = Scratch::new();
+    let dir = scratch.dir();
+    let portal = DevPortal::keep(&dir.portal_key(), service.issuer(), Arc::new(SystemClock)).unwrap();
+    dir.write_dev_json(&DevJson {
+        portal_url: service.issuer(),
+        jwks_url: service.jwks_url().into(),
+        database_url: String::new(),
+        admin_token: "admin".into(),
+        agents: Vec::new(),
+    })
+    .unwrap();
+    (scratch, portal)
+}
+
+fn bench(scratch: &Scratch, agents: &str) -> Bench {
+    parse(&["--dir", scratch.path().to_str().unwrap(), "--agents", agents]).unwrap()
+}
+
+#[tokio::test]
+async fn a_proper_service_is_measured_and_left_as_it_was() {
+    let service = FakeService::start().await;
+    let (scratch, _) = folder(&service);
+    let found = bench(&scratch, "3").measure(&plan(), CancellationToken::new()).await.unwrap().unwrap();
+    let Measured { spread, burst, .. } = &found.measured;
+    assert_eq!((spread.arrived, spread.early, spread.lost, spread.duplicates), (20, 0, 0, 0));
+    assert_eq!((burst.arrived, burst.early, burst.lost, burst.duplicates), (30, 0, 0, 0));
+    assert_eq!((found.measured.provisions, found.measured.cancels), (30, 30));
+    assert!(found.measured.fires_per_s() > 0.0 && found.measured.provisions_per_s() > 0.0);
+    assert_eq!((found.verified.good, found.verified.bad, found.strays), (1, 0, 0), "the first of a hundred");
+    assert_eq!(service.agents(), (0, 3));
+    assert!(service.armed().is_empty());
+    assert_eq!(bench(&scratch, "3").tell(&found).unwrap(), ExitCode::SUCCESS);
+}
+
+#[tokio::test]
+async fn one_agent_by_its_token() {
+    let service = FakeService::start().await;
+    let (_scratch, portal) = folder(&service);
+    let bearer = Bearer { client_id: "agent:mine", sid: None, org_id: "o" };
+    let token = portal.issue_token(bearer, Duration::from_mins(1)).unwrap();
+    let token = secrecy::ExposeSecret::expose_secret(&token);
+    let bench = parse(&["--url", &service.issuer(), "--token", token]).unwrap();
+    let found = bench.measure(&plan(), CancellationToken::new()).await.unwrap().unwrap();
+    assert_eq!((found.agents, found.measured.spread.arrived, found.verified.good), (1, 20, 1));
+    assert_eq!(service.agents(), (0, 0), "nobody was registered");
+    assert!(service.armed().is_empty());
+}
+
+#[tokio::test]
+async fn what_must_not_be_is_counted() {
+    for (manner, early, lost, duplicates, bad) in [
+        (Manner::Early, 50, 0, 0, 0),
+        (Manner::Silent, 0, 50, 0, 0),
+        (Manner::WrongAudience, 0, 0, 0, 1),
+        (Manner::Rewrites, 0, 0, 0, 1),
+    ] {
+        let service = FakeService::with(manner).await;
+        let (scratch, _) = folder(&service);
+        let plan = Plan {
+            stragglers: if manner == Manner::Silent { Duration::ZERO } else { plan().stragglers },
+            ..plan()
+        };
+        let bench = bench(&scratch, "2");
+        let found = bench.measure(&plan, CancellationToken::new()).await.unwrap().unwrap();
+        let Measured { spread, burst, .. } = &found.measured;
+        assert_eq!(spread.early + burst.early, early, "{manner:?}");
+        assert_eq!(spread.lost + burst.lost, lost, "{manner:?}");
+        assert_eq!(spread.duplicates + burst.duplicates, duplicates, "{manner:?}");
+        assert_eq!(found.verified.bad, bad, "{manner:?}");
+        assert_eq!(found.fault().is_some(), bad > 0);
+        assert_eq!(bench.tell(&found).unwrap(), ExitCode::FAILURE, "{manner:?}");
+        assert!(service.armed().is_empty(), "{manner:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_provision_ends_it_and_everything_is_taken_away() {
+    let service = FakeService::with(Manner::Refuses).await;
+    let (scratch, _) = folder(&service);
+    let error = bench(&scratch, "4").measure(&plan(), CancellationToken::new()).await.unwrap_err();
+    assert!(format!("{error:#}").contains("provision failed: the service answered 503"), "{error:#}");
+    assert_eq!(service.agents(), (0, 4));
+}
+
+#[tokio::test]
+async fn an_interrupt_takes_everything_away() {
+    let service = FakeService::with(Manner::Silent).await;
+    let (scratch, _) = folder(&service);
+    let (bench, plan, interrupted) = (bench(&scratch, "2"), plan(), CancellationToken::new());
+    let interrupt = async {
+        // Armed for both phases but the last: it waits for fires that do not come.
+        while service.provisions() < 50 {
+            tokio::task::yield_now().await;
+        }
+        interrupted.cancel();
+    };
+    let (found, ()) = tokio::join!(bench.measure(&plan, interrupted.clone()), interrupt);
+    assert!(found.unwrap().is_none());
+    assert!(service.armed().is_empty());
+    assert_eq!(service.agents(), (0, 2));
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_run_is_told() {
+    let service = FakeService::start().await;
+    let (scratch, _) = folder(&service);
+    drop(service);
+    let error = bench(&scratch, "1").measure(&plan(), CancellationToken::new()).await.unwrap_err();
+    assert!(format!("{error:#}").contains("cannot be reached"), "{error:#}");
+}
+
+#[test]
+fn a_folder_or_a_url_with_its_token() {
+    let bench = parse(&[]).unwrap();
+    assert_eq!(
+        (bench.jobs, bench.over, bench.burst, bench.agents),
+        (2000, Duration::from_secs(20), 5000, 100)
+    );
+    for wrong in [
+        vec!["--url", "http://x"],
+        vec!["--token", "t"],
+        vec!["--url", "http://x", "--token", "t", "--dir", "d"],
+        vec!["--url", "http://x", "--token", "t", "--agents", "2"],
+        vec!["--agents", "0"],
+        vec!["--jobs", "0"],
+    ] {
+        assert!(parse(&wrong).is_err(), "{wrong:?}");
+    }
+    let bench = parse(&["--url", "http://x", "--token", "SECRET"]).unwrap();
+    assert!(!format!("{bench:?}").contains("SECRET"));
+}

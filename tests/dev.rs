@@ -1,0 +1,165 @@
+//! `nas-cron dev` and `nas-cron bench`, the real binary from a bare folder to fires.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+use sqlx::Connection;
+
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("nas-cron-dev-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    fn dev_json(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.0.join("dev.json")).expect("dev.json")).expect("JSON")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn nas_cron(arguments: &[&str], dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nas-cron"));
+    command.args(arguments).arg("--dir").arg(dir).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str], dir: &Path) -> Output {
+    nas_cron(arguments, dir).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `nas-cron dev --no-demo`, ready for use; killed with the test.
+struct Dev {
+    child: Child,
+    /// Open: it goes on writing.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Dev {
+    fn start(dir: &Path) -> Self {
+        let mut command = nas_cron(&["dev", "--no-demo", "--listen", "127.0.0.1:0"], dir);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        while !line.starts_with("^C ends it") {
+            line.clear();
+            assert!(stdout.read_line(&mut line).expect("text") > 0, "it ended before it was ready");
+        }
+        Self { child, _stdout: stdout }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Agents and one-shots that a bench has left.
+fn rows_of_the_bench(database_url: &str) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut connection = sqlx::PgConnection::connect(database_url).await.expect("the database answers");
+        let count = "SELECT (SELECT count(*) FROM instances WHERE instance_id LIKE 'bench-%') \
+                          + (SELECT count(*) FROM one_shots)";
+        sqlx::query_scalar(count).fetch_one(&mut connection).await.expect("a count")
+    })
+}
+
+#[test]
+fn from_a_bare_folder_to_verified_fires_and_again() {
+    let folder = Folder::new();
+    for run_number in 1..=2 {
+        let output = run(&["dev", "--listen", "127.0.0.1:0", "--fires", "2"], &folder.0);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "run {run_number}: {out}{err}");
+        assert_eq!(out.lines().filter(|line| line.ends_with(", verified")).count(), 2, "{out}");
+        assert!(
+            out.contains("2 fires verified") && out.contains("early 0   unverified 0   missing 0"),
+            "{out}"
+        );
+        assert!(!out.contains('\x1b'), "no colour but on a terminal");
+    }
+    for secret in ["dev.json", "portal-key.der", "key-encryption-key"] {
+        let mode = std::fs::metadata(folder.0.join(secret)).expect(secret).permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    }
+}
+
+#[test]
+fn a_bench_against_it_has_its_fields_and_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let mut dev = Dev::start(&folder.0);
+
+    let second = run(&["dev", "--listen", "127.0.0.1:0"], &folder.0);
+    let told = text(&second.stderr);
+    assert!(!second.status.success() && told.contains("another `nas-cron dev`"), "{told}");
+
+    let dev_json = folder.dev_json();
+    let fields = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let mut named = fields(&dev_json);
+    named.sort();
+    assert_eq!(named, ["admin_token", "agents", "database_url", "jwks_url", "portal_url"]);
+    let token = run(&["dev", "token", "--sid", "dev-session", "--org", "dev-org-a"], &folder.0);
+    assert_eq!(text(&token.stdout).trim().split('.').count(), 3);
+
+    for agents in ["1", "3"] {
+        let small = ["--jobs", "60", "--over", "1s", "--burst", "100", "--json"];
+        let output = run(&[&["bench", "--agents", agents], small.as_slice()].concat(), &folder.0);
+        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let mut named = fields(&report);
+        named.sort();
+        assert_eq!(
+            named,
+            [
+                "agents",
+                "duplicates",
+                "early",
+                "fires_per_s",
+                "jobs",
+                "lateness_ms",
+                "lost",
+                "provisions_per_s"
+            ]
+        );
+        assert_eq!(
+            (&report["jobs"], &report["agents"]),
+            (&60.into(), &agents.parse::<u64>().unwrap().into())
+        );
+        assert_eq!(
+            (&report["early"], &report["lost"], &report["duplicates"]),
+            (&0.into(), &0.into(), &0.into())
+        );
+        for positive in [&report["fires_per_s"], &report["provisions_per_s"], &report["lateness_ms"]["p50"]] {
+            assert!(positive.as_f64().expect("a number") > 0.0, "{report}");
+        }
+    }
+
+    assert_eq!(rows_of_the_bench(dev_json["database_url"].as_str().expect("a URL")), 0);
+    dev.signal(rustix::process::Signal::TERM);
+    assert!(dev.child.wait().expect("it ends").success());
+    let alone = run(&["bench"], &folder.0);
+    assert!(text(&alone.stderr).contains("cannot be reached"), "{}", text(&alone.stderr));
+}
