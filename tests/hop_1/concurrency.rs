@@ -94,14 +94,14 @@ async fn contract_an_agent_that_moves_while_it_arms_32_jobs_takes_them_all_along
 #[tokio::test]
 async fn invariant_4_no_attempt_starts_after_a_cancel_or_a_supersede_has_answered() {
     let world = World::start().await;
-    let due = fire_at(2_000);
+    let due = fire_at(3_500);
     let jobs: Vec<_> = (0..60).map(|i| format!("job-{i}")).collect();
     join_all(jobs.iter().map(|job| {
         let (world, due) = (&world, &due);
         async move { world.service.provision(&world.token, job, due, &world.callback()).await }
     }))
     .await;
-    world.arm("control", 2_500).await;
+    world.arm("control", 4_000).await;
     // From 25 ms before the instant to 5 ms after it.
     let until_due = (instant(&due) - now()).to_std().expect("armed in time");
     let start = tokio::time::Instant::now() + until_due.saturating_sub(Duration::from_millis(25));

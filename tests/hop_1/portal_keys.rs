@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::support::portal::Portal;
+use crate::support::portal::{Portal, all_claims};
 use crate::support::service::Service;
 use crate::world::{LIST, World, until};
 
@@ -30,7 +30,7 @@ async fn strangers_cannot_starve_a_new_key_of_the_portals() {
     let invented: Vec<_> = (0..40)
         .map(|i| {
             let header = json!({"alg": "ES256", "kid": format!("invented-{i}")});
-            let claims = stranger.claims(&json!({"client_id": "agent:inst-1", "org_id": "org-1"}));
+            let claims = all_claims(&json!({"client_id": "agent:inst-1", "org_id": "org-1"}));
             stranger.sign_as_is(&header, &claims)
         })
         .collect();

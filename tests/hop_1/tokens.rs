@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::portal::{PORTAL_URL, Portal, unsigned};
+use crate::support::portal::{PORTAL_URL, Portal, all_claims, unsigned};
 use crate::support::time::now;
 use crate::world::{Answer, CANCEL, LIST, PROVISION, SOON, World};
 
@@ -41,7 +41,7 @@ async fn contract_only_asymmetric_algorithms_of_the_portals_keys() {
     let world = World::start().await;
     let portal = &world.portal;
     let good = json!({"client_id": "agent:inst-1", "org_id": "org-1"});
-    let claims = portal.claims(&good);
+    let claims = all_claims(&good);
     assert_eq!(world.call("GET", LIST, Some(&portal.sign(good)), "").await.status, 200, "the base is good");
     let header = |alg: &str| {
         let mut header = portal.header();
@@ -109,8 +109,7 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
 
     let good = sign(json!({}));
     let [header, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!() };
-    let other =
-        URL_SAFE_NO_PAD.encode(world.portal.claims(&json!({"client_id": "agent:inst-2"})).to_string());
+    let other = URL_SAFE_NO_PAD.encode(all_claims(&json!({"client_id": "agent:inst-2"})).to_string());
     for (what, token) in [
         ("claims exchanged", format!("{header}.{other}.{signature}")),
         ("no signature", format!("{header}.{claims}.")),

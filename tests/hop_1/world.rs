@@ -14,31 +14,31 @@ use crate::support::portal::Portal;
 use crate::support::service::{Service, Settings, client};
 use crate::support::time::fire_at;
 
-pub const PROVISION: &str = "/api/agent-cron/provision";
-pub const CANCEL: &str = "/api/agent-cron/cancel";
-pub const LIST: &str = "/api/agent-cron/list";
+pub(crate) const PROVISION: &str = "/api/agent-cron/provision";
+pub(crate) const CANCEL: &str = "/api/agent-cron/cancel";
+pub(crate) const LIST: &str = "/api/agent-cron/list";
 
 /// Longer than anything here takes that is not meant to.
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-pub struct World {
-    pub portal: Portal,
-    pub agents: Agents,
-    pub service: Service,
+pub(crate) struct World {
+    pub(crate) portal: Portal,
+    pub(crate) agents: Agents,
+    pub(crate) service: Service,
     /// `inst-1`, by its session.
-    pub token: String,
-    pub settings: Settings,
-    pub pool: PgPool,
+    pub(crate) token: String,
+    pub(crate) settings: Settings,
+    pub(crate) pool: PgPool,
     http: reqwest::Client,
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|settings| settings).await
     }
 
     /// With settings of its own.
-    pub async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
         let (_, url) = database().await;
         let (portal, agents) = (Portal::start().await, Agents::start().await);
         let settings = change(Settings::new(&url, &portal).with("NAS_CRON_MIGRATE", "false"));
@@ -56,19 +56,19 @@ impl World {
     }
 
     /// The callback of `inst-1`.
-    pub fn callback(&self) -> String {
+    pub(crate) fn callback(&self) -> String {
         self.agents.callback("inst-1")
     }
 
     /// Arms a job of `inst-1` in `millis`; returns its `fire_at` and `schedule_id`.
-    pub async fn arm(&self, job: &str, millis: i64) -> (String, String) {
+    pub(crate) async fn arm(&self, job: &str, millis: i64) -> (String, String) {
         let at = fire_at(millis);
         let schedule = self.service.provision(&self.token, job, &at, &self.callback()).await;
         (at, schedule)
     }
 
     /// A provision of `inst-1`'s that is as it should be, with `changes` on top. `null` is kept as it is.
-    pub fn body(&self, changes: &Value) -> Value {
+    pub(crate) fn body(&self, changes: &Value) -> Value {
         let mut body = json!({
             "job_id": "job-1", "fire_at": fire_at(3_600_000), "agent_callback_url": self.callback(), "dedup_key": "key-1",
         });
@@ -78,18 +78,24 @@ impl World {
         body
     }
 
-    pub async fn provision(&self, token: &str, body: &Value) -> Answer {
+    pub(crate) async fn provision(&self, token: &str, body: &Value) -> Answer {
         self.call("POST", PROVISION, Some(token), body.to_string()).await
     }
 
     /// Any request.
-    pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: impl Into<Body>) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: impl Into<Body>,
+    ) -> Answer {
         let authorization = token.map(|token| ("authorization", format!("Bearer {token}")));
         self.call_with(method, path, authorization, body).await
     }
 
     /// Any request with any headers.
-    pub async fn call_with(
+    pub(crate) async fn call_with(
         &self,
         method: &str,
         path: &str,
@@ -104,12 +110,12 @@ impl World {
         Answer::of(request.send().await.expect("an answer")).await
     }
 
-    pub async fn sql(&self, statement: &'static str) {
+    pub(crate) async fn sql(&self, statement: &'static str) {
         sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
     }
 
     /// Everything that agents can change, as it stands.
-    pub async fn tables(&self) -> Value {
+    pub(crate) async fn tables(&self) -> Value {
         sqlx::query_scalar(
             "SELECT jsonb_build_object( \
                  'instances', (SELECT jsonb_agg(i ORDER BY instance_id) FROM instances i), \
@@ -123,13 +129,13 @@ impl World {
     }
 
     /// Waits until what `list` answers `inst-1` is as wanted, and returns it.
-    pub async fn list_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn list_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         until(what, async || Some(self.service.list(&self.token).await).filter(&wanted)).await
     }
 }
 
 /// Retries that wait `base` at first, and end after `within`.
-pub fn dying_within(settings: Settings, within: &str, base: &str) -> Settings {
+pub(crate) fn dying_within(settings: Settings, within: &str, base: &str) -> Settings {
     settings
         .with("NAS_CRON_RETRY_DEFINITE_BASE", base)
         .with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", base)
@@ -138,7 +144,7 @@ pub fn dying_within(settings: Settings, within: &str, base: &str) -> Settings {
 }
 
 /// Asks again and again until there is an answer.
-pub async fn until<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> T {
     let mut pauses = tokio::time::interval(Duration::from_millis(10));
     let asking = async {
         loop {
@@ -153,10 +159,10 @@ pub async fn until<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> T {
 
 /// An answer as it came.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Answer {
@@ -166,13 +172,13 @@ impl Answer {
         Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     /// Asserts that it is an error of this kind, in the form of the agents' endpoints. Returns its description.
     #[track_caller]
-    pub fn refused(&self, status: u16, error: &str) -> &str {
+    pub(crate) fn refused(&self, status: u16, error: &str) -> &str {
         assert_eq!((self.status, self.body["error"].as_str()), (status, Some(error)), "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         self.body["error_description"].as_str().filter(|text| !text.is_empty()).expect("a description")
@@ -180,20 +186,20 @@ impl Answer {
 
     /// Asserts that it says "not now", and when to come again.
     #[track_caller]
-    pub fn not_now(&self) {
+    pub(crate) fn not_now(&self) {
         self.refused(503, "temporarily_unavailable");
         let seconds: u32 = self.header("retry-after").expect("Retry-After").parse().unwrap();
         assert!((1..=60).contains(&seconds), "{self:?}");
     }
 
     #[track_caller]
-    pub fn schedule_id(&self) -> &str {
+    pub(crate) fn schedule_id(&self) -> &str {
         assert_eq!(self.status, 200, "{self:?}");
         self.body["schedule_id"].as_str().expect("a schedule_id")
     }
 
     /// All that a caller can see, but for what differs from request to request.
-    pub fn visible(&self) -> (u16, Value, Vec<(HeaderName, String)>) {
+    pub(crate) fn visible(&self) -> (u16, Value, Vec<(HeaderName, String)>) {
         let mut headers: Vec<_> = self
             .headers
             .iter()

@@ -100,20 +100,6 @@ impl Portal {
         *self.server.lock().unwrap() = serve(listener, &self.published);
     }
 
-    /// The claims that every token has, an hour to live, with `changes` on top. `null` removes one.
-    pub fn claims(&self, changes: &Value) -> Value {
-        let now = now().timestamp();
-        let mut all = json!({"iss": PORTAL_URL, "sub": "user-1", "aud": "hermes-cli-vps", "iat": now, "exp": now + 3600});
-        for (name, value) in changes.as_object().unwrap() {
-            if value.is_null() {
-                all.as_object_mut().unwrap().remove(name);
-            } else {
-                all[name] = value.clone();
-            }
-        }
-        all
-    }
-
     /// The header of its tokens: the algorithm, and the `kid` of the key that signs.
     pub fn header(&self) -> Value {
         json!({"alg": "ES256", "typ": "JWT", "kid": self.published.keys.lock().unwrap().last().unwrap().kid})
@@ -121,7 +107,7 @@ impl Portal {
 
     /// Signs `claims` on top of what every token has: issuer, a fresh `iat`, an hour to live. `null` removes one.
     pub fn sign(&self, claims: Value) -> String {
-        self.sign_as_is(&self.header(), &self.claims(&claims))
+        self.sign_as_is(&self.header(), &all_claims(&claims))
     }
 
     /// Signs exactly this.
@@ -148,6 +134,21 @@ impl Published {
         let keys: Vec<_> = self.keys.lock().unwrap().iter().map(Key::jwk).collect();
         json!({ "keys": keys })
     }
+}
+
+/// The claims that every token has, an hour to live, with `changes` on top. `null` removes one.
+pub fn all_claims(changes: &Value) -> Value {
+    let now = now().timestamp();
+    let mut all =
+        json!({"iss": PORTAL_URL, "sub": "user-1", "aud": "hermes-cli-vps", "iat": now, "exp": now + 3600});
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            all.as_object_mut().unwrap().remove(name);
+        } else {
+            all[name] = value.clone();
+        }
+    }
+    all
 }
 
 /// The two parts of a JWT that are signed.
