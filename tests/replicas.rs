@@ -379,6 +379,25 @@ async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
     assert!(!leaving.log().contains("left under way"), "{}", leaving.log());
 }
 
+/// Without a drain delay, too, what had not started is another's at once, not when its lease ends.
+#[tokio::test]
+async fn what_a_stopping_replica_had_leased_is_given_back() {
+    let mut cluster = Cluster::start(2, |s| s).await;
+    let token = cluster.agent("inst-1").await;
+    let url = cluster.agents.callback("inst-1");
+    let leaving = cluster.replicas.remove(0);
+    for number in 0..60 {
+        leaving.provision(&token, &format!("job-{number}"), &fire_at(1_900), &url).await;
+    }
+    cluster.until_none(ms(1_500), "SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
+    assert_eq!(leaving.stop().await.code(), Some(0));
+    cluster.all_delivered(Duration::from_secs(10)).await;
+    for (job, late) in first_lateness(&cluster.agents.fires()) {
+        assert!((0.0..400.0).contains(&late), "{job}: {late} ms late");
+    }
+    assert_eq!(cluster.attempts().await.len(), 60);
+}
+
 fn gauge(metrics: &str, name: &str) -> f64 {
     metrics
         .lines()
