@@ -399,10 +399,11 @@ async fn what_a_stopping_replica_had_leased_is_given_back() {
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
     let leaving = cluster.replicas.remove(0);
+    let at = fire_at(4_000);
     for number in 0..60 {
-        leaving.provision(&token, &format!("job-{number}"), &fire_at(1_900), &url).await;
+        leaving.provision(&token, &format!("job-{number}"), &at, &url).await;
     }
-    cluster.until_none(ms(1_500), "SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
+    cluster.until_none(ms(4_000), "SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
     assert_eq!(leaving.stop().await.code(), Some(0));
     cluster.all_delivered(Duration::from_secs(10)).await;
     for (job, late) in first_lateness(&cluster.agents.fires()) {
@@ -460,10 +461,11 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     .await;
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
+    let at = fire_at(4_000);
     for number in 0..50 {
-        cluster.replicas[0].provision(&token, &format!("leased-{number}"), &fire_at(1_900), &url).await;
+        cluster.replicas[0].provision(&token, &format!("leased-{number}"), &at, &url).await;
     }
-    cluster.until_none(ms(1_500), "SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
+    cluster.until_none(ms(4_000), "SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
     // And one that it has begun: its answer comes while the replica stands still.
     cluster.agents.answer(|fire, before| match (fire.job_id.as_str(), before) {
         ("begun", 0) => Reply::accepted().after(ms(400)),
