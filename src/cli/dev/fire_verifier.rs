@@ -182,7 +182,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     /// A verifier whose clock stands at the service's.
-    async fn verifier(service: &FakeService) -> (FireVerifier, ManualClock) {
+    fn verifier(service: &FakeService) -> (FireVerifier, ManualClock) {
         let clock = ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         let verifier =
             FireVerifier::new(service.jwks_url(), service.issuer(), Arc::new(clock.clone())).unwrap();
@@ -201,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn client_9_a_token_is_judged_as_the_real_verifier_does() {
         let service = FakeService::start().await;
-        let (verifier, clock) = verifier(&service).await;
+        let (verifier, clock) = verifier(&service);
         let judge = async |changes: Value| {
             let token = service.sign(&claims(&service, &changes));
             verifier.verify(&token, Some("agent:a1")).await.map(drop).map_err(|error| format!("{error}"))
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_forged_or_unsigned_token_does_not_verify() {
         let service = FakeService::start().await;
-        let (verifier, _) = verifier(&service).await;
+        let (verifier, _) = verifier(&service);
         let forged = service.sign_as(&FakeService::start().await, &claims(&service, &json!({})));
         assert!(matches!(verifier.verify(&forged, None).await, Err(Unverified::Signature(_))));
         assert!(matches!(verifier.verify("a.b", None).await, Err(Unverified::Malformed(_))));
@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn keys_are_kept_for_300_s_and_fetched_again_for_an_unknown_kid() {
         let service = FakeService::start().await;
-        let (verifier, clock) = verifier(&service).await;
+        let (verifier, clock) = verifier(&service);
         let verify = async || {
             verifier
                 .verify(&service.sign(&claims(&service, &json!({"exp": 1_900_000_000}))), None)
@@ -269,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_for_another_fire_is_told() {
         let service = FakeService::start().await;
-        let (verifier, _) = verifier(&service).await;
+        let (verifier, _) = verifier(&service);
         let claims = verifier.verify(&service.sign(&claims(&service, &json!({}))), None).await.unwrap();
         assert!(claims.check_fire("j1", "2027-01-15T08:00:00+00:00").is_ok());
         assert!(claims.check_fire("j1", "2027-01-15T08:00:00Z").is_err());
