@@ -78,7 +78,11 @@ pub async fn provision(
     // Each statement is atomic by itself. Between the two a live one-shot can end (then it is armed anew) and
     // an ended one can be armed by a concurrent provision (then it lives).
     for _ in 0..RACES {
-        if let Some(armed) = oneshots::arm(db, &arm, rules).await? {
+        if let Some(mut armed) = oneshots::arm(db, &arm, rules).await? {
+            if armed.shows_skew {
+                armed.next_attempt_at =
+                    oneshots::learn_skew(db, instance_id, &wanted.job_id, armed.schedule_id).await?;
+            }
             return Ok(armed);
         }
         if let Some(armed) = oneshots::ask_again(db, instance_id, &wanted.job_id, &wanted.dedup_key).await? {

@@ -208,11 +208,12 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
     Ok(sqlx::query_as!(
         Agent,
         r#"
-        SELECT i.instance_id, i.org_id, i.bootstrap_session_id, i.enabled, on_hold(i) AS "on_hold!", i.callback_url,
+        SELECT i.instance_id AS "instance_id!", i.org_id AS "org_id!", i.bootstrap_session_id, i.enabled AS "enabled!",
+               i.on_hold AS "on_hold!", i.callback_url,
                i.unreachable_since, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
-               c.next_attempt_at, i.created_at, i.updated_at
+               c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
-            SELECT * FROM instances
+            SELECT * FROM instance_status
             WHERE ($1::text IS NULL OR org_id = $1) AND ($2::bool IS NULL OR enabled = $2)
               AND ($3::text IS NULL OR instance_id = $3) AND instance_id > COALESCE($4, '')
             ORDER BY instance_id
@@ -289,6 +290,8 @@ pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> 
         r#"
         WITH gone AS (
             DELETE FROM instances WHERE instance_id = $1 RETURNING instance_id
+        ), forgotten AS (
+            DELETE FROM delivered_keys k USING gone g WHERE k.instance_id = g.instance_id
         )
         SELECT (SELECT count(*) FROM one_shots o WHERE o.instance_id = g.instance_id AND o.state <> 'delivered')
                AS "one_shots!"

@@ -99,9 +99,9 @@ pub async fn claim_due(
             FOR UPDATE OF o SKIP LOCKED
         ), judged AS (
             SELECT due.instance_id, due.job_id,
-                   CASE WHEN on_hold(i) THEN 'hold'
+                   CASE WHEN i.on_hold THEN 'hold'
                         WHEN i.probe_job_id <> due.job_id THEN 'unreachable' END::park_reason AS park
-            FROM relaxed CROSS JOIN due JOIN instances i USING (instance_id)
+            FROM relaxed CROSS JOIN due JOIN instance_status i USING (instance_id)
         )
         UPDATE one_shots o
         SET state = CASE WHEN j.park IS NULL THEN 'leased' ELSE o.state END,
@@ -195,9 +195,10 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
             UPDATE one_shots o
             SET state = 'firing', attempts = o.attempts + 1, last_started_at = clock_timestamp(),
                 lease_expires_at = clock_timestamp() + make_interval(secs => $4)
-            FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token), instances i
+            FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token),
+                 instance_status i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
-              AND i.instance_id = o.instance_id AND NOT on_hold(i)
+              AND i.instance_id = o.instance_id AND NOT i.on_hold
               -- Claimed before its instance's outage was found out: it waits for the probe like the others.
               AND (i.probe_job_id IS NULL OR i.probe_job_id = o.job_id)
               AND o.state = 'leased' AND o.lease_expires_at > clock_timestamp()

@@ -41,35 +41,29 @@ pub struct Armed {
     pub schedule_id: ScheduleId,
     /// When its next attempt may start; `None` when it is stuck.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// A new key followed a delivered second fire: the agent's clock was slow (CLIENTS, 4). See [`learn_skew`].
+    pub shows_skew: bool,
 }
 
 /// Arms the job's one-shot: a new job, a new key (supersedes), a key that was delivered or is dead (again).
 /// `None`: a live one with this key is there already, see [`ask_again`]; or the instance is gone.
-///
-/// Learns a skew guard when a new key follows a delivered second fire (CLIENTS: a slow agent clock).
 pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
     let row = sqlx::query!(
         r#"
-        WITH learned AS (
-            UPDATE instances i
-            SET skew_guard_ms = LEAST(30000, GREATEST(1000,
-                    2000 * extract(epoch FROM skew_guard(i.skew_guard_ms, i.skew_learned_at)))),
-                skew_learned_at = now(), updated_at = now()
-            FROM one_shots o JOIN delivered_keys k USING (instance_id, job_id, dedup_key)
-            WHERE i.instance_id = $1 AND o.instance_id = $1 AND o.job_id = $2
-              AND o.state = 'delivered' AND o.dedup_key <> $4 AND k.second_fires > 0
-            RETURNING make_interval(secs => i.skew_guard_ms / 1000.0) AS guard
-        ), wanted AS (
+        WITH wanted AS (
             SELECT i.instance_id,
                    COALESCE(k.schedule_id, $3) AS schedule_id,
                    CASE WHEN k.second_fires >= $11 THEN 'stuck'
                         WHEN k.second_fires IS NOT NULL THEN 'waiting'
                         ELSE 'armed' END::one_shot_state AS state,
                    CASE WHEN k.second_fires >= $11 THEN NULL
-                        WHEN k.second_fires > 0 THEN GREATEST(now(), k.delivered_at + make_interval(secs => $10))
-                        WHEN k.second_fires = 0 THEN GREATEST(now(), k.delivered_at + make_interval(secs => $9))
-                        ELSE $6::timestamptz + COALESCE((SELECT guard FROM learned), skew_guard(i.skew_guard_ms, i.skew_learned_at))
-                   END AS next_attempt_at
+                        WHEN k.second_fires > 0 THEN GREATEST(now(), $6, k.delivered_at + make_interval(secs => $10))
+                        WHEN k.second_fires = 0 THEN GREATEST(now(), $6, k.delivered_at + make_interval(secs => $9))
+                        ELSE $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at)
+                   END AS next_attempt_at,
+                   EXISTS (SELECT FROM one_shots p JOIN delivered_keys d USING (instance_id, job_id, dedup_key)
+                           WHERE p.instance_id = $1 AND p.job_id = $2 AND p.dedup_key <> $4
+                             AND p.state = 'delivered' AND d.second_fires > 0) AS shows_skew
             FROM instances i
             LEFT JOIN delivered_keys k ON k.instance_id = $1 AND k.job_id = $2 AND k.dedup_key = $4
             WHERE i.instance_id = $1
@@ -92,7 +86,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             last_status = NULL, last_error = NULL, asked_again = false,
             created_at = now(), updated_at = now()
         WHERE o.dedup_key <> excluded.dedup_key OR o.state IN ('delivered', 'dead')
-        RETURNING schedule_id, next_attempt_at
+        RETURNING schedule_id, next_attempt_at, (SELECT w.shows_skew FROM wanted w) AS "shows_skew!"
         "#,
         arm.instance_id.as_str(),
         arm.job_id.as_str(),
@@ -108,8 +102,44 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
     )
     .fetch_optional(&db.pool)
     .await?;
-    Ok(row
-        .map(|row| Armed { schedule_id: ScheduleId(row.schedule_id), next_attempt_at: row.next_attempt_at }))
+    Ok(row.map(|row| Armed {
+        schedule_id: ScheduleId(row.schedule_id),
+        next_attempt_at: row.next_attempt_at,
+        shows_skew: row.shows_skew,
+    }))
+}
+
+/// The new arm showed that its agent's clock is slow ([`Armed::shows_skew`]): the instance's skew guard is learned (1 s,
+/// then twice what is left of it, 30 s at most), and delays this arm already. Returns when its next attempt may start;
+/// `None` when it is not armed any more.
+pub async fn learn_skew(
+    db: &Db,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+    schedule_id: ScheduleId,
+) -> DbResult<Option<DateTime<Utc>>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH learned AS (
+            UPDATE instances i
+            SET skew_guard_ms = LEAST(30000, GREATEST(1000,
+                    2000 * extract(epoch FROM skew_guard(i.skew_guard_ms, i.skew_learned_at)))),
+                skew_learned_at = now(), updated_at = now()
+            WHERE i.instance_id = $1
+            RETURNING make_interval(secs => i.skew_guard_ms / 1000.0) AS guard
+        )
+        UPDATE one_shots o SET next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at + l.guard)
+        FROM learned l
+        WHERE o.instance_id = $1 AND o.job_id = $2 AND o.schedule_id = $3 AND o.state IN ('armed', 'leased')
+        RETURNING o.next_attempt_at
+        "#,
+        instance_id.as_str(),
+        job_id.as_str(),
+        schedule_id.0,
+    )
+    .fetch_optional(&db.pool)
+    .await?
+    .flatten())
 }
 
 /// The same key again while its one-shot lives: nothing changes, but during an attempt it is remembered.
@@ -135,8 +165,11 @@ pub async fn ask_again(
     )
     .fetch_optional(&db.pool)
     .await?;
-    Ok(row
-        .map(|row| Armed { schedule_id: ScheduleId(row.schedule_id), next_attempt_at: row.next_attempt_at }))
+    Ok(row.map(|row| Armed {
+        schedule_id: ScheduleId(row.schedule_id),
+        next_attempt_at: row.next_attempt_at,
+        shows_skew: false,
+    }))
 }
 
 /// The agent has moved: what holds its previous callback gets the new one. Returns how many did.

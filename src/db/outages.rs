@@ -103,8 +103,8 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
             UPDATE one_shots o SET parked = NULL, updated_at = now()
             FROM (
                 SELECT p.instance_id, p.job_id
-                FROM one_shots p JOIN instances i USING (instance_id)
-                WHERE p.parked = 'hold' AND NOT on_hold(i)
+                FROM one_shots p JOIN instance_status i USING (instance_id)
+                WHERE p.parked = 'hold' AND NOT i.on_hold
                 LIMIT $2
             ) p
             WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'hold'
