@@ -259,14 +259,14 @@ async fn client_4_same_key_again_fires_once_more_after_60_s_then_every_300_s_and
     let at = past(1);
     let first = world.provision("a", at).await;
     world.deliver().await;
-    for (delay, second_fire) in [(60.0, 1), (300.0, 2), (300.0, 3)] {
+    for (delay, seconds, second_fire) in [(60.0, 60, 1), (300.0, 300, 2), (300.0, 300, 3)] {
         let again = world.provision("a", at).await;
         assert_eq!(again.schedule_id, first.schedule_id, "second fire {second_fire}");
         let wait = seconds_from_now(again.next_attempt_at);
         assert!((delay - 2.0..=delay).contains(&wait), "second fire {second_fire} in {wait} s");
         assert_eq!(world.provision("a", at).await, again, "asking more often changes nothing");
         assert!(world.claim().await.is_empty());
-        world.age(delay as i64).await;
+        world.age(seconds).await;
         world.deliver().await;
     }
     let stuck = world.provision("a", at).await;
@@ -438,7 +438,7 @@ async fn an_unreachable_instance_is_probed_by_one_and_its_success_releases_the_r
         world.list().await.armed.iter().filter(|o| o.parked == Some(ParkReason::Unreachable)).count();
     assert_eq!(parked, 3, "everything else waits");
     world.end(&probe, FireOutcome::Delivered, None).await;
-    let released = outages::close_outages(&world.db, &[world.instance.clone()]).await.unwrap();
+    let released = outages::close_outages(&world.db, std::slice::from_ref(&world.instance)).await.unwrap();
     assert_eq!(released, 3);
     assert_eq!(world.claim().await.len(), 3);
 }

@@ -161,10 +161,8 @@ impl Agents {
                 changed.await;
             }
         };
-        match tokio::time::timeout(within, waiting).await {
-            Ok(fires) => fires,
-            Err(_) => panic!("not within {within:?}: {what}; there were {:#?}", self.fires()),
-        }
+        let waited = tokio::time::timeout(within, waiting).await;
+        waited.unwrap_or_else(|_| panic!("not within {within:?}: {what}; there were {:#?}", self.fires()))
     }
 
     /// Waits for the `count`th fire of a job and returns it.
