@@ -108,7 +108,6 @@ CREATE INDEX one_shots_due ON one_shots (next_attempt_at) WHERE state IN ('armed
 CREATE INDEX one_shots_leases ON one_shots (lease_expires_at) WHERE state IN ('leased', 'firing');
 CREATE INDEX one_shots_parked ON one_shots (instance_id, next_attempt_at) WHERE parked IS NOT NULL;
 CREATE INDEX one_shots_ended ON one_shots (updated_at) WHERE state IN ('delivered', 'stuck', 'dead');
-CREATE INDEX one_shots_schedule ON one_shots (schedule_id);
 
 -- Which keys of a job were delivered, so that the same key again is known for what it is.
 -- No reference to `instances`: it is written on the fire path, and means nothing without the instance's one-shots.
