@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron::db::leases::{self, Attempt, Ended, Lease};
 use nas_cron::db::oneshots::{ArmRules, Armed};
-use nas_cron::db::{Db, outages};
+use nas_cron::db::{Db, fires, outages};
 use nas_cron::domain::{FireOutcome, HoldScope, InstanceId, JobId, OneShotState, ParkReason};
 use nas_cron::oneshot::{self, Listing, Provision};
 use sqlx::{Connection, Executor};
@@ -545,4 +545,33 @@ async fn what_cannot_be_confirmed_before_its_fire_at_is_not_given_back_before_it
     leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap();
     assert!(world.claim().await.is_empty(), "not claimed again at once");
     assert!(seconds_from_now(world.list().await.armed[0].next_attempt_at) > 500.0);
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_is_thrown_away_in_batches() {
+    let world = World::new().await;
+    for job in ["old", "new", "armed"] {
+        world.provision(job, past(if job == "armed" { -100 } else { 1 })).await;
+    }
+    for attempt in world.confirm(&world.claim().await).await {
+        world.end(&attempt, FireOutcome::Delivered, None).await;
+    }
+    world.sql("UPDATE fires SET started_at = started_at - interval '31 days' WHERE job_id = 'old'").await;
+    world
+        .sql(
+            "UPDATE delivered_keys SET delivered_at = delivered_at - interval '31 days' WHERE job_id = 'old'",
+        )
+        .await;
+    world
+        .sql("UPDATE one_shots SET updated_at = updated_at - interval '31 days' WHERE job_id <> 'new'")
+        .await;
+    let month = Duration::from_hours(30 * 24);
+    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 3, "a row of each kind");
+    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 0);
+    let history = |job| {
+        let job = JobId::new(job).unwrap();
+        async { fires::of_job(&world.db, &world.instance, &{ job }, 10).await.unwrap().len() }
+    };
+    assert_eq!((history("old").await, history("new").await), (0, 1));
+    assert_eq!(world.list().await.armed.len(), 1, "what is armed is not history, however old");
 }

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -132,6 +132,9 @@ impl AgentClient {
 
     /// POSTs `body` (JSON) to the fire endpoint below `callback_url`, with `token` as the bearer, and waits for
     /// the answer for `deadline` at most. Everything is an answer; there is no error.
+    ///
+    /// Nothing is written once the deadline is over by the monotonic clock, also when this process was stopped in
+    /// between: its timers would learn of it only after the socket.
     pub async fn post_fire(
         &self,
         callback_url: &Url,
@@ -139,7 +142,8 @@ impl AgentClient {
         body: Bytes,
         deadline: Duration,
     ) -> Answer {
-        self.post_until(callback_url, token, body, tokio::time::sleep(deadline)).await
+        let not_after = Instant::now() + deadline;
+        self.post_until(callback_url, token, body, not_after, tokio::time::sleep(deadline)).await
     }
 
     /// Like [`Self::post_fire`]; time is up when `deadline` is ready.
@@ -148,6 +152,7 @@ impl AgentClient {
         callback_url: &Url,
         token: &str,
         body: Bytes,
+        not_after: Instant,
         deadline: impl Future<Output = ()>,
     ) -> Answer {
         let url = fire_url(callback_url);
@@ -158,7 +163,7 @@ impl AgentClient {
             Ok(headers) => headers,
             Err(error) => return Answer::Refused(error),
         };
-        let mut attempt = Attempt { body, taken: Arc::default(), received: None };
+        let mut attempt = Attempt { body, not_after, taken: Arc::default(), received: None };
         let failure = tokio::select! {
             // What has arrived counts, also when time is up at the same moment.
             biased;
@@ -239,6 +244,7 @@ fn headers(token: &str) -> Result<HeaderMap, Refused> {
 /// One attempt's memory: what of it must be known after it was cut off.
 struct Attempt {
     body: Bytes,
+    not_after: Instant,
     taken: Arc<AtomicBool>,
     received: Option<Received>,
 }
@@ -251,7 +257,11 @@ struct Received {
 
 impl Attempt {
     fn request_body(&self) -> reqwest::Body {
-        reqwest::Body::wrap(FireBody { bytes: Some(self.body.clone()), taken: Arc::clone(&self.taken) })
+        reqwest::Body::wrap(FireBody {
+            bytes: Some(self.body.clone()),
+            not_after: self.not_after,
+            taken: Arc::clone(&self.taken),
+        })
     }
 
     /// Whether HTTP has asked for the body: from then on it may be on the wire, whole.
@@ -260,20 +270,29 @@ impl Attempt {
     }
 }
 
+/// The request was to be written after its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("too late to be sent")]
+struct TooLate;
+
 /// A request body that notes when it is taken. It cannot be cloned, so nobody below can send it again.
 struct FireBody {
     bytes: Option<Bytes>,
+    not_after: Instant,
     taken: Arc<AtomicBool>,
 }
 
 impl Body for FireBody {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = TooLate;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if self.bytes.is_some() && Instant::now() > self.not_after {
+            return Poll::Ready(Some(Err(TooLate)));
+        }
         self.taken.store(true, Ordering::Release);
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }

@@ -114,3 +114,39 @@ async fn serve_says_which_listener_cannot_be_bound() {
         assert!(!status.success() && said.contains(&address) && said.contains(setting), "{said}");
     }
 }
+
+#[tokio::test]
+async fn the_readme_has_the_table_of_all_settings() {
+    let readme = include_str!("../../README.md");
+    let (_, table, _) = settings().await.run(&["config", "table"]).await;
+    assert!(readme.contains(table.trim()), "put the output of `nas-cron config table` into README.md");
+}
+
+#[tokio::test]
+async fn every_command_in_the_readme_exists() {
+    let readme = include_str!("../../README.md");
+    let commands =
+        readme.split('`').chain(readme.lines()).filter_map(|text| text.trim().strip_prefix("nas-cron "));
+    let mut seen = 0;
+    for command in commands {
+        let words: Vec<&str> = command
+            .split_whitespace()
+            .take_while(|word| {
+                word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+            })
+            .take(2)
+            .collect();
+        let [name, ..] = words[..] else { continue };
+        let subcommands = ["agents", "jobs", "keys", "config"];
+        let path = if subcommands.contains(&name) { &words[..] } else { &words[..1] };
+        let mut arguments = path.to_vec();
+        arguments.push("--help");
+        let output = tokio::task::spawn_blocking({
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            move || binary().args(arguments).output().unwrap()
+        });
+        assert!(output.await.unwrap().status.success(), "nas-cron {}", path.join(" "));
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+}

@@ -41,10 +41,32 @@ fn client() -> AgentClient {
 /// Posts, and checks what must hold for every answer: it shows nothing of what was sent.
 async fn post(client: &AgentClient, base: &str, deadline: impl Future<Output = ()>) -> Answer {
     let url = base.parse().expect(base);
-    let answer = client.post_until(&url, TOKEN, Bytes::from_static(BODY.as_bytes()), deadline).await;
+    let body = Bytes::from_static(BODY.as_bytes());
+    let answer =
+        client.post_until(&url, TOKEN, body, Instant::now() + Duration::from_mins(1), deadline).await;
     let shown = format!("{answer:?} {client:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("agent-secret"), "{shown}");
     answer
+}
+
+#[tokio::test]
+async fn nothing_is_written_after_the_deadline_by_the_monotonic_clock() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let seen = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut seen).await;
+        String::from_utf8_lossy(&seen).into_owned()
+    });
+    let client = client();
+    // As after a SIGSTOP: the timer has not fired yet, the clock has moved on.
+    let late = Instant::now().checked_sub(Duration::from_millis(1)).unwrap();
+    let body = Bytes::from_static(BODY.as_bytes());
+    let answer = client.post_until(&url, TOKEN, body, late, std::future::pending()).await;
+    assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    drop(client);
+    assert!(!seen.await.unwrap().contains(BODY));
 }
 
 async fn post_patiently(client: &AgentClient, base: &str) -> Answer {
