@@ -86,7 +86,8 @@ impl Options {
 
     /// Not durable, in a new folder below the system's temporary one, which is removed in the end.
     pub fn temporary() -> Self {
-        let data_dir = std::env::temp_dir().join(format!("nas-cron-pg-{:016x}", rand::random::<u64>()));
+        let data_dir =
+            std::env::temp_dir().join(format!("{}{:016x}", folder::TEMPORARY, rand::random::<u64>()));
         Self { durable: false, remove_on_drop: true, ..Self::new(data_dir) }
     }
 }
@@ -112,6 +113,11 @@ impl PrivatePostgres {
             .map_err(PrivatePostgresError::io("resolve", &options.data_dir))?;
         let options = Options { data_dir, ..options };
         let lock = folder::claim(&options.data_dir)?;
+        if options.remove_on_drop
+            && let Some(parent) = options.data_dir.parent()
+        {
+            folder::remove_abandoned(parent);
+        }
         let cluster = options.data_dir.join("cluster");
         let version = fs::read_to_string(cluster.join("PG_VERSION")).ok();
 

@@ -312,6 +312,24 @@ async fn client_4_a_new_key_after_a_second_fire_teaches_a_skew_guard() {
 }
 
 #[tokio::test]
+async fn client_4_the_new_key_teaches_also_before_the_second_fire_is_recorded() {
+    let world = World::new().await;
+    let at = past(10);
+    world.provision("a", at).await;
+    world.deliver().await;
+    world.provision("a", at).await;
+    world.age(60).await;
+    let second_fire = world.start().await;
+    let next = past(-100);
+    assert_eq!(world.provision("a", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
+    world.end(&second_fire, FireOutcome::Delivered, None).await;
+    // An ordinary fire that is superseded while it is under way teaches nothing.
+    world.provision("b", past(1)).await;
+    world.start().await;
+    assert_eq!(world.provision("b", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
+}
+
+#[tokio::test]
 async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_again_in_the_past() {
     let world = World::new().await;
     let at = past(100);

@@ -63,7 +63,8 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
                    END AS next_attempt_at,
                    EXISTS (SELECT FROM one_shots p JOIN delivered_keys d USING (instance_id, job_id, dedup_key)
                            WHERE p.instance_id = $1 AND p.job_id = $2 AND p.dedup_key <> $4
-                             AND p.state = 'delivered' AND d.second_fires > 0) AS shows_skew
+                             -- A fast job comes back before its second fire is recorded.
+                             AND (p.state = 'firing' OR (p.state = 'delivered' AND d.second_fires > 0))) AS shows_skew
             FROM instances i
             LEFT JOIN delivered_keys k ON k.instance_id = $1 AND k.job_id = $2 AND k.dedup_key = $4
             WHERE i.instance_id = $1

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::identity::Identity;
 use super::{PrivatePostgresError, Result};
@@ -28,6 +29,29 @@ pub(super) fn claim(folder: &Path) -> Result<File> {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(PrivatePostgresError::InUse { folder: folder.to_owned() }),
         Err(TryLockError::Error(error)) => Err(PrivatePostgresError::io("lock", &path)(error)),
+    }
+}
+
+/// How temporary folders are called.
+pub(super) const TEMPORARY: &str = "nas-cron-pg-";
+/// A folder this young may still be on its way to its lock.
+const YOUNG: Duration = Duration::from_secs(30);
+
+/// Removes temporary folders below `parent` that nobody holds any more: their processes ended without dropping
+/// what was theirs (killed, or held to the end of a test binary).
+pub(super) fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let folder = entry.path();
+        let temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        if !temporary || age.is_none_or(|age| age < YOUNG) {
+            continue;
+        }
+        let Ok(lock) = File::options().write(true).open(folder.join(LOCK)) else { continue };
+        if lock.try_lock().is_ok() && !is_served(&folder.join("cluster")) {
+            // Somebody else's, or being removed by another: not ours to worry about.
+            let _ = fs::remove_dir_all(&folder);
+        }
     }
 }
 
