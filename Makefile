@@ -16,7 +16,7 @@ demo: postgres ## a service, two agents and their fires on this machine; ^C ends
 	@$(WITH_POSTGRES) cargo run --locked --quiet --release -- dev
 
 test: postgres hermes lint check-sqlx ## everything that CI checks
-	$(WITH_POSTGRES) cargo test --locked
+	$(WITH_POSTGRES) cargo test --locked --no-fail-fast
 
 lint: ## formatting and clippy
 	cargo fmt --check

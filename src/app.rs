@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -72,8 +72,8 @@ impl App {
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
         bootstrap(&keys, &db).await?;
 
-        let public = bind(config.http.listen, "listen").await?;
-        let operators = bind(config.http.metrics_listen, "metrics_listen").await?;
+        let public = bind(config.http.listen, "listen")?;
+        let operators = bind(config.http.metrics_listen, "metrics_listen")?;
         let (portal_keys, key_refresh) = portal_keys(&config.portal.jwks).await?;
         let scheduler = Arc::new(
             Scheduler::start(
@@ -170,8 +170,19 @@ async fn serve((listener, router): (TcpListener, Router), shutdown: &Shutdown) -
     axum::serve(listener, router).with_graceful_shutdown(shutdown.until_stopping()).await
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+/// Connections that may wait to be accepted: all agents fetch the JWKS at the same second, each anew. The system
+/// may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
+
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the old connections' last packets.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| {
         format!(
             "cannot listen on {address} ({setting}): is something else there already? Choose another port"
         )

@@ -271,6 +271,7 @@ async fn invariant_4_after_a_cancel_no_retry_starts() {
     world.service.cancel(&world.token, "armed").await;
     world.arm("marker", 1_500).await;
     world.agents.wait_for("marker", 1, WITHIN).await;
+    world.ended("marker", 1).await;
     assert_eq!(world.agents.fires_of("armed").len(), 0);
     let late: i64 =
         sqlx::query_scalar("SELECT count(*) FROM fires WHERE job_id = 'waiting' AND started_at > $1")

@@ -78,7 +78,9 @@ async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
 
     // Fires that are accepted, and refused to the end.
     world.agents.answer(|fire, _| {
-        if fire.job_id == "bad" {
+        if fire.job_id == "lost" {
+            Reply::status(404)
+        } else if fire.job_id == "bad" {
             Reply { body: "secret-of-500", ..Reply::status(500) }
         } else {
             Reply { body: r#"{"status":"accepted","note":"secret-of-202"}"#, ..Reply::accepted() }
