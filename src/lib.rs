@@ -27,7 +27,7 @@
 //!
 //! **A fire**: [`scheduler::claims`] (lease what comes due) → [`scheduler::timetable`] (wait for the instant) →
 //! [`scheduler::dispatch`] (a slot in flight) → [`db::leases::confirm`] (it still stands: the attempt has started)
-//! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::leases::finish_fires`].
+//! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::outcomes::finish_fires`].
 //!
 //! No transaction is open while HTTP is in flight. The row in Postgres is the truth; everything in memory may be lost.
 

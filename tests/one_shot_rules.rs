@@ -5,8 +5,9 @@ mod support;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::leases::{self, Attempt, Ended, Lease};
+use nas_cron::db::leases::{self, Attempt, Lease};
 use nas_cron::db::oneshots::{ArmRules, Armed};
+use nas_cron::db::outcomes::{self, Ended};
 use nas_cron::db::{Db, fires, outages};
 use nas_cron::domain::{FireOutcome, HoldScope, InstanceId, JobId, OneShotState, ParkReason};
 use nas_cron::oneshot::{self, Listing, Provision};
@@ -96,7 +97,7 @@ impl World {
             retry_in: retry_in.map(Duration::from_secs),
             retry_after: None,
         };
-        let recorded = leases::finish_fires(&self.db, &[ended], &RULES).await.unwrap();
+        let recorded = outcomes::finish_fires(&self.db, &[ended], &RULES).await.unwrap();
         recorded.first().expect("it was not recorded before").state
     }
 
@@ -249,7 +250,7 @@ async fn recording_twice_changes_nothing() {
         retry_in: Some(Duration::ZERO),
         retry_after: None,
     };
-    assert!(leases::finish_fires(&world.db, &[again], &RULES).await.unwrap().is_empty());
+    assert!(outcomes::finish_fires(&world.db, &[again], &RULES).await.unwrap().is_empty());
     assert!(world.list().await.armed.is_empty());
 }
 

@@ -16,8 +16,9 @@ use nas_cron::cli::agents::{self, AgentsArgs};
 use nas_cron::cli::hold::{self, HoldArgs, ReleaseArgs};
 use nas_cron::cli::jobs::{self, JobsArgs};
 use nas_cron::db::directory::Verdict;
-use nas_cron::db::leases::{self, Attempt, Ended, Lease};
+use nas_cron::db::leases::{self, Attempt, Lease};
 use nas_cron::db::oneshots::{ArmRules, Armed};
+use nas_cron::db::outcomes::{self, Ended};
 use nas_cron::db::{Db, hints::Hints};
 use nas_cron::directory;
 use nas_cron::domain::{Fields, FireOutcome, InstanceId, OneShotState};
@@ -152,7 +153,7 @@ impl World {
             retry_in: None,
             retry_after: None,
         };
-        leases::finish_fires(&self.db, &[ended], &RULES).await.unwrap()[0].state
+        outcomes::finish_fires(&self.db, &[ended], &RULES).await.unwrap()[0].state
     }
 
     /// Everything that is due fires and ends like this.

@@ -12,6 +12,7 @@ pub mod leases;
 pub mod migrate;
 pub mod oneshots;
 pub mod outages;
+pub mod outcomes;
 mod ride_out;
 
 use std::time::Duration;

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::recorder::{Reach, Report};
 use super::{Inner, lock};
-use crate::db::leases::{self, Attempt, Ended, Lease};
+use crate::db::leases::{self, Attempt, Lease};
+use crate::db::outcomes::Ended;
 use crate::domain::{FireOutcome, InstanceId, OneShotState};
 use crate::fire::{End, outcome};
 use crate::metrics::{self, InFlight, PanicPlace};

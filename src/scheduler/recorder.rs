@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-use crate::db::leases::{self, Ended, Recorded};
 use crate::db::oneshots::ArmRules;
+use crate::db::outcomes::{self, Ended, Recorded};
 use crate::db::{Db, DbError, outages};
 use crate::domain::{InstanceId, JobId};
 
@@ -81,7 +81,7 @@ async fn run(db: Db, rules: ArmRules, mut receiver: mpsc::Receiver<Entry>) {
 
 async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> {
     let ended: Vec<Ended> = reports.iter().map(|report| report.ended.clone()).collect();
-    let recorded = match patiently(|| leases::finish_fires(db, &ended, rules)).await {
+    let recorded = match patiently(|| outcomes::finish_fires(db, &ended, rules)).await {
         Ok(recorded) => recorded,
         // One row that the schema refuses must not take its batch with it.
         Err(DbError::Unavailable(_)) => Vec::new(),
@@ -106,7 +106,7 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
 async fn one_by_one(db: &Db, rules: &ArmRules, ended: &[Ended]) -> Vec<Recorded> {
     let mut recorded = Vec::with_capacity(ended.len());
     for one in ended {
-        match patiently(|| leases::finish_fires(db, std::slice::from_ref(one), rules)).await {
+        match patiently(|| outcomes::finish_fires(db, std::slice::from_ref(one), rules)).await {
             Ok(rows) => recorded.extend(rows),
             Err(error) => {
                 error!(%error, fire.attempt_id = %one.attempt_id, "an outcome could not be recorded: its lease's end will recover it");
