@@ -489,7 +489,8 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     for (job, late) in first_lateness(&fires) {
         assert!((0.0..5_000.0).contains(&late), "{job}: {late} ms late");
     }
-    assert_eq!(cluster.count("SELECT count(*) FROM one_shots WHERE state <> 'delivered'").await, 0);
+    // The last one has arrived; that is recorded a moment later.
+    cluster.until_none(ms(2_000), "SELECT count(*) FROM one_shots WHERE state <> 'delivered'").await;
 }
 
 /// Nothing due: at most one query a second, next to no CPU.

@@ -58,8 +58,14 @@ async fn an_attempt_has_its_row_while_it_is_under_way() {
     assert_eq!(world.ended("job", 1).await[0].outcome, "delivered");
 }
 
-/// Holds by `hold`, checks that nothing of `inst-1` fires while `inst-2` does or does not, and releases.
-async fn holds(hold: &str, release: &str, stops_the_other_org: bool) {
+/// Runs an operator's command on the world's database.
+async fn operate(world: &World, arguments: &[&str]) {
+    let (status, out, said) = world.settings.run(arguments).await;
+    assert!(status.success(), "{arguments:?}: {out}{said}");
+}
+
+/// Puts `scope` on hold, checks that nothing of `inst-1` fires while `inst-2` does or does not, and releases it.
+async fn holds(scope: &[&str], stops_the_other_org: bool) {
     let world = World::new().await;
     world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-2')").await;
     let other = world.portal.client_token("org-2", "inst-2");
@@ -68,14 +74,14 @@ async fn holds(hold: &str, release: &str, stops_the_other_org: bool) {
         world.service.provision(&other, job, &at, &world.agents.callback("inst-2")).await
     };
     // One that is leased when the hold comes, and one that is armed under it.
-    world.arm("leased", 900).await;
+    world.arm("leased", 1_900).await;
     eventually("it is leased", async || {
         world.listed("leased").await.filter(|(_, entry)| entry["state"] == "leased")
     })
     .await;
-    world.sql(hold).await;
+    operate(&world, &[&["hold"], scope].concat()).await;
     world.arm("armed", 0).await;
-    arm_other("marker", 1_300).await;
+    arm_other("marker", 2_300).await;
     let parked = eventually("both are parked", async || {
         let both = [world.listed("leased").await, world.listed("armed").await];
         let count = both
@@ -93,9 +99,9 @@ async fn holds(hold: &str, release: &str, stops_the_other_org: bool) {
         world.agents.wait_for("marker", 1, WITHIN).await;
         assert_eq!(world.agents.fires().len(), 1, "only the other org's");
     }
-    world.sql(release).await;
+    operate(&world, &[&["release"], scope].concat()).await;
     for job in ["leased", "armed", "marker"] {
-        world.agents.wait_for(job, 1, Duration::from_secs(16)).await;
+        world.agents.wait_for(job, 1, WITHIN).await;
     }
     world.all_delivered().await;
     assert_eq!(world.agents.fires().len(), 3, "each once");
@@ -103,16 +109,15 @@ async fn holds(hold: &str, release: &str, stops_the_other_org: bool) {
 
 #[tokio::test]
 async fn contract_states_a_hold_of_an_instance_stops_its_fires_and_a_release_resumes_them() {
-    holds("INSERT INTO holds (scope, scope_id) VALUES ('instance', 'inst-1')", "DELETE FROM holds", false)
-        .await;
+    holds(&["--instance", "inst-1"], false).await;
 }
 
 #[tokio::test]
 async fn contract_states_a_hold_of_an_org_stops_its_fires_and_a_release_resumes_them() {
-    holds("INSERT INTO holds (scope, scope_id) VALUES ('org', 'org-1')", "DELETE FROM holds", false).await;
+    holds(&["--org", "org-1"], false).await;
 }
 
 #[tokio::test]
 async fn contract_states_a_hold_of_the_service_stops_all_fires_and_a_release_resumes_them() {
-    holds("INSERT INTO holds (scope, scope_id) VALUES ('all', '')", "DELETE FROM holds", true).await;
+    holds(&["--all"], true).await;
 }
