@@ -64,7 +64,9 @@ async fn contract_armed_holds_what_is_armed_leased_and_firing() {
 
 #[tokio::test]
 async fn contract_what_waits_and_what_is_dead_show_their_last_status_and_error() {
-    let world = World::with(|s| dying_within(s, "2500ms", "1s")).await;
+    // Inside the horizon a retry is leased at once, and `waiting` passes before anybody can look.
+    let world =
+        World::with(|s| dying_within(s, "2500ms", "1s").with("NAS_CRON_LEASE_HORIZON", "100ms")).await;
     world.agents.answer(|_, _| Reply { body: "no room\tat the inn", ..Reply::status(507) });
     let (at, schedule) = world.arm("job-1", 0).await;
     let waiting = world.list_until("it waits", |list| of(list, "armed", "job-1")["state"] == "waiting").await;
