@@ -32,6 +32,7 @@
 //! No transaction is open while HTTP is in flight. The row in Postgres is the truth; everything in memory may be lost.
 
 pub mod app;
+pub mod backends;
 pub mod cli;
 pub mod clock;
 pub mod config;

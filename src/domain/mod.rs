@@ -15,7 +15,7 @@ pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use ids::{DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId};
 pub use signing_key::{KeyRecord, KeyState, SigningAlg};
-pub use state::{FireOutcome, HoldScope, OneShotState, ParkReason};
+pub use state::{BackendName, FireOutcome, HoldScope, OneShotState, ParkReason};
 
 /// A field that cannot be accepted, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -74,6 +74,18 @@ pg_enum!(
 );
 
 pg_enum!(
+    /// Who wakes us first at a one-shot's instant.
+    BackendName, "scheduler_backend", {
+        /// Our own loop over Postgres.
+        Postgres = "postgres",
+        /// QStash, Upstash's hosted scheduler.
+        Qstash = "qstash",
+        /// Scheduled messages of a NATS `JetStream`.
+        Nats = "nats",
+    }
+);
+
+pg_enum!(
     /// What a hold covers.
     HoldScope, "hold_scope", {
         /// The whole service.

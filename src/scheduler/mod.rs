@@ -22,6 +22,7 @@ pub mod dispatch;
 pub mod recorder;
 pub mod timetable;
 pub mod upkeep;
+pub mod wake;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +45,8 @@ use crate::db::leases::{self, Lease};
 use crate::db::oneshots::ArmRules;
 use crate::db::{Db, hints};
 use crate::fire::Firing;
+
+pub use self::wake::{Wake, Woken};
 
 /// How long a claim that is under way when the draining begins is waited for.
 const LAST_CLAIM: Duration = Duration::from_secs(5);

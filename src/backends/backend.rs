@@ -1,0 +1,232 @@
+//! What a scheduler backend is: one trait, and the words that it is told and answers in.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use super::wakes::Wakes;
+use crate::domain::{BackendName, FireAt, InstanceId, JobId, ScheduleId};
+
+/// Who wakes us first at a one-shot's instant. An engine brings the *first* wake-up and nothing else: whether the
+/// one-shot still stands, the exact millisecond, retries, floors and holds are our own loop's, on every backend.
+///
+/// Nothing here may hang: every call has its own deadline, and ends with a [`BackendError`] after it.
+pub trait SchedulerBackend: Send + Sync {
+    /// Which one it is.
+    fn name(&self) -> BackendName;
+
+    /// What it can do.
+    fn limits(&self) -> Limits;
+
+    /// Asks for these wake-ups. One answer per wake-up, in order: what the engine calls it (where a cancel needs
+    /// that), or why not. Asking again for the same `schedule_id` and `generation` is harmless.
+    fn arm(
+        &self,
+        wake_ups: &[WakeUp],
+    ) -> impl Future<Output = Vec<Result<Option<String>, BackendError>>> + Send;
+
+    /// Takes wake-ups back. One answer per wake-up, in order; what is not there any more counts as taken back.
+    fn cancel(&self, wake_ups: &[Unwanted]) -> impl Future<Output = Vec<Result<(), BackendError>>> + Send;
+
+    /// Whether the backend itself made this request, over the exact bytes of its body (CONTRACT, hop 2).
+    fn verify(&self, request: &RelayRequest<'_>) -> Result<(), Refusal>;
+
+    /// Whether it would answer now.
+    fn health(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Brings in the wake-ups that do not come over HTTP, until `stop`. Reconnects by itself.
+    fn listen(&self, wakes: Wakes, stop: CancellationToken) -> impl Future<Output = ()> + Send;
+}
+
+/// What a backend can do. All of it is honoured before a wake-up is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The grain of its instants.
+    pub granularity: Duration,
+    /// How much before its instant we are woken: our own timer does the rest, to the millisecond.
+    pub lead: Duration,
+    /// What is due sooner than this is woken by our own loop: the engine could not be told in time.
+    pub nearest: Duration,
+    /// How far ahead it takes a wake-up; what is due later is handed over when it is near enough. `None`: any.
+    pub furthest: Option<Duration>,
+    /// The longest body it takes, in bytes.
+    pub largest_payload: usize,
+}
+
+/// A wake-up that an engine is to bring.
+#[derive(Clone, Debug)]
+pub struct WakeUp {
+    /// Whose job.
+    pub instance_id: InstanceId,
+    /// Which job.
+    pub job_id: JobId,
+    /// Which arm of it: with `generation` the wake-up's name.
+    pub schedule_id: ScheduleId,
+    /// Counts the moves between backends, so that a return to one is not deduplicated away.
+    pub generation: i32,
+    /// The one-shot's instant, and its text.
+    pub fire_at: FireAt,
+    /// When its first attempt may start: `fire_at`, or later for a floor or a skew guard. The engine is to wake
+    /// us its [`Limits::lead`] before.
+    pub due_at: DateTime<Utc>,
+    /// Direct mode: the engine is to call the agent itself, not before `due_at`.
+    pub direct: Option<DirectCall>,
+}
+
+/// The call that an engine makes in our place.
+#[derive(Clone, Debug)]
+pub struct DirectCall {
+    /// Where to: the agent's fire endpoint.
+    pub url: String,
+    /// The `Authorization` header's value.
+    pub authorization: SecretString,
+    /// The body, as in hop 3.
+    pub body: String,
+}
+
+/// A wake-up that is not wanted any more.
+#[derive(Clone, Debug)]
+pub struct Unwanted {
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// Of which generation.
+    pub generation: i32,
+    /// What the engine calls it, where it said so.
+    pub message_id: Option<String>,
+}
+
+/// What an engine tells about a one-shot: the body of the relay, and of a NATS message.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct WakeBody {
+    /// Whose job.
+    pub instance_id: String,
+    /// Which job.
+    pub job_id: String,
+    /// Which arm of it.
+    #[schema(example = "0190a5e4-7c1e-7000-8000-000000000000")]
+    pub schedule_id: String,
+    /// Its instant, byte for byte as it was provisioned.
+    pub fire_at: String,
+}
+
+impl From<&WakeUp> for WakeBody {
+    fn from(wake_up: &WakeUp) -> Self {
+        Self {
+            instance_id: wake_up.instance_id.to_string(),
+            job_id: wake_up.job_id.to_string(),
+            schedule_id: wake_up.schedule_id.to_string(),
+            fire_at: wake_up.fire_at.as_str().to_owned(),
+        }
+    }
+}
+
+/// A request to the relay, before anything of it is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayRequest<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its body, byte for byte.
+    pub body: &'a [u8],
+    /// The wall clock.
+    pub now: DateTime<Utc>,
+}
+
+/// Why a request to the relay is not the backend's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// It carries no signature, or none of a backend that is configured.
+    Unsigned,
+    /// The signature is no JWT of the backend's form.
+    Malformed,
+    /// Another algorithm than the backend's.
+    Algorithm,
+    /// No key of ours made it.
+    Key,
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    NotYet,
+    /// Another issuer.
+    Issuer,
+    /// Made for another URL.
+    Url,
+    /// Made for another body.
+    Body,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Unsigned,
+        Self::Malformed,
+        Self::Algorithm,
+        Self::Key,
+        Self::Expired,
+        Self::NotYet,
+        Self::Issuer,
+        Self::Url,
+        Self::Body,
+    ];
+
+    /// For logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::Key => "key",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet",
+            Self::Issuer => "issuer",
+            Self::Url => "url",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// Why an engine did not do what it was asked for. The texts are for the operator and hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No connection, or it broke.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer within the call's deadline.
+    #[error("did not answer in time")]
+    TimedOut,
+    /// Too many calls.
+    #[error("asks for fewer calls (429)")]
+    RateLimited {
+        /// When to come again, where it said so.
+        retry_after: Option<Duration>,
+    },
+    /// It understood and refused.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// An answer that is none.
+    #[error("answered what is no answer: {0}")]
+    Garbage(String),
+}
+
+impl BackendError {
+    /// For metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::TimedOut => "timed_out",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Refused(_) => "refused",
+            Self::Garbage(_) => "garbage",
+        }
+    }
+
+    /// How long the engine asked to be left alone.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => *retry_after,
+            _ => None,
+        }
+    }
+}
