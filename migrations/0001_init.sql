@@ -6,6 +6,8 @@ CREATE TYPE hold_scope     AS ENUM ('all', 'org', 'instance');
 CREATE TYPE fire_outcome   AS ENUM ('started', 'delivered', 'gone', 'failed', 'lost');
 CREATE TYPE signing_alg    AS ENUM ('ES256', 'RS256');
 CREATE TYPE key_state      AS ENUM ('next', 'active', 'retired', 'gone');
+CREATE TYPE scheduler_backend AS ENUM ('postgres', 'qstash', 'qstash_direct', 'nats');
+CREATE TYPE wake_up_state  AS ENUM ('wanted', 'armed', 'unwanted');
 
 -- One deployed agent. The portal's backend registers it (admin API) when it creates the agent.
 CREATE TABLE instances (
@@ -78,6 +80,9 @@ CREATE TABLE one_shots (
     next_attempt_at  timestamptz,
     -- Taken out of the claim's sight until the hold or the outage is over.
     parked           park_reason,
+    -- The hosted engine that is to bring its first wake-up: our own loop leaves it alone until the engine
+    -- has done so, or is overdue. NULL: our own loop's.
+    awaits           scheduler_backend,
     -- The last claim's token: fences every write about its attempt. It outlives an expired lease,
     -- so that a late outcome still counts unless another claim has replaced it.
     lease_token      uuid,
@@ -101,13 +106,48 @@ CREATE TABLE one_shots (
     CHECK (lease_expires_at IS NULL OR lease_token IS NOT NULL),
     CHECK ((next_attempt_at IS NOT NULL) = (state IN ('armed', 'leased', 'firing', 'waiting'))),
     CHECK (parked IS NULL OR state IN ('armed', 'waiting')),
+    CHECK (awaits IS NULL OR (awaits <> 'postgres' AND state = 'armed' AND parked IS NULL)),
     CHECK (NOT asked_again OR state = 'firing'),
     CHECK (state <> 'firing' OR attempts > 0)
 ) WITH (fillfactor = 70);
-CREATE INDEX one_shots_due ON one_shots (next_attempt_at) WHERE state IN ('armed', 'waiting') AND parked IS NULL;
+CREATE INDEX one_shots_due ON one_shots (next_attempt_at)
+    WHERE state IN ('armed', 'waiting') AND parked IS NULL AND awaits IS NULL;
+CREATE INDEX one_shots_awaited ON one_shots (awaits, next_attempt_at) WHERE awaits IS NOT NULL;
 CREATE INDEX one_shots_leases ON one_shots (lease_expires_at) WHERE state IN ('leased', 'firing');
 CREATE INDEX one_shots_parked ON one_shots (instance_id, next_attempt_at) WHERE parked IS NOT NULL;
 CREATE INDEX one_shots_ended ON one_shots (updated_at) WHERE state IN ('delivered', 'stuck', 'dead');
+
+-- The one backend that new one-shots go to. A row, so that all replicas mean the same from one commit to the next.
+CREATE TABLE active_backend (
+    only_one    boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    backend     scheduler_backend NOT NULL,
+    -- Counts the switches: part of a wake-up's name, so that a return to an engine is not deduplicated away.
+    generation  integer NOT NULL DEFAULT 1,
+    switched_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- What hosted engines are to be told, or have been: written with the one-shot, carried out behind it.
+-- No reference to `one_shots`: what is to be taken back outlives its one-shot.
+CREATE TABLE wake_ups (
+    schedule_id uuid NOT NULL,
+    generation  integer NOT NULL,
+    backend     scheduler_backend NOT NULL CHECK (backend <> 'postgres'),
+    instance_id text NOT NULL,
+    job_id      text NOT NULL,
+    due_at      timestamptz NOT NULL,
+    state       wake_up_state NOT NULL DEFAULT 'wanted',
+    -- What the engine calls it, where it says so.
+    message_id  text,
+    -- When the engine is told next; moved on while it is being told, so that a dead replica's part is taken over.
+    next_try_at timestamptz DEFAULT now(),
+    tries       integer NOT NULL DEFAULT 0,
+    last_error  text CHECK (length(last_error) <= 1000),
+    PRIMARY KEY (schedule_id, generation),
+    CHECK ((next_try_at IS NULL) = (state = 'armed'))
+) WITH (fillfactor = 80);
+CREATE INDEX wake_ups_to_do ON wake_ups (backend, next_try_at) WHERE next_try_at IS NOT NULL;
+CREATE INDEX wake_ups_job ON wake_ups (instance_id, job_id);
+CREATE INDEX wake_ups_due_at ON wake_ups (due_at);
 
 -- Which keys of a job were delivered, so that the same key again is known for what it is.
 -- No reference to `instances`: it is written on the fire path, and means nothing without the instance's one-shots.

@@ -15,10 +15,12 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::backends::{self, Backends};
 use crate::clock::Clock;
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
-use crate::db::{Db, DbOptions};
+use crate::db::{Db, DbOptions, wake_ups};
+use crate::domain::BackendName;
 use crate::fire::Firing;
 use crate::fire::address::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
@@ -26,6 +28,7 @@ use crate::fire::client::{AgentClient, ClientConfig};
 use crate::http::admin::{AdminState, AdminTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::health::{Finding, Probe};
+use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
 use crate::instance::{Authenticator, FetchLimits, KeyRefresh, KeySet, PortalKeys, TokenRules};
 use crate::keys::{KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
@@ -45,6 +48,7 @@ pub struct App {
     db: Db,
     keys: Arc<KeyRing>,
     scheduler: Arc<Scheduler>,
+    backends: Arc<Backends>,
     shutdown: Shutdown,
     public: (TcpListener, Router),
     operators: (TcpListener, Router),
@@ -84,6 +88,11 @@ impl App {
             )
             .context("the scheduler cannot start")?,
         );
+        let engines = backends::engine::engines(&config.backends, &keys)?;
+        let backends = Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), engines));
+        require_active(&db, config.backends.first, &backends).await?;
+        backends.start();
+        let relay = Relay { backends: Arc::clone(&backends), clock: Arc::clone(&clock) };
         let agent_cron = AgentCron {
             authenticator: Authenticator {
                 keys: portal_keys,
@@ -93,6 +102,7 @@ impl App {
             },
             db: db.clone(),
             rules: scheduler_rules(config).arm_rules,
+            backends: Arc::clone(&backends),
             scheduler: Arc::clone(&scheduler),
         };
         let admin = AdminState {
@@ -105,11 +115,12 @@ impl App {
             scheduler: Arc::clone(&scheduler),
             shutdown: shutdown.clone(),
         });
-        let routes = router::router(Parts { agent_cron, keys: Arc::clone(&keys), admin, probe });
+        let routes = router::router(Parts { agent_cron, relay, keys: Arc::clone(&keys), admin, probe });
         Ok(Self {
             db,
             keys,
             scheduler,
+            backends,
             shutdown,
             public: (public, routes.merge(beside)),
             operators: (operators, metrics::router(metrics_handle)),
@@ -126,7 +137,7 @@ impl App {
     /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
     /// what is in flight.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { db, keys, scheduler, shutdown, public, operators, key_refresh, shutdown_timeout } = self;
+        let Self { db, keys, scheduler, backends, shutdown, public, operators, key_refresh, shutdown_timeout } = self;
         let background = CancellationToken::new();
         let ring = {
             let (keys, db, background) = (Arc::clone(&keys), db.clone(), background.clone());
@@ -134,9 +145,10 @@ impl App {
         };
         let refresh = key_refresh.map(|refresh| tokio::spawn(refresh.run()));
         let drained = {
-            let (scheduler, shutdown) = (Arc::clone(&scheduler), shutdown.clone());
+            let (scheduler, backends, shutdown) = (Arc::clone(&scheduler), Arc::clone(&backends), shutdown.clone());
             tokio::spawn(async move {
                 shutdown.draining().await;
+                backends.drain();
                 scheduler.drain().await;
             })
         };
@@ -148,6 +160,7 @@ impl App {
         }
         let stopping = Instant::now();
         let _ = drained.await;
+        backends.finish().await;
         if !scheduler.finish(shutdown_timeout.saturating_sub(stopping.elapsed())).await {
             warn!("some attempts were left under way: the end of their leases recovers them");
         }
@@ -216,6 +229,18 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
             "step {version} of the database's schema is not the one of this release: see `nas-cron migrate --dry-run`"
         ),
     }
+}
+
+/// Refuses to serve where the active backend is not configured: new one-shots would wait for the watchdog.
+async fn require_active(db: &Db, first: BackendName, backends: &Backends) -> anyhow::Result<()> {
+    let active = wake_ups::active(db, first).await.context("which backend is active cannot be read")?;
+    anyhow::ensure!(
+        backends.has(active.backend),
+        "the active scheduler backend is {}, and it is not configured here: configure it (see docs/backends.md), or \
+         make another one active first with `nas-cron backend switch`",
+        active.backend
+    );
+    Ok(())
 }
 
 /// The keys that sign fires, as configured.
@@ -289,6 +314,11 @@ fn scheduler_rules(config: &Config) -> SchedulerRules {
     let second = &config.second_fire;
     SchedulerRules {
         horizon: config.lease.horizon,
+        graces: vec![
+            (BackendName::Qstash, config.backends.watchdog_grace),
+            (BackendName::QstashDirect, config.backends.qstash_direct_grace),
+            (BackendName::Nats, config.backends.watchdog_grace),
+        ],
         grace: config.lease.grace,
         margin: config.lease.margin,
         capacity: config.lease.capacity,

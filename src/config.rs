@@ -28,7 +28,7 @@ use ipnet::IpNet;
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-pub use crate::domain::SigningAlg;
+pub use crate::domain::{BackendName, SigningAlg};
 pub use flags::{DatabaseOnly, Everything, Flags, Pick};
 pub use gather::{Settings, Sources};
 pub use parse::BaseUrl;
@@ -55,7 +55,7 @@ pub struct Config {
     /// What follows a key that comes again after its delivery.
     pub second_fire: SecondFire,
     /// Who wakes us.
-    pub backend: Backend,
+    pub backends: Backends,
     /// How long a claim holds.
     pub lease: Lease,
     /// How long fires and attempts are kept.
@@ -164,11 +164,61 @@ pub struct SecondFire {
     pub max: u32,
 }
 
-/// Who wakes us at the instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// Our own loop over Postgres.
-    Postgres,
+/// Who wakes us first at a fire's instant.
+#[derive(Clone, Debug)]
+pub struct Backends {
+    /// The active one of a service that starts for the first time.
+    pub first: BackendName,
+    /// Where hosted engines call us.
+    pub relay_url: Url,
+    /// How long after its instant our own loop leaves a fire to its engine.
+    pub watchdog_grace: Duration,
+    /// How long one call to an engine may take.
+    pub engine_timeout: Duration,
+    /// `QStash`, where it is configured.
+    pub qstash: Option<Qstash>,
+    /// NATS, where it is configured.
+    pub nats: Option<Nats>,
+    /// The watchdog's grace where `QStash` calls the agents itself.
+    pub qstash_direct_grace: Duration,
+}
+
+/// How `QStash` is reached, and what it may be asked for.
+#[derive(Clone, Debug)]
+pub struct Qstash {
+    /// Its API.
+    pub url: BaseUrl,
+    /// What publishes.
+    pub token: SecretString,
+    /// What it signs with.
+    pub current_signing_key: SecretString,
+    /// What it will sign with.
+    pub next_signing_key: Option<SecretString>,
+    /// How often it calls again.
+    pub retries: u8,
+    /// How far ahead it takes a message.
+    pub furthest: Duration,
+}
+
+/// How NATS is reached, and where the wake-ups are in it.
+#[derive(Clone, Debug)]
+pub struct Nats {
+    /// The servers.
+    pub urls: Vec<String>,
+    /// The account's credentials.
+    pub credentials_file: Option<PathBuf>,
+    /// Who signs the servers' certificates.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate.
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+    /// The stream.
+    pub stream: String,
+    /// What its subjects begin with.
+    pub subject: String,
+    /// How many servers keep each wake-up.
+    pub replicas: usize,
 }
 
 /// How long a claim holds.

@@ -14,7 +14,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::domain::{FireOutcome, OneShotState};
+use crate::domain::{BackendName, FireOutcome, OneShotState};
 
 const FIRES: &str = "nas_cron_fires_total";
 const FIRE_LATENESS: &str = "nas_cron_fire_lateness_seconds";
@@ -28,6 +28,11 @@ const LEASE_LOST: &str = "nas_cron_lease_lost_total";
 const RECOVERED: &str = "nas_cron_recovered_total";
 const IN_FLIGHT: &str = "nas_cron_in_flight";
 const DB_CLOCK_OFFSET: &str = "nas_cron_db_clock_offset_seconds";
+const ENGINE_CALLS: &str = "nas_cron_engine_calls_total";
+const ENGINE_MISSES: &str = "nas_cron_engine_misses_total";
+const WAKE_UPS: &str = "nas_cron_wake_ups_total";
+const WAKE_UPS_HELD: &str = "nas_cron_wake_ups";
+const RELAY_REFUSED: &str = "nas_cron_relay_refused_total";
 const PANICS: &str = "nas_cron_panics_total";
 
 /// From well below a good lateness to an outage, in seconds.
@@ -100,10 +105,18 @@ fn describe() {
     describe_counter!(RECOVERED, "One-shots taken over from leases that expired");
     describe_gauge!(IN_FLIGHT, "Attempts under way in this replica");
     describe_gauge!(DB_CLOCK_OFFSET, Unit::Seconds, "The database's clock minus this replica's");
+    describe_counter!(ENGINE_CALLS, "What hosted engines were asked for, by backend, call (arm, cancel) and result");
+    describe_counter!(ENGINE_MISSES, "One-shots that their engine did not wake in time, so that our own loop did");
+    describe_counter!(WAKE_UPS, "Wake-ups that engines brought, by backend and by what they found");
+    describe_gauge!(WAKE_UPS_HELD, "What hosted engines are to bring (armed), have still to be told of (wanted) or to take back (unwanted)");
+    describe_counter!(RELAY_REFUSED, "Requests to the relay without a valid signature, by reason");
     describe_counter!(PANICS, "Panics that were caught, by place");
     counter!(LEASE_LOST).increment(0);
     counter!(RECOVERED).increment(0);
     gauge!(IN_FLIGHT).set(0.0);
+    for backend in BackendName::ALL.iter().filter(|backend| **backend != BackendName::Postgres) {
+        counter!(ENGINE_MISSES, "backend" => backend.as_str()).increment(0);
+    }
     for place in [PanicPlace::Http, PanicPlace::Fire, PanicPlace::Background] {
         counter!(PANICS, "place" => place.as_str()).increment(0);
     }
@@ -129,6 +142,37 @@ fn status_class(status: Option<u16>) -> &'static str {
 pub fn fire_ended(outcome: FireOutcome, status: Option<u16>, took: Duration) {
     counter!(FIRES, "outcome" => outcome.as_str()).increment(1);
     histogram!(FIRE_ATTEMPT, "status_class" => status_class(status)).record(took);
+}
+
+/// An engine was asked to `call` (`arm`, `cancel`) so many wake-ups, with this result (`ok`, or what was wrong).
+pub fn engine_called(backend: BackendName, call: &'static str, result: &'static str, count: u64) {
+    counter!(ENGINE_CALLS, "backend" => backend.as_str(), "call" => call, "result" => result).increment(count);
+}
+
+/// One-shots that their engine did not wake within the watchdog's grace.
+pub fn engine_missed(backend: BackendName, count: u64) {
+    counter!(ENGINE_MISSES, "backend" => backend.as_str()).increment(count);
+}
+
+/// An engine brought a wake-up, and this is what it found.
+pub fn woken(backend: BackendName, found: &'static str) {
+    counter!(WAKE_UPS, "backend" => backend.as_str(), "found" => found).increment(1);
+}
+
+/// Wake-ups of an engine, by state.
+pub fn set_wake_ups(backend: BackendName, states: impl IntoIterator<Item = (&'static str, i64)>) {
+    if backend == BackendName::Postgres {
+        return;
+    }
+    for (state, count) in states {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        gauge!(WAKE_UPS_HELD, "backend" => backend.as_str(), "state" => state).set(count as f64);
+    }
+}
+
+/// A request to the relay was refused, for this reason.
+pub fn relay_refused(reason: &'static str) {
+    counter!(RELAY_REFUSED, "reason" => reason).increment(1);
 }
 
 /// Attempts whose end nobody saw, as their replica is gone.

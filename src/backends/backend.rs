@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::wakes::Wakes;
-use crate::domain::{BackendName, FireAt, InstanceId, JobId, ScheduleId};
+use crate::domain::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 
 /// Who wakes us first at a one-shot's instant. An engine brings the *first* wake-up and nothing else: whether the
 /// one-shot still stands, the exact millisecond, retries, floors and holds are our own loop's, on every backend.
@@ -48,8 +47,6 @@ pub struct Limits {
     pub granularity: Duration,
     /// How much before its instant we are woken: our own timer does the rest, to the millisecond.
     pub lead: Duration,
-    /// What is due sooner than this is woken by our own loop: the engine could not be told in time.
-    pub nearest: Duration,
     /// How far ahead it takes a wake-up; what is due later is handed over when it is near enough. `None`: any.
     pub furthest: Option<Duration>,
     /// The longest body it takes, in bytes.
@@ -72,19 +69,8 @@ pub struct WakeUp {
     /// When its first attempt may start: `fire_at`, or later for a floor or a skew guard. The engine is to wake
     /// us its [`Limits::lead`] before.
     pub due_at: DateTime<Utc>,
-    /// Direct mode: the engine is to call the agent itself, not before `due_at`.
-    pub direct: Option<DirectCall>,
-}
-
-/// The call that an engine makes in our place.
-#[derive(Clone, Debug)]
-pub struct DirectCall {
-    /// Where to: the agent's fire endpoint.
-    pub url: String,
-    /// The `Authorization` header's value.
-    pub authorization: SecretString,
-    /// The body, as in hop 3.
-    pub body: String,
+    /// Where the fire goes.
+    pub callback_url: CallbackUrl,
 }
 
 /// A wake-up that is not wanted any more.

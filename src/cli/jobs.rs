@@ -437,6 +437,7 @@ mod tests {
             callback_url: "https://agent-1.example".to_owned(),
             state: OneShotState::Armed,
             parked: None,
+            awaits: None,
             next_attempt_at: Some(now() + TimeDelta::minutes(3)),
             lease_expires_at: None,
             attempts: 0,

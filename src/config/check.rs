@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Config;
+use super::{BackendName, Config};
 use super::read::Reader;
 
 /// The least a confirmed lease must have beyond its attempt's deadline: the outcome is still to be recorded, and
@@ -16,6 +16,41 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     portal(reader);
     leases(config, reader);
     times(config, reader);
+    backends(config, reader);
+}
+
+fn backends(config: &Config, reader: &mut Reader<'_>) {
+    let backends = &config.backends;
+    reader.rule(
+        &["backend"],
+        match backends.first {
+            BackendName::Postgres => true,
+            BackendName::Qstash | BackendName::QstashDirect => reader.is_given("qstash_token"),
+            BackendName::Nats => reader.is_given("nats_urls"),
+        },
+        "that backend is not configured",
+        "set qstash_token and qstash_current_signing_key for QStash, nats_urls for NATS, or leave it at postgres",
+    );
+    let keys = ["qstash_token", "qstash_current_signing_key"].map(|key| reader.is_given(key));
+    reader.rule(
+        &["qstash_token"],
+        keys[1] || !keys[0],
+        "QStash's calls could not be told from a stranger's",
+        "set qstash_current_signing_key too",
+    );
+    let both = ["nats_certificate_file", "nats_key_file"].map(|key| reader.is_given(key));
+    reader.rule(
+        &["nats_certificate_file"],
+        both[0] == both[1] || !both[0],
+        "a certificate is no use without its key",
+        "set nats_key_file too",
+    );
+    reader.rule(
+        &["nats_key_file"],
+        both[0] == both[1] || !both[1],
+        "a key is no use without its certificate",
+        "set nats_certificate_file too",
+    );
 }
 
 fn addresses(config: &Config, reader: &mut Reader<'_>) {

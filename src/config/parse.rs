@@ -142,6 +142,16 @@ pub(super) fn choice(text: &str, words: &'static [&'static str]) -> Result<&'sta
         .ok_or_else(|| Wrong::new("is not known", format!("set {}", words.join(" or "))))
 }
 
+/// A name in NATS: of a stream, or what subjects begin with.
+pub(super) fn token(text: &str) -> Result<String, Wrong> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !text.is_empty() && text.len() <= 64 && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new("is no name in NATS", "write 1 to 64 letters, digits, dashes and underscores"))
+    }
+}
+
 /// A network; a bare address is a network of one.
 pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
     if let Ok(address) = IpAddr::from_str(text) {

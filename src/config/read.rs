@@ -14,8 +14,8 @@ use super::parse::{self, BaseUrl};
 use super::problem::{ConfigError, Origin, Problem, Wrong};
 use super::settings::{Kind, Preset, Setting};
 use super::{
-    Backend, Config, Database, Fire, Http, Keys, Lease, Log, LogFormat, Portal, PortalJwks, Retry,
-    SecondFire, SigningAlg, Stop,
+    BackendName, Backends, Config, Database, Fire, Http, Keys, Lease, Log, LogFormat, Nats, Portal,
+    PortalJwks, Qstash, Retry, SecondFire, SigningAlg, Stop,
 };
 
 impl Settings {
@@ -207,7 +207,7 @@ fn config(reader: &mut Reader<'_>) -> Config {
             interval: reader.duration("second_fire_interval"),
             max: reader.count("second_fires_max"),
         },
-        backend: reader.choice("backend", &[("postgres", Backend::Postgres)]),
+        backends: backends(reader),
         lease: Lease {
             horizon: reader.duration("lease_horizon"),
             grace: reader.duration("lease_grace"),
@@ -250,6 +250,46 @@ fn keys(reader: &mut Reader<'_>) -> Keys {
         agents_jwks_url: reader.url("agents_jwks_url"),
         fire_token_ttl: reader.duration("fire_token_ttl"),
     }
+}
+
+fn backends(reader: &mut Reader<'_>) -> Backends {
+    Backends {
+        first: reader.choice("backend", &BackendName::ALL.iter().map(|one| (one.as_str(), *one)).collect::<Vec<_>>()),
+        relay_url: reader.url("relay_url"),
+        watchdog_grace: reader.duration("watchdog_grace"),
+        engine_timeout: reader.duration("engine_timeout"),
+        qstash: qstash(reader),
+        nats: nats(reader),
+        qstash_direct_grace: reader.duration("qstash_direct_grace"),
+    }
+}
+
+fn qstash(reader: &mut Reader<'_>) -> Option<Qstash> {
+    let secret = |text: &str| Ok(SecretString::from(text));
+    let url = reader.base_url("qstash_url");
+    let (retries, furthest) = (reader.count("qstash_retries"), reader.duration("qstash_furthest"));
+    let token = reader.maybe("qstash_token", secret);
+    let current_signing_key = reader.maybe("qstash_current_signing_key", secret);
+    let next_signing_key = reader.maybe("qstash_next_signing_key", secret);
+    // One without the other is told by the rules.
+    let (token, current_signing_key) = token.zip(current_signing_key)?;
+    Some(Qstash { url, token, current_signing_key, next_signing_key, retries, furthest })
+}
+
+fn nats(reader: &mut Reader<'_>) -> Option<Nats> {
+    let text = |text: &str| Ok(text.to_owned());
+    let path = |text: &str| Ok(PathBuf::from(text));
+    let nats = Nats {
+        urls: reader.list("nats_urls", text),
+        credentials_file: reader.maybe("nats_credentials_file", path),
+        ca_file: reader.maybe("nats_ca_file", path),
+        certificate_file: reader.maybe("nats_certificate_file", path),
+        key_file: reader.maybe("nats_key_file", path),
+        stream: reader.one("nats_stream", String::new(), parse::token),
+        subject: reader.one("nats_subject", String::new(), parse::token),
+        replicas: reader.count("nats_replicas"),
+    };
+    (!nats.urls.is_empty()).then_some(nats)
 }
 
 fn log(reader: &mut Reader<'_>) -> Log {

@@ -43,8 +43,10 @@ pub enum Section {
     Fires,
     /// What follows a failed call, or a repeated key.
     Retries,
-    /// Who wakes us.
+    /// Our own loop.
     Scheduler,
+    /// Who wakes us.
+    Backends,
     /// What is kept.
     History,
     /// How it ends.
@@ -65,6 +67,7 @@ impl Section {
             Self::Fires => "Fires",
             Self::Retries => "Retries and repeats",
             Self::Scheduler => "Scheduler and leases",
+            Self::Backends => "Scheduler backends",
             Self::History => "History",
             Self::Stopping => "Stopping",
             Self::Logs => "Logs",
@@ -83,6 +86,8 @@ pub enum Kind {
     Url,
     /// A path of a file.
     Path,
+    /// Any text.
+    Text,
     /// IP and port.
     Address,
     /// A whole number.
@@ -126,6 +131,7 @@ impl Kind {
         match self {
             Self::DatabaseUrl | Self::BaseUrl | Self::Url => "URL",
             Self::Path => "FILE",
+            Self::Text => "TEXT",
             Self::Address => "IP:PORT",
             Self::Count { .. } => "N",
             Self::Duration { .. } => "DURATION",
@@ -238,7 +244,7 @@ const fn secret(
 
 use Preset::{Derived, Required, Unset, Value};
 use Section::{
-    Administration, Database, Fires, History, Keys, Listening, Logs, Portal, Retries, Scheduler, Stopping,
+    Administration, Backends, Database, Fires, History, Keys, Listening, Logs, Portal, Retries, Scheduler, Stopping,
 };
 
 /// Every setting there is, in the order in which it is shown.
@@ -338,9 +344,6 @@ pub const SETTINGS: &[Setting] = &[
         Value("3"),
         "How many second fires a key gets before it is shown as stuck."),
 
-    plain(Scheduler, "backend", Kind::Choice(&["postgres"]),
-        Value("postgres"),
-        "Who wakes us at the instant. Retries are always ours."),
     plain(Scheduler, "lease_horizon", between(ms(100), s(60)),
         Value("2s"),
         "How far ahead a replica leases what comes due."),
@@ -353,6 +356,64 @@ pub const SETTINGS: &[Setting] = &[
     plain(Scheduler, "lease_capacity", Kind::Count { min: 1, max: 1_000_000 },
         Value("8192"),
         "How many one-shots a replica leases at once."),
+
+    plain(Backends, "backend", Kind::Choice(&["postgres", "qstash", "qstash_direct", "nats"]),
+        Value("postgres"),
+        "Who wakes us first at a fire's instant, when the service starts for the first time. From then on the database says it: `nas-cron backend switch`."),
+    plain(Backends, "relay_url", Kind::Url,
+        Derived { from: "public_url", suffix: "/api/agent-cron/relay", unless: None },
+        "Where a hosted scheduler calls us, as it sees us: what its signatures are bound to."),
+    plain(Backends, "watchdog_grace", between(ms(500), HOUR),
+        Value("5s"),
+        "How long after its instant our own loop leaves a fire to the hosted scheduler that is to wake us."),
+    plain(Backends, "engine_timeout", between(ms(100), s(60)),
+        Value("10s"),
+        "How long one call to a hosted scheduler may take."),
+    secret(Backends, "qstash_token", Kind::Text,
+        Unset { means: "QStash is not configured", example: "TOKEN" },
+        "The token that publishes to QStash. Its presence configures the backends qstash and qstash_direct."),
+    secret(Backends, "qstash_current_signing_key", Kind::Text,
+        Unset { means: "needed beside qstash_token", example: "sig_CURRENT" },
+        "The key that QStash signs its calls with."),
+    secret(Backends, "qstash_next_signing_key", Kind::Text,
+        Unset { means: "none", example: "sig_NEXT" },
+        "The key that QStash will sign with after a rotation: accepted too, so that rotating needs no downtime."),
+    plain(Backends, "qstash_url", Kind::BaseUrl,
+        Value("https://qstash.upstash.io"),
+        "QStash's API, by region."),
+    plain(Backends, "qstash_retries", Kind::Count { min: 0, max: 100 },
+        Value("3"),
+        "How often QStash calls again what was not accepted, by its plan. Retries towards the agent are ours anyway."),
+    plain(Backends, "qstash_furthest", between(s(60), YEAR),
+        Value("7d"),
+        "How far ahead QStash takes a message, by its plan; what is later is handed over when it is near enough."),
+    plain(Backends, "qstash_direct_grace", between(s(60), DAY),
+        Value("15m"),
+        "With qstash_direct: how long after its instant a fire of which QStash's log says nothing is made by our own loop."),
+    plain(Backends, "nats_urls", Kind::Words,
+        Unset { means: "NATS is not configured", example: "tls://nats-1.internal:4222,tls://nats-2.internal:4222" },
+        "The servers of a NATS JetStream, 2.12 or later. Their presence configures the backend nats."),
+    plain(Backends, "nats_credentials_file", Kind::Path,
+        Unset { means: "no authentication", example: "/etc/nas-cron/nats.creds" },
+        "The account's credentials: a .creds file."),
+    plain(Backends, "nats_ca_file", Kind::Path,
+        Unset { means: "the system's authorities", example: "/etc/nas-cron/nats-ca.pem" },
+        "Authorities that the servers' certificates may come from, as PEM."),
+    plain(Backends, "nats_certificate_file", Kind::Path,
+        Unset { means: "none", example: "/etc/nas-cron/nats-client.pem" },
+        "Our own certificate, where the servers ask for one, as PEM; with nats_key_file."),
+    plain(Backends, "nats_key_file", Kind::Path,
+        Unset { means: "none", example: "/etc/nas-cron/nats-client.key" },
+        "Our certificate's private key, as PEM."),
+    plain(Backends, "nats_stream", Kind::Text,
+        Value("NAS_CRON"),
+        "The stream that holds the wake-ups; made where there is none."),
+    plain(Backends, "nats_subject", Kind::Text,
+        Value("nas-cron"),
+        "What the stream's subjects begin with. Another one for every service on the same account."),
+    plain(Backends, "nats_replicas", Kind::Count { min: 1, max: 5 },
+        Value("1"),
+        "How many servers keep each wake-up; 3 in a cluster."),
 
     plain(History, "history_retention", between(HOUR, s(3650 * 86_400)),
         Value("30d"),

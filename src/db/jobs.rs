@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Db, DbResult};
 use crate::domain::{
-    CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId,
+    BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId,
 };
 
 /// A job's current one-shot, with everything about it.
@@ -30,6 +30,8 @@ pub struct Job {
     pub state: OneShotState,
     /// Why it is not tried although it may be due.
     pub parked: Option<ParkReason>,
+    /// The engine that is to bring its first wake-up; nothing: our own loop's.
+    pub awaits: Option<BackendName>,
     /// When its next attempt may start.
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// When the lease of a leased or firing one ends.
@@ -90,7 +92,8 @@ pub async fn list(
         r#"
         SELECT o.instance_id, i.org_id, o.job_id, o.schedule_id AS "schedule_id: ScheduleId", o.dedup_key,
                o.fire_at_text AS fire_at, o.fire_at AS fire_at_instant, o.callback_url,
-               o.state AS "state: OneShotState", o.parked AS "parked: ParkReason", o.next_attempt_at,
+               o.state AS "state: OneShotState", o.parked AS "parked: ParkReason",
+               o.awaits AS "awaits: BackendName", o.next_attempt_at,
                o.lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_status, o.last_error, o.asked_again, o.created_at, o.updated_at
         FROM one_shots o JOIN instances i USING (instance_id)
@@ -231,19 +234,27 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         ), registered AS MATERIALIZED (
             -- Locked, so that none is deleted under its new one-shots.
             SELECT * FROM instances WHERE instance_id = ANY ($1) ORDER BY instance_id FOR NO KEY UPDATE
+        ), engine AS (
+            SELECT backend, generation FROM active_backend WHERE backend <> 'postgres'
         ), armed AS (
             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                   state, next_attempt_at)
+                                   state, next_attempt_at, awaits)
             SELECT g.instance_id, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.callback_url,
-                   'armed', g.fire_at + skew_guard(i.skew_guard_ms, i.skew_learned_at)
+                   'armed', d.due_at,
+                   CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM engine) END
             FROM given g JOIN registered i USING (instance_id)
+            CROSS JOIN LATERAL (SELECT g.fire_at + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS due_at) d
             -- Delivered here, and cleared away since.
             WHERE NOT EXISTS (
                 SELECT FROM delivered_keys k
                 WHERE k.instance_id = g.instance_id AND k.job_id = g.job_id AND k.dedup_key = g.dedup_key)
             ORDER BY g.instance_id, g.job_id
             ON CONFLICT (instance_id, job_id) DO NOTHING
-            RETURNING instance_id, job_id
+            RETURNING instance_id, job_id, schedule_id, next_attempt_at, awaits
+        ), told AS (
+            INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
+            SELECT a.schedule_id, e.generation, e.backend, a.instance_id, a.job_id, a.next_attempt_at
+            FROM armed a JOIN engine e ON e.backend = a.awaits
         ), reached AS (
             -- So that an agent which comes with another callback is known to have moved.
             UPDATE instances i SET callback_url = l.callback_url, updated_at = now()
@@ -271,6 +282,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         &texts as &[&str],
         &instants,
         &callbacks as &[&str],
+        super::oneshots::OWN_LOOP_WITHIN,
     )
     .fetch_all(&mut *transaction)
     .await?;

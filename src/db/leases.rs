@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Db, DbResult};
-use crate::domain::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
+use super::{Db, DbResult, wake_ups};
+use crate::domain::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 
 /// The next instants at which something is to be done, by the database's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct NextWake {
     /// Until the first one-shot is due; negative when it is overdue.
     pub due_in: Option<f64>,
+    /// Until the first one-shot that an engine is to wake is overdue by its grace; negative when it is.
+    pub missed_in: Option<f64>,
     /// Until the first lease ends; negative when it has ended.
     pub lease_ends_in: Option<f64>,
     /// The database's clock.
@@ -21,21 +23,30 @@ pub struct NextWake {
 }
 
 /// When something is to be done next: the one query of an idle service.
-pub async fn next_wake(db: &Db) -> DbResult<NextWake> {
+pub async fn next_wake(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextWake> {
+    let (backends, graces) = wake_ups::graces(graces);
     let sent = Instant::now();
     let row = sqlx::query!(
         r#"
         SELECT clock_timestamp() AS "now!",
                extract(epoch FROM (SELECT min(next_attempt_at) FROM one_shots
-                WHERE state IN ('armed', 'waiting') AND parked IS NULL) - clock_timestamp())::float8 AS due_in,
+                WHERE state IN ('armed', 'waiting') AND parked IS NULL AND awaits IS NULL)
+                - clock_timestamp())::float8 AS due_in,
+               extract(epoch FROM (SELECT min(o.next_attempt_at + make_interval(secs => g.grace))
+                FROM unnest($1::text[], $2::float8[]) AS g(backend, grace) CROSS JOIN LATERAL (
+                    SELECT next_attempt_at FROM one_shots WHERE awaits = g.backend::scheduler_backend
+                    ORDER BY next_attempt_at LIMIT 1
+                ) o) - clock_timestamp())::float8 AS missed_in,
                extract(epoch FROM (SELECT min(lease_expires_at) FROM one_shots
                 WHERE state IN ('leased', 'firing')) - clock_timestamp())::float8 AS lease_ends_in
         "#,
+        &backends,
+        &graces,
     )
     .fetch_one(&db.pool)
     .await?;
     let clock = ClockSample { sent, received: Instant::now(), database: row.now };
-    Ok(NextWake { due_in: row.due_in, lease_ends_in: row.lease_ends_in, clock })
+    Ok(NextWake { due_in: row.due_in, missed_in: row.missed_in, lease_ends_in: row.lease_ends_in, clock })
 }
 
 /// What a replica holds of a one-shot between the claim and the confirmation.
@@ -92,6 +103,7 @@ pub async fn claim_due(
             SELECT o.instance_id, o.job_id
             FROM one_shots o
             WHERE o.state IN ('armed', 'waiting') AND o.parked IS NULL
+              AND o.awaits IS NULL
               AND o.next_attempt_at <= now() + make_interval(secs => $1)
               AND o.instance_id <> ALL ($4)
             ORDER BY o.next_attempt_at

@@ -14,6 +14,7 @@ pub mod oneshots;
 pub mod outages;
 pub mod outcomes;
 mod ride_out;
+pub mod wake_ups;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Db, DbResult};
-use crate::domain::{CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId};
+use crate::domain::{BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId};
 
 /// What is to be armed.
 #[derive(Clone, Debug)]
@@ -34,6 +34,10 @@ pub struct ArmRules {
     pub second_fires_max: i16,
 }
 
+/// What is due within so many seconds is woken by our own loop on every backend: an engine could not be told in
+/// time. More than any engine's lead and grain together.
+pub(super) const OWN_LOOP_WITHIN: f64 = 3.0;
+
 /// What stands after a provision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Armed {
@@ -43,6 +47,8 @@ pub struct Armed {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// A new key followed a delivered second fire: the agent's clock was slow (CLIENTS, 4). See [`learn_skew`].
     pub shows_skew: bool,
+    /// The engine that is to bring the first wake-up; it has still to be told. `None`: our own loop's.
+    pub awaits: Option<BackendName>,
 }
 
 /// Arms the job's one-shot: a new job, a new key (supersedes), a key that was delivered or is dead (again).
@@ -68,26 +74,45 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             FROM instances i
             LEFT JOIN delivered_keys k ON k.instance_id = $1 AND k.job_id = $2 AND k.dedup_key = $4
             WHERE i.instance_id = $1
+        ), engine AS (
+            SELECT backend, generation FROM active_backend WHERE backend <> 'postgres'
+        ), armed AS (
+            INSERT INTO one_shots AS o (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at,
+                                        callback_url, state, next_attempt_at, awaits)
+            SELECT instance_id, $2, schedule_id, $4, $5, $6, $7, state, next_attempt_at,
+                   CASE WHEN state = 'armed' AND next_attempt_at > now() + make_interval(secs => $12)
+                        THEN (SELECT backend FROM engine) END
+            FROM wanted
+            ON CONFLICT (instance_id, job_id) DO UPDATE SET
+                schedule_id = CASE WHEN o.dedup_key = excluded.dedup_key AND o.state = 'dead'
+                                   THEN o.schedule_id ELSE excluded.schedule_id END,
+                dedup_key = excluded.dedup_key,
+                fire_at_text = excluded.fire_at_text,
+                fire_at = excluded.fire_at,
+                callback_url = excluded.callback_url,
+                state = excluded.state,
+                next_attempt_at = CASE WHEN excluded.next_attempt_at IS NOT NULL
+                    THEN GREATEST(excluded.next_attempt_at, o.last_started_at + make_interval(secs => $8)) END,
+                awaits = excluded.awaits, parked = NULL, lease_token = NULL, lease_expires_at = NULL,
+                attempts = 0, retrying_since = NULL, retry_after_until = NULL,
+                last_status = NULL, last_error = NULL, asked_again = false,
+                created_at = now(), updated_at = now()
+            WHERE o.dedup_key <> excluded.dedup_key OR o.state IN ('delivered', 'dead')
+            RETURNING schedule_id, next_attempt_at, awaits
+        ), told AS (
+            INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
+            SELECT a.schedule_id, e.generation, e.backend, $1, $2, a.next_attempt_at
+            FROM armed a JOIN engine e ON e.backend = a.awaits
+            ON CONFLICT (schedule_id, generation) DO UPDATE
+                SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
+        ), superseded AS (
+            UPDATE wake_ups u SET state = 'unwanted', next_try_at = now()
+            FROM armed a
+            WHERE u.instance_id = $1 AND u.job_id = $2 AND u.schedule_id <> a.schedule_id AND u.state <> 'unwanted'
         )
-        INSERT INTO one_shots AS o (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at,
-                                    callback_url, state, next_attempt_at)
-        SELECT instance_id, $2, schedule_id, $4, $5, $6, $7, state, next_attempt_at FROM wanted
-        ON CONFLICT (instance_id, job_id) DO UPDATE SET
-            schedule_id = CASE WHEN o.dedup_key = excluded.dedup_key AND o.state = 'dead'
-                               THEN o.schedule_id ELSE excluded.schedule_id END,
-            dedup_key = excluded.dedup_key,
-            fire_at_text = excluded.fire_at_text,
-            fire_at = excluded.fire_at,
-            callback_url = excluded.callback_url,
-            state = excluded.state,
-            next_attempt_at = CASE WHEN excluded.next_attempt_at IS NOT NULL
-                THEN GREATEST(excluded.next_attempt_at, o.last_started_at + make_interval(secs => $8)) END,
-            parked = NULL, lease_token = NULL, lease_expires_at = NULL,
-            attempts = 0, retrying_since = NULL, retry_after_until = NULL,
-            last_status = NULL, last_error = NULL, asked_again = false,
-            created_at = now(), updated_at = now()
-        WHERE o.dedup_key <> excluded.dedup_key OR o.state IN ('delivered', 'dead')
-        RETURNING schedule_id, next_attempt_at, (SELECT w.shows_skew FROM wanted w) AS "shows_skew!"
+        SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits: BackendName",
+               (SELECT w.shows_skew FROM wanted w) AS "shows_skew!"
+        FROM armed
         "#,
         arm.instance_id.as_str(),
         arm.job_id.as_str(),
@@ -100,6 +125,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         rules.second_fire_delay,
         rules.second_fire_interval,
         rules.second_fires_max,
+        OWN_LOOP_WITHIN,
     )
     .fetch_optional(&db.pool)
     .await?;
@@ -107,6 +133,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         schedule_id: ScheduleId(row.schedule_id),
         next_attempt_at: row.next_attempt_at,
         shows_skew: row.shows_skew,
+        awaits: row.awaits,
     }))
 }
 
@@ -158,7 +185,7 @@ pub async fn ask_again(
         r#"
         UPDATE one_shots SET asked_again = (state = 'firing'), updated_at = now()
         WHERE instance_id = $1 AND job_id = $2 AND dedup_key = $3 AND state NOT IN ('delivered', 'dead')
-        RETURNING schedule_id, next_attempt_at
+        RETURNING schedule_id, next_attempt_at, awaits AS "awaits: BackendName"
         "#,
         instance_id.as_str(),
         job_id.as_str(),
@@ -170,6 +197,7 @@ pub async fn ask_again(
         schedule_id: ScheduleId(row.schedule_id),
         next_attempt_at: row.next_attempt_at,
         shows_skew: false,
+        awaits: row.awaits,
     }))
 }
 
@@ -204,6 +232,9 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
         r#"
         WITH forgotten AS (
             DELETE FROM delivered_keys WHERE instance_id = $1 AND job_id = $2
+        ), untold AS (
+            UPDATE wake_ups SET state = 'unwanted', next_try_at = now()
+            WHERE instance_id = $1 AND job_id = $2 AND state <> 'unwanted'
         )
         DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING schedule_id
         "#,
@@ -234,6 +265,8 @@ pub struct OneShot {
     pub state: OneShotState,
     /// Why it is not tried although it may be due.
     pub parked: Option<ParkReason>,
+    /// The engine that is to bring its first wake-up; `None`: our own loop's.
+    pub awaits: Option<BackendName>,
     /// Attempts started of its current budget.
     pub attempts: i32,
     /// When its next attempt may start.
@@ -256,6 +289,7 @@ struct Row {
     callback_url: String,
     state: OneShotState,
     parked: Option<ParkReason>,
+    awaits: Option<BackendName>,
     attempts: i32,
     next_attempt_at: Option<DateTime<Utc>>,
     last_status: Option<i16>,
@@ -274,6 +308,7 @@ impl From<Row> for OneShot {
             callback_url: row.callback_url,
             state: row.state,
             parked: row.parked,
+            awaits: row.awaits,
             attempts: row.attempts,
             next_attempt_at: row.next_attempt_at,
             last_status: row.last_status,
@@ -289,8 +324,8 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         Row,
         r#"
         SELECT instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-               state AS "state: OneShotState", parked AS "parked: ParkReason", attempts, next_attempt_at,
-               last_status, last_error, updated_at
+               state AS "state: OneShotState", parked AS "parked: ParkReason", awaits AS "awaits: BackendName",
+               attempts, next_attempt_at, last_status, last_error, updated_at
         FROM one_shots
         WHERE instance_id = $1 AND state <> 'delivered'
         ORDER BY fire_at, job_id

@@ -25,6 +25,13 @@ pub struct Ended {
     pub retry_after: Option<Duration>,
 }
 
+impl Ended {
+    /// Whether the agent took it, or no longer has the job: either way there is nothing to retry.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.outcome, FireOutcome::Delivered | FireOutcome::Gone)
+    }
+}
+
 /// What a recorded outcome made of its one-shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {

@@ -108,6 +108,12 @@ impl ScheduleId {
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// As it is written.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        let parsed = Uuid::try_parse(text);
+        parsed.map(Self).map_err(|_| InvalidField::new("schedule_id", "must be one that a provision answered"))
+    }
 }
 
 impl std::fmt::Display for ScheduleId {

@@ -78,8 +78,10 @@ pg_enum!(
     BackendName, "scheduler_backend", {
         /// Our own loop over Postgres.
         Postgres = "postgres",
-        /// QStash, Upstash's hosted scheduler.
+        /// `QStash`, Upstash's hosted scheduler: it calls our relay.
         Qstash = "qstash",
+        /// `QStash` calling the agents itself: the contract's escape hatch.
+        QstashDirect = "qstash_direct",
         /// Scheduled messages of a NATS `JetStream`.
         Nats = "nats",
     }

@@ -13,9 +13,10 @@ use utoipa_axum::routes;
 
 use super::error::ErrorBody;
 use super::{ApiError, Caller, JsonBody};
+use crate::backends::Backends;
 use crate::db::oneshots::{ArmRules, OneShot};
 use crate::db::{self, Db, outages};
-use crate::domain::{JobId, OneShotState, ParkReason};
+use crate::domain::{BackendName, JobId, OneShotState, ParkReason};
 use crate::instance::{AgentInstance, Authenticator};
 use crate::oneshot::{self, Provision};
 use crate::scheduler::Scheduler;
@@ -33,6 +34,8 @@ pub struct AgentCron {
     /// The times between fires of one job.
     pub rules: ArmRules,
     /// Who is told of what was armed.
+    pub backends: Arc<Backends>,
+    /// Who is told of what comes soon.
     pub scheduler: Arc<Scheduler>,
 }
 
@@ -129,7 +132,7 @@ async fn provision(
         )
     })
     .await?;
-    state.scheduler.arm(armed.next_attempt_at);
+    state.backends.armed(&armed);
     state.awake(instance);
     Ok(Json(ProvisionResponse { schedule_id: armed.schedule_id.to_string() }))
 }
@@ -167,6 +170,7 @@ async fn cancel(
     let job_id = JobId::new(body.job_id)?;
     let instance = &caller.instance;
     db::ride_out(caller.deadline, || oneshot::cancel(&state.db, &instance.instance_id, &job_id)).await?;
+    state.backends.look();
     state.awake(instance);
     Ok(Json(CancelResponse { ok: true }))
 }
@@ -195,6 +199,9 @@ struct ArmedOneShot {
     /// Why it is not tried although it may be due.
     #[serde(skip_serializing_if = "Option::is_none")]
     parked: Option<ParkReason>,
+    /// The hosted engine that is to wake it first; absent: nas-cron does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    awaits: Option<BackendName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_status: Option<i16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,6 +234,7 @@ impl From<OneShot> for ArmedOneShot {
             attempts: one.attempts,
             next_attempt_at: one.next_attempt_at,
             parked: one.parked,
+            awaits: one.awaits,
             last_status: one.last_status,
             last_error: one.last_error,
         }

@@ -34,6 +34,9 @@ pub enum ApiError {
     /// 401: what was sent is not a bearer token that opens this.
     #[error("{0}")]
     InvalidToken(&'static str),
+    /// 401: what was sent is not signed by a scheduler backend for this URL and body.
+    #[error("the request is not signed as a scheduler backend signs it")]
+    InvalidSignature,
     /// 401, 403 or 503: nobody is known to call.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -159,6 +162,10 @@ impl ApiError {
     fn meaning(&self) -> Meaning {
         match self {
             Self::NoToken => Meaning::challenged("Bearer"),
+            Self::InvalidSignature => Meaning {
+                challenge: Some("Signature"),
+                ..Meaning::of(StatusCode::UNAUTHORIZED, "invalid_signature")
+            },
             Self::InvalidToken(_) | Self::Auth(AuthError::Token(VerifyError::Refused(_))) => {
                 Meaning::challenged(INVALID_TOKEN)
             }
@@ -279,6 +286,7 @@ mod tests {
         let refused = |error: Refusal| ApiError::from(AuthError::from(error));
         let cases = [
             (ApiError::NoToken, 401, "invalid_token", Some(("www-authenticate", "Bearer"))),
+            (ApiError::InvalidSignature, 401, "invalid_signature", Some(("www-authenticate", "Signature"))),
             (ApiError::InvalidToken("x"), 401, "invalid_token", Some(("www-authenticate", INVALID_TOKEN))),
             (
                 verify(TokenError::Expired.into()),

@@ -35,7 +35,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
-async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+/// The body of a request, byte for byte, within the bounds of length and time.
+pub(super) async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > MAX_BODY as u64) && parts.headers.contains_key(EXPECT) {
@@ -59,8 +60,10 @@ async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
     Ok(bytes)
 }
 
+/// A sound object of type `T`; an error begins with the field's name, where there is one.
+///
 /// Twice over: once for soundness, once for `T`.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let sound: Sound = deserialize(bytes)?;
     if !sound.is_object {
         return Err("the body must be a JSON object".to_owned());

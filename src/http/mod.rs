@@ -9,6 +9,7 @@ pub mod health;
 pub mod json;
 pub mod jwks;
 pub mod layers;
+pub mod relay;
 pub mod router;
 mod unread;
 

@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::admin::{self, AdminState};
 use super::agent_cron::{self, AgentCron};
 use super::health::{self, Probe};
+use super::relay::{self, Relay};
 use super::{error, jwks, layers};
 use crate::keys::ring::KeyRing;
 
@@ -18,6 +19,8 @@ use crate::keys::ring::KeyRing;
 pub struct Parts {
     /// Hop 1.
     pub agent_cron: AgentCron,
+    /// Hop 2.
+    pub relay: Relay,
     /// Who signs fires, for the JWKS.
     pub keys: Arc<KeyRing>,
     /// Registration by the portal's backend.
@@ -42,6 +45,7 @@ impl std::fmt::Debug for Parts {
     ),
     tags(
         (name = "agent-cron", description = "Hop 1: what agents call with their portal access token"),
+        (name = "relay", description = "Hop 2: what the hosted scheduler calls, signed"),
         (name = "keys", description = "The public keys that fire tokens are verified with"),
         (name = "admin", description = "What the portal's backend calls with the admin token"),
         (name = "health", description = "Probes"),
@@ -53,6 +57,7 @@ struct Document;
 pub fn router(parts: Parts) -> Router {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(agent_cron::routes(parts.agent_cron))
+        .merge(relay::routes(parts.relay))
         .merge(jwks::router(parts.keys))
         .merge(admin::router(parts.admin))
         .merge(health::routes(parts.probe))

@@ -173,6 +173,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
                 reason, "an attempt was put off"
             );
+            inner.watched.forget(std::slice::from_ref(&lease));
             if let Err(error) = give_back_patiently(inner, &[lease], LATER).await {
                 warn!(%error, "a lease could not be given back: it ends by itself");
             }
@@ -198,6 +199,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         reach,
     };
     let state = inner.recorder.record(report).await.and_then(|one| one.state);
+    inner.watched.ended(attempt.attempt_id, &ended);
     tell(&attempt, &ended, lateness, state);
     if reach == Reach::Found || comes_soon(state, ended.retry_in, inner.rules.horizon) {
         inner.claim.notify_one();
@@ -243,6 +245,7 @@ fn tell(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSt
 /// Gives back what was not sent, due again in `delay`.
 async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
     inner.released(leases.len());
+    inner.watched.forget(&leases);
     match give_back_patiently(&inner, &leases, delay).await {
         Ok(given) => {
             metrics::leases_lost(leases.len() as u64 - given);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::{Inner, lock};
-use crate::db::{DbResult, leases};
+use crate::db::{DbResult, leases, wake_ups};
 use crate::metrics;
 
 /// Rows in one claim.
@@ -49,7 +49,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// One look at what is due. Returns when to look again.
 async fn round(inner: &Inner) -> DbResult<Duration> {
-    let wake = leases::next_wake(&inner.db).await?;
+    let wake = leases::next_wake(&inner.db, &inner.rules.graces).await?;
     inner.db_clock.observe(wake.clock);
     if let Some(offset) = inner.db_clock.offset(inner.clock.now(), Instant::now()) {
         metrics::set_db_clock_offset(offset);
@@ -59,6 +59,14 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     let mut pause = horizon.mul_f64(IDLE_SHARE);
 
     let mut due_in = wake.due_in;
+    if let Some(missed_in) = wake.missed_in {
+        if missed_in <= 0.0 {
+            watchdog(inner).await?;
+            due_in = Some(0.0);
+        } else {
+            pause = pause.min(Duration::from_secs_f64(missed_in));
+        }
+    }
     if let Some(ends_in) = wake.lease_ends_in {
         if ends_in <= 0.0 {
             let floor = inner.firing.retry.ambiguous_floor;
@@ -86,13 +94,19 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     Ok(pause)
 }
 
+/// What hosted engines should have woken by now is woken by this loop, in the claim that follows.
+async fn watchdog(inner: &Inner) -> DbResult<()> {
+    for (backend, missed) in wake_ups::take_over_missed(&inner.db, &inner.rules.graces, BATCH.into()).await? {
+        metrics::engine_missed(backend, missed);
+        warn!(%backend, missed, "an engine brought no wake-up in time: our own loop does");
+    }
+    Ok(())
+}
+
 /// Claims all there is, as far as there is room.
 async fn claim(inner: &Inner) -> DbResult<()> {
     let rules = &inner.rules;
-    let room = || {
-        let room = rules.capacity.saturating_sub(inner.held.load(Ordering::SeqCst));
-        u16::try_from(room).unwrap_or(BATCH).min(BATCH)
-    };
+    let room = || inner.room().min(BATCH);
     while !inner.stop.is_cancelled() {
         let mut limit = room();
         if limit == 0 {

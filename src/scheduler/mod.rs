@@ -9,6 +9,7 @@
 //! - [`claims`]: leases what comes due within the horizon, and takes back leases that ended.
 //! - [`timetable`]: waits for each instant, to a fraction of a millisecond, by [`db_clock`].
 //! - [`dispatch`]: the limits in flight, globally and per instance.
+//! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
 //! - [`upkeep`]: parked one-shots, history, gauges.
 //!
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,19 +41,21 @@ use self::dispatch::Dispatch;
 use self::recorder::Recorder;
 use self::timetable::Timetable;
 use self::upkeep::UpkeepRules;
+use self::wake::{Waking, Watched};
 use crate::clock::Clock;
 use crate::db::leases::{self, Lease};
 use crate::db::oneshots::ArmRules;
 use crate::db::{Db, hints};
+use crate::domain::BackendName;
 use crate::fire::Firing;
 
-pub use self::wake::{Wake, Woken};
+pub use self::wake::{Ending, Wake, WakeError, Woken};
 
 /// How long a claim that is under way when the draining begins is waited for.
 const LAST_CLAIM: Duration = Duration::from_secs(5);
 
 /// How the scheduler is set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SchedulerRules {
     /// How far ahead one-shots are leased. Also bounds how long an idle service goes without a query.
     pub horizon: Duration,
@@ -60,6 +63,8 @@ pub struct SchedulerRules {
     pub grace: Duration,
     /// What a confirmed lease has beyond its attempt's deadline.
     pub margin: Duration,
+    /// The watchdog: how long after its instant a one-shot is left to the hosted engine that is to wake it.
+    pub graces: Vec<(BackendName, Duration)>,
     /// Leases held at once, waiting for their instant or a slot.
     pub capacity: usize,
     /// Attempts under way at once.
@@ -76,6 +81,7 @@ pub struct SchedulerRules {
 #[derive(Debug)]
 pub struct Scheduler {
     inner: Arc<Inner>,
+    wakes: mpsc::Sender<Waking>,
     claims_task: Mutex<Option<JoinHandle<()>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     recorder_task: Mutex<Option<JoinHandle<()>>>,
@@ -92,6 +98,8 @@ struct Inner {
     timetable: Timetable<Lease>,
     dispatch: Mutex<Dispatch>,
     db_clock: DbClock,
+    /// Who waits for how an attempt ends.
+    watched: Watched,
     /// Leases held, from the claim to the confirmation or the giving back.
     held: AtomicUsize,
     /// The last claim found no room for all that was due.
@@ -117,6 +125,7 @@ impl Scheduler {
         rules: SchedulerRules,
     ) -> std::io::Result<Self> {
         let (recorder, recorder_task) = Recorder::start(db.clone(), rules.arm_rules);
+        let dispatch = Mutex::new(Dispatch::new(rules.in_flight_max, rules.in_flight_per_instance));
         let (timetable, due) = Timetable::start()?;
         let inner = Arc::new(Inner {
             db: db.clone(),
@@ -125,8 +134,9 @@ impl Scheduler {
             firing,
             recorder,
             timetable,
-            dispatch: Mutex::new(Dispatch::new(rules.in_flight_max, rules.in_flight_per_instance)),
+            dispatch,
             db_clock: DbClock::default(),
+            watched: Watched::default(),
             held: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             claim: Notify::new(),
@@ -137,14 +147,17 @@ impl Scheduler {
             beat: Mutex::new(Instant::now()),
         });
         let claims_task = tokio::spawn(claims::run(Arc::clone(&inner)));
+        let (wakes, waking) = mpsc::channel(wake::QUEUE);
         let tasks = vec![
+            tokio::spawn(wake::run(Arc::clone(&inner), waking)),
             tokio::spawn(attempts::run(Arc::clone(&inner), due)),
             tokio::spawn(listen(Arc::clone(&inner))),
             tokio::spawn(announce(Arc::clone(&inner))),
-            tokio::spawn(upkeep::run(db, rules.upkeep, inner.stop.clone())),
+            tokio::spawn(upkeep::run(db, inner.rules.upkeep, inner.stop.clone())),
         ];
         Ok(Self {
             inner,
+            wakes,
             claims_task: Mutex::new(Some(claims_task)),
             tasks: Mutex::new(tasks),
             recorder_task: Mutex::new(Some(recorder_task)),
@@ -201,6 +214,7 @@ impl Scheduler {
         }
         let count = leases.len();
         self.inner.released(count);
+        self.inner.watched.forget(&leases);
         match leases::give_back(&self.inner.db, &leases, Duration::ZERO).await {
             Ok(given) => info!(given, "leases were given back"),
             Err(error) => warn!(%error, count, "leases could not be given back: they end by themselves"),
@@ -230,6 +244,12 @@ impl Scheduler {
 }
 
 impl Inner {
+    /// How many more leases may be held.
+    fn room(&self) -> u16 {
+        let room = self.rules.capacity.saturating_sub(self.held.load(Ordering::SeqCst));
+        u16::try_from(room).unwrap_or(u16::MAX)
+    }
+
     /// `count` leases are not held any more.
     fn released(&self, count: usize) {
         self.held.fetch_sub(count, Ordering::SeqCst);

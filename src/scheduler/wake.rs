@@ -1,30 +1,45 @@
 //! A wake-up from outside: an engine says that a one-shot's instant has come, or is about to.
+//!
+//! Whoever hands one in waits for the statement that takes it in, and many go into one: whoever comes while one is
+//! under way goes into the next. What is due within the horizon is leased by that statement, and goes the way of every
+//! claim from there: timetable, dispatch, confirmation, attempt.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::Scheduler;
-use crate::db::DbResult;
-use crate::domain::{InstanceId, JobId, ScheduleId};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
-/// Which one-shot an engine wakes.
-#[derive(Clone, Debug)]
-pub struct Wake {
-    /// Whose job.
-    pub instance_id: InstanceId,
-    /// Which job.
-    pub job_id: JobId,
-    /// Which arm of it.
-    pub schedule_id: ScheduleId,
-}
+use super::{Inner, Scheduler, lock};
+use crate::db::leases::Lease;
+use crate::db::outcomes::Ended;
+use crate::db::wake_ups::{self, Found};
+use crate::db::{DbError, DbResult};
+use crate::domain::OneShotState;
+
+pub use crate::db::wake_ups::Wake;
+
+/// Wake-ups that wait for their statement; who comes when they are as many waits outside.
+pub(super) const QUEUE: usize = 2_048;
+/// Most wake-ups in one statement.
+const BATCH: usize = 1_024;
+/// When to look again at what is under way: attempts are short.
+const SOON: Duration = Duration::from_secs(1);
+/// When to look again at what is on hold, or waits for another's probe.
+const PARKED: Duration = Duration::from_mins(1);
+/// No answer names a longer wait: the engine's next try is only a second alarm.
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// What a wake-up found.
 #[derive(Debug)]
 pub enum Woken {
-    /// It is leased by this replica now, durably: our own loop does the rest, to the millisecond.
-    Taken,
-    /// It waits for its time, or its attempt is under way: ours already. Look again after this long.
+    /// It is leased by this replica now, durably: our own loop does the rest, to the millisecond. How its attempt
+    /// ends, whoever wants to know may wait for.
+    Taken(Ending),
+    /// It is our own loop's: it waits for its time, or its attempt is under way. Look again after this long.
     UnderWay(Duration),
-    /// Woken too early to keep it: come again after this long.
+    /// Woken too early to wait for it. It is our own loop's all the same; look again after this long.
     Early(Duration),
     /// The agent has accepted it.
     Delivered,
@@ -34,10 +49,174 @@ pub enum Woken {
     Superseded,
 }
 
+/// Why a wake-up could not be taken in. Nothing has changed, and it may be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum WakeError {
+    /// The database did not do it.
+    #[error(transparent)]
+    Db(Arc<DbError>),
+    /// This replica is ending; others are there, or will be.
+    #[error("this replica is ending")]
+    Ending,
+}
+
+/// The end of an attempt that a wake-up began.
+#[derive(Debug)]
+pub struct Ending(oneshot::Receiver<Ended>);
+
+impl Woken {
+    /// For metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "taken",
+            Self::UnderWay(_) => "under_way",
+            Self::Early(_) => "early",
+            Self::Delivered => "delivered",
+            Self::Gone => "gone",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+impl Ending {
+    /// How it ended, once that is recorded; `None` when it was not made here after all, and our own loop will see
+    /// to it.
+    pub async fn wait(self) -> Option<Ended> {
+        self.0.await.ok()
+    }
+}
+
+/// A wake-up on its way into the database.
+#[derive(Debug)]
+pub(super) struct Waking {
+    wake: Wake,
+    answer: oneshot::Sender<Result<Woken, Arc<DbError>>>,
+}
+
 impl Scheduler {
-    /// Takes in a batch of wake-ups; one answer each, in order.
-    pub async fn wake(&self, wakes: &[Wake]) -> DbResult<Vec<Woken>> {
-        let _ = wakes;
-        todo!()
+    /// Takes in a wake-up. Once it returns `Ok`, the one-shot does not need its engine any more, whatever happens
+    /// to this process.
+    pub async fn wake(&self, wake: Wake) -> Result<Woken, WakeError> {
+        let (answer, woken) = oneshot::channel();
+        if self.inner.stop.is_cancelled() {
+            return Err(WakeError::Ending);
+        }
+        self.wakes.send(Waking { wake, answer }).await.map_err(|_| WakeError::Ending)?;
+        match woken.await {
+            Ok(Ok(woken)) => Ok(woken),
+            Ok(Err(error)) => Err(WakeError::Db(error)),
+            Err(_) => Err(WakeError::Ending),
+        }
+    }
+}
+
+/// Runs until the scheduler has stopped.
+pub(super) async fn run(inner: Arc<Inner>, mut waking: mpsc::Receiver<Waking>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while waking.recv_many(&mut batch, BATCH).await > 0 {
+        let (wakes, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|one| (one.wake, one.answer)).unzip();
+        // Nobody waits any more where a connection broke; what was taken in is taken in all the same.
+        match take(&inner, &wakes).await {
+            Ok(woken) => answers.into_iter().zip(woken).for_each(|(answer, woken)| {
+                let _ = answer.send(Ok(woken));
+            }),
+            Err(error) => {
+                let error = Arc::new(error);
+                for answer in answers {
+                    let _ = answer.send(Err(Arc::clone(&error)));
+                }
+            }
+        }
+    }
+}
+
+/// One statement, and the leases that it brought.
+async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Woken>> {
+    let rules = &inner.rules;
+    let room = if inner.stop.is_cancelled() { 0 } else { inner.room() };
+    let found = wake_ups::take(&inner.db, wakes, rules.horizon, rules.grace, room.into()).await?;
+    let mut leases = Vec::new();
+    let woken = found
+        .into_iter()
+        .map(|found| match found {
+            Found::Leased(lease) => {
+                let ending = inner.watched.watch(lease.lease_token);
+                leases.push(lease);
+                Woken::Taken(ending)
+            }
+            Found::Standing { state, parked, due_in } => standing(state, parked, due_in, rules.horizon),
+            Found::Delivered => Woken::Delivered,
+            Found::Superseded => Woken::Superseded,
+            Found::Gone => Woken::Gone,
+        })
+        .collect();
+    inner.held.fetch_add(leases.len(), std::sync::atomic::Ordering::SeqCst);
+    inner.timetable.add(leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
+    // What there was no room for, or is nearly due: ours now, and the claiming loop did not know of it.
+    inner.claim.notify_one();
+    Ok(woken)
+}
+
+/// What a wake-up means for a one-shot that it did not lease.
+fn standing(state: OneShotState, parked: bool, due_in: Option<f64>, horizon: Duration) -> Woken {
+    let due_in = due_in.and_then(|due_in| Duration::try_from_secs_f64(due_in).ok()).unwrap_or_default();
+    match state {
+        OneShotState::Delivered => Woken::Delivered,
+        OneShotState::Dead | OneShotState::Stuck => Woken::Gone,
+        _ if parked => Woken::UnderWay(PARKED),
+        OneShotState::Armed if due_in > horizon => Woken::Early((due_in - horizon).clamp(SOON, LONGEST)),
+        OneShotState::Armed | OneShotState::Waiting => Woken::UnderWay(due_in.clamp(SOON, LONGEST)),
+        OneShotState::Leased | OneShotState::Firing => Woken::UnderWay(SOON),
+    }
+}
+
+/// Who waits for how which attempt ends.
+#[derive(Debug, Default)]
+pub(super) struct Watched(Mutex<HashMap<Uuid, oneshot::Sender<Ended>>>);
+
+impl Watched {
+    fn watch(&self, attempt_id: Uuid) -> Ending {
+        let (ended, ending) = oneshot::channel();
+        lock(&self.0).insert(attempt_id, ended);
+        Ending(ending)
+    }
+
+    /// An attempt's end is recorded.
+    pub(super) fn ended(&self, attempt_id: Uuid, ended: &Ended) {
+        if let Some(watcher) = lock(&self.0).remove(&attempt_id) {
+            let _ = watcher.send(ended.clone());
+        }
+    }
+
+    /// These leases are not held any more: no attempt of theirs will be made here.
+    pub(super) fn forget(&self, leases: &[Lease]) {
+        let mut watched = lock(&self.0);
+        for lease in leases {
+            watched.remove(&lease.lease_token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_says_when_to_look_again() {
+        let horizon = Duration::from_secs(2);
+        let shown = |state, parked, due_in| format!("{:?}", standing(state, parked, due_in, horizon));
+        use OneShotState::{Armed, Dead, Delivered, Firing, Leased, Stuck, Waiting};
+        assert_eq!(shown(Armed, false, Some(-1.0)), "UnderWay(1s)");
+        assert_eq!(shown(Armed, false, Some(2.0)), "UnderWay(2s)");
+        assert_eq!(shown(Armed, false, Some(2.5)), "Early(1s)", "never less than a second");
+        assert_eq!(shown(Armed, false, Some(90_000.0)), "Early(3600s)", "never more than an hour");
+        assert_eq!(shown(Armed, true, Some(-1.0)), "UnderWay(60s)");
+        assert_eq!(shown(Waiting, false, Some(30.0)), "UnderWay(30s)");
+        assert_eq!(shown(Waiting, true, Some(30.0)), "UnderWay(60s)");
+        assert_eq!(shown(Leased, false, Some(0.5)), "UnderWay(1s)");
+        assert_eq!(shown(Firing, false, Some(-5.0)), "UnderWay(1s)");
+        assert_eq!(shown(Delivered, false, None), "Delivered");
+        assert_eq!(shown(Dead, false, None), "Gone");
+        assert_eq!(shown(Stuck, false, None), "Gone");
     }
 }

@@ -1,0 +1,57 @@
+//! Moving house: after a switch, every one-shot is brought to the active backend.
+//!
+//! `nas-cron backend switch` changes one row and drives the moving; every replica does the same now and then, so that
+//! a switch that was broken off is finished, and what was armed in the very moment of the switch follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::outbox::Outbox;
+use crate::db::{Db, DbResult, wake_ups};
+use crate::metrics;
+
+/// How often, on average; jittered so that replicas spread.
+const PERIOD: Duration = Duration::from_secs(15);
+/// One-shots in one statement.
+pub const BATCH: i64 = 500;
+/// Wake-ups of fires that were due this long ago are nobody's any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+
+/// Runs until `stop`.
+pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
+    loop {
+        let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        match once(&db, &outboxes).await {
+            Ok(0) => {}
+            Ok(moved) => info!(moved, "one-shots were moved to the active backend"),
+            Err(error) => warn!(%error, "moving to the active backend failed; it is tried again"),
+        }
+    }
+}
+
+/// One round. Returns how many have moved.
+async fn once(db: &Db, outboxes: &[Arc<Outbox>]) -> DbResult<u64> {
+    let mut moved = 0;
+    loop {
+        let batch = wake_ups::move_to_active(db, BATCH).await?;
+        moved += batch;
+        if batch == 0 {
+            break;
+        }
+        outboxes.iter().for_each(|outbox| outbox.look());
+    }
+    while wake_ups::prune(db, FORGOTTEN_AFTER, BATCH).await? > 0 {}
+    if !outboxes.is_empty() {
+        for one in wake_ups::census(db).await? {
+            metrics::set_wake_ups(one.backend, [("wanted", one.wanted), ("armed", one.armed), ("unwanted", one.unwanted)]);
+        }
+    }
+    Ok(moved)
+}

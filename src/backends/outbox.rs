@@ -1,0 +1,225 @@
+//! Tells one engine what it is to know: which wake-ups are wanted, and which are not any more.
+//!
+//! A provision is answered once its one-shot and the wake-up's row are durable; this carries out what the row says,
+//! behind the answer. An engine that is away is told later, with back-off, and meanwhile the watchdog covers. Every
+//! replica does this for every engine it has configured; an order is taken by one of them, for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::backend::{BackendError, SchedulerBackend, Unwanted, WakeUp};
+use super::engine::Backend;
+use crate::db::wake_ups::{self, Done, Order, ToTell, Told};
+use crate::db::{Db, DbResult};
+use crate::metrics;
+
+/// Orders in one round.
+const BATCH: usize = 256;
+/// Rounds under way at once: a slow answer of one must not hold up the next.
+const ROUNDS: usize = 4;
+/// How long a round's orders are its own. More than a round may take.
+const LEASE: Duration = Duration::from_mins(1);
+/// How long a round may take, however slow the engine.
+const ROUND: Duration = Duration::from_secs(50);
+/// Between looks at least, so that orders which come one by one go together.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+/// Between looks at most: what other replicas left, and what has come near enough.
+const MOST_PAUSE: Duration = Duration::from_secs(5);
+/// The first wait after a failure; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+/// The orders for one engine.
+#[derive(Debug)]
+pub struct Outbox {
+    db: Db,
+    backend: Arc<Backend>,
+    /// Something is to be told.
+    news: Notify,
+    /// The engine did not do what it was last asked for.
+    failing: AtomicBool,
+}
+
+impl Outbox {
+    /// For this engine.
+    pub fn new(db: Db, backend: Arc<Backend>) -> Self {
+        Self { db, backend, news: Notify::new(), failing: AtomicBool::new(false) }
+    }
+
+    /// There may be something to tell.
+    pub fn look(&self) {
+        self.news.notify_one();
+    }
+
+    /// Runs until `stop`; a round that is under way then is finished.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let rounds = Arc::new(Semaphore::new(ROUNDS));
+        loop {
+            let Ok(permit) = Arc::clone(&rounds).acquire_owned().await else { return };
+            let pause = match self.take().await {
+                Ok((orders, pause)) => {
+                    if !orders.is_empty() {
+                        let outbox = Arc::clone(&self);
+                        tokio::spawn(async move {
+                            outbox.tell(orders).await;
+                            drop(permit);
+                        });
+                    }
+                    pause
+                }
+                Err(error) => {
+                    warn!(%error, backend = %self.backend.name(), "what is to be told cannot be read; it is tried again");
+                    MOST_PAUSE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+                () = self.news.notified() => tokio::time::sleep(LEAST_PAUSE).await,
+            }
+        }
+        let _ = tokio::time::timeout(ROUND, rounds.acquire_many(u32::try_from(ROUNDS).unwrap_or(1))).await;
+    }
+
+    /// Tells everything that is due to be told, once. Returns how many orders that were.
+    pub async fn tell_all(&self) -> DbResult<usize> {
+        let mut told = 0;
+        loop {
+            let (orders, pause) = self.take().await?;
+            told += orders.len();
+            self.tell(orders).await;
+            if !pause.is_zero() {
+                return Ok(told);
+            }
+        }
+    }
+
+    /// The next round's orders, and when to look again.
+    async fn take(&self) -> DbResult<(Vec<ToTell>, Duration)> {
+        let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+        let furthest = self.backend.limits().furthest;
+        let taken = wake_ups::take_orders(&self.db, self.backend.name(), furthest, LEASE, limit).await?;
+        let pause = if taken.looked_at >= BATCH {
+            Duration::ZERO
+        } else {
+            let next_in = taken.next_in.and_then(|next_in| Duration::try_from_secs_f64(next_in).ok());
+            next_in.map_or(MOST_PAUSE, |next_in| next_in.clamp(LEAST_PAUSE, MOST_PAUSE))
+        };
+        Ok((taken.to_tell, pause))
+    }
+
+    /// One round: what is wanted first, so that a superseded wake-up goes only when its successor is there.
+    async fn tell(&self, orders: Vec<ToTell>) {
+        if orders.is_empty() {
+            return;
+        }
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        for order in orders {
+            let (schedule_id, generation, tries) = (order.schedule_id, order.generation, order.tries);
+            match order.order {
+                Order::Arm { one_shot } => wanted.push((tries, wake_up(schedule_id, generation, one_shot))),
+                Order::Cancel { message_id } => {
+                    unwanted.push((tries, Unwanted { schedule_id, generation, message_id }));
+                }
+            }
+        }
+        let mut told = Vec::with_capacity(wanted.len() + unwanted.len());
+        if !wanted.is_empty() {
+            let (tries, wake_ups): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+            let answers = in_time(wake_ups.len(), self.backend.arm(&wake_ups)).await;
+            self.count("arm", &answers);
+            for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
+                let done = answer.map_or_else(|error| failed(tries, &error), Done::Armed);
+                told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
+            }
+        }
+        if !unwanted.is_empty() {
+            let (tries, wake_ups): (Vec<_>, Vec<_>) = unwanted.into_iter().unzip();
+            let answers = in_time(wake_ups.len(), self.backend.cancel(&wake_ups)).await;
+            self.count("cancel", &answers);
+            for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
+                let done = answer.map_or_else(|error| failed(tries, &error), |()| Done::Cancelled);
+                told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
+            }
+        }
+        // Not recorded: told once more when the orders' lease is over, which is harmless.
+        if let Err(error) = wake_ups::told(&self.db, &told).await {
+            warn!(%error, backend = %self.backend.name(), count = told.len(), "what was told is not recorded");
+        }
+    }
+
+    /// Metrics, and a line when the engine begins to fail or is back.
+    fn count<T>(&self, call: &'static str, answers: &[Result<T, BackendError>]) {
+        let backend = self.backend.name();
+        let mut failures = 0;
+        for answer in answers {
+            let result = answer.as_ref().map_or_else(BackendError::kind, |_| "ok");
+            metrics::engine_called(backend, call, result, 1);
+            failures += usize::from(answer.is_err());
+        }
+        let failing = failures > 0;
+        if failing != self.failing.swap(failing, Ordering::Relaxed) {
+            match answers.iter().find_map(|answer| answer.as_ref().err()) {
+                Some(error) => {
+                    warn!(%backend, call, failures, %error, "the engine cannot be told: it is tried again, our own loop covers");
+                }
+                None => info!(%backend, "the engine can be told again"),
+            }
+        }
+    }
+}
+
+/// As the backend takes it.
+fn wake_up(schedule_id: crate::domain::ScheduleId, generation: i32, one_shot: wake_ups::ToArm) -> WakeUp {
+    WakeUp {
+        instance_id: one_shot.instance_id,
+        job_id: one_shot.job_id,
+        schedule_id,
+        generation,
+        fire_at: one_shot.fire_at,
+        due_at: one_shot.due_at,
+        callback_url: one_shot.callback_url,
+    }
+}
+
+/// Whatever a backend does: the round ends, and every order has an answer.
+async fn in_time<T>(
+    count: usize,
+    answers: impl Future<Output = Vec<Result<T, BackendError>>>,
+) -> Vec<Result<T, BackendError>> {
+    let mut answers = tokio::time::timeout(ROUND / 2, answers).await.unwrap_or_default();
+    answers.resize_with(count, || Err(BackendError::TimedOut));
+    answers
+}
+
+fn failed(tries: u32, error: &BackendError) -> Done {
+    let again_in = again_in(tries, error.retry_after(), rand::random());
+    Done::Failed { again_in, error: error.to_string() }
+}
+
+/// When to try again after so many failures; `jitter` is drawn from `[0, 1)`.
+fn again_in(tries: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
+    let step = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1))).min(LONGEST_WAIT);
+    step.mul_f64(1.0 + jitter / 2.0).max(retry_after.unwrap_or_default().min(LONGEST_WAIT * 5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_minute_and_respect_what_the_engine_asks_for() {
+        let ms = Duration::from_millis;
+        assert_eq!(again_in(1, None, 0.0), ms(500));
+        assert_eq!(again_in(2, None, 0.5), ms(1_250));
+        assert_eq!(again_in(60, None, 0.0), ms(60_000));
+        assert_eq!(again_in(1, Some(ms(7_000)), 0.9), ms(7_000));
+        assert_eq!(again_in(1, Some(Duration::MAX), 0.0), ms(300_000));
+    }
+}

@@ -1,0 +1,163 @@
+//! Hop 2: a hosted engine says that a one-shot's instant has come, or is about to (CONTRACT, hop 2).
+//!
+//! Nothing is looked up, and not even parsed, before the signature over the exact bytes is found good. The request is
+//! then held until its one-shot's attempt has ended: the engine's own retry is a second alarm, no more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tracing::warn;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::ProblemBody;
+use super::json;
+use super::{ApiError, Problem};
+use crate::backends::{Backends, RelayRequest, WakeBody};
+use crate::clock::Clock;
+use crate::db::outcomes::Ended;
+use crate::domain::{InstanceId, JobId, ScheduleId};
+use crate::metrics;
+use crate::scheduler::{Wake, WakeError, Woken};
+
+/// How long an engine is kept waiting for the end of an attempt: less than it waits itself.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// When to look again at what is under way, or when the database may be back.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What the relay needs.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Whose signatures are believed, and where wake-ups go.
+    pub backends: Arc<Backends>,
+    /// Signatures have a time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The route, with its documentation.
+pub fn routes(state: Relay) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(relay)).with_state(state)
+}
+
+/// What became of a wake-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum RelayStatus {
+    /// The agent accepted, now or before.
+    Delivered,
+    /// There is no such one-shot any more.
+    Gone,
+    /// The job has another one-shot now.
+    Superseded,
+    /// An attempt is under way, or waits for its time.
+    UnderWay,
+    /// The agent did not accept. It is tried again, whatever the engine does.
+    NotAccepted,
+    /// It is too early to wait for it. It fires at its time, whatever the engine does.
+    Early,
+}
+
+/// The answer to an engine.
+#[derive(Debug, Serialize, ToSchema)]
+struct RelayResponse {
+    status: RelayStatus,
+}
+
+/// A status, and when to come again.
+#[derive(Debug)]
+struct Answer {
+    code: StatusCode,
+    status: RelayStatus,
+    again_in: Option<Duration>,
+}
+
+impl Answer {
+    const fn settled(status: RelayStatus) -> Self {
+        Self { code: StatusCode::OK, status, again_in: None }
+    }
+
+    const fn under_way(again_in: Duration) -> Self {
+        Self { code: StatusCode::CONFLICT, status: RelayStatus::UnderWay, again_in: Some(again_in) }
+    }
+
+    /// How the attempt that this wake-up began has ended.
+    fn ended(ended: &Ended) -> Self {
+        if ended.is_accepted() {
+            return Self::settled(RelayStatus::Delivered);
+        }
+        let again_in = ended.retry_after.or(ended.retry_in);
+        Self { code: StatusCode::BAD_GATEWAY, status: RelayStatus::NotAccepted, again_in }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(again_in) = self.again_in {
+            // Whole seconds, rounded up: never sooner than meant.
+            headers.insert(RETRY_AFTER, HeaderValue::from(again_in.as_millis().div_ceil(1_000) as u64));
+        }
+        (self.code, headers, Json(RelayResponse { status: self.status })).into_response()
+    }
+}
+
+/// Wake a one-shot
+///
+/// For the hosted scheduler that was asked to. Repeating it is harmless.
+#[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("engine_signature" = [])),
+    request_body = WakeBody, responses(
+    (status = 200, description = "Nothing to retry: `delivered`, `gone` or `superseded`", body = RelayResponse),
+    (status = 400, description = "Signed, and yet no wake-up", body = ProblemBody),
+    (status = 401, description = "Forged, expired, or made for another URL or body", body = ProblemBody),
+    (status = 409, description = "`under_way`: an attempt is, or waits for its time", body = RelayResponse),
+    (status = 413, description = "The body is longer than 64 KiB", body = ProblemBody),
+    (status = 502, description = "`not_accepted` by the agent, whose `Retry-After` is passed on", body = RelayResponse),
+    (status = 503, description = "`early`, or not now", body = RelayResponse)))]
+async fn relay(State(state): State<Relay>, request: Request) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let body = json::read(request).await?;
+    let signed = RelayRequest { headers: &headers, body: &body, now: state.clock.now() };
+    let backend = state.backends.verify(&signed).map_err(|refusal| {
+        metrics::relay_refused(refusal.as_str());
+        warn!(reason = refusal.as_str(), "a request to the relay was refused");
+        ApiError::InvalidSignature
+    })?;
+    let body: WakeBody = json::parse(&body).map_err(ApiError::Body)?;
+    let wake = Wake {
+        instance_id: InstanceId::new(body.instance_id).map_err(ApiError::from)?,
+        job_id: JobId::new(body.job_id).map_err(ApiError::from)?,
+        schedule_id: ScheduleId::parse(&body.schedule_id).map_err(ApiError::from)?,
+    };
+    let answered = async {
+        Ok(match state.backends.wakes(backend).wake(wake).await.map_err(not_now)? {
+            Woken::Taken(ending) => match ending.wait().await {
+                Some(ended) => Answer::ended(&ended),
+                None => Answer::under_way(SOON),
+            },
+            Woken::UnderWay(again_in) => Answer::under_way(again_in),
+            Woken::Early(again_in) => Answer {
+                code: StatusCode::SERVICE_UNAVAILABLE,
+                status: RelayStatus::Early,
+                again_in: Some(again_in),
+            },
+            Woken::Delivered => Answer::settled(RelayStatus::Delivered),
+            Woken::Gone => Answer::settled(RelayStatus::Gone),
+            Woken::Superseded => Answer::settled(RelayStatus::Superseded),
+        })
+    };
+    let answer: Result<Answer, ApiError> =
+        tokio::time::timeout(PATIENCE, answered).await.unwrap_or(Ok(Answer::under_way(SOON)));
+    Ok(answer?.into_response())
+}
+
+fn not_now(error: WakeError) -> ApiError {
+    ApiError::Unavailable { reason: error.to_string().into(), retry_after: SOON }
+}
