@@ -18,6 +18,7 @@
 pub mod backend;
 pub mod engine;
 pub mod moving;
+pub mod nats;
 pub mod outbox;
 pub mod wakes;
 
