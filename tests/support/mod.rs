@@ -7,6 +7,7 @@ pub mod agent;
 pub mod cluster;
 pub mod database;
 pub mod jwt;
+pub mod nats;
 pub mod portal;
 pub mod proxy;
 pub mod raw_agent;

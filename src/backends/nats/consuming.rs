@@ -57,7 +57,7 @@ where
     tokio::select! {
         // `pulling` drops its end of the channel, which ends `handing_in`.
         _ = futures::future::join(pulling, handing_in) => {}
-        () = hands.progress(&nats.connection) => {}
+        () = hands.progress(&nats.connection, nats.options.ack_wait) => {}
     }
     // The last acknowledgements are on their way when this returns.
     let _ = timeout(nats.options.timeout, nats.connection.client().flush()).await;

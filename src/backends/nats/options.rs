@@ -39,6 +39,8 @@ pub struct NatsOptions {
     pub replicas: usize,
     /// The deadline of every call.
     pub timeout: Duration,
+    /// How long a wake-up may be in one replica's hands without a word before another gets it.
+    pub ack_wait: Duration,
 }
 
 impl NatsOptions {
@@ -58,6 +60,7 @@ impl NatsOptions {
             subject_prefix: "nas-cron".to_owned(),
             replicas: 1,
             timeout: Duration::from_secs(5),
+            ack_wait: Duration::from_secs(30),
         }
     }
 

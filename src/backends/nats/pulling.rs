@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connecting::Connection;
-use super::stream::ACK_WAIT;
 
 /// The most that one pull brings.
 pub(super) const BATCH: usize = 500;
@@ -27,9 +26,6 @@ const PULL: Duration = Duration::from_secs(1);
 
 /// How much later than that its end may be told.
 const TOLD: Duration = Duration::from_secs(1);
-
-/// How often the server hears that what is in hand is worked on: two such words may be lost.
-const PROGRESS: Duration = Duration::from_secs(ACK_WAIT.as_secs() / 4);
 
 /// A wake-up in hand. Dropping it makes room, and ends its progress.
 pub(super) struct Held {
@@ -76,13 +72,15 @@ impl Hands {
     }
 
     /// Tells the server again and again that what is in hand is worked on. Never ends.
-    pub(super) async fn progress(&self, connection: &Connection) {
+    pub(super) async fn progress(&self, connection: &Connection, ack_wait: Duration) {
+        // Two such words may be lost.
+        let pause = ack_wait / 4;
         loop {
-            tokio::time::sleep(PROGRESS).await;
+            tokio::time::sleep(pause).await;
             let old: Vec<Subject> = self
                 .replies()
                 .values()
-                .filter(|(_, since)| since.elapsed() >= PROGRESS)
+                .filter(|(_, since)| since.elapsed() >= pause)
                 .map(|(reply, _)| reply.clone())
                 .collect();
             let telling = async {
@@ -92,7 +90,7 @@ impl Hands {
                 }
             };
             // While the connection is away nobody listens, and there is another round.
-            let _ = timeout(PROGRESS, telling).await;
+            let _ = timeout(pause, telling).await;
         }
     }
 

@@ -21,9 +21,6 @@ use crate::backends::BackendError;
 /// The durable consumer that all replicas share.
 const CONSUMER: &str = "nas-cron";
 
-/// How long a wake-up may be in one replica's hands without a word before another gets it.
-pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
-
 /// The first server with scheduled messages.
 const FIRST_SERVER: (u32, u32) = (2, 12);
 
@@ -84,7 +81,7 @@ pub(super) async fn consumer(
         durable_name: Some(CONSUMER.to_owned()),
         description: Some("All replicas of nas-cron".to_owned()),
         ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
+        ack_wait: options.ack_wait,
         // A wake-up is given up by nobody but the row in Postgres.
         max_deliver: -1,
         // What replicas hold is bounded by themselves. A bound here would stop all for one that hangs.
