@@ -20,6 +20,7 @@ pub mod engine;
 pub mod moving;
 pub mod nats;
 pub mod outbox;
+pub mod qstash;
 pub mod wakes;
 
 use std::sync::Arc;

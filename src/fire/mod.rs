@@ -11,6 +11,8 @@ mod redact;
 mod resolver;
 mod retry_after;
 
+pub(crate) use self::retry_after::retry_after;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,314 @@
+//! QStash, Upstash's hosted scheduler: told by HTTP, heard by its signed calls to our relay.
+//!
+//! Its grain is the second, and it promises "not before": so it is asked for 1 to 2 s before the instant, and our own
+//! timer does the rest. A direct call is finished by nobody of ours: it is asked for the next whole second instead.
+
+mod answer;
+mod logs;
+mod publish;
+pub mod signature;
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderMap;
+use futures::StreamExt;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use reqwest::{Client, Method, RequestBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use self::answer::{Answer, MAX_ANSWER};
+pub use self::logs::DirectEnd;
+use self::signature::{EmptyKey, SigningKeys};
+use super::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes};
+use crate::clock::Clock;
+use crate::domain::BackendName;
+
+/// Where QStash is, unless an account lives in another region.
+pub const DEFAULT_URL: &str = "https://qstash.upstash.io";
+
+/// The header that carries the signature of a call to the relay.
+pub const SIGNATURE_HEADER: &str = "upstash-signature";
+
+/// The longest message of the smallest plan (1 MB).
+const LARGEST_MESSAGE: usize = 1_000_000;
+
+/// Our own loop wakes what is due sooner: a publish, its way through QStash and back need about that long.
+const NEAREST: Duration = Duration::from_secs(3);
+
+/// How to reach an account of QStash.
+#[derive(Clone, Debug)]
+pub struct QstashOptions {
+    /// The base of its API: [`DEFAULT_URL`] or a region's.
+    pub url: Url,
+    /// The account's `QSTASH_TOKEN`.
+    pub token: SecretString,
+    /// The account's current signing key.
+    pub current_signing_key: SecretString,
+    /// The account's next signing key. Without it a rotation of the keys interrupts the relay.
+    pub next_signing_key: Option<SecretString>,
+    /// The public URL of our relay, as signatures must name it.
+    pub relay_url: String,
+    /// How often QStash calls the relay again after an answer that is no 2xx. Plans allow 3 to 5.
+    pub retries: u8,
+    /// How far ahead it takes a message: 7 days on the smallest plan.
+    pub furthest: Duration,
+    /// How many calls may be under way at once, per batch.
+    pub in_flight: usize,
+    /// The deadline of one call, over connection, headers and body. 10 s is plenty.
+    pub timeout: Duration,
+}
+
+/// The options cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum QstashSetupError {
+    /// A signing key is empty.
+    #[error(transparent)]
+    Key(#[from] EmptyKey),
+    /// The token is empty or has characters that no header takes.
+    #[error("the QStash token cannot be sent in a header")]
+    Token,
+    /// The relay's URL would reach QStash, and so the signatures, in another spelling.
+    #[error("the relay's URL must be absolute, http or https, and spelled as it is sent: {0}")]
+    RelayUrl(String),
+    /// The base of the API cannot have a path appended.
+    #[error("the QStash URL must be http or https, without a query")]
+    Url,
+    /// No HTTP client could be made.
+    #[error("the client for QStash could not be set up (are the system's CA certificates installed?): {0}")]
+    Client(String),
+}
+
+/// One account of QStash. Keeps connections; share one per process.
+#[derive(Debug)]
+pub struct Qstash {
+    client: Client,
+    /// Without a slash at the end.
+    base: String,
+    authorization: HeaderValue,
+    keys: SigningKeys,
+    options: QstashOptions,
+    clock: Arc<dyn Clock>,
+}
+
+/// How the configured signing keys stand against the account's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStanding {
+    /// Both are the account's.
+    Current,
+    /// The account was rotated once: what signs now is our next key, or its next key is unknown here. The next
+    /// rotation would interrupt the relay.
+    Behind,
+    /// The account signs with a key that is not configured: every call to the relay is refused.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct AccountKeys {
+    #[serde(deserialize_with = "secret")]
+    current: SecretString,
+    #[serde(deserialize_with = "secret")]
+    next: SecretString,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    message_id: String,
+}
+
+impl Qstash {
+    /// Sets up the client, and `ring` as the process's TLS provider unless one is installed already.
+    /// `clock` is for a `Retry-After` that is a date.
+    pub fn new(options: QstashOptions, clock: Arc<dyn Clock>) -> Result<Self, QstashSetupError> {
+        // An error means that the process has a provider, which is all that is needed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let keys = SigningKeys::new(&options.current_signing_key, options.next_signing_key.as_ref())?;
+        let base = publish::base(&options.url).ok_or(QstashSetupError::Url)?;
+        publish::check_relay_url(&base, &options.relay_url).map_err(QstashSetupError::RelayUrl)?;
+        let token = options.token.expose_secret();
+        let mut authorization = match HeaderValue::try_from(format!("Bearer {token}")) {
+            Ok(value) if !token.trim().is_empty() => value,
+            _ => return Err(QstashSetupError::Token),
+        };
+        // Keeps it out of debug output, and out of the HTTP/2 compression table.
+        authorization.set_sensitive(true);
+        let client = Client::builder()
+            .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(options.timeout)
+            .timeout(options.timeout)
+            .pool_max_idle_per_host(options.in_flight)
+            .build()
+            .map_err(|error| QstashSetupError::Client(answer::causes(error)))?;
+        Ok(Self { client, base, authorization, keys, options, clock })
+    }
+
+    /// Compares the configured signing keys with the account's.
+    pub async fn key_standing(&self) -> Result<KeyStanding, BackendError> {
+        let account: AccountKeys = self.keys_of_the_account().await?;
+        let same = |ours: &SecretString, theirs: &SecretString| {
+            subtle::ConstantTimeEq::ct_eq(ours.expose_secret().as_bytes(), theirs.expose_secret().as_bytes())
+                .into()
+        };
+        let (current, next) = (&self.options.current_signing_key, self.options.next_signing_key.as_ref());
+        let knows = |theirs| same(current, theirs) || next.is_some_and(|next| same(next, theirs));
+        Ok(match (knows(&account.current), knows(&account.next)) {
+            (false, _) => KeyStanding::Unknown,
+            (true, true) => KeyStanding::Current,
+            (true, false) => KeyStanding::Behind,
+        })
+    }
+
+    async fn keys_of_the_account(&self) -> Result<AccountKeys, BackendError> {
+        self.call(self.request(Method::GET, "/v2/keys"), MAX_ANSWER).await?.json()
+    }
+
+    fn request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("{}{path_and_query}", self.base))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json")
+    }
+
+    /// One call. An answer other than 2xx is an error, whose text holds no secret of ours.
+    async fn call(&self, request: RequestBuilder, longest: usize) -> Result<Answer, BackendError> {
+        let mut secrets = vec![&self.options.token, &self.options.current_signing_key];
+        secrets.extend(&self.options.next_signing_key);
+        Answer::to(request, longest).await?.good(&secrets, self.clock.now())
+    }
+
+    async fn publish(&self, wake_up: &WakeUp) -> Result<Option<String>, BackendError> {
+        let message = publish::message(wake_up, &self.options);
+        let url = publish::url(&self.base, &message.destination)
+            .ok_or_else(|| BackendError::Refused("the agent's URL is none".to_owned()))?;
+        let headers = message
+            .headers()
+            .ok_or_else(|| BackendError::Refused("the message does not fit into headers".to_owned()))?;
+        let request = self
+            .client
+            .post(url)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json")
+            .headers(headers)
+            .body(message.body);
+        let published: Published = self.call(request, MAX_ANSWER).await?.json()?;
+        if message_path(&published.message_id).is_none() {
+            return Err(BackendError::Garbage("a message without a usable name".to_owned()));
+        }
+        Ok(Some(published.message_id))
+    }
+
+    async fn take_back(&self, message_id: Option<&str>) -> Result<(), BackendError> {
+        let Some(message_id) = message_id else { return Ok(()) };
+        let path = message_path(message_id)
+            .ok_or_else(|| BackendError::Refused("no name of a message".to_owned()))?;
+        match self.call(self.request(Method::DELETE, &path), MAX_ANSWER).await {
+            Err(error) if answer::is_not_found(&error) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Does all of them, at most `in_flight` at once. What QStash says to all of us (it is away, or asks for fewer
+    /// calls) ends the batch: the rest is not tried. So a batch takes three deadlines of a call at most.
+    async fn batch<T, R, F>(&self, items: &[T], call: impl Fn(usize) -> F) -> Vec<Result<R, BackendError>>
+    where
+        F: Future<Output = Result<R, BackendError>>,
+    {
+        let last_start = Instant::now() + 2 * self.options.timeout;
+        let stopped = OnceLock::new();
+        futures::stream::iter(0..items.len())
+            .map(|index| {
+                let (stopped, work) = (&stopped, call(index));
+                async move {
+                    if let Some(error) = stopped.get() {
+                        return Err(BackendError::clone(error));
+                    }
+                    if Instant::now() > last_start {
+                        return Err(BackendError::TimedOut);
+                    }
+                    let result = work.await;
+                    if let Err(error) = &result
+                        && !matches!(error, BackendError::Refused(_) | BackendError::Garbage(_))
+                    {
+                        // The first one says it for all.
+                        let _ = stopped.set(error.clone());
+                    }
+                    result
+                }
+            })
+            .buffered(self.options.in_flight.max(1))
+            .collect()
+            .await
+    }
+}
+
+/// The path of one message. An empty or dotted name would lead to the path of all messages, where a DELETE takes back
+/// everything; anything but plain characters is no name that QStash gives.
+fn message_path(message_id: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'~');
+    let named = (1..=512).contains(&message_id.len()) && message_id.bytes().all(plain);
+    named.then(|| format!("/v2/messages/{message_id}"))
+}
+
+/// The one signature of a request.
+fn signature_of(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    let mut values = headers.get_all(SIGNATURE_HEADER).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Err(Refusal::Unsigned),
+        (Some(value), None) => Ok(value.as_bytes()),
+        _ => Err(Refusal::Malformed),
+    }
+}
+
+impl SchedulerBackend for Qstash {
+    fn name(&self) -> BackendName {
+        BackendName::Qstash
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            granularity: Duration::from_secs(1),
+            lead: publish::LEAD,
+            nearest: NEAREST,
+            furthest: Some(self.options.furthest),
+            largest_payload: LARGEST_MESSAGE,
+        }
+    }
+
+    async fn arm(&self, wake_ups: &[WakeUp]) -> Vec<Result<Option<String>, BackendError>> {
+        self.batch(wake_ups, |index| self.publish(&wake_ups[index])).await
+    }
+
+    async fn cancel(&self, wake_ups: &[Unwanted]) -> Vec<Result<(), BackendError>> {
+        self.batch(wake_ups, |index| self.take_back(wake_ups[index].message_id.as_deref())).await
+    }
+
+    fn verify(&self, request: &RelayRequest<'_>) -> Result<(), Refusal> {
+        let signature = signature_of(request.headers)?;
+        signature::verify(signature, &self.keys, &self.options.relay_url, request.body, request.now)
+    }
+
+    async fn health(&self) -> Result<(), BackendError> {
+        self.keys_of_the_account().await.map(drop)
+    }
+
+    async fn listen(&self, _: Wakes, stop: CancellationToken) {
+        // Its wake-ups come over HTTP, to the relay.
+        stop.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

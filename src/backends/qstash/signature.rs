@@ -1,0 +1,267 @@
+//! Whether QStash made a request: the JWT in `Upstash-Signature`.
+//!
+//! The rules are those of the two official receivers (`PyPI` `qstash`, npm `@upstash/qstash`), and where the two
+//! differ, the stricter one's: `tests/qstash.rs` compares all three on one table. Neither tolerates a clock that
+//! differs, so this does not either.
+
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose};
+use chrono::{DateTime, Utc};
+use ring::{digest, hmac};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use crate::backends::Refusal;
+
+/// `iss` of every signature.
+const ISSUER: &str = "Upstash";
+
+/// base64url with or without padding, in its one canonical spelling.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The keys that a signature may be made with: the one in use, and the one that a rotation brings into use.
+#[derive(Clone, Debug)]
+pub struct SigningKeys(Vec<hmac::Key>);
+
+/// A signing key is empty: anybody could sign with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a QStash signing key is empty")]
+pub struct EmptyKey;
+
+impl SigningKeys {
+    /// As the console shows them, `sig_…`.
+    pub fn new(current: &SecretString, next: Option<&SecretString>) -> Result<Self, EmptyKey> {
+        let key = |key: &SecretString| match key.expose_secret().as_bytes() {
+            [] => Err(EmptyKey),
+            bytes => Ok(hmac::Key::new(hmac::HMAC_SHA256, bytes)),
+        };
+        std::iter::once(current).chain(next).map(key).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// In constant time, whichever key it is.
+    fn has_made(&self, signed: &[u8], tag: &[u8]) -> bool {
+        self.0.iter().fold(false, |made, key| made | hmac::verify(key, signed, tag).is_ok())
+    }
+}
+
+/// Checks `signature`, the value of `Upstash-Signature`, for a request to `url` with these bytes of body.
+/// The claims are not read before the signature is known to be good.
+///
+/// `url` is what was published to, byte for byte; never what the request says about itself.
+pub fn verify(
+    signature: &[u8],
+    keys: &SigningKeys,
+    url: &str,
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(), Refusal> {
+    let mut parts = signature.split(|byte| *byte == b'.');
+    let (Some(header), Some(payload), Some(tag), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Refusal::Malformed);
+    };
+    let signed = &signature[..header.len() + 1 + payload.len()];
+    let tag = decode(tag)?;
+    check_header(&object(header)?)?;
+    if !keys.has_made(signed, &tag) {
+        return Err(Refusal::Key);
+    }
+    check_claims(&object(payload)?, url, body, now)
+}
+
+fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
+    if header.get("alg").and_then(Value::as_str) != Some("HS256") {
+        return Err(Refusal::Algorithm);
+    }
+    // RFC 7515, section 4.1.11: what is critical must be understood, and no extension is. An unencoded payload
+    // (RFC 7797) must be marked critical, and is not believed where it is not.
+    let odd_id = header.get("kid").is_some_and(|kid| !kid.is_string());
+    if odd_id || header.contains_key("crit") || header.get("b64") == Some(&Value::Bool(false)) {
+        return Err(Refusal::Malformed);
+    }
+    Ok(())
+}
+
+fn check_claims(
+    claims: &Map<String, Value>,
+    url: &str,
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(), Refusal> {
+    let text = |name| claims.get(name).and_then(Value::as_str).ok_or(Refusal::Malformed);
+    let number = |name| claims.get(name).and_then(Value::as_f64).ok_or(Refusal::Malformed);
+    let (issuer, subject, hash) = (text("iss")?, text("sub")?, text("body")?);
+    let (expires, not_before) = (number("exp")?, number("nbf")?);
+    let made = if claims.contains_key("iat") { Some(number("iat")?) } else { None };
+    // Nobody is an audience here, so a token that is made for one is made for somebody else.
+    let odd_id = claims.get("jti").is_some_and(|jti| !jti.is_string());
+    if odd_id || claims.get("aud").is_some_and(is_something) {
+        return Err(Refusal::Malformed);
+    }
+    if issuer != ISSUER {
+        return Err(Refusal::Issuer);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "exact for millions of years to come")]
+    let seconds = now.timestamp() as f64;
+    if expires.trunc() <= seconds {
+        return Err(Refusal::Expired);
+    }
+    if not_before > seconds || made.is_some_and(|made| made.trunc() > seconds) {
+        return Err(Refusal::NotYet);
+    }
+    if subject != url {
+        return Err(Refusal::Url);
+    }
+    // The official receivers take text only.
+    let expected = general_purpose::URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, body));
+    if std::str::from_utf8(body).is_err() || hash.trim_end_matches('=') != expected {
+        return Err(Refusal::Body);
+    }
+    Ok(())
+}
+
+/// What a script language takes for something.
+fn is_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(value) => value.as_f64() != Some(0.0),
+        Value::String(value) => !value.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(values) => !values.is_empty(),
+    }
+}
+
+/// Of a member that is there twice the last one counts, as in every receiver.
+fn object(part: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    serde_json::from_slice(&decode(part)?).map_err(|_| Refusal::Malformed)
+}
+
+fn decode(part: &[u8]) -> Result<Vec<u8>, Refusal> {
+    // Half a padding is none.
+    if part.contains(&b'=') && !part.len().is_multiple_of(4) {
+        return Err(Refusal::Malformed);
+    }
+    BASE64.decode(part).map_err(|_| Refusal::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};
+    use serde_json::json;
+
+    use super::*;
+
+    const URL: &str = "https://portal.example/api/agent-cron/relay";
+    const BODY: &[u8] = br#"{"job_id":"a"}"#;
+    const NOW: i64 = 1_800_000_000;
+
+    fn keys() -> SigningKeys {
+        SigningKeys::new(&"sig_current".into(), Some(&"sig_next".into())).unwrap()
+    }
+
+    fn sign(key: &str, header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
+    }
+
+    fn claims() -> Value {
+        json!({
+            "iss": "Upstash", "sub": URL, "exp": NOW + 300, "nbf": NOW, "iat": NOW, "jti": "jwt_1",
+            "body": PADDED.encode(digest::digest(&digest::SHA256, BODY)),
+        })
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut claims = claims();
+        claims[name] = value;
+        claims
+    }
+
+    const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+    fn judge(token: &str, body: &[u8]) -> Result<(), Refusal> {
+        let now = DateTime::from_timestamp(NOW, 999_999_999).unwrap();
+        verify(token.as_bytes(), &keys(), URL, body, now)
+    }
+
+    fn judged(claims: &Value) -> Result<(), Refusal> {
+        judge(&sign("sig_current", HS256, &claims.to_string()), BODY)
+    }
+
+    #[test]
+    fn both_keys_are_good_and_no_other() {
+        let claims = claims().to_string();
+        assert_eq!(judge(&sign("sig_current", HS256, &claims), BODY), Ok(()));
+        assert_eq!(judge(&sign("sig_next", HS256, &claims), BODY), Ok(()));
+        assert_eq!(judge(&sign("sig_other", HS256, &claims), BODY), Err(Refusal::Key));
+        let alone = SigningKeys::new(&"sig_current".into(), None).unwrap();
+        let token = sign("sig_next", HS256, &claims);
+        let now = DateTime::from_timestamp(NOW, 0).unwrap();
+        assert_eq!(verify(token.as_bytes(), &alone, URL, BODY, now), Err(Refusal::Key));
+        assert_eq!(SigningKeys::new(&"a".into(), Some(&"".into())).unwrap_err(), EmptyKey);
+        assert_eq!(SigningKeys::new(&"".into(), None).unwrap_err(), EmptyKey);
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_wrong() {
+        for (claims, refusal) in [
+            (with("iss", json!("upstash")), Refusal::Issuer),
+            (with("sub", json!(format!("{URL}/"))), Refusal::Url),
+            (with("exp", json!(NOW)), Refusal::Expired),
+            (with("nbf", json!(NOW + 1)), Refusal::NotYet),
+            (with("iat", json!(NOW + 1)), Refusal::NotYet),
+            (with("body", json!("")), Refusal::Body),
+            (with("exp", json!("2100")), Refusal::Malformed),
+            (with("body", Value::Null), Refusal::Malformed),
+            (with("aud", json!("agent:a")), Refusal::Malformed),
+            (with("jti", json!(1)), Refusal::Malformed),
+        ] {
+            assert_eq!(judged(&claims), Err(refusal), "{claims}");
+        }
+        assert_eq!(judged(&with("exp", json!(NOW + 1))), Ok(()), "good until it ends");
+        let good = sign("sig_current", HS256, &claims().to_string());
+        assert_eq!(judge(&good, b"{}"), Err(Refusal::Body));
+        for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS512"}"#, r#"{"alg":"RS256"}"#, "{}"] {
+            let token = sign("sig_current", header, &claims().to_string());
+            assert_eq!(judge(&token, BODY), Err(Refusal::Algorithm), "{header}");
+        }
+    }
+
+    #[test]
+    fn the_claims_are_not_read_before_the_signature() {
+        assert_eq!(judge(&sign("sig_other", HS256, "no JSON"), BODY), Err(Refusal::Key));
+        assert_eq!(judge(&sign("sig_current", HS256, "no JSON"), BODY), Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn no_byte_of_it_can_be_changed() {
+        let good = sign("sig_current", HS256, &claims().to_string());
+        assert_eq!(judge(&good, BODY), Ok(()));
+        for at in 0..good.len() {
+            for byte in [b'A', b'.', b'=', b' ', b'-', 0xff] {
+                let mut bad = good.clone().into_bytes();
+                if std::mem::replace(&mut bad[at], byte) != byte {
+                    let now = DateTime::from_timestamp(NOW, 0).unwrap();
+                    let judged = verify(&bad, &keys(), URL, BODY, now);
+                    assert!(judged.is_err(), "byte {at} as {byte}");
+                }
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_makes_it_panic(bytes: Vec<u8>, payload: String) {
+            let now = DateTime::from_timestamp(NOW, 0).unwrap();
+            proptest::prop_assert!(verify(&bytes, &keys(), URL, BODY, now).is_err());
+            proptest::prop_assert!(judge(&sign("sig_current", HS256, &payload), BODY).is_err());
+        }
+    }
+}
