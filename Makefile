@@ -5,10 +5,12 @@ export SQLX_OFFLINE := true
 
 VENV := target/hermes-venv
 NATS_VENV := target/nats-venv
+QSTASH_VENV := target/qstash-venv
+QSTASH_NODE := target/qstash-node
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres hermes nats bench deny clean
+.PHONY: help demo test lint sqlx check-sqlx postgres hermes nats qstash-sdks bench deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,7 +18,7 @@ help: ## this list
 demo: postgres ## a service, two agents and their fires on this machine; ^C ends it
 	@$(WITH_POSTGRES) cargo run --locked --quiet --release -- dev
 
-test: postgres hermes nats lint check-sqlx ## everything that CI checks
+test: postgres hermes nats qstash-sdks lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --no-fail-fast
 
 lint: ## formatting and clippy
@@ -48,6 +50,21 @@ $(NATS_VENV)/.ready: tests/nats/requirements.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(NATS_VENV)
 	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/nats/requirements.txt
+	touch $@
+
+qstash-sdks: $(QSTASH_VENV)/.ready $(QSTASH_NODE)/.ready ## the official QStash SDKs, in environments of their own
+
+$(QSTASH_VENV)/.ready: tests/qstash/requirements.txt scripts/ensure-python
+	@scripts/ensure-python
+	python3 -m venv --clear $(QSTASH_VENV)
+	$(QSTASH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/qstash/requirements.txt
+	touch $@
+
+$(QSTASH_NODE)/.ready: tests/qstash/package.json tests/qstash/package-lock.json scripts/ensure-node
+	@scripts/ensure-node
+	mkdir -p $(QSTASH_NODE)
+	cp tests/qstash/package.json tests/qstash/package-lock.json $(QSTASH_NODE)
+	npm ci --prefix $(QSTASH_NODE) --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
 bench: postgres ## lateness, burst and arming, measured on this machine
