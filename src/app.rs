@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backends::{self, Backends};
+use crate::backends::{self, Backends, qstash_direct};
 use crate::clock::Clock;
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
@@ -88,7 +88,7 @@ impl App {
             )
             .context("the scheduler cannot start")?,
         );
-        let engines = backends::engine::engines(&config.backends, &keys)?;
+        let engines = backends::engine::hosted(&config.backends, &keys, &clock).await?;
         let backends = Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), engines));
         require_active(&db, config.backends.first, &backends).await?;
         backends.start();
@@ -250,11 +250,18 @@ pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRin
             issuer: config.portal.url.as_str().to_owned(),
             token_ttl: TokenTtl::new(config.keys.fire_token_ttl)?,
             alg: config.keys.signing_alg,
-            policy: RotationPolicy::with_period(config.keys.rotation_period)?,
+            policy: rotation_policy(config)?,
             kek: key_encryption_key(config)?,
         },
         clock,
     ))
+}
+
+/// Where direct mode may be switched to, tokens are minted ahead of their time.
+fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
+    let policy = RotationPolicy::with_period(config.keys.rotation_period)?;
+    let ahead = qstash_direct::FURTHEST + qstash_direct::TOKEN_OUTLIVES;
+    Ok(if config.backends.qstash.is_some() { policy.tokens_live_for(ahead) } else { policy })
 }
 
 /// What seals private keys, where it is configured.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::wakes::Wakes;
@@ -71,6 +72,19 @@ pub struct WakeUp {
     pub due_at: DateTime<Utc>,
     /// Where the fire goes.
     pub callback_url: CallbackUrl,
+    /// Direct mode: the engine is to call the agent itself, not before `due_at`.
+    pub direct: Option<DirectCall>,
+}
+
+/// The call that an engine makes in our place.
+#[derive(Clone, Debug)]
+pub struct DirectCall {
+    /// Where to: the agent's fire endpoint.
+    pub url: String,
+    /// The `Authorization` header's value.
+    pub authorization: SecretString,
+    /// The body, as in hop 3.
+    pub body: String,
 }
 
 /// A wake-up that is not wanted any more.

@@ -13,14 +13,18 @@
 //!
 //! - [`backend`]: the trait, and its words. [`engine`]: the closed set, and the one factory.
 //! - [`outbox`]: tells an engine what is wanted. [`wakes`]: takes in what engines bring.
+//! - [`postgres`], [`qstash`], [`qstash_direct`] (with [`direct_results`]), [`nats`]: the backends.
 //! - [`moving`]: brings every one-shot to the active backend, after a switch.
 
 pub mod backend;
+pub mod direct_results;
 pub mod engine;
 pub mod moving;
 pub mod nats;
 pub mod outbox;
+pub mod postgres;
 pub mod qstash;
+pub mod qstash_direct;
 pub mod wakes;
 
 use std::sync::Arc;
@@ -29,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::backend::{
-    BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeBody, WakeUp,
+    BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeBody, WakeUp,
 };
 pub use self::engine::Backend;
 use self::outbox::Outbox;
@@ -73,10 +77,10 @@ impl Backends {
     /// Starts telling and listening.
     pub fn start(&self) {
         for (engine, outbox) in &self.engines {
-            let (engine, wakes) = (Arc::clone(engine), self.wakes(engine.name()));
-            let drain = self.drain.clone();
-            self.tasks.spawn(async move { engine.listen(wakes, drain).await });
+            let (listener, wakes, drain) = (Arc::clone(engine), self.wakes(engine.name()), self.drain.clone());
+            self.tasks.spawn(async move { listener.listen(wakes, drain).await });
             self.tasks.spawn(Arc::clone(outbox).run(self.stop.clone()));
+            self.tasks.spawn(direct_results::run(self.db.clone(), Arc::clone(engine), self.stop.clone()));
         }
         let outboxes = self.engines.iter().map(|(_, outbox)| Arc::clone(outbox)).collect();
         self.tasks.spawn(moving::run(self.db.clone(), outboxes, self.stop.clone()));

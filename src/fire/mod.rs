@@ -63,10 +63,12 @@ pub enum End {
 }
 
 /// The body of a fire.
-#[derive(Serialize)]
-struct FireBody<'a> {
-    job_id: &'a JobId,
-    fire_at: &'a FireAt,
+#[derive(Debug, Serialize)]
+pub struct FireBody<'a> {
+    /// Which job.
+    pub job_id: &'a JobId,
+    /// Its instant, in the agent's own text.
+    pub fire_at: &'a FireAt,
 }
 
 impl Firing {

@@ -76,24 +76,43 @@ struct Claims<'a> {
     fire_at: &'a FireAt,
 }
 
-/// Mints the token of one attempt. `issuer` is the portal's URL byte for byte; `now` is rounded down to the
-/// second, so that an agent whose clock is exact never meets a token from the future.
+/// When a token is good, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    issued_at: i64,
+    not_before: i64,
+    expires: i64,
+}
+
+impl Validity {
+    /// For one attempt that is made now. Rounded down to the second, so that an agent whose clock is exact never meets
+    /// a token from the future.
+    pub fn now(now: DateTime<Utc>, ttl: TokenTtl) -> Self {
+        // `timestamp` rounds towards minus infinity: whole seconds, floored.
+        let issued_at = now.timestamp();
+        Self { issued_at, not_before: issued_at, expires: issued_at + i64::from(ttl.0) }
+    }
+
+    /// For a call that somebody else makes later (direct mode).
+    pub fn later(now: DateTime<Utc>, not_before: DateTime<Utc>, expires: DateTime<Utc>) -> Self {
+        Self { issued_at: now.timestamp(), not_before: not_before.timestamp(), expires: expires.timestamp() }
+    }
+}
+
+/// Mints the token of one fire. `issuer` is the portal's URL byte for byte.
 pub fn mint(
     signer: &Signer,
     issuer: &str,
-    ttl: TokenTtl,
-    now: DateTime<Utc>,
+    validity: Validity,
     fire: FireSubject<'_>,
 ) -> Result<SecretString, SignerError> {
-    // `timestamp` rounds towards minus infinity: whole seconds, floored.
-    let iat = now.timestamp();
     let claims = Claims {
         iss: issuer,
         aud: format!("agent:{}", fire.instance_id),
         purpose: PURPOSE,
-        iat,
-        nbf: iat,
-        exp: iat + i64::from(ttl.0),
+        iat: validity.issued_at,
+        nbf: validity.not_before,
+        exp: validity.expires,
         jti: Uuid::new_v4(),
         job_id: fire.job_id,
         fire_at: fire.fire_at,
@@ -132,7 +151,7 @@ mod tests {
         let fire_at = FireAt::parse("2026-06-18T14:34:56.123456+02:00").unwrap();
         let fire = FireSubject { instance_id: &instance_id, job_id: &job_id, fire_at: &fire_at };
         let now = Utc.timestamp_opt(1_781_786_096, 999_999_999).unwrap();
-        let mint = || mint(&signer, "https://portal.example/", TokenTtl::default(), now, fire).unwrap();
+        let mint = || mint(&signer, "https://portal.example/", Validity::now(now, TokenTtl::default()), fire).unwrap();
 
         let (one, other) = (mint(), mint());
         let parts: Vec<_> = one.expose_secret().split('.').collect();

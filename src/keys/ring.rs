@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::KeyError;
 use super::custody;
 use super::encryption::KeyEncryptionKey;
-use super::fire_token::{self, FireSubject, TokenTtl};
+use super::fire_token::{self, FireSubject, TokenTtl, Validity};
 use super::jwks::Jwks;
 use super::rotation::{RotationPolicy, VIEW_STALENESS};
 use super::signer::{Signer, SignerError};
@@ -158,12 +158,33 @@ impl KeyRing {
     /// Mints the token of one attempt; no I/O. Mint right before sending: it is valid from this second on.
     pub fn mint(&self, fire: FireSubject<'_>) -> Result<SecretString, MintError> {
         let now = self.clock.now();
+        self.mint_valid(fire, now, Validity::now(now, self.options.token_ttl))
+    }
+
+    /// Mints a token for a call that somebody else makes later: good from `not_before` to `expires`. The keys must be
+    /// published for as long ([`super::RotationPolicy::tokens_live_for`]).
+    pub fn mint_for(
+        &self,
+        fire: FireSubject<'_>,
+        not_before: DateTime<Utc>,
+        expires: DateTime<Utc>,
+    ) -> Result<SecretString, MintError> {
+        let now = self.clock.now();
+        self.mint_valid(fire, now, Validity::later(now, not_before, expires))
+    }
+
+    fn mint_valid(
+        &self,
+        fire: FireSubject<'_>,
+        now: DateTime<Utc>,
+        validity: Validity,
+    ) -> Result<SecretString, MintError> {
         let view = self.view.borrow().clone().ok_or(MintError::NoKey)?;
         if is_stale(&view, now) {
             return Err(MintError::Stale);
         }
         let signer = view.active.as_ref().ok_or(MintError::NoKey)?;
-        Ok(fire_token::mint(signer, &self.options.issuer, self.options.token_ttl, now, fire)?)
+        Ok(fire_token::mint(signer, &self.options.issuer, validity, fire)?)
     }
 
     /// The JWKS of the last view, however old; `None` before the first one, and when there are no keys.

@@ -64,6 +64,12 @@ impl RotationPolicy {
         })
     }
 
+    /// For tokens that live longer than the contract's 120 s: a key stays published as long as what it signed is good.
+    #[must_use]
+    pub fn tokens_live_for(self, longest: Duration) -> Self {
+        Self { token_ttl: self.token_ttl.max(delta(longest)), ..self }
+    }
+
     /// From publication to the first signature: every cache knows the key by then.
     pub fn lead(&self) -> TimeDelta {
         self.publish_ahead + self.view_staleness

@@ -158,8 +158,9 @@ impl Taking<'_> {
                     if self.failing.swap(false, Ordering::Relaxed) {
                         info!("wake-ups are taken in again");
                     }
+                    // Whatever was found is durably our own loop's, or over.
                     // Without an answer: not acknowledged, and so it comes again.
-                    answers.extend(held.drain(..).zip(woken.into_iter().map(acknowledgement)));
+                    answers.extend(held.drain(..).zip(woken.iter().map(|_| AckKind::Ack)));
                 }
                 Err(error) => {
                     if !self.failing.swap(true, Ordering::Relaxed) {
@@ -192,14 +193,6 @@ impl Taking<'_> {
                 "a message from NATS is no wake-up of ours: dropped, and so are others like it"
             );
         }
-    }
-}
-
-/// Whatever was found is durably ours or over, unless it came too early to keep.
-fn acknowledgement(woken: Woken) -> AckKind {
-    match woken {
-        Woken::Early(after) => AckKind::Nak(Some(after)),
-        Woken::Taken | Woken::UnderWay(_) | Woken::Delivered | Woken::Gone | Woken::Superseded => AckKind::Ack,
     }
 }
 

@@ -36,9 +36,6 @@ pub use self::options::{NatsOptions, NatsOptionsError};
 /// The server looks four times a second for what is due, and a burst takes its time: early enough for both.
 const LEAD: Duration = Duration::from_secs(1);
 
-/// Room for the publish, and for a schedule that is found a quarter of a second late.
-const NEAREST: Duration = Duration::from_secs(2);
-
 /// The server counts nanoseconds in 64 bits: what lies beyond the year 2262 would fire at once.
 const FURTHEST: Duration = Duration::from_hours(100 * 365 * 24);
 
@@ -92,7 +89,6 @@ impl SchedulerBackend for Nats {
             // The own timer's, which has the last second.
             granularity: Duration::from_micros(1),
             lead: LEAD,
-            nearest: NEAREST,
             furthest: Some(FURTHEST),
             largest_payload: payload.saturating_sub(HEADERS),
         }
@@ -128,7 +124,7 @@ impl SchedulerBackend for Nats {
     async fn listen(&self, wakes: Wakes, stop: CancellationToken) {
         let wake = move |batch: Vec<Wake>| {
             let wakes = wakes.clone();
-            async move { wakes.wake(&batch).await }
+            async move { wakes.wake_all(batch).await }
         };
         self.consume(wake, stop).await;
     }

@@ -64,9 +64,10 @@ impl NatsOptions {
         }
     }
 
-    /// The subject of one schedule; the job's other arms have others, so that nothing done to this one hits them.
-    pub(super) fn schedule_subject(&self, schedule_id: impl fmt::Display) -> String {
-        format!("{}.schedule.{schedule_id}", self.subject_prefix)
+    /// The subject of one schedule; the job's other arms, and the same one after a move there and back, have others,
+    /// so that nothing done to this one hits them.
+    pub(super) fn schedule_subject(&self, schedule_id: impl fmt::Display, generation: i32) -> String {
+        format!("{}.schedule.{schedule_id}-{generation}", self.subject_prefix)
     }
 
     /// The subjects of all schedules.

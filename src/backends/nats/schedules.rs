@@ -114,7 +114,7 @@ impl Schedules {
             Err(error) => return vec![Err(error); unwanted.len()],
         };
         let purge = async |unwanted: &Unwanted| {
-            let subject = options.schedule_subject(unwanted.schedule_id);
+            let subject = options.schedule_subject(unwanted.schedule_id, unwanted.generation);
             match timeout_at(deadline, stream.purge().filter(subject).into_future()).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => {
@@ -145,7 +145,7 @@ async fn send(
         .header(NATS_SCHEDULE, at(wake_up.due_at, lead))
         .header(NATS_SCHEDULE_TARGET, options.wake_subject())
         .expected_stream(&options.stream);
-    let subject = options.schedule_subject(wake_up.schedule_id);
+    let subject = options.schedule_subject(wake_up.schedule_id, wake_up.generation);
     match jetstream.send_publish(subject, message).await {
         Ok(answer) => Ok(answer.into_future()),
         Err(error) => Err(answers::publish(&error)),

@@ -103,14 +103,18 @@ impl Qstash {
         since: DateTime<Utc>,
         cursor: Option<&str>,
     ) -> Result<Page, BackendError> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(messages.iter().map(|id| ("messageIds", id.as_str())));
-        query.append_pair("fromDate", &since.timestamp_millis().to_string());
-        query.append_pair("count", &ENTRIES_PER_PAGE.to_string());
-        query.extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
-        let path = format!("/v2/events?{}", query.finish());
+        let path = page_path(messages, since, cursor);
         self.call(self.request(Method::GET, &path), MAX_PAGE).await?.json()
     }
+}
+
+fn page_path(messages: &[&String], since: DateTime<Utc>, cursor: Option<&str>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(messages.iter().map(|id| ("messageIds", id.as_str())));
+    query.append_pair("fromDate", &since.timestamp_millis().to_string());
+    query.append_pair("count", &ENTRIES_PER_PAGE.to_string());
+    query.extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
+    format!("/v2/events?{}", query.finish())
 }
 
 fn note(

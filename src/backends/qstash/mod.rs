@@ -37,9 +37,6 @@ pub const SIGNATURE_HEADER: &str = "upstash-signature";
 /// The longest message of the smallest plan (1 MB).
 const LARGEST_MESSAGE: usize = 1_000_000;
 
-/// Our own loop wakes what is due sooner: a publish, its way through QStash and back need about that long.
-const NEAREST: Duration = Duration::from_secs(3);
-
 /// How to reach an account of QStash.
 #[derive(Clone, Debug)]
 pub struct QstashOptions {
@@ -281,7 +278,6 @@ impl SchedulerBackend for Qstash {
         Limits {
             granularity: Duration::from_secs(1),
             lead: publish::LEAD,
-            nearest: NEAREST,
             furthest: Some(self.options.furthest),
             largest_payload: LARGEST_MESSAGE,
         }

@@ -1,0 +1,81 @@
+//! How direct calls ended: `QStash`'s log is read, and what it says is recorded.
+//!
+//! What was delivered leaves the list like any other fire. What was not is our own loop's, with its retries; and so is,
+//! after the watchdog's grace, what the log says nothing of.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::backend::BackendError;
+use super::engine::Backend;
+use super::qstash::DirectEnd;
+use crate::db::wake_ups::{self, DirectCall, DirectResult};
+use crate::db::{Db, DbError};
+
+/// Between two looks at the log while calls are out; jittered so that replicas spread.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Calls that are asked after at once.
+const BATCH: i64 = 200;
+
+/// Why results could not be read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("QStash's log: {0}")]
+    Log(#[from] BackendError),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Runs until `stop`; does nothing where `backend` is not `QStash`'s direct mode.
+pub async fn run(db: Db, backend: std::sync::Arc<Backend>, stop: CancellationToken) {
+    let Backend::QstashDirect(direct) = &*backend else { return };
+    let mut failing = false;
+    loop {
+        let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let once = async {
+            let calls = wake_ups::direct_calls(&db, BATCH).await?;
+            let Some(since) = calls.iter().map(|call| call.due_at).min() else { return Ok(0) };
+            let names: Vec<String> = calls.iter().map(|call| call.message_id.clone()).collect();
+            let ends = direct.log().direct_ends(&names, since).await?;
+            let results: Vec<DirectResult> = calls
+                .iter()
+                .filter_map(|call| ends.get(&call.message_id).map(|end| result(call, *end)))
+                .collect();
+            if !results.is_empty() {
+                wake_ups::settle_direct(&db, &results).await?;
+            }
+            Ok::<_, Unread>(results.len())
+        };
+        match once.await {
+            Ok(settled) => {
+                if std::mem::take(&mut failing) {
+                    info!("the results of direct calls are read again");
+                }
+                if settled > 0 {
+                    info!(settled, "the results of direct calls were read");
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                warn!(%error, "the results of direct calls cannot be read; it is tried again");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn result(call: &DirectCall, end: DirectEnd) -> DirectResult {
+    let (at, delivered, http_status): (DateTime<Utc>, bool, Option<u16>) = match end {
+        DirectEnd::Delivered { at } => (at, true, None),
+        DirectEnd::Failed { at, status } => (at, false, status),
+        DirectEnd::Cancelled { at } => (at, false, None),
+    };
+    DirectResult { schedule_id: call.schedule_id, at, delivered, http_status }
+}

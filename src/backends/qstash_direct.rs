@@ -1,0 +1,107 @@
+//! Direct mode, the contract's escape hatch: `QStash` calls the agent itself, with a token of ours that it forwards.
+//!
+//! For where the relay's traffic is too much. What it gives up, and why, is in docs/backends.md ("Direct mode"). The
+//! token is minted when `QStash` is told, so that is at most an hour ahead; how a call ended, only `QStash`'s log knows
+//! ([`super::direct_results`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{
+    BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp,
+};
+use super::qstash::Qstash;
+use super::wakes::Wakes;
+use crate::domain::BackendName;
+use crate::fire::{FireBody, client};
+use crate::keys::KeyRing;
+use crate::keys::fire_token::FireSubject;
+
+/// How far ahead a token is minted.
+pub const FURTHEST: Duration = Duration::from_hours(1);
+/// How long a token is good for after its instant: `QStash`'s tries (at once, 12 s and 2.5 min later), and time for the
+/// agent to boot.
+pub const TOKEN_OUTLIVES: Duration = Duration::from_mins(5);
+
+/// `QStash`, calling the agents.
+#[derive(Debug)]
+pub struct QstashDirect {
+    qstash: Arc<Qstash>,
+    keys: Arc<KeyRing>,
+}
+
+impl QstashDirect {
+    /// Over this account, with tokens signed by these keys.
+    pub fn new(qstash: Arc<Qstash>, keys: Arc<KeyRing>) -> Self {
+        Self { qstash, keys }
+    }
+
+    /// Where its results are read.
+    pub fn log(&self) -> &Qstash {
+        &self.qstash
+    }
+
+    /// With the call that is to be made in our place.
+    fn direct(&self, wake_up: &WakeUp) -> Result<WakeUp, BackendError> {
+        let subject = FireSubject {
+            instance_id: &wake_up.instance_id,
+            job_id: &wake_up.job_id,
+            fire_at: &wake_up.fire_at,
+        };
+        let expires = wake_up.due_at + TimeDelta::from_std(TOKEN_OUTLIVES).unwrap_or_default();
+        let refused = |why: String| BackendError::Refused(why);
+        let token =
+            self.keys.mint_for(subject, wake_up.due_at, expires).map_err(|error| refused(error.to_string()))?;
+        let body = FireBody { job_id: &wake_up.job_id, fire_at: &wake_up.fire_at };
+        let body = serde_json::to_string(&body).map_err(|error| refused(error.to_string()))?;
+        let direct = DirectCall {
+            url: client::fire_url(wake_up.callback_url.url()).to_string(),
+            authorization: format!("Bearer {}", token.expose_secret()).into(),
+            body,
+        };
+        Ok(WakeUp { direct: Some(direct), ..wake_up.clone() })
+    }
+}
+
+impl SchedulerBackend for QstashDirect {
+    fn name(&self) -> BackendName {
+        BackendName::QstashDirect
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = self.qstash.limits();
+        let furthest = limits.furthest.map_or(FURTHEST, |furthest| furthest.min(FURTHEST));
+        Limits { lead: Duration::ZERO, furthest: Some(furthest), ..limits }
+    }
+
+    async fn arm(&self, wake_ups: &[WakeUp]) -> Vec<Result<Option<String>, BackendError>> {
+        let direct: Vec<_> = wake_ups.iter().map(|wake_up| self.direct(wake_up)).collect();
+        let sound: Vec<WakeUp> = direct.iter().filter_map(|direct| direct.as_ref().ok().cloned()).collect();
+        let mut answers = self.qstash.arm(&sound).await.into_iter();
+        direct
+            .into_iter()
+            .map(|direct| direct.and_then(|_| answers.next().unwrap_or(Err(BackendError::TimedOut))))
+            .collect()
+    }
+
+    async fn cancel(&self, wake_ups: &[Unwanted]) -> Vec<Result<(), BackendError>> {
+        self.qstash.cancel(wake_ups).await
+    }
+
+    /// It calls the agents, not the relay.
+    fn verify(&self, _: &RelayRequest<'_>) -> Result<(), Refusal> {
+        Err(Refusal::Unsigned)
+    }
+
+    async fn health(&self) -> Result<(), BackendError> {
+        self.qstash.health().await
+    }
+
+    async fn listen(&self, _: Wakes, stop: CancellationToken) {
+        stop.cancelled().await;
+    }
+}
