@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream;
+use async_nats::{ServerAddr, jetstream};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use nas_cron::backends::NatsOptions;
@@ -22,7 +22,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use serde_json::{Value, json};
 
 /// Starting, and finding its leaders, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `"$@"` is the server. Descriptor 3 is the pipe: its end ends the server.
 const KEEPER: &str = r#"
@@ -236,7 +236,8 @@ impl NatsServers {
 
     /// A client of the test's own, on open servers.
     pub async fn client(&self) -> async_nats::Client {
-        async_nats::ConnectOptions::new().connect(self.urls().join(",")).await.unwrap()
+        let addresses: Vec<ServerAddr> = self.urls().iter().map(|url| url.parse().unwrap()).collect();
+        async_nats::connect(addresses).await.unwrap()
     }
 
     /// `JetStream`, through a client of the test's own.
@@ -402,28 +403,30 @@ fn write_certificates(dir: &Path) {
 fn write_credentials(dir: &Path) -> String {
     let operator = KeyPair::new_operator();
     let operator_jwt = jwt(&operator, &operator, "operator", json!({ "type": "operator" }));
-    let mut config = format!("operator: \"{operator_jwt}\"\nresolver: MEMORY\nresolver_preload: {{\n");
-    for name in ["user", "foreign"] {
-        let (account, user) = (KeyPair::new_account(), KeyPair::new_user());
-        if name == "user" {
-            let limits = json!({
-                "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1,
-                "wildcards": true, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
-            });
-            let claims = json!({ "type": "account", "limits": limits });
-            let _ = writeln!(config, "{}: \"{}\"", account.public_key(), jwt(&operator, &account, name, claims));
-        }
+    let system = KeyPair::new_account();
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1,
+        "wildcards": true, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+    });
+    let system_jwt = jwt(&operator, &system, "system", json!({ "type": "account" }));
+    let (known, unknown) = (KeyPair::new_account(), KeyPair::new_account());
+    let known_jwt = jwt(&operator, &known, "tests", json!({ "type": "account", "limits": limits }));
+    for (name, account) in [("user", &known), ("foreign", &unknown)] {
+        let user = KeyPair::new_user();
         let claims = json!({ "type": "user", "subs": -1, "data": -1, "payload": -1 });
         let file = format!(
             "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
              -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
-            jwt(&account, &user, name, claims),
+            jwt(account, &user, name, claims),
             user.seed().unwrap()
         );
         std::fs::write(dir.join(format!("{name}.creds")), file).unwrap();
     }
-    config.push_str("}\n");
-    config
+    let (system, known) = (system.public_key(), known.public_key());
+    format!(
+        "operator: \"{operator_jwt}\"\nsystem_account: {system}\nresolver: MEMORY\n\
+         resolver_preload: {{\n{system}: \"{system_jwt}\"\n{known}: \"{known_jwt}\"\n}}\n"
+    )
 }
 
 /// A JWT as NATS has them.

@@ -2,11 +2,11 @@
 
 use std::error::Error as _;
 
+use async_nats::jetstream::Error as ApiError;
 use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, PublishError,
     PublishErrorKind, RequestError, RequestErrorKind,
 };
-use async_nats::jetstream::Error as ApiError;
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, PurgeError, PurgeErrorKind};
 
 use crate::backends::BackendError;
@@ -57,7 +57,9 @@ pub(super) fn create_stream(error: &CreateStreamError) -> BackendError {
     match error.kind() {
         CreateStreamErrorKind::JetStream(error) => api(&error),
         CreateStreamErrorKind::TimedOut => BackendError::TimedOut,
-        CreateStreamErrorKind::JetStreamUnavailable => request_kind(RequestErrorKind::NoResponders, String::new()),
+        CreateStreamErrorKind::JetStreamUnavailable => {
+            request_kind(RequestErrorKind::NoResponders, String::new())
+        }
         _ => BackendError::Garbage(error.to_string()),
     }
 }

@@ -53,7 +53,7 @@ where
         }
         while batches.next().await.is_some() {}
     };
-    let pulling = pull_for_ever(nats, &hands, out, &stop);
+    let pulling = Box::pin(pull_for_ever(nats, &hands, out, &stop));
     tokio::select! {
         // `pulling` drops its end of the channel, which ends `handing_in`.
         _ = futures::future::join(pulling, handing_in) => {}
@@ -117,8 +117,10 @@ async fn pull_for_ever(
 
 async fn set_up(
     nats: &Nats,
-) -> Result<async_nats::jetstream::consumer::Consumer<async_nats::jetstream::consumer::pull::Config>, BackendError>
-{
+) -> Result<
+    async_nats::jetstream::consumer::Consumer<async_nats::jetstream::consumer::pull::Config>,
+    BackendError,
+> {
     let jetstream = nats.schedules.ready(&nats.connection, &nats.options).await?;
     stream::consumer(jetstream, &nats.options).await
 }
@@ -213,7 +215,14 @@ mod tests {
     fn what_is_no_wake_up_is_not_read() {
         let good = r#"{"instance_id":"i","job_id":"j","schedule_id":"0190a5e4-7c1e-7000-8000-000000000000","fire_at":"x"}"#;
         assert!(read(good.as_bytes()).is_some());
-        for bad in ["", "{}", "null", "\u{0}", &good.replace("0190a5e4", "not-hex"), &good.replace(r#""i""#, r#""""#)] {
+        for bad in [
+            "",
+            "{}",
+            "null",
+            "\u{0}",
+            &good.replace("0190a5e4", "not-hex"),
+            &good.replace(r#""i""#, r#""""#),
+        ] {
             assert!(read(bad.as_bytes()).is_none(), "{bad}");
         }
     }

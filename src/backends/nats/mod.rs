@@ -24,9 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::connecting::Connection;
 use self::schedules::Schedules;
-use super::backend::{
-    BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp,
-};
+use super::backend::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp};
 use super::wakes::Wakes;
 use crate::domain::BackendName;
 use crate::scheduler::{Wake, Woken};

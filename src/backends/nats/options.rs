@@ -188,11 +188,7 @@ impl NatsOptionsError {
 }
 
 /// Tokens of letters, digits, `-` and `_`, with `.` between where `also` lets it.
-fn check_name(
-    field: &'static str,
-    name: &str,
-    also: impl Fn(char) -> bool,
-) -> Result<(), NatsOptionsError> {
+fn check_name(field: &'static str, name: &str, also: impl Fn(char) -> bool) -> Result<(), NatsOptionsError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c) || (c == '.' && also(c));
     if name.split('.').any(str::is_empty) || !name.chars().all(fits) {
         return Err(NatsOptionsError::Name(field, name.to_owned()));
@@ -250,9 +246,16 @@ mod tests {
             .map(drop)
         };
         assert!(with("NAS_CRON", "portal.nas-cron").is_ok());
-        for (stream, prefix) in
-            [("A.B", "a"), ("", "a"), ("A", ""), ("A", "a."), ("A", "a..b"), ("A", "a.*"), ("A", "$JS"), ("A b", "a")]
-        {
+        for (stream, prefix) in [
+            ("A.B", "a"),
+            ("", "a"),
+            ("A", ""),
+            ("A", "a."),
+            ("A", "a..b"),
+            ("A", "a.*"),
+            ("A", "$JS"),
+            ("A b", "a"),
+        ] {
             assert!(with(stream, prefix).is_err(), "{stream:?} {prefix:?}");
         }
     }

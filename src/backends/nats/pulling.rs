@@ -105,7 +105,12 @@ impl Hands {
     ) -> Result<(), String> {
         let mut changes = connection.changes();
         loop {
-            let Some(mut room) = stop.run_until_cancelled(self.find_room()).await else { return Ok(()) };
+            let beginning = async {
+                // A pull that waits for a connection would be answered when nobody listens to it any more.
+                connection.connected().await;
+                self.find_room().await
+            };
+            let Some(mut room) = stop.run_until_cancelled(beginning).await else { return Ok(()) };
             changes.mark_unchanged();
             let begin = consumer.batch().max_messages(room.num_permits()).expires(PULL).messages();
             let mut pulled = timeout(TOLD, begin)

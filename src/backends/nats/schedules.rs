@@ -78,17 +78,15 @@ impl Schedules {
                     .unwrap_or(Err(BackendError::TimedOut)),
             );
         }
-        join_all(sent.into_iter().map(async |sent| {
-            match timeout_at(deadline, sent?).await {
-                Ok(Ok(_)) => Ok(None),
-                Ok(Err(error)) => {
-                    if error.kind() == PublishErrorKind::StreamNotFound {
-                        self.doubt();
-                    }
-                    Err(answers::publish(&error))
+        join_all(sent.into_iter().map(async |sent| match timeout_at(deadline, sent?).await {
+            Ok(Ok(_)) => Ok(None),
+            Ok(Err(error)) => {
+                if error.kind() == PublishErrorKind::StreamNotFound {
+                    self.doubt();
                 }
-                Err(_) => Err(BackendError::TimedOut),
+                Err(answers::publish(&error))
             }
+            Err(_) => Err(BackendError::TimedOut),
         }))
         .await
     }
@@ -136,7 +134,9 @@ async fn send(
     wake_up: &WakeUp,
 ) -> Result<<PublishAckFuture as IntoFuture>::IntoFuture, BackendError> {
     if wake_up.direct.is_some() {
-        return Err(BackendError::Refused("NATS calls no agents: there is no direct mode with it".to_owned()));
+        return Err(BackendError::Refused(
+            "NATS calls no agents: there is no direct mode with it".to_owned(),
+        ));
     }
     let body = serde_json::to_vec(&WakeBody::from(wake_up))
         .map_err(|error| BackendError::Refused(error.to_string()))?;

@@ -272,7 +272,9 @@ mod tests {
         for (outer, inner) in [("a.>", "a.b.*"), (">", "a"), ("a.*", "a.b"), ("a.*", "a.*"), ("a.b", "a.b")] {
             assert!(covers(outer, inner), "{outer} {inner}");
         }
-        for (outer, inner) in [("a.>", "a"), ("a.*", "a.>"), ("a.b", "a.*"), ("a.*", "a.b.c"), ("a.b.c", "a.b")] {
+        for (outer, inner) in
+            [("a.>", "a"), ("a.*", "a.>"), ("a.b", "a.*"), ("a.*", "a.b.c"), ("a.b.c", "a.b")]
+        {
             assert!(!covers(outer, inner), "{outer} {inner}");
         }
     }
