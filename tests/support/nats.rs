@@ -58,13 +58,15 @@ pub struct Setup {
     pub tls: bool,
     /// How many servers: 1, or 3 as a cluster.
     pub servers: usize,
+    /// The last version without scheduled messages.
+    pub old: bool,
 }
 
 impl Setup {
     /// One server that is open to everybody.
-    pub const OPEN: Self = Self { login: Login::Open, tls: false, servers: 1 };
+    pub const OPEN: Self = Self { login: Login::Open, tls: false, servers: 1, old: false };
     /// Three of them as a cluster.
-    pub const CLUSTER: Self = Self { login: Login::Open, tls: false, servers: 3 };
+    pub const CLUSTER: Self = Self { login: Login::Open, tls: false, servers: 3, old: false };
 }
 
 /// With [`Login::Token`].
@@ -251,6 +253,16 @@ impl NatsServers {
         tokio::task::spawn_blocking(move || keeper.kill()).await.unwrap();
     }
 
+    /// SIGSTOP: it keeps its connections and answers nothing, until [`Self::resume`].
+    pub fn pause(&mut self, i: usize) {
+        self.nodes[i].running.as_mut().expect("it runs").signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self, i: usize) {
+        self.nodes[i].running.as_mut().expect("it runs").signal("CONT");
+    }
+
     /// Starts it again, where it was and with what it stored, and waits until it is caught up.
     pub async fn restart(&mut self, i: usize) {
         self.launch(i);
@@ -266,9 +278,14 @@ impl NatsServers {
     }
 
     fn launch(&mut self, i: usize) {
+        let old = self.setup.old;
         let node = &mut self.nodes[i];
         assert!(node.running.is_none(), "it runs already");
-        let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/nats-venv/bin/nats-server");
+        let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/nats-venv").join(if old {
+            "old/bin/nats-server"
+        } else {
+            "bin/nats-server"
+        });
         assert!(binary.exists(), "{} is missing: run `make nats`", binary.display());
         let log = std::fs::File::options().create(true).append(true).open(&node.log).unwrap();
         let mut shell = Command::new("/bin/sh")
@@ -320,9 +337,14 @@ impl Drop for NatsServers {
 }
 
 impl Keeper {
+    /// Passes a signal on. Nobody reads any more: then there is no server either.
+    fn signal(&mut self, name: &str) {
+        let _ = writeln!(self.pipe, "{name}");
+    }
+
     /// Kills the server and waits for its end.
     fn kill(mut self) {
-        let _ = writeln!(self.pipe, "KILL");
+        self.signal("KILL");
         let _ = self.shell.wait();
     }
 }
