@@ -137,7 +137,17 @@ impl App {
     /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
     /// what is in flight.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { db, keys, scheduler, backends, shutdown, public, operators, key_refresh, shutdown_timeout } = self;
+        let Self {
+            db,
+            keys,
+            scheduler,
+            backends,
+            shutdown,
+            public,
+            operators,
+            key_refresh,
+            shutdown_timeout,
+        } = self;
         let background = CancellationToken::new();
         let ring = {
             let (keys, db, background) = (Arc::clone(&keys), db.clone(), background.clone());
@@ -145,7 +155,8 @@ impl App {
         };
         let refresh = key_refresh.map(|refresh| tokio::spawn(refresh.run()));
         let drained = {
-            let (scheduler, backends, shutdown) = (Arc::clone(&scheduler), Arc::clone(&backends), shutdown.clone());
+            let (scheduler, backends, shutdown) =
+                (Arc::clone(&scheduler), Arc::clone(&backends), shutdown.clone());
             tokio::spawn(async move {
                 shutdown.draining().await;
                 backends.drain();

@@ -105,10 +105,19 @@ fn describe() {
     describe_counter!(RECOVERED, "One-shots taken over from leases that expired");
     describe_gauge!(IN_FLIGHT, "Attempts under way in this replica");
     describe_gauge!(DB_CLOCK_OFFSET, Unit::Seconds, "The database's clock minus this replica's");
-    describe_counter!(ENGINE_CALLS, "What hosted engines were asked for, by backend, call (arm, cancel) and result");
-    describe_counter!(ENGINE_MISSES, "One-shots that their engine did not wake in time, so that our own loop did");
+    describe_counter!(
+        ENGINE_CALLS,
+        "What hosted engines were asked for, by backend, call (arm, cancel) and result"
+    );
+    describe_counter!(
+        ENGINE_MISSES,
+        "One-shots that their engine did not wake in time, so that our own loop did"
+    );
     describe_counter!(WAKE_UPS, "Wake-ups that engines brought, by backend and by what they found");
-    describe_gauge!(WAKE_UPS_HELD, "What hosted engines are to bring (armed), have still to be told of (wanted) or to take back (unwanted)");
+    describe_gauge!(
+        WAKE_UPS_HELD,
+        "What hosted engines are to bring (armed), have still to be told of (wanted) or to take back (unwanted)"
+    );
     describe_counter!(RELAY_REFUSED, "Requests to the relay without a valid signature, by reason");
     describe_counter!(PANICS, "Panics that were caught, by place");
     counter!(LEASE_LOST).increment(0);
@@ -146,7 +155,8 @@ pub fn fire_ended(outcome: FireOutcome, status: Option<u16>, took: Duration) {
 
 /// An engine was asked to `call` (`arm`, `cancel`) so many wake-ups, with this result (`ok`, or what was wrong).
 pub fn engine_called(backend: BackendName, call: &'static str, result: &'static str, count: u64) {
-    counter!(ENGINE_CALLS, "backend" => backend.as_str(), "call" => call, "result" => result).increment(count);
+    counter!(ENGINE_CALLS, "backend" => backend.as_str(), "call" => call, "result" => result)
+        .increment(count);
 }
 
 /// One-shots that their engine did not wake within the watchdog's grace.

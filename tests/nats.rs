@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron::backends::{BackendError, Nats, NatsOptions, SchedulerBackend, Unwanted, WakeUp};
-use nas_cron::domain::{FireAt, InstanceId, JobId, ScheduleId};
+use nas_cron::domain::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use nas_cron::scheduler::{Wake, Woken};
 use support::nats::{Login, NatsServers, Setup};
 use support::proxy::Proxy;
@@ -27,6 +27,7 @@ const STREAM: &str = "NAS_CRON";
 /// A one-shot that is due at an instant.
 fn due(at: DateTime<Utc>) -> WakeUp {
     WakeUp {
+        callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
         instance_id: InstanceId::new("inst-1").unwrap(),
         job_id: JobId::new("a job \u{1f514}").unwrap(),
         schedule_id: ScheduleId::fresh(),
@@ -126,7 +127,7 @@ impl Arrivals {
             seen.entry(wake.schedule_id).or_default().push(at);
         }
         self.count.send_replace(seen.len());
-        wakes.iter().map(|_| Woken::Taken).collect()
+        wakes.iter().map(|_| Woken::Delivered).collect()
     }
 
     /// Waits until `count` different ones have come.

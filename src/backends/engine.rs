@@ -32,7 +32,7 @@ pub enum Backend {
     /// `QStash` calling the agents.
     QstashDirect(QstashDirect),
     /// NATS.
-    Nats(Nats),
+    Nats(Box<Nats>),
 }
 
 /// Makes every hosted engine that is configured. Reaches none of them yet: an engine that
@@ -53,8 +53,8 @@ pub async fn hosted(
     }
     if let Some(nats) = &config.nats {
         let options = nats_options(config, nats);
-        backends
-            .push(Backend::Nats(Nats::new(options).await.context("NATS cannot be used as it is configured")?));
+        let nats = Nats::new(options).await.context("NATS cannot be used as it is configured")?;
+        backends.push(Backend::Nats(Box::new(nats)));
     }
     Ok(backends)
 }

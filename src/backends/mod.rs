@@ -36,7 +36,9 @@ pub use self::backend::{
     BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeBody, WakeUp,
 };
 pub use self::engine::Backend;
+pub use self::nats::{Nats, NatsOptions, NatsOptionsError};
 use self::outbox::Outbox;
+pub use self::qstash::{Qstash, QstashOptions};
 pub use self::wakes::Wakes;
 use crate::db::Db;
 use crate::db::oneshots::Armed;
@@ -77,7 +79,8 @@ impl Backends {
     /// Starts telling and listening.
     pub fn start(&self) {
         for (engine, outbox) in &self.engines {
-            let (listener, wakes, drain) = (Arc::clone(engine), self.wakes(engine.name()), self.drain.clone());
+            let (listener, wakes, drain) =
+                (Arc::clone(engine), self.wakes(engine.name()), self.drain.clone());
             self.tasks.spawn(async move { listener.listen(wakes, drain).await });
             self.tasks.spawn(Arc::clone(outbox).run(self.stop.clone()));
             self.tasks.spawn(direct_results::run(self.db.clone(), Arc::clone(engine), self.stop.clone()));

@@ -45,12 +45,17 @@ async fn once(db: &Db, outboxes: &[Arc<Outbox>]) -> DbResult<u64> {
         if batch == 0 {
             break;
         }
-        outboxes.iter().for_each(|outbox| outbox.look());
+        for outbox in outboxes {
+            outbox.look();
+        }
     }
     while wake_ups::prune(db, FORGOTTEN_AFTER, BATCH).await? > 0 {}
     if !outboxes.is_empty() {
         for one in wake_ups::census(db).await? {
-            metrics::set_wake_ups(one.backend, [("wanted", one.wanted), ("armed", one.armed), ("unwanted", one.unwanted)]);
+            metrics::set_wake_ups(
+                one.backend,
+                [("wanted", one.wanted), ("armed", one.armed), ("unwanted", one.unwanted)],
+            );
         }
     }
     Ok(moved)

@@ -165,11 +165,10 @@ impl Outbox {
         }
         let failing = failures > 0;
         if failing != self.failing.swap(failing, Ordering::Relaxed) {
-            match answers.iter().find_map(|answer| answer.as_ref().err()) {
-                Some(error) => {
-                    warn!(%backend, call, failures, %error, "the engine cannot be told: it is tried again, our own loop covers");
-                }
-                None => info!(%backend, "the engine can be told again"),
+            if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
+                warn!(%backend, call, failures, %error, "the engine cannot be told: it is tried again, our own loop covers");
+            } else {
+                info!(%backend, "the engine can be told again");
             }
         }
     }

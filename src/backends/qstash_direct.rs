@@ -54,8 +54,10 @@ impl QstashDirect {
         };
         let expires = wake_up.due_at + TimeDelta::from_std(TOKEN_OUTLIVES).unwrap_or_default();
         let refused = |why: String| BackendError::Refused(why);
-        let token =
-            self.keys.mint_for(subject, wake_up.due_at, expires).map_err(|error| refused(error.to_string()))?;
+        let token = self
+            .keys
+            .mint_for(subject, wake_up.due_at, expires)
+            .map_err(|error| refused(error.to_string()))?;
         let body = FireBody { job_id: &wake_up.job_id, fire_at: &wake_up.fire_at };
         let body = serde_json::to_string(&body).map_err(|error| refused(error.to_string()))?;
         let direct = DirectCall {

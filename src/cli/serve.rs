@@ -44,7 +44,7 @@ impl Serve {
                 app = starting => app?.run().await,
             }
         };
-        match shutdown::run(&shutdown, signals, config.stop, work).await {
+        match shutdown::run(&shutdown, signals, config.stop, Box::pin(work)).await {
             Ended::Finished(Err(error)) => Err(error),
             ended => Ok(ended.exit_code(|_| ExitCode::SUCCESS)),
         }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{BackendName, Config};
 use super::read::Reader;
+use super::{BackendName, Config};
 
 /// The least a confirmed lease must have beyond its attempt's deadline: the outcome is still to be recorded, and
 /// a lease that ends before would let another replica start the same one-shot again.

@@ -254,7 +254,8 @@ fn keys(reader: &mut Reader<'_>) -> Keys {
 
 fn backends(reader: &mut Reader<'_>) -> Backends {
     Backends {
-        first: reader.choice("backend", &BackendName::ALL.iter().map(|one| (one.as_str(), *one)).collect::<Vec<_>>()),
+        first: reader
+            .choice("backend", &BackendName::ALL.iter().map(|one| (one.as_str(), *one)).collect::<Vec<_>>()),
         relay_url: reader.url("relay_url"),
         watchdog_grace: reader.duration("watchdog_grace"),
         engine_timeout: reader.duration("engine_timeout"),

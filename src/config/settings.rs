@@ -244,7 +244,8 @@ const fn secret(
 
 use Preset::{Derived, Required, Unset, Value};
 use Section::{
-    Administration, Backends, Database, Fires, History, Keys, Listening, Logs, Portal, Retries, Scheduler, Stopping,
+    Administration, Backends, Database, Fires, History, Keys, Listening, Logs, Portal, Retries, Scheduler,
+    Stopping,
 };
 
 /// Every setting there is, in the order in which it is shown.

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Db, DbResult};
 use crate::domain::{
-    BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId,
+    BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, OrgId, ParkReason,
+    ScheduleId,
 };
 
 /// A job's current one-shot, with everything about it.

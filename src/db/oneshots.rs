@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Db, DbResult};
-use crate::domain::{BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId};
+use crate::domain::{
+    BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId,
+};
 
 /// What is to be armed.
 #[derive(Clone, Debug)]

@@ -299,7 +299,8 @@ pub async fn take_orders(
     let next_in = rows.first().and_then(|row| row.next_in);
     let mut outbox = Outbox { next_in, ..Outbox::default() };
     for row in rows {
-        let (Some(schedule_id), Some(generation), Some(due_at)) = (row.schedule_id, row.generation, row.due_at)
+        let (Some(schedule_id), Some(generation), Some(due_at)) =
+            (row.schedule_id, row.generation, row.due_at)
         else {
             continue;
         };

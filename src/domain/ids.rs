@@ -112,7 +112,9 @@ impl ScheduleId {
     /// As it is written.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let parsed = Uuid::try_parse(text);
-        parsed.map(Self).map_err(|_| InvalidField::new("schedule_id", "must be one that a provision answered"))
+        parsed
+            .map(Self)
+            .map_err(|_| InvalidField::new("schedule_id", "must be one that a provision answered"))
     }
 }
 

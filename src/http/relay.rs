@@ -103,7 +103,8 @@ impl IntoResponse for Answer {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(again_in) = self.again_in {
             // Whole seconds, rounded up: never sooner than meant.
-            headers.insert(RETRY_AFTER, HeaderValue::from(again_in.as_millis().div_ceil(1_000) as u64));
+            let seconds = again_in.as_secs() + u64::from(again_in.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         (self.code, headers, Json(RelayResponse { status: self.status })).into_response()
     }
@@ -137,7 +138,7 @@ async fn relay(State(state): State<Relay>, request: Request) -> Result<Response,
         schedule_id: ScheduleId::parse(&body.schedule_id).map_err(ApiError::from)?,
     };
     let answered = async {
-        Ok(match state.backends.wakes(backend).wake(wake).await.map_err(not_now)? {
+        Ok(match state.backends.wakes(backend).wake(wake).await.map_err(|error| not_now(&error))? {
             Woken::Taken(ending) => match ending.wait().await {
                 Some(ended) => Answer::ended(&ended),
                 None => Answer::under_way(SOON),
@@ -158,6 +159,6 @@ async fn relay(State(state): State<Relay>, request: Request) -> Result<Response,
     Ok(answer?.into_response())
 }
 
-fn not_now(error: WakeError) -> ApiError {
+fn not_now(error: &WakeError) -> ApiError {
     ApiError::Unavailable { reason: error.to_string().into(), retry_after: SOON }
 }

@@ -151,7 +151,9 @@ mod tests {
         let fire_at = FireAt::parse("2026-06-18T14:34:56.123456+02:00").unwrap();
         let fire = FireSubject { instance_id: &instance_id, job_id: &job_id, fire_at: &fire_at };
         let now = Utc.timestamp_opt(1_781_786_096, 999_999_999).unwrap();
-        let mint = || mint(&signer, "https://portal.example/", Validity::now(now, TokenTtl::default()), fire).unwrap();
+        let mint = || {
+            mint(&signer, "https://portal.example/", Validity::now(now, TokenTtl::default()), fire).unwrap()
+        };
 
         let (one, other) = (mint(), mint());
         let parts: Vec<_> = one.expose_secret().split('.').collect();

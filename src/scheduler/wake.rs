@@ -164,7 +164,9 @@ fn standing(state: OneShotState, parked: bool, due_in: Option<f64>, horizon: Dur
         OneShotState::Delivered => Woken::Delivered,
         OneShotState::Dead | OneShotState::Stuck => Woken::Gone,
         _ if parked => Woken::UnderWay(PARKED),
-        OneShotState::Armed if due_in > horizon => Woken::Early((due_in - horizon).clamp(SOON, LONGEST)),
+        OneShotState::Armed if due_in > horizon => {
+            Woken::Early(due_in.saturating_sub(horizon).clamp(SOON, LONGEST))
+        }
         OneShotState::Armed | OneShotState::Waiting => Woken::UnderWay(due_in.clamp(SOON, LONGEST)),
         OneShotState::Leased | OneShotState::Firing => Woken::UnderWay(SOON),
     }
@@ -203,9 +205,9 @@ mod tests {
 
     #[test]
     fn what_stands_says_when_to_look_again() {
+        use OneShotState::{Armed, Dead, Delivered, Firing, Leased, Stuck, Waiting};
         let horizon = Duration::from_secs(2);
         let shown = |state, parked, due_in| format!("{:?}", standing(state, parked, due_in, horizon));
-        use OneShotState::{Armed, Dead, Delivered, Firing, Leased, Stuck, Waiting};
         assert_eq!(shown(Armed, false, Some(-1.0)), "UnderWay(1s)");
         assert_eq!(shown(Armed, false, Some(2.0)), "UnderWay(2s)");
         assert_eq!(shown(Armed, false, Some(2.5)), "Early(1s)", "never less than a second");

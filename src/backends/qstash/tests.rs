@@ -9,7 +9,7 @@ use super::publish::{self, LEAD};
 use super::*;
 use crate::backends::DirectCall;
 use crate::clock::SystemClock;
-use crate::domain::{FireAt, InstanceId, JobId, ScheduleId};
+use crate::domain::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 
 const RELAY: &str = "https://portal.example/api/agent-cron/relay";
 
@@ -29,6 +29,7 @@ fn options() -> QstashOptions {
 
 fn wake_up(due_at: DateTime<chrono::Utc>, direct: bool) -> WakeUp {
     WakeUp {
+        callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
         instance_id: InstanceId::new("inst-1").unwrap(),
         job_id: JobId::new("job-1").unwrap(),
         schedule_id: ScheduleId(uuid::Uuid::nil()),
