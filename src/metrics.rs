@@ -396,6 +396,9 @@ pub(crate) mod tests {
         insta::assert_snapshot!(plain.join("\n"), @r#"
         nas_cron_db_clock_offset_seconds -0.25
         nas_cron_dead_letters 1
+        nas_cron_engine_misses_total{backend="nats"} 0
+        nas_cron_engine_misses_total{backend="qstash"} 0
+        nas_cron_engine_misses_total{backend="qstash_direct"} 0
         nas_cron_fire_attempt_seconds_count{status_class="2xx"} 1
         nas_cron_fire_attempt_seconds_count{status_class="none"} 1
         nas_cron_fire_attempt_seconds_sum{status_class="2xx"} 0.009

@@ -286,7 +286,7 @@ fn everything_that_is_wrong_is_told_at_once() {
       - callback_allow = `nowhere` (NAS_CRON_CALLBACK_ALLOW): is no network; write addresses and networks like 10.0.0.0/8, 192.0.2.7 or fd00::/8
       - fire_timeout = `30` (NAS_CRON_FIRE_TIMEOUT): is a length of time without its unit; set something like 500ms, 30s, 5m, 12h or 90d, from 10ms to 5m
       - in_flight_max = `0` (a.toml line 1): is too small; set a whole number from 1 to 1000000
-      - backend = `redis` (NAS_CRON_BACKEND): is not known; set postgres
+      - backend = `redis` (NAS_CRON_BACKEND): is not known; set postgres or qstash or qstash_direct or nats
       - lease_grace = `3` (a.toml line 3): is a length of time without its unit; set something like 500ms, 30s, 5m, 12h or 90d, from 100ms to 1m
       - log_filter = `nas_cron=loud` (NAS_CRON_LOG_FILTER): is no log filter (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); set something like info or info,nas_cron::fire=debug
     "#);
@@ -527,8 +527,6 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                               NAS_CRON_SECOND_FIRES_MAX] [default: 3]
 
     Scheduler and leases:
-          --backend <NAME>            Who wakes us at the instant. Retries are always ours. [env:
-                                      NAS_CRON_BACKEND] [default: postgres]
           --lease-horizon <DURATION>  How far ahead a replica leases what comes due. [env: NAS_CRON_LEASE_HORIZON]
                                       [default: 2s]
           --lease-grace <DURATION>    How long after its instant an unstarted one-shot stays leased: what a killed
@@ -538,6 +536,69 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                       to record how it ended. [env: NAS_CRON_LEASE_MARGIN] [default: 10s]
           --lease-capacity <N>        How many one-shots a replica leases at once. [env: NAS_CRON_LEASE_CAPACITY]
                                       [default: 8192]
+
+    Scheduler backends:
+          --backend <NAME>
+              Who wakes us first at a fire's instant, when the service starts for the first time. From then on the
+              database says it: `nas-cron backend switch`. [env: NAS_CRON_BACKEND] [default: postgres]
+          --relay-url <URL>
+              Where a hosted scheduler calls us, as it sees us: what its signatures are bound to. [env:
+              NAS_CRON_RELAY_URL] [default: {public_url}/api/agent-cron/relay]
+          --watchdog-grace <DURATION>
+              How long after its instant our own loop leaves a fire to the hosted scheduler that is to wake us.
+              [env: NAS_CRON_WATCHDOG_GRACE] [default: 5s]
+          --engine-timeout <DURATION>
+              How long one call to a hosted scheduler may take. [env: NAS_CRON_ENGINE_TIMEOUT] [default: 10s]
+          --qstash-token <TEXT>
+              The token that publishes to QStash. Its presence configures the backends qstash and qstash_direct.
+              Other users of the machine can see it in the process list. [env: NAS_CRON_QSTASH_TOKEN] [default:
+              QStash is not configured]
+          --qstash-token-file <FILE>
+              The same, read from this file [env: NAS_CRON_QSTASH_TOKEN_FILE]
+          --qstash-current-signing-key <TEXT>
+              The key that QStash signs its calls with. Other users of the machine can see it in the process list.
+              [env: NAS_CRON_QSTASH_CURRENT_SIGNING_KEY] [default: needed beside qstash_token]
+          --qstash-current-signing-key-file <FILE>
+              The same, read from this file [env: NAS_CRON_QSTASH_CURRENT_SIGNING_KEY_FILE]
+          --qstash-next-signing-key <TEXT>
+              The key that QStash will sign with after a rotation: accepted too, so that rotating needs no
+              downtime. Other users of the machine can see it in the process list. [env:
+              NAS_CRON_QSTASH_NEXT_SIGNING_KEY] [default: none]
+          --qstash-next-signing-key-file <FILE>
+              The same, read from this file [env: NAS_CRON_QSTASH_NEXT_SIGNING_KEY_FILE]
+          --qstash-url <URL>
+              QStash's API, by region. [env: NAS_CRON_QSTASH_URL] [default: https://qstash.upstash.io]
+          --qstash-retries <N>
+              How often QStash calls again what was not accepted, by its plan. Retries towards the agent are ours
+              anyway. [env: NAS_CRON_QSTASH_RETRIES] [default: 3]
+          --qstash-furthest <DURATION>
+              How far ahead QStash takes a message, by its plan; what is later is handed over when it is near
+              enough. [env: NAS_CRON_QSTASH_FURTHEST] [default: 7d]
+          --qstash-direct-grace <DURATION>
+              With qstash_direct: how long after its instant a fire of which QStash's log says nothing is made by
+              our own loop. [env: NAS_CRON_QSTASH_DIRECT_GRACE] [default: 15m]
+          --nats-urls <NAME,…>
+              The servers of a NATS JetStream, 2.12 or later. Their presence configures the backend nats. [env:
+              NAS_CRON_NATS_URLS] [default: NATS is not configured]
+          --nats-credentials-file <FILE>
+              The account's credentials: a .creds file. [env: NAS_CRON_NATS_CREDENTIALS_FILE] [default: no
+              authentication]
+          --nats-ca-file <FILE>
+              Authorities that the servers' certificates may come from, as PEM. [env: NAS_CRON_NATS_CA_FILE]
+              [default: the system's authorities]
+          --nats-certificate-file <FILE>
+              Our own certificate, where the servers ask for one, as PEM; with nats_key_file. [env:
+              NAS_CRON_NATS_CERTIFICATE_FILE] [default: none]
+          --nats-key-file <FILE>
+              Our certificate's private key, as PEM. [env: NAS_CRON_NATS_KEY_FILE] [default: none]
+          --nats-stream <TEXT>
+              The stream that holds the wake-ups; made where there is none. [env: NAS_CRON_NATS_STREAM] [default:
+              NAS_CRON]
+          --nats-subject <TEXT>
+              What the stream's subjects begin with. Another one for every service on the same account. [env:
+              NAS_CRON_NATS_SUBJECT] [default: nas-cron]
+          --nats-replicas <N>
+              How many servers keep each wake-up; 3 in a cluster. [env: NAS_CRON_NATS_REPLICAS] [default: 1]
 
     History:
           --history-retention <DURATION>  How long the rows of fires and attempts are kept. [env:
@@ -598,46 +659,64 @@ fn what_config_show_prints() {
         .file("/run/kek", KEY)
         .arguments(&["--portal-jwks-file=/etc/portal.pem", "--second-fires-max=2"]);
     assert_snapshot!(show::table(&machine.settings()), @"
-    setting                   value                                            from
-    database_url              ***                                              NAS_CRON_DATABASE_URL
-    database_max_connections  20                                               default
-    migrate                   false                                            default
-    listen                    0.0.0.0:8080                                     default
-    metrics_listen            0.0.0.0:9090                                     default
-    public_url                https://portal.example/                          default, by portal_url
-    portal_url                https://portal.example/                          NAS_CRON_PORTAL_URL
-    portal_jwks_url           (unused: portal_jwks_file)
-    portal_jwks_file          /etc/portal.pem                                  --portal-jwks-file
-    portal_audiences          (not judged)
-    signing_alg               ES256                                            default
-    key_rotation_period       90d                                              default
-    key_encryption_key        ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
-    agents_jwks_url           https://portal.example/api/agent-cron/jwks.json  default, by public_url
-    fire_token_ttl            90s                                              default
-    admin_token_sha256        (no admin API)
-    callback_allow            10.0.0.0/8,::1                                   NAS_CRON_CALLBACK_ALLOW
-    fire_timeout              30s                                              default
-    connect_timeout           10s                                              default
-    in_flight_max             1024                                             default
-    in_flight_per_instance    16                                               default
-    fire_floor                1s                                               default
-    retry_definite_base       1s                                               default
-    retry_ambiguous_floor     10s                                              default
-    retry_cap                 1h                                               default
-    retry_give_up_after       72h                                              default
-    second_fire_delay         60s                                              default
-    second_fire_interval      300s                                             default
-    second_fires_max          2                                                --second-fires-max
-    backend                   postgres                                         default
-    lease_horizon             2s                                               default
-    lease_grace               3s                                               default
-    lease_margin              10s                                              default
-    lease_capacity            8192                                             default
-    history_retention         30d                                              default
-    drain_delay               15s                                              default
-    shutdown_timeout          45s                                              default
-    log_format                auto                                             default
-    log_filter                info                                             default
+    setting                     value                                            from
+    database_url                ***                                              NAS_CRON_DATABASE_URL
+    database_max_connections    20                                               default
+    migrate                     false                                            default
+    listen                      0.0.0.0:8080                                     default
+    metrics_listen              0.0.0.0:9090                                     default
+    public_url                  https://portal.example/                          default, by portal_url
+    portal_url                  https://portal.example/                          NAS_CRON_PORTAL_URL
+    portal_jwks_url             (unused: portal_jwks_file)
+    portal_jwks_file            /etc/portal.pem                                  --portal-jwks-file
+    portal_audiences            (not judged)
+    signing_alg                 ES256                                            default
+    key_rotation_period         90d                                              default
+    key_encryption_key          ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
+    agents_jwks_url             https://portal.example/api/agent-cron/jwks.json  default, by public_url
+    fire_token_ttl              90s                                              default
+    admin_token_sha256          (no admin API)
+    callback_allow              10.0.0.0/8,::1                                   NAS_CRON_CALLBACK_ALLOW
+    fire_timeout                30s                                              default
+    connect_timeout             10s                                              default
+    in_flight_max               1024                                             default
+    in_flight_per_instance      16                                               default
+    fire_floor                  1s                                               default
+    retry_definite_base         1s                                               default
+    retry_ambiguous_floor       10s                                              default
+    retry_cap                   1h                                               default
+    retry_give_up_after         72h                                              default
+    second_fire_delay           60s                                              default
+    second_fire_interval        300s                                             default
+    second_fires_max            2                                                --second-fires-max
+    lease_horizon               2s                                               default
+    lease_grace                 3s                                               default
+    lease_margin                10s                                              default
+    lease_capacity              8192                                             default
+    backend                     postgres                                         default
+    relay_url                   https://portal.example/api/agent-cron/relay      default, by public_url
+    watchdog_grace              5s                                               default
+    engine_timeout              10s                                              default
+    qstash_token                (QStash is not configured)
+    qstash_current_signing_key  (needed beside qstash_token)
+    qstash_next_signing_key     (none)
+    qstash_url                  https://qstash.upstash.io                        default
+    qstash_retries              3                                                default
+    qstash_furthest             7d                                               default
+    qstash_direct_grace         15m                                              default
+    nats_urls                   (NATS is not configured)
+    nats_credentials_file       (no authentication)
+    nats_ca_file                (the system's authorities)
+    nats_certificate_file       (none)
+    nats_key_file               (none)
+    nats_stream                 NAS_CRON                                         default
+    nats_subject                nas-cron                                         default
+    nats_replicas               1                                                default
+    history_retention           30d                                              default
+    drain_delay                 15s                                              default
+    shutdown_timeout            45s                                              default
+    log_format                  auto                                             default
+    log_filter                  info                                             default
     ");
     let json = show::json(&machine.settings());
     assert_snapshot!(json["callback_allow"], @r#"{"origin":"NAS_CRON_CALLBACK_ALLOW","value":["10.0.0.0/8","::1"]}"#);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, Router, routing};
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::admin::{self, AdminState};
@@ -71,6 +71,8 @@ pub fn router(parts: Parts) -> Router {
     components.add_security_scheme("portal_access_token", bearer("An access token of the portal (a JWT)"));
     components
         .add_security_scheme("admin_token", bearer("The admin token, kept by the service only as a hash"));
+    let signature = ApiKeyValue::with_description("Upstash-Signature", "A JWT over the exact bytes of the body");
+    components.add_security_scheme("engine_signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
     let document = Json(document);
     let router = router
         .route("/openapi.json", routing::get(async move || document))
