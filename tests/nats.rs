@@ -655,7 +655,8 @@ async fn a_cluster_loses_a_node_and_nothing_else() {
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
     let _other = Replica::start(servers.options(), &woken).await;
-    let pending: Vec<WakeUp> = (0..2_000).map(|i| due_in(12_000 + i * 5)).collect();
+    // Some come due while the cluster looks for a new leader.
+    let pending: Vec<WakeUp> = (0..2_000).map(|i| due_in(3_000 + i * 5)).collect();
     arm(&replica.nats, &pending).await;
     let stream = servers.jetstream().await.get_stream(STREAM).await.unwrap();
     assert_eq!(stream.cached_info().config.num_replicas, 3);
