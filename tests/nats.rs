@@ -321,6 +321,17 @@ async fn a_wrong_certificate_or_key_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
+    let servers = NatsServers::start(Setup { login: Login::Token, ..Setup::OPEN }).await;
+    let by_url =
+        NatsOptions { urls: vec![servers.urls()[0].replace("nats://", "tls://")], ..servers.options() };
+    for options in [by_url, NatsOptions { tls_required: true, ..servers.options() }] {
+        let why = why_unreachable(options).await;
+        assert!(why.contains("InvalidContentType"), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_at_the_start_is_found_later() {
     let mut servers = NatsServers::prepare(Setup::OPEN);
     let woken = Arrivals::none();

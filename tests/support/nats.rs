@@ -310,8 +310,10 @@ impl NatsServers {
         loop {
             let node = &mut self.nodes[i];
             let gone = node.running.as_mut().is_none_or(|keeper| keeper.shell.try_wait().unwrap().is_some());
-            let (monitor, alone) = (node.monitor, self.setup.servers == 1);
-            let ready = tokio::task::spawn_blocking(move || is_ready(monitor, alone)).await.unwrap();
+            let (client, monitor, alone) = (node.client, node.monitor, self.setup.servers == 1);
+            // It says that it is healthy before it listens for clients.
+            let ready = move || is_ready(monitor, alone) && greets(client);
+            let ready = tokio::task::spawn_blocking(ready).await.unwrap();
             if ready && !gone {
                 return;
             }
@@ -374,6 +376,17 @@ fn is_ready(monitor: SocketAddr, alone: bool) -> bool {
                 cluster["leader"].as_str().is_some_and(|leader| !leader.is_empty())
                     && cluster["cluster_size"] == 3
             }))
+}
+
+/// Whether clients are greeted.
+fn greets(client: SocketAddr) -> bool {
+    let Ok(mut connection) = TcpStream::connect_timeout(&client, Duration::from_secs(1)) else {
+        return false;
+    };
+    let mut greeting = [0; 4];
+    connection.set_read_timeout(Some(Duration::from_secs(10))).is_ok()
+        && connection.read_exact(&mut greeting).is_ok()
+        && &greeting == b"INFO"
 }
 
 /// A GET of the server's own monitoring, as JSON.

@@ -29,7 +29,7 @@ pub struct NatsOptions {
     pub tls_cert_file: Option<PathBuf>,
     /// The key of `tls_cert_file` (PEM).
     pub tls_key_file: Option<PathBuf>,
-    /// Never talk to a server without TLS, whatever its URL says.
+    /// Never talk to a server without TLS. One `tls://` URL or one of the files above says the same.
     pub tls_required: bool,
     /// The stream's name.
     pub stream: String,
@@ -104,6 +104,14 @@ impl NatsOptions {
             .collect()
     }
 
+    /// The servers that a cluster tells of come without a scheme: what holds for one has to hold for all.
+    fn requires_tls(&self) -> bool {
+        let files = [&self.tls_ca_file, &self.tls_cert_file, &self.tls_key_file];
+        self.tls_required
+            || files.into_iter().any(Option::is_some)
+            || self.urls.iter().any(|url| url.starts_with("tls://"))
+    }
+
     /// What the client is told, without its callbacks. Reads every file, so that what is wrong shows at the start.
     pub(super) fn connect_options(&self) -> Result<ConnectOptions, NatsOptionsError> {
         check_name("stream", &self.stream, |c| c != '.')?;
@@ -149,7 +157,7 @@ impl NatsOptions {
         }
         Ok(options
             .name("nas-cron")
-            .require_tls(self.tls_required)
+            .require_tls(self.requires_tls())
             .connection_timeout(self.timeout)
             .request_timeout(Some(self.timeout)))
     }
@@ -257,6 +265,17 @@ mod tests {
             ("A b", "a"),
         ] {
             assert!(with(stream, prefix).is_err(), "{stream:?} {prefix:?}");
+        }
+    }
+
+    #[test]
+    fn one_word_of_tls_holds_for_all_servers() {
+        assert!(!options("nats://n").requires_tls());
+        let mixed = NatsOptions::new(vec!["nats://a".to_owned(), "tls://b".to_owned()]);
+        let asked = NatsOptions { tls_required: true, ..options("nats://n") };
+        let authority = NatsOptions { tls_ca_file: Some("/ca.pem".into()), ..options("nats://n") };
+        for options in [mixed, asked, authority] {
+            assert!(options.requires_tls(), "{options:?}");
         }
     }
 
