@@ -165,10 +165,13 @@ impl Emulator {
         self.shared.store().api_fault = Some((fault, times));
     }
 
-    /// Answers as it should again.
+    /// Answers and delivers as it should again.
     pub fn behave(&self) {
-        let mut store = self.shared.store();
-        (store.api_fault, store.delivery_fault) = (None, None);
+        {
+            let mut store = self.shared.store();
+            (store.api_fault, store.delivery_fault) = (None, None);
+        }
+        self.shared.sooner.notify_one();
     }
 
     /// Does this to what comes due from now on.
