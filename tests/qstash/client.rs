@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron::backends::qstash::{DirectEnd, KeyStanding, Qstash};
 use nas_cron::backends::{BackendError, Refusal, RelayRequest, SchedulerBackend, WakeBody, WakeUp};
 use secrecy::SecretString;
-use serde_json::Value;
 
+use crate::qstash_emulator::faults::DeliveryFault;
 use crate::qstash_emulator::{Emulator, Settings};
 use crate::world::{Delivery, Sink, client, direct, now, options, unwanted, wake_up};
 
@@ -27,8 +27,11 @@ async fn what_is_armed_comes_to_the_relay_in_time_and_verifies() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     let wake_up = wake_up(4_300);
+    // Not before it was looked at.
+    emulator.misdeliver(DeliveryFault::Never);
     let ids = armed(&client, std::slice::from_ref(&wake_up)).await;
     let pending = emulator.pending();
+    emulator.behave();
     assert_eq!(pending[0].message_id, ids[0]);
     assert_eq!(pending[0].url, sink.url());
     let lead = wake_up.due_at - pending[0].due;
@@ -91,7 +94,7 @@ async fn what_is_cancelled_does_not_come_and_cancelling_is_idempotent() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     // Both are due at once, but not before they are looked at.
-    emulator.misdeliver(crate::qstash_emulator::faults::DeliveryFault::Never);
+    emulator.misdeliver(DeliveryFault::Never);
     let wake_ups = [wake_up(0), wake_up(0)];
     let ids = armed(&client, &wake_ups).await;
     let cancel = [
@@ -122,8 +125,10 @@ async fn a_direct_call_comes_not_before_its_instant_with_its_authorization() {
     let client = client(options(&emulator, "https://portal.example/api/agent-cron/relay"));
     let since = now();
     let wake_up = direct(1_200, sink.url());
+    emulator.misdeliver(DeliveryFault::Never);
     let ids = armed(&client, std::slice::from_ref(&wake_up)).await;
     assert_eq!(client.direct_ends(&ids, since).await, Ok(HashMap::new()));
+    emulator.behave();
     let delivery = sink.next().await;
     assert!(delivery.at >= wake_up.due_at, "{} is before {}", delivery.at, wake_up.due_at);
     assert_eq!(delivery.header("authorization"), "Bearer fire-token");
@@ -242,12 +247,4 @@ async fn health_is_an_answer_to_an_authenticated_call() {
     assert_eq!(client.health().await.unwrap_err().kind(), "unreachable");
     emulator.come_up().await;
     assert_eq!(client.health().await, Ok(()));
-}
-
-/// The claims of a signature, unverified.
-pub fn claims(delivery: &Delivery) -> Value {
-    use base64::Engine;
-    let payload = delivery.header("upstash-signature").split('.').nth(1).unwrap();
-    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
-    serde_json::from_slice(&payload).unwrap()
 }

@@ -10,11 +10,14 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron::backends::qstash::{Qstash, QstashOptions};
 use nas_cron::backends::{DirectCall, Unwanted, WakeUp};
 use nas_cron::clock::SystemClock;
 use nas_cron::domain::{FireAt, InstanceId, JobId, ScheduleId};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -91,6 +94,12 @@ impl Delivery {
     /// A header's text; empty without it.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The claims of its signature, unverified.
+    pub fn claims(&self) -> Value {
+        let payload = self.header("upstash-signature").split('.').nth(1).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
     }
 }
 

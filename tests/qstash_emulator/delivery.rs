@@ -19,11 +19,12 @@ const MAX_ANSWER: usize = 16 * 1024;
 
 /// Waits for what comes due, and sends it out.
 pub async fn deliver(shared: Arc<Shared>) {
-    // A kept connection may break when it is used, and then a try would fail that nobody has failed.
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .pool_max_idle_per_host(0)
+        // From one second to the next, for what comes due at every one. A connection that is kept for longer may
+        // break when it is used, and then a try would fail that nobody has failed.
+        .pool_idle_timeout(Duration::from_millis(1_500))
         .build()
         .expect("a client");
     let slots = Arc::new(Semaphore::new(shared.settings.in_flight));

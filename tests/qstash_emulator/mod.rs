@@ -48,7 +48,7 @@ pub struct Settings {
     pub largest_message: usize,
     /// How many entries the log keeps.
     pub log_entries: usize,
-    /// How many deliveries are under way at once.
+    /// How many deliveries are under way at once. A relay holds each for up to 2 s.
     pub in_flight: usize,
 }
 
@@ -65,7 +65,7 @@ impl Default for Settings {
             most_retries: 5,
             largest_message: 1_000_000,
             log_entries: 10_000,
-            in_flight: 256,
+            in_flight: 1_000,
         }
     }
 }
