@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron::backends::qstash::{Qstash, QstashOptions};
 use nas_cron::backends::{DirectCall, Unwanted, WakeUp};
 use nas_cron::clock::SystemClock;
-use nas_cron::domain::{FireAt, InstanceId, JobId, ScheduleId};
+use nas_cron::domain::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -56,6 +56,7 @@ pub fn client(options: QstashOptions) -> Qstash {
 pub fn wake_up(millis: i64) -> WakeUp {
     let due_at = now() + TimeDelta::milliseconds(millis);
     WakeUp {
+        callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
         instance_id: InstanceId::new("inst-1").unwrap(),
         job_id: JobId::new("job-1").unwrap(),
         schedule_id: ScheduleId::fresh(),
