@@ -3,11 +3,11 @@
 //! A wake-up is a scheduled message on a subject of its own (servers from 2.12 on have them); when its time comes
 //! the server puts it on the one subject that all replicas consume together.
 //!
-//! - [`options`]: what the operator says, checked.
-//! - [`connecting`]: the connection, made in the background.
-//! - [`stream`]: the stream and the consumer, made or judged.
-//! - [`schedules`]: arming and cancelling.
-//! - [`pulling`]: from the server into our hands; [`consuming`]: from our hands into the loop.
+//! - `options`: what the operator says, checked.
+//! - `connecting`: the connection, made in the background.
+//! - `stream`: the stream and the consumer, made or judged.
+//! - `schedules`: arming and cancelling.
+//! - `pulling`: from the server into our hands; `consuming`: from our hands into the loop.
 
 mod answers;
 mod connecting;
