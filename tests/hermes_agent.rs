@@ -4,6 +4,8 @@
 //! service to talk to (`nas-cron dev --no-demo`) and the service's signing key, so that it can also present tokens
 //! that are signed as they should be and wrong in everything else. `make hermes` installs the agent.
 
+#[path = "qstash_emulator/mod.rs"]
+mod qstash_emulator;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nas_cron::keys::KeyEncryptionKey;
 use nas_cron::keys::encryption::Sealed;
+use qstash_emulator::Emulator;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use support::service::binary;
@@ -25,13 +28,13 @@ struct Dev {
 }
 
 impl Dev {
-    fn start(alg: &str) -> Self {
+    fn start(settings: &[(&str, String)]) -> Self {
         let dir = std::env::temp_dir().join(format!("nas-cron-hermes-{:08x}", rand::random::<u32>()));
         let listen = format!("127.0.0.1:{}", free_port());
         let child = binary()
             .args(["dev", "--no-demo", "--listen", &listen, "--dir"])
             .arg(&dir)
-            .env("NAS_CRON_SIGNING_ALG", alg)
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
@@ -96,10 +99,10 @@ fn python() -> PathBuf {
 }
 
 /// Drives both agents (one by its bootstrap session, one by its `agent:<id>` client) against one service.
-async fn drive(alg: &str) {
+async fn drive(alg: &'static str, mut settings: Vec<(&'static str, String)>, mode: &[&'static str]) {
     let python = python();
-    let alg_name = alg.to_owned();
-    let dev = tokio::task::spawn_blocking(move || Dev::start(&alg_name)).await.unwrap();
+    settings.push(("NAS_CRON_SIGNING_ALG", alg.to_owned()));
+    let dev = tokio::task::spawn_blocking(move || Dev::start(&settings)).await.unwrap();
     let pem = dev.dir.join("signing-key.pem");
     let kid = dev.reveal_signing_key(&pem).await;
     let runs: Vec<_> = (0..2)
@@ -114,6 +117,7 @@ async fn drive(alg: &str) {
                 .arg("--signing-key-pem")
                 .arg(&pem)
                 .args(["--kid", &kid, "--alg", alg])
+                .args(mode)
                 .stdin(Stdio::null());
             tokio::task::spawn_blocking(move || command.output().expect("python runs"))
         })
@@ -130,10 +134,25 @@ async fn drive(alg: &str) {
 
 #[tokio::test]
 async fn hermes_agent_provisions_is_fired_rearms_and_cancels_with_es256() {
-    drive("ES256").await;
+    drive("ES256", Vec::new(), &[]).await;
 }
 
 #[tokio::test]
 async fn hermes_agent_provisions_is_fired_rearms_and_cancels_with_rs256() {
-    drive("RS256").await;
+    drive("RS256", Vec::new(), &[]).await;
+}
+
+/// Direct mode: the agent's verifier and its whole loop need no change.
+#[tokio::test]
+async fn hermes_agent_is_content_with_calls_that_qstash_makes_itself() {
+    let qstash = Emulator::start(qstash_emulator::Settings::default()).await.unwrap();
+    let account = qstash.settings();
+    let settings = vec![
+        ("NAS_CRON_BACKEND", "qstash_direct".to_owned()),
+        ("NAS_CRON_QSTASH_URL", qstash.url()),
+        ("NAS_CRON_QSTASH_TOKEN", account.token.clone()),
+        ("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", account.current_key.clone()),
+    ];
+    drive("ES256", settings, &["--direct"]).await;
+    assert!(qstash.counts().delivered > 0, "no fire came from the engine");
 }
