@@ -185,6 +185,26 @@ async fn the_log_tells_how_direct_calls_ended() {
 }
 
 #[tokio::test]
+async fn an_end_that_lies_behind_many_others_is_found_on_a_later_page() {
+    let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
+    let client = client(options(&emulator, "https://portal.example/api/agent-cron/relay"));
+    let since = now() - TimeDelta::seconds(1);
+    let mut ids = armed(&client, &[direct(0, sink.url())]).await;
+    emulator.until(|counts| counts.delivered == 1).await;
+    // Ten entries each.
+    (0..3 * 19).for_each(|_| sink.answer(500, &[]));
+    let failing: Vec<WakeUp> = (0..19).map(|_| direct(0, sink.url())).collect();
+    ids.extend(armed(&client, &failing).await);
+    emulator.until(|counts| counts.failed == 19).await;
+    let ends = client.direct_ends(&ids, since).await.unwrap();
+    assert!(matches!(ends[&ids[0]], DirectEnd::Delivered { .. }), "{ends:?}");
+    assert!(
+        ids[1..].iter().all(|id| matches!(ends[id], DirectEnd::Failed { status: Some(500), .. })),
+        "{ends:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_rotation_of_the_keys_interrupts_nothing_and_the_second_one_is_seen() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let ours = options(&emulator, &sink.url());
