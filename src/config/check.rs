@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use url::Host;
+
 use super::read::Reader;
 use super::{BackendName, Config};
 
@@ -30,6 +32,21 @@ fn backends(config: &Config, reader: &mut Reader<'_>) {
         },
         "that backend is not configured",
         "set qstash_token and qstash_current_signing_key for QStash, nats_urls for NATS, or leave it at postgres",
+    );
+    let safe = backends.qstash.as_ref().is_none_or(|qstash| {
+        let url = qstash.url.url();
+        let local = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            _ => false,
+        };
+        url.scheme() == "https" || local
+    });
+    reader.rule(
+        &["qstash_url"],
+        safe,
+        "the token would be sent in the clear",
+        "write an https URL (http is for loopback only)",
     );
     let keys = ["qstash_token", "qstash_current_signing_key"].map(|key| reader.is_given(key));
     reader.rule(

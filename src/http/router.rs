@@ -71,7 +71,8 @@ pub fn router(parts: Parts) -> Router {
     components.add_security_scheme("portal_access_token", bearer("An access token of the portal (a JWT)"));
     components
         .add_security_scheme("admin_token", bearer("The admin token, kept by the service only as a hash"));
-    let signature = ApiKeyValue::with_description("Upstash-Signature", "A JWT over the exact bytes of the body");
+    let signature =
+        ApiKeyValue::with_description("Upstash-Signature", "A JWT over the exact bytes of the body");
     components.add_security_scheme("engine_signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
     let document = Json(document);
     let router = router
