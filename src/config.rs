@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   flags ─┐                         ┌─ Config            what `serve` needs, typed and cross-checked
-//!   env  ──┼─ Settings::gather ──────┼─ Settings::database, ::log: what other commands need of it
+//!   env  ──┼─ Settings::gather ──────┼─ Settings::database, ::backends, ::log: what other commands need of it
 //!   file ──┘  texts with origins     └─ show::…           `nas-cron config show`
 //! ```
 //!

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::outbox::Outbox;
-use crate::db::{Db, DbResult, wake_ups};
+use crate::db::{Db, DbResult, hints, wake_ups};
+use crate::domain::BackendName;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
 const PERIOD: Duration = Duration::from_secs(15);
 /// One-shots in one statement.
-pub const BATCH: i64 = 500;
+const BATCH: i64 = 500;
 /// Wake-ups of fires that were due this long ago are nobody's any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
@@ -36,11 +37,21 @@ pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
     }
 }
 
+/// Moves one batch. Returns how many have moved: none when there is nothing left to move.
+pub async fn batch(db: &Db) -> DbResult<u64> {
+    let moved = wake_ups::move_to_active(db, BATCH).await?;
+    if moved.count > 0 && moved.to == BackendName::Postgres {
+        // Some of it may be due before the replicas look by themselves.
+        hints::announce(db).await?;
+    }
+    Ok(moved.count)
+}
+
 /// One round. Returns how many have moved.
 async fn once(db: &Db, outboxes: &[Arc<Outbox>]) -> DbResult<u64> {
     let mut moved = 0;
     loop {
-        let batch = wake_ups::move_to_active(db, BATCH).await?;
+        let batch = batch(db).await?;
         moved += batch;
         if batch == 0 {
             break;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::backend::{BackendError, SchedulerBackend, Unwanted, WakeUp};
 use super::engine::Backend;
-use crate::db::wake_ups::{self, Done, Order, ToTell, Told};
+use crate::db::wake_ups::{self, Order, ToTell, Told};
 use crate::db::{Db, DbResult};
 use crate::metrics;
 
@@ -35,6 +35,15 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
+/// What an engine has done of what it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Wake-ups that it will bring.
+    pub armed: usize,
+    /// Wake-ups that it has taken back.
+    pub taken_back: usize,
+}
+
 /// The orders for one engine.
 #[derive(Debug)]
 pub struct Outbox {
@@ -50,6 +59,11 @@ impl Outbox {
     /// For this engine.
     pub fn new(db: Db, backend: Arc<Backend>) -> Self {
         Self { db, backend, news: Notify::new(), failing: AtomicBool::new(false) }
+    }
+
+    /// Whom it tells.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// There may be something to tell.
@@ -87,17 +101,10 @@ impl Outbox {
         let _ = tokio::time::timeout(ROUND, rounds.acquire_many(u32::try_from(ROUNDS).unwrap_or(1))).await;
     }
 
-    /// Tells everything that is due to be told, once. Returns how many orders that were.
-    pub async fn tell_all(&self) -> DbResult<usize> {
-        let mut told = 0;
-        loop {
-            let (orders, pause) = self.take().await?;
-            told += orders.len();
-            self.tell(orders).await;
-            if !pause.is_zero() {
-                return Ok(told);
-            }
-        }
+    /// Tells one batch of what is due to be told. Any number of these may be under way at once, here and elsewhere.
+    pub async fn tell_next(&self) -> DbResult<Done> {
+        let (orders, _) = self.take().await?;
+        Ok(self.tell(orders).await)
     }
 
     /// The next round's orders, and when to look again.
@@ -115,9 +122,10 @@ impl Outbox {
     }
 
     /// One round: what is wanted first, so that a superseded wake-up goes only when its successor is there.
-    async fn tell(&self, orders: Vec<ToTell>) {
+    async fn tell(&self, orders: Vec<ToTell>) -> Done {
+        let mut done = Done::default();
         if orders.is_empty() {
-            return;
+            return done;
         }
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         for order in orders {
@@ -134,8 +142,9 @@ impl Outbox {
             let (tries, wake_ups): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
             let answers = in_time(wake_ups.len(), self.backend.arm(&wake_ups)).await;
             self.count("arm", &answers);
+            done.armed += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
-                let done = answer.map_or_else(|error| failed(tries, &error), Done::Armed);
+                let done = answer.map_or_else(|error| failed(tries, &error), wake_ups::Done::Armed);
                 told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
@@ -143,8 +152,9 @@ impl Outbox {
             let (tries, wake_ups): (Vec<_>, Vec<_>) = unwanted.into_iter().unzip();
             let answers = in_time(wake_ups.len(), self.backend.cancel(&wake_ups)).await;
             self.count("cancel", &answers);
+            done.taken_back += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
-                let done = answer.map_or_else(|error| failed(tries, &error), |()| Done::Cancelled);
+                let done = answer.map_or_else(|error| failed(tries, &error), |()| wake_ups::Done::Cancelled);
                 told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
@@ -152,6 +162,7 @@ impl Outbox {
         if let Err(error) = wake_ups::told(&self.db, &told).await {
             warn!(%error, backend = %self.backend.name(), count = told.len(), "what was told is not recorded");
         }
+        done
     }
 
     /// Metrics, and a line when the engine begins to fail or is back.
@@ -198,9 +209,9 @@ async fn in_time<T>(
     answers
 }
 
-fn failed(tries: u32, error: &BackendError) -> Done {
+fn failed(tries: u32, error: &BackendError) -> wake_ups::Done {
     let again_in = again_in(tries, error.retry_after(), rand::random());
-    Done::Failed { again_in, error: error.to_string() }
+    wake_ups::Done::Failed { again_in, error: error.to_string() }
 }
 
 /// When to try again after so many failures; `jitter` is drawn from `[0, 1)`.

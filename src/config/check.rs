@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Host;
 
 use super::read::Reader;
-use super::{BackendName, Config};
+use super::{BackendName, Backends, Config};
 
 /// The least a confirmed lease must have beyond its attempt's deadline: the outcome is still to be recorded, and
 /// a lease that ends before would let another replica start the same one-shot again.
@@ -18,11 +18,11 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     portal(reader);
     leases(config, reader);
     times(config, reader);
-    backends(config, reader);
+    backends(&config.backends, reader);
 }
 
-fn backends(config: &Config, reader: &mut Reader<'_>) {
-    let backends = &config.backends;
+/// Those about who wakes us.
+pub(super) fn backends(backends: &Backends, reader: &mut Reader<'_>) {
     reader.rule(
         &["backend"],
         match backends.first {
@@ -54,6 +54,12 @@ fn backends(config: &Config, reader: &mut Reader<'_>) {
         keys[1] || !keys[0],
         "QStash's calls could not be told from a stranger's",
         "set qstash_current_signing_key too",
+    );
+    reader.rule(
+        &["qstash_token"],
+        !keys[0] || reader.has("relay_url"),
+        "QStash could not be told where to call us",
+        "set relay_url, or public_url or portal_url that it is derived from",
     );
     let both = ["nats_certificate_file", "nats_key_file"].map(|key| reader.is_given(key));
     reader.rule(

@@ -34,6 +34,14 @@ impl Settings {
         reader.end(database)
     }
 
+    /// What a command needs that talks to hosted engines, but is not the service.
+    pub fn backends(&self) -> Result<Backends, ConfigError> {
+        let mut reader = Reader::new(self);
+        let backends = backends(&mut reader);
+        check::backends(&backends, &mut reader);
+        reader.end(backends)
+    }
+
     /// What logging needs.
     pub fn log(&self) -> Result<Log, ConfigError> {
         let mut reader = Reader::new(self);
@@ -76,6 +84,11 @@ impl<'a> Reader<'a> {
     /// Whether somebody set it.
     pub(super) fn is_given(&self, key: &str) -> bool {
         self.settings.is_given(key)
+    }
+
+    /// Whether it has a value, by whatever way.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.settings.effective(setting(key)).is_some()
     }
 
     fn fault(&mut self, setting: &'static Setting, shown: Option<&str>, origin: &Origin, wrong: Wrong) {

@@ -108,7 +108,10 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             ON CONFLICT (schedule_id, generation) DO UPDATE
                 SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
         ), superseded AS (
-            UPDATE wake_ups u SET state = 'unwanted', next_try_at = now()
+            UPDATE wake_ups u
+            SET state = 'unwanted',
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
+                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
             FROM armed a
             WHERE u.instance_id = $1 AND u.job_id = $2 AND u.schedule_id <> a.schedule_id AND u.state <> 'unwanted'
         )
@@ -235,7 +238,10 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
         WITH forgotten AS (
             DELETE FROM delivered_keys WHERE instance_id = $1 AND job_id = $2
         ), untold AS (
-            UPDATE wake_ups SET state = 'unwanted', next_try_at = now()
+            UPDATE wake_ups u
+            SET state = 'unwanted',
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
+                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
             WHERE instance_id = $1 AND job_id = $2 AND state <> 'unwanted'
         )
         DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING schedule_id

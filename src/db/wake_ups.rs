@@ -3,6 +3,10 @@
 //! A wake-up is `wanted` from the commit of its one-shot on, `armed` once its engine has confirmed it, and `unwanted`
 //! when its one-shot was cancelled, superseded, moved to another backend or woken by our own loop. Its row goes
 //! when the engine has woken us, or has taken it back.
+//!
+//! Statements that touch many of these rows lock them in the order of their key, one-shots before them: so none waits
+//! for another that waits for it. What becomes unwanted while it is being told stays with whoever tells it until that
+//! is over, or the engine could be told to take back what it does not have yet, and get it right after.
 
 use std::time::{Duration, Instant};
 
@@ -83,8 +87,9 @@ pub async fn take(
             FROM awaited a JOIN one_shots o USING (instance_id, job_id)
             -- Looked at again once it is locked: it may have been superseded in between.
             WHERE o.awaits IS NOT NULL AND o.schedule_id = a.schedule_id
-            ORDER BY o.next_attempt_at
-            FOR UPDATE OF o SKIP LOCKED
+            ORDER BY o.instance_id, o.job_id
+            -- Waited for: passed over, it would go on waiting for a wake-up that has come already.
+            FOR UPDATE OF o
         ), judged AS (
             SELECT l.*, CASE WHEN NOT l.near THEN NULL
                              WHEN i.on_hold THEN 'hold'
@@ -108,7 +113,14 @@ pub async fn take(
             WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id
             RETURNING r.line, o.state, o.parked, o.next_attempt_at, o.lease_token, o.lease_expires_at
         ), told AS (
-            DELETE FROM wake_ups u USING given g WHERE u.schedule_id = g.schedule_id
+            DELETE FROM wake_ups u
+            USING (
+                SELECT w.schedule_id, w.generation
+                FROM given g JOIN wake_ups w USING (schedule_id)
+                ORDER BY 1, 2
+                FOR UPDATE OF w
+            ) l
+            WHERE u.schedule_id = l.schedule_id AND u.generation = l.generation
         )
         SELECT w.lease_token, w.lease_expires_at, clock_timestamp() AS "now!",
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
@@ -177,9 +189,18 @@ pub async fn take_over_missed(
         ), ours AS (
             UPDATE one_shots o SET awaits = NULL
             FROM missed m WHERE o.instance_id = m.instance_id AND o.job_id = m.job_id
+        ), known AS (
+            SELECT u.schedule_id, u.generation
+            FROM missed m JOIN wake_ups u USING (schedule_id)
+            ORDER BY 1, 2
+            FOR UPDATE OF u
         ), untold AS (
-            UPDATE wake_ups u SET state = 'unwanted', next_try_at = now()
-            FROM missed m WHERE u.schedule_id = m.schedule_id AND u.state <> 'unwanted'
+            UPDATE wake_ups u
+            SET state = 'unwanted',
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
+                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+            FROM known k
+            WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation AND u.state <> 'unwanted'
         )
         SELECT awaits AS "backend!: BackendName", count(*) AS "count!" FROM missed GROUP BY awaits
         "#,
@@ -383,8 +404,13 @@ pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
         WITH told AS (
             SELECT * FROM unnest($1::uuid[], $2::int4[], $3::text[], $4::text[], $5::float8[], $6::bool[])
                 AS t(schedule_id, generation, message_id, error, again_in, cancelled)
+        ), known AS MATERIALIZED (
+            SELECT t.*
+            FROM told t JOIN wake_ups u USING (schedule_id, generation)
+            ORDER BY t.schedule_id, t.generation
+            FOR UPDATE OF u
         ), gone AS (
-            DELETE FROM wake_ups u USING told t
+            DELETE FROM wake_ups u USING known t
             WHERE t.cancelled AND u.schedule_id = t.schedule_id AND u.generation = t.generation
         )
         UPDATE wake_ups u
@@ -395,7 +421,7 @@ pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
                                ELSE now() END,
             tries = CASE WHEN t.error IS NULL THEN 0 ELSE u.tries END,
             last_error = left(t.error, 1000)
-        FROM told t
+        FROM known t
         WHERE NOT t.cancelled AND u.schedule_id = t.schedule_id AND u.generation = t.generation
           AND u.state <> 'armed'
         "#,
@@ -471,25 +497,45 @@ pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> 
     active(db, backend).await
 }
 
+/// What is due within so many seconds stays our own loop's when an engine becomes active: it is in good hands, and an
+/// engine that has just woken it would take it for told already.
+const OURS_WITHIN: f64 = 60.0;
+
+/// What a batch of a move did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where to.
+    pub to: BackendName,
+    /// One-shots that have moved.
+    pub count: u64,
+}
+
 /// Moves one-shots that await another backend than the active one over to it, at most `limit` per backend they come
 /// from: their old wake-ups are unwanted, new ones wanted. What is due in a moment is left to whom it awaits.
-/// Returns how many have moved.
-pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<u64> {
-    let moved = sqlx::query_scalar!(
+pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<Moved> {
+    let mut transaction = db.pool.begin().await?;
+    // No switch while this is under way: whoever moves after the next one sees all that this has moved. And only
+    // then the statement begins, so that it sees all that was moved before.
+    let to = sqlx::query_scalar!(
+        r#"SELECT backend AS "backend: BackendName" FROM active_backend FOR SHARE"#
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let count = sqlx::query_scalar!(
         r#"
         WITH active AS (
             SELECT backend, generation, NULLIF(backend, 'postgres') AS engine FROM active_backend
         ), strays AS MATERIALIZED (
-            (SELECT o.instance_id, o.job_id
+            (SELECT o.instance_id, o.job_id, o.schedule_id
              FROM one_shots o, active a
              WHERE a.engine IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
-               AND o.next_attempt_at > now() + make_interval(secs => $2)
+               AND o.next_attempt_at > now() + make_interval(secs => $3)
              ORDER BY o.next_attempt_at LIMIT $1)
             UNION ALL
-            (SELECT s.instance_id, s.job_id
+            (SELECT s.instance_id, s.job_id, s.schedule_id
              FROM active a, unnest(enum_range(NULL::scheduler_backend)) AS b(backend)
              CROSS JOIN LATERAL (
-                 SELECT o.instance_id, o.job_id FROM one_shots o
+                 SELECT o.instance_id, o.job_id, o.schedule_id FROM one_shots o
                  WHERE o.awaits = b.backend AND o.next_attempt_at > now() + make_interval(secs => $2)
                  ORDER BY o.next_attempt_at LIMIT $1
              ) s
@@ -499,16 +545,27 @@ pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<u64> {
             FROM strays s JOIN one_shots o USING (instance_id, job_id), active a
             WHERE o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.engine
               AND o.next_attempt_at > now() + make_interval(secs => $2)
+              -- Superseded in between: its new wake-up is not seen by this statement, but by the next.
+              AND o.schedule_id = s.schedule_id
             FOR NO KEY UPDATE OF o SKIP LOCKED
         ), moved AS (
             UPDATE one_shots o SET awaits = a.engine
             FROM locked l, active a
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id
             RETURNING o.instance_id, o.job_id, o.schedule_id, o.next_attempt_at
+        ), known AS (
+            SELECT u.schedule_id, u.generation
+            FROM moved m JOIN wake_ups u USING (schedule_id)
+            ORDER BY 1, 2
+            FOR UPDATE OF u
         ), untold AS (
-            UPDATE wake_ups u SET state = 'unwanted', next_try_at = now()
-            FROM moved m, active a
-            WHERE u.schedule_id = m.schedule_id AND u.generation <> a.generation AND u.state <> 'unwanted'
+            UPDATE wake_ups u
+            SET state = 'unwanted',
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
+                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+            FROM known k, active a
+            WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation
+              AND u.generation <> a.generation AND u.state <> 'unwanted'
         ), told AS (
             INSERT INTO wake_ups AS u (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT m.schedule_id, a.generation, a.backend, m.instance_id, m.job_id, m.next_attempt_at
@@ -520,10 +577,71 @@ pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<u64> {
         "#,
         limit,
         OWN_LOOP_WITHIN,
+        OURS_WITHIN,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Moved { to, count: count.unsigned_abs() })
+}
+
+/// What is left to do of a move to the active backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Left {
+    /// One-shots that are still to be moved.
+    pub to_move: i64,
+    /// Wake-ups that the active backend is still to be told of, of what was armed before a certain instant.
+    pub to_tell: i64,
+    /// Wake-ups that the other backends are still to take back.
+    pub to_take_back: i64,
+    /// Wake-ups too far ahead for the active backend: it is told once they are near enough.
+    pub put_off: i64,
+    /// What is wrong with telling, where something is.
+    pub last_error: Option<String>,
+}
+
+impl Left {
+    /// How many things somebody has to do now.
+    pub const fn count(&self) -> i64 {
+        self.to_move + self.to_tell + self.to_take_back
+    }
+}
+
+/// What is left to do of the move, as far as it is about what was `armed_before` then.
+pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
+    Ok(sqlx::query_as!(
+        Left,
+        r#"
+        WITH to_do AS (
+            SELECT u.state, u.last_error, u.backend = a.backend AS active,
+                   -- Only what was never tried and has yet a time to come was put off.
+                   u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now() AS put_off,
+                   u.state = 'wanted' AND u.backend = a.backend AND EXISTS (
+                       SELECT FROM one_shots o
+                       WHERE o.instance_id = u.instance_id AND o.job_id = u.job_id AND o.schedule_id = u.schedule_id
+                         AND o.awaits = u.backend AND o.created_at <= $1) AS awaited
+            FROM wake_ups u, active_backend a
+            WHERE u.next_try_at IS NOT NULL
+        )
+        SELECT (SELECT count(*) FROM one_shots o, active_backend a
+                WHERE a.backend <> 'postgres' AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
+                  AND o.next_attempt_at > now() + make_interval(secs => $3))
+               + (SELECT count(*)
+                  FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend), one_shots o, active_backend a
+                  WHERE b.backend <> a.backend AND o.awaits = b.backend
+                    AND o.next_attempt_at > now() + make_interval(secs => $2)) AS "to_move!",
+               count(*) FILTER (WHERE awaited AND NOT put_off) AS "to_tell!",
+               count(*) FILTER (WHERE NOT active AND state = 'unwanted') AS "to_take_back!",
+               count(*) FILTER (WHERE active AND put_off) AS "put_off!",
+               max(last_error) AS last_error
+        FROM to_do
+        "#,
+        armed_before,
+        OWN_LOOP_WITHIN,
+        OURS_WITHIN,
     )
     .fetch_one(&db.pool)
-    .await?;
-    Ok(moved.unsigned_abs())
+    .await?)
 }
 
 /// Where a backend's one-shots and wake-ups stand.
@@ -535,6 +653,8 @@ pub struct BackendCensus {
     pub one_shots: i64,
     /// Wake-ups it has still to be told of.
     pub wanted: i64,
+    /// Of these, the ones too far ahead for it.
+    pub put_off: i64,
     /// Wake-ups it has confirmed.
     pub armed: i64,
     /// Wake-ups it has still to take back.
@@ -553,6 +673,7 @@ pub async fn census(db: &Db) -> DbResult<Vec<BackendCensus>> {
                + (SELECT count(*) FROM one_shots o
                   WHERE b.backend = 'postgres' AND o.state = 'armed' AND o.awaits IS NULL) AS "one_shots!",
                count(u.*) FILTER (WHERE u.state = 'wanted') AS "wanted!",
+               count(u.*) FILTER (WHERE u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now()) AS "put_off!",
                count(u.*) FILTER (WHERE u.state = 'armed') AS "armed!",
                count(u.*) FILTER (WHERE u.state = 'unwanted') AS "unwanted!",
                max(u.last_error) FILTER (WHERE u.state <> 'armed') AS last_error
