@@ -88,7 +88,7 @@ impl App {
             )
             .context("the scheduler cannot start")?,
         );
-        let engines = backends::engine::hosted(&config.backends, &keys, &clock).await?;
+        let engines = backends::engine::hosted(&config.backends, Some(&keys), &clock).await?;
         let backends = Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), engines));
         require_active(&db, config.backends.first, &backends).await?;
         backends.start();

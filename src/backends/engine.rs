@@ -36,10 +36,11 @@ pub enum Backend {
 }
 
 /// Makes every hosted engine that is configured. Reaches none of them yet: an engine that
-/// is away must not keep the service from starting. `keys` sign what `QStash` forwards in direct mode.
+/// is away must not keep the service from starting. `keys` sign what `QStash` forwards in direct mode, which is left
+/// out without them.
 pub async fn hosted(
     config: &config::Backends,
-    keys: &Arc<KeyRing>,
+    keys: Option<&Arc<KeyRing>>,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Vec<Backend>> {
     let mut backends = Vec::new();
@@ -48,7 +49,9 @@ pub async fn hosted(
         let qstash = Arc::new(
             Qstash::new(options, Arc::clone(clock)).context("QStash cannot be used as it is configured")?,
         );
-        backends.push(Backend::QstashDirect(QstashDirect::new(Arc::clone(&qstash), Arc::clone(keys))));
+        if let Some(keys) = keys {
+            backends.push(Backend::QstashDirect(QstashDirect::new(Arc::clone(&qstash), Arc::clone(keys))));
+        }
         backends.push(Backend::Qstash(qstash));
     }
     if let Some(nats) = &config.nats {

@@ -29,7 +29,7 @@ pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        match once(&db, &outboxes).await {
+        match once(&db, &outboxes, &stop).await {
             Ok(0) => {}
             Ok(moved) => info!(moved, "one-shots were moved to the active backend"),
             Err(error) => warn!(%error, "moving to the active backend failed; it is tried again"),
@@ -48,9 +48,9 @@ pub async fn batch(db: &Db) -> DbResult<u64> {
 }
 
 /// One round. Returns how many have moved.
-async fn once(db: &Db, outboxes: &[Arc<Outbox>]) -> DbResult<u64> {
+async fn once(db: &Db, outboxes: &[Arc<Outbox>], stop: &CancellationToken) -> DbResult<u64> {
     let mut moved = 0;
-    loop {
+    while !stop.is_cancelled() {
         let batch = batch(db).await?;
         moved += batch;
         if batch == 0 {
@@ -60,7 +60,7 @@ async fn once(db: &Db, outboxes: &[Arc<Outbox>]) -> DbResult<u64> {
             outbox.look();
         }
     }
-    while wake_ups::prune(db, FORGOTTEN_AFTER, BATCH).await? > 0 {}
+    while wake_ups::prune(db, FORGOTTEN_AFTER, BATCH).await? > 0 && !stop.is_cancelled() {}
     if !outboxes.is_empty() {
         for one in wake_ups::census(db).await? {
             metrics::set_wake_ups(

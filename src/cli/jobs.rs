@@ -215,7 +215,10 @@ async fn list(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()
 
 fn state(job: &Job) -> String {
     match job.parked {
-        None => job.state.to_string(),
+        None => match job.awaits {
+            None => job.state.to_string(),
+            Some(engine) => format!("{}, awaits {engine}", job.state),
+        },
         Some(ParkReason::Hold) => format!("{}, on hold", job.state),
         Some(ParkReason::Unreachable) => format!("{}, unreachable", job.state),
     }
@@ -404,7 +407,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{FireOutcome, ScheduleId};
+    use crate::domain::{BackendName, FireOutcome, ScheduleId};
 
     #[derive(Debug, clap::Parser)]
     #[command(name = "nas-cron jobs")]
@@ -469,12 +472,14 @@ mod tests {
     #[test]
     fn the_table_and_the_facts() {
         let parked = Job { parked: Some(ParkReason::Hold), job_id: "c".to_owned(), ..job() };
-        insta::assert_snapshot!(jobs_table(&[job(), dead(), parked], now()), @r#"
-        AGENT    JOB           STATE           FIRE AT                    NEXT      ATTEMPTS  LAST
-        agent-1  3f2a9c01d4e5  armed           2027-01-15T09:03:00+01:00  in 3 min  0         -
-        agent-1  b             dead            2027-01-15T09:03:00+01:00  -         81        503 the agent answered 503: <html> [2J
-        agent-1  c             armed, on hold  2027-01-15T09:03:00+01:00  in 3 min  0         -
-        "#);
+        let awaiting = Job { awaits: Some(BackendName::Nats), job_id: "d".to_owned(), ..job() };
+        insta::assert_snapshot!(jobs_table(&[job(), dead(), parked, awaiting], now()), @"
+        AGENT    JOB           STATE               FIRE AT                    NEXT      ATTEMPTS  LAST
+        agent-1  3f2a9c01d4e5  armed               2027-01-15T09:03:00+01:00  in 3 min  0         -
+        agent-1  b             dead                2027-01-15T09:03:00+01:00  -         81        503 the agent answered 503: <html> [2J
+        agent-1  c             armed, on hold      2027-01-15T09:03:00+01:00  in 3 min  0         -
+        agent-1  d             armed, awaits nats  2027-01-15T09:03:00+01:00  in 3 min  0         -
+        ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
         insta::assert_snapshot!(facts(&dead(), now()), @r#"
         agent          agent-1 of org acme

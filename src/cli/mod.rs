@@ -4,6 +4,7 @@
 //! 0 done, 1 failed, 2 the command line or the configuration is wrong.
 
 pub mod agents;
+pub mod backend;
 mod bench;
 mod completions;
 mod config;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::operate::{Operate, WithKeys, WithUrls};
+use self::operate::{Operate, WithEngines, WithKeys, WithUrls};
 use crate::config::ConfigError;
 
 const LONG_ABOUT: &str = "\
@@ -71,6 +72,7 @@ enum Command {
     Hold(Operate<hold::HoldArgs>),
     Release(Operate<hold::ReleaseArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
+    Backend(Operate<backend::BackendArgs, WithEngines>),
     Bench(bench::Bench),
     Config(config::Config),
     Health(health::Health),
@@ -89,6 +91,7 @@ impl Cli {
             Command::Hold(command) => in_runtime(command.run()),
             Command::Release(command) => in_runtime(command.run()),
             Command::Keys(command) => in_runtime(command.run()),
+            Command::Backend(command) => in_runtime(command.run()),
             Command::Bench(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
             Command::Health(command) => in_runtime(command.run()),
@@ -175,6 +178,7 @@ mod tests {
           hold         Stop the fires of everything, of an org or of an agent; none is lost
           release      End a hold: what it has parked fires now
           keys         See, rotate, import and export the keys that sign fire tokens
+          backend      See who wakes us first at a fire's instant, and switch to another
           bench        Measure a running service, with a sink of its own in the place of agents
           config       Show the configuration, the table of settings, or an example file
           health       Ask a running service on this machine whether it is alive

@@ -10,11 +10,14 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{agents, hold, jobs, keys};
-use crate::config::{DatabaseOnly, Flags, Pick, Section, Setting};
+use super::{agents, backend, hold, interrupt, jobs, keys};
+use crate::app;
+use crate::backends::engine;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{BackendName, Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions};
-use crate::keys::{KeyEncryptionKey, RotationPolicy};
+use crate::keys::{KeyEncryptionKey, KeyRing, RotationPolicy};
 
 /// How long a database that is starting is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -45,6 +48,16 @@ pub(super) struct WithKeys;
 impl Pick for WithKeys {
     fn takes(setting: &Setting) -> bool {
         WithUrls::takes(setting) || setting.section == Section::Keys
+    }
+}
+
+/// The settings of the `backend` command: those of the service that concern hosted engines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithEngines;
+
+impl Pick for WithEngines {
+    fn takes(setting: &Setting) -> bool {
+        WithUrls::takes(setting) || setting.section == Section::Backends
     }
 }
 
@@ -128,4 +141,32 @@ impl Operate<keys::KeysArgs, WithKeys> {
         };
         ended(keys::run(self.args, &context, &mut io::stdout()).await)
     }
+}
+
+impl Operate<backend::BackendArgs, WithEngines> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let stop = interrupt::on_signal()?;
+        let backends = self.flags.settings().backends()?;
+        let db = self.connect().await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keys = self.key_ring(&backends, &db, &clock).await;
+        let engines = engine::hosted(&backends, keys.as_ref(), &clock).await?;
+        let context = backend::BackendContext::new(db, engines, configured(&backends), stop);
+        ended(backend::run(self.args, &context, &mut io::stdout()).await)
+    }
+
+    /// What signs the tokens that `QStash` forwards in direct mode: of all engines only that needs the settings of the
+    /// whole service, and so there is none where they are not.
+    async fn key_ring(&self, backends: &Backends, db: &Db, clock: &Arc<dyn Clock>) -> Option<Arc<KeyRing>> {
+        backends.qstash.as_ref()?;
+        let config = self.flags.settings().config().ok()?;
+        let keys = app::key_ring(&config, Arc::clone(clock)).ok()?;
+        keys.refresh(db).await.ok()?;
+        Some(Arc::new(keys))
+    }
+}
+
+fn configured(backends: &Backends) -> Vec<BackendName> {
+    let qstash = backends.qstash.iter().flat_map(|_| [BackendName::Qstash, BackendName::QstashDirect]);
+    qstash.chain(backends.nats.iter().map(|_| BackendName::Nats)).collect()
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::leases::Lease;
 use super::oneshots::OWN_LOOP_WITHIN;
-use super::{Db, DbResult};
+use super::{Db, DbError, DbResult};
 use crate::domain::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, OneShotState, ScheduleId};
 
 /// Graces as SQL takes them.
@@ -473,11 +473,16 @@ pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
     )
     .execute(&db.pool)
     .await?;
+    find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound))
+}
+
+/// Which backend is active; nothing before the first start.
+pub async fn find_active(db: &Db) -> DbResult<Option<ActiveBackend>> {
     Ok(sqlx::query_as!(
         ActiveBackend,
         r#"SELECT backend AS "backend: BackendName", generation, switched_at FROM active_backend"#,
     )
-    .fetch_one(&db.pool)
+    .fetch_optional(&db.pool)
     .await?)
 }
 
