@@ -89,7 +89,12 @@ impl App {
             .context("the scheduler cannot start")?,
         );
         let engines = backends::engine::hosted(&config.backends, Some(&keys), &clock).await?;
-        let backends = Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), engines));
+        let backends = Arc::new(Backends::new(
+            db.clone(),
+            Arc::clone(&scheduler),
+            engines,
+            config.backends.engine_timeout,
+        ));
         require_active(&db, config.backends.first, &backends).await?;
         backends.start();
         let relay = Relay { backends: Arc::clone(&backends), clock: Arc::clone(&clock) };

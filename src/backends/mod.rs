@@ -28,6 +28,7 @@ pub mod qstash_direct;
 pub mod wakes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,11 +61,11 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Our own loop and these engines.
-    pub fn new(db: Db, scheduler: Arc<Scheduler>, engines: Vec<Backend>) -> Self {
+    /// Our own loop and these engines, one call to which may take `engine_timeout`.
+    pub fn new(db: Db, scheduler: Arc<Scheduler>, engines: Vec<Backend>, engine_timeout: Duration) -> Self {
         let engines = engines.into_iter().map(|engine| {
             let engine = Arc::new(engine);
-            (Arc::clone(&engine), Arc::new(Outbox::new(db.clone(), engine)))
+            (Arc::clone(&engine), Arc::new(Outbox::new(db.clone(), engine, engine_timeout)))
         });
         Self {
             engines: engines.collect(),

@@ -22,10 +22,10 @@ use crate::metrics;
 const BATCH: usize = 256;
 /// Rounds under way at once: a slow answer of one must not hold up the next.
 const ROUNDS: usize = 4;
-/// How long a round's orders are its own. More than a round may take.
-const LEASE: Duration = Duration::from_mins(1);
-/// How long a round may take, however slow the engine.
-const ROUND: Duration = Duration::from_secs(50);
+/// Deadlines of one call that a batch of calls may take, by what the backends promise; and one more to be sure.
+const CALLS: u32 = 4;
+/// What the orders' lease has beyond their round: time to record how it went.
+const RECORDING: Duration = Duration::from_secs(5);
 /// Between looks at least, so that orders which come one by one go together.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// Between looks at most: what other replicas left, and what has come near enough.
@@ -49,6 +49,8 @@ pub struct Done {
 pub struct Outbox {
     db: Db,
     backend: Arc<Backend>,
+    /// How long one batch of calls may take, however slow the engine. A round has two.
+    calls: Duration,
     /// Something is to be told.
     news: Notify,
     /// The engine did not do what it was last asked for.
@@ -56,14 +58,19 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// For this engine.
-    pub fn new(db: Db, backend: Arc<Backend>) -> Self {
-        Self { db, backend, news: Notify::new(), failing: AtomicBool::new(false) }
+    /// For this engine, one call to which may take `engine_timeout`.
+    pub fn new(db: Db, backend: Arc<Backend>, engine_timeout: Duration) -> Self {
+        Self { db, backend, calls: engine_timeout * CALLS, news: Notify::new(), failing: AtomicBool::new(false) }
     }
 
     /// Whom it tells.
     pub fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    /// How long a round's orders are its own: others do what it has not recorded by then.
+    pub fn lease(&self) -> Duration {
+        self.calls * 2 + RECORDING
     }
 
     /// There may be something to tell.
@@ -98,7 +105,7 @@ impl Outbox {
                 () = self.news.notified() => tokio::time::sleep(LEAST_PAUSE).await,
             }
         }
-        let _ = tokio::time::timeout(ROUND, rounds.acquire_many(u32::try_from(ROUNDS).unwrap_or(1))).await;
+        let _ = tokio::time::timeout(self.lease(), rounds.acquire_many(u32::try_from(ROUNDS).unwrap_or(1))).await;
     }
 
     /// Tells one batch of what is due to be told. Any number of these may be under way at once, here and elsewhere.
@@ -111,7 +118,7 @@ impl Outbox {
     async fn take(&self) -> DbResult<(Vec<ToTell>, Duration)> {
         let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
         let furthest = self.backend.limits().furthest;
-        let taken = wake_ups::take_orders(&self.db, self.backend.name(), furthest, LEASE, limit).await?;
+        let taken = wake_ups::take_orders(&self.db, self.backend.name(), furthest, self.lease(), limit).await?;
         let pause = if taken.looked_at >= BATCH {
             Duration::ZERO
         } else {
@@ -140,7 +147,7 @@ impl Outbox {
         let mut told = Vec::with_capacity(wanted.len() + unwanted.len());
         if !wanted.is_empty() {
             let (tries, wake_ups): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-            let answers = in_time(wake_ups.len(), self.backend.arm(&wake_ups)).await;
+            let answers = in_time(self.calls, wake_ups.len(), self.backend.arm(&wake_ups)).await;
             self.count("arm", &answers);
             done.armed += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
@@ -150,7 +157,7 @@ impl Outbox {
         }
         if !unwanted.is_empty() {
             let (tries, wake_ups): (Vec<_>, Vec<_>) = unwanted.into_iter().unzip();
-            let answers = in_time(wake_ups.len(), self.backend.cancel(&wake_ups)).await;
+            let answers = in_time(self.calls, wake_ups.len(), self.backend.cancel(&wake_ups)).await;
             self.count("cancel", &answers);
             done.taken_back += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
@@ -201,10 +208,11 @@ fn wake_up(schedule_id: crate::domain::ScheduleId, generation: i32, one_shot: wa
 
 /// Whatever a backend does: the round ends, and every order has an answer.
 async fn in_time<T>(
+    within: Duration,
     count: usize,
     answers: impl Future<Output = Vec<Result<T, BackendError>>>,
 ) -> Vec<Result<T, BackendError>> {
-    let mut answers = tokio::time::timeout(ROUND / 2, answers).await.unwrap_or_default();
+    let mut answers = tokio::time::timeout(within, answers).await.unwrap_or_default();
     answers.resize_with(count, || Err(BackendError::TimedOut));
     answers
 }

@@ -4,6 +4,7 @@ mod switch;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
@@ -69,10 +70,16 @@ pub struct BackendContext {
 }
 
 impl BackendContext {
-    /// Over these engines.
-    pub fn new(db: Db, engines: Vec<Backend>, configured: Vec<BackendName>, stop: CancellationToken) -> Self {
-        let engines =
-            engines.into_iter().map(|engine| Outbox::new(db.clone(), Arc::new(engine))).collect();
+    /// Over these engines, one call to which may take `engine_timeout`.
+    pub fn new(
+        db: Db,
+        engines: Vec<Backend>,
+        engine_timeout: Duration,
+        configured: Vec<BackendName>,
+        stop: CancellationToken,
+    ) -> Self {
+        let outbox = |engine| Outbox::new(db.clone(), Arc::new(engine), engine_timeout);
+        let engines = engines.into_iter().map(outbox).collect();
         Self { db, engines, configured, stop }
     }
 

@@ -20,8 +20,8 @@ use crate::domain::BackendName;
 
 /// Rounds of telling one engine at once.
 const ROUNDS: usize = 4;
-/// How long nothing may get done before the rest is left to the replicas.
-const STALL: Duration = Duration::from_secs(15);
+/// How long nothing may get done before the rest is left to the replicas, where an engine fails.
+const FAILING: Duration = Duration::from_secs(15);
 /// Between looks at what others are doing.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long the database may be away.
@@ -158,7 +158,7 @@ async fn carry_out(
         }
         if left.count() < least {
             (least, progressed) = (left.count(), Instant::now());
-        } else if progressed.elapsed() > STALL {
+        } else if progressed.elapsed() > patience(context, &left) {
             return Ok(left);
         }
         let moved = if left.to_move > 0 { again(|| moving::batch(db)).await? } else { 0 };
@@ -176,6 +176,13 @@ async fn carry_out(
         }
         left = again(|| wake_ups::left(db, since)).await?;
     }
+}
+
+/// What somebody who has died was telling is told again when that one's lease of it is over.
+fn patience(context: &BackendContext, left: &Left) -> Duration {
+    let leases = context.engines.iter().map(|engine| engine.lease() + FAILING);
+    let longest = leases.max().filter(|_| left.last_error.is_none());
+    longest.unwrap_or(FAILING)
 }
 
 /// Tells all engines one round. Returns how many orders were carried out.
