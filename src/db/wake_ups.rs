@@ -54,6 +54,8 @@ pub enum Found {
     Superseded,
     /// There is nothing of the job.
     Gone,
+    /// Somebody else is writing its row this very moment. Nothing has changed; it is to be handed in again.
+    Locked,
 }
 
 /// Takes in wake-ups, one answer each, in order: whatever awaited its engine is our own loop's from now on, and what
@@ -87,9 +89,8 @@ pub async fn take(
             FROM awaited a JOIN one_shots o USING (instance_id, job_id)
             -- Looked at again once it is locked: it may have been superseded in between.
             WHERE o.awaits IS NOT NULL AND o.schedule_id = a.schedule_id
-            ORDER BY o.instance_id, o.job_id
-            -- Waited for: passed over, it would go on waiting for a wake-up that has come already.
-            FOR UPDATE OF o
+            ORDER BY o.next_attempt_at
+            FOR UPDATE OF o SKIP LOCKED
         ), judged AS (
             SELECT l.*, CASE WHEN NOT l.near THEN NULL
                              WHEN i.on_hold THEN 'hold'
@@ -112,21 +113,25 @@ pub async fn take(
             FROM ranked r
             WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id
             RETURNING r.line, o.state, o.parked, o.next_attempt_at, o.lease_token, o.lease_expires_at
+        ), passed_over AS (
+            -- Locked by somebody else, who may only have looked: awaited still, as far as anybody knows.
+            SELECT a.line, a.schedule_id FROM awaited a
+            WHERE NOT EXISTS (SELECT FROM woken w WHERE w.line = a.line)
+        ), heard AS MATERIALIZED (
+            SELECT u.schedule_id, u.generation FROM wake_ups u
+            WHERE u.schedule_id = ANY ($3) AND u.schedule_id NOT IN (SELECT schedule_id FROM passed_over)
+            -- In the order of everybody who locks several: nobody waits in a circle.
+            ORDER BY u.schedule_id, u.generation FOR UPDATE
         ), told AS (
-            DELETE FROM wake_ups u
-            USING (
-                SELECT w.schedule_id, w.generation
-                FROM given g JOIN wake_ups w USING (schedule_id)
-                ORDER BY 1, 2
-                FOR UPDATE OF w
-            ) l
-            WHERE u.schedule_id = l.schedule_id AND u.generation = l.generation
+            DELETE FROM wake_ups u USING heard h
+            WHERE u.schedule_id = h.schedule_id AND u.generation = h.generation
         )
         SELECT w.lease_token, w.lease_expires_at, clock_timestamp() AS "now!",
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
                COALESCE(w.state, o.state) AS "state: OneShotState",
                COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!",
                o.schedule_id = g.schedule_id AS current,
+               EXISTS (SELECT FROM passed_over p WHERE p.line = g.line) AS "locked!",
                EXISTS (SELECT FROM delivered_keys k
                        WHERE k.instance_id = g.instance_id AND k.job_id = g.job_id AND k.schedule_id = g.schedule_id)
                    AS "delivered!"
@@ -145,6 +150,9 @@ pub async fn take(
     .fetch_all(&db.pool)
     .await?;
     let found = rows.into_iter().zip(wakes).map(|(row, wake)| {
+        if row.locked {
+            return Found::Locked;
+        }
         let leased = row.state == Some(OneShotState::Leased);
         match (row.current, row.lease_token, row.lease_expires_at, row.due_at, row.state) {
             (_, Some(lease_token), Some(expires), Some(due_at), _) if leased => Found::Leased(Lease {

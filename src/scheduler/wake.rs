@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -28,6 +28,10 @@ const BATCH: usize = 1_024;
 const SOON: Duration = Duration::from_secs(1);
 /// When to look again at what is on hold, or waits for another's probe.
 const PARKED: Duration = Duration::from_mins(1);
+/// Between looks at what somebody else is writing.
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+/// How long that may go on: statements are short.
+const LOCKED_PATIENCE: Duration = Duration::from_secs(10);
 /// No answer names a longer wait: the engine's next try is only a second alarm.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -50,11 +54,14 @@ pub enum Woken {
 }
 
 /// Why a wake-up could not be taken in. Nothing has changed, and it may be tried again.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum WakeError {
     /// The database did not do it.
     #[error(transparent)]
     Db(Arc<DbError>),
+    /// Somebody else kept its row locked all the time.
+    #[error("its row is locked")]
+    Locked,
     /// This replica is ending; others are there, or will be.
     #[error("this replica is ending")]
     Ending,
@@ -90,7 +97,8 @@ impl Ending {
 #[derive(Debug)]
 pub(super) struct Waking {
     wake: Wake,
-    answer: oneshot::Sender<Result<Woken, Arc<DbError>>>,
+    since: Instant,
+    answer: oneshot::Sender<Result<Woken, WakeError>>,
 }
 
 impl Scheduler {
@@ -101,53 +109,69 @@ impl Scheduler {
         if self.inner.stop.is_cancelled() {
             return Err(WakeError::Ending);
         }
-        self.wakes.send(Waking { wake, answer }).await.map_err(|_| WakeError::Ending)?;
-        match woken.await {
-            Ok(Ok(woken)) => Ok(woken),
-            Ok(Err(error)) => Err(WakeError::Db(error)),
-            Err(_) => Err(WakeError::Ending),
-        }
+        self.wakes.send(Waking { wake, since: Instant::now(), answer }).await.map_err(|_| WakeError::Ending)?;
+        woken.await.unwrap_or(Err(WakeError::Ending))
     }
 }
 
 /// Runs until the scheduler has stopped.
 pub(super) async fn run(inner: Arc<Inner>, mut waking: mpsc::Receiver<Waking>) {
     let mut batch = Vec::with_capacity(BATCH);
-    while waking.recv_many(&mut batch, BATCH).await > 0 {
-        let (wakes, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|one| (one.wake, one.answer)).unzip();
-        // Nobody waits any more where a connection broke; what was taken in is taken in all the same.
-        match take(&inner, &wakes).await {
-            Ok(woken) => answers.into_iter().zip(woken).for_each(|(answer, woken)| {
-                let _ = answer.send(Ok(woken));
-            }),
+    loop {
+        if batch.is_empty() {
+            if waking.recv_many(&mut batch, BATCH).await == 0 {
+                return;
+            }
+        } else {
+            // Whose rows were locked, together with who has come since.
+            tokio::time::sleep(LOCKED_PAUSE).await;
+            while batch.len() < BATCH
+                && let Ok(one) = waking.try_recv()
+            {
+                batch.push(one);
+            }
+        }
+        let wakes: Vec<_> = batch.iter().map(|one| one.wake.clone()).collect();
+        let found: Vec<Option<Result<Woken, WakeError>>> = match take(&inner, &wakes).await {
+            Ok(found) => found.into_iter().map(|found| found.map(Ok)).collect(),
             Err(error) => {
                 let error = Arc::new(error);
-                for answer in answers {
-                    let _ = answer.send(Err(Arc::clone(&error)));
-                }
+                wakes.iter().map(|_| Some(Err(WakeError::Db(Arc::clone(&error))))).collect()
+            }
+        };
+        let taken = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+        for (one, found) in taken.into_iter().zip(found) {
+            match found {
+                // Nobody waits any more where a connection broke; what was taken in is taken in all the same.
+                Some(answer) => drop(one.answer.send(answer)),
+                None if one.since.elapsed() > LOCKED_PATIENCE => drop(one.answer.send(Err(WakeError::Locked))),
+                None => batch.push(one),
             }
         }
     }
 }
 
-/// One statement, and the leases that it brought.
-async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Woken>> {
+/// One statement, and the leases that it brought. `None`: its row is locked.
+async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
     let rules = &inner.rules;
     let room = if inner.stop.is_cancelled() { 0 } else { inner.room() };
     let found = wake_ups::take(&inner.db, wakes, rules.horizon, rules.grace, room.into()).await?;
     let mut leases = Vec::new();
     let woken = found
         .into_iter()
-        .map(|found| match found {
-            Found::Leased(lease) => {
-                let ending = inner.watched.watch(lease.lease_token);
-                leases.push(lease);
-                Woken::Taken(ending)
-            }
-            Found::Standing { state, parked, due_in } => standing(state, parked, due_in, rules.horizon),
-            Found::Delivered => Woken::Delivered,
-            Found::Superseded => Woken::Superseded,
-            Found::Gone => Woken::Gone,
+        .map(|found| {
+            Some(match found {
+                Found::Leased(lease) => {
+                    let ending = inner.watched.watch(lease.lease_token);
+                    leases.push(lease);
+                    Woken::Taken(ending)
+                }
+                Found::Standing { state, parked, due_in } => standing(state, parked, due_in, rules.horizon),
+                Found::Delivered => Woken::Delivered,
+                Found::Superseded => Woken::Superseded,
+                Found::Gone => Woken::Gone,
+                Found::Locked => return None,
+            })
         })
         .collect();
     inner.held.fetch_add(leases.len(), std::sync::atomic::Ordering::SeqCst);
