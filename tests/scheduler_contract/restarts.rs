@@ -1,0 +1,60 @@
+//! The service goes away in the middle, and comes back, or another replica is there.
+
+use crate::bed::{Armed, Bed, LEAD};
+use crate::engines::Engine;
+
+const JOBS: i64 = 8;
+
+async fn armed<E: Engine>(bed: &Bed<E>) -> Vec<Armed> {
+    let mut all = Vec::new();
+    for number in 0..JOBS {
+        all.push(bed.arm(&format!("job-{number}"), LEAD + 1_000 + number * 250).await);
+    }
+    bed.handed_over().await;
+    all
+}
+
+/// Every one is delivered once, and none early. (An attempt that was under way when its replica was killed has no
+/// known end, and is made again: that is at least once, on every backend.)
+async fn all_fire<E: Engine>(bed: &Bed<E>, all: &[Armed]) {
+    bed.cluster.all_delivered(crate::bed::PATIENCE).await;
+    for armed in all {
+        let attempts = bed.attempts_of(&armed.job).await;
+        let delivered = attempts.iter().filter(|attempt| attempt.outcome == "delivered").count();
+        assert_eq!(delivered, 1, "{attempts:?}");
+        assert!(
+            attempts.iter().all(|attempt| matches!(attempt.outcome.as_str(), "delivered" | "lost")),
+            "{attempts:?}"
+        );
+        for fire in bed.cluster.agents.fires_of(&armed.job) {
+            assert!(crate::support::time::lateness_ms(&armed.fire_at, fire.arrived) >= 0.0, "{fire:?}");
+        }
+    }
+}
+
+pub async fn the_service_is_killed_in_the_middle<E: Engine>() {
+    let mut bed = Bed::<E>::watched("3s").await;
+    let all = armed(&bed).await;
+    let mut old = bed.cluster.replicas.remove(0);
+    old.kill9();
+    bed.grow().await;
+    all_fire(&bed, &all).await;
+}
+
+pub async fn the_service_is_stopped_in_the_middle<E: Engine>() {
+    let mut bed = Bed::<E>::watched("3s").await;
+    let all = armed(&bed).await;
+    let old = bed.cluster.replicas.remove(0);
+    assert_eq!(old.stop().await.code(), Some(0));
+    bed.grow().await;
+    all_fire(&bed, &all).await;
+    assert!(bed.cluster.attempts().await.iter().all(|attempt| attempt.outcome == "delivered"), "nothing is lost");
+}
+
+pub async fn one_of_two_replicas_is_killed<E: Engine>() {
+    let mut bed = Bed::<E>::with(2, |settings| settings.with("NAS_CRON_WATCHDOG_GRACE", "3s")).await;
+    let all = armed(&bed).await;
+    bed.cluster.replicas[0].kill9();
+    bed.cluster.replicas.remove(0);
+    all_fire(&bed, &all).await;
+}

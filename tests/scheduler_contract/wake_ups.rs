@@ -1,0 +1,163 @@
+//! Wake-ups that come twice, too early, too late or not at all, and one-shots that are replaced or taken back.
+
+use std::time::Duration;
+
+use crate::bed::{Bed, FAR, LEAD, LONG_LEAD, PATIENCE};
+use crate::engines::Engine;
+use crate::support::agent::Reply;
+use crate::support::time::{fire_at, instant, lateness_ms, now};
+
+pub async fn the_same_key_again_changes_nothing<E: Engine>() {
+    let bed = Bed::<E>::start().await;
+    let armed = bed.arm("job", LEAD).await;
+    for _ in 0..3 {
+        assert_eq!(bed.arm_at("job", &armed.fire_at).await.schedule_id, armed.schedule_id);
+    }
+    bed.fires_on_time(&armed).await;
+    bed.woken_by_the_engine(1).await;
+    bed.nothing_left().await;
+    assert_eq!(bed.attempts_of("job").await.len(), 1);
+}
+
+pub async fn a_new_key_supersedes<E: Engine>() {
+    let bed = Bed::<E>::start().await;
+    let old = bed.arm("job", LONG_LEAD).await;
+    bed.handed_over().await;
+    let new = bed.arm("job", LONG_LEAD + 500).await;
+    assert_ne!(new.schedule_id, old.schedule_id);
+    bed.fires_on_time(&new).await;
+    bed.woken_by_the_engine(1).await;
+    bed.nothing_left().await;
+    let attempts = bed.attempts_of("job").await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].schedule_id.to_string(), new.schedule_id);
+}
+
+pub async fn two_wake_ups_for_one_fire_at_once<E: Engine>() {
+    let bed = Bed::<E>::with(2, |settings| settings).await;
+    bed.cluster.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(300)));
+    let armed = bed.arm("job", FAR).await;
+    bed.handed_over().await;
+    bed.pull(&armed).await;
+    tokio::join!(bed.wake(&armed), bed.wake(&armed), bed.wake(&armed), bed.wake(&armed));
+    bed.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    bed.delivered("job").await;
+    bed.brought(4).await;
+    assert_eq!(bed.cluster.agents.fires_of("job").len(), 1);
+    assert_eq!(bed.attempts_of("job").await.len(), 1);
+    bed.woken_by_the_engine(4).await;
+    if E::HOSTED {
+        assert_eq!(bed.counted("nas_cron_wake_ups_total", "found=\"taken\"").await, 1);
+    }
+}
+
+pub async fn a_wake_up_twice<E: Engine>() {
+    let bed = Bed::<E>::start().await;
+    let armed = bed.arm("job", LEAD).await;
+    bed.fires_on_time(&armed).await;
+    bed.wake(&armed).await;
+    bed.found("delivered", 1).await;
+    // Also when the job has gone on.
+    let next = bed.arm("job", FAR).await;
+    bed.wake(&armed).await;
+    bed.found("delivered", 2).await;
+    assert_eq!(bed.cluster.agents.fires_of("job").len(), 1);
+    assert_eq!(bed.attempts_of("job").await.len(), 1);
+    assert_eq!(bed.listed().await, ["job"]);
+    assert_eq!(bed.handed_over().await, usize::from(E::HOSTED), "{next:?} is still to be woken");
+}
+
+pub async fn a_wake_up_lost<E: Engine>() {
+    let mut bed = Bed::<E>::watched("1s").await;
+    let armed = bed.arm("job", LONG_LEAD).await;
+    bed.handed_over().await;
+    bed.engine.forget(&bed.cluster.pool).await;
+    let fire = bed.fires(&armed).await;
+    let late = lateness_ms(&armed.fire_at, fire.arrived);
+    assert!(late < 6_000.0, "{late} ms late");
+    if E::HOSTED {
+        assert!(late >= 1_000.0, "{late} ms: before the engine's grace was over");
+        assert_eq!(bed.missed().await, 1);
+        assert!(bed.service().log().contains("brought no wake-up in time"), "and it is said");
+    }
+    assert_eq!(bed.attempts_of("job").await.len(), 1);
+}
+
+pub async fn a_wake_up_for_a_superseded_schedule<E: Engine>() {
+    let bed = Bed::<E>::start().await;
+    let old = bed.arm("job", FAR).await;
+    let new = bed.arm("job", FAR + 1_000).await;
+    bed.wake(&old).await;
+    bed.found("superseded", 1).await;
+    assert_eq!(bed.attempts_of("job").await.len(), 0);
+    bed.handed_over().await;
+    bed.pull(&new).await;
+    bed.wake(&old).await;
+    bed.found("superseded", 2).await;
+    bed.wake(&new).await;
+    bed.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    bed.delivered("job").await;
+    let attempts = bed.attempts_of("job").await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].schedule_id.to_string(), new.schedule_id);
+    bed.woken_by_the_engine(3).await;
+}
+
+/// However early it is woken: it fires at its instant, whatever the engine does from then on.
+pub async fn a_wake_up_long_before_its_time<E: Engine>() {
+    let mut bed = Bed::<E>::start().await;
+    let armed = bed.arm("job", LONG_LEAD).await;
+    bed.wake(&armed).await;
+    bed.brought(1).await;
+    bed.engine.down(&bed.cluster.pool).await;
+    bed.fires_on_time(&armed).await;
+    assert_eq!(bed.missed().await, 0);
+}
+
+pub async fn a_cancel_well_before<E: Engine>() {
+    let bed = Bed::<E>::start().await;
+    let armed = bed.arm("job", LONG_LEAD).await;
+    assert_eq!(bed.handed_over().await, usize::from(E::HOSTED));
+    bed.cancel("job").await;
+    bed.nothing_left().await;
+    bed.wake(&armed).await;
+    bed.found("gone", 1).await;
+    armed.over_by(1_000).await;
+    assert_eq!(bed.attempts_of("job").await.len(), 0);
+    assert_eq!(bed.cluster.agents.fires().len(), 0);
+}
+
+/// Either the cancel is answered first and nothing starts, or one attempt has started before it was answered.
+pub async fn a_cancel_at_the_edge<E: Engine>() {
+    const OFFSETS: [i64; 12] = [-40, -20, -10, -5, -3, -2, -1, 0, 1, 3, 6, 12];
+    let bed = Bed::<E>::start().await;
+    let mut all = Vec::new();
+    for (number, offset) in OFFSETS.into_iter().enumerate() {
+        let spread = i64::try_from(number).unwrap() * 130;
+        all.push((bed.arm_at(&format!("job-{number}"), &fire_at(LEAD + 1_500 + spread)).await, offset));
+    }
+    let cancelling = all.iter().map(async |(armed, offset)| {
+        let at = instant(&armed.fire_at) + chrono::TimeDelta::milliseconds(*offset);
+        tokio::time::sleep((at - now()).to_std().unwrap_or_default()).await;
+        bed.cancel(&armed.job).await;
+        now()
+    });
+    let cancelled = futures::future::join_all(cancelling).await;
+    bed.nothing_left().await;
+    // What had started when its cancel was answered ends.
+    bed.cluster.until_none(PATIENCE, "SELECT count(*) FROM fires WHERE outcome = 'started'").await;
+    let mut started = 0;
+    for ((armed, offset), cancelled) in all.iter().zip(cancelled) {
+        let attempts = bed.attempts_of(&armed.job).await;
+        assert!(attempts.len() <= 1, "{attempts:?}");
+        assert_eq!(bed.cluster.agents.fires_of(&armed.job).len(), attempts.len());
+        for attempt in attempts {
+            started += 1;
+            assert!(attempt.started_at <= cancelled, "after its cancel at {offset} ms was answered: {attempt:?}");
+            assert!(attempt.started_at >= instant(&armed.fire_at), "early: {attempt:?}");
+        }
+    }
+    println!("{started} of {} had started before their cancels", OFFSETS.len());
+    assert_eq!(bed.listed().await, [""; 0]);
+    assert_eq!(bed.missed().await, 0);
+}
