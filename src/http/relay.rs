@@ -31,6 +31,8 @@ use crate::scheduler::{Wake, WakeError, Woken};
 const PATIENCE: Duration = Duration::from_secs(45);
 /// When to look again at what is under way, or when the database may be back.
 const SOON: Duration = Duration::from_secs(1);
+/// Why a request is refused that is too long to be anybody's.
+const OVERSIZED: &str = "oversized";
 
 /// What the relay needs.
 #[derive(Clone, Debug)]
@@ -124,11 +126,14 @@ impl IntoResponse for Answer {
     (status = 503, description = "`early`, or not now", body = RelayResponse)))]
 async fn relay(State(state): State<Relay>, request: Request) -> Result<Response, Problem> {
     let headers = request.headers().clone();
-    let body = json::read(request).await?;
+    let body = json::read(request).await.inspect_err(|error| {
+        if matches!(error, ApiError::TooLarge(_)) {
+            refused(OVERSIZED);
+        }
+    })?;
     let signed = RelayRequest { headers: &headers, body: &body, now: state.clock.now() };
     let backend = state.backends.verify(&signed).map_err(|refusal| {
-        metrics::relay_refused(refusal.as_str());
-        warn!(reason = refusal.as_str(), "a request to the relay was refused");
+        refused(refusal.as_str());
         ApiError::InvalidSignature
     })?;
     let body: WakeBody = json::parse(&body).map_err(ApiError::Body)?;
@@ -157,6 +162,12 @@ async fn relay(State(state): State<Relay>, request: Request) -> Result<Response,
     let answer: Result<Answer, ApiError> =
         tokio::time::timeout(PATIENCE, answered).await.unwrap_or(Ok(Answer::under_way(SOON)));
     Ok(answer?.into_response())
+}
+
+/// Before anything of it was believed.
+fn refused(reason: &'static str) {
+    metrics::relay_refused(reason);
+    warn!(reason, "a request to the relay was refused");
 }
 
 fn not_now(error: &WakeError) -> ApiError {
