@@ -624,7 +624,7 @@ async fn a_dead_replicas_orders_are_taken_over() {
 async fn replicas_that_look_at_once_get_different_orders() {
     let world = World::new().await;
     for number in 0..60 {
-        world.arm(&format!("job-{number}"), 60.0).await;
+        world.arm(&format!("job-{number}"), 3_600.0).await;
     }
     let looks = (0..6).map(|_| wake_ups::take_orders(&world.db, ENGINE, None, LEASE, 20));
     let mut ids: Vec<_> = futures::future::join_all(looks)
@@ -804,7 +804,7 @@ async fn a_switch_from_and_to_our_own_loop_moves_in_batches() {
     let world = World::new().await;
     world.activate(BackendName::Postgres).await;
     for number in 0..5 {
-        assert_eq!(world.arm(&format!("job-{number}"), 60.0).await.awaits, None);
+        assert_eq!(world.arm(&format!("job-{number}"), 3_600.0).await.awaits, None);
     }
     world.activate(ENGINE).await;
     let mut moved = Vec::new();

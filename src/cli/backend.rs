@@ -49,7 +49,7 @@ UNWANTED   wake-ups that it has still to take back
 Example:
   nas-cron backend status --json | jq '.unfinished'")]
     Status {
-        /// Print JSON: {"active", "generation", "switched_at", "unfinished", "left", "backends": […]}.
+        /// Print JSON: `{"active", "generation", "switched_at", "unfinished", "left", "backends": […]}`.
         #[arg(long)]
         json: bool,
     },
@@ -181,11 +181,12 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
         text.push_str(&put_off(left, *backend));
     }
     if left.count() > 0 {
-        text.push_str(&format!(
-            "\nA move is unfinished: {}. The running replicas go on with it; `nas-cron backend switch {backend}` does \
-             it now.\n",
+        let _ = writeln!(
+            text,
+            "\nA move is unfinished: {}. The running replicas go on with it; `nas-cron backend switch {backend}` does it \
+             now.",
             still(left)
-        ));
+        );
     }
     text
 }

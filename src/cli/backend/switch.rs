@@ -45,7 +45,7 @@ pub(super) struct SwitchArgs {
     /// Also when it does not answer: what it misses, the service's own loop fires some seconds late.
     #[arg(long)]
     force: bool,
-    /// Print JSON: {"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}.
+    /// Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`.
     #[arg(long)]
     json: bool,
 }
