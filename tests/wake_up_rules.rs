@@ -10,9 +10,7 @@ use nas_cron::db::oneshots::{ArmRules, Armed};
 use nas_cron::db::outcomes::{self, Ended};
 use nas_cron::db::wake_ups::{self, Done, Found, Order, Outbox, ToTell, Told, Wake};
 use nas_cron::db::{Db, outages};
-use nas_cron::domain::{
-    BackendName, FireOutcome, HoldScope, InstanceId, JobId, OneShotState, ScheduleId,
-};
+use nas_cron::domain::{BackendName, FireOutcome, HoldScope, InstanceId, JobId, OneShotState, ScheduleId};
 use nas_cron::oneshot::{self, Provision};
 use sqlx::PgPool;
 use support::database::database;
@@ -60,7 +58,10 @@ impl World {
     }
 
     async fn sql(&self, statements: &str) {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&self.pool).await.expect(statements);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+            .execute(&self.pool)
+            .await
+            .expect(statements);
     }
 
     async fn activate(&self, backend: BackendName) {
@@ -279,7 +280,10 @@ async fn the_same_wake_up_twice_in_one_statement_is_one_lease() {
     let wakes = [world.wake("a", a), world.wake("b", b), world.wake("a", a)];
     let found = world.take(&wakes).await;
     assert!(
-        matches!(found[..], [Found::Leased(_), Found::Leased(_), Found::Standing { state: OneShotState::Armed, .. }]),
+        matches!(
+            found[..],
+            [Found::Leased(_), Found::Leased(_), Found::Standing { state: OneShotState::Armed, .. }]
+        ),
         "in the order of the question: {found:?}"
     );
     assert_eq!(found.iter().filter(|one| matches!(one, Found::Leased(_))).count(), 2);
@@ -360,7 +364,11 @@ async fn what_waits_for_anothers_probe_is_parked() {
     let found = world.take_one("job", id).await;
     assert!(matches!(found, Found::Standing { parked: true, .. }), "{found:?}");
     assert_eq!(
-        world.count("SELECT count(*) FROM one_shots WHERE parked = 'unreachable' AND retrying_since IS NOT NULL").await,
+        world
+            .count(
+                "SELECT count(*) FROM one_shots WHERE parked = 'unreachable' AND retrying_since IS NOT NULL"
+            )
+            .await,
         1
     );
 }
@@ -414,7 +422,10 @@ async fn whose_row_is_locked_is_neither_answered_nor_forgotten() {
     let (a, b) = (world.awaiting("a", 0.0).await, world.awaiting("b", 0.0).await);
     // As the same key provisioned again does, for the length of its statement.
     let mut other = world.pool.begin().await.unwrap();
-    sqlx::query("UPDATE one_shots SET updated_at = now() WHERE job_id = 'a'").execute(&mut *other).await.unwrap();
+    sqlx::query("UPDATE one_shots SET updated_at = now() WHERE job_id = 'a'")
+        .execute(&mut *other)
+        .await
+        .unwrap();
     let found = world.take(&[world.wake("a", a), world.wake("b", b)]).await;
     assert!(matches!(found[..], [Found::Locked, Found::Leased(_)]), "{found:?}");
     assert!(world.row(a).await.is_some(), "the engine is still to bring it");
@@ -512,7 +523,9 @@ async fn the_watchdog_takes_what_is_overdue_by_its_engines_grace_and_only_that()
     world.activate(BackendName::QstashDirect).await;
     let direct = world.arm("direct", 3_600.0).await;
     assert_eq!(direct.awaits, Some(BackendName::QstashDirect));
-    world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '30 min' WHERE job_id = 'direct'").await;
+    world
+        .sql("UPDATE one_shots SET next_attempt_at = now() - interval '30 min' WHERE job_id = 'direct'")
+        .await;
     let next = leases::next_wake(&world.db, &graces).await.unwrap();
     assert!(next.missed_in.is_some_and(|missed_in| (-90.0..=-0.9).contains(&missed_in)), "{next:?}");
     assert!(next.due_in.is_none(), "nothing is our own loop's: {next:?}");
@@ -578,13 +591,20 @@ async fn an_order_says_all_that_the_engine_needs_and_is_one_replicas_for_a_while
     assert!(others.to_tell.is_empty(), "{others:?}");
     assert!(others.next_in.is_some_and(|next_in| (30.0..=60.0).contains(&next_in)), "{others:?}");
     assert!(
-        wake_ups::take_orders(&world.db, BackendName::Qstash, None, LEASE, 100).await.unwrap().to_tell.is_empty(),
+        wake_ups::take_orders(&world.db, BackendName::Qstash, None, LEASE, 100)
+            .await
+            .unwrap()
+            .to_tell
+            .is_empty(),
         "it is not another engine's"
     );
 
     world.told(armed.schedule_id, Done::Armed(Some("m-1".to_owned()))).await;
     let row = world.row(armed.schedule_id).await.unwrap();
-    assert_eq!((row.state.as_str(), row.message_id.as_deref(), row.tries, row.due), ("armed", Some("m-1"), 0, false));
+    assert_eq!(
+        (row.state.as_str(), row.message_id.as_deref(), row.tries, row.due),
+        ("armed", Some("m-1"), 0, false)
+    );
     let idle = world.orders().await;
     assert!(idle.to_tell.is_empty() && idle.next_in.is_none(), "{idle:?}");
 }
@@ -595,9 +615,7 @@ async fn an_order_that_failed_is_told_again_when_its_wait_is_over() {
     let id = world.arm("job", 60.0).await.schedule_id;
     for tries in 1..=2 {
         assert_eq!(world.one_order().await.tries, tries);
-        world
-            .told(id, Done::Failed { again_in: Duration::from_secs(30), error: "x".repeat(5_000) })
-            .await;
+        world.told(id, Done::Failed { again_in: Duration::from_secs(30), error: "x".repeat(5_000) }).await;
         let row = world.row(id).await.unwrap();
         assert_eq!((row.state.as_str(), row.due), ("wanted", false));
         let waiting = world.orders().await;
@@ -665,7 +683,10 @@ async fn what_is_too_far_ahead_is_put_off_until_it_is_near_enough() {
 async fn what_was_put_off_and_is_cancelled_is_forgotten_without_a_name() {
     let world = World::new().await;
     let take = async || {
-        wake_ups::take_orders(&world.db, ENGINE, Some(Duration::from_hours(1)), LEASE, 100).await.unwrap().to_tell
+        wake_ups::take_orders(&world.db, ENGINE, Some(Duration::from_hours(1)), LEASE, 100)
+            .await
+            .unwrap()
+            .to_tell
     };
     let id = world.arm("far", 86_400.0).await.schedule_id;
     assert!(take().await.is_empty());
@@ -812,13 +833,24 @@ async fn a_switch_from_and_to_our_own_loop_moves_in_batches() {
         moved.push(wake_ups::move_to_active(&world.db, 2).await.unwrap().count);
     }
     assert_eq!(moved, [2, 2, 1, 0]);
-    assert_eq!(world.count("SELECT count(*) FROM wake_ups WHERE state = 'wanted' AND backend = 'nats'").await, 5);
+    assert_eq!(
+        world.count("SELECT count(*) FROM wake_ups WHERE state = 'wanted' AND backend = 'nats'").await,
+        5
+    );
     world.activate(BackendName::Postgres).await;
     assert_eq!(wake_ups::move_to_active(&world.db, 100).await.unwrap().count, 5);
     assert_eq!(world.count("SELECT count(*) FROM one_shots WHERE awaits IS NOT NULL").await, 0);
     assert_eq!(world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted'").await, 5);
     let active = wake_ups::active(&world.db, BackendName::Qstash).await.unwrap();
-    assert_eq!((active.backend, active.generation), (BackendName::Postgres, 4), "the row counts, not what is asked");
+    assert_eq!(
+        (active.backend, active.generation),
+        (BackendName::Postgres, 4),
+        "the row counts, not what is asked"
+    );
     wake_ups::activate(&world.db, BackendName::Postgres).await.unwrap();
-    assert_eq!(wake_ups::active(&world.db, BackendName::Qstash).await.unwrap().generation, 4, "nothing was switched");
+    assert_eq!(
+        wake_ups::active(&world.db, BackendName::Qstash).await.unwrap().generation,
+        4,
+        "nothing was switched"
+    );
 }

@@ -60,7 +60,13 @@ pub struct Outbox {
 impl Outbox {
     /// For this engine, one call to which may take `engine_timeout`.
     pub fn new(db: Db, backend: Arc<Backend>, engine_timeout: Duration) -> Self {
-        Self { db, backend, calls: engine_timeout * CALLS, news: Notify::new(), failing: AtomicBool::new(false) }
+        Self {
+            db,
+            backend,
+            calls: engine_timeout * CALLS,
+            news: Notify::new(),
+            failing: AtomicBool::new(false),
+        }
     }
 
     /// Whom it tells.
@@ -105,7 +111,8 @@ impl Outbox {
                 () = self.news.notified() => tokio::time::sleep(LEAST_PAUSE).await,
             }
         }
-        let _ = tokio::time::timeout(self.lease(), rounds.acquire_many(u32::try_from(ROUNDS).unwrap_or(1))).await;
+        let _ =
+            tokio::time::timeout(self.lease(), rounds.acquire_many(u32::try_from(ROUNDS).unwrap_or(1))).await;
     }
 
     /// Tells one batch of what is due to be told. Any number of these may be under way at once, here and elsewhere.
@@ -118,7 +125,8 @@ impl Outbox {
     async fn take(&self) -> DbResult<(Vec<ToTell>, Duration)> {
         let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
         let furthest = self.backend.limits().furthest;
-        let taken = wake_ups::take_orders(&self.db, self.backend.name(), furthest, self.lease(), limit).await?;
+        let taken =
+            wake_ups::take_orders(&self.db, self.backend.name(), furthest, self.lease(), limit).await?;
         let pause = if taken.looked_at >= BATCH {
             Duration::ZERO
         } else {

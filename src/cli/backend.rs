@@ -2,6 +2,7 @@
 
 mod switch;
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,7 +158,14 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
     let since = relative(now, *switched_at);
     let mut text = format!("{backend} is active, since {since} (generation {generation}).\n\n");
     let mut table = show::table(&[
-        "BACKEND", "CONFIGURED", "ANSWERS", "ONE-SHOTS", "WANTED", "ARMED", "UNWANTED", "LAST ERROR",
+        "BACKEND",
+        "CONFIGURED",
+        "ANSWERS",
+        "ONE-SHOTS",
+        "WANTED",
+        "ARMED",
+        "UNWANTED",
+        "LAST ERROR",
     ]);
     for one in backends {
         let census = &one.census;
@@ -199,7 +207,10 @@ fn still(left: &Left) -> String {
         (left.to_take_back, "wake-up", "to be taken back"),
     ];
     let parts = parts.iter().filter(|(count, ..)| *count > 0);
-    parts.map(|(count, noun, what)| format!("{} {what}", counted(*count, noun))).collect::<Vec<_>>().join(", ")
+    parts
+        .map(|(count, noun, what)| format!("{} {what}", counted(*count, noun)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn put_off(left: &Left, backend: BackendName) -> String {
@@ -247,11 +258,7 @@ mod tests {
         let mut qstash = standing(BackendName::Qstash, 0);
         qstash.census.unwanted = 12;
         (qstash.answers, qstash.error) = (Some(false), Some("did not answer in time".to_owned()));
-        let direct = Standing {
-            configured: false,
-            answers: None,
-            ..standing(BackendName::QstashDirect, 0)
-        };
+        let direct = Standing { configured: false, answers: None, ..standing(BackendName::QstashDirect, 0) };
         let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, put_off: 1, last_error: None };
         let all = [standing(BackendName::Postgres, 1_003), qstash, direct, nats];
         insta::assert_snapshot!(status_text(&active, &left, &all, now), @"

@@ -151,7 +151,8 @@ impl Operate<backend::BackendArgs, WithEngines> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keys = self.key_ring(&backends, &db, &clock).await;
         let engines = engine::hosted(&backends, keys.as_ref(), &clock).await?;
-        let context = backend::BackendContext::new(db, engines, backends.engine_timeout, configured(&backends), stop);
+        let context =
+            backend::BackendContext::new(db, engines, backends.engine_timeout, configured(&backends), stop);
         ended(backend::run(self.args, &context, &mut io::stdout()).await)
     }
 

@@ -529,11 +529,9 @@ pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<Moved> {
     let mut transaction = db.pool.begin().await?;
     // No switch while this is under way: whoever moves after the next one sees all that this has moved. And only
     // then the statement begins, so that it sees all that was moved before.
-    let to = sqlx::query_scalar!(
-        r#"SELECT backend AS "backend: BackendName" FROM active_backend FOR SHARE"#
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
+    let to = sqlx::query_scalar!(r#"SELECT backend AS "backend: BackendName" FROM active_backend FOR SHARE"#)
+        .fetch_one(&mut *transaction)
+        .await?;
     let count = sqlx::query_scalar!(
         r#"
         WITH active AS (

@@ -109,7 +109,10 @@ impl Scheduler {
         if self.inner.stop.is_cancelled() {
             return Err(WakeError::Ending);
         }
-        self.wakes.send(Waking { wake, since: Instant::now(), answer }).await.map_err(|_| WakeError::Ending)?;
+        self.wakes
+            .send(Waking { wake, since: Instant::now(), answer })
+            .await
+            .map_err(|_| WakeError::Ending)?;
         woken.await.unwrap_or(Err(WakeError::Ending))
     }
 }
@@ -144,7 +147,9 @@ pub(super) async fn run(inner: Arc<Inner>, mut waking: mpsc::Receiver<Waking>) {
             match found {
                 // Nobody waits any more where a connection broke; what was taken in is taken in all the same.
                 Some(answer) => drop(one.answer.send(answer)),
-                None if one.since.elapsed() > LOCKED_PATIENCE => drop(one.answer.send(Err(WakeError::Locked))),
+                None if one.since.elapsed() > LOCKED_PATIENCE => {
+                    drop(one.answer.send(Err(WakeError::Locked)))
+                }
                 None => batch.push(one),
             }
         }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -61,7 +61,9 @@ impl House {
         let mut lines = String::new();
         for i in 0..due + far {
             let millis = match i {
-                i if i < due => FIRST_DUE + spread_ms * i64::try_from(i).unwrap() / i64::try_from(due).unwrap(),
+                i if i < due => {
+                    FIRST_DUE + spread_ms * i64::try_from(i).unwrap() / i64::try_from(due).unwrap()
+                }
                 i => HOUR + i64::try_from(i).unwrap(),
             };
             let (agent, at) = (format!("agent-{}", i % AGENTS), fire_at(millis));
@@ -130,7 +132,8 @@ impl House {
         };
         if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
             let fires = self.cluster.agents.fires();
-            let seen: HashSet<_> = fires.iter().map(|fire| (fire.job_id.clone(), fire.fire_at.clone())).collect();
+            let seen: HashSet<_> =
+                fires.iter().map(|fire| (fire.job_id.clone(), fire.fire_at.clone())).collect();
             panic!("never arrived: {:?}", due.difference(&seen).collect::<Vec<_>>());
         }
         // And nothing is under way any more that could come a second time.
@@ -306,7 +309,6 @@ async fn ten_thousand_move_to_nats_and_back_while_everybody_dies() {
 async fn until_at_rest(cluster: &Cluster) {
     cluster.until_none(PATIENCE, "SELECT count(*) FROM wake_ups WHERE state <> 'armed'").await;
 }
-
 
 /// The address that the engine calls, there before the service that it leads to.
 struct Door {

@@ -68,7 +68,8 @@ impl<E: Engine> Bed<E> {
     pub async fn with(replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
         let engine = E::start().await;
         let cluster = Cluster::start(replicas, |settings| {
-            let settings = settings.with("NAS_CRON_BACKEND", E::NAME).with("NAS_CRON_WATCHDOG_GRACE", NO_WATCHDOG);
+            let settings =
+                settings.with("NAS_CRON_BACKEND", E::NAME).with("NAS_CRON_WATCHDOG_GRACE", NO_WATCHDOG);
             change(engine.settings(settings))
         })
         .await;
@@ -171,18 +172,22 @@ impl<E: Engine> Bed<E> {
         self.delivered(&armed.job).await;
         assert_eq!(self.cluster.agents.fires_of(&armed.job).len(), 1, "once");
         let attempts = self.attempts_of(&armed.job).await;
-        assert!(attempts.iter().all(|attempt| attempt.started_at >= instant(&armed.fire_at)), "by the database");
+        assert!(
+            attempts.iter().all(|attempt| attempt.started_at >= instant(&armed.fire_at)),
+            "by the database"
+        );
         fire
     }
 
     /// Waits until the job is delivered.
     pub async fn delivered(&self, job: &str) {
         eventually(&format!("{job} is delivered"), async || {
-            let state: Option<String> = sqlx::query_scalar("SELECT state::text FROM one_shots WHERE job_id = $1")
-                .bind(job)
-                .fetch_optional(&self.cluster.pool)
-                .await
-                .unwrap();
+            let state: Option<String> =
+                sqlx::query_scalar("SELECT state::text FROM one_shots WHERE job_id = $1")
+                    .bind(job)
+                    .fetch_optional(&self.cluster.pool)
+                    .await
+                    .unwrap();
             (state.as_deref() == Some("delivered")).then_some(())
         })
         .await;

@@ -20,7 +20,8 @@ pub async fn the_engine_is_down_while_arming_and_back_in_time<E: Engine>() {
     let armed = arm_quickly(&bed, 9_000).await;
     if E::HOSTED {
         let failed = async || bed.counted("nas_cron_engine_calls_total", "call=\"arm\"").await > 0;
-        crate::support::world::eventually("the engine was called", async || failed().await.then_some(())).await;
+        crate::support::world::eventually("the engine was called", async || failed().await.then_some(()))
+            .await;
         assert_eq!(bed.counted("nas_cron_engine_calls_total", "result=\"ok\"").await, 0);
     }
     bed.engine.up().await;

@@ -48,7 +48,10 @@ pub async fn the_service_is_stopped_in_the_middle<E: Engine>() {
     assert_eq!(old.stop().await.code(), Some(0));
     bed.grow().await;
     all_fire(&bed, &all).await;
-    assert!(bed.cluster.attempts().await.iter().all(|attempt| attempt.outcome == "delivered"), "nothing is lost");
+    assert!(
+        bed.cluster.attempts().await.iter().all(|attempt| attempt.outcome == "delivered"),
+        "nothing is lost"
+    );
 }
 
 pub async fn one_of_two_replicas_is_killed<E: Engine>() {

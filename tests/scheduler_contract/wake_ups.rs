@@ -153,7 +153,10 @@ pub async fn a_cancel_at_the_edge<E: Engine>() {
         assert_eq!(bed.cluster.agents.fires_of(&armed.job).len(), attempts.len());
         for attempt in attempts {
             started += 1;
-            assert!(attempt.started_at <= cancelled, "after its cancel at {offset} ms was answered: {attempt:?}");
+            assert!(
+                attempt.started_at <= cancelled,
+                "after its cancel at {offset} ms was answered: {attempt:?}"
+            );
             assert!(attempt.started_at >= instant(&armed.fire_at), "early: {attempt:?}");
         }
     }

@@ -58,7 +58,11 @@ struct Report {
     taken_back: usize,
 }
 
-pub(super) async fn run(args: &SwitchArgs, context: &BackendContext, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run(
+    args: &SwitchArgs,
+    context: &BackendContext,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let (db, to) = (&context.db, args.backend);
     let from = active(db).await?.backend;
     require_usable(args, context).await?;
@@ -211,7 +215,8 @@ async fn again<T, F: Future<Output = DbResult<T>>>(step: impl FnMut() -> F) -> D
 }
 
 fn unfinished(left: &Left, context: &BackendContext) -> String {
-    let away: Vec<_> = BackendName::ALL.iter().filter(|one| !context.has(**one)).map(|one| one.as_str()).collect();
+    let away: Vec<_> =
+        BackendName::ALL.iter().filter(|one| !context.has(**one)).map(|one| one.as_str()).collect();
     let mut text = format!("the move is unfinished: {} still", still(left));
     if let Some(error) = &left.last_error {
         text = format!("{text} ({})", show::printable(error));
