@@ -7,7 +7,8 @@
 //! | [`cli`] | one file per subcommand |
 //! | [`app`] | what `serve` holds; how it starts and ends |
 //! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
-//! | [`scheduler`] | leases, instants, slots, confirmations, outcomes |
+//! | [`backends`] | who wakes us first: our own loop, `QStash`, NATS; telling engines, and moving between them |
+//! | [`scheduler`] | our own loop: leases, instants, slots, confirmations, outcomes |
 //! | [`oneshot`] | what provision, cancel and list mean |
 //! | [`fire`] | one attempt: mint, POST, judge |
 //! | [`instance`] | from an access token to an agent instance |
@@ -23,9 +24,10 @@
 //!
 //! **A request** (`provision`): [`http::router`] → [`http::auth::Caller`] (who calls, or a clear refusal) →
 //! [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
-//! [`scheduler::Scheduler::arm`] (if it is soon, somebody wakes).
+//! [`backends::Backends::armed`] (if it is soon, somebody wakes; a hosted engine is told).
 //!
-//! **A fire**: [`scheduler::claims`] (lease what comes due) → [`scheduler::timetable`] (wait for the instant) →
+//! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or [`backends::nats`] with an engine's
+//! wake-up → [`scheduler::wake`] (lease that) → [`scheduler::timetable`] (wait for the instant) →
 //! [`scheduler::dispatch`] (a slot in flight) → [`db::leases::confirm`] (it still stands: the attempt has started)
 //! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::outcomes::finish_fires`].
 //!

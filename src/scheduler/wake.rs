@@ -148,7 +148,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut waking: mpsc::Receiver<Waking>) {
                 // Nobody waits any more where a connection broke; what was taken in is taken in all the same.
                 Some(answer) => drop(one.answer.send(answer)),
                 None if one.since.elapsed() > LOCKED_PATIENCE => {
-                    drop(one.answer.send(Err(WakeError::Locked)))
+                    drop(one.answer.send(Err(WakeError::Locked)));
                 }
                 None => batch.push(one),
             }

@@ -21,7 +21,7 @@ use super::support::service::{Service, Settings};
 use super::support::time::{fire_at, now};
 
 /// Longer than anything takes on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 const AGENTS: usize = 10;
 /// From now, in milliseconds: after the import on any machine, or nearly.
