@@ -36,7 +36,7 @@ type Result<T> = std::result::Result<T, PrivatePostgresError>;
 /// The superuser, and the database that is there from the start.
 const SUPERUSER: &str = "postgres";
 /// How long a start may take, crash recovery included.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long a previous server may take to leave the folder: its owner was killed, and it shuts down.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(12);
 /// How long a fast shutdown may take before it becomes an immediate one, and that before it becomes a kill.

@@ -319,7 +319,7 @@ mod tests {
 
         Options:
               --json
-                  Print JSON: {"active", "generation", "switched_at", "unfinished", "left", "backends": […]}
+                  Print JSON: `{"active", "generation", "switched_at", "unfinished", "left", "backends": […]}`
 
           -h, --help
                   Print help (see a summary with '-h')
@@ -352,7 +352,7 @@ mod tests {
                   Also when it does not answer: what it misses, the service's own loop fires some seconds late
 
               --json
-                  Print JSON: {"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}
+                  Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`
 
           -h, --help
                   Print help (see a summary with '-h')
