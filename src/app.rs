@@ -281,7 +281,7 @@ fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
 }
 
 /// What seals private keys, where it is configured.
-fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
+pub fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
     let configured = config.keys.key_encryption_key.as_ref();
     Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
 }

@@ -1,6 +1,6 @@
 //! `nas-cron keys`: see, rotate, import and export the keys that sign fire tokens.
 
-mod agents_jwks;
+pub(super) mod agents_jwks;
 mod list;
 
 use std::io::Write;

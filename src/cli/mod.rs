@@ -9,6 +9,7 @@ mod bench;
 mod completions;
 mod config;
 mod dev;
+mod doctor;
 mod health;
 pub mod hold;
 mod interrupt;
@@ -47,6 +48,7 @@ Examples:
   nas-cron dev                                Everything on this machine, to see it work
   nas-cron config example > nas-cron.toml     A commented file to start from
   nas-cron config show --config nas-cron.toml What holds, and where it comes from
+  nas-cron doctor --config nas-cron.toml      What is well where it runs, and how to mend what is not
   nas-cron migrate --dry-run                  What a schema migration would do
   nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
@@ -74,6 +76,7 @@ enum Command {
     Keys(Operate<keys::KeysArgs, WithKeys>),
     Backend(Operate<backend::BackendArgs, WithEngines>),
     Bench(bench::Bench),
+    Doctor(doctor::Doctor),
     Config(config::Config),
     Health(health::Health),
     Completions(completions::Completions),
@@ -93,6 +96,7 @@ impl Cli {
             Command::Keys(command) => in_runtime(command.run()),
             Command::Backend(command) => in_runtime(command.run()),
             Command::Bench(command) => in_runtime(command.run()),
+            Command::Doctor(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
             Command::Health(command) => in_runtime(command.run()),
             Command::Completions(command) => command.run(),
@@ -180,6 +184,7 @@ mod tests {
           keys         See, rotate, import and export the keys that sign fire tokens
           backend      See who wakes us first at a fire's instant, and switch to another
           bench        Measure a running service, with a sink of its own in the place of agents
+          doctor       Check a deployment from where it runs, and say how to mend what is wrong
           config       Show the configuration, the table of settings, or an example file
           health       Ask a running service on this machine whether it is alive
           completions  Print a completion script for a shell
@@ -196,6 +201,7 @@ mod tests {
           nas-cron dev                                Everything on this machine, to see it work
           nas-cron config example > nas-cron.toml     A commented file to start from
           nas-cron config show --config nas-cron.toml What holds, and where it comes from
+          nas-cron doctor --config nas-cron.toml      What is well where it runs, and how to mend what is not
           nas-cron migrate --dry-run                  What a schema migration would do
           nas-cron completions bash > /etc/bash_completion.d/nas-cron
 

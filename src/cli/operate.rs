@@ -85,7 +85,7 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
 }
 
 /// A reader that has seen enough (`| head`) is no failure.
-fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+pub(super) fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     match result {
         Err(error)
             if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
@@ -167,7 +167,8 @@ impl Operate<backend::BackendArgs, WithEngines> {
     }
 }
 
-fn configured(backends: &Backends) -> Vec<BackendName> {
+/// Which engines these settings configure.
+pub(super) fn configured(backends: &Backends) -> Vec<BackendName> {
     let qstash = backends.qstash.iter().flat_map(|_| [BackendName::Qstash, BackendName::QstashDirect]);
     qstash.chain(backends.nats.iter().map(|_| BackendName::Nats)).collect()
 }

@@ -23,7 +23,8 @@ pub(super) fn facts(rows: &[(&str, String)]) -> Table {
     table
 }
 
-fn bare() -> Table {
+/// Rows alone.
+pub(super) fn bare() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table

@@ -40,6 +40,11 @@ fn steps() -> impl Iterator<Item = &'static sqlx::migrate::Migration> {
     MIGRATOR.iter().filter(|one| one.migration_type.is_up_migration())
 }
 
+/// The newest version that this binary knows.
+pub fn known_version() -> i64 {
+    steps().map(|step| step.version).max().unwrap_or(0)
+}
+
 /// Compares; changes nothing.
 pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
     let table: Option<String> =
@@ -51,7 +56,7 @@ pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
     } else {
         Vec::new()
     };
-    let known = steps().map(|step| step.version).max().unwrap_or(0);
+    let known = known_version();
     if let Some(found) = applied.iter().map(|row| row.0).max().filter(|found| *found > known) {
         return Ok(SchemaState::Ahead { found, known });
     }

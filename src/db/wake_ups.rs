@@ -697,6 +697,32 @@ pub async fn census(db: &Db) -> DbResult<Vec<BackendCensus>> {
     .await?)
 }
 
+/// Wake-ups that a backend should have been told of, or told to take back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// Which.
+    pub backend: BackendName,
+    /// How many.
+    pub count: i64,
+    /// Why it could not be told; nothing where nobody has tried for more than a minute.
+    pub last_error: Option<String>,
+}
+
+/// What could not be told, and what nobody tells. What is merely on its way, or put off, is not in it.
+pub async fn untold(db: &Db) -> DbResult<Vec<Untold>> {
+    Ok(sqlx::query_as!(
+        Untold,
+        r#"
+        SELECT backend AS "backend: BackendName", count(*) AS "count!", max(last_error) AS last_error
+        FROM wake_ups
+        WHERE next_try_at IS NOT NULL AND (last_error IS NOT NULL OR next_try_at < now() - interval '1 min')
+        GROUP BY backend ORDER BY backend
+        "#,
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}
+
 /// A call that an engine makes to an agent in our place, and whose time has come.
 #[derive(Clone, Debug)]
 pub struct DirectCall {

@@ -34,6 +34,12 @@ pub(super) fn fetch_from(url: Url) -> Result<Fetch, reqwest::Error> {
     }))
 }
 
+/// Fetches the keys at this URL once, and says how many are usable, or in words why none is.
+pub async fn count_keys_at(url: Url) -> Result<usize, String> {
+    let fetch = fetch_from(url).map_err(|error| error.to_string())?;
+    fetch().await.map(|fetched| fetched.keys.len()).map_err(|error| error.to_string())
+}
+
 async fn fetch(client: &Client, url: Url) -> Result<Fetched, FetchError> {
     let response = client
         .get(url)

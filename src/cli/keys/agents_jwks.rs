@@ -10,17 +10,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BYTES: usize = 256 * 1024;
 
 /// The JWK called `kid` at `url`, fetched as an agent would: redirects are followed, and caches may answer.
-pub(super) async fn find(url: &Url, kid: &str) -> anyhow::Result<Option<Value>> {
+pub(in crate::cli) async fn find(url: &Url, kid: &str) -> anyhow::Result<Option<Value>> {
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::limited(5))
         .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
         .build()?;
-    let mut response = client.get(url.clone()).header("accept", "application/json").send().await?;
+    let response = client.get(url.clone()).header("accept", "application/json").send().await;
+    let mut response = response.map_err(reqwest::Error::without_url)?;
     ensure!(response.status().is_success(), "it answers {}", response.status());
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
         ensure!(body.len() + chunk.len() <= MAX_BYTES, "it is larger than 256 KiB: that is no JWKS");
         body.extend_from_slice(&chunk);
     }

@@ -1,0 +1,200 @@
+//! What should have happened by now: fires, wake-ups that engines are to be told of, a move between backends.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::deployment::{Deployment, failed};
+use super::finding::Finding;
+use crate::cli::show::{counted, printable, relative, shortened, span};
+use crate::config::Backends;
+use crate::db::outages::{self, Hold};
+use crate::db::wake_ups::{self, Left, Untold};
+use crate::db::{directory, fires};
+use crate::domain::{BackendName, HoldScope, OneShotState};
+
+/// What is due this long ago, and was left to no engine, nobody fires.
+const OVERDUE: Duration = Duration::from_secs(30);
+
+/// How long our own loop leaves a fire to this backend.
+fn grace(backend: BackendName, backends: &Backends) -> Duration {
+    match backend {
+        BackendName::Postgres => Duration::ZERO,
+        BackendName::Qstash | BackendName::Nats => backends.watchdog_grace,
+        BackendName::QstashDirect => backends.qstash_direct_grace,
+    }
+}
+
+pub(super) async fn overdue(deployment: &Deployment) -> Finding {
+    let (census, active) =
+        match tokio::try_join!(fires::census(&deployment.db), wake_ups::find_active(&deployment.db)) {
+            Ok(found) => found,
+            Err(error) => return failed(error),
+        };
+    let grace = active.map_or(Duration::ZERO, |active| grace(active.backend, &deployment.config.backends));
+    judge_overdue(census.oldest_overdue, OVERDUE + grace)
+}
+
+/// `oldest` in seconds.
+fn judge_overdue(oldest: f64, patience: Duration) -> Finding {
+    // What has just come due is being claimed.
+    if oldest < 1.0 {
+        return Finding::ok("nothing");
+    }
+    let since = Duration::try_from_secs_f64(oldest).unwrap_or(Duration::MAX);
+    let since = span(TimeDelta::from_std(since).unwrap_or(TimeDelta::MAX));
+    if oldest <= patience.as_secs_f64() {
+        return Finding::ok(format!("{since} at most"));
+    }
+    Finding::wrong(
+        format!("the oldest one-shot has been due for {since}, and was not tried"),
+        "is `nas-cron serve` running, and is /readyz well? `nas-cron jobs list --overdue` shows them",
+    )
+}
+
+pub(super) async fn dead_letters(deployment: &Deployment) -> Finding {
+    let states = match fires::census(&deployment.db).await {
+        Ok(census) => census.states,
+        Err(error) => return failed(error),
+    };
+    let count = |state| states.iter().find(|(one, _)| *one == state).map_or(0, |(_, count)| *count);
+    match (count(OneShotState::Dead), count(OneShotState::Stuck)) {
+        (0, 0) => Finding::ok("none"),
+        (dead, stuck) => Finding::warning(
+            format!("{}, {stuck} stuck: these jobs do not run", counted(dead, "dead letter")),
+            "`nas-cron jobs list --state dead` (or stuck) shows why; `nas-cron jobs redrive` fires them again",
+        ),
+    }
+}
+
+/// What engines are to be told and cannot be, or nobody tells.
+pub(super) async fn wake_ups(deployment: &Deployment) -> Finding {
+    match wake_ups::untold(&deployment.db).await {
+        Ok(untold) => judge_untold(&untold),
+        Err(error) => failed(error),
+    }
+}
+
+fn judge_untold(untold: &[Untold]) -> Finding {
+    if untold.is_empty() {
+        return Finding::ok("every engine is told what it should know");
+    }
+    let line = |one: &Untold| {
+        let what = format!("{}: {} to be told", one.backend, counted(one.count, "wake-up"));
+        match &one.last_error {
+            Some(error) => format!("{what}; it {}", shortened(&printable(error), 200)),
+            None => format!("{what} for more than a minute"),
+        }
+    };
+    let mend = if untold.iter().any(|one| one.last_error.is_none()) {
+        "is a replica running that has that engine configured? Until then the service's own loop fires them, some \
+         seconds late"
+    } else {
+        "replicas go on trying; until then the service's own loop fires them, some seconds late"
+    };
+    Finding::warning(untold.iter().map(line).collect::<Vec<_>>().join("\n"), mend)
+}
+
+pub(super) async fn moving(deployment: &Deployment) -> Finding {
+    let db = &deployment.db;
+    let active = match wake_ups::find_active(db).await {
+        Ok(Some(active)) => active,
+        Ok(None) => return Finding::ok("nothing to move"),
+        Err(error) => return failed(error),
+    };
+    match wake_ups::left(db, active.switched_at).await {
+        Ok(left) => judge_move(&left, active.backend),
+        Err(error) => failed(error),
+    }
+}
+
+fn judge_move(left: &Left, to: BackendName) -> Finding {
+    let Left { to_move, to_tell, to_take_back, .. } = left;
+    if left.count() == 0 {
+        return Finding::ok("nothing to move");
+    }
+    Finding::warning(
+        format!(
+            "unfinished, to {to}: {to_move} to be moved, {to_tell} to be told, {to_take_back} to be taken back"
+        ),
+        format!("the replicas go on with it; `nas-cron backend switch {to}` does it now"),
+    )
+}
+
+pub(super) async fn holds(deployment: &Deployment) -> Finding {
+    match tokio::try_join!(outages::holds(&deployment.db), directory::now(&deployment.db)) {
+        Ok((holds, now)) => judge_holds(&holds, now),
+        Err(error) => failed(error),
+    }
+}
+
+/// How many holds are named.
+const NAMED: usize = 5;
+
+fn judge_holds(holds: &[Hold], now: DateTime<Utc>) -> Finding {
+    if holds.is_empty() {
+        return Finding::ok("none");
+    }
+    let line = |hold: &Hold| {
+        let what = match hold.scope {
+            HoldScope::All => "the whole service".to_owned(),
+            HoldScope::Org => format!("org {}", hold.scope_id),
+            HoldScope::Instance => format!("agent {}", hold.scope_id),
+        };
+        let reason = hold.reason.as_ref().map(|reason| format!(": {}", shortened(&printable(reason), 100)));
+        format!("{what} is on hold, since {}{}", relative(now, hold.created_at), reason.unwrap_or_default())
+    };
+    let mut lines: Vec<_> = holds.iter().take(NAMED).map(line).collect();
+    if holds.len() > NAMED {
+        lines.push(format!("and {} more", holds.len() - NAMED));
+    }
+    Finding::warning(lines.join("\n"), "`nas-cron release` ends one; `nas-cron hold list` shows what waits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Status;
+    use super::*;
+
+    #[test]
+    fn overdue_is_what_no_grace_excuses() {
+        let patience = Duration::from_secs(35);
+        for (oldest, status) in
+            [(0.0, Status::Ok), (0.9, Status::Ok), (34.9, Status::Ok), (35.1, Status::Wrong)]
+        {
+            assert_eq!(judge_overdue(oldest, patience).status, status, "{oldest}");
+        }
+        assert_eq!(judge_overdue(f64::MAX, patience).status, Status::Wrong);
+    }
+
+    #[test]
+    fn what_nobody_tells_is_told_from_what_an_engine_refuses() {
+        let untold = |last_error: Option<&str>| Untold {
+            backend: BackendName::Nats,
+            count: 2,
+            last_error: last_error.map(str::to_owned),
+        };
+        let refused = judge_untold(&[untold(Some("did not answer in\ntime"))]);
+        assert_eq!(refused.found, "nats: 2 wake-ups to be told; it did not answer in time");
+        assert!(refused.mend.unwrap().starts_with("replicas go on trying"));
+        let nobody = judge_untold(&[untold(None)]);
+        assert_eq!(nobody.found, "nats: 2 wake-ups to be told for more than a minute");
+        assert!(nobody.mend.unwrap().starts_with("is a replica running"));
+        assert_eq!(judge_untold(&[]).status, Status::Ok);
+    }
+
+    #[test]
+    fn holds_are_named_but_not_all_of_many() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let hold = |scope, scope_id: String| Hold {
+            scope,
+            scope_id,
+            reason: Some("maintenance".to_owned()),
+            created_at: now - TimeDelta::minutes(5),
+        };
+        let one = judge_holds(&[hold(HoldScope::All, String::new())], now);
+        assert_eq!(one.found, "the whole service is on hold, since 5 min ago: maintenance");
+        let many: Vec<_> = (0..7).map(|n| hold(HoldScope::Org, n.to_string())).collect();
+        assert!(judge_holds(&many, now).found.ends_with("\nand 2 more"));
+    }
+}
