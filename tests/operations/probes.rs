@@ -132,3 +132,33 @@ async fn a_request_id_is_echoed_or_made() {
     }
     assert!(world.service.log().contains("trace-0815"), "and found in the log");
 }
+
+#[tokio::test]
+async fn ready_although_every_engine_is_away() {
+    // Nobody listens there. QStash is the active one, so that it is missed at once.
+    let world = World::with(|settings| {
+        settings
+            .with("NAS_CRON_BACKEND", "qstash")
+            .with("NAS_CRON_QSTASH_URL", "http://127.0.0.1:1")
+            .with("NAS_CRON_QSTASH_TOKEN", "token")
+            .with("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", "sig_current")
+            .with("NAS_CRON_NATS_URLS", "nats://127.0.0.1:1")
+    })
+    .await;
+    world.arm("job", 3_600_000).await;
+    eventually("QStash cannot be told", async || {
+        let error: Option<String> =
+            sqlx::query_scalar("SELECT last_error FROM wake_ups").fetch_one(&world.pool).await.unwrap();
+        error.filter(|error| error.contains("cannot be reached"))
+    })
+    .await;
+    let (status, body) = world.service.get("/readyz").await;
+    assert_eq!(
+        (status, &body["status"]),
+        (200, &json!("ok")),
+        "an engine that is away costs seconds, not replicas"
+    );
+    let listen = world.service.url.trim_start_matches("http://");
+    let (status, out, error) = world.settings.run(&["health", "--ready", "--listen", listen]).await;
+    assert_eq!((status.code(), out.as_str()), (Some(0), "ok\n"), "{error}");
+}
