@@ -16,7 +16,7 @@ use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
 const PERIOD: Duration = Duration::from_secs(15);
-/// One-shots in one statement.
+/// Rows that are forgotten in one statement.
 const BATCH: i64 = 500;
 /// Wake-ups of fires that were due this long ago are nobody's any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
@@ -39,7 +39,7 @@ pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
 
 /// Moves one batch. Returns how many have moved: none when there is nothing left to move.
 pub async fn batch(db: &Db) -> DbResult<u64> {
-    let moved = wake_ups::move_to_active(db, BATCH).await?;
+    let moved = wake_ups::move_to_active(db).await?;
     if moved.count > 0 && moved.to == BackendName::Postgres {
         // Some of it may be due before the replicas look by themselves.
         hints::announce(db).await?;

@@ -236,7 +236,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             -- Locked, so that none is deleted under its new one-shots.
             SELECT * FROM instances WHERE instance_id = ANY ($1) ORDER BY instance_id FOR NO KEY UPDATE
         ), engine AS (
-            SELECT backend, generation FROM active_backend WHERE backend <> 'postgres'
+            SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
                                    state, next_attempt_at, awaits)

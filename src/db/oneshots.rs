@@ -77,7 +77,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             LEFT JOIN delivered_keys k ON k.instance_id = $1 AND k.job_id = $2 AND k.dedup_key = $4
             WHERE i.instance_id = $1
         ), engine AS (
-            SELECT backend, generation FROM active_backend WHERE backend <> 'postgres'
+            SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots AS o (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at,
                                         callback_url, state, next_attempt_at, awaits)

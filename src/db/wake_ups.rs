@@ -177,7 +177,7 @@ pub async fn take(
 }
 
 /// The watchdog: what its engine should have woken `grace` ago, by its backend, is our own loop's from now on. At
-/// most `limit`. Returns how many, by backend.
+/// most `limit` of each. Returns how many, by backend.
 pub async fn take_over_missed(
     db: &Db,
     graces: &[(BackendName, Duration)],
@@ -187,13 +187,17 @@ pub async fn take_over_missed(
     let rows = sqlx::query!(
         r#"
         WITH missed AS MATERIALIZED (
-            SELECT o.instance_id, o.job_id, o.schedule_id, o.awaits
+            SELECT m.*
             FROM unnest($1::text[], $2::float8[]) AS g(backend, grace)
-            JOIN one_shots o ON o.awaits = g.backend::scheduler_backend
-                            AND o.next_attempt_at <= now() - make_interval(secs => g.grace)
-            ORDER BY o.next_attempt_at
-            LIMIT $3
-            FOR UPDATE OF o SKIP LOCKED
+            CROSS JOIN LATERAL (
+                SELECT o.instance_id, o.job_id, o.schedule_id, o.awaits
+                FROM one_shots o
+                WHERE o.awaits = g.backend::scheduler_backend
+                  AND o.next_attempt_at <= now() - make_interval(secs => g.grace)
+                ORDER BY o.next_attempt_at
+                LIMIT $3
+                FOR UPDATE SKIP LOCKED
+            ) m
         ), ours AS (
             UPDATE one_shots o SET awaits = NULL
             FROM missed m WHERE o.instance_id = m.instance_id AND o.job_id = m.job_id
@@ -523,9 +527,9 @@ pub struct Moved {
     pub count: u64,
 }
 
-/// Moves one-shots that await another backend than the active one over to it, at most `limit` per backend they come
-/// from: their old wake-ups are unwanted, new ones wanted. What is due in a moment is left to whom it awaits.
-pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<Moved> {
+/// Moves one-shots that await another backend than the active one over to it, at most 500 per backend they come from:
+/// their old wake-ups are unwanted, new ones wanted. What is due in a moment is left to whom it awaits.
+pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
     let mut transaction = db.pool.begin().await?;
     // No switch while this is under way: whoever moves after the next one sees all that this has moved. And only
     // then the statement begins, so that it sees all that was moved before.
@@ -535,30 +539,36 @@ pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<Moved> {
     let count = sqlx::query_scalar!(
         r#"
         WITH active AS (
-            SELECT backend, generation, NULLIF(backend, 'postgres') AS engine FROM active_backend
+            -- The limits are for the planner, who else expects thousands of rows, and compiles what it plans for them.
+            SELECT backend, generation, NULLIF(backend, 'postgres') AS engine FROM active_backend LIMIT 1
         ), strays AS MATERIALIZED (
             (SELECT o.instance_id, o.job_id, o.schedule_id
              FROM one_shots o, active a
              WHERE a.engine IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
-               AND o.next_attempt_at > now() + make_interval(secs => $3)
-             ORDER BY o.next_attempt_at LIMIT $1)
+               AND o.next_attempt_at > now() + make_interval(secs => $2)
+             ORDER BY o.next_attempt_at LIMIT 500)
             UNION ALL
             (SELECT s.instance_id, s.job_id, s.schedule_id
              FROM active a, unnest(enum_range(NULL::scheduler_backend)) AS b(backend)
              CROSS JOIN LATERAL (
                  SELECT o.instance_id, o.job_id, o.schedule_id FROM one_shots o
-                 WHERE o.awaits = b.backend AND o.next_attempt_at > now() + make_interval(secs => $2)
-                 ORDER BY o.next_attempt_at LIMIT $1
+                 WHERE o.awaits = b.backend AND o.next_attempt_at > now() + make_interval(secs => $1)
+                 ORDER BY o.next_attempt_at LIMIT 500
              ) s
              WHERE b.backend <> a.backend)
         ), locked AS MATERIALIZED (
-            SELECT o.instance_id, o.job_id, o.schedule_id, o.next_attempt_at
-            FROM strays s JOIN one_shots o USING (instance_id, job_id), active a
-            WHERE o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.engine
-              AND o.next_attempt_at > now() + make_interval(secs => $2)
-              -- Superseded in between: its new wake-up is not seen by this statement, but by the next.
-              AND o.schedule_id = s.schedule_id
-            FOR NO KEY UPDATE OF o SKIP LOCKED
+            SELECT l.*
+            FROM strays s, active a
+            CROSS JOIN LATERAL (
+                SELECT o.instance_id, o.job_id, o.schedule_id, o.next_attempt_at
+                FROM one_shots o
+                WHERE o.instance_id = s.instance_id AND o.job_id = s.job_id
+                  -- Not if superseded in between: its new wake-up is not seen by this statement, but by the next.
+                  AND o.schedule_id = s.schedule_id
+                  AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.engine
+                  AND o.next_attempt_at > now() + make_interval(secs => $1)
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) l
         ), moved AS (
             UPDATE one_shots o SET awaits = a.engine
             FROM locked l, active a
@@ -586,7 +596,6 @@ pub async fn move_to_active(db: &Db, limit: i64) -> DbResult<Moved> {
         )
         SELECT count(*) AS "count!" FROM moved
         "#,
-        limit,
         OWN_LOOP_WITHIN,
         OURS_WITHIN,
     )
@@ -623,22 +632,25 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
     Ok(sqlx::query_as!(
         Left,
         r#"
-        WITH to_do AS (
+        WITH active AS (
+            SELECT backend FROM active_backend LIMIT 1
+        ), to_do AS (
             SELECT u.state, u.last_error, u.backend = a.backend AS active,
                    -- Only what was never tried and has yet a time to come was put off.
                    u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now() AS put_off,
                    u.state = 'wanted' AND u.backend = a.backend AND EXISTS (
                        SELECT FROM one_shots o
                        WHERE o.instance_id = u.instance_id AND o.job_id = u.job_id AND o.schedule_id = u.schedule_id
-                         AND o.awaits = u.backend AND o.created_at <= $1) AS awaited
-            FROM wake_ups u, active_backend a
+                         -- Written so that only the primary key fits.
+                         AND o.awaits IS NOT DISTINCT FROM u.backend AND o.created_at <= $1) AS awaited
+            FROM wake_ups u, active a
             WHERE u.next_try_at IS NOT NULL
         )
-        SELECT (SELECT count(*) FROM one_shots o, active_backend a
+        SELECT (SELECT count(*) FROM one_shots o, active a
                 WHERE a.backend <> 'postgres' AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
                   AND o.next_attempt_at > now() + make_interval(secs => $3))
                + (SELECT count(*)
-                  FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend), one_shots o, active_backend a
+                  FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend), one_shots o, active a
                   WHERE b.backend <> a.backend AND o.awaits = b.backend
                     AND o.next_attempt_at > now() + make_interval(secs => $2)) AS "to_move!",
                count(*) FILTER (WHERE awaited AND NOT put_off) AS "to_tell!",

@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const AGENTS: usize = 10;
 /// From now, in milliseconds: after the import on any machine, or nearly.
 const FIRST_DUE: i64 = 8_000;
+/// Jobs that come and go meanwhile, at least.
+const ROUNDS: usize = 60;
 const HOUR: i64 = 3_600_000;
 
 /// A cluster with the agents, and a file of one-shots that are armed by the active backend.
@@ -177,8 +179,8 @@ impl House {
         assert_eq!(wake_ups, all.into_iter().collect::<Vec<_>>(), "(backend, state, wake-ups)");
     }
 
-    /// Provisions, supersedes and cancels through a replica until it is stopped. Returns how many calls it made.
-    fn traffic(&self, service: &Service, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<usize> {
+    /// Provisions, supersedes and cancels through a replica until it is stopped, and a while at least.
+    fn traffic(&self, service: &Service, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
         let (url, tokens, book) = (service.url.clone(), self.tokens.clone(), Arc::clone(&self.book));
         let callbacks: Vec<_> =
             (0..AGENTS).map(|agent| self.cluster.agents.callback(&format!("agent-{agent}"))).collect();
@@ -197,9 +199,8 @@ impl House {
                 call("provision", agent, body).await;
                 book.armed(job, at);
             };
-            let mut calls = 0;
             for round in 0.. {
-                if stop.load(Ordering::SeqCst) {
+                if stop.load(Ordering::SeqCst) && round >= ROUNDS {
                     break;
                 }
                 let agent = round % AGENTS;
@@ -221,10 +222,8 @@ impl House {
                     }
                     _ => {}
                 }
-                calls += 3;
                 tokio::time::sleep(Duration::from_millis(40)).await;
             }
-            calls
         })
     }
 }
@@ -288,8 +287,7 @@ async fn ten_thousand_move_to_nats_and_back_while_everybody_dies() {
     house.switch("nats").await;
 
     stop.store(true, Ordering::SeqCst);
-    let calls = traffic.await.unwrap();
-    assert!(calls > 50, "there was little traffic: {calls}");
+    traffic.await.unwrap();
     let until = now() + TimeDelta::minutes(20);
     house.all_fired(until).await;
     // What was armed in the very moment of a switch, and cancelled in the very moment of a kill.

@@ -138,7 +138,7 @@ async fn require_usable(args: &SwitchArgs, context: &BackendContext) -> anyhow::
 }
 
 fn bar(json: bool) -> anyhow::Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len}, {eta} left ({msg})")?;
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} ({msg})")?;
     // On stderr, and only on a terminal.
     let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     Ok(ProgressBar::with_draw_target(Some(0), target).with_style(style))
@@ -165,21 +165,34 @@ async fn carry_out(
         } else if progressed.elapsed() > patience(context, &left) {
             return Ok(left);
         }
-        let moved = if left.to_move > 0 { again(|| moving::batch(db)).await? } else { 0 };
-        report.moved += moved;
-        let told = if moved == 0 { tell(context, report).await? } else { 0 };
-        if moved == 0 && told == 0 {
+        let moved = if left.to_move > 0 { move_all(context, bar, report).await? } else { 0 };
+        if moved > 0 {
+            // Every one of them is to be told, and its old wake-up to be taken back: there may be more left than before.
+            progressed = Instant::now();
+        } else if tell(context, report).await? == 0 {
             // The replicas are at it, or the engine is left alone for a while.
             tokio::select! {
                 () = context.stop.cancelled() => {}
                 () = sleep(PAUSE) => {}
             }
-        } else if moved > 0 {
-            // Every one of them is to be told, and its old wake-up taken back: nothing got less yet.
-            progressed = Instant::now();
         }
         left = again(|| wake_ups::left(db, since)).await?;
     }
+}
+
+/// Moves batch after batch. Returns how many have moved.
+async fn move_all(context: &BackendContext, bar: &ProgressBar, report: &mut Report) -> DbResult<u64> {
+    let mut moved = 0;
+    while !context.stop.is_cancelled() {
+        let batch = again(|| moving::batch(&context.db)).await?;
+        if batch == 0 {
+            break;
+        }
+        moved += batch;
+        report.moved += batch;
+        bar.set_message(format!("{} moved", report.moved));
+    }
+    Ok(moved)
 }
 
 /// What somebody who has died was telling is told again when that one's lease of it is over.
