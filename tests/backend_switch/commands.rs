@@ -14,7 +14,7 @@ use super::support::service::{Service, Settings};
 use super::support::time::fire_at;
 
 /// How long a process may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn settings() -> (Portal, Settings, String) {
     let (_, url) = database().await;
@@ -167,4 +167,59 @@ async fn a_switch_refuses_what_would_only_wait_for_the_watchdog() {
     away.restart(0).await;
     let (done, out, error) = nats.run(&["backend", "switch", "nats"]).await;
     assert!(done.success() && out.starts_with("nats was active already: 0 one-shots moved"), "{out}{error}");
+}
+
+#[tokio::test]
+async fn a_switch_that_is_interrupted_says_who_goes_on_and_is_finished_by_the_next() {
+    let (_portal, settings, url) = settings().await;
+    let mut away = NatsServers::prepare(super::support::nats::Setup::OPEN);
+    let settings = settings.with("NAS_CRON_NATS_URLS", away.urls().join(","));
+    sql(&url, "INSERT INTO active_backend (backend) VALUES ('postgres')").await;
+    sql(&url, "INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
+    sql(
+        &url,
+        "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                next_attempt_at)
+         SELECT 'inst-1', n, gen_random_uuid(), n, '2099-01-01T00:00:00Z', '2099-01-01T00:00:00Z', 'https://a.example',
+                'armed', '2099-01-01T00:00:00Z'
+         FROM generate_series(1, 1200) AS n",
+    )
+    .await;
+    // The engine is away: it cannot come to its end before it is told to.
+    let mut switch = settings
+        .command(&["backend", "switch", "nats", "--force"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let moved = async {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let query = "SELECT count(*) FROM one_shots WHERE awaits = 'nats'";
+        while sqlx::query_scalar::<_, i64>(query).fetch_one(&mut connection).await.unwrap() < 1_200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, moved).await.expect("the rows move whoever is away");
+    let pid = rustix::process::Pid::from_child(&switch);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while switch.try_wait().unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "it goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let output = switch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("1200 wake-ups to be told"), "{error}");
+    assert!(
+        error.contains("the running replicas go on with it, and so does the same command again"),
+        "{error}"
+    );
+    let (_, out, _) = settings.run(&["backend", "status"]).await;
+    assert!(out.contains("A move is unfinished: 1200 wake-ups to be told."), "{out}");
+
+    away.restart(0).await;
+    // What failed meanwhile is told again after a wait; what was being told, when that one's lease is over.
+    let told = told(&settings, &["backend", "switch", "nats"]).await;
+    assert_eq!((&told["told"], &told["finished"]), (&json!(1_200), &json!(true)), "{told}");
 }

@@ -13,7 +13,7 @@ use super::support::time::fire_at;
 
 const RULES: ArmRules =
     ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
-const LEASE: Duration = Duration::from_secs(600);
+const LEASE: Duration = Duration::from_mins(10);
 const HOUR: i64 = 3_600_000;
 /// Far longer than a statement takes, where a test shows that something waits.
 const A_WHILE: Duration = Duration::from_millis(300);
