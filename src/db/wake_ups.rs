@@ -449,6 +449,16 @@ pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
     Ok(())
 }
 
+/// What failed is told again now, whatever wait it had before it: somebody has mended something. Returns how many.
+pub async fn try_again(db: &Db) -> DbResult<u64> {
+    let result = sqlx::query!(
+        "UPDATE wake_ups SET next_try_at = now() WHERE next_try_at > now() AND last_error IS NOT NULL"
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
 /// Throws away what no engine will bring or take back any more: due `past` ago. Returns how many.
 pub async fn prune(db: &Db, past: Duration, limit: i64) -> DbResult<u64> {
     let result = sqlx::query!(

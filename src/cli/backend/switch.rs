@@ -69,6 +69,7 @@ pub(super) async fn run(
     let begun = Instant::now();
     let since = directory::now(db).await?;
     again(|| wake_ups::activate(db, to)).await?;
+    again(|| wake_ups::try_again(db)).await?;
     let bar = bar(args.json)?;
     let mut report = Report::default();
     let moved = carry_out(context, since, &bar, &mut report).await;
