@@ -69,9 +69,7 @@ pub async fn take(
     grace: Duration,
     room: i64,
 ) -> DbResult<Vec<Found>> {
-    let instance_ids: Vec<&str> = wakes.iter().map(|wake| wake.instance_id.as_str()).collect();
-    let job_ids: Vec<&str> = wakes.iter().map(|wake| wake.job_id.as_str()).collect();
-    let schedule_ids: Vec<Uuid> = wakes.iter().map(|wake| wake.schedule_id.0).collect();
+    let (instance_ids, job_ids, schedule_ids) = columns(wakes);
     let sent = Instant::now();
     let rows = sqlx::query!(
         r#"
@@ -150,19 +148,15 @@ pub async fn take(
     .fetch_all(&db.pool)
     .await?;
     let found = rows.into_iter().zip(wakes).map(|(row, wake)| {
-        if row.locked {
-            return Found::Locked;
-        }
         let leased = row.state == Some(OneShotState::Leased);
         match (row.current, row.lease_token, row.lease_expires_at, row.due_at, row.state) {
-            (_, Some(lease_token), Some(expires), Some(due_at), _) if leased => Found::Leased(Lease {
-                instance_id: wake.instance_id.clone(),
-                job_id: wake.job_id.clone(),
-                lease_token,
-                due_at,
+            _ if row.locked => Found::Locked,
+            (_, Some(lease_token), Some(expires), Some(due_at), _) if leased => {
                 // Counted from before the statement was sent: never later than the database thinks.
-                ends: sent + (expires - row.now).to_std().unwrap_or_default(),
-            }),
+                let ends = sent + (expires - row.now).to_std().unwrap_or_default();
+                let (instance_id, job_id) = (wake.instance_id.clone(), wake.job_id.clone());
+                Found::Leased(Lease { instance_id, job_id, lease_token, due_at, ends })
+            }
             (Some(true), _, _, due_at, Some(state)) => Found::Standing {
                 state,
                 parked: row.parked,
@@ -174,6 +168,13 @@ pub async fn take(
         }
     });
     Ok(found.collect())
+}
+
+/// As SQL takes them.
+fn columns(wakes: &[Wake]) -> (Vec<&str>, Vec<&str>, Vec<Uuid>) {
+    let names =
+        wakes.iter().map(|wake| (wake.instance_id.as_str(), wake.job_id.as_str(), wake.schedule_id.0));
+    names.collect()
 }
 
 /// The watchdog: what its engine should have woken `grace` ago, by its backend, is our own loop's from now on. At
