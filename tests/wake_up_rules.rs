@@ -69,8 +69,8 @@ impl World {
     }
 
     /// Arms a job `seconds` from now.
-    async fn arm(&self, job: &str, seconds: f64) -> Armed {
-        self.arm_at(job, now() + TimeDelta::microseconds((seconds * 1e6) as i64)).await
+    async fn arm(&self, job: &str, seconds: i64) -> Armed {
+        self.arm_at(job, now() + TimeDelta::seconds(seconds)).await
     }
 
     async fn arm_at(&self, job: &str, at: DateTime<Utc>) -> Armed {
@@ -81,7 +81,7 @@ impl World {
 
     /// Arms a job that awaits its engine, and makes as if `seconds` were left until its instant.
     async fn awaiting(&self, job: &str, seconds: f64) -> ScheduleId {
-        let armed = self.arm(job, 3_600.0).await;
+        let armed = self.arm(job, 3_600).await;
         assert_eq!(armed.awaits, Some(ENGINE));
         sqlx::query(
             "WITH o AS (UPDATE one_shots SET fire_at = now() + make_interval(secs => $2),
@@ -212,8 +212,8 @@ fn message(order: &ToTell) -> Option<&str> {
 #[tokio::test]
 async fn only_what_is_far_enough_away_awaits_an_engine() {
     let world = World::new().await;
-    let near = world.arm("near", 2.0).await;
-    let far = world.arm("far", 60.0).await;
+    let near = world.arm("near", 2).await;
+    let far = world.arm("far", 60).await;
     assert_eq!((near.awaits, far.awaits), (None, Some(ENGINE)));
     let rows = world.rows().await;
     assert_eq!(rows.len(), 1, "{rows:?}");
@@ -314,15 +314,14 @@ async fn every_wake_up_is_told_what_stands() {
             world.wake("superseded", new),
         ])
         .await;
-    use OneShotState::{Dead, Delivered};
     assert!(
         matches!(
             found[..],
             [
                 Found::Superseded,
                 Found::Gone,
-                Found::Standing { state: Dead, .. },
-                Found::Standing { state: Delivered, .. },
+                Found::Standing { state: OneShotState::Dead, .. },
+                Found::Standing { state: OneShotState::Delivered, .. },
                 Found::Delivered,
                 Found::Gone,
                 Found::Leased(_)
@@ -456,7 +455,7 @@ async fn a_supersede_at_the_same_time_starts_neither_too_early() {
     for round in 0..40 {
         let job = format!("job-{round}");
         let id = world.awaiting(&job, 0.0).await;
-        let (found, new) = tokio::join!(world.take_one(&job, id), world.arm(&job, 3_600.0));
+        let (found, new) = tokio::join!(world.take_one(&job, id), world.arm(&job, 3_600));
         assert_ne!(new.schedule_id, id);
         if let Found::Leased(lease) = found {
             assert_eq!(world.confirm(&[lease]).await, 0, "the new one has been answered");
@@ -473,6 +472,15 @@ async fn a_supersede_at_the_same_time_starts_neither_too_early() {
 async fn those_who_write_many_wake_ups_at_once_do_not_lock_each_other_out() {
     const JOBS: usize = 60;
     let world = World::new().await;
+    // Among so many that each is looked up by its key: rows are met in the order in which they are asked for.
+    world
+        .sql(
+            "INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at, state, next_try_at)
+             SELECT gen_random_uuid(), 1, 'qstash', 'other', 'job-' || n, now() + interval '1 day', 'armed', NULL
+             FROM generate_series(1, 20000) AS n;
+             ANALYZE wake_ups",
+        )
+        .await;
     for _ in 0..12 {
         let mut armed = Vec::new();
         for number in 0..JOBS {
@@ -504,7 +512,7 @@ async fn those_who_write_many_wake_ups_at_once_do_not_lock_each_other_out() {
         other.unwrap();
         one_told.unwrap();
         other_told.unwrap();
-        world.sql("DELETE FROM one_shots; DELETE FROM wake_ups").await;
+        world.sql("DELETE FROM one_shots; DELETE FROM wake_ups WHERE backend = 'nats'").await;
     }
 }
 
@@ -516,12 +524,12 @@ async fn the_watchdog_takes_what_is_overdue_by_its_engines_grace_and_only_that()
     let graces = [
         (BackendName::Nats, Duration::from_mins(5)),
         (BackendName::Qstash, Duration::from_mins(5)),
-        (BackendName::QstashDirect, Duration::from_mins(60)),
+        (BackendName::QstashDirect, Duration::from_hours(1)),
     ];
     let missed = world.awaiting("missed", -301.0).await;
     let late = world.awaiting("late", -200.0).await;
     world.activate(BackendName::QstashDirect).await;
-    let direct = world.arm("direct", 3_600.0).await;
+    let direct = world.arm("direct", 3_600).await;
     assert_eq!(direct.awaits, Some(BackendName::QstashDirect));
     world
         .sql("UPDATE one_shots SET next_attempt_at = now() - interval '30 min' WHERE job_id = 'direct'")
@@ -612,7 +620,7 @@ async fn an_order_says_all_that_the_engine_needs_and_is_one_replicas_for_a_while
 #[tokio::test]
 async fn an_order_that_failed_is_told_again_when_its_wait_is_over() {
     let world = World::new().await;
-    let id = world.arm("job", 60.0).await.schedule_id;
+    let id = world.arm("job", 60).await.schedule_id;
     for tries in 1..=2 {
         assert_eq!(world.one_order().await.tries, tries);
         world.told(id, Done::Failed { again_in: Duration::from_secs(30), error: "x".repeat(5_000) }).await;
@@ -629,7 +637,7 @@ async fn an_order_that_failed_is_told_again_when_its_wait_is_over() {
 #[tokio::test]
 async fn a_dead_replicas_orders_are_taken_over() {
     let world = World::new().await;
-    let id = world.arm("job", 60.0).await.schedule_id;
+    let id = world.arm("job", 60).await.schedule_id;
     assert_eq!(world.one_order().await.tries, 1);
     // It dies, and a minute passes.
     world.sql("UPDATE wake_ups SET next_try_at = next_try_at - interval '1 min'").await;
@@ -642,7 +650,7 @@ async fn a_dead_replicas_orders_are_taken_over() {
 async fn replicas_that_look_at_once_get_different_orders() {
     let world = World::new().await;
     for number in 0..60 {
-        world.arm(&format!("job-{number}"), 3_600.0).await;
+        world.arm(&format!("job-{number}"), 60).await;
     }
     let looks = (0..6).map(|_| wake_ups::take_orders(&world.db, ENGINE, None, LEASE, 20));
     let mut ids: Vec<_> = futures::future::join_all(looks)
@@ -662,8 +670,8 @@ async fn replicas_that_look_at_once_get_different_orders() {
 async fn what_is_too_far_ahead_is_put_off_until_it_is_near_enough() {
     let world = World::new().await;
     let day = Duration::from_hours(24);
-    let far = world.arm("far", 86_400.0 + 500.0).await.schedule_id;
-    let near = world.arm("near", 86_400.0 - 500.0).await.schedule_id;
+    let far = world.arm("far", 86_400 + 500).await.schedule_id;
+    let near = world.arm("near", 86_400 - 500).await.schedule_id;
     let take = async || wake_ups::take_orders(&world.db, ENGINE, Some(day), LEASE, 100).await.unwrap();
     let first = take().await;
     assert_eq!((first.to_tell.len(), first.looked_at), (1, 2));
@@ -688,7 +696,7 @@ async fn what_was_put_off_and_is_cancelled_is_forgotten_without_a_name() {
             .unwrap()
             .to_tell
     };
-    let id = world.arm("far", 86_400.0).await.schedule_id;
+    let id = world.arm("far", 86_400).await.schedule_id;
     assert!(take().await.is_empty());
     world.cancel("far").await;
     let orders = take().await;
@@ -701,9 +709,9 @@ async fn what_was_put_off_and_is_cancelled_is_forgotten_without_a_name() {
 #[tokio::test]
 async fn a_superseded_or_cancelled_wake_up_is_taken_back_by_its_name() {
     let world = World::new().await;
-    let old = world.arm("job", 60.0).await.schedule_id;
+    let old = world.arm("job", 60).await.schedule_id;
     world.tell("m-1").await;
-    let new = world.arm("job", 90.0).await.schedule_id;
+    let new = world.arm("job", 90).await.schedule_id;
     let orders = world.orders().await.to_tell;
     assert_eq!(orders.len(), 2, "{orders:?}");
     let (arm, cancel): (Vec<_>, Vec<_>) =
@@ -729,11 +737,11 @@ async fn a_superseded_or_cancelled_wake_up_is_taken_back_by_its_name() {
 async fn what_becomes_unwanted_while_it_is_armed_is_taken_back_when_it_is_there() {
     for unwant in ["cancel", "supersede", "miss", "move"] {
         let world = World::new().await;
-        let id = world.arm("job", 60.0).await.schedule_id;
+        let id = world.arm("job", 60).await.schedule_id;
         assert_eq!(world.one_order().await.schedule_id, id);
         match unwant {
             "cancel" => world.cancel("job").await,
-            "supersede" => drop(world.arm("job", 2.0).await),
+            "supersede" => drop(world.arm("job", 2).await),
             "miss" => {
                 world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '9 s'").await;
                 wake_ups::take_over_missed(&world.db, &[(ENGINE, Duration::from_secs(5))], 10).await.unwrap();
@@ -766,7 +774,7 @@ async fn a_wake_up_that_comes_before_its_engines_answer_leaves_no_row() {
 #[tokio::test]
 async fn a_deleted_instances_wake_ups_are_taken_back() {
     let world = World::new().await;
-    let id = world.arm("job", 60.0).await.schedule_id;
+    let id = world.arm("job", 60).await.schedule_id;
     world.tell("m-1").await;
     nas_cron::db::directory::delete(&world.db, &world.instance).await.unwrap();
     assert!(matches!(world.take_one("job", id).await, Found::Gone));
@@ -788,10 +796,10 @@ async fn what_is_long_over_is_thrown_away() {
 #[tokio::test]
 async fn a_switch_moves_what_is_far_and_leaves_what_is_near_or_under_way() {
     let world = World::new().await;
-    let far = world.arm("far", 60.0).await.schedule_id;
+    let far = world.arm("far", 60).await.schedule_id;
     world.tell("m-far").await;
     world.awaiting("near", 1.0).await;
-    let own = world.arm("own", 2.5).await;
+    let own = world.arm("own", 2).await;
     assert_eq!(own.awaits, None);
     let leased_id = world.awaiting("leased", 0.0).await;
     leased(world.take_one("leased", leased_id).await);
@@ -825,7 +833,7 @@ async fn a_switch_from_and_to_our_own_loop_moves_in_batches() {
     let world = World::new().await;
     world.activate(BackendName::Postgres).await;
     for number in 0..5 {
-        assert_eq!(world.arm(&format!("job-{number}"), 3_600.0).await.awaits, None);
+        assert_eq!(world.arm(&format!("job-{number}"), 3_600).await.awaits, None);
     }
     world.activate(ENGINE).await;
     let mut moved = Vec::new();
