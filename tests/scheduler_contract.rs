@@ -67,7 +67,8 @@ every_backend! {
     restarts:
         the_service_is_killed_in_the_middle,
         the_service_is_stopped_in_the_middle,
-        one_of_two_replicas_is_killed;
+        one_of_two_replicas_is_killed,
+        a_replica_that_is_leaving_passes_wake_ups_on;
     rules:
         a_failing_agent_gets_its_retry_from_our_own_loop,
         a_hold_stops_what_the_engine_wakes_and_a_release_fires_it,

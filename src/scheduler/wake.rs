@@ -62,8 +62,8 @@ pub enum WakeError {
     /// Somebody else kept its row locked all the time.
     #[error("its row is locked")]
     Locked,
-    /// This replica is ending; others are there, or will be.
-    #[error("this replica is ending")]
+    /// This replica has ended; others are there, or will be.
+    #[error("this replica has ended")]
     Ending,
 }
 
@@ -103,12 +103,9 @@ pub(super) struct Waking {
 
 impl Scheduler {
     /// Takes in a wake-up. Once it returns `Ok`, the one-shot does not need its engine any more, whatever happens
-    /// to this process.
+    /// to this process. While this replica drains, the others claim what it takes in.
     pub async fn wake(&self, wake: Wake) -> Result<Woken, WakeError> {
         let (answer, woken) = oneshot::channel();
-        if self.inner.stop.is_cancelled() {
-            return Err(WakeError::Ending);
-        }
         self.wakes
             .send(Waking { wake, since: Instant::now(), answer })
             .await
@@ -183,6 +180,10 @@ async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
     inner.timetable.add(leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
     // What there was no room for, or is nearly due: ours now, and the claiming loop did not know of it.
     inner.claim.notify_one();
+    if inner.stop.is_cancelled() {
+        // This replica claims nothing any more: the others do.
+        inner.announce.notify_one();
+    }
     Ok(woken)
 }
 

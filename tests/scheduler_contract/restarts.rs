@@ -1,14 +1,15 @@
 //! The service goes away in the middle, and comes back, or another replica is there.
 
-use crate::bed::{Armed, Bed, LEAD};
+use crate::bed::{Armed, Bed, FAR, PATIENCE};
 use crate::engines::Engine;
+use crate::support::world::eventually;
 
 const JOBS: i64 = 8;
 
 async fn armed<E: Engine>(bed: &Bed<E>) -> Vec<Armed> {
     let mut all = Vec::new();
     for number in 0..JOBS {
-        all.push(bed.arm(&format!("job-{number}"), LEAD + 1_000 + number * 250).await);
+        all.push(bed.arm(&format!("job-{number}"), E::LEAD + 1_000 + number * 250).await);
     }
     bed.handed_over().await;
     all
@@ -17,7 +18,7 @@ async fn armed<E: Engine>(bed: &Bed<E>) -> Vec<Armed> {
 /// Every one is delivered once, and none early. (An attempt that was under way when its replica was killed has no
 /// known end, and is made again: that is at least once, on every backend.)
 async fn all_fire<E: Engine>(bed: &Bed<E>, all: &[Armed]) {
-    bed.cluster.all_delivered(crate::bed::PATIENCE).await;
+    bed.cluster.all_delivered(PATIENCE).await;
     for armed in all {
         let attempts = bed.attempts_of(&armed.job).await;
         let delivered = attempts.iter().filter(|attempt| attempt.outcome == "delivered").count();
@@ -60,4 +61,22 @@ pub async fn one_of_two_replicas_is_killed<E: Engine>() {
     bed.cluster.replicas[0].kill9();
     bed.cluster.replicas.remove(0);
     all_fire(&bed, &all).await;
+}
+
+/// It still answers, and claims nothing: the other one fires what it is woken for.
+pub async fn a_replica_that_is_leaving_passes_wake_ups_on<E: Engine>() {
+    let bed = Bed::<E>::with(2, |settings| settings.with("NAS_CRON_DRAIN_DELAY", "1m")).await;
+    let armed = bed.arm("job", FAR).await;
+    bed.handed_over().await;
+    let leaving = &bed.cluster.replicas[..1];
+    leaving[0].signal(rustix::process::Signal::TERM);
+    eventually("it is leaving", async || (leaving[0].get("/readyz").await.0 == 503).then_some(())).await;
+    // Whoever calls has not noticed yet.
+    bed.engine.serve(leaving);
+    bed.pull(&armed).await;
+    bed.wake(&armed).await;
+    bed.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    bed.delivered("job").await;
+    assert_eq!(bed.attempts_of("job").await.len(), 1);
+    bed.woken_by_the_engine(1).await;
 }
