@@ -12,6 +12,7 @@ use crate::qstash_emulator::faults::DeliveryFault;
 use crate::qstash_emulator::{self, Emulator};
 use crate::support::nats::NatsServers;
 use crate::support::service::{Service, Settings, client};
+use crate::support::world::eventually;
 
 /// A backend, as a case sees it.
 pub trait Engine: Sized {
@@ -21,6 +22,10 @@ pub trait Engine: Sized {
     const HOSTED: bool;
     /// Whether it takes a wake-up that is a year ahead.
     const TAKES_A_YEAR: bool;
+    /// How far ahead a case arms, in milliseconds. Hosted engines have no part in what is due within 3 s.
+    const LEAD: i64 = 4_500;
+    /// The same where something must have happened before the first wake-up.
+    const LONG_LEAD: i64 = 7_000;
 
     /// Starts what the backend needs.
     async fn start() -> Self;
@@ -64,6 +69,8 @@ impl Engine for Postgres {
     const NAME: &'static str = "postgres";
     const HOSTED: bool = false;
     const TAKES_A_YEAR: bool = false;
+    const LEAD: i64 = 2_500;
+    const LONG_LEAD: i64 = 5_000;
 
     async fn start() -> Self {
         Self
@@ -76,7 +83,12 @@ impl Engine for Postgres {
     async fn down(&mut self, pool: &PgPool) {
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                    WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-        let _: i64 = sqlx::query_scalar(cut).fetch_one(pool).await.unwrap();
+        // Not yet there right after the start.
+        eventually("a subscription is cut", async || {
+            let count: i64 = sqlx::query_scalar(cut).fetch_one(pool).await.unwrap();
+            (count > 0).then_some(())
+        })
+        .await;
     }
 
     async fn up(&mut self) {}

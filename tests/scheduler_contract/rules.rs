@@ -1,6 +1,6 @@
 //! What our own loop does after the first wake-up is the same on every backend.
 
-use crate::bed::{Bed, LEAD, PATIENCE};
+use crate::bed::{Bed, PATIENCE};
 use crate::engines::Engine;
 use crate::support::agent::Reply;
 use crate::support::time::lateness_ms;
@@ -10,14 +10,14 @@ use crate::support::world::eventually;
 pub async fn a_failing_agent_gets_its_retry_from_our_own_loop<E: Engine>() {
     let mut bed = Bed::<E>::start().await;
     bed.cluster.agents.answer(|_, before| if before == 0 { Reply::busy("2") } else { Reply::accepted() });
-    let armed = bed.arm("job", LEAD).await;
+    let armed = bed.arm("job", E::LEAD).await;
     let first = bed.cluster.agents.wait_for("job", 1, PATIENCE).await;
     assert!(lateness_ms(&armed.fire_at, first.arrived) >= 0.0);
     bed.woken_by_the_engine(1).await;
     bed.engine.down(&bed.cluster.pool).await;
     let second = bed.cluster.agents.wait_for("job", 2, PATIENCE).await;
     let pause = (second.arrived - first.arrived).num_milliseconds();
-    assert!((2_000..10_000).contains(&pause), "{pause} ms");
+    assert!((2_000..30_000).contains(&pause), "{pause} ms");
     bed.delivered("job").await;
     let outcomes: Vec<_> = bed.attempts_of("job").await.into_iter().map(|attempt| attempt.outcome).collect();
     assert_eq!(outcomes, ["failed", "delivered"]);
@@ -31,7 +31,7 @@ pub async fn a_hold_stops_what_the_engine_wakes_and_a_release_fires_it<E: Engine
         assert!(status.success(), "{said}");
     };
     operate(&["hold", "--all", "--reason", "a test"]).await;
-    bed.arm("job", LEAD).await;
+    bed.arm("job", E::LEAD).await;
     eventually("it is parked", async || {
         let parked = bed.cluster.count("SELECT count(*) FROM one_shots WHERE parked = 'hold'").await;
         (parked == 1).then_some(())
@@ -52,7 +52,7 @@ pub async fn the_floor_between_two_fires_is_kept<E: Engine>() {
     let bed = Bed::<E>::with(1, |settings| settings.with("NAS_CRON_FIRE_FLOOR", "7s")).await;
     bed.arm_at("job", &crate::support::time::fire_at(0)).await;
     bed.delivered("job").await;
-    let second = bed.arm("job", LEAD).await;
+    let second = bed.arm("job", E::LEAD).await;
     bed.cluster.agents.wait_for("job", 2, PATIENCE).await;
     bed.delivered("job").await;
     let attempts = bed.attempts_of("job").await;
@@ -67,9 +67,9 @@ pub async fn a_skew_guard_delays<E: Engine>() {
     let bed = Bed::<E>::start().await;
     let learn = "UPDATE instances SET skew_guard_ms = 1500, skew_learned_at = now()";
     sqlx::query(learn).execute(&bed.cluster.pool).await.unwrap();
-    let armed = bed.arm("job", LEAD).await;
+    let armed = bed.arm("job", E::LEAD).await;
     let fire = bed.fires(&armed).await;
     let late = lateness_ms(&armed.fire_at, fire.arrived);
-    assert!((1_500.0..5_000.0).contains(&late), "{late} ms");
+    assert!((1_500.0..15_000.0).contains(&late), "{late} ms");
     bed.woken_by_the_engine(1).await;
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::bed::{Bed, FAR, LEAD, LONG_LEAD, PATIENCE};
+use crate::bed::{Bed, FAR, PATIENCE};
 use crate::engines::Engine;
 use crate::support::agent::Reply;
 use crate::support::time::{fire_at, instant, lateness_ms, now};
 
 pub async fn the_same_key_again_changes_nothing<E: Engine>() {
     let bed = Bed::<E>::start().await;
-    let armed = bed.arm("job", LEAD).await;
+    let armed = bed.arm("job", E::LEAD).await;
     for _ in 0..3 {
         assert_eq!(bed.arm_at("job", &armed.fire_at).await.schedule_id, armed.schedule_id);
     }
@@ -21,9 +21,9 @@ pub async fn the_same_key_again_changes_nothing<E: Engine>() {
 
 pub async fn a_new_key_supersedes<E: Engine>() {
     let bed = Bed::<E>::start().await;
-    let old = bed.arm("job", LONG_LEAD).await;
+    let old = bed.arm("job", E::LONG_LEAD).await;
     bed.handed_over().await;
-    let new = bed.arm("job", LONG_LEAD + 500).await;
+    let new = bed.arm("job", E::LONG_LEAD + 500).await;
     assert_ne!(new.schedule_id, old.schedule_id);
     bed.fires_on_time(&new).await;
     bed.woken_by_the_engine(1).await;
@@ -53,7 +53,7 @@ pub async fn two_wake_ups_for_one_fire_at_once<E: Engine>() {
 
 pub async fn a_wake_up_twice<E: Engine>() {
     let bed = Bed::<E>::start().await;
-    let armed = bed.arm("job", LEAD).await;
+    let armed = bed.arm("job", E::LEAD).await;
     bed.fires_on_time(&armed).await;
     bed.wake(&armed).await;
     bed.found("delivered", 1).await;
@@ -69,12 +69,12 @@ pub async fn a_wake_up_twice<E: Engine>() {
 
 pub async fn a_wake_up_lost<E: Engine>() {
     let mut bed = Bed::<E>::watched("1s").await;
-    let armed = bed.arm("job", LONG_LEAD).await;
+    let armed = bed.arm("job", E::LONG_LEAD).await;
     bed.handed_over().await;
     bed.engine.forget(&bed.cluster.pool).await;
     let fire = bed.fires(&armed).await;
     let late = lateness_ms(&armed.fire_at, fire.arrived);
-    assert!(late < 6_000.0, "{late} ms late");
+    assert!(late < 15_000.0, "{late} ms late");
     if E::HOSTED {
         assert!(late >= 1_000.0, "{late} ms: before the engine's grace was over");
         assert_eq!(bed.missed().await, 1);
@@ -106,7 +106,7 @@ pub async fn a_wake_up_for_a_superseded_schedule<E: Engine>() {
 /// However early it is woken: it fires at its instant, whatever the engine does from then on.
 pub async fn a_wake_up_long_before_its_time<E: Engine>() {
     let mut bed = Bed::<E>::start().await;
-    let armed = bed.arm("job", LONG_LEAD).await;
+    let armed = bed.arm("job", E::LONG_LEAD).await;
     bed.wake(&armed).await;
     bed.brought(1).await;
     bed.engine.down(&bed.cluster.pool).await;
@@ -116,7 +116,7 @@ pub async fn a_wake_up_long_before_its_time<E: Engine>() {
 
 pub async fn a_cancel_well_before<E: Engine>() {
     let bed = Bed::<E>::start().await;
-    let armed = bed.arm("job", LONG_LEAD).await;
+    let armed = bed.arm("job", E::LONG_LEAD).await;
     assert_eq!(bed.handed_over().await, usize::from(E::HOSTED));
     bed.cancel("job").await;
     bed.nothing_left().await;
@@ -134,7 +134,7 @@ pub async fn a_cancel_at_the_edge<E: Engine>() {
     let mut all = Vec::new();
     for (number, offset) in OFFSETS.into_iter().enumerate() {
         let spread = i64::try_from(number).unwrap() * 130;
-        all.push((bed.arm_at(&format!("job-{number}"), &fire_at(LEAD + 1_500 + spread)).await, offset));
+        all.push((bed.arm_at(&format!("job-{number}"), &fire_at(E::LEAD + 1_500 + spread)).await, offset));
     }
     let cancelling = all.iter().map(async |(armed, offset)| {
         let at = instant(&armed.fire_at) + chrono::TimeDelta::milliseconds(*offset);
