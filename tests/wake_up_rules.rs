@@ -748,7 +748,7 @@ async fn what_becomes_unwanted_while_it_is_armed_is_taken_back_when_it_is_there(
             }
             _ => {
                 world.activate(BackendName::Postgres).await;
-                assert_eq!(wake_ups::move_to_active(&world.db, 10).await.unwrap().count, 1);
+                assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
             }
         }
         assert_eq!(world.row(id).await.unwrap().state, "unwanted", "{unwant}");
@@ -805,8 +805,8 @@ async fn a_switch_moves_what_is_far_and_leaves_what_is_near_or_under_way() {
     leased(world.take_one("leased", leased_id).await);
 
     world.activate(BackendName::Qstash).await;
-    assert_eq!(wake_ups::move_to_active(&world.db, 100).await.unwrap().count, 1);
-    assert_eq!(wake_ups::move_to_active(&world.db, 100).await.unwrap().count, 0, "all that can has moved");
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 0, "all that can has moved");
     let waits = [
         world.awaits("far").await,
         world.awaits("near").await,
@@ -821,7 +821,7 @@ async fn a_switch_moves_what_is_far_and_leaves_what_is_near_or_under_way() {
 
     // And back: the name is another than before.
     world.activate(ENGINE).await;
-    assert_eq!(wake_ups::move_to_active(&world.db, 100).await.unwrap().count, 1);
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
     let of_far: Vec<_> = world.rows().await.into_iter().filter(|row| row.schedule_id == far.0).collect();
     let said: Vec<_> =
         of_far.iter().map(|row| (row.backend.as_str(), row.generation, row.state.as_str())).collect();
@@ -829,24 +829,21 @@ async fn a_switch_moves_what_is_far_and_leaves_what_is_near_or_under_way() {
 }
 
 #[tokio::test]
-async fn a_switch_from_and_to_our_own_loop_moves_in_batches() {
+async fn a_switch_from_and_to_our_own_loop_moves_all_that_can() {
     let world = World::new().await;
     world.activate(BackendName::Postgres).await;
     for number in 0..5 {
         assert_eq!(world.arm(&format!("job-{number}"), 3_600).await.awaits, None);
     }
     world.activate(ENGINE).await;
-    let mut moved = Vec::new();
-    for _ in 0..4 {
-        moved.push(wake_ups::move_to_active(&world.db, 2).await.unwrap().count);
-    }
-    assert_eq!(moved, [2, 2, 1, 0]);
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 5);
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 0);
     assert_eq!(
         world.count("SELECT count(*) FROM wake_ups WHERE state = 'wanted' AND backend = 'nats'").await,
         5
     );
     world.activate(BackendName::Postgres).await;
-    assert_eq!(wake_ups::move_to_active(&world.db, 100).await.unwrap().count, 5);
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 5);
     assert_eq!(world.count("SELECT count(*) FROM one_shots WHERE awaits IS NOT NULL").await, 0);
     assert_eq!(world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted'").await, 5);
     let active = wake_ups::active(&world.db, BackendName::Qstash).await.unwrap();

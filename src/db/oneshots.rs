@@ -38,7 +38,7 @@ pub struct ArmRules {
 
 /// What is due within so many seconds is woken by our own loop on every backend: an engine could not be told in
 /// time. More than any engine's lead and grain together.
-pub(super) const OWN_LOOP_WITHIN: f64 = 3.0;
+pub(in crate::db) const OWN_LOOP_WITHIN: f64 = 3.0;
 
 /// What stands after a provision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,208 @@
+//! The backend that new one-shots go to, and the moving of all others to it.
+
+use chrono::{DateTime, Utc};
+
+use crate::db::oneshots::OWN_LOOP_WITHIN;
+use crate::db::{Db, DbError, DbResult};
+use crate::domain::BackendName;
+
+/// The backend that new one-shots go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ActiveBackend {
+    /// Which.
+    pub backend: BackendName,
+    /// How many switches there were, plus one.
+    pub generation: i32,
+    /// Since when.
+    pub switched_at: DateTime<Utc>,
+}
+
+/// Which backend is active. `first` is, if this is the first start ever.
+pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
+    sqlx::query!(
+        "INSERT INTO active_backend (backend) VALUES ($1) ON CONFLICT (only_one) DO NOTHING",
+        first as BackendName,
+    )
+    .execute(&db.pool)
+    .await?;
+    find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound))
+}
+
+/// Which backend is active; nothing before the first start.
+pub async fn find_active(db: &Db) -> DbResult<Option<ActiveBackend>> {
+    Ok(sqlx::query_as!(
+        ActiveBackend,
+        r#"SELECT backend AS "backend: BackendName", generation, switched_at FROM active_backend"#,
+    )
+    .fetch_optional(&db.pool)
+    .await?)
+}
+
+/// Makes `backend` the one that new one-shots go to, from this commit on. Does nothing where it is already.
+pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> {
+    sqlx::query!(
+        r#"
+        INSERT INTO active_backend AS a (backend) VALUES ($1)
+        ON CONFLICT (only_one) DO UPDATE
+            SET backend = excluded.backend, generation = a.generation + 1, switched_at = now()
+            WHERE a.backend <> excluded.backend
+        "#,
+        backend as BackendName,
+    )
+    .execute(&db.pool)
+    .await?;
+    active(db, backend).await
+}
+
+/// What is due within so many seconds stays our own loop's when an engine becomes active: it is in good hands, and an
+/// engine that has just woken it would take it for told already.
+const OURS_WITHIN: f64 = 60.0;
+
+/// What a batch of a move did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where to.
+    pub to: BackendName,
+    /// One-shots that have moved.
+    pub count: u64,
+}
+
+/// Moves one-shots that await another backend than the active one over to it, at most 500 per backend they come from:
+/// their old wake-ups are unwanted, new ones wanted. What is due in a moment is left to whom it awaits.
+pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
+    let mut transaction = db.pool.begin().await?;
+    // No switch while this is under way: whoever moves after the next one sees all that this has moved. And only
+    // then the statement begins, so that it sees all that was moved before.
+    let to = sqlx::query_scalar!(r#"SELECT backend AS "backend: BackendName" FROM active_backend FOR SHARE"#)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let count = sqlx::query_scalar!(
+        r#"
+        WITH active AS (
+            -- The limits are for the planner, who else expects thousands of rows, and compiles what it plans for them.
+            SELECT backend, generation, NULLIF(backend, 'postgres') AS engine FROM active_backend LIMIT 1
+        ), strays AS MATERIALIZED (
+            (SELECT o.instance_id, o.job_id, o.schedule_id
+             FROM one_shots o, active a
+             WHERE a.engine IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
+               AND o.next_attempt_at > now() + make_interval(secs => $2)
+             ORDER BY o.next_attempt_at LIMIT 500)
+            UNION ALL
+            (SELECT s.instance_id, s.job_id, s.schedule_id
+             FROM active a, unnest(enum_range(NULL::scheduler_backend)) AS b(backend)
+             CROSS JOIN LATERAL (
+                 SELECT o.instance_id, o.job_id, o.schedule_id FROM one_shots o
+                 WHERE o.awaits = b.backend AND o.next_attempt_at > now() + make_interval(secs => $1)
+                 ORDER BY o.next_attempt_at LIMIT 500
+             ) s
+             WHERE b.backend <> a.backend)
+        ), locked AS MATERIALIZED (
+            SELECT l.*
+            FROM strays s, active a
+            CROSS JOIN LATERAL (
+                SELECT o.instance_id, o.job_id, o.schedule_id, o.next_attempt_at
+                FROM one_shots o
+                WHERE o.instance_id = s.instance_id AND o.job_id = s.job_id
+                  -- Not if superseded in between: its new wake-up is not seen by this statement, but by the next.
+                  AND o.schedule_id = s.schedule_id
+                  AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.engine
+                  AND o.next_attempt_at > now() + make_interval(secs => $1)
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) l
+        ), moved AS (
+            UPDATE one_shots o SET awaits = a.engine
+            FROM locked l, active a
+            WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id
+            RETURNING o.instance_id, o.job_id, o.schedule_id, o.next_attempt_at
+        ), known AS (
+            SELECT u.schedule_id, u.generation
+            FROM moved m JOIN wake_ups u USING (schedule_id)
+            ORDER BY 1, 2
+            FOR UPDATE OF u
+        ), untold AS (
+            UPDATE wake_ups u
+            SET state = 'unwanted',
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
+                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+            FROM known k, active a
+            WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation
+              AND u.generation <> a.generation AND u.state <> 'unwanted'
+        ), told AS (
+            INSERT INTO wake_ups AS u (schedule_id, generation, backend, instance_id, job_id, due_at)
+            SELECT m.schedule_id, a.generation, a.backend, m.instance_id, m.job_id, m.next_attempt_at
+            FROM moved m, active a WHERE a.engine IS NOT NULL
+            ON CONFLICT (schedule_id, generation) DO UPDATE
+                SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
+        )
+        SELECT count(*) AS "count!" FROM moved
+        "#,
+        OWN_LOOP_WITHIN,
+        OURS_WITHIN,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Moved { to, count: count.unsigned_abs() })
+}
+
+/// What is left to do of a move to the active backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Left {
+    /// One-shots that are still to be moved.
+    pub to_move: i64,
+    /// Wake-ups that the active backend is still to be told of, of what was armed before a certain instant.
+    pub to_tell: i64,
+    /// Wake-ups that the other backends are still to take back.
+    pub to_take_back: i64,
+    /// Wake-ups too far ahead for the active backend: it is told once they are near enough.
+    pub put_off: i64,
+    /// What is wrong with telling, where something is.
+    pub last_error: Option<String>,
+}
+
+impl Left {
+    /// How many things somebody has to do now.
+    pub const fn count(&self) -> i64 {
+        self.to_move + self.to_tell + self.to_take_back
+    }
+}
+
+/// What is left to do of the move, as far as it is about what was `armed_before` then.
+pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
+    Ok(sqlx::query_as!(
+        Left,
+        r#"
+        WITH active AS (
+            SELECT backend FROM active_backend LIMIT 1
+        ), to_do AS (
+            SELECT u.state, u.last_error, u.backend = a.backend AS active,
+                   -- Only what was never tried and has yet a time to come was put off.
+                   u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now() AS put_off,
+                   u.state = 'wanted' AND u.backend = a.backend AND EXISTS (
+                       SELECT FROM one_shots o
+                       WHERE o.instance_id = u.instance_id AND o.job_id = u.job_id AND o.schedule_id = u.schedule_id
+                         -- Written so that only the primary key fits.
+                         AND o.awaits IS NOT DISTINCT FROM u.backend AND o.created_at <= $1) AS awaited
+            FROM wake_ups u, active a
+            WHERE u.next_try_at IS NOT NULL
+        )
+        SELECT (SELECT count(*) FROM one_shots o, active a
+                WHERE a.backend <> 'postgres' AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
+                  AND o.next_attempt_at > now() + make_interval(secs => $3))
+               + (SELECT count(*)
+                  FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend), one_shots o, active a
+                  WHERE b.backend <> a.backend AND o.awaits = b.backend
+                    AND o.next_attempt_at > now() + make_interval(secs => $2)) AS "to_move!",
+               count(*) FILTER (WHERE awaited AND NOT put_off) AS "to_tell!",
+               count(*) FILTER (WHERE NOT active AND state = 'unwanted') AS "to_take_back!",
+               count(*) FILTER (WHERE active AND put_off) AS "put_off!",
+               max(last_error) AS last_error
+        FROM to_do
+        "#,
+        armed_before,
+        OWN_LOOP_WITHIN,
+        OURS_WITHIN,
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}

@@ -1,0 +1,72 @@
+//! Where one-shots, wake-ups and orders stand, by backend.
+
+use crate::db::{Db, DbResult};
+use crate::domain::BackendName;
+
+/// Where a backend's one-shots and wake-ups stand.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct BackendCensus {
+    /// Which.
+    pub backend: BackendName,
+    /// Armed one-shots that are to be woken by it.
+    pub one_shots: i64,
+    /// Wake-ups it has still to be told of.
+    pub wanted: i64,
+    /// Of these, the ones too far ahead for it.
+    pub put_off: i64,
+    /// Wake-ups it has confirmed.
+    pub armed: i64,
+    /// Wake-ups it has still to take back.
+    pub unwanted: i64,
+    /// What was last wrong with telling it, where something still is to be told.
+    pub last_error: Option<String>,
+}
+
+/// All backends, with what they hold.
+pub async fn census(db: &Db) -> DbResult<Vec<BackendCensus>> {
+    Ok(sqlx::query_as!(
+        BackendCensus,
+        r#"
+        SELECT b.backend AS "backend!: BackendName",
+               (SELECT count(*) FROM one_shots o WHERE b.backend <> 'postgres' AND o.awaits = b.backend)
+               + (SELECT count(*) FROM one_shots o
+                  WHERE b.backend = 'postgres' AND o.state = 'armed' AND o.awaits IS NULL) AS "one_shots!",
+               count(u.*) FILTER (WHERE u.state = 'wanted') AS "wanted!",
+               count(u.*) FILTER (WHERE u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now()) AS "put_off!",
+               count(u.*) FILTER (WHERE u.state = 'armed') AS "armed!",
+               count(u.*) FILTER (WHERE u.state = 'unwanted') AS "unwanted!",
+               max(u.last_error) FILTER (WHERE u.state <> 'armed') AS last_error
+        FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend)
+        LEFT JOIN wake_ups u USING (backend)
+        GROUP BY b.backend ORDER BY b.backend
+        "#,
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// Wake-ups that a backend should have been told of, or told to take back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// Which.
+    pub backend: BackendName,
+    /// How many.
+    pub count: i64,
+    /// Why it could not be told; nothing where nobody has tried for more than a minute.
+    pub last_error: Option<String>,
+}
+
+/// What could not be told, and what nobody tells. What is merely on its way, or put off, is not in it.
+pub async fn untold(db: &Db) -> DbResult<Vec<Untold>> {
+    Ok(sqlx::query_as!(
+        Untold,
+        r#"
+        SELECT backend AS "backend: BackendName", count(*) AS "count!", max(last_error) AS last_error
+        FROM wake_ups
+        WHERE next_try_at IS NOT NULL AND (last_error IS NOT NULL OR next_try_at < now() - interval '1 min')
+        GROUP BY backend ORDER BY backend
+        "#,
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}

@@ -1,0 +1,100 @@
+//! Calls that an engine makes to agents itself, and how its log says that they ended.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::db::{Db, DbResult};
+use crate::domain::ScheduleId;
+
+/// A call that an engine makes to an agent in our place, and whose time has come.
+#[derive(Clone, Debug)]
+pub struct DirectCall {
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// What the engine calls it.
+    pub message_id: String,
+    /// Not before.
+    pub due_at: DateTime<Utc>,
+}
+
+/// Direct calls whose time has come and whose end is not known yet, the oldest first.
+pub async fn direct_calls(db: &Db, limit: i64) -> DbResult<Vec<DirectCall>> {
+    Ok(sqlx::query_as!(
+        DirectCall,
+        r#"
+        SELECT u.schedule_id AS "schedule_id: ScheduleId", u.message_id AS "message_id!", u.due_at
+        FROM wake_ups u
+        WHERE u.backend = 'qstash_direct' AND u.state = 'armed' AND u.message_id IS NOT NULL AND u.due_at <= now()
+        ORDER BY u.due_at LIMIT $1
+        "#,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// How a direct call ended, by the engine's log.
+#[derive(Clone, Debug)]
+pub struct DirectResult {
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// When, by the engine's clock.
+    pub at: DateTime<Utc>,
+    /// Whether the agent accepted.
+    pub delivered: bool,
+    /// The agent's last status, where the log has one.
+    pub http_status: Option<u16>,
+}
+
+/// Records how direct calls ended, with a row of history each: what was delivered is, and the rest is our own loop's,
+/// due now.
+pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
+    let schedule_ids: Vec<Uuid> = results.iter().map(|one| one.schedule_id.0).collect();
+    let ats: Vec<DateTime<Utc>> = results.iter().map(|one| one.at).collect();
+    let delivered: Vec<bool> = results.iter().map(|one| one.delivered).collect();
+    let statuses: Vec<Option<i16>> =
+        results.iter().map(|one| one.http_status.and_then(|status| i16::try_from(status).ok())).collect();
+    sqlx::query!(
+        r#"
+        WITH ended AS MATERIALIZED (
+            SELECT r.*, u.instance_id, u.job_id
+            FROM unnest($1::uuid[], $2::timestamptz[], $3::bool[], $4::int2[])
+                AS r(schedule_id, at, delivered, http_status)
+            JOIN wake_ups u ON u.schedule_id = r.schedule_id AND u.backend = 'qstash_direct'
+        ), told AS (
+            DELETE FROM wake_ups u USING ended e WHERE u.schedule_id = e.schedule_id
+        ), settled AS (
+            UPDATE one_shots o
+            SET awaits = NULL,
+                state = CASE WHEN e.delivered THEN 'delivered' ELSE o.state END,
+                next_attempt_at = CASE WHEN e.delivered THEN NULL ELSE o.next_attempt_at END,
+                attempts = o.attempts + 1, last_started_at = e.at, last_status = e.http_status,
+                last_error = CASE WHEN NOT e.delivered THEN 'QStash could not deliver it' END,
+                retrying_since = CASE WHEN NOT e.delivered THEN e.at END,
+                updated_at = now()
+            FROM ended e
+            WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id AND o.schedule_id = e.schedule_id
+              AND o.awaits = 'qstash_direct'
+            RETURNING o.instance_id, o.job_id, o.schedule_id, o.dedup_key, o.fire_at, e.at, e.delivered, e.http_status
+        ), history AS (
+            INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
+                               ended_at, outcome, http_status, error)
+            SELECT gen_random_uuid(), instance_id, job_id, schedule_id, dedup_key, fire_at, 1, at, at,
+                   CASE WHEN delivered THEN 'delivered' ELSE 'failed' END::fire_outcome, http_status,
+                   CASE WHEN NOT delivered THEN 'QStash could not deliver it' END
+            FROM settled
+        )
+        INSERT INTO delivered_keys AS k (instance_id, job_id, dedup_key, schedule_id, delivered_at)
+        SELECT instance_id, job_id, dedup_key, schedule_id, at FROM settled WHERE delivered
+        ON CONFLICT (instance_id, job_id, dedup_key) DO UPDATE
+            SET delivered_at = excluded.delivered_at, second_fires = k.second_fires + 1
+        "#,
+        &schedule_ids,
+        &ats,
+        &delivered,
+        &statuses as &[Option<i16>],
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(())
+}

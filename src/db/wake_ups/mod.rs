@@ -1,0 +1,28 @@
+//! What hosted engines are told, and what they tell us: the statements of the room [`crate::backends`].
+//!
+//! A wake-up is `wanted` from the commit of its one-shot on, `armed` once its engine has confirmed it, and `unwanted`
+//! when its one-shot was cancelled, superseded, moved to another backend or woken by our own loop. Its row goes
+//! when the engine has woken us, or has taken it back.
+//!
+//! Statements that touch many of these rows lock them in the order of their key, one-shots before them: so none waits
+//! for another that waits for it. What becomes unwanted while it is being told stays with whoever tells it until that
+//! is over, or the engine could be told to take back what it does not have yet, and get it right after.
+//!
+//! - [`taking`]: what engines bring, and what they should have brought.
+//! - [`orders`]: what they are to be told.
+//! - [`active`]: the backend that new one-shots go to, and the moving to it.
+//! - [`census`]: where all of it stands.
+//! - [`direct`]: how calls ended that an engine made to an agent itself.
+
+pub mod active;
+pub mod census;
+pub mod direct;
+pub mod orders;
+pub mod taking;
+
+pub use self::active::{ActiveBackend, Left, Moved, activate, active, find_active, left, move_to_active};
+pub use self::census::{BackendCensus, Untold, census, untold};
+pub use self::direct::{DirectCall, DirectResult, direct_calls, settle_direct};
+pub use self::orders::{Done, Order, Outbox, ToArm, ToTell, Told, prune, take_orders, told, try_again};
+pub(super) use self::taking::graces;
+pub use self::taking::{Found, Wake, take, take_over_missed};

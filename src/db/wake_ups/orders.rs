@@ -1,0 +1,260 @@
+//! What engines are to be told: the outbox.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::db::{Db, DbResult};
+use crate::domain::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
+
+/// What an engine is to be told about a wake-up.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// To bring it.
+    Arm {
+        /// What, when, and where to.
+        one_shot: ToArm,
+    },
+    /// To take it back.
+    Cancel {
+        /// What the engine calls it, where it said so.
+        message_id: Option<String>,
+    },
+}
+
+/// A one-shot whose wake-up is wanted.
+#[derive(Clone, Debug)]
+pub struct ToArm {
+    /// Whose job.
+    pub instance_id: InstanceId,
+    /// Which job.
+    pub job_id: JobId,
+    /// The instant and its text.
+    pub fire_at: FireAt,
+    /// When its first attempt may start.
+    pub due_at: DateTime<Utc>,
+    /// Where the fire goes.
+    pub callback_url: CallbackUrl,
+}
+
+/// One thing to tell an engine.
+#[derive(Clone, Debug)]
+pub struct ToTell {
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// Of which generation.
+    pub generation: i32,
+    /// How often it was tried, this time included.
+    pub tries: u32,
+    /// What.
+    pub order: Order,
+}
+
+/// A harvest of the outbox.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    /// What is to be told now.
+    pub to_tell: Vec<ToTell>,
+    /// How many rows were looked at; as many as asked for: there may be more.
+    pub looked_at: usize,
+    /// Until something else is to be told, in seconds.
+    pub next_in: Option<f64>,
+}
+
+/// Takes what is to be told to `backend` now, for `lease`: whoever does not [`tell`](told) by then has died, and another
+/// replica does it again. What is due later than `furthest` from now is put off until it is near enough.
+pub async fn take_orders(
+    db: &Db,
+    backend: BackendName,
+    furthest: Option<Duration>,
+    lease: Duration,
+    limit: i64,
+) -> DbResult<Outbox> {
+    let rows = sqlx::query!(
+        r#"
+        WITH due AS MATERIALIZED (
+            SELECT u.schedule_id, u.generation,
+                   u.state = 'wanted' AND u.due_at > now() + make_interval(secs => $2) AS too_far
+            FROM wake_ups u
+            WHERE u.backend = $1 AND u.next_try_at <= now()
+            ORDER BY u.next_try_at
+            LIMIT $4
+            FOR UPDATE SKIP LOCKED
+        ), taken AS (
+            UPDATE wake_ups u
+            SET next_try_at = CASE WHEN d.too_far THEN u.due_at - make_interval(secs => $2)
+                                   ELSE now() + make_interval(secs => $3) END,
+                tries = u.tries + (NOT d.too_far)::int
+            FROM due d
+            WHERE u.schedule_id = d.schedule_id AND u.generation = d.generation
+            RETURNING u.*, d.too_far
+        ), idle AS (
+            -- Nothing of this time round, but what comes next.
+            SELECT extract(epoch FROM min(u.next_try_at) - now())::float8 AS next_in
+            FROM wake_ups u
+            WHERE u.backend = $1 AND u.next_try_at > now() AND NOT EXISTS (SELECT FROM due)
+        )
+        SELECT i.next_in, t.schedule_id AS "schedule_id?", t.generation AS "generation?", t.tries AS "tries?",
+               t.too_far AS "too_far?", t.state = 'wanted' AS wanted, t.message_id, t.due_at AS "due_at?",
+               t.instance_id AS "instance_id?", t.job_id AS "job_id?", o.fire_at_text AS "fire_at_text?",
+               o.fire_at AS "fire_at?", o.callback_url AS "callback_url?"
+        FROM idle i
+        LEFT JOIN taken t ON true
+        LEFT JOIN one_shots o ON o.instance_id = t.instance_id AND o.job_id = t.job_id
+                             AND o.schedule_id = t.schedule_id AND o.awaits = $1
+        "#,
+        backend as BackendName,
+        // Beyond any calendar, where there is no bound.
+        furthest.map_or(1e11, |furthest| furthest.as_secs_f64()),
+        lease.as_secs_f64(),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let next_in = rows.first().and_then(|row| row.next_in);
+    let mut outbox = Outbox { next_in, ..Outbox::default() };
+    for row in rows {
+        let (Some(schedule_id), Some(generation), Some(due_at)) =
+            (row.schedule_id, row.generation, row.due_at)
+        else {
+            continue;
+        };
+        outbox.looked_at += 1;
+        if row.too_far == Some(true) {
+            continue;
+        }
+        let arm = || {
+            Some(ToArm {
+                instance_id: InstanceId::stored(row.instance_id?),
+                job_id: JobId::stored(row.job_id?),
+                fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
+                due_at,
+                callback_url: CallbackUrl::stored(row.callback_url?)?,
+            })
+        };
+        // What is wanted no more, without having been told so yet, is taken back like the rest.
+        let order = match arm().filter(|_| row.wanted == Some(true)) {
+            Some(one_shot) => Order::Arm { one_shot },
+            None => Order::Cancel { message_id: row.message_id },
+        };
+        outbox.to_tell.push(ToTell {
+            schedule_id: ScheduleId(schedule_id),
+            generation,
+            tries: row.tries.unwrap_or_default().unsigned_abs(),
+            order,
+        });
+    }
+    Ok(outbox)
+}
+
+/// How an order went.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// Of which generation.
+    pub generation: i32,
+    /// What was done.
+    pub done: Done,
+}
+
+/// What was done about an order.
+#[derive(Clone, Debug)]
+pub enum Done {
+    /// The engine brings it, under this name where it says so.
+    Armed(Option<String>),
+    /// The engine has taken it back.
+    Cancelled,
+    /// Not yet: it is told again in so long.
+    Failed {
+        /// When.
+        again_in: Duration,
+        /// Why, for the operator.
+        error: String,
+    },
+}
+
+/// Records how orders went. What became unwanted while it was being armed is taken back next.
+pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
+    let schedule_ids: Vec<Uuid> = told.iter().map(|one| one.schedule_id.0).collect();
+    let generations: Vec<i32> = told.iter().map(|one| one.generation).collect();
+    let mut message_ids: Vec<Option<&str>> = Vec::with_capacity(told.len());
+    let mut errors: Vec<Option<&str>> = Vec::with_capacity(told.len());
+    let mut again_ins: Vec<Option<f64>> = Vec::with_capacity(told.len());
+    let mut cancelled: Vec<bool> = Vec::with_capacity(told.len());
+    for one in told {
+        let (message_id, error, again_in) = match &one.done {
+            Done::Armed(message_id) => (message_id.as_deref(), None, None),
+            Done::Cancelled => (None, None, None),
+            Done::Failed { again_in, error } => (None, Some(error.as_str()), Some(again_in.as_secs_f64())),
+        };
+        message_ids.push(message_id);
+        errors.push(error);
+        again_ins.push(again_in);
+        cancelled.push(matches!(one.done, Done::Cancelled));
+    }
+    sqlx::query!(
+        r#"
+        WITH told AS (
+            SELECT * FROM unnest($1::uuid[], $2::int4[], $3::text[], $4::text[], $5::float8[], $6::bool[])
+                AS t(schedule_id, generation, message_id, error, again_in, cancelled)
+        ), known AS MATERIALIZED (
+            SELECT t.*
+            FROM told t JOIN wake_ups u USING (schedule_id, generation)
+            ORDER BY t.schedule_id, t.generation
+            FOR UPDATE OF u
+        ), gone AS (
+            DELETE FROM wake_ups u USING known t
+            WHERE t.cancelled AND u.schedule_id = t.schedule_id AND u.generation = t.generation
+        )
+        UPDATE wake_ups u
+        SET state = CASE WHEN u.state = 'wanted' AND t.error IS NULL THEN 'armed' ELSE u.state END,
+            message_id = COALESCE(t.message_id, u.message_id),
+            next_try_at = CASE WHEN t.error IS NOT NULL THEN now() + make_interval(secs => t.again_in)
+                               WHEN u.state = 'wanted' THEN NULL
+                               ELSE now() END,
+            tries = CASE WHEN t.error IS NULL THEN 0 ELSE u.tries END,
+            last_error = left(t.error, 1000)
+        FROM known t
+        WHERE NOT t.cancelled AND u.schedule_id = t.schedule_id AND u.generation = t.generation
+          AND u.state <> 'armed'
+        "#,
+        &schedule_ids,
+        &generations,
+        &message_ids as &[Option<&str>],
+        &errors as &[Option<&str>],
+        &again_ins as &[Option<f64>],
+        &cancelled,
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(())
+}
+
+/// What failed is told again now, whatever wait it had before it: somebody has mended something. Returns how many.
+pub async fn try_again(db: &Db) -> DbResult<u64> {
+    let result = sqlx::query!(
+        "UPDATE wake_ups SET next_try_at = now() WHERE next_try_at > now() AND last_error IS NOT NULL"
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Throws away what no engine will bring or take back any more: due `past` ago. Returns how many.
+pub async fn prune(db: &Db, past: Duration, limit: i64) -> DbResult<u64> {
+    let result = sqlx::query!(
+        r#"
+        DELETE FROM wake_ups
+        WHERE (schedule_id, generation) IN (
+            SELECT schedule_id, generation FROM wake_ups
+            WHERE due_at <= now() - make_interval(secs => $1) ORDER BY due_at LIMIT $2)
+        "#,
+        past.as_secs_f64(),
+        limit,
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}

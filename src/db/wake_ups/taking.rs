@@ -1,0 +1,217 @@
+//! What engines bring, and what they should have brought by now.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::db::leases::Lease;
+use crate::db::{Db, DbResult};
+use crate::domain::{BackendName, InstanceId, JobId, OneShotState, ScheduleId};
+
+/// A one-shot that an engine wakes.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    /// Whose job.
+    pub instance_id: InstanceId,
+    /// Which job.
+    pub job_id: JobId,
+    /// Which arm of it.
+    pub schedule_id: ScheduleId,
+}
+
+/// What a wake-up found, and what it has changed.
+#[derive(Debug)]
+pub enum Found {
+    /// Leased by us now.
+    Leased(Lease),
+    /// Its current one-shot, as it stands. If it awaited the engine, it is our own loop's now.
+    Standing {
+        /// Where it stands.
+        state: OneShotState,
+        /// On hold, or behind another's probe.
+        parked: bool,
+        /// Until its next attempt may start, in seconds; negative when that is past.
+        due_in: Option<f64>,
+    },
+    /// This arm is not the job's current one, and was delivered.
+    Delivered,
+    /// Another arm has taken its place.
+    Superseded,
+    /// There is nothing of the job.
+    Gone,
+    /// Somebody else is writing its row this very moment. Nothing has changed; it is to be handed in again.
+    Locked,
+}
+
+/// Takes in wake-ups, one answer each, in order: whatever awaited its engine is our own loop's from now on, and what
+/// is due within `horizon` is leased, at most `room` of them. Durable when it returns.
+///
+/// What is on hold or waits for another's probe is parked when it comes due, as in [`super::leases::claim_due`].
+pub async fn take(
+    db: &Db,
+    wakes: &[Wake],
+    horizon: Duration,
+    grace: Duration,
+    room: i64,
+) -> DbResult<Vec<Found>> {
+    let (instance_ids, job_ids, schedule_ids) = columns(wakes);
+    let sent = Instant::now();
+    let rows = sqlx::query!(
+        r#"
+        WITH given AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[])
+                WITH ORDINALITY AS g(instance_id, job_id, schedule_id, line)
+        ), awaited AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id, o.schedule_id, min(g.line) AS line
+            FROM given g JOIN one_shots o USING (instance_id, job_id, schedule_id)
+            WHERE o.awaits IS NOT NULL
+            GROUP BY 1, 2, 3
+        ), locked AS MATERIALIZED (
+            SELECT a.line, o.instance_id, o.job_id,
+                   o.next_attempt_at <= now() + make_interval(secs => $4) AS near
+            FROM awaited a JOIN one_shots o USING (instance_id, job_id)
+            -- Looked at again once it is locked: it may have been superseded in between.
+            WHERE o.awaits IS NOT NULL AND o.schedule_id = a.schedule_id
+            ORDER BY o.next_attempt_at
+            FOR UPDATE OF o SKIP LOCKED
+        ), judged AS (
+            SELECT l.*, CASE WHEN NOT l.near THEN NULL
+                             WHEN i.on_hold THEN 'hold'
+                             WHEN i.probe_job_id <> l.job_id THEN 'unreachable' END::park_reason AS park
+            FROM locked l JOIN instance_status i USING (instance_id)
+        ), ranked AS (
+            SELECT j.*, near AND park IS NULL
+                        AND row_number() OVER (PARTITION BY near AND park IS NULL ORDER BY line) <= $6 AS lease
+            FROM judged j
+        ), woken AS (
+            UPDATE one_shots o
+            SET awaits = NULL,
+                state = CASE WHEN r.lease THEN 'leased' ELSE o.state END,
+                parked = r.park,
+                retrying_since = CASE WHEN r.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
+                                      ELSE o.retrying_since END,
+                lease_token = CASE WHEN r.lease THEN gen_random_uuid() ELSE o.lease_token END,
+                lease_expires_at = CASE WHEN r.lease
+                    THEN GREATEST(o.next_attempt_at, clock_timestamp()) + make_interval(secs => $5) END
+            FROM ranked r
+            WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id
+            RETURNING r.line, o.state, o.parked, o.next_attempt_at, o.lease_token, o.lease_expires_at
+        ), passed_over AS (
+            -- Locked by somebody else, who may only have looked: awaited still, as far as anybody knows.
+            SELECT a.line, a.schedule_id FROM awaited a
+            WHERE NOT EXISTS (SELECT FROM woken w WHERE w.line = a.line)
+        ), heard AS MATERIALIZED (
+            SELECT u.schedule_id, u.generation FROM wake_ups u
+            WHERE u.schedule_id = ANY ($3) AND u.schedule_id NOT IN (SELECT schedule_id FROM passed_over)
+            -- In the order of everybody who locks several: nobody waits in a circle.
+            ORDER BY u.schedule_id, u.generation FOR UPDATE
+        ), told AS (
+            DELETE FROM wake_ups u USING heard h
+            WHERE u.schedule_id = h.schedule_id AND u.generation = h.generation
+        )
+        SELECT w.lease_token, w.lease_expires_at, clock_timestamp() AS "now!",
+               COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
+               COALESCE(w.state, o.state) AS "state: OneShotState",
+               COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!",
+               o.schedule_id = g.schedule_id AS current,
+               EXISTS (SELECT FROM passed_over p WHERE p.line = g.line) AS "locked!",
+               EXISTS (SELECT FROM delivered_keys k
+                       WHERE k.instance_id = g.instance_id AND k.job_id = g.job_id AND k.schedule_id = g.schedule_id)
+                   AS "delivered!"
+        FROM given g
+        LEFT JOIN one_shots o USING (instance_id, job_id)
+        LEFT JOIN woken w USING (line)
+        ORDER BY g.line
+        "#,
+        &instance_ids as &[&str],
+        &job_ids as &[&str],
+        &schedule_ids,
+        horizon.as_secs_f64(),
+        grace.as_secs_f64(),
+        room,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let found = rows.into_iter().zip(wakes).map(|(row, wake)| {
+        let leased = row.state == Some(OneShotState::Leased);
+        match (row.current, row.lease_token, row.lease_expires_at, row.due_at, row.state) {
+            _ if row.locked => Found::Locked,
+            (_, Some(lease_token), Some(expires), Some(due_at), _) if leased => {
+                // Counted from before the statement was sent: never later than the database thinks.
+                let ends = sent + (expires - row.now).to_std().unwrap_or_default();
+                let (instance_id, job_id) = (wake.instance_id.clone(), wake.job_id.clone());
+                Found::Leased(Lease { instance_id, job_id, lease_token, due_at, ends })
+            }
+            (Some(true), _, _, due_at, Some(state)) => Found::Standing {
+                state,
+                parked: row.parked,
+                due_in: due_at.map(|at| (at - row.now).as_seconds_f64()),
+            },
+            _ if row.delivered => Found::Delivered,
+            (Some(_), ..) => Found::Superseded,
+            (None, ..) => Found::Gone,
+        }
+    });
+    Ok(found.collect())
+}
+
+/// As SQL takes them.
+fn columns(wakes: &[Wake]) -> (Vec<&str>, Vec<&str>, Vec<Uuid>) {
+    let names =
+        wakes.iter().map(|wake| (wake.instance_id.as_str(), wake.job_id.as_str(), wake.schedule_id.0));
+    names.collect()
+}
+
+/// The watchdog: what its engine should have woken `grace` ago, by its backend, is our own loop's from now on. At
+/// most `limit` of each. Returns how many, by backend.
+pub async fn take_over_missed(
+    db: &Db,
+    graces: &[(BackendName, Duration)],
+    limit: i64,
+) -> DbResult<Vec<(BackendName, u64)>> {
+    let (backends, graces) = self::graces(graces);
+    let rows = sqlx::query!(
+        r#"
+        WITH missed AS MATERIALIZED (
+            SELECT m.*
+            FROM unnest($1::text[], $2::float8[]) AS g(backend, grace)
+            CROSS JOIN LATERAL (
+                SELECT o.instance_id, o.job_id, o.schedule_id, o.awaits
+                FROM one_shots o
+                WHERE o.awaits = g.backend::scheduler_backend
+                  AND o.next_attempt_at <= now() - make_interval(secs => g.grace)
+                ORDER BY o.next_attempt_at
+                LIMIT $3
+                FOR UPDATE SKIP LOCKED
+            ) m
+        ), ours AS (
+            UPDATE one_shots o SET awaits = NULL
+            FROM missed m WHERE o.instance_id = m.instance_id AND o.job_id = m.job_id
+        ), known AS (
+            SELECT u.schedule_id, u.generation
+            FROM missed m JOIN wake_ups u USING (schedule_id)
+            ORDER BY 1, 2
+            FOR UPDATE OF u
+        ), untold AS (
+            UPDATE wake_ups u
+            SET state = 'unwanted',
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
+                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+            FROM known k
+            WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation AND u.state <> 'unwanted'
+        )
+        SELECT awaits AS "backend!: BackendName", count(*) AS "count!" FROM missed GROUP BY awaits
+        "#,
+        &backends,
+        &graces,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.backend, row.count.unsigned_abs())).collect())
+}
+
+/// Graces as SQL takes them.
+pub(in crate::db) fn graces(graces: &[(BackendName, Duration)]) -> (Vec<String>, Vec<f64>) {
+    graces.iter().map(|(backend, grace)| (backend.as_str().to_owned(), grace.as_secs_f64())).unzip()
+}
