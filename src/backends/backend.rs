@@ -41,17 +41,49 @@ pub trait SchedulerBackend: Send + Sync {
     fn listen(&self, wakes: Wakes, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 }
 
-/// What a backend can do. All of it is honoured before a wake-up is handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a backend can do. All of it is honoured before a wake-up is handed over. As JSON in seconds and bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Limits {
-    /// The grain of its instants.
+    /// The grain of its instants; the lead is at least as long.
+    #[serde(serialize_with = "seconds")]
     pub granularity: Duration,
     /// How much before its instant we are woken: our own timer does the rest, to the millisecond.
+    #[serde(serialize_with = "seconds")]
     pub lead: Duration,
     /// How far ahead it takes a wake-up; what is due later is handed over when it is near enough. `None`: any.
+    #[serde(serialize_with = "maybe_seconds")]
     pub furthest: Option<Duration>,
     /// The longest body it takes, in bytes.
     pub largest_payload: usize,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+#[expect(clippy::ref_option, reason = "what serde calls it with")]
+fn maybe_seconds<S: serde::Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl Limits {
+    /// Whether the engine takes this body.
+    pub fn check(&self, wake_up: &WakeUp) -> Result<(), BackendError> {
+        let length = serde_json::to_vec(&WakeBody::from(wake_up)).map_or(usize::MAX, |body| body.len());
+        if length <= self.largest_payload {
+            return Ok(());
+        }
+        Err(BackendError::Refused(format!(
+            "the wake-up is {length} bytes long, and it takes {}",
+            self.largest_payload
+        )))
+    }
 }
 
 /// A wake-up that an engine is to bring.
@@ -228,5 +260,42 @@ impl BackendError {
             Self::RateLimited { retry_after } => *retry_after,
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_checked_and_shown_in_seconds_and_bytes() {
+        let limits = Limits {
+            granularity: Duration::from_secs(1),
+            lead: Duration::from_millis(1_500),
+            furthest: None,
+            largest_payload: 200,
+        };
+        let shown =
+            serde_json::json!({"granularity": 1.0, "lead": 1.5, "furthest": null, "largest_payload": 200});
+        assert_eq!(serde_json::to_value(limits).unwrap(), shown);
+        let fire_at = FireAt::parse("2026-06-18T12:34:56Z").unwrap();
+        let wake_up = |job: &str| WakeUp {
+            instance_id: InstanceId::new("i").unwrap(),
+            job_id: JobId::new(job).unwrap(),
+            schedule_id: ScheduleId::fresh(),
+            generation: 1,
+            due_at: fire_at.instant(),
+            fire_at: fire_at.clone(),
+            callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
+            direct: None,
+        };
+        let body = |job: &str| serde_json::to_vec(&WakeBody::from(&wake_up(job))).unwrap().len();
+        let longest = "j".repeat(200 - body("j") + 1);
+        assert_eq!(body(&longest), 200);
+        assert_eq!(limits.check(&wake_up(&longest)), Ok(()));
+        assert_eq!(
+            limits.check(&wake_up(&format!("{longest}j"))),
+            Err(BackendError::Refused("the wake-up is 201 bytes long, and it takes 200".to_owned()))
+        );
     }
 }

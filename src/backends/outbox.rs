@@ -142,17 +142,26 @@ impl Outbox {
         if orders.is_empty() {
             return done;
         }
-        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        let limits = self.backend.limits();
+        let (mut wanted, mut unwanted, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for order in orders {
             let (schedule_id, generation, tries) = (order.schedule_id, order.generation, order.tries);
             match order.order {
-                Order::Arm { one_shot } => wanted.push((tries, wake_up(schedule_id, generation, one_shot))),
+                Order::Arm { one_shot } => {
+                    let wake_up = wake_up(schedule_id, generation, one_shot);
+                    match limits.check(&wake_up) {
+                        Ok(()) => wanted.push((tries, wake_up)),
+                        // In vain: the watchdog will have it.
+                        Err(error) => {
+                            told.push(Told { schedule_id, generation, done: failed(tries, &error) })
+                        }
+                    }
+                }
                 Order::Cancel { message_id } => {
                     unwanted.push((tries, Unwanted { schedule_id, generation, message_id }));
                 }
             }
         }
-        let mut told = Vec::with_capacity(wanted.len() + unwanted.len());
         if !wanted.is_empty() {
             let (tries, wake_ups): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
             let answers = in_time(self.calls, wake_ups.len(), self.backend.arm(&wake_ups)).await;

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::show::{self, counted, or_dash, relative, shortened};
 use crate::backends::outbox::Outbox;
-use crate::backends::{Backend, SchedulerBackend};
+use crate::backends::postgres::Postgres;
+use crate::backends::{Backend, Limits, SchedulerBackend};
 use crate::db::wake_ups::{self, ActiveBackend, BackendCensus, Left};
 use crate::db::{Db, directory};
 use crate::domain::BackendName;
@@ -119,6 +120,8 @@ struct Standing {
     census: BackendCensus,
     /// Whether this environment has its settings.
     configured: bool,
+    /// What it can do, where it is configured.
+    limits: Option<Limits>,
     /// Whether it answered just now; nothing where nobody could ask.
     answers: Option<bool>,
     /// Why it did not.
@@ -139,7 +142,11 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
         };
         let answers = health.as_ref().map(Result::is_ok);
         let error = health.and_then(Result::err);
-        Standing { configured: context.has(census.backend), answers, error, census }
+        let limits = match census.backend {
+            BackendName::Postgres => Some(Postgres.limits()),
+            engine => context.engine(engine).map(|engine| engine.backend().limits()),
+        };
+        Standing { configured: context.has(census.backend), limits, answers, error, census }
     }))
     .await;
     if json {
@@ -242,7 +249,7 @@ mod tests {
             unwanted: 0,
             last_error: None,
         };
-        Standing { census, configured: true, answers: Some(true), error: None }
+        Standing { census, configured: true, limits: None, answers: Some(true), error: None }
     }
 
     #[test]
