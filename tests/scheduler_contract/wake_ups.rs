@@ -21,6 +21,13 @@ pub async fn the_same_key_again_changes_nothing<E: Engine>() {
 
 pub async fn a_new_key_supersedes<E: Engine>() {
     let bed = Bed::<E>::start().await;
+    // Long before its time, the old wake-up is taken back.
+    for millis in [FAR, FAR + 1_000, FAR + 2_000] {
+        bed.arm("far", millis).await;
+        assert_eq!(bed.handed_over().await, usize::from(E::HOSTED));
+    }
+    bed.cancel("far").await;
+    bed.nothing_left().await;
     let old = bed.arm("job", E::LONG_LEAD).await;
     bed.handed_over().await;
     let new = bed.arm("job", E::LONG_LEAD + 500).await;
@@ -116,6 +123,11 @@ pub async fn a_wake_up_long_before_its_time<E: Engine>() {
 
 pub async fn a_cancel_well_before<E: Engine>() {
     let bed = Bed::<E>::start().await;
+    bed.arm("far", FAR).await;
+    assert_eq!(bed.handed_over().await, usize::from(E::HOSTED));
+    bed.cancel("far").await;
+    // Not because it came: its time is an hour away.
+    bed.nothing_left().await;
     let armed = bed.arm("job", E::LONG_LEAD).await;
     assert_eq!(bed.handed_over().await, usize::from(E::HOSTED));
     bed.cancel("job").await;
