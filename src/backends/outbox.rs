@@ -153,7 +153,7 @@ impl Outbox {
                         Ok(()) => wanted.push((tries, wake_up)),
                         // In vain: the watchdog will have it.
                         Err(error) => {
-                            told.push(Told { schedule_id, generation, done: failed(tries, &error) })
+                            told.push(Told { schedule_id, generation, done: failed(tries, &error) });
                         }
                     }
                 }
