@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backends::{self, Backends, qstash_direct};
+use crate::backends::{self, Backend, Backends, SchedulerBackend, qstash_direct};
 use crate::clock::Clock;
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
@@ -79,6 +79,9 @@ impl App {
         let public = bind(config.http.listen, "listen")?;
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
         let (portal_keys, key_refresh) = portal_keys(&config.portal.jwks).await?;
+        // Before the first claim: what may refuse to start must not have leased anything.
+        let engines = backends::engine::hosted(&config.backends, Some(&keys), &clock).await?;
+        require_active(&db, config.backends.first, &engines).await?;
         let scheduler = Arc::new(
             Scheduler::start(
                 db.clone(),
@@ -88,14 +91,12 @@ impl App {
             )
             .context("the scheduler cannot start")?,
         );
-        let engines = backends::engine::hosted(&config.backends, Some(&keys), &clock).await?;
         let backends = Arc::new(Backends::new(
             db.clone(),
             Arc::clone(&scheduler),
             engines,
             config.backends.engine_timeout,
         ));
-        require_active(&db, config.backends.first, &backends).await?;
         backends.start();
         let relay = Relay { backends: Arc::clone(&backends), clock: Arc::clone(&clock) };
         let agent_cron = AgentCron {
@@ -176,8 +177,13 @@ impl App {
         }
         let stopping = Instant::now();
         let _ = drained.await;
-        backends.finish().await;
-        if !scheduler.finish(shutdown_timeout.saturating_sub(stopping.elapsed())).await {
+        let left = shutdown_timeout.saturating_sub(stopping.elapsed());
+        let (told, ended) =
+            tokio::join!(tokio::time::timeout(left, backends.finish()), scheduler.finish(left));
+        if told.is_err() {
+            warn!("an engine was still being told: other replicas do it again");
+        }
+        if !ended {
             warn!("some attempts were left under way: the end of their leases recovers them");
         }
         if let Some(refresh) = refresh {
@@ -248,10 +254,10 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
 }
 
 /// Refuses to serve where the active backend is not configured: new one-shots would wait for the watchdog.
-async fn require_active(db: &Db, first: BackendName, backends: &Backends) -> anyhow::Result<()> {
+async fn require_active(db: &Db, first: BackendName, engines: &[Backend]) -> anyhow::Result<()> {
     let active = wake_ups::active(db, first).await.context("which backend is active cannot be read")?;
     anyhow::ensure!(
-        backends.has(active.backend),
+        active.backend == BackendName::Postgres || engines.iter().any(|one| one.name() == active.backend),
         "the active scheduler backend is {}, and it is not configured here: configure it (see docs/backends.md), or \
          make another one active first with `nas-cron backend switch`",
         active.backend
@@ -274,7 +280,7 @@ pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRin
 }
 
 /// Where direct mode may be switched to, tokens are minted ahead of their time.
-fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
+pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
     let policy = RotationPolicy::with_period(config.keys.rotation_period)?;
     let ahead = qstash_direct::FURTHEST + qstash_direct::TOKEN_OUTLIVES;
     Ok(if config.backends.qstash.is_some() { policy.tokens_live_for(ahead) } else { policy })

@@ -107,7 +107,7 @@ fn describe() {
     describe_gauge!(DB_CLOCK_OFFSET, Unit::Seconds, "The database's clock minus this replica's");
     describe_counter!(
         ENGINE_CALLS,
-        "What hosted engines were asked for, by backend, call (arm, cancel) and result"
+        "What hosted engines were asked for, by backend, call (arm, cancel; listen and log where that fails) and result"
     );
     describe_counter!(
         ENGINE_MISSES,
@@ -153,7 +153,7 @@ pub fn fire_ended(outcome: FireOutcome, status: Option<u16>, took: Duration) {
     histogram!(FIRE_ATTEMPT, "status_class" => status_class(status)).record(took);
 }
 
-/// An engine was asked to `call` (`arm`, `cancel`) so many wake-ups, with this result (`ok`, or what was wrong).
+/// An engine was asked to `call` (`arm`, `cancel`, `listen`, `log`) so many wake-ups, with this result (`ok`, or what was wrong).
 pub fn engine_called(backend: BackendName, call: &'static str, result: &'static str, count: u64) {
     counter!(ENGINE_CALLS, "backend" => backend.as_str(), "call" => call, "result" => result)
         .increment(count);

@@ -9,7 +9,7 @@ use nas_cron::db::leases::{self, Lease};
 use nas_cron::db::oneshots::{ArmRules, Armed};
 use nas_cron::db::outcomes::{self, Ended};
 use nas_cron::db::wake_ups::{self, Done, Found, Order, Outbox, ToTell, Told, Wake};
-use nas_cron::db::{Db, outages};
+use nas_cron::db::{Db, directory, outages};
 use nas_cron::domain::{BackendName, FireOutcome, HoldScope, InstanceId, JobId, OneShotState, ScheduleId};
 use nas_cron::oneshot::{self, Provision};
 use sqlx::PgPool;
@@ -857,5 +857,50 @@ async fn a_switch_from_and_to_our_own_loop_moves_all_that_can() {
         wake_ups::active(&world.db, BackendName::Qstash).await.unwrap().generation,
         4,
         "nothing was switched"
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_qstash_may_make_itself_is_not_moved_and_the_rest_is() {
+    let world = World::new().await;
+    world.activate(BackendName::QstashDirect).await;
+    let told = world.arm("told", 1_800).await.schedule_id;
+    world.arm("untold", 7_200).await;
+    world
+        .sql(
+            "UPDATE wake_ups SET state = 'armed', next_try_at = NULL, message_id = 'm' WHERE job_id = 'told'",
+        )
+        .await;
+    world.activate(BackendName::Postgres).await;
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
+    assert_eq!(world.awaits("untold").await, None);
+    assert_eq!(world.awaits("told").await.as_deref(), Some("qstash_direct"), "both would call the agent");
+    assert_eq!(wake_ups::left(&world.db, now()).await.unwrap().to_move, 0, "it drains by itself");
+    // A relay's wake-up from before: the call that QStash would make as well is called off.
+    assert!(matches!(world.take_one("told", told).await, Found::Standing { state: OneShotState::Armed, .. }));
+    let rows: Vec<_> = world.rows().await.into_iter().filter(|row| row.schedule_id == told.0).collect();
+    assert_eq!(rows.iter().map(|row| row.state.as_str()).collect::<Vec<_>>(), ["unwanted"]);
+}
+
+#[tokio::test]
+async fn nothing_stays_with_an_engine_that_no_one_shot_awaits() {
+    let world = World::new().await;
+    for job in ["left", "stays"] {
+        world.arm(job, 3_600).await;
+    }
+    world.sql("UPDATE wake_ups SET state = 'armed', next_try_at = NULL").await;
+    // As two calls for one job at the same moment can leave it.
+    world.sql("DELETE FROM one_shots WHERE job_id = 'left'").await;
+    assert_eq!(wake_ups::find_orphans(&world.db, 10).await.unwrap(), 1);
+    assert_eq!(wake_ups::find_orphans(&world.db, 10).await.unwrap(), 0);
+    assert_eq!(
+        world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted' AND job_id = 'left'").await,
+        1
+    );
+    directory::delete(&world.db, &world.instance).await.unwrap();
+    assert_eq!(
+        world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted'").await,
+        2,
+        "with its agent"
     );
 }

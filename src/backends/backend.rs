@@ -41,7 +41,8 @@ pub trait SchedulerBackend: Send + Sync {
     fn listen(&self, wakes: Wakes, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 }
 
-/// What a backend can do. All of it is honoured before a wake-up is handed over. As JSON in seconds and bytes.
+/// What a backend can do. What is too far ahead or too long is not handed over; grain and lead the backend itself
+/// allows for. As JSON in seconds and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Limits {
     /// The grain of its instants; the lead is at least as long.

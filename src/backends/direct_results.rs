@@ -11,9 +11,11 @@ use tracing::{info, warn};
 
 use super::backend::BackendError;
 use super::engine::Backend;
-use super::qstash::DirectEnd;
+use super::qstash::{DirectEnd, Qstash};
 use crate::db::wake_ups::{self, DirectCall, DirectResult};
 use crate::db::{Db, DbError};
+use crate::domain::BackendName;
+use crate::metrics;
 
 /// Between two looks at the log while calls are out; jittered so that replicas spread.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -39,21 +41,8 @@ pub async fn run(db: Db, backend: std::sync::Arc<Backend>, stop: CancellationTok
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let once = async {
-            let calls = wake_ups::direct_calls(&db, BATCH).await?;
-            let Some(since) = calls.iter().map(|call| call.due_at).min() else { return Ok(0) };
-            let names: Vec<String> = calls.iter().map(|call| call.message_id.clone()).collect();
-            let ends = direct.log().direct_ends(&names, since).await?;
-            let results: Vec<DirectResult> = calls
-                .iter()
-                .filter_map(|call| ends.get(&call.message_id).map(|end| result(call, *end)))
-                .collect();
-            if !results.is_empty() {
-                wake_ups::settle_direct(&db, &results).await?;
-            }
-            Ok::<_, Unread>(results.len())
-        };
-        match once.await {
+        let Some(once) = stop.run_until_cancelled(settle_all(&db, direct.log())).await else { return };
+        match once {
             Ok(settled) => {
                 if std::mem::take(&mut failing) {
                     info!("the results of direct calls are read again");
@@ -62,12 +51,35 @@ pub async fn run(db: Db, backend: std::sync::Arc<Backend>, stop: CancellationTok
                     info!(settled, "the results of direct calls were read");
                 }
             }
-            Err(error) if !failing => {
-                failing = true;
-                warn!(%error, "the results of direct calls cannot be read; it is tried again");
+            Err(error) => {
+                if let Unread::Log(error) = &error {
+                    metrics::engine_called(BackendName::QstashDirect, "log", error.kind(), 1);
+                }
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "the results of direct calls cannot be read; it is tried again");
+                }
             }
-            Err(_) => {}
         }
+    }
+}
+
+/// Asks after every call whose time has come, a batch at a time. Returns how many have ended.
+async fn settle_all(db: &Db, log: &Qstash) -> Result<usize, Unread> {
+    let (mut settled, mut last) = (0, None);
+    loop {
+        let calls = wake_ups::direct_calls(db, last.as_ref(), BATCH).await?;
+        let Some(since) = calls.iter().map(|call| call.due_at).min() else { return Ok(settled) };
+        let names: Vec<String> = calls.iter().map(|call| call.message_id.clone()).collect();
+        let ends = log.direct_ends(&names, since).await?;
+        let results: Vec<DirectResult> = calls
+            .iter()
+            .filter_map(|call| ends.get(&call.message_id).map(|end| result(call, *end)))
+            .collect();
+        if !results.is_empty() {
+            wake_ups::settle_direct(db, &results).await?;
+        }
+        settled += results.len();
+        last = calls.into_iter().last();
     }
 }
 

@@ -90,11 +90,6 @@ impl Backends {
         self.tasks.spawn(moving::run(self.db.clone(), outboxes, self.stop.clone()));
     }
 
-    /// Whether this process can use it.
-    pub fn has(&self, backend: BackendName) -> bool {
-        backend == BackendName::Postgres || self.engines.iter().any(|(engine, _)| engine.name() == backend)
-    }
-
     /// A one-shot was armed, durably: whoever is to wake us hears of it.
     pub fn armed(&self, armed: &Armed) {
         if armed.awaits.is_none() {

@@ -16,20 +16,24 @@ use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
 const PERIOD: Duration = Duration::from_secs(15);
-/// Rows that are forgotten in one statement.
+/// Rows in one statement.
 const BATCH: i64 = 500;
 /// Wake-ups of fires that were due this long ago are nobody's any more.
-const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(2);
+/// Orphans are looked for every this many rounds: that goes through all there is.
+const ORPHANS_EVERY: u32 = 20;
 
 /// Runs until `stop`.
 pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
+    let mut round = 0_u32;
     loop {
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        match once(&db, &outboxes, &stop).await {
+        round = round.wrapping_add(1);
+        match once(&db, &outboxes, round.is_multiple_of(ORPHANS_EVERY), &stop).await {
             Ok(0) => {}
             Ok(moved) => info!(moved, "one-shots were moved to the active backend"),
             Err(error) => warn!(%error, "moving to the active backend failed; it is tried again"),
@@ -48,7 +52,7 @@ pub async fn batch(db: &Db) -> DbResult<u64> {
 }
 
 /// One round. Returns how many have moved.
-async fn once(db: &Db, outboxes: &[Arc<Outbox>], stop: &CancellationToken) -> DbResult<u64> {
+async fn once(db: &Db, outboxes: &[Arc<Outbox>], orphans: bool, stop: &CancellationToken) -> DbResult<u64> {
     let mut moved = 0;
     while !stop.is_cancelled() {
         let batch = batch(db).await?;
@@ -60,6 +64,7 @@ async fn once(db: &Db, outboxes: &[Arc<Outbox>], stop: &CancellationToken) -> Db
             outbox.look();
         }
     }
+    while orphans && wake_ups::find_orphans(db, BATCH).await? > 0 && !stop.is_cancelled() {}
     while wake_ups::prune(db, FORGOTTEN_AFTER, BATCH).await? > 0 && !stop.is_cancelled() {}
     if !outboxes.is_empty() {
         for one in wake_ups::census(db).await? {

@@ -88,7 +88,8 @@ impl Outbox {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let rounds = Arc::new(Semaphore::new(ROUNDS));
         loop {
-            let Ok(permit) = Arc::clone(&rounds).acquire_owned().await else { return };
+            let permit = stop.run_until_cancelled(Arc::clone(&rounds).acquire_owned()).await;
+            let Some(Ok(permit)) = permit else { break };
             let pause = match self.take().await {
                 Ok((orders, pause)) => {
                     if !orders.is_empty() {
@@ -96,6 +97,8 @@ impl Outbox {
                         tokio::spawn(async move {
                             outbox.tell(orders).await;
                             drop(permit);
+                            // What failed, or became unwanted meanwhile, has a time of its own now.
+                            outbox.look();
                         });
                     }
                     pause
@@ -136,7 +139,7 @@ impl Outbox {
         Ok((taken.to_tell, pause))
     }
 
-    /// One round: what is wanted first, so that a superseded wake-up goes only when its successor is there.
+    /// One round: what is wanted first, so that a superseded wake-up goes after its successor was told.
     async fn tell(&self, orders: Vec<ToTell>) -> Done {
         let mut done = Done::default();
         if orders.is_empty() {

@@ -143,7 +143,7 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
         let answers = health.as_ref().map(Result::is_ok);
         let error = health.and_then(Result::err);
         let limits = match census.backend {
-            BackendName::Postgres => Some(Postgres.limits()),
+            BackendName::Postgres => Some(Backend::Postgres(Postgres).limits()),
             engine => context.engine(engine).map(|engine| engine.backend().limits()),
         };
         Standing { configured: context.has(census.backend), limits, answers, error, census }

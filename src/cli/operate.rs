@@ -17,7 +17,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{BackendName, Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions};
-use crate::keys::{KeyEncryptionKey, KeyRing, RotationPolicy};
+use crate::keys::{KeyEncryptionKey, KeyRing};
+
+/// How often a command that signs looks at the keys again.
+const KEYS_FRESH_EVERY: Duration = Duration::from_secs(3);
 
 /// How long a database that is starting is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -129,13 +132,15 @@ impl Operate<hold::ReleaseArgs> {
 impl Operate<keys::KeysArgs, WithKeys> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        let config = self.flags.settings().config()?.keys;
+        let config = self.flags.settings().config()?;
+        let policy = app::rotation_policy(&config)?;
+        let config = config.keys;
         let kek = config.key_encryption_key.as_ref();
         let kek = kek.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?;
         let context = keys::KeysContext {
             db,
             kek: kek.map(Arc::new),
-            policy: RotationPolicy::with_period(config.rotation_period)?,
+            policy,
             alg: config.signing_alg,
             agents_jwks_url: Some(config.agents_jwks_url),
         };
@@ -150,6 +155,17 @@ impl Operate<backend::BackendArgs, WithEngines> {
         let db = self.connect().await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keys = self.key_ring(&backends, &db, &clock).await;
+        if let Some(keys) = keys.clone() {
+            // A view that is older than 10 s does not sign, and a switch may take longer.
+            let db = db.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(KEYS_FRESH_EVERY).await;
+                    // Failed: without a fresh view nothing is signed, and the replicas tell what is left.
+                    let _ = keys.refresh(&db).await;
+                }
+            });
+        }
         let engines = engine::hosted(&backends, keys.as_ref(), &clock).await?;
         let context =
             backend::BackendContext::new(db, engines, backends.engine_timeout, configured(&backends), stop);

@@ -292,6 +292,11 @@ pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> 
             DELETE FROM instances WHERE instance_id = $1 RETURNING instance_id
         ), forgotten AS (
             DELETE FROM delivered_keys k USING gone g WHERE k.instance_id = g.instance_id
+        ), untold AS (
+            UPDATE wake_ups u
+            SET state = 'unwanted',
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
+            FROM gone g WHERE u.instance_id = g.instance_id AND u.state <> 'unwanted'
         )
         SELECT (SELECT count(*) FROM one_shots o WHERE o.instance_id = g.instance_id AND o.state <> 'delivered')
                AS "one_shots!"

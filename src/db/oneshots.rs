@@ -37,7 +37,7 @@ pub struct ArmRules {
 }
 
 /// What is due within so many seconds is woken by our own loop on every backend: an engine could not be told in
-/// time. More than any engine's lead and grain together.
+/// time. No less than any engine's lead and grain together.
 pub(in crate::db) const OWN_LOOP_WITHIN: f64 = 3.0;
 
 /// What stands after a provision.
@@ -110,8 +110,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         ), superseded AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
-                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
             FROM armed a
             WHERE u.instance_id = $1 AND u.job_id = $2 AND u.schedule_id <> a.schedule_id AND u.state <> 'unwanted'
         )
@@ -240,8 +239,7 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
         ), untold AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
-                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
             WHERE instance_id = $1 AND job_id = $2 AND state <> 'unwanted'
         )
         DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING schedule_id

@@ -61,7 +61,9 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     let mut due_in = wake.due_in;
     if let Some(missed_in) = wake.missed_in {
         if missed_in <= 0.0 {
-            watchdog(inner).await?;
+            if watchdog(inner).await? >= u64::from(BATCH) {
+                pause = Duration::ZERO;
+            }
             due_in = Some(0.0);
         } else {
             pause = pause.min(Duration::from_secs_f64(missed_in));
@@ -71,6 +73,9 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
         if ends_in <= 0.0 {
             let floor = inner.firing.retry.ambiguous_floor;
             let recovered = leases::recover_expired(&inner.db, floor, i64::from(BATCH)).await?;
+            if recovered >= u64::from(BATCH) {
+                pause = Duration::ZERO;
+            }
             if recovered > 0 {
                 metrics::recovered(recovered);
                 warn!(recovered, "leases of a replica that died or stalled were taken back");
@@ -95,12 +100,15 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
 }
 
 /// What hosted engines should have woken by now is woken by this loop, in the claim that follows.
-async fn watchdog(inner: &Inner) -> DbResult<()> {
+/// Returns how many these were: a whole batch, and there may be more.
+async fn watchdog(inner: &Inner) -> DbResult<u64> {
+    let mut all = 0;
     for (backend, missed) in wake_ups::take_over_missed(&inner.db, &inner.rules.graces, BATCH.into()).await? {
         metrics::engine_missed(backend, missed);
         warn!(%backend, missed, "an engine brought no wake-up in time: our own loop does");
+        all += missed;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Claims all there is, as far as there is room.

@@ -19,7 +19,8 @@ use uuid::Uuid;
 use super::pulling::{BATCH, Hands, Held};
 use super::{Nats, stream};
 use crate::backends::{BackendError, WakeBody};
-use crate::domain::{InstanceId, JobId, ScheduleId};
+use crate::domain::{BackendName, InstanceId, JobId, ScheduleId};
+use crate::metrics;
 use crate::scheduler::{Wake, Woken};
 
 /// Batches that are handed in at once.
@@ -102,6 +103,7 @@ async fn pull_for_ever(
                 }
             }
         };
+        metrics::engine_called(BackendName::Nats, "listen", "failed", 1);
         if problem == said {
             debug!(%problem, "no wake-ups from NATS");
         } else {

@@ -75,6 +75,11 @@ impl NatsOptions {
         format!("{}.schedule.*", self.subject_prefix)
     }
 
+    /// The durable consumer that all replicas share; services with other subjects have another one.
+    pub(super) fn consumer(&self) -> &str {
+        &self.subject_prefix
+    }
+
     /// Where schedules put their wake-ups. One for all: the server keeps an index entry per subject.
     pub(super) fn wake_subject(&self) -> String {
         format!("{}.wake", self.subject_prefix)
@@ -97,7 +102,9 @@ impl NatsOptions {
                     return Err(wrong("it names no host"));
                 }
                 if address.has_user_pass() || address.password().is_some() {
-                    return Err(wrong("it carries credentials: set them by their own settings"));
+                    return Err(wrong(
+                        "it carries credentials: write them into the file that nats_credentials_file names",
+                    ));
                 }
                 Ok(address)
             })

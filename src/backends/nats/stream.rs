@@ -18,9 +18,6 @@ use super::answers;
 use super::options::NatsOptions;
 use crate::backends::BackendError;
 
-/// The durable consumer that all replicas share.
-const CONSUMER: &str = "nas-cron";
-
 /// The first server with scheduled messages.
 const FIRST_SERVER: (u32, u32) = (2, 12);
 
@@ -78,7 +75,7 @@ pub(super) async fn consumer(
     options: &NatsOptions,
 ) -> Result<Consumer<pull::Config>, BackendError> {
     let wanted = pull::Config {
-        durable_name: Some(CONSUMER.to_owned()),
+        durable_name: Some(options.consumer().to_owned()),
         description: Some("All replicas of nas-cron".to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: options.ack_wait,
@@ -91,7 +88,7 @@ pub(super) async fn consumer(
     };
     // An account that may not create consumers can have it made beforehand.
     if let Ok(there) =
-        jetstream.get_consumer_from_stream::<pull::Config, _, _>(CONSUMER, &options.stream).await
+        jetstream.get_consumer_from_stream::<pull::Config, _, _>(options.consumer(), &options.stream).await
     {
         let config = &there.cached_info().config;
         if config.ack_policy == wanted.ack_policy

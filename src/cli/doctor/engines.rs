@@ -53,7 +53,7 @@ pub(super) async fn direct_mode(deployment: &Deployment) -> Finding {
             "on: QStash calls the agents itself, and that gives up\n\
              - invariant 3: a fire may come before its instant, by the leeway of the agent's clock\n\
              - invariant 4: a call that is under way is made although its one-shot was cancelled or superseded\n\
-             - invariant 5: our own loop may call beside QStash, where its log says nothing for long
+             - invariant 5: our own loop may call beside QStash, where its log says nothing for long\n\
              - invariant 7: tokens wait at QStash, and are good for longer than 120 s\n\
              and how a call ended is known from QStash's log alone",
             "docs/backends.md, \"Direct mode\", says when it is worth that; `nas-cron backend switch qstash` ends it",

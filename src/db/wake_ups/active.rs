@@ -83,8 +83,9 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
             SELECT backend, generation, NULLIF(backend, 'postgres') AS engine FROM active_backend LIMIT 1
         ), strays AS MATERIALIZED (
             (SELECT o.instance_id, o.job_id, o.schedule_id
-             FROM one_shots o, active a
-             WHERE a.engine IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
+             FROM one_shots o
+             -- As a subquery it is looked at once: joined, everything that is armed would be read in vain.
+             WHERE (SELECT engine FROM active) IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
                AND o.next_attempt_at > now() + make_interval(secs => $2)
              ORDER BY o.next_attempt_at LIMIT 500)
             UNION ALL
@@ -93,6 +94,11 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
              CROSS JOIN LATERAL (
                  SELECT o.instance_id, o.job_id, o.schedule_id FROM one_shots o
                  WHERE o.awaits = b.backend AND o.next_attempt_at > now() + make_interval(secs => $1)
+                   -- A call that QStash may make itself stays: it is an hour ahead at most, and would be made twice.
+                   AND (b.backend <> 'qstash_direct' OR NOT EXISTS (
+                       SELECT FROM wake_ups u
+                       WHERE u.schedule_id = o.schedule_id AND u.backend = b.backend
+                         AND (u.state = 'armed' OR u.tries > 0)))
                  ORDER BY o.next_attempt_at LIMIT 500
              ) s
              WHERE b.backend <> a.backend)
@@ -122,8 +128,7 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
         ), untold AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
-                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
             FROM known k, active a
             WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation
               AND u.generation <> a.generation AND u.state <> 'unwanted'
@@ -192,7 +197,11 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
                + (SELECT count(*)
                   FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend), one_shots o, active a
                   WHERE b.backend <> a.backend AND o.awaits = b.backend
-                    AND o.next_attempt_at > now() + make_interval(secs => $2)) AS "to_move!",
+                    AND o.next_attempt_at > now() + make_interval(secs => $2)
+                    AND (b.backend <> 'qstash_direct' OR NOT EXISTS (
+                        SELECT FROM wake_ups u
+                        WHERE u.schedule_id = o.schedule_id AND u.backend = b.backend
+                          AND (u.state = 'armed' OR u.tries > 0)))) AS "to_move!",
                count(*) FILTER (WHERE awaited AND NOT put_off) AS "to_tell!",
                count(*) FILTER (WHERE NOT active AND state = 'unwanted') AS "to_take_back!",
                count(*) FILTER (WHERE active AND put_off) AS "put_off!",

@@ -17,16 +17,19 @@ pub struct DirectCall {
     pub due_at: DateTime<Utc>,
 }
 
-/// Direct calls whose time has come and whose end is not known yet, the oldest first.
-pub async fn direct_calls(db: &Db, limit: i64) -> DbResult<Vec<DirectCall>> {
+/// Direct calls whose time has come and whose end is not known yet, the oldest first, from after `after` on.
+pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> DbResult<Vec<DirectCall>> {
     Ok(sqlx::query_as!(
         DirectCall,
         r#"
         SELECT u.schedule_id AS "schedule_id: ScheduleId", u.message_id AS "message_id!", u.due_at
         FROM wake_ups u
         WHERE u.backend = 'qstash_direct' AND u.state = 'armed' AND u.message_id IS NOT NULL AND u.due_at <= now()
-        ORDER BY u.due_at LIMIT $1
+          AND ($1::timestamptz IS NULL OR (u.due_at, u.schedule_id) > ($1, $2))
+        ORDER BY u.due_at, u.schedule_id LIMIT $3
         "#,
+        after.map(|call| call.due_at),
+        after.map(|call| call.schedule_id.0),
         limit,
     )
     .fetch_all(&db.pool)
@@ -62,7 +65,7 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
                 AS r(schedule_id, at, delivered, http_status)
             JOIN wake_ups u ON u.schedule_id = r.schedule_id AND u.backend = 'qstash_direct'
         ), told AS (
-            DELETE FROM wake_ups u USING ended e WHERE u.schedule_id = e.schedule_id
+            DELETE FROM wake_ups u USING ended e WHERE u.schedule_id = e.schedule_id AND u.backend = 'qstash_direct'
         ), settled AS (
             UPDATE one_shots o
             SET awaits = NULL,

@@ -23,6 +23,8 @@ pub mod taking;
 pub use self::active::{ActiveBackend, Left, Moved, activate, active, find_active, left, move_to_active};
 pub use self::census::{BackendCensus, Untold, census, untold};
 pub use self::direct::{DirectCall, DirectResult, direct_calls, settle_direct};
-pub use self::orders::{Done, Order, Outbox, ToArm, ToTell, Told, prune, take_orders, told, try_again};
+pub use self::orders::{
+    Done, Order, Outbox, ToArm, ToTell, Told, find_orphans, prune, take_orders, told, try_again,
+};
 pub(super) use self::taking::graces;
 pub use self::taking::{Found, Wake, take, take_over_missed};

@@ -242,6 +242,31 @@ pub async fn try_again(db: &Db) -> DbResult<u64> {
     Ok(result.rows_affected())
 }
 
+/// What an engine is to bring, or has still to be told of, and no one-shot awaits any more: two calls for one job at the
+/// same moment can leave it behind. It is to be taken back. Returns how many.
+pub async fn find_orphans(db: &Db, limit: i64) -> DbResult<u64> {
+    let result = sqlx::query!(
+        r#"
+        UPDATE wake_ups u SET state = 'unwanted', next_try_at = now()
+        FROM (
+            SELECT w.schedule_id, w.generation
+            FROM wake_ups w
+            WHERE w.state = 'armed' AND NOT EXISTS (
+                SELECT FROM one_shots o
+                WHERE o.instance_id = w.instance_id AND o.job_id = w.job_id AND o.schedule_id = w.schedule_id
+                  AND o.awaits IS NOT DISTINCT FROM w.backend)
+            LIMIT $1
+            FOR UPDATE SKIP LOCKED
+        ) w
+        WHERE u.schedule_id = w.schedule_id AND u.generation = w.generation AND u.state = 'armed'
+        "#,
+        limit,
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
 /// Throws away what no engine will bring or take back any more: due `past` ago. Returns how many.
 pub async fn prune(db: &Db, past: Duration, limit: i64) -> DbResult<u64> {
     let result = sqlx::query!(

@@ -47,6 +47,7 @@ pub enum Found {
 /// is due within `horizon` is leased, at most `room` of them. Durable when it returns.
 ///
 /// What is on hold or waits for another's probe is parked when it comes due, as in [`super::leases::claim_due`].
+#[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 pub async fn take(
     db: &Db,
     wakes: &[Wake],
@@ -107,14 +108,19 @@ pub async fn take(
             ORDER BY u.schedule_id, u.generation FOR UPDATE
         ), told AS (
             DELETE FROM wake_ups u USING heard h
-            WHERE u.schedule_id = h.schedule_id AND u.generation = h.generation
+            WHERE u.schedule_id = h.schedule_id AND u.generation = h.generation AND u.backend <> 'qstash_direct'
+        ), called_off AS (
+            -- What a relay of before a switch has woken, QStash would call the agent for as well.
+            UPDATE wake_ups u SET state = 'unwanted', next_try_at = now()
+            FROM heard h
+            WHERE u.schedule_id = h.schedule_id AND u.generation = h.generation AND u.backend = 'qstash_direct'
         )
         SELECT w.lease_token, w.lease_expires_at, clock_timestamp() AS "now!",
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
                COALESCE(w.state, o.state) AS "state: OneShotState",
                COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!",
                o.schedule_id = g.schedule_id AS current,
-               EXISTS (SELECT FROM passed_over p WHERE p.line = g.line) AS "locked!",
+               EXISTS (SELECT FROM passed_over p WHERE p.schedule_id = g.schedule_id) AS "locked!",
                EXISTS (SELECT FROM delivered_keys k
                        WHERE k.instance_id = g.instance_id AND k.job_id = g.job_id AND k.schedule_id = g.schedule_id)
                    AS "delivered!"
@@ -195,8 +201,7 @@ pub async fn take_over_missed(
         ), untold AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0
-                                   THEN LEAST(u.next_try_at, now() + interval '1 min') ELSE now() END
+                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
             FROM known k
             WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation AND u.state <> 'unwanted'
         )
