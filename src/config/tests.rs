@@ -595,8 +595,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
               The stream that holds the wake-ups; made where there is none. [env: NAS_CRON_NATS_STREAM] [default:
               NAS_CRON]
           --nats-subject <TEXT>
-              What the stream's subjects begin with. Another one for every service on the same account. [env:
-              NAS_CRON_NATS_SUBJECT] [default: nas-cron]
+              What the stream's subjects begin with, and the name of its consumer. Another one, and another
+              stream, for every service on the same account. [env: NAS_CRON_NATS_SUBJECT] [default: nas-cron]
           --nats-replicas <N>
               How many servers keep each wake-up; 3 in a cluster. [env: NAS_CRON_NATS_REPLICAS] [default: 1]
 
