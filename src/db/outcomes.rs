@@ -68,7 +68,9 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
             RETURNING f.*, e.retry_in, e.retry_after
         ), keys AS (
             INSERT INTO delivered_keys AS k (instance_id, job_id, dedup_key, schedule_id, delivered_at)
-            SELECT DISTINCT ON (instance_id, job_id, dedup_key) instance_id, job_id, dedup_key, r.schedule_id, now()
+            SELECT DISTINCT ON (instance_id, job_id, dedup_key) instance_id, job_id, dedup_key, r.schedule_id,
+                   -- The very instant of the history: a second fire is counted from it.
+                   r.ended_at
             FROM recorded r
             -- A superseded arm's key counts too; a cancelled job is forgotten.
             WHERE r.outcome = 'delivered' AND EXISTS (

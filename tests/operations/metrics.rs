@@ -121,6 +121,6 @@ async fn lateness_is_measured_and_an_overdue_one_shot_shows() {
     let page = world.service.metrics().await;
     assert!(value(&page, "nas_cron_fire_lateness_seconds_count") >= 1.0);
     let late = value(&page, "nas_cron_fire_lateness_seconds_sum");
-    assert!((0.0..0.5).contains(&late), "{late}");
+    assert!((0.0..5.0).contains(&late), "{late}");
     assert!(value(&page, "nas_cron_db_clock_offset_seconds").abs() < 0.5, "the same machine's clock");
 }
