@@ -54,6 +54,19 @@ pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> 
     active(db, backend).await
 }
 
+/// Whether hosted engines have anything to do with this service: one is active, or something of one is left.
+pub async fn concerned(db: &Db) -> DbResult<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (SELECT FROM active_backend WHERE backend <> 'postgres')
+            OR EXISTS (SELECT FROM wake_ups)
+            OR EXISTS (SELECT FROM one_shots WHERE awaits IS NOT NULL) AS "concerned!"
+        "#,
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
 /// What is due within so many seconds stays our own loop's when an engine becomes active: it is in good hands, and an
 /// engine that has just woken it would take it for told already.
 const OURS_WITHIN: f64 = 60.0;

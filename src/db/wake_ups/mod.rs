@@ -20,7 +20,9 @@ pub mod direct;
 pub mod orders;
 pub mod taking;
 
-pub use self::active::{ActiveBackend, Left, Moved, activate, active, find_active, left, move_to_active};
+pub use self::active::{
+    ActiveBackend, Left, Moved, activate, active, concerned, find_active, left, move_to_active,
+};
 pub use self::census::{BackendCensus, Untold, census, untold};
 pub use self::direct::{DirectCall, DirectResult, direct_calls, settle_direct};
 pub use self::orders::{
