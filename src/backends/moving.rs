@@ -57,7 +57,7 @@ pub async fn batch(db: &Db) -> DbResult<u64> {
 /// One round. Returns how many have moved.
 async fn once(db: &Db, outboxes: &[Arc<Outbox>], orphans: bool, stop: &CancellationToken) -> DbResult<u64> {
     let mut moved = 0;
-    if !wake_ups::concerned(db).await? {
+    if outboxes.is_empty() && !wake_ups::concerned(db).await? {
         return Ok(moved);
     }
     while !stop.is_cancelled() {
