@@ -74,7 +74,12 @@ async fn bounded(mut response: Response) -> Result<Vec<u8>, FetchError> {
 }
 
 fn away(error: reqwest::Error) -> FetchError {
-    // Its URL is known to the reader of the log, and may hold credentials; its causes say what happened.
+    FetchError::Away(causes(error))
+}
+
+/// An error's causes down to the first one, which says what happened. Without its URL, which may hold credentials, or
+/// name an agent.
+pub(crate) fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = error.source();
@@ -82,7 +87,7 @@ fn away(error: reqwest::Error) -> FetchError {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    FetchError::Away(text)
+    text
 }
 
 /// `max-age` of `Cache-Control`; zero where caching is forbidden.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use jwks_http::causes;
 pub use jwks_http::count_keys_at;
 pub use key_set::{KeySet, KeySetError, Unusable};
 pub use portal_jwks::{FetchLimits, KeyRefresh, PortalKeys, VerifyError};

@@ -1,6 +1,5 @@
 //! What QStash answers, and which of our errors that is.
 
-use std::error::Error;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::backends::BackendError;
 use crate::fire::retry_after;
+use crate::instance;
 
 /// How much is read of an answer, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
@@ -122,16 +122,9 @@ fn broken(error: reqwest::Error) -> BackendError {
     if text.contains("invalid HTTP") { BackendError::Garbage(text) } else { BackendError::Unreachable(text) }
 }
 
-/// The causes down to the first one, which says what happened; without the URL, which names an agent in direct mode.
+/// What happened, in so many words; without the URL, which names an agent in direct mode.
 pub(super) fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text.chars().take(MAX_WORDS).collect()
+    instance::causes(error).chars().take(MAX_WORDS).collect()
 }
 
 #[cfg(test)]
