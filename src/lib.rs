@@ -5,6 +5,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`cli`] | one file per subcommand |
+//! | [`client`] | the agent's own side: calls to any server |
 //! | [`app`] | what `serve` holds; how it starts and ends |
 //! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
 //! | [`backends`] | who wakes us first: our own loop, `QStash`, NATS; telling engines, and moving between them |
@@ -36,6 +37,7 @@
 pub mod app;
 pub mod backends;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod db;

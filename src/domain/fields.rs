@@ -1,5 +1,6 @@
 //! The fields of a JSON object, taken out one by one, so that each one that is wrong, missing or unknown is named.
 
+use serde::Serialize as _;
 use serde_json::{Map, Value};
 
 use super::InvalidField;
@@ -47,6 +48,19 @@ pub enum Given<T> {
 }
 
 impl<T> Given<T> {
+    /// Whether what is there stays: for fields that are then left out.
+    pub const fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+
+    /// The value, or `null`.
+    pub fn serialize_nullable<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: serde::Serialize,
+    {
+        self.value().serialize(serializer)
+    }
+
     /// The value, if there is one.
     pub fn value(&self) -> Option<&T> {
         match self {
