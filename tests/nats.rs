@@ -34,6 +34,7 @@ fn due(at: DateTime<Utc>) -> WakeUp {
         generation: 1,
         fire_at: FireAt::parse("2026-06-18T12:34:56.123456+05:45").unwrap(),
         due_at: at,
+        auth: None,
         direct: None,
     }
 }

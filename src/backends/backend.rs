@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::wakes::Wakes;
-use crate::domain::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
+use crate::domain::{AuthProfile, BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 
 /// Who wakes us first at a one-shot's instant. An engine brings the *first* wake-up and nothing else: whether the
 /// one-shot still stands, the exact millisecond, retries, floors and holds are our own loop's, on every backend.
@@ -105,6 +105,8 @@ pub struct WakeUp {
     pub due_at: DateTime<Utc>,
     /// Where the fire goes.
     pub callback_url: CallbackUrl,
+    /// With which profile, as it was set when this was made: only direct mode needs it so early.
+    pub auth: Option<AuthProfile>,
     /// Direct mode: the engine is to call the agent itself, not before `due_at`.
     pub direct: Option<DirectCall>,
 }
@@ -288,6 +290,7 @@ mod tests {
             due_at: fire_at.instant(),
             fire_at: fire_at.clone(),
             callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
+            auth: None,
             direct: None,
         };
         let body = |job: &str| serde_json::to_vec(&WakeBody::from(&wake_up(job))).unwrap().len();

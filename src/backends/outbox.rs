@@ -222,6 +222,7 @@ fn wake_up(schedule_id: crate::domain::ScheduleId, generation: i32, one_shot: wa
         fire_at: one_shot.fire_at,
         due_at: one_shot.due_at,
         callback_url: one_shot.callback_url,
+        auth: one_shot.auth.map(|found| found.auth),
         direct: None,
     }
 }

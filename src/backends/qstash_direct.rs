@@ -51,6 +51,7 @@ impl QstashDirect {
             instance_id: &wake_up.instance_id,
             job_id: &wake_up.job_id,
             fire_at: &wake_up.fire_at,
+            auth: wake_up.auth.as_ref(),
         };
         let expires = wake_up.due_at + TimeDelta::from_std(TOKEN_OUTLIVES).unwrap_or_default();
         let refused = |why: String| BackendError::Refused(why);
@@ -58,7 +59,11 @@ impl QstashDirect {
             .keys
             .mint_for(subject, wake_up.due_at, expires)
             .map_err(|error| refused(error.to_string()))?;
-        let body = FireBody { job_id: &wake_up.job_id, fire_at: &wake_up.fire_at };
+        let body = FireBody {
+            job_id: &wake_up.job_id,
+            fire_at: &wake_up.fire_at,
+            auth: wake_up.auth.as_ref(),
+        };
         let body = serde_json::to_string(&body).map_err(|error| refused(error.to_string()))?;
         let direct = DirectCall {
             url: client::fire_url(wake_up.callback_url.url()).to_string(),

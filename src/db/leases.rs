@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Db, DbResult, wake_ups};
-use crate::domain::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
+use super::{Db, DbResult, auth_profiles, wake_ups};
+use crate::domain::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
 
 /// The next instants at which something is to be done, by the database's clock.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +168,8 @@ pub struct Attempt {
     pub fire_at: FireAt,
     /// Where to.
     pub callback_url: CallbackUrl,
+    /// With which profile, as it is set when the attempt starts.
+    pub auth: Option<EffectiveAuth>,
     /// Which attempt of the budget it is, from 1.
     pub attempt: u32,
     /// How long the one-shot has been failing.
@@ -215,7 +217,7 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
               AND (i.probe_job_id IS NULL OR i.probe_job_id = o.job_id)
               AND o.state = 'leased' AND o.lease_expires_at > clock_timestamp()
               AND GREATEST(o.next_attempt_at, o.fire_at) <= clock_timestamp()
-            RETURNING o.*, i.unreachable_since IS NOT NULL AS probes
+            RETURNING o.*, i.org_id, i.unreachable_since IS NOT NULL AS probes
         ), history AS (
             INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at)
             SELECT lease_token, instance_id, job_id, schedule_id, dedup_key, fire_at, attempts, last_started_at
@@ -225,7 +227,13 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
                c.schedule_id AS "schedule_id?", c.lease_token AS "lease_token?", c.fire_at_text AS "fire_at_text?",
                c.fire_at AS "fire_at?", c.callback_url AS "callback_url?", c.attempts AS "attempts?",
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
-               c.last_started_at AS "started_at?", c.probes AS "probes?"
+               c.last_started_at AS "started_at?", c.probes AS "probes?",
+               -- Subqueries and no joins: looked up by key, however many rows the planner expects.
+               (SELECT j.auth FROM job_auth j WHERE j.instance_id = c.instance_id AND j.job_id = c.job_id) AS job_auth,
+               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'instance' AND d.scope_id = c.instance_id)
+                   AS instance_auth,
+               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'org' AND d.scope_id = c.org_id) AS org_auth,
+               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'service' AND d.scope_id = '') AS service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
         "#,
         &instance_ids,
@@ -249,6 +257,12 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
                 attempt_id,
                 fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
                 callback_url: CallbackUrl::stored(row.callback_url?)?,
+                auth: auth_profiles::effective(
+                    row.job_auth,
+                    row.instance_auth,
+                    row.org_auth,
+                    row.service_auth,
+                ),
                 attempt: u32::try_from(row.attempts?).unwrap_or(u32::MAX),
                 retrying_for: row
                     .retrying_since

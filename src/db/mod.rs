@@ -2,6 +2,7 @@
 //!
 //! `sqlx` stops here: the layers above see domain types and [`DbError`].
 
+pub mod auth_profiles;
 pub mod directory;
 pub mod fires;
 pub mod hints;

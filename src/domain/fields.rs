@@ -1,6 +1,6 @@
 //! The fields of a JSON object, taken out one by one, so that each one that is wrong, missing or unknown is named.
 
-use serde::Serialize as _;
+use serde::{Deserialize, Deserializer, Serialize as _};
 use serde_json::{Map, Value};
 
 use super::InvalidField;
@@ -79,6 +79,13 @@ impl<T> Given<T> {
     }
 }
 
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    /// For fields with `#[serde(default)]`: what is absent is not asked, and keeps.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
+    }
+}
+
 /// An object whose fields are being taken out.
 #[derive(Clone, Debug)]
 pub struct Fields(Map<String, Value>);
@@ -148,7 +155,7 @@ impl Fields {
 }
 
 /// What a value is, without saying what it contains.
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -3,6 +3,7 @@
 //! Nothing here does I/O. Every constructor that takes text from outside returns [`InvalidField`],
 //! which names the field and the mend.
 
+pub mod auth_profile;
 mod callback_url;
 mod fields;
 mod fire_at;
@@ -10,12 +11,13 @@ mod ids;
 mod signing_key;
 mod state;
 
+pub use auth_profile::{AuthPlace, AuthProfile, AuthSource, EffectiveAuth};
 pub use callback_url::CallbackUrl;
 pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use ids::{DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId};
 pub use signing_key::{KeyRecord, KeyState, SigningAlg};
-pub use state::{BackendName, FireOutcome, HoldScope, OneShotState, ParkReason};
+pub use state::{AuthScope, BackendName, FireOutcome, HoldScope, OneShotState, ParkReason};
 
 /// A field that cannot be accepted, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -100,6 +100,18 @@ pg_enum!(
 );
 
 pg_enum!(
+    /// Where auth profiles are registered and defaults are set, the furthest first.
+    AuthScope, "auth_scope", {
+        /// The whole service.
+        Service = "service",
+        /// Every instance of one org.
+        Org = "org",
+        /// One instance.
+        Instance = "instance",
+    }
+);
+
+pg_enum!(
     /// How an attempt ended.
     FireOutcome, "fire_outcome", {
         /// Not yet.

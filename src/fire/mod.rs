@@ -25,7 +25,7 @@ use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
 use crate::db::leases::Attempt;
 use crate::db::outcomes::Ended;
-use crate::domain::{FireAt, FireOutcome, JobId};
+use crate::domain::{AuthProfile, FireAt, FireOutcome, JobId};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::ring::KeyRing;
 
@@ -69,22 +69,27 @@ pub struct FireBody<'a> {
     pub job_id: &'a JobId,
     /// Its instant, in the agent's own text.
     pub fire_at: &'a FireAt,
+    /// With which of its credentials the agent is to run it; absent where none is set, as ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<&'a AuthProfile>,
 }
 
 impl Firing {
     /// Makes the attempt. Its lease is checked by the monotonic clock right before the POST is written: a process
     /// that was stopped for a while must not send what another replica may hold by now.
     pub async fn fire(&self, attempt: &Attempt) -> End {
+        let auth = attempt.auth.as_ref().map(|found| &found.auth);
         let subject = FireSubject {
             instance_id: &attempt.instance_id,
             job_id: &attempt.job_id,
             fire_at: &attempt.fire_at,
+            auth,
         };
         let token = match self.keys.mint(subject) {
             Ok(token) => token,
             Err(error) => return End::NotSent { reason: error.to_string() },
         };
-        let body = FireBody { job_id: &attempt.job_id, fire_at: &attempt.fire_at };
+        let body = FireBody { job_id: &attempt.job_id, fire_at: &attempt.fire_at, auth };
         let body = match serde_json::to_vec(&body) {
             Ok(body) => Bytes::from(body),
             Err(error) => return End::NotSent { reason: error.to_string() },

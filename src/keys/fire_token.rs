@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::signer::{Signer, SignerError};
-use crate::domain::{FireAt, InstanceId, JobId};
+use crate::domain::{AuthProfile, FireAt, InstanceId, JobId};
 
 /// What the `purpose` claim says; a token with any `purpose` opens nothing at hop 1.
 pub const PURPOSE: &str = "cron_fire";
@@ -61,6 +61,8 @@ pub struct FireSubject<'a> {
     pub job_id: &'a JobId,
     /// Its instant, in the agent's own text.
     pub fire_at: &'a FireAt,
+    /// With which of its credentials the agent is to run it.
+    pub auth: Option<&'a AuthProfile>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +76,8 @@ struct Claims<'a> {
     jti: Uuid,
     job_id: &'a JobId,
     fire_at: &'a FireAt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<&'a AuthProfile>,
 }
 
 /// When a token is good, in whole seconds.
@@ -116,6 +120,7 @@ pub fn mint(
         jti: Uuid::new_v4(),
         job_id: fire.job_id,
         fire_at: fire.fire_at,
+        auth: fire.auth,
     };
     let claims = serde_json::to_vec(&claims).expect("strings and integers always serialize");
     let mut token = String::with_capacity(signer.header().len() + claims.len() * 4 / 3 + 352);
@@ -149,7 +154,7 @@ mod tests {
         let instance_id = InstanceId::new("i-1").unwrap();
         let job_id = JobId::new("a1b2c3").unwrap();
         let fire_at = FireAt::parse("2026-06-18T14:34:56.123456+02:00").unwrap();
-        let fire = FireSubject { instance_id: &instance_id, job_id: &job_id, fire_at: &fire_at };
+        let fire = FireSubject { instance_id: &instance_id, job_id: &job_id, fire_at: &fire_at, auth: None };
         let now = Utc.timestamp_opt(1_781_786_096, 999_999_999).unwrap();
         let mint = || {
             mint(&signer, "https://portal.example/", Validity::now(now, TokenTtl::default()), fire).unwrap()
@@ -172,6 +177,16 @@ mod tests {
         assert!(jti.as_str().unwrap().parse::<Uuid>().is_ok());
         let second = decode(other.expose_secret().split('.').nth(1).unwrap());
         assert_ne!(second["jti"], jti, "unique per attempt");
+
+        let auth = AuthProfile::new("claude:work").unwrap();
+        let fire = FireSubject { auth: Some(&auth), ..fire };
+        let token =
+            super::mint(&signer, "https://portal.example/", Validity::now(now, TokenTtl::default()), fire)
+                .unwrap();
+        let mut with_auth = decode(token.expose_secret().split('.').nth(1).unwrap());
+        assert_eq!(with_auth.as_object_mut().unwrap().remove("auth"), Some(json!("claude:work")));
+        with_auth.as_object_mut().unwrap().remove("jti");
+        assert_eq!(with_auth, claims, "and nothing else differs");
     }
 
     #[test]

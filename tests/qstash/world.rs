@@ -63,6 +63,7 @@ pub fn wake_up(millis: i64) -> WakeUp {
         generation: 1,
         fire_at: FireAt::parse(&due_at.to_rfc3339()).unwrap(),
         due_at,
+        auth: None,
         direct: None,
     }
 }

@@ -36,6 +36,7 @@ fn wake_up(due_at: DateTime<chrono::Utc>, direct: bool) -> WakeUp {
         generation: 3,
         fire_at: FireAt::parse("2026-06-18T12:34:56.5+05:45").unwrap(),
         due_at,
+        auth: None,
         direct: direct.then(|| DirectCall {
             url: "https://agent.example/api/cron/fire".to_owned(),
             authorization: "Bearer fire-token".into(),

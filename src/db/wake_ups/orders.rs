@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::db::{Db, DbResult};
-use crate::domain::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
+use crate::db::{Db, DbResult, auth_profiles};
+use crate::domain::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
 
 /// What an engine is to be told about a wake-up.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct ToArm {
     pub due_at: DateTime<Utc>,
     /// Where the fire goes.
     pub callback_url: CallbackUrl,
+    /// With which profile, as it is set now: for an engine that calls the agent itself.
+    pub auth: Option<EffectiveAuth>,
 }
 
 /// One thing to tell an engine.
@@ -98,7 +100,13 @@ pub async fn take_orders(
         SELECT i.next_in, t.schedule_id AS "schedule_id?", t.generation AS "generation?", t.tries AS "tries?",
                t.too_far AS "too_far?", t.state = 'wanted' AS wanted, t.message_id, t.due_at AS "due_at?",
                t.instance_id AS "instance_id?", t.job_id AS "job_id?", o.fire_at_text AS "fire_at_text?",
-               o.fire_at AS "fire_at?", o.callback_url AS "callback_url?"
+               o.fire_at AS "fire_at?", o.callback_url AS "callback_url?",
+               (SELECT j.auth FROM job_auth j WHERE j.instance_id = o.instance_id AND j.job_id = o.job_id) AS job_auth,
+               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'instance' AND d.scope_id = o.instance_id)
+                   AS instance_auth,
+               (SELECT d.auth FROM auth_defaults d JOIN instances n ON n.org_id = d.scope_id
+                WHERE d.scope = 'org' AND n.instance_id = o.instance_id) AS org_auth,
+               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'service' AND d.scope_id = '') AS service_auth
         FROM idle i
         LEFT JOIN taken t ON true
         LEFT JOIN one_shots o ON o.instance_id = t.instance_id AND o.job_id = t.job_id
@@ -131,6 +139,12 @@ pub async fn take_orders(
                 fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
                 due_at,
                 callback_url: CallbackUrl::stored(row.callback_url?)?,
+                auth: auth_profiles::effective(
+                    row.job_auth,
+                    row.instance_auth,
+                    row.org_auth,
+                    row.service_auth,
+                ),
             })
         };
         // What is wanted no more, without having been told so yet, is taken back like the rest.

@@ -1,0 +1,239 @@
+//! Statements about auth profiles: a job's own, the defaults, and which are known.
+
+use std::time::Duration;
+
+use super::{Db, DbResult};
+use crate::domain::auth_profile::resolve;
+use crate::domain::{AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId};
+
+/// The profile that a statement's four candidates come to, by the one rule.
+pub(super) fn effective(
+    job: Option<String>,
+    instance: Option<String>,
+    org: Option<String>,
+    service: Option<String>,
+) -> Option<EffectiveAuth> {
+    let stored = |auth: Option<String>| auth.map(AuthProfile::stored);
+    resolve(stored(job), stored(instance), stored(org), stored(service))
+}
+
+/// Gives a job a profile of its own, or takes it away. Returns whether the job was there: it has a one-shot, also one
+/// that has ended, or a profile of its own. `also_new` gives one to a job that was not.
+pub async fn set_job(
+    db: &Db,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+    auth: Option<&AuthProfile>,
+    also_new: bool,
+) -> DbResult<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH present AS (
+            SELECT EXISTS (SELECT FROM one_shots WHERE instance_id = $1 AND job_id = $2)
+                OR EXISTS (SELECT FROM job_auth WHERE instance_id = $1 AND job_id = $2) AS there
+        ), given AS (
+            INSERT INTO job_auth AS j (instance_id, job_id, auth)
+            SELECT i.instance_id, $2, $3 FROM instances i, present p
+            WHERE i.instance_id = $1 AND $3::text IS NOT NULL AND (p.there OR $4)
+            ON CONFLICT (instance_id, job_id) DO UPDATE SET auth = excluded.auth, idle_since = now()
+        ), taken AS (
+            DELETE FROM job_auth WHERE instance_id = $1 AND job_id = $2 AND $3::text IS NULL
+        )
+        SELECT there AS "there!" FROM present
+        "#,
+        instance_id.as_str(),
+        job_id.as_str(),
+        auth.map(AuthProfile::as_str),
+        also_new,
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
+/// With which profile a job is fired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobAuth {
+    /// Its own.
+    pub auth: Option<AuthProfile>,
+    /// What its next fire carries.
+    pub effective: Option<EffectiveAuth>,
+    /// Whether its own is known neither to its instance, nor to its org, nor to the service.
+    pub unknown: bool,
+}
+
+/// With which profiles these jobs are fired, one each, in their order; whether or not they are there.
+pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
+    let (instance_ids, job_ids): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
+    let rows = sqlx::query!(
+        r#"
+        SELECT j.auth AS "job?", n.auth AS "instance?", o.auth AS "org?", s.auth AS "service?",
+               j.auth IS NOT NULL AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth) AS "unknown!"
+        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(instance_id, job_id, line)
+        LEFT JOIN instances i USING (instance_id)
+        LEFT JOIN job_auth j USING (instance_id, job_id)
+        LEFT JOIN auth_defaults n ON n.scope = 'instance' AND n.scope_id = i.instance_id
+        LEFT JOIN auth_defaults o ON o.scope = 'org' AND o.scope_id = i.org_id
+        LEFT JOIN auth_defaults s ON s.scope = 'service'
+        ORDER BY g.line
+        "#,
+        &instance_ids as &[&str],
+        &job_ids as &[&str],
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| JobAuth {
+            auth: row.job.clone().map(AuthProfile::stored),
+            effective: effective(row.job, row.instance, row.org, row.service),
+            unknown: row.unknown,
+        })
+        .collect())
+}
+
+/// What is set at a place: a profile that is known there, or its default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What kind of place.
+    pub scope: AuthScope,
+    /// Which org or instance; empty for the service.
+    pub scope_id: String,
+    /// The profile.
+    pub auth: AuthProfile,
+    /// Whether it is the default there, rather than one of the known ones.
+    pub default: bool,
+}
+
+/// What is set at these places, or with `None` at every place; at most `limit`, by place and profile.
+pub async fn entries(db: &Db, places: Option<&[AuthPlace]>, limit: i64) -> DbResult<Vec<Entry>> {
+    let everywhere = places.is_none();
+    let places = places.unwrap_or_default();
+    let scopes: Vec<&str> = places.iter().map(|place| place.scope().as_str()).collect();
+    let ids: Vec<&str> = places.iter().map(AuthPlace::id).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT e.scope AS "scope!: AuthScope", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
+        FROM (
+            SELECT scope, scope_id, auth, false AS is_default FROM auth_profiles
+            UNION ALL
+            SELECT scope, scope_id, auth, true FROM auth_defaults
+        ) e
+        WHERE $3 OR (e.scope, e.scope_id) IN (
+            SELECT p.scope::auth_scope, p.scope_id FROM unnest($1::text[], $2::text[]) AS p(scope, scope_id))
+        ORDER BY e.scope, e.scope_id, e.auth, e.is_default
+        LIMIT $4
+        "#,
+        &scopes as &[&str],
+        &ids as &[&str],
+        everywhere,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Entry {
+            scope: row.scope,
+            scope_id: row.scope_id,
+            auth: AuthProfile::stored(row.auth),
+            default: row.is_default,
+        })
+        .collect())
+}
+
+/// Makes these the profiles that are known at a place, where given, and sets its default. Returns whether the place
+/// is there: an unknown instance has none, and nothing is changed.
+pub async fn put(
+    db: &Db,
+    place: &AuthPlace,
+    profiles: Option<&[AuthProfile]>,
+    default: &Given<AuthProfile>,
+) -> DbResult<bool> {
+    let profiles: Option<Vec<&str>> =
+        profiles.map(|profiles| profiles.iter().map(AuthProfile::as_str).collect());
+    let mut transaction = db.pool.begin().await?;
+    // Of two at the same place the later one replaces what the earlier one has committed, rather than mix with it.
+    let there = sqlx::query_scalar!(
+        r#"
+        SELECT CASE WHEN $1 = 'instance' 
+                    -- Locked, so that it is not deleted under its new rows.
+                    THEN EXISTS (SELECT FROM instances WHERE instance_id = $2 FOR KEY SHARE)
+                    ELSE true END AS "there!"
+        FROM pg_advisory_xact_lock(hashtextextended('auth_profiles ' || $1 || ' ' || $2, 0))
+        "#,
+        place.scope().as_str(),
+        place.id(),
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if !there {
+        return Ok(false);
+    }
+    sqlx::query!(
+        r#"
+        WITH dropped AS (
+            DELETE FROM auth_profiles WHERE scope = $1 AND scope_id = $2 AND auth <> ALL ($3::text[])
+        ), added AS (
+            INSERT INTO auth_profiles (scope, scope_id, auth)
+            SELECT DISTINCT $1, $2, auth FROM unnest($3::text[]) AS given(auth)
+            ON CONFLICT (scope, scope_id, auth) DO NOTHING
+        ), cleared AS (
+            DELETE FROM auth_defaults WHERE scope = $1 AND scope_id = $2 AND $4 AND $5::text IS NULL
+        )
+        INSERT INTO auth_defaults (scope, scope_id, auth)
+        SELECT $1, $2, $5 WHERE $5::text IS NOT NULL
+        ON CONFLICT (scope, scope_id) DO UPDATE SET auth = excluded.auth
+        "#,
+        place.scope() as AuthScope,
+        place.id(),
+        profiles.as_deref() as Option<&[&str]>,
+        !default.is_keep(),
+        default.value().map(AuthProfile::as_str),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Forgets the profiles that are known at a place, or only one of them. The default stays.
+pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&AuthProfile>) -> DbResult<u64> {
+    let result = sqlx::query!(
+        "DELETE FROM auth_profiles WHERE scope = $1 AND scope_id = $2 AND ($3::text IS NULL OR auth = $3)",
+        place.scope() as AuthScope,
+        place.id(),
+        only.map(AuthProfile::as_str),
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Takes the profiles of at most `limit` jobs that have had no one-shot for `retention`. Returns how many jobs it has
+/// looked at; call it again while that is not 0.
+pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH idle AS MATERIALIZED (
+            SELECT j.instance_id, j.job_id,
+                   EXISTS (SELECT FROM one_shots o WHERE o.instance_id = j.instance_id AND o.job_id = j.job_id) AS armed
+            FROM job_auth j
+            WHERE j.idle_since < now() - make_interval(secs => $1)
+            ORDER BY j.idle_since
+            LIMIT $2
+            FOR UPDATE OF j SKIP LOCKED
+        ), gone AS (
+            DELETE FROM job_auth j USING idle i
+            WHERE NOT i.armed AND j.instance_id = i.instance_id AND j.job_id = i.job_id
+        ), busy AS (
+            UPDATE job_auth j SET idle_since = NULL FROM idle i
+            WHERE i.armed AND j.instance_id = i.instance_id AND j.job_id = i.job_id
+        )
+        SELECT count(*) AS "looked_at!" FROM idle
+        "#,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
