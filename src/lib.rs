@@ -11,6 +11,7 @@
 //! | [`backends`] | who wakes us first: our own loop, `QStash`, NATS; telling engines, and moving between them |
 //! | [`scheduler`] | our own loop: leases, instants, slots, confirmations, outcomes |
 //! | [`oneshot`] | what provision, cancel and list mean |
+//! | [`auth_profiles`] | with which of its credentials an agent runs a job: what is set where, and what is known |
 //! | [`fire`] | one attempt: mint, POST, judge |
 //! | [`instance`] | from an access token to an agent instance |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
@@ -35,6 +36,7 @@
 //! No transaction is open while HTTP is in flight. The row in Postgres is the truth; everything in memory may be lost.
 
 pub mod app;
+pub mod auth_profiles;
 pub mod backends;
 pub mod cli;
 pub mod client;

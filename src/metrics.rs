@@ -209,6 +209,10 @@ pub enum Hop1 {
     Cancel,
     /// `GET /api/agent-cron/list`
     List,
+    /// `PATCH /api/agent-cron/jobs/{job_id}`
+    Update,
+    /// `/api/agent-cron/auth-profiles`
+    AuthProfiles,
 }
 
 impl Hop1 {
@@ -218,6 +222,8 @@ impl Hop1 {
             "/api/agent-cron/provision" => Some(Self::Provision),
             "/api/agent-cron/cancel" => Some(Self::Cancel),
             "/api/agent-cron/list" => Some(Self::List),
+            "/api/agent-cron/jobs/{job_id}" => Some(Self::Update),
+            "/api/agent-cron/auth-profiles" => Some(Self::AuthProfiles),
             _ => None,
         }
     }
@@ -227,6 +233,8 @@ impl Hop1 {
             Self::Provision => "provision",
             Self::Cancel => "cancel",
             Self::List => "list",
+            Self::Update => "update",
+            Self::AuthProfiles => "auth_profiles",
         }
     }
 }

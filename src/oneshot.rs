@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use crate::db::auth_profiles::JobAuth;
 use crate::db::oneshots::{self, Arm, ArmRules, Armed, OneShot};
-use crate::db::{Db, DbError, DbResult};
-use crate::domain::{CallbackUrl, DedupKey, FireAt, InstanceId, InvalidField, JobId, OneShotState};
+use crate::db::{Db, DbError, DbResult, auth_profiles};
+use crate::domain::{
+    AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
+};
 
 /// A provision that passed every check of its fields.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct Provision {
     pub callback_url: CallbackUrl,
     /// What makes it idempotent.
     pub dedup_key: DedupKey,
+    /// The job's own auth profile. It never supersedes.
+    pub auth: Given<AuthProfile>,
 }
 
 impl Provision {
@@ -32,7 +37,14 @@ impl Provision {
             fire_at: FireAt::parse(fire_at)?,
             callback_url: CallbackUrl::parse(agent_callback_url)?,
             dedup_key: DedupKey::new(dedup_key)?,
+            auth: Given::Keep,
         })
+    }
+
+    /// The same, with what it says of the job's auth profile.
+    #[must_use]
+    pub fn with_auth(self, auth: Given<AuthProfile>) -> Self {
+        Self { auth, ..self }
     }
 }
 
@@ -68,6 +80,10 @@ pub async fn provision(
     if previous_callback != Some(wanted.callback_url.as_str()) {
         oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
     }
+    // Before it is armed, or what is due now would be fired without it.
+    if !wanted.auth.is_keep() {
+        auth_profiles::set_job(db, instance_id, &wanted.job_id, wanted.auth.value(), true).await?;
+    }
     let arm = Arm {
         instance_id,
         job_id: &wanted.job_id,
@@ -99,20 +115,37 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
     Ok(())
 }
 
+/// A one-shot, and with which profile its job is fired.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The one-shot.
+    pub one_shot: OneShot,
+    /// Its job's profiles.
+    pub auth: JobAuth,
+}
+
 /// An instance's one-shots, as `list` shows them.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Armed, leased, firing, waiting; soonest first.
-    pub armed: Vec<OneShot>,
+    pub armed: Vec<Listed>,
     /// Dead letters, and what is stuck.
-    pub dead: Vec<OneShot>,
+    pub dead: Vec<Listed>,
 }
 
 /// What was delivered is in neither part.
 pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Listing> {
-    let (dead, armed) = oneshots::list(db, instance_id)
-        .await?
+    let one_shots = oneshots::list(db, instance_id).await?;
+    if one_shots.is_empty() {
+        return Ok(Listing::default());
+    }
+    let jobs: Vec<_> =
+        one_shots.iter().map(|one| (one.instance_id.as_str(), one.job_id.as_str())).collect();
+    let auths = auth_profiles::of_jobs(db, &jobs).await?;
+    let (dead, armed) = one_shots
         .into_iter()
-        .partition(|one| matches!(one.state, OneShotState::Dead | OneShotState::Stuck));
+        .zip(auths)
+        .map(|(one_shot, auth)| Listed { one_shot, auth })
+        .partition(|one| matches!(one.one_shot.state, OneShotState::Dead | OneShotState::Stuck));
     Ok(Listing { armed, dead })
 }

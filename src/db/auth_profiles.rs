@@ -29,17 +29,19 @@ pub async fn set_job(
     Ok(sqlx::query_scalar!(
         r#"
         WITH present AS (
-            SELECT EXISTS (SELECT FROM one_shots WHERE instance_id = $1 AND job_id = $2)
-                OR EXISTS (SELECT FROM job_auth WHERE instance_id = $1 AND job_id = $2) AS there
+            SELECT EXISTS (SELECT FROM one_shots WHERE instance_id = $1 AND job_id = $2) AS armed,
+                   (SELECT auth FROM job_auth WHERE instance_id = $1 AND job_id = $2) AS auth
         ), given AS (
             INSERT INTO job_auth AS j (instance_id, job_id, auth)
             SELECT i.instance_id, $2, $3 FROM instances i, present p
-            WHERE i.instance_id = $1 AND $3::text IS NOT NULL AND (p.there OR $4)
+            WHERE i.instance_id = $1 AND $3::text IS NOT NULL AND (p.armed OR p.auth IS NOT NULL OR $4)
+              -- Nothing is written where nothing changes. (Without a one-shot, it is idle from now on.)
+              AND NOT (p.armed AND p.auth IS NOT DISTINCT FROM $3)
             ON CONFLICT (instance_id, job_id) DO UPDATE SET auth = excluded.auth, idle_since = now()
         ), taken AS (
             DELETE FROM job_auth WHERE instance_id = $1 AND job_id = $2 AND $3::text IS NULL
         )
-        SELECT there AS "there!" FROM present
+        SELECT armed OR auth IS NOT NULL AS "there!" FROM present
         "#,
         instance_id.as_str(),
         job_id.as_str(),

@@ -83,7 +83,10 @@ pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
                 WHERE state IN ('delivered', 'stuck', 'dead') AND updated_at < (SELECT before FROM old)
                 ORDER BY updated_at LIMIT $2)
               AND o.state IN ('delivered', 'stuck', 'dead')
-            RETURNING 1
+            RETURNING o.instance_id, o.job_id
+        ), idle AS (
+            UPDATE job_auth j SET idle_since = now() FROM one_shots_gone o
+            WHERE j.instance_id = o.instance_id AND j.job_id = o.job_id
         )
         SELECT (SELECT count(*) FROM fires_gone) + (SELECT count(*) FROM keys_gone)
              + (SELECT count(*) FROM one_shots_gone) AS "gone!"

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Db, DbResult};
 use crate::domain::{
-    BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId,
+    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId,
 };
 
 /// What is to be armed.
@@ -41,7 +41,7 @@ pub struct ArmRules {
 pub(in crate::db) const OWN_LOOP_WITHIN: f64 = 3.0;
 
 /// What stands after a provision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Armed {
     /// The arm's name.
     pub schedule_id: ScheduleId,
@@ -51,6 +51,8 @@ pub struct Armed {
     pub shows_skew: bool,
     /// The engine that is to bring the first wake-up; it has still to be told. `None`: our own loop's.
     pub awaits: Option<BackendName>,
+    /// The job's own auth profile, if it is not known where its instance is: worth a warning, and no more.
+    pub unknown_auth: Option<AuthProfile>,
 }
 
 /// Arms the job's one-shot: a new job, a new key (supersedes), a key that was delivered or is dead (again).
@@ -115,7 +117,10 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             WHERE u.instance_id = $1 AND u.job_id = $2 AND u.schedule_id <> a.schedule_id AND u.state <> 'unwanted'
         )
         SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits: BackendName",
-               (SELECT w.shows_skew FROM wanted w) AS "shows_skew!"
+               (SELECT w.shows_skew FROM wanted w) AS "shows_skew!",
+               (SELECT j.auth FROM job_auth j JOIN instances i USING (instance_id)
+                WHERE j.instance_id = $1 AND j.job_id = $2
+                  AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth)) AS unknown_auth
         FROM armed
         "#,
         arm.instance_id.as_str(),
@@ -138,6 +143,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         next_attempt_at: row.next_attempt_at,
         shows_skew: row.shows_skew,
         awaits: row.awaits,
+        unknown_auth: row.unknown_auth.map(AuthProfile::stored),
     }))
 }
 
@@ -189,7 +195,10 @@ pub async fn ask_again(
         r#"
         UPDATE one_shots SET asked_again = (state = 'firing'), updated_at = now()
         WHERE instance_id = $1 AND job_id = $2 AND dedup_key = $3 AND state NOT IN ('delivered', 'dead')
-        RETURNING schedule_id, next_attempt_at, awaits AS "awaits: BackendName"
+        RETURNING schedule_id, next_attempt_at, awaits AS "awaits: BackendName",
+                  (SELECT j.auth FROM job_auth j JOIN instances i USING (instance_id)
+                   WHERE j.instance_id = $1 AND j.job_id = $2
+                     AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth)) AS unknown_auth
         "#,
         instance_id.as_str(),
         job_id.as_str(),
@@ -202,6 +211,7 @@ pub async fn ask_again(
         next_attempt_at: row.next_attempt_at,
         shows_skew: false,
         awaits: row.awaits,
+        unknown_auth: row.unknown_auth.map(AuthProfile::stored),
     }))
 }
 
@@ -236,6 +246,9 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
         r#"
         WITH forgotten AS (
             DELETE FROM delivered_keys WHERE instance_id = $1 AND job_id = $2
+        ), idle AS (
+            -- Its auth profile stays: a job that is resumed does not bring it again.
+            UPDATE job_auth SET idle_since = now() WHERE instance_id = $1 AND job_id = $2
         ), untold AS (
             UPDATE wake_ups u
             SET state = 'unwanted',

@@ -13,12 +13,13 @@ use utoipa_axum::routes;
 
 use super::error::ErrorBody;
 use super::{ApiError, Caller, JsonBody};
+use crate::auth_profiles::{self, ShownAuth, Warning};
 use crate::backends::Backends;
-use crate::db::oneshots::{ArmRules, OneShot};
+use crate::db::oneshots::ArmRules;
 use crate::db::{self, Db, outages};
-use crate::domain::{BackendName, JobId, OneShotState, ParkReason};
+use crate::domain::{AuthProfile, BackendName, Given, JobId, OneShotState, ParkReason};
 use crate::instance::{AgentInstance, Authenticator};
-use crate::oneshot::{self, Provision};
+use crate::oneshot::{self, Listed, Provision};
 use crate::scheduler::Scheduler;
 
 /// How often a calling agent's waiting retries are pulled forward, per instance (CONTRACT, "Retries").
@@ -48,7 +49,7 @@ impl FromRef<AgentCron> for Authenticator {
 impl AgentCron {
     /// A call shows that the agent is awake: its waiting retries need not wait out their back-off. Behind the
     /// answer, because it is not what the agent came for.
-    fn awake(&self, instance: &AgentInstance) {
+    pub(super) fn awake(&self, instance: &AgentInstance) {
         let now = self.authenticator.clock.now();
         let lately =
             instance.pulled_at.is_some_and(|at| (now - at).to_std().unwrap_or_default() < PULL_INTERVAL);
@@ -94,6 +95,11 @@ struct ProvisionRequest {
     /// Makes arming idempotent: the same key again changes nothing, another supersedes. 1 to 512 bytes.
     #[schema(example = "ab12cd34:2026-06-18T12:34:56.250000+00:00")]
     dedup_key: String,
+    /// The job's own auth profile, by provider and name. Absent keeps what is set, `null` clears it; it never
+    /// supersedes. What looks like a secret is refused.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "claude:work")]
+    auth: Given<AuthProfile>,
 }
 
 /// It is armed, durably.
@@ -102,6 +108,9 @@ struct ProvisionResponse {
     /// Opaque name of this arm.
     #[schema(example = "0190a5e4-7c1e-7000-8000-000000000000")]
     schedule_id: String,
+    /// What is odd, and no error: absent when nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
 }
 
 /// Arm a one-shot for a job
@@ -120,7 +129,8 @@ async fn provision(
     caller: Caller,
     JsonBody(body): JsonBody<ProvisionRequest>,
 ) -> Result<Json<ProvisionResponse>, ApiError> {
-    let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?;
+    let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?
+        .with_auth(body.auth);
     let instance = &caller.instance;
     let armed = db::ride_out(caller.deadline, || {
         oneshot::provision(
@@ -134,7 +144,10 @@ async fn provision(
     .await?;
     state.backends.armed(&armed);
     state.awake(instance);
-    Ok(Json(ProvisionResponse { schedule_id: armed.schedule_id.to_string() }))
+    Ok(Json(ProvisionResponse {
+        schedule_id: armed.schedule_id.to_string(),
+        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).collect(),
+    }))
 }
 
 /// What is to be cancelled.
@@ -191,6 +204,8 @@ struct ArmedOneShot {
     /// Byte for byte as it was provisioned.
     fire_at: String,
     schedule_id: String,
+    /// The agent's base URL that the fire goes to.
+    agent_callback_url: String,
     state: OneShotState,
     /// Attempts made so far.
     attempts: i32,
@@ -206,6 +221,8 @@ struct ArmedOneShot {
     last_status: Option<i16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    #[serde(flatten)]
+    auth: ShownAuth,
 }
 
 /// A one-shot that will not fire any more.
@@ -215,6 +232,8 @@ struct DeadOneShot {
     /// Byte for byte as it was provisioned.
     fire_at: String,
     schedule_id: String,
+    /// The agent's base URL that the fire went to.
+    agent_callback_url: String,
     /// `dead`: its attempts are used up. `stuck`: its key came again after three second fires.
     state: OneShotState,
     attempts: i32,
@@ -222,14 +241,17 @@ struct DeadOneShot {
     last_error: Option<String>,
     /// When it was given up.
     died_at: DateTime<Utc>,
+    #[serde(flatten)]
+    auth: ShownAuth,
 }
 
-impl From<OneShot> for ArmedOneShot {
-    fn from(one: OneShot) -> Self {
+impl From<Listed> for ArmedOneShot {
+    fn from(Listed { one_shot: one, auth }: Listed) -> Self {
         Self {
             job_id: one.job_id.to_string(),
             fire_at: one.fire_at.as_str().to_owned(),
             schedule_id: one.schedule_id.to_string(),
+            agent_callback_url: one.callback_url,
             state: one.state,
             attempts: one.attempts,
             next_attempt_at: one.next_attempt_at,
@@ -237,21 +259,24 @@ impl From<OneShot> for ArmedOneShot {
             awaits: one.awaits,
             last_status: one.last_status,
             last_error: one.last_error,
+            auth: auth.into(),
         }
     }
 }
 
-impl From<OneShot> for DeadOneShot {
-    fn from(one: OneShot) -> Self {
+impl From<Listed> for DeadOneShot {
+    fn from(Listed { one_shot: one, auth }: Listed) -> Self {
         Self {
             job_id: one.job_id.to_string(),
             fire_at: one.fire_at.as_str().to_owned(),
             schedule_id: one.schedule_id.to_string(),
+            agent_callback_url: one.callback_url,
             state: one.state,
             attempts: one.attempts,
             last_status: one.last_status,
             last_error: one.last_error,
             died_at: one.updated_at,
+            auth: auth.into(),
         }
     }
 }

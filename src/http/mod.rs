@@ -4,11 +4,13 @@
 pub mod admin;
 pub mod agent_cron;
 pub mod auth;
+mod auth_profiles;
 pub mod error;
 pub mod health;
 pub mod json;
 pub mod jwks;
 pub mod layers;
+mod query;
 pub mod relay;
 pub mod router;
 mod unread;

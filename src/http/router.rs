@@ -11,7 +11,7 @@ use super::admin::{self, AdminState};
 use super::agent_cron::{self, AgentCron};
 use super::health::{self, Probe};
 use super::relay::{self, Relay};
-use super::{error, jwks, layers};
+use super::{auth_profiles, error, jwks, layers};
 use crate::keys::ring::KeyRing;
 
 /// What the routes are made of.
@@ -56,6 +56,7 @@ struct Document;
 /// The public router, and its document at `/openapi.json`.
 pub fn router(parts: Parts) -> Router {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(auth_profiles::routes(parts.agent_cron.clone()))
         .merge(agent_cron::routes(parts.agent_cron))
         .merge(relay::routes(parts.relay))
         .merge(jwks::router(parts.keys))

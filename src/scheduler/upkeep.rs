@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::db::{Db, DbResult, fires, outages};
+use crate::db::{Db, DbResult, auth_profiles, fires, outages};
 use crate::domain::OneShotState;
 use crate::metrics;
 
@@ -69,6 +69,7 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
                 break;
             }
         }
+        while auth_profiles::prune(db, rules.history_retention, BATCH).await? > 0 {}
         if abandoned > 0 || pruned > 0 {
             info!(abandoned, pruned, "history was put in order");
         }

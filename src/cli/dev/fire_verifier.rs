@@ -48,7 +48,7 @@ pub(crate) enum Unverified {
     Issuer(String),
     #[error("the token's purpose is not cron_fire")]
     Purpose,
-    #[error("the token's job_id or fire_at is not the body's")]
+    #[error("the token's job_id, fire_at or auth is not the body's")]
     OtherFire,
 }
 
@@ -63,6 +63,7 @@ pub(crate) struct FireClaims {
     iat: Option<i64>,
     job_id: Option<String>,
     fire_at: Option<String>,
+    auth: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,9 +75,15 @@ enum Audience {
 
 impl FireClaims {
     /// That it was made for this fire. Real agents do not look; a token for another fire is a fault all the same.
-    pub(crate) fn check_fire(&self, job_id: &str, fire_at: &str) -> Result<(), Unverified> {
+    /// A profile must be in both or in neither: the body alone is anybody's word.
+    pub(crate) fn check_fire(
+        &self,
+        job_id: &str,
+        fire_at: &str,
+        auth: Option<&str>,
+    ) -> Result<(), Unverified> {
         let is = |claim: &Option<String>, value: &str| claim.as_deref().is_none_or(|claim| claim == value);
-        if is(&self.job_id, job_id) && is(&self.fire_at, fire_at) {
+        if is(&self.job_id, job_id) && is(&self.fire_at, fire_at) && self.auth.as_deref() == auth {
             Ok(())
         } else {
             Err(Unverified::OtherFire)
@@ -271,8 +278,15 @@ mod tests {
         let service = FakeService::start().await;
         let (verifier, _) = verifier(&service);
         let claims = verifier.verify(&service.sign(&claims(&service, &json!({}))), None).await.unwrap();
-        assert!(claims.check_fire("j1", "2027-01-15T08:00:00+00:00").is_ok());
-        assert!(claims.check_fire("j1", "2027-01-15T08:00:00Z").is_err());
-        assert!(claims.check_fire("j2", "2027-01-15T08:00:00+00:00").is_err());
+        let at = "2027-01-15T08:00:00+00:00";
+        assert!(claims.check_fire("j1", at, None).is_ok());
+        assert!(claims.check_fire("j1", "2027-01-15T08:00:00Z", None).is_err());
+        assert!(claims.check_fire("j2", at, None).is_err());
+        assert!(claims.check_fire("j1", at, Some("claude:work")).is_err());
+        let with = service.sign(&self::claims(&service, &json!({"auth": "claude:work"})));
+        let claims = verifier.verify(&with, None).await.unwrap();
+        assert!(claims.check_fire("j1", at, Some("claude:work")).is_ok());
+        assert!(claims.check_fire("j1", at, Some("claude:home")).is_err());
+        assert!(claims.check_fire("j1", at, None).is_err());
     }
 }

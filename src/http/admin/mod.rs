@@ -4,7 +4,7 @@
 //! (RFC 9457). What it does is in [`crate::directory`]; the operator's commands do the same.
 
 mod agents;
-mod query;
+mod auth_profiles;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::tokens::AdminTokens;
+use super::query;
 use crate::db::Db;
 use crate::directory::DirectoryError;
 use crate::http::ApiError;
@@ -32,6 +33,9 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
     OpenApiRouter::new()
         .routes(routes!(agents::put, agents::get, agents::delete))
         .routes(routes!(agents::list))
+        .routes(routes!(auth_profiles::get_service, auth_profiles::put_service, auth_profiles::delete_service))
+        .routes(routes!(auth_profiles::get_org, auth_profiles::put_org, auth_profiles::delete_org))
+        .routes(routes!(auth_profiles::get_instance, auth_profiles::put_instance, auth_profiles::delete_instance))
         // Outermost: a stranger learns nothing, and no body of a stranger is read.
         .layer(from_fn_with_state(Arc::clone(&state.tokens), tokens::require))
         .with_state(state)

@@ -50,6 +50,7 @@ struct Expected {
 struct FireBody {
     job_id: String,
     fire_at: String,
+    auth: Option<String>,
 }
 
 /// The endpoint, at the path that real agents have.
@@ -121,7 +122,7 @@ impl Door {
     }
 
     fn accept(&self, claims: &FireClaims, fire: &FireBody, arrived: DateTime<Utc>) -> Response {
-        if let Err(why) = claims.check_fire(&fire.job_id, &fire.fire_at) {
+        if let Err(why) = claims.check_fire(&fire.job_id, &fire.fire_at, fire.auth.as_deref()) {
             return self.refuse(&why);
         }
         if fire.job_id != self.job_id {

@@ -1,0 +1,193 @@
+//! Auth profiles above SQL: a job's own, the defaults of instances, orgs and the service, and which are known. For
+//! hop 1, the admin API and the operator's command.
+//!
+//! A profile names credentials that the agent has. Nothing here has ever seen one: what looks like a secret does not
+//! become an [`AuthProfile`].
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::db::auth_profiles::{self, JobAuth};
+use crate::db::{Db, DbResult};
+use crate::directory::{self, DirectoryError};
+use crate::domain::{
+    AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, InvalidField, JobId, OrgId,
+};
+
+/// Known profiles of one place at most.
+pub const MAX_PROFILES: usize = 200;
+/// More than all places of one instance can have together.
+const ALL: i64 = 1_000;
+
+/// Something that is odd, and no error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Warning {
+    /// A word to branch on.
+    #[schema(value_type = String, example = "auth_profile_unknown")]
+    pub code: Cow<'static, str>,
+    /// A sentence.
+    pub message: String,
+}
+
+/// A profile that is named and not known: it may be added later, and is passed on meanwhile.
+pub fn unknown(auth: &AuthProfile) -> Warning {
+    Warning {
+        code: "auth_profile_unknown".into(),
+        message: format!(
+            "the auth profile `{auth}` is known neither to the instance, nor to its org, nor to the service; fires \
+             carry it all the same, and it may be registered later"
+        ),
+    }
+}
+
+/// What is shown of a job's profiles: each part only where it applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ShownAuth {
+    /// The job's own profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "claude:work")]
+    pub auth: Option<AuthProfile>,
+    /// What its next fire carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_auth: Option<EffectiveAuth>,
+    /// What is odd, and no error.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+impl From<JobAuth> for ShownAuth {
+    fn from(job: JobAuth) -> Self {
+        let warnings = job.auth.iter().filter(|_| job.unknown).map(unknown).collect();
+        Self { auth: job.auth, effective_auth: job.effective, warnings }
+    }
+}
+
+/// Gives a job another profile of its own, or takes it away, without touching its arm; `None` for a job that is not
+/// there. Repeating it is harmless.
+pub async fn change_job(
+    db: &Db,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+    auth: Option<&AuthProfile>,
+) -> DbResult<Option<ShownAuth>> {
+    if !auth_profiles::set_job(db, instance_id, job_id, auth, false).await? {
+        return Ok(None);
+    }
+    let found = auth_profiles::of_jobs(db, &[(instance_id.as_str(), job_id.as_str())]).await?;
+    Ok(found.into_iter().next().map(ShownAuth::from))
+}
+
+/// A profile that is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct KnownProfile {
+    /// Provider, colon, name.
+    #[schema(value_type = String, example = "claude:work")]
+    pub auth: AuthProfile,
+    /// Where it is registered.
+    pub scope: AuthScope,
+}
+
+/// What jobs without a profile of their own get: the first that is set, from the nearest to the furthest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuthDefaults {
+    /// Of the instance.
+    #[schema(value_type = Option<String>, example = "claude:work")]
+    pub instance: Option<AuthProfile>,
+    /// Of its org.
+    #[schema(value_type = Option<String>)]
+    pub org: Option<AuthProfile>,
+    /// Of the service.
+    #[schema(value_type = Option<String>)]
+    pub service: Option<AuthProfile>,
+}
+
+/// What is registered at a place, and at the places around it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuthProfiles {
+    /// Every profile that may be named there without a warning.
+    pub profiles: Vec<KnownProfile>,
+    /// What is set, by where.
+    pub defaults: AuthDefaults,
+    /// Defaults that are not among the profiles.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// What an instance of this org may name, and what its jobs get.
+pub async fn of_instance(db: &Db, instance_id: &InstanceId, org_id: &OrgId) -> DbResult<AuthProfiles> {
+    let (instance, org) = (AuthPlace::Instance(instance_id.clone()), AuthPlace::Org(org_id.clone()));
+    read(db, &[instance, org, AuthPlace::Service]).await
+}
+
+/// What may be named at a place, and what is set there and around it. An instance must be registered.
+pub async fn of_place(db: &Db, place: &AuthPlace) -> Result<AuthProfiles, DirectoryError> {
+    Ok(match place {
+        AuthPlace::Service => read(db, &[AuthPlace::Service]).await?,
+        AuthPlace::Org(_) => read(db, &[place.clone(), AuthPlace::Service]).await?,
+        AuthPlace::Instance(instance_id) => {
+            let org_id = OrgId::stored(directory::find(db, instance_id).await?.org_id);
+            of_instance(db, instance_id, &org_id).await?
+        }
+    })
+}
+
+async fn read(db: &Db, places: &[AuthPlace]) -> DbResult<AuthProfiles> {
+    let mut found = AuthProfiles::default();
+    for entry in auth_profiles::entries(db, Some(places), ALL).await? {
+        if !entry.default {
+            found.profiles.push(KnownProfile { auth: entry.auth, scope: entry.scope });
+            continue;
+        }
+        *match entry.scope {
+            AuthScope::Service => &mut found.defaults.service,
+            AuthScope::Org => &mut found.defaults.org,
+            AuthScope::Instance => &mut found.defaults.instance,
+        } = Some(entry.auth);
+    }
+    // By name, and the nearest place first.
+    found.profiles.sort_by(|a, b| a.auth.cmp(&b.auth).then_with(|| (b.scope as u8).cmp(&(a.scope as u8))));
+    let AuthDefaults { instance, org, service } = &found.defaults;
+    let set = [instance, org, service].into_iter().flatten();
+    found.warnings =
+        set.filter(|auth| found.profiles.iter().all(|known| known.auth != **auth)).map(unknown).collect();
+    found.warnings.dedup();
+    Ok(found)
+}
+
+/// What is to be registered at a place.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    profiles: Option<Vec<AuthProfile>>,
+    default: Given<AuthProfile>,
+}
+
+impl Registry {
+    /// `profiles` replace those that are known there, where given; one that is named twice counts once.
+    pub fn new(
+        profiles: Option<Vec<AuthProfile>>,
+        default: Given<AuthProfile>,
+    ) -> Result<Self, InvalidField> {
+        let profiles = profiles.map(|mut profiles| {
+            profiles.sort_unstable();
+            profiles.dedup();
+            profiles
+        });
+        if profiles.as_ref().is_some_and(|profiles| profiles.len() > MAX_PROFILES) {
+            return Err(InvalidField::new("profiles", format!("must be at most {MAX_PROFILES}")));
+        }
+        Ok(Self { profiles, default })
+    }
+}
+
+/// Registers it at a place. Returns whether the place is there: an unknown instance has none. Repeating it is harmless.
+pub async fn put(db: &Db, place: &AuthPlace, wanted: &Registry) -> DbResult<bool> {
+    auth_profiles::put(db, place, wanted.profiles.as_deref(), &wanted.default).await
+}
+
+/// Forgets the profiles that are known at a place, or only one of them; none is fine. The default stays. Returns how
+/// many there were.
+pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&AuthProfile>) -> DbResult<u64> {
+    auth_profiles::forget(db, place, only).await
+}

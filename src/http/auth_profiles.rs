@@ -1,0 +1,185 @@
+//! Hop 1 about auth profiles: a job's own, and which are known where the caller is. The rules are in
+//! [`crate::auth_profiles`].
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::agent_cron::AgentCron;
+use super::error::ErrorBody;
+use super::query::{QueryParams, refuse};
+use super::{ApiError, Caller, JsonBody};
+use crate::auth_profiles::{self, AuthProfiles, Registry, Warning};
+use crate::db;
+use crate::directory::DirectoryError;
+use crate::domain::{AuthPlace, AuthProfile, EffectiveAuth, Given, JobId};
+
+/// The routes, with their documentation.
+pub fn routes(state: AgentCron) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(change))
+        .routes(routes!(get, put, delete))
+        .with_state(state)
+}
+
+/// What is to be changed about a job.
+#[derive(Debug, Deserialize, ToSchema)]
+struct JobChange {
+    /// Its own auth profile; `null` takes it away.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, required = true, example = "claude:work")]
+    auth: Given<AuthProfile>,
+}
+
+/// A job's auth profiles as they are now.
+#[derive(Debug, Serialize, ToSchema)]
+struct JobAuth {
+    /// The agent's name for the job.
+    #[schema(value_type = String, example = "ab12cd34")]
+    job_id: JobId,
+    /// The job's own.
+    #[schema(value_type = Option<String>, example = "claude:work")]
+    auth: Option<AuthProfile>,
+    /// What its next fire carries.
+    effective_auth: Option<EffectiveAuth>,
+    /// What is odd, and no error: absent when nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+/// Change a job's auth profile
+///
+/// Its arm is not touched: the next fire carries the new one. An attempt that has started keeps what it has.
+#[utoipa::path(patch, path = "/api/agent-cron/jobs/{job_id}", operation_id = "change_job", tag = "agent-cron",
+    security(("portal_access_token" = [])),
+    params(("job_id" = String, Path, description = "The agent's name for the job", min_length = 1, max_length = 255)),
+    request_body = JobChange, responses(
+    (status = 200, description = "Changed, durably", body = JobAuth),
+    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    (status = 401, description = "The access token is bad", body = ErrorBody),
+    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 404, description = "The caller has no such job", body = ErrorBody),
+    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn change(
+    State(state): State<AgentCron>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    JsonBody(body): JsonBody<JobChange>,
+) -> Result<Json<JobAuth>, ApiError> {
+    let Path(job_id) = path.map_err(|_| refuse("job_id", "must be percent-encoded UTF-8"))?;
+    let job_id = JobId::new(job_id)?;
+    if body.auth.is_keep() {
+        return Err(refuse("auth", "is missing: give a profile, or null to take it away"));
+    }
+    let instance = &caller.instance;
+    let changed = db::ride_out(caller.deadline, || {
+        auth_profiles::change_job(&state.db, &instance.instance_id, &job_id, body.auth.value())
+    })
+    .await?;
+    state.awake(instance);
+    let shown = changed.ok_or_else(|| ApiError::NotFound("the caller has no job of this job_id".into()))?;
+    Ok(Json(JobAuth {
+        job_id,
+        auth: shown.auth,
+        effective_auth: shown.effective_auth,
+        warnings: shown.warnings,
+    }))
+}
+
+/// The profiles that are to be known at a place.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct AuthProfilesChange {
+    /// All of them, at most 200: one that is known and not among them is forgotten.
+    #[schema(value_type = Vec<String>, max_items = 200, example = json!(["claude:work", "claude:budget"]))]
+    profiles: Vec<AuthProfile>,
+    /// What jobs without a profile of their own get. Absent keeps what is set, `null` clears it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "claude:work")]
+    default: Given<AuthProfile>,
+}
+
+impl AuthProfilesChange {
+    pub(super) fn registry(self) -> Result<Registry, ApiError> {
+        Ok(Registry::new(Some(self.profiles), self.default)?)
+    }
+}
+
+/// The one profile that a query means, if it means one.
+pub(super) fn only(query: Option<&str>) -> Result<Option<AuthProfile>, ApiError> {
+    let query = QueryParams::parse(query, &["auth"])?;
+    Ok(query.text("auth").map(AuthProfile::new).transpose()?)
+}
+
+/// Read the known auth profiles
+///
+/// Those of the caller's instance, of its org and of the service, and the defaults that are set.
+#[utoipa::path(get, path = "/api/agent-cron/auth-profiles", operation_id = "get_auth_profiles", tag = "agent-cron",
+    security(("portal_access_token" = [])), responses(
+    (status = 200, description = "What jobs may name without a warning, and what they get without naming one", body = AuthProfiles),
+    (status = 401, description = "The access token is bad", body = ErrorBody),
+    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn get(State(state): State<AgentCron>, caller: Caller) -> Result<Json<AuthProfiles>, ApiError> {
+    shown(&state, &caller).await
+}
+
+async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>, ApiError> {
+    let instance = &caller.instance;
+    let found = db::ride_out(caller.deadline, || {
+        auth_profiles::of_instance(&state.db, &instance.instance_id, &instance.org_id)
+    })
+    .await?;
+    state.awake(instance);
+    Ok(Json(found))
+}
+
+/// Replace the instance's known auth profiles
+///
+/// And its default, where one is given. Repeating it changes nothing. Names only: never a secret.
+#[utoipa::path(put, path = "/api/agent-cron/auth-profiles", operation_id = "put_auth_profiles", tag = "agent-cron",
+    security(("portal_access_token" = [])), request_body = AuthProfilesChange, responses(
+    (status = 200, description = "As it is now", body = AuthProfiles),
+    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    (status = 401, description = "The access token is bad", body = ErrorBody),
+    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn put(
+    State(state): State<AgentCron>,
+    caller: Caller,
+    JsonBody(body): JsonBody<AuthProfilesChange>,
+) -> Result<Json<AuthProfiles>, ApiError> {
+    let wanted = body.registry()?;
+    let place = AuthPlace::Instance(caller.instance.instance_id.clone());
+    if !db::ride_out(caller.deadline, || auth_profiles::put(&state.db, &place, &wanted)).await? {
+        return Err(DirectoryError::Unknown(caller.instance.instance_id).into());
+    }
+    shown(&state, &caller).await
+}
+
+/// Forget the instance's known auth profiles
+///
+/// Or only one of them. Jobs and defaults that name it stay, and are warned of.
+#[utoipa::path(delete, path = "/api/agent-cron/auth-profiles", operation_id = "delete_auth_profiles",
+    tag = "agent-cron", security(("portal_access_token" = [])),
+    params(("auth" = Option<String>, Query, description = "Only this one", example = "claude:work")), responses(
+    (status = 200, description = "As it is now", body = AuthProfiles),
+    (status = 400, description = "A parameter is wrong or unknown; it is named", body = ErrorBody),
+    (status = 401, description = "The access token is bad", body = ErrorBody),
+    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn delete(
+    State(state): State<AgentCron>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<AuthProfiles>, ApiError> {
+    let only = only(query.as_deref())?;
+    let place = AuthPlace::Instance(caller.instance.instance_id.clone());
+    db::ride_out(caller.deadline, || auth_profiles::forget(&state.db, &place, only.as_ref())).await?;
+    shown(&state, &caller).await
+}
