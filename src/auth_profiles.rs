@@ -186,8 +186,8 @@ pub async fn put(db: &Db, place: &AuthPlace, wanted: &Registry) -> DbResult<bool
     auth_profiles::put(db, place, wanted.profiles.as_deref(), &wanted.default).await
 }
 
-/// Forgets the profiles that are known at a place, or only one of them; none is fine. The default stays. Returns how
-/// many there were.
-pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&AuthProfile>) -> DbResult<u64> {
+/// Forgets the profiles that are known at a place, or only these; none is fine. The default stays. Returns how many
+/// there were.
+pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) -> DbResult<u64> {
     auth_profiles::forget(db, place, only).await
 }

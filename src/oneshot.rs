@@ -139,8 +139,7 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Listing> {
     if one_shots.is_empty() {
         return Ok(Listing::default());
     }
-    let jobs: Vec<_> =
-        one_shots.iter().map(|one| (one.instance_id.as_str(), one.job_id.as_str())).collect();
+    let jobs: Vec<_> = one_shots.iter().map(|one| (one.instance_id.as_str(), one.job_id.as_str())).collect();
     let auths = auth_profiles::of_jobs(db, &jobs).await?;
     let (dead, armed) = one_shots
         .into_iter()

@@ -59,11 +59,8 @@ impl QstashDirect {
             .keys
             .mint_for(subject, wake_up.due_at, expires)
             .map_err(|error| refused(error.to_string()))?;
-        let body = FireBody {
-            job_id: &wake_up.job_id,
-            fire_at: &wake_up.fire_at,
-            auth: wake_up.auth.as_ref(),
-        };
+        let body =
+            FireBody { job_id: &wake_up.job_id, fire_at: &wake_up.fire_at, auth: wake_up.auth.as_ref() };
         let body = serde_json::to_string(&body).map_err(|error| refused(error.to_string()))?;
         let direct = DirectCall {
             url: client::fire_url(wake_up.callback_url.url()).to_string(),

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::show::{self, counted, explained, or_dash, printable, relative};
+use super::show::{self, capital, counted, explained, or_dash, printable, relative};
 use crate::db::Db;
 use crate::db::directory::{Coverage, coverage, now};
 use crate::db::outages::{self, Hold};
@@ -162,11 +162,6 @@ pub async fn release(args: ReleaseArgs, db: &Db, out: &mut dyn Write) -> anyhow:
         )?;
     }
     Ok(())
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 #[derive(Debug, serde::Serialize)]

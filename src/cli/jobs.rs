@@ -1,6 +1,7 @@
 //! `nas-cron jobs`: the one-shots of all agents.
 
 mod import;
+mod shown;
 
 use std::io::Write;
 
@@ -11,6 +12,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use self::shown::ShownJob;
 use super::lines::ImportArgs;
 use super::show::{self, counted, or_dash, printable, relative, shortened, span};
 use crate::db::fires::{self, FireRecord};
@@ -203,6 +205,7 @@ async fn list(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()
     found.truncate(args.limit as usize);
     let next = found.last().filter(|_| more).map(|job| Cursor::after(job).encode());
     if args.json {
+        let found = shown::with_auth(db, found).await?;
         return show::json(out, &json!({ "jobs": found, "next": next }));
     }
     let now = directory::now(db).await?;
@@ -258,7 +261,8 @@ async fn show_one(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
         job_id: Some(args.job_id.clone()),
         ..JobFilter::default()
     };
-    let job = jobs::list(db, &filter, None, 1).await?.into_iter().next();
+    let found = jobs::list(db, &filter, None, 1).await?;
+    let job = shown::with_auth(db, found).await?.into_iter().next();
     let attempts = fires::of_job(db, &args.instance_id, &args.job_id, i64::from(args.attempts)).await?;
     if job.is_none() && attempts.is_empty() {
         bail!(
@@ -284,7 +288,8 @@ async fn show_one(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
     Ok(())
 }
 
-fn facts(job: &Job, now: DateTime<Utc>) -> String {
+fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
+    let job = &shown.job;
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T%.3f UTC"));
     let mut rows = vec![
         ("agent", format!("{} of org {}", job.instance_id, job.org_id)),
@@ -294,6 +299,7 @@ fn facts(job: &Job, now: DateTime<Utc>) -> String {
         ("state", state(job)),
         ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
         ("callback", job.callback_url.clone()),
+        ("auth", shown::auth(&shown.auth)),
         ("next attempt", or_dash(job.next_attempt_at.map(with_time))),
         ("attempts", job.attempts.to_string()),
         ("last attempt", or_dash(job.last_started_at.map(with_time))),
@@ -407,6 +413,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::auth_profiles::ShownAuth;
     use crate::domain::{BackendName, FireOutcome, ScheduleId};
 
     #[derive(Debug, clap::Parser)]
@@ -481,7 +488,8 @@ mod tests {
         agent-1  d             armed, awaits nats  2027-01-15T09:03:00+01:00  in 3 min  0         -
         ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
-        insta::assert_snapshot!(facts(&dead(), now()), @r#"
+        let shown = ShownJob { job: dead(), auth: ShownAuth::default() };
+        insta::assert_snapshot!(facts(&shown, now()), @r#"
         agent          agent-1 of org acme
         job            b
         schedule       00000000-0000-0000-0000-000000000007
@@ -489,6 +497,7 @@ mod tests {
         state          dead
         fire at        2027-01-15T09:03:00+01:00 (in 3 min)
         callback       https://agent-1.example
+        auth           -
         next attempt   -
         attempts       81
         last attempt   20 s ago (2027-01-15 07:59:40.000 UTC)

@@ -4,6 +4,7 @@
 //! 0 done, 1 failed, 2 the command line or the configuration is wrong.
 
 pub mod agents;
+pub mod auth_profiles;
 pub mod backend;
 mod bench;
 mod completions;
@@ -73,6 +74,7 @@ enum Command {
     Jobs(Operate<jobs::JobsArgs>),
     Hold(Operate<hold::HoldArgs>),
     Release(Operate<hold::ReleaseArgs>),
+    AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
     Backend(Operate<backend::BackendArgs, WithEngines>),
     Bench(bench::Bench),
@@ -93,6 +95,7 @@ impl Cli {
             Command::Jobs(command) => in_runtime(command.run()),
             Command::Hold(command) => in_runtime(command.run()),
             Command::Release(command) => in_runtime(command.run()),
+            Command::AuthProfiles(command) => in_runtime(command.run()),
             Command::Keys(command) => in_runtime(command.run()),
             Command::Backend(command) => in_runtime(command.run()),
             Command::Bench(command) => in_runtime(command.run()),

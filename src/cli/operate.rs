@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{agents, backend, hold, interrupt, jobs, keys};
+use super::{agents, auth_profiles, backend, hold, interrupt, jobs, keys};
 use crate::app;
 use crate::backends::engine;
 use crate::clock::{Clock, SystemClock};
@@ -126,6 +126,13 @@ impl Operate<hold::ReleaseArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
         ended(hold::release(self.args, &db, &mut io::stdout()).await)
+    }
+}
+
+impl Operate<auth_profiles::AuthProfilesArgs> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let db = self.connect().await?;
+        ended(auth_profiles::run(self.args, &db, &mut io::stdout()).await)
     }
 }
 

@@ -63,6 +63,12 @@ pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
+/// As the beginning of a sentence.
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
 /// "1 one-shot", "3 one-shots".
 pub(super) fn counted(count: i64, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };

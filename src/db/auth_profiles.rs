@@ -94,7 +94,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
 }
 
 /// What is set at a place: a profile that is known there, or its default.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
     /// What kind of place.
     pub scope: AuthScope,
@@ -198,13 +198,14 @@ pub async fn put(
     Ok(true)
 }
 
-/// Forgets the profiles that are known at a place, or only one of them. The default stays.
-pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&AuthProfile>) -> DbResult<u64> {
+/// Forgets the profiles that are known at a place, or only these. The default stays. Returns how many there were.
+pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) -> DbResult<u64> {
+    let only: Option<Vec<&str>> = only.map(|only| only.iter().map(AuthProfile::as_str).collect());
     let result = sqlx::query!(
-        "DELETE FROM auth_profiles WHERE scope = $1 AND scope_id = $2 AND ($3::text IS NULL OR auth = $3)",
+        "DELETE FROM auth_profiles WHERE scope = $1 AND scope_id = $2 AND ($3::text[] IS NULL OR auth = ANY ($3))",
         place.scope() as AuthScope,
         place.id(),
-        only.map(AuthProfile::as_str),
+        only.as_deref() as Option<&[&str]>,
     )
     .execute(&db.pool)
     .await?;

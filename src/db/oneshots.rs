@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::{Db, DbResult};
 use crate::domain::{
-    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason, ScheduleId,
+    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
+    ScheduleId,
 };
 
 /// What is to be armed.

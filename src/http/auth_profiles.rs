@@ -20,10 +20,7 @@ use crate::domain::{AuthPlace, AuthProfile, EffectiveAuth, Given, JobId};
 
 /// The routes, with their documentation.
 pub fn routes(state: AgentCron) -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(change))
-        .routes(routes!(get, put, delete))
-        .with_state(state)
+    OpenApiRouter::new().routes(routes!(change)).routes(routes!(get, put, delete)).with_state(state)
 }
 
 /// What is to be changed about a job.
@@ -180,6 +177,9 @@ async fn delete(
 ) -> Result<Json<AuthProfiles>, ApiError> {
     let only = only(query.as_deref())?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
-    db::ride_out(caller.deadline, || auth_profiles::forget(&state.db, &place, only.as_ref())).await?;
+    db::ride_out(caller.deadline, || {
+        auth_profiles::forget(&state.db, &place, only.as_ref().map(std::slice::from_ref))
+    })
+    .await?;
     shown(&state, &caller).await
 }

@@ -57,7 +57,8 @@ async fn judge(sample: &Sample, verifier: &FireVerifier, fleet: &Fleet) -> Resul
     let verify = async || {
         let token = sample.token.as_deref().ok_or(Unverified::Missing)?;
         let audience = fleet.agents.get(sample.agent).and_then(|agent| agent.audience.as_deref());
-        verifier.verify(token, audience).await?.check_fire(&sample.job_id, &sample.fire_at)
+        let claims = verifier.verify(token, audience).await?;
+        claims.check_fire(&sample.job_id, &sample.fire_at, sample.auth.as_deref())
     };
     verify().await.map_err(|why| why.to_string())?;
     let Sample { fire_at, expected_fire_at, .. } = sample;

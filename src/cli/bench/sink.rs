@@ -45,6 +45,8 @@ pub(super) struct Sample {
     pub(super) job_id: String,
     /// From the body.
     pub(super) fire_at: String,
+    /// The body's, too: the service that is measured may have defaults.
+    pub(super) auth: Option<String>,
     /// What was provisioned.
     pub(super) expected_fire_at: String,
 }
@@ -73,6 +75,8 @@ struct FireBody<'a> {
     job_id: Cow<'a, str>,
     #[serde(borrow)]
     fire_at: Cow<'a, str>,
+    #[serde(borrow)]
+    auth: Option<Cow<'a, str>>,
 }
 
 impl Drop for Sink {
@@ -186,6 +190,7 @@ impl Shared {
                 token,
                 job_id: fire.job_id.into_owned(),
                 fire_at: fire.fire_at.into_owned(),
+                auth: fire.auth.map(Cow::into_owned),
                 expected_fire_at: stage.fire_at(index),
             };
             // Verifying is slower than taking: what is too much is let go.

@@ -71,7 +71,8 @@ async fn replace(db: &Db, place: AuthPlace, body: Body) -> Answer {
 
 async fn forget(db: &Db, place: AuthPlace, query: Option<&str>) -> Answer {
     let only = only(query)?;
-    let forgotten = again(|| auth_profiles::forget(db, &place, only.as_ref())).await?;
+    let forgotten =
+        again(|| auth_profiles::forget(db, &place, only.as_ref().map(std::slice::from_ref))).await?;
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles forgotten");
     read(db, &place).await
 }

@@ -33,9 +33,17 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
     OpenApiRouter::new()
         .routes(routes!(agents::put, agents::get, agents::delete))
         .routes(routes!(agents::list))
-        .routes(routes!(auth_profiles::get_service, auth_profiles::put_service, auth_profiles::delete_service))
+        .routes(routes!(
+            auth_profiles::get_service,
+            auth_profiles::put_service,
+            auth_profiles::delete_service
+        ))
         .routes(routes!(auth_profiles::get_org, auth_profiles::put_org, auth_profiles::delete_org))
-        .routes(routes!(auth_profiles::get_instance, auth_profiles::put_instance, auth_profiles::delete_instance))
+        .routes(routes!(
+            auth_profiles::get_instance,
+            auth_profiles::put_instance,
+            auth_profiles::delete_instance
+        ))
         // Outermost: a stranger learns nothing, and no body of a stranger is read.
         .layer(from_fn_with_state(Arc::clone(&state.tokens), tokens::require))
         .with_state(state)

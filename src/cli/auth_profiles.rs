@@ -1,0 +1,317 @@
+//! `nas-cron auth-profiles`: which auth profiles are known, and what jobs get that name none.
+
+use std::io::Write;
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+
+use super::show::{self, capital, explained, printable};
+use crate::auth_profiles::{self, AuthProfiles, Registry};
+use crate::db::Db;
+use crate::db::auth_profiles::Entry;
+use crate::directory::{self, DirectoryError, again};
+use crate::domain::{AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
+
+/// See and set which auth profiles are known, and the defaults of jobs that name none.
+///
+/// A profile is a provider and a name, such as claude:work: credentials that the agent has, and this service never
+/// sees. A fire carries its job's own profile, else its agent's default, its org's, or the service's. Works on the
+/// database, also while the service is down; what is set here holds from the next fire on.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron auth-profiles list
+  nas-cron auth-profiles set --org acme claude:work claude:budget --default claude:budget
+  nas-cron auth-profiles set --service --no-default
+  nas-cron auth-profiles clear --instance agent-1 claude:work")]
+pub struct AuthProfilesArgs {
+    #[command(subcommand)]
+    command: AuthProfilesCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum AuthProfilesCommand {
+    List(ListArgs),
+    Set(SetArgs),
+    Clear(ClearArgs),
+}
+
+/// Show what is known to an agent, an org or the service, and its defaults; or what is set anywhere.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  nas-cron auth-profiles list --instance agent-1")]
+struct ListArgs {
+    #[command(flatten)]
+    place: Option<PlaceArgs>,
+    /// Print JSON: {"profiles": […], "defaults": {…}}; of everything: {"entries": […]}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make these the known profiles of an agent, an org or the service, or set its default.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron auth-profiles set --org acme claude:work claude:budget
+  nas-cron auth-profiles set --service --default claude:budget")]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["profiles", "default", "no_default"]))]
+struct SetArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// All that are to be known there; without any, those that are stay.
+    #[arg(value_name = "PROFILE")]
+    profiles: Vec<String>,
+    /// What jobs get that name none.
+    #[arg(long, value_name = "PROFILE")]
+    default: Option<String>,
+    /// They get none from here.
+    #[arg(long, conflicts_with = "default")]
+    no_default: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Forget known profiles of an agent, an org or the service: all, or those that are named. The default stays.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  nas-cron auth-profiles clear --org acme claude:budget")]
+struct ClearArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only these.
+    #[arg(value_name = "PROFILE")]
+    profiles: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whose profiles.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+struct PlaceArgs {
+    /// The service's: for every agent.
+    #[arg(long)]
+    service: bool,
+    /// This org's: for its agents.
+    #[arg(long)]
+    org: Option<OrgId>,
+    /// This agent's.
+    #[arg(long, value_name = "INSTANCE_ID")]
+    instance: Option<InstanceId>,
+}
+
+impl PlaceArgs {
+    fn place(&self) -> AuthPlace {
+        match (&self.org, &self.instance) {
+            (Some(org_id), _) => AuthPlace::Org(org_id.clone()),
+            (_, Some(instance_id)) => AuthPlace::Instance(instance_id.clone()),
+            _ => AuthPlace::Service,
+        }
+    }
+}
+
+/// Does what was asked for, and says so on `out`.
+pub async fn run(args: AuthProfilesArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    match args.command {
+        AuthProfilesCommand::List(args) => match &args.place {
+            Some(place) => tell(&place.place(), args.json, db, out).await,
+            None => list_all(args.json, db, out).await,
+        },
+        AuthProfilesCommand::Set(args) => set(args, db, out).await,
+        AuthProfilesCommand::Clear(args) => clear(args, db, out).await,
+    }
+}
+
+/// Not by clap: its errors repeat what was given, and it may be a secret.
+fn profile(text: &str, number: usize) -> anyhow::Result<AuthProfile> {
+    AuthProfile::new(text).map_err(|error| anyhow::anyhow!("profile {number} {}", error.problem))
+}
+
+fn profiles(texts: &[String]) -> anyhow::Result<Vec<AuthProfile>> {
+    texts.iter().enumerate().map(|(index, text)| profile(text, index + 1)).collect()
+}
+
+async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let place = args.place.place();
+    let known = Some(profiles(&args.profiles)?).filter(|profiles| !profiles.is_empty());
+    let default = match args.default {
+        Some(text) => {
+            let default = AuthProfile::new(text);
+            Given::Set(default.map_err(|error| anyhow::anyhow!("--default {}", error.problem))?)
+        }
+        None if args.no_default => Given::Clear,
+        None => Given::Keep,
+    };
+    let wanted = Registry::new(known, default)?;
+    let there = again(|| auth_profiles::put(db, &place, &wanted)).await?;
+    if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
+        return Err(explained(DirectoryError::Unknown(instance_id.clone())));
+    }
+    tell(&place, args.json, db, out).await
+}
+
+async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let place = args.place.place();
+    // A typo would clear nothing, and look as if it had.
+    if let AuthPlace::Instance(instance_id) = &place {
+        directory::find(db, instance_id).await.map_err(explained)?;
+    }
+    let named = profiles(&args.profiles)?;
+    let only = Some(named.as_slice()).filter(|named| !named.is_empty());
+    let forgotten = again(|| auth_profiles::forget(db, &place, only)).await?;
+    tell(&place, args.json, db, out).await?;
+    ensure!(
+        forgotten >= named.len() as u64,
+        "{forgotten} of {} were known there; `nas-cron auth-profiles list` shows what is where",
+        show::counted(i64::try_from(named.len())?, "profile")
+    );
+    Ok(())
+}
+
+/// Shows how a place is now.
+async fn tell(place: &AuthPlace, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let found = auth_profiles::of_place(db, place).await.map_err(explained)?;
+    if json {
+        return show::json(out, &found);
+    }
+    out.write_all(profiles_text(place, &found).as_bytes())?;
+    Ok(())
+}
+
+fn named(scope: AuthScope, id: &str) -> String {
+    match scope {
+        AuthScope::Service => "the service".to_owned(),
+        AuthScope::Org => format!("org {}", printable(id)),
+        AuthScope::Instance => format!("agent {}", printable(id)),
+    }
+}
+
+fn profiles_text(place: &AuthPlace, found: &AuthProfiles) -> String {
+    let mut table = show::table(&["PROFILE", "KNOWN TO"]);
+    for one in &found.profiles {
+        table.add_row([one.auth.to_string(), one.scope.to_string()]);
+    }
+    let known =
+        if found.profiles.is_empty() { "No profile is known.\n".to_owned() } else { show::text(table) };
+    let defaults = [
+        (AuthScope::Instance, &found.defaults.instance),
+        (AuthScope::Org, &found.defaults.org),
+        (AuthScope::Service, &found.defaults.service),
+    ];
+    let first = defaults.into_iter().find_map(|(scope, auth)| Some((scope, auth.as_ref()?)));
+    let jobs = match first {
+        Some((scope, auth)) => format!("get {auth}, the default of the {scope}"),
+        None => "get none: no default is set".to_owned(),
+    };
+    let place = capital(&named(place.scope(), place.id()));
+    let warnings: String =
+        found.warnings.iter().map(|warning| format!("Warning: {}.\n", warning.message)).collect();
+    format!("{known}{place}: jobs that name none {jobs}.\n{warnings}")
+}
+
+/// Rows of a list of everything at most.
+const EVERYTHING: usize = 10_000;
+
+async fn list_all(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let limit = i64::try_from(EVERYTHING + 1)?;
+    let mut entries = crate::db::auth_profiles::entries(db, None, limit).await?;
+    let more = entries.len() > EVERYTHING;
+    entries.truncate(EVERYTHING);
+    if json {
+        return show::json(out, &serde_json::json!({ "entries": entries, "more": more }));
+    }
+    out.write_all(entries_table(&entries).as_bytes())?;
+    if more {
+        writeln!(out, "There are more: name an org or an agent.")?;
+    }
+    Ok(())
+}
+
+fn entries_table(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "No auth profile is known anywhere, and no default is set.\n".to_owned();
+    }
+    let mut table = show::table(&["WHERE", "PROFILE", "AS"]);
+    for one in entries {
+        let kind = if one.default { "default" } else { "known" };
+        table.add_row([named(one.scope, &one.scope_id), one.auth.to_string(), kind.to_owned()]);
+    }
+    show::text(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+
+    use super::*;
+    use crate::auth_profiles::{AuthDefaults, KnownProfile, unknown};
+
+    #[derive(Debug, clap::Parser)]
+    #[command(name = "nas-cron auth-profiles")]
+    struct Cli {
+        #[command(flatten)]
+        args: AuthProfilesArgs,
+    }
+
+    fn parse(line: &str) -> Result<AuthProfilesArgs, String> {
+        let words = std::iter::once("auth-profiles").chain(line.split_whitespace());
+        let matches = Cli::command().try_get_matches_from(words);
+        matches
+            .and_then(|matches| Cli::from_arg_matches(&matches))
+            .map(|cli| cli.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_place_and_something_to_do() {
+        for good in [
+            "list",
+            "list --json",
+            "list --org o",
+            "set --service p:a",
+            "set --org o p:a p:b --default p:a",
+            "set --instance i --no-default",
+            "clear --service",
+            "clear --instance i p:a",
+        ] {
+            assert!(parse(good).is_ok(), "{good}: {:?}", parse(good));
+        }
+        for bad in [
+            "",
+            "list --org o --service",
+            "set p:a",
+            "set --service",
+            "set --service --default p:a --no-default",
+            "clear",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let AuthProfilesCommand::Set(args) = parse("set --org o p:a").unwrap().command else { panic!() };
+        assert_eq!(args.place.place(), AuthPlace::Org(OrgId::new("o").unwrap()));
+    }
+
+    #[test]
+    fn the_tables() {
+        let auth = |text: &str| AuthProfile::new(text).unwrap();
+        let place = AuthPlace::Instance(InstanceId::new("agent-1").unwrap());
+        let found = AuthProfiles {
+            profiles: vec![
+                KnownProfile { auth: auth("claude:budget"), scope: AuthScope::Org },
+                KnownProfile { auth: auth("claude:work"), scope: AuthScope::Instance },
+            ],
+            defaults: AuthDefaults { org: Some(auth("claude:lost")), ..AuthDefaults::default() },
+            warnings: vec![unknown(&auth("claude:lost"))],
+        };
+        insta::assert_snapshot!(profiles_text(&place, &found), @"");
+        insta::assert_snapshot!(profiles_text(&AuthPlace::Service, &AuthProfiles::default()), @"");
+        let entry = |scope, scope_id: &str, default| Entry {
+            scope,
+            scope_id: scope_id.to_owned(),
+            auth: auth("claude:work"),
+            default,
+        };
+        let entries = [entry(AuthScope::Service, "", true), entry(AuthScope::Org, "ac\u{1b}me", false)];
+        insta::assert_snapshot!(entries_table(&entries), @"");
+        insta::assert_snapshot!(entries_table(&[]), @"");
+    }
+}
