@@ -39,6 +39,7 @@ enum AuthProfilesCommand {
 /// Show what is known to an agent, an org or the service, and its defaults; or what is set anywhere.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron auth-profiles list --instance agent-1")]
+#[command(mut_group("PlaceArgs", |group| group.required(false)))]
 struct ListArgs {
     #[command(flatten)]
     place: Option<PlaceArgs>,
@@ -302,8 +303,17 @@ mod tests {
             defaults: AuthDefaults { org: Some(auth("claude:lost")), ..AuthDefaults::default() },
             warnings: vec![unknown(&auth("claude:lost"))],
         };
-        insta::assert_snapshot!(profiles_text(&place, &found), @"");
-        insta::assert_snapshot!(profiles_text(&AuthPlace::Service, &AuthProfiles::default()), @"");
+        insta::assert_snapshot!(profiles_text(&place, &found), @"
+        PROFILE        KNOWN TO
+        claude:budget  org
+        claude:work    instance
+        Agent agent-1: jobs that name none get claude:lost, the default of the org.
+        Warning: the auth profile `claude:lost` is known neither to the instance, nor to its org, nor to the service; fires carry it all the same, and it may be registered later.
+        ");
+        insta::assert_snapshot!(profiles_text(&AuthPlace::Service, &AuthProfiles::default()), @"
+        No profile is known.
+        The service: jobs that name none get none: no default is set.
+        ");
         let entry = |scope, scope_id: &str, default| Entry {
             scope,
             scope_id: scope_id.to_owned(),
@@ -311,7 +321,11 @@ mod tests {
             default,
         };
         let entries = [entry(AuthScope::Service, "", true), entry(AuthScope::Org, "ac\u{1b}me", false)];
-        insta::assert_snapshot!(entries_table(&entries), @"");
-        insta::assert_snapshot!(entries_table(&[]), @"");
+        insta::assert_snapshot!(entries_table(&entries), @"
+        WHERE        PROFILE      AS
+        the service  claude:work  default
+        org ac me    claude:work  known
+        ");
+        insta::assert_snapshot!(entries_table(&[]), @"No auth profile is known anywhere, and no default is set.");
     }
 }

@@ -176,22 +176,23 @@ mod tests {
         Usage: nas-cron <COMMAND>
 
         Commands:
-          serve        Run the service: hop 1, the scheduler, the fires, JWKS, health, metrics
-          dev          Run everything on this machine, with nothing configured: a private Postgres, a portal, the
-                       service, demo agents
-          migrate      Bring the database's schema to the version that this binary knows
-          agents       Register agents, and see how they are
-          jobs         See, cancel, redrive and import one-shots
-          hold         Stop the fires of everything, of an org or of an agent; none is lost
-          release      End a hold: what it has parked fires now
-          keys         See, rotate, import and export the keys that sign fire tokens
-          backend      See who wakes us first at a fire's instant, and switch to another
-          bench        Measure a running service, with a sink of its own in the place of agents
-          doctor       Check a deployment from where it runs, and say how to mend what is wrong
-          config       Show the configuration, the table of settings, or an example file
-          health       Ask a running service on this machine whether it is alive
-          completions  Print a completion script for a shell
-          help         Print this message or the help of the given subcommand(s)
+          serve          Run the service: hop 1, the scheduler, the fires, JWKS, health, metrics
+          dev            Run everything on this machine, with nothing configured: a private Postgres, a portal, the
+                         service, demo agents
+          migrate        Bring the database's schema to the version that this binary knows
+          agents         Register agents, and see how they are
+          jobs           See, cancel, redrive and import one-shots
+          hold           Stop the fires of everything, of an org or of an agent; none is lost
+          release        End a hold: what it has parked fires now
+          auth-profiles  See and set which auth profiles are known, and the defaults of jobs that name none
+          keys           See, rotate, import and export the keys that sign fire tokens
+          backend        See who wakes us first at a fire's instant, and switch to another
+          bench          Measure a running service, with a sink of its own in the place of agents
+          doctor         Check a deployment from where it runs, and say how to mend what is wrong
+          config         Show the configuration, the table of settings, or an example file
+          health         Ask a running service on this machine whether it is alive
+          completions    Print a completion script for a shell
+          help           Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help

@@ -75,8 +75,7 @@ struct FireBody<'a> {
     job_id: Cow<'a, str>,
     #[serde(borrow)]
     fire_at: Cow<'a, str>,
-    #[serde(borrow)]
-    auth: Option<Cow<'a, str>>,
+    auth: Option<String>,
 }
 
 impl Drop for Sink {
@@ -190,7 +189,7 @@ impl Shared {
                 token,
                 job_id: fire.job_id.into_owned(),
                 fire_at: fire.fire_at.into_owned(),
-                auth: fire.auth.map(Cow::into_owned),
+                auth: fire.auth,
                 expected_fire_at: stage.fire_at(index),
             };
             // Verifying is slower than taking: what is too much is let go.
