@@ -13,7 +13,7 @@ const MAX_NAME: usize = 128;
 /// So many letters and digits in one run are no word, but a key or a part of one.
 const SECRET_RUN: usize = 24;
 /// From so many letters and digits on, a name is also judged by how they are mixed.
-const SECRET_MIX: usize = 32;
+const SECRET_MIX: usize = 28;
 
 /// What keys and tokens of well-known issuers begin with. Where they write it in lower case, any case will do.
 const SECRET_PREFIXES: [&str; 27] = [
@@ -156,7 +156,7 @@ fn is_mixed_by_chance(part: &str) -> bool {
         })
         .collect();
     let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    kinds.len() >= SECRET_MIX && (0..3).all(|kind| kinds.contains(&kind)) && changes * 5 >= kinds.len() * 2
+    kinds.len() >= SECRET_MIX && (0..3).all(|kind| kinds.contains(&kind)) && changes * 20 >= kinds.len() * 9
 }
 
 /// Where profiles are registered, and a default is set.

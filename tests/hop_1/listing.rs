@@ -36,7 +36,7 @@ async fn client_3_list_is_always_armed_and_dead_soonest_first() {
         first,
         &json!({
             "job_id": "first", "fire_at": "2031-01-01T09:00:00+09:00", "schedule_id": first["schedule_id"],
-            "state": "armed", "attempts": 0, "next_attempt_at": "2031-01-01T00:00:00Z",
+            "agent_callback_url": world.callback(), "state": "armed", "attempts": 0, "next_attempt_at": "2031-01-01T00:00:00Z",
         })
     );
 }
@@ -83,7 +83,8 @@ async fn contract_what_waits_and_what_is_dead_show_their_last_status_and_error()
     assert_eq!(
         dead,
         &json!({
-            "job_id": "job-1", "fire_at": at, "schedule_id": schedule, "state": "dead", "attempts": dead["attempts"],
+            "job_id": "job-1", "fire_at": at, "schedule_id": schedule, "agent_callback_url": world.callback(),
+            "state": "dead", "attempts": dead["attempts"],
             "last_status": 507, "last_error": "no room at the inn", "died_at": dead["died_at"],
         })
     );

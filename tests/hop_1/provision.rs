@@ -182,7 +182,7 @@ async fn contract_unknown_fields_are_ignored_and_any_content_type_will_do() {
     let list = world.service.list(&world.token).await;
     let one = armed(&list, "job-1");
     assert_eq!((&one["state"], &one["attempts"]), (&json!("armed"), &json!(0)));
-    for auth in [json!(null), json!({"kind": "agent_identity", "task_id": "t"})] {
+    for auth in [json!("claude:work"), json!(null)] {
         let answer = world.provision(&world.token, &world.body(&json!({"auth": auth}))).await;
         assert_eq!(json!(answer.schedule_id()), one["schedule_id"], "auth never supersedes");
     }

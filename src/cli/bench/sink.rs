@@ -232,7 +232,7 @@ mod tests {
             let url = format!("{}/api/cron/fire", sink.callback_url(agent));
             http.post(url).bearer_auth("t").json(&body).send().await.unwrap().status().as_u16()
         };
-        assert_eq!(fire(0, json!({"job_id": "r1s0", "fire_at": "x", "auth": 1})).await, 202);
+        assert_eq!(fire(0, json!({"job_id": "r1s0", "fire_at": "x", "auth": "claude:work"})).await, 202);
         assert_eq!(fire(1, json!({"job_id": "r1s1", "fire_at": "y"})).await, 202);
         assert_eq!(fire(1, json!({"job_id": "r1s1", "fire_at": "y"})).await, 202);
         assert_eq!(fire(1, json!({"job_id": "r1s0", "fire_at": "x"})).await, 404, "another one's door");
@@ -247,6 +247,7 @@ mod tests {
             (sample.fire_at.as_str(), sample.expected_fire_at.as_str()),
             ("x", "2027-01-15T08:00:00+00:00")
         );
+        assert_eq!(sample.auth.as_deref(), Some("claude:work"));
         assert!(samples.try_recv().is_err(), "one of a hundred");
     }
 
