@@ -119,3 +119,21 @@ async fn only_what_is_an_hour_ahead_at_most_is_handed_over_and_a_cancel_takes_it
     qstash.until(|counts| counts.cancelled == 1).await;
     assert!(qstash.pending().is_empty());
 }
+
+#[tokio::test]
+async fn the_profile_that_is_set_when_the_engine_is_told_goes_with_its_call() {
+    let qstash = Emulator::quick().await;
+    let world = world(&qstash).await;
+    let default = serde_json::json!({"profiles": ["claude:org"], "default": "claude:org"});
+    world.service.admin("PUT", "/api/admin/auth-profiles/orgs/org-1", Some(&default)).await;
+    world.arm("plain", AHEAD).await;
+    let at = support::time::fire_at(AHEAD);
+    let own = serde_json::json!({
+        "job_id": "own", "fire_at": at, "agent_callback_url": world.callback(), "dedup_key": "own", "auth": "claude:own",
+    });
+    assert_eq!(world.service.post("/api/agent-cron/provision", &world.token, &own).await.0, 200);
+    for (job, auth) in [("plain", "claude:org"), ("own", "claude:own")] {
+        let fire = world.agents.wait_for(job, 1, PATIENCE).await;
+        assert_eq!((&fire.body["auth"], &claims(&fire.token)["auth"]), (&auth.into(), &auth.into()));
+    }
+}

@@ -151,7 +151,7 @@ impl Outbox {
             let (schedule_id, generation, tries) = (order.schedule_id, order.generation, order.tries);
             match order.order {
                 Order::Arm { one_shot } => {
-                    let wake_up = wake_up(schedule_id, generation, one_shot);
+                    let wake_up = wake_up(schedule_id, generation, *one_shot);
                     match limits.check(&wake_up) {
                         Ok(()) => wanted.push((tries, wake_up)),
                         // In vain: the watchdog will have it.

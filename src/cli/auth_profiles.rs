@@ -205,8 +205,8 @@ fn profiles_text(place: &AuthPlace, found: &AuthProfiles) -> String {
         None => "get none: no default is set".to_owned(),
     };
     let place = capital(&named(place.scope(), place.id()));
-    let warnings: String =
-        found.warnings.iter().map(|warning| format!("Warning: {}.\n", warning.message)).collect();
+    let warnings = found.warnings.iter().map(|warning| format!("Warning: {}.\n", warning.message));
+    let warnings = warnings.collect::<Vec<_>>().concat();
     format!("{known}{place}: jobs that name none {jobs}.\n{warnings}")
 }
 

@@ -263,8 +263,7 @@ mod tests {
     #[test]
     fn the_whole_table_of_resolution() {
         let profile = |name: &str, there: bool| there.then(|| AuthProfile::new(format!("p:{name}")).unwrap());
-        let mut table = String::new();
-        for case in 0..16_u8 {
+        let rows = (0..16_u8).map(|case| {
             let [job, instance, org, service] = [8, 4, 2, 1].map(|bit| case & bit != 0);
             let found = resolve(
                 profile("job", job),
@@ -278,8 +277,9 @@ mod tests {
                 found.source.to_string()
             });
             let row = [job, instance, org, service].map(shown).map(|cell| format!("{cell:9}")).concat();
-            table.push_str(&format!("{row}{found}\n"));
-        }
+            format!("{row}{found}\n")
+        });
+        let table = rows.collect::<Vec<_>>().concat();
         insta::assert_snapshot!(format!("job      instance org      service  effective\n{table}"), @"
         job      instance org      service  effective
         -        -        -        -        none

@@ -1,5 +1,7 @@
 //! What looks like a secret in the place of a profile's name: refused, and left nowhere.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::desk::{INSTANCE, ORG, REGISTRY, SERVICE, call, provision};
@@ -35,7 +37,7 @@ async fn tables(world: &World) -> String {
         );
         let rows: String =
             sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&world.pool).await.unwrap();
-        all.push_str(&format!("{name}: {rows}\n"));
+        writeln!(all, "{name}: {rows}").unwrap();
     }
     all
 }

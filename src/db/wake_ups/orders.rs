@@ -14,7 +14,7 @@ pub enum Order {
     /// To bring it.
     Arm {
         /// What, when, and where to.
-        one_shot: ToArm,
+        one_shot: Box<ToArm>,
     },
     /// To take it back.
     Cancel {
@@ -149,7 +149,7 @@ pub async fn take_orders(
         };
         // What is wanted no more, without having been told so yet, is taken back like the rest.
         let order = match arm().filter(|_| row.wanted == Some(true)) {
-            Some(one_shot) => Order::Arm { one_shot },
+            Some(one_shot) => Order::Arm { one_shot: Box::new(one_shot) },
             None => Order::Cancel { message_id: row.message_id },
         };
         outbox.to_tell.push(ToTell {
