@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::db::auth_profiles::JobAuth;
 use crate::db::oneshots::{self, Arm, ArmRules, Armed, OneShot};
 use crate::db::{Db, DbError, DbResult, auth_profiles};
 use crate::domain::{
@@ -115,36 +114,20 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
     Ok(())
 }
 
-/// A one-shot, and with which profile its job is fired.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// The one-shot.
-    pub one_shot: OneShot,
-    /// Its job's profiles.
-    pub auth: JobAuth,
-}
-
 /// An instance's one-shots, as `list` shows them.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Armed, leased, firing, waiting; soonest first.
-    pub armed: Vec<Listed>,
+    pub armed: Vec<OneShot>,
     /// Dead letters, and what is stuck.
-    pub dead: Vec<Listed>,
+    pub dead: Vec<OneShot>,
 }
 
 /// What was delivered is in neither part.
 pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Listing> {
-    let one_shots = oneshots::list(db, instance_id).await?;
-    if one_shots.is_empty() {
-        return Ok(Listing::default());
-    }
-    let jobs: Vec<_> = one_shots.iter().map(|one| (one.instance_id.as_str(), one.job_id.as_str())).collect();
-    let auths = auth_profiles::of_jobs(db, &jobs).await?;
-    let (dead, armed) = one_shots
+    let (dead, armed) = oneshots::list(db, instance_id)
+        .await?
         .into_iter()
-        .zip(auths)
-        .map(|(one_shot, auth)| Listed { one_shot, auth })
-        .partition(|one| matches!(one.one_shot.state, OneShotState::Dead | OneShotState::Stuck));
+        .partition(|one| matches!(one.state, OneShotState::Dead | OneShotState::Stuck));
     Ok(Listing { armed, dead })
 }

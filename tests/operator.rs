@@ -991,9 +991,18 @@ mod admin_api {
             routes,
             [
                 "delete /api/admin/agents/{instance_id}",
+                "delete /api/admin/auth-profiles/instances/{instance_id}",
+                "delete /api/admin/auth-profiles/orgs/{org_id}",
+                "delete /api/admin/auth-profiles/service",
                 "get /api/admin/agents",
                 "get /api/admin/agents/{instance_id}",
+                "get /api/admin/auth-profiles/instances/{instance_id}",
+                "get /api/admin/auth-profiles/orgs/{org_id}",
+                "get /api/admin/auth-profiles/service",
                 "put /api/admin/agents/{instance_id}",
+                "put /api/admin/auth-profiles/instances/{instance_id}",
+                "put /api/admin/auth-profiles/orgs/{org_id}",
+                "put /api/admin/auth-profiles/service",
             ]
         );
     }

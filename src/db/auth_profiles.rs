@@ -63,6 +63,20 @@ pub struct JobAuth {
     pub unknown: bool,
 }
 
+impl JobAuth {
+    /// From a statement's four candidates.
+    pub(super) fn of(
+        job: Option<String>,
+        instance: Option<String>,
+        org: Option<String>,
+        service: Option<String>,
+        unknown: bool,
+    ) -> Self {
+        let auth = job.clone().map(AuthProfile::stored);
+        Self { auth, effective: effective(job, instance, org, service), unknown }
+    }
+}
+
 /// With which profiles these jobs are fired, one each, in their order; whether or not they are there.
 pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     let (instance_ids, job_ids): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
@@ -85,11 +99,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| JobAuth {
-            auth: row.job.clone().map(AuthProfile::stored),
-            effective: effective(row.job, row.instance, row.org, row.service),
-            unknown: row.unknown,
-        })
+        .map(|row| JobAuth::of(row.job, row.instance, row.org, row.service, row.unknown))
         .collect())
 }
 

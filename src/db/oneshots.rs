@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::auth_profiles::JobAuth;
 use super::{Db, DbResult};
 use crate::domain::{
     AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
@@ -295,6 +296,8 @@ pub struct OneShot {
     pub last_status: Option<i16>,
     /// What was wrong with the last attempt.
     pub last_error: Option<String>,
+    /// With which profile its job is fired.
+    pub auth: JobAuth,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
 }
@@ -315,6 +318,11 @@ struct Row {
     last_status: Option<i16>,
     last_error: Option<String>,
     updated_at: DateTime<Utc>,
+    job_auth: Option<String>,
+    instance_auth: Option<String>,
+    org_auth: Option<String>,
+    service_auth: Option<String>,
+    auth_unknown: bool,
 }
 
 impl From<Row> for OneShot {
@@ -333,6 +341,13 @@ impl From<Row> for OneShot {
             next_attempt_at: row.next_attempt_at,
             last_status: row.last_status,
             last_error: row.last_error,
+            auth: JobAuth::of(
+                row.job_auth,
+                row.instance_auth,
+                row.org_auth,
+                row.service_auth,
+                row.auth_unknown,
+            ),
             updated_at: row.updated_at,
         }
     }
@@ -343,12 +358,19 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        SELECT instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-               state AS "state: OneShotState", parked AS "parked: ParkReason", awaits AS "awaits: BackendName",
-               attempts, next_attempt_at, last_status, last_error, updated_at
-        FROM one_shots
-        WHERE instance_id = $1 AND state <> 'delivered'
-        ORDER BY fire_at, job_id
+        SELECT p.instance_id, p.job_id, p.schedule_id, p.dedup_key, p.fire_at_text, p.fire_at, p.callback_url,
+               p.state AS "state: OneShotState", p.parked AS "parked: ParkReason", p.awaits AS "awaits: BackendName",
+               p.attempts, p.next_attempt_at, p.last_status, p.last_error, p.updated_at,
+               j.auth AS "job_auth?", n.auth AS "instance_auth?", o.auth AS "org_auth?", s.auth AS "service_auth?",
+               j.auth IS NOT NULL AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth) AS "auth_unknown!"
+        FROM one_shots p
+        JOIN instances i USING (instance_id)
+        LEFT JOIN job_auth j USING (instance_id, job_id)
+        LEFT JOIN auth_defaults n ON n.scope = 'instance' AND n.scope_id = i.instance_id
+        LEFT JOIN auth_defaults o ON o.scope = 'org' AND o.scope_id = i.org_id
+        LEFT JOIN auth_defaults s ON s.scope = 'service'
+        WHERE p.instance_id = $1 AND p.state <> 'delivered'
+        ORDER BY p.fire_at, p.job_id
         "#,
         instance_id.as_str(),
     )

@@ -15,11 +15,11 @@ use super::error::ErrorBody;
 use super::{ApiError, Caller, JsonBody};
 use crate::auth_profiles::{self, ShownAuth, Warning};
 use crate::backends::Backends;
-use crate::db::oneshots::ArmRules;
+use crate::db::oneshots::{ArmRules, OneShot};
 use crate::db::{self, Db, outages};
 use crate::domain::{AuthProfile, BackendName, Given, JobId, OneShotState, ParkReason};
 use crate::instance::{AgentInstance, Authenticator};
-use crate::oneshot::{self, Listed, Provision};
+use crate::oneshot::{self, Provision};
 use crate::scheduler::Scheduler;
 
 /// How often a calling agent's waiting retries are pulled forward, per instance (CONTRACT, "Retries").
@@ -245,8 +245,8 @@ struct DeadOneShot {
     auth: ShownAuth,
 }
 
-impl From<Listed> for ArmedOneShot {
-    fn from(Listed { one_shot: one, auth }: Listed) -> Self {
+impl From<OneShot> for ArmedOneShot {
+    fn from(one: OneShot) -> Self {
         Self {
             job_id: one.job_id.to_string(),
             fire_at: one.fire_at.as_str().to_owned(),
@@ -259,13 +259,13 @@ impl From<Listed> for ArmedOneShot {
             awaits: one.awaits,
             last_status: one.last_status,
             last_error: one.last_error,
-            auth: auth.into(),
+            auth: one.auth.into(),
         }
     }
 }
 
-impl From<Listed> for DeadOneShot {
-    fn from(Listed { one_shot: one, auth }: Listed) -> Self {
+impl From<OneShot> for DeadOneShot {
+    fn from(one: OneShot) -> Self {
         Self {
             job_id: one.job_id.to_string(),
             fire_at: one.fire_at.as_str().to_owned(),
@@ -276,7 +276,7 @@ impl From<Listed> for DeadOneShot {
             last_status: one.last_status,
             last_error: one.last_error,
             died_at: one.updated_at,
-            auth: auth.into(),
+            auth: one.auth.into(),
         }
     }
 }
