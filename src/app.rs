@@ -27,9 +27,11 @@ use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
 use crate::http::admin::{AdminState, AdminTokens};
 use crate::http::agent_cron::AgentCron;
+use crate::http::agent_identity::AgentIdentity;
 use crate::http::health::{Finding, Probe};
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
+use crate::identity::Identities;
 use crate::instance::{Authenticator, FetchLimits, KeyRefresh, KeySet, PortalKeys, TokenRules};
 use crate::keys::{KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
 use crate::scheduler::upkeep::UpkeepRules;
@@ -99,13 +101,16 @@ impl App {
         ));
         backends.start();
         let relay = Relay { backends: Arc::clone(&backends), clock: Arc::clone(&clock) };
+        let authenticator = Authenticator {
+            keys: portal_keys,
+            rules: Arc::new(TokenRules::new(config.portal.url.as_str(), config.portal.audiences.clone())),
+            db: db.clone(),
+            identities: Identities::configured(&config.identity, &db, &clock),
+            clock,
+        };
+        let agent_identity = AgentIdentity { authenticator: authenticator.clone(), db: db.clone() };
         let agent_cron = AgentCron {
-            authenticator: Authenticator {
-                keys: portal_keys,
-                rules: Arc::new(TokenRules::new(config.portal.url.as_str(), config.portal.audiences.clone())),
-                db: db.clone(),
-                clock,
-            },
+            authenticator,
             db: db.clone(),
             rules: scheduler_rules(config).arm_rules,
             backends: Arc::clone(&backends),
@@ -121,7 +126,14 @@ impl App {
             scheduler: Arc::clone(&scheduler),
             shutdown: shutdown.clone(),
         });
-        let routes = router::router(Parts { agent_cron, relay, keys: Arc::clone(&keys), admin, probe });
+        let routes = router::router(Parts {
+            agent_cron,
+            agent_identity,
+            relay,
+            keys: Arc::clone(&keys),
+            admin,
+            probe,
+        });
         Ok(Self {
             db,
             keys,

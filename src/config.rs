@@ -46,6 +46,8 @@ pub struct Config {
     pub portal: Portal,
     /// What signs fire tokens.
     pub keys: Keys,
+    /// Keys that agents call with.
+    pub identity: Identity,
     /// SHA-256 of every admin token; empty: no admin API.
     pub admin_token_sha256: Vec<[u8; 32]>,
     /// Calls to agents.
@@ -121,6 +123,17 @@ pub struct Keys {
     pub agents_jwks_url: Url,
     /// How long a fire token is good for: 60 to 120 s (contract, "Hop 3").
     pub fire_token_ttl: Duration,
+}
+
+/// Keys that agents call with, beside the portal's tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Whether there are any.
+    pub on: bool,
+    /// How long a task lives without use.
+    pub task_lifetime: Duration,
+    /// Whether a task's name is answered so that only its agent can read it.
+    pub task_ids_encrypted: bool,
 }
 
 /// Calls to agents.

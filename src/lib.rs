@@ -14,6 +14,7 @@
 //! | [`auth_profiles`] | with which of its credentials an agent runs a job: what is set where, and what is known |
 //! | [`fire`] | one attempt: mint, POST, judge |
 //! | [`instance`] | from an access token to an agent instance |
+//! | [`identity`] | from a key that an agent has registered to its instance |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`db`] | the only place with SQL |
 //! | [`domain`] | the contract's words as types |
@@ -47,6 +48,7 @@ pub mod directory;
 pub mod domain;
 pub mod fire;
 pub mod http;
+pub mod identity;
 pub mod instance;
 pub mod jwt;
 pub mod keys;

@@ -14,7 +14,7 @@ use super::parse::{self, BaseUrl};
 use super::problem::{ConfigError, Origin, Problem, Wrong};
 use super::settings::{Kind, Preset, Setting};
 use super::{
-    BackendName, Backends, Config, Database, Fire, Http, Keys, Lease, Log, LogFormat, Nats, Portal,
+    BackendName, Backends, Config, Database, Fire, Http, Identity, Keys, Lease, Log, LogFormat, Nats, Portal,
     PortalJwks, Qstash, Retry, SecondFire, SigningAlg, Stop,
 };
 
@@ -200,6 +200,11 @@ fn config(reader: &mut Reader<'_>) -> Config {
             audiences: reader.list("portal_audiences", |text| Ok(text.to_owned())),
         },
         keys: keys(reader),
+        identity: Identity {
+            on: reader.one("use_agent_identity", false, parse::switch),
+            task_lifetime: reader.duration("agent_task_lifetime"),
+            task_ids_encrypted: reader.one("agent_task_ids_encrypted", false, parse::switch),
+        },
         admin_token_sha256: reader.list("admin_token_sha256", parse::hash),
         fire: Fire {
             callback_allow: reader.list("callback_allow", parse::network),

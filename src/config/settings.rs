@@ -37,6 +37,8 @@ pub enum Section {
     Portal,
     /// What signs fire tokens.
     Keys,
+    /// Keys that agents call with.
+    Identity,
     /// Who may administer.
     Administration,
     /// Calls to agents.
@@ -63,6 +65,7 @@ impl Section {
             Self::Listening => "Listening",
             Self::Portal => "Portal",
             Self::Keys => "Keys",
+            Self::Identity => "Agent identity",
             Self::Administration => "Administration",
             Self::Fires => "Fires",
             Self::Retries => "Retries and repeats",
@@ -244,8 +247,8 @@ const fn secret(
 
 use Preset::{Derived, Required, Unset, Value};
 use Section::{
-    Administration, Backends, Database, Fires, History, Keys, Listening, Logs, Portal, Retries, Scheduler,
-    Stopping,
+    Administration, Backends, Database, Fires, History, Identity, Keys, Listening, Logs, Portal, Retries,
+    Scheduler, Stopping,
 };
 
 /// Every setting there is, in the order in which it is shown.
@@ -299,6 +302,16 @@ pub const SETTINGS: &[Setting] = &[
     plain(Keys, "fire_token_ttl", between(s(60), s(120)),
         Value("90s"),
         "How long a fire token is good for, from its minting."),
+
+    plain(Identity, "use_agent_identity", Kind::Switch,
+        Value("false"),
+        "Whether agents may register an Ed25519 key and call with `Authorization: AgentAssertion` beside the portal's tokens. See docs/agent-identity.md."),
+    plain(Identity, "agent_task_lifetime", between(s(15 * 60), YEAR),
+        Value("24h"),
+        "How long a task that an agent has registered lives without being used; every use renews it."),
+    plain(Identity, "agent_task_ids_encrypted", Kind::Switch,
+        Value("false"),
+        "Answer a task's name as `encrypted_task_id`: a sealed box that only the agent's own key opens."),
 
     plain(Administration, "admin_token_sha256", Kind::Hashes,
         Unset { means: "no admin API", example: "64 HEX DIGITS" },

@@ -6,6 +6,7 @@ pub mod auth_profiles;
 pub mod directory;
 pub mod fires;
 pub mod hints;
+pub mod identities;
 pub mod instances;
 pub mod jobs;
 pub mod keys;

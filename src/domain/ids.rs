@@ -123,3 +123,51 @@ impl std::fmt::Display for ScheduleId {
         self.0.as_hyphenated().fmt(f)
     }
 }
+
+/// Names that we give and that agents sign: random, so that nobody finds one by guessing, and of one form, because
+/// the signature is over the text.
+macro_rules! signed_id {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $whence:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+        #[serde(transparent)]
+        #[sqlx(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A fresh one.
+            pub fn fresh() -> Self {
+                Self(Uuid::new_v4())
+            }
+
+            /// As it is written, and not otherwise.
+            pub fn parse(text: &str) -> Result<Self, InvalidField> {
+                let parsed = Uuid::try_parse(text).ok().filter(|id| id.as_hyphenated().to_string() == text);
+                parsed.map(Self).ok_or_else(|| InvalidField::new($field, concat!("must be one that ", $whence)))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidField;
+
+            fn from_str(text: &str) -> Result<Self, InvalidField> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+
+signed_id!(
+    /// An identity: one key of one instance.
+    AgentRuntimeId, "agent_runtime_id", "a registration answered"
+);
+signed_id!(
+    /// What an identity calls under: a task that it has registered.
+    TaskId, "task_id", "a task registration answered"
+);

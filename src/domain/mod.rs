@@ -15,7 +15,7 @@ pub use auth_profile::{AuthPlace, AuthProfile, AuthSource, EffectiveAuth};
 pub use callback_url::CallbackUrl;
 pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
-pub use ids::{DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId};
+pub use ids::{AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId};
 pub use signing_key::{KeyRecord, KeyState, SigningAlg};
 pub use state::{AuthScope, BackendName, FireOutcome, HoldScope, OneShotState, ParkReason};
 

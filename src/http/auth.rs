@@ -9,16 +9,16 @@ use axum::http::request::Parts;
 use tokio::time::Instant;
 
 use super::error::ApiError;
-use crate::instance::{AgentInstance, Authenticator};
+use crate::instance::{AgentInstance, Authenticator, Credential};
 
 /// What one request of hop 1 may take in all, waiting for the portal's keys and riding out the database's
 /// absences included: real agents give up after 15 s and do not try again (contract, invariant 9).
 pub const HOP_1_BUDGET: Duration = Duration::from_secs(12);
 
-/// The agent instance that calls. As an extractor: put it before the body.
+/// The agent instance that calls, by a token or by a key of its own. As an extractor: put it before the body.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Enabled, and the token's own.
+    /// Enabled, and the credential's own.
     pub instance: AgentInstance,
     /// When the request's budget is over: what is left is for its statements.
     pub deadline: Instant,
@@ -32,16 +32,56 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let deadline = Instant::now() + HOP_1_BUDGET;
-        let token = bearer_token(&parts.headers)?;
-        let instance = Authenticator::from_ref(state).authenticate(token, deadline).await?;
+        let authenticator = Authenticator::from_ref(state);
+        let credential = match credential(&parts.headers) {
+            Err(ApiError::NoToken) if authenticator.identities.is_some() => Err(ApiError::NoCredential),
+            other => other,
+        }?;
+        Self::known(&authenticator, credential, deadline).await
+    }
+}
+
+impl Caller {
+    async fn known(
+        authenticator: &Authenticator,
+        credential: Credential<'_>,
+        deadline: Instant,
+    ) -> Result<Self, ApiError> {
+        let instance = authenticator.authenticate(credential, deadline).await?;
         tracing::Span::current().record("agent.id", instance.instance_id.as_str());
         Ok(Self { instance, deadline })
     }
 }
 
-/// The one bearer token of a request (RFC 6750, 2.1). The scheme's case does not matter (RFC 9110, 11.1), nor
-/// does space around the token.
+/// The agent instance that calls with the portal's token, where no key will do. As an extractor: put it before the
+/// body.
+#[derive(Clone, Debug)]
+pub struct BearerCaller(pub Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for BearerCaller
+where
+    Authenticator: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let deadline = Instant::now() + HOP_1_BUDGET;
+        let credential = Credential::Bearer(bearer_token(&parts.headers)?);
+        Caller::known(&Authenticator::from_ref(state), credential, deadline).await.map(Self)
+    }
+}
+
+/// The one bearer token of a request (RFC 6750, 2.1).
 pub fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
+    match credential(headers)? {
+        Credential::Bearer(token) => Ok(token),
+        Credential::AgentAssertion(_) => Err(ApiError::NoToken),
+    }
+}
+
+/// The one credential of a request, by its scheme. The scheme's case does not matter (RFC 9110, 11.1), nor does space
+/// around what follows it.
+fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).into_iter();
     let value = values.next().ok_or(ApiError::NoToken)?;
     if values.next().is_some() {
@@ -49,12 +89,15 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
     }
     let value =
         value.to_str().map_err(|_| ApiError::InvalidToken("the Authorization header is not ASCII"))?;
-    let (scheme, token) = value.trim().split_once([' ', '\t']).unwrap_or((value.trim(), ""));
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        return Err(ApiError::NoToken);
+    let (scheme, presented) = value.trim().split_once([' ', '\t']).unwrap_or((value.trim(), ""));
+    match presented.trim() {
+        "" => Err(ApiError::NoToken),
+        token if scheme.eq_ignore_ascii_case("Bearer") => Ok(Credential::Bearer(token)),
+        assertion if scheme.eq_ignore_ascii_case("AgentAssertion") => {
+            Ok(Credential::AgentAssertion(assertion))
+        }
+        _ => Err(ApiError::NoToken),
     }
-    Ok(token)
 }
 
 #[cfg(test)]
@@ -101,6 +144,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_assertion_is_told_by_its_scheme() {
+        for good in ["AgentAssertion e30", "agentassertion e30", "AGENTASSERTION \t e30 "] {
+            assert!(
+                matches!(credential(&headers(&[good])).unwrap(), Credential::AgentAssertion("e30")),
+                "{good:?}"
+            );
+        }
+        for none in ["AgentAssertion", "AgentAssertion ", "Agent e30", "AgentAssertione30"] {
+            assert!(matches!(credential(&headers(&[none])), Err(ApiError::NoToken)), "{none:?}");
+        }
+        assert!(matches!(
+            credential(&headers(&["Bearer a", "AgentAssertion e30"])),
+            Err(ApiError::InvalidToken(_))
+        ));
+    }
+
     /// A service whose database is nowhere: what answers without it has not asked it.
     fn service(keys: &[&Signing]) -> Router {
         let authenticator = Authenticator {
@@ -113,6 +173,7 @@ mod tests {
             })
             .unwrap(),
             clock: Arc::new(ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap())),
+            identities: None,
         };
         Router::new()
             .route("/", post(async |caller: Caller| caller.instance.instance_id.to_string()))

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use crate::db::DbError;
 use crate::domain::InvalidField;
+use crate::identity::IdentityError;
 use crate::instance::{AuthError, Refusal, VerifyError};
 
 /// After this, the database may be back.
@@ -31,6 +32,9 @@ pub enum ApiError {
     /// 401: no bearer token was sent.
     #[error("the request carries no bearer token")]
     NoToken,
+    /// 401: neither a bearer token nor an agent's assertion was sent.
+    #[error("the request carries neither a bearer token nor an AgentAssertion")]
+    NoCredential,
     /// 401: what was sent is not a bearer token that opens this.
     #[error("{0}")]
     InvalidToken(&'static str),
@@ -40,6 +44,9 @@ pub enum ApiError {
     /// 401, 403 or 503: nobody is known to call.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// 400, 401, 403 or 409: a key, a task or an assertion is not taken.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// 400: a field cannot be accepted. The description begins with its name.
     #[error(transparent)]
     Field(#[from] InvalidField),
@@ -151,6 +158,30 @@ impl Meaning {
         Self { instead, ..Self::of(StatusCode::INTERNAL_SERVER_ERROR, "server_error") }
     }
 
+    fn of_identity(error: &IdentityError) -> Self {
+        let refused = |error, challenge| Self {
+            challenge: Some(challenge),
+            ..Self::of(StatusCode::UNAUTHORIZED, error)
+        };
+        match error {
+            IdentityError::SchemeNotEnabled => refused("scheme_not_enabled", "Bearer"),
+            IdentityError::Off => Self::of(StatusCode::FORBIDDEN, "agent_identity_off"),
+            IdentityError::Invalid(_) => {
+                refused("invalid_assertion", "AgentAssertion error=\"invalid_assertion\"")
+            }
+            IdentityError::UnknownAgent => refused("unknown_agent", "AgentAssertion error=\"unknown_agent\""),
+            IdentityError::UnknownTask => refused("unknown_task", "AgentAssertion error=\"unknown_task\""),
+            IdentityError::Disabled => Self::of(StatusCode::FORBIDDEN, "access_denied"),
+            IdentityError::Field(_) => Self::of(StatusCode::BAD_REQUEST, "invalid_request"),
+            IdentityError::KeyRevoked => Self::of(StatusCode::CONFLICT, "key_revoked"),
+            IdentityError::TooMany => Self::of(StatusCode::CONFLICT, "too_many_identities"),
+            IdentityError::TaskRevoked => Self::of(StatusCode::CONFLICT, "task_revoked"),
+            IdentityError::InstanceGone => Self { instead: None, ..Self::not_now(RETRY_REGISTRATION) },
+            IdentityError::Db(error) if error.is_transient() => Self::not_now(RETRY_DATABASE),
+            IdentityError::Db(_) => Self::defect(),
+        }
+    }
+
     const fn challenged(challenge: &'static str) -> Self {
         Self { challenge: Some(challenge), ..Self::of(StatusCode::UNAUTHORIZED, "invalid_token") }
     }
@@ -162,6 +193,8 @@ impl ApiError {
     fn meaning(&self) -> Meaning {
         match self {
             Self::NoToken => Meaning::challenged("Bearer"),
+            Self::NoCredential => Meaning::challenged("Bearer, AgentAssertion"),
+            Self::Auth(AuthError::Identity(error)) | Self::Identity(error) => Meaning::of_identity(error),
             Self::InvalidSignature => Meaning {
                 challenge: Some("Signature"),
                 ..Meaning::of(StatusCode::UNAUTHORIZED, "invalid_signature")

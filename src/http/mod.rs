@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod agent_cron;
+pub mod agent_identity;
 pub mod auth;
 mod auth_profiles;
 pub mod error;
@@ -15,6 +16,6 @@ pub mod relay;
 pub mod router;
 mod unread;
 
-pub use auth::Caller;
+pub use auth::{BearerCaller, Caller};
 pub use error::{ApiError, Problem};
 pub use json::JsonBody;

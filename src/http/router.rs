@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use axum::{Json, Router, routing};
 use utoipa::OpenApi;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::admin::{self, AdminState};
 use super::agent_cron::{self, AgentCron};
+use super::agent_identity::{self, AgentIdentity};
 use super::health::{self, Probe};
 use super::relay::{self, Relay};
 use super::{auth_profiles, error, jwks, layers};
@@ -19,6 +22,8 @@ use crate::keys::ring::KeyRing;
 pub struct Parts {
     /// Hop 1.
     pub agent_cron: AgentCron,
+    /// Keys that agents call with.
+    pub agent_identity: AgentIdentity,
     /// Hop 2.
     pub relay: Relay,
     /// Who signs fires, for the JWKS.
@@ -45,6 +50,7 @@ impl std::fmt::Debug for Parts {
     ),
     tags(
         (name = "agent-cron", description = "Hop 1: what agents call with their portal access token"),
+        (name = "agent-identity", description = "Keys that agents call with beside the portal's access token"),
         (name = "relay", description = "Hop 2: what the hosted scheduler calls, signed"),
         (name = "keys", description = "The public keys that fire tokens are verified with"),
         (name = "admin", description = "What the portal's backend calls with the admin token"),
@@ -58,6 +64,7 @@ pub fn router(parts: Parts) -> Router {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(auth_profiles::routes(parts.agent_cron.clone()))
         .merge(agent_cron::routes(parts.agent_cron))
+        .merge(agent_identity::routes(parts.agent_identity))
         .merge(relay::routes(parts.relay))
         .merge(jwks::router(parts.keys))
         .merge(admin::router(parts.admin))
@@ -75,10 +82,29 @@ pub fn router(parts: Parts) -> Router {
     let signature =
         ApiKeyValue::with_description("Upstash-Signature", "A JWT over the exact bytes of the body");
     components.add_security_scheme("engine_signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
+    let assertion = ApiKeyValue::with_description(
+        "Authorization",
+        "`AgentAssertion <base64url(JSON)>`: signed with a key that the agent has registered, where the service takes them",
+    );
+    components.add_security_scheme("agent_assertion", SecurityScheme::ApiKey(ApiKey::Header(assertion)));
+    hop_1_by_assertion(&mut document);
     let document = Json(document);
     let router = router
         .route("/openapi.json", routing::get(async move || document))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
     layers::observed(router)
+}
+
+/// Whatever hop 1 does for an agent with the portal's token, it does for one that calls with its own key.
+fn hop_1_by_assertion(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let is_hop_1 = operation.tags.iter().flatten().any(|tag| tag == "agent-cron");
+            if let Some(security) = operation.security.as_mut().filter(|_| is_hop_1) {
+                security.push(SecurityRequirement::new("agent_assertion", [] as [&str; 0]));
+            }
+        }
+    }
 }

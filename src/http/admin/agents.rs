@@ -100,7 +100,7 @@ pub(super) async fn put(
 }
 
 /// The name in the path.
-fn named(path: Result<Path<String>, PathRejection>) -> Result<InstanceId, ApiError> {
+pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<InstanceId, ApiError> {
     let Path(name) = path.map_err(|_| refuse("instance_id", "must be percent-encoded UTF-8"))?;
     Ok(InstanceId::new(name)?)
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod auth_profiles;
+mod identities;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -44,6 +45,9 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
             auth_profiles::put_instance,
             auth_profiles::delete_instance
         ))
+        .routes(routes!(identities::list))
+        .routes(routes!(identities::revoke))
+        .routes(routes!(identities::revoke_task))
         // Outermost: a stranger learns nothing, and no body of a stranger is read.
         .layer(from_fn_with_state(Arc::clone(&state.tokens), tokens::require))
         .with_state(state)

@@ -1,0 +1,93 @@
+//! Statements that show identities and tasks.
+
+use chrono::{DateTime, Utc};
+
+use super::Scope;
+use crate::db::{Db, DbResult};
+use crate::domain::{AgentRuntimeId, OrgId, TaskId};
+
+/// Identities, and tasks of each, in one listing.
+const LISTED: i64 = 100;
+
+/// A registered task, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct TaskRecord {
+    /// Its name.
+    #[schema(value_type = uuid::Uuid)]
+    pub task_id: TaskId,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// Until when it is good for, unless it is used before.
+    pub expires_at: DateTime<Utc>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// A row of a listing: an identity, with its key as it is stored, and one task of it.
+#[derive(Clone, Debug)]
+pub struct ListedRow {
+    /// Its tasks are to be gathered from the rows that follow.
+    pub agent_runtime_id: AgentRuntimeId,
+    /// The encoded point.
+    pub public_key: Vec<u8>,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// Its org, where that has the instance no longer.
+    pub of_org: Option<String>,
+    /// One of its tasks, if it has any.
+    pub task: Option<TaskRecord>,
+}
+
+/// An instance's identities with their tasks: those that stand before those that were revoked, each the latest first,
+/// a hundred of both at most.
+pub async fn list(db: &Db, scope: Scope<'_>) -> DbResult<Vec<ListedRow>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT a.agent_runtime_id, a.public_key, a.created_at, a.last_used_at, a.revoked_at, a.of_org,
+               t.task_id AS "task_id?", t.created_at AS "task_created_at?", t.expires_at AS "expires_at?",
+               t.last_used_at AS task_last_used_at, t.revoked_at AS task_revoked_at
+        FROM (
+            SELECT a.*, CASE WHEN a.org_id <> i.org_id THEN a.org_id END AS of_org
+            FROM agent_identities a JOIN instances i USING (instance_id)
+            WHERE a.instance_id = $1 AND ($2::text IS NULL OR a.org_id = $2)
+            ORDER BY a.revoked_at DESC NULLS FIRST, a.created_at DESC, a.agent_runtime_id
+            LIMIT $3
+        ) a LEFT JOIN LATERAL (
+            SELECT * FROM agent_tasks t WHERE t.agent_runtime_id = a.agent_runtime_id
+            ORDER BY t.revoked_at DESC NULLS FIRST, t.created_at DESC, t.task_id
+            LIMIT $3
+        ) t ON true
+        ORDER BY a.revoked_at DESC NULLS FIRST, a.created_at DESC, a.agent_runtime_id,
+                 t.revoked_at DESC NULLS FIRST, t.created_at DESC, t.task_id
+        "#,
+        scope.instance_id.as_str(),
+        scope.org_id.map(OrgId::as_str),
+        LISTED,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let listed = rows.into_iter().map(|row| ListedRow {
+        agent_runtime_id: AgentRuntimeId(row.agent_runtime_id),
+        public_key: row.public_key,
+        created_at: row.created_at,
+        last_used_at: row.last_used_at,
+        revoked_at: row.revoked_at,
+        of_org: row.of_org,
+        task: row.task_id.zip(row.task_created_at).zip(row.expires_at).map(
+            |((task_id, created_at), expires_at)| TaskRecord {
+                task_id: TaskId(task_id),
+                created_at,
+                expires_at,
+                last_used_at: row.task_last_used_at,
+                revoked_at: row.task_revoked_at,
+            },
+        ),
+    });
+    Ok(listed.collect())
+}

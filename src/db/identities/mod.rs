@@ -1,0 +1,226 @@
+//! Statements about the keys that agents call with; about what they call under in [`tasks`].
+
+pub mod listing;
+pub mod tasks;
+
+use super::instances::AgentInstance;
+use super::{Db, DbResult};
+use crate::domain::{AgentRuntimeId, InstanceId, OrgId, TaskId};
+
+/// Identities of one instance that are not revoked.
+pub const LIVE_IDENTITIES: i64 = 16;
+/// Revoked keys of one instance that are remembered, the last ones: whoever rotates without end fills no table.
+const REMEMBERED_KEYS: i64 = 1_000;
+
+/// A key that is to be registered.
+#[derive(Clone, Debug)]
+pub struct NewIdentity<'a> {
+    /// The name it gets if it is new.
+    pub agent_runtime_id: AgentRuntimeId,
+    /// Whose it is.
+    pub instance_id: &'a InstanceId,
+    /// Who owned the instance when it was told who calls.
+    pub org_id: &'a OrgId,
+    /// The encoded point.
+    pub public_key: &'a [u8; 32],
+    /// The identity that it takes the place of, if any.
+    pub replaces: Option<AgentRuntimeId>,
+}
+
+/// What became of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// It is there, under this name: as of now, or since an earlier registration.
+    Identity(AgentRuntimeId),
+    /// Refused: this key was revoked.
+    KeyRevoked,
+    /// Refused: the instance has as many as it may have.
+    TooMany,
+    /// Refused: it is to take the place of one that the instance does not have.
+    NothingToReplace,
+    /// Refused: it is to take its own place.
+    ReplacesItself,
+    /// Refused: the instance is not there, or another org's by now.
+    InstanceGone,
+}
+
+/// Registers a key, and revokes the one that it replaces, in one commit. The same again changes nothing.
+pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
+    let mut transaction = db.pool.begin().await?;
+    // One registration of an instance at a time: the next statement sees what the one before has left.
+    let stands = sqlx::query_scalar!(
+        r#"SELECT true AS "stands!" FROM instances WHERE instance_id = $1 AND org_id = $2 FOR NO KEY UPDATE"#,
+        new.instance_id.as_str(),
+        new.org_id.as_str(),
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if stands.is_none() {
+        return Ok(Registered::InstanceGone);
+    }
+    let verdict = sqlx::query!(
+        r#"
+        WITH verdict AS (
+            SELECT (SELECT agent_runtime_id FROM agent_identities
+                    WHERE instance_id = $1 AND org_id = $2 AND public_key = $3 AND revoked_at IS NULL) AS present,
+                   EXISTS (SELECT FROM agent_identities
+                           WHERE instance_id = $1 AND public_key = $3 AND revoked_at IS NOT NULL) AS key_revoked,
+                   $5::uuid IS NULL OR EXISTS (
+                       SELECT FROM agent_identities
+                       WHERE agent_runtime_id = $5 AND instance_id = $1 AND org_id = $2) AS replaceable,
+                   (SELECT count(*) FROM agent_identities
+                    WHERE instance_id = $1 AND org_id = $2 AND revoked_at IS NULL
+                      AND agent_runtime_id IS DISTINCT FROM $5) AS others
+        ), good AS (
+            SELECT * FROM verdict
+            WHERE NOT key_revoked AND replaceable AND (present IS NULL OR present IS DISTINCT FROM $5)
+              AND (present IS NOT NULL OR others < $6)
+        ), replaced AS (
+            UPDATE agent_identities a SET revoked_at = now()
+            FROM good WHERE a.agent_runtime_id = $5 AND a.revoked_at IS NULL
+            RETURNING a.agent_runtime_id
+        ), ended AS (
+            UPDATE agent_tasks t SET revoked_at = now()
+            FROM replaced r WHERE t.agent_runtime_id = r.agent_runtime_id AND t.revoked_at IS NULL
+        ), added AS (
+            INSERT INTO agent_identities (agent_runtime_id, instance_id, org_id, public_key)
+            SELECT $4, $1, $2, $3 FROM good WHERE present IS NULL
+        ), forgotten AS (
+            DELETE FROM agent_identities WHERE agent_runtime_id IN (
+                SELECT a.agent_runtime_id FROM agent_identities a, good
+                WHERE a.instance_id = $1 AND a.revoked_at IS NOT NULL
+                ORDER BY a.revoked_at DESC OFFSET $7)
+        )
+        SELECT present, key_revoked AS "key_revoked!", replaceable AS "replaceable!", others AS "others!" FROM verdict
+        "#,
+        new.instance_id.as_str(),
+        new.org_id.as_str(),
+        new.public_key,
+        new.agent_runtime_id.0,
+        new.replaces.map(|id| id.0),
+        LIVE_IDENTITIES,
+        REMEMBERED_KEYS,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    let present = verdict.present.map(AgentRuntimeId);
+    Ok(if verdict.key_revoked {
+        Registered::KeyRevoked
+    } else if !verdict.replaceable {
+        Registered::NothingToReplace
+    } else if present.is_some() && present == new.replaces {
+        Registered::ReplacesItself
+    } else if let Some(present) = present {
+        Registered::Identity(present)
+    } else if verdict.others >= LIVE_IDENTITIES {
+        Registered::TooMany
+    } else {
+        Registered::Identity(new.agent_runtime_id)
+    })
+}
+
+/// What there is of an identity, and of one of its tasks, when something signed by it comes.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// The encoded point.
+    pub public_key: Vec<u8>,
+    /// Whether it was revoked, or belongs to an org that has the instance no longer.
+    pub ended: bool,
+    /// The task, if it is this identity's, not revoked and not expired: whether its use is to be recorded.
+    pub task: Option<TaskInUse>,
+    /// Whose identity it is.
+    pub instance: AgentInstance,
+}
+
+/// A task that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskInUse {
+    /// Whether it is time to renew it, and to record that it is used.
+    pub touch: bool,
+}
+
+/// Reads an identity with its instance and, where one is named, its task: one statement, by which a revocation holds
+/// from its commit on. `None` for an unknown identity.
+#[tracing::instrument(name = "db.identities.presented", level = "debug", skip_all)]
+pub async fn presented(
+    db: &Db,
+    agent_runtime_id: AgentRuntimeId,
+    task_id: Option<TaskId>,
+) -> DbResult<Option<Presented>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT a.public_key, a.revoked_at IS NOT NULL OR a.org_id <> i.org_id AS "ended!",
+               i.instance_id, i.org_id, i.enabled, i.callback_url, i.skew_guard_ms, i.skew_learned_at,
+               i.unreachable_since, i.pulled_at, t.task_id AS "task_id?",
+               COALESCE(t.last_used_at < now() - make_interval(secs => $3), true) AS "touch!"
+        FROM agent_identities a
+        JOIN instances i USING (instance_id)
+        LEFT JOIN agent_tasks t ON t.task_id = $2 AND t.agent_runtime_id = a.agent_runtime_id
+                               AND t.revoked_at IS NULL AND t.expires_at > now()
+        WHERE a.agent_runtime_id = $1
+        "#,
+        agent_runtime_id.0,
+        task_id.map(|id| id.0),
+        tasks::TOUCH_SECONDS,
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(row.map(|row| Presented {
+        public_key: row.public_key,
+        ended: row.ended,
+        task: row.task_id.map(|_| TaskInUse { touch: row.touch }),
+        instance: AgentInstance {
+            instance_id: InstanceId::stored(row.instance_id),
+            org_id: OrgId::stored(row.org_id),
+            enabled: row.enabled,
+            callback_url: row.callback_url,
+            skew_guard_ms: row.skew_guard_ms,
+            skew_learned_at: row.skew_learned_at,
+            unreachable_since: row.unreachable_since,
+            pulled_at: row.pulled_at,
+        },
+    }))
+}
+
+/// Which identities are meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// Of this instance.
+    pub instance_id: &'a InstanceId,
+    /// And of this org only.
+    pub org_id: Option<&'a OrgId>,
+}
+
+/// Revokes an identity, or all of them, with their tasks. Returns how many there are that were meant, and how many of
+/// them were not revoked before.
+pub async fn revoke(
+    db: &Db,
+    scope: Scope<'_>,
+    agent_runtime_id: Option<AgentRuntimeId>,
+) -> DbResult<(i64, i64)> {
+    let row = sqlx::query!(
+        r#"
+        WITH found AS (
+            SELECT agent_runtime_id, revoked_at FROM agent_identities
+            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2)
+              AND ($3::uuid IS NULL OR agent_runtime_id = $3)
+            ORDER BY agent_runtime_id FOR NO KEY UPDATE
+        ), revoked AS (
+            UPDATE agent_identities a SET revoked_at = now()
+            FROM found f WHERE a.agent_runtime_id = f.agent_runtime_id AND f.revoked_at IS NULL
+            RETURNING a.agent_runtime_id
+        ), ended AS (
+            UPDATE agent_tasks t SET revoked_at = now()
+            FROM found f WHERE t.agent_runtime_id = f.agent_runtime_id AND t.revoked_at IS NULL
+        )
+        SELECT (SELECT count(*) FROM found) AS "found!", (SELECT count(*) FROM revoked) AS "revoked!"
+        "#,
+        scope.instance_id.as_str(),
+        scope.org_id.map(OrgId::as_str),
+        agent_runtime_id.map(|id| id.0),
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    Ok((row.found, row.revoked))
+}

@@ -1,0 +1,164 @@
+//! Statements about the tasks that identities call under.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::Scope;
+use crate::db::{Db, DbResult};
+use crate::domain::{AgentRuntimeId, OrgId, TaskId};
+
+/// Tasks of one identity that are neither revoked nor expired.
+pub const LIVE_TASKS: i64 = 64;
+/// A task in use is renewed, and the use recorded, once in this many seconds.
+pub(super) const TOUCH_SECONDS: f64 = 60.0;
+
+/// What became of a task's registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// It stands, under this name: as of now, or since the same registration came before. With how many others had
+    /// to go for it.
+    Task(TaskId, i64),
+    /// This very registration made a task that was revoked, or has expired: it does not come back.
+    Over,
+    /// The identity was revoked meanwhile, or is gone.
+    IdentityGone,
+}
+
+/// Registers a task that lives for `lifetime` unless it is renewed. `signed_at`, whole seconds, names the registration:
+/// the same again answers the same task. Where the identity has as many as it may have, the one that was not used for
+/// longest goes.
+pub async fn register(
+    db: &Db,
+    agent_runtime_id: AgentRuntimeId,
+    signed_at: DateTime<Utc>,
+    task_id: TaskId,
+    lifetime: Duration,
+) -> DbResult<Registered> {
+    let mut transaction = db.pool.begin().await?;
+    // One registration of an identity at a time, and none beside its revocation.
+    let stands = sqlx::query_scalar!(
+        r#"
+        SELECT true AS "stands!" FROM agent_identities a JOIN instances i USING (instance_id)
+        WHERE a.agent_runtime_id = $1 AND a.revoked_at IS NULL AND a.org_id = i.org_id
+        FOR NO KEY UPDATE OF a
+        "#,
+        agent_runtime_id.0,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if stands.is_none() {
+        return Ok(Registered::IdentityGone);
+    }
+    let row = sqlx::query!(
+        r#"
+        WITH present AS (
+            SELECT task_id, revoked_at IS NOT NULL OR expires_at <= now() AS over
+            FROM agent_tasks WHERE agent_runtime_id = $1 AND signed_at = $2
+        ), displaced AS (
+            UPDATE agent_tasks SET revoked_at = now()
+            WHERE NOT EXISTS (SELECT FROM present) AND task_id IN (
+                SELECT task_id FROM agent_tasks
+                WHERE agent_runtime_id = $1 AND revoked_at IS NULL AND expires_at > now()
+                ORDER BY COALESCE(last_used_at, created_at) DESC, task_id OFFSET $5::bigint - 1)
+            RETURNING 1
+        ), added AS (
+            INSERT INTO agent_tasks (task_id, agent_runtime_id, signed_at, expires_at)
+            SELECT $3, $1, $2, now() + make_interval(secs => $4) WHERE NOT EXISTS (SELECT FROM present)
+            RETURNING task_id
+        )
+        SELECT COALESCE((SELECT task_id FROM present), (SELECT task_id FROM added)) AS "task_id!",
+               COALESCE((SELECT over FROM present), false) AS "over!",
+               (SELECT count(*) FROM displaced) AS "displaced!"
+        "#,
+        agent_runtime_id.0,
+        signed_at,
+        task_id.0,
+        lifetime.as_secs_f64(),
+        LIVE_TASKS,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(if row.over { Registered::Over } else { Registered::Task(TaskId(row.task_id), row.displaced) })
+}
+
+/// Records that tasks, and their identities, are in use, and renews the tasks for `lifetime` from now; what was done
+/// lately is left alone.
+pub async fn touch(db: &Db, tasks: &[TaskId], lifetime: Duration) -> DbResult<u64> {
+    let tasks: Vec<Uuid> = tasks.iter().map(|id| id.0).collect();
+    let result = sqlx::query!(
+        r#"
+        WITH used AS (
+            -- First, as whoever registers or revokes does: so nobody deadlocks.
+            SELECT agent_runtime_id FROM agent_identities
+            WHERE agent_runtime_id IN (SELECT agent_runtime_id FROM agent_tasks WHERE task_id = ANY ($1))
+            ORDER BY agent_runtime_id FOR NO KEY UPDATE
+        ), renewed AS (
+            UPDATE agent_tasks t
+            SET last_used_at = now(), expires_at = greatest(t.expires_at, now() + make_interval(secs => $2))
+            FROM used u
+            WHERE t.agent_runtime_id = u.agent_runtime_id AND t.task_id = ANY ($1) AND t.revoked_at IS NULL
+              AND COALESCE(t.last_used_at < now() - make_interval(secs => $3), true)
+            RETURNING t.agent_runtime_id
+        )
+        UPDATE agent_identities SET last_used_at = now()
+        WHERE agent_runtime_id IN (SELECT agent_runtime_id FROM renewed)
+        "#,
+        &tasks,
+        lifetime.as_secs_f64(),
+        TOUCH_SECONDS,
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Revokes one task of an identity, or of whichever it is. Returns whether that changed anything; `None` for one that
+/// is not there.
+pub async fn revoke(
+    db: &Db,
+    scope: Scope<'_>,
+    agent_runtime_id: Option<AgentRuntimeId>,
+    task_id: TaskId,
+) -> DbResult<Option<bool>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        WITH found AS (
+            SELECT t.task_id, t.revoked_at FROM agent_tasks t JOIN agent_identities a USING (agent_runtime_id)
+            WHERE t.task_id = $4 AND a.instance_id = $1 AND ($2::text IS NULL OR a.org_id = $2)
+              AND ($3::uuid IS NULL OR a.agent_runtime_id = $3)
+            FOR NO KEY UPDATE OF t
+        ), revoked AS (
+            UPDATE agent_tasks t SET revoked_at = now()
+            FROM found f WHERE t.task_id = f.task_id AND f.revoked_at IS NULL
+        )
+        SELECT revoked_at IS NULL AS "changed!" FROM found
+        "#,
+        scope.instance_id.as_str(),
+        scope.org_id.map(OrgId::as_str),
+        agent_runtime_id.map(|id| id.0),
+        task_id.0,
+    )
+    .fetch_optional(&db.pool)
+    .await?)
+}
+
+/// Throws away at most `limit` tasks that expired an hour ago, or were revoked a day ago: by then no clock in the
+/// window takes their registration any more, so that none comes back. Returns how many went.
+pub async fn prune(db: &Db, limit: i64) -> DbResult<u64> {
+    let result = sqlx::query!(
+        r#"
+        DELETE FROM agent_tasks WHERE task_id IN (
+            SELECT task_id FROM agent_tasks WHERE expires_at < now() - interval '1 hour'
+            UNION
+            SELECT task_id FROM agent_tasks WHERE revoked_at < now() - interval '1 day'
+            LIMIT $1)
+        "#,
+        limit,
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(result.rows_affected())
+}

@@ -1,0 +1,267 @@
+//! `/v1/agent`: keys that agents call with, and the tasks that they call under. Extract, call, map; the rules are in
+//! [`crate::identity`].
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRef, Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tracing::info;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::HOP_1_BUDGET;
+use super::error::ErrorBody;
+use super::{ApiError, BearerCaller, Caller, JsonBody};
+use crate::db::{self, Db};
+use crate::domain::{AgentRuntimeId, TaskId};
+use crate::identity::assertion::TaskRegistration;
+use crate::identity::registry::{self, IdentityRecord, Scope};
+use crate::identity::{Identities, IdentityError, PublicKey, TaskName};
+use crate::instance::Authenticator;
+
+/// What these endpoints need.
+#[derive(Clone, Debug)]
+pub struct AgentIdentity {
+    /// Who calls; and whether there are identities at all.
+    pub authenticator: Authenticator,
+    /// Where they are.
+    pub db: Db,
+}
+
+impl FromRef<AgentIdentity> for Authenticator {
+    fn from_ref(state: &AgentIdentity) -> Self {
+        state.authenticator.clone()
+    }
+}
+
+impl AgentIdentity {
+    fn identities(&self) -> Result<&Identities, IdentityError> {
+        self.authenticator.identities.as_ref().ok_or(IdentityError::Off)
+    }
+}
+
+/// The routes, with their documentation.
+pub fn routes<S: Clone + Send + Sync + 'static>(state: AgentIdentity) -> OpenApiRouter<S> {
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(register_task))
+        .routes(routes!(list))
+        .routes(routes!(revoke))
+        .routes(routes!(revoke_task))
+        // Outermost: whoever asks, with whatever credential, learns that it is off.
+        .layer(from_fn_with_state(state.clone(), require_on))
+        .with_state(state)
+}
+
+async fn require_on(State(state): State<AgentIdentity>, request: Request, next: Next) -> Response {
+    match state.identities() {
+        Ok(_) => next.run(request).await,
+        Err(off) => ApiError::from(off).into_response(),
+    }
+}
+
+/// A key that is to be registered. Other fields are ignored.
+#[derive(Deserialize, ToSchema)]
+struct RegisterRequest {
+    /// The public half of an Ed25519 pair, as an OpenSSH line. A comment at its end is dropped.
+    #[schema(
+        example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea",
+        max_length = 1024
+    )]
+    agent_public_key: String,
+    /// The identity that this one takes the place of: it is revoked in the same commit.
+    replaces: Option<String>,
+}
+
+/// It is registered.
+#[derive(Debug, Serialize, ToSchema)]
+struct RegisterResponse {
+    /// The identity's name: what its signatures begin with.
+    #[schema(value_type = uuid::Uuid)]
+    agent_runtime_id: AgentRuntimeId,
+}
+
+/// Register a key
+///
+/// With the portal's access token only: no key can make another that outlives it. The same key again answers the same
+/// name.
+#[utoipa::path(post, path = "/v1/agent/register", operation_id = "register_identity", tag = "agent-identity",
+    security(("portal_access_token" = [])), request_body = RegisterRequest, responses(
+    (status = 200, description = "Registered, as of now or before", body = RegisterResponse),
+    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    (status = 401, description = "The access token is bad, or there is none", body = ErrorBody),
+    (status = 403, description = "`agent_identity_off`: this service has no agent identities. `invalid_client` or `access_denied`, as on hop 1", body = ErrorBody),
+    (status = 409, description = "`key_revoked`: this key does not come back. `too_many_identities`: revoke one, or name it in `replaces`", body = ErrorBody),
+    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
+    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+async fn register(
+    State(state): State<AgentIdentity>,
+    BearerCaller(caller): BearerCaller,
+    JsonBody(body): JsonBody<RegisterRequest>,
+) -> Result<Json<RegisterResponse>, ApiError> {
+    let key = PublicKey::parse(&body.agent_public_key)?;
+    let replaces = body.replaces.as_deref().map(AgentRuntimeId::parse).transpose();
+    let replaces = replaces.map_err(|error| crate::domain::InvalidField { field: "replaces", ..error })?;
+    let identities = state.identities()?;
+    let agent_runtime_id = identities.register(&caller.instance, &key, replaces, caller.deadline).await?;
+    info!(agent.id = %caller.instance.instance_id, %agent_runtime_id, "a key is registered");
+    Ok(Json(RegisterResponse { agent_runtime_id }))
+}
+
+/// A task that is to be registered.
+#[derive(Deserialize, ToSchema)]
+struct RegisterTaskRequest {
+    /// RFC 3339 in whole seconds and UTC; at most 5 minutes from the service's clock.
+    #[schema(example = "2026-06-18T12:34:56Z")]
+    timestamp: String,
+    /// Ed25519 over `{agent_runtime_id}:{timestamp}`, in base64.
+    #[schema(min_length = 88, max_length = 88)]
+    signature: String,
+}
+
+/// It is registered: one of the two, as the service is configured.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct RegisterTaskResponse {
+    /// The task's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    task_id: Option<TaskId>,
+    /// The task's name in a box that only the agent opens: a libsodium sealed box (`crypto_box_seal`) to the X25519
+    /// key of its Ed25519 pair, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encrypted_task_id: Option<String>,
+}
+
+impl From<TaskName> for RegisterTaskResponse {
+    fn from(name: TaskName) -> Self {
+        match name {
+            TaskName::Plain(task_id) => Self { task_id: Some(task_id), ..Self::default() },
+            TaskName::Sealed(sealed) => Self { encrypted_task_id: Some(sealed), ..Self::default() },
+        }
+    }
+}
+
+/// Register a task
+///
+/// The signature is the credential: no Authorization is needed. The same signature again answers the same task. Where
+/// an identity has 64 tasks, the one that was not used for longest is revoked.
+#[utoipa::path(post, path = "/v1/agent/{agent_runtime_id}/task/register", operation_id = "register_task",
+    tag = "agent-identity", security(()), request_body = RegisterTaskRequest,
+    params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
+    (status = 200, description = "Registered, as of now or before", body = RegisterTaskResponse),
+    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    (status = 401, description = "`invalid_assertion`: the clock or the signature is wrong. `unknown_agent`: register a key first", body = ErrorBody),
+    (status = 403, description = "`agent_identity_off`, or `access_denied`: the instance is disabled", body = ErrorBody),
+    (status = 409, description = "`task_revoked`: the task of this very signature does not come back; sign for another second", body = ErrorBody),
+    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+async fn register_task(
+    State(state): State<AgentIdentity>,
+    path: Result<Path<String>, PathRejection>,
+    JsonBody(body): JsonBody<RegisterTaskRequest>,
+) -> Result<Json<RegisterTaskResponse>, ApiError> {
+    let deadline = Instant::now() + HOP_1_BUDGET;
+    let agent_runtime_id = path.ok().and_then(|Path(name)| AgentRuntimeId::parse(&name).ok());
+    let agent_runtime_id = agent_runtime_id.ok_or(IdentityError::UnknownAgent)?;
+    let wanted = TaskRegistration::read(&body.timestamp, &body.signature)?;
+    let name = state.identities()?.register_task(agent_runtime_id, &wanted, deadline).await?;
+    Ok(Json(name.into()))
+}
+
+/// The caller's own identities.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct IdentitiesResponse {
+    /// Those that stand before those that were revoked, the latest first; a hundred at most.
+    pub(super) identities: Vec<IdentityRecord>,
+}
+
+/// List the caller's identities and their tasks
+#[utoipa::path(get, path = "/v1/agent", operation_id = "list_identities", tag = "agent-identity",
+    security(("portal_access_token" = []), ("agent_assertion" = [])), responses(
+    (status = 200, description = "The caller's own, and nobody else's", body = IdentitiesResponse),
+    (status = 401, description = "The credential is bad", body = ErrorBody),
+    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn list(
+    State(state): State<AgentIdentity>,
+    caller: Caller,
+) -> Result<Json<IdentitiesResponse>, ApiError> {
+    let listing = db::ride_out(caller.deadline, || registry::list(&state.db, own(&caller)));
+    Ok(Json(IdentitiesResponse { identities: listing.await? }))
+}
+
+/// It is revoked, or was before.
+#[derive(Debug, Serialize, ToSchema)]
+struct RevokeResponse {
+    /// Always true.
+    ok: bool,
+}
+
+/// Revoke an identity
+///
+/// Nothing that its key signs is taken any more, on any replica, once this is answered; and the key does not come back.
+#[utoipa::path(delete, path = "/v1/agent/{agent_runtime_id}", operation_id = "revoke_identity", tag = "agent-identity",
+    security(("portal_access_token" = []), ("agent_assertion" = [])),
+    params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
+    (status = 200, description = "Revoked, now or before", body = RevokeResponse),
+    (status = 401, description = "The credential is bad", body = ErrorBody),
+    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 404, description = "The caller has no such identity", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn revoke(
+    State(state): State<AgentIdentity>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<RevokeResponse>, ApiError> {
+    let id = path.ok().and_then(|Path(name)| AgentRuntimeId::parse(&name).ok()).ok_or_else(no_identity)?;
+    let revoking = db::ride_out(caller.deadline, || registry::revoke(&state.db, own(&caller), id));
+    revoking.await?.ok_or_else(no_identity)?;
+    info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "an identity is revoked");
+    Ok(Json(RevokeResponse { ok: true }))
+}
+
+/// Revoke a task
+///
+/// Nothing that is signed for it is taken any more, on any replica, once this is answered.
+#[utoipa::path(delete, path = "/v1/agent/{agent_runtime_id}/task/{task_id}", operation_id = "revoke_task",
+    tag = "agent-identity", security(("portal_access_token" = []), ("agent_assertion" = [])),
+    params(("agent_runtime_id" = String, Path, description = "The identity."),
+           ("task_id" = String, Path, description = "One of its tasks.")), responses(
+    (status = 200, description = "Revoked, now or before", body = RevokeResponse),
+    (status = 401, description = "The credential is bad", body = ErrorBody),
+    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
+    (status = 404, description = "The caller has no such task", body = ErrorBody),
+    (status = 503, description = "Not now", body = ErrorBody)))]
+async fn revoke_task(
+    State(state): State<AgentIdentity>,
+    caller: Caller,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Json<RevokeResponse>, ApiError> {
+    let names = path.ok().and_then(|Path((identity, task))| {
+        Some((AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?))
+    });
+    let (id, task_id) = names.ok_or_else(no_task)?;
+    let revoking =
+        db::ride_out(caller.deadline, || registry::revoke_task(&state.db, own(&caller), Some(id), task_id));
+    revoking.await?.ok_or_else(no_task)?;
+    info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "a task is revoked");
+    Ok(Json(RevokeResponse { ok: true }))
+}
+
+/// An instance sees and ends its own, and in its present org only.
+fn own(caller: &Caller) -> Scope<'_> {
+    Scope { instance_id: &caller.instance.instance_id, org_id: Some(&caller.instance.org_id) }
+}
+
+/// There is none, or it is somebody else's: nobody may tell them apart.
+pub(super) fn no_identity() -> ApiError {
+    ApiError::NotFound("this agent has no such identity".into())
+}
+
+/// There is none, or it is somebody else's.
+pub(super) fn no_task() -> ApiError {
+    ApiError::NotFound("this agent has no such task".into())
+}
