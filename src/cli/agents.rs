@@ -1,5 +1,6 @@
 //! `nas-cron agents`: which instances there are.
 
+mod identities;
 mod import;
 mod yaml;
 
@@ -10,6 +11,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use self::identities::{IdentitiesArgs, RevokeArgs};
 use self::yaml::Chronos;
 use super::lines::ImportArgs;
 use super::show::{self, counted, explained, or_dash, printable, relative};
@@ -49,6 +51,8 @@ enum AgentsCommand {
     SetCallback(SetCallbackArgs),
     Import(ImportAgentsArgs),
     Config(ConfigArgs),
+    Identities(IdentitiesArgs),
+    Revoke(RevokeArgs),
 }
 
 /// Register an agent, or change its registration.
@@ -203,6 +207,8 @@ pub async fn run(
         AgentsCommand::SetCallback(args) => set_callback(&args, db, out).await,
         AgentsCommand::Import(args) => import::run(&args.import, args.move_org, db, out).await,
         AgentsCommand::Config(args) => config(&args, db, portal_url, public_url, out).await,
+        AgentsCommand::Identities(args) => identities::list(&args, db, out).await,
+        AgentsCommand::Revoke(args) => identities::revoke(&args, db, out).await,
     }
 }
 
@@ -507,6 +513,8 @@ mod tests {
           set-callback  Tell where an agent is reached now: all its one-shots go there
           import        Register many agents, from JSON Lines or CSV
           config        Print the YAML that points an agent here
+          identities    Show the keys that an agent calls with, and the tasks that it calls under
+          revoke        Revoke a key that an agent calls with, one of its tasks, or all of its keys
           help          Print this message or the help of the given subcommand(s)
 
         Options:

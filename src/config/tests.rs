@@ -488,6 +488,18 @@ fn the_flags_are_sound_and_their_help_teaches() {
           --fire-token-ttl <DURATION>       How long a fire token is good for, from its minting. [env:
                                             NAS_CRON_FIRE_TOKEN_TTL] [default: 90s]
 
+    Agent identity:
+          --use-agent-identity[=<BOOL>]        Whether agents may register an Ed25519 key and call with
+                                               `Authorization: AgentAssertion` beside the portal's tokens. See
+                                               docs/agent-identity.md. [env: NAS_CRON_USE_AGENT_IDENTITY]
+                                               [default: false]
+          --agent-task-lifetime <DURATION>     How long a task that an agent has registered lives without being
+                                               used; every use renews it. [env: NAS_CRON_AGENT_TASK_LIFETIME]
+                                               [default: 24h]
+          --agent-task-ids-encrypted[=<BOOL>]  Answer a task's name as `encrypted_task_id`: a sealed box that only
+                                               the agent's own key opens. [env: NAS_CRON_AGENT_TASK_IDS_ENCRYPTED]
+                                               [default: false]
+
     Administration:
           --admin-token-sha256 <HEX,…>  SHA-256 of each bearer token that opens the admin API, in hex: `printf %s
                                         "$TOKEN" | sha256sum`. [env: NAS_CRON_ADMIN_TOKEN_SHA256] [default: no
@@ -675,6 +687,9 @@ fn what_config_show_prints() {
     key_encryption_key          ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
     agents_jwks_url             https://portal.example/api/agent-cron/jwks.json  default, by public_url
     fire_token_ttl              90s                                              default
+    use_agent_identity          false                                            default
+    agent_task_lifetime         24h                                              default
+    agent_task_ids_encrypted    false                                            default
     admin_token_sha256          (no admin API)
     callback_allow              10.0.0.0/8,::1                                   NAS_CRON_CALLBACK_ALLOW
     fire_timeout                30s                                              default

@@ -108,13 +108,17 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::{HeaderValue, Request};
     use axum::routing::post;
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use chrono::DateTime;
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{Clock, ManualClock};
+    use crate::config;
     use crate::db::{Db, DbOptions};
+    use crate::identity::Identities;
     use crate::instance::{KeySet, PortalKeys, TokenRules};
     use crate::jwt::testing::{Signing, jwks};
 
@@ -163,17 +167,22 @@ mod tests {
 
     /// A service whose database is nowhere: what answers without it has not asked it.
     fn service(keys: &[&Signing]) -> Router {
+        let db = Db::new(&DbOptions {
+            url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
+            max_connections: 1,
+            acquire_timeout: Duration::from_millis(10),
+        })
+        .unwrap();
+        let clock: Arc<dyn Clock> =
+            Arc::new(ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
+        let on =
+            config::Identity { on: true, task_lifetime: Duration::from_hours(24), task_ids_encrypted: false };
         let authenticator = Authenticator {
             keys: PortalKeys::pinned(KeySet::from_jwks(&jwks(keys.iter().copied())).unwrap()),
             rules: Arc::new(TokenRules::new("https://portal.example", [])),
-            db: Db::new(&DbOptions {
-                url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
-                max_connections: 1,
-                acquire_timeout: Duration::from_millis(10),
-            })
-            .unwrap(),
-            clock: Arc::new(ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap())),
-            identities: None,
+            identities: Identities::configured(&on, &db, &clock),
+            db,
+            clock,
         };
         Router::new()
             .route("/", post(async |caller: Caller| caller.instance.instance_id.to_string()))
@@ -206,7 +215,7 @@ mod tests {
         let (status, body, challenge) = call(&service, None).await;
         assert_eq!(
             (status, body["error"].as_str(), challenge.as_deref()),
-            (401, Some("invalid_token"), Some("Bearer"))
+            (401, Some("invalid_token"), Some("Bearer, AgentAssertion"))
         );
         let fire = token(&portal, &json!({"purpose": "cron_fire", "aud": "agent:i1"}));
         let stranger = token(&Signing::es256("k"), &json!({"client_id": "agent:i1"}));
@@ -231,13 +240,21 @@ mod tests {
         let portal = Signing::es256("k");
         let service = service(&[&portal]);
         let token = token(&portal, &json!({"client_id": "agent:i1"}));
+        let id = "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d";
+        let assertion = json!({
+            "agent_runtime_id": id, "task_id": id, "timestamp": "2027-01-15T08:00:00Z",
+            "signature": STANDARD.encode([7; 64]),
+        });
+        let assertion = format!("AgentAssertion {}", URL_SAFE_NO_PAD.encode(assertion.to_string()));
         tokio::time::pause();
-        let arrived = Instant::now();
-        let (status, body, _) = call(&service, Some(token)).await;
-        assert_eq!((status, body["error"].as_str()), (503, Some("temporarily_unavailable")));
-        let took = arrived.elapsed();
-        // Timers are kept to the millisecond.
-        let budget = Duration::from_secs(11)..=HOP_1_BUDGET + Duration::from_millis(5);
-        assert!(budget.contains(&took), "{took:?}");
+        for credential in [token, assertion] {
+            let arrived = Instant::now();
+            let (status, body, _) = call(&service, Some(credential)).await;
+            assert_eq!((status, body["error"].as_str()), (503, Some("temporarily_unavailable")));
+            let took = arrived.elapsed();
+            // Timers are kept to the millisecond.
+            let budget = Duration::from_secs(11)..=HOP_1_BUDGET + Duration::from_millis(5);
+            assert!(budget.contains(&took), "{took:?}");
+        }
     }
 }

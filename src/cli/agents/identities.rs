@@ -1,0 +1,192 @@
+//! `nas-cron agents identities` and `nas-cron agents revoke`: the keys that an agent calls with, and their end.
+
+use std::io::Write;
+
+use anyhow::bail;
+use chrono::{DateTime, Utc};
+use clap::{ArgGroup, Args};
+use serde_json::json;
+
+use super::find;
+use crate::cli::show::{self, counted, or_dash, relative};
+use crate::db::Db;
+use crate::db::directory as statements;
+use crate::domain::{AgentRuntimeId, InstanceId, TaskId};
+use crate::identity::registry::{self, IdentityRecord, Scope, TaskRecord};
+
+/// Show the keys that an agent calls with, and the tasks that it calls under.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron agents identities agent-1
+  nas-cron agents identities agent-1 --json | jq -r '.identities[].agent_public_key'")]
+pub(super) struct IdentitiesArgs {
+    /// Its name.
+    instance_id: InstanceId,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Revoke a key that an agent calls with, one of its tasks, or all of its keys.
+///
+/// It holds at once, on every replica, and a key does not come back. The agent's tokens of the portal stay good, and with
+/// one it can register another key: disable the agent to stop it altogether.
+#[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true)), after_help = "\
+Examples:
+  nas-cron agents revoke agent-1 --identity 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d
+  nas-cron agents revoke agent-1 --all")]
+pub(super) struct RevokeArgs {
+    /// Its name.
+    instance_id: InstanceId,
+    /// This key, with its tasks.
+    #[arg(long, value_name = "AGENT_RUNTIME_ID", group = "which")]
+    identity: Option<AgentRuntimeId>,
+    /// This task only: its key can register another.
+    #[arg(long, value_name = "TASK_ID", group = "which")]
+    task: Option<TaskId>,
+    /// Every key, with its tasks.
+    #[arg(long, group = "which")]
+    all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn list(args: &IdentitiesArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let agent = find(db, &args.instance_id).await?;
+    let identities = registry::list(db, any_org(&args.instance_id)).await?;
+    if args.json {
+        return show::json(out, &json!({ "identities": identities }));
+    }
+    if identities.is_empty() {
+        writeln!(out, "Agent {} has no keys: it calls with the portal's tokens.", agent.instance_id)?;
+        return Ok(());
+    }
+    let now = statements::now(db).await?;
+    out.write_all(identities_table(&identities, now).as_bytes())?;
+    Ok(())
+}
+
+pub(super) async fn revoke(args: &RevokeArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let agent = find(db, &args.instance_id).await?;
+    let (scope, name) = (any_org(&args.instance_id), &agent.instance_id);
+    let hint = format!("`nas-cron agents identities {name}` shows what it has");
+    let (revoked, what) = match (args.identity, args.task) {
+        (Some(id), _) => {
+            let Some(changed) = registry::revoke(db, scope, id).await? else {
+                bail!("agent {name} has no identity {id}; {hint}");
+            };
+            (i64::from(changed), format!("Key {id} of agent {name}"))
+        }
+        (_, Some(id)) => {
+            let Some(changed) = registry::revoke_task(db, scope, None, id).await? else {
+                bail!("agent {name} has no task {id}; {hint}");
+            };
+            (i64::from(changed), format!("Task {id} of agent {name}"))
+        }
+        _ => {
+            let revoked = registry::revoke_all(db, scope).await?;
+            if !args.json {
+                writeln!(out, "{} of agent {name} revoked.", counted(revoked, "key"))?;
+            }
+            (revoked, String::new())
+        }
+    };
+    if args.json {
+        return show::json(out, &json!({ "instance_id": name, "revoked": revoked }));
+    }
+    if !args.all {
+        let already = if revoked == 0 { " already" } else { "" };
+        writeln!(out, "{what} is revoked{already}.")?;
+    }
+    Ok(())
+}
+
+/// Whether it opens anything, and if not why.
+fn standing(identity: &IdentityRecord) -> &'static str {
+    match identity {
+        IdentityRecord { revoked_at: Some(_), .. } => "revoked",
+        IdentityRecord { of_org: Some(_), .. } => "of another org",
+        _ => "ok",
+    }
+}
+
+fn stands(task: &TaskRecord, now: DateTime<Utc>) -> bool {
+    task.revoked_at.is_none() && task.expires_at > now
+}
+
+fn identities_table(identities: &[IdentityRecord], now: DateTime<Utc>) -> String {
+    let mut table = show::table(&["IDENTITY / TASK", "STATE", "REGISTERED", "USED", "EXPIRES"]);
+    for identity in identities {
+        table.add_row([
+            identity.agent_runtime_id.to_string(),
+            standing(identity).to_owned(),
+            relative(now, identity.created_at),
+            or_dash(identity.last_used_at.map(|at| relative(now, at))),
+            String::new(),
+        ]);
+        // What is over says nothing that an operator asks for; JSON has it.
+        for task in identity.tasks.iter().filter(|task| stands(task, now)) {
+            table.add_row([
+                format!("  {}", task.task_id),
+                "ok".to_owned(),
+                relative(now, task.created_at),
+                or_dash(task.last_used_at.map(|at| relative(now, at))),
+                relative(now, task.expires_at),
+            ]);
+        }
+    }
+    show::text(table)
+}
+
+fn any_org(instance_id: &InstanceId) -> Scope<'_> {
+    Scope { instance_id, org_id: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_stands() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let task = |id: &str, hours: i64| TaskRecord {
+            task_id: TaskId::parse(id).unwrap(),
+            created_at: now - TimeDelta::hours(20),
+            expires_at: now + TimeDelta::hours(hours),
+            last_used_at: Some(now - TimeDelta::minutes(4)),
+            revoked_at: None,
+        };
+        let identity = IdentityRecord {
+            agent_runtime_id: AgentRuntimeId::parse("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d").unwrap(),
+            agent_public_key: "ssh-ed25519 AAAA".to_owned(),
+            created_at: now - TimeDelta::days(3),
+            last_used_at: Some(now - TimeDelta::minutes(4)),
+            revoked_at: None,
+            of_org: None,
+            tasks: vec![
+                task("0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4d", 23),
+                task("0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4e", -1),
+            ],
+        };
+        let revoked = IdentityRecord {
+            agent_runtime_id: AgentRuntimeId::parse("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e").unwrap(),
+            revoked_at: Some(now),
+            last_used_at: None,
+            tasks: Vec::new(),
+            ..identity.clone()
+        };
+        let moved = IdentityRecord { revoked_at: None, of_org: Some("acme".to_owned()), ..revoked.clone() };
+        insta::assert_snapshot!(identities_table(&[identity, moved, revoked], now), @r#"
+        IDENTITY / TASK                         STATE           REGISTERED  USED       EXPIRES
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d    ok              3 d ago     4 min ago
+          0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4d  ok              20 h ago    4 min ago  in 23 h
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e    of another org  3 d ago     -
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e    revoked         3 d ago     -
+        "#);
+    }
+}

@@ -1,0 +1,138 @@
+//! What was ended opens nothing any more, at every level, on every replica, from the commit on.
+
+use chrono::TimeDelta;
+use serde_json::json;
+
+use crate::bed::{Identity, Key, call, list, on, register, register_task, registered, stamp, tables, task};
+use crate::support::service::Service;
+use crate::support::time::now;
+use crate::support::world::World;
+
+#[tokio::test]
+async fn a_revocation_holds_at_once_on_every_replica() {
+    let world = World::with(on).await;
+    let other = Service::start(&world.settings).await;
+    let both = [&world.service, &other];
+    for round in 0..10 {
+        let (one, another) = (both[round % 2], both[(round + 1) % 2]);
+        let agent = Identity::new(one, &world.token).await;
+        let assertion = agent.assertion();
+        let second = agent.another_task(another, 1).await;
+        // Each has just taken it: whatever it may have kept, it has.
+        for service in both {
+            assert_eq!(list(service, &assertion).await.status, 200);
+        }
+        let path = format!("/v1/agent/{}/task/{}", agent.id, agent.task);
+        let bearer = format!("Bearer {}", world.token);
+        assert_eq!(call(one, "DELETE", &path, Some(&bearer), None).await.status, 200);
+        list(another, &assertion).await.unasserted("unknown_task");
+        list(one, &assertion).await.unasserted("unknown_task");
+        assert_eq!(list(another, &agent.assertion_of(&second)).await.status, 200, "the other task stands");
+        let path = format!("/v1/agent/{}", agent.id);
+        assert_eq!(call(one, "DELETE", &path, Some(&bearer), None).await.status, 200);
+        list(another, &agent.assertion_of(&second)).await.unasserted("unknown_agent");
+        register_task(another, &agent.id, &agent.key, &agent.second(2)).await.unasserted("unknown_agent");
+    }
+}
+
+#[tokio::test]
+async fn a_registration_that_is_sent_again_brings_nothing_back() {
+    let world = World::with(on).await;
+    let service = &world.service;
+    let bearer = format!("Bearer {}", world.token);
+    let key = Key::fresh();
+    let id = registered(service, &world.token, &key.line()).await;
+    let since = now();
+    let at = stamp(since);
+    let first = task(service, &id, &key, &at).await;
+    let path = format!("/v1/agent/{id}/task/{first}");
+    assert_eq!(call(service, "DELETE", &path, Some(&bearer), None).await.status, 200);
+    let before = tables(&world).await;
+    register_task(service, &id, &key, &at).await.refused(409, "task_revoked");
+    assert_eq!(tables(&world).await, before);
+    // It is signed for another second: another task.
+    assert_ne!(task(service, &id, &key, &stamp(since - TimeDelta::seconds(1))).await, first);
+
+    let path = format!("/v1/agent/{id}");
+    assert_eq!(call(service, "DELETE", &path, Some(&bearer), None).await.status, 200);
+    let before = tables(&world).await;
+    for _ in 0..2 {
+        let answer = register(service, &world.token, &json!({"agent_public_key": key.line()})).await;
+        answer.refused(409, "key_revoked");
+    }
+    register_task(service, &id, &key, &stamp(since - TimeDelta::seconds(2)))
+        .await
+        .unasserted("unknown_agent");
+    assert_eq!(tables(&world).await, before);
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_in_one_commit() {
+    let world = World::with(on).await;
+    let service = &world.service;
+    let old = Identity::new(service, &world.token).await;
+    let key = Key::fresh();
+    let body = json!({"agent_public_key": key.line(), "replaces": old.id});
+    let answer = register(service, &world.token, &body).await;
+    let id = answer.body["agent_runtime_id"].as_str().expect("a name").to_owned();
+    list(service, &old.assertion()).await.unasserted("unknown_agent");
+    let since = now();
+    let new = Identity { task: task(service, &id, &key, &stamp(since)).await, id, key, since };
+    assert_eq!(list(service, &new.assertion()).await.status, 200);
+    // Its answer was lost: the same again is the same.
+    assert_eq!(register(service, &world.token, &body).await.body, answer.body);
+
+    let stranger_token = world.instance("inst-2").await;
+    let stranger = Identity::new(service, &stranger_token).await;
+    let before = tables(&world).await;
+    for (replaces, problem) in [
+        (json!(stranger.id), "must be an identity of this agent"),
+        (json!("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d"), "must be an identity of this agent"),
+        (json!("x"), "must be one that a registration answered"),
+        (json!(new.id.to_uppercase()), "must be one that a registration answered"),
+        (json!(7), "invalid type"),
+    ] {
+        let body = json!({"agent_public_key": Key::fresh().line(), "replaces": replaces});
+        let answer = register(service, &world.token, &body).await;
+        let said = answer.refused(400, "invalid_request");
+        assert!(said.starts_with("replaces: ") && said.contains(problem), "{said}");
+    }
+    let itself = json!({"agent_public_key": new.key.line(), "replaces": new.id});
+    let answer = register(service, &world.token, &itself).await;
+    assert!(answer.refused(400, "invalid_request").contains("this very key"));
+    assert_eq!(tables(&world).await, before, "a refusal changes nothing");
+    assert_eq!(list(service, &stranger.assertion()).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_instance_that_is_disabled_moved_or_removed_is_not_opened_by_its_keys() {
+    let world = World::with(on).await;
+    let service = &world.service;
+    let agent = Identity::new(service, &world.token).await;
+    let assertion = agent.assertion();
+    world.sql("UPDATE instances SET enabled = false").await;
+    let answer = list(service, &assertion).await;
+    answer.refused(403, "access_denied");
+    assert_eq!(answer.challenges, [""; 0]);
+    register_task(service, &agent.id, &agent.key, &agent.second(1)).await.refused(403, "access_denied");
+    world.sql("UPDATE instances SET enabled = true").await;
+    assert_eq!(list(service, &assertion).await.status, 200);
+
+    // In another org it has left its keys behind; there the same key is another identity.
+    world.sql("UPDATE instances SET org_id = 'org-2'").await;
+    list(service, &assertion).await.unasserted("unknown_agent");
+    register_task(service, &agent.id, &agent.key, &agent.second(1)).await.unasserted("unknown_agent");
+    let token = world.portal.session_token("org-2", "sid-1");
+    let bearer = format!("Bearer {token}");
+    let shown = call(service, "GET", "/v1/agent", Some(&bearer), None).await.body;
+    assert_eq!(shown, json!({"identities": []}), "another org's keys are not shown");
+    let path = format!("/v1/agent/{}", agent.id);
+    call(service, "DELETE", &path, Some(&bearer), None).await.refused(404, "not_found");
+    assert_ne!(registered(service, &token, &agent.key.line()).await, agent.id);
+
+    world.sql("UPDATE instances SET org_id = 'org-1'").await;
+    assert_eq!(list(service, &assertion).await.status, 200);
+    world.sql("DELETE FROM instances").await;
+    list(service, &assertion).await.unasserted("unknown_agent");
+    assert_eq!(tables(&world).await["tasks"], json!(null), "they go with it");
+}
