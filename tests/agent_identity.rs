@@ -13,5 +13,7 @@ mod outages;
 #[path = "agent_identity/revocation.rs"]
 mod revocation;
 mod support;
+#[path = "agent_identity/vectors.rs"]
+mod vectors;
 #[path = "agent_identity/wire.rs"]
 mod wire;
