@@ -112,12 +112,7 @@ impl PublicKey {
 /// The line, without a comment.
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut blob = Vec::with_capacity(8 + TYPE.len() + LENGTH);
-        for part in [TYPE.as_bytes(), &self.0] {
-            blob.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            blob.extend(part);
-        }
-        write!(f, "{TYPE} {}", STANDARD.encode(blob))
+        write!(f, "{TYPE} {}", STANDARD.encode(strings(&[TYPE.as_bytes(), &self.0])))
     }
 }
 
@@ -149,6 +144,15 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
+/// Strings one after the other, each with its length before it.
+fn strings(parts: &[&[u8]]) -> Vec<u8> {
+    let one = |part: &&[u8]| {
+        let length = u32::try_from(part.len()).expect("a key is short");
+        [&length.to_be_bytes()[..], part].concat()
+    };
+    parts.iter().flat_map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -157,10 +161,6 @@ mod tests {
 
     /// A well-known line, as `ssh-keygen` wrote it for the first vector of RFC 8032, 7.1.
     const LINE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
-
-    fn blob(parts: &[&[u8]]) -> Vec<u8> {
-        parts.iter().flat_map(|part| [&(part.len() as u32).to_be_bytes()[..], part].concat()).collect()
-    }
 
     fn line(blob: &[u8]) -> String {
         format!("ssh-ed25519 {}", STANDARD.encode(blob))
@@ -242,19 +242,19 @@ mod tests {
     #[test]
     fn the_inside_agrees_with_the_outside_to_the_last_byte() {
         let key = *PublicKey::parse(LINE).unwrap().as_bytes();
-        assert_eq!(line(&blob(&[b"ssh-ed25519", &key])), LINE);
+        assert_eq!(line(&strings(&[b"ssh-ed25519", &key])), LINE);
         for (wrong, expected) in [
-            (blob(&[b"ssh-rsa", &key]), "another type inside"),
-            (blob(&[b"ssh-ed25519 ", &key]), "another type inside"),
-            (blob(&[b"ssh-ed25519", &key[..31]]), "a point of 32 bytes"),
-            (blob(&[b"ssh-ed25519", &[&key[..], &[0]].concat()]), "a point of 32 bytes"),
-            (blob(&[b"ssh-ed25519", b""]), "a point of 32 bytes"),
-            (blob(&[b"ssh-ed25519"]), "cut short"),
-            ([blob(&[b"ssh-ed25519", &key]), vec![0]].concat(), "bytes after the key"),
-            (blob(&[b"ssh-ed25519", &key, b"more"]), "bytes after the key"),
-            (blob(&[b"ssh-ed25519", &key])[..50].to_vec(), "cut short"),
+            (strings(&[b"ssh-rsa", &key]), "another type inside"),
+            (strings(&[b"ssh-ed25519 ", &key]), "another type inside"),
+            (strings(&[b"ssh-ed25519", &key[..31]]), "a point of 32 bytes"),
+            (strings(&[b"ssh-ed25519", &[&key[..], &[0]].concat()]), "a point of 32 bytes"),
+            (strings(&[b"ssh-ed25519", b""]), "a point of 32 bytes"),
+            (strings(&[b"ssh-ed25519"]), "cut short"),
+            ([strings(&[b"ssh-ed25519", &key]), vec![0]].concat(), "bytes after the key"),
+            (strings(&[b"ssh-ed25519", &key, b"more"]), "bytes after the key"),
+            (strings(&[b"ssh-ed25519", &key])[..50].to_vec(), "cut short"),
             ([&[0xff; 4][..], b"ssh-ed25519"].concat(), "cut short"),
-            ([&blob(&[b"ssh-ed25519"])[..], &[0xff, 0xff, 0xff, 0xff], &key].concat(), "cut short"),
+            ([&strings(&[b"ssh-ed25519"])[..], &[0xff, 0xff, 0xff, 0xff], &key].concat(), "cut short"),
         ] {
             assert!(refused(&line(&wrong)).contains(expected), "{expected}: {}", refused(&line(&wrong)));
         }
@@ -287,7 +287,8 @@ mod tests {
         for wrong in small.iter().chain(&not_canonical).chain(&off_the_curve) {
             assert!(PublicKey::from_bytes(point(wrong)).is_none(), "{wrong}");
             assert!(
-                refused(&line(&blob(&[b"ssh-ed25519", &point(wrong)]))).contains("no point that a key pair")
+                refused(&line(&strings(&[b"ssh-ed25519", &point(wrong)])))
+                    .contains("no point that a key pair")
             );
         }
         // Each of the eight is one: its eightfold is the identity, and they are all.
