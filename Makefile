@@ -8,6 +8,7 @@ NATS_VENV := target/nats-venv
 QSTASH_VENV := target/qstash-venv
 QSTASH_NODE := target/qstash-node
 AGENT_VENV := target/agent-tools-venv
+AGENT_NODE := target/agent-tools-node
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
@@ -69,12 +70,19 @@ $(QSTASH_NODE)/.ready: tests/qstash/package.json tests/qstash/package-lock.json 
 	npm ci --prefix $(QSTASH_NODE) --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
-agent-tools: $(AGENT_VENV)/.ready ## what identities and the MCP server are compared with, in an environment of its own
+agent-tools: $(AGENT_VENV)/.ready $(AGENT_NODE)/.ready ## what agent identities and the MCP server are compared with, and the real codex
 
 $(AGENT_VENV)/.ready: tests/agent_tools/requirements.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(AGENT_VENV)
 	$(AGENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/agent_tools/requirements.txt
+	touch $@
+
+$(AGENT_NODE)/.ready: tests/agent_tools/package.json tests/agent_tools/package-lock.json scripts/ensure-node
+	@scripts/ensure-node
+	mkdir -p $(AGENT_NODE)
+	cp tests/agent_tools/package.json tests/agent_tools/package-lock.json $(AGENT_NODE)
+	npm ci --prefix $(AGENT_NODE) --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
 bench: postgres ## lateness, burst and arming, measured on this machine

@@ -2,6 +2,8 @@
 
 #[path = "agent_identity/bed.rs"]
 mod bed;
+#[path = "agent_identity/codex.rs"]
+mod codex;
 #[path = "agent_identity/hostile.rs"]
 mod hostile;
 #[path = "agent_identity/limits.rs"]
