@@ -91,6 +91,11 @@ async fn patch_sets_and_clears_without_touching_the_arm() {
     let bare = json!({"job_id": job, "auth": null, "effective_auth": null});
     assert_eq!(patch(&world, path, json!(null)).await, bare);
     assert_eq!(row(&world, job).await, armed);
+    let page = world.service.metrics().await;
+    assert!(
+        page.contains("nas_cron_hop1_requests_total{endpoint=\"update\",status_class=\"2xx\"} 4\n"),
+        "{page}"
+    );
 }
 
 #[tokio::test]

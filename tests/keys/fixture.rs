@@ -81,6 +81,7 @@ pub(crate) fn mint(ring: &KeyRing) -> Result<SecretString, MintError> {
         instance_id: &InstanceId::new("i-1").unwrap(),
         job_id: &JobId::new("a1b2c3").unwrap(),
         fire_at: &FireAt::parse("2026-06-18T12:34:56+00:00").unwrap(),
+        auth: None,
     };
     ring.mint(fire)
 }
