@@ -385,6 +385,7 @@ async fn nothing_that_was_presented_reaches_the_log() {
         signature,
         "secret-in-the-wrong-place".to_owned(),
         "secret-of-the-private-half".to_owned(),
+        agent.task.clone(),
     ]);
     presented.extend(world.token.split('.').skip(1).map(str::to_owned));
     let log = service.log();

@@ -4,11 +4,15 @@
   vectors.py sign                        signs what it reads as JSON on stdin: {"seed", "messages"}
   vectors.py verify                      {"line", "signatures": [{"message", "signature"}]} -> {"verified": [...]}
   vectors.py open                        {"seed", "boxes"} -> {"opened": [...]}
+  vectors.py documented                  {"block", "seed", "agent_runtime_id", "task_id"}: what the documentation's
+                                         block of Python makes of them -> {"assertion"}
 """
 
 import base64
 import json
+import os
 import sys
+import tempfile
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -81,6 +85,16 @@ def main() -> object:
     if what == "open":
         box = SealedBox(SigningKey(bytes.fromhex(asked["seed"])).to_curve25519_private_key())
         return {"opened": [box.decrypt(base64.b64decode(one, validate=True)).decode() for one in asked["boxes"]]}
+    if what == "documented":
+        openssh = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            with open("agent.key", "wb") as file:
+                file.write(private(asked["seed"]).private_bytes(*openssh))
+            names: dict = {}
+            exec(asked["block"], names)
+            os.chdir("/")
+        return {"assertion": names["assertion"](asked["agent_runtime_id"], asked["task_id"])}
     raise SystemExit(__doc__)
 
 

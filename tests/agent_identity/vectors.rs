@@ -136,3 +136,17 @@ async fn a_sealed_task_is_opened_by_others_and_used() {
         assert_eq!(list(service, &agent.assertion()).await.status, 200, "{task}");
     }
 }
+
+#[tokio::test]
+async fn what_the_documentation_s_block_makes_is_accepted() {
+    let world = World::with(on).await;
+    let seed: [u8; 32] = rand::random();
+    let key = Key(Ed25519KeyPair::from_seed_unchecked(&seed).unwrap());
+    let id = registered(&world.service, &world.token, &key.line()).await;
+    let task = crate::bed::task(&world.service, &id, &key, &stamp_in(0)).await;
+    let page = include_str!("../../docs/agent-identity.md");
+    let block = page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let asked = json!({"block": block, "seed": hex::encode(seed), "agent_runtime_id": id, "task_id": task});
+    let made = python("documented", &asked).await;
+    assert_eq!(list(&world.service, text(&made, "assertion")).await.status, 200);
+}
