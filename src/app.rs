@@ -33,7 +33,8 @@ use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
 use crate::identity::Identities;
 use crate::instance::{Authenticator, FetchLimits, KeyRefresh, KeySet, PortalKeys, TokenRules};
-use crate::keys::{KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
+use crate::keys::{KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
+use crate::own_portal::{OwnPortal, RefreshKey};
 use crate::scheduler::upkeep::UpkeepRules;
 use crate::scheduler::{Scheduler, SchedulerRules};
 use crate::shutdown::Shutdown;
@@ -78,9 +79,11 @@ impl App {
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
         bootstrap(&keys, &db).await?;
 
+        let own_portal = own_portal(config, &db, &keys).await?;
+
         let public = bind(config.http.listen, "listen")?;
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
-        let (portal_keys, key_refresh) = portal_keys(&config.portal.jwks).await?;
+        let (portal_keys, key_refresh) = portal_keys(&config.portal.jwks, &keys).await?;
         // Before the first claim: what may refuse to start must not have leased anything.
         let engines = backends::engine::hosted(&config.backends, Some(&keys), &clock).await?;
         require_active(&db, config.backends.first, &engines).await?;
@@ -130,6 +133,7 @@ impl App {
             agent_cron,
             agent_identity,
             relay,
+            own_portal,
             keys: Arc::clone(&keys),
             admin,
             probe,
@@ -291,11 +295,14 @@ pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRin
     ))
 }
 
-/// Where direct mode may be switched to, tokens are minted ahead of their time.
+/// Where direct mode may be switched to, tokens are minted ahead of their time; where we are the portal, access tokens
+/// live longer than those of fires.
 pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
     let policy = RotationPolicy::with_period(config.keys.rotation_period)?;
     let ahead = qstash_direct::FURTHEST + qstash_direct::TOKEN_OUTLIVES;
-    Ok(if config.backends.qstash.is_some() { policy.tokens_live_for(ahead) } else { policy })
+    let policy = if config.backends.qstash.is_some() { policy.tokens_live_for(ahead) } else { policy };
+    let own = config.portal.jwks == PortalJwks::Own;
+    Ok(if own { policy.tokens_live_for(access_token::MAX_TTL) } else { policy })
 }
 
 /// What seals private keys, where it is configured.
@@ -318,8 +325,12 @@ async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
     }
 }
 
-async fn portal_keys(jwks: &PortalJwks) -> anyhow::Result<(PortalKeys, Option<KeyRefresh>)> {
+async fn portal_keys(
+    jwks: &PortalJwks,
+    ours: &Arc<KeyRing>,
+) -> anyhow::Result<(PortalKeys, Option<KeyRefresh>)> {
     match jwks {
+        PortalJwks::Own => Ok((PortalKeys::own(Arc::clone(ours)), None)),
         PortalJwks::Url(url) => {
             let (keys, refresh) = PortalKeys::from_url(url.clone(), FetchLimits::default())?;
             Ok((keys, Some(refresh)))
@@ -333,6 +344,28 @@ async fn portal_keys(jwks: &PortalJwks) -> anyhow::Result<(PortalKeys, Option<Ke
             Ok((PortalKeys::pinned(keys), None))
         }
     }
+}
+
+/// What issues access tokens, where this service is the portal. Refuses to start with a key that would make every
+/// login look forged: its agents would throw their tokens away.
+async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Result<Option<OwnPortal>> {
+    if config.portal.jwks != PortalJwks::Own {
+        return Ok(None);
+    }
+    let portal = OwnPortal {
+        db: db.clone(),
+        keys: Arc::clone(keys),
+        refresh_key: Arc::new(RefreshKey::derive(config.require_key_encryption_key()?)),
+        access_token_ttl: config.portal.access_token_ttl,
+    };
+    let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
+    let unreadable = crate::db::ride_out(deadline, || portal.unreadable_logins()).await?;
+    anyhow::ensure!(
+        unreadable == 0,
+        "{unreadable} agents have logins that were made with another key-encryption key, and would lose them: set that \
+         one again, or end each of these logins with `nas-cron agents enroll --new-login`"
+    );
+    Ok(Some(portal))
 }
 
 fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {

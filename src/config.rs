@@ -99,6 +99,8 @@ pub struct Portal {
     pub jwks: PortalJwks,
     /// Allowed `aud` of access tokens; empty: not judged.
     pub audiences: Vec<String>,
+    /// How long the access tokens live that are issued here, where [`PortalJwks::Own`] is set.
+    pub access_token_ttl: Duration,
 }
 
 /// Where the keys of the portal's tokens come from.
@@ -108,6 +110,19 @@ pub enum PortalJwks {
     Url(Url),
     /// Pinned: a JWKS or a PEM file.
     File(PathBuf),
+    /// They are our own: this service is the portal.
+    Own,
+}
+
+/// What a command needs that makes logins at our own portal, but is not the service.
+#[derive(Debug)]
+pub struct OwnPortal {
+    /// Issuer of access tokens and of fire tokens, and where agents refresh theirs.
+    pub url: BaseUrl,
+    /// Where agents fetch the keys of fire tokens.
+    pub agents_jwks_url: Url,
+    /// What the refresh tokens' key is derived from.
+    pub key_encryption_key: SecretBox<[u8; 32]>,
 }
 
 /// What signs fire tokens.

@@ -10,6 +10,7 @@
 //! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
 //! | [`backends`] | who wakes us first: our own loop, `QStash`, NATS; telling engines, and moving between them |
 //! | [`scheduler`] | our own loop: leases, instants, slots, confirmations, outcomes |
+//! | [`own_portal`] | being the agents' portal, where there is no other: logins and their refresh tokens |
 //! | [`oneshot`] | what provision, cancel and list mean |
 //! | [`auth_profiles`] | with which of its credentials an agent runs a job: what is set where, and what is known |
 //! | [`fire`] | one attempt: mint, POST, judge |
@@ -54,6 +55,7 @@ pub mod jwt;
 pub mod keys;
 pub mod metrics;
 pub mod oneshot;
+pub mod own_portal;
 pub mod private_postgres;
 pub mod scheduler;
 pub mod shutdown;

@@ -33,6 +33,7 @@ const ENGINE_MISSES: &str = "nas_cron_engine_misses_total";
 const WAKE_UPS: &str = "nas_cron_wake_ups_total";
 const WAKE_UPS_HELD: &str = "nas_cron_wake_ups";
 const RELAY_REFUSED: &str = "nas_cron_relay_refused_total";
+const TOKEN_REQUESTS: &str = "nas_cron_token_requests_total";
 const PANICS: &str = "nas_cron_panics_total";
 
 /// From well below a good lateness to an outage, in seconds.
@@ -119,6 +120,10 @@ fn describe() {
         "What hosted engines are to bring (armed), have still to be told of (wanted) or to take back (unwanted)"
     );
     describe_counter!(RELAY_REFUSED, "Requests to the relay without a valid signature, by reason");
+    describe_counter!(
+        TOKEN_REQUESTS,
+        "Requests to our own portal's token endpoint, by result (granted, refused, invalid_grant, reused, held, unavailable)"
+    );
     describe_counter!(PANICS, "Panics that were caught, by place");
     counter!(LEASE_LOST).increment(0);
     counter!(RECOVERED).increment(0);
@@ -183,6 +188,11 @@ pub fn set_wake_ups(backend: BackendName, states: impl IntoIterator<Item = (&'st
 /// A request to the relay was refused, for this reason.
 pub fn relay_refused(reason: &'static str) {
     counter!(RELAY_REFUSED, "reason" => reason).increment(1);
+}
+
+/// A request to our own portal's token endpoint had this result.
+pub fn token_requested(result: &'static str) {
+    counter!(TOKEN_REQUESTS, "result" => result).increment(1);
 }
 
 /// Attempts whose end nobody saw, as their replica is gone.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use url::Host;
 
 use super::read::Reader;
-use super::{BackendName, Backends, Config};
+use super::{BackendName, Backends, Config, PortalJwks};
+use crate::domain::HOSTED_CLIENT;
 
 /// The least a confirmed lease must have beyond its attempt's deadline: the outcome is still to be recorded, and
 /// a lease that ends before would let another replica start the same one-shot again.
@@ -16,6 +17,8 @@ const LEAST_MARGIN: Duration = Duration::from_secs(1);
 pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     addresses(config, reader);
     portal(reader);
+    own_portal(config.portal.jwks == PortalJwks::Own, reader);
+    own_audience(config, reader);
     leases(config, reader);
     times(config, reader);
     backends(&config.backends, reader);
@@ -100,6 +103,38 @@ fn portal(reader: &mut Reader<'_>) {
         !both,
         "both are set, and the portal's keys come from one place",
         "keep the URL to have them refreshed, or the file to pin them",
+    );
+}
+
+/// Those about being the agents' portal. `own`: whether this service is.
+pub(super) fn own_portal(own: bool, reader: &mut Reader<'_>) {
+    for key in ["portal_jwks_url", "portal_jwks_file"] {
+        reader.rule(
+            &["own_portal", key],
+            !own || !reader.is_given(key),
+            "access tokens are verified with our own keys, and no others",
+            "leave it out, or set own_portal to false if another portal issues the tokens",
+        );
+    }
+    // A key that cannot be read is told by itself, and is unsound.
+    reader.rule(
+        &["own_portal"],
+        !own || reader.has("key_encryption_key"),
+        "the agents' refresh tokens are made of the key-encryption key, and it is not set",
+        "set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, everywhere to the same key; make one \
+         with: openssl rand -base64 32",
+    );
+}
+
+fn own_audience(config: &Config, reader: &mut Reader<'_>) {
+    let audiences = &config.portal.audiences;
+    reader.rule(
+        &["own_portal", "portal_audiences"],
+        config.portal.jwks != PortalJwks::Own
+            || audiences.is_empty()
+            || audiences.iter().any(|one| one == HOSTED_CLIENT),
+        "the audience of our own access tokens is not among them",
+        &format!("add {HOSTED_CLIENT} to portal_audiences, or leave it out"),
     );
 }
 

@@ -14,7 +14,8 @@ use super::parse::{self, BaseUrl};
 use super::problem::{ConfigError, Origin, Problem, Wrong};
 use super::settings::{Kind, Preset, Setting};
 use super::{
-    BackendName, Backends, Config, Database, Fire, Http, Identity, Keys, Lease, Log, LogFormat, Nats, Portal,
+    BackendName, Backends, Config, Database, Fire, Http, Identity, Keys, Lease, Log, LogFormat, Nats,
+    OwnPortal, Portal,
     PortalJwks, Qstash, Retry, SecondFire, SigningAlg, Stop,
 };
 
@@ -40,6 +41,26 @@ impl Settings {
         let backends = backends(&mut reader);
         check::backends(&backends, &mut reader);
         reader.end(backends)
+    }
+
+    /// What a command needs that makes logins at our own portal. Wrong where there is no such portal.
+    pub fn own_portal(&self) -> Result<OwnPortal, ConfigError> {
+        let mut reader = Reader::new(self);
+        let own = reader.one("own_portal", false, parse::switch);
+        let portal = OwnPortal {
+            url: reader.base_url("portal_url"),
+            agents_jwks_url: reader.url("agents_jwks_url"),
+            key_encryption_key: key_encryption_key(&mut reader)
+                .unwrap_or_else(|| SecretBox::new(Box::new([0; 32]))),
+        };
+        check::own_portal(own, &mut reader);
+        reader.rule(
+            &["own_portal"],
+            own,
+            "the agents' tokens come from another portal, and so do their logins",
+            "set own_portal to true for this command and for `serve`, or register the agent with `nas-cron agents add`",
+        );
+        reader.end(portal)
     }
 
     /// What logging needs.
@@ -198,6 +219,7 @@ fn config(reader: &mut Reader<'_>) -> Config {
             url: reader.base_url("portal_url"),
             jwks: portal_jwks(reader),
             audiences: reader.list("portal_audiences", |text| Ok(text.to_owned())),
+            access_token_ttl: reader.duration("access_token_ttl"),
         },
         keys: keys(reader),
         identity: Identity {
@@ -250,7 +272,9 @@ fn database(reader: &mut Reader<'_>) -> Database {
 }
 
 fn portal_jwks(reader: &mut Reader<'_>) -> PortalJwks {
-    if reader.is_given("portal_jwks_file") {
+    if reader.one("own_portal", false, parse::switch) {
+        PortalJwks::Own
+    } else if reader.is_given("portal_jwks_file") {
         PortalJwks::File(reader.one("portal_jwks_file", PathBuf::new(), |text| Ok(PathBuf::from(text))))
     } else {
         PortalJwks::Url(reader.url("portal_jwks_url"))
@@ -262,12 +286,14 @@ fn keys(reader: &mut Reader<'_>) -> Keys {
         signing_alg: reader
             .choice("signing_alg", &[("ES256", SigningAlg::Es256), ("RS256", SigningAlg::Rs256)]),
         rotation_period: reader.duration("key_rotation_period"),
-        key_encryption_key: reader
-            .maybe("key_encryption_key", parse::key)
-            .map(|bytes| SecretBox::new(Box::new(bytes))),
+        key_encryption_key: key_encryption_key(reader),
         agents_jwks_url: reader.url("agents_jwks_url"),
         fire_token_ttl: reader.duration("fire_token_ttl"),
     }
+}
+
+fn key_encryption_key(reader: &mut Reader<'_>) -> Option<SecretBox<[u8; 32]>> {
+    reader.maybe("key_encryption_key", parse::key).map(|bytes| SecretBox::new(Box::new(bytes)))
 }
 
 fn backends(reader: &mut Reader<'_>) -> Backends {

@@ -286,6 +286,12 @@ pub const SETTINGS: &[Setting] = &[
     plain(Portal, "portal_audiences", Kind::Words,
         Unset { means: "not judged", example: "hermes-cli-vps" },
         "Audiences (`aud`) that access tokens may have."),
+    plain(Portal, "own_portal", Kind::Switch,
+        Value("false"),
+        "This service is its agents' portal: it issues their access tokens at {portal_url}/api/oauth/token, signed with its own keys, and takes no others. For self-hosters; see docs/self-hosting.md."),
+    plain(Portal, "access_token_ttl", between(s(600), DAY),
+        Value("1h"),
+        "How long an access token lives that own_portal issues. Agents refresh theirs two minutes before its end."),
 
     plain(Keys, "signing_alg", Kind::Choice(&["ES256", "RS256"]),
         Value("ES256"),

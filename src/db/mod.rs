@@ -11,6 +11,7 @@ pub mod instances;
 pub mod jobs;
 pub mod keys;
 pub mod leases;
+pub mod logins;
 pub mod migrate;
 pub mod oneshots;
 pub mod outages;

@@ -95,7 +95,7 @@ macro_rules! read_back {
     };
 }
 
-read_back!(InstanceId, OrgId, JobId, DedupKey);
+read_back!(InstanceId, OrgId, SessionId, JobId, DedupKey);
 
 /// Names one arm of a job. Opaque to agents; a UUID to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]

@@ -17,7 +17,10 @@ pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use ids::{AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId};
 pub use signing_key::{KeyRecord, KeyState, SigningAlg};
-pub use state::{AuthScope, BackendName, FireOutcome, HoldScope, OneShotState, ParkReason};
+pub use state::{AuthScope, BackendName, FireOutcome, HoldScope, LoginEnd, OneShotState, ParkReason};
+
+/// The client that hosted agents' access tokens are issued to (contract, "Hop 1").
+pub const HOSTED_CLIENT: &str = "hermes-cli-vps";
 
 /// A field that cannot be accepted, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

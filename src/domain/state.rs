@@ -44,6 +44,16 @@ macro_rules! pg_enum {
 }
 
 pg_enum!(
+    /// Why a login at our own portal is over.
+    LoginEnd, "login_end", {
+        /// A spent refresh token was presented.
+        Reused = "reused",
+        /// The operator made another one.
+        Replaced = "replaced",
+    }
+);
+
+pg_enum!(
     /// Where a job's current one-shot stands.
     OneShotState, "one_shot_state", {
         /// Due at its instant.

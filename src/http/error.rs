@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::DbError;
-use crate::domain::InvalidField;
+use crate::domain::{HOSTED_CLIENT, InvalidField};
 use crate::identity::IdentityError;
 use crate::instance::{AuthError, Refusal, VerifyError};
 
@@ -25,6 +25,9 @@ const RETRY_DATABASE: Duration = Duration::from_secs(5);
 const RETRY_KEYS: Duration = Duration::from_secs(10);
 /// After this, the portal may have registered the instance.
 const RETRY_REGISTRATION: Duration = Duration::from_secs(30);
+
+/// After this, an operator may have put it right.
+const RETRY_HELD: Duration = Duration::from_mins(1);
 
 /// Why a request is not done.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,12 @@ pub enum ApiError {
     /// 408: the body did not come in time.
     #[error("the body did not arrive in time")]
     BodyTimeout,
+    /// 400: the token endpoint refuses for good (RFC 6749, 5.2).
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
+    /// 503: the agent's login is kept, and nothing is issued for now. The text says until when.
+    #[error("{0}")]
+    Held(String),
     /// 404: there is no such thing.
     #[error("{0}")]
     NotFound(Cow<'static, str>),
@@ -82,6 +91,30 @@ pub enum ApiError {
     /// 500: a defect. The cause is for the log.
     #[error("{0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why the token endpoint refuses for good, beside a request that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenRefusal {
+    /// Another kind of grant.
+    #[error("grant_type: must be refresh_token")]
+    GrantType,
+    /// Not the client that logins are issued to.
+    #[error("client_id: must be {HOSTED_CLIENT}")]
+    Client,
+    /// The refresh token opens nothing any more, or never did. Real agents then throw theirs away.
+    #[error("{0}")]
+    Grant(String),
+}
+
+impl TokenRefusal {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::GrantType => "unsupported_grant_type",
+            Self::Client => "invalid_client",
+            Self::Grant(_) => "invalid_grant",
+        }
+    }
 }
 
 /// An error as agents get it.
@@ -211,6 +244,8 @@ impl ApiError {
                 Refusal::NotYetKnown => Meaning { instead: None, ..Meaning::not_now(RETRY_REGISTRATION) },
             },
             Self::Field(_) | Self::Body(_) => Meaning::of(StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Token(refusal) => Meaning::of(StatusCode::BAD_REQUEST, refusal.word()),
+            Self::Held(_) => Meaning { instead: None, ..Meaning::not_now(RETRY_HELD) },
             Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
             Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, "invalid_request"),
             Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, "not_found"),
@@ -233,6 +268,9 @@ impl ApiError {
             // Strangers can cause these, at any rate. That the portal is away is logged where it is noticed.
             (Self::Auth(AuthError::Token(_)), _) | (_, 401 | 404 | 405) => {
                 tracing::debug!(status, reason = %self, "a request was refused");
+            }
+            (Self::Held(_) | Self::Token(_), _) => {
+                tracing::info!(status, error = meaning.error, reason = %self, "no token was issued");
             }
             (_, 500) => tracing::error!(status, reason = %self, "a request failed"),
             (_, 503) => tracing::warn!(status, reason = %self, "a request could not be done now"),

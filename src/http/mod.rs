@@ -11,6 +11,7 @@ pub mod health;
 pub mod json;
 pub mod jwks;
 pub mod layers;
+pub mod oauth;
 mod query;
 pub mod relay;
 pub mod router;

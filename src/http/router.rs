@@ -14,8 +14,9 @@ use super::agent_cron::{self, AgentCron};
 use super::agent_identity::{self, AgentIdentity};
 use super::health::{self, Probe};
 use super::relay::{self, Relay};
-use super::{auth_profiles, error, jwks, layers};
+use super::{auth_profiles, error, jwks, layers, oauth};
 use crate::keys::ring::KeyRing;
+use crate::own_portal::OwnPortal;
 
 /// What the routes are made of.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Parts {
     pub agent_identity: AgentIdentity,
     /// Hop 2.
     pub relay: Relay,
+    /// What issues access tokens, where this service is the portal.
+    pub own_portal: Option<OwnPortal>,
     /// Who signs fires, for the JWKS.
     pub keys: Arc<KeyRing>,
     /// Registration by the portal's backend.
@@ -52,6 +55,7 @@ impl std::fmt::Debug for Parts {
         (name = "agent-cron", description = "Hop 1: what agents call with their portal access token"),
         (name = "agent-identity", description = "Keys that agents call with beside the portal's access token"),
         (name = "relay", description = "Hop 2: what the hosted scheduler calls, signed"),
+        (name = "own-portal", description = "What agents log in with, where this service is their portal"),
         (name = "keys", description = "The public keys that fire tokens are verified with"),
         (name = "admin", description = "What the portal's backend calls with the admin token"),
         (name = "health", description = "Probes"),
@@ -66,6 +70,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(agent_cron::routes(parts.agent_cron))
         .merge(agent_identity::routes(parts.agent_identity))
         .merge(relay::routes(parts.relay))
+        .merge(oauth::routes(parts.own_portal))
         .merge(jwks::router(parts.keys))
         .merge(admin::router(parts.admin))
         .merge(health::routes(parts.probe))

@@ -6,6 +6,7 @@
 
 mod jwks_http;
 mod key_set;
+mod own_keys;
 pub mod portal_jwks;
 pub mod resolve;
 pub mod token;

@@ -23,7 +23,9 @@ use url::Url;
 
 use super::jwks_http;
 use super::key_set::{KeySet, NotVerified};
+use super::own_keys::OwnKeys;
 use super::token::{AccessClaims, Presented, TokenError};
+use crate::keys::KeyRing;
 
 /// Bounds on fetching. The contract's by default.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +101,7 @@ pub struct PortalKeys(Source);
 enum Source {
     Pinned(Arc<KeySet>),
     Url(Arc<Shared>),
+    Own(Arc<OwnKeys>),
 }
 
 #[derive(Debug)]
@@ -144,6 +147,11 @@ impl PortalKeys {
         Ok(Self::fetched(jwks_http::fetch_from(url)?, limits))
     }
 
+    /// Our own: this service is the portal, and fetches nothing from itself.
+    pub fn own(ring: Arc<KeyRing>) -> Self {
+        Self(Source::Own(Arc::new(OwnKeys::new(ring))))
+    }
+
     pub(super) fn fetched(fetch: Fetch, limits: FetchLimits) -> (Self, KeyRefresh) {
         let shared = Arc::new(Shared {
             current: watch::Sender::new(Current::default()),
@@ -161,6 +169,7 @@ impl PortalKeys {
         match &self.0 {
             Source::Pinned(keys) => keys.len(),
             Source::Url(shared) => shared.current.borrow().keys.len(),
+            Source::Own(keys) => keys.known(),
         }
     }
 
@@ -177,6 +186,7 @@ impl PortalKeys {
                 NotVerified::UnknownKey => TokenError::UnknownKey.into(),
             }),
             Source::Url(shared) => shared.verify(token, deadline).await,
+            Source::Own(keys) => keys.verify(token, deadline).await,
         }
     }
 }

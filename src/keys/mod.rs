@@ -5,6 +5,7 @@
 //! any replica, in one transaction at a time. Private halves are in the database only sealed ([`encryption`]),
 //! or in a PEM file outside of it.
 
+pub mod access_token;
 pub mod custody;
 pub mod encryption;
 pub mod fire_token;
@@ -15,6 +16,7 @@ pub mod rotation;
 pub mod signer;
 pub mod sweep;
 
+pub use access_token::AccessSubject;
 pub use custody::KeyError;
 pub use encryption::KeyEncryptionKey;
 pub use fire_token::{FireSubject, TokenTtl};

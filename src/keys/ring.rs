@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::KeyError;
+use super::access_token::{self, AccessSubject};
 use super::custody;
 use super::encryption::KeyEncryptionKey;
 use super::fire_token::{self, FireSubject, TokenTtl, Validity};
@@ -179,17 +180,43 @@ impl KeyRing {
         now: DateTime<Utc>,
         validity: Validity,
     ) -> Result<SecretString, MintError> {
+        Ok(fire_token::mint(&*self.signer(now)?, &self.options.issuer, validity, fire)?)
+    }
+
+    /// Mints an access token, where this service is its agents' portal; no I/O. The keys must be published for as long
+    /// as `ttl` ([`super::RotationPolicy::tokens_live_for`]).
+    pub fn mint_access(
+        &self,
+        bearer: AccessSubject<'_>,
+        ttl: Duration,
+    ) -> Result<SecretString, MintError> {
+        let now = self.clock.now();
+        Ok(access_token::mint(&*self.signer(now)?, &self.options.issuer, now, ttl, bearer)?)
+    }
+
+    /// What signs now.
+    fn signer(&self, now: DateTime<Utc>) -> Result<Arc<Signer>, MintError> {
         let view = self.view.borrow().clone().ok_or(MintError::NoKey)?;
         if is_stale(&view, now) {
             return Err(MintError::Stale);
         }
-        let signer = view.active.as_ref().ok_or(MintError::NoKey)?;
-        Ok(fire_token::mint(signer, &self.options.issuer, validity, fire)?)
+        view.active.clone().ok_or(MintError::NoKey)
     }
 
     /// The JWKS of the last view, however old; `None` before the first one, and when there are no keys.
     pub fn jwks(&self) -> Option<Jwks> {
         self.view.borrow().as_ref().and_then(|view| view.jwks.clone())
+    }
+
+    /// The JWKS of the last view, and when the look at the database began that brought it.
+    pub fn jwks_as_of(&self) -> Option<(Jwks, Instant)> {
+        let view = self.view.borrow().clone()?;
+        Some((view.jwks.clone()?, view.loaded_at))
+    }
+
+    /// Told of every new view. Without [`Self::run`] there is none.
+    pub fn looks(&self) -> Looks {
+        Looks(self.view.subscribe())
     }
 
     /// Whether [`Self::mint`] would sign now.
@@ -235,6 +262,19 @@ impl KeyRing {
             tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
             let outcome = tokio::time::timeout(SWEEP_TIMEOUT, self.sweep(db)).await;
             report(&mut failing, outcome.map(|swept| swept.map(drop)), "rotating the signing keys");
+        }
+    }
+}
+
+/// Waits for looks at the keys.
+#[derive(Debug)]
+pub struct Looks(watch::Receiver<Option<Arc<View>>>);
+
+impl Looks {
+    /// Waits for one that is newer than the last that was waited for; for ever, where the ring is gone.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -8,7 +8,7 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use rsa::pkcs8::EncodePrivateKey as _;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
 
 use super::pem::{self, PemError};
@@ -131,11 +131,6 @@ impl Signer {
         self.alg
     }
 
-    /// The first part of a token: the JOSE header in base64url.
-    pub(super) fn header(&self) -> &str {
-        &self.header
-    }
-
     /// The public half as it is published (RFC 7517, RFC 7518 section 6).
     pub fn public_jwk(&self) -> Value {
         let mut jwk = public_members(&self.pair);
@@ -143,6 +138,18 @@ impl Signer {
         jwk["alg"] = json!(self.alg);
         jwk["kid"] = json!(self.kid);
         jwk
+    }
+
+    /// A JWT of these claims (their JSON), in the compact form of RFC 7515.
+    pub(super) fn token(&self, claims: &[u8]) -> Result<SecretString, SignerError> {
+        let mut token = String::with_capacity(self.header.len() + claims.len() * 4 / 3 + 352);
+        token.push_str(&self.header);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let signature = self.sign(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token.into())
     }
 
     /// Signs as JWS wants it: R and S side by side for ES256 (RFC 7518, 3.4), PKCS#1 v1.5 for RS256.

@@ -25,9 +25,6 @@ use crate::clock::Clock;
 /// Where its keys are, below its base URL. Not the well-known path: on this host that one is the service's.
 pub(super) const JWKS_PATH: &str = "/dev/portal/jwks.json";
 
-/// The client that hosted agents' tokens are issued to.
-pub(super) const HOSTED_CLIENT: &str = "hermes-cli-vps";
-
 /// Who a token is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bearer<'a> {
@@ -139,6 +136,7 @@ mod tests {
     use super::super::dir::tests::Scratch;
     use super::*;
     use crate::clock::SystemClock;
+    use crate::domain::HOSTED_CLIENT;
     use crate::instance::token::Presented;
     use crate::instance::{KeySet, PortalKeys, TokenRules};
 

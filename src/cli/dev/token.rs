@@ -10,8 +10,9 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::dir::DevDir;
-use super::portal::{Bearer, DevPortal, HOSTED_CLIENT};
+use super::portal::{Bearer, DevPortal};
 use crate::clock::SystemClock;
+use crate::domain::HOSTED_CLIENT;
 
 /// Print an access token of the development portal.
 #[derive(Debug, Args)]

@@ -22,13 +22,14 @@ use super::admin_client::AdminClient;
 use super::demo_agent::{Cadence, DemoAgent};
 use super::dir::{self, DevAgent, DevDir, DevJson};
 use super::live::{Screen, Tally, watch};
-use super::portal::{Bearer, DevPortal, HOSTED_CLIENT};
+use super::portal::{Bearer, DevPortal};
 use super::service::{Decided, RunningService};
 use super::welcome;
 use crate::cli::interrupt;
 use crate::clock::{Clock, SystemClock};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions};
+use crate::domain::HOSTED_CLIENT;
 use crate::private_postgres::{Options, PrivatePostgres};
 
 const DATABASE: &str = "nas_cron";

@@ -103,6 +103,7 @@ pub(super) async fn portal_keys(deployment: &Deployment) -> Finding {
                 "set NAS_CRON_PORTAL_JWKS_URL to where the portal publishes its keys, and let this machine reach it",
             ),
         },
+        PortalJwks::Own => Finding::ok("our own: this service is the portal"),
         PortalJwks::File(path) => {
             let keys = match tokio::fs::read(path).await {
                 Ok(bytes) => KeySet::from_pinned(&bytes).map_err(|error| error.to_string()),

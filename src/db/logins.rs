@@ -1,0 +1,200 @@
+//! Statements about logins at our own portal. A row knows of every refresh token of its login whether it is spent.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Db, DbResult};
+use crate::domain::{InstanceId, LoginEnd, OrgId, SessionId};
+
+/// A login as it stands after one of its refresh tokens was presented, and its instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentedLogin {
+    /// Whose it is.
+    pub instance_id: InstanceId,
+    /// Who owns that.
+    pub org_id: OrgId,
+    /// The session planted in it, which its access tokens carry.
+    pub sid: Option<SessionId>,
+    /// Whether it may call.
+    pub enabled: bool,
+    /// Why the login is over, if it is.
+    pub ended_by: Option<LoginEnd>,
+    /// Whether that is because of what was presented now.
+    pub ended_now: bool,
+}
+
+struct PresentedRow {
+    instance_id: String,
+    org_id: String,
+    sid: Option<String>,
+    enabled: bool,
+    ended_by: Option<LoginEnd>,
+    ended_now: bool,
+}
+
+/// Takes note that the refresh token of this number was presented. The last one that was, and its successor, are
+/// good, and the latter spends the former. A number beyond that was handed out by us too, before the database went
+/// back to a backup: it is good. A spent one ends the login. Of an instance that is disabled or has no session nothing
+/// is advanced: its tokens are kept for it. `None`: there is no such login.
+///
+/// Safe to repeat; concurrent ones of one login come one after the other.
+#[tracing::instrument(name = "db.logins.present", level = "debug", skip_all)]
+pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<PresentedLogin>> {
+    let row = sqlx::query_as!(
+        PresentedRow,
+        r#"
+        WITH found AS MATERIALIZED (
+            SELECT l.login_id, l.number, l.ended_by, i.instance_id, i.org_id, i.enabled, i.bootstrap_session_id AS sid
+            FROM logins l JOIN instances i USING (instance_id)
+            WHERE l.login_id = $1
+            FOR NO KEY UPDATE OF l
+        ), judged AS (
+            SELECT f.*, f.ended_by IS NULL AND $2 < f.number AS reused,
+                   f.ended_by IS NULL AND $2 >= f.number AND f.enabled AND f.sid IS NOT NULL AS good
+            FROM found f
+        ), advanced AS (
+            UPDATE logins l SET number = $2, refreshed_at = now()
+            FROM judged j WHERE l.login_id = j.login_id AND j.good
+        ), ended AS (
+            UPDATE logins l SET ended_at = now(), ended_by = 'reused'
+            FROM judged j WHERE l.login_id = j.login_id AND j.reused
+        )
+        SELECT instance_id AS "instance_id!", org_id AS "org_id!", sid, enabled AS "enabled!",
+               CASE WHEN reused THEN 'reused' ELSE ended_by END AS "ended_by: LoginEnd", reused AS "ended_now!"
+        FROM judged
+        "#,
+        login_id,
+        number,
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(row.map(|row| PresentedLogin {
+        instance_id: InstanceId::stored(row.instance_id),
+        org_id: OrgId::stored(row.org_id),
+        sid: row.sid.map(SessionId::stored),
+        enabled: row.enabled,
+        ended_by: row.ended_by,
+        ended_now: row.ended_now,
+    }))
+}
+
+/// An instance's login, for operators. Not its name, which is a part of its refresh tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Login {
+    #[serde(skip)]
+    pub login_id: Uuid,
+    /// Names the key that its refresh tokens are made with.
+    #[serde(skip)]
+    pub key_id: Vec<u8>,
+    /// The last refresh token that was presented, counted from 0.
+    #[serde(skip)]
+    pub number: i64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When its agent last got an access token for it.
+    pub refreshed_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Why.
+    pub ended_by: Option<LoginEnd>,
+}
+
+/// The instance's last login, ended or not.
+pub async fn last(db: &Db, instance_id: &InstanceId) -> DbResult<Option<Login>> {
+    Ok(sqlx::query_as!(
+        Login,
+        r#"
+        SELECT login_id, key_id, number, created_at, refreshed_at, ended_at, ended_by AS "ended_by: LoginEnd"
+        FROM logins WHERE instance_id = $1
+        -- The open one first: two may be made in one instant of a clock.
+        ORDER BY ended_at IS NOT NULL, created_at DESC LIMIT 1
+        "#,
+        instance_id.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?)
+}
+
+/// Begins a login of an instance, durably, in the place of an open one. With `new_session` the instance gets that
+/// session and tokens of the old one open nothing any more; else it keeps its own, if it has one.
+/// `Conflict`: another login began at the same moment. Returns whether the instance is there.
+pub async fn begin(
+    db: &Db,
+    instance_id: &InstanceId,
+    login_id: Uuid,
+    key_id: &[u8],
+    session: &SessionId,
+    new_session: bool,
+) -> DbResult<bool> {
+    let mut transaction = db.pool.begin().await?;
+    let known = sqlx::query_scalar!(
+        r#"
+        UPDATE instances
+        SET bootstrap_session_id = CASE WHEN $3 THEN $2 ELSE COALESCE(bootstrap_session_id, $2) END, updated_at = now()
+        WHERE instance_id = $1
+        RETURNING true AS "known!"
+        "#,
+        instance_id.as_str(),
+        session.as_str(),
+        new_session,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if known.is_some() {
+        sqlx::query!(
+            "UPDATE logins SET ended_at = now(), ended_by = 'replaced' WHERE instance_id = $1 AND ended_at IS NULL",
+            instance_id.as_str(),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "INSERT INTO logins (login_id, instance_id, key_id) VALUES ($1, $2, $3)",
+            login_id,
+            instance_id.as_str(),
+            key_id,
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
+    Ok(known.is_some())
+}
+
+/// How many open logins have refresh tokens that another key made: with this one they would all look forged.
+pub async fn of_other_keys(db: &Db, key_id: &[u8]) -> DbResult<i64> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM logins WHERE ended_at IS NULL AND key_id <> $1"#,
+        key_id,
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
+/// Instances that have lost their login to a reuse and got no other since, at most `limit` of them.
+pub async fn lost(db: &Db, limit: i64) -> DbResult<Vec<String>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT DISTINCT instance_id FROM logins l
+        WHERE ended_by = 'reused'
+          AND NOT EXISTS (SELECT FROM logins o WHERE o.instance_id = l.instance_id AND o.ended_at IS NULL)
+        ORDER BY instance_id LIMIT $1
+        "#,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// Forgets logins that ended longer ago than `retention`: their tokens are then those of no login. Returns how many.
+pub async fn prune(db: &Db, retention: Duration) -> DbResult<u64> {
+    let gone = sqlx::query!(
+        "DELETE FROM logins WHERE ended_at < now() - make_interval(secs => $1)",
+        retention.as_secs_f64(),
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(gone.rows_affected())
+}

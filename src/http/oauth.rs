@@ -1,0 +1,203 @@
+//! `POST /api/oauth/token`: where agents refresh their access tokens when this service is their portal (RFC 6749, 6).
+//!
+//! Agents throw their tokens away on an error that they take for final, and on every one that is not OAuth-shaped.
+//! So `invalid_grant` is said of nothing that may pass, and what passes is 503 `temporarily_unavailable`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{ErrorBody, TokenRefusal};
+use super::{ApiError, json};
+use crate::domain::{HOSTED_CLIENT, InvalidField};
+use crate::keys::access_token::SCOPE;
+use crate::metrics;
+use crate::own_portal::{Granted, OwnPortal, RefreshError};
+
+/// What one request may take in all: real agents give up after 15 s.
+const BUDGET: Duration = Duration::from_secs(12);
+/// Where real agents put their refresh token: out of the bodies that proxies may log.
+const REFRESH_TOKEN_HEADER: HeaderName = HeaderName::from_static("x-nous-refresh-token");
+/// After this, a key may sign again.
+const RETRY_KEY: Duration = Duration::from_secs(10);
+
+/// The route, with its documentation. `None`: this service is not the portal, and says so.
+pub fn routes<S: Clone + Send + Sync + 'static>(portal: Option<OwnPortal>) -> OpenApiRouter<S> {
+    OpenApiRouter::new().routes(routes!(token)).with_state(portal)
+}
+
+/// What is sent, as a form.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "for the document: a form is read field by field, each at most once")]
+struct TokenRequest {
+    /// Always `refresh_token`.
+    #[schema(example = "refresh_token")]
+    grant_type: String,
+    /// The client that agents' tokens are issued to.
+    #[schema(example = "hermes-cli-vps")]
+    client_id: String,
+    /// The refresh token, unless it is in the header `x-nous-refresh-token`.
+    refresh_token: Option<String>,
+}
+
+/// Tokens.
+#[derive(Serialize, ToSchema)]
+struct TokenResponse {
+    /// For hop 1.
+    access_token: String,
+    /// Always `Bearer`.
+    token_type: &'static str,
+    /// How long it opens it, in seconds: 600 or more.
+    expires_in: u64,
+    /// For the next time. The one that was sent stays good until this one is first used.
+    refresh_token: String,
+    /// Always `agent_cron`.
+    scope: &'static str,
+}
+
+impl From<Granted> for TokenResponse {
+    fn from(granted: Granted) -> Self {
+        Self {
+            access_token: granted.access_token.expose_secret().to_owned(),
+            token_type: "Bearer",
+            expires_in: granted.expires_in.as_secs(),
+            refresh_token: granted.refresh_token.expose_secret().to_owned(),
+            scope: SCOPE,
+        }
+    }
+}
+
+impl From<RefreshError> for ApiError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Unknown | RefreshError::Replaced | RefreshError::Reused => {
+                TokenRefusal::Grant(error.to_string()).into()
+            }
+            RefreshError::Disabled | RefreshError::NoSession => Self::Held(error.to_string()),
+            RefreshError::NoKey(error) => {
+                Self::Unavailable { reason: error.to_string().into(), retry_after: RETRY_KEY }
+            }
+            RefreshError::Db(error) => error.into(),
+        }
+    }
+}
+
+/// Exchange a refresh token
+///
+/// Answers an access token and the next refresh token. Repeating it answers the same refresh token.
+#[utoipa::path(post, path = "/api/oauth/token", operation_id = "token", tag = "own-portal",
+    params(("x-nous-refresh-token" = Option<String>, Header, description = "The refresh token, unless it is in the form")),
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"), responses(
+    (status = 200, description = "Tokens", body = TokenResponse),
+    (status = 400, description = "`invalid_request`, `unsupported_grant_type`, `invalid_client`; `invalid_grant`: this refresh token will never be exchanged", body = ErrorBody),
+    (status = 408, description = "The body did not arrive in time", body = ErrorBody),
+    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
+    (status = 503, description = "Not now: come again after `Retry-After` with the same token. Also where this service is not the portal", body = ErrorBody)))]
+async fn token(State(portal): State<Option<OwnPortal>>, request: Request) -> Result<Response, ApiError> {
+    let deadline = Instant::now() + BUDGET;
+    // Not 404: an agent that is enrolled here must not lose its login to a setting.
+    let portal = portal.ok_or_else(|| {
+        ApiError::Held("this service issues no access tokens: own_portal is not set".to_owned())
+    })?;
+    let refresh_token = refresh_token(request).await.inspect_err(|_| metrics::token_requested("refused"))?;
+    let outcome = portal.refresh(refresh_token.expose_secret(), deadline).await;
+    metrics::token_requested(match &outcome {
+        Ok(_) => "granted",
+        Err(RefreshError::Unknown | RefreshError::Replaced) => "invalid_grant",
+        Err(RefreshError::Reused) => "reused",
+        Err(RefreshError::Disabled | RefreshError::NoSession) => "held",
+        Err(RefreshError::NoKey(_) | RefreshError::Db(_)) => "unavailable",
+    });
+    let headers = [(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
+    Ok((headers, Json(TokenResponse::from(outcome?))).into_response())
+}
+
+/// The one refresh token of a sound request.
+async fn refresh_token(request: Request) -> Result<SecretString, ApiError> {
+    let headers = request.headers().clone();
+    require_form(&headers)?;
+    let in_header = in_header(&headers)?;
+    let body = json::read(request).await?;
+    let mut form = Form::default();
+    for (name, value) in url::form_urlencoded::parse(&body) {
+        form.take(&name, &value)?;
+    }
+    match form.grant_type.as_deref() {
+        Some("refresh_token") => {}
+        Some(_) => return Err(TokenRefusal::GrantType.into()),
+        None => return Err(missing("grant_type")),
+    }
+    match form.client_id.as_deref() {
+        Some(HOSTED_CLIENT) => {}
+        Some(_) => return Err(TokenRefusal::Client.into()),
+        None => return Err(missing("client_id")),
+    }
+    match (in_header, form.refresh_token) {
+        (Some(one), Some(other)) if one.expose_secret() != other.expose_secret() => Err(InvalidField::new(
+            "refresh_token",
+            "must be the one of the header x-nous-refresh-token, or be left out",
+        )
+        .into()),
+        (Some(one), _) | (None, Some(one)) => Ok(one),
+        (None, None) => Err(missing("refresh_token")),
+    }
+}
+
+fn missing(field: &'static str) -> ApiError {
+    InvalidField::new(field, "is missing").into()
+}
+
+fn require_form(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Ok(());
+    }
+    Err(InvalidField::new("Content-Type", "must be application/x-www-form-urlencoded").into())
+}
+
+fn in_header(headers: &HeaderMap) -> Result<Option<SecretString>, ApiError> {
+    let mut values = headers.get_all(REFRESH_TOKEN_HEADER).iter().map(HeaderValue::as_bytes);
+    let Some(value) = values.next() else { return Ok(None) };
+    let odd = |problem| ApiError::from(InvalidField::new("x-nous-refresh-token", problem));
+    if values.next().is_some() {
+        return Err(odd("must be sent once"));
+    }
+    let value = std::str::from_utf8(value).map_err(|_| odd("must be a refresh token"))?.trim();
+    Ok((!value.is_empty()).then(|| value.into()))
+}
+
+/// The fields that count. One without a value is left out (RFC 6749, 3.2); others are not looked at.
+#[derive(Default)]
+struct Form {
+    grant_type: Option<String>,
+    client_id: Option<String>,
+    refresh_token: Option<SecretString>,
+}
+
+impl Form {
+    fn take(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+        let (name, again) = match name {
+            "grant_type" => ("grant_type", set(&mut self.grant_type, value)),
+            "client_id" => ("client_id", set(&mut self.client_id, value)),
+            "refresh_token" => ("refresh_token", set(&mut self.refresh_token, value)),
+            _ => return Ok(()),
+        };
+        if again { Err(InvalidField::new(name, "must be sent once").into()) } else { Ok(()) }
+    }
+}
+
+/// Returns whether there was one already.
+fn set<T: for<'a> From<&'a str>>(field: &mut Option<T>, value: &str) -> bool {
+    !value.is_empty() && field.replace(value.into()).is_some()
+}

@@ -1,0 +1,70 @@
+//! Our own keys in the place of a portal's: where we are the portal, nothing is fetched.
+//!
+//! The rule for a key that is not known is the same as for a portal's: the request waits for a look at the keys that
+//! began after it arrived. That look comes by itself, every five seconds, however many wait for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::key_set::{KeySet, NotVerified};
+use super::portal_jwks::{FetchLimits, VerifyError};
+use super::token::{AccessClaims, Presented, TokenError};
+use crate::keys::KeyRing;
+
+/// What is published of a [`KeyRing`], parsed once per change.
+#[derive(Debug)]
+pub(super) struct OwnKeys {
+    ring: Arc<KeyRing>,
+    parsed: Mutex<Option<(String, Arc<KeySet>)>>,
+    waiters: Semaphore,
+}
+
+impl OwnKeys {
+    pub(super) fn new(ring: Arc<KeyRing>) -> Self {
+        Self { ring, parsed: Mutex::default(), waiters: Semaphore::new(FetchLimits::default().waiters) }
+    }
+
+    /// How many keys are known now.
+    pub(super) fn known(&self) -> usize {
+        self.latest().map_or(0, |(keys, _)| keys.len())
+    }
+
+    pub(super) async fn verify(
+        &self,
+        token: &Presented<'_>,
+        deadline: Instant,
+    ) -> Result<AccessClaims, VerifyError> {
+        let arrived = Instant::now().into_std();
+        let mut looks = self.ring.looks();
+        let mut waiting = None;
+        loop {
+            let latest = self.latest();
+            match latest.as_ref().map(|(keys, _)| keys.verify(token)) {
+                Some(Ok(claims)) => return Ok(claims),
+                Some(Err(NotVerified::Refused(error))) => return Err(error.into()),
+                Some(Err(NotVerified::UnknownKey)) | None => {}
+            }
+            if latest.is_some_and(|(_, looked_at)| looked_at >= arrived) {
+                return Err(TokenError::UnknownKey.into());
+            }
+            if waiting.is_none() {
+                waiting = Some(self.waiters.try_acquire().map_err(|_| VerifyError::TooManyWaiters)?);
+            }
+            timeout_at(deadline, looks.next()).await.map_err(|_| VerifyError::NoFetch)?;
+        }
+    }
+
+    /// The keys of the last look, and when that began.
+    fn latest(&self) -> Option<(Arc<KeySet>, std::time::Instant)> {
+        let (jwks, looked_at) = self.ring.jwks_as_of()?;
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, keys)) = parsed.as_ref().filter(|(etag, _)| *etag == jwks.etag) {
+            return Some((Arc::clone(keys), looked_at));
+        }
+        let keys = Arc::new(KeySet::from_jwks(&jwks.body).ok()?);
+        *parsed = Some((jwks.etag, Arc::clone(&keys)));
+        Some((keys, looked_at))
+    }
+}

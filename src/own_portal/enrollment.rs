@@ -1,0 +1,107 @@
+//! Making a login for an agent.
+
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::refresh_token::{RefreshKey, Ticket};
+use crate::db::directory::{Agent, Registration};
+use crate::db::{Db, DbError, logins};
+use crate::directory::{self, DirectoryError};
+use crate::domain::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
+
+/// How often a login that began at the same moment elsewhere is looked at again.
+const RACES: usize = 3;
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Enrollment {
+    /// The agent.
+    pub instance_id: InstanceId,
+    /// The org that owns it.
+    pub org_id: OrgId,
+    /// Where it is called.
+    pub callback_url: CallbackUrl,
+    /// Whether an open login is to end.
+    pub new_login: bool,
+}
+
+/// What became of the agent's login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginChange {
+    /// It had none that was open.
+    Begun,
+    /// It has it still, and this refresh token is one of it.
+    Kept,
+    /// The old one has ended, and its access tokens open nothing any more.
+    Replaced,
+}
+
+/// An agent that can log in.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// As it is registered.
+    pub agent: Agent,
+    /// What became of its login.
+    pub login: LoginChange,
+    /// Good until one that came after it is presented.
+    pub refresh_token: SecretString,
+}
+
+/// Why an agent is not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// It cannot be registered like this.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Its login's tokens cannot be made here.
+    #[error(
+        "the agent's login was made with another key-encryption key: set that one, or say --new-login to end it"
+    )]
+    OtherKey,
+}
+
+impl From<DbError> for EnrollError {
+    fn from(error: DbError) -> Self {
+        Self::Directory(error.into())
+    }
+}
+
+/// Registers the agent and gives it a login. Repeating it changes nothing and ends nothing: it gives a refresh token
+/// of the login that is there. The first login keeps the session that the agent was registered with; every later one
+/// has a new session.
+pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enrolled, EnrollError> {
+    let Enrollment { instance_id, org_id, callback_url, new_login } = wanted;
+    let registration = Registration {
+        instance_id: instance_id.clone(),
+        org_id,
+        bootstrap_session_id: Given::Keep,
+        callback_url: Some(callback_url),
+        enabled: None,
+    };
+    directory::register(db, registration, false).await?;
+    let mut races = 0;
+    let (login, ticket) = loop {
+        let last = logins::last(db, &instance_id).await?;
+        let open = last.as_ref().filter(|login| login.ended_at.is_none());
+        if let Some(open) = open.filter(|_| !new_login) {
+            if open.key_id != key.id() {
+                return Err(EnrollError::OtherKey);
+            }
+            break (LoginChange::Kept, Ticket { login_id: open.login_id, number: open.number });
+        }
+        let ticket = Ticket { login_id: Uuid::new_v4(), number: 0 };
+        let session = SessionId::new(Uuid::new_v4().to_string()).map_err(|_| DirectoryError::Unknown(instance_id.clone()))?;
+        match logins::begin(db, &instance_id, ticket.login_id, key.id(), &session, last.is_some()).await {
+            Ok(true) => {
+                let change = if open.is_some() { LoginChange::Replaced } else { LoginChange::Begun };
+                break (change, ticket);
+            }
+            Ok(false) => return Err(DirectoryError::Unknown(instance_id).into()),
+            Err(DbError::Conflict { .. }) if races < RACES => races += 1,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let agent = directory::find(db, &instance_id).await?;
+    Ok(Enrolled { agent, login, refresh_token: key.token(ticket) })
+}

@@ -1,0 +1,115 @@
+//! Being the agents' portal, where there is no other: logins, and the tokens that they are kept alive with.
+//!
+//! An operator makes a login for an agent ([`OwnPortal::enroll`]) and gives it the first refresh token. The agent
+//! exchanges that for an access token and the next refresh token ([`OwnPortal::refresh`]), again and again. A refresh
+//! token stays good until its successor is first presented; presented after that it is a copy in somebody else's
+//! hands, or an agent that was set back to an old one: nobody can tell, and the login ends.
+//!
+//! Agents throw their tokens away on a final refusal. So nothing is one that may pass.
+
+mod enrollment;
+pub mod refresh_token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+pub use enrollment::{EnrollError, Enrolled, Enrollment, LoginChange, enroll};
+pub use refresh_token::RefreshKey;
+
+use crate::db::{self, Db, DbError, DbResult, logins};
+use crate::domain::LoginEnd;
+use crate::keys::{AccessSubject, KeyRing, MintError};
+
+/// What it takes to issue access tokens. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OwnPortal {
+    /// Where logins are.
+    pub db: Db,
+    /// What signs access tokens.
+    pub keys: Arc<KeyRing>,
+    /// What makes refresh tokens.
+    pub refresh_key: Arc<RefreshKey>,
+    /// How long access tokens live, in whole seconds.
+    pub access_token_ttl: Duration,
+}
+
+/// What a refresh token is exchanged for.
+#[derive(Debug)]
+pub struct Granted {
+    /// Opens hop 1.
+    pub access_token: SecretString,
+    /// How long it does, in whole seconds.
+    pub expires_in: Duration,
+    /// For the next time. The same again, when the same refresh token is presented again.
+    pub refresh_token: SecretString,
+}
+
+/// Why no tokens are given.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// For good: never made here, or of a login that is gone.
+    #[error("the refresh token is of no login here: enroll the agent again")]
+    Unknown,
+    /// For good: the operator made another login.
+    #[error("the login of this refresh token was replaced by another one of the same agent")]
+    Replaced,
+    /// For good: a spent token was presented, now or before. Agents explain it to their users by the word "reuse".
+    #[error("refresh token reuse: a spent one was presented, and the login has ended; enroll the agent again")]
+    Reused,
+    /// Until it is enabled.
+    #[error("the agent is disabled: its login is kept until it is enabled")]
+    Disabled,
+    /// Until it has a session again.
+    #[error("the agent's registration has no bootstrap session any more: enroll it again")]
+    NoSession,
+    /// Until a key can sign.
+    #[error(transparent)]
+    NoKey(#[from] MintError),
+    /// Until the database answers.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl OwnPortal {
+    /// Exchanges a refresh token. Rides out what the database can be ridden out of, until `deadline`. What was
+    /// not made by our key never gets as far as the database.
+    pub async fn refresh(&self, refresh_token: &str, deadline: Instant) -> Result<Granted, RefreshError> {
+        let ticket = self.refresh_key.read(refresh_token).ok_or(RefreshError::Unknown)?;
+        let presented =
+            db::ride_out(deadline, || logins::present(&self.db, ticket.login_id, ticket.number)).await?;
+        let login = presented.ok_or(RefreshError::Unknown)?;
+        if login.ended_now {
+            warn!(
+                agent.id = %login.instance_id,
+                "a spent refresh token was presented: two use this login, or an old copy was restored. It has ended; \
+                 `nas-cron agents enroll` makes another"
+            );
+        }
+        match login.ended_by {
+            Some(LoginEnd::Reused) => return Err(RefreshError::Reused),
+            Some(LoginEnd::Replaced) => return Err(RefreshError::Replaced),
+            None if !login.enabled => return Err(RefreshError::Disabled),
+            None => {}
+        }
+        let sid = login.sid.ok_or(RefreshError::NoSession)?;
+        let bearer = AccessSubject { instance_id: &login.instance_id, org_id: &login.org_id, sid: &sid };
+        // Should it fail, what was presented stays good.
+        let access_token = self.keys.mint_access(bearer, self.access_token_ttl)?;
+        info!(agent.id = %login.instance_id, "an access token was issued");
+        Ok(Granted {
+            access_token,
+            expires_in: self.access_token_ttl,
+            refresh_token: self.refresh_key.token(ticket.successor()),
+        })
+    }
+
+    /// How many logins would be lost because the key-encryption key is not the one that they were made with: for the
+    /// start, since to each of their agents it would look as if its login had ended.
+    pub async fn unreadable_logins(&self) -> DbResult<i64> {
+        logins::of_other_keys(&self.db, self.refresh_key.id()).await
+    }
+}
