@@ -12,7 +12,7 @@ use axum::http::{Request, StatusCode, header};
 use chrono::{TimeDelta, Utc};
 use clap::Parser;
 use futures::future::join_all;
-use nas_cron::cli::agents::{self, AgentsArgs};
+use nas_cron::cli::agents::{self, AgentsArgs, Urls};
 use nas_cron::cli::hold::{self, HoldArgs, ReleaseArgs};
 use nas_cron::cli::jobs::{self, JobsArgs};
 use nas_cron::db::directory::Verdict;
@@ -84,11 +84,14 @@ impl World {
         let words = std::iter::once("nas-cron").chain(line.split_whitespace());
         let command = Command::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         let mut out = Vec::new();
-        let (db, portal) = (&self.db, Some("https://portal.example"));
+        let db = &self.db;
+        let urls = Urls {
+            portal: Some("https://portal.example".to_owned()),
+            public: Some("https://cron.example/".to_owned()),
+            own_portal: Err(ConfigError { problems: Vec::new() }),
+        };
         let result = match command {
-            Command::Agents(args) => {
-                agents::run(args, db, portal, Some("https://cron.example/"), &mut out).await
-            }
+            Command::Agents(args) => agents::run(args, db, urls, &mut out).await,
             Command::Jobs(args) => jobs::run(args, db, &mut out).await,
             Command::Hold(args) => hold::run(args, db, &mut out).await,
             Command::Release(args) => hold::release(args, db, &mut out).await,

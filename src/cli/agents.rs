@@ -1,7 +1,10 @@
 //! `nas-cron agents`: which instances there are.
 
+mod enroll;
+mod home;
 mod identities;
 mod import;
+mod login;
 mod yaml;
 
 use std::io::Write;
@@ -11,12 +14,15 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use self::enroll::EnrollArgs;
 use self::identities::{IdentitiesArgs, RevokeArgs};
 use self::yaml::Chronos;
 use super::lines::ImportArgs;
 use super::show::{self, counted, explained, or_dash, printable, relative};
+use crate::config::{ConfigError, OwnPortal};
 use crate::db::Db;
 use crate::db::directory::{self as statements, Agent, AgentFilter, Registration};
+use crate::db::logins::{self, Login};
 use crate::directory::{self, Change, DirectoryError};
 use crate::domain::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
@@ -39,6 +45,7 @@ pub struct AgentsArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum AgentsCommand {
     Add(AddArgs),
+    Enroll(EnrollArgs),
     List(ListArgs),
     Show(OneArgs),
     /// Hold an agent's fires and refuse its calls. None is lost: `enable` releases them.
@@ -189,16 +196,23 @@ struct ConfigArgs {
     json: bool,
 }
 
-/// Does what was asked for, and says so on `out`. `portal_url` and `public_url` are only needed for `config`.
-pub async fn run(
-    args: AgentsArgs,
-    db: &Db,
-    portal_url: Option<&str>,
-    public_url: Option<&str>,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+/// What the configuration says of where agents turn to. `portal_url` and `public_url` are only needed for `config`, and
+/// `own_portal` for `enroll`.
+#[derive(Debug)]
+pub struct Urls {
+    /// The portal's, if it is set.
+    pub portal: Option<String>,
+    /// Our own, as seen from outside; the portal's where it is not set.
+    pub public: Option<String>,
+    /// This service as the portal, or why it is none.
+    pub own_portal: Result<OwnPortal, ConfigError>,
+}
+
+/// Does what was asked for, and says so on `out`.
+pub async fn run(args: AgentsArgs, db: &Db, urls: Urls, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         AgentsCommand::Add(args) => add(args, db, out).await,
+        AgentsCommand::Enroll(args) => enroll::run(args, db, &urls.own_portal?, out).await,
         AgentsCommand::List(args) => list(args, db, out).await,
         AgentsCommand::Show(args) => show_one(&args, db, out).await,
         AgentsCommand::Disable(args) => set_enabled(&args, false, db, out).await,
@@ -206,7 +220,7 @@ pub async fn run(
         AgentsCommand::Remove(args) => remove(&args, db, out).await,
         AgentsCommand::SetCallback(args) => set_callback(&args, db, out).await,
         AgentsCommand::Import(args) => import::run(&args.import, args.move_org, db, out).await,
-        AgentsCommand::Config(args) => config(&args, db, portal_url, public_url, out).await,
+        AgentsCommand::Config(args) => config(&args, db, &urls, out).await,
         AgentsCommand::Identities(args) => identities::list(&args, db, out).await,
         AgentsCommand::Revoke(args) => identities::revoke(&args, db, out).await,
     }
@@ -289,15 +303,16 @@ fn agents_table(agents: &[Agent], now: DateTime<Utc>) -> String {
 
 async fn show_one(args: &OneArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let agent = find(db, &args.instance_id).await?;
+    let login = logins::last(db, &args.instance_id).await?;
     if args.json {
-        return show::json(out, &agent);
+        return show::json(out, &login::Shown { agent: &agent, login: login.as_ref() });
     }
     let now = statements::now(db).await?;
-    out.write_all(facts(&agent, now).as_bytes())?;
+    out.write_all(facts(&agent, login.as_ref(), now).as_bytes())?;
     Ok(())
 }
 
-fn facts(agent: &Agent, now: DateTime<Utc>) -> String {
+fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T UTC"));
     let why = match condition(agent) {
         "disabled" => "disabled: its fires are held and its calls refused until `nas-cron agents enable`",
@@ -305,10 +320,13 @@ fn facts(agent: &Agent, now: DateTime<Utc>) -> String {
         "unreachable" => "unreachable: one one-shot probes it, the others wait for that",
         other => other,
     };
-    show::text(show::facts(&[
+    let login = login.map(|login| ("login", login::in_words(login, now)));
+    let first = [
         ("agent", agent.instance_id.clone()),
         ("org", agent.org_id.clone()),
         ("session", or_dash(agent.bootstrap_session_id.as_deref())),
+    ];
+    let rest = [
         ("state", why.to_owned()),
         ("callback", or_dash(agent.callback_url.as_deref())),
         ("unreachable", or_dash(agent.unreachable_since.map(with_time))),
@@ -317,7 +335,8 @@ fn facts(agent: &Agent, now: DateTime<Utc>) -> String {
         ("next attempt", or_dash(agent.next_attempt_at.map(with_time))),
         ("registered", with_time(agent.created_at)),
         ("changed", with_time(agent.updated_at)),
-    ]))
+    ];
+    show::text(show::facts(&first.into_iter().chain(login).chain(rest).collect::<Vec<_>>()))
 }
 
 async fn set_enabled(args: &OneArgs, enabled: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -387,15 +406,10 @@ async fn set_callback(args: &SetCallbackArgs, db: &Db, out: &mut dyn Write) -> a
     Ok(())
 }
 
-async fn config(
-    args: &ConfigArgs,
-    db: &Db,
-    portal_url: Option<&str>,
-    public_url: Option<&str>,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    let portal_url = portal_url.context("the portal's URL is not configured; set NAS_CRON_PORTAL_URL")?;
-    let public_url = public_url.unwrap_or(portal_url);
+async fn config(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn Write) -> anyhow::Result<()> {
+    let portal_url =
+        urls.portal.as_deref().context("the portal's URL is not configured; set NAS_CRON_PORTAL_URL")?;
+    let public_url = urls.public.as_deref().unwrap_or(portal_url);
     let agent = find(db, &args.instance_id).await?;
     let callback_url = args
         .callback_url
@@ -477,7 +491,7 @@ mod tests {
         "#);
         insta::assert_snapshot!(agents_table(&[], now), @"No agents. `nas-cron agents add` registers one.");
         let away = Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
-        insta::assert_snapshot!(facts(&away, now), @r#"
+        insta::assert_snapshot!(facts(&away, None, now), @r#"
         agent         agent-1
         org           acme
         session       sid-1

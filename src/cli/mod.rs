@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::operate::{Operate, WithEngines, WithKeys, WithUrls};
+use self::operate::{Operate, WithEngines, WithKeys, WithPortal};
 use crate::config::ConfigError;
 
 const LONG_ABOUT: &str = "\
@@ -70,7 +70,7 @@ enum Command {
     Serve(serve::Serve),
     Dev(dev::Dev),
     Migrate(migrate::Migrate),
-    Agents(Operate<agents::AgentsArgs, WithUrls>),
+    Agents(Operate<agents::AgentsArgs, WithPortal>),
     Jobs(Operate<jobs::JobsArgs>),
     Hold(Operate<hold::HoldArgs>),
     Release(Operate<hold::ReleaseArgs>),

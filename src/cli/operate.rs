@@ -34,7 +34,18 @@ pub(super) struct Operate<A: Args + fmt::Debug, P: Pick = DatabaseOnly> {
     flags: Flags<P>,
 }
 
-/// The settings of the `agents` command: its `config` prints URLs.
+/// The settings of the `agents` command: its `config` prints URLs, and its `enroll` makes logins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithPortal;
+
+impl Pick for WithPortal {
+    fn takes(setting: &Setting) -> bool {
+        let more = ["own_portal", "key_encryption_key", "agents_jwks_url", "portal_jwks_url", "portal_jwks_file"];
+        WithUrls::takes(setting) || more.contains(&setting.key)
+    }
+}
+
+/// The URLs that commands print.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithUrls;
 
@@ -99,12 +110,16 @@ pub(super) fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     }
 }
 
-impl Operate<agents::AgentsArgs, WithUrls> {
+impl Operate<agents::AgentsArgs, WithPortal> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
         let (portal, public) = (self.shown("portal_url"), self.shown("public_url"));
-        let public = public.or_else(|| portal.clone());
-        ended(agents::run(self.args, &db, portal.as_deref(), public.as_deref(), &mut io::stdout()).await)
+        let urls = agents::Urls {
+            public: public.or_else(|| portal.clone()),
+            portal,
+            own_portal: self.flags.settings().own_portal(),
+        };
+        ended(agents::run(self.args, &db, urls, &mut io::stdout()).await)
     }
 }
 

@@ -84,6 +84,7 @@ pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<Pr
 /// An instance's login, for operators. Not its name, which is a part of its refresh tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Login {
+    /// Its name.
     #[serde(skip)]
     pub login_id: Uuid,
     /// Names the key that its refresh tokens are made with.

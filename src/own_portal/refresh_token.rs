@@ -34,6 +34,7 @@ pub struct Ticket {
 
 impl Ticket {
     /// What it is exchanged for.
+    #[must_use]
     pub fn successor(self) -> Self {
         Self { number: self.number.saturating_add(1), ..self }
     }

@@ -1,0 +1,64 @@
+//! An agent's login at our own portal, as `agents show` tells it.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::cli::show::relative;
+use crate::db::directory::Agent;
+use crate::db::logins::Login;
+use crate::domain::LoginEnd;
+
+/// An agent, and its login where it has or had one.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    #[serde(flatten)]
+    pub(super) agent: &'a Agent,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) login: Option<&'a Login>,
+}
+
+/// Whether it is alive, and what to do if it is not.
+pub(super) fn in_words(login: &Login, now: DateTime<Utc>) -> String {
+    let ago = |at: Option<DateTime<Utc>>| at.map_or_else(|| "-".to_owned(), |at| relative(now, at));
+    match login.ended_by {
+        Some(LoginEnd::Reused) => format!(
+            "ended {}: a spent refresh token was presented, so two use it or an old copy was restored; \
+             `nas-cron agents enroll` makes another",
+            ago(login.ended_at)
+        ),
+        Some(LoginEnd::Replaced) => format!("ended {}: replaced", ago(login.ended_at)),
+        None if login.refreshed_at.is_none() => {
+            format!("made {}, and not used yet", relative(now, login.created_at))
+        }
+        None => format!("last refreshed {}", ago(login.refreshed_at)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_end_says_how_to_mend_it() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut login = Login {
+            login_id: Uuid::nil(),
+            key_id: Vec::new(),
+            number: 3,
+            created_at: now - TimeDelta::hours(2),
+            refreshed_at: None,
+            ended_at: None,
+            ended_by: None,
+        };
+        assert_eq!(in_words(&login, now), "made 2 h ago, and not used yet");
+        login.refreshed_at = Some(now - TimeDelta::minutes(5));
+        assert_eq!(in_words(&login, now), "last refreshed 5 min ago");
+        login.ended_at = Some(now - TimeDelta::minutes(1));
+        login.ended_by = Some(LoginEnd::Reused);
+        let told = in_words(&login, now);
+        assert!(told.starts_with("ended 1 min ago: a spent") && told.contains("agents enroll"), "{told}");
+    }
+}
