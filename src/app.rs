@@ -33,7 +33,9 @@ use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
 use crate::identity::Identities;
 use crate::instance::{Authenticator, FetchLimits, KeyRefresh, KeySet, PortalKeys, TokenRules};
-use crate::keys::{KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
+use crate::keys::{
+    KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token,
+};
 use crate::own_portal::{OwnPortal, RefreshKey};
 use crate::scheduler::upkeep::UpkeepRules;
 use crate::scheduler::{Scheduler, SchedulerRules};

@@ -87,6 +87,7 @@ const CHECKS: &[Check] = checks![
     "overdue", Schema, work::overdue;
     "dead letters", Schema, work::dead_letters;
     "holds", Schema, work::holds;
+    "logins", Schema, work::logins;
 ];
 
 /// What one check found.

@@ -40,7 +40,8 @@ pub(super) struct WithPortal;
 
 impl Pick for WithPortal {
     fn takes(setting: &Setting) -> bool {
-        let more = ["own_portal", "key_encryption_key", "agents_jwks_url", "portal_jwks_url", "portal_jwks_file"];
+        let more =
+            ["own_portal", "key_encryption_key", "agents_jwks_url", "portal_jwks_url", "portal_jwks_file"];
         WithUrls::takes(setting) || more.contains(&setting.key)
     }
 }

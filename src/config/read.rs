@@ -15,8 +15,7 @@ use super::problem::{ConfigError, Origin, Problem, Wrong};
 use super::settings::{Kind, Preset, Setting};
 use super::{
     BackendName, Backends, Config, Database, Fire, Http, Identity, Keys, Lease, Log, LogFormat, Nats,
-    OwnPortal, Portal,
-    PortalJwks, Qstash, Retry, SecondFire, SigningAlg, Stop,
+    OwnPortal, Portal, PortalJwks, Qstash, Retry, SecondFire, SigningAlg, Stop,
 };
 
 impl Settings {

@@ -119,35 +119,33 @@ pub async fn last(db: &Db, instance_id: &InstanceId) -> DbResult<Option<Login>> 
     .await?)
 }
 
-/// Begins a login of an instance, durably, in the place of an open one. With `new_session` the instance gets that
-/// session and tokens of the old one open nothing any more; else it keeps its own, if it has one.
-/// `Conflict`: another login began at the same moment. Returns whether the instance is there.
+/// Begins a login of an instance, durably, in the place of the one that is called `replaces`. With a `session` the instance gets that one, and
+/// access tokens of the old one open nothing any more. `Conflict`: it has another open login. Returns whether the instance is there.
 pub async fn begin(
     db: &Db,
     instance_id: &InstanceId,
     login_id: Uuid,
     key_id: &[u8],
-    session: &SessionId,
-    new_session: bool,
+    session: Option<&SessionId>,
+    replaces: Option<Uuid>,
 ) -> DbResult<bool> {
     let mut transaction = db.pool.begin().await?;
     let known = sqlx::query_scalar!(
         r#"
         UPDATE instances
-        SET bootstrap_session_id = CASE WHEN $3 THEN $2 ELSE COALESCE(bootstrap_session_id, $2) END, updated_at = now()
+        SET bootstrap_session_id = COALESCE($2, bootstrap_session_id), updated_at = now()
         WHERE instance_id = $1
         RETURNING true AS "known!"
         "#,
         instance_id.as_str(),
-        session.as_str(),
-        new_session,
+        session.map(SessionId::as_str),
     )
     .fetch_optional(&mut *transaction)
     .await?;
     if known.is_some() {
         sqlx::query!(
-            "UPDATE logins SET ended_at = now(), ended_by = 'replaced' WHERE instance_id = $1 AND ended_at IS NULL",
-            instance_id.as_str(),
+            "UPDATE logins SET ended_at = now(), ended_by = 'replaced' WHERE login_id = $1 AND ended_at IS NULL",
+            replaces,
         )
         .execute(&mut *transaction)
         .await?;

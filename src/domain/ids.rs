@@ -84,6 +84,13 @@ text_id!(
     DedupKey, "dedup_key", 512
 );
 
+impl SessionId {
+    /// A new one, for a portal of our own. Random: it is in access tokens, and in nothing else that agents see.
+    pub fn fresh() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+}
+
 /// For rows that were checked when they were stored.
 macro_rules! read_back {
     ($($name:ident),+) => {

@@ -185,11 +185,7 @@ impl KeyRing {
 
     /// Mints an access token, where this service is its agents' portal; no I/O. The keys must be published for as long
     /// as `ttl` ([`super::RotationPolicy::tokens_live_for`]).
-    pub fn mint_access(
-        &self,
-        bearer: AccessSubject<'_>,
-        ttl: Duration,
-    ) -> Result<SecretString, MintError> {
+    pub fn mint_access(&self, bearer: AccessSubject<'_>, ttl: Duration) -> Result<SecretString, MintError> {
         let now = self.clock.now();
         Ok(access_token::mint(&*self.signer(now)?, &self.options.issuer, now, ttl, bearer)?)
     }

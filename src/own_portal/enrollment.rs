@@ -72,14 +72,18 @@ impl From<DbError> for EnrollError {
 /// has a new session.
 pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enrolled, EnrollError> {
     let Enrollment { instance_id, org_id, callback_url, new_login } = wanted;
-    let registration = Registration {
+    let mut registration = Registration {
         instance_id: instance_id.clone(),
         org_id,
         bootstrap_session_id: Given::Keep,
         callback_url: Some(callback_url),
         enabled: None,
     };
-    directory::register(db, registration, false).await?;
+    let (_, registered) = directory::register(db, registration.clone(), false).await?;
+    if registered.bootstrap_session_id.is_none() {
+        registration.bootstrap_session_id = Given::Set(SessionId::fresh());
+        directory::register(db, registration, false).await?;
+    }
     let mut races = 0;
     let (login, ticket) = loop {
         let last = logins::last(db, &instance_id).await?;
@@ -91,8 +95,18 @@ pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enr
             break (LoginChange::Kept, Ticket { login_id: open.login_id, number: open.number });
         }
         let ticket = Ticket { login_id: Uuid::new_v4(), number: 0 };
-        let session = SessionId::new(Uuid::new_v4().to_string()).map_err(|_| DirectoryError::Unknown(instance_id.clone()))?;
-        match logins::begin(db, &instance_id, ticket.login_id, key.id(), &session, last.is_some()).await {
+        // Whoever has the old login may have an access token of it too.
+        let session = last.is_some().then(SessionId::fresh);
+        match logins::begin(
+            db,
+            &instance_id,
+            ticket.login_id,
+            key.id(),
+            session.as_ref(),
+            open.map(|login| login.login_id),
+        )
+        .await
+        {
             Ok(true) => {
                 let change = if open.is_some() { LoginChange::Replaced } else { LoginChange::Begun };
                 break (change, ticket);

@@ -58,7 +58,9 @@ pub enum RefreshError {
     #[error("the login of this refresh token was replaced by another one of the same agent")]
     Replaced,
     /// For good: a spent token was presented, now or before. Agents explain it to their users by the word "reuse".
-    #[error("refresh token reuse: a spent one was presented, and the login has ended; enroll the agent again")]
+    #[error(
+        "refresh token reuse: a spent one was presented, and the login has ended; enroll the agent again"
+    )]
     Reused,
     /// Until it is enabled.
     #[error("the agent is disabled: its login is kept until it is enabled")]

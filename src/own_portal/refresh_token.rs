@@ -137,7 +137,9 @@ mod tests {
             altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
             assert_eq!(key(1).read(std::str::from_utf8(&altered).unwrap()), None, "at {at}");
         }
-        for odd in ["", PREFIX, &token[1..], &token[..token.len() - 1], &format!("{token}A"), &format!("{token}=")] {
+        for odd in
+            ["", PREFIX, &token[1..], &token[..token.len() - 1], &format!("{token}A"), &format!("{token}=")]
+        {
             assert_eq!(key(1).read(odd), None, "{odd}");
         }
     }

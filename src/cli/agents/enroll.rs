@@ -63,7 +63,8 @@ pub(super) async fn run(
     // Everything that may be refused is refused before a login is made or ended.
     let home = args.home.as_deref().map(|folder| Home::open(folder, args.force)).transpose()?;
     let key = &portal.key_encryption_key;
-    custody::check(&db.signing_keys().await?, Some(&KeyEncryptionKey::from_bytes(key.expose_secret())?)).await?;
+    custody::check(&db.signing_keys().await?, Some(&KeyEncryptionKey::from_bytes(key.expose_secret())?))
+        .await?;
     let wanted = Enrollment {
         instance_id: args.instance_id,
         org_id: args.org,

@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::deployment::{Deployment, failed};
 use super::finding::Finding;
 use crate::cli::show::{counted, printable, relative, shortened, span};
-use crate::config::Backends;
+use crate::config::{Backends, PortalJwks};
 use crate::db::outages::{self, Hold};
 use crate::db::wake_ups::{self, Left, Untold};
-use crate::db::{directory, fires};
+use crate::db::{directory, fires, logins};
 use crate::domain::{BackendName, HoldScope, OneShotState};
 
 /// What is due this long ago, and was left to no engine, nobody fires.
@@ -128,8 +128,35 @@ pub(super) async fn holds(deployment: &Deployment) -> Finding {
     }
 }
 
-/// How many holds are named.
+/// How many holds or agents are named.
 const NAMED: usize = 5;
+/// One more shows that there are more.
+const LOOKED_FOR: i64 = 6;
+
+/// Agents whose login at our own portal ended by a reuse: none of them can arm anything until it is enrolled again.
+pub(super) async fn logins(deployment: &Deployment) -> Finding {
+    if deployment.config.portal.jwks != PortalJwks::Own {
+        return Finding::skipped("another portal's");
+    }
+    match logins::lost(&deployment.db, LOOKED_FOR).await {
+        Ok(lost) => judge_logins(&lost),
+        Err(error) => failed(error),
+    }
+}
+
+fn judge_logins(lost: &[String]) -> Finding {
+    if lost.is_empty() {
+        return Finding::ok("none was lost");
+    }
+    let mut named: Vec<_> = lost.iter().take(NAMED).map(|agent| printable(agent)).collect();
+    if lost.len() > NAMED {
+        named.push("others".to_owned());
+    }
+    Finding::warning(
+        format!("ended, because a spent refresh token was presented: {}", named.join(", ")),
+        "look for a second copy of the agent's home; then `nas-cron agents enroll` gives it another login",
+    )
+}
 
 fn judge_holds(holds: &[Hold], now: DateTime<Utc>) -> Finding {
     if holds.is_empty() {
@@ -181,6 +208,14 @@ mod tests {
         assert_eq!(nobody.found, "nats: 2 wake-ups to be told for more than a minute");
         assert!(nobody.mend.unwrap().starts_with("is a replica running"));
         assert_eq!(judge_untold(&[]).status, Status::Ok);
+    }
+
+    #[test]
+    fn lost_logins_are_named_but_not_all_of_many() {
+        let lost: Vec<_> = (0..7).map(|n| format!("agent-{n}")).collect();
+        assert_eq!(judge_logins(&[]).status, Status::Ok);
+        assert!(judge_logins(&lost[..1]).found.ends_with(": agent-0"));
+        assert!(judge_logins(&lost).found.ends_with("agent-4, others"));
     }
 
     #[test]
