@@ -3,7 +3,11 @@
 //! `tests/hermes/drive.py` starts the agent, has it arm jobs, and checks what it did; this test gives it a
 //! service to talk to (`nas-cron dev --no-demo`) and the service's signing key, so that it can also present tokens
 //! that are signed as they should be and wrong in everything else. `make hermes` installs the agent.
+//!
+//! `tests/hermes/enrolled.rs` is the same agent with this service as its portal.
 
+#[path = "hermes/enrolled.rs"]
+mod enrolled;
 #[path = "qstash_emulator/mod.rs"]
 mod qstash_emulator;
 mod support;
