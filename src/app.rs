@@ -1,5 +1,7 @@
 //! The service as `serve` runs it: what it holds, how it starts, how it ends.
 
+mod readiness;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,14 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use axum::Router;
 use axum::serve::ListenerExt;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::readiness::Readiness;
 use crate::backends::{self, Backend, Backends, SchedulerBackend, qstash_direct};
 use crate::clock::Clock;
 use crate::config::{Config, PortalJwks};
@@ -28,7 +29,6 @@ use crate::fire::client::{AgentClient, ClientConfig};
 use crate::http::admin::{AdminState, AdminTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
-use crate::http::health::{Finding, Probe};
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
 use crate::identity::Identities;
@@ -36,7 +36,7 @@ use crate::instance::{Authenticator, FetchLimits, KeyRefresh, KeySet, PortalKeys
 use crate::keys::{
     KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token,
 };
-use crate::own_portal::{OwnPortal, RefreshKey};
+use crate::own_portal::OwnPortal;
 use crate::scheduler::upkeep::UpkeepRules;
 use crate::scheduler::{Scheduler, SchedulerRules};
 use crate::shutdown::Shutdown;
@@ -81,7 +81,15 @@ impl App {
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
         bootstrap(&keys, &db).await?;
 
-        let own_portal = own_portal(config, &db, &keys).await?;
+        let own_portal = match config.portal.jwks {
+            PortalJwks::Own => {
+                let key = config.require_key_encryption_key()?;
+                let ttl = config.portal.access_token_ttl;
+                let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
+                Some(OwnPortal::start(&db, Arc::clone(&keys), key, ttl, deadline).await?)
+            }
+            _ => None,
+        };
 
         let public = bind(config.http.listen, "listen")?;
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
@@ -348,28 +356,6 @@ async fn portal_keys(
     }
 }
 
-/// What issues access tokens, where this service is the portal. Refuses to start with a key that would make every
-/// login look forged: its agents would throw their tokens away.
-async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Result<Option<OwnPortal>> {
-    if config.portal.jwks != PortalJwks::Own {
-        return Ok(None);
-    }
-    let portal = OwnPortal {
-        db: db.clone(),
-        keys: Arc::clone(keys),
-        refresh_key: Arc::new(RefreshKey::derive(config.require_key_encryption_key()?)),
-        access_token_ttl: config.portal.access_token_ttl,
-    };
-    let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
-    let unreadable = crate::db::ride_out(deadline, || portal.unreadable_logins()).await?;
-    anyhow::ensure!(
-        unreadable == 0,
-        "{unreadable} agents have logins that were made with another key-encryption key, and would lose them: set that \
-         one again, or end each of these logins with `nas-cron agents enroll --new-login`"
-    );
-    Ok(Some(portal))
-}
-
 fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {
     let fire = &config.fire;
     let client = ClientConfig { connect_timeout: fire.connect_timeout, ..ClientConfig::default() };
@@ -405,43 +391,5 @@ fn scheduler_rules(config: &Config) -> SchedulerRules {
             give_up_after: config.retry.give_up_after,
             history_retention: config.history_retention,
         },
-    }
-}
-
-/// What `/readyz` looks at.
-struct Readiness {
-    db: Db,
-    keys: Arc<KeyRing>,
-    scheduler: Arc<Scheduler>,
-    shutdown: Shutdown,
-}
-
-impl Probe for Readiness {
-    fn database(&self) -> BoxFuture<'_, Finding> {
-        self.db.ping().map(|answer| answer.map_err(|_| "does not answer")).boxed()
-    }
-
-    fn schema(&self) -> BoxFuture<'_, Finding> {
-        async {
-            match schema_state(&self.db).await {
-                // Ahead: a newer release has migrated. Migrations only add, so this one serves on until it is replaced.
-                Ok(SchemaState::Current | SchemaState::Ahead { .. }) => Ok(()),
-                Ok(_) => Err("not the one of this release"),
-                Err(_) => Err("cannot be read"),
-            }
-        }
-        .boxed()
-    }
-
-    fn signing_key(&self) -> Finding {
-        if self.keys.ready() { Ok(()) } else { Err("none that can sign now") }
-    }
-
-    fn since_last_beat(&self) -> Option<Duration> {
-        Some(self.scheduler.last_beat())
-    }
-
-    fn is_draining(&self) -> bool {
-        self.shutdown.is_draining()
     }
 }

@@ -15,6 +15,7 @@ use futures::future::join_all;
 use nas_cron::cli::agents::{self, AgentsArgs, Urls};
 use nas_cron::cli::hold::{self, HoldArgs, ReleaseArgs};
 use nas_cron::cli::jobs::{self, JobsArgs};
+use nas_cron::config::ConfigError;
 use nas_cron::db::directory::Verdict;
 use nas_cron::db::leases::{self, Attempt, Lease};
 use nas_cron::db::oneshots::{ArmRules, Armed};

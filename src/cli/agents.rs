@@ -1,5 +1,6 @@
 //! `nas-cron agents`: which instances there are.
 
+mod config;
 mod enroll;
 mod home;
 mod identities;
@@ -9,14 +10,14 @@ mod yaml;
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use self::config::ConfigArgs;
 use self::enroll::EnrollArgs;
 use self::identities::{IdentitiesArgs, RevokeArgs};
-use self::yaml::Chronos;
 use super::lines::ImportArgs;
 use super::show::{self, counted, explained, or_dash, printable, relative};
 use crate::config::{ConfigError, OwnPortal};
@@ -180,22 +181,6 @@ struct ImportAgentsArgs {
     move_org: bool,
 }
 
-/// Print the YAML that points an agent here.
-#[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "Example:\n  nas-cron agents config agent-1 --callback-url https://agent-1.agents.example"
-)]
-struct ConfigArgs {
-    /// Its name.
-    instance_id: InstanceId,
-    /// Where it will be reached, if it has not been here yet.
-    #[arg(long, value_name = "URL", value_parser = directory::callback_url)]
-    callback_url: Option<CallbackUrl>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 /// What the configuration says of where agents turn to. `portal_url` and `public_url` are only needed for `config`, and
 /// `own_portal` for `enroll`.
 #[derive(Debug)]
@@ -220,7 +205,7 @@ pub async fn run(args: AgentsArgs, db: &Db, urls: Urls, out: &mut dyn Write) -> 
         AgentsCommand::Remove(args) => remove(&args, db, out).await,
         AgentsCommand::SetCallback(args) => set_callback(&args, db, out).await,
         AgentsCommand::Import(args) => import::run(&args.import, args.move_org, db, out).await,
-        AgentsCommand::Config(args) => config(&args, db, &urls, out).await,
+        AgentsCommand::Config(args) => config::run(&args, db, &urls, out).await,
         AgentsCommand::Identities(args) => identities::list(&args, db, out).await,
         AgentsCommand::Revoke(args) => identities::revoke(&args, db, out).await,
     }
@@ -406,32 +391,6 @@ async fn set_callback(args: &SetCallbackArgs, db: &Db, out: &mut dyn Write) -> a
     Ok(())
 }
 
-async fn config(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn Write) -> anyhow::Result<()> {
-    let portal_url =
-        urls.portal.as_deref().context("the portal's URL is not configured; set NAS_CRON_PORTAL_URL")?;
-    let public_url = urls.public.as_deref().unwrap_or(portal_url);
-    let agent = find(db, &args.instance_id).await?;
-    let callback_url = args
-        .callback_url
-        .as_ref()
-        .map(|url| url.as_str().to_owned())
-        .or(agent.callback_url)
-        .with_context(|| {
-        format!("where {} will be reached is not known yet; say it with --callback-url", agent.instance_id)
-    })?;
-    let chronos = Chronos {
-        portal_url: portal_url.to_owned(),
-        callback_url,
-        expected_audience: format!("agent:{}", agent.instance_id),
-        nas_jwks_url: format!("{}/api/agent-cron/jwks.json", public_url.trim_end_matches('/')),
-    };
-    if args.json {
-        return show::json(out, &json!({ "cron": { "provider": "chronos", "chronos": chronos } }));
-    }
-    out.write_all(chronos.yaml().as_bytes())?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
@@ -519,6 +478,7 @@ mod tests {
 
         Commands:
           add           Register an agent, or change its registration
+          enroll        Register an agent whose portal this service is, and give it a login
           list          List agents, in the order of their names
           show          Show one agent
           disable       Hold an agent's fires and refuse its calls. None is lost: `enable` releases them

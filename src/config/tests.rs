@@ -323,6 +323,29 @@ fn settings_that_do_not_go_together() {
 }
 
 #[test]
+fn a_portal_of_one_s_own_takes_no_other_s_keys_and_needs_one_key() {
+    let own = Machine::sound().set("NAS_CRON_OWN_PORTAL", "true").set("NAS_CRON_KEY_ENCRYPTION_KEY", KEY);
+    assert_eq!(own.config().portal.jwks, PortalJwks::Own);
+    assert_eq!(own.config().portal.access_token_ttl, Duration::from_hours(1));
+    let portal = own.settings().own_portal().unwrap();
+    assert_eq!(portal.agents_jwks_url.as_str(), "https://portal.example/api/agent-cron/jwks.json");
+    let wrong = own
+        .set("NAS_CRON_PORTAL_JWKS_FILE", "/etc/portal.pem")
+        .set("NAS_CRON_PORTAL_AUDIENCES", "cron")
+        .set("NAS_CRON_ACCESS_TOKEN_TTL", "9m")
+        .unset("NAS_CRON_KEY_ENCRYPTION_KEY");
+    assert_snapshot!(wrong.error(), @"
+    the configuration is wrong in 4 places:
+      - access_token_ttl = `9m` (NAS_CRON_ACCESS_TOKEN_TTL): is too short; set something like 500ms, 30s, 5m, 12h or 90d, from 10m to 1day
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_jwks_file = `/etc/portal.pem` (NAS_CRON_PORTAL_JWKS_FILE): access tokens are verified with our own keys, and no others; leave it out, or set own_portal to false if another portal issues the tokens
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL): the agents' refresh tokens are made of the key-encryption key, and it is not set; set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, everywhere to the same key; make one with: openssl rand -base64 32
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_audiences = `cron` (NAS_CRON_PORTAL_AUDIENCES): the audience of our own access tokens is not among them; add hermes-cli-vps to portal_audiences, or leave it out
+    ");
+    let off = Machine::sound().settings().own_portal().unwrap_err();
+    assert_snapshot!(off, @"the configuration is wrong: own_portal = `false` (default): the agents' tokens come from another portal, and so do their logins; set own_portal to true for this command and for `serve`, or register the agent with `nas-cron agents add`");
+}
+
+#[test]
 fn a_rule_is_not_judged_where_one_of_its_settings_is_wrong() {
     let error = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "forever").error();
     assert!(error.starts_with("the configuration is wrong: fire_timeout = `forever`"), "{error}");
@@ -461,15 +484,23 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                       NAS_CRON_PUBLIC_URL] [default: {portal_url}]
 
     Portal:
-          --portal-url <URL>           The portal's base URL: issuer of the agents' access tokens and `iss` of our
-                                       fire tokens. Kept byte for byte: agents compare it as a string. [env:
-                                       NAS_CRON_PORTAL_URL] [required]
-          --portal-jwks-url <URL>      Where the keys of the portal's tokens are fetched. [env:
-                                       NAS_CRON_PORTAL_JWKS_URL] [default: {portal_url}/.well-known/jwks.json]
-          --portal-jwks-file <FILE>    The keys of the portal's tokens, pinned: a JWKS or a PEM file. Instead of
-                                       portal_jwks_url. [env: NAS_CRON_PORTAL_JWKS_FILE] [default: fetched by URL]
-          --portal-audiences <NAME,…>  Audiences (`aud`) that access tokens may have. [env:
-                                       NAS_CRON_PORTAL_AUDIENCES] [default: not judged]
+          --portal-url <URL>             The portal's base URL: issuer of the agents' access tokens and `iss` of
+                                         our fire tokens. Kept byte for byte: agents compare it as a string. [env:
+                                         NAS_CRON_PORTAL_URL] [required]
+          --portal-jwks-url <URL>        Where the keys of the portal's tokens are fetched. [env:
+                                         NAS_CRON_PORTAL_JWKS_URL] [default: {portal_url}/.well-known/jwks.json]
+          --portal-jwks-file <FILE>      The keys of the portal's tokens, pinned: a JWKS or a PEM file. Instead of
+                                         portal_jwks_url. [env: NAS_CRON_PORTAL_JWKS_FILE] [default: fetched by
+                                         URL]
+          --portal-audiences <NAME,…>    Audiences (`aud`) that access tokens may have. [env:
+                                         NAS_CRON_PORTAL_AUDIENCES] [default: not judged]
+          --own-portal[=<BOOL>]          This service is its agents' portal: it issues their access tokens at
+                                         {portal_url}/api/oauth/token, signed with its own keys, and takes no
+                                         others. For self-hosters; see docs/self-hosting.md. [env:
+                                         NAS_CRON_OWN_PORTAL] [default: false]
+          --access-token-ttl <DURATION>  How long an access token lives that own_portal issues. Agents refresh
+                                         theirs two minutes before its end. [env: NAS_CRON_ACCESS_TOKEN_TTL]
+                                         [default: 1h]
 
     Keys:
           --signing-alg <NAME>              The algorithm of keys that are made from now on. ES256 signs about 28
@@ -682,6 +713,8 @@ fn what_config_show_prints() {
     portal_jwks_url             (unused: portal_jwks_file)
     portal_jwks_file            /etc/portal.pem                                  --portal-jwks-file
     portal_audiences            (not judged)
+    own_portal                  false                                            default
+    access_token_ttl            1h                                               default
     signing_alg                 ES256                                            default
     key_rotation_period         90d                                              default
     key_encryption_key          ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE

@@ -13,28 +13,24 @@ pub mod refresh_token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{SecretBox, SecretString};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use enrollment::{EnrollError, Enrolled, Enrollment, LoginChange, enroll};
 pub use refresh_token::RefreshKey;
 
-use crate::db::{self, Db, DbError, DbResult, logins};
+use crate::db::{self, Db, DbError, logins};
 use crate::domain::LoginEnd;
 use crate::keys::{AccessSubject, KeyRing, MintError};
 
 /// What it takes to issue access tokens. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct OwnPortal {
-    /// Where logins are.
-    pub db: Db,
-    /// What signs access tokens.
-    pub keys: Arc<KeyRing>,
-    /// What makes refresh tokens.
-    pub refresh_key: Arc<RefreshKey>,
-    /// How long access tokens live, in whole seconds.
-    pub access_token_ttl: Duration,
+    db: Db,
+    keys: Arc<KeyRing>,
+    refresh_key: Arc<RefreshKey>,
+    access_token_ttl: Duration,
 }
 
 /// What a refresh token is exchanged for.
@@ -76,7 +72,37 @@ pub enum RefreshError {
     Db(#[from] DbError),
 }
 
+/// Why it cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// To each of these agents it would look as if its login had ended, and it would throw its tokens away.
+    #[error(
+        "{0} agents have logins that were made with another key-encryption key, and would lose them: set that one again, \
+         or end each of these logins with `nas-cron agents enroll --new-login`"
+    )]
+    OtherKey(i64),
+    /// The database.
+    #[error("the logins cannot be read: {0}")]
+    Db(#[from] DbError),
+}
+
 impl OwnPortal {
+    /// With the key-encryption key that the logins were made with. Access tokens will live for `access_token_ttl`, whole
+    /// seconds. Waits for a database that is away until `deadline`.
+    pub async fn start(
+        db: &Db,
+        keys: Arc<KeyRing>,
+        key_encryption_key: &SecretBox<[u8; 32]>,
+        access_token_ttl: Duration,
+        deadline: Instant,
+    ) -> Result<Self, StartError> {
+        let refresh_key = Arc::new(RefreshKey::derive(key_encryption_key));
+        match db::ride_out(deadline, || logins::of_other_keys(db, refresh_key.id())).await? {
+            0 => Ok(Self { db: db.clone(), keys, refresh_key, access_token_ttl }),
+            lost => Err(StartError::OtherKey(lost)),
+        }
+    }
+
     /// Exchanges a refresh token. Rides out what the database can be ridden out of, until `deadline`. What was
     /// not made by our key never gets as far as the database.
     pub async fn refresh(&self, refresh_token: &str, deadline: Instant) -> Result<Granted, RefreshError> {
@@ -107,11 +133,5 @@ impl OwnPortal {
             expires_in: self.access_token_ttl,
             refresh_token: self.refresh_key.token(ticket.successor()),
         })
-    }
-
-    /// How many logins would be lost because the key-encryption key is not the one that they were made with: for the
-    /// start, since to each of their agents it would look as if its login had ended.
-    pub async fn unreadable_logins(&self) -> DbResult<i64> {
-        logins::of_other_keys(&self.db, self.refresh_key.id()).await
     }
 }

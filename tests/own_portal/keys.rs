@@ -1,9 +1,20 @@
 //! Access tokens and the keys that sign them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use nas_cron::clock::{Clock, SystemClock};
+use nas_cron::domain::{InstanceId, OrgId, SessionId, SigningAlg};
+use nas_cron::instance::token::Presented;
+use nas_cron::instance::{PortalKeys, TokenError, TokenRules, VerifyError};
+use nas_cron::keys::{AccessSubject, KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
+use secrecy::ExposeSecret;
+
 use serde_json::{Value, json};
 
-use crate::support::portal::Portal;
-use crate::support::service::Service;
+use crate::support::database::{connect, database};
+use crate::support::portal::{PORTAL_URL, Portal};
+use crate::support::service::{KEY_ENCRYPTION_KEY, Service};
 use crate::world::{World, claims, refresh};
 
 #[tokio::test]
@@ -44,4 +55,51 @@ async fn another_portal_s_tokens_are_refused_once_the_keys_were_looked_at() {
     let (status, body) = world.service.post("/api/agent-cron/cancel", &forged, &json!({"job_id": "x"})).await;
     assert_eq!((status, body["error"].as_str()), (401, Some("invalid_token")), "{body}");
     assert_eq!(stranger.fetches(), 0);
+}
+
+/// What one replica knows of the keys.
+fn ring() -> Arc<KeyRing> {
+    let options = KeyRingOptions {
+        issuer: PORTAL_URL.to_owned(),
+        token_ttl: TokenTtl::default(),
+        alg: SigningAlg::Es256,
+        policy: RotationPolicy::default(),
+        kek: Some(KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.into()).unwrap()),
+    };
+    Arc::new(KeyRing::new(options, Arc::new(SystemClock)))
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_waits_for_a_look_that_began_after_the_request_arrived() {
+    let (_, url) = database().await;
+    let db = connect(&url);
+    let (first, other) = (ring(), ring());
+    first.bootstrap(&db).await.unwrap();
+    other.refresh(&db).await.unwrap();
+    let settings = crate::world::settings(&url).await;
+    assert!(settings.run(&["keys", "rotate", "--now", "--yes"]).await.0.success());
+    first.refresh(&db).await.unwrap();
+    let names = (InstanceId::new("i").unwrap(), OrgId::new("o").unwrap(), SessionId::new("s").unwrap());
+    let bearer = AccessSubject { instance_id: &names.0, org_id: &names.1, sid: &names.2 };
+    let token = first.mint_access(bearer, Duration::from_hours(1)).unwrap();
+    let rules = TokenRules::new(PORTAL_URL, []);
+    let presented = Presented::read(token.expose_secret(), &rules, SystemClock.now()).unwrap();
+    let keys = PortalKeys::own(Arc::clone(&other));
+    let soon = || tokio::time::Instant::now() + Duration::from_millis(50);
+    let late = || tokio::time::Instant::now() + Duration::from_mins(1);
+
+    // Nobody looks: nothing can be said.
+    assert_eq!(keys.verify(&presented, soon()).await.unwrap_err(), VerifyError::NoFetch);
+    let mut waiting = Box::pin(keys.verify(&presented, late()));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    other.refresh(&db).await.unwrap();
+    assert_eq!(waiting.await.unwrap().sid.as_deref(), Some("s"));
+    assert_eq!(keys.known(), 2);
+
+    let forged = Portal::start().await.sign(json!({"client_id": "agent:i", "org_id": "o"}));
+    let presented = Presented::read(&forged, &rules, SystemClock.now()).unwrap();
+    let mut waiting = Box::pin(keys.verify(&presented, late()));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    other.refresh(&db).await.unwrap();
+    assert_eq!(waiting.await.unwrap_err(), VerifyError::Refused(TokenError::UnknownKey));
 }

@@ -56,9 +56,9 @@ mod tests {
         assert_eq!(in_words(&login, now), "made 2 h ago, and not used yet");
         login.refreshed_at = Some(now - TimeDelta::minutes(5));
         assert_eq!(in_words(&login, now), "last refreshed 5 min ago");
-        login.ended_at = Some(now - TimeDelta::minutes(1));
+        login.ended_at = Some(now - TimeDelta::minutes(4));
         login.ended_by = Some(LoginEnd::Reused);
         let told = in_words(&login, now);
-        assert!(told.starts_with("ended 1 min ago: a spent") && told.contains("agents enroll"), "{told}");
+        assert!(told.starts_with("ended 4 min ago: a spent") && told.contains("agents enroll"), "{told}");
     }
 }

@@ -1,0 +1,52 @@
+//! What `/readyz` looks at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::db::Db;
+use crate::db::migrate::{SchemaState, schema_state};
+use crate::http::health::{Finding, Probe};
+use crate::keys::KeyRing;
+use crate::scheduler::Scheduler;
+use crate::shutdown::Shutdown;
+
+/// The running service, as far as its readiness goes.
+pub(super) struct Readiness {
+    pub(super) db: Db,
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Probe for Readiness {
+    fn database(&self) -> BoxFuture<'_, Finding> {
+        self.db.ping().map(|answer| answer.map_err(|_| "does not answer")).boxed()
+    }
+
+    fn schema(&self) -> BoxFuture<'_, Finding> {
+        async {
+            match schema_state(&self.db).await {
+                // Ahead: a newer release has migrated. Migrations only add, so this one serves on until it is replaced.
+                Ok(SchemaState::Current | SchemaState::Ahead { .. }) => Ok(()),
+                Ok(_) => Err("not the one of this release"),
+                Err(_) => Err("cannot be read"),
+            }
+        }
+        .boxed()
+    }
+
+    fn signing_key(&self) -> Finding {
+        if self.keys.ready() { Ok(()) } else { Err("none that can sign now") }
+    }
+
+    fn since_last_beat(&self) -> Option<Duration> {
+        Some(self.scheduler.last_beat())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shutdown.is_draining()
+    }
+}

@@ -1,0 +1,56 @@
+//! `nas-cron agents config`
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+
+use super::yaml::Chronos;
+use super::{Urls, find};
+use crate::cli::show;
+use crate::db::Db;
+use crate::directory;
+use crate::domain::{CallbackUrl, InstanceId};
+
+/// Print the YAML that points an agent here.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Example:\n  nas-cron agents config agent-1 --callback-url https://agent-1.agents.example"
+)]
+pub(super) struct ConfigArgs {
+    /// Its name.
+    instance_id: InstanceId,
+    /// Where it will be reached, if it has not been here yet.
+    #[arg(long, value_name = "URL", value_parser = directory::callback_url)]
+    callback_url: Option<CallbackUrl>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn Write) -> anyhow::Result<()> {
+    let portal_url =
+        urls.portal.as_deref().context("the portal's URL is not configured; set NAS_CRON_PORTAL_URL")?;
+    let public_url = urls.public.as_deref().unwrap_or(portal_url);
+    let agent = find(db, &args.instance_id).await?;
+    let callback_url = args
+        .callback_url
+        .as_ref()
+        .map(|url| url.as_str().to_owned())
+        .or(agent.callback_url)
+        .with_context(|| {
+        format!("where {} will be reached is not known yet; say it with --callback-url", agent.instance_id)
+    })?;
+    let chronos = Chronos {
+        portal_url: portal_url.to_owned(),
+        callback_url,
+        expected_audience: format!("agent:{}", agent.instance_id),
+        nas_jwks_url: format!("{}/api/agent-cron/jwks.json", public_url.trim_end_matches('/')),
+    };
+    if args.json {
+        return show::json(out, &json!({ "cron": { "provider": "chronos", "chronos": chronos } }));
+    }
+    out.write_all(chronos.yaml().as_bytes())?;
+    Ok(())
+}
