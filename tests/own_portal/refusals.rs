@@ -1,7 +1,6 @@
 //! Bad requests, and strangers. Each answer is OAuth's, or real agents throw their tokens away.
 
 use reqwest::Method;
-use serde_json::Value;
 
 use crate::support::service::client;
 use crate::world::{Answer, FORM, WithForm as _, World, ask, refresh, request};
@@ -124,15 +123,4 @@ async fn strangers_learn_nothing_and_never_reach_the_database() {
     assert_eq!(refresh(&world.service, &good).await.status, 500);
     world.sql("ALTER TABLE logins_away RENAME TO logins").await;
     assert_eq!(refresh(&world.service, &good).await.status, 200);
-}
-
-#[tokio::test]
-async fn the_document_tells_of_it() {
-    let world = World::new().await;
-    let (_, document) = world.service.get("/openapi.json").await;
-    let endpoint: &Value = &document["paths"]["/api/oauth/token"]["post"];
-    assert!(
-        endpoint["requestBody"]["content"]["application/x-www-form-urlencoded"].is_object(),
-        "{endpoint}"
-    );
 }
