@@ -56,6 +56,7 @@ pub mod keys;
 pub mod metrics;
 pub mod oneshot;
 pub mod own_portal;
+mod private_file;
 pub mod private_postgres;
 pub mod scheduler;
 pub mod shutdown;

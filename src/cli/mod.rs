@@ -9,6 +9,7 @@ pub mod backend;
 mod bench;
 mod completions;
 mod config;
+mod connection;
 mod dev;
 mod doctor;
 mod health;
@@ -29,6 +30,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::operate::{Operate, WithEngines, WithKeys, WithPortal};
+use self::operate::{Operate, WithEngines, WithKeys, WithUrls};
+use crate::client::store::StoreError;
 use crate::config::ConfigError;
 
 const LONG_ABOUT: &str = "\
@@ -117,9 +120,20 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
+/// What is wrong with the command line or the surroundings of an agent's tool, in words that say the mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+impl UsageError {
+    fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
+
 /// 2 where the configuration is wrong, as for a wrong command line; else 1.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() { 2 } else { 1 }
+    if error.is::<ConfigError>() || error.is::<UsageError>() || error.is::<StoreError>() { 2 } else { 1 }
 }
 
 /// An error with its causes, each said once: many of them repeat the next one in their own text.

@@ -1,60 +1,20 @@
 //! Hop 1 as typed calls. Requests and answers are the contract's, field by field.
 
-use std::time::Duration;
-
-use reqwest::{Method, Response, redirect};
-use secrecy::ExposeSecret;
+use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Credentials;
+pub use super::transport::ClientError;
+use super::transport::{Authorization, TIMEOUT, Transport};
 use crate::domain::Given;
-
-/// What one call may take: longer than a server rides out a restart of its database (12 s).
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// Answers are read up to here.
-const MAX_BODY: usize = 4 << 20;
 
 /// A server, and who calls it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
-    base: Url,
+    transport: Transport,
     credentials: Credentials,
-}
-
-/// Why a call did not do.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody answered, or not in time.
-    #[error("{server} does not answer: {reason}")]
-    Away {
-        /// The server's base URL.
-        server: String,
-        /// What happened.
-        reason: String,
-    },
-    /// The server said no. Its words may be shown.
-    #[error("{description}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The word to branch on, such as `invalid_client`.
-        error: String,
-        /// The server's sentence.
-        description: String,
-        /// When to come again, where the server says so.
-        retry_after: Option<Duration>,
-    },
-    /// The answer is none of a nas-cron server.
-    #[error("{server} does not answer as a nas-cron server: {reason}")]
-    Strange {
-        /// The server's base URL.
-        server: String,
-        /// What is odd about it.
-        reason: String,
-    },
 }
 
 /// What is to be armed.
@@ -135,24 +95,34 @@ pub struct ListedJob {
     /// Opaque name of this arm.
     pub schedule_id: String,
     /// `armed`, `leased`, `firing`, `waiting`, `dead` or `stuck`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Attempts made so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
     /// When the next one may start.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<String>,
     /// Where the fire goes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_callback_url: Option<String>,
     /// Why it is not tried although it may be due.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<String>,
     /// The last answer's status.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_status: Option<u16>,
     /// What was wrong with the last attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// When it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub died_at: Option<String>,
     /// The job's own auth profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
     /// What its next fire carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
     /// What is odd, and no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -191,15 +161,12 @@ pub struct AuthDefaults {
 impl Client {
     /// For the server at `base`, which is its `portal_url`.
     pub fn new(base: Url, credentials: Credentials) -> reqwest::Result<Self> {
-        // Refused only when there is one already, and ring is the only one in the tree.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .build()?;
-        Ok(Self { http, base, credentials })
+        Ok(Self { transport: Transport::new(base, true)?, credentials })
+    }
+
+    /// The same with a new connection for each call, as real agents call.
+    pub fn with_new_connections(base: Url, credentials: Credentials) -> reqwest::Result<Self> {
+        Ok(Self { transport: Transport::new(base, false)?, credentials })
     }
 
     /// Arms, re-arms or supersedes a job's one-shot.
@@ -232,65 +199,15 @@ impl Client {
         self.call::<(), _>(Method::GET, "/api/agent-cron/auth-profiles", None).await
     }
 
+    /// Makes a call with whatever proves the caller.
     async fn call<B: Serialize, A: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
     ) -> Result<A, ClientError> {
-        let base = self.base.as_str().trim_end_matches('/');
-        let mut request = self.http.request(method, format!("{base}{path}"));
-        request = match &self.credentials {
-            Credentials::Bearer(token) => request.bearer_auth(token.expose_secret()),
-        };
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.map_err(|error| self.away(error))?;
-        let status = response.status();
-        let retry_after = retry_after(&response);
-        let body = self.read(response).await?;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| self.strange(error.to_string()));
-        }
-        Err(match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(told) => ClientError::Refused {
-                status: status.as_u16(),
-                description: told.error_description.unwrap_or_else(|| told.error.clone()),
-                error: told.error,
-                retry_after,
-            },
-            Err(_) => self.strange(format!("status {status}")),
-        })
+        let Credentials::Bearer(bearer) = &self.credentials;
+        let bearer = Authorization::bearer(&bearer.read()?);
+        self.transport.call(method, path, Some(&bearer), body, TIMEOUT).await
     }
-
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.away(error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(self.strange(format!("its answer is longer than {MAX_BODY} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
-
-    fn away(&self, error: reqwest::Error) -> ClientError {
-        ClientError::Away { server: self.base.to_string(), reason: crate::instance::causes(error) }
-    }
-
-    fn strange(&self, reason: String) -> ClientError {
-        ClientError::Strange { server: self.base.to_string(), reason }
-    }
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: String,
-    error_description: Option<String>,
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
 }

@@ -1,17 +1,31 @@
 //! The agent's own side: a client of any nas-cron server, for `nas-cron cron` and `nas-cron mcp`.
 //!
 //! [`api`] is hop 1 as typed calls. How a call proves who makes it is behind [`Credentials`], so that whoever calls
-//! need not know whether a bearer token or an agent identity does it.
+//! need not know whether a bearer token ([`bearer`]) or an agent identity does it. [`store`] keeps both between runs.
 
 pub mod api;
+pub mod bearer;
+pub(crate) mod http;
+mod isoformat;
+pub mod server_url;
+pub mod store;
+mod transport;
 
 use secrecy::SecretString;
 
 pub use self::api::{Client, ClientError};
+use self::bearer::Bearer;
+pub(crate) use self::isoformat::isoformat;
 
 /// What a call proves its caller with.
 #[derive(Clone, Debug)]
 pub enum Credentials {
     /// A portal access token.
-    Bearer(SecretString),
+    Bearer(Bearer),
+}
+
+impl From<SecretString> for Credentials {
+    fn from(token: SecretString) -> Self {
+        Self::Bearer(Bearer::Given(token))
+    }
 }

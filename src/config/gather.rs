@@ -68,7 +68,7 @@ impl Settings {
             let file = settings.file(&path, sources.read);
             settings.lay(file, sources.read);
         }
-        settings.lay(environment.into_iter().filter(|(key, ..)| key != "config").collect(), sources.read);
+        settings.lay(environment.into_iter().filter(|(key, ..)| !is_other(key)).collect(), sources.read);
         let flags = sources.flags.iter().map(|(key, values)| {
             let raw = match values.as_slice() {
                 [one] => Raw::One(one.clone()),
@@ -322,6 +322,12 @@ fn is_service_link(key: &str, value: &str) -> bool {
         || key.contains("_SERVICE_PORT_")
         || (key.ends_with("_PORT") && is_url())
         || key.match_indices("_PORT_").any(|(at, found)| numbered(&key[at + found.len()..]))
+}
+
+/// Whether a variable of our prefix is no setting, but means something to us.
+fn is_other(key: &str) -> bool {
+    let plain = |name: &str| name[ENV_PREFIX.len()..].to_ascii_lowercase();
+    OTHER_VARIABLES.iter().any(|(name, _)| plain(name) == key)
 }
 
 /// A name nobody knows, and the one that was probably meant, both in the spelling of where it stands.

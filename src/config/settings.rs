@@ -7,7 +7,13 @@ use std::time::Duration;
 pub const ENV_PREFIX: &str = "NAS_CRON_";
 
 /// Variables with our prefix that are no settings, with what they are for. Any other one is refused by name.
-pub const OTHER_VARIABLES: &[(&str, &str)] = &[("NAS_CRON_CONFIG", "path of the configuration file")];
+pub const OTHER_VARIABLES: &[(&str, &str)] = &[
+    ("NAS_CRON_CONFIG", "path of the configuration file"),
+    ("NAS_CRON_SERVER", "base URL of the server that an agent's tools call"),
+    ("NAS_CRON_ACCESS_TOKEN", "portal access token that an agent's tools call with"),
+    ("NAS_CRON_AUTH_STORE", "path of the auth store of an agent's tools"),
+    ("NAS_CRON_CALLBACK_URL", "where an agent's tools let the agent be called"),
+];
 
 /// One setting of the service.
 #[derive(Clone, Copy, Debug)]

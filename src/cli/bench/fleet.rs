@@ -102,7 +102,7 @@ pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Res
         callback_url: sink.callback_url(0),
         registered_as: None,
     };
-    let jwks_url = crate::cli::dev::http_client::below(&base, "/api/agent-cron/jwks.json");
+    let jwks_url = crate::client::http::below(&base, "/api/agent-cron/jwks.json");
     Ok((Target { base, issuer: claims.iss, jwks_url }, Fleet { agents: vec![agent], admin: None }))
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::fleet::Fleet;
 use super::stage::Stage;
-use crate::cli::dev::http_client;
+use crate::client::http;
 
 /// Calls under way at once, and connections.
 pub(super) const IN_FLIGHT: usize = 32;
@@ -38,8 +38,8 @@ pub(super) struct Hop1 {
 impl Hop1 {
     /// Of the service at this base URL.
     pub(super) fn new(base: &Url) -> anyhow::Result<Self> {
-        let http = http_client::builder(base).pool_max_idle_per_host(IN_FLIGHT).timeout(TIMEOUT).build()?;
-        let below = |path| http_client::below(base, path);
+        let http = http::builder(base).pool_max_idle_per_host(IN_FLIGHT).timeout(TIMEOUT).build()?;
+        let below = |path| http::below(base, path);
         Ok(Self {
             http,
             provision: below("/api/agent-cron/provision"),
@@ -133,6 +133,6 @@ async fn send(http: &Client, url: Url, call: &Call) -> anyhow::Result<()> {
     match exchange().await {
         Ok((status, _)) if status.is_success() => Ok(()),
         Ok((status, body)) => bail!("the service answered {status} {}", String::from_utf8_lossy(&body)),
-        Err(error) => bail!(http_client::reason(error)),
+        Err(error) => bail!(crate::instance::causes(error)),
     }
 }

@@ -213,7 +213,7 @@ mod tests {
 
     use super::super::stage::spread;
     use super::*;
-    use crate::cli::dev::http_client;
+    use crate::client::http;
     use crate::clock::ManualClock;
 
     fn now() -> DateTime<Utc> {
@@ -227,7 +227,7 @@ mod tests {
         let stage = Arc::new(Stage::new("r1s".into(), 2, spread(now(), 3, Duration::ZERO)));
         sink.expect(Arc::clone(&stage));
         let base = sink.callback_url(0).parse().unwrap();
-        let http = http_client::builder(&base).build().unwrap();
+        let http = http::builder(&base).build().unwrap();
         let fire = async |agent: usize, body: serde_json::Value| {
             let url = format!("{}/api/cron/fire", sink.callback_url(agent));
             http.post(url).bearer_auth("t").json(&body).send().await.unwrap().status().as_u16()

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use tokio::sync::Notify;
 
-use crate::cli::dev::isoformat::isoformat;
 use crate::cli::lateness::Lateness;
+use crate::client::isoformat;
 
 /// In the place of an arrival that has not been.
 const NEVER: i64 = i64::MIN;

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
-use super::http_client;
+use crate::client::http;
 
 /// One service's admin API.
 #[derive(Clone, Debug)]
@@ -21,12 +21,12 @@ pub(crate) struct AdminClient {
 impl AdminClient {
     /// Of the service at this base URL.
     pub(crate) fn new(base: Url, token: SecretString) -> anyhow::Result<Self> {
-        let http = http_client::builder(&base).timeout(Duration::from_secs(30)).build()?;
+        let http = http::builder(&base).timeout(Duration::from_secs(30)).build()?;
         Ok(Self { http, base, token })
     }
 
     fn agent(&self, instance_id: &str) -> Url {
-        http_client::below(&self.base, &format!("/api/admin/agents/{instance_id}"))
+        http::below(&self.base, &format!("/api/admin/agents/{instance_id}"))
     }
 
     /// Registers the instance, or changes it to this.
@@ -64,6 +64,6 @@ impl AdminClient {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
-        anyhow!("the service at {} cannot be reached: {}", self.base, http_client::reason(error))
+        anyhow!("the service at {} cannot be reached: {}", self.base, crate::instance::causes(error))
     }
 }

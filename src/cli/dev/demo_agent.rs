@@ -20,9 +20,10 @@ use url::Url;
 use self::door::Door;
 use super::event::{Event, What};
 use super::fire_verifier::FireVerifier;
-use super::hop1::Hop1;
-use super::isoformat::isoformat;
+use crate::client::api::{Client, ClientError, ListedJob, ProvisionRequest};
+use crate::client::isoformat;
 use crate::clock::Clock;
+use crate::domain::Given;
 
 /// How many arms lie between two looks at the list.
 const LIST_EVERY: u64 = 5;
@@ -77,7 +78,7 @@ impl DemoAgent {
     /// Lives until `stop`, and then disarms what it has armed.
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let base: Url = self.portal_url.parse().context("portal_url is no URL")?;
-        let hop1 = Hop1::new(base, self.access_token.clone())?;
+        let hop1 = Client::with_new_connections(base, self.access_token.clone().into())?;
         let verifier =
             FireVerifier::new(self.jwks_url.clone(), self.portal_url.clone(), Arc::clone(&self.clock))?;
         let listener =
@@ -110,13 +111,13 @@ impl DemoAgent {
         server.await?.context("the demo agent's listener failed")
     }
 
-    async fn live(&self, hop1: &Hop1, door: &Door, job_id: &str, callback_url: &str) {
+    async fn live(&self, hop1: &Client, door: &Door, job_id: &str, callback_url: &str) {
         self.take_stock(hop1, job_id).await;
         for round in 1_u64.. {
             let (due, fire_at) = self.cadence.next(self.clock.now());
             // Before it is sent: the fire may overtake the answer.
             door.expect(due, fire_at.clone());
-            if let Err(error) = hop1.provision(job_id, &fire_at, callback_url).await {
+            if let Err(error) = provision(hop1, job_id, &fire_at, callback_url).await {
                 self.trouble(format!("provision failed: {error}"));
                 tokio::time::sleep(AFTER_TROUBLE).await;
                 continue;
@@ -135,8 +136,8 @@ impl DemoAgent {
     }
 
     /// What is armed and not ours is left from an earlier life: cancelled, as the reconcile of real agents does.
-    async fn take_stock(&self, hop1: &Hop1, job_id: &str) {
-        match hop1.list().await {
+    async fn take_stock(&self, hop1: &Client, job_id: &str) {
+        match armed(hop1).await {
             Ok(armed) => {
                 for left in armed.iter().filter(|left| left.job_id != job_id) {
                     if let Err(error) = hop1.cancel(&left.job_id).await {
@@ -149,8 +150,8 @@ impl DemoAgent {
     }
 
     /// What was armed must be listed, `fire_at` byte for byte (CLIENTS, 1), unless it has fired meanwhile.
-    async fn look_at_list(&self, hop1: &Hop1, door: &Door, job_id: &str, fire_at: &str) {
-        let listed = match hop1.list().await {
+    async fn look_at_list(&self, hop1: &Client, door: &Door, job_id: &str, fire_at: &str) {
+        let listed = match armed(hop1).await {
             Ok(listed) => listed,
             Err(error) => return self.trouble(format!("list failed: {error}")),
         };
@@ -169,4 +170,25 @@ impl DemoAgent {
         // Nobody listens any more: the end is near.
         let _ = self.events.send(Event { agent: self.instance_id.clone(), at: self.clock.now(), what });
     }
+}
+
+/// As real agents do: the key is the job and its instant, and nothing is said of its auth profile.
+async fn provision(
+    hop1: &Client,
+    job_id: &str,
+    fire_at: &str,
+    callback_url: &str,
+) -> Result<(), ClientError> {
+    let wanted = ProvisionRequest {
+        job_id: job_id.to_owned(),
+        fire_at: fire_at.to_owned(),
+        agent_callback_url: callback_url.to_owned(),
+        dedup_key: format!("{job_id}:{fire_at}"),
+        auth: Given::Keep,
+    };
+    hop1.provision(&wanted).await.map(drop)
+}
+
+async fn armed(hop1: &Client) -> Result<Vec<ListedJob>, ClientError> {
+    hop1.list().await.map(|listing| listing.armed)
 }

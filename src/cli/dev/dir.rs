@@ -9,13 +9,15 @@
 //! ```
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+
+use crate::private_file;
 
 /// What a run of `nas-cron dev` tells scripts and `nas-cron bench`. It holds secrets: no `Debug`.
 #[derive(Serialize, Deserialize)]
@@ -99,13 +101,7 @@ impl DevDir {
             format!("cannot make the folder {}; name another one with --dir", self.0.display())
         })?;
         let path = self.0.join("nas-cron.lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
+        let file = private_file::open_lock(&path)
             .with_context(|| format!("cannot write {}; name another folder with --dir", path.display()))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -171,15 +167,7 @@ pub(super) fn kept(path: &Path, make: impl FnOnce() -> anyhow::Result<Vec<u8>>) 
 
 /// Writes all of the file or nothing, readable by its owner alone.
 fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let unfinished = path.with_added_extension(format!("{}.tmp", std::process::id()));
-    let write = || {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    private_file::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// As root not below its home, which the user that Postgres then runs as may not enter.
@@ -187,10 +175,7 @@ fn default_dir(root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Optio
     if root {
         return Some(PathBuf::from("/var/lib/nas-cron/dev"));
     }
-    let state = variable("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let home =
-        || variable("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(".local/state"));
-    Some(state.or_else(home)?.join("nas-cron/dev"))
+    Some(private_file::user_folder("XDG_STATE_HOME", ".local/state", variable)?.join("nas-cron/dev"))
 }
 
 #[cfg(test)]
@@ -201,28 +186,11 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A folder that goes with the test.
-    pub(crate) struct Scratch(PathBuf);
+    pub(crate) use crate::private_file::tests::Scratch;
 
     impl Scratch {
-        pub(crate) fn new() -> Self {
-            let path = std::env::temp_dir().join(format!("nas-cron-dev-{:016x}", rand::random::<u64>()));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        pub(crate) fn path(&self) -> &Path {
-            &self.0
-        }
-
         pub(crate) fn dir(&self) -> DevDir {
-            DevDir::named(Some(self.0.clone())).unwrap()
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+            DevDir::named(Some(self.path().to_owned())).unwrap()
         }
     }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use url::Url;
 
-use super::http_client;
+use crate::client::http;
 use crate::clock::{Clock, SystemClock};
 use crate::jwt::testing::{Signing, jwks};
 
@@ -101,7 +101,7 @@ impl FakeService {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
-            http: http_client::builder(&base.parse().unwrap()).build().unwrap(),
+            http: http::builder(&base.parse().unwrap()).build().unwrap(),
             base,
             signing: Mutex::new(fresh_key()),
             inner: Mutex::new(Inner { manner, ..Inner::default() }),

@@ -11,7 +11,7 @@ use reqwest::Client;
 use serde::Deserialize;
 use url::Url;
 
-use super::http_client;
+use crate::client::http;
 use crate::clock::Clock;
 
 const KEEP_KEYS: TimeDelta = TimeDelta::seconds(300);
@@ -112,8 +112,7 @@ impl FireVerifier {
     /// For tokens of `issuer` (compared byte for byte), by the keys at `jwks_url`.
     pub(crate) fn new(jwks_url: Url, issuer: String, clock: Arc<dyn Clock>) -> reqwest::Result<Self> {
         crate::jwt::install();
-        let http =
-            http_client::builder(&jwks_url).pool_max_idle_per_host(0).timeout(FETCH_TIMEOUT).build()?;
+        let http = http::builder(&jwks_url).pool_max_idle_per_host(0).timeout(FETCH_TIMEOUT).build()?;
         Ok(Self { http, jwks_url, issuer, clock, keys: tokio::sync::Mutex::default() })
     }
 
@@ -176,7 +175,7 @@ impl FireVerifier {
     async fn fetch(&self) -> Result<JwkSet, Unverified> {
         let get =
             async || self.http.get(self.jwks_url.clone()).send().await?.error_for_status()?.json().await;
-        get().await.map_err(|error| Unverified::Jwks(http_client::reason(error)))
+        get().await.map_err(|error| Unverified::Jwks(crate::instance::causes(error)))
     }
 }
 

@@ -15,9 +15,6 @@ mod event;
 #[cfg(test)]
 pub(crate) mod fake_service;
 pub(crate) mod fire_verifier;
-mod hop1;
-pub(crate) mod http_client;
-pub(crate) mod isoformat;
 mod live;
 pub(crate) mod portal;
 mod service;

@@ -1,0 +1,151 @@
+//! How the agent's tools (`nas-cron cron`, `nas-cron mcp`) find their server, and what they call it with.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::UsageError;
+use crate::client::bearer::{self, Bearer};
+use crate::client::server_url::ServerUrl;
+use crate::client::store::{AuthStore, Mode, ServerEntry, StoreError};
+use crate::client::{Client, Credentials};
+use crate::domain::CallbackUrl;
+
+/// The server, and who calls it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct ConnectionArgs {
+    /// The server's base URL, which is its portal's [env: `NAS_CRON_SERVER`] [default: the auth store's only one].
+    #[arg(long, value_name = "URL")]
+    server: Option<ServerUrl>,
+    /// A file that holds the portal access token; it is read anew for every call [env: `NAS_CRON_ACCESS_TOKEN` holds the
+    /// token itself] [default: what the auth store keeps].
+    #[arg(long, value_name = "FILE")]
+    access_token_file: Option<PathBuf>,
+    /// Call with the access token of the hermes-agent of this `HERMES_HOME`. It is only read: the agent renews it.
+    #[arg(long, value_name = "DIR", conflicts_with = "access_token_file")]
+    hermes_home: Option<PathBuf>,
+    /// The auth store [env: `NAS_CRON_AUTH_STORE`] [default: ~/.config/nas-cron/auth.json].
+    #[arg(long, value_name = "FILE")]
+    auth_store: Option<PathBuf>,
+    /// Call as this agent's own identity, with a key that never leaves the auth store
+    /// [env: `NAS_CRON_USE_AGENT_IDENTITY`] [default: what the auth store keeps, or else off].
+    #[arg(long, value_name = "MODE")]
+    use_agent_identity: Option<Mode>,
+}
+
+/// A server that can be called.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Hop 1.
+    pub(super) client: Client,
+    /// Which server.
+    pub(super) server: ServerUrl,
+    store: AuthStore,
+    entry: Option<ServerEntry>,
+}
+
+impl ConnectionArgs {
+    /// A client for the server, for those who need no more.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        Ok(self.connect()?.client)
+    }
+
+    /// Finds the server and what it is called with. Nothing is sent.
+    pub(super) fn connect(&self) -> anyhow::Result<Connection> {
+        let store = self.store()?;
+        let server = self.server(&store)?;
+        let (entry, trouble) = match store.server(&server) {
+            Ok(entry) => (entry, None),
+            Err(error) => (None, Some(error)),
+        };
+        let bearer = self.bearer(&store, &server)?;
+        if let (Some(error), Bearer::Store(..)) = (&trouble, &bearer) {
+            return Err(UsageError::new(error.to_string()).into());
+        }
+        let client = Client::new(server.as_url().clone(), Credentials::Bearer(bearer))?;
+        Ok(Connection { client, server, store, entry })
+    }
+
+    /// Where the auth store is.
+    pub(super) fn store(&self) -> Result<AuthStore, StoreError> {
+        AuthStore::named(
+            self.auth_store.clone().or_else(|| variable("NAS_CRON_AUTH_STORE").map(PathBuf::from)),
+        )
+    }
+
+    /// The server that was named, or the only one in the store.
+    pub(super) fn server(&self, store: &AuthStore) -> anyhow::Result<ServerUrl> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        if let Some(text) = variable("NAS_CRON_SERVER") {
+            let parsed = text.parse().map_err(|why| UsageError::new(format!("NAS_CRON_SERVER: {why}")));
+            return Ok(parsed?);
+        }
+        let known = store.read()?;
+        let known: Vec<&str> = known.servers().collect();
+        match known[..] {
+            [one] => one.parse().map_err(|why| {
+                UsageError::new(format!("the auth store {}: servers[{one:?}] {why}", store.path().display())).into()
+            }),
+            [] => Err(UsageError::new(
+                "no server is named; give --server URL or NAS_CRON_SERVER, or log in with `nas-cron cron login --server \
+                 URL`",
+            )
+            .into()),
+            _ => Err(UsageError::new(format!(
+                "the auth store knows several servers, so one must be named with --server or NAS_CRON_SERVER: {}",
+                known.join(", ")
+            ))
+            .into()),
+        }
+    }
+
+    /// Flag over environment over store.
+    fn bearer(&self, store: &AuthStore, server: &ServerUrl) -> anyhow::Result<Bearer> {
+        if let Some(path) = &self.access_token_file {
+            return Ok(Bearer::File(path.clone()));
+        }
+        if let Some(home) = &self.hermes_home {
+            return Ok(Bearer::Hermes(home.clone()));
+        }
+        if let Some(text) = variable("NAS_CRON_ACCESS_TOKEN") {
+            let token = bearer::token(&text);
+            return Ok(Bearer::Given(
+                token.map_err(|why| UsageError::new(format!("NAS_CRON_ACCESS_TOKEN: {why}")))?,
+            ));
+        }
+        Ok(Bearer::Store(store.clone(), server.clone()))
+    }
+
+    /// Flag over environment; what the store keeps is another matter.
+    fn mode(&self) -> anyhow::Result<Option<Mode>> {
+        if self.use_agent_identity.is_some() {
+            return Ok(self.use_agent_identity);
+        }
+        let Some(text) = variable("NAS_CRON_USE_AGENT_IDENTITY") else { return Ok(None) };
+        let mode = <Mode as clap::ValueEnum>::from_str(&text, true);
+        Ok(Some(mode.map_err(|_| UsageError::new("NAS_CRON_USE_AGENT_IDENTITY: must be on or off"))?))
+    }
+}
+
+impl Connection {
+    /// The callback that a provision is to have: what was named, or `NAS_CRON_CALLBACK_URL`, or that of the latest one.
+    pub(super) fn callback_url(&self, named: Option<&CallbackUrl>) -> anyhow::Result<Option<String>> {
+        if let Some(named) = named {
+            return Ok(Some(named.as_str().to_owned()));
+        }
+        if let Some(text) = variable("NAS_CRON_CALLBACK_URL") {
+            let parsed = CallbackUrl::parse(&text)
+                .map_err(|error| UsageError::new(format!("NAS_CRON_CALLBACK_URL: {}", error.problem)));
+            return Ok(Some(parsed?.as_str().to_owned()));
+        }
+        Ok(self.entry.as_ref().and_then(|entry| entry.agent_callback_url.clone()))
+    }
+}
+
+/// An environment variable. An empty one counts as unset, as everywhere here.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

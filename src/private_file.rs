@@ -1,0 +1,132 @@
+//! Files that only their owner may read, the folders for them, and locks between processes.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// Writes all of the file or nothing, readable by its owner alone, and durable when this returns.
+///
+/// Two that write the same file at once must agree between them on whose turn it is: they share the name of
+/// what is unfinished, so that a process that was killed in the middle leaves one such file, and never more.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_added_extension("tmp");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Always a new file: an old one would keep its owner and its mode.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    match path.parent() {
+        // Without this the name may still mean the old content after a crash of the machine.
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// A user's folder by the XDG base directory rules: what the variable names, if that is absolute, or else what is
+/// called so below `HOME`.
+pub(crate) fn user_folder(
+    named_by: &str,
+    below_home: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<PathBuf> {
+    let named = variable(named_by).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home =
+        || variable("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(below_home));
+    named.or_else(home)
+}
+
+/// Opens a file that is locked and never read, and makes it where it is missing.
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
+/// Waits until no other process holds the lock, for `within` at most: then the error is of the kind `TimedOut`. It is
+/// held until the file is dropped, or the process ends in any way.
+pub(crate) async fn lock(path: &Path, within: Duration) -> io::Result<File> {
+    let file = open_lock(path)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(fs::TryLockError::Error(error)) => return Err(error),
+        Err(fs::TryLockError::WouldBlock) => {}
+    }
+    let (sender, locked) = oneshot::channel();
+    // A thread of its own: the runtime would not end before one of its blocking tasks does, and this one may
+    // never. Where nobody waits any more, the file it is handed back goes, and the lock with it.
+    std::thread::Builder::new().name("file-lock".to_owned()).spawn(move || {
+        let result = file.lock().map(|()| file);
+        let _ = sender.send(result);
+    })?;
+    match tokio::time::timeout(within, locked).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(io::Error::other("the thread that waits for the lock is gone")),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A folder that goes with the test.
+    pub(crate) struct Scratch(PathBuf);
+
+    impl Scratch {
+        pub(crate) fn new() -> Self {
+            let path = std::env::temp_dir().join(format!("nas-cron-{:016x}", rand::random::<u64>()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn it_is_all_of_the_file_for_its_owner_alone_also_over_what_a_killed_process_left() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("secret");
+        fs::write(scratch.path().join("secret.tmp"), "half").unwrap();
+        fs::set_permissions(scratch.path().join("secret.tmp"), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, "before").unwrap();
+        write(&path, b"after").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"after");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_waited_for_and_not_for_ever() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("lock");
+        let held = lock(&path, Duration::from_secs(60)).await.unwrap();
+        let error = lock(&path, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let waiting = tokio::spawn({
+            let path = path.clone();
+            async move { lock(&path, Duration::from_secs(60)).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        waiting.await.unwrap().unwrap();
+        // The one that had given up got the lock in its turn, and has let go of it.
+        lock(&path, Duration::from_secs(60)).await.unwrap();
+    }
+}
