@@ -1,14 +1,21 @@
 //! How the agent's tools (`nas-cron cron`, `nas-cron mcp`) find their server, and what they call it with.
 
+mod explain;
+
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
-use super::UsageError;
+use super::{UsageError, show};
+use crate::client::api::{ProvisionRequest, Provisioned};
+use crate::client::background::BackgroundTask;
 use crate::client::bearer::{self, Bearer};
 use crate::client::server_url::ServerUrl;
 use crate::client::store::{AuthStore, Mode, ServerEntry, StoreError};
 use crate::client::{Client, Credentials};
+use crate::clock::SystemClock;
 use crate::domain::CallbackUrl;
 
 /// The server, and who calls it.
@@ -16,21 +23,21 @@ use crate::domain::CallbackUrl;
 #[command(next_help_heading = "Connection")]
 pub(super) struct ConnectionArgs {
     /// The server's base URL, which is its portal's [env: `NAS_CRON_SERVER`] [default: the auth store's only one].
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     server: Option<ServerUrl>,
     /// A file that holds the portal access token; it is read anew for every call [env: `NAS_CRON_ACCESS_TOKEN` holds the
     /// token itself] [default: what the auth store keeps].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     access_token_file: Option<PathBuf>,
     /// Call with the access token of the hermes-agent of this `HERMES_HOME`. It is only read: the agent renews it.
-    #[arg(long, value_name = "DIR", conflicts_with = "access_token_file")]
+    #[arg(long, value_name = "DIR", global = true, conflicts_with = "access_token_file")]
     hermes_home: Option<PathBuf>,
     /// The auth store [env: `NAS_CRON_AUTH_STORE`] [default: ~/.config/nas-cron/auth.json].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     auth_store: Option<PathBuf>,
     /// Call as this agent's own identity, with a key that never leaves the auth store
     /// [env: `NAS_CRON_USE_AGENT_IDENTITY`] [default: what the auth store keeps, or else off].
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", global = true)]
     use_agent_identity: Option<Mode>,
 }
 
@@ -46,11 +53,6 @@ pub(super) struct Connection {
 }
 
 impl ConnectionArgs {
-    /// A client for the server, for those who need no more.
-    pub(super) fn client(&self) -> anyhow::Result<Client> {
-        Ok(self.connect()?.client)
-    }
-
     /// Finds the server and what it is called with. Nothing is sent.
     pub(super) fn connect(&self) -> anyhow::Result<Connection> {
         let store = self.store()?;
@@ -60,11 +62,30 @@ impl ConnectionArgs {
             Err(error) => (None, Some(error)),
         };
         let bearer = self.bearer(&store, &server)?;
-        if let (Some(error), Bearer::Store(..)) = (&trouble, &bearer) {
-            return Err(UsageError::new(error.to_string()).into());
+        // A store that cannot be read may say `on`: then the attempt says what is wrong with it, and is no failure.
+        let if_unset = if trouble.is_some() { Mode::On } else { Mode::Off };
+        let kept = entry.as_ref().and_then(|entry| entry.use_agent_identity);
+        if let (Some(error), Bearer::Store(..)) = (trouble, &bearer) {
+            return Err(error.into());
         }
-        let client = Client::new(server.as_url().clone(), Credentials::Bearer(bearer))?;
+        let client = match self.mode()?.or(kept).unwrap_or(if_unset) {
+            Mode::Off => Client::new(server.as_url().clone(), Credentials::Bearer(bearer))?,
+            Mode::On => Client::as_agent_identity(background_task(&server, &store, bearer)?),
+        };
         Ok(Connection { client, server, store, entry })
+    }
+
+    /// The identity at the server, whether calls are made as it or not.
+    pub(super) fn background_task(&self) -> anyhow::Result<BackgroundTask> {
+        let store = self.store()?;
+        let server = self.server(&store)?;
+        let bearer = self.bearer(&store, &server)?;
+        Ok(background_task(&server, &store, bearer)?)
+    }
+
+    /// The file that was named for the access token.
+    pub(super) fn access_token_file(&self) -> Option<&PathBuf> {
+        self.access_token_file.as_ref()
     }
 
     /// Where the auth store is.
@@ -130,7 +151,28 @@ impl ConnectionArgs {
     }
 }
 
+fn background_task(server: &ServerUrl, store: &AuthStore, bearer: Bearer) -> reqwest::Result<BackgroundTask> {
+    BackgroundTask::new(server.clone(), store.clone(), bearer, Arc::new(SystemClock), warn)
+}
+
 impl Connection {
+    /// Arms, and remembers the callback for the next time.
+    pub(super) async fn provision(&self, wanted: &ProvisionRequest) -> anyhow::Result<Provisioned> {
+        let provisioned = self.client.provision(wanted).await.map_err(|error| self.explained(error))?;
+        let callback_url = Some(wanted.agent_callback_url.as_str());
+        if let Some(entry) = &self.entry
+            && entry.agent_callback_url.as_deref() != callback_url
+        {
+            let remembered = self.store.change(&self.server, |entry| {
+                entry.agent_callback_url = callback_url.map(str::to_owned);
+            });
+            if let Err(error) = remembered.await {
+                warn(&format!("it is armed, and its callback is not remembered: {error}"));
+            }
+        }
+        Ok(provisioned)
+    }
+
     /// The callback that a provision is to have: what was named, or `NAS_CRON_CALLBACK_URL`, or that of the latest one.
     pub(super) fn callback_url(&self, named: Option<&CallbackUrl>) -> anyhow::Result<Option<String>> {
         if let Some(named) = named {
@@ -143,6 +185,12 @@ impl Connection {
         }
         Ok(self.entry.as_ref().and_then(|entry| entry.agent_callback_url.clone()))
     }
+}
+
+/// Says on stderr what is odd, and no failure.
+pub(super) fn warn(text: &str) {
+    // Where stderr is closed, nobody wants to know.
+    let _ = writeln!(io::stderr(), "nas-cron: warning: {}", show::printable(text));
 }
 
 /// An environment variable. An empty one counts as unset, as everywhere here.

@@ -10,6 +10,7 @@ mod bench;
 mod completions;
 mod config;
 mod connection;
+mod cron;
 mod dev;
 mod doctor;
 mod health;
@@ -54,9 +55,10 @@ Examples:
   nas-cron config show --config nas-cron.toml What holds, and where it comes from
   nas-cron doctor --config nas-cron.toml      What is well where it runs, and how to mend what is not
   nas-cron migrate --dry-run                  What a schema migration would do
+  nas-cron cron add report --in 90s           A one-shot, armed as its agent would arm it
   nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
-Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.
+Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; 3 `nas-cron cron`: no such job.
 130 and 143: ended at once by a second SIGINT or SIGTERM.";
 
 /// One-shot cron for agents that scale to zero.
@@ -81,6 +83,7 @@ enum Command {
     Keys(Operate<keys::KeysArgs, WithKeys>),
     Backend(Operate<backend::BackendArgs, WithEngines>),
     Bench(bench::Bench),
+    Cron(cron::Cron),
     Doctor(doctor::Doctor),
     Config(config::Config),
     Health(health::Health),
@@ -102,6 +105,7 @@ impl Cli {
             Command::Keys(command) => in_runtime(command.run()),
             Command::Backend(command) => in_runtime(command.run()),
             Command::Bench(command) => in_runtime(command.run()),
+            Command::Cron(command) => in_runtime(command.run()),
             Command::Doctor(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
             Command::Health(command) => in_runtime(command.run()),
@@ -157,6 +161,14 @@ fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Prints a result for programs.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    show::json(&mut text, value)?;
+    print(&String::from_utf8_lossy(&text))?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! Hop 1 as typed calls. Requests and answers are the contract's, field by field.
 
+use std::sync::Arc;
+
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Credentials;
+use super::background::BackgroundTask;
+use super::registration::segment;
 pub use super::transport::ClientError;
 use super::transport::{Authorization, TIMEOUT, Transport};
 use crate::domain::Given;
@@ -159,6 +163,11 @@ pub struct AuthDefaults {
 }
 
 impl Client {
+    /// As the agent's own identity, at its server.
+    pub fn as_agent_identity(task: BackgroundTask) -> Self {
+        Self { transport: task.transport().clone(), credentials: Credentials::AgentIdentity(Arc::new(task)) }
+    }
+
     /// For the server at `base`, which is its `portal_url`.
     pub fn new(base: Url, credentials: Credentials) -> reqwest::Result<Self> {
         Ok(Self { transport: Transport::new(base, true)?, credentials })
@@ -189,8 +198,7 @@ impl Client {
 
     /// Gives a job another auth profile, or takes it away, without touching its arm.
     pub async fn set_auth(&self, job_id: &str, auth: Option<&str>) -> Result<JobAuth, ClientError> {
-        let job_id: String = url::form_urlencoded::byte_serialize(job_id.as_bytes()).collect();
-        let path = format!("/api/agent-cron/jobs/{}", job_id.replace('+', "%20"));
+        let path = format!("/api/agent-cron/jobs/{}", segment(job_id));
         self.call(Method::PATCH, &path, Some(&serde_json::json!({ "auth": auth }))).await
     }
 
@@ -199,15 +207,35 @@ impl Client {
         self.call::<(), _>(Method::GET, "/api/agent-cron/auth-profiles", None).await
     }
 
-    /// Makes a call with whatever proves the caller.
+    /// Makes a call with whatever proves the caller. An identity that is refused is mended and tried once more, and then
+    /// the access token makes the call.
     async fn call<B: Serialize, A: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
     ) -> Result<A, ClientError> {
-        let Credentials::Bearer(bearer) = &self.credentials;
-        let bearer = Authorization::bearer(&bearer.read()?);
-        self.transport.call(method, path, Some(&bearer), body, TIMEOUT).await
+        let call = async |authorization: &Authorization| {
+            self.transport.call(method.clone(), path, Some(authorization), body, TIMEOUT).await
+        };
+        let bearer = match &self.credentials {
+            Credentials::Bearer(bearer) => bearer,
+            Credentials::AgentIdentity(task) => {
+                if let Some(used) = task.assertion().await {
+                    let refused = match call(&used.authorization).await {
+                        Err(error) => error,
+                        done => return done,
+                    };
+                    if let Some(again) = task.after_refusal(&used, refused).await? {
+                        match call(&again.authorization).await {
+                            Err(error) => task.after_second_refusal(error)?,
+                            done => return done,
+                        }
+                    }
+                }
+                task.bearer()
+            }
+        };
+        call(&Authorization::bearer(&bearer.read()?)).await
     }
 }

@@ -4,16 +4,23 @@
 //! need not know whether a bearer token ([`bearer`]) or an agent identity does it. [`store`] keeps both between runs.
 
 pub mod api;
+pub mod background;
 pub mod bearer;
+pub(crate) mod fire_time;
 pub(crate) mod http;
+pub mod identity;
 mod isoformat;
+pub mod registration;
 pub mod server_url;
 pub mod store;
 mod transport;
 
+use std::sync::Arc;
+
 use secrecy::SecretString;
 
 pub use self::api::{Client, ClientError};
+use self::background::BackgroundTask;
 use self::bearer::Bearer;
 pub(crate) use self::isoformat::isoformat;
 
@@ -22,6 +29,8 @@ pub(crate) use self::isoformat::isoformat;
 pub enum Credentials {
     /// A portal access token.
     Bearer(Bearer),
+    /// The agent's own identity, and a portal access token where that does not work.
+    AgentIdentity(Arc<BackgroundTask>),
 }
 
 impl From<SecretString> for Credentials {

@@ -113,7 +113,9 @@ impl Transport {
         let retry_after = retry_after(&response);
         let body = self.read(response).await?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| self.strange(error.to_string()));
+            // 204, and its like.
+            let body = if body.is_empty() { b"null" } else { body.as_slice() };
+            return serde_json::from_slice(body).map_err(|error| self.strange(error.to_string()));
         }
         Err(match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(told) => ClientError::Refused {

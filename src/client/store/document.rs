@@ -61,6 +61,13 @@ pub enum Mode {
     Off,
 }
 
+impl StoredIdentity {
+    /// A key that no server knows yet.
+    pub fn new(private_key: SecretString) -> Self {
+        Self { private_key, agent_runtime_id: None, registered_at: None, background_task_id: None }
+    }
+}
+
 impl Document {
     /// The document and its format, or where it breaks; never a word of what is in it.
     pub(super) fn parse(bytes: &[u8]) -> Result<(Self, u64), String> {

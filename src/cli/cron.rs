@@ -1,0 +1,127 @@
+//! `nas-cron cron`: an agent's or a person's client of any nas-cron server.
+
+mod add;
+mod identity;
+mod list;
+mod login;
+mod update;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::connection::{Connection, ConnectionArgs, warn};
+use crate::client::api::Warning;
+use crate::domain::{CallbackUrl, JobId};
+
+/// Arm, change, see and cancel one-shots at any nas-cron server, as the agent that they belong to.
+///
+/// It needs no database: it speaks the protocol that agents speak. Whom it calls, and as whom, is kept in the auth store
+/// by `login` and `identity`, or given with each call.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron cron login --server https://portal.example < token.txt
+  nas-cron cron add report --in 90s --callback-url https://agent-1.agents.example
+  nas-cron cron add report --at 2026-06-18T14:30:00+02:00 --auth claude:work
+  nas-cron cron update report --no-auth
+  nas-cron cron list
+  nas-cron cron show report --json
+  nas-cron cron cancel report
+  nas-cron cron identity on
+
+Exit codes: 0 done; 1 refused, or failed; 2 the command line, the login or the auth store is wrong; 3 there is no such job.")]
+pub(super) struct Cron {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(subcommand)]
+    command: CronCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CronCommand {
+    Add(add::Add),
+    Update(update::Update),
+    List(list::List),
+    Show(list::Show),
+    Cancel(Cancel),
+    Login(login::Login),
+    Identity(identity::Identity),
+}
+
+/// Forget a job's one-shot: once this has answered, no attempt of it starts any more.
+///
+/// A job that is not there is fine.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  nas-cron cron cancel report")]
+struct Cancel {
+    /// The job.
+    job_id: JobId,
+    /// Print JSON: {"ok": true}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where fires go to, for the commands that arm.
+#[derive(Debug, Args)]
+struct CallbackArgs {
+    /// The agent's base URL: the fire goes to {URL}/api/cron/fire [env: `NAS_CRON_CALLBACK_URL`] [default: that of
+    /// the latest `add` or `update` at this server].
+    #[arg(long, value_name = "URL", value_parser = callback_url)]
+    callback_url: Option<CallbackUrl>,
+}
+
+/// What is wrong with it, under the name it has here.
+fn callback_url(text: &str) -> Result<CallbackUrl, String> {
+    CallbackUrl::parse(text).map_err(|error| error.problem)
+}
+
+/// There is no such job.
+const NOT_THERE: u8 = 3;
+
+impl Cron {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let connection = &self.connection;
+        match self.command {
+            CronCommand::Add(command) => command.run(&connection.connect()?).await,
+            CronCommand::Update(command) => command.run(&connection.connect()?).await,
+            CronCommand::List(command) => command.run(&connection.connect()?).await,
+            CronCommand::Show(command) => command.run(&connection.connect()?).await,
+            CronCommand::Cancel(command) => command.run(&connection.connect()?).await,
+            CronCommand::Login(command) => command.run(connection).await,
+            CronCommand::Identity(command) => command.run(connection).await,
+        }
+    }
+}
+
+impl Cancel {
+    async fn run(&self, connection: &Connection) -> anyhow::Result<ExitCode> {
+        connection.client.cancel(self.job_id.as_str()).await.map_err(|error| connection.explained(error))?;
+        if self.json {
+            super::print_json(&serde_json::json!({ "ok": true }))?;
+        } else {
+            super::print(&format!("{} is cancelled: it does not fire any more.", self.job_id))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What the server finds odd goes to stderr, also where the result is JSON.
+fn tell(warnings: &[Warning]) {
+    for warning in warnings {
+        warn(&warning.message);
+    }
+}
+
+/// Says that there is no such job.
+fn not_there(job_id: &JobId) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(
+        std::io::stderr(),
+        "nas-cron: there is no job {}: it was never armed, was delivered, or was cancelled; `nas-cron cron list` shows what is \
+         armed",
+        super::show::printable(job_id.as_str())
+    );
+    ExitCode::from(NOT_THERE)
+}

@@ -1,0 +1,323 @@
+//! The background task: one task of the agent's identity for all calls that belong to no conversation.
+//!
+//! It is registered on first need and kept in the auth store, so that all processes of all days share it. A process that
+//! finds none takes the store's lock, looks again, registers, and lets go: others that wait for the lock then find
+//! it there. A task that the server does not know any more is replaced in the same way, an identity too.
+//!
+//! None of this ever fails a call. Where it does not work, the access token does ([`BackgroundTask::give_up`]), with one
+//! warning for all of the process.
+
+mod key_changes;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::bearer::Bearer;
+use super::identity::{AgentKey, InvalidKey};
+use super::registration::{self, TaskError};
+use super::server_url::ServerUrl;
+use super::store::{AuthStore, LockedStore, ServerEntry, StoreError, StoredIdentity};
+use super::transport::{Authorization, ClientError, Transport};
+use crate::clock::Clock;
+
+/// What registering may take in all, under the lock: less than others wait for it.
+const REGISTERING: Duration = Duration::from_secs(15);
+/// How long the access token is used alone after an attempt that failed: a tool that runs for days tries again.
+const REST: Duration = Duration::from_mins(5);
+
+/// How calls are made as the agent's identity.
+pub struct BackgroundTask {
+    transport: Transport,
+    store: AuthStore,
+    server: ServerUrl,
+    /// Registers the identity, and makes the calls where the identity cannot.
+    bearer: Bearer,
+    clock: Arc<dyn Clock>,
+    warn: fn(&str),
+    warned: AtomicBool,
+    resting_until: Mutex<Option<Instant>>,
+}
+
+/// What a call was made with.
+#[derive(Clone, Debug)]
+pub(super) struct Assertion {
+    pub(super) authorization: Authorization,
+    agent_runtime_id: String,
+    task_id: String,
+}
+
+/// Why calls are not made as the agent's identity.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// Nobody ever logged in at this server.
+    #[error(
+        "the auth store {store} does not know {server}; `nas-cron cron login --server {server}` makes it known"
+    )]
+    UnknownServer {
+        /// Where it was looked up.
+        store: String,
+        /// Which server.
+        server: ServerUrl,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is in the store is no key.
+    #[error("in the auth store {store}: {error}; `nas-cron cron identity rotate` makes a new one")]
+    BadKey {
+        /// Where it is.
+        store: String,
+        /// What is wrong.
+        error: InvalidKey,
+    },
+    /// The server has the feature off.
+    #[error("agent identities are off at {0}")]
+    Off(ServerUrl),
+    /// The identity was not registered.
+    #[error("the identity cannot be registered: {0}")]
+    Registration(ClientError),
+    /// The identity was not revoked.
+    #[error("the identity cannot be revoked at the server: {0}")]
+    NotRevoked(ClientError),
+    /// The task was not registered.
+    #[error("the background task cannot be registered: {0}")]
+    Task(TaskError),
+    /// It took too long.
+    #[error("registering has taken longer than {REGISTERING:?}")]
+    TooLong,
+    /// The server does not take what it was shown.
+    #[error("the server refuses it ({error}: {description}){}", clock_hint(error))]
+    Refused {
+        /// The word.
+        error: String,
+        /// The server's sentence.
+        description: String,
+    },
+}
+
+fn clock_hint(error: &str) -> &'static str {
+    if error == "invalid_assertion" { "; see whether this machine's clock is right" } else { "" }
+}
+
+impl fmt::Debug for BackgroundTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackgroundTask").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// The server's words about an assertion that it has refused.
+fn refusal(error: &ClientError) -> Option<(&str, &str)> {
+    match error {
+        ClientError::Refused { status: 401, error, description, .. } => Some((error, description)),
+        _ => None,
+    }
+}
+
+impl BackgroundTask {
+    /// For this server. `warn` is told at most once why the access token is used after all.
+    pub fn new(
+        server: ServerUrl,
+        store: AuthStore,
+        bearer: Bearer,
+        clock: Arc<dyn Clock>,
+        warn: fn(&str),
+    ) -> reqwest::Result<Self> {
+        let transport = Transport::new(server.as_url().clone(), true)?;
+        let (warned, resting_until) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Self { transport, store, server, bearer, clock, warn, warned, resting_until })
+    }
+
+    /// The way to the server.
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The other way to call.
+    pub(super) fn bearer(&self) -> &Bearer {
+        &self.bearer
+    }
+
+    /// What to make the next call with; `None`: the access token.
+    pub(super) async fn assertion(&self) -> Option<Assertion> {
+        let resting = *self.resting_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if resting.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let kept = match self.kept() {
+            Ok(Some(kept)) => Ok(kept),
+            Ok(None) => self.obtain(None).await,
+            Err(error) => Err(error),
+        };
+        kept.map_err(|why| self.give_up(&why)).ok()
+    }
+
+    /// What to make a refused call with again; `None`: the access token. Other errors than refused credentials are
+    /// none of its business: the second part is then what came of the call.
+    pub(super) async fn after_refusal(
+        &self,
+        used: &Assertion,
+        error: ClientError,
+    ) -> Result<Option<Assertion>, ClientError> {
+        let Some((word, description)) = refusal(&error) else { return Err(error) };
+        let again = match word {
+            "unknown_task" | "unknown_agent" => self.obtain(Some((used, word))).await,
+            "scheme_not_enabled" => Err(Unavailable::Off(self.server.clone())),
+            _ => Err(Unavailable::Refused { error: word.to_owned(), description: description.to_owned() }),
+        };
+        Ok(again.map_err(|why| self.give_up(&why)).ok())
+    }
+
+    /// After the second refusal of one call: the access token makes it.
+    pub(super) fn after_second_refusal(&self, error: ClientError) -> Result<(), ClientError> {
+        let Some((word, description)) = refusal(&error) else { return Err(error) };
+        self.give_up(&Unavailable::Refused { error: word.to_owned(), description: description.to_owned() });
+        Ok(())
+    }
+
+    /// Calls with the access token for a while, and says why, once.
+    fn give_up(&self, why: &Unavailable) {
+        *self.resting_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            (self.warn)(&format!("calls are made with the access token, not as the agent identity: {why}"));
+        }
+    }
+
+    /// What the store has, if that is all that is needed.
+    fn kept(&self) -> Result<Option<Assertion>, Unavailable> {
+        let entry = self.store.server(&self.server)?.ok_or_else(|| self.unknown_server())?;
+        let Some(StoredIdentity {
+            private_key,
+            agent_runtime_id: Some(agent_runtime_id),
+            background_task_id: Some(task_id),
+            ..
+        }) = &entry.agent_identity
+        else {
+            return Ok(None);
+        };
+        let key = AgentKey::parse(private_key).map_err(|error| self.bad_key(error))?;
+        Ok(Some(self.mint(&key, agent_runtime_id, task_id)))
+    }
+
+    fn mint(&self, key: &AgentKey, agent_runtime_id: &str, task_id: &str) -> Assertion {
+        let assertion = key.assertion(agent_runtime_id, task_id, self.clock.now());
+        Assertion {
+            authorization: Authorization::assertion(&assertion),
+            agent_runtime_id: agent_runtime_id.to_owned(),
+            task_id: task_id.to_owned(),
+        }
+    }
+
+    /// Registers what is missing, or was `refused` and is still what the store has, under the store's lock.
+    async fn obtain(&self, refused: Option<(&Assertion, &str)>) -> Result<Assertion, Unavailable> {
+        let locked = self.store.lock().await?;
+        let mut entry = locked.server(&self.server)?.ok_or_else(|| self.unknown_server())?;
+        let mut identity = entry.agent_identity.take();
+        if let (Some((used, word)), Some(kept)) = (refused, &mut identity)
+            && kept.agent_runtime_id.as_deref() == Some(&used.agent_runtime_id)
+        {
+            if word == "unknown_agent" {
+                identity = None;
+            } else if kept.background_task_id.as_deref() == Some(&used.task_id) {
+                kept.background_task_id = None;
+            }
+        }
+        let registering = self.complete(&locked, entry, identity);
+        tokio::time::timeout(REGISTERING, registering).await.unwrap_or(Err(Unavailable::TooLong))
+    }
+
+    /// Makes what is missing, and keeps each part as soon as it is there: whoever is cut off is gone on from.
+    async fn complete(
+        &self,
+        locked: &LockedStore<'_>,
+        mut entry: ServerEntry,
+        mut identity: Option<StoredIdentity>,
+    ) -> Result<Assertion, Unavailable> {
+        let mut keep = |identity: &StoredIdentity| {
+            entry.agent_identity = Some(identity.clone());
+            locked.put(&self.server, &entry)
+        };
+        // One that the server has forgotten or revoked is made anew, once.
+        for last in [false, true] {
+            let mut here = match identity.take() {
+                Some(identity) => identity,
+                None => {
+                    // What is kept is only replaced where a new one can be registered.
+                    self.authorization()?;
+                    let fresh = StoredIdentity::new(AgentKey::generate().1);
+                    keep(&fresh)?;
+                    fresh
+                }
+            };
+            let key = AgentKey::parse(&here.private_key).map_err(|error| self.bad_key(error))?;
+            let agent_runtime_id = match &here.agent_runtime_id {
+                Some(id) => id.clone(),
+                None => {
+                    let bearer = self.authorization()?;
+                    match registration::register(&self.transport, &bearer, &key, None).await {
+                        Ok(id) => {
+                            here.agent_runtime_id = Some(id.clone());
+                            here.registered_at = Some(self.clock.now());
+                            keep(&here)?;
+                            id
+                        }
+                        Err(error) if !last && told(&error) == Some("key_revoked") => continue,
+                        Err(error) => return Err(self.not_registered(error)),
+                    }
+                }
+            };
+            if let Some(task_id) = &here.background_task_id {
+                return Ok(self.mint(&key, &agent_runtime_id, task_id));
+            }
+            let now = self.clock.now();
+            match registration::register_task(&self.transport, &key, &agent_runtime_id, now).await {
+                Ok(task_id) => {
+                    let assertion = self.mint(&key, &agent_runtime_id, &task_id);
+                    here.background_task_id = Some(task_id);
+                    keep(&here)?;
+                    return Ok(assertion);
+                }
+                Err(TaskError::Call(error)) if !last && told(&error) == Some("unknown_agent") => {}
+                Err(TaskError::Call(error)) if is_off(&error) => {
+                    return Err(Unavailable::Off(self.server.clone()));
+                }
+                Err(error) => return Err(Unavailable::Task(error)),
+            }
+        }
+        unreachable!("the last round returns")
+    }
+
+    fn authorization(&self) -> Result<Authorization, Unavailable> {
+        let token = self.bearer.read().map_err(|error| Unavailable::Registration(error.into()))?;
+        Ok(Authorization::bearer(&token))
+    }
+
+    fn not_registered(&self, error: ClientError) -> Unavailable {
+        if is_off(&error) { Unavailable::Off(self.server.clone()) } else { Unavailable::Registration(error) }
+    }
+
+    fn unknown_server(&self) -> Unavailable {
+        Unavailable::UnknownServer {
+            store: self.store.path().display().to_string(),
+            server: self.server.clone(),
+        }
+    }
+
+    fn bad_key(&self, error: InvalidKey) -> Unavailable {
+        Unavailable::BadKey { store: self.store.path().display().to_string(), error }
+    }
+}
+
+fn told(error: &ClientError) -> Option<&str> {
+    match error {
+        ClientError::Refused { error, .. } => Some(error),
+        _ => None,
+    }
+}
+
+fn is_off(error: &ClientError) -> bool {
+    told(error) == Some("agent_identity_off")
+}
