@@ -39,4 +39,12 @@ mod tests {
             assert!(script.contains("migrate") && script.contains("completions"), "{shell}");
         }
     }
+
+    #[test]
+    fn what_has_fixed_values_is_completed_with_them() {
+        let script = Completions { shell: Shell::Bash }.script();
+        let (_, after) = script.split_once("--use-agent-identity)").expect("the option is completed");
+        let (values, _) = after.split_once(";;").expect("it ends");
+        assert!(values.contains("on off"), "{values}");
+    }
 }

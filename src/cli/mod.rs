@@ -58,7 +58,7 @@ Examples:
   nas-cron cron add report --in 90s           A one-shot, armed as its agent would arm it
   nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
-Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; 3 `nas-cron cron`: no such job.
+Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.
 130 and 143: ended at once by a second SIGINT or SIGTERM.";
 
 /// One-shot cron for agents that scale to zero.
@@ -214,6 +214,7 @@ mod tests {
           keys           See, rotate, import and export the keys that sign fire tokens
           backend        See who wakes us first at a fire's instant, and switch to another
           bench          Measure a running service, with a sink of its own in the place of agents
+          cron           Arm, change, see and cancel one-shots at any nas-cron server, as the agent that they belong to
           doctor         Check a deployment from where it runs, and say how to mend what is wrong
           config         Show the configuration, the table of settings, or an example file
           health         Ask a running service on this machine whether it is alive
@@ -233,6 +234,7 @@ mod tests {
           nas-cron config show --config nas-cron.toml What holds, and where it comes from
           nas-cron doctor --config nas-cron.toml      What is well where it runs, and how to mend what is not
           nas-cron migrate --dry-run                  What a schema migration would do
+          nas-cron cron add report --in 90s           A one-shot, armed as its agent would arm it
           nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
         Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.

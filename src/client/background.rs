@@ -321,3 +321,6 @@ fn told(error: &ClientError) -> Option<&str> {
 fn is_off(error: &ClientError) -> bool {
     told(error) == Some("agent_identity_off")
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,14 +175,42 @@ mod tests {
 
     #[test]
     fn a_list_is_a_table() {
-        insta::assert_snapshot!(in_table(&listing(), now()), @"");
-        insta::assert_snapshot!(in_table(&Listing::default(), now()), @"");
+        insta::assert_snapshot!(in_table(&listing(), now()), @"
+        JOB         STATE                  FIRES                                ATTEMPTS  AUTH                   LAST ERROR
+        report      armed                  in 90 s, 14:02:05 +02:00             0         claude:work (unknown)  -
+        sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org's)     status 503
+        old-server  -                      in 4 min, 12:05:00 +00:00            -         -                      -
+        gone        dead                   4 d ago, 2026-06-14 12:00:00 +00:00  30        -                      connection refused
+        ");
+        insta::assert_snapshot!(in_table(&Listing::default(), now()), @"Nothing is armed. `nas-cron cron add` arms a one-shot.");
     }
 
     #[test]
     fn a_job_is_shown_in_full() {
-        insta::assert_snapshot!(in_full(&listing().armed[1], now()), @"");
-        insta::assert_snapshot!(in_full(&listing().dead[0], now()), @"");
+        insta::assert_snapshot!(in_full(&listing().armed[1], now()), @"
+        job           sync [2J
+        state         waiting, parked: hold
+        fires         35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
+        callback      -
+        auth profile  claude:all (of the org)
+        attempts      3
+        next attempt  in 10 s, 12:00:45 +00:00
+        last error    status 503
+        given up      -
+        schedule      s2
+        ");
+        insta::assert_snapshot!(in_full(&listing().dead[0], now()), @"
+        job           gone
+        state         dead
+        fires         4 d ago, 2026-06-14 12:00:00 +00:00 (2026-06-14T12:00:00Z)
+        callback      -
+        auth profile  -
+        attempts      30
+        next attempt  -
+        last error    connection refused
+        given up      24 h ago, 2026-06-17 12:00:00 +00:00
+        schedule      s4
+        ");
     }
 
     #[test]

@@ -227,7 +227,7 @@ async fn list(State(service): Service, headers: HeaderMap) -> Json<Value> {
     let own = inner.armed.iter().filter(|((owner, _), _)| *owner == agent);
     let armed: Vec<_> = own
         .map(
-            |((_, job_id), armed)| json!({ "job_id": job_id, "fire_at": inner.manner.words(&armed.fire_at) }),
+            |((_, job_id), armed)| json!({ "job_id": job_id, "fire_at": inner.manner.words(&armed.fire_at), "schedule_id": "s" }),
         )
         .collect();
     Json(json!({ "armed": armed, "dead": [] }))

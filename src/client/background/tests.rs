@@ -1,0 +1,395 @@
+//! The background task against a server that is proper, and against servers that are not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::client::store::StoredBearer;
+use crate::client::{Client, ClientError};
+use crate::clock::SystemClock;
+use crate::private_file::tests::Scratch;
+
+/// What a server knows, and how it behaves.
+#[derive(Default)]
+struct Server {
+    /// Public keys by the identity's name.
+    identities: BTreeMap<String, String>,
+    tasks: BTreeSet<(String, String)>,
+    /// Each of these, once: what the next request of the path is refused with.
+    refusals: BTreeMap<&'static str, Vec<(u16, &'static str)>>,
+    /// Every request: path, and scheme of its credentials.
+    seen: Vec<(String, String)>,
+    registered: usize,
+    tasks_registered: usize,
+}
+
+type Shared = Arc<Mutex<Server>>;
+type Answer = (StatusCode, Json<Value>);
+
+fn refused(status: u16, error: &str) -> Answer {
+    let body = json!({"error": error, "error_description": format!("told {error}")});
+    (StatusCode::from_u16(status).unwrap(), Json(body))
+}
+
+fn ok(body: Value) -> Answer {
+    (StatusCode::OK, Json(body))
+}
+
+impl Server {
+    fn enter(&mut self, path: &'static str, headers: &HeaderMap) -> Result<String, Answer> {
+        let authorization = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
+        let (scheme, credential) = authorization.split_once(' ').unwrap_or_default();
+        self.seen.push((path.to_owned(), scheme.to_owned()));
+        if let Some(refusals) = self.refusals.get_mut(path).filter(|refusals| !refusals.is_empty()) {
+            let (status, error) = refusals.remove(0);
+            return Err(refused(status, error));
+        }
+        Ok(credential.to_owned())
+    }
+}
+
+async fn register(State(server): State<Shared>, headers: HeaderMap, Json(body): Json<Value>) -> Answer {
+    let mut server = server.lock().unwrap();
+    match server.enter("register", &headers) {
+        Err(answer) => return answer,
+        Ok(token) if token != "token" => return refused(401, "invalid_token"),
+        Ok(_) => {}
+    }
+    let key = body["agent_public_key"].as_str().unwrap().to_owned();
+    if let Some(replaced) = body["replaces"].as_str() {
+        server.identities.remove(replaced);
+    }
+    let known = server.identities.iter().find(|(_, known)| **known == key).map(|(id, _)| id.clone());
+    let id = known.unwrap_or_else(|| {
+        server.registered += 1;
+        let id = format!("rt-{}", server.registered);
+        server.identities.insert(id.clone(), key);
+        id
+    });
+    ok(json!({ "agent_runtime_id": id }))
+}
+
+async fn register_task(State(server): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let mut server = server.lock().unwrap();
+    if let Err(answer) = server.enter("task", &headers) {
+        return answer;
+    }
+    if !server.identities.contains_key(&id) {
+        return refused(401, "unknown_agent");
+    }
+    server.tasks_registered += 1;
+    let task = format!("task-{}", server.tasks_registered);
+    server.tasks.insert((id, task.clone()));
+    ok(json!({ "task_id": task }))
+}
+
+async fn revoke(State(server): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let mut server = server.lock().unwrap();
+    if let Err(answer) = server.enter("revoke", &headers) {
+        return answer;
+    }
+    server.identities.remove(&id).map_or_else(|| refused(404, "not_found"), |_| ok(json!({"ok": true})))
+}
+
+async fn list(State(server): State<Shared>, headers: HeaderMap) -> Answer {
+    let mut server = server.lock().unwrap();
+    let credential = match server.enter("list", &headers) {
+        Ok(credential) => credential,
+        Err(answer) => return answer,
+    };
+    if credential != "token" {
+        let envelope = URL_SAFE_NO_PAD.decode(credential).unwrap();
+        let envelope: Value = serde_json::from_slice(&envelope).unwrap();
+        let text = |name: &str| envelope[name].as_str().unwrap().to_owned();
+        if !server.identities.contains_key(&text("agent_runtime_id")) {
+            return refused(401, "unknown_agent");
+        }
+        if !server.tasks.contains(&(text("agent_runtime_id"), text("task_id"))) {
+            return refused(401, "unknown_task");
+        }
+    }
+    ok(json!({"armed": [], "dead": []}))
+}
+
+/// A server, and an agent that is logged in there.
+struct World {
+    server: Shared,
+    url: ServerUrl,
+    store: AuthStore,
+    _scratch: Scratch,
+}
+
+thread_local! {
+    static WARNINGS: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Each test is one thread of its own, so these are its own.
+fn note(text: &str) {
+    WARNINGS.with_borrow_mut(|all| all.push(text.to_owned()));
+}
+
+fn warnings() -> Vec<String> {
+    WARNINGS.take()
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = Shared::default();
+        let router = Router::new()
+            .route("/v1/agent/register", post(register))
+            .route("/v1/agent/{id}/task/register", post(register_task))
+            .route("/v1/agent/{id}", delete(revoke))
+            .route("/api/agent-cron/list", get(list))
+            .with_state(Arc::clone(&server));
+        let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let url: ServerUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let scratch = Scratch::new();
+        let store = AuthStore::named(Some(scratch.path().join("auth.json"))).unwrap();
+        let world = Self { server, url, store, _scratch: scratch };
+        world.login("token").await;
+        world
+    }
+
+    async fn login(&self, token: &str) {
+        let bearer = StoredBearer { access_token: token.to_owned().into(), expires_at: None };
+        self.store.change(&self.url, |entry| entry.bearer = Some(bearer)).await.unwrap();
+    }
+
+    fn task(&self, store: &AuthStore) -> BackgroundTask {
+        let bearer = Bearer::Given("token".to_owned().into());
+        BackgroundTask::new(self.url.clone(), store.clone(), bearer, Arc::new(SystemClock), note).unwrap()
+    }
+
+    /// A process of its own, as far as the store can tell.
+    fn client(&self) -> Client {
+        Client::as_agent_identity(self.task(&self.store))
+    }
+
+    fn refuse(&self, path: &'static str, status: u16, error: &'static str) {
+        self.server.lock().unwrap().refusals.entry(path).or_default().push((status, error));
+    }
+
+    /// What was asked since the last time, in its order.
+    fn seen(&self) -> Vec<String> {
+        let seen = std::mem::take(&mut self.server.lock().unwrap().seen);
+        seen.into_iter().map(|(path, scheme)| format!("{path} {scheme}").trim().to_owned()).collect()
+    }
+
+    fn identity(&self) -> StoredIdentity {
+        self.store.server(&self.url).unwrap().unwrap().agent_identity.unwrap()
+    }
+}
+
+const REGISTERED: [&str; 3] = ["register Bearer", "task", "list AgentAssertion"];
+
+#[tokio::test]
+async fn it_is_registered_once_and_used_by_the_next_process_too() {
+    let world = World::new().await;
+    world.client().list().await.unwrap();
+    assert_eq!(world.seen(), REGISTERED);
+    let first = world.identity();
+    world.client().list().await.unwrap();
+    assert_eq!(world.seen(), ["list AgentAssertion"]);
+    assert_eq!(world.identity().background_task_id, first.background_task_id);
+    assert!(warnings().is_empty());
+}
+
+#[tokio::test]
+async fn processes_that_start_at_once_register_one_task() {
+    let world = World::new().await;
+    let clients: Vec<Client> = (0..8).map(|_| world.client()).collect();
+    for listed in futures::future::join_all(clients.iter().map(Client::list)).await {
+        listed.unwrap();
+    }
+    let server = world.server.lock().unwrap();
+    assert_eq!((server.registered, server.tasks.len()), (1, 1));
+    assert!(
+        server.seen.iter().filter(|(path, _)| path == "list").all(|(_, scheme)| scheme == "AgentAssertion")
+    );
+}
+
+#[tokio::test]
+async fn a_task_that_the_server_has_forgotten_is_renewed_within_the_call() {
+    let world = World::new().await;
+    let client = world.client();
+    client.list().await.unwrap();
+    world.server.lock().unwrap().tasks.clear();
+    world.seen();
+    client.list().await.unwrap();
+    assert_eq!(world.seen(), ["list AgentAssertion", "task", "list AgentAssertion"]);
+    assert!(warnings().is_empty());
+}
+
+#[tokio::test]
+async fn an_identity_that_the_server_has_forgotten_is_made_anew() {
+    let world = World::new().await;
+    let client = world.client();
+    client.list().await.unwrap();
+    let before = world.identity();
+    world.server.lock().unwrap().identities.clear();
+    world.seen();
+    client.list().await.unwrap();
+    assert_eq!(world.seen(), ["list AgentAssertion", "register Bearer", "task", "list AgentAssertion"]);
+    let after = world.identity();
+    assert_ne!(after.agent_runtime_id, before.agent_runtime_id);
+    assert!(warnings().is_empty());
+}
+
+#[tokio::test]
+async fn what_another_process_has_renewed_meanwhile_is_taken_from_the_store() {
+    let world = World::new().await;
+    world.client().list().await.unwrap();
+    let task = world.task(&world.store);
+    let used = task.assertion().await.unwrap();
+    world.server.lock().unwrap().tasks.clear();
+    world.client().list().await.unwrap();
+    world.seen();
+    let refusal = ClientError::Refused {
+        status: 401,
+        error: "unknown_task".into(),
+        description: String::new(),
+        retry_after: None,
+    };
+    let again = task.after_refusal(&used, refusal).await.unwrap().unwrap();
+    assert_eq!(world.identity().background_task_id.as_deref(), Some(again.task_id.as_str()));
+    assert!(world.seen().is_empty(), "nothing is registered a second time");
+}
+
+#[tokio::test]
+async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
+    let world = World::new().await;
+    world.refuse("task", 503, "temporarily_unavailable");
+    world.client().list().await.unwrap();
+    let before = world.identity();
+    assert_eq!((before.agent_runtime_id.as_deref(), &before.background_task_id), (Some("rt-1"), &None));
+    assert_eq!(world.seen(), ["register Bearer", "task", "list Bearer"]);
+    world.client().list().await.unwrap();
+    assert_eq!(world.seen(), ["task", "list AgentAssertion"]);
+    // The server's answer was lost: the same key is the same identity.
+    let cut_off = |entry: &mut ServerEntry| {
+        let identity = entry.agent_identity.as_mut().unwrap();
+        (identity.agent_runtime_id, identity.background_task_id) = (None, None);
+    };
+    world.store.change(&world.url, cut_off).await.unwrap();
+    world.client().list().await.unwrap();
+    assert_eq!(world.seen(), REGISTERED);
+    assert_eq!(world.identity().agent_runtime_id.as_deref(), Some("rt-1"));
+}
+
+#[tokio::test]
+async fn where_it_does_not_work_the_token_does_with_one_warning() {
+    let cases: [(&'static str, &[(u16, &'static str)], &str); 5] = [
+        ("register", &[(403, "agent_identity_off")], "agent identities are off"),
+        (
+            "register",
+            &[(409, "too_many_identities")],
+            "cannot be registered: answered 409 too_many_identities",
+        ),
+        ("task", &[(401, "invalid_assertion")], "task cannot be registered: answered 401 invalid_assertion"),
+        ("list", &[(401, "scheme_not_enabled")], "agent identities are off"),
+        ("list", &[(401, "invalid_assertion")], "this machine's clock"),
+    ];
+    for (path, refusals, why) in cases {
+        let world = World::new().await;
+        for (status, error) in refusals {
+            world.refuse(path, *status, error);
+        }
+        let client = world.client();
+        client.list().await.unwrap();
+        assert_eq!(world.seen().last().unwrap(), "list Bearer", "{path} {refusals:?}");
+        let said = warnings();
+        assert!(matches!(&said[..], [one] if one.contains(why)), "{said:?}");
+        client.list().await.unwrap();
+        assert_eq!(world.seen(), ["list Bearer"], "it rests for a while");
+        assert!(warnings().is_empty(), "it warns once");
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_made_as_the_identity_twice_at_most() {
+    let world = World::new().await;
+    for _ in 0..3 {
+        world.refuse("list", 401, "unknown_task");
+    }
+    let error = world.client().list().await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { status: 401, .. }), "{error}");
+    let calls: Vec<_> = world.seen().into_iter().filter(|one| one.starts_with("list")).collect();
+    assert_eq!(calls, ["list AgentAssertion", "list AgentAssertion", "list Bearer"]);
+    assert_eq!(warnings().len(), 1);
+}
+
+#[tokio::test]
+async fn other_refusals_are_the_answer_whoever_calls() {
+    let world = World::new().await;
+    world.refuse("list", 403, "access_denied");
+    let error = world.client().list().await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { status: 403, .. }), "{error}");
+    assert_eq!(world.seen(), REGISTERED);
+    assert!(warnings().is_empty());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_used_is_one_warning() {
+    let world = World::new().await;
+    let nowhere = AuthStore::named(Some("/proc/nas-cron/auth.json".into())).unwrap();
+    let stuck = world.store.clone().with_lock_wait(Duration::from_millis(10));
+    let held = world.store.lock().await.unwrap();
+    for (store, why) in
+        [(&nowhere, "does not know http://127.0.0.1"), (&stuck, "another process has held the lock")]
+    {
+        Client::as_agent_identity(world.task(store)).list().await.unwrap();
+        assert_eq!(world.seen(), ["list Bearer"]);
+        let said = warnings();
+        assert!(matches!(&said[..], [one] if one.contains(why)), "{said:?}");
+    }
+    drop(held);
+    std::fs::write(world.store.path(), r#"{"version":1,"serv"#).unwrap();
+    world.client().list().await.unwrap();
+    let said = warnings();
+    assert!(matches!(&said[..], [one] if one.contains("is truncated")), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_a_warning_and_rotate_mends_it() {
+    let world = World::new().await;
+    world.client().list().await.unwrap();
+    let spoil = |entry: &mut ServerEntry| {
+        entry.agent_identity.as_mut().unwrap().private_key = "s3cret".to_owned().into();
+    };
+    world.store.change(&world.url, spoil).await.unwrap();
+    world.client().list().await.unwrap();
+    let said = warnings();
+    assert!(
+        matches!(&said[..], [one] if one.contains("identity rotate") && !one.contains("s3cret")),
+        "{said:?}"
+    );
+    assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
+    assert_eq!(world.server.lock().unwrap().identities.keys().collect::<Vec<_>>(), ["rt-2"]);
+    world.seen();
+    world.client().list().await.unwrap();
+    assert_eq!(world.seen(), ["task", "list AgentAssertion"]);
+}
+
+#[tokio::test]
+async fn to_forget_it_is_to_revoke_it_first() {
+    let world = World::new().await;
+    world.client().list().await.unwrap();
+    world.refuse("revoke", 503, "temporarily_unavailable");
+    let error = world.task(&world.store).forget(false).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be revoked"), "{error}");
+    assert_eq!(world.identity().agent_runtime_id.as_deref(), Some("rt-1"), "it is still there");
+    assert_eq!(world.task(&world.store).forget(false).await.unwrap().as_deref(), Some("rt-1"));
+    assert!(world.server.lock().unwrap().identities.is_empty());
+    let entry = world.store.server(&world.url).unwrap().unwrap();
+    assert!(entry.agent_identity.is_none() && entry.bearer.is_some());
+    assert_eq!(world.task(&world.store).forget(false).await.unwrap(), None);
+}
