@@ -25,7 +25,7 @@ use super::transport::{Authorization, ClientError, Transport};
 use crate::clock::Clock;
 
 /// What registering may take in all, under the lock: less than others wait for it.
-const REGISTERING: Duration = Duration::from_secs(15);
+const REGISTERING: Duration = Duration::from_secs(8);
 /// How long the access token is used alone after an attempt that failed: a tool that runs for days tries again.
 const REST: Duration = Duration::from_mins(5);
 

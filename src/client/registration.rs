@@ -11,7 +11,7 @@ use super::identity::{AgentKey, NotForUs};
 use super::transport::{Authorization, ClientError, Transport};
 
 /// What one of these calls may take. Others wait for their outcome.
-const TIMEOUT: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Why there is no task.
 #[derive(Debug, thiserror::Error)]

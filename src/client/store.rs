@@ -25,7 +25,7 @@ use super::server_url::ServerUrl;
 use crate::private_file;
 
 /// Longer than a registration may take, during which another process holds the lock.
-pub(super) const LOCK_WAIT: Duration = Duration::from_secs(20);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// A store is a few kilobytes for each server.
 const MAX_BYTES: u64 = 1 << 20;
 
