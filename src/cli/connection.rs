@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+pub(super) use self::explain::identity_explained;
 use super::{UsageError, show};
 use crate::client::api::{ProvisionRequest, Provisioned};
 use crate::client::background::BackgroundTask;
@@ -75,12 +76,13 @@ impl ConnectionArgs {
         Ok(Connection { client, server, store, entry })
     }
 
-    /// The identity at the server, whether calls are made as it or not.
-    pub(super) fn background_task(&self) -> anyhow::Result<BackgroundTask> {
+    /// The server, and the identity there, whether calls are made as it or not.
+    pub(super) fn background_task(&self) -> anyhow::Result<(ServerUrl, BackgroundTask)> {
         let store = self.store()?;
         let server = self.server(&store)?;
         let bearer = self.bearer(&store, &server)?;
-        Ok(background_task(&server, &store, bearer)?)
+        let task = background_task(&server, &store, bearer)?;
+        Ok((server, task))
     }
 
     /// The file that was named for the access token.

@@ -56,7 +56,9 @@ pub(crate) struct Tools {
 impl Tools {
     /// Whose server is this one.
     pub(crate) fn at(server: &str) -> Self {
-        Self { server: Some(server.to_owned()), ..Self::without_server() }
+        let mut tools = Self::without_server();
+        tools.server = Some(server.to_owned());
+        tools
     }
 
     /// That have never heard of a server.

@@ -4,42 +4,70 @@ use super::Connection;
 use crate::cli::UsageError;
 use crate::cli::show::printable;
 use crate::client::ClientError;
+use crate::client::background::Unavailable;
+use crate::client::server_url::ServerUrl;
 
 impl Connection {
     /// An error in words that say what to do about it.
     pub(in crate::cli) fn explained(&self, error: ClientError) -> anyhow::Error {
         let server = &self.server;
+        let next = next_step(server, &error);
         match error {
             ClientError::NoToken(error) => UsageError::new(error.to_string()).into(),
-            ClientError::Away { reason, .. } => anyhow::anyhow!(
-                "{server} does not answer: {reason}; see whether that is the server you mean, and whether it runs"
+            ClientError::Away { reason, .. } => anyhow::anyhow!("{server} does not answer: {reason}{next}"),
+            ClientError::Refused { status, error, description, .. } => anyhow::anyhow!(
+                "{server} refuses ({status} {}): {}{next}",
+                printable(&error),
+                printable(&description)
             ),
-            ClientError::Refused { status, error, description, retry_after } => {
-                let description = printable(&description);
-                let next = match (status, error.as_str()) {
-                    (401, _) => format!(
-                        "; the access token may have expired: log in anew with `nas-cron cron login --server {server}`"
-                    ),
-                    (403, "invalid_client") => {
-                        "; this agent is not registered there, or the token is no agent's: whoever runs \
-                                                the server can register it with `nas-cron agents add`"
-                            .to_owned()
-                    }
-                    (403, "access_denied") => {
-                        "; whoever runs the server can let it in with `nas-cron agents enable`".to_owned()
-                    }
-                    (429 | 503, _) => match retry_after {
-                        Some(wait) => format!("; try again in {} s", wait.as_secs()),
-                        None => "; try again in a moment".to_owned(),
-                    },
-                    _ => String::new(),
-                };
-                anyhow::anyhow!("{server} refuses ({status} {}): {description}{next}", printable(&error))
+            ClientError::Strange { reason, .. } => {
+                anyhow::anyhow!("{server} does not answer as a nas-cron server: {}{next}", printable(&reason))
             }
-            ClientError::Strange { reason, .. } => anyhow::anyhow!(
-                "{server} does not answer as a nas-cron server ({}); see whether that is its base URL",
-                printable(&reason)
-            ),
         }
+    }
+}
+
+/// Why an identity could not be changed, in words that say what to do about it.
+pub(in crate::cli) fn identity_explained(server: &ServerUrl, error: Unavailable) -> anyhow::Error {
+    match &error {
+        Unavailable::UnknownServer { .. }
+        | Unavailable::BadKey { .. }
+        | Unavailable::Registration(ClientError::NoToken(_)) => UsageError::new(error.to_string()).into(),
+        Unavailable::Registration(call) | Unavailable::NotRevoked(call) => {
+            anyhow::anyhow!("{}{}", printable(&error.to_string()), next_step(server, call))
+        }
+        _ => match error {
+            Unavailable::Store(error) => error.into(),
+            error => error.into(),
+        },
+    }
+}
+
+/// What to do about it, to be put behind what happened.
+fn next_step(server: &ServerUrl, error: &ClientError) -> String {
+    match error {
+        ClientError::NoToken(_) => String::new(),
+        ClientError::Away { .. } => {
+            "; see whether that is the server you mean, and whether it runs".to_owned()
+        }
+        ClientError::Strange { .. } => "; see whether that is its base URL".to_owned(),
+        ClientError::Refused { status, error, retry_after, .. } => match (status, error.as_str()) {
+            (401, _) => format!(
+                "; the access token may have expired: log in anew with `nas-cron cron login --server {server}`"
+            ),
+            (403, "invalid_client") => {
+                "; this agent is not registered there, or the token is no agent's: whoever runs the \
+                                        server can register it with `nas-cron agents add`"
+                    .to_owned()
+            }
+            (403, "access_denied") => {
+                "; whoever runs the server can let it in with `nas-cron agents enable`".to_owned()
+            }
+            (429 | 503, _) => match retry_after {
+                Some(wait) => format!("; try again in {} s", wait.as_secs()),
+                None => "; try again in a moment".to_owned(),
+            },
+            _ => String::new(),
+        },
     }
 }

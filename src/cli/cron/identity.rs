@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::when::told;
-use crate::cli::connection::ConnectionArgs;
+use crate::cli::connection::{ConnectionArgs, identity_explained};
 use crate::cli::show::{self, or_dash};
+use crate::client::background::Unavailable;
 use crate::client::identity::AgentKey;
 use crate::client::store::{Mode, ServerEntry};
 use crate::clock::{Clock, SystemClock};
@@ -80,18 +81,21 @@ async fn set(connection: &ConnectionArgs, mode: Mode) -> anyhow::Result<ExitCode
 }
 
 async fn rotate(connection: &ConnectionArgs) -> anyhow::Result<ExitCode> {
-    let agent_runtime_id = connection.background_task()?.rotate().await?;
+    let (server, task) = connection.background_task()?;
+    let agent_runtime_id = task.rotate().await.map_err(|error| identity_explained(&server, error))?;
     crate::cli::print(&format!("A new key is registered: this agent is {agent_runtime_id} now."))?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Forget {
     async fn run(&self, connection: &ConnectionArgs) -> anyhow::Result<ExitCode> {
-        let store = connection.store()?;
-        let server = connection.server(&store)?;
-        let forgotten = connection.background_task()?.forget(self.local).await;
-        let forgotten = forgotten.map_err(|error| {
-            anyhow::anyhow!("{error}; nothing was deleted. Try again, or delete it here alone with --local")
+        let (server, task) = connection.background_task()?;
+        let forgotten = task.forget(self.local).await.map_err(|error| match error {
+            Unavailable::NotRevoked(_) => anyhow::anyhow!(
+                "{}; nothing is deleted: --local deletes the key here alone",
+                identity_explained(&server, error)
+            ),
+            error => identity_explained(&server, error),
         })?;
         crate::cli::print(&match forgotten {
             Some(_) if self.local => {

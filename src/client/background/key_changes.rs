@@ -1,6 +1,7 @@
 //! Changes of the identity that somebody asks for: another key, or none.
 
 use super::{BackgroundTask, Unavailable, told};
+use crate::client::ClientError;
 use crate::client::identity::AgentKey;
 use crate::client::registration;
 use crate::client::store::{Mode, StoredIdentity};
@@ -18,10 +19,8 @@ impl BackgroundTask {
             registration::register(&self.transport, &bearer, &key, replaces).await
         };
         let registered = match register(before.as_deref()).await {
-            // The server has forgotten what was to be replaced, or it was another agent's: it is as good as gone.
-            Err(error) if before.is_some() && matches!(told(&error), Some("not_found" | "unknown_agent")) => {
-                register(None).await
-            }
+            // What was to be replaced is not known there as this agent's: it is as good as gone.
+            Err(ClientError::Refused { status: 400 | 404, .. }) if before.is_some() => register(None).await,
             registered => registered,
         };
         let agent_runtime_id = registered.map_err(|error| self.not_registered(error))?;
