@@ -5,7 +5,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`cli`] | one file per subcommand |
-//! | [`client`] | the agent's own side: calls to any server |
+//! | [`client`] | the agent's own side: calls to any server, as an identity of its own or with a token, and the store of both |
 //! | [`app`] | what `serve` holds; how it starts and ends |
 //! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
 //! | [`backends`] | who wakes us first: our own loop, `QStash`, NATS; telling engines, and moving between them |
@@ -19,7 +19,7 @@
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`db`] | the only place with SQL |
 //! | [`domain`] | the contract's words as types |
-//! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], [`jwt`] | what all of it stands on |
+//! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], `private_file`, [`jwt`] | what all of it stands on |
 //!
 //! Imports go down the table only. `http` never reaches `db` but through the rooms between, only `db` knows `sqlx`,
 //! and no room below [`app`] knows it.

@@ -116,17 +116,17 @@ pub(crate) mod tests {
     async fn a_lock_is_waited_for_and_not_for_ever() {
         let scratch = Scratch::new();
         let path = scratch.path().join("lock");
-        let held = lock(&path, Duration::from_secs(60)).await.unwrap();
+        let held = lock(&path, Duration::from_mins(1)).await.unwrap();
         let error = lock(&path, Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let waiting = tokio::spawn({
             let path = path.clone();
-            async move { lock(&path, Duration::from_secs(60)).await.map(drop) }
+            async move { lock(&path, Duration::from_mins(1)).await.map(drop) }
         });
         tokio::task::yield_now().await;
         drop(held);
         waiting.await.unwrap().unwrap();
         // The one that had given up got the lock in its turn, and has let go of it.
-        lock(&path, Duration::from_secs(60)).await.unwrap();
+        lock(&path, Duration::from_mins(1)).await.unwrap();
     }
 }

@@ -229,65 +229,66 @@ impl BackgroundTask {
         tokio::time::timeout(REGISTERING, registering).await.unwrap_or(Err(Unavailable::TooLong))
     }
 
-    /// Makes what is missing, and keeps each part as soon as it is there: whoever is cut off is gone on from.
+    /// Makes what is missing. An identity that the server has forgotten or revoked is made anew, once.
     async fn complete(
         &self,
         locked: &LockedStore<'_>,
         mut entry: ServerEntry,
-        mut identity: Option<StoredIdentity>,
+        identity: Option<StoredIdentity>,
+    ) -> Result<Assertion, Unavailable> {
+        match self.register(locked, &mut entry, identity).await {
+            Err(Unavailable::Registration(error)) if told(&error) == Some("key_revoked") => {}
+            Err(Unavailable::Task(TaskError::Call(error))) if told(&error) == Some("unknown_agent") => {}
+            done => return done,
+        }
+        self.register(locked, &mut entry, None).await
+    }
+
+    /// Registers what is not registered yet, and keeps each part as soon as it is there: whoever is cut off is gone on
+    /// from.
+    async fn register(
+        &self,
+        locked: &LockedStore<'_>,
+        entry: &mut ServerEntry,
+        identity: Option<StoredIdentity>,
     ) -> Result<Assertion, Unavailable> {
         let mut keep = |identity: &StoredIdentity| {
             entry.agent_identity = Some(identity.clone());
-            locked.put(&self.server, &entry)
+            locked.put(&self.server, entry)
         };
-        // One that the server has forgotten or revoked is made anew, once.
-        for last in [false, true] {
-            let mut here = match identity.take() {
-                Some(identity) => identity,
-                None => {
-                    // What is kept is only replaced where a new one can be registered.
-                    self.authorization()?;
-                    let fresh = StoredIdentity::new(AgentKey::generate().1);
-                    keep(&fresh)?;
-                    fresh
-                }
-            };
-            let key = AgentKey::parse(&here.private_key).map_err(|error| self.bad_key(error))?;
-            let agent_runtime_id = match &here.agent_runtime_id {
-                Some(id) => id.clone(),
-                None => {
-                    let bearer = self.authorization()?;
-                    match registration::register(&self.transport, &bearer, &key, None).await {
-                        Ok(id) => {
-                            here.agent_runtime_id = Some(id.clone());
-                            here.registered_at = Some(self.clock.now());
-                            keep(&here)?;
-                            id
-                        }
-                        Err(error) if !last && told(&error) == Some("key_revoked") => continue,
-                        Err(error) => return Err(self.not_registered(error)),
-                    }
-                }
-            };
-            if let Some(task_id) = &here.background_task_id {
-                return Ok(self.mint(&key, &agent_runtime_id, task_id));
-            }
+        let mut identity = if let Some(identity) = identity {
+            identity
+        } else {
+            // What is kept is only replaced where a new one can be registered.
+            self.authorization()?;
+            let fresh = StoredIdentity::new(AgentKey::generate().1);
+            keep(&fresh)?;
+            fresh
+        };
+        let key = AgentKey::parse(&identity.private_key).map_err(|error| self.bad_key(error))?;
+        let agent_runtime_id = if let Some(id) = identity.agent_runtime_id.clone() {
+            id
+        } else {
+            let registering =
+                registration::register(&self.transport, &self.authorization()?, &key, None).await;
+            let id = registering.map_err(|error| self.not_registered(error))?;
+            identity.agent_runtime_id = Some(id.clone());
+            identity.registered_at = Some(self.clock.now());
+            keep(&identity)?;
+            id
+        };
+        let task_id = if let Some(id) = identity.background_task_id.clone() {
+            id
+        } else {
             let now = self.clock.now();
-            match registration::register_task(&self.transport, &key, &agent_runtime_id, now).await {
-                Ok(task_id) => {
-                    let assertion = self.mint(&key, &agent_runtime_id, &task_id);
-                    here.background_task_id = Some(task_id);
-                    keep(&here)?;
-                    return Ok(assertion);
-                }
-                Err(TaskError::Call(error)) if !last && told(&error) == Some("unknown_agent") => {}
-                Err(TaskError::Call(error)) if is_off(&error) => {
-                    return Err(Unavailable::Off(self.server.clone()));
-                }
-                Err(error) => return Err(Unavailable::Task(error)),
-            }
-        }
-        unreachable!("the last round returns")
+            let registering =
+                registration::register_task(&self.transport, &key, &agent_runtime_id, now).await;
+            let id = registering.map_err(|error| self.no_task(error))?;
+            identity.background_task_id = Some(id.clone());
+            keep(&identity)?;
+            id
+        };
+        Ok(self.mint(&key, &agent_runtime_id, &task_id))
     }
 
     fn authorization(&self) -> Result<Authorization, Unavailable> {
@@ -297,6 +298,13 @@ impl BackgroundTask {
 
     fn not_registered(&self, error: ClientError) -> Unavailable {
         if is_off(&error) { Unavailable::Off(self.server.clone()) } else { Unavailable::Registration(error) }
+    }
+
+    fn no_task(&self, error: TaskError) -> Unavailable {
+        match error {
+            TaskError::Call(error) if is_off(&error) => Unavailable::Off(self.server.clone()),
+            error => Unavailable::Task(error),
+        }
     }
 
     fn unknown_server(&self) -> Unavailable {

@@ -1,7 +1,8 @@
 //! The agent's own side: a client of any nas-cron server, for `nas-cron cron` and `nas-cron mcp`.
 //!
 //! [`api`] is hop 1 as typed calls. How a call proves who makes it is behind [`Credentials`], so that whoever calls
-//! need not know whether a bearer token ([`bearer`]) or an agent identity does it. [`store`] keeps both between runs.
+//! need not know whether a bearer token ([`bearer`]) or the agent's identity ([`background`], with a key of [`identity`])
+//! does it. [`store`] keeps both between runs.
 
 pub mod api;
 pub mod background;

@@ -33,7 +33,7 @@ pub(super) struct Add {
     /// Makes repeating it harmless: the same key arms the same one-shot [default: job and instant].
     #[arg(long, value_name = "KEY")]
     dedup_key: Option<DedupKey>,
-    /// Print JSON: {"schedule_id", "job_id", "fire_at", "agent_callback_url", "dedup_key", "auth", "warnings"}.
+    /// Print JSON: what was sent, with its `schedule_id` and `warnings`.
     #[arg(long)]
     json: bool,
 }

@@ -34,7 +34,7 @@ pub(super) struct Login {
     /// Make the server known, and keep no token for it: one comes with each call.
     #[arg(long, conflicts_with = "access_token_file")]
     without_token: bool,
-    /// Print JSON: {"server", "auth_store", "expires_at"}.
+    /// Print JSON: `server`, `auth_store`, `expires_at`.
     #[arg(long)]
     json: bool,
 }

@@ -287,31 +287,41 @@ async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
 
 #[tokio::test]
 async fn where_it_does_not_work_the_token_does_with_one_warning() {
-    let cases: [(&'static str, &[(u16, &'static str)], &str); 5] = [
-        ("register", &[(403, "agent_identity_off")], "agent identities are off"),
-        (
-            "register",
-            &[(409, "too_many_identities")],
-            "cannot be registered: answered 409 too_many_identities",
-        ),
-        ("task", &[(401, "invalid_assertion")], "task cannot be registered: answered 401 invalid_assertion"),
-        ("list", &[(401, "scheme_not_enabled")], "agent identities are off"),
-        ("list", &[(401, "invalid_assertion")], "this machine's clock"),
-    ];
-    for (path, refusals, why) in cases {
+    for (path, status, error, why) in [
+        ("register", 403, "agent_identity_off", "agent identities are off"),
+        ("register", 409, "too_many_identities", "cannot be registered: answered 409 too_many_identities"),
+        ("task", 401, "invalid_assertion", "task cannot be registered: answered 401 invalid_assertion"),
+        ("list", 401, "scheme_not_enabled", "agent identities are off"),
+        ("list", 401, "invalid_assertion", "this machine's clock"),
+    ] {
         let world = World::new().await;
-        for (status, error) in refusals {
-            world.refuse(path, *status, error);
-        }
+        world.refuse(path, status, error);
         let client = world.client();
         client.list().await.unwrap();
-        assert_eq!(world.seen().last().unwrap(), "list Bearer", "{path} {refusals:?}");
+        assert_eq!(world.seen().last().unwrap(), "list Bearer", "{path} {error}");
         let said = warnings();
         assert!(matches!(&said[..], [one] if one.contains(why)), "{said:?}");
         client.list().await.unwrap();
         assert_eq!(world.seen(), ["list Bearer"], "it rests for a while");
         assert!(warnings().is_empty(), "it warns once");
     }
+}
+
+#[tokio::test]
+async fn after_a_rest_it_tries_again_and_does_not_repeat_itself() {
+    let world = World::new().await;
+    let client = world.client();
+    for round in 0..2 {
+        world.refuse("list", 401, "scheme_not_enabled");
+        client.list().await.unwrap();
+        assert_eq!(world.seen().last_chunk().unwrap(), &["list AgentAssertion", "list Bearer"]);
+        assert_eq!(warnings().len(), 1 - round, "one warning for all of the process");
+        tokio::time::pause();
+        tokio::time::advance(REST + Duration::from_secs(1)).await;
+        tokio::time::resume();
+    }
+    client.list().await.unwrap();
+    assert_eq!(world.seen(), ["list AgentAssertion"]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ fn server() -> ServerUrl {
 
 fn store_in(scratch: &Scratch) -> AuthStore {
     let store = AuthStore::named(Some(scratch.path().join("config/auth.json"))).unwrap();
-    store.with_lock_wait(Duration::from_secs(60))
+    store.with_lock_wait(Duration::from_mins(1))
 }
 
 fn bearer(token: &str) -> StoredBearer {
