@@ -267,7 +267,12 @@ async fn what_another_process_has_renewed_meanwhile_is_taken_from_the_store() {
 #[tokio::test]
 async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
     let world = World::new().await;
+    world.refuse("register", 503, "temporarily_unavailable");
+    world.client().list().await.unwrap();
+    let key = |world: &World| AgentKey::parse(&world.identity().private_key).unwrap().public_line();
+    let made = key(&world);
     world.refuse("task", 503, "temporarily_unavailable");
+    world.seen();
     world.client().list().await.unwrap();
     let before = world.identity();
     assert_eq!((before.agent_runtime_id.as_deref(), &before.background_task_id), (Some("rt-1"), &None));
@@ -283,6 +288,7 @@ async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
     world.client().list().await.unwrap();
     assert_eq!(world.seen(), REGISTERED);
     assert_eq!(world.identity().agent_runtime_id.as_deref(), Some("rt-1"));
+    assert_eq!(key(&world), made);
 }
 
 #[tokio::test]
