@@ -3,6 +3,8 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -14,12 +16,30 @@ use crate::tools::{Tools, run};
 #[tokio::test]
 async fn twenty_processes_at_once_lose_nothing_of_each_other() {
     let tools = Tools::without_server();
+    tools.run("login --without-token --server https://portal.example").await.ok();
+    // Something of another program, long enough that a write takes its time.
+    let mut stored = tools.stored();
+    stored["theirs"] = json!("x".repeat(500_000));
+    fs::write(tools.auth_store(), stored.to_string() + "\n").unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let reader = tokio::task::spawn_blocking({
+        let (store, ended) = (tools.auth_store(), Arc::clone(&ended));
+        move || {
+            while !ended.load(Ordering::Relaxed) {
+                let bytes = fs::read(&store).unwrap();
+                assert!(bytes.len() > 500_000 && bytes.ends_with(b"}\n"), "{} bytes", bytes.len());
+            }
+        }
+    });
     let logins = (0..20).map(async |number| {
         let line = format!("login --server https://portal-{number}.example");
         tools.run_with(&line, &format!("token-{number}")).await.ok()
     });
     join_all(logins).await;
+    ended.store(true, Ordering::Relaxed);
+    reader.await.expect("whoever reads meanwhile reads all of it");
     let stored = tools.stored();
+    assert_eq!(stored["theirs"].as_str().map(str::len), Some(500_000));
     for number in 0..20 {
         let entry = &stored["servers"][format!("https://portal-{number}.example")];
         assert_eq!(entry["bearer"]["access_token"], json!(format!("token-{number}")));
