@@ -95,6 +95,17 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
 }
 
 #[test]
+fn variables_of_the_agents_tools_are_none_of_its_business() {
+    for (name, _) in OTHER_VARIABLES.iter().filter(|(name, _)| *name != "NAS_CRON_CONFIG") {
+        let machine = Machine::sound().set(name, "whatever");
+        assert_eq!(machine.value("fire_timeout"), "30s from default");
+        machine.config();
+    }
+    let error = Machine::sound().set("NAS_CRON_SERVR", "x").error();
+    assert!(error.contains("did you mean NAS_CRON_SERVER?"), "{error}");
+}
+
+#[test]
 fn the_flag_config_wins_over_its_variable() {
     let machine = Machine::sound().set("NAS_CRON_CONFIG", "a.toml").file("a.toml", "log_filter = \"debug\"");
     let machine = machine.arguments(&["--config", "b.toml"]).file("b.toml", "log_filter = \"warn\"");

@@ -1,6 +1,6 @@
 //! `nas-cron cron login`
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,7 +72,10 @@ fn read(file: Option<&PathBuf>) -> anyhow::Result<SecretString> {
         return Bearer::File(path.clone()).read().map_err(|error| UsageError::new(error.to_string()).into());
     }
     if io::stdin().is_terminal() {
-        warn("paste the access token, and end with a new line and ^D; it is shown as you do");
+        let _ = writeln!(
+            io::stderr(),
+            "Paste the access token, and end with a new line and ^D. It is shown as you do."
+        );
     }
     let mut text = String::new();
     io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text).context("stdin cannot be read as text")?;
