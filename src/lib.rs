@@ -5,6 +5,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`cli`] | one file per subcommand |
+//! | [`mcp`] | the agent's own side as tools for a model, on stdio |
 //! | [`client`] | the agent's own side: calls to any server, as an identity of its own or with a token, and the store of both |
 //! | [`app`] | what `serve` holds; how it starts and ends |
 //! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
@@ -53,6 +54,7 @@ pub mod identity;
 pub mod instance;
 pub mod jwt;
 pub mod keys;
+pub mod mcp;
 pub mod metrics;
 pub mod oneshot;
 pub mod own_portal;

@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod keys;
 mod lateness;
 mod lines;
+mod mcp;
 mod migrate;
 mod operate;
 mod serve;
@@ -84,6 +85,7 @@ enum Command {
     Backend(Operate<backend::BackendArgs, WithEngines>),
     Bench(bench::Bench),
     Cron(cron::Cron),
+    Mcp(mcp::Mcp),
     Doctor(doctor::Doctor),
     Config(config::Config),
     Health(health::Health),
@@ -106,6 +108,7 @@ impl Cli {
             Command::Backend(command) => in_runtime(command.run()),
             Command::Bench(command) => in_runtime(command.run()),
             Command::Cron(command) => in_runtime(command.run()),
+            Command::Mcp(command) => command.run(),
             Command::Doctor(command) => in_runtime(command.run()),
             Command::Config(command) => command.run(),
             Command::Health(command) => in_runtime(command.run()),
@@ -215,6 +218,9 @@ mod tests {
           backend        See who wakes us first at a fire's instant, and switch to another
           bench          Measure a running service, with a sink of its own in the place of agents
           cron           Arm, change, see and cancel one-shots at any nas-cron server, as the agent that they belong to
+          cron           Arm, change, see and cancel one-shots at any nas-cron server, as the agent that they belong
+                         to
+          mcp            Give a model tools for one-shots: an MCP server on stdin and stdout
           doctor         Check a deployment from where it runs, and say how to mend what is wrong
           config         Show the configuration, the table of settings, or an example file
           health         Ask a running service on this machine whether it is alive

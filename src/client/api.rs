@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use reqwest::Method;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -48,7 +49,7 @@ pub struct Provisioned {
 }
 
 /// Something that is odd, and no error.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct Warning {
     /// A word to branch on, such as `auth_profile_unknown`.
     pub code: String,
@@ -57,7 +58,7 @@ pub struct Warning {
 }
 
 /// An auth profile, and where it was found.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct EffectiveAuth {
     /// Provider, colon, name.
     pub auth: String,
@@ -90,7 +91,7 @@ pub struct Listing {
 }
 
 /// A one-shot in `list`. Servers may leave out all but the first three fields.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct ListedJob {
     /// The agent's name for the job.
     pub job_id: String,
@@ -134,16 +135,19 @@ pub struct ListedJob {
 }
 
 /// The auth profiles that are known where the caller is.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct AuthProfiles {
     /// Every one that a job of the caller may name without a warning.
     pub profiles: Vec<KnownProfile>,
     /// What jobs without a profile of their own get, by where it is set.
     pub defaults: AuthDefaults,
+    /// What is odd, and no error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
 }
 
 /// A profile that is known.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct KnownProfile {
     /// Provider, colon, name.
     pub auth: String,
@@ -152,7 +156,7 @@ pub struct KnownProfile {
 }
 
 /// The defaults, from the nearest to the furthest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct AuthDefaults {
     /// Of the caller's instance.
     pub instance: Option<String>,

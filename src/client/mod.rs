@@ -3,6 +3,7 @@
 //! [`api`] is hop 1 as typed calls. How a call proves who makes it is behind [`Credentials`], so that whoever calls
 //! need not know whether a bearer token ([`bearer`]) or the agent's identity ([`background`], with a key of [`identity`])
 //! does it. [`store`] keeps both between runs.
+//! [`update`] changes one thing about a job and keeps the rest.
 
 pub mod api;
 pub mod background;
@@ -15,6 +16,7 @@ pub mod registration;
 pub mod server_url;
 pub mod store;
 mod transport;
+pub mod update;
 
 use std::sync::Arc;
 
