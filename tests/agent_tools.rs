@@ -4,6 +4,8 @@
 mod cron;
 #[path = "agent_tools/identity.rs"]
 mod identity;
+#[path = "agent_tools/mcp.rs"]
+mod mcp;
 #[path = "agent_tools/store.rs"]
 mod store;
 mod support;
