@@ -32,7 +32,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::operate::{Operate, WithEngines, WithKeys, WithPortal};
-use self::operate::{Operate, WithEngines, WithKeys, WithUrls};
 use crate::client::store::StoreError;
 use crate::config::ConfigError;
 
