@@ -408,6 +408,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn so_has_every_refusal_of_a_key() {
+        use IdentityError as E;
+        let asserted = |error: &str| Some(("www-authenticate", format!("AgentAssertion error=\"{error}\"")));
+        let cases = [
+            (E::SchemeNotEnabled, 401, "scheme_not_enabled", Some(("www-authenticate", "Bearer".to_owned()))),
+            (E::Off, 403, "agent_identity_off", None),
+            (E::Invalid("x"), 401, "invalid_assertion", asserted("invalid_assertion")),
+            (E::UnknownAgent, 401, "unknown_agent", asserted("unknown_agent")),
+            (E::UnknownTask, 401, "unknown_task", asserted("unknown_task")),
+            (E::Disabled, 403, "access_denied", None),
+            (InvalidField::new("replaces", "is odd").into(), 400, "invalid_request", None),
+            (E::KeyRevoked, 409, "key_revoked", None),
+            (E::TooMany, 409, "too_many_identities", None),
+            (E::TaskRevoked, 409, "task_revoked", None),
+            (E::InstanceGone, 503, "temporarily_unavailable", Some(("retry-after", "30".to_owned()))),
+            (away().into(), 503, "temporarily_unavailable", Some(("retry-after", "5".to_owned()))),
+            (defect().into(), 500, "server_error", None),
+        ];
+        for (error, status, word, header) in cases {
+            let name = format!("{error:?}");
+            let (told_status, body, headers) = told(ApiError::from(AuthError::from(error))).await;
+            assert_eq!((told_status, body["error"].as_str().unwrap()), (status, word), "{name}");
+            let header: Vec<_> = header.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+            assert_eq!(headers, header, "{name}");
+            let description = body["error_description"].as_str().unwrap();
+            assert!(!description.is_empty() && !description.contains("secret"), "{name}: {description}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_field_is_named_first() {
         let (_, body, _) = told(ApiError::from(InvalidField::new("fire_at", "must have an offset"))).await;
         assert_eq!(

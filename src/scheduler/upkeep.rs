@@ -70,8 +70,7 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
             }
         }
         while auth_profiles::prune(db, rules.history_retention, BATCH).await? > 0 {}
-        // What is left by an endless flood of them is for the next round.
-        identities::tasks::prune(db, BATCH).await?;
+        while identities::tasks::prune(db, BATCH).await? > 0 {}
         pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
         if abandoned > 0 || pruned > 0 {
             info!(abandoned, pruned, "history was put in order");
