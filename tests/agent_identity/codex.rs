@@ -166,9 +166,9 @@ stream_max_retries = 0
         let output =
             tokio::time::timeout(DEADLINE, command.output()).await.expect("it ends").expect("it runs");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && out.contains("pong"), "{out}\n{err}");
         let record = self.seen.0.lock().unwrap();
         assert_eq!(record.strayed, [""; 0], "it called elsewhere");
+        assert!(output.status.success() && out.contains("pong"), "{out}\n{err}");
         // Where it cannot have an identity it falls back to the token, without a word.
         let presented = record.presented[before..].last().unwrap_or_else(|| panic!("{out}\n{err}"));
         assert!(presented.starts_with("AgentAssertion "), "it fell back to the token\n{err}");
