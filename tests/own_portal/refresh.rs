@@ -135,6 +135,8 @@ async fn a_database_that_went_back_to_its_backup_ends_no_login() {
     let answer = refresh(&world.service, &token).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(refresh(&world.service, &answer.field("refresh_token")).await.status, 200);
+    let number: i64 = sqlx::query_scalar("SELECT number FROM logins").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(number, 4, "what is spent is known again");
 }
 
 /// As RFC 6749 has it, for clients that are no hermes-agent.
