@@ -15,7 +15,7 @@ use super::connection::{Connection, ConnectionArgs, warn};
 use crate::client::api::Warning;
 use crate::domain::{CallbackUrl, JobId};
 
-/// Arm, change, see and cancel one-shots at any nas-cron server, as the agent that they belong to.
+/// Arm, change, see and cancel one-shots at any nas-cron server, as their agent.
 ///
 /// It needs no database: it speaks the protocol that agents speak. Whom it calls, and as whom, is kept in the auth store
 /// by `login` and `identity`, or given with each call.

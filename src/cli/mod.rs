@@ -216,9 +216,7 @@ mod tests {
           keys           See, rotate, import and export the keys that sign fire tokens
           backend        See who wakes us first at a fire's instant, and switch to another
           bench          Measure a running service, with a sink of its own in the place of agents
-          cron           Arm, change, see and cancel one-shots at any nas-cron server, as the agent that they belong to
-          cron           Arm, change, see and cancel one-shots at any nas-cron server, as the agent that they belong
-                         to
+          cron           Arm, change, see and cancel one-shots at any nas-cron server, as their agent
           mcp            Give a model tools for one-shots: an MCP server on stdin and stdout
           doctor         Check a deployment from where it runs, and say how to mend what is wrong
           config         Show the configuration, the table of settings, or an example file
