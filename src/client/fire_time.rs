@@ -24,7 +24,10 @@ pub(crate) fn at(text: &str) -> Result<FireAt, String> {
 pub(crate) fn after(now: DateTime<Utc>, wait: Duration) -> Result<FireAt, String> {
     let too_far = || "is too far away; the latest year is 9999".to_owned();
     let wait = TimeDelta::from_std(wait).map_err(|_| too_far())?;
-    let instant = now.checked_add_signed(wait).ok_or_else(too_far)?;
+    // What is written has microseconds: cut off there, this is never shorter than what was asked for.
+    let up = TimeDelta::nanoseconds(999);
+    let instant =
+        now.checked_add_signed(wait).and_then(|at| at.checked_add_signed(up)).ok_or_else(too_far)?;
     let offset = *instant.with_timezone(&Local).offset();
     FireAt::parse(&isoformat(instant, offset)).map_err(|_| too_far())
 }
@@ -46,6 +49,8 @@ mod tests {
         let now = DateTime::from_timestamp(1_781_786_096, 250_000_000).unwrap();
         let fire_at = after(now, Duration::from_secs(90)).unwrap();
         assert_eq!(fire_at.instant(), now + TimeDelta::seconds(90));
+        let finer = after(now + TimeDelta::nanoseconds(1), Duration::from_secs(90)).unwrap();
+        assert_eq!(finer.instant(), now + TimeDelta::seconds(90) + TimeDelta::microseconds(1), "never early");
         for far in [Duration::MAX, Duration::from_hours(10_000 * 8_766)] {
             assert!(after(now, far).unwrap_err().contains("too far"));
         }

@@ -94,7 +94,7 @@ impl Tools {
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = binary();
         command.arg("cron").args(line.split_whitespace());
-        command.env("XDG_CONFIG_HOME", self.path("config")).env("TZ", "Europe/Helsinki");
+        command.env("XDG_CONFIG_HOME", self.path("config")).env("TZ", "XST-3:30");
         if let Some(server) = &self.server {
             command.env("NAS_CRON_SERVER", server);
         }
