@@ -195,21 +195,41 @@ mod tests {
         verify("rt-1:2026-04-16T17:36:00Z", &registration["signature"]).unwrap();
     }
 
+    /// Computed by implementations that share nothing with this one: see `tests/agent_identity/vectors.py`.
+    fn vectors() -> Vec<Value> {
+        serde_json::from_str(include_str!("../../tests/agent_identity/vectors.json")).unwrap()
+    }
+
+    fn of_seed(seed: &Value) -> AgentKey {
+        let der = format!("302e020100300506032b657004220420{}", seed.as_str().unwrap());
+        AgentKey::parse(&STANDARD.encode(hex::decode(der).unwrap()).into()).unwrap()
+    }
+
+    #[test]
+    fn others_make_the_same_line_and_the_same_signatures_byte_for_byte() {
+        let (agent, task) = ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4d");
+        let at = "2027-01-15T08:00:00Z".parse().unwrap();
+        for vector in vectors() {
+            let key = of_seed(&vector["seed"]);
+            assert_eq!(key.public_line(), vector["line"]);
+            assert_eq!(key.task_registration(agent, at).signature, vector["registration"]);
+            assert_eq!(key.assertion(agent, task, at), vector["assertion"]);
+        }
+    }
+
     #[test]
     fn a_sealed_task_is_opened_by_its_key_alone() {
-        let key = AgentKey::parse(&encodings()[1]).unwrap();
-        // libsodium: crypto_sign_ed25519_pk_to_curve25519 of the public half above.
-        let montgomery =
-            curve25519_dalek::edwards::CompressedEdwardsY(hex::decode(PUBLIC).unwrap().try_into().unwrap())
-                .decompress()
-                .unwrap()
-                .to_montgomery();
-        let recipient = crypto_box::PublicKey::from(montgomery.to_bytes());
-        let sealed = STANDARD.encode(recipient.seal(&mut crypto_box::aead::OsRng, b"task-1").unwrap());
-        assert_eq!(key.open(&sealed), Ok("task-1".to_owned()));
-        assert_eq!(AgentKey::generate().0.open(&sealed), Err(NotForUs));
-        for broken in ["", "AAAA", &sealed[..40], "***"] {
-            assert_eq!(key.open(broken), Err(NotForUs), "{broken}");
+        for vector in vectors() {
+            let key = of_seed(&vector["seed"]);
+            let recipient: [u8; 32] =
+                hex::decode(vector["x25519"].as_str().unwrap()).unwrap().try_into().unwrap();
+            let sealed = crypto_box::PublicKey::from(recipient).seal(&mut crypto_box::aead::OsRng, b"task-1");
+            let sealed = STANDARD.encode(sealed.unwrap());
+            assert_eq!(key.open(&sealed), Ok("task-1".to_owned()));
+            assert_eq!(AgentKey::generate().0.open(&sealed), Err(NotForUs));
+            for broken in ["", "AAAA", &sealed[..40], "***"] {
+                assert_eq!(key.open(broken), Err(NotForUs), "{broken}");
+            }
         }
     }
 
