@@ -53,10 +53,10 @@ pub struct StoredIdentity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// As the agent identity, and with the bearer token where that does not work.
+    /// As the agent identity, and with the access token where that does not work.
     #[value(alias = "true")]
     On,
-    /// With the bearer token.
+    /// With the access token.
     #[value(alias = "false")]
     Off,
 }
