@@ -1,5 +1,6 @@
 //! The service as `serve` runs it: what it holds, how it starts, how it ends.
 
+mod callers;
 mod readiness;
 
 use std::net::SocketAddr;
@@ -31,8 +32,6 @@ use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
-use crate::identity::Identities;
-use crate::instance::{Authenticator, FetchLimits, KeyRefresh, KeySet, PortalKeys, TokenRules};
 use crate::keys::{
     KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token,
 };
@@ -57,7 +56,8 @@ pub struct App {
     shutdown: Shutdown,
     public: (TcpListener, Router),
     operators: (TcpListener, Router),
-    key_refresh: Option<KeyRefresh>,
+    /// What keeps it known who may call.
+    callers: Vec<callers::Background>,
     shutdown_timeout: Duration,
 }
 
@@ -93,7 +93,7 @@ impl App {
 
         let public = bind(config.http.listen, "listen")?;
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
-        let (portal_keys, key_refresh) = portal_keys(&config.portal.jwks, &keys).await?;
+        let (authenticator, callers) = callers::authenticator(config, &db, &keys, Arc::clone(&clock)).await?;
         // Before the first claim: what may refuse to start must not have leased anything.
         let engines = backends::engine::hosted(&config.backends, Some(&keys), &clock).await?;
         require_active(&db, config.backends.first, &engines).await?;
@@ -113,14 +113,7 @@ impl App {
             config.backends.engine_timeout,
         ));
         backends.start();
-        let relay = Relay { backends: Arc::clone(&backends), clock: Arc::clone(&clock) };
-        let authenticator = Authenticator {
-            keys: portal_keys,
-            rules: Arc::new(TokenRules::new(config.portal.url.as_str(), config.portal.audiences.clone())),
-            db: db.clone(),
-            identities: Identities::configured(&config.identity, &db, &clock),
-            clock,
-        };
+        let relay = Relay { backends: Arc::clone(&backends), clock };
         let agent_identity = AgentIdentity { authenticator: authenticator.clone(), db: db.clone() };
         let agent_cron = AgentCron {
             authenticator,
@@ -156,7 +149,7 @@ impl App {
             shutdown,
             public: (public, routes.merge(beside)),
             operators: (operators, metrics::router(metrics_handle)),
-            key_refresh,
+            callers,
             shutdown_timeout: config.stop.shutdown_timeout,
         })
     }
@@ -169,23 +162,14 @@ impl App {
     /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
     /// what is in flight.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self {
-            db,
-            keys,
-            scheduler,
-            backends,
-            shutdown,
-            public,
-            operators,
-            key_refresh,
-            shutdown_timeout,
-        } = self;
+        let Self { db, keys, scheduler, backends, shutdown, public, operators, callers, shutdown_timeout } =
+            self;
         let background = CancellationToken::new();
         let ring = {
             let (keys, db, background) = (Arc::clone(&keys), db.clone(), background.clone());
             tokio::spawn(async move { keys.run(&db, background).await })
         };
-        let refresh = key_refresh.map(|refresh| tokio::spawn(refresh.run()));
+        let callers: Vec<_> = callers.into_iter().map(callers::Background::spawn).collect();
         let drained = {
             let (scheduler, backends, shutdown) =
                 (Arc::clone(&scheduler), Arc::clone(&backends), shutdown.clone());
@@ -212,9 +196,7 @@ impl App {
         if !ended {
             warn!("some attempts were left under way: the end of their leases recovers them");
         }
-        if let Some(refresh) = refresh {
-            refresh.abort();
-        }
+        drop(callers);
         background.cancel();
         let _ = ring.await;
         db.close().await;
@@ -331,27 +313,6 @@ async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             Err(error) => return Err(error).context("the signing keys cannot be used"),
-        }
-    }
-}
-
-async fn portal_keys(
-    jwks: &PortalJwks,
-    ours: &Arc<KeyRing>,
-) -> anyhow::Result<(PortalKeys, Option<KeyRefresh>)> {
-    match jwks {
-        PortalJwks::Own => Ok((PortalKeys::own(Arc::clone(ours)), None)),
-        PortalJwks::Url(url) => {
-            let (keys, refresh) = PortalKeys::from_url(url.clone(), FetchLimits::default())?;
-            Ok((keys, Some(refresh)))
-        }
-        PortalJwks::File(path) => {
-            let bytes = tokio::fs::read(path)
-                .await
-                .with_context(|| format!("portal_jwks_file: cannot read {}", path.display()))?;
-            let keys = KeySet::from_pinned(&bytes)
-                .with_context(|| format!("portal_jwks_file: {} holds no usable key", path.display()))?;
-            Ok((PortalKeys::pinned(keys), None))
         }
     }
 }

@@ -12,6 +12,7 @@
 mod check;
 mod flags;
 mod gather;
+mod issuers;
 mod parse;
 mod problem;
 mod read;
@@ -31,6 +32,7 @@ use url::Url;
 pub use crate::domain::{BackendName, SigningAlg};
 pub use flags::{DatabaseOnly, Everything, Flags, Pick};
 pub use gather::{Settings, Sources};
+pub use issuers::{Issuer, Orgs};
 pub use parse::BaseUrl;
 pub use problem::{ConfigError, Origin, Problem, Wrong};
 pub use settings::{ENV_PREFIX, Kind, OTHER_VARIABLES, Preset, SETTINGS, Section, Setting};
@@ -101,6 +103,40 @@ pub struct Portal {
     pub audiences: Vec<String>,
     /// How long the access tokens live that are issued here, where [`PortalJwks::Own`] is set.
     pub access_token_ttl: Duration,
+    /// Where the portal is asked which instances there are; `None`: our own table knows.
+    pub lookup: Option<Lookup>,
+    /// Where the portal is asked what an opaque token stands for.
+    pub introspection: Option<Introspection>,
+    /// How long an answer about an active token is taken as it is, whichever issuer's.
+    pub introspection_ttl: Duration,
+    /// Further issuers, none of them called like the portal.
+    pub issuers: Vec<Issuer>,
+}
+
+/// The portal's lookup of instances.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    /// Where it is asked.
+    pub url: Url,
+    /// The bearer token that opens it.
+    pub token: SecretString,
+    /// How long an answer is taken as it is.
+    pub ttl: Duration,
+    /// How long one that it does not know is not asked for again.
+    pub negative_ttl: Duration,
+    /// How old an answer may be that is used while the portal is away.
+    pub stale: Duration,
+}
+
+/// An introspection endpoint (RFC 7662).
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// Where it is asked.
+    pub url: Url,
+    /// As which client.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: SecretString,
 }
 
 /// Where the keys of the portal's tokens come from.

@@ -34,6 +34,8 @@ const WAKE_UPS: &str = "nas_cron_wake_ups_total";
 const WAKE_UPS_HELD: &str = "nas_cron_wake_ups";
 const RELAY_REFUSED: &str = "nas_cron_relay_refused_total";
 const TOKEN_REQUESTS: &str = "nas_cron_token_requests_total";
+const LOOKUPS: &str = "nas_cron_directory_lookups_total";
+const INTROSPECTIONS: &str = "nas_cron_introspections_total";
 const PANICS: &str = "nas_cron_panics_total";
 
 /// From well below a good lateness to an outage, in seconds.
@@ -124,6 +126,14 @@ fn describe() {
         TOKEN_REQUESTS,
         "Requests to our own portal's token endpoint, by result (granted, refused, invalid_grant, reused, held, unavailable)"
     );
+    describe_counter!(
+        LOOKUPS,
+        "What the portal was asked about instances, by what it said (found, disabled, unknown; away and useless: nothing)"
+    );
+    describe_counter!(
+        INTROSPECTIONS,
+        "What issuers were asked about opaque tokens, by what they said (active, inactive; away and useless: nothing)"
+    );
     describe_counter!(PANICS, "Panics that were caught, by place");
     counter!(LEASE_LOST).increment(0);
     counter!(RECOVERED).increment(0);
@@ -162,6 +172,16 @@ pub fn fire_ended(outcome: FireOutcome, status: Option<u16>, took: Duration) {
 pub fn engine_called(backend: BackendName, call: &'static str, result: &'static str, count: u64) {
     counter!(ENGINE_CALLS, "backend" => backend.as_str(), "call" => call, "result" => result)
         .increment(count);
+}
+
+/// The portal was asked about an instance, and said this (`found`, `disabled`, `unknown`) or nothing (`away`, `useless`).
+pub fn looked_up(outcome: &'static str) {
+    counter!(LOOKUPS, "outcome" => outcome).increment(1);
+}
+
+/// An issuer was asked about a token, and said this (`active`, `inactive`) or nothing (`away`, `useless`).
+pub fn introspected(outcome: &'static str) {
+    counter!(INTROSPECTIONS, "outcome" => outcome).increment(1);
 }
 
 /// One-shots that their engine did not wake within the watchdog's grace.

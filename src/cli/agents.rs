@@ -25,7 +25,7 @@ use crate::db::Db;
 use crate::db::directory::{self as statements, Agent, AgentFilter, Registration};
 use crate::db::logins::{self, Login};
 use crate::directory::{self, Change, DirectoryError};
-use crate::domain::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
+use crate::domain::{CallbackUrl, Given, InstanceId, OrgId, PortalDenial, SessionId};
 
 /// Register agents, and see how they are.
 ///
@@ -260,6 +260,7 @@ async fn list(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()
 fn condition(agent: &Agent) -> &'static str {
     match agent {
         Agent { enabled: false, .. } => "disabled",
+        Agent { denied_by_portal: Some(_), .. } => "denied",
         Agent { on_hold: true, .. } => "on hold",
         Agent { unreachable_since: Some(_), .. } => "unreachable",
         _ => "ok",
@@ -301,6 +302,10 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T UTC"));
     let why = match condition(agent) {
         "disabled" => "disabled: its fires are held and its calls refused until `nas-cron agents enable`",
+        "denied" => match agent.denied_by_portal {
+            Some(PortalDenial::Disabled) => "denied: disabled at the portal, so its fires are held",
+            _ => "denied: the portal does not know it, so its fires are held",
+        },
         "on hold" => "on hold: its fires wait for `nas-cron release`; see `nas-cron hold list`",
         "unreachable" => "unreachable: one one-shot probes it, the others wait for that",
         other => other,
@@ -421,6 +426,8 @@ mod tests {
             bootstrap_session_id: Some("sid-1".to_owned()),
             enabled: true,
             on_hold: false,
+            denied_by_portal: None,
+            looked_up_at: None,
             callback_url: Some("https://agent-1.example".to_owned()),
             unreachable_since: None,
             armed: 2,
@@ -449,6 +456,10 @@ mod tests {
         agent-2  acme  disabled  2      0       1     -         -
         "#);
         insta::assert_snapshot!(agents_table(&[], now), @"No agents. `nas-cron agents add` registers one.");
+        let denied = Agent { denied_by_portal: Some(PortalDenial::Unknown), on_hold: true, ..agent() };
+        assert!(
+            facts(&denied, None, now).contains("denied: the portal does not know it, so its fires are held")
+        );
         let away = Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
         insta::assert_snapshot!(facts(&away, None, now), @r#"
         agent         agent-1

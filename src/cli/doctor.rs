@@ -5,6 +5,7 @@ mod database;
 mod deployment;
 mod engines;
 mod finding;
+mod portals;
 mod relay;
 mod work;
 
@@ -74,6 +75,9 @@ const CHECKS: &[Check] = checks![
     "signing key", Schema, around::signing_key;
     "agents' JWKS", Schema, around::agents_jwks;
     "portal's keys", Nothing, around::portal_keys;
+    "directory", Nothing, portals::directory;
+    "introspection", Nothing, portals::introspection;
+    "further issuers", Nothing, portals::issuers;
     "public URLs", Nothing, around::public_urls;
     "admin API", Nothing, around::admin_api;
     "active backend", Schema, engines::active;

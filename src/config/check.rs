@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use url::Host;
+use url::{Host, Url};
 
 use super::read::Reader;
 use super::{BackendName, Backends, Config, PortalJwks};
@@ -19,6 +19,8 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     portal(reader);
     own_portal(config.portal.jwks == PortalJwks::Own, reader);
     own_audience(config, reader);
+    directory(config, reader);
+    introspection(config, reader);
     leases(config, reader);
     times(config, reader);
     backends(&config.backends, reader);
@@ -36,15 +38,7 @@ pub(super) fn backends(backends: &Backends, reader: &mut Reader<'_>) {
         "that backend is not configured",
         "set qstash_token and qstash_current_signing_key for QStash, nats_urls for NATS, or leave it at postgres",
     );
-    let safe = backends.qstash.as_ref().is_none_or(|qstash| {
-        let url = qstash.url.url();
-        let local = match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            _ => false,
-        };
-        url.scheme() == "https" || local
-    });
+    let safe = backends.qstash.as_ref().is_none_or(|qstash| keeps_secrets(qstash.url.url()));
     reader.rule(
         &["qstash_url"],
         safe,
@@ -77,6 +71,16 @@ pub(super) fn backends(backends: &Backends, reader: &mut Reader<'_>) {
         "a key is no use without its certificate",
         "set nats_certificate_file too",
     );
+}
+
+/// Whether what is sent there cannot be read on the way.
+pub(super) fn keeps_secrets(url: &Url) -> bool {
+    let local = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    };
+    url.scheme() == "https" || local
 }
 
 fn addresses(config: &Config, reader: &mut Reader<'_>) {
@@ -135,6 +139,76 @@ fn own_audience(config: &Config, reader: &mut Reader<'_>) {
             || audiences.iter().any(|one| one == HOSTED_CLIENT),
         "the audience of our own access tokens is not among them",
         &format!("add {HOSTED_CLIENT} to portal_audiences, or leave it out"),
+    );
+}
+
+fn directory(config: &Config, reader: &mut Reader<'_>) {
+    let asked = reader.is_word("directory", "lookup");
+    for (key, what) in [("lookup_url", "where to ask"), ("lookup_token", "as whom to ask")] {
+        reader.rule(
+            &["directory"],
+            !asked || reader.is_given(key),
+            &format!("the portal is to be asked, and {key} does not say {what}"),
+            &format!("set {key} too, or leave directory at table"),
+        );
+    }
+    reader.rule(
+        &["lookup_url"],
+        asked || !reader.is_given("lookup_url"),
+        "nobody would ask there, as directory is table",
+        "set directory to lookup, or take lookup_url away",
+    );
+    reader.rule(
+        &["own_portal", "directory"],
+        !asked || config.portal.jwks != PortalJwks::Own,
+        "this service is the portal, and its own table knows its agents",
+        "leave directory at table, or set own_portal to false if another portal has the agents",
+    );
+    let Some(lookup) = &config.portal.lookup else { return };
+    reader.rule(
+        &["lookup_url"],
+        keeps_secrets(&lookup.url),
+        "lookup_token would be sent in the clear",
+        "write an https URL (http is for loopback only)",
+    );
+    reader.rule(
+        &["lookup_negative_ttl", "lookup_ttl"],
+        lookup.negative_ttl <= lookup.ttl,
+        "a no would be believed for longer than a yes, and an agent stops calling after one",
+        "lower lookup_negative_ttl",
+    );
+    reader.rule(
+        &["lookup_ttl", "lookup_stale"],
+        lookup.ttl <= lookup.stale,
+        "an answer would be too old for an outage before it is too old for every day",
+        "raise lookup_stale or lower lookup_ttl",
+    );
+}
+
+fn introspection(config: &Config, reader: &mut Reader<'_>) {
+    let keys = ["introspection_url", "introspection_client_id", "introspection_client_secret"];
+    let given = keys.map(|key| reader.is_given(key));
+    for (key, is_given) in keys.into_iter().zip(given) {
+        reader.rule(
+            &[key],
+            !is_given || given == [true; 3],
+            "introspection takes a URL, a client and its secret",
+            "set introspection_url, introspection_client_id and introspection_client_secret, or none of them",
+        );
+    }
+    if let Some(introspection) = &config.portal.introspection {
+        reader.rule(
+            &["introspection_url"],
+            keeps_secrets(&introspection.url),
+            "agents' tokens would be sent in the clear",
+            "write an https URL (http is for loopback only)",
+        );
+    }
+    reader.rule(
+        &["issuers_file", "portal_url"],
+        config.portal.issuers.iter().all(|other| other.issuer != config.portal.url.as_str()),
+        "the portal is among the further issuers, and a token could be judged by the rules of either",
+        "take that table out of the file: the portal's rules are settings of their own",
     );
 }
 

@@ -35,6 +35,15 @@ impl BaseUrl {
     }
 }
 
+/// A token that is sent in a header.
+pub(super) fn header(text: &str) -> Result<String, Wrong> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new("cannot be sent in a header", "write visible ASCII characters, without a space"))
+    }
+}
+
 /// An absolute http(s) URL without credentials and fragment.
 pub(super) fn url(text: &str) -> Result<Url, Wrong> {
     let mend = "write it like https://portal.example/path";

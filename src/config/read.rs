@@ -10,12 +10,13 @@ use url::Url;
 
 use super::check;
 use super::gather::{Raw, Settings};
+use super::issuers;
 use super::parse::{self, BaseUrl};
 use super::problem::{ConfigError, Origin, Problem, Wrong};
 use super::settings::{Kind, Preset, Setting};
 use super::{
-    BackendName, Backends, Config, Database, Fire, Http, Identity, Keys, Lease, Log, LogFormat, Nats,
-    OwnPortal, Portal, PortalJwks, Qstash, Retry, SecondFire, SigningAlg, Stop,
+    BackendName, Backends, Config, Database, Fire, Http, Identity, Introspection, Keys, Lease, Log,
+    LogFormat, Lookup, Nats, OwnPortal, Portal, PortalJwks, Qstash, Retry, SecondFire, SigningAlg, Stop,
 };
 
 impl Settings {
@@ -104,6 +105,12 @@ impl<'a> Reader<'a> {
     /// Whether somebody set it.
     pub(super) fn is_given(&self, key: &str) -> bool {
         self.settings.is_given(key)
+    }
+
+    /// Whether what somebody set it to is this word, in any case.
+    pub(super) fn is_word(&self, key: &str, word: &str) -> bool {
+        let given = self.settings.effective(setting(key));
+        given.is_some_and(|given| matches!(&given.raw, Raw::One(text) if text.eq_ignore_ascii_case(word)))
     }
 
     /// Whether it has a value, by whatever way.
@@ -219,6 +226,10 @@ fn config(reader: &mut Reader<'_>) -> Config {
             jwks: portal_jwks(reader),
             audiences: reader.list("portal_audiences", |text| Ok(text.to_owned())),
             access_token_ttl: reader.duration("access_token_ttl"),
+            lookup: lookup(reader),
+            introspection: introspection(reader),
+            introspection_ttl: reader.duration("introspection_ttl"),
+            issuers: reader.maybe("issuers_file", issuers::read).unwrap_or_default(),
         },
         keys: keys(reader),
         identity: Identity {
@@ -278,6 +289,25 @@ fn portal_jwks(reader: &mut Reader<'_>) -> PortalJwks {
     } else {
         PortalJwks::Url(reader.url("portal_jwks_url"))
     }
+}
+
+fn lookup(reader: &mut Reader<'_>) -> Option<Lookup> {
+    let asked = reader.choice("directory", &[("table", false), ("lookup", true)]);
+    let (ttl, negative_ttl) = (reader.duration("lookup_ttl"), reader.duration("lookup_negative_ttl"));
+    let stale = reader.duration("lookup_stale");
+    let url = reader.maybe("lookup_url", parse::url);
+    let token = reader.maybe("lookup_token", parse::header);
+    // What is missing is told by the rules.
+    let (url, token) = url.zip(token)?;
+    asked.then(|| Lookup { url, token: SecretString::from(token), ttl, negative_ttl, stale })
+}
+
+fn introspection(reader: &mut Reader<'_>) -> Option<Introspection> {
+    let url = reader.maybe("introspection_url", parse::url);
+    let client_id = reader.maybe("introspection_client_id", |text| Ok(text.to_owned()));
+    let client_secret = reader.maybe("introspection_client_secret", |text| Ok(SecretString::from(text)));
+    let ((url, client_id), client_secret) = url.zip(client_id).zip(client_secret)?;
+    Some(Introspection { url, client_id, client_secret })
 }
 
 fn keys(reader: &mut Reader<'_>) -> Keys {

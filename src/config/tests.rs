@@ -118,6 +118,8 @@ fn every_setting_can_come_from_every_layer_and_is_read() {
         ("database_url", ..) => DATABASE,
         ("key_encryption_key", ..) => KEY,
         ("admin_token_sha256", ..) => "00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff",
+        ("directory", ..) => "lookup",
+        ("issuers_file", ..) => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/portals/issuers.toml"),
         ("listen", ..) => "127.0.0.1:1",
         ("metrics_listen", ..) => "127.0.0.1:2",
         (_, Kind::BaseUrl | Kind::Url, _) => "https://x.example/y",
@@ -166,6 +168,7 @@ fn defaults_are_those_that_deployments_rely_on() {
     assert_eq!(config.lease.margin, Duration::from_secs(10));
     assert_eq!(config.history_retention, Duration::from_hours(30 * 24));
     assert!(config.portal.audiences.is_empty() && config.fire.callback_allow.is_empty());
+    assert!(config.portal.lookup.is_none() && config.portal.introspection.is_none());
     assert!(config.admin_token_sha256.is_empty() && !config.database.migrate);
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Db, DbResult};
-use crate::domain::{CallbackUrl, Given, HoldScope, InstanceId, OrgId, SessionId};
+use crate::domain::{CallbackUrl, Given, HoldScope, InstanceId, OrgId, PortalDenial, SessionId};
 
 /// An instance as it is to be registered. What may be left out keeps what an earlier registration, or the
 /// agent itself, said.
@@ -172,8 +172,14 @@ pub struct Agent {
     pub bootstrap_session_id: Option<String>,
     /// Whether it may provision and be fired.
     pub enabled: bool,
-    /// Whether its fires are held, by being disabled or by a hold of any scope.
+    /// Whether its fires are held, by being disabled, by the portal's word or by a hold of any scope.
     pub on_hold: bool,
+    /// What the portal's lookup last said against it; absent where it said nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied_by_portal: Option<PortalDenial>,
+    /// When the portal's lookup last answered about it; absent where it was never asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looked_up_at: Option<DateTime<Utc>>,
     /// The callback it last came with, or was registered with.
     pub callback_url: Option<String>,
     /// Since when it cannot be reached; `null` when it can, as far as is known.
@@ -209,7 +215,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         Agent,
         r#"
         SELECT i.instance_id AS "instance_id!", i.org_id AS "org_id!", i.bootstrap_session_id, i.enabled AS "enabled!",
-               i.on_hold AS "on_hold!", i.callback_url,
+               i.on_hold AS "on_hold!", i.denied_by_portal AS "denied_by_portal: PortalDenial", i.looked_up_at,
+               i.callback_url,
                i.unreachable_since, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
                c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
@@ -237,18 +244,20 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
     .await?)
 }
 
-/// Lets an instance provision and be fired, or stops it. Returns whether that changed anything; `None` for an
-/// unknown one.
+/// Lets an instance provision and be fired, or stops it. Letting it, what the portal's lookup last said against it is
+/// forgotten, until it says so again. Returns whether that changed anything; `None` for an unknown one.
 pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> DbResult<Option<bool>> {
     Ok(sqlx::query_scalar!(
         r#"
         WITH present AS (
-            SELECT instance_id, enabled FROM instances WHERE instance_id = $1 FOR NO KEY UPDATE
+            SELECT instance_id, enabled <> $2 OR ($2 AND denied_by_portal IS NOT NULL) AS changes
+            FROM instances WHERE instance_id = $1 FOR NO KEY UPDATE
         ), changed AS (
-            UPDATE instances i SET enabled = $2, updated_at = now()
-            FROM present p WHERE i.instance_id = p.instance_id AND p.enabled <> $2
+            UPDATE instances i
+            SET enabled = $2, denied_by_portal = CASE WHEN NOT $2 THEN i.denied_by_portal END, updated_at = now()
+            FROM present p WHERE i.instance_id = p.instance_id AND p.changes
         )
-        SELECT enabled <> $2 AS "changed!" FROM present
+        SELECT changes AS "changed!" FROM present
         "#,
         instance_id.as_str(),
         enabled,

@@ -1,9 +1,11 @@
 //! Statements about `instances`.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use super::{Db, DbResult};
-use crate::domain::{InstanceId, OrgId, SessionId};
+use crate::domain::{InstanceId, OrgId, PortalDenial, SessionId};
 
 /// An agent instance as it stands in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub struct AgentInstance {
     pub instance_id: InstanceId,
     /// Who owns it.
     pub org_id: OrgId,
-    /// Whether it may call, and be fired.
+    /// Whether it may call, and be fired: neither the operator nor the portal has it switched off.
     pub enabled: bool,
     /// The callback it last came with.
     pub callback_url: Option<String>,
@@ -24,17 +26,23 @@ pub struct AgentInstance {
     pub unreachable_since: Option<DateTime<Utc>>,
     /// When its waiting retries were last pulled forward.
     pub pulled_at: Option<DateTime<Utc>>,
+    /// How long ago the portal last answered about it, by the database's clock; `None`: it was never asked.
+    pub looked_up: Option<Duration>,
+    /// What it answered, unless it was a yes.
+    pub denied_by_portal: Option<PortalDenial>,
 }
 
-struct Row {
-    instance_id: String,
-    org_id: String,
-    enabled: bool,
-    callback_url: Option<String>,
-    skew_guard_ms: i32,
-    skew_learned_at: Option<DateTime<Utc>>,
-    unreachable_since: Option<DateTime<Utc>>,
-    pulled_at: Option<DateTime<Utc>>,
+pub(super) struct Row {
+    pub(super) instance_id: String,
+    pub(super) org_id: String,
+    pub(super) enabled: bool,
+    pub(super) callback_url: Option<String>,
+    pub(super) skew_guard_ms: i32,
+    pub(super) skew_learned_at: Option<DateTime<Utc>>,
+    pub(super) unreachable_since: Option<DateTime<Utc>>,
+    pub(super) pulled_at: Option<DateTime<Utc>>,
+    pub(super) looked_up_seconds: Option<f64>,
+    pub(super) denied_by_portal: Option<PortalDenial>,
 }
 
 impl From<Row> for AgentInstance {
@@ -48,6 +56,9 @@ impl From<Row> for AgentInstance {
             skew_learned_at: row.skew_learned_at,
             unreachable_since: row.unreachable_since,
             pulled_at: row.pulled_at,
+            // A clock that was set back is no reason to ask again.
+            looked_up: row.looked_up_seconds.map(|age| Duration::try_from_secs_f64(age).unwrap_or_default()),
+            denied_by_portal: row.denied_by_portal,
         }
     }
 }
@@ -57,9 +68,13 @@ impl From<Row> for AgentInstance {
 pub async fn by_id(db: &Db, instance_id: &InstanceId) -> DbResult<Option<AgentInstance>> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT instance_id, org_id, enabled, callback_url, skew_guard_ms, skew_learned_at, unreachable_since, \
-                pulled_at \
-         FROM instances WHERE instance_id = $1",
+        r#"
+        SELECT instance_id, org_id, enabled AND denied_by_portal IS NULL AS "enabled!", callback_url, skew_guard_ms,
+               skew_learned_at, unreachable_since, pulled_at,
+               extract(epoch FROM clock_timestamp() - looked_up_at)::float8 AS looked_up_seconds,
+               denied_by_portal AS "denied_by_portal: PortalDenial"
+        FROM instances WHERE instance_id = $1
+        "#,
         instance_id.as_str(),
     )
     .fetch_optional(&db.pool)
@@ -72,9 +87,13 @@ pub async fn by_id(db: &Db, instance_id: &InstanceId) -> DbResult<Option<AgentIn
 pub async fn by_session(db: &Db, org_id: &OrgId, session: &SessionId) -> DbResult<Option<AgentInstance>> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT instance_id, org_id, enabled, callback_url, skew_guard_ms, skew_learned_at, unreachable_since, \
-                pulled_at \
-         FROM instances WHERE org_id = $1 AND bootstrap_session_id = $2",
+        r#"
+        SELECT instance_id, org_id, enabled AND denied_by_portal IS NULL AS "enabled!", callback_url, skew_guard_ms,
+               skew_learned_at, unreachable_since, pulled_at,
+               extract(epoch FROM clock_timestamp() - looked_up_at)::float8 AS looked_up_seconds,
+               denied_by_portal AS "denied_by_portal: PortalDenial"
+        FROM instances WHERE org_id = $1 AND bootstrap_session_id = $2
+        "#,
         org_id.as_str(),
         session.as_str(),
     )

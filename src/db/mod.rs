@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod keys;
 pub mod leases;
 pub mod logins;
+pub mod lookups;
 pub mod migrate;
 pub mod oneshots;
 pub mod outages;

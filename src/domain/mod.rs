@@ -17,7 +17,9 @@ pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use ids::{AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId};
 pub use signing_key::{KeyRecord, KeyState, SigningAlg};
-pub use state::{AuthScope, BackendName, FireOutcome, HoldScope, LoginEnd, OneShotState, ParkReason};
+pub use state::{
+    AuthScope, BackendName, FireOutcome, HoldScope, LoginEnd, OneShotState, ParkReason, PortalDenial,
+};
 
 /// The client that hosted agents' access tokens are issued to (contract, "Hop 1").
 pub const HOSTED_CLIENT: &str = "hermes-cli-vps";

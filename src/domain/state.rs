@@ -84,6 +84,16 @@ pg_enum!(
 );
 
 pg_enum!(
+    /// What the portal said about an instance, unless it was a yes: its fires are then held.
+    PortalDenial, "portal_denial", {
+        /// The portal does not know it: its tokens open nothing.
+        Unknown = "unknown",
+        /// The portal has it switched off.
+        Disabled = "disabled",
+    }
+);
+
+pg_enum!(
     /// Who wakes us first at a one-shot's instant.
     BackendName, "scheduler_backend", {
         /// Our own loop over Postgres.

@@ -119,7 +119,7 @@ mod tests {
     use crate::config;
     use crate::db::{Db, DbOptions};
     use crate::identity::Identities;
-    use crate::instance::{KeySet, PortalKeys, TokenRules};
+    use crate::instance::{Issuers, KeySet, PortalKeys, TokenRules};
     use crate::jwt::testing::{Signing, jwks};
 
     fn headers(values: &[&str]) -> HeaderMap {
@@ -178,8 +178,11 @@ mod tests {
         let on =
             config::Identity { on: true, task_lifetime: Duration::from_hours(24), task_ids_encrypted: false };
         let authenticator = Authenticator {
-            keys: PortalKeys::pinned(KeySet::from_jwks(&jwks(keys.iter().copied())).unwrap()),
-            rules: Arc::new(TokenRules::new("https://portal.example", [])),
+            issuers: Arc::new(Issuers::portal(
+                TokenRules::new("https://portal.example", []),
+                PortalKeys::pinned(KeySet::from_jwks(&jwks(keys.iter().copied())).unwrap()),
+            )),
+            lookup: None,
             identities: Identities::configured(&on, &db, &clock),
             db,
             clock,

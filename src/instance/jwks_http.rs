@@ -1,33 +1,21 @@
 //! One fetch of the portal's JWKS, over HTTP.
 
-use std::error::Error;
 use std::time::Duration;
 
+use reqwest::Client;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
-use reqwest::{Client, Response, redirect};
 use url::Url;
 
 use super::key_set::KeySet;
+use super::portal_http::{away, bounded, client};
 use super::portal_jwks::{Fetch, FetchError, Fetched};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Over connect, headers and body: two fetches fit in the budget of a request.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 1 << 20;
 
 /// Fetches from this URL: no redirects, no proxies from the environment.
 pub(super) fn fetch_from(url: Url) -> Result<Fetch, reqwest::Error> {
-    // Refused only when there is one already, and ring is the only one in the tree.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder()
-        .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TOTAL_TIMEOUT)
-        // Minutes lie between two fetches: a kept connection would mostly be a dead one.
-        .pool_max_idle_per_host(0)
-        .build()?;
+    // Minutes lie between two fetches: a kept connection would mostly be a dead one.
+    let client = client(0)?;
     Ok(Box::new(move || {
         let (client, url) = (client.clone(), url.clone());
         Box::pin(async move { fetch(&client, url).await })
@@ -57,37 +45,9 @@ async fn fetch(client: &Client, url: Url) -> Result<Fetched, FetchError> {
         return Err(FetchError::Useless(format!("status {status}")));
     }
     let max_age = max_age(response.headers());
-    let body = bounded(response).await?;
+    let body = bounded(response, MAX_BODY).await?;
     let keys = KeySet::from_jwks(&body).map_err(|error| FetchError::Useless(error.to_string()))?;
     Ok(Fetched { keys, max_age })
-}
-
-async fn bounded(mut response: Response) -> Result<Vec<u8>, FetchError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(away)? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(FetchError::Useless("it is longer than 1 MiB".to_owned()));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-fn away(error: reqwest::Error) -> FetchError {
-    FetchError::Away(causes(error))
-}
-
-/// An error's causes down to the first one, which says what happened. Without its URL, which may hold credentials, or
-/// name an agent.
-pub(crate) fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// `max-age` of `Cache-Control`; zero where caching is forbidden.

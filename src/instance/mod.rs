@@ -1,23 +1,32 @@
-//! Who calls: from an access token of the portal to an agent instance.
+//! Who calls: from an access token to an agent instance.
 //!
-//! A token is read and judged ([`token`]), its signature asked of the portal's keys ([`portal_jwks`], the only
-//! step that may wait), and its claims resolved to an instance ([`resolve`]). [`Authenticator`] is the three in
-//! a row, within the one budget of a request. What an agent presents instead of a token is for [`crate::identity`].
+//! A token is for its issuer to judge ([`issuers`]): by its rules ([`token`]), its keys ([`portal_jwks`]) or its own word
+//! ([`introspection`]). Its claims are then resolved to an instance ([`resolve`]) that our table or the portal knows
+//! ([`lookup`]). [`Authenticator`] is all of it in a row, within the one budget of a request. What an agent presents
+//! instead of a token is for [`crate::identity`].
 
+mod flights;
+pub mod introspection;
+pub mod issuers;
 mod jwks_http;
 mod key_set;
+pub mod lookup;
 mod own_keys;
+mod portal_http;
 pub mod portal_jwks;
 pub mod resolve;
+mod standing;
 pub mod token;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub(crate) use jwks_http::causes;
+pub use issuers::{Issuer, Issuers};
 pub use jwks_http::count_keys_at;
 pub use key_set::{KeySet, KeySetError, Unusable};
+pub use lookup::{Lookup, LookupError};
+pub(crate) use portal_http::causes;
 pub use portal_jwks::{FetchLimits, KeyRefresh, PortalKeys, VerifyError};
 pub use resolve::Refusal;
 pub use token::{AccessClaims, TokenError, TokenRules};
@@ -26,17 +35,18 @@ pub use crate::db::instances::AgentInstance;
 
 use crate::clock::Clock;
 use crate::db::{self, Db, DbError};
+use crate::domain::OrgId;
 use crate::identity::{Identities, IdentityError};
+use lookup::Question;
 use resolve::Identity;
-use token::Presented;
 
 /// What it takes to know who calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
-    /// Who signs access tokens.
-    pub keys: PortalKeys,
-    /// What they must say.
-    pub rules: Arc<TokenRules>,
+    /// Whose access tokens are taken.
+    pub issuers: Arc<Issuers>,
+    /// Where it is asked which instances there are; `None`: our own table knows.
+    pub lookup: Option<Arc<Lookup>>,
     /// Where instances are.
     pub db: Db,
     /// By which tokens are too old or too young.
@@ -66,6 +76,9 @@ pub enum AuthError {
     /// The assertion opens nothing.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Whether there is such an instance could not be asked now.
+    #[error("{0}")]
+    Lookup(LookupError),
     /// The instance could not be looked up.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -77,9 +90,18 @@ impl From<TokenError> for AuthError {
     }
 }
 
+impl From<LookupError> for AuthError {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Db(error) => Self::Db(error),
+            error => Self::Lookup(error),
+        }
+    }
+}
+
 impl Authenticator {
     /// The instance that `credential` belongs to. Called as soon as the request has arrived; rides out what it can
-    /// (an unknown key, a restart of the database) until `deadline`.
+    /// (an unknown key, a portal or a database that is away) until `deadline`.
     pub async fn authenticate(
         &self,
         credential: Credential<'_>,
@@ -89,21 +111,61 @@ impl Authenticator {
             Credential::Bearer(token) => self.bearer(token, deadline).await,
             Credential::AgentAssertion(assertion) => {
                 let identities = self.identities.as_ref().ok_or(IdentityError::SchemeNotEnabled)?;
-                Ok(identities.authenticate(assertion, deadline).await?)
+                let instance = identities.authenticate(assertion, deadline).await?;
+                self.confirmed(instance, deadline).await
             }
         }
     }
 
     async fn bearer(&self, token: &str, deadline: Instant) -> Result<AgentInstance, AuthError> {
-        let presented = Presented::read(token, &self.rules, self.clock.now())?;
-        let claims = self.keys.verify(&presented, deadline).await?;
-        let found = match resolve::identify(&claims)? {
-            Identity::Client(id) => db::ride_out(deadline, || db::instances::by_id(&self.db, &id)).await?,
-            Identity::Session(org, sid) => {
+        let verified = self.issuers.verify(token, self.clock.now(), deadline).await?;
+        let found = self.find(resolve::identify(&verified.claims)?, &verified.claims, deadline).await?;
+        // An issuer that speaks for some orgs alone knows no other's instances, whatever its tokens call themselves.
+        let found = found.filter(|instance| verified.rules.speaks_for(instance.org_id.as_str()));
+        Ok(resolve::admit(&verified.claims, found, self.clock.now())?)
+    }
+
+    /// The instance whose key has signed, if the portal still has it: an agent that calls with its key alone brings no
+    /// token that would have it looked up.
+    async fn confirmed(
+        &self,
+        instance: AgentInstance,
+        deadline: Instant,
+    ) -> Result<AgentInstance, AuthError> {
+        let instance = match &self.lookup {
+            None => instance,
+            Some(lookup) => {
+                let question = Question::Client(instance.instance_id.clone(), Some(instance.org_id.clone()));
+                let found = lookup.find(question, deadline).await?;
+                // One that has moved to another org has left its keys behind.
+                let found = found.filter(|found| found.org_id == instance.org_id);
+                found.ok_or(IdentityError::UnknownAgent)?
+            }
+        };
+        if instance.enabled { Ok(instance) } else { Err(IdentityError::Disabled.into()) }
+    }
+
+    async fn find(
+        &self,
+        identity: Identity,
+        claims: &AccessClaims,
+        deadline: Instant,
+    ) -> Result<Option<AgentInstance>, AuthError> {
+        Ok(match (identity, &self.lookup) {
+            (Identity::Nowhere, _) => None,
+            (Identity::Client(id), None) => {
+                db::ride_out(deadline, || db::instances::by_id(&self.db, &id)).await?
+            }
+            (Identity::Session(org, sid), None) => {
                 db::ride_out(deadline, || db::instances::by_session(&self.db, &org, &sid)).await?
             }
-            Identity::Nowhere => None,
-        };
-        Ok(resolve::admit(&claims, found, self.clock.now())?)
+            (Identity::Client(id), Some(lookup)) => {
+                let org = claims.org_id.as_deref().and_then(|org| OrgId::new(org).ok());
+                lookup.find(Question::Client(id, org), deadline).await?
+            }
+            (Identity::Session(org, sid), Some(lookup)) => {
+                lookup.find(Question::Session(org, sid), deadline).await?
+            }
+        })
     }
 }

@@ -77,6 +77,16 @@ pub(super) enum FetchError {
     Useless(String),
 }
 
+impl FetchError {
+    /// Which of the two, as a label.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Away(_) => "away",
+            Self::Useless(_) => "useless",
+        }
+    }
+}
+
 pub(super) type Fetch = Box<dyn Fn() -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + Sync>;
 
 /// Why a token could not be verified against the portal's keys.
@@ -88,8 +98,11 @@ pub enum VerifyError {
     /// No fetch that began after the request arrived was done within its budget.
     #[error("the portal's keys could not be fetched in time")]
     NoFetch,
+    /// No issuer that could have said whether the token is active did so within the request's budget.
+    #[error("whether the token is active could not be asked in time")]
+    NoAnswer,
     /// Too many requests wait for a fetch already.
-    #[error("too many requests wait for the portal's keys")]
+    #[error("too many requests wait for the portal")]
     TooManyWaiters,
 }
 

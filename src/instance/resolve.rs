@@ -96,6 +96,8 @@ mod tests {
             skew_learned_at: None,
             unreachable_since: None,
             pulled_at: None,
+            looked_up: None,
+            denied_by_portal: None,
         }
     }
 

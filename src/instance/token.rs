@@ -12,6 +12,8 @@ use jsonwebtoken::Algorithm;
 use serde::de::{DeserializeOwned, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::config::Orgs;
+
 /// The one allow-list of algorithms. Asymmetric only: a public key is no secret.
 pub const ALLOWED_ALGORITHMS: &[Algorithm] = &[
     Algorithm::RS256,
@@ -36,13 +38,44 @@ const LEEWAY: i64 = 30;
 pub struct TokenRules {
     issuer: String,
     audiences: Vec<String>,
+    orgs: Orgs,
 }
 
 impl TokenRules {
-    /// `issuer` is `portal_url`, compared byte for byte. An empty list of audiences: `aud` is not judged.
+    /// `issuer` is compared byte for byte: the portal's is `portal_url`. An empty list of audiences: `aud` is not
+    /// judged. It may speak for every org's instances.
     pub fn new(issuer: impl Into<String>, audiences: impl IntoIterator<Item = String>) -> Self {
-        Self { issuer: issuer.into(), audiences: audiences.into_iter().collect() }
+        Self { issuer: issuer.into(), audiences: audiences.into_iter().collect(), orgs: Orgs::All }
     }
+
+    /// It may speak for the instances of these orgs alone.
+    #[must_use]
+    pub fn for_orgs(self, orgs: Orgs) -> Self {
+        Self { orgs, ..self }
+    }
+
+    /// The `iss` of its tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Whether the issuer may speak for this org's instances.
+    pub fn speaks_for(&self, org_id: &str) -> bool {
+        match &self.orgs {
+            Orgs::All => true,
+            Orgs::Only(orgs) => orgs.contains(org_id),
+        }
+    }
+}
+
+/// How a token's claims came: some may be left out where they were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Signed, in the token.
+    Signed,
+    /// As its issuer's answer about it (RFC 7662, 2.2), where `iss` and `exp` are optional: who answers is the issuer,
+    /// and what has expired is not active.
+    Introspected,
 }
 
 /// Why a token is refused. The texts may be shown to whoever sent it: they hold nothing of the token.
@@ -84,6 +117,15 @@ pub enum TokenError {
     /// It has a `purpose`: a fire token, say, has our issuer and an agent's audience.
     #[error("a token with a purpose is not an access token")]
     Purpose,
+    /// It names an org that its issuer may not speak for.
+    #[error("the access token's issuer may not speak for its org")]
+    Org,
+    /// Its issuer says that it is not active: unknown to it, expired or revoked (RFC 7662, 2.2).
+    #[error("the access token is not active")]
+    Inactive,
+    /// Its issuer says that it is active, and of another kind: a refresh token, or one bound to a key.
+    #[error("the token is not a bearer access token")]
+    NotAccess,
     /// No key that could have signed it is known, and none more can be had.
     #[error("the access token was signed with an unknown key")]
     UnknownKey,
@@ -143,8 +185,9 @@ struct Header {
     crit: bool,
 }
 
-#[derive(Deserialize)]
-struct Claims {
+/// What is judged of a token's claims, and what [`AccessClaims`] are made of.
+#[derive(Clone, Deserialize)]
+pub(super) struct Claims {
     iss: Option<String>,
     exp: Option<NumericDate>,
     nbf: Option<NumericDate>,
@@ -159,7 +202,29 @@ struct Claims {
     agent_instance_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+impl Claims {
+    /// `exp`, in seconds since 1970.
+    pub(super) fn expiry(&self) -> Option<i64> {
+        self.exp.as_ref().map(|at| at.0)
+    }
+}
+
+impl From<Claims> for AccessClaims {
+    fn from(claims: Claims) -> Self {
+        let issued_at = claims.iat.or(claims.nbf);
+        Self {
+            client_id: claims.client_id.or(claims.azp),
+            sid: claims.sid,
+            org_id: claims.org_id,
+            agent_instance_id: claims.agent_instance_id,
+            // Not in the future, so what chrono cannot hold lies before the year -262143.
+            issued_at: issued_at
+                .map(|at| DateTime::from_timestamp(at.0, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)),
+        }
+    }
+}
+
+#[derive(Clone, Deserialize)]
 #[serde(untagged)]
 enum Audience {
     One(String),
@@ -184,6 +249,7 @@ fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
 }
 
 /// Whole seconds since 1970 (RFC 7519, 2): fractions are cut off, what is out of range stays at its end.
+#[derive(Clone)]
 struct NumericDate(i64);
 
 impl<'de> Deserialize<'de> for NumericDate {
@@ -213,10 +279,25 @@ impl<'de> Deserialize<'de> for NumericDate {
     }
 }
 
-impl<'a> Presented<'a> {
-    /// Reads a token and judges all that needs no key, so that nothing is fetched for a token that is refused
-    /// whoever signed it.
-    pub fn read(token: &'a str, rules: &TokenRules, now: DateTime<Utc>) -> Result<Self, TokenError> {
+/// Whether it has the shape of a signed JWT: such a token is never asked for elsewhere, whatever is wrong with it.
+pub(super) fn is_jws(token: &str) -> bool {
+    let mut parts = token.split('.');
+    let header = parts.next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+    parts.count() == 2 && header.is_some_and(|header| header.first() == Some(&b'{'))
+}
+
+/// A token taken apart. Nothing that its claims say is judged yet, its issuer included.
+pub(super) struct Jws<'a> {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    message: &'a str,
+    signature: &'a str,
+    claims: Claims,
+}
+
+impl<'a> Jws<'a> {
+    /// Reads a token, as far as that needs no rules.
+    pub(super) fn read(token: &'a str) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_LENGTH {
             return Err(TokenError::TooLong);
         }
@@ -234,37 +315,44 @@ impl<'a> Presented<'a> {
             return Err(TokenError::Algorithm);
         }
         let claims: Claims = part(claims, TokenError::Claims)?;
-        rules.judge(&claims, now.timestamp())?;
-        let issued_at = claims.iat.or(claims.nbf);
-        Ok(Self {
-            algorithm,
-            kid: header.kid,
-            message,
-            signature,
-            claims: AccessClaims {
-                client_id: claims.client_id.or(claims.azp),
-                sid: claims.sid,
-                org_id: claims.org_id,
-                agent_instance_id: claims.agent_instance_id,
-                // Not in the future, so what chrono cannot hold lies before the year -262143.
-                issued_at: issued_at
-                    .map(|at| DateTime::from_timestamp(at.0, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)),
-            },
-        })
+        Ok(Self { algorithm, kid: header.kid, message, signature, claims })
+    }
+
+    /// Who it says has issued it: whose rules it is to keep, and whose keys are to say whether that is true.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.claims.iss.as_deref()
+    }
+
+    /// Judges all that needs no key, so that nothing is fetched for a token that is refused whoever signed it.
+    pub(super) fn judged(self, rules: &TokenRules, now: DateTime<Utc>) -> Result<Presented<'a>, TokenError> {
+        rules.judge(&self.claims, now, Form::Signed)?;
+        let Self { algorithm, kid, message, signature, claims } = self;
+        Ok(Presented { algorithm, kid, message, signature, claims: claims.into() })
+    }
+}
+
+impl<'a> Presented<'a> {
+    /// Reads a token and judges all that needs no key.
+    pub fn read(token: &'a str, rules: &TokenRules, now: DateTime<Utc>) -> Result<Self, TokenError> {
+        Jws::read(token)?.judged(rules, now)
     }
 }
 
 impl TokenRules {
-    fn judge(&self, claims: &Claims, now: i64) -> Result<(), TokenError> {
-        if claims.iss.as_deref() != Some(&self.issuer) {
+    /// Whether these claims keep the issuer's rules.
+    pub(super) fn judge(&self, claims: &Claims, now: DateTime<Utc>, form: Form) -> Result<(), TokenError> {
+        let (now, asked) = (now.timestamp(), form == Form::Introspected);
+        if claims.iss.as_deref().map_or(!asked, |issuer| issuer != self.issuer) {
             return Err(TokenError::Issuer);
         }
         if claims.purpose {
             return Err(TokenError::Purpose);
         }
-        let expiry = claims.exp.as_ref().ok_or(TokenError::NoExpiry)?;
-        if now >= expiry.0.saturating_add(LEEWAY) {
-            return Err(TokenError::Expired);
+        match claims.expiry() {
+            None if asked => {}
+            None => return Err(TokenError::NoExpiry),
+            Some(expiry) if now >= expiry.saturating_add(LEEWAY) => return Err(TokenError::Expired),
+            Some(_) => {}
         }
         let lies_ahead = |at: &Option<NumericDate>| at.as_ref().is_some_and(|at| at.0 > now + LEEWAY);
         if lies_ahead(&claims.nbf) {
@@ -276,6 +364,9 @@ impl TokenRules {
         let for_us = |audience: &Audience| self.audiences.iter().any(|one| audience.names(one));
         if !self.audiences.is_empty() && !claims.aud.as_ref().is_some_and(for_us) {
             return Err(TokenError::Audience);
+        }
+        if claims.org_id.as_deref().is_some_and(|org_id| !self.speaks_for(org_id)) {
+            return Err(TokenError::Org);
         }
         Ok(())
     }

@@ -95,26 +95,36 @@ pub(super) fn never_answered(error: &anyhow::Error) -> bool {
 
 /// Without the portal's keys no agent is let in.
 pub(super) async fn portal_keys(deployment: &Deployment) -> Finding {
-    match &deployment.config.portal.jwks {
+    let jwks = &deployment.config.portal.jwks;
+    let mend = match jwks {
+        PortalJwks::Url(_) => {
+            "set NAS_CRON_PORTAL_JWKS_URL to where the portal publishes its keys, and let this machine reach it"
+        }
+        // Those are not looked for anywhere.
+        PortalJwks::Own => "see \"signing key\"",
+        PortalJwks::File(_) => {
+            "set NAS_CRON_PORTAL_JWKS_FILE to a file with the portal's public keys, a JWKS or PEM"
+        }
+    };
+    usable_keys(jwks).await.map_or_else(|error| Finding::wrong(error, mend), Finding::ok)
+}
+
+/// How many keys are usable there, or why none is.
+pub(super) async fn usable_keys(jwks: &PortalJwks) -> Result<String, String> {
+    match jwks {
         PortalJwks::Url(url) => match count_keys_at(url.clone()).await {
-            Ok(count) => Finding::ok(format!("{count} usable at {url}")),
-            Err(error) => Finding::wrong(
-                format!("{url}: {error}"),
-                "set NAS_CRON_PORTAL_JWKS_URL to where the portal publishes its keys, and let this machine reach it",
-            ),
+            Ok(count) => Ok(format!("{count} usable at {url}")),
+            Err(error) => Err(format!("{url}: {error}")),
         },
-        PortalJwks::Own => Finding::ok("our own: this service is the portal"),
+        PortalJwks::Own => Ok("our own: this service is the portal".to_owned()),
         PortalJwks::File(path) => {
             let keys = match tokio::fs::read(path).await {
                 Ok(bytes) => KeySet::from_pinned(&bytes).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             match keys {
-                Ok(keys) => Finding::ok(format!("{} usable in {}", keys.len(), path.display())),
-                Err(error) => Finding::wrong(
-                    format!("{}: {error}", path.display()),
-                    "set NAS_CRON_PORTAL_JWKS_FILE to a file with the portal's public keys, a JWKS or PEM",
-                ),
+                Ok(keys) => Ok(format!("{} usable in {}", keys.len(), path.display())),
+                Err(error) => Err(format!("{}: {error}", path.display())),
             }
         }
     }

@@ -3,9 +3,9 @@
 pub mod listing;
 pub mod tasks;
 
-use super::instances::AgentInstance;
+use super::instances::{AgentInstance, Row};
 use super::{Db, DbResult};
-use crate::domain::{AgentRuntimeId, InstanceId, OrgId, TaskId};
+use crate::domain::{AgentRuntimeId, InstanceId, OrgId, PortalDenial, TaskId};
 
 /// Identities of one instance that are not revoked.
 pub const LIVE_IDENTITIES: i64 = 16;
@@ -151,8 +151,10 @@ pub async fn presented(
     let row = sqlx::query!(
         r#"
         SELECT a.public_key, a.revoked_at IS NOT NULL OR a.org_id <> i.org_id AS "ended!",
-               i.instance_id, i.org_id, i.enabled, i.callback_url, i.skew_guard_ms, i.skew_learned_at,
-               i.unreachable_since, i.pulled_at, t.task_id AS "task_id?",
+               i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!", i.callback_url,
+               i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at,
+               extract(epoch FROM clock_timestamp() - i.looked_up_at)::float8 AS looked_up_seconds,
+               i.denied_by_portal AS "denied_by_portal: PortalDenial", t.task_id AS "task_id?",
                COALESCE(t.last_used_at < now() - make_interval(secs => $3), true) AS "touch!"
         FROM agent_identities a
         JOIN instances i USING (instance_id)
@@ -170,16 +172,18 @@ pub async fn presented(
         public_key: row.public_key,
         ended: row.ended,
         task: row.task_id.map(|_| TaskInUse { touch: row.touch }),
-        instance: AgentInstance {
-            instance_id: InstanceId::stored(row.instance_id),
-            org_id: OrgId::stored(row.org_id),
+        instance: AgentInstance::from(Row {
+            instance_id: row.instance_id,
+            org_id: row.org_id,
             enabled: row.enabled,
             callback_url: row.callback_url,
             skew_guard_ms: row.skew_guard_ms,
             skew_learned_at: row.skew_learned_at,
             unreachable_since: row.unreachable_since,
             pulled_at: row.pulled_at,
-        },
+            looked_up_seconds: row.looked_up_seconds,
+            denied_by_portal: row.denied_by_portal,
+        }),
     }))
 }
 

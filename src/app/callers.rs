@@ -1,0 +1,114 @@
+//! How callers are known: the issuers as configured, the portal's lookup, and what keeps both up to date.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use crate::clock::Clock;
+use crate::config::{self, Config, PortalJwks};
+use crate::db::Db;
+use crate::identity::Identities;
+use crate::instance::introspection::Endpoint;
+use crate::instance::{
+    Authenticator, FetchLimits, Issuer, Issuers, KeyRefresh, KeySet, Lookup, PortalKeys, TokenRules,
+};
+use crate::keys::KeyRing;
+
+/// Never ends by itself. Hop 1 is served on during a drain, so it ends last.
+pub(super) struct Background(BoxFuture<'static, ()>);
+
+impl std::fmt::Debug for Background {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Background")
+    }
+}
+
+impl Background {
+    /// Runs until what is returned is dropped.
+    pub(super) fn spawn(self) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(tokio::spawn(self.0))
+    }
+}
+
+/// Who may call, and what is to run for it.
+pub(super) async fn authenticator(
+    config: &Config,
+    db: &Db,
+    ours: &Arc<KeyRing>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<(Authenticator, Vec<Background>)> {
+    let portal = &config.portal;
+    let mut background = Vec::new();
+    let mut refreshed = |issuer: &str, refresh: Option<KeyRefresh>| {
+        let span = tracing::info_span!("issuer", issuer);
+        background.extend(refresh.map(|refresh| Background(refresh.run().instrument(span).boxed())));
+    };
+
+    let (keys, refresh) = keys(&portal.jwks, "portal_jwks_file", ours).await?;
+    refreshed(portal.url.as_str(), refresh);
+    let own = Issuer {
+        rules: TokenRules::new(portal.url.as_str(), portal.audiences.clone()),
+        keys: Some(keys),
+        introspection: introspection(portal.introspection.as_ref())?,
+    };
+    let mut others = Vec::new();
+    for other in &portal.issuers {
+        let (issuer, refresh) = further(other, ours).await?;
+        refreshed(&other.issuer, refresh);
+        others.push(issuer);
+    }
+    let issuers = Arc::new(Issuers::new(own, others, portal.introspection_ttl));
+
+    let lookup = portal.lookup.as_ref().map(|at| Lookup::new(at, db.clone())).transpose()?;
+    background.extend(lookup.clone().map(|lookup| Background(lookup.run().boxed())));
+    let identities = Identities::configured(&config.identity, db, &clock);
+    Ok((Authenticator { issuers, lookup, identities, db: db.clone(), clock }, background))
+}
+
+async fn further(
+    other: &config::Issuer,
+    ours: &Arc<KeyRing>,
+) -> anyhow::Result<(Issuer, Option<KeyRefresh>)> {
+    let (known, refresh) = match &other.jwks {
+        Some(jwks) => {
+            let (known, refresh) = keys(jwks, "jwks_file", ours)
+                .await
+                .with_context(|| format!("issuers_file: the issuer {}", other.issuer))?;
+            (Some(known), refresh)
+        }
+        None => (None, None),
+    };
+    let rules = TokenRules::new(&other.issuer, other.audiences.clone()).for_orgs(other.orgs.clone());
+    let introspection = introspection(other.introspection.as_ref())?;
+    Ok((Issuer { rules, keys: known, introspection }, refresh))
+}
+
+fn introspection(at: Option<&config::Introspection>) -> Result<Option<Endpoint>, reqwest::Error> {
+    at.map(Endpoint::new).transpose()
+}
+
+async fn keys(
+    jwks: &PortalJwks,
+    setting: &str,
+    ours: &Arc<KeyRing>,
+) -> anyhow::Result<(PortalKeys, Option<KeyRefresh>)> {
+    match jwks {
+        PortalJwks::Own => Ok((PortalKeys::own(Arc::clone(ours)), None)),
+        PortalJwks::Url(url) => {
+            let (keys, refresh) = PortalKeys::from_url(url.clone(), FetchLimits::default())?;
+            Ok((keys, Some(refresh)))
+        }
+        PortalJwks::File(path) => {
+            let bytes = tokio::fs::read(path)
+                .await
+                .with_context(|| format!("{setting}: cannot read {}", path.display()))?;
+            let keys = KeySet::from_pinned(&bytes)
+                .with_context(|| format!("{setting}: {} holds no usable key", path.display()))?;
+            Ok((PortalKeys::pinned(keys), None))
+        }
+    }
+}

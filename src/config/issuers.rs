@@ -1,0 +1,254 @@
+//! The file of `issuers_file`: issuers of access tokens beside the portal, each with rules of its own.
+//!
+//! What is wrong names the table and the field. The file holds no secret: it names files that do.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::check::keeps_secrets;
+use super::parse;
+use super::problem::Wrong;
+use super::{Introspection, PortalJwks};
+
+/// More are not read: each is asked for its keys, or for every opaque token.
+const MOST: usize = 64;
+
+/// An issuer of access tokens beside the portal.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// The `iss` of its tokens, byte for byte.
+    pub issuer: String,
+    /// Where the keys of its JWTs come from; `None`: its tokens are introspected.
+    pub jwks: Option<PortalJwks>,
+    /// Where it says what its tokens stand for.
+    pub introspection: Option<Introspection>,
+    /// Allowed `aud`; empty: not judged.
+    pub audiences: Vec<String>,
+    /// For whose instances it may speak.
+    pub orgs: Orgs,
+}
+
+/// For whose instances an issuer may speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Orgs {
+    /// Every org's, as the portal.
+    All,
+    /// These orgs' only.
+    Only(BTreeSet<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    issuer: Vec<Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    issuer: Option<String>,
+    jwks_url: Option<String>,
+    jwks_file: Option<PathBuf>,
+    introspection_url: Option<String>,
+    introspection_client_id: Option<String>,
+    introspection_client_secret_file: Option<PathBuf>,
+    #[serde(default)]
+    audiences: Vec<String>,
+    #[serde(default)]
+    orgs: Vec<String>,
+    #[serde(default)]
+    all_orgs: bool,
+}
+
+/// Reads the file at this path. Paths in it start from its own folder.
+pub(super) fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
+    let path = Path::new(path);
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Wrong::new(format!("cannot be read: {error}"), "name a file that `serve` may read")
+    })?;
+    let file: File = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let mend = "write a table [[issuer]] for each; docs/portals.md shows one";
+        Wrong::new(format!("is wrong at line {line}: {}", error.message()), mend)
+    })?;
+    if file.issuer.is_empty() || file.issuer.len() > MOST {
+        let mend = format!("write 1 to {MOST} tables [[issuer]], or take issuers_file away");
+        return Err(Wrong::new(format!("has {} tables [[issuer]]", file.issuer.len()), mend));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut seen = BTreeSet::new();
+    let mut issuers = Vec::new();
+    for (index, table) in file.issuer.into_iter().enumerate() {
+        let named = table.issuer.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+        let read = table.read(folder).and_then(|issuer| {
+            let is_new = seen.insert(issuer.issuer.clone());
+            is_new
+                .then_some(issuer)
+                .ok_or_else(|| wrong("issuer", "is that of an earlier table", "give each issuer one table"))
+        });
+        let issuer = read.map_err(|error| {
+            let place = format!("table {} of [[issuer]]{named}", index + 1);
+            Wrong::new(format!("is wrong in {place}: {}", error.wrong), error.mend)
+        })?;
+        issuers.push(issuer);
+    }
+    Ok(issuers)
+}
+
+fn wrong(field: &str, wrong: impl std::fmt::Display, mend: impl Into<String>) -> Wrong {
+    Wrong::new(format!("{field} {wrong}"), mend)
+}
+
+/// What is wrong, with the field before it.
+fn of(field: &str) -> impl FnOnce(Wrong) -> Wrong + '_ {
+    move |error| wrong(field, error.wrong, error.mend)
+}
+
+impl Table {
+    fn read(self, folder: &Path) -> Result<Issuer, Wrong> {
+        let mend = "write the `iss` of its tokens, byte for byte";
+        let issuer = self.issuer.ok_or_else(|| wrong("issuer", "is missing", mend))?;
+        if issuer.is_empty() || issuer.len() > 2048 || issuer.chars().any(char::is_control) {
+            return Err(wrong("issuer", "is empty, too long, or holds control characters", mend));
+        }
+        let jwks = match (self.jwks_url, self.jwks_file) {
+            (Some(_), Some(_)) => {
+                let mend = "keep the URL to have its keys refreshed, or the file to pin them";
+                return Err(wrong("jwks_url", "and jwks_file are both set", mend));
+            }
+            (Some(url), None) => Some(PortalJwks::Url(parse::url(&url).map_err(of("jwks_url"))?)),
+            (None, Some(file)) => Some(PortalJwks::File(folder.join(file))),
+            (None, None) => None,
+        };
+        let introspection = match (
+            self.introspection_url,
+            self.introspection_client_id,
+            self.introspection_client_secret_file,
+        ) {
+            (None, None, None) => None,
+            (Some(url), Some(client_id), Some(file)) => {
+                Some(introspection(&url, client_id, &folder.join(file))?)
+            }
+            _ => {
+                let mend = "set introspection_url, introspection_client_id and introspection_client_secret_file, or none";
+                return Err(wrong("introspection_url", "takes a client and its secret", mend));
+            }
+        };
+        if jwks.is_none() && introspection.is_none() {
+            let mend = "set jwks_url, jwks_file, or introspection_url with its client";
+            return Err(wrong("jwks_url", "is missing: nothing could verify its tokens", mend));
+        }
+        let orgs = match (self.all_orgs, self.orgs) {
+            (true, orgs) if orgs.is_empty() => Orgs::All,
+            (true, _) => {
+                return Err(wrong("all_orgs", "and orgs are both set", "keep the one that is meant"));
+            }
+            (false, orgs) if orgs.is_empty() => {
+                let mend =
+                    "list the orgs that it may speak for; `all_orgs = true` lets it name any org's agents";
+                return Err(wrong("orgs", "is missing", mend));
+            }
+            (false, orgs) => Orgs::Only(orgs.into_iter().collect()),
+        };
+        Ok(Issuer { issuer, jwks, introspection, audiences: self.audiences, orgs })
+    }
+}
+
+fn introspection(url: &str, client_id: String, secret_file: &Path) -> Result<Introspection, Wrong> {
+    let url = parse::url(url).map_err(of("introspection_url"))?;
+    if !keeps_secrets(&url) {
+        let mend = "write an https URL (http is for loopback only)";
+        return Err(wrong("introspection_url", "would get agents' tokens in the clear", mend));
+    }
+    let field = "introspection_client_secret_file";
+    let secret = std::fs::read_to_string(secret_file).map_err(|error| {
+        let mend = "name a file that `serve` may read, with the secret alone in it";
+        wrong(field, format!("{} cannot be read: {error}", secret_file.display()), mend)
+    })?;
+    let secret = secret.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(wrong(field, format!("{} is empty", secret_file.display()), "put the secret into it"));
+    }
+    Ok(Introspection { url, client_id, client_secret: SecretString::from(secret) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a file of this text, with `secret` beside it.
+    fn given(text: &str) -> Result<Vec<Issuer>, Wrong> {
+        let folder = std::env::temp_dir().join(format!("nas-cron-issuers-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("secret"), "hunter2\n").unwrap();
+        std::fs::write(folder.join("empty"), "\n").unwrap();
+        let file = folder.join("issuers.toml");
+        std::fs::write(&file, text).unwrap();
+        let issuers = read(file.to_str().unwrap());
+        std::fs::remove_dir_all(folder).unwrap();
+        issuers
+    }
+
+    const SOUND: &str =
+        "[[issuer]]\nissuer = 'https://a/'\njwks_url = 'https://a/keys'\norgs = ['o1', 'o2']\n";
+
+    #[test]
+    fn a_file_with_issuers_of_every_kind() {
+        let text = format!(
+            "{SOUND}audiences = ['x']\n[[issuer]]\nissuer = 'b'\njwks_file = 'b.pem'\nall_orgs = true\n\
+             [[issuer]]\nissuer = 'c'\nintrospection_url = 'http://127.0.0.1/i'\nintrospection_client_id = 'n'\n\
+             introspection_client_secret_file = 'secret'\norgs = ['o']\n"
+        );
+        let issuers = given(&text).unwrap();
+        assert_eq!(issuers[0].issuer, "https://a/", "byte for byte");
+        assert_eq!(issuers[0].orgs, Orgs::Only(["o1".to_owned(), "o2".to_owned()].into()));
+        assert_eq!(issuers[0].audiences, ["x"]);
+        let Some(PortalJwks::File(file)) = &issuers[1].jwks else { panic!("{:?}", issuers[1]) };
+        assert!(file.is_absolute() && file.ends_with("b.pem") && issuers[1].orgs == Orgs::All);
+        let asked = issuers[2].introspection.as_ref().unwrap();
+        assert_eq!(secrecy::ExposeSecret::expose_secret(&asked.client_secret), "hunter2");
+        assert!(!format!("{issuers:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_table_and_the_field() {
+        let asked = "introspection_url = 'https://c/i'\nintrospection_client_id = 'n'\n";
+        for (text, told) in [
+            (String::new(), "has 0 tables"),
+            ("[[issuer]]\nissuer = 'a'\njwks_uri = 'x'\n".to_owned(), "line 3: unknown field `jwks_uri`"),
+            ("[[issuers]]\n".to_owned(), "unknown field `issuers`"),
+            ("[[issuer]\n".to_owned(), "is wrong at line 1"),
+            ("[[issuer]]\nissuer = 7\n".to_owned(), "line 2: invalid type"),
+            (
+                "[[issuer]]\njwks_url = 'https://a'\norgs = ['o']\n".to_owned(),
+                "table 1 of [[issuer]]: issuer is missing",
+            ),
+            ("[[issuer]]\nissuer = ''\n".to_owned(), "issuer is empty"),
+            (format!("{SOUND}{SOUND}"), "table 2 of [[issuer]] (https://a/): issuer is that of an earlier"),
+            (format!("{SOUND}jwks_file = 'x'\n"), "jwks_url and jwks_file are both set"),
+            (format!("{SOUND}all_orgs = true\n"), "all_orgs and orgs are both set"),
+            ("[[issuer]]\nissuer = 'a'\norgs = ['o']\n".to_owned(), "jwks_url is missing"),
+            ("[[issuer]]\nissuer = 'a'\njwks_url = 'https://a'\n".to_owned(), "orgs is missing"),
+            (
+                "[[issuer]]\nissuer = 'a'\njwks_url = 'a'\norgs = ['o']\n".to_owned(),
+                "jwks_url is no absolute URL",
+            ),
+            (format!("{SOUND}{asked}"), "introspection_url takes a client"),
+            (format!("{SOUND}{asked}introspection_client_secret_file = 'none'\n"), "none cannot be read"),
+            (format!("{SOUND}{asked}introspection_client_secret_file = 'empty'\n"), "empty is empty"),
+            (
+                format!("{SOUND}{asked}introspection_client_secret_file = 'secret'\n")
+                    .replace("https://c", "http://c"),
+                "introspection_url would get agents' tokens in the clear",
+            ),
+        ] {
+            let error = given(&text).unwrap_err();
+            assert!(error.wrong.contains(told) && !error.mend.is_empty(), "{text}: {error:?}");
+        }
+        assert!(read("/nowhere/issuers.toml").unwrap_err().wrong.contains("cannot be read"));
+    }
+}

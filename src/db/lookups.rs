@@ -1,0 +1,131 @@
+//! Statements about what the portal's lookup answered: `instances` is the memory of it.
+
+use std::time::Duration;
+
+use super::instances::{AgentInstance, Row};
+use super::{Db, DbResult};
+use crate::domain::{Given, InstanceId, OrgId, PortalDenial, SessionId};
+
+/// The portal knows this instance, as it stands in the table. Writes down that it was asked, and what it has against it.
+/// Returns the instance, and whether an earlier denial ended; `None` where the table has no such instance, or has it in
+/// another org or with another session: it is to be registered first.
+#[tracing::instrument(name = "db.lookups.answered", level = "debug", skip_all)]
+pub async fn answered(
+    db: &Db,
+    instance_id: &InstanceId,
+    org_id: &OrgId,
+    session: &Given<SessionId>,
+    denied: Option<PortalDenial>,
+) -> DbResult<Option<(AgentInstance, bool)>> {
+    let row = sqlx::query!(
+        r#"
+        WITH present AS (
+            SELECT instance_id, denied_by_portal IS NOT NULL AS was_denied FROM instances
+            WHERE instance_id = $1 AND org_id = $2 AND ($3 OR bootstrap_session_id IS NOT DISTINCT FROM $4)
+            FOR NO KEY UPDATE
+        )
+        UPDATE instances i
+        SET looked_up_at = clock_timestamp(), denied_by_portal = $5,
+            updated_at = CASE WHEN i.denied_by_portal IS DISTINCT FROM $5 THEN now() ELSE i.updated_at END
+        FROM present p
+        WHERE i.instance_id = p.instance_id
+        RETURNING i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!", i.callback_url,
+                  i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at, p.was_denied AS "was_denied!"
+        "#,
+        instance_id.as_str(),
+        org_id.as_str(),
+        session.is_keep(),
+        session.value().map(SessionId::as_str),
+        denied as Option<PortalDenial>,
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(row.map(|row| {
+        let instance = Row {
+            instance_id: row.instance_id,
+            org_id: row.org_id,
+            enabled: row.enabled,
+            callback_url: row.callback_url,
+            skew_guard_ms: row.skew_guard_ms,
+            skew_learned_at: row.skew_learned_at,
+            unreachable_since: row.unreachable_since,
+            pulled_at: row.pulled_at,
+            looked_up_seconds: Some(0.0),
+            denied_by_portal: denied,
+        };
+        (AgentInstance::from(instance), row.was_denied && denied.is_none())
+    }))
+}
+
+/// The portal does not know this instance, asked about it in this org (`None`: in any). One of another org stays as it
+/// is: about that the portal has said nothing. Returns whether that is news.
+#[tracing::instrument(name = "db.lookups.denied", level = "debug", skip_all)]
+pub async fn denied(db: &Db, instance_id: &InstanceId, org_id: Option<&OrgId>) -> DbResult<bool> {
+    let is_news = sqlx::query_scalar!(
+        r#"
+        WITH present AS (
+            SELECT instance_id, denied_by_portal IS DISTINCT FROM 'unknown' AS is_news FROM instances
+            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2)
+            FOR NO KEY UPDATE
+        )
+        UPDATE instances i
+        SET looked_up_at = clock_timestamp(), denied_by_portal = 'unknown',
+            updated_at = CASE WHEN p.is_news THEN now() ELSE i.updated_at END
+        FROM present p
+        WHERE i.instance_id = p.instance_id
+        RETURNING p.is_news AS "is_news!"
+        "#,
+        instance_id.as_str(),
+        org_id.map(OrgId::as_str),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(is_news == Some(true))
+}
+
+/// The portal says that this session is another instance's: takes it from whoever has it here.
+#[tracing::instrument(name = "db.lookups.give_up_session", level = "debug", skip_all)]
+pub async fn give_up_session(
+    db: &Db,
+    org_id: &OrgId,
+    session: &SessionId,
+    now_of: &InstanceId,
+) -> DbResult<()> {
+    sqlx::query!(
+        "UPDATE instances SET bootstrap_session_id = NULL, updated_at = now() \
+         WHERE org_id = $1 AND bootstrap_session_id = $2 AND instance_id <> $3",
+        org_id.as_str(),
+        session.as_str(),
+        now_of.as_str(),
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(())
+}
+
+/// Instances that the portal denies, that have something to fire, and that it was last asked about longer ago than
+/// `age`: they may never call again, so somebody else has to ask. Marks them as asked, so that replicas share them.
+#[tracing::instrument(name = "db.lookups.to_ask_again", level = "debug", skip_all)]
+pub async fn to_ask_again(db: &Db, age: Duration, limit: i64) -> DbResult<Vec<(InstanceId, OrgId)>> {
+    let rows = sqlx::query!(
+        r#"
+        UPDATE instances i SET looked_up_at = clock_timestamp()
+        FROM (
+            SELECT d.instance_id FROM instances d
+            WHERE d.denied_by_portal IS NOT NULL AND d.looked_up_at < now() - make_interval(secs => $1)
+              AND EXISTS (SELECT FROM one_shots o
+                          WHERE o.instance_id = d.instance_id AND o.next_attempt_at IS NOT NULL)
+            ORDER BY d.looked_up_at
+            LIMIT $2
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) d
+        WHERE i.instance_id = d.instance_id
+        RETURNING i.instance_id, i.org_id
+        "#,
+        age.as_secs_f64(),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (InstanceId::stored(row.instance_id), OrgId::stored(row.org_id))).collect())
+}

@@ -1,0 +1,187 @@
+//! Whose access tokens are taken: the portal's, and those of the issuers that `issuers_file` adds.
+//!
+//! A JWT goes to the issuer that it names, byte for byte, and is judged by that issuer's rules and keys alone: a key of
+//! one never verifies another's token. A token that is no JWT names nobody, so those who introspect are asked in order.
+//! A JWT is never introspected, unless its issuer has no keys here and wants it so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::introspection::{Endpoint, Introspections, Whom};
+use super::portal_jwks::{PortalKeys, VerifyError};
+use super::token::{self, AccessClaims, Jws, MAX_TOKEN_LENGTH, TokenError, TokenRules};
+
+/// One issuer: its rules, and at least one way of knowing its tokens.
+#[derive(Debug)]
+pub struct Issuer {
+    /// What its tokens must say.
+    pub rules: TokenRules,
+    /// What signs its JWTs; `None`: they are introspected.
+    pub keys: Option<PortalKeys>,
+    /// Where it says what its opaque tokens stand for.
+    pub introspection: Option<Endpoint>,
+}
+
+/// All of them, each name once.
+#[derive(Debug)]
+pub struct Issuers {
+    /// The portal is the first.
+    known: Vec<Known>,
+    introspections: Option<Arc<Introspections>>,
+    /// For each endpoint, whose it is.
+    endpoint_of: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Known {
+    rules: TokenRules,
+    keys: Option<PortalKeys>,
+    endpoint: Option<usize>,
+}
+
+/// A token that is good.
+#[derive(Debug)]
+pub struct Verified<'a> {
+    /// What it says.
+    pub claims: AccessClaims,
+    /// Those of its issuer, which may speak for some orgs alone.
+    pub rules: &'a TokenRules,
+}
+
+impl Issuers {
+    /// The portal, and the others, of other names. An answer about an opaque token is taken as it is for
+    /// `introspection_ttl`.
+    pub fn new(portal: Issuer, others: Vec<Issuer>, introspection_ttl: Duration) -> Self {
+        let (mut known, mut endpoints, mut endpoint_of) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, issuer) in std::iter::once(portal).chain(others).enumerate() {
+            let endpoint = issuer.introspection.map(|endpoint| {
+                endpoints.push(endpoint);
+                endpoint_of.push(index);
+                endpoints.len() - 1
+            });
+            known.push(Known { rules: issuer.rules, keys: issuer.keys, endpoint });
+        }
+        let introspections =
+            (!endpoints.is_empty()).then(|| Introspections::new(endpoints, introspection_ttl));
+        Self { known, introspections, endpoint_of }
+    }
+
+    /// The portal alone, which issues nothing but JWTs.
+    pub fn portal(rules: TokenRules, keys: PortalKeys) -> Self {
+        Self::new(Issuer { rules, keys: Some(keys), introspection: None }, Vec::new(), Duration::ZERO)
+    }
+
+    /// Verifies a token, called as soon as its request has arrived. Waits for what is not known yet, and never beyond
+    /// `deadline`.
+    pub async fn verify(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+        deadline: Instant,
+    ) -> Result<Verified<'_>, VerifyError> {
+        let jws = match Jws::read(token) {
+            Ok(jws) => jws,
+            Err(_) if self.introspections.is_some() && may_be_opaque(token) => {
+                return self.introspected(token, Whom::All, now, deadline).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // Of nobody here: judged by the portal's rules, which say what is wrong with it.
+        let named = self.known.iter().find(|known| jws.issuer() == Some(known.rules.issuer()));
+        let known = named.unwrap_or(&self.known[0]);
+        match (&known.keys, known.endpoint) {
+            (None, Some(endpoint)) => {
+                // Whatever of its rules it breaks, it breaks them here: a fire token is sent to nobody.
+                jws.judged(&known.rules, now)?;
+                self.introspected(token, Whom::One(endpoint), now, deadline).await
+            }
+            (None, None) => Err(TokenError::UnknownKey.into()),
+            (Some(keys), _) => {
+                let presented = jws.judged(&known.rules, now)?;
+                Ok(Verified { claims: keys.verify(&presented, deadline).await?, rules: &known.rules })
+            }
+        }
+    }
+
+    async fn introspected(
+        &self,
+        token: &str,
+        whom: Whom,
+        now: DateTime<Utc>,
+        deadline: Instant,
+    ) -> Result<Verified<'_>, VerifyError> {
+        let Some(introspections) = &self.introspections else { return Err(TokenError::Malformed.into()) };
+        let rules: Vec<_> = self.endpoint_of.iter().map(|&issuer| &self.known[issuer].rules).collect();
+        let (by, claims) = introspections.ask(token, whom, &rules, now, deadline).await?;
+        Ok(Verified { claims: claims.into(), rules: rules[by] })
+    }
+}
+
+/// Whether it may be an opaque token: of characters that a token may have (RFC 6750, 2.1), and no JWT that is wrong.
+fn may_be_opaque(token: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    token.len() <= MAX_TOKEN_LENGTH && token.bytes().all(fits) && !token::is_jws(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Orgs;
+    use crate::instance::KeySet;
+    use crate::jwt::testing::{Signing, jwks};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn issuer(name: &str, orgs: &[&str], key: &Signing) -> Issuer {
+        let orgs = match orgs {
+            [] => Orgs::All,
+            orgs => Orgs::Only(orgs.iter().map(|&org| org.to_owned()).collect()),
+        };
+        Issuer {
+            rules: TokenRules::new(name, []).for_orgs(orgs),
+            keys: Some(PortalKeys::pinned(KeySet::from_jwks(&jwks([key])).unwrap())),
+            introspection: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_of_one_issuer_never_verifies_anothers_token() {
+        // One `kid` for both: what counts is whose keys are asked.
+        let (ours, theirs) = (Signing::es256("k"), Signing::es256("k"));
+        let others = vec![issuer("other", &["org-b"], &theirs)];
+        let issuers = Issuers::new(issuer("portal", &[], &ours), others, Duration::ZERO);
+        let verify = async |key: &Signing, iss: &str, org: &str| {
+            let token = key.sign(&json!({"iss": iss, "exp": NOW + 60, "org_id": org}));
+            let now = DateTime::from_timestamp(NOW, 0).unwrap();
+            let verified = issuers.verify(&token, now, Instant::now()).await;
+            verified.map(|verified| verified.rules.issuer().to_owned())
+        };
+        assert_eq!(verify(&ours, "portal", "org-a").await, Ok("portal".to_owned()));
+        assert_eq!(verify(&theirs, "other", "org-b").await, Ok("other".to_owned()));
+        let refused = |error: TokenError| Err(VerifyError::Refused(error));
+        assert_eq!(verify(&theirs, "portal", "org-b").await, refused(TokenError::Signature));
+        assert_eq!(verify(&ours, "other", "org-b").await, refused(TokenError::Signature));
+        assert_eq!(verify(&theirs, "other", "org-a").await, refused(TokenError::Org));
+        assert_eq!(verify(&theirs, "other/", "org-b").await, refused(TokenError::Issuer));
+        assert_eq!(verify(&ours, "", "org-b").await, refused(TokenError::Issuer));
+    }
+
+    #[test]
+    fn what_may_be_opaque() {
+        let jwt = Signing::es256("k").sign(&json!({"iss": "p"}));
+        let (start, _) = jwt.split_once('.').unwrap();
+        for opaque in ["abc", "a.b.c", "pat_1-2~3/4+5==", "eyJ", "v4.public.abc"] {
+            assert!(may_be_opaque(opaque), "{opaque}");
+        }
+        for no in
+            [jwt.clone(), format!("{start}.garbage.x"), "a b".to_owned(), "ä".to_owned(), "x".repeat(20_000)]
+        {
+            assert!(!may_be_opaque(&no), "{no}");
+        }
+    }
+}

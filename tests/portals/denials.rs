@@ -1,0 +1,198 @@
+//! What the portal says against an instance, and what moves: orgs, sessions, and the operator's own word.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bed::Bed;
+use crate::support::service::Settings;
+use crate::support::world::eventually;
+
+/// Answers that are asked for anew at nearly every call.
+fn forgetful(settings: Settings) -> Settings {
+    settings.with("NAS_CRON_LOOKUP_TTL", "1s").with("NAS_CRON_LOOKUP_NEGATIVE_TTL", "100ms")
+}
+
+/// What the last answer said is too old now.
+async fn later(bed: &Bed) {
+    bed.sql("UPDATE instances SET looked_up_at = looked_up_at - interval '1 h'").await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+}
+
+async fn denied(bed: &Bed) -> Option<String> {
+    bed.value("SELECT denied_by_portal::text FROM instances WHERE instance_id = 'inst-1'").await
+}
+
+#[tokio::test]
+async fn the_fires_of_an_instance_that_the_portal_forgot_are_held_and_released_when_it_remembers() {
+    let bed = Bed::looking_up(forgetful).await;
+    bed.authority.has("inst-1", "org-1", "sid-1");
+    let token = bed.old_client("org-1", "inst-1");
+    bed.provision(&token, "job", 4_000).await.is(200, "");
+    bed.authority.knows().instances.clear();
+    later(&bed).await;
+    bed.list(&token).await.is(403, "invalid_client");
+    bed.list(&bed.portal.client_token("org-1", "inst-1")).await.not_now();
+    assert_eq!(denied(&bed).await.as_deref(), Some("unknown"));
+    let shown = bed.service.admin("GET", "/api/admin/agents/inst-1", None).await.1;
+    assert_eq!(
+        (&shown["denied_by_portal"], &shown["on_hold"], &shown["enabled"]),
+        (&json!("unknown"), &json!(true), &json!(true))
+    );
+    let (_, told, _) = bed.settings.run(&["agents", "show", "inst-1"]).await;
+    assert!(told.contains("denied: the portal does not know it"), "{told}");
+    eventually("it is parked", async || {
+        bed.value::<bool>("SELECT parked IS NOT NULL FROM one_shots").await.then_some(())
+    })
+    .await;
+    assert_eq!(bed.agents.fires_of("job").len(), 0);
+
+    bed.authority.has("inst-1", "org-1", "sid-1");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    bed.list(&token).await.is(200, "");
+    assert_eq!(denied(&bed).await, None);
+    eventually("it is fired", async || (bed.agents.fires_of("job").len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_no_of_the_portal_and_the_operators_own_do_not_undo_each_other() {
+    let bed = Bed::looking_up(forgetful).await;
+    bed.authority.has("inst-1", "org-1", "sid-1");
+    let token = bed.old_session("org-1", "sid-1");
+    bed.list(&token).await.is(200, "");
+    // The operator's stays, whatever the portal says.
+    assert!(bed.settings.run(&["agents", "disable", "inst-1"]).await.0.success());
+    for _ in 0..2 {
+        later(&bed).await;
+        bed.list(&token).await.is(403, "access_denied");
+    }
+    assert!(!bed.value::<bool>("SELECT enabled FROM instances").await);
+    assert!(bed.settings.run(&["agents", "enable", "inst-1"]).await.0.success());
+    bed.list(&token).await.is(200, "");
+    // And the portal's, until it says otherwise.
+    bed.authority.knows().instances.values_mut().for_each(|one| one["enabled"] = json!(false));
+    later(&bed).await;
+    bed.list(&token).await.is(403, "access_denied");
+    assert_eq!(denied(&bed).await.as_deref(), Some("disabled"));
+    assert!(bed.value::<bool>("SELECT enabled FROM instances").await);
+    // An operator can take its word away; its next one counts again.
+    let (_, told, _) = bed.settings.run(&["agents", "enable", "inst-1"]).await;
+    assert!(told.contains("is enabled;") && denied(&bed).await.is_none(), "{told}");
+    later(&bed).await;
+    bed.list(&token).await.is(403, "access_denied");
+    bed.authority.has("inst-1", "org-1", "sid-1");
+    later(&bed).await;
+    bed.list(&token).await.is(200, "");
+    assert_eq!(denied(&bed).await, None);
+}
+
+#[tokio::test]
+async fn an_instance_that_moves_takes_its_jobs_along_and_its_old_orgs_tokens_stop() {
+    let bed = Bed::looking_up(forgetful).await;
+    bed.authority.has("inst-1", "org-1", "sid-1");
+    bed.provision(&bed.old_client("org-1", "inst-1"), "job", 3_600_000).await.is(200, "");
+    bed.authority.knows().instances.clear();
+    bed.authority.has("inst-1", "org-2", "sid-2");
+    later(&bed).await;
+    let answer = bed.list(&bed.old_session("org-2", "sid-2")).await;
+    assert_eq!(answer.body["armed"][0]["job_id"], "job", "{answer:?}");
+    let row: Value = bed.value("SELECT to_jsonb(i) FROM instances i").await;
+    assert_eq!((&row["org_id"], &row["bootstrap_session_id"]), (&json!("org-2"), &json!("sid-2")));
+    assert!(row["callback_url"].is_string(), "the callback is the agent's own: {row}");
+    later(&bed).await;
+    bed.list(&bed.old_client("org-1", "inst-1")).await.is(403, "invalid_client");
+    bed.list(&bed.old_session("org-1", "sid-1")).await.is(403, "invalid_client");
+    assert_eq!(denied(&bed).await, None, "asked about in another org, nothing is said about it");
+    bed.list(&bed.old_client("org-2", "inst-1")).await.is(200, "");
+}
+
+#[tokio::test]
+async fn a_session_goes_where_the_portal_says() {
+    let bed = Bed::looking_up(forgetful).await;
+    bed.authority.has("inst-1", "org-1", "sid-1");
+    let token = bed.old_session("org-1", "sid-1");
+    bed.provision(&token, "first", 3_600_000).await.is(200, "");
+    // It is another instance's now.
+    bed.authority.has("inst-2", "org-1", "sid-1");
+    later(&bed).await;
+    assert_eq!(bed.list(&token).await.body["armed"], json!([]), "another instance's list");
+    let session: Option<String> =
+        bed.value("SELECT bootstrap_session_id FROM instances WHERE instance_id = 'inst-1'").await;
+    assert_eq!(session, None);
+    // And now it is nobody's, while its instance is as well as ever.
+    bed.authority.knows().instances.remove("sid-1@org-1");
+    bed.authority.knows().instances.get_mut("agent:inst-2").unwrap()["bootstrap_session_id"] = json!("sid-3");
+    later(&bed).await;
+    bed.list(&token).await.is(403, "invalid_client");
+    let row: Value = bed.value("SELECT to_jsonb(i) FROM instances i WHERE instance_id = 'inst-2'").await;
+    assert_eq!(
+        (&row["denied_by_portal"], &row["bootstrap_session_id"]),
+        (&Value::Null, &json!("sid-3")),
+        "{row}"
+    );
+    // Both unknown: the instance is.
+    bed.sql("UPDATE instances SET bootstrap_session_id = NULL WHERE instance_id = 'inst-2'").await;
+    bed.sql("UPDATE instances SET bootstrap_session_id = 'sid-1' WHERE instance_id = 'inst-1'").await;
+    bed.authority.knows().instances.clear();
+    later(&bed).await;
+    bed.list(&token).await.is(403, "invalid_client");
+    assert_eq!(denied(&bed).await.as_deref(), Some("unknown"));
+}
+
+#[tokio::test]
+async fn denied_instances_that_have_something_to_fire_are_asked_about_again() {
+    let bed = Bed::looking_up(forgetful).await;
+    for instance in ["inst-1", "inst-2", "inst-3"] {
+        bed.authority.has(instance, "org-1", instance);
+    }
+    let token = bed.old_client("org-1", "inst-1");
+    bed.provision(&token, "job", 3_600_000).await.is(200, "");
+    bed.list(&bed.old_client("org-1", "inst-2")).await.is(200, "");
+    bed.list(&bed.old_client("org-1", "inst-3")).await.is(200, "");
+    bed.sql(
+        "UPDATE instances SET denied_by_portal = 'unknown', looked_up_at = now() - interval '1 h' WHERE instance_id <> 'inst-3'",
+    )
+    .await;
+    let db = crate::support::database::connect(bed.settings.get("NAS_CRON_DATABASE_URL"));
+    let five_minutes = Duration::from_mins(5);
+    let again = nas_cron::db::lookups::to_ask_again(&db, five_minutes, 32).await.unwrap();
+    let names: Vec<_> = again.iter().map(|(instance, org)| (instance.as_str(), org.as_str())).collect();
+    assert_eq!(names, [("inst-1", "org-1")], "the others have nothing to fire, or are not denied");
+    let again = nas_cron::db::lookups::to_ask_again(&db, five_minutes, 32).await.unwrap();
+    assert!(again.is_empty(), "another replica has them");
+
+    // And that is what a service does with them.
+    bed.sql("UPDATE instances SET looked_up_at = now() - interval '1 h'").await;
+    let at = nas_cron::config::Lookup {
+        url: bed.authority.lookup_url().parse().unwrap(),
+        token: crate::authority::LOOKUP_TOKEN.into(),
+        ttl: Duration::from_mins(1),
+        negative_ttl: Duration::from_secs(1),
+        stale: five_minutes,
+    };
+    nas_cron::instance::Lookup::new(&at, db).unwrap().ask_again().await;
+    assert_eq!(denied(&bed).await, None);
+}
+
+#[tokio::test]
+async fn a_no_reaches_its_instance_while_the_portal_has_no_answer_about_others() {
+    let bed = Bed::looking_up(forgetful).await;
+    bed.authority.has("inst-1", "org-1", "sid-1");
+    let token = bed.old_client("org-1", "inst-1");
+    bed.list(&token).await.is(200, "");
+    bed.authority.knows().instances.clear();
+    let fault = crate::authority::Fault::Says(500, String::new());
+    bed.authority.knows().faults.insert("agent:odd".to_owned(), fault);
+    let odd = bed.old_client("org-1", "odd");
+    tokio::select! {
+        answer = bed.list(&odd) => panic!("it waits for an answer: {answer:?}"),
+        () = async {
+            eventually("it has none", async || bed.service.log().contains("it could not be asked").then_some(())).await;
+            later(&bed).await;
+            // At once from memory, and asked in passing.
+            bed.list(&token).await.is(200, "");
+            eventually("the no lands", async || denied(&bed).await).await;
+        } => {}
+    }
+    bed.list(&token).await.is(403, "invalid_client");
+}
