@@ -12,7 +12,6 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use self::shown::ShownJob;
 use super::lines::ImportArgs;
 use super::show::{self, counted, or_dash, printable, relative, shortened, span};
 use crate::db::fires::{self, FireRecord};
@@ -277,7 +276,7 @@ async fn show_one(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
     }
     let now = directory::now(db).await?;
     let text = match &job {
-        Some(job) => facts(job, now),
+        Some(job) => shown::facts(job, now),
         None => "No one-shot stands: it was cancelled, or has ended and was cleared away.\n".to_owned(),
     };
     out.write_all(text.as_bytes())?;
@@ -286,41 +285,6 @@ async fn show_one(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
         out.write_all(attempts_table(&attempts, now).as_bytes())?;
     }
     Ok(())
-}
-
-fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
-    let job = &shown.job;
-    let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T%.3f UTC"));
-    let mut rows = vec![
-        ("agent", format!("{} of org {}", job.instance_id, job.org_id)),
-        ("job", job.job_id.clone()),
-        ("schedule", job.schedule_id.to_string()),
-        ("key", job.dedup_key.clone()),
-        ("state", state(job)),
-        ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
-        ("callback", job.callback_url.clone()),
-        ("auth", shown::auth(&shown.auth)),
-        ("next attempt", or_dash(job.next_attempt_at.map(with_time))),
-        ("attempts", job.attempts.to_string()),
-        ("last attempt", or_dash(job.last_started_at.map(with_time))),
-        ("last status", or_dash(job.last_status)),
-        ("last error", or_dash(job.last_error.as_deref())),
-    ];
-    let times = [
-        ("failing since", job.retrying_since),
-        ("left alone until", job.retry_after_until),
-        ("lease ends", job.lease_expires_at),
-        ("armed", Some(job.created_at)),
-        ("changed", Some(job.updated_at)),
-    ];
-    rows.extend(times.into_iter().filter_map(|(name, at)| Some((name, with_time(at?)))));
-    if job.asked_again {
-        rows.push(("asked again", "the same key came during the attempt under way".to_owned()));
-    }
-    if matches!(job.state, OneShotState::Dead | OneShotState::Stuck) {
-        rows.push(("", "`nas-cron jobs redrive` fires it again.".to_owned()));
-    }
-    show::text(show::facts(&rows))
 }
 
 fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
@@ -488,8 +452,8 @@ mod tests {
         agent-1  d             armed, awaits nats  2027-01-15T09:03:00+01:00  in 3 min  0         -
         ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
-        let shown = ShownJob { job: dead(), auth: ShownAuth::default() };
-        insta::assert_snapshot!(facts(&shown, now()), @r#"
+        let shown = shown::ShownJob { job: dead(), auth: ShownAuth::default() };
+        insta::assert_snapshot!(shown::facts(&shown, now()), @r#"
         agent          agent-1 of org acme
         job            b
         schedule       00000000-0000-0000-0000-000000000007

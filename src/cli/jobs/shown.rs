@@ -1,8 +1,13 @@
 //! A job as it is shown: its one-shot, and with which auth profile it is fired.
 
+use chrono::{DateTime, Utc};
+
+use super::super::show::{self, or_dash, relative};
+use super::state;
 use crate::auth_profiles::ShownAuth;
 use crate::db::jobs::Job;
 use crate::db::{Db, DbResult, auth_profiles};
+use crate::domain::OneShotState;
 
 /// A job's current one-shot, and its job's profiles.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -27,6 +32,42 @@ pub(super) fn auth(shown: &ShownAuth) -> String {
     let Some(effective) = &shown.effective_auth else { return "-".to_owned() };
     let known = if shown.warnings.is_empty() { "" } else { ", not known here" };
     format!("{} (by {}{known})", effective.auth, effective.source)
+}
+
+/// Everything about it, a fact a line.
+pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
+    let job = &shown.job;
+    let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T%.3f UTC"));
+    let mut rows = vec![
+        ("agent", format!("{} of org {}", job.instance_id, job.org_id)),
+        ("job", job.job_id.clone()),
+        ("schedule", job.schedule_id.to_string()),
+        ("key", job.dedup_key.clone()),
+        ("state", state(job)),
+        ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
+        ("callback", job.callback_url.clone()),
+        ("auth", auth(&shown.auth)),
+        ("next attempt", or_dash(job.next_attempt_at.map(with_time))),
+        ("attempts", job.attempts.to_string()),
+        ("last attempt", or_dash(job.last_started_at.map(with_time))),
+        ("last status", or_dash(job.last_status)),
+        ("last error", or_dash(job.last_error.as_deref())),
+    ];
+    let times = [
+        ("failing since", job.retrying_since),
+        ("left alone until", job.retry_after_until),
+        ("lease ends", job.lease_expires_at),
+        ("armed", Some(job.created_at)),
+        ("changed", Some(job.updated_at)),
+    ];
+    rows.extend(times.into_iter().filter_map(|(name, at)| Some((name, with_time(at?)))));
+    if job.asked_again {
+        rows.push(("asked again", "the same key came during the attempt under way".to_owned()));
+    }
+    if matches!(job.state, OneShotState::Dead | OneShotState::Stuck) {
+        rows.push(("", "`nas-cron jobs redrive` fires it again.".to_owned()));
+    }
+    show::text(show::facts(&rows))
 }
 
 #[cfg(test)]
