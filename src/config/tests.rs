@@ -498,23 +498,63 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                       NAS_CRON_PUBLIC_URL] [default: {portal_url}]
 
     Portal:
-          --portal-url <URL>             The portal's base URL: issuer of the agents' access tokens and `iss` of
-                                         our fire tokens. Kept byte for byte: agents compare it as a string. [env:
-                                         NAS_CRON_PORTAL_URL] [required]
-          --portal-jwks-url <URL>        Where the keys of the portal's tokens are fetched. [env:
-                                         NAS_CRON_PORTAL_JWKS_URL] [default: {portal_url}/.well-known/jwks.json]
-          --portal-jwks-file <FILE>      The keys of the portal's tokens, pinned: a JWKS or a PEM file. Instead of
-                                         portal_jwks_url. [env: NAS_CRON_PORTAL_JWKS_FILE] [default: fetched by
-                                         URL]
-          --portal-audiences <NAME,…>    Audiences (`aud`) that access tokens may have. [env:
-                                         NAS_CRON_PORTAL_AUDIENCES] [default: not judged]
-          --own-portal[=<BOOL>]          This service is its agents' portal: it issues their access tokens at
-                                         {portal_url}/api/oauth/token, signed with its own keys, and takes no
-                                         others. For self-hosters; see docs/self-hosting.md. [env:
-                                         NAS_CRON_OWN_PORTAL] [default: false]
-          --access-token-ttl <DURATION>  How long an access token lives that own_portal issues. Agents refresh
-                                         theirs two minutes before its end. [env: NAS_CRON_ACCESS_TOKEN_TTL]
-                                         [default: 1h]
+          --portal-url <URL>
+              The portal's base URL: issuer of the agents' access tokens and `iss` of our fire tokens. Kept byte
+              for byte: agents compare it as a string. [env: NAS_CRON_PORTAL_URL] [required]
+          --portal-jwks-url <URL>
+              Where the keys of the portal's tokens are fetched. [env: NAS_CRON_PORTAL_JWKS_URL] [default:
+              {portal_url}/.well-known/jwks.json]
+          --portal-jwks-file <FILE>
+              The keys of the portal's tokens, pinned: a JWKS or a PEM file. Instead of portal_jwks_url. [env:
+              NAS_CRON_PORTAL_JWKS_FILE] [default: fetched by URL]
+          --portal-audiences <NAME,…>
+              Audiences (`aud`) that access tokens may have. [env: NAS_CRON_PORTAL_AUDIENCES] [default: not
+              judged]
+          --own-portal[=<BOOL>]
+              This service is its agents' portal: it issues their access tokens at {portal_url}/api/oauth/token,
+              signed with its own keys, and takes no others. For self-hosters; see docs/self-hosting.md. [env:
+              NAS_CRON_OWN_PORTAL] [default: false]
+          --access-token-ttl <DURATION>
+              How long an access token lives that own_portal issues. Agents refresh theirs two minutes before its
+              end. [env: NAS_CRON_ACCESS_TOKEN_TTL] [default: 1h]
+          --directory <NAME>
+              Where it is known which agent instances there are: in our own table, where they are registered, or
+              at the portal, which is asked at lookup_url. See docs/portals.md. [env: NAS_CRON_DIRECTORY]
+              [default: table]
+          --lookup-url <URL>
+              Where the portal says which instance a client or a session is. [env: NAS_CRON_LOOKUP_URL] [default:
+              needed with directory = lookup]
+          --lookup-token <TEXT>
+              The bearer token that opens lookup_url. Other users of the machine can see it in the process list.
+              [env: NAS_CRON_LOOKUP_TOKEN] [default: needed with directory = lookup]
+          --lookup-token-file <FILE>
+              The same, read from this file [env: NAS_CRON_LOOKUP_TOKEN_FILE]
+          --lookup-ttl <DURATION>
+              How long an answer of lookup_url is taken as it is; then it is asked again. [env:
+              NAS_CRON_LOOKUP_TTL] [default: 60s]
+          --lookup-negative-ttl <DURATION>
+              How long an instance that lookup_url does not know is not asked for again. [env:
+              NAS_CRON_LOOKUP_NEGATIVE_TTL] [default: 10s]
+          --lookup-stale <DURATION>
+              How old an answer of lookup_url may be that is used while the portal is away. [env:
+              NAS_CRON_LOOKUP_STALE] [default: 7d]
+          --introspection-url <URL>
+              Where the portal says what an access token that is no JWT stands for (RFC 7662). [env:
+              NAS_CRON_INTROSPECTION_URL] [default: opaque tokens are refused]
+          --introspection-client-id <TEXT>
+              The client as which we ask introspection_url, by HTTP Basic. [env: NAS_CRON_INTROSPECTION_CLIENT_ID]
+              [default: needed beside introspection_url]
+          --introspection-client-secret <TEXT>
+              That client's secret. Other users of the machine can see it in the process list. [env:
+              NAS_CRON_INTROSPECTION_CLIENT_SECRET] [default: needed beside introspection_url]
+          --introspection-client-secret-file <FILE>
+              The same, read from this file [env: NAS_CRON_INTROSPECTION_CLIENT_SECRET_FILE]
+          --introspection-ttl <DURATION>
+              How long an answer about an active token is taken as it is, and so how long a revoked one may still
+              open something. [env: NAS_CRON_INTROSPECTION_TTL] [default: 60s]
+          --issuers-file <FILE>
+              Further issuers of access tokens, each with its own rules: a TOML file with a table [[issuer]] for
+              each. See docs/portals.md. [env: NAS_CRON_ISSUERS_FILE] [default: the portal alone]
 
     Keys:
           --signing-alg <NAME>              The algorithm of keys that are made from now on. ES256 signs about 28
@@ -716,69 +756,80 @@ fn what_config_show_prints() {
         .file("/run/kek", KEY)
         .arguments(&["--portal-jwks-file=/etc/portal.pem", "--second-fires-max=2"]);
     assert_snapshot!(show::table(&machine.settings()), @"
-    setting                     value                                            from
-    database_url                ***                                              NAS_CRON_DATABASE_URL
-    database_max_connections    20                                               default
-    migrate                     false                                            default
-    listen                      0.0.0.0:8080                                     default
-    metrics_listen              0.0.0.0:9090                                     default
-    public_url                  https://portal.example/                          default, by portal_url
-    portal_url                  https://portal.example/                          NAS_CRON_PORTAL_URL
-    portal_jwks_url             (unused: portal_jwks_file)
-    portal_jwks_file            /etc/portal.pem                                  --portal-jwks-file
-    portal_audiences            (not judged)
-    own_portal                  false                                            default
-    access_token_ttl            1h                                               default
-    signing_alg                 ES256                                            default
-    key_rotation_period         90d                                              default
-    key_encryption_key          ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
-    agents_jwks_url             https://portal.example/api/agent-cron/jwks.json  default, by public_url
-    fire_token_ttl              90s                                              default
-    use_agent_identity          false                                            default
-    agent_task_lifetime         24h                                              default
-    agent_task_ids_encrypted    false                                            default
-    admin_token_sha256          (no admin API)
-    callback_allow              10.0.0.0/8,::1                                   NAS_CRON_CALLBACK_ALLOW
-    fire_timeout                30s                                              default
-    connect_timeout             10s                                              default
-    in_flight_max               1024                                             default
-    in_flight_per_instance      16                                               default
-    fire_floor                  1s                                               default
-    retry_definite_base         1s                                               default
-    retry_ambiguous_floor       10s                                              default
-    retry_cap                   1h                                               default
-    retry_give_up_after         72h                                              default
-    second_fire_delay           60s                                              default
-    second_fire_interval        300s                                             default
-    second_fires_max            2                                                --second-fires-max
-    lease_horizon               2s                                               default
-    lease_grace                 3s                                               default
-    lease_margin                10s                                              default
-    lease_capacity              8192                                             default
-    backend                     postgres                                         default
-    relay_url                   https://portal.example/api/agent-cron/relay      default, by public_url
-    watchdog_grace              5s                                               default
-    engine_timeout              10s                                              default
-    qstash_token                (QStash is not configured)
-    qstash_current_signing_key  (needed beside qstash_token)
-    qstash_next_signing_key     (none)
-    qstash_url                  https://qstash.upstash.io                        default
-    qstash_retries              3                                                default
-    qstash_furthest             7d                                               default
-    qstash_direct_grace         15m                                              default
-    nats_urls                   (NATS is not configured)
-    nats_credentials_file       (no authentication)
-    nats_ca_file                (the system's authorities)
-    nats_certificate_file       (none)
-    nats_key_file               (none)
-    nats_stream                 NAS_CRON                                         default
-    nats_subject                nas-cron                                         default
-    nats_replicas               1                                                default
-    history_retention           30d                                              default
-    drain_delay                 15s                                              default
-    shutdown_timeout            45s                                              default
-    log_format                  auto                                             default
-    log_filter                  info                                             default
+    setting                      value                                            from
+    database_url                 ***                                              NAS_CRON_DATABASE_URL
+    database_max_connections     20                                               default
+    migrate                      false                                            default
+    listen                       0.0.0.0:8080                                     default
+    metrics_listen               0.0.0.0:9090                                     default
+    public_url                   https://portal.example/                          default, by portal_url
+    portal_url                   https://portal.example/                          NAS_CRON_PORTAL_URL
+    portal_jwks_url              (unused: portal_jwks_file)
+    portal_jwks_file             /etc/portal.pem                                  --portal-jwks-file
+    portal_audiences             (not judged)
+    own_portal                   false                                            default
+    access_token_ttl             1h                                               default
+    directory                    table                                            default
+    lookup_url                   (needed with directory = lookup)
+    lookup_token                 (needed with directory = lookup)
+    lookup_ttl                   60s                                              default
+    lookup_negative_ttl          10s                                              default
+    lookup_stale                 7d                                               default
+    introspection_url            (opaque tokens are refused)
+    introspection_client_id      (needed beside introspection_url)
+    introspection_client_secret  (needed beside introspection_url)
+    introspection_ttl            60s                                              default
+    issuers_file                 (the portal alone)
+    signing_alg                  ES256                                            default
+    key_rotation_period          90d                                              default
+    key_encryption_key           ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
+    agents_jwks_url              https://portal.example/api/agent-cron/jwks.json  default, by public_url
+    fire_token_ttl               90s                                              default
+    use_agent_identity           false                                            default
+    agent_task_lifetime          24h                                              default
+    agent_task_ids_encrypted     false                                            default
+    admin_token_sha256           (no admin API)
+    callback_allow               10.0.0.0/8,::1                                   NAS_CRON_CALLBACK_ALLOW
+    fire_timeout                 30s                                              default
+    connect_timeout              10s                                              default
+    in_flight_max                1024                                             default
+    in_flight_per_instance       16                                               default
+    fire_floor                   1s                                               default
+    retry_definite_base          1s                                               default
+    retry_ambiguous_floor        10s                                              default
+    retry_cap                    1h                                               default
+    retry_give_up_after          72h                                              default
+    second_fire_delay            60s                                              default
+    second_fire_interval         300s                                             default
+    second_fires_max             2                                                --second-fires-max
+    lease_horizon                2s                                               default
+    lease_grace                  3s                                               default
+    lease_margin                 10s                                              default
+    lease_capacity               8192                                             default
+    backend                      postgres                                         default
+    relay_url                    https://portal.example/api/agent-cron/relay      default, by public_url
+    watchdog_grace               5s                                               default
+    engine_timeout               10s                                              default
+    qstash_token                 (QStash is not configured)
+    qstash_current_signing_key   (needed beside qstash_token)
+    qstash_next_signing_key      (none)
+    qstash_url                   https://qstash.upstash.io                        default
+    qstash_retries               3                                                default
+    qstash_furthest              7d                                               default
+    qstash_direct_grace          15m                                              default
+    nats_urls                    (NATS is not configured)
+    nats_credentials_file        (no authentication)
+    nats_ca_file                 (the system's authorities)
+    nats_certificate_file        (none)
+    nats_key_file                (none)
+    nats_stream                  NAS_CRON                                         default
+    nats_subject                 nas-cron                                         default
+    nats_replicas                1                                                default
+    history_retention            30d                                              default
+    drain_delay                  15s                                              default
+    shutdown_timeout             45s                                              default
+    log_format                   auto                                             default
+    log_filter                   info                                             default
     ");
     let json = show::json(&machine.settings());
     assert_snapshot!(json["callback_allow"], @r#"{"origin":"NAS_CRON_CALLBACK_ALLOW","value":["10.0.0.0/8","::1"]}"#);

@@ -119,7 +119,9 @@ impl Lookup {
             if self.unknown.contains_key(&question) {
                 return Ok(None);
             }
-            let usable = row.filter(|row| self.is_usable(row));
+            // One of another org than the token's would be a no, and a no is not for a memory to say.
+            let fits = |row: &AgentInstance| !matches!(&question, Question::Client(_, Some(org)) if *org != row.org_id);
+            let usable = row.filter(|row| self.is_usable(row) && fits(row));
             let Some(flight) = self.board(&question) else {
                 return usable.map(Some).ok_or(LookupError::TooManyWaiters);
             };
