@@ -27,8 +27,9 @@
 //!
 //! # Two journeys
 //!
-//! **A request** (`provision`): [`http::router`] → [`http::auth::Caller`] (who calls, or a clear refusal) →
-//! [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
+//! **A request** (`provision`): [`http::router`] → [`http::auth::Caller`] → [`instance::Authenticator`] (an access token
+//! by its issuer, an assertion by [`identity`]; then its instance, by our table or the portal's lookup: who calls, or a
+//! clear refusal) → [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
 //! [`backends::Backends::armed`] (if it is soon, somebody wakes; a hosted engine is told).
 //!
 //! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or [`backends::nats`] with an engine's
