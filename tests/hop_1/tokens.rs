@@ -135,11 +135,16 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
 #[tokio::test]
 async fn contract_without_a_token_it_is_401_with_a_challenge() {
     let world = World::start().await;
-    for authorization in [None, Some("Basic dXNlcjpwYXNz"), Some("Bearer"), Some("AgentAssertion e30")] {
+    for (authorization, word) in [
+        (None, "invalid_token"),
+        (Some("Basic dXNlcjpwYXNz"), "invalid_token"),
+        (Some("Bearer"), "invalid_token"),
+        (Some("AgentAssertion e30"), "scheme_not_enabled"),
+    ] {
         for (method, path) in [("GET", LIST), ("POST", PROVISION), ("POST", CANCEL)] {
             let headers = authorization.map(|value| ("authorization", value.to_owned()));
             let answer = world.call_with(method, path, headers, "").await;
-            answer.refused(401, "invalid_token");
+            answer.refused(401, word);
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{path}: nothing was tried yet");
         }
     }
