@@ -43,7 +43,6 @@ mod tests {
     #[test]
     fn what_has_fixed_values_is_completed_with_them() {
         let script = Completions { shell: Shell::Bash }.script();
-        // `serve` has a setting of that name, which takes any word: its value is judged with all others.
         let mut places =
             script.split("--use-agent-identity)").skip(1).filter_map(|after| after.split(";;").next());
         assert!(places.any(|values| values.contains("\"on off\"")), "{script}");

@@ -233,7 +233,7 @@ fn config(reader: &mut Reader<'_>) -> Config {
         },
         keys: keys(reader),
         identity: Identity {
-            on: reader.one("use_agent_identity", false, parse::switch),
+            on: reader.one("agent_identity", false, parse::switch),
             task_lifetime: reader.duration("agent_task_lifetime"),
             task_ids_encrypted: reader.one("agent_task_ids_encrypted", false, parse::switch),
         },

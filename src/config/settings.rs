@@ -13,6 +13,7 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("NAS_CRON_ACCESS_TOKEN", "portal access token that an agent's tools call with"),
     ("NAS_CRON_AUTH_STORE", "path of the auth store of an agent's tools"),
     ("NAS_CRON_CALLBACK_URL", "where an agent's tools let the agent be called"),
+    ("NAS_CRON_USE_AGENT_IDENTITY", "whether an agent's tools call as the agent's own identity"),
 ];
 
 /// One setting of the service.
@@ -348,7 +349,7 @@ pub const SETTINGS: &[Setting] = &[
         Value("90s"),
         "How long a fire token is good for, from its minting."),
 
-    plain(Identity, "use_agent_identity", Kind::Switch,
+    plain(Identity, "agent_identity", Kind::Switch,
         Value("false"),
         "Whether agents may register an Ed25519 key and call with `Authorization: AgentAssertion` beside the portal's tokens. See docs/agent-identity.md."),
     plain(Identity, "agent_task_lifetime", between(s(15 * 60), YEAR),

@@ -574,9 +574,9 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                             NAS_CRON_FIRE_TOKEN_TTL] [default: 90s]
 
     Agent identity:
-          --use-agent-identity[=<BOOL>]        Whether agents may register an Ed25519 key and call with
+          --agent-identity[=<BOOL>]            Whether agents may register an Ed25519 key and call with
                                                `Authorization: AgentAssertion` beside the portal's tokens. See
-                                               docs/agent-identity.md. [env: NAS_CRON_USE_AGENT_IDENTITY]
+                                               docs/agent-identity.md. [env: NAS_CRON_AGENT_IDENTITY]
                                                [default: false]
           --agent-task-lifetime <DURATION>     How long a task that an agent has registered lives without being
                                                used; every use renews it. [env: NAS_CRON_AGENT_TASK_LIFETIME]
@@ -785,7 +785,7 @@ fn what_config_show_prints() {
     key_encryption_key           ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
     agents_jwks_url              https://portal.example/api/agent-cron/jwks.json  default, by public_url
     fire_token_ttl               90s                                              default
-    use_agent_identity           false                                            default
+    agent_identity               false                                            default
     agent_task_lifetime          24h                                              default
     agent_task_ids_encrypted     false                                            default
     admin_token_sha256           (no admin API)

@@ -19,7 +19,7 @@ pub(crate) const REGISTER: &str = "/v1/agent/register";
 
 /// Settings with the feature on.
 pub(crate) fn on(settings: Settings) -> Settings {
-    settings.with("NAS_CRON_USE_AGENT_IDENTITY", "true")
+    settings.with("NAS_CRON_AGENT_IDENTITY", "true")
 }
 
 /// A key pair, as an agent holds it.

@@ -105,7 +105,7 @@ async fn operators_see_and_end_them_by_commands() {
 async fn switching_it_off_ends_nothing() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
-    let off = Service::start(&world.settings.clone().without("NAS_CRON_USE_AGENT_IDENTITY")).await;
+    let off = Service::start(&world.settings.clone().without("NAS_CRON_AGENT_IDENTITY")).await;
     list(&off, &agent.assertion()).await.refused(401, "scheme_not_enabled");
     let (status, shown) = off.admin("GET", "/api/admin/agents/inst-1/identities", None).await;
     assert_eq!((status, shown["identities"].as_array().unwrap().len()), (200, 1));

@@ -13,7 +13,7 @@ async fn world() -> (World, Tools) {
 
 async fn world_with(more: &[(&'static str, &str)]) -> (World, Tools) {
     let world = World::with(|settings| {
-        let on = settings.with("NAS_CRON_USE_AGENT_IDENTITY", "true");
+        let on = settings.with("NAS_CRON_AGENT_IDENTITY", "true");
         more.iter().fold(on, |settings, (name, value)| settings.with(name, *value))
     })
     .await;

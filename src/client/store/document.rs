@@ -54,10 +54,10 @@ pub struct StoredIdentity {
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// As the agent identity, and with the access token where that does not work.
-    #[value(alias = "true")]
+    #[value(aliases = ["true", "1"])]
     On,
     /// With the access token.
-    #[value(alias = "false")]
+    #[value(aliases = ["false", "0"])]
     Off,
 }
 

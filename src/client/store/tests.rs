@@ -244,3 +244,12 @@ async fn concurrent_writers_do_not_lose_each_other() {
     }
     assert_eq!(store.read().unwrap().servers().count(), 20);
 }
+
+#[test]
+fn the_mode_is_said_as_switches_are() {
+    let said = |word| <Mode as clap::ValueEnum>::from_str(word, true);
+    for (words, mode) in [(["on", "true", "1", "ON"], Mode::On), (["off", "false", "0", "False"], Mode::Off)] {
+        assert!(words.iter().all(|word| said(word) == Ok(mode)), "{mode:?}");
+    }
+    assert!(said("perhaps").is_err());
+}
