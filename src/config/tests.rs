@@ -576,8 +576,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
     Agent identity:
           --agent-identity[=<BOOL>]            Whether agents may register an Ed25519 key and call with
                                                `Authorization: AgentAssertion` beside the portal's tokens. See
-                                               docs/agent-identity.md. [env: NAS_CRON_AGENT_IDENTITY]
-                                               [default: false]
+                                               docs/agent-identity.md. [env: NAS_CRON_AGENT_IDENTITY] [default:
+                                               false]
           --agent-task-lifetime <DURATION>     How long a task that an agent has registered lives without being
                                                used; every use renews it. [env: NAS_CRON_AGENT_TASK_LIFETIME]
                                                [default: 24h]

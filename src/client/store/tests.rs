@@ -248,7 +248,8 @@ async fn concurrent_writers_do_not_lose_each_other() {
 #[test]
 fn the_mode_is_said_as_switches_are() {
     let said = |word| <Mode as clap::ValueEnum>::from_str(word, true);
-    for (words, mode) in [(["on", "true", "1", "ON"], Mode::On), (["off", "false", "0", "False"], Mode::Off)] {
+    for (words, mode) in [(["on", "true", "1", "ON"], Mode::On), (["off", "false", "0", "False"], Mode::Off)]
+    {
         assert!(words.iter().all(|word| said(word) == Ok(mode)), "{mode:?}");
     }
     assert!(said("perhaps").is_err());
