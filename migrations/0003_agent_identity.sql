@@ -30,4 +30,7 @@ CREATE TABLE agent_tasks (
     CHECK (expires_at > created_at)
 ) WITH (fillfactor = 80);
 CREATE INDEX agent_tasks_expires_at ON agent_tasks (expires_at);
-CREATE INDEX agent_tasks_revoked_at ON agent_tasks (revoked_at) WHERE revoked_at IS NOT NULL;
+-- What was revoked is remembered for as long as its registration could come again.
+CREATE INDEX agent_tasks_revoked ON agent_tasks (signed_at) WHERE revoked_at IS NOT NULL;
+-- Those that stand, and the listing's order.
+CREATE INDEX agent_tasks_of_identity ON agent_tasks (agent_runtime_id, revoked_at DESC, created_at DESC, task_id);

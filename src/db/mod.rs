@@ -124,6 +124,11 @@ impl Db {
         Ok(Self { pool })
     }
 
+    /// Upper bound on connections of this process's pool.
+    pub fn max_connections(&self) -> u32 {
+        self.pool.options().get_max_connections()
+    }
+
     /// Whether it answers.
     pub async fn ping(&self) -> DbResult<()> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;

@@ -210,6 +210,7 @@ impl Meaning {
             IdentityError::TooMany => Self::of(StatusCode::CONFLICT, "too_many_identities"),
             IdentityError::TaskRevoked => Self::of(StatusCode::CONFLICT, "task_revoked"),
             IdentityError::InstanceGone => Self { instead: None, ..Self::not_now(RETRY_REGISTRATION) },
+            IdentityError::Busy => Self { instead: None, ..Self::not_now(RETRY_DATABASE) },
             IdentityError::Db(error) if error.is_transient() => Self::not_now(RETRY_DATABASE),
             IdentityError::Db(_) => Self::defect(),
         }
@@ -424,6 +425,7 @@ mod tests {
             (E::TooMany, 409, "too_many_identities", None),
             (E::TaskRevoked, 409, "task_revoked", None),
             (E::InstanceGone, 503, "temporarily_unavailable", Some(("retry-after", "30".to_owned()))),
+            (E::Busy, 503, "temporarily_unavailable", Some(("retry-after", "5".to_owned()))),
             (away().into(), 503, "temporarily_unavailable", Some(("retry-after", "5".to_owned()))),
             (defect().into(), 500, "server_error", None),
         ];

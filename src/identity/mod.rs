@@ -5,6 +5,7 @@
 //! statement, so that a revocation holds at once on every replica: nothing of it is cached.
 
 pub mod assertion;
+mod gate;
 mod in_use;
 pub mod public_key;
 pub mod registry;
@@ -16,13 +17,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::assertion::{Assertion, TaskRegistration, within_window};
+use self::gate::Gate;
 use self::in_use::InUse;
 pub use self::public_key::PublicKey;
 use crate::clock::Clock;
 use crate::config;
 use crate::db::identities::{self, NewIdentity, Presented, Registered, tasks};
 use crate::db::instances::AgentInstance;
-use crate::db::{self, Db, DbError};
+use crate::db::{Db, DbError};
 use crate::domain::{AgentRuntimeId, InvalidField, TaskId};
 
 /// Why a key, a task or an assertion is not taken. The texts may be shown.
@@ -67,6 +69,9 @@ pub enum IdentityError {
     /// The instance was removed, or moved, in this moment.
     #[error("this agent instance is not known any more")]
     InstanceGone,
+    /// More callers than may wait want to know whether they are known, or want to register.
+    #[error("too many callers at once: come again")]
+    Busy,
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -89,6 +94,8 @@ pub struct Identities {
     task_lifetime: Duration,
     task_ids_encrypted: bool,
     in_use: Arc<InUse>,
+    lookups: Arc<Gate>,
+    registrations: Arc<Gate>,
 }
 
 impl Identities {
@@ -100,6 +107,8 @@ impl Identities {
             task_lifetime: settings.task_lifetime,
             task_ids_encrypted: settings.task_ids_encrypted,
             in_use: Arc::default(),
+            lookups: Arc::new(Gate::new(db)),
+            registrations: Arc::new(Gate::new(db)),
         })
     }
 
@@ -143,7 +152,7 @@ impl Identities {
             replaces,
         };
         let field = |problem: &str| Err(InvalidField::new("replaces", problem).into());
-        match db::ride_out(deadline, || identities::register(&self.db, &new)).await? {
+        match self.registrations.ride_out(deadline, || identities::register(&self.db, &new)).await? {
             Registered::Identity(id) => Ok(id),
             Registered::KeyRevoked => Err(IdentityError::KeyRevoked),
             Registered::TooMany => Err(IdentityError::TooMany),
@@ -167,7 +176,7 @@ impl Identities {
         wanted.verify(agent_runtime_id, &key)?;
         let instance = enabled(standing(&found)?)?;
         let fresh = TaskId::fresh();
-        let registered = db::ride_out(deadline, || {
+        let registered = self.registrations.ride_out(deadline, || {
             tasks::register(&self.db, agent_runtime_id, wanted.at, fresh, self.task_lifetime)
         });
         let task_id = match registered.await? {
@@ -194,7 +203,8 @@ impl Identities {
         task_id: Option<TaskId>,
         deadline: Instant,
     ) -> Result<Presented, IdentityError> {
-        let found = db::ride_out(deadline, || identities::presented(&self.db, agent_runtime_id, task_id));
+        let statement = || identities::presented(&self.db, agent_runtime_id, task_id);
+        let found = self.lookups.ride_out(deadline, statement);
         found.await?.ok_or(IdentityError::UnknownAgent)
     }
 }

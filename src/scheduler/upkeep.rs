@@ -13,6 +13,8 @@ use crate::metrics;
 const PERIOD: Duration = Duration::from_secs(15);
 /// Rows in one statement.
 const BATCH: i64 = 2_000;
+/// Statements in a row that throw away tasks: what is left after them goes the next time.
+const TASK_BATCHES: u32 = 100;
 /// History is thrown away every this many rounds: about every five minutes.
 const PRUNE_EVERY: u32 = 20;
 
@@ -70,7 +72,11 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
             }
         }
         while auth_profiles::prune(db, rules.history_retention, BATCH).await? > 0 {}
-        while identities::tasks::prune(db, BATCH).await? > 0 {}
+        for _ in 0..TASK_BATCHES {
+            if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
+                break;
+            }
+        }
         pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
         if abandoned > 0 || pruned > 0 {
             info!(abandoned, pruned, "history was put in order");

@@ -203,3 +203,10 @@ pub(crate) async fn tables(world: &World) -> Value {
     .await
     .unwrap()
 }
+
+/// Statements that wait for another one's lock, just now.
+pub(crate) async fn waiting_for_locks(world: &World) -> i64 {
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    sqlx::query_scalar(waiting).fetch_one(&world.pool).await.unwrap()
+}

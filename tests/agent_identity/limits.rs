@@ -4,7 +4,9 @@ use chrono::TimeDelta;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::bed::{Identity, Key, call, list, on, register, registered, stamp, task};
+use crate::bed::{
+    Identity, Key, call, list, on, register, register_task, registered, stamp, task, waiting_for_locks,
+};
 use crate::support::service::Service;
 use crate::support::time::now;
 use crate::support::world::{World, eventually};
@@ -83,8 +85,8 @@ async fn what_is_over_is_thrown_away_when_its_registration_cannot_come_back() {
     for (task, change) in tasks.iter().zip([
         "expires_at = now() - interval '61 minutes'",
         "expires_at = now() - interval '59 minutes'",
-        "revoked_at = now() - interval '25 hours'",
-        "revoked_at = now() - interval '23 hours'",
+        "revoked_at = now(), signed_at = now() - interval '16 minutes'",
+        "revoked_at = now() - interval '1 day', signed_at = now() - interval '14 minutes'",
     ]) {
         world
             .sql(&format!(
@@ -92,6 +94,15 @@ async fn what_is_over_is_thrown_away_when_its_registration_cannot_come_back() {
             ))
             .await;
     }
+    // And as many as one agent can leave, and more than one statement takes.
+    world
+        .sql(
+            "INSERT INTO agent_tasks (task_id, agent_runtime_id, signed_at, expires_at, revoked_at)
+             SELECT gen_random_uuid(), agent_runtime_id, now() - interval '1 hour' - n * interval '1 second',
+                    now() + interval '1 day', now()
+             FROM agent_identities, generate_series(1, 5000) n",
+        )
+        .await;
     // A replica tidies when it starts.
     let _other = Service::start(&world.settings).await;
     eventually("it is tidy", async || {
@@ -122,4 +133,80 @@ async fn of_revoked_keys_the_last_thousand_are_remembered() {
     assert_eq!(left, (1_000, 1));
     let oldest = "SELECT max(now() - revoked_at) < interval '1001 minutes' FROM agent_identities";
     assert!(sqlx::query_scalar::<_, bool>(oldest).fetch_one(&world.pool).await.unwrap(), "the oldest went");
+}
+
+/// A service with the smallest pool, whose log says when a statement is tried again.
+async fn narrow() -> World {
+    World::with(|s| {
+        on(s)
+            .with("NAS_CRON_DATABASE_MAX_CONNECTIONS", "4")
+            .with("NAS_CRON_LOG_FILTER", "info,nas_cron::db=debug")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn strangers_keep_no_connections_from_those_who_are_known() {
+    let world = narrow().await;
+    let service = &world.service;
+    let agent = Identity::new(service, &world.token).await;
+    let name = "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d";
+    let stranger = Identity { key: Key::fresh(), id: name.into(), task: name.into(), since: now() };
+    let mut slow = world.pool.begin().await.unwrap();
+    sqlx::query("LOCK agent_identities").execute(&mut *slow).await.unwrap();
+    let strangers = join_all((0..20).map(|_| async { list(service, &stranger.assertion()).await }));
+    let herd = join_all((0..200).map(|_| async { list(service, &agent.assertion()).await }));
+    let known = async {
+        eventually("they are being looked up", async || (waiting_for_locks(&world).await > 0).then_some(()))
+            .await;
+        for _ in 0..10 {
+            let answer = list(service, &format!("Bearer {}", world.token)).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        slow.rollback().await.unwrap();
+    };
+    let (strangers, herd, ()) = tokio::join!(strangers, herd, known);
+    for answer in strangers {
+        answer.unasserted("unknown_agent");
+    }
+    assert!(herd.iter().all(|answer| answer.status == 200), "nobody who is known is sent away");
+}
+
+#[tokio::test]
+async fn registrations_that_wait_keep_no_connections_from_others() {
+    let world = narrow().await;
+    let service = &world.service;
+    let other = format!("Bearer {}", world.instance("inst-2").await);
+    let agent = Identity::new(service, &world.token).await;
+    let (key, second) = (Key::fresh(), agent.second(1));
+    for (what, lock) in [
+        ("a key", "SELECT FROM instances WHERE instance_id = 'inst-1' FOR NO KEY UPDATE"),
+        ("a task", "SELECT FROM agent_identities FOR NO KEY UPDATE"),
+    ] {
+        let before = service.log().matches("the database is asked again").count();
+        let mut held = world.pool.begin().await.unwrap();
+        sqlx::query(lock).execute(&mut *held).await.unwrap();
+        let body = json!({"agent_public_key": key.line()});
+        let registering = join_all((0..20).map(|_| async {
+            match what {
+                "a key" => register(service, &world.token, &body).await,
+                _ => register_task(service, &agent.id, &agent.key, &second).await,
+            }
+        }));
+        let others = async {
+            eventually("they try", async || {
+                let asked_again = service.log().matches("the database is asked again").count() - before;
+                (asked_again >= 20 || waiting_for_locks(&world).await >= 4).then_some(())
+            })
+            .await;
+            for _ in 0..10 {
+                let answer = list(service, &other).await;
+                assert_eq!(answer.status, 200, "{what}: {answer:?}");
+            }
+            held.rollback().await.unwrap();
+        };
+        let (registered, ()) = tokio::join!(registering, others);
+        assert!(registered.iter().all(|answer| answer.status == 200), "{what}: {registered:?}");
+        assert!(registered.iter().all(|answer| answer.body == registered[0].body), "{what}: {registered:?}");
+    }
 }

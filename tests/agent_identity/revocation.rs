@@ -3,10 +3,13 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use crate::bed::{Identity, Key, call, list, on, register, register_task, registered, stamp, tables, task};
+use crate::bed::{
+    Identity, Key, call, list, on, register, register_task, registered, stamp, tables, task,
+    waiting_for_locks,
+};
 use crate::support::service::Service;
 use crate::support::time::now;
-use crate::support::world::World;
+use crate::support::world::{World, eventually};
 
 #[tokio::test]
 async fn a_revocation_holds_at_once_on_every_replica() {
@@ -64,6 +67,49 @@ async fn a_registration_that_is_sent_again_brings_nothing_back() {
         .await
         .unasserted("unknown_agent");
     assert_eq!(tables(&world).await, before);
+}
+
+#[tokio::test]
+async fn a_task_that_is_just_being_registered_ends_with_its_identity() {
+    let world = World::with(|s| on(s).with("NAS_CRON_LOG_FILTER", "info,nas_cron::db=debug")).await;
+    let service = &world.service;
+    for replaced in [false, true] {
+        let agent = Identity::new(service, &world.token).await;
+        // As another replica does it, up to its commit.
+        let mut registering = world.pool.begin().await.unwrap();
+        for sql in [
+            "SELECT FROM agent_identities WHERE agent_runtime_id = $1::uuid FOR NO KEY UPDATE",
+            "INSERT INTO agent_tasks (task_id, agent_runtime_id, signed_at, expires_at)
+             VALUES (gen_random_uuid(), $1::uuid, now() - interval '1 minute', now() + interval '1 day')",
+        ] {
+            sqlx::query(sql).bind(&agent.id).execute(&mut *registering).await.unwrap();
+        }
+        let asked_again = || service.log().matches("the database is asked again").count();
+        let before = asked_again();
+        let ended = async {
+            if replaced {
+                let body = json!({"agent_public_key": Key::fresh().line(), "replaces": agent.id});
+                register(service, &world.token, &body).await
+            } else {
+                let path = format!("/v1/agent/{}", agent.id);
+                call(service, "DELETE", &path, Some(&format!("Bearer {}", world.token)), None).await
+            }
+        };
+        let committed = async {
+            eventually("its end waits", async || {
+                (asked_again() > before || waiting_for_locks(&world).await > 0).then_some(())
+            })
+            .await;
+            registering.commit().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(ended, committed);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let standing =
+            "SELECT count(*) FROM agent_tasks WHERE agent_runtime_id = $1::uuid AND revoked_at IS NULL";
+        let standing: i64 =
+            sqlx::query_scalar(standing).bind(&agent.id).fetch_one(&world.pool).await.unwrap();
+        assert_eq!(standing, 0, "replaced: {replaced}");
+    }
 }
 
 #[tokio::test]

@@ -44,12 +44,17 @@ pub enum Registered {
     InstanceGone,
 }
 
-/// Registers a key, and revokes the one that it replaces, in one commit. The same again changes nothing.
+/// Registers a key, and revokes the one that it replaces, in one commit. The same again changes nothing. It waits for
+/// nobody who registers at once: then it is [`Contended`](super::DbError::Contended), and to be tried again.
 pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
     let mut transaction = db.pool.begin().await?;
-    // One registration of an instance at a time: the next statement sees what the one before has left.
+    // One registration of an instance at a time: the next statement sees what the one before has left. Whoever waited
+    // would keep a connection from everybody else.
     let stands = sqlx::query_scalar!(
-        r#"SELECT true AS "stands!" FROM instances WHERE instance_id = $1 AND org_id = $2 FOR NO KEY UPDATE"#,
+        r#"
+        SELECT true AS "stands!" FROM instances WHERE instance_id = $1 AND org_id = $2
+        FOR NO KEY UPDATE NOWAIT
+        "#,
         new.instance_id.as_str(),
         new.org_id.as_str(),
     )
@@ -57,6 +62,16 @@ pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
     .await?;
     if stands.is_none() {
         return Ok(Registered::InstanceGone);
+    }
+    if let Some(replaces) = new.replaces {
+        // None of its tasks is just being registered, to be missed by the next statement.
+        sqlx::query!(
+            "SELECT FROM agent_identities WHERE agent_runtime_id = $1 AND instance_id = $2 FOR NO KEY UPDATE NOWAIT",
+            replaces.0,
+            new.instance_id.as_str(),
+        )
+        .execute(&mut *transaction)
+        .await?;
     }
     let verdict = sqlx::query!(
         r#"
@@ -203,28 +218,36 @@ pub async fn revoke(
     scope: Scope<'_>,
     agent_runtime_id: Option<AgentRuntimeId>,
 ) -> DbResult<(i64, i64)> {
-    let row = sqlx::query!(
+    let mut transaction = db.pool.begin().await?;
+    // First, as whoever registers a task does: the next statement sees each one that was.
+    let found = sqlx::query_scalar!(
         r#"
-        WITH found AS (
-            SELECT agent_runtime_id, revoked_at FROM agent_identities
-            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2)
-              AND ($3::uuid IS NULL OR agent_runtime_id = $3)
-            ORDER BY agent_runtime_id FOR NO KEY UPDATE
-        ), revoked AS (
-            UPDATE agent_identities a SET revoked_at = now()
-            FROM found f WHERE a.agent_runtime_id = f.agent_runtime_id AND f.revoked_at IS NULL
-            RETURNING a.agent_runtime_id
-        ), ended AS (
-            UPDATE agent_tasks t SET revoked_at = now()
-            FROM found f WHERE t.agent_runtime_id = f.agent_runtime_id AND t.revoked_at IS NULL
-        )
-        SELECT (SELECT count(*) FROM found) AS "found!", (SELECT count(*) FROM revoked) AS "revoked!"
+        SELECT agent_runtime_id FROM agent_identities
+        WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2)
+          AND ($3::uuid IS NULL OR agent_runtime_id = $3)
+        ORDER BY agent_runtime_id FOR NO KEY UPDATE
         "#,
         scope.instance_id.as_str(),
         scope.org_id.map(OrgId::as_str),
         agent_runtime_id.map(|id| id.0),
     )
-    .fetch_one(&db.pool)
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok((row.found, row.revoked))
+    let revoked = sqlx::query_scalar!(
+        r#"
+        WITH revoked AS (
+            UPDATE agent_identities SET revoked_at = now()
+            WHERE agent_runtime_id = ANY ($1) AND revoked_at IS NULL
+            RETURNING 1
+        ), ended AS (
+            UPDATE agent_tasks SET revoked_at = now() WHERE agent_runtime_id = ANY ($1) AND revoked_at IS NULL
+        )
+        SELECT count(*) AS "revoked!" FROM revoked
+        "#,
+        &found,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok((i64::try_from(found.len()).unwrap_or(i64::MAX), revoked))
 }

@@ -28,7 +28,8 @@ pub enum Registered {
 
 /// Registers a task that lives for `lifetime` unless it is renewed. `signed_at`, whole seconds, names the registration:
 /// the same again answers the same task. Where the identity has as many as it may have, the one that was not used for
-/// longest goes.
+/// longest goes. It waits for nobody who has hold of the identity: then it is
+/// [`Contended`](crate::db::DbError::Contended), and to be tried again.
 pub async fn register(
     db: &Db,
     agent_runtime_id: AgentRuntimeId,
@@ -42,7 +43,7 @@ pub async fn register(
         r#"
         SELECT true AS "stands!" FROM agent_identities a JOIN instances i USING (instance_id)
         WHERE a.agent_runtime_id = $1 AND a.revoked_at IS NULL AND a.org_id = i.org_id
-        FOR NO KEY UPDATE OF a
+        FOR NO KEY UPDATE OF a NOWAIT
         "#,
         agent_runtime_id.0,
     )
@@ -145,16 +146,25 @@ pub async fn revoke(
     .await?)
 }
 
-/// Throws away at most `limit` tasks that expired an hour ago, or were revoked a day ago: by then no clock in the
-/// window takes their registration any more, so that none comes back. Returns how many went.
+/// Throws away at most `limit` tasks that expired an hour ago, or were revoked and are signed for a time a quarter of an
+/// hour ago: by then no clock in the window takes their registration any more, so that none comes back. So whoever
+/// registers one a second leaves no more than that much of them. Returns how many went.
 pub async fn prune(db: &Db, limit: i64) -> DbResult<u64> {
     let result = sqlx::query!(
         r#"
-        DELETE FROM agent_tasks WHERE task_id IN (
-            SELECT task_id FROM agent_tasks WHERE expires_at < now() - interval '1 hour'
+        WITH over AS (
+            -- Each bounded by itself: what is both must be seen to be one, and not all of it may be read for that.
+            (SELECT task_id FROM agent_tasks WHERE expires_at < now() - interval '1 hour' LIMIT $1)
             UNION
-            SELECT task_id FROM agent_tasks WHERE revoked_at < now() - interval '1 day'
-            LIMIT $1)
+            (SELECT task_id FROM agent_tasks
+             WHERE revoked_at IS NOT NULL AND signed_at < now() - interval '15 minutes' LIMIT $1)
+            LIMIT $1
+        ), ours AS (
+            -- Replicas prune at once: what another one has is left to it, and nobody waits for anybody.
+            SELECT task_id FROM agent_tasks WHERE task_id IN (SELECT task_id FROM over)
+            ORDER BY task_id FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM agent_tasks WHERE task_id IN (SELECT task_id FROM ours)
         "#,
         limit,
     )
