@@ -7,13 +7,12 @@ use axum::extract::{FromRef, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use tracing::info;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::HOP_1_BUDGET;
+use super::auth::Deadline;
 use super::error::ErrorBody;
 use super::{ApiError, BearerCaller, Caller, JsonBody};
 use crate::db::{self, Db};
@@ -160,10 +159,10 @@ impl From<TaskName> for RegisterTaskResponse {
     (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
 async fn register_task(
     State(state): State<AgentIdentity>,
+    Deadline(deadline): Deadline,
     path: Result<Path<String>, PathRejection>,
     JsonBody(body): JsonBody<RegisterTaskRequest>,
 ) -> Result<Json<RegisterTaskResponse>, ApiError> {
-    let deadline = Instant::now() + HOP_1_BUDGET;
     let agent_runtime_id = path.ok().and_then(|Path(name)| AgentRuntimeId::parse(&name).ok());
     let agent_runtime_id = agent_runtime_id.ok_or(IdentityError::UnknownAgent)?;
     let wanted = TaskRegistration::read(&body.timestamp, &body.signature)?;

@@ -1,5 +1,6 @@
 //! Who calls, on hop 1: an agent instance, or a clear refusal.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
@@ -14,6 +15,18 @@ use crate::instance::{AgentInstance, Authenticator, Credential};
 /// What one request of hop 1 may take in all, waiting for the portal's keys and riding out the database's
 /// absences included: real agents give up after 15 s and do not try again (contract, invariant 9).
 pub const HOP_1_BUDGET: Duration = Duration::from_secs(12);
+
+/// When a request's budget is over, from the arrival of its head. As an extractor: put it before the body.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(pub Instant);
+
+impl<S: Sync> FromRequestParts<S> for Deadline {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(Instant::now() + HOP_1_BUDGET))
+    }
+}
 
 /// The agent instance that calls, by a token or by a key of its own. As an extractor: put it before the body.
 #[derive(Clone, Debug)]
@@ -118,6 +131,7 @@ mod tests {
     use crate::clock::{Clock, ManualClock};
     use crate::config;
     use crate::db::{Db, DbOptions};
+    use crate::http::agent_identity::{self, AgentIdentity};
     use crate::identity::Identities;
     use crate::instance::{Issuers, KeySet, PortalKeys, TokenRules};
     use crate::jwt::testing::{Signing, jwks};
@@ -167,6 +181,12 @@ mod tests {
 
     /// A service whose database is nowhere: what answers without it has not asked it.
     fn service(keys: &[&Signing]) -> Router {
+        Router::new()
+            .route("/", post(async |caller: Caller| caller.instance.instance_id.to_string()))
+            .with_state(authenticator(keys))
+    }
+
+    fn authenticator(keys: &[&Signing]) -> Authenticator {
         let db = Db::new(&DbOptions {
             url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
             max_connections: 1,
@@ -177,7 +197,7 @@ mod tests {
             Arc::new(ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
         let on =
             config::Identity { on: true, task_lifetime: Duration::from_hours(24), task_ids_encrypted: false };
-        let authenticator = Authenticator {
+        Authenticator {
             issuers: Arc::new(Issuers::portal(
                 TokenRules::new("https://portal.example", []),
                 PortalKeys::pinned(KeySet::from_jwks(&jwks(keys.iter().copied())).unwrap()),
@@ -186,10 +206,7 @@ mod tests {
             identities: Identities::configured(&on, &db, &clock),
             db,
             clock,
-        };
-        Router::new()
-            .route("/", post(async |caller: Caller| caller.instance.instance_id.to_string()))
-            .with_state(authenticator)
+        }
     }
 
     async fn call(router: &Router, authorization: Option<String>) -> (u16, Value, Option<String>) {
@@ -259,5 +276,27 @@ mod tests {
             let budget = Duration::from_secs(11)..=HOP_1_BUDGET + Duration::from_millis(5);
             assert!(budget.contains(&took), "{took:?}");
         }
+    }
+
+    /// The registration of a task is the only request whose sender is known by its body.
+    #[tokio::test]
+    async fn the_time_that_a_body_takes_is_of_the_budget() {
+        let authenticator = authenticator(&[&Signing::es256("k")]);
+        let state = AgentIdentity { db: authenticator.db.clone(), authenticator };
+        let router: Router = agent_identity::routes(state).into();
+        let body = json!({"timestamp": "2027-01-15T08:00:00Z", "signature": STANDARD.encode([7; 64])});
+        let slow = futures::stream::once(async move {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            Ok::<_, Infallible>(body.to_string())
+        });
+        let path = "/v1/agent/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d/task/register";
+        tokio::time::pause();
+        let arrived = Instant::now();
+        let response =
+            router.oneshot(Request::post(path).body(Body::from_stream(slow)).unwrap()).await.unwrap();
+        assert_eq!(response.status().as_u16(), 503);
+        let took = arrived.elapsed();
+        let budget = Duration::from_secs(11)..=HOP_1_BUDGET + Duration::from_millis(5);
+        assert!(budget.contains(&took), "{took:?}");
     }
 }
