@@ -88,12 +88,12 @@ pub fn token(text: &str) -> Result<SecretString, &'static str> {
     Ok(text.to_owned().into())
 }
 
-/// `{"active_provider": "nous", "providers": {"nous": {"access_token": …}}}`
+/// `{"providers": {"nous": {"access_token": …}}}`, whichever provider is the active one: that is the one its model is
+/// called with, and no server of ours may be shown its token.
 fn from_hermes(text: &str) -> Result<String, &'static str> {
     let auth: Value = serde_json::from_str(text).map_err(|_| "it is no JSON")?;
-    let provider = auth["active_provider"].as_str().unwrap_or("nous");
-    let token = auth["providers"][provider]["access_token"].as_str();
-    token.map(str::to_owned).ok_or("the agent is not logged in: its active provider has no `access_token`")
+    let token = auth["providers"]["nous"]["access_token"].as_str();
+    token.map(str::to_owned).ok_or("the agent is not logged in: its provider `nous` has no `access_token`")
 }
 
 fn read(path: &Path) -> Result<String, NoToken> {
@@ -103,4 +103,20 @@ fn read(path: &Path) -> Result<String, NoToken> {
 fn strange(path: &Path) -> impl Fn(&'static str) -> NoToken {
     let place = path.display().to_string();
     move |problem| NoToken::Strange { place: place.clone(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_hermes_agent_only_the_portals_token_is_taken() {
+        let both = r#"{"active_provider": "openai-codex", "providers": {
+            "openai-codex": {"access_token": "theirs"}, "nous": {"access_token": "ours"}}}"#;
+        assert_eq!(from_hermes(both).unwrap(), "ours");
+        let other = r#"{"active_provider": "other", "providers": {"other": {"access_token": "theirs"}}}"#;
+        for text in [other, "{}", "null", "theirs"] {
+            assert!(!from_hermes(text).unwrap_err().contains("theirs"), "{text}");
+        }
+    }
 }

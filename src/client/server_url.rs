@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use url::Url;
+use url::{Host, Url};
 
 /// http or https, without credentials, query and fragment. Two spellings of one server are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,17 @@ impl ServerUrl {
     /// For clients of other kinds.
     pub fn as_url(&self) -> &Url {
         &self.0
+    }
+
+    /// Whether what is sent there can be read on the way: http, and to another machine.
+    pub fn is_in_the_clear(&self) -> bool {
+        self.0.scheme() == "http"
+            && match self.0.host() {
+                Some(Host::Domain(name)) => name != "localhost" && !name.ends_with(".localhost"),
+                Some(Host::Ipv4(address)) => !address.is_loopback(),
+                Some(Host::Ipv6(address)) => !address.to_canonical().is_loopback(),
+                None => true,
+            }
     }
 }
 
@@ -54,6 +65,24 @@ mod tests {
         }
         let with_path: ServerUrl = "http://127.0.0.1:8090/nas/".parse().unwrap();
         assert_eq!(with_path.to_string(), "http://127.0.0.1:8090/nas");
+    }
+
+    #[test]
+    fn what_others_can_read_on_the_way_is_known() {
+        for (text, in_the_clear) in [
+            ("https://portal.example", false),
+            ("http://portal.example", true),
+            ("http://192.0.2.1:8090", true),
+            ("http://[2001:db8::1]", true),
+            ("http://localhost.portal.example", true),
+            ("http://localhost:8090", false),
+            ("http://portal.localhost", false),
+            ("http://127.1.2.3", false),
+            ("http://[::1]:8090", false),
+            ("http://[::ffff:127.0.0.1]", false),
+        ] {
+            assert_eq!(text.parse::<ServerUrl>().unwrap().is_in_the_clear(), in_the_clear, "{text}");
+        }
     }
 
     #[test]
