@@ -7,7 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// How soon a lock that somebody else holds is tried again: they hold it for milliseconds, or for seconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Writes all of the file or nothing, readable by its owner alone, and durable when this returns.
 ///
@@ -53,22 +56,18 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
 /// held until the file is dropped, or the process ends in any way.
 pub(crate) async fn lock(path: &Path, within: Duration) -> io::Result<File> {
     let file = open_lock(path)?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(fs::TryLockError::Error(error)) => return Err(error),
-        Err(fs::TryLockError::WouldBlock) => {}
-    }
-    let (sender, locked) = oneshot::channel();
-    // A thread of its own: the runtime would not end before one of its blocking tasks does, and this one may
-    // never. Where nobody waits any more, the file it is handed back goes, and the lock with it.
-    std::thread::Builder::new().name("file-lock".to_owned()).spawn(move || {
-        let result = file.lock().map(|()| file);
-        let _ = sender.send(result);
-    })?;
-    match tokio::time::timeout(within, locked).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(io::Error::other("the thread that waits for the lock is gone")),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    let deadline = Instant::now() + within;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // Only a thread can wait for it, and none can be called off: those that wait for a lock that is never
+            // let go would pile up.
+            Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
     }
 }
 
@@ -126,7 +125,7 @@ pub(crate) mod tests {
         tokio::task::yield_now().await;
         drop(held);
         waiting.await.unwrap().unwrap();
-        // The one that had given up got the lock in its turn, and has let go of it.
+        // Whoever has given up holds nothing.
         lock(&path, Duration::from_mins(1)).await.unwrap();
     }
 }
