@@ -15,8 +15,8 @@ use crate::instance::causes;
 
 /// What one call may take: longer than a server rides out a restart of its database (12 s).
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
-/// Answers are read up to here.
-const MAX_BODY: usize = 4 << 20;
+/// Answers are read up to here: a list of 100,000 one-shots has its place.
+const MAX_BODY: usize = 64 << 20;
 
 /// Why a call did not do.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,12 @@ pub enum ClientError {
         server: String,
         /// What is odd about it.
         reason: String,
+    },
+    /// The answer is too long to be read. The server may be all right.
+    #[error("{server}'s answer is longer than {} MiB", MAX_BODY >> 20)]
+    TooLong {
+        /// The server's base URL.
+        server: String,
     },
     /// There is nothing to prove the caller with, so nothing was sent.
     #[error(transparent)]
@@ -132,7 +138,7 @@ impl Transport {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.away(error))? {
             if body.len() + chunk.len() > MAX_BODY {
-                return Err(self.strange(format!("its answer is longer than {MAX_BODY} bytes")));
+                return Err(ClientError::TooLong { server: self.base.to_string() });
             }
             body.extend_from_slice(&chunk);
         }
@@ -157,4 +163,38 @@ struct ErrorBody {
 fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IgnoredAny;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A server that answers once, with so many bytes of JSON.
+    async fn answered(bytes: usize) -> Result<IgnoredAny, ClientError> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n\"");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // Whoever has read enough goes away.
+            let _ = stream.write_all(&vec![b'x'; bytes - 2]).await;
+            let _ = stream.write_all(b"\"").await;
+        };
+        let transport = Transport::new(base, true).unwrap();
+        let call = transport.call::<(), _>(Method::GET, "/", None, None, Duration::from_mins(1));
+        tokio::join!(call, serving).0
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_read_and_one_without_end_is_not() {
+        answered(MAX_BODY).await.unwrap();
+        let error = answered(MAX_BODY + 1).await.unwrap_err();
+        assert!(matches!(error, ClientError::TooLong { .. }), "{error}");
+        assert!(error.to_string().ends_with("'s answer is longer than 64 MiB"), "{error}");
+    }
 }

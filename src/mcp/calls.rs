@@ -291,6 +291,7 @@ fn explained(refusal: &Refusal) -> String {
         Refusal::Client(ClientError::Strange { .. }) => {
             "Is --server the base URL of a nas-cron service? The user has to look at it"
         }
+        Refusal::Client(ClientError::TooLong { .. }) => "The user has to look at how many jobs there are",
         Refusal::Client(ClientError::Refused { status, error, retry_after, .. }) => {
             let next = next_step(*status, error);
             return match retry_after {
