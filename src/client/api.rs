@@ -6,10 +6,12 @@ use reqwest::Method;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use url::Url;
 
 use super::Credentials;
 use super::background::BackgroundTask;
+use super::bearer::Bearer;
 use super::registration::segment;
 pub use super::transport::ClientError;
 use super::transport::{Authorization, TIMEOUT, Transport};
@@ -211,35 +213,77 @@ impl Client {
         self.call::<(), _>(Method::GET, "/api/agent-cron/auth-profiles", None).await
     }
 
-    /// Makes a call with whatever proves the caller. An identity that is refused is mended and tried once more, and then
-    /// the access token makes the call.
+    /// Makes a call with whatever proves the caller: in 15 s at most, and in 30 s where it is the identity.
     async fn call<B: Serialize, A: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
     ) -> Result<A, ClientError> {
-        let call = async |authorization: &Authorization| {
-            self.transport.call(method.clone(), path, Some(authorization), body, TIMEOUT).await
+        let ends = Instant::now() + 2 * TIMEOUT;
+        let attempt = Attempt { transport: &self.transport, method, path, body, ends };
+        let task = match &self.credentials {
+            Credentials::Bearer(bearer) => return attempt.by_token(bearer).await,
+            Credentials::AgentIdentity(task) => task,
         };
-        let bearer = match &self.credentials {
-            Credentials::Bearer(bearer) => bearer,
-            Credentials::AgentIdentity(task) => {
-                if let Some(used) = task.assertion().await {
-                    let refused = match call(&used.authorization).await {
-                        Err(error) => error,
-                        done => return done,
-                    };
-                    if let Some(again) = task.after_refusal(&used, refused).await? {
-                        match call(&again.authorization).await {
-                            Err(error) => task.after_second_refusal(error)?,
-                            done => return done,
-                        }
-                    }
-                }
-                task.bearer()
+        let rested = task.rests();
+        if let Some(done) = attempt.by_identity(task).await {
+            return done;
+        }
+        match attempt.by_token(task.bearer()).await {
+            // The identity may do by now, and nothing else does.
+            Err(error @ (ClientError::NoToken(_) | ClientError::Refused { status: 401, .. })) if rested => {
+                task.wake();
+                attempt.by_identity(task).await.unwrap_or(Err(error))
             }
+            done => done,
+        }
+    }
+}
+
+/// One call, which may be made several times: every one of hop 1 may be repeated.
+struct Attempt<'a, B> {
+    transport: &'a Transport,
+    method: Method,
+    path: &'a str,
+    body: Option<&'a B>,
+    /// When all of it ends.
+    ends: Instant,
+}
+
+impl<B: Serialize> Attempt<'_, B> {
+    async fn by_token<A: DeserializeOwned>(&self, bearer: &Bearer) -> Result<A, ClientError> {
+        self.make(&Authorization::bearer(&bearer.read()?)).await
+    }
+
+    /// An identity that is refused is mended, and tried once more; `None`: the access token has to make the call.
+    async fn by_identity<A: DeserializeOwned>(
+        &self,
+        task: &BackgroundTask,
+    ) -> Option<Result<A, ClientError>> {
+        let deadline = self.deadline();
+        let used = task.assertion(deadline).await?;
+        let refused = match self.make(&used.authorization).await {
+            Err(error) => error,
+            done => return Some(done),
         };
-        call(&Authorization::bearer(&bearer.read()?)).await
+        let again = match task.after_refusal(&used, refused, deadline).await {
+            Ok(again) => again?,
+            Err(error) => return Some(Err(error)),
+        };
+        match self.make(&again.authorization).await {
+            Err(error) => task.after_second_refusal(&again, error).err().map(Err),
+            done => Some(done),
+        }
+    }
+
+    async fn make<A: DeserializeOwned>(&self, authorization: &Authorization) -> Result<A, ClientError> {
+        let left = self.deadline().saturating_duration_since(Instant::now());
+        self.transport.call(self.method.clone(), self.path, Some(authorization), self.body, left).await
+    }
+
+    /// Of what begins now.
+    fn deadline(&self) -> Instant {
+        (Instant::now() + TIMEOUT).min(self.ends)
     }
 }

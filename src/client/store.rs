@@ -4,6 +4,7 @@
 //! {"version": 1, "servers": {"https://portal.example": {
 //!    "bearer":             {"access_token", "expires_at"},
 //!    "agent_identity":     {"agent_runtime_id", "private_key", "registered_at", "background_task_id"},
+//!    "pending_private_key": …,
 //!    "use_agent_identity": "on" | "off",
 //!    "agent_callback_url": …}}}
 //! ```

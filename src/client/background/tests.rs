@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::client::store::StoredBearer;
+use crate::client::store::{Mode, StoredBearer};
 use crate::client::{Client, ClientError};
 use crate::clock::SystemClock;
 use crate::private_file::tests::Scratch;
@@ -28,6 +28,8 @@ struct Server {
     /// Every request: path, and scheme of its credentials.
     seen: Vec<(String, String)>,
     registered: usize,
+    /// So many registrations are done, and their answers never arrive.
+    answers_lost: usize,
     tasks_registered: usize,
 }
 
@@ -74,6 +76,10 @@ async fn register(State(server): State<Shared>, headers: HeaderMap, Json(body): 
         server.identities.insert(id.clone(), key);
         id
     });
+    if server.answers_lost > 0 {
+        server.answers_lost -= 1;
+        return refused(503, "temporarily_unavailable");
+    }
     ok(json!({ "agent_runtime_id": id }))
 }
 
@@ -105,6 +111,9 @@ async fn list(State(server): State<Shared>, headers: HeaderMap) -> Answer {
         Ok(credential) => credential,
         Err(answer) => return answer,
     };
+    if credential == "stale" {
+        return refused(401, "invalid_token");
+    }
     if credential != "token" {
         let envelope = URL_SAFE_NO_PAD.decode(credential).unwrap();
         let envelope: Value = serde_json::from_slice(&envelope).unwrap();
@@ -165,7 +174,11 @@ impl World {
     }
 
     fn task(&self, store: &AuthStore) -> BackgroundTask {
-        let bearer = Bearer::Given("token".to_owned().into());
+        self.task_with("token", store)
+    }
+
+    fn task_with(&self, token: &str, store: &AuthStore) -> BackgroundTask {
+        let bearer = Bearer::Given(token.to_owned().into());
         BackgroundTask::new(self.url.clone(), store.clone(), bearer, Arc::new(SystemClock), note).unwrap()
     }
 
@@ -184,8 +197,27 @@ impl World {
         seen.into_iter().map(|(path, scheme)| format!("{path} {scheme}").trim().to_owned()).collect()
     }
 
+    fn entry(&self) -> ServerEntry {
+        self.store.server(&self.url).unwrap().unwrap()
+    }
+
     fn identity(&self) -> StoredIdentity {
-        self.store.server(&self.url).unwrap().unwrap().agent_identity.unwrap()
+        self.entry().agent_identity.unwrap()
+    }
+
+    /// What is pending, as the server would know it.
+    fn pending(&self) -> Option<String> {
+        self.entry().pending_private_key.map(|key| AgentKey::parse(&key).unwrap().public_line())
+    }
+
+    /// The public key that the store has.
+    fn key(&self) -> String {
+        AgentKey::parse(&self.identity().private_key).unwrap().public_line()
+    }
+
+    /// All that the server knows.
+    fn known(&self) -> Vec<(String, String)> {
+        self.server.lock().unwrap().identities.clone().into_iter().collect()
     }
 }
 
@@ -249,7 +281,8 @@ async fn what_another_process_has_renewed_meanwhile_is_taken_from_the_store() {
     let world = World::new().await;
     world.client().list().await.unwrap();
     let task = world.task(&world.store);
-    let used = task.assertion().await.unwrap();
+    let soon = Instant::now() + Duration::from_mins(1);
+    let used = task.assertion(soon).await.unwrap();
     world.server.lock().unwrap().tasks.clear();
     world.client().list().await.unwrap();
     world.seen();
@@ -259,8 +292,8 @@ async fn what_another_process_has_renewed_meanwhile_is_taken_from_the_store() {
         description: String::new(),
         retry_after: None,
     };
-    let again = task.after_refusal(&used, refusal).await.unwrap().unwrap();
-    assert_eq!(world.identity().background_task_id.as_deref(), Some(again.task_id.as_str()));
+    let again = task.after_refusal(&used, refusal, soon).await.unwrap().unwrap();
+    assert_eq!(world.identity().background_task_id.as_deref(), Some(again.names.task_id.as_str()));
     assert!(world.seen().is_empty(), "nothing is registered a second time");
 }
 
@@ -269,26 +302,91 @@ async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
     let world = World::new().await;
     world.refuse("register", 503, "temporarily_unavailable");
     world.client().list().await.unwrap();
-    let key = |world: &World| AgentKey::parse(&world.identity().private_key).unwrap().public_line();
-    let made = key(&world);
+    let made = world.pending().unwrap();
+    assert!(world.entry().agent_identity.is_none(), "it is none before the server has said so");
     world.refuse("task", 503, "temporarily_unavailable");
     world.seen();
     world.client().list().await.unwrap();
     let before = world.identity();
-    assert_eq!((before.agent_runtime_id.as_deref(), &before.background_task_id), (Some("rt-1"), &None));
+    assert_eq!((before.agent_runtime_id.as_str(), &before.background_task_id), ("rt-1", &None));
+    assert_eq!((world.key(), world.pending()), (made, None));
     assert_eq!(world.seen(), ["register Bearer", "task", "list Bearer"]);
     world.client().list().await.unwrap();
     assert_eq!(world.seen(), ["task", "list AgentAssertion"]);
-    // The server's answer was lost: the same key is the same identity.
-    let cut_off = |entry: &mut ServerEntry| {
-        let identity = entry.agent_identity.as_mut().unwrap();
-        (identity.agent_runtime_id, identity.background_task_id) = (None, None);
-    };
-    world.store.change(&world.url, cut_off).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registration_whose_answer_was_lost_is_the_same_identity() {
+    let world = World::new().await;
+    world.server.lock().unwrap().answers_lost = 1;
     world.client().list().await.unwrap();
-    assert_eq!(world.seen(), REGISTERED);
-    assert_eq!(world.identity().agent_runtime_id.as_deref(), Some("rt-1"));
-    assert_eq!(key(&world), made);
+    world.client().list().await.unwrap();
+    assert_eq!(world.known(), [("rt-1".to_owned(), world.key())]);
+    assert_eq!((world.identity().agent_runtime_id.as_str(), world.pending()), ("rt-1", None));
+}
+
+#[tokio::test]
+async fn a_key_stays_until_another_one_is_registered_in_its_place() {
+    let world = World::new().await;
+    let client = world.client();
+    client.list().await.unwrap();
+    let first = world.key();
+    world.server.lock().unwrap().identities.clear();
+    world.refuse("register", 503, "temporarily_unavailable");
+    client.list().await.unwrap();
+    let pending = world.pending().unwrap();
+    assert_eq!(world.key(), first, "it may be a server that was restored and will know it again");
+    client.list().await.unwrap();
+    assert_eq!((world.key(), world.pending()), (pending, None));
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_cut_off_loses_no_key() {
+    // Before the server has heard of it: the old one is used, and rotating it again goes on.
+    let world = World::new().await;
+    world.client().list().await.unwrap();
+    let before = world.key();
+    world.refuse("register", 503, "temporarily_unavailable");
+    world.task(&world.store).rotate().await.unwrap_err();
+    let pending = world.pending().unwrap();
+    assert_eq!(world.key(), before);
+    world.seen();
+    world.client().list().await.unwrap();
+    assert_eq!(world.seen(), ["list AgentAssertion"]);
+    assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
+    assert_eq!((world.known(), world.pending()), (vec![("rt-2".to_owned(), pending)], None));
+
+    // After the server has revoked the old one: a call finds the new one, and so does rotating again.
+    for again in [false, true] {
+        let world = World::new().await;
+        world.client().list().await.unwrap();
+        world.server.lock().unwrap().answers_lost = 1;
+        world.task(&world.store).rotate().await.unwrap_err();
+        if again {
+            assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
+        } else {
+            world.seen();
+            world.client().list().await.unwrap();
+            assert_eq!(
+                world.seen(),
+                ["list AgentAssertion", "register Bearer", "task", "list AgentAssertion"]
+            );
+        }
+        assert_eq!((world.known(), world.pending()), (vec![("rt-2".to_owned(), world.key())], None));
+    }
+    assert!(warnings().is_empty());
+}
+
+#[tokio::test]
+async fn a_pending_key_that_does_not_come_back_is_replaced() {
+    let world = World::new().await;
+    world.refuse("register", 503, "temporarily_unavailable");
+    world.client().list().await.unwrap();
+    let pending = world.pending().unwrap();
+    world.refuse("register", 409, "key_revoked");
+    world.client().list().await.unwrap();
+    assert_ne!(world.key(), pending);
+    assert_eq!(world.known(), [("rt-1".to_owned(), world.key())]);
 }
 
 #[tokio::test]
@@ -310,6 +408,65 @@ async fn where_it_does_not_work_the_token_does_with_one_warning() {
         client.list().await.unwrap();
         assert_eq!(world.seen(), ["list Bearer"], "it rests for a while");
         assert!(warnings().is_empty(), "it warns once");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_no_reason_to_rest() {
+    for (path, status, error) in [
+        ("register", 503, "temporarily_unavailable"),
+        ("register", 401, "invalid_token"),
+        ("task", 503, "temporarily_unavailable"),
+        ("task", 429, "too_many_requests"),
+    ] {
+        let world = World::new().await;
+        world.refuse(path, status, error);
+        let client = world.client();
+        for scheme in ["list Bearer", "list AgentAssertion"] {
+            client.list().await.unwrap();
+            assert_eq!(world.seen().last().unwrap(), scheme, "{path} {status}");
+        }
+        assert_eq!(warnings().len(), 1);
+    }
+    let world = World::new().await;
+    let client =
+        Client::as_agent_identity(world.task(&world.store.clone().with_lock_wait(Duration::from_millis(10))));
+    let held = world.store.lock().await.unwrap();
+    client.list().await.unwrap();
+    drop(held);
+    client.list().await.unwrap();
+    assert_eq!(world.seen().last().unwrap(), "list AgentAssertion");
+}
+
+#[tokio::test]
+async fn while_it_rests_what_another_process_has_registered_is_used() {
+    let world = World::new().await;
+    let client = world.client();
+    world.refuse("list", 401, "invalid_assertion");
+    client.list().await.unwrap();
+    client.list().await.unwrap();
+    assert_eq!(world.seen().last_chunk().unwrap(), &["list Bearer", "list Bearer"]);
+    world.task(&world.store).rotate().await.unwrap();
+    world.client().list().await.unwrap();
+    world.seen();
+    client.list().await.unwrap();
+    assert_eq!(world.seen(), ["list AgentAssertion"]);
+}
+
+#[tokio::test]
+async fn where_the_token_does_not_do_either_the_identity_is_tried_again() {
+    let world = World::new().await;
+    world.client().list().await.unwrap();
+    // One that the server refuses, and none at all.
+    for (token, tried) in
+        [("stale", &["list Bearer", "list AgentAssertion"][..]), ("", &["list AgentAssertion"])]
+    {
+        let client = Client::as_agent_identity(world.task_with(token, &world.store));
+        world.refuse("list", 401, "invalid_assertion");
+        client.list().await.unwrap_err();
+        world.seen();
+        client.list().await.unwrap();
+        assert_eq!(world.seen(), tried);
     }
 }
 
@@ -402,10 +559,18 @@ async fn to_forget_it_is_to_revoke_it_first() {
     world.refuse("revoke", 503, "temporarily_unavailable");
     let error = world.task(&world.store).forget(false).await.unwrap_err();
     assert!(error.to_string().contains("cannot be revoked"), "{error}");
-    assert_eq!(world.identity().agent_runtime_id.as_deref(), Some("rt-1"), "it is still there");
+    assert_eq!(world.identity().agent_runtime_id, "rt-1", "it is still there");
     assert_eq!(world.task(&world.store).forget(false).await.unwrap().as_deref(), Some("rt-1"));
     assert!(world.server.lock().unwrap().identities.is_empty());
     let entry = world.store.server(&world.url).unwrap().unwrap();
     assert!(entry.agent_identity.is_none() && entry.bearer.is_some());
+    assert_eq!(entry.use_agent_identity, Some(Mode::Off));
+
+    // Where there is none, or only one that is half made, the mode is off too.
+    world.refuse("register", 503, "temporarily_unavailable");
+    world.client().list().await.unwrap();
+    world.store.change(&world.url, |entry| entry.use_agent_identity = Some(Mode::On)).await.unwrap();
     assert_eq!(world.task(&world.store).forget(false).await.unwrap(), None);
+    let entry = world.entry();
+    assert_eq!((entry.use_agent_identity, world.pending()), (Some(Mode::Off), None));
 }

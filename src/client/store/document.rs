@@ -18,6 +18,10 @@ pub struct ServerEntry {
     pub bearer: Option<StoredBearer>,
     /// The agent's own key, and what the server calls it.
     pub agent_identity: Option<StoredIdentity>,
+    /// The private half of a key that is being registered, to become `agent_identity` in the place of what is there. It
+    /// is here before the server knows of it, so that a registration that was cut off goes on with the same key.
+    #[serde(default, deserialize_with = "read_some_secret", serialize_with = "write_some_secret")]
+    pub pending_private_key: Option<SecretString>,
     /// Whether calls are made as the agent identity.
     pub use_agent_identity: Option<Mode>,
     /// The callback of the latest provision: the next one's, where none is named.
@@ -34,15 +38,14 @@ pub struct StoredBearer {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// An agent identity: made here, and registered at the server.
+/// An agent identity: made here, and known to the server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct StoredIdentity {
-    /// The private half: base64 of PKCS#8. It is here before the server knows of it, so that a registration that was
-    /// cut off goes on with the same key.
+    /// The private half: base64 of PKCS#8.
     #[serde(deserialize_with = "read_secret", serialize_with = "write_secret")]
     pub private_key: SecretString,
-    /// What the server calls it; absent until it is registered.
-    pub agent_runtime_id: Option<String>,
+    /// What the server calls it.
+    pub agent_runtime_id: String,
     /// When the server said so.
     pub registered_at: Option<DateTime<Utc>>,
     /// The one task of all calls that belong to no conversation. Tasks of conversations are their programs' own.
@@ -59,13 +62,6 @@ pub enum Mode {
     /// With the access token.
     #[value(aliases = ["false", "0"])]
     Off,
-}
-
-impl StoredIdentity {
-    /// A key that no server knows yet.
-    pub fn new(private_key: SecretString) -> Self {
-        Self { private_key, agent_runtime_id: None, registered_at: None, background_task_id: None }
-    }
 }
 
 impl Document {
@@ -151,4 +147,13 @@ fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretStrin
 
 fn write_secret<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
+}
+
+fn read_some_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(|secret| secret.map(Into::into))
+}
+
+#[expect(clippy::ref_option, reason = "serde passes it so")]
+fn write_some_secret<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(ExposeSecret::expose_secret).serialize(serializer)
 }

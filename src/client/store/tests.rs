@@ -61,14 +61,15 @@ async fn it_has_exactly_the_fields_that_others_may_rely_on() {
     let store = store_in(&scratch);
     let at: chrono::DateTime<chrono::Utc> = "2026-06-18T12:34:56Z".parse().unwrap();
     let identity = StoredIdentity {
-        agent_runtime_id: Some("rt-1".into()),
+        private_key: SecretString::from("pkcs8"),
+        agent_runtime_id: "rt-1".into(),
         registered_at: Some(at),
         background_task_id: Some("task-1".into()),
-        ..StoredIdentity::new(SecretString::from("pkcs8"))
     };
     let change = |entry: &mut ServerEntry| {
         entry.bearer = Some(StoredBearer { expires_at: Some(at), ..bearer("token") });
         entry.agent_identity = Some(identity);
+        entry.pending_private_key = Some(SecretString::from("next"));
         entry.use_agent_identity = Some(Mode::On);
     };
     store.change(&server(), change).await.unwrap();
@@ -86,6 +87,7 @@ async fn it_has_exactly_the_fields_that_others_may_rely_on() {
                         "registered_at": "2026-06-18T12:34:56Z",
                         "background_task_id": "task-1",
                     },
+                    "pending_private_key": "next",
                     "use_agent_identity": "on",
                 },
             },
@@ -102,7 +104,7 @@ async fn what_other_programs_keep_there_survives() {
         "servers": {
             "https://portal.example": {
                 "sessions": {"s1": {"task_id": "t1"}},
-                "agent_identity": {"private_key": "k", "background_task_id": "old", "session_tasks": ["t2"]},
+                "agent_identity": {"agent_runtime_id": "rt-1", "private_key": "k", "background_task_id": "old", "session_tasks": ["t2"]},
             },
             "https://other.example": {"bearer": {"access_token": "other"}},
         },
@@ -119,7 +121,7 @@ async fn what_other_programs_keep_there_survives() {
     let mut expected = theirs;
     expected["servers"]["https://portal.example"]["bearer"] = json!({"access_token": "mine"});
     expected["servers"]["https://portal.example"]["agent_identity"] =
-        json!({"private_key": "k", "session_tasks": ["t2"]});
+        json!({"agent_runtime_id": "rt-1", "private_key": "k", "session_tasks": ["t2"]});
     assert_eq!(value, expected);
 }
 
