@@ -49,6 +49,7 @@ pub(super) struct Connection {
     pub(super) client: Client,
     /// Which server.
     pub(super) server: ServerUrl,
+    bearer: Bearer,
     store: AuthStore,
     entry: Option<ServerEntry>,
 }
@@ -69,11 +70,12 @@ impl ConnectionArgs {
         if let (Some(error), Bearer::Store(..)) = (trouble, &bearer) {
             return Err(error.into());
         }
+        warn_in_the_clear(&server);
         let client = match self.mode()?.or(kept).unwrap_or(if_unset) {
-            Mode::Off => Client::new(server.as_url().clone(), Credentials::Bearer(bearer))?,
-            Mode::On => Client::as_agent_identity(background_task(&server, &store, bearer)?),
+            Mode::Off => Client::new(server.as_url().clone(), Credentials::Bearer(bearer.clone()))?,
+            Mode::On => Client::as_agent_identity(background_task(&server, &store, bearer.clone())?),
         };
-        Ok(Connection { client, server, store, entry })
+        Ok(Connection { client, server, bearer, store, entry })
     }
 
     /// The server, and the identity there, whether calls are made as it or not.
@@ -81,6 +83,7 @@ impl ConnectionArgs {
         let store = self.store()?;
         let server = self.server(&store)?;
         let bearer = self.bearer(&store, &server)?;
+        warn_in_the_clear(&server);
         let task = background_task(&server, &store, bearer)?;
         Ok((server, task))
     }
@@ -88,6 +91,11 @@ impl ConnectionArgs {
     /// The file that was named for the access token.
     pub(super) fn access_token_file(&self) -> Option<&PathBuf> {
         self.access_token_file.as_ref()
+    }
+
+    /// The `HERMES_HOME` that was named.
+    pub(super) fn hermes_home(&self) -> Option<&PathBuf> {
+        self.hermes_home.as_ref()
     }
 
     /// Where the auth store is.
@@ -153,6 +161,15 @@ impl ConnectionArgs {
     }
 }
 
+fn warn_in_the_clear(server: &ServerUrl) {
+    if server.is_in_the_clear() {
+        warn(&format!(
+            "{server} is called without TLS: whoever is on the way can read the access token and use it; use https, also \
+             within your own network"
+        ));
+    }
+}
+
 fn background_task(server: &ServerUrl, store: &AuthStore, bearer: Bearer) -> reqwest::Result<BackgroundTask> {
     BackgroundTask::new(server.clone(), store.clone(), bearer, Arc::new(SystemClock), warn)
 }
@@ -161,7 +178,13 @@ impl Connection {
     /// Arms, and remembers the callback for the next time.
     pub(super) async fn provision(&self, wanted: &ProvisionRequest) -> anyhow::Result<Provisioned> {
         let provisioned = self.client.provision(wanted).await.map_err(|error| self.explained(error))?;
-        let callback_url = Some(wanted.agent_callback_url.as_str());
+        self.remember(&wanted.agent_callback_url).await;
+        Ok(provisioned)
+    }
+
+    /// Remembers the callback of what is armed by now.
+    pub(super) async fn remember(&self, callback_url: &str) {
+        let callback_url = Some(callback_url);
         if let Some(entry) = &self.entry
             && entry.agent_callback_url.as_deref() != callback_url
         {
@@ -172,7 +195,6 @@ impl Connection {
                 warn(&format!("it is armed, and its callback is not remembered: {error}"));
             }
         }
-        Ok(provisioned)
     }
 
     /// The callback that a provision is to have: what was named, or `NAS_CRON_CALLBACK_URL`, or that of the latest one.

@@ -12,8 +12,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::connection::{Connection, ConnectionArgs, warn};
+use crate::cli::UsageError;
 use crate::client::api::Warning;
-use crate::domain::{CallbackUrl, JobId};
+use crate::domain::{AuthProfile, CallbackUrl, Given, JobId};
 
 /// Arm, change, see and cancel one-shots at any nas-cron server, as their agent.
 ///
@@ -70,6 +71,31 @@ struct CallbackArgs {
     /// the latest `add` or `update` at this server].
     #[arg(long, value_name = "URL", value_parser = callback_url)]
     callback_url: Option<CallbackUrl>,
+}
+
+/// With which auth profile a job runs, for the commands that arm or change.
+#[derive(Debug, Args)]
+struct AuthArgs {
+    /// The auth profile that the job runs with, as `provider:name`; never a secret [default: it keeps what it has].
+    // No parser: an error of the command line repeats the value, which may be a secret by mistake.
+    #[arg(long, value_name = "PROFILE")]
+    auth: Option<String>,
+    /// No auth profile of its own any more: it runs with its instance's, its org's or the service's default.
+    #[arg(long, conflicts_with = "auth")]
+    no_auth: bool,
+}
+
+impl AuthArgs {
+    /// What looks like a secret goes no further than here.
+    fn given(&self) -> Result<Given<String>, UsageError> {
+        let checked = self.auth.as_deref().map(AuthProfile::new).transpose();
+        let checked = checked.map_err(|error| UsageError::new(format!("--auth {}", error.problem)))?;
+        Ok(match checked {
+            Some(auth) => Given::Set(auth.as_str().to_owned()),
+            None if self.no_auth => Given::Clear,
+            None => Given::Keep,
+        })
+    }
 }
 
 /// What is wrong with it, under the name it has here.

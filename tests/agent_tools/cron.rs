@@ -103,12 +103,27 @@ async fn an_update_changes_what_is_named_and_nothing_else() {
         (&job["fire_at"], &job["agent_callback_url"]),
         (&json!("2098-01-01T00:00:00+01:00"), &json!(one))
     );
-    tools.run(&format!("update report --callback-url {two}")).await.ok();
+    let said = tools.run("update report --at 2098-01-01T00:00:00+01:00").await.ok();
+    assert!(said.starts_with("report is so already: it fires "), "{said}");
+    assert_eq!(listed().await["schedule_id"], job["schedule_id"], "its one-shot is the same");
+    let line = format!("update report --callback-url {two} --json");
+    let armed = tools.run(&line).await.json();
     let job = listed().await;
     assert_eq!(
         (&job["fire_at"], &job["agent_callback_url"]),
         (&json!("2098-01-01T00:00:00+01:00"), &json!(two))
     );
+    assert_ne!(
+        armed["dedup_key"], "report:2098-01-01T00:00:00+01:00",
+        "the same key would be the same arm, with its old callback"
+    );
+    assert_eq!(
+        tools.run(&line).await.json()["schedule_id"],
+        armed["schedule_id"],
+        "repeating it is harmless"
+    );
+    let said = tools.run("add next --in 1h").await.ok();
+    assert!(said.contains(&two), "an update's callback is remembered too: {said}");
 }
 
 #[tokio::test]
@@ -138,10 +153,10 @@ async fn an_auth_profile_is_set_kept_and_taken_away() {
     tools.run("update nothing --auth claude:work").await.failed(3, "there is no job nothing");
 
     tools.run("update report --auth claude:work").await.warned();
-    tools.run(&add).await.json();
-    assert_eq!(auth().await, Value::Null, "what is added without one has none");
-    let said = tools.run(&format!("{add} --auth sk-ant-REDACTED")).await.failed(1, "auth");
-    assert!(!said.contains("sk-ant"), "{said}");
+    tools.run(&add).await.warned();
+    assert_eq!(auth().await, "claude:work", "added anew, it keeps the one that it has");
+    let added = tools.run(&format!("{add} --no-auth")).await.json();
+    assert_eq!((auth().await, added.get("auth")), (Value::Null, Some(&Value::Null)));
 }
 
 #[tokio::test]
@@ -159,11 +174,17 @@ async fn a_wrong_command_line_is_told_what_is_wrong() {
         ("add report --in 1s", "--callback-url URL or NAS_CRON_CALLBACK_URL"),
         ("update report", "--auth"),
         ("update report --auth a:b --no-auth", "cannot be used with"),
+        ("add report --in 1s --callback-url http://a --auth work", "--auth must be provider:name"),
+        ("add report --in 1s --callback-url http://a --auth sk-ant-REDACTED", "--auth looks like a secret"),
+        ("update report --auth sk-ant-REDACTED", "--auth looks like a secret"),
+        ("update report --in 1s --auth claude:sk-ant-REDACTED", "--auth looks like a secret"),
+        ("login --hermes-home /home/agent", "--hermes-home is not for `login`"),
         ("list --use-agent-identity perhaps", "on"),
         ("list --server portal.example", "absolute http(s) URL"),
     ] {
         let done = tools.run(line).await;
         assert!(done.code == Some(2) && done.err.contains(why) && done.out.is_empty(), "{line}: {done:?}");
+        assert!(!done.err.contains("REDACTED"), "{line}: {done:?}");
     }
     for (name, value, why) in [
         ("NAS_CRON_SERVER", "portal.example", "NAS_CRON_SERVER: must be an absolute"),
@@ -201,22 +222,58 @@ async fn a_server_and_a_token_are_found_where_they_were_given() {
     // Flag over environment over store.
     std::fs::write(tools.path("token"), format!("{}\n", world.token)).unwrap();
     std::fs::write(tools.path("auth.json"), hermes_auth(&world.token)).unwrap();
-    for (line, token_of_environment, code) in [
-        (format!("list --server {url}"), "stale", 1),
-        (format!("list --server {url} --access-token-file {}", tools.path("token").display()), "stale", 0),
-        (format!("--hermes-home {} list --server {url}", tools.path("").display()), "stale", 0),
-        (format!("list --server {url}"), world.token.as_str(), 0),
+    for (line, token_of_environment, refused) in [
+        (format!("list --server {url}"), "stale", Some("the access token in NAS_CRON_ACCESS_TOKEN may have")),
+        (format!("list --server {url} --access-token-file {}", tools.path("token").display()), "stale", None),
+        (format!("--hermes-home {} list --server {url}", tools.path("").display()), "stale", None),
+        (format!("list --server {url}"), world.token.as_str(), None),
     ] {
         let mut command = tools.command(&line);
         command.env("NAS_CRON_ACCESS_TOKEN", token_of_environment);
         let done = run(command, "").await;
-        assert_eq!(done.code, Some(code), "{line}: {done:?}");
+        match refused {
+            None => drop(done.ok()),
+            Some(why) => drop(done.failed(1, why)),
+        }
+    }
+    // Who has to renew it depends on whose it is.
+    std::fs::write(tools.path("token"), "stale").unwrap();
+    std::fs::write(tools.path("auth.json"), hermes_auth("stale")).unwrap();
+    let (token, home) = (tools.path("token"), tools.path("").display().to_string());
+    for (option, why) in [
+        (
+            format!("--access-token-file {}", token.display()),
+            format!("in {} may have expired", token.display()),
+        ),
+        (format!("--hermes-home {home}"), format!("the hermes-agent in {home} may have expired")),
+    ] {
+        let said = tools.run(&format!("list --server {url} {option}")).await.failed(1, &why);
+        assert!(!said.contains("cron login"), "{said}");
     }
     std::fs::write(tools.path("auth.json"), "{}").unwrap();
     let line = format!("list --server {url} --hermes-home {}", tools.path("").display());
     tools.run(&line).await.failed(2, "is not logged in");
     let line = format!("list --server {url} --access-token-file {}", tools.path("nowhere").display());
     tools.run(&line).await.failed(2, "nowhere");
+}
+
+#[tokio::test]
+async fn what_others_could_read_on_the_way_is_told() {
+    let tools = Tools::without_server();
+    // Nothing is sent: there is no token.
+    for (server, warned) in
+        [("http://portal.example", true), ("https://portal.example", false), ("http://127.0.0.1:9", false)]
+    {
+        let nowhere = tools.path("nowhere");
+        let line = format!("list --server {server} --access-token-file {}", nowhere.display());
+        let done = tools.run(&line).await;
+        assert_eq!(
+            done.err.contains("warning: http://portal.example is called without TLS"),
+            warned,
+            "{done:?}"
+        );
+        assert_eq!((done.code, done.err.lines().count()), (Some(2), 1 + usize::from(warned)), "{done:?}");
+    }
 }
 
 fn hermes_auth(token: &str) -> String {

@@ -2,16 +2,18 @@
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::when::{WhenArgs, told};
-use super::{CallbackArgs, tell};
+use super::{AuthArgs, CallbackArgs, tell};
 use crate::cli::UsageError;
 use crate::cli::connection::Connection;
-use crate::client::api::ProvisionRequest;
+use crate::client::api::{ProvisionRequest, Provisioned};
+use crate::client::update::dedup_key;
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{DedupKey, Given, JobId};
+use crate::domain::{DedupKey, JobId};
 
 /// Arm a job's one-shot. A job that is armed already gets this one in its place.
 #[derive(Debug, Args)]
@@ -25,9 +27,8 @@ pub(super) struct Add {
     job_id: JobId,
     #[command(flatten)]
     when: WhenArgs,
-    /// The auth profile that the job runs with, as `provider:name`; never a secret. Without it the job has none of its own.
-    #[arg(long, value_name = "PROFILE")]
-    auth: Option<String>,
+    #[command(flatten)]
+    auth: AuthArgs,
     #[command(flatten)]
     callback: CallbackArgs,
     /// Makes repeating it harmless: the same key arms the same one-shot [default: job and instant].
@@ -41,6 +42,7 @@ pub(super) struct Add {
 impl Add {
     pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
         let now = SystemClock.now();
+        let auth = self.auth.given()?;
         let fire_at = self.when.fire_at(now)?.ok_or_else(|| UsageError::new("--at or --in is needed"))?;
         let named = self.callback.callback_url.as_ref();
         let agent_callback_url = connection.callback_url(named)?.ok_or_else(|| {
@@ -51,39 +53,37 @@ impl Add {
         })?;
         let dedup_key = self
             .dedup_key
-            .map_or_else(|| format!("{}:{}", self.job_id, fire_at.as_str()), |key| key.as_str().to_owned());
+            .map_or_else(|| dedup_key(self.job_id.as_str(), fire_at.as_str()), |key| key.as_str().to_owned());
         let wanted = ProvisionRequest {
             job_id: self.job_id.as_str().to_owned(),
             fire_at: fire_at.as_str().to_owned(),
             agent_callback_url,
             dedup_key,
-            auth: self.auth.map_or(Given::Clear, Given::Set),
+            auth,
         };
         let provisioned = connection.provision(&wanted).await?;
-        tell(&provisioned.warnings);
-        if self.json {
-            super::super::print_json(&json!({
-                "schedule_id": provisioned.schedule_id,
-                "job_id": wanted.job_id,
-                "fire_at": wanted.fire_at,
-                "agent_callback_url": wanted.agent_callback_url,
-                "dedup_key": wanted.dedup_key,
-                "auth": match &wanted.auth { Given::Set(auth) => Some(auth), _ => None },
-                "warnings": provisioned.warnings,
-            }))?;
-        } else {
-            super::super::print(&armed(&wanted, now))?;
-        }
+        print_armed(&wanted, &provisioned, now, self.json)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What a provision has come to, for people.
-pub(super) fn armed(wanted: &ProvisionRequest, now: chrono::DateTime<chrono::Utc>) -> String {
-    let auth = match &wanted.auth {
-        Given::Set(auth) => format!(", with {auth}"),
-        Given::Keep | Given::Clear => String::new(),
-    };
+/// Shows what a provision has come to. As JSON it has `auth` only where something was said of it.
+pub(super) fn print_armed(
+    wanted: &ProvisionRequest,
+    provisioned: &Provisioned,
+    now: DateTime<Utc>,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    tell(&provisioned.warnings);
+    if as_json {
+        let mut shown = serde_json::to_value(wanted)?;
+        shown["schedule_id"] = json!(provisioned.schedule_id);
+        shown["warnings"] = json!(provisioned.warnings);
+        return crate::cli::print_json(&shown);
+    }
+    let auth = wanted.auth.value().map(|auth| format!(", with {auth}")).unwrap_or_default();
     let when = told(now, &wanted.fire_at);
-    format!("{} is armed: it fires {when}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url)
+    let text =
+        format!("{} is armed: it fires {when}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url);
+    Ok(crate::cli::print(&text)?)
 }

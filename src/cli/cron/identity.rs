@@ -81,8 +81,8 @@ async fn set(connection: &ConnectionArgs, mode: Mode) -> anyhow::Result<ExitCode
 }
 
 async fn rotate(connection: &ConnectionArgs) -> anyhow::Result<ExitCode> {
-    let (server, task) = connection.background_task()?;
-    let agent_runtime_id = task.rotate().await.map_err(|error| identity_explained(&server, error))?;
+    let (_, task) = connection.background_task()?;
+    let agent_runtime_id = task.rotate().await.map_err(|error| identity_explained(&task, error))?;
     crate::cli::print(&format!("A new key is registered: this agent is {agent_runtime_id} now."))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -93,16 +93,16 @@ impl Forget {
         let forgotten = task.forget(self.local).await.map_err(|error| match error {
             Unavailable::NotRevoked(_) => anyhow::anyhow!(
                 "{}; nothing is deleted: --local deletes the key here alone",
-                identity_explained(&server, error)
+                identity_explained(&task, error)
             ),
-            error => identity_explained(&server, error),
+            error => identity_explained(&task, error),
         })?;
         crate::cli::print(&match forgotten {
             Some(_) if self.local => {
                 format!("The identity at {server} is deleted here; the server may still know it.")
             }
             Some(_) => format!("The identity at {server} is revoked and deleted."),
-            None => format!("There is no identity at {server}."),
+            None => format!("There is no identity at {server}; it is called with the access token."),
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -148,17 +148,14 @@ impl Shown {
     fn of(entry: ServerEntry, server: String, auth_store: String) -> Self {
         let identity = entry.agent_identity;
         let key = identity.as_ref().and_then(|identity| AgentKey::parse(&identity.private_key).ok());
-        let of = |field: fn(&crate::client::store::StoredIdentity) -> Option<String>| {
-            identity.as_ref().and_then(field)
-        };
         Self {
             server,
             auth_store,
             use_agent_identity: entry.use_agent_identity.unwrap_or(Mode::Off),
-            agent_runtime_id: of(|identity| identity.agent_runtime_id.clone()),
+            agent_runtime_id: identity.as_ref().map(|identity| identity.agent_runtime_id.clone()),
             agent_public_key: key.map(|key| key.public_line()),
             registered_at: identity.as_ref().and_then(|identity| identity.registered_at),
-            background_task_id: of(|identity| identity.background_task_id.clone()),
+            background_task_id: identity.as_ref().and_then(|identity| identity.background_task_id.clone()),
             access_token: if entry.bearer.is_some() { Kept::Kept } else { Kept::None },
             access_token_expires_at: entry.bearer.and_then(|bearer| bearer.expires_at),
         }

@@ -41,6 +41,13 @@ pub(super) struct Login {
 
 impl Login {
     pub(super) async fn run(self, connection: &ConnectionArgs) -> anyhow::Result<ExitCode> {
+        if connection.hermes_home().is_some() {
+            return Err(UsageError::new(
+                "--hermes-home is not for `login`: the agent renews its token, and a copy would end within the hour; give it \
+                 with each call, such as `nas-cron cron list --hermes-home DIR`",
+            )
+            .into());
+        }
         let store = connection.store()?;
         let server = connection.server(&store)?;
         let token = if self.without_token { None } else { Some(read(connection.access_token_file())?) };

@@ -2,19 +2,17 @@
 
 use std::process::ExitCode;
 
-use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args};
-use serde_json::{Value, json};
 
-use super::add::armed;
-use super::when::WhenArgs;
-use super::{CallbackArgs, not_there, tell};
+use super::add::print_armed;
+use super::when::{WhenArgs, told};
+use super::{AuthArgs, CallbackArgs, not_there, tell};
 use crate::cli::UsageError;
 use crate::cli::connection::Connection;
-use crate::client::ClientError;
-use crate::client::api::{JobAuth, ListedJob, ProvisionRequest};
+use crate::client::api::JobAuth;
+use crate::client::update::{Update as Wanted, UpdateError, Updated};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{FireAt, Given, JobId};
+use crate::domain::JobId;
 
 /// Change a job: when it fires, where, or with which auth profile. What is not named stays as it is.
 ///
@@ -31,12 +29,8 @@ pub(super) struct Update {
     job_id: JobId,
     #[command(flatten)]
     when: WhenArgs,
-    /// The auth profile that the job runs with, as `provider:name`; never a secret.
-    #[arg(long, value_name = "PROFILE")]
-    auth: Option<String>,
-    /// No auth profile of its own any more: it runs with its instance's, its org's or the service's default.
-    #[arg(long, conflicts_with = "auth")]
-    no_auth: bool,
+    #[command(flatten)]
+    auth: AuthArgs,
     #[command(flatten)]
     callback: CallbackArgs,
     /// Print JSON: the job's auth profile, and the new one-shot where there is one.
@@ -47,84 +41,56 @@ pub(super) struct Update {
 impl Update {
     pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
         let now = SystemClock.now();
-        let fire_at = self.when.fire_at(now)?;
-        let auth = match &self.auth {
-            Some(auth) => Given::Set(auth.clone()),
-            None if self.no_auth => Given::Clear,
-            None => Given::Keep,
-        };
-        if fire_at.is_none() && self.callback.callback_url.is_none() {
-            return self.set_auth(connection).await;
-        }
-        let listing = connection.client.list().await.map_err(|error| connection.explained(error))?;
-        let found =
-            listing.armed.into_iter().chain(listing.dead).find(|job| job.job_id == self.job_id.as_str());
-        let Some(job) = found else { return Ok(not_there(&self.job_id)) };
-        self.arm(connection, job, fire_at, auth, now).await
-    }
-
-    async fn set_auth(&self, connection: &Connection) -> anyhow::Result<ExitCode> {
-        let changed = match connection.client.set_auth(self.job_id.as_str(), self.auth.as_deref()).await {
-            Err(ClientError::Refused { status: 404, error, .. }) if error == "not_found" => {
-                return Ok(not_there(&self.job_id));
-            }
-            other => other.map_err(|error| connection.explained(error))?,
-        };
-        tell(&changed.warnings);
-        if self.json {
-            super::super::print_json(&changed)?;
-        } else {
-            super::super::print(&in_words(&changed))?;
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-
-    async fn arm(
-        &self,
-        connection: &Connection,
-        job: ListedJob,
-        fire_at: Option<FireAt>,
-        auth: Given<String>,
-        now: DateTime<Utc>,
-    ) -> anyhow::Result<ExitCode> {
-        let fire_at = fire_at.map_or(job.fire_at, |at| at.as_str().to_owned());
         let named = self.callback.callback_url.as_ref();
-        let agent_callback_url = match (named, job.agent_callback_url) {
-            (None, Some(kept)) => Some(kept),
-            (named, _) => connection.callback_url(named)?,
+        let wanted = Wanted {
+            auth: self.auth.given()?,
+            fire_at: self.when.fire_at(now)?.map(|at| at.as_str().to_owned()),
+            agent_callback_url: named.map(|url| url.as_str().to_owned()),
         };
-        let agent_callback_url = agent_callback_url.ok_or_else(|| {
-            UsageError::new("the server does not say where the agent is reached; give --callback-url URL")
-        })?;
-        let dedup_key = format!("{}:{fire_at}", self.job_id);
-        let wanted = ProvisionRequest {
-            job_id: self.job_id.as_str().to_owned(),
-            fire_at,
-            agent_callback_url,
-            dedup_key,
-            auth,
-        };
-        let provisioned = connection.provision(&wanted).await?;
-        tell(&provisioned.warnings);
-        if self.json {
-            let mut shown = json!({
-                "schedule_id": provisioned.schedule_id,
-                "job_id": wanted.job_id,
-                "fire_at": wanted.fire_at,
-                "agent_callback_url": wanted.agent_callback_url,
-                "dedup_key": wanted.dedup_key,
-                "warnings": provisioned.warnings,
-            });
-            match wanted.auth {
-                Given::Keep => {}
-                Given::Clear => shown["auth"] = Value::Null,
-                Given::Set(auth) => shown["auth"] = json!(auth),
+        let done = match self.update(connection, wanted).await {
+            Err(UpdateError::Unknown) => return Ok(not_there(&self.job_id)),
+            Err(UpdateError::Client(error)) => return Err(connection.explained(error)),
+            Err(UpdateError::NoCallback) => {
+                let why = "the server does not say where the agent is reached; give --callback-url URL";
+                return Err(UsageError::new(why).into());
             }
-            super::super::print_json(&shown)?;
-        } else {
-            super::super::print(&armed(&wanted, now))?;
+            Ok(done) => done,
+        };
+        match done {
+            Updated::Armed(request, provisioned) => {
+                connection.remember(&request.agent_callback_url).await;
+                print_armed(&request, &provisioned, now, self.json)?;
+            }
+            Updated::Auth(changed) => {
+                tell(&changed.warnings);
+                if self.json {
+                    crate::cli::print_json(&changed)?;
+                } else {
+                    crate::cli::print(&in_words(&changed))?;
+                }
+            }
+            Updated::Nothing(job) if self.json => crate::cli::print_json(&job)?,
+            Updated::Nothing(job) => {
+                crate::cli::print(&format!(
+                    "{} is so already: it fires {}.",
+                    self.job_id,
+                    told(now, &job.fire_at)
+                ))?;
+            }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    async fn update(&self, connection: &Connection, mut wanted: Wanted) -> Result<Updated, UpdateError> {
+        match connection.client.update(self.job_id.as_str(), wanted.clone()).await {
+            // What the server does not tell may be known here.
+            Err(UpdateError::NoCallback) => {
+                let known = connection.callback_url(None).ok().flatten();
+                wanted.agent_callback_url = Some(known.ok_or(UpdateError::NoCallback)?);
+                connection.client.update(self.job_id.as_str(), wanted).await
+            }
+            done => done,
+        }
     }
 }
 
