@@ -49,6 +49,8 @@ pub struct Verified<'a> {
     pub claims: AccessClaims,
     /// Those of its issuer, which may speak for some orgs alone.
     pub rules: &'a TokenRules,
+    /// Whether we issued it ourselves.
+    pub own: bool,
 }
 
 impl Issuers {
@@ -101,7 +103,8 @@ impl Issuers {
             (None, None) => Err(TokenError::UnknownKey.into()),
             (Some(keys), _) => {
                 let presented = jws.judged(&known.rules, now)?;
-                Ok(Verified { claims: keys.verify(&presented, deadline).await?, rules: &known.rules })
+                let claims = keys.verify(&presented, deadline).await?;
+                Ok(Verified { claims, rules: &known.rules, own: keys.are_own() })
             }
         }
     }
@@ -116,7 +119,7 @@ impl Issuers {
         let Some(introspections) = &self.introspections else { return Err(TokenError::Malformed.into()) };
         let rules: Vec<_> = self.endpoint_of.iter().map(|&issuer| &self.known[issuer].rules).collect();
         let (by, claims) = introspections.ask(token, whom, &rules, now, deadline).await?;
-        Ok(Verified { claims: claims.into(), rules: rules[by] })
+        Ok(Verified { claims: claims.into(), rules: rules[by], own: false })
     }
 }
 

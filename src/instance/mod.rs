@@ -122,7 +122,13 @@ impl Authenticator {
         let found = self.find(resolve::identify(&verified.claims)?, &verified.claims, deadline).await?;
         // An issuer that speaks for some orgs alone knows no other's instances, whatever its tokens call themselves.
         let found = found.filter(|instance| verified.rules.speaks_for(instance.org_id.as_str()));
-        Ok(resolve::admit(&verified.claims, found, self.clock.now())?)
+        match resolve::admit(&verified.claims, found, self.clock.now()) {
+            // Whoever we gave a token to was registered: its session has changed since, and a refresh brings the new one.
+            Err(Refusal::InvalidClient | Refusal::NotYetKnown) if verified.own => {
+                Err(TokenError::SessionOver.into())
+            }
+            admitted => Ok(admitted?),
+        }
     }
 
     /// The instance whose key has signed, if the portal still has it: an agent that calls with its key alone brings no

@@ -165,6 +165,11 @@ impl PortalKeys {
         Self(Source::Own(Arc::new(OwnKeys::new(ring))))
     }
 
+    /// Whether the tokens that they sign are issued here.
+    pub(super) fn are_own(&self) -> bool {
+        matches!(self.0, Source::Own(_))
+    }
+
     pub(super) fn fetched(fetch: Fetch, limits: FetchLimits) -> (Self, KeyRefresh) {
         let shared = Arc::new(Shared {
             current: watch::Sender::new(Current::default()),

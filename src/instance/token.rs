@@ -114,6 +114,9 @@ pub enum TokenError {
     /// Made for somebody else.
     #[error("the access token is meant for another audience")]
     Audience,
+    /// We issued it ourselves, for a session that its agent no longer has.
+    #[error("the access token's session is over: refresh it")]
+    SessionOver,
     /// It has a `purpose`: a fire token, say, has our issuer and an agent's audience.
     #[error("a token with a purpose is not an access token")]
     Purpose,
