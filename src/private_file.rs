@@ -17,16 +17,35 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Two that write the same file at once must agree between them on whose turn it is: they share the name of
 /// what is unfinished, so that a process that was killed in the middle leaves one such file, and never more.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = unfinished(path, bytes)?;
+    fs::rename(&unfinished, path)?;
+    keep_name(path)
+}
+
+/// Like [`write`], and never over another: then the error is of the kind `AlreadyExists`.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = unfinished(path, bytes)?;
+    // Unlike a rename it fails where something is.
+    let linked = fs::hard_link(&unfinished, path);
+    fs::remove_file(&unfinished)?;
+    linked?;
+    keep_name(path)
+}
+
+fn unfinished(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     let unfinished = path.with_added_extension("tmp");
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Always a new file: an old one would keep its owner and its mode.
+    // Always a new file: an old one would keep its owner and its mode, and might lead elsewhere.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&unfinished, path)?;
+    Ok(unfinished)
+}
+
+fn keep_name(path: &Path) -> io::Result<()> {
     match path.parent() {
         // Without this the name may still mean the old content after a crash of the machine.
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
@@ -109,6 +128,20 @@ pub(crate) mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"after");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_planted_leads_nowhere_and_what_is_there_stays() {
+        let scratch = Scratch::new();
+        let (path, elsewhere) = (scratch.path().join("secret"), scratch.path().join("elsewhere"));
+        fs::write(&elsewhere, "theirs").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, scratch.path().join("secret.tmp")).unwrap();
+        write_new(&path, b"ours").unwrap();
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
+        assert_eq!(write_new(&path, b"again").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2);
     }
 
     #[tokio::test]

@@ -1,12 +1,15 @@
 //! The folder of a hermes-agent: its logins and its configuration, written whole or not at all, for its owner alone.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use rustix::process::geteuid;
 use serde_json::{Map, Value, json};
+
+use crate::private_file;
 
 /// Where hermes-agent keeps its portal's login.
 const PROVIDER: &str = "nous";
@@ -36,7 +39,7 @@ pub(super) fn auth_store(login: &Value) -> Value {
 }
 
 impl Home {
-    /// Makes the folder where it is missing. Refuses one with a login, unless `force`.
+    /// Makes the folder where it is missing. Refuses another user's, and one with a login, unless `force`.
     pub(super) fn open(folder: &Path, force: bool) -> anyhow::Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -44,6 +47,7 @@ impl Home {
             .create(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let folder = folder.canonicalize().with_context(|| format!("cannot enter {}", folder.display()))?;
+        require_owner(&folder, geteuid().as_raw())?;
         let (auth, shared) = (folder.join("auth.json"), root(&folder).join("shared/nous_auth.json"));
         if let Some(taken) = [&auth, &shared].into_iter().find(|path| path.exists() && !force) {
             bail!(
@@ -109,24 +113,22 @@ fn with_login(mut store: Map<String, Value>, login: &Value) -> Value {
     store.into()
 }
 
-/// All of the file or nothing, readable by its owner alone, and never over another without `over`.
+/// Never over another without `over`.
 fn write(path: &Path, bytes: &[u8], over: bool) -> anyhow::Result<()> {
-    let unfinished = path.with_added_extension(format!("{}.tmp", std::process::id()));
-    let written = || {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        if over {
-            return fs::rename(&unfinished, path);
-        }
-        // Unlike a rename it fails where something is.
-        fs::hard_link(&unfinished, path)
-    };
-    let outcome = written();
-    // Gone already where it was renamed.
-    let _ = fs::remove_file(&unfinished);
-    outcome.with_context(|| format!("cannot write {}", path.display()))
+    let written = if over { private_file::write(path, bytes) } else { private_file::write_new(path, bytes) };
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Refuses a folder of another user: its agent could not read what is written, and its owner could lead us anywhere.
+fn require_owner(folder: &Path, us: u32) -> anyhow::Result<()> {
+    let owner = fs::metadata(folder).with_context(|| format!("cannot enter {}", folder.display()))?.uid();
+    anyhow::ensure!(
+        owner == us,
+        "{} belongs to another user (of id {owner}), whose agent could not read its login: run this as that user, or \
+         leave --home out, and hand over what is printed",
+        folder.display()
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -200,6 +202,16 @@ mod tests {
             fs::write(scratch.0.join("auth.json"), odd).unwrap();
             assert!(refused(&scratch.0, true).contains("move it away"), "{odd}");
         }
+    }
+
+    #[test]
+    fn another_user_s_folder_is_refused() {
+        let scratch = Scratch::new();
+        Home::open(&scratch.0, false).unwrap();
+        let us = geteuid().as_raw();
+        require_owner(&scratch.0, us).unwrap();
+        let told = require_owner(&scratch.0, us + 1).unwrap_err().to_string();
+        assert!(told.contains("another user") && told.contains("leave --home out"), "{told}");
     }
 
     #[test]
