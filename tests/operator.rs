@@ -88,7 +88,7 @@ impl World {
         let db = &self.db;
         let urls = Urls {
             portal: Some("https://portal.example".to_owned()),
-            public: Some("https://cron.example/".to_owned()),
+            agents_jwks: Some("https://cron.example/api/agent-cron/jwks.json".to_owned()),
             own_portal: Err(ConfigError { problems: Vec::new() }),
         };
         let result = match command {

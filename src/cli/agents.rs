@@ -181,14 +181,13 @@ struct ImportAgentsArgs {
     move_org: bool,
 }
 
-/// What the configuration says of where agents turn to. `portal_url` and `public_url` are only needed for `config`, and
-/// `own_portal` for `enroll`.
+/// What the configuration says of where agents turn to. Only `config` and `enroll` need it.
 #[derive(Debug)]
 pub struct Urls {
     /// The portal's, if it is set.
     pub portal: Option<String>,
-    /// Our own, as seen from outside; the portal's where it is not set.
-    pub public: Option<String>,
+    /// Where agents fetch the keys of fire tokens, if it or what it follows from is set.
+    pub agents_jwks: Option<String>,
     /// This service as the portal, or why it is none.
     pub own_portal: Result<OwnPortal, ConfigError>,
 }

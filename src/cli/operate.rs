@@ -114,10 +114,9 @@ pub(super) fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 impl Operate<agents::AgentsArgs, WithPortal> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        let (portal, public) = (self.shown("portal_url"), self.shown("public_url"));
         let urls = agents::Urls {
-            public: public.or_else(|| portal.clone()),
-            portal,
+            portal: self.shown("portal_url"),
+            agents_jwks: self.shown("agents_jwks_url"),
             own_portal: self.flags.settings().own_portal(),
         };
         ended(agents::run(self.args, &db, urls, &mut io::stdout()).await)

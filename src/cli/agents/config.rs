@@ -32,7 +32,9 @@ pub(super) struct ConfigArgs {
 pub(super) async fn run(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn Write) -> anyhow::Result<()> {
     let portal_url =
         urls.portal.as_deref().context("the portal's URL is not configured; set NAS_CRON_PORTAL_URL")?;
-    let public_url = urls.public.as_deref().unwrap_or(portal_url);
+    let agents_jwks_url = urls.agents_jwks.as_deref().context(
+        "where agents fetch our keys is not configured; set NAS_CRON_PUBLIC_URL or NAS_CRON_AGENTS_JWKS_URL",
+    )?;
     let agent = find(db, &args.instance_id).await?;
     let callback_url = args
         .callback_url
@@ -46,7 +48,7 @@ pub(super) async fn run(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn W
         portal_url: portal_url.to_owned(),
         callback_url,
         expected_audience: format!("agent:{}", agent.instance_id),
-        nas_jwks_url: format!("{}/api/agent-cron/jwks.json", public_url.trim_end_matches('/')),
+        nas_jwks_url: agents_jwks_url.to_owned(),
     };
     if args.json {
         return show::json(out, &json!({ "cron": { "provider": "chronos", "chronos": chronos } }));
