@@ -196,6 +196,13 @@ fn introspection(config: &Config, reader: &mut Reader<'_>) {
             "set introspection_url, introspection_client_id and introspection_client_secret, or none of them",
         );
     }
+    reader.rule(
+        &["own_portal", "introspection_url"],
+        config.portal.jwks != PortalJwks::Own || !given[0],
+        "this service issues the portal's tokens itself, and has nobody to ask about them",
+        "take introspection_url away (further issuers have theirs in issuers_file), or set own_portal to false if \
+         another portal issues the tokens",
+    );
     if let Some(introspection) = &config.portal.introspection {
         reader.rule(
             &["introspection_url"],

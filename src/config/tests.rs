@@ -355,6 +355,13 @@ fn a_portal_of_one_s_own_takes_no_other_s_keys_and_needs_one_key() {
       - own_portal = `true` (NAS_CRON_OWN_PORTAL): the agents' refresh tokens are made of the key-encryption key, and it is not set; set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, everywhere to the same key; make one with: openssl rand -base64 32
       - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_audiences = `cron` (NAS_CRON_PORTAL_AUDIENCES): the audience of our own access tokens is not among them; add hermes-cli-vps to portal_audiences, or leave it out
     ");
+    let asks = Machine::sound()
+        .set("NAS_CRON_OWN_PORTAL", "true")
+        .set("NAS_CRON_KEY_ENCRYPTION_KEY", KEY)
+        .set("NAS_CRON_INTROSPECTION_URL", "https://portal.example/introspect")
+        .set("NAS_CRON_INTROSPECTION_CLIENT_ID", "cron")
+        .set("NAS_CRON_INTROSPECTION_CLIENT_SECRET", "secret");
+    assert!(asks.error().contains("nobody to ask about them"), "{}", asks.error());
     let off = Machine::sound().settings().own_portal().unwrap_err();
     assert_snapshot!(off, @"the configuration is wrong: own_portal = `false` (default): the agents' tokens come from another portal, and so do their logins; set own_portal to true for this command and for `serve`, or register the agent with `nas-cron agents add`");
 }
