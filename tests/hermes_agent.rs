@@ -91,8 +91,10 @@ impl Drop for Dev {
     }
 }
 
+/// Below those that the system hands out by itself: nothing takes it while it is free for a moment.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let ports = std::iter::repeat_with(|| rand::random_range(20_000..32_000));
+    ports.take(1_000).find(|&port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()).expect("a port")
 }
 
 /// The interpreter that has hermes-agent.

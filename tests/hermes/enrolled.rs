@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nas_cron::private_postgres::PrivatePostgres;
 use serde_json::{Value, json};
 
-use crate::support::database::{connect, server_options};
+use crate::support::database::database;
 use crate::support::portal::Portal;
+use crate::support::proxy::Proxy;
 use crate::support::service::{Service, Settings, client};
 use crate::support::world::eventually;
 use crate::{free_port, python};
@@ -157,18 +157,15 @@ async fn run(settings: &Settings, arguments: &[&str]) {
 
 #[tokio::test]
 async fn hermes_agent_lives_on_a_login_of_our_own() {
-    let (mut server, url) = tokio::task::spawn_blocking(|| {
-        let server = PrivatePostgres::start(server_options()).unwrap_or_else(|error| panic!("{error}"));
-        server.create_database("portal").unwrap();
-        let url = server.tcp_url("portal").unwrap();
-        (server, url)
-    })
-    .await
-    .unwrap();
-    nas_cron::db::migrate::migrate(&connect(&url)).await.unwrap();
+    let (_, url) = database().await;
+    let mut url: url::Url = url.parse().unwrap();
+    let to = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap();
+    let database = Proxy::start(to).await;
+    url.set_ip_host(database.address().ip()).unwrap();
+    url.set_port(Some(database.address().port())).unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
     let portal_url = format!("http://{listen}");
-    let settings = Settings::new(&url, &Portal::start().await)
+    let settings = Settings::new(url.as_str(), &Portal::start().await)
         .without("NAS_CRON_PORTAL_JWKS_URL")
         .with("NAS_CRON_PORTAL_URL", &portal_url)
         .with("NAS_CRON_LISTEN", &listen)
@@ -196,21 +193,17 @@ async fn hermes_agent_lives_on_a_login_of_our_own() {
         .json(&json!({"job_id": job_id}));
     assert_eq!(fire.send().await.unwrap().status(), 401, "an access token fires nothing");
 
-    // The database is away at the moment of a refresh.
-    let mut server = tokio::task::spawn_blocking(move || {
-        server.stop_server();
-        server
-    })
-    .await
-    .unwrap();
+    // The database is away at the moment of a refresh, from before the command until its request has come.
     hermes.expire();
-    let starting = tokio::task::spawn_blocking(move || {
-        std::thread::sleep(Duration::from_secs(4));
-        server.start_server().unwrap();
-        server
-    });
-    hermes.create("during", "0 0 29 2 *").await;
-    let _server = starting.await.unwrap();
+    let issued = || service.log().matches("an access token was issued").count();
+    let before = issued();
+    database.cut().await;
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(issued(), before, "the database is away");
+        database.mend().await;
+    };
+    tokio::join!(hermes.create("during", "0 0 29 2 *"), back);
     let third = hermes.kept("refresh_token");
     assert_ne!(third, second, "{}", hermes.login());
     armed(&service, &hermes, 2).await;

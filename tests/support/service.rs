@@ -75,10 +75,10 @@ impl Settings {
         command
     }
 
-    /// Runs a command to its end: status, stdout, stderr.
+    /// Runs a command to its end: status, stdout, stderr. It is killed where nobody waits for it any more.
     pub async fn run(&self, arguments: &[&str]) -> (ExitStatus, String, String) {
-        let mut command = self.command(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.unwrap();
+        let mut command = tokio::process::Command::from(self.command(arguments));
+        let output = command.kill_on_drop(true).output().await.expect("it runs");
         (
             output.status,
             String::from_utf8_lossy(&output.stdout).into_owned(),
