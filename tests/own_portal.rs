@@ -6,6 +6,8 @@
 mod enrollment;
 #[path = "own_portal/faults.rs"]
 mod faults;
+#[path = "own_portal/issuers.rs"]
+mod issuers;
 #[path = "own_portal/keys.rs"]
 mod keys;
 #[path = "own_portal/refresh.rs"]

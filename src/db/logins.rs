@@ -162,13 +162,15 @@ pub async fn begin(
     Ok(known.is_some())
 }
 
-/// How many open logins have refresh tokens that another key made: with this one they would all look forged.
-pub async fn of_other_keys(db: &Db, key_id: &[u8]) -> DbResult<i64> {
+/// The instances whose open login has refresh tokens that another key made (with this one they would all look forged),
+/// in the order of their names, at most `limit` of them.
+pub async fn of_other_keys(db: &Db, key_id: &[u8], limit: i64) -> DbResult<Vec<String>> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM logins WHERE ended_at IS NULL AND key_id <> $1"#,
+        "SELECT instance_id FROM logins WHERE ended_at IS NULL AND key_id <> $1 ORDER BY instance_id LIMIT $2",
         key_id,
+        limit,
     )
-    .fetch_one(&db.pool)
+    .fetch_all(&db.pool)
     .await?)
 }
 
@@ -187,10 +189,15 @@ pub async fn lost(db: &Db, limit: i64) -> DbResult<Vec<String>> {
     .await?)
 }
 
-/// Forgets logins that ended longer ago than `retention`: their tokens are then those of no login. Returns how many.
+/// Forgets logins that ended longer ago than `retention`: their tokens are then those of no login. Never an instance's
+/// last one, however long ago it ended: it tells that the next one needs a session of its own. Returns how many.
 pub async fn prune(db: &Db, retention: Duration) -> DbResult<u64> {
     let gone = sqlx::query!(
-        "DELETE FROM logins WHERE ended_at < now() - make_interval(secs => $1)",
+        r#"
+        DELETE FROM logins l
+        WHERE ended_at < now() - make_interval(secs => $1)
+          AND EXISTS (SELECT FROM logins o WHERE o.instance_id = l.instance_id AND o.ended_at IS NULL)
+        "#,
         retention.as_secs_f64(),
     )
     .execute(&db.pool)

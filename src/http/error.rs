@@ -68,6 +68,9 @@ pub enum ApiError {
     /// 503: the agent's login is kept, and nothing is issued for now. The text says until when.
     #[error("{0}")]
     Held(String),
+    /// 503 whatever it is: of the token endpoint, where real agents take everything else for final.
+    #[error(transparent)]
+    NotFinal(Box<ApiError>),
     /// 404: there is no such thing.
     #[error("{0}")]
     NotFound(Cow<'static, str>),
@@ -102,9 +105,12 @@ pub enum TokenRefusal {
     /// Not the client that logins are issued to.
     #[error("client_id: must be {HOSTED_CLIENT}")]
     Client,
-    /// The refresh token opens nothing any more, or never did. Real agents then throw theirs away.
+    /// The refresh token opens nothing any more. Real agents then throw theirs away.
     #[error("{0}")]
     Grant(String),
+    /// It never did: anybody can send one.
+    #[error("{0}")]
+    Stranger(String),
 }
 
 impl TokenRefusal {
@@ -112,7 +118,7 @@ impl TokenRefusal {
         match self {
             Self::GrantType => "unsupported_grant_type",
             Self::Client => "invalid_client",
-            Self::Grant(_) => "invalid_grant",
+            Self::Grant(_) | Self::Stranger(_) => "invalid_grant",
         }
     }
 }
@@ -164,6 +170,10 @@ pub fn not_found() -> Ready<ApiError> {
 pub fn method_not_allowed() -> Ready<ApiError> {
     ready(ApiError::MethodNotAllowed)
 }
+
+/// Marks an answer of 5xx that is no failure of ours: strangers can cause it at any rate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoFailure;
 
 /// What an error means on the wire.
 struct Meaning {
@@ -248,6 +258,7 @@ impl ApiError {
             Self::Field(_) | Self::Body(_) => Meaning::of(StatusCode::BAD_REQUEST, "invalid_request"),
             Self::Token(refusal) => Meaning::of(StatusCode::BAD_REQUEST, refusal.word()),
             Self::Held(_) => Meaning { instead: None, ..Meaning::not_now(RETRY_HELD) },
+            Self::NotFinal(_) => Meaning::not_now(RETRY_DATABASE),
             Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
             Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, "invalid_request"),
             Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, "not_found"),
@@ -261,6 +272,15 @@ impl ApiError {
         }
     }
 
+    /// Whether a 503 tells of nothing that is wrong here: the caller is held, or did not send all of its request.
+    fn is_as_it_should_be(&self) -> bool {
+        match self {
+            Self::Held(_) => true,
+            Self::NotFinal(cause) => cause.meaning().status.is_client_error(),
+            _ => false,
+        }
+    }
+
     /// Logs it, and says what it means. Called once, when the response is made.
     fn told(&self) -> (Meaning, String) {
         let meaning = self.meaning();
@@ -268,13 +288,17 @@ impl ApiError {
         let description = meaning.instead.map_or_else(|| self.to_string(), str::to_owned);
         match (self, status) {
             // Strangers can cause these, at any rate. That the portal is away is logged where it is noticed.
-            (Self::Auth(AuthError::Token(_)), _) | (_, 401 | 404 | 405) => {
+            (Self::Auth(AuthError::Token(_)) | Self::Token(TokenRefusal::Stranger(_)), _)
+            | (_, 401 | 404 | 405) => {
                 tracing::debug!(status, reason = %self, "a request was refused");
             }
             (Self::Held(_) | Self::Token(_), _) => {
                 tracing::info!(status, error = meaning.error, reason = %self, "no token was issued");
             }
-            (_, 500) => tracing::error!(status, reason = %self, "a request failed"),
+            (Self::NotFinal(_), _) if self.is_as_it_should_be() => {
+                tracing::info!(status, reason = %self, "a request did not arrive whole");
+            }
+            (Self::NotFinal(_), _) | (_, 500) => tracing::error!(status, reason = %self, "a request failed"),
             (_, 503) => tracing::warn!(status, reason = %self, "a request could not be done now"),
             _ => tracing::info!(status, error = meaning.error, reason = %self, "a request was refused"),
         }
@@ -286,7 +310,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (meaning, error_description) = self.told();
         let body = ErrorBody { error: meaning.error.into(), error_description };
-        with_headers(&meaning, (meaning.status, Json(body)).into_response())
+        let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
+        if self.is_as_it_should_be() {
+            response.extensions_mut().insert(NoFailure);
+        }
+        response
     }
 }
 

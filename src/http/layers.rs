@@ -14,6 +14,7 @@ use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, 
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::error::NoFailure;
 use super::unread;
 use crate::metrics::{self, Hop1, PanicPlace};
 
@@ -88,7 +89,7 @@ async fn trace(request: Request, next: Next) -> Response<Body> {
         span: span.clone(),
     };
     let response = next.run(request).instrument(span).await;
-    line.answered(response.status());
+    line.answered(&response);
     response
 }
 
@@ -102,7 +103,8 @@ struct Line {
 }
 
 impl Line {
-    fn answered(&mut self, status: StatusCode) {
+    fn answered(&mut self, response: &Response<Body>) {
+        let (status, no_failure) = (response.status(), response.extensions().get::<NoFailure>().is_some());
         self.answered = true;
         let took = self.began.elapsed();
         if let Some(endpoint) = self.hop1 {
@@ -115,7 +117,9 @@ impl Line {
         let _entered = self.span.enter();
         match status {
             _ if self.quiet => tracing::debug!(http.status = status, duration_ms, "answered"),
-            500.. => tracing::warn!(http.status = status, duration_ms, "answered with a failure of ours"),
+            500.. if !no_failure => {
+                tracing::warn!(http.status = status, duration_ms, "answered with a failure of ours")
+            }
             _ => tracing::info!(http.status = status, duration_ms, "answered"),
         }
     }

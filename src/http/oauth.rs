@@ -3,6 +3,7 @@
 //! Agents throw their tokens away on an error that they take for final, and on every one that is not OAuth-shaped.
 //! So `invalid_grant` is said of nothing that may pass, and what passes is 503 `temporarily_unavailable`.
 
+use std::any::Any;
 use std::time::Duration;
 
 use axum::Json;
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,7 +23,7 @@ use super::error::{ErrorBody, TokenRefusal};
 use super::{ApiError, json};
 use crate::domain::{HOSTED_CLIENT, InvalidField};
 use crate::keys::access_token::SCOPE;
-use crate::metrics;
+use crate::metrics::{self, PanicPlace};
 use crate::own_portal::{Granted, OwnPortal, RefreshError};
 
 /// What one request may take in all: real agents give up after 15 s.
@@ -33,7 +35,14 @@ const RETRY_KEY: Duration = Duration::from_secs(10);
 
 /// The route, with its documentation. `None`: this service is not the portal, and says so.
 pub fn routes<S: Clone + Send + Sync + 'static>(portal: Option<OwnPortal>) -> OpenApiRouter<S> {
-    OpenApiRouter::new().routes(routes!(token)).with_state(portal)
+    let panics = CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response);
+    OpenApiRouter::new().routes(routes!(token)).layer(panics).with_state(portal)
+}
+
+/// The answer of a handler that panicked: not final either. What it panicked with is in the log already.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    metrics::panicked(PanicPlace::Http);
+    ApiError::NotFinal(Box::new(ApiError::Internal("the handler panicked".into()))).into_response()
 }
 
 /// What is sent, as a form.
@@ -80,14 +89,16 @@ impl From<Granted> for TokenResponse {
 impl From<RefreshError> for ApiError {
     fn from(error: RefreshError) -> Self {
         match error {
-            RefreshError::Unknown | RefreshError::Replaced | RefreshError::Reused => {
-                TokenRefusal::Grant(error.to_string()).into()
+            RefreshError::Unknown => TokenRefusal::Stranger(error.to_string()).into(),
+            RefreshError::Replaced | RefreshError::Reused => TokenRefusal::Grant(error.to_string()).into(),
+            RefreshError::Gone | RefreshError::Disabled | RefreshError::NoSession => {
+                Self::Held(error.to_string())
             }
-            RefreshError::Disabled | RefreshError::NoSession => Self::Held(error.to_string()),
             RefreshError::NoKey(error) => {
                 Self::Unavailable { reason: error.to_string().into(), retry_after: RETRY_KEY }
             }
-            RefreshError::Db(error) => error.into(),
+            RefreshError::Db(error) if error.is_transient() => error.into(),
+            RefreshError::Db(error) => Self::NotFinal(Box::new(error.into())),
         }
     }
 }
@@ -100,7 +111,6 @@ impl From<RefreshError> for ApiError {
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"), responses(
     (status = 200, description = "Tokens", body = TokenResponse),
     (status = 400, description = "`invalid_request`, `unsupported_grant_type`, `invalid_client`; `invalid_grant`: this refresh token will never be exchanged", body = ErrorBody),
-    (status = 408, description = "The body did not arrive in time", body = ErrorBody),
     (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
     (status = 503, description = "Not now: come again after `Retry-After` with the same token. Also where this service is not the portal", body = ErrorBody)))]
 async fn token(State(portal): State<Option<OwnPortal>>, request: Request) -> Result<Response, ApiError> {
@@ -109,17 +119,28 @@ async fn token(State(portal): State<Option<OwnPortal>>, request: Request) -> Res
     let portal = portal.ok_or_else(|| {
         ApiError::Held("this service issues no access tokens: own_portal is not set".to_owned())
     })?;
-    let refresh_token = refresh_token(request).await.inspect_err(|_| metrics::token_requested("refused"))?;
+    let refresh_token = refresh_token(request).await.inspect_err(|error| {
+        let later = matches!(error, ApiError::NotFinal(_));
+        metrics::token_requested(if later { "unavailable" } else { "refused" });
+    })?;
     let outcome = portal.refresh(refresh_token.expose_secret(), deadline).await;
     metrics::token_requested(match &outcome {
         Ok(_) => "granted",
         Err(RefreshError::Unknown | RefreshError::Replaced) => "invalid_grant",
         Err(RefreshError::Reused) => "reused",
-        Err(RefreshError::Disabled | RefreshError::NoSession) => "held",
+        Err(RefreshError::Gone | RefreshError::Disabled | RefreshError::NoSession) => "held",
         Err(RefreshError::NoKey(_) | RefreshError::Db(_)) => "unavailable",
     });
     let headers = [(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
     Ok((headers, Json(TokenResponse::from(outcome?))).into_response())
+}
+
+/// A body that did not come, or broke off, may be whole the next time; one that is too long will not.
+fn arrives_later(error: ApiError) -> ApiError {
+    match error {
+        ApiError::TooLarge(_) => error,
+        error => ApiError::NotFinal(Box::new(error)),
+    }
 }
 
 /// The one refresh token of a sound request.
@@ -127,7 +148,7 @@ async fn refresh_token(request: Request) -> Result<SecretString, ApiError> {
     let headers = request.headers().clone();
     require_form(&headers)?;
     let in_header = in_header(&headers)?;
-    let body = json::read(request).await?;
+    let body = json::read(request).await.map_err(arrives_later)?;
     let mut form = Form::default();
     for (name, value) in url::form_urlencoded::parse(&body) {
         form.take(&name, &value)?;
@@ -200,4 +221,42 @@ impl Form {
 /// Returns whether there was one already.
 fn set<T: for<'a> From<&'a str>>(field: &mut Option<T>, value: &str) -> bool {
     !value.is_empty() && field.replace(value.into()).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::routing::post;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::telemetry::tests::Lines;
+
+    async fn told(response: Response) -> (u16, String) {
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1024).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        (status, body["error"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_not_final() {
+        let panics = CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response);
+        let app = Router::new().route("/", post(async || -> () { panic!("a secret") })).layer(panics);
+        let response = app.oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(told(response).await, (503, "temporarily_unavailable".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn what_did_not_arrive_whole_is_not_final_and_no_warning() {
+        let (lines, _guard) = Lines::collect("info");
+        for error in [ApiError::BodyTimeout, ApiError::Body("the body broke off".to_owned())] {
+            let response = arrives_later(error).into_response();
+            assert_eq!(told(response).await, (503, "temporarily_unavailable".to_owned()));
+        }
+        let told_levels: Vec<_> = lines.json().iter().map(|line| line["level"].clone()).collect();
+        assert_eq!(told_levels, ["INFO", "INFO"]);
+        assert_eq!(told(arrives_later(ApiError::TooLarge(1)).into_response()).await.0, 413);
+    }
 }

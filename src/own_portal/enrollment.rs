@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use super::other_keys::OfOtherKeys;
 use super::refresh_token::{RefreshKey, Ticket};
 use crate::db::directory::{Agent, Registration};
 use crate::db::{Db, DbError, logins};
@@ -54,11 +55,12 @@ pub enum EnrollError {
     /// It cannot be registered like this.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// Its login's tokens cannot be made here.
+    /// With logins of two keys `serve` would start with neither.
     #[error(
-        "the agent's login was made with another key-encryption key: set that one, or say --new-login to end it"
+        "there are logins that were made with another key-encryption key ({0}): set that one, or end each of them with \
+         --new-login first, if that key is lost"
     )]
-    OtherKey,
+    OtherKey(OfOtherKeys),
 }
 
 impl From<DbError> for EnrollError {
@@ -69,9 +71,16 @@ impl From<DbError> for EnrollError {
 
 /// Registers the agent and gives it a login. Repeating it changes nothing and ends nothing: it gives a refresh token
 /// of the login that is there. The first login keeps the session that the agent was registered with; every later one
-/// has a new session.
+/// has a new session. Beside logins of another key nothing is made but what ends one of them.
 pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enrolled, EnrollError> {
     let Enrollment { instance_id, org_id, callback_url, new_login } = wanted;
+    if let Some(others) = OfOtherKeys::find(db, key).await? {
+        let last = logins::last(db, &instance_id).await?;
+        let ends_one = last.is_some_and(|login| login.ended_at.is_none() && login.key_id != key.id());
+        if !(new_login && ends_one) {
+            return Err(EnrollError::OtherKey(others));
+        }
+    }
     let mut registration = Registration {
         instance_id: instance_id.clone(),
         org_id,
@@ -90,7 +99,7 @@ pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enr
         let open = last.as_ref().filter(|login| login.ended_at.is_none());
         if let Some(open) = open.filter(|_| !new_login) {
             if open.key_id != key.id() {
-                return Err(EnrollError::OtherKey);
+                return Err(EnrollError::OtherKey(OfOtherKeys::of(&instance_id)));
             }
             break (LoginChange::Kept, Ticket { login_id: open.login_id, number: open.number });
         }

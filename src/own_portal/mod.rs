@@ -8,16 +8,18 @@
 //! Agents throw their tokens away on a final refusal. So nothing is one that may pass.
 
 mod enrollment;
+mod other_keys;
 pub mod refresh_token;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{SecretBox, SecretString};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 pub use enrollment::{EnrollError, Enrolled, Enrollment, LoginChange, enroll};
+pub use other_keys::OfOtherKeys;
 pub use refresh_token::RefreshKey;
 
 use crate::db::{self, Db, DbError, logins};
@@ -47,9 +49,17 @@ pub struct Granted {
 /// Why no tokens are given.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// For good: never made here, or of a login that is gone.
-    #[error("the refresh token is of no login here: enroll the agent again")]
+    /// For good: never made here.
+    #[error(
+        "the refresh token was not made here, or with another key-encryption key: enroll the agent again"
+    )]
     Unknown,
+    /// Until the login is back, if ever. We made the token: its agent was removed, or the database is another one, or was
+    /// restored from before the login, and nobody can tell which.
+    #[error(
+        "the login of this refresh token is not in the database: unless that comes back, enroll the agent again"
+    )]
+    Gone,
     /// For good: the operator made another login.
     #[error("the login of this refresh token was replaced by another one of the same agent")]
     Replaced,
@@ -77,10 +87,10 @@ pub enum RefreshError {
 pub enum StartError {
     /// To each of these agents it would look as if its login had ended, and it would throw its tokens away.
     #[error(
-        "{0} agents have logins that were made with another key-encryption key, and would lose them: set that one again, \
-         or end each of these logins with `nas-cron agents enroll --new-login`"
+        "there are logins that were made with another key-encryption key, and their agents would lose them ({0}): set \
+         that one again, or end each of these logins with `nas-cron agents enroll --new-login`"
     )]
-    OtherKey(i64),
+    OtherKey(OfOtherKeys),
     /// The database.
     #[error("the logins cannot be read: {0}")]
     Db(#[from] DbError),
@@ -97,9 +107,9 @@ impl OwnPortal {
         deadline: Instant,
     ) -> Result<Self, StartError> {
         let refresh_key = Arc::new(RefreshKey::derive(key_encryption_key));
-        match db::ride_out(deadline, || logins::of_other_keys(db, refresh_key.id())).await? {
-            0 => Ok(Self { db: db.clone(), keys, refresh_key, access_token_ttl }),
-            lost => Err(StartError::OtherKey(lost)),
+        match db::ride_out(deadline, || OfOtherKeys::find(db, &refresh_key)).await? {
+            None => Ok(Self { db: db.clone(), keys, refresh_key, access_token_ttl }),
+            Some(others) => Err(StartError::OtherKey(others)),
         }
     }
 
@@ -109,7 +119,7 @@ impl OwnPortal {
         let ticket = self.refresh_key.read(refresh_token).ok_or(RefreshError::Unknown)?;
         let presented =
             db::ride_out(deadline, || logins::present(&self.db, ticket.login_id, ticket.number)).await?;
-        let login = presented.ok_or(RefreshError::Unknown)?;
+        let login = presented.ok_or(RefreshError::Gone)?;
         if login.ended_now {
             warn!(
                 agent.id = %login.instance_id,
@@ -126,12 +136,24 @@ impl OwnPortal {
         let sid = login.sid.ok_or(RefreshError::NoSession)?;
         let bearer = AccessSubject { instance_id: &login.instance_id, org_id: &login.org_id, sid: &sid };
         // Should it fail, what was presented stays good.
-        let access_token = self.keys.mint_access(bearer, self.access_token_ttl)?;
+        let access_token = self.mint(bearer, deadline).await?;
         info!(agent.id = %login.instance_id, "an access token was issued");
         Ok(Granted {
             access_token,
             expires_in: self.access_token_ttl,
             refresh_token: self.refresh_key.token(ticket.successor()),
         })
+    }
+
+    /// After a database that was away the keys are too old to sign with until they are looked at again, which happens
+    /// about every second then: real agents do not come again for that.
+    async fn mint(&self, bearer: AccessSubject<'_>, deadline: Instant) -> Result<SecretString, MintError> {
+        match self.keys.mint_access(bearer, self.access_token_ttl) {
+            Err(MintError::Stale | MintError::NoKey) => {
+                let _ = timeout_at(deadline, self.keys.wait_until_ready()).await;
+                self.keys.mint_access(bearer, self.access_token_ttl)
+            }
+            minted => minted,
+        }
     }
 }

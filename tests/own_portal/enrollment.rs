@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::support::portal::PORTAL_URL;
 use crate::support::service::Service;
@@ -59,7 +61,11 @@ async fn repeating_it_logs_nobody_out_and_a_new_login_does() {
     assert_eq!(refresh(&world.service, &third).await.error(), (400, "invalid_grant".to_owned()));
     let (status, body) =
         world.service.post("/api/agent-cron/cancel", &access_token, &json!({"job_id": "x"})).await;
-    assert_ne!(status, 200, "the old session is over: {body}");
+    assert_eq!(
+        (status, body["error"].as_str()),
+        (401, Some("invalid_token")),
+        "the old session is over: {body}"
+    );
     assert_eq!(refresh(&world.service, &refresh_token(&new)).await.status, 200);
     let shown = world.agents(&["show", "agent-1"]).await;
     assert!(shown["login"]["refreshed_at"].is_string() && shown["login"]["ended_at"].is_null(), "{shown}");
@@ -123,17 +129,64 @@ const OTHER_KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=";
 async fn another_key_encryption_key_ends_the_start_and_no_login() {
     let world = World::new().await;
     world.enroll("agent-1").await;
+    world.enroll("agent-2").await;
     // As where the signing keys are in files, and nothing else is sealed.
     world.sql("UPDATE logins SET key_id = decode('0011223344556677', 'hex')").await;
-    let (status, _, said) = world.settings.run(&["serve"]).await;
+    let (status, _, said) =
+        timeout(Duration::from_mins(1), world.settings.run(&["serve"])).await.expect("it refuses to start");
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("another key-encryption key") && said.contains("--new-login"), "{said}");
+    assert!(said.contains("(agent-1, agent-2)"), "{said}");
+    // Nor are there logins of two keys.
     let callback = world.agents.callback("agent-1");
-    let enroll = ["agents", "enroll", "agent-1", "--org", "org-1", "--callback-url", &callback];
-    let (status, _, said) = world.settings.run(&enroll).await;
-    assert!(!status.success() && said.contains("--new-login"), "{said}");
+    for (instance, more) in [("agent-1", &[][..]), ("agent-3", &[]), ("agent-3", &["--new-login"])] {
+        let enroll = ["agents", "enroll", instance, "--org", "org-1", "--callback-url", &callback];
+        let (status, _, said) = world.settings.run(&[&enroll, more].concat()).await;
+        assert!(!status.success() && said.contains("--new-login"), "{said}");
+    }
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM instances").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(count, 2, "nothing is registered either");
+    // The key is lost for good.
     world.enroll_with("agent-1", &["--new-login"]).await;
+    world.enroll_with("agent-2", &["--new-login"]).await;
     Service::start(&world.settings).await;
+}
+
+/// The session is over, and a token of it that lives still opens nothing. Real agents stop for good on
+/// `invalid_client`; this they mend by a refresh.
+#[tokio::test]
+async fn an_old_session_s_token_is_told_to_refresh_however_old_it_is() {
+    let world = World::new().await;
+    let first = world.enroll("agent-1").await;
+    let minted = refresh(&world.service, &first).await.field("access_token");
+    let claims = crate::world::claims(&minted);
+    world.sql("UPDATE instances SET bootstrap_session_id = 'another'").await;
+    // The same token, as if it had been issued a quarter of an hour ago.
+    let old = crate::keys::minted_ago(&world, &claims, Duration::from_mins(15)).await;
+    for token in [&minted, &old] {
+        let (status, body) =
+            world.service.post("/api/agent-cron/cancel", token, &json!({"job_id": "x"})).await;
+        assert_eq!((status, body["error"].as_str()), (401, Some("invalid_token")), "{body}");
+    }
+    let fresh = refresh(&world.service, &first).await.field("access_token");
+    world.service.list(&fresh).await;
+}
+
+/// What is pruned may be forgotten, but not that there was a login: its tokens may be in anybody's hands.
+#[tokio::test]
+async fn the_last_login_is_not_forgotten_before_the_next_one_begins() {
+    let world = World::new().await;
+    let db = crate::support::database::connect(&world.url);
+    let prune = async || nas_cron::db::logins::prune(&db, Duration::from_hours(1)).await.unwrap();
+    let session = |enrolled: &Value| enrolled["agent"]["bootstrap_session_id"].as_str().unwrap().to_owned();
+    let enrolled = world.enroll_with("agent-1", &[]).await;
+    world.sql("UPDATE logins SET ended_at = now() - interval '30 days', ended_by = 'reused'").await;
+    assert_eq!(prune().await, 0);
+    let after = world.enroll_with("agent-1", &[]).await;
+    assert_ne!(session(&after), session(&enrolled));
+    assert_eq!(prune().await, 1);
+    assert_eq!(refresh(&world.service, &refresh_token(&after)).await.status, 200);
 }
 
 /// A folder that goes with the test.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use nas_cron::clock::{Clock, SystemClock};
 use nas_cron::domain::{InstanceId, OrgId, SessionId, SigningAlg};
 use nas_cron::instance::token::Presented;
 use nas_cron::instance::{PortalKeys, TokenError, TokenRules, VerifyError};
 use nas_cron::keys::{AccessSubject, KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
-use secrecy::ExposeSecret;
-
+use nas_cron::own_portal::OwnPortal;
+use secrecy::{ExposeSecret, SecretBox};
 use serde_json::{Value, json};
 
 use crate::support::database::{connect, database};
@@ -46,8 +47,49 @@ fn header(token: &str) -> Value {
     serde_json::from_slice(&header.unwrap()).unwrap()
 }
 
+/// An access token of the service, of another time: the claims are the agent's, of whom they were read.
+pub async fn minted_ago(world: &World, claims: &Value, ago: Duration) -> String {
+    let ring = ring_at(Arc::new(Ago(ago)));
+    ring.refresh(&connect(&world.url)).await.unwrap();
+    let name = |claim: &str| claims[claim].as_str().unwrap();
+    let names = (InstanceId::new(name("sub")), OrgId::new(name("org_id")), SessionId::new(name("sid")));
+    let names = (names.0.unwrap(), names.1.unwrap(), names.2.unwrap());
+    let bearer = AccessSubject { instance_id: &names.0, org_id: &names.1, sid: &names.2 };
+    ring.mint_access(bearer, Duration::from_hours(1)).unwrap().expose_secret().to_owned()
+}
+
+/// A clock that is so slow.
+#[derive(Debug)]
+struct Ago(Duration);
+
+impl Clock for Ago {
+    fn now(&self) -> DateTime<Utc> {
+        SystemClock.now() - self.0
+    }
+}
+
+/// After an outage of the database the keys are looked at later than the login.
+#[tokio::test]
+async fn a_refresh_waits_for_keys_that_sign() {
+    let world = World::new().await;
+    let token = world.enroll("agent-1").await;
+    let (db, ring) = (connect(&world.url), ring());
+    let late = tokio::time::Instant::now() + Duration::from_mins(1);
+    let key = SecretBox::new(Box::new(*b"01234567890123456789012345678901"));
+    let portal = OwnPortal::start(&db, Arc::clone(&ring), &key, Duration::from_hours(1), late).await.unwrap();
+    let mut waiting = Box::pin(portal.refresh(&token, late));
+    tokio::time::timeout(Duration::from_secs(1), &mut waiting).await.expect_err("there is no key");
+    ring.refresh(&db).await.unwrap();
+    let granted = waiting.await.unwrap();
+    world.service.list(granted.access_token.expose_secret()).await;
+}
+
 /// What one replica knows of the keys.
 fn ring() -> Arc<KeyRing> {
+    ring_at(Arc::new(SystemClock))
+}
+
+fn ring_at(clock: Arc<dyn Clock>) -> Arc<KeyRing> {
     let options = KeyRingOptions {
         issuer: PORTAL_URL.to_owned(),
         token_ttl: TokenTtl::default(),
@@ -55,7 +97,7 @@ fn ring() -> Arc<KeyRing> {
         policy: RotationPolicy::default(),
         kek: Some(KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.into()).unwrap()),
     };
-    Arc::new(KeyRing::new(options, Arc::new(SystemClock)))
+    Arc::new(KeyRing::new(options, clock))
 }
 
 #[tokio::test]

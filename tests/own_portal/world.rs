@@ -16,6 +16,8 @@ pub struct World {
     pub agents: Agents,
     pub service: Service,
     pub settings: Settings,
+    /// Of its database.
+    pub url: String,
     /// For looking behind the service's back.
     pub pool: PgPool,
 }
@@ -105,7 +107,7 @@ impl World {
         let settings = settings(url).await;
         let service = Service::start(&settings).await;
         let pool = PgPool::connect(url).await.unwrap();
-        Self { agents: Agents::start().await, service, settings, pool }
+        Self { agents: Agents::start().await, service, settings, url: url.to_owned(), pool }
     }
 
     /// Runs `nas-cron agents …` and returns what it printed as JSON.

@@ -37,7 +37,7 @@ pub(super) struct EnrollArgs {
     /// Where it will be reached: fires go to {URL}/api/cron/fire.
     #[arg(long, value_name = "URL", value_parser = directory::callback_url)]
     callback_url: CallbackUrl,
-    /// Write the files into this folder, the agent's `HERMES_HOME`.
+    /// Write the files into this folder, the agent's `HERMES_HOME`. It must be yours: run this as the agent's user.
     #[arg(long, value_name = "HERMES_HOME")]
     home: Option<PathBuf>,
     /// Yes, the login that is in the home already may be replaced. Its other logins are kept.
@@ -98,7 +98,7 @@ fn explained(error: EnrollError) -> anyhow::Error {
             anyhow::anyhow!("{error}: `nas-cron agents add --move-org` moves it")
         }
         EnrollError::Directory(error) => show::explained(error),
-        error @ EnrollError::OtherKey => error.into(),
+        error @ EnrollError::OtherKey(_) => error.into(),
     }
 }
 
