@@ -118,7 +118,7 @@ impl Line {
         match status {
             _ if self.quiet => tracing::debug!(http.status = status, duration_ms, "answered"),
             500.. if !no_failure => {
-                tracing::warn!(http.status = status, duration_ms, "answered with a failure of ours")
+                tracing::warn!(http.status = status, duration_ms, "answered with a failure of ours");
             }
             _ => tracing::info!(http.status = status, duration_ms, "answered"),
         }
