@@ -1,7 +1,8 @@
 //! A JSON body as real clients send it, and every other one refused with a 400 that names the field.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,6 +11,7 @@ use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use futures::StreamExt;
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_path_to_error::{Path, Segment};
 use tokio::time::timeout;
 
 use super::error::ApiError;
@@ -18,7 +20,7 @@ use super::error::ApiError;
 pub const MAX_BODY: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Descriptions quote what was sent: up to here.
+/// The texts of our own types could quote at length: up to here.
 const MAX_DESCRIPTION: usize = 300;
 
 /// A JSON object of type `T`, whatever its content type says. Unknown fields are ignored, but the whole of it
@@ -60,44 +62,122 @@ async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
     Ok(bytes)
 }
 
-/// A sound object of type `T`; an error begins with the field's name, where there is one.
+/// A sound object of type `T`; an error begins with the field's name, where there is one, and repeats nothing else of
+/// what came: anything may have been put in a wrong place, also a secret.
 ///
 /// Twice over: once for soundness, once for `T`.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let sound: Sound = deserialize(bytes)?;
+    let fields = field_names::<T>();
+    let sound: Sound = match deserialize(bytes, fields) {
+        // Which one, if it is one of ours.
+        Err(unsound) if unsound == DOUBLED => {
+            let told = deserialize::<T>(bytes, fields)
+                .err()
+                .filter(|told| told.ends_with(": is there more than once"));
+            return Err(told.unwrap_or(unsound));
+        }
+        sound => sound?,
+    };
     if !sound.is_object {
         return Err("the body must be a JSON object".to_owned());
     }
-    deserialize(bytes)
+    deserialize(bytes, fields)
 }
 
-fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+fn deserialize<T: DeserializeOwned>(bytes: &[u8], fields: &[&str]) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| shortened(describe(&error.path().to_string(), error.inner())))?;
-    deserializer.end().map_err(|error| describe(".", &error))?;
+        .map_err(|error| shortened(describe(&place(error.path(), fields), error.inner())))?;
+    deserializer.end().map_err(|error| describe("", &error))?;
     Ok(value)
 }
 
-/// Begins with the field's name, where there is one.
-fn describe(path: &str, error: &serde_json::Error) -> String {
+/// Where an error is, as far as it can be told in our own words: the field, and which item of its list. Every other
+/// name is the sender's.
+fn place(path: &Path, fields: &[&str]) -> String {
+    let mut segments = path.iter();
+    let mut place = match segments.next() {
+        Some(Segment::Map { key }) if fields.contains(&key.as_str()) => key.clone(),
+        _ => return String::new(),
+    };
+    for index in
+        segments.map_while(|segment| if let Segment::Seq { index } = segment { Some(index) } else { None })
+    {
+        // Writing to a string cannot fail.
+        let _ = write!(place, "[{index}]");
+    }
+    place
+}
+
+/// Begins with the place, where there is one.
+fn describe(place: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     if !error.is_data() {
-        return match path {
-            "." | "?" => format!("the body is not valid JSON: {text}"),
+        return match place {
+            "" => format!("the body is not valid JSON: {text}"),
             field => format!("{field}: is not valid JSON: {text}"),
         };
     }
     let position = format!(" at line {} column {}", error.line(), error.column());
-    let text = text.strip_suffix(&position).unwrap_or(&text);
-    let missing = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
-    match (path, missing) {
-        ("." | "?", Some(field)) => format!("{field}: is missing"),
-        ("." | "?", None) => text.to_owned(),
-        (path, Some(field)) => format!("{path}.{field}: is missing"),
+    let text = without_value(text.strip_suffix(&position).unwrap_or(&text));
+    let named = |begins: &str| text.strip_prefix(begins).and_then(|rest| rest.strip_suffix('`'));
+    let of_field = named("missing field `")
+        .map(|field| (field, "is missing"))
+        .or_else(|| Some((named("duplicate field `")?, "is there more than once")));
+    match (place, of_field) {
+        ("", Some((field, problem))) => format!("{field}: {problem}"),
+        ("", None) => text.into_owned(),
+        (place, Some((field, problem))) => format!("{place}.{field}: {problem}"),
         // Our own types begin with their name already.
-        (path, None) if text.strip_prefix(path).is_some_and(|rest| rest.starts_with(": ")) => text.to_owned(),
-        (path, None) => format!("{path}: {text}"),
+        (place, None) if text.strip_prefix(place).is_some_and(|rest| rest.starts_with(": ")) => {
+            text.into_owned()
+        }
+        (place, None) => format!("{place}: {text}"),
+    }
+}
+
+/// Serde's own texts repeat what came and say what should have: only what kind of value it is stays.
+fn without_value(text: &str) -> Cow<'_, str> {
+    let own = ["invalid type: ", "invalid value: ", "unknown variant ", "unknown field "];
+    match text.rsplit_once(", expected ") {
+        Some((came, expected)) if own.iter().any(|own| came.starts_with(own)) => {
+            let kind = came.split(['`', '"']).next().unwrap_or_default().trim_end();
+            Cow::Owned(format!("{kind}, expected {expected}"))
+        }
+        _ => Cow::Borrowed(text),
+    }
+}
+
+/// The names of a structure's fields, as its `Deserialize` asks for them; none for what is no structure.
+fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut names: &[&str] = &[];
+    // It is never there: what is asked for is all that counts.
+    let _ = T::deserialize(FieldNames(&mut names));
+    names
+}
+
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Error::custom("no structure"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        Err(Error::custom("only its names"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -117,6 +197,7 @@ struct Sound {
 }
 
 const NUL: &str = "must not contain NUL characters";
+const DOUBLED: &str = "the same field is there more than once";
 
 impl<'de> Deserialize<'de> for Sound {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -171,8 +252,8 @@ impl<'de> Visitor<'de> for SoundVisitor {
                 return Err(A::Error::custom("the names of fields must not contain NUL characters"));
             }
             entries.next_value::<Sound>()?;
-            if let Some(key) = seen.replace(key) {
-                return Err(A::Error::custom(format_args!("{key}: is there more than once")));
+            if !seen.insert(key) {
+                return Err(A::Error::custom(DOUBLED));
             }
         }
         Ok(Sound { is_object: true })
@@ -196,6 +277,17 @@ mod tests {
         job_id: JobId,
         note: String,
         auth: Option<Value>,
+        #[serde(rename = "list")]
+        _list: Option<Vec<u8>>,
+        #[serde(rename = "kind")]
+        _kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        One,
+        Other,
     }
 
     fn refused(body: impl AsRef<[u8]>) -> String {
@@ -215,17 +307,50 @@ mod tests {
         for (body, expected) in [
             (r#"{"note":"n"}"#, "job_id: is missing"),
             (r#"{"job_id":"j"}"#, "note: is missing"),
-            (r#"{"job_id":7,"note":"n"}"#, "job_id: invalid type: integer `7`, expected a string"),
+            (r#"{"job_id":7,"note":"n"}"#, "job_id: invalid type: integer, expected a string"),
             (r#"{"job_id":null,"note":"n"}"#, "job_id: invalid type: null, expected a string"),
             (r#"{"job_id":"j","note":["n"]}"#, "note: invalid type: sequence, expected a string"),
             (r#"{"job_id":"","note":"n"}"#, "job_id: must not be empty"),
             (r#"{"job_id":"j","note":"a\u0000b"}"#, "note: must not contain NUL characters"),
             (r#"{"job_id":"j","job_id":"j","note":"n"}"#, "job_id: is there more than once"),
-            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "x: is there more than once"),
-            (r#"{"job_id":"j","note":"n","auth":{"k":1,"k":2}}"#, "auth: k: is there more than once"),
+            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "the same field is there more than once"),
+            (
+                r#"{"job_id":"j","note":"n","auth":{"k":1,"k":2}}"#,
+                "auth: the same field is there more than once",
+            ),
         ] {
             assert_eq!(refused(body), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn nothing_of_the_body_is_repeated() {
+        for body in [
+            r#"{"job_id":["sk-x"],"note":"n"}"#,
+            r#"{"job_id":"j","note":{"sk-x":"sk-x"}}"#,
+            r#"{"job_id":"j","note":"n","list":"sk-x"}"#,
+            r#"{"job_id":"j","note":"n","list":"sk-x, expected sk-x` \"sk-x"}"#,
+            r#"{"job_id":"j","note":"n","list":["sk-x"]}"#,
+            r#"{"job_id":"j","note":"n","kind":"sk-x"}"#,
+            r#"{"job_id":"j","note":"n","kind":{"sk-x":1}}"#,
+            r#"{"job_id":"j","note":"n","auth":{"sk-x":"\u0000"}}"#,
+            r#"{"job_id":"j","note":"n","auth":{"sk-x":{"sk-x":1,"sk-x":2}}}"#,
+            r#"{"job_id":"j","note":"n","auth":{"sk-x":"\ud800"}}"#,
+            r#"{"job_id":"j","note":"n","auth":{"sk-x\u0000":1}}"#,
+            r#"{"job_id":"j","note":"n","auth":[{"sk-x":1e999}]}"#,
+            r#"{"job_id":"j","note":"n","sk-x":1,"sk-x":2}"#,
+            r#"{"job_id":"j","note":"n","sk-x":"\ud800"}"#,
+            r#"{"job_id":"j","note":"n","x":"sk-x" "sk-x"}"#,
+            r#"{"job_id":"j","note":"n"} sk-x"#,
+        ] {
+            let said = refused(body);
+            assert!(!said.contains("sk-") && !said.contains("-x"), "{said}");
+            let field =
+                ["auth", "list", "kind"].into_iter().find(|field| body.contains(&format!("\"{field}\"")));
+            assert!(field.is_none_or(|field| said.starts_with(field)), "{said}");
+        }
+        let said = refused(r#"{"job_id":"j","note":"n","list":[1,"sk-x"]}"#);
+        assert_eq!(said, "list[1]: invalid type: string, expected u8");
     }
 
     #[test]
@@ -257,7 +382,7 @@ mod tests {
             for place in ["x", "auth", "note"] {
                 let body = format!(r#"{{"job_id":"j","note":"n","{place}":{x}}}"#);
                 let body = if place == "note" { body.replace(r#""note":"n","#, "") } else { body };
-                assert!(refused(&body).contains(place), "{place}: {}", refused(&body));
+                assert!(refused(&body).contains(place) || place == "x", "{place}: {}", refused(&body));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::desk::{INSTANCE, ORG, REGISTRY, SERVICE, call, provision};
+use crate::support::service::{ADMIN_TOKEN, client};
 use crate::support::time::fire_at;
 use crate::support::world::World;
 
@@ -88,6 +89,34 @@ async fn a_secret_in_the_place_of_a_profile_is_refused_and_left_nowhere() {
             assert_eq!(status.code(), Some(1), "{said}");
             assert!(said.contains("looks like a secret"), "{said}");
             assert!(!said.contains(secret) && !out.contains(secret), "{said}{out}");
+        }
+    }
+    // Where no profile is expected at all, and in the names of fields.
+    for secret in SECRETS {
+        let (list, named) =
+            (json!({"profiles": secret}).to_string(), json!({"profiles": {secret: secret}}).to_string());
+        let unsound = [r#""\u0000""#, r#""\ud800""#, "1e999", r#"{"x":1,"x":2}"#].map(|part| {
+            format!(r#"{{"profiles":[],"auth":{{"{secret}":{part}}},"default":{{"{secret}":{part}}}}}"#)
+        });
+        let doubled = format!(r#"{{"profiles":[],"auth":"claude:a","{secret}":1,"{secret}":2}}"#);
+        let job = json!({"job_id": {secret: secret}, "fire_at": [secret], "auth": secret}).to_string();
+        for body in unsound.into_iter().chain([list, named, doubled, job]) {
+            for (method, path, token) in [
+                ("PUT", REGISTRY, &*world.token),
+                ("PATCH", "/api/agent-cron/jobs/job", &world.token),
+                ("POST", "/api/agent-cron/provision", &world.token),
+                ("POST", "/api/agent-cron/cancel", &world.token),
+                ("PUT", SERVICE, ADMIN_TOKEN),
+                ("PUT", ORG, ADMIN_TOKEN),
+                ("PUT", INSTANCE, ADMIN_TOKEN),
+            ] {
+                let request =
+                    client().request(method.parse().unwrap(), format!("{}{path}", world.service.url));
+                let answer = request.bearer_auth(token).body(body.clone()).send().await.unwrap();
+                assert_eq!(answer.status(), 400, "{method} {path} {body}");
+                let text = answer.text().await.unwrap();
+                assert!(!text.contains(secret), "{text}");
+            }
         }
     }
     assert_eq!(tables(&world).await, before);
