@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::desk::{INSTANCE, ORG, PATIENCE, SERVICE, carried, default, listed, patch, provision};
 use crate::support::agent::Reply;
-use crate::support::world::World;
+use crate::support::world::{World, eventually};
 
 /// Arms a job that is due at once, as agents re-arm: without `auth`. Returns what its fire carries.
 async fn fired(world: &World, job: &str) -> Option<String> {
@@ -51,8 +51,17 @@ async fn jobs_with_a_profile_keep_it_and_jobs_without_follow_the_defaults() {
 #[tokio::test]
 async fn what_is_set_after_a_one_shot_was_armed_and_leased_is_what_its_fire_carries() {
     let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
-    provision(&world, "own", 6_000, &json!({"auth": "claude:first"})).await;
-    provision(&world, "plain", 6_000, &json!({})).await;
+    // Far enough that it does not come due meanwhile, and near enough to be leased at once.
+    provision(&world, "own", 50_000, &json!({"auth": "claude:first"})).await;
+    provision(&world, "plain", 50_000, &json!({})).await;
+    eventually("both are leased", async || {
+        let leased: i64 = sqlx::query_scalar("SELECT count(*) FROM one_shots WHERE state = 'leased'")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+        (leased == 2).then_some(())
+    })
+    .await;
     default(&world, INSTANCE, json!("claude:default")).await;
     let changed = patch(&world, "own", json!("claude:second")).await;
     assert_eq!(changed["effective_auth"], json!({"auth": "claude:second", "source": "job"}));

@@ -16,11 +16,15 @@ fn armed<'a>(list: &'a Value, job: &str) -> &'a Value {
 async fn invariant_1_what_was_answered_with_200_survives_a_kill() {
     let mut world = World::start().await;
     let (at, schedule) = world.arm("job-1", 1_500).await;
+    let (_, far) = world.arm("job-2", 3_600_000).await;
     world.service.kill9();
     let other = Service::start(&world.settings).await;
     let list = other.list(&world.token).await;
-    assert_eq!(armed(&list, "job-1")["schedule_id"], json!(schedule));
+    assert_eq!(armed(&list, "job-2")["schedule_id"], json!(far));
     let fire = world.agents.wait_for("job-1", 1, SOON).await;
+    let fired: String =
+        sqlx::query_scalar("SELECT schedule_id::text FROM fires").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(fired, schedule);
     assert_eq!(fire.fire_at, at);
 }
 

@@ -19,7 +19,7 @@ pub(crate) const CANCEL: &str = "/api/agent-cron/cancel";
 pub(crate) const LIST: &str = "/api/agent-cron/list";
 
 /// Longer than anything here takes that is not meant to.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) portal: Portal,
