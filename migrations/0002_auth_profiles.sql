@@ -39,9 +39,24 @@ CREATE TABLE auth_profiles (
 );
 CREATE INDEX auth_profiles_instance ON auth_profiles (instance_id) WHERE instance_id IS NOT NULL;
 
--- Whether a profile is known where an instance is: at its own place, in its org, or in the service.
-CREATE FUNCTION auth_profile_known(of_instance text, of_org text, named text) RETURNS boolean
+-- What is set for a job, by where; and its own again where that is known neither to its instance, nor to its org, nor to
+-- the service. One row. The planner puts it in the place of its call, and looks up what is asked for and no more; each
+-- by its key, however many rows it expects, because they are subqueries and no joins.
+CREATE FUNCTION auth_of_job(of_instance text, of_org text, of_job text)
+    RETURNS TABLE (job_auth text, instance_auth text, org_auth text, service_auth text, unknown_auth text)
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN EXISTS (SELECT FROM auth_profiles p WHERE p.scope = 'instance' AND p.scope_id = of_instance AND p.auth = named)
-        OR EXISTS (SELECT FROM auth_profiles p WHERE p.scope = 'org' AND p.scope_id = of_org AND p.auth = named)
-        OR EXISTS (SELECT FROM auth_profiles p WHERE p.scope = 'service' AND p.scope_id = '' AND p.auth = named);
+BEGIN ATOMIC
+    SELECT (SELECT j.auth FROM job_auth j WHERE j.instance_id = of_instance AND j.job_id = of_job),
+           (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'instance' AND d.scope_id = of_instance),
+           (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'org' AND d.scope_id = of_org),
+           (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'service' AND d.scope_id = ''),
+           (SELECT j.auth FROM job_auth j
+            WHERE j.instance_id = of_instance AND j.job_id = of_job
+              -- Three times, and not once over three places, so that each is found by its whole key.
+              AND NOT EXISTS (SELECT FROM auth_profiles p
+                              WHERE p.scope = 'instance' AND p.scope_id = of_instance AND p.auth = j.auth)
+              AND NOT EXISTS (SELECT FROM auth_profiles p
+                              WHERE p.scope = 'org' AND p.scope_id = of_org AND p.auth = j.auth)
+              AND NOT EXISTS (SELECT FROM auth_profiles p
+                              WHERE p.scope = 'service' AND p.scope_id = '' AND p.auth = j.auth));
+END;

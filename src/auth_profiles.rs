@@ -5,12 +5,14 @@
 //! become an [`AuthProfile`].
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::db::auth_profiles::{self, JobAuth};
-use crate::db::{Db, DbResult};
+use crate::db::auth_profiles::{self, StoredAuth};
+use crate::db::{Db, DbResult, ride_out};
 use crate::directory::{self, DirectoryError};
 use crate::domain::{
     AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, InvalidField, JobId, OrgId,
@@ -18,6 +20,8 @@ use crate::domain::{
 
 /// Known profiles of one place at most.
 pub const MAX_PROFILES: usize = 200;
+/// How long a change by the portal or the operator waits for others at the same place.
+pub const PUT_WITHIN: Duration = Duration::from_secs(5);
 /// More than all places of one instance can have together.
 const ALL: i64 = 1_000;
 
@@ -57,26 +61,33 @@ pub struct ShownAuth {
     pub warnings: Vec<Warning>,
 }
 
-impl From<JobAuth> for ShownAuth {
-    fn from(job: JobAuth) -> Self {
+impl From<StoredAuth> for ShownAuth {
+    fn from(job: StoredAuth) -> Self {
         let warnings = job.auth.iter().filter(|_| job.unknown).map(unknown).collect();
         Self { auth: job.auth, effective_auth: job.effective, warnings }
     }
 }
 
 /// Gives a job another profile of its own, or takes it away, without touching its arm; `None` for a job that is not
-/// there. Repeating it is harmless.
+/// there. The database's short absences are ridden out until `deadline`.
 pub async fn change_job(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
     auth: Option<&AuthProfile>,
+    deadline: Instant,
 ) -> DbResult<Option<ShownAuth>> {
-    if !auth_profiles::set_job(db, instance_id, job_id, auth, false).await? {
+    // Asked once and not again with each try: what is taken away may be all that there was of the job.
+    if !ride_out(deadline, || auth_profiles::job_is_there(db, instance_id, job_id)).await? {
         return Ok(None);
     }
-    let found = auth_profiles::of_jobs(db, &[(instance_id.as_str(), job_id.as_str())]).await?;
-    Ok(found.into_iter().next().map(ShownAuth::from))
+    ride_out(deadline, async || {
+        // Should it go this very moment, what is set is there all the same.
+        auth_profiles::set_job(db, instance_id, job_id, auth, true).await?;
+        let found = auth_profiles::of_jobs(db, &[(instance_id.as_str(), job_id.as_str())]).await?;
+        Ok(found.into_iter().next().map(ShownAuth::from))
+    })
+    .await
 }
 
 /// A profile that is known.
@@ -135,7 +146,7 @@ pub async fn of_place(db: &Db, place: &AuthPlace) -> Result<AuthProfiles, Direct
 
 async fn read(db: &Db, places: &[AuthPlace]) -> DbResult<AuthProfiles> {
     let mut found = AuthProfiles::default();
-    for entry in auth_profiles::entries(db, Some(places), ALL).await? {
+    for entry in auth_profiles::entries(db, places, ALL).await? {
         if !entry.default {
             found.profiles.push(KnownProfile { auth: entry.auth, scope: entry.scope });
             continue;
@@ -182,8 +193,10 @@ impl Registry {
 }
 
 /// Registers it at a place. Returns whether the place is there: an unknown instance has none. Repeating it is harmless.
-pub async fn put(db: &Db, place: &AuthPlace, wanted: &Registry) -> DbResult<bool> {
-    auth_profiles::put(db, place, wanted.profiles.as_deref(), &wanted.default).await
+/// Of two at once, one replaces the other whole. Tried again until `deadline`, while others are at the same place or the
+/// database is away.
+pub async fn put(db: &Db, place: &AuthPlace, wanted: &Registry, deadline: Instant) -> DbResult<bool> {
+    ride_out(deadline, || auth_profiles::put(db, place, wanted.profiles.as_deref(), &wanted.default)).await
 }
 
 /// Forgets the profiles that are known at a place, or only these; none is fine. The default stays. Returns how many

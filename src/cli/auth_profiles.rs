@@ -4,9 +4,10 @@ use std::io::Write;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
+use tokio::time::Instant;
 
 use super::show::{self, capital, explained, printable};
-use crate::auth_profiles::{self, AuthProfiles, Registry};
+use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN, Registry};
 use crate::db::Db;
 use crate::db::auth_profiles::Entry;
 use crate::directory::{self, DirectoryError, again};
@@ -144,7 +145,7 @@ async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> 
         None => Given::Keep,
     };
     let wanted = Registry::new(known, default)?;
-    let there = again(|| auth_profiles::put(db, &place, &wanted)).await?;
+    let there = auth_profiles::put(db, &place, &wanted, Instant::now() + PUT_WITHIN).await?;
     if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
         return Err(explained(DirectoryError::Unknown(instance_id.clone())));
     }
@@ -215,7 +216,7 @@ const EVERYTHING: usize = 10_000;
 
 async fn list_all(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let limit = i64::try_from(EVERYTHING + 1)?;
-    let mut entries = crate::db::auth_profiles::entries(db, None, limit).await?;
+    let mut entries = crate::db::auth_profiles::all_entries(db, limit).await?;
     let more = entries.len() > EVERYTHING;
     entries.truncate(EVERYTHING);
     if json {

@@ -70,7 +70,7 @@ pub struct EffectiveAuth {
 
 /// What `PATCH /api/agent-cron/jobs/{job_id}` answers.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct JobAuth {
+pub struct ChangedAuth {
     /// Which job.
     pub job_id: String,
     /// The job's own profile.
@@ -203,7 +203,7 @@ impl Client {
     }
 
     /// Gives a job another auth profile, or takes it away, without touching its arm.
-    pub async fn set_auth(&self, job_id: &str, auth: Option<&str>) -> Result<JobAuth, ClientError> {
+    pub async fn set_auth(&self, job_id: &str, auth: Option<&str>) -> Result<ChangedAuth, ClientError> {
         let path = format!("/api/agent-cron/jobs/{}", segment(job_id));
         self.call(Method::PATCH, &path, Some(&serde_json::json!({ "auth": auth }))).await
     }

@@ -2,7 +2,7 @@
 
 use ring::digest;
 
-use super::api::{Client, ClientError, JobAuth, ListedJob, ProvisionRequest, Provisioned};
+use super::api::{ChangedAuth, Client, ClientError, ListedJob, ProvisionRequest, Provisioned};
 use crate::domain::Given;
 
 /// What of a job is to change. What is not given stays.
@@ -20,7 +20,7 @@ pub struct Update {
 #[derive(Clone, Debug)]
 pub enum Updated {
     /// The arm is untouched, and so is all else but perhaps the profile.
-    Auth(JobAuth),
+    Auth(ChangedAuth),
     /// It is so already.
     Nothing(ListedJob),
     /// It is armed anew, by this request.

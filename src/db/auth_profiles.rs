@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Db, DbResult};
+use super::{Db, DbError, DbResult};
 use crate::domain::auth_profile::resolve;
 use crate::domain::{AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId};
 
@@ -15,6 +15,20 @@ pub(super) fn effective(
 ) -> Option<EffectiveAuth> {
     let stored = |auth: Option<String>| auth.map(AuthProfile::stored);
     resolve(stored(job), stored(instance), stored(org), stored(service))
+}
+
+/// Whether a job is there, as [`set_job`] has it.
+pub async fn job_is_there(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (SELECT FROM one_shots WHERE instance_id = $1 AND job_id = $2)
+            OR EXISTS (SELECT FROM job_auth WHERE instance_id = $1 AND job_id = $2) AS "there!"
+        "#,
+        instance_id.as_str(),
+        job_id.as_str(),
+    )
+    .fetch_one(&db.pool)
+    .await?)
 }
 
 /// Gives a job a profile of its own, or takes it away. Returns whether the job was there: it has a one-shot, also one
@@ -54,7 +68,7 @@ pub async fn set_job(
 
 /// With which profile a job is fired.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobAuth {
+pub struct StoredAuth {
     /// Its own.
     pub auth: Option<AuthProfile>,
     /// What its next fire carries.
@@ -63,7 +77,7 @@ pub struct JobAuth {
     pub unknown: bool,
 }
 
-impl JobAuth {
+impl StoredAuth {
     /// From a statement's four candidates.
     pub(super) fn of(
         job: Option<String>,
@@ -78,18 +92,14 @@ impl JobAuth {
 }
 
 /// With which profiles these jobs are fired, one each, in their order; whether or not they are there.
-pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
+pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<StoredAuth>> {
     let (instance_ids, job_ids): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
     let rows = sqlx::query!(
         r#"
-        SELECT j.auth AS "job?", n.auth AS "instance?", o.auth AS "org?", s.auth AS "service?",
-               j.auth IS NOT NULL AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth) AS "unknown!"
+        SELECT a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(instance_id, job_id, line)
         LEFT JOIN instances i USING (instance_id)
-        LEFT JOIN job_auth j USING (instance_id, job_id)
-        LEFT JOIN auth_defaults n ON n.scope = 'instance' AND n.scope_id = i.instance_id
-        LEFT JOIN auth_defaults o ON o.scope = 'org' AND o.scope_id = i.org_id
-        LEFT JOIN auth_defaults s ON s.scope = 'service'
+        CROSS JOIN LATERAL auth_of_job(i.instance_id, i.org_id, g.job_id) a
         ORDER BY g.line
         "#,
         &instance_ids as &[&str],
@@ -99,7 +109,10 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| JobAuth::of(row.job, row.instance, row.org, row.service, row.unknown))
+        .map(|row| {
+            let unknown = row.unknown_auth.is_some();
+            StoredAuth::of(row.job_auth, row.instance_auth, row.org_auth, row.service_auth, unknown)
+        })
         .collect())
 }
 
@@ -116,13 +129,53 @@ pub struct Entry {
     pub default: bool,
 }
 
-/// What is set at these places, or with `None` at every place; at most `limit`, by place and profile.
-pub async fn entries(db: &Db, places: Option<&[AuthPlace]>, limit: i64) -> DbResult<Vec<Entry>> {
-    let everywhere = places.is_none();
-    let places = places.unwrap_or_default();
+struct EntryRow {
+    scope: AuthScope,
+    scope_id: String,
+    auth: String,
+    is_default: bool,
+}
+
+impl From<EntryRow> for Entry {
+    fn from(row: EntryRow) -> Self {
+        let auth = AuthProfile::stored(row.auth);
+        Self { scope: row.scope, scope_id: row.scope_id, auth, default: row.is_default }
+    }
+}
+
+/// What is set at these places; at most `limit`, by place and profile.
+pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<Entry>> {
     let scopes: Vec<&str> = places.iter().map(|place| place.scope().as_str()).collect();
     let ids: Vec<&str> = places.iter().map(AuthPlace::id).collect();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        EntryRow,
+        r#"
+        SELECT e.scope AS "scope!: AuthScope", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
+        FROM unnest($1::text[], $2::text[]) AS p(scope, scope_id)
+        -- Each place by its key, however many there are in all.
+        CROSS JOIN LATERAL (
+            SELECT k.scope, k.scope_id, k.auth, false AS is_default FROM auth_profiles k
+            WHERE k.scope = p.scope::auth_scope AND k.scope_id = p.scope_id
+            UNION ALL
+            SELECT d.scope, d.scope_id, d.auth, true FROM auth_defaults d
+            WHERE d.scope = p.scope::auth_scope AND d.scope_id = p.scope_id
+        ) e
+        ORDER BY e.scope, e.scope_id, e.auth, e.is_default
+        LIMIT $3
+        "#,
+        &scopes as &[&str],
+        &ids as &[&str],
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows.into_iter().map(Entry::from).collect())
+}
+
+/// What is set everywhere; at most `limit`, by place and profile.
+pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<Entry>> {
+    let rows = sqlx::query_as!(
+        EntryRow,
         r#"
         SELECT e.scope AS "scope!: AuthScope", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
         FROM (
@@ -130,31 +183,21 @@ pub async fn entries(db: &Db, places: Option<&[AuthPlace]>, limit: i64) -> DbRes
             UNION ALL
             SELECT scope, scope_id, auth, true FROM auth_defaults
         ) e
-        WHERE $3 OR (e.scope, e.scope_id) IN (
-            SELECT p.scope::auth_scope, p.scope_id FROM unnest($1::text[], $2::text[]) AS p(scope, scope_id))
         ORDER BY e.scope, e.scope_id, e.auth, e.is_default
-        LIMIT $4
+        LIMIT $1
         "#,
-        &scopes as &[&str],
-        &ids as &[&str],
-        everywhere,
         limit,
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Entry {
-            scope: row.scope,
-            scope_id: row.scope_id,
-            auth: AuthProfile::stored(row.auth),
-            default: row.is_default,
-        })
-        .collect())
+    Ok(rows.into_iter().map(Entry::from).collect())
 }
 
 /// Makes these the profiles that are known at a place, where given, and sets its default. Returns whether the place
 /// is there: an unknown instance has none, and nothing is changed.
+///
+/// Two at the same place do not mix: while one is at it, the other is [`DbError::Contended`] at once. It holds no
+/// connection while it waits, and replaces what the first has committed.
 pub async fn put(
     db: &Db,
     place: &AuthPlace,
@@ -164,22 +207,26 @@ pub async fn put(
     let profiles: Option<Vec<&str>> =
         profiles.map(|profiles| profiles.iter().map(AuthProfile::as_str).collect());
     let mut transaction = db.pool.begin().await?;
-    // Of two at the same place the later one replaces what the earlier one has committed, rather than mix with it.
     let there = sqlx::query_scalar!(
         r#"
-        SELECT CASE WHEN $1 = 'instance' 
+        SELECT CASE WHEN $1 = 'instance'
                     -- Locked, so that it is not deleted under its new rows.
                     THEN EXISTS (SELECT FROM instances WHERE instance_id = $2 FOR KEY SHARE)
                     ELSE true END AS "there!"
-        FROM pg_advisory_xact_lock(hashtextextended('auth_profiles ' || $1 || ' ' || $2, 0))
+        FROM pg_try_advisory_xact_lock(hashtextextended('auth_profiles ' || $1 || ' ' || $2, 0)) AS own
+        WHERE own
         "#,
         place.scope().as_str(),
         place.id(),
     )
-    .fetch_one(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if !there {
-        return Ok(false);
+    match there {
+        None => {
+            return Err(DbError::Contended(sqlx::Error::Protocol("the place is being changed".to_owned())));
+        }
+        Some(false) => return Ok(false),
+        Some(true) => {}
     }
     sqlx::query!(
         r#"
@@ -222,19 +269,58 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
     Ok(result.rows_affected())
 }
 
-/// Takes the profiles of at most `limit` jobs that have had no one-shot for `retention`. Returns how many jobs it has
-/// looked at; call it again while that is not 0.
-pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
-    Ok(sqlx::query_scalar!(
+/// Takes the profiles of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
+/// youngest of their instance that have none. Returns how many jobs it has looked at; call it again while that is not 0.
+pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbResult<i64> {
+    let mut transaction = db.pool.begin().await?;
+    // A job that comes back this very moment has its instance's row locked until it is armed, by the foreign key. So
+    // what we lock is either armed, and the second statement sees it, or is armed when we are done.
+    let mut idle = sqlx::query!(
+        r#"
+        SELECT j.instance_id, j.job_id FROM job_auth j JOIN instances i USING (instance_id)
+        WHERE j.idle_since < now() - make_interval(secs => $1)
+        ORDER BY j.idle_since
+        LIMIT $2
+        FOR UPDATE OF j, i SKIP LOCKED
+        "#,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .map(|row| (row.instance_id, row.job_id))
+    .fetch_all(&mut *transaction)
+    .await?;
+    if idle.is_empty() {
+        idle = sqlx::query!(
+            r#"
+            WITH crowded AS (
+                SELECT instance_id FROM job_auth WHERE idle_since IS NOT NULL GROUP BY instance_id HAVING count(*) > $1
+            ), surplus AS (
+                SELECT j.instance_id, j.job_id,
+                       row_number() OVER (PARTITION BY j.instance_id ORDER BY j.idle_since DESC, j.job_id) AS place
+                FROM crowded c JOIN job_auth j USING (instance_id)
+                WHERE j.idle_since IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM one_shots o WHERE o.instance_id = j.instance_id AND o.job_id = j.job_id)
+            )
+            SELECT j.instance_id, j.job_id
+            FROM surplus s JOIN job_auth j USING (instance_id, job_id) JOIN instances i USING (instance_id)
+            WHERE s.place > $1
+            LIMIT $2
+            FOR UPDATE OF j, i SKIP LOCKED
+            "#,
+            kept,
+            limit,
+        )
+        .map(|row| (row.instance_id, row.job_id))
+        .fetch_all(&mut *transaction)
+        .await?;
+    }
+    let (instance_ids, job_ids): (Vec<String>, Vec<String>) = idle.into_iter().unzip();
+    let looked_at = sqlx::query_scalar!(
         r#"
         WITH idle AS MATERIALIZED (
-            SELECT j.instance_id, j.job_id,
-                   EXISTS (SELECT FROM one_shots o WHERE o.instance_id = j.instance_id AND o.job_id = j.job_id) AS armed
-            FROM job_auth j
-            WHERE j.idle_since < now() - make_interval(secs => $1)
-            ORDER BY j.idle_since
-            LIMIT $2
-            FOR UPDATE OF j SKIP LOCKED
+            SELECT l.instance_id, l.job_id,
+                   EXISTS (SELECT FROM one_shots o WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id) AS armed
+            FROM unnest($1::text[], $2::text[]) AS l(instance_id, job_id)
         ), gone AS (
             DELETE FROM job_auth j USING idle i
             WHERE NOT i.armed AND j.instance_id = i.instance_id AND j.job_id = i.job_id
@@ -244,9 +330,11 @@ pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
         )
         SELECT count(*) AS "looked_at!" FROM idle
         "#,
-        retention.as_secs_f64(),
-        limit,
+        &instance_ids,
+        &job_ids,
     )
-    .fetch_one(&db.pool)
-    .await?)
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(looked_at)
 }

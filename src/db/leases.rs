@@ -228,13 +228,9 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
                c.fire_at AS "fire_at?", c.callback_url AS "callback_url?", c.attempts AS "attempts?",
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
                c.last_started_at AS "started_at?", c.probes AS "probes?",
-               -- Subqueries and no joins: looked up by key, however many rows the planner expects.
-               (SELECT j.auth FROM job_auth j WHERE j.instance_id = c.instance_id AND j.job_id = c.job_id) AS job_auth,
-               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'instance' AND d.scope_id = c.instance_id)
-                   AS instance_auth,
-               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'org' AND d.scope_id = c.org_id) AS org_auth,
-               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'service' AND d.scope_id = '') AS service_auth
+               a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
+        CROSS JOIN LATERAL auth_of_job(c.instance_id, c.org_id, c.job_id) a
         "#,
         &instance_ids,
         &job_ids,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::auth_profiles::JobAuth;
+use super::auth_profiles::StoredAuth;
 use super::{Db, DbResult};
 use crate::domain::{
     AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
@@ -120,9 +120,8 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         )
         SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits: BackendName",
                (SELECT w.shows_skew FROM wanted w) AS "shows_skew!",
-               (SELECT j.auth FROM job_auth j JOIN instances i USING (instance_id)
-                WHERE j.instance_id = $1 AND j.job_id = $2
-                  AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth)) AS unknown_auth
+               (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
+                WHERE i.instance_id = $1) AS unknown_auth
         FROM armed
         "#,
         arm.instance_id.as_str(),
@@ -198,9 +197,8 @@ pub async fn ask_again(
         UPDATE one_shots SET asked_again = (state = 'firing'), updated_at = now()
         WHERE instance_id = $1 AND job_id = $2 AND dedup_key = $3 AND state NOT IN ('delivered', 'dead')
         RETURNING schedule_id, next_attempt_at, awaits AS "awaits: BackendName",
-                  (SELECT j.auth FROM job_auth j JOIN instances i USING (instance_id)
-                   WHERE j.instance_id = $1 AND j.job_id = $2
-                     AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth)) AS unknown_auth
+                  (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
+                   WHERE i.instance_id = $1) AS unknown_auth
         "#,
         instance_id.as_str(),
         job_id.as_str(),
@@ -297,7 +295,7 @@ pub struct OneShot {
     /// What was wrong with the last attempt.
     pub last_error: Option<String>,
     /// With which profile its job is fired.
-    pub auth: JobAuth,
+    pub auth: StoredAuth,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
 }
@@ -322,7 +320,7 @@ struct Row {
     instance_auth: Option<String>,
     org_auth: Option<String>,
     service_auth: Option<String>,
-    auth_unknown: bool,
+    unknown_auth: Option<String>,
 }
 
 impl From<Row> for OneShot {
@@ -341,12 +339,12 @@ impl From<Row> for OneShot {
             next_attempt_at: row.next_attempt_at,
             last_status: row.last_status,
             last_error: row.last_error,
-            auth: JobAuth::of(
+            auth: StoredAuth::of(
                 row.job_auth,
                 row.instance_auth,
                 row.org_auth,
                 row.service_auth,
-                row.auth_unknown,
+                row.unknown_auth.is_some(),
             ),
             updated_at: row.updated_at,
         }
@@ -361,14 +359,10 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         SELECT p.instance_id, p.job_id, p.schedule_id, p.dedup_key, p.fire_at_text, p.fire_at, p.callback_url,
                p.state AS "state: OneShotState", p.parked AS "parked: ParkReason", p.awaits AS "awaits: BackendName",
                p.attempts, p.next_attempt_at, p.last_status, p.last_error, p.updated_at,
-               j.auth AS "job_auth?", n.auth AS "instance_auth?", o.auth AS "org_auth?", s.auth AS "service_auth?",
-               j.auth IS NOT NULL AND NOT auth_profile_known(i.instance_id, i.org_id, j.auth) AS "auth_unknown!"
+               a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM one_shots p
         JOIN instances i USING (instance_id)
-        LEFT JOIN job_auth j USING (instance_id, job_id)
-        LEFT JOIN auth_defaults n ON n.scope = 'instance' AND n.scope_id = i.instance_id
-        LEFT JOIN auth_defaults o ON o.scope = 'org' AND o.scope_id = i.org_id
-        LEFT JOIN auth_defaults s ON s.scope = 'service'
+        CROSS JOIN LATERAL auth_of_job(i.instance_id, i.org_id, p.job_id) a
         WHERE p.instance_id = $1 AND p.state <> 'delivered'
         ORDER BY p.fire_at, p.job_id
         "#,

@@ -34,7 +34,7 @@ struct JobChange {
 
 /// A job's auth profiles as they are now.
 #[derive(Debug, Serialize, ToSchema)]
-struct JobAuth {
+struct ChangedJob {
     /// The agent's name for the job.
     #[schema(value_type = String, example = "ab12cd34")]
     job_id: JobId,
@@ -55,7 +55,7 @@ struct JobAuth {
     security(("portal_access_token" = [])),
     params(("job_id" = String, Path, description = "The agent's name for the job", min_length = 1, max_length = 255)),
     request_body = JobChange, responses(
-    (status = 200, description = "Changed, durably", body = JobAuth),
+    (status = 200, description = "Changed, durably", body = ChangedJob),
     (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
     (status = 401, description = "The access token is bad", body = ErrorBody),
     (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
@@ -67,20 +67,19 @@ async fn change(
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
     JsonBody(body): JsonBody<JobChange>,
-) -> Result<Json<JobAuth>, ApiError> {
+) -> Result<Json<ChangedJob>, ApiError> {
     let Path(job_id) = path.map_err(|_| refuse("job_id", "must be percent-encoded UTF-8"))?;
     let job_id = JobId::new(job_id)?;
     if body.auth.is_keep() {
         return Err(refuse("auth", "is missing: give a profile, or null to take it away"));
     }
     let instance = &caller.instance;
-    let changed = db::ride_out(caller.deadline, || {
-        auth_profiles::change_job(&state.db, &instance.instance_id, &job_id, body.auth.value())
-    })
-    .await?;
+    let auth = body.auth.value();
+    let changed =
+        auth_profiles::change_job(&state.db, &instance.instance_id, &job_id, auth, caller.deadline).await?;
     state.awake(instance);
     let shown = changed.ok_or_else(|| ApiError::NotFound("the caller has no job of this job_id".into()))?;
-    Ok(Json(JobAuth {
+    Ok(Json(ChangedJob {
         job_id,
         auth: shown.auth,
         effective_auth: shown.effective_auth,
@@ -153,7 +152,7 @@ async fn put(
 ) -> Result<Json<AuthProfiles>, ApiError> {
     let wanted = body.registry()?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
-    if !db::ride_out(caller.deadline, || auth_profiles::put(&state.db, &place, &wanted)).await? {
+    if !auth_profiles::put(&state.db, &place, &wanted, caller.deadline).await? {
         return Err(DirectoryError::Unknown(caller.instance.instance_id).into());
     }
     shown(&state, &caller).await

@@ -15,6 +15,8 @@ const PERIOD: Duration = Duration::from_secs(15);
 const BATCH: i64 = 2_000;
 /// Statements in a row that throw away tasks: what is left after them goes the next time.
 const TASK_BATCHES: u32 = 100;
+/// Jobs of one instance that are without a one-shot, and whose auth profile is kept for when they come back.
+const IDLE_AUTH: i64 = 10_000;
 /// History is thrown away every this many rounds: about every five minutes.
 const PRUNE_EVERY: u32 = 20;
 
@@ -71,7 +73,7 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
                 break;
             }
         }
-        while auth_profiles::prune(db, rules.history_retention, BATCH).await? > 0 {}
+        while auth_profiles::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
         for _ in 0..TASK_BATCHES {
             if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
                 break;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::desk::{call, listed, patch, provision};
+use crate::desk::{call, done, listed, patch, provision};
 use crate::support::time::fire_at;
-use crate::support::world::World;
+use crate::support::world::{World, eventually};
 
 const FAR: i64 = 3_600_000;
 
@@ -96,6 +96,39 @@ async fn patch_sets_and_clears_without_touching_the_arm() {
         page.contains("nas_cron_hop1_requests_total{endpoint=\"update\",status_class=\"2xx\"} 4\n"),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn what_is_taken_away_is_gone_also_when_the_connection_breaks_after_it() {
+    let world = World::new().await;
+    provision(&world, "paused", FAR, &json!({"auth": "claude:work"})).await;
+    let cancel = json!({"job_id": "paused"});
+    done(&world, "POST", "/api/agent-cron/cancel", &world.token, Some(&cancel)).await;
+    // It is taken away by the first statement, and the second one, which reads the defaults, waits and loses its
+    // connection.
+    let mut others = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE auth_defaults").execute(&mut *others).await.unwrap();
+    let patching = patch(&world, "paused", json!(null));
+    let breaking = async {
+        eventually("the second statement waits", async || {
+            let ended: i64 = sqlx::query_scalar(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'
+                   AND NOT EXISTS (SELECT FROM job_auth)",
+            )
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+            (ended > 0).then_some(())
+        })
+        .await;
+        others.rollback().await.unwrap();
+    };
+    let (changed, ()) = tokio::join!(patching, breaking);
+    assert_eq!(changed, json!({"job_id": "paused", "auth": null, "effective_auth": null}));
+    let body = json!({"auth": null});
+    let again = call(&world, "PATCH", "/api/agent-cron/jobs/paused", &world.token, Some(&body)).await;
+    assert_eq!(again.0, 404, "nothing is left of it");
 }
 
 #[tokio::test]

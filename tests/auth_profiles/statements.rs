@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use nas_cron::db::oneshots::ArmRules;
-use nas_cron::db::{Db, auth_profiles, fires, oneshots};
-use nas_cron::domain::{AuthProfile, Given, InstanceId, JobId};
+use nas_cron::db::{Db, DbError, auth_profiles, fires, oneshots};
+use nas_cron::domain::{AuthPlace, AuthProfile, Given, InstanceId, JobId};
 use nas_cron::oneshot::{self, Provision};
 use sqlx::PgPool;
 
@@ -14,6 +14,8 @@ use crate::support::time::fire_at;
 const RULES: ArmRules =
     ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
 const RETENTION: Duration = Duration::from_hours(24);
+/// Idle jobs of an instance whose profiles are kept.
+const KEPT: i64 = 4;
 
 struct Kept {
     db: Db,
@@ -53,7 +55,7 @@ impl Kept {
     async fn tidy(&self) {
         while fires::prune(&self.db, RETENTION, 100).await.unwrap() > 0 {}
         let mut rounds = 0;
-        while auth_profiles::prune(&self.db, RETENTION, 100).await.unwrap() > 0 {
+        while auth_profiles::prune(&self.db, RETENTION, KEPT, 100).await.unwrap() > 0 {
             rounds += 1;
             assert!(rounds < 10, "it comes to an end");
         }
@@ -111,4 +113,66 @@ async fn a_provision_that_repeats_the_profile_writes_nothing_about_it() {
     assert_eq!(version().await, before);
     kept.arm("job", Given::Set("claude:home")).await;
     assert_ne!(version().await, before);
+}
+
+#[tokio::test]
+async fn a_job_that_comes_back_this_very_moment_keeps_its_profile() {
+    let kept = Kept::new().await;
+    kept.arm("job", Given::Set("claude:work")).await;
+    oneshots::cancel(&kept.db, &kept.instance, &JobId::new("job").unwrap()).await.unwrap();
+    kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
+    // Armed, and not yet committed.
+    let mut coming = kept.pool.begin().await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+                                state, next_attempt_at)
+         VALUES ('inst-1', 'job', gen_random_uuid(), 'k', 't', now(), 'https://agent.example', 'armed', now())",
+    )
+    .execute(&mut *coming)
+    .await
+    .unwrap();
+    kept.tidy().await;
+    coming.commit().await.unwrap();
+    assert_eq!(kept.profiles().await, ["job claude:work"]);
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, ["job claude:work"]);
+}
+
+#[tokio::test]
+async fn of_many_idle_jobs_the_youngest_keep_their_profiles() {
+    let kept = Kept::new().await;
+    kept.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-1')").await;
+    for job in ["armed-1", "armed-2"] {
+        kept.arm(job, Given::Set("claude:work")).await;
+    }
+    // Those that are armed are the oldest, and count for nothing.
+    kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 hours'").await;
+    kept.sql(
+        "INSERT INTO job_auth (instance_id, job_id, auth, idle_since)
+         SELECT i, 'idle-' || n, 'claude:work', now() - make_interval(mins => n)
+         FROM unnest(ARRAY['inst-1', 'inst-2']) AS i, generate_series(1, CASE i WHEN 'inst-1' THEN 6 ELSE 4 END) AS n",
+    )
+    .await;
+    kept.tidy().await;
+    let mut expected = vec!["armed-1 claude:work".to_owned(), "armed-2 claude:work".to_owned()];
+    expected.extend((1..=4).flat_map(|n| vec![format!("idle-{n} claude:work"); 2]));
+    assert_eq!(kept.profiles().await, expected);
+}
+
+#[tokio::test]
+async fn a_change_of_a_place_that_is_being_changed_does_not_wait_on_a_connection() {
+    let kept = Kept::new().await;
+    let mut other = kept.pool.begin().await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_xact_lock(hashtextextended('auth_profiles instance inst-1', 0))")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let place = AuthPlace::Instance(kept.instance.clone());
+    let put = async || {
+        let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep);
+        tokio::time::timeout(Duration::from_secs(30), put).await.expect("an answer at once")
+    };
+    assert!(matches!(put().await, Err(DbError::Contended(_))), "to be tried again");
+    other.commit().await.unwrap();
+    assert!(put().await.unwrap());
 }

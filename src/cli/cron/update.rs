@@ -9,7 +9,7 @@ use super::when::{WhenArgs, told};
 use super::{AuthArgs, CallbackArgs, not_there, tell};
 use crate::cli::UsageError;
 use crate::cli::connection::Connection;
-use crate::client::api::JobAuth;
+use crate::client::api::ChangedAuth;
 use crate::client::update::{Update as Wanted, UpdateError, Updated};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::JobId;
@@ -94,7 +94,7 @@ impl Update {
     }
 }
 
-fn in_words(changed: &JobAuth) -> String {
+fn in_words(changed: &ChangedAuth) -> String {
     let own = match &changed.auth {
         Some(auth) => format!("{} has the auth profile {auth} of its own", changed.job_id),
         None => format!("{} has no auth profile of its own", changed.job_id),

@@ -101,16 +101,13 @@ pub async fn take_orders(
                t.too_far AS "too_far?", t.state = 'wanted' AS wanted, t.message_id, t.due_at AS "due_at?",
                t.instance_id AS "instance_id?", t.job_id AS "job_id?", o.fire_at_text AS "fire_at_text?",
                o.fire_at AS "fire_at?", o.callback_url AS "callback_url?",
-               (SELECT j.auth FROM job_auth j WHERE j.instance_id = o.instance_id AND j.job_id = o.job_id) AS job_auth,
-               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'instance' AND d.scope_id = o.instance_id)
-                   AS instance_auth,
-               (SELECT d.auth FROM auth_defaults d JOIN instances n ON n.org_id = d.scope_id
-                WHERE d.scope = 'org' AND n.instance_id = o.instance_id) AS org_auth,
-               (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'service' AND d.scope_id = '') AS service_auth
+               a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM idle i
         LEFT JOIN taken t ON true
         LEFT JOIN one_shots o ON o.instance_id = t.instance_id AND o.job_id = t.job_id
                              AND o.schedule_id = t.schedule_id AND o.awaits = $1
+        LEFT JOIN instances n ON n.instance_id = o.instance_id
+        CROSS JOIN LATERAL auth_of_job(n.instance_id, n.org_id, o.job_id) a
         "#,
         backend as BackendName,
         // Beyond any calendar, where there is no bound.

@@ -4,12 +4,13 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use tokio::time::Instant;
 use tracing::info;
 use utoipa::IntoResponses;
 
 use super::AdminState;
 use super::query::refuse;
-use crate::auth_profiles::{self, AuthProfiles};
+use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN};
 use crate::db::Db;
 use crate::directory::{DirectoryError, again};
 use crate::domain::{AuthPlace, InstanceId, OrgId};
@@ -61,7 +62,7 @@ async fn read(db: &Db, place: &AuthPlace) -> Answer {
 
 async fn replace(db: &Db, place: AuthPlace, body: Body) -> Answer {
     let wanted = body?.0.registry()?;
-    let there = again(|| auth_profiles::put(db, &place, &wanted)).await?;
+    let there = auth_profiles::put(db, &place, &wanted, Instant::now() + PUT_WITHIN).await?;
     if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
         return Err(DirectoryError::Unknown(instance_id.clone()).into());
     }
