@@ -5,6 +5,8 @@ CREATE TYPE portal_denial AS ENUM ('unknown', 'disabled');
 ALTER TABLE instances
     -- When the portal last answered about it. NULL: it was registered here, and never asked for.
     ADD COLUMN looked_up_at timestamptz,
+    -- When a replica last took it on to ask about it again, being denied. Whatever came of that.
+    ADD COLUMN asked_again_at timestamptz,
     -- What that answer was, unless it was a yes. Apart from `enabled`, which is the operator's: neither undoes the other.
     ADD COLUMN denied_by_portal portal_denial,
     ADD CHECK (denied_by_portal IS NULL OR looked_up_at IS NOT NULL);

@@ -203,7 +203,7 @@ const TIDY_BATCH: i64 = 2_000;
 const NEVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Releases every parked one-shot that no hold applies to, and wakes the replicas for it.
-pub(crate) async fn release_parked(db: &Db) -> DbResult<()> {
+async fn release_parked(db: &Db) -> DbResult<()> {
     let mut races = 0;
     loop {
         match outages::tidy_parked(db, NEVER, TIDY_BATCH).await {

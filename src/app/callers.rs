@@ -54,6 +54,7 @@ pub(super) async fn authenticator(
         rules: TokenRules::new(portal.url.as_str(), portal.audiences.clone()),
         keys: Some(keys),
         introspection: introspection(portal.introspection.as_ref())?,
+        token_prefix: None,
     };
     let mut others = Vec::new();
     for other in &portal.issuers {
@@ -84,7 +85,7 @@ async fn further(
     };
     let rules = TokenRules::new(&other.issuer, other.audiences.clone()).for_orgs(other.orgs.clone());
     let introspection = introspection(other.introspection.as_ref())?;
-    Ok((Issuer { rules, keys: known, introspection }, refresh))
+    Ok((Issuer { rules, keys: known, introspection, token_prefix: other.token_prefix.clone() }, refresh))
 }
 
 fn introspection(at: Option<&config::Introspection>) -> Result<Option<Endpoint>, reqwest::Error> {

@@ -25,6 +25,8 @@ pub struct Issuer {
     pub jwks: Option<PortalJwks>,
     /// Where it says what its tokens stand for.
     pub introspection: Option<Introspection>,
+    /// What its opaque tokens begin with: there where `introspection` is. No other's begins with it.
+    pub token_prefix: Option<String>,
     /// Allowed `aud`; empty: not judged.
     pub audiences: Vec<String>,
     /// For whose instances it may speak.
@@ -56,6 +58,7 @@ struct Table {
     introspection_url: Option<String>,
     introspection_client_id: Option<String>,
     introspection_client_secret_file: Option<PathBuf>,
+    token_prefix: Option<String>,
     #[serde(default)]
     audiences: Vec<String>,
     #[serde(default)]
@@ -81,14 +84,20 @@ pub(super) fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut seen = BTreeSet::new();
-    let mut issuers = Vec::new();
+    let mut issuers: Vec<Issuer> = Vec::new();
     for (index, table) in file.issuer.into_iter().enumerate() {
         let named = table.issuer.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
         let read = table.read(folder).and_then(|issuer| {
-            let is_new = seen.insert(issuer.issuer.clone());
-            is_new
-                .then_some(issuer)
-                .ok_or_else(|| wrong("issuer", "is that of an earlier table", "give each issuer one table"))
+            if !seen.insert(issuer.issuer.clone()) {
+                return Err(wrong("issuer", "is that of an earlier table", "give each issuer one table"));
+            }
+            let both = |one: &String, other: &String| one.starts_with(other) || other.starts_with(one);
+            let mut earlier = issuers.iter().filter_map(|earlier| earlier.token_prefix.as_ref());
+            if issuer.token_prefix.as_ref().is_some_and(|own| earlier.any(|other| both(own, other))) {
+                let mend = "give each issuer a prefix that no token of another begins with";
+                return Err(wrong("token_prefix", "and that of an earlier table begin alike", mend));
+            }
+            Ok(issuer)
         });
         let issuer = read.map_err(|error| {
             let place = format!("table {} of [[issuer]]{named}", index + 1);
@@ -120,7 +129,16 @@ impl Table {
                 let mend = "keep the URL to have its keys refreshed, or the file to pin them";
                 return Err(wrong("jwks_url", "and jwks_file are both set", mend));
             }
-            (Some(url), None) => Some(PortalJwks::Url(parse::url(&url).map_err(of("jwks_url"))?)),
+            (Some(url), None) => {
+                let url = parse::url(&url).map_err(of("jwks_url"))?;
+                if !keeps_secrets(&url) {
+                    let wrong_with =
+                        "would have keys fetched in the clear, which anybody on the way could replace";
+                    let mend = "write an https URL (http is for loopback only)";
+                    return Err(wrong("jwks_url", wrong_with, mend));
+                }
+                Some(PortalJwks::Url(url))
+            }
             (None, Some(file)) => Some(PortalJwks::File(folder.join(file))),
             (None, None) => None,
         };
@@ -142,6 +160,7 @@ impl Table {
             let mend = "set jwks_url, jwks_file, or introspection_url with its client";
             return Err(wrong("jwks_url", "is missing: nothing could verify its tokens", mend));
         }
+        let token_prefix = token_prefix(self.token_prefix, introspection.is_some())?;
         let orgs = match (self.all_orgs, self.orgs) {
             (true, orgs) if orgs.is_empty() => Orgs::All,
             (true, _) => {
@@ -154,7 +173,27 @@ impl Table {
             }
             (false, orgs) => Orgs::Only(orgs.into_iter().collect()),
         };
-        Ok(Issuer { issuer, jwks, introspection, audiences: self.audiences, orgs })
+        Ok(Issuer { issuer, jwks, introspection, token_prefix, audiences: self.audiences, orgs })
+    }
+}
+
+/// A token goes to one issuer alone, and this tells to which: whoever is shown a token may use it.
+fn token_prefix(given: Option<String>, introspects: bool) -> Result<Option<String>, Wrong> {
+    let field = "token_prefix";
+    match given {
+        None if !introspects => Ok(None),
+        None => {
+            let mend = "write what its opaque tokens begin with, and no others do, such as `partner_`";
+            Err(wrong(field, "is missing: with introspection_url it tells which tokens are sent there", mend))
+        }
+        Some(_) if !introspects => {
+            Err(wrong(field, "is for issuers with introspection_url", "set that too, or take it away"))
+        }
+        Some(prefix) if parse::header(&prefix).is_err() => {
+            let mend = "write visible ASCII characters, without a space";
+            Err(wrong(field, "is empty, or begins no token", mend))
+        }
+        Some(prefix) => Ok(Some(prefix)),
     }
 }
 
@@ -201,7 +240,7 @@ mod tests {
         let text = format!(
             "{SOUND}audiences = ['x']\n[[issuer]]\nissuer = 'b'\njwks_file = 'b.pem'\nall_orgs = true\n\
              [[issuer]]\nissuer = 'c'\nintrospection_url = 'http://127.0.0.1/i'\nintrospection_client_id = 'n'\n\
-             introspection_client_secret_file = 'secret'\norgs = ['o']\n"
+             introspection_client_secret_file = 'secret'\ntoken_prefix = 'c_'\norgs = ['o']\n"
         );
         let issuers = given(&text).unwrap();
         assert_eq!(issuers[0].issuer, "https://a/", "byte for byte");
@@ -210,6 +249,7 @@ mod tests {
         let Some(PortalJwks::File(file)) = &issuers[1].jwks else { panic!("{:?}", issuers[1]) };
         assert!(file.is_absolute() && file.ends_with("b.pem") && issuers[1].orgs == Orgs::All);
         let asked = issuers[2].introspection.as_ref().unwrap();
+        assert_eq!(issuers[2].token_prefix.as_deref(), Some("c_"));
         assert_eq!(secrecy::ExposeSecret::expose_secret(&asked.client_secret), "hunter2");
         assert!(!format!("{issuers:?}").contains("hunter2"));
     }
@@ -217,7 +257,24 @@ mod tests {
     #[test]
     fn what_is_wrong_names_the_table_and_the_field() {
         let asked = "introspection_url = 'https://c/i'\nintrospection_client_id = 'n'\n";
+        let table = |name: &str, more: &str| {
+            format!(
+                "[[issuer]]\nissuer = '{name}'\norgs = ['o']\n{asked}introspection_client_secret_file = 'secret'\n{more}"
+            )
+        };
         for (text, told) in [
+            (table("a", ""), "token_prefix is missing"),
+            (table("a", "token_prefix = ''\n"), "token_prefix is empty"),
+            (table("a", "token_prefix = 'a b'\n"), "token_prefix is empty, or begins no token"),
+            (format!("{SOUND}token_prefix = 'a'\n"), "token_prefix is for issuers with introspection_url"),
+            (
+                table("a", "token_prefix = 'p_'\n") + &table("b", "token_prefix = 'p_2'\n"),
+                "table 2 of [[issuer]] (b): token_prefix and that of an earlier table begin alike",
+            ),
+            (
+                table("a", "token_prefix = 'p_2'\n") + &table("b", "token_prefix = 'p_'\n"),
+                "token_prefix and that of an earlier table begin alike",
+            ),
             (String::new(), "has 0 tables"),
             ("[[issuer]]\nissuer = 'a'\njwks_uri = 'x'\n".to_owned(), "line 3: unknown field `jwks_uri`"),
             ("[[issuers]]\n".to_owned(), "unknown field `issuers`"),
@@ -226,6 +283,10 @@ mod tests {
             (
                 "[[issuer]]\njwks_url = 'https://a'\norgs = ['o']\n".to_owned(),
                 "table 1 of [[issuer]]: issuer is missing",
+            ),
+            (
+                SOUND.replace("https://a/keys", "http://a/keys"),
+                "jwks_url would have keys fetched in the clear",
             ),
             ("[[issuer]]\nissuer = ''\n".to_owned(), "issuer is empty"),
             (format!("{SOUND}{SOUND}"), "table 2 of [[issuer]] (https://a/): issuer is that of an earlier"),

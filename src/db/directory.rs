@@ -1,6 +1,7 @@
 //! Statements about which instances there are: for the portal's backend (admin API) and for operators.
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 
 use super::{Db, DbResult};
 use crate::domain::{CallbackUrl, Given, HoldScope, InstanceId, OrgId, PortalDenial, SessionId};
@@ -17,7 +18,8 @@ pub struct Registration {
     pub bootstrap_session_id: Given<SessionId>,
     /// Where it is reached; `None` keeps what it last came with. Another one moves its one-shots along.
     pub callback_url: Option<CallbackUrl>,
-    /// Whether it may provision and be fired; `None` keeps, and is `true` for a new one.
+    /// Whether it may provision and be fired; `None` keeps, and is `true` for a new one. `true` also forgets what the
+    /// portal's lookup last said against it, until it says so again.
     pub enabled: Option<bool>,
 }
 
@@ -46,6 +48,22 @@ pub enum Verdict {
 /// With `dry_run` the verdicts are found, and nothing is changed.
 /// `Conflict` when another statement took one of the sessions at the same moment: the same again will name it.
 pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool) -> DbResult<Vec<Verdict>> {
+    let mut transaction = db.pool.begin().await?;
+    let verdicts = put_in(&mut transaction, batch, move_org).await?;
+    if dry_run {
+        transaction.rollback().await?;
+    } else {
+        transaction.commit().await?;
+    }
+    Ok(verdicts)
+}
+
+/// [`put`] as a part of a transaction.
+pub(super) async fn put_in(
+    transaction: &mut PgConnection,
+    batch: &[Registration],
+    move_org: bool,
+) -> DbResult<Vec<Verdict>> {
     let instance_ids: Vec<&str> = batch.iter().map(|one| one.instance_id.as_str()).collect();
     let org_ids: Vec<&str> = batch.iter().map(|one| one.org_id.as_str()).collect();
     let sessions: Vec<Option<&str>> =
@@ -54,7 +72,6 @@ pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool)
     let callbacks: Vec<Option<&str>> =
         batch.iter().map(|one| one.callback_url.as_ref().map(CallbackUrl::as_str)).collect();
     let enabled: Vec<Option<bool>> = batch.iter().map(|one| one.enabled).collect();
-    let mut transaction = db.pool.begin().await?;
     let rows = sqlx::query_as!(
         PutRow,
         r#"
@@ -69,6 +86,7 @@ pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool)
                    CASE WHEN g.keep_session THEN p.bootstrap_session_id ELSE g.session_id END AS session_id,
                    COALESCE(g.callback_url, p.callback_url) AS callback_url,
                    COALESCE(g.enabled, p.enabled, true) AS enabled,
+                   g.enabled IS TRUE AND p.denied_by_portal IS NOT NULL AS lifts,
                    p.instance_id IS NOT NULL AS known, p.org_id AS old_org_id, p.enabled AS old_enabled,
                    p.bootstrap_session_id AS old_session_id, p.callback_url AS old_callback_url
             FROM given g LEFT JOIN present p USING (instance_id)
@@ -95,11 +113,12 @@ pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool)
         ), updated AS (
             UPDATE instances i
             SET org_id = g.org_id, bootstrap_session_id = g.session_id, callback_url = g.callback_url,
-                enabled = g.enabled, updated_at = now()
+                enabled = g.enabled, denied_by_portal = CASE WHEN NOT g.lifts THEN i.denied_by_portal END,
+                updated_at = now()
             FROM good g
             WHERE i.instance_id = g.instance_id AND g.known
-              AND (g.old_org_id, g.old_session_id, g.old_callback_url, g.old_enabled)
-                  IS DISTINCT FROM (g.org_id, g.session_id, g.callback_url, g.enabled)
+              AND (g.lifts OR (g.old_org_id, g.old_session_id, g.old_callback_url, g.old_enabled)
+                              IS DISTINCT FROM (g.org_id, g.session_id, g.callback_url, g.enabled))
             RETURNING i.instance_id
         ), moved AS (
             -- Were they left behind, its next provision would no longer know them by the previous callback.
@@ -127,13 +146,8 @@ pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool)
         &enabled as &[Option<bool>],
         move_org,
     )
-    .fetch_all(&mut *transaction)
+    .fetch_all(transaction)
     .await?;
-    if dry_run {
-        transaction.rollback().await?;
-    } else {
-        transaction.commit().await?;
-    }
     Ok(rows.into_iter().map(Verdict::from).collect())
 }
 

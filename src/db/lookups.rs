@@ -2,21 +2,45 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
+
+use super::directory::{Registration, Verdict, put_in};
 use super::instances::{AgentInstance, Row};
 use super::{Db, DbResult};
-use crate::domain::{Given, InstanceId, OrgId, PortalDenial, SessionId};
+use crate::domain::{InstanceId, OrgId, PortalDenial, SessionId};
+
+/// The instance as the table has it, and whether an earlier denial ended. `None`: it has none like it.
+pub type Known = Option<(AgentInstance, bool)>;
 
 /// The portal knows this instance, as it stands in the table. Writes down that it was asked, and what it has against it.
 /// Returns the instance, and whether an earlier denial ended; `None` where the table has no such instance, or has it in
 /// another org or with another session: it is to be registered first.
 #[tracing::instrument(name = "db.lookups.answered", level = "debug", skip_all)]
-pub async fn answered(
+pub async fn answered(db: &Db, told: &Registration, denied: Option<PortalDenial>) -> DbResult<Known> {
+    answered_in(&mut *db.pool.acquire().await?, told, denied).await
+}
+
+/// Registers what the portal knows as it says, in another org than so far where it says so, and writes down like
+/// [`answered`] that it was asked: both or neither, so that what it has against a new one counts from the first moment.
+#[tracing::instrument(name = "db.lookups.registered", level = "debug", skip_all)]
+pub async fn registered(
     db: &Db,
-    instance_id: &InstanceId,
-    org_id: &OrgId,
-    session: &Given<SessionId>,
+    told: &Registration,
     denied: Option<PortalDenial>,
-) -> DbResult<Option<(AgentInstance, bool)>> {
+) -> DbResult<(Option<Verdict>, Known)> {
+    let mut transaction = db.pool.begin().await?;
+    let verdict = put_in(&mut transaction, std::slice::from_ref(told), true).await?.into_iter().next();
+    let known = answered_in(&mut transaction, told, denied).await?;
+    transaction.commit().await?;
+    Ok((verdict, known))
+}
+
+async fn answered_in(
+    connection: &mut PgConnection,
+    told: &Registration,
+    denied: Option<PortalDenial>,
+) -> DbResult<Known> {
+    let session = &told.bootstrap_session_id;
     let row = sqlx::query!(
         r#"
         WITH present AS (
@@ -32,13 +56,13 @@ pub async fn answered(
         RETURNING i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!", i.callback_url,
                   i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at, p.was_denied AS "was_denied!"
         "#,
-        instance_id.as_str(),
-        org_id.as_str(),
+        told.instance_id.as_str(),
+        told.org_id.as_str(),
         session.is_keep(),
         session.value().map(SessionId::as_str),
         denied as Option<PortalDenial>,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(connection)
     .await?;
     Ok(row.map(|row| {
         let instance = Row {
@@ -57,15 +81,14 @@ pub async fn answered(
     }))
 }
 
-/// The portal does not know this instance, asked about it in this org (`None`: in any). One of another org stays as it
-/// is: about that the portal has said nothing. Returns whether that is news.
+/// The portal does not know this instance in any org. Returns whether that is news.
 #[tracing::instrument(name = "db.lookups.denied", level = "debug", skip_all)]
-pub async fn denied(db: &Db, instance_id: &InstanceId, org_id: Option<&OrgId>) -> DbResult<bool> {
+pub async fn denied(db: &Db, instance_id: &InstanceId) -> DbResult<bool> {
     let is_news = sqlx::query_scalar!(
         r#"
         WITH present AS (
             SELECT instance_id, denied_by_portal IS DISTINCT FROM 'unknown' AS is_news FROM instances
-            WHERE instance_id = $1 AND ($2::text IS NULL OR org_id = $2)
+            WHERE instance_id = $1
             FOR NO KEY UPDATE
         )
         UPDATE instances i
@@ -76,7 +99,6 @@ pub async fn denied(db: &Db, instance_id: &InstanceId, org_id: Option<&OrgId>) -
         RETURNING p.is_news AS "is_news!"
         "#,
         instance_id.as_str(),
-        org_id.map(OrgId::as_str),
     )
     .fetch_optional(&db.pool)
     .await?;
@@ -103,29 +125,44 @@ pub async fn give_up_session(
     Ok(())
 }
 
+/// The instance is denied no longer, or in another org: releases those of its one-shots that no hold applies to. Returns
+/// how many.
+#[tracing::instrument(name = "db.lookups.release", level = "debug", skip_all)]
+pub async fn release(db: &Db, instance_id: &InstanceId) -> DbResult<u64> {
+    let done = sqlx::query!(
+        "UPDATE one_shots o SET parked = NULL, updated_at = now() FROM instance_status i \
+         WHERE o.instance_id = $1 AND o.parked = 'hold' AND i.instance_id = $1 AND NOT i.on_hold",
+        instance_id.as_str(),
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Instances that the portal denies, that have something to fire, and that it was last asked about longer ago than
-/// `age`: they may never call again, so somebody else has to ask. Marks them as asked, so that replicas share them.
+/// `age`: they may never call again, so somebody else has to ask. Marks them, so that replicas share them; what is
+/// remembered is as old as it was until there is an answer.
 #[tracing::instrument(name = "db.lookups.to_ask_again", level = "debug", skip_all)]
-pub async fn to_ask_again(db: &Db, age: Duration, limit: i64) -> DbResult<Vec<(InstanceId, OrgId)>> {
-    let rows = sqlx::query!(
+pub async fn to_ask_again(db: &Db, age: Duration, limit: usize) -> DbResult<Vec<InstanceId>> {
+    let rows = sqlx::query_scalar!(
         r#"
-        UPDATE instances i SET looked_up_at = clock_timestamp()
+        UPDATE instances i SET asked_again_at = clock_timestamp()
         FROM (
             SELECT d.instance_id FROM instances d
-            WHERE d.denied_by_portal IS NOT NULL AND d.looked_up_at < now() - make_interval(secs => $1)
+            WHERE d.denied_by_portal IS NOT NULL AND GREATEST(d.looked_up_at, d.asked_again_at) < now() - make_interval(secs => $1)
               AND EXISTS (SELECT FROM one_shots o
                           WHERE o.instance_id = d.instance_id AND o.next_attempt_at IS NOT NULL)
-            ORDER BY d.looked_up_at
+            ORDER BY GREATEST(d.looked_up_at, d.asked_again_at)
             LIMIT $2
             FOR NO KEY UPDATE SKIP LOCKED
         ) d
         WHERE i.instance_id = d.instance_id
-        RETURNING i.instance_id, i.org_id
+        RETURNING i.instance_id
         "#,
         age.as_secs_f64(),
-        limit,
+        i64::try_from(limit).unwrap_or(i64::MAX),
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (InstanceId::stored(row.instance_id), OrgId::stored(row.org_id))).collect())
+    Ok(rows.into_iter().map(InstanceId::stored).collect())
 }

@@ -288,7 +288,11 @@ impl ApiError {
         let description = meaning.instead.map_or_else(|| self.to_string(), str::to_owned);
         match (self, status) {
             // Strangers can cause these, at any rate. That the portal is away is logged where it is noticed.
-            (Self::Auth(AuthError::Token(_)) | Self::Token(TokenRefusal::Stranger(_)), _)
+            (
+                Self::Auth(AuthError::Token(_) | AuthError::Lookup(_))
+                | Self::Token(TokenRefusal::Stranger(_)),
+                _,
+            )
             | (_, 401 | 404 | 405) => {
                 tracing::debug!(status, reason = %self, "a request was refused");
             }

@@ -17,7 +17,7 @@ const AT_ONCE: usize = 64;
 
 /// The calls of one kind that are under way.
 pub(super) struct Flights<K, V> {
-    under_way: Mutex<HashMap<K, watch::Receiver<Option<V>>>>,
+    under_way: Mutex<HashMap<K, watch::Sender<Option<V>>>>,
     at_once: Semaphore,
     seats: Arc<Semaphore>,
 }
@@ -41,7 +41,7 @@ where
         })
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<V>>>> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<Option<V>>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,14 +52,14 @@ where
     {
         let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
         let mut under_way = self.under_way();
-        if let Some(flight) = under_way.get(&key) {
-            return Some(Flight { answer: flight.clone(), _seat: seat });
+        if let Some(landing) = under_way.get(&key) {
+            return Some(Flight { answer: landing.subscribe(), _seat: seat });
         }
         if under_way.len() >= MOST {
             return None;
         }
         let (landing, flight) = watch::channel(None);
-        under_way.insert(key.clone(), flight.clone());
+        under_way.insert(key.clone(), landing.clone());
         drop(under_way);
         let (entry, call) = (Entry(Arc::clone(self), key), call());
         tokio::spawn(async move {
@@ -69,6 +69,11 @@ where
             landing.send_replace(Some(answer));
         });
         Some(Flight { answer: flight, _seat: seat })
+    }
+
+    /// Whether anybody still waits for the call for `key`.
+    pub(super) fn is_awaited(&self, key: &K) -> bool {
+        self.under_way().get(key).is_some_and(|landing| landing.receiver_count() > 0)
     }
 
     /// A turn to call: only so many do at once.
@@ -156,7 +161,9 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(9)).await;
             done.fetch_add(1, Ordering::SeqCst);
         });
+        assert!(flights.is_awaited(&1) && !flights.is_awaited(&2));
         assert_eq!(flight.unwrap().landed(soon()).await, None);
+        assert!(!flights.is_awaited(&1));
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert_eq!(calls.load(Ordering::SeqCst), 1);
 

@@ -20,7 +20,8 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
 use url::{Url, form_urlencoded};
 
 use super::flights::Flights;
@@ -41,6 +42,12 @@ const STALE_WITHOUT_EXPIRY: Duration = Duration::from_mins(10);
 const LONGEST: Duration = Duration::from_hours(24);
 /// How many tokens are remembered, active and not.
 const REMEMBERED: u64 = 20_000;
+
+/// How long a question is worth asking: no request waits for longer.
+const WORTH: Duration = Duration::from_secs(12);
+/// How many questions at once are about tokens that were never seen, which anybody can make up: the other turns are for
+/// those that are known.
+const STRANGERS: usize = 48;
 
 /// One issuer's introspection endpoint.
 #[derive(Debug)]
@@ -139,15 +146,16 @@ fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
     if !access {
         return Ok(Some(Active { claims: None }));
     }
-    let claims = serde_json::from_slice(body).map_err(odd)?;
+    let claims: Claims = serde_json::from_slice(body).map_err(odd)?;
+    if !claims.are_short() {
+        return Err(FetchError::Useless("its claims are too long to be remembered".to_owned()));
+    }
     Ok(Some(Active { claims: Some(claims) }))
 }
 
 /// What is remembered of a token that was active.
 #[derive(Clone)]
 struct Known {
-    /// Which endpoint said so.
-    by: usize,
     active: Arc<Active>,
     fresh_until: Instant,
     usable_until: Instant,
@@ -171,12 +179,11 @@ impl Expiry<[u8; 32], Known> for ByValue {
 
 struct ByValue;
 
-/// How asking all ended.
+/// How asking ended.
 #[derive(Clone)]
 enum Asked {
     Active(Known),
     Inactive,
-    /// None said yes, and one or more said nothing.
     NoAnswer,
 }
 
@@ -187,21 +194,13 @@ pub(super) struct Introspections {
     active: Cache<[u8; 32], Known>,
     inactive: Cache<[u8; 32], ()>,
     flights: Arc<Flights<[u8; 32], Asked>>,
+    strangers: Semaphore,
 }
 
 impl std::fmt::Debug for Introspections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Introspections").field("endpoints", &self.endpoints).finish_non_exhaustive()
     }
-}
-
-/// Who is to say whether a token is active.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whom {
-    /// All of them, in their order, until one says so: nothing in the token tells whose it is.
-    All,
-    /// This one alone: the token names its issuer.
-    One(usize),
 }
 
 impl Introspections {
@@ -212,29 +211,31 @@ impl Introspections {
             active: Cache::builder().max_capacity(REMEMBERED).expire_after(ByValue).build(),
             inactive: Cache::builder().max_capacity(REMEMBERED).time_to_live(INACTIVE_TTL).build(),
             flights: Flights::new(),
+            strangers: Semaphore::new(STRANGERS),
         })
     }
 
-    /// The claims of an active token that keep the rules of whoever says so, and which endpoint that is. Waits for an
-    /// answer until `deadline`; where one is remembered that may still be used, only for a moment.
+    /// The claims of an active token that keep these rules. Whose it is tells the token itself, so it is always the same
+    /// endpoint `at` that is asked, and no other ever sees it. Waits for an answer until `deadline`; where one is
+    /// remembered that may still be used, only for a moment.
     pub(super) async fn ask(
         self: &Arc<Self>,
         token: &str,
-        whom: Whom,
-        rules: &[&TokenRules],
+        at: usize,
+        rules: &TokenRules,
         now: DateTime<Utc>,
         deadline: Instant,
-    ) -> Result<(usize, Claims), VerifyError> {
-        let known = self.known(token, whom, now, deadline).await?;
+    ) -> Result<Claims, VerifyError> {
+        let known = self.known(token, at, now, deadline).await?;
         let claims = known.active.claims.as_ref().ok_or(TokenError::NotAccess)?;
-        rules[known.by].judge(claims, now, Form::Introspected)?;
-        Ok((known.by, claims.clone()))
+        rules.judge(claims, now, Form::Introspected)?;
+        Ok(claims.clone())
     }
 
     async fn known(
         self: &Arc<Self>,
         token: &str,
-        whom: Whom,
+        at: usize,
         now: DateTime<Utc>,
         deadline: Instant,
     ) -> Result<Known, VerifyError> {
@@ -252,14 +253,14 @@ impl Introspections {
             let usable = known.filter(|known| Instant::now() < known.usable_until);
             let begin = || {
                 let (this, token) = (Arc::clone(self), SecretString::from(token));
-                async move { this.fly(hash, token, whom, now).await }
+                async move { this.fly(hash, token, at, now).await }
             };
             let Some(flight) = self.flights.board(hash, begin) else {
                 return usable.ok_or(VerifyError::TooManyWaiters);
             };
             let patience = match &usable {
                 // Asked all the same: that others had no answer must not keep a revoked one good.
-                Some(known) if self.endpoints[known.by].standing.is_away() => return Ok(known.clone()),
+                Some(known) if self.endpoints[at].standing.is_away() => return Ok(known.clone()),
                 Some(_) => deadline.min(Instant::now() + PATIENCE),
                 None => deadline,
             };
@@ -276,37 +277,39 @@ impl Introspections {
         }
     }
 
-    async fn fly(&self, hash: [u8; 32], token: SecretString, whom: Whom, now: DateTime<Utc>) -> Asked {
-        let _turn = self.flights.turn().await;
+    async fn fly(&self, hash: [u8; 32], token: SecretString, at: usize, now: DateTime<Utc>) -> Asked {
+        let boarded = Instant::now();
+        let never_seen = !self.active.contains_key(&hash);
+        let turn = async {
+            let stranger = if never_seen { self.strangers.acquire().await.ok() } else { None };
+            (stranger, self.flights.turn().await)
+        };
+        let Ok(_turn) = timeout_at(boarded + WORTH, turn).await else { return Asked::NoAnswer };
+        if never_seen && !self.flights.is_awaited(&hash) {
+            return Asked::NoAnswer;
+        }
         // Somebody may have landed while this one was boarded.
         if let Some(known) = self.active.get(&hash).await
             && Instant::now() < known.fresh_until
         {
             return Asked::Active(known);
         }
-        let mut asked = Asked::Inactive;
-        for (by, endpoint) in self.endpoints.iter().enumerate() {
-            if whom != Whom::All && whom != Whom::One(by) {
-                continue;
+        match self.endpoints[at].ask(&token).await {
+            Ok(Some(active)) => {
+                let known = self.remember(active, now);
+                self.active.insert(hash, known.clone()).await;
+                Asked::Active(known)
             }
-            match endpoint.ask(&token).await {
-                Ok(Some(active)) => {
-                    let known = self.remember(by, active, now);
-                    self.active.insert(hash, known.clone()).await;
-                    return Asked::Active(known);
-                }
-                Ok(None) => {}
-                Err(_) => asked = Asked::NoAnswer,
+            Ok(None) => {
+                self.active.invalidate(&hash).await;
+                self.inactive.insert(hash, ()).await;
+                Asked::Inactive
             }
+            Err(_) => Asked::NoAnswer,
         }
-        if let Asked::Inactive = asked {
-            self.active.invalidate(&hash).await;
-            self.inactive.insert(hash, ()).await;
-        }
-        asked
     }
 
-    fn remember(&self, by: usize, active: Active, now: DateTime<Utc>) -> Known {
+    fn remember(&self, active: Active, now: DateTime<Utc>) -> Known {
         let expiry = active.claims.as_ref().and_then(Claims::expiry);
         let usable = expiry.map_or(self.ttl + STALE_WITHOUT_EXPIRY, |expiry| {
             Duration::from_secs(u64::try_from(expiry.saturating_sub(now.timestamp())).unwrap_or(0))
@@ -314,7 +317,6 @@ impl Introspections {
         });
         let asked = Instant::now();
         Known {
-            by,
             active: Arc::new(active),
             fresh_until: asked + self.ttl.min(usable),
             usable_until: asked + usable,
@@ -328,7 +330,7 @@ fn sha256(token: &str) -> [u8; 32] {
     hash
 }
 
-/// Whether an answer is remembered as one of an access token: for tests, and for `nas-cron doctor`.
+/// Asks about a token that nobody has issued: for `nas-cron doctor`. Whether the endpoint takes it for active.
 pub async fn probe(at: &Introspection) -> Result<bool, String> {
     let endpoint = Endpoint::new(at).map_err(|error| error.to_string())?;
     let invented = SecretString::from(uuid::Uuid::new_v4().to_string());
@@ -364,6 +366,9 @@ mod tests {
             (r#"{"active":"true"}"#, "useless"),
             (r#"{"active":true,"exp":"soon"}"#, "useless"),
             (r#"{"active":true,"sid":"a","sid":"b"}"#, "useless"),
+            (&format!(r#"{{"active":true,"sid":"{}"}}"#, "s".repeat(255)), "active"),
+            (&format!(r#"{{"active":true,"sid":"{}"}}"#, "s".repeat(301)), "useless"),
+            (&format!(r#"{{"active":true,"aud":"{}"}}"#, "a".repeat(5_000)), "useless"),
             ("{}", "useless"),
             ("<html>", "useless"),
             ("[true, null, null]", "useless"),

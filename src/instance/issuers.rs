@@ -1,8 +1,9 @@
 //! Whose access tokens are taken: the portal's, and those of the issuers that `issuers_file` adds.
 //!
 //! A JWT goes to the issuer that it names, byte for byte, and is judged by that issuer's rules and keys alone: a key of
-//! one never verifies another's token. A token that is no JWT names nobody, so those who introspect are asked in order.
-//! A JWT is never introspected, unless its issuer has no keys here and wants it so.
+//! one never verifies another's token. A token that is no JWT goes to the one issuer whose prefix it begins with, and to
+//! the portal where it is nobody's: whoever is shown a token may use it, so none is shown to anybody else. A JWT is never
+//! introspected, unless its issuer has no keys here and wants it so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::introspection::{Endpoint, Introspections, Whom};
+use super::introspection::{Endpoint, Introspections};
 use super::portal_jwks::{PortalKeys, VerifyError};
 use super::token::{self, AccessClaims, Jws, MAX_TOKEN_LENGTH, TokenError, TokenRules};
 
@@ -23,6 +24,8 @@ pub struct Issuer {
     pub keys: Option<PortalKeys>,
     /// Where it says what its opaque tokens stand for.
     pub introspection: Option<Endpoint>,
+    /// What its opaque tokens begin with; `None` is for the portal, whose are all that are nobody else's.
+    pub token_prefix: Option<String>,
 }
 
 /// All of them, each name once.
@@ -30,9 +33,7 @@ pub struct Issuer {
 pub struct Issuers {
     /// The portal is the first.
     known: Vec<Known>,
-    introspections: Option<Arc<Introspections>>,
-    /// For each endpoint, whose it is.
-    endpoint_of: Vec<usize>,
+    introspections: Arc<Introspections>,
 }
 
 #[derive(Debug)]
@@ -40,6 +41,7 @@ struct Known {
     rules: TokenRules,
     keys: Option<PortalKeys>,
     endpoint: Option<usize>,
+    token_prefix: Option<String>,
 }
 
 /// A token that is good.
@@ -57,23 +59,21 @@ impl Issuers {
     /// The portal, and the others, of other names. An answer about an opaque token is taken as it is for
     /// `introspection_ttl`.
     pub fn new(portal: Issuer, others: Vec<Issuer>, introspection_ttl: Duration) -> Self {
-        let (mut known, mut endpoints, mut endpoint_of) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, issuer) in std::iter::once(portal).chain(others).enumerate() {
-            let endpoint = issuer.introspection.map(|endpoint| {
+        let (mut known, mut endpoints) = (Vec::new(), Vec::new());
+        for Issuer { rules, keys, introspection, token_prefix } in std::iter::once(portal).chain(others) {
+            let endpoint = introspection.map(|endpoint| {
                 endpoints.push(endpoint);
-                endpoint_of.push(index);
                 endpoints.len() - 1
             });
-            known.push(Known { rules: issuer.rules, keys: issuer.keys, endpoint });
+            known.push(Known { rules, keys, endpoint, token_prefix });
         }
-        let introspections =
-            (!endpoints.is_empty()).then(|| Introspections::new(endpoints, introspection_ttl));
-        Self { known, introspections, endpoint_of }
+        Self { known, introspections: Introspections::new(endpoints, introspection_ttl) }
     }
 
     /// The portal alone, which issues nothing but JWTs.
     pub fn portal(rules: TokenRules, keys: PortalKeys) -> Self {
-        Self::new(Issuer { rules, keys: Some(keys), introspection: None }, Vec::new(), Duration::ZERO)
+        let portal = Issuer { rules, keys: Some(keys), introspection: None, token_prefix: None };
+        Self::new(portal, Vec::new(), Duration::ZERO)
     }
 
     /// Verifies a token, called as soon as its request has arrived. Waits for what is not known yet, and never beyond
@@ -86,10 +86,11 @@ impl Issuers {
     ) -> Result<Verified<'_>, VerifyError> {
         let jws = match Jws::read(token) {
             Ok(jws) => jws,
-            Err(_) if self.introspections.is_some() && may_be_opaque(token) => {
-                return self.introspected(token, Whom::All, now, deadline).await;
+            Err(error) => {
+                let known = self.of_opaque(token);
+                let endpoint = known.endpoint.filter(|_| may_be_opaque(token)).ok_or(error)?;
+                return self.introspected(token, known, endpoint, now, deadline).await;
             }
-            Err(error) => return Err(error.into()),
         };
         // Of nobody here: judged by the portal's rules, which say what is wrong with it.
         let named = self.known.iter().find(|known| jws.issuer() == Some(known.rules.issuer()));
@@ -98,7 +99,7 @@ impl Issuers {
             (None, Some(endpoint)) => {
                 // Whatever of its rules it breaks, it breaks them here: a fire token is sent to nobody.
                 jws.judged(&known.rules, now)?;
-                self.introspected(token, Whom::One(endpoint), now, deadline).await
+                self.introspected(token, known, endpoint, now, deadline).await
             }
             (None, None) => Err(TokenError::UnknownKey.into()),
             (Some(keys), _) => {
@@ -109,17 +110,23 @@ impl Issuers {
         }
     }
 
-    async fn introspected(
+    /// Whose it is, as it is no JWT.
+    fn of_opaque(&self, token: &str) -> &Known {
+        let begins =
+            |known: &&Known| known.token_prefix.as_ref().is_some_and(|prefix| token.starts_with(prefix));
+        self.known.iter().find(begins).unwrap_or(&self.known[0])
+    }
+
+    async fn introspected<'a>(
         &self,
         token: &str,
-        whom: Whom,
+        of: &'a Known,
+        endpoint: usize,
         now: DateTime<Utc>,
         deadline: Instant,
-    ) -> Result<Verified<'_>, VerifyError> {
-        let Some(introspections) = &self.introspections else { return Err(TokenError::Malformed.into()) };
-        let rules: Vec<_> = self.endpoint_of.iter().map(|&issuer| &self.known[issuer].rules).collect();
-        let (by, claims) = introspections.ask(token, whom, &rules, now, deadline).await?;
-        Ok(Verified { claims: claims.into(), rules: rules[by], own: false })
+    ) -> Result<Verified<'a>, VerifyError> {
+        let claims = self.introspections.ask(token, endpoint, &of.rules, now, deadline).await?;
+        Ok(Verified { claims: claims.into(), rules: &of.rules, own: false })
     }
 }
 
@@ -149,6 +156,7 @@ mod tests {
             rules: TokenRules::new(name, []).for_orgs(orgs),
             keys: Some(PortalKeys::pinned(KeySet::from_jwks(&jwks([key])).unwrap())),
             introspection: None,
+            token_prefix: None,
         }
     }
 

@@ -142,7 +142,13 @@ impl Authenticator {
             None => instance,
             Some(lookup) => {
                 let question = Question::Client(instance.instance_id.clone(), Some(instance.org_id.clone()));
-                let found = lookup.find(question, deadline).await?;
+                let mut found = lookup.find(question, deadline).await?;
+                if found.is_none() {
+                    let id = &instance.instance_id;
+                    let row = db::ride_out(deadline, || db::instances::by_id(&self.db, id)).await?;
+                    // Its keys stay, and it must not be told to make others: the portal may know it again.
+                    found = row.map(|row| AgentInstance { enabled: false, ..row });
+                }
                 // One that has moved to another org has left its keys behind.
                 let found = found.filter(|found| found.org_id == instance.org_id);
                 found.ok_or(IdentityError::UnknownAgent)?

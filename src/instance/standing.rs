@@ -31,6 +31,8 @@ pub(super) struct Standing {
 struct Lately {
     failures: u32,
     rests_until: Option<Instant>,
+    /// Until when nobody else asks who can do without the answer.
+    tried_until: Option<Instant>,
 }
 
 impl Standing {
@@ -42,6 +44,20 @@ impl Standing {
     pub(super) fn is_away(&self) -> bool {
         let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         lately.rests_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether it may be asked by somebody who can do without the answer: while it is away, one in so long may.
+    pub(super) fn may_be_tried(&self) -> bool {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if lately.rests_until.is_none_or(|until| now >= until) {
+            return true;
+        }
+        let free = lately.tried_until.is_none_or(|until| now >= until);
+        if free {
+            lately.tried_until = Some(now + REST);
+        }
+        free
     }
 
     /// Takes note of how a call ended.

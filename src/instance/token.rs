@@ -210,6 +210,14 @@ impl Claims {
     pub(super) fn expiry(&self) -> Option<i64> {
         self.exp.as_ref().map(|at| at.0)
     }
+
+    /// Whether they are as short as what is kept of them by the thousand: no longer name is anybody's here.
+    pub(super) fn are_short(&self) -> bool {
+        let ids = [&self.client_id, &self.azp, &self.sid, &self.org_id, &self.agent_instance_id];
+        ids.into_iter().flatten().all(|id| id.len() <= 300)
+            && self.iss.as_ref().is_none_or(|iss| iss.len() <= 2_048)
+            && self.aud.as_ref().is_none_or(|aud| aud.length() <= 4_096)
+    }
 }
 
 impl From<Claims> for AccessClaims {
@@ -242,6 +250,14 @@ impl Audience {
             Self::One(name) => name == one,
             Self::Many(names) => names.iter().any(|name| name == one),
             Self::Odd(_) => false,
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::One(name) => name.len(),
+            Self::Many(names) => names.iter().map(|name| size_of::<String>() + name.len()).sum(),
+            Self::Odd(_) => 0,
         }
     }
 }

@@ -159,8 +159,12 @@ async fn while_the_endpoint_is_away_an_answer_is_used_until_its_exp_and_what_is_
     bed.list("never-seen").await.is(401, "invalid_token");
 }
 
+fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).to_vec()
+}
+
 #[tokio::test]
-async fn endpoints_are_asked_in_order_until_one_says_active() {
+async fn a_token_is_shown_to_the_one_issuer_whose_prefix_it_has_and_all_others_to_the_portal() {
     let second = Authority::start().await;
     let folder = std::env::temp_dir().join(format!("nas-cron-portals-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
@@ -168,7 +172,7 @@ async fn endpoints_are_asked_in_order_until_one_says_active() {
     let file = folder.join("issuers.toml");
     let text = format!(
         "[[issuer]]\nissuer = 'https://second.test'\norgs = ['org-1']\nintrospection_url = '{}'\n\
-         introspection_client_id = '{}'\nintrospection_client_secret_file = 'secret'\n",
+         introspection_client_id = '{}'\nintrospection_client_secret_file = 'secret'\ntoken_prefix = '2nd_'\n",
         second.introspection_url(),
         CLIENT.0
     );
@@ -177,19 +181,27 @@ async fn endpoints_are_asked_in_order_until_one_says_active() {
         Bed::introspecting(|settings| settings.with("NAS_CRON_ISSUERS_FILE", file.to_str().unwrap())).await;
     bed.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-2')").await;
 
-    second.knows().tokens.insert("second".to_owned(), active(&json!({"iss": "https://second.test"})));
+    second.knows().tokens.insert("2nd_a".to_owned(), active(&json!({"iss": "https://second.test"})));
     bed.authority.knows().tokens.insert("first".to_owned(), active(&json!({})));
     bed.list("first").await.is(200, "");
-    assert_eq!(second.introspected(), 0);
-    bed.list("second").await.is(200, "");
-    assert_eq!((bed.authority.introspected(), second.introspected()), (2, 1));
-    // Judged by the rules of whoever says active: this one may speak for org-1 alone.
+    bed.list("2nd_a").await.is(200, "");
+    // Active at the other one, they are not theirs.
+    bed.authority.knows().tokens.insert("2nd_b".to_owned(), active(&json!({})));
+    second.knows().tokens.insert("2n".to_owned(), active(&json!({})));
+    bed.list("2nd_b").await.is(401, "invalid_token");
+    bed.list("2n").await.is(401, "invalid_token");
+    let shown = |authority: &Authority| {
+        let asked = authority.knows().introspected.clone();
+        asked.iter().map(|form| form["token"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((shown(&bed.authority), shown(&second)), (texts(["first", "2n"]), texts(["2nd_a", "2nd_b"])));
+    // Judged by its rules: this one may speak for org-1 alone.
     let other_org = active(&json!({"client_id": "agent:inst-2", "org_id": "org-2", "sid": null}));
-    second.knows().tokens.insert("other-org".to_owned(), other_org);
-    bed.list("other-org").await.is(401, "invalid_token");
+    second.knows().tokens.insert("2nd_other-org".to_owned(), other_org);
+    bed.list("2nd_other-org").await.is(401, "invalid_token");
     let unnamed = active(&json!({"client_id": "agent:inst-2", "org_id": null, "sid": null}));
-    second.knows().tokens.insert("unnamed".to_owned(), unnamed);
-    bed.list("unnamed").await.is(403, "invalid_client");
+    second.knows().tokens.insert("2nd_unnamed".to_owned(), unnamed);
+    bed.list("2nd_unnamed").await.is(403, "invalid_client");
 
     // A JWT of an issuer without keys here is its own business; a fire token nobody's.
     let jwt = bed.portal.sign(json!({"iss": "https://second.test"}));
@@ -200,12 +212,17 @@ async fn endpoints_are_asked_in_order_until_one_says_active() {
     bed.list(&with_purpose).await.is(401, "invalid_token");
     assert_eq!((bed.authority.introspected(), second.introspected()), (first_asked, second_asked + 1));
 
-    // One that says nothing may be the one that would have said yes.
+    // The portal away, nobody else is shown its tokens, and what only it can know is no refusal.
     bed.authority.knows().faults.insert("lost".to_owned(), Fault::Says(401, "{}".to_owned()));
     bed.authority.knows().faults.insert("odd".to_owned(), Fault::Says(200, "{\"active\":1}".to_owned()));
     bed.authority.leave().await;
+    let asked = second.introspected();
     second.knows().tokens.insert("found".to_owned(), active(&json!({})));
-    bed.list("found").await.is(200, "");
+    second.knows().tokens.insert("2nd_found".to_owned(), active(&json!({})));
+    let (found, theirs) = tokio::join!(bed.list("found"), bed.list("2nd_found"));
+    found.not_now();
+    theirs.is(200, "");
+    assert_eq!(second.introspected(), asked + 1);
     bed.authority.come_back().await;
     let (lost, odd) = tokio::join!(bed.list("lost"), bed.list("odd"));
     lost.not_now();

@@ -17,7 +17,9 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use moka::future::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
 pub(super) use self::wire::Question;
@@ -28,14 +30,16 @@ use super::standing::{PATIENCE, Standing, pause};
 use crate::config;
 use crate::db::directory::{Registration, Verdict};
 use crate::db::instances::AgentInstance;
-use crate::db::{self, Db, DbError, DbResult, instances, lookups};
-use crate::domain::{Given, InstanceId, OrgId, PortalDenial};
+use crate::db::{self, Db, DbError, DbResult, hints, instances, lookups};
+use crate::domain::{Given, InstanceId, PortalDenial};
 use crate::{directory, metrics};
 
-/// How long one question may take, with what is written down of its answer.
+/// How long one question may take from its turn on, with what is written down of its answer.
 const FLIGHT: Duration = Duration::from_secs(12);
 /// From this part of `lookup_ttl` on, whoever uses a row has it asked about in passing, and does not wait for it.
 const AHEAD: f64 = 0.75;
+/// How many questions in passing there are at once: they leave the turns to those who wait.
+const IN_PASSING: usize = 8;
 /// How many are remembered that the portal does not know.
 const REMEMBERED: u64 = 20_000;
 /// How often a session that the table has elsewhere is taken from whoever has it.
@@ -43,8 +47,8 @@ const SESSION_TRIES: usize = 3;
 /// How often it is looked whether denied instances are to be asked about again, and how long each is left alone.
 const AGAIN_EVERY: Duration = Duration::from_mins(1);
 const AGAIN_AFTER: Duration = Duration::from_mins(5);
-/// How many of them each time.
-const AGAIN_BATCH: i64 = 32;
+/// How many of them at once.
+const AGAIN_BATCH: usize = 32;
 
 /// The portal's lookup, and the memory of its answers.
 pub struct Lookup {
@@ -52,9 +56,11 @@ pub struct Lookup {
     wire: Wire,
     standing: Standing,
     ttl: Duration,
+    negative_ttl: Duration,
     stale: Duration,
     unknown: Cache<Question, ()>,
     flights: Arc<Flights<Question, Landing>>,
+    in_passing: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Lookup {
@@ -94,9 +100,11 @@ impl Lookup {
             wire: Wire::new(at.url.clone(), &at.token)?,
             standing: Standing::new(format!("lookup at {}", at.url.origin().ascii_serialization())),
             ttl: at.ttl,
+            negative_ttl: at.negative_ttl,
             stale: at.stale,
             unknown: Cache::builder().max_capacity(REMEMBERED).time_to_live(at.negative_ttl).build(),
             flights: Flights::new(),
+            in_passing: Arc::new(Semaphore::new(IN_PASSING)),
         }))
     }
 
@@ -110,9 +118,12 @@ impl Lookup {
         loop {
             let row = db::ride_out(deadline, || row(&self.db, &question)).await?;
             if let Some(row) = row.as_ref().filter(|row| self.is_fresh(row)) {
-                if !self.is_recent(row) {
-                    // In passing: nobody waits for it, and if it fails there is time.
-                    drop(self.board(&question));
+                if !self.is_recent(row)
+                    && self.standing.may_be_tried()
+                    && let Ok(slot) = Arc::clone(&self.in_passing).try_acquire_owned()
+                {
+                    // Nobody waits for it, and if it fails there is time.
+                    drop(self.board(&question, Some(slot)));
                 }
                 return Ok(Some(row.clone()));
             }
@@ -122,7 +133,10 @@ impl Lookup {
             // One of another org than the token's would be a no, and a no is not for a memory to say.
             let fits = |row: &AgentInstance| !matches!(&question, Question::Client(_, Some(org)) if *org != row.org_id);
             let usable = row.filter(|row| self.is_usable(row) && fits(row));
-            let Some(flight) = self.board(&question) else {
+            if let Some(row) = usable.as_ref().filter(|_| !self.standing.may_be_tried()) {
+                return Ok(Some(row.clone()));
+            }
+            let Some(flight) = self.board(&question, None) else {
                 return usable.map(Some).ok_or(LookupError::TooManyWaiters);
             };
             let patience = match &usable {
@@ -156,16 +170,21 @@ impl Lookup {
     /// Asks about instances that the portal has denied and that have something to fire: they may never call again, being
     /// asleep until they are fired, and a no may have been a mistake.
     pub async fn ask_again(self: &Arc<Self>) {
-        let denied = match lookups::to_ask_again(&self.db, AGAIN_AFTER, AGAIN_BATCH).await {
-            Ok(denied) => denied,
-            Err(error) => {
-                tracing::debug!(%error, "who is to be asked about again cannot be read now");
+        // The portal away, they keep their turn.
+        while !self.standing.is_away() {
+            let denied = match lookups::to_ask_again(&self.db, AGAIN_AFTER, AGAIN_BATCH).await {
+                Ok(denied) => denied,
+                Err(error) => {
+                    tracing::debug!(%error, "who is to be asked about again cannot be read now");
+                    return;
+                }
+            };
+            let is_last = denied.len() < AGAIN_BATCH;
+            let questions = denied.into_iter().map(|instance_id| Question::Client(instance_id, None));
+            let flights: Vec<_> = questions.filter_map(|question| self.board(&question, None)).collect();
+            join_all(flights.into_iter().map(|flight| flight.landed(Instant::now() + FLIGHT))).await;
+            if is_last {
                 return;
-            }
-        };
-        for (instance_id, org_id) in denied {
-            if let Some(flight) = self.board(&Question::Client(instance_id, Some(org_id))) {
-                flight.landed(Instant::now() + FLIGHT).await;
             }
         }
     }
@@ -178,9 +197,14 @@ impl Lookup {
         row.denied_by_portal != Some(PortalDenial::Unknown) && Self::is_younger(row, self.ttl)
     }
 
-    /// So fresh that there is no need to ask about it yet.
+    /// So fresh that there is no need to ask about it yet. That it is disabled is a no, and remembered as long as one.
     fn is_recent(&self, row: &AgentInstance) -> bool {
-        row.denied_by_portal.is_none() && Self::is_younger(row, self.ttl.mul_f64(AHEAD))
+        let ahead = self.ttl.mul_f64(AHEAD);
+        match row.denied_by_portal {
+            None => Self::is_younger(row, ahead),
+            Some(PortalDenial::Disabled) => Self::is_younger(row, ahead.min(self.negative_ttl)),
+            Some(PortalDenial::Unknown) => false,
+        }
     }
 
     fn is_usable(&self, row: &AgentInstance) -> bool {
@@ -188,15 +212,23 @@ impl Lookup {
             && (row.looked_up.is_none() || Self::is_younger(row, self.stale))
     }
 
-    fn board(self: &Arc<Self>, question: &Question) -> Option<super::flights::Flight<Landing>> {
+    fn board(
+        self: &Arc<Self>,
+        question: &Question,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Option<super::flights::Flight<Landing>> {
         self.flights.board(question.clone(), || {
             let (this, question) = (Arc::clone(self), question.clone());
-            async move { this.fly(&question, Instant::now() + FLIGHT).await }
+            async move {
+                let _slot = slot;
+                this.fly(&question).await
+            }
         })
     }
 
-    async fn fly(&self, question: &Question, until: Instant) -> Landing {
+    async fn fly(&self, question: &Question) -> Landing {
         let _turn = self.flights.turn().await;
+        let until = Instant::now() + FLIGHT;
         // Somebody may have landed while this one was boarded, in another replica too.
         match db::ride_out(until, || row(&self.db, question)).await {
             Ok(Some(row)) if self.is_recent(&row) => return Landing::Known(row),
@@ -229,31 +261,23 @@ impl Lookup {
     /// the agent's and the operator's own (its callback, whether they have it enabled) stays.
     async fn remember(&self, told: Told, until: Instant) -> DbResult<Landing> {
         let denied = (!told.enabled).then_some(PortalDenial::Disabled);
-        let answered = || {
-            db::ride_out(until, || {
-                lookups::answered(
-                    &self.db,
-                    &told.instance_id,
-                    &told.org_id,
-                    &told.bootstrap_session_id,
-                    denied,
-                )
-            })
+        let told = Registration {
+            instance_id: told.instance_id,
+            org_id: told.org_id,
+            bootstrap_session_id: told.bootstrap_session_id,
+            callback_url: None,
+            enabled: None,
         };
-        let mut known = answered().await?;
+        let mut known = db::ride_out(until, || lookups::answered(&self.db, &told, denied)).await?;
+        let mut moved = false;
         for _ in 0..SESSION_TRIES {
             if known.is_some() {
                 break;
             }
-            let wanted = [Registration {
-                instance_id: told.instance_id.clone(),
-                org_id: told.org_id.clone(),
-                bootstrap_session_id: told.bootstrap_session_id.clone(),
-                callback_url: None,
-                enabled: None,
-            }];
-            let register = || directory::register_all(&self.db, &wanted, true, false);
-            let verdict = db::ride_out(until, register).await?.into_iter().next();
+            let register = || directory::again(|| lookups::registered(&self.db, &told, denied));
+            let (verdict, now_known) = db::ride_out(until, register).await?;
+            known = now_known;
+            moved |= verdict == Some(Verdict::Updated);
             if let (Some(Verdict::SessionTaken(_)), Given::Set(session)) =
                 (verdict, &told.bootstrap_session_id)
             {
@@ -261,9 +285,7 @@ impl Lookup {
                     lookups::give_up_session(&self.db, &told.org_id, session, &told.instance_id)
                 })
                 .await?;
-                continue;
             }
-            known = answered().await?;
         }
         let Some((instance, released)) = known else {
             // Deleted here at this moment, or its session goes to and fro: the next one will see.
@@ -271,38 +293,43 @@ impl Lookup {
         };
         if released {
             tracing::info!(agent.id = %instance.instance_id, "the portal knows the agent again: its fires are released");
-            directory::release_parked(&self.db).await?;
+        }
+        // Its own alone, and not everybody's: a request waits for it. A hold of the org that it has left is over, too.
+        if (released || moved) && lookups::release(&self.db, &instance.instance_id).await? > 0 {
+            hints::announce(&self.db).await?;
         }
         Ok(Landing::Known(instance))
     }
 
-    /// Remembers a no. An instance that is known here has its fires held from now on; none is lost.
+    /// Remembers a no. An instance that is known here is asked about by its name alone before anything is held against
+    /// it: it may be as well as ever with another session, or in another org, whose tokens nobody has brought yet.
     async fn forget(&self, question: &Question, until: Instant) -> DbResult<Landing> {
-        match question {
-            Question::Client(instance_id, org_id) => self.deny(instance_id, org_id.as_ref(), until).await?,
-            // The session may have been replaced while its instance is as well as ever: asked about by its name.
-            Question::Session(org_id, _) => {
-                if let Some(row) = db::ride_out(until, || row(&self.db, question)).await? {
-                    let by_name = Question::Client(row.instance_id.clone(), Some(org_id.clone()));
-                    match self.ask(&by_name).await {
-                        Ok(Some(mut told)) => {
-                            if told.bootstrap_session_id.is_keep() {
-                                told.bootstrap_session_id = Given::Clear;
-                            }
-                            self.remember(told, until).await?;
-                        }
-                        Ok(None) => self.deny(&row.instance_id, Some(org_id), until).await?,
-                        Err(_) => return Ok(Landing::NoAnswer),
+        if let Question::Client(instance_id, None) = question {
+            self.deny(instance_id, until).await?;
+        } else if let Some(row) = db::ride_out(until, || row(&self.db, question)).await?
+            // Of another org's instance this no says nothing.
+            && question.org_id().is_none_or(|org_id| *org_id == row.org_id)
+        {
+            match self.ask(&Question::Client(row.instance_id.clone(), None)).await {
+                Ok(Some(mut told)) => {
+                    if matches!(question, Question::Session(..)) && told.bootstrap_session_id.is_keep() {
+                        told.bootstrap_session_id = Given::Clear;
+                    }
+                    if let Landing::NoAnswer = self.remember(told, until).await? {
+                        return Ok(Landing::NoAnswer);
                     }
                 }
+                Ok(None) => self.deny(&row.instance_id, until).await?,
+                Err(_) => return Ok(Landing::NoAnswer),
             }
         }
         self.unknown.insert(question.clone(), ()).await;
         Ok(Landing::Unknown)
     }
 
-    async fn deny(&self, instance_id: &InstanceId, org_id: Option<&OrgId>, until: Instant) -> DbResult<()> {
-        if db::ride_out(until, || lookups::denied(&self.db, instance_id, org_id)).await? {
+    /// The portal does not know it in any org: its fires are held from now on; none is lost.
+    async fn deny(&self, instance_id: &InstanceId, until: Instant) -> DbResult<()> {
+        if db::ride_out(until, || lookups::denied(&self.db, instance_id)).await? {
             tracing::warn!(agent.id = %instance_id, "the portal does not know the agent any more: its fires are held");
         }
         Ok(())

@@ -25,6 +25,16 @@ pub(in crate::instance) enum Question {
     Session(OrgId, SessionId),
 }
 
+impl Question {
+    /// The org that is part of it.
+    pub(super) fn org_id(&self) -> Option<&OrgId> {
+        match self {
+            Self::Client(_, org_id) => org_id.as_ref(),
+            Self::Session(org_id, _) => Some(org_id),
+        }
+    }
+}
+
 /// What the portal says of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Told {
