@@ -11,6 +11,7 @@ pub mod issuers;
 mod jwks_http;
 mod key_set;
 pub mod lookup;
+mod numeric_date;
 mod own_keys;
 mod portal_http;
 pub mod portal_jwks;

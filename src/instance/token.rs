@@ -9,9 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::Algorithm;
-use serde::de::{DeserializeOwned, IgnoredAny, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
+use super::numeric_date::NumericDate;
 use crate::config::Orgs;
 
 /// The one allow-list of algorithms. Asymmetric only: a public key is no secret.
@@ -265,37 +266,6 @@ impl Audience {
 /// Whatever it is, `null` too.
 fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
-}
-
-/// Whole seconds since 1970 (RFC 7519, 2): fractions are cut off, what is out of range stays at its end.
-#[derive(Clone)]
-struct NumericDate(i64);
-
-impl<'de> Deserialize<'de> for NumericDate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Seconds;
-        impl Visitor<'_> for Seconds {
-            type Value = NumericDate;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of seconds")
-            }
-
-            fn visit_i64<E>(self, seconds: i64) -> Result<NumericDate, E> {
-                Ok(NumericDate(seconds))
-            }
-
-            fn visit_u64<E>(self, seconds: u64) -> Result<NumericDate, E> {
-                Ok(NumericDate(i64::try_from(seconds).unwrap_or(i64::MAX)))
-            }
-
-            #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is wanted")]
-            fn visit_f64<E>(self, seconds: f64) -> Result<NumericDate, E> {
-                Ok(NumericDate(seconds.floor() as i64))
-            }
-        }
-        deserializer.deserialize_any(Seconds)
-    }
 }
 
 /// Whether it has the shape of a signed JWT: such a token is never asked for elsewhere, whatever is wrong with it.
