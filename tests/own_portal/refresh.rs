@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::portal::PORTAL_URL;
 use crate::support::service::Service;
 use crate::support::time::fire_at;
+use crate::support::world::eventually;
 use crate::world::{FORM, WithForm as _, World, ask, claims, refresh, request};
 
 #[tokio::test]
@@ -63,7 +64,10 @@ async fn a_refresh_token_stays_good_until_its_successor_is_used_and_is_final_aft
 
     let shown = world.agents(&["show", "agent-1"]).await;
     assert_eq!(shown["login"]["ended_by"], "reused");
-    let log = world.service.log();
+    let log = eventually("it is told", async || {
+        Some(world.service.log()).filter(|log| log.contains("a spent refresh token"))
+    })
+    .await;
     let told: Vec<_> = log.lines().filter(|line| line.contains("a spent refresh token")).collect();
     assert_eq!(told.len(), 1, "once, however often it is tried: {log}");
     assert!(told[0].contains("agent-1") && told[0].contains("WARN"), "{}", told[0]);

@@ -3,6 +3,7 @@
 use reqwest::Method;
 
 use crate::support::service::client;
+use crate::support::world::eventually;
 use crate::world::{Answer, FORM, WithForm as _, World, ask, refresh, request};
 
 /// What RFC 6749 wants of an error, and we of a refusal.
@@ -122,8 +123,10 @@ async fn strangers_learn_nothing_and_never_reach_the_database() {
     assert_eq!(refresh(&world.service, &foreign).await.error(), (400, "invalid_grant".to_owned()));
     // A defect of ours is not the agent's.
     assert_eq!(refresh(&world.service, &good).await.error(), (503, "temporarily_unavailable".to_owned()));
-    let log = world.service.log();
-    assert!(log.contains("a request failed"), "{log}");
+    let log = eventually("the defect is logged", async || {
+        Some(world.service.log()).filter(|log| log.contains("a request failed"))
+    })
+    .await;
     assert!(!log.contains("not made here"), "strangers write no log: {log}");
     world.sql("ALTER TABLE logins_away RENAME TO logins").await;
     assert_eq!(refresh(&world.service, &good).await.status, 200);
