@@ -11,7 +11,7 @@ mod bed;
 mod denials;
 #[path = "portals/issuers.rs"]
 mod issuers;
-#[allow(dead_code, reason = "agents with keys are needed here for one thing only")]
+#[expect(dead_code, reason = "agents with keys are needed here for one thing only")]
 #[path = "agent_identity/bed.rs"]
 mod keyed;
 #[path = "portals/lookup.rs"]
