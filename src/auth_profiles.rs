@@ -7,6 +7,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use nas_cron_protocol::{
+    AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, InvalidField, JobId, OrgId,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -14,9 +17,6 @@ use utoipa::ToSchema;
 use crate::db::auth_profiles::{self, StoredAuth};
 use crate::db::{Db, DbResult, ride_out};
 use crate::directory::{self, DirectoryError};
-use crate::domain::{
-    AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, InvalidField, JobId, OrgId,
-};
 
 /// Known profiles of one place at most.
 pub const MAX_PROFILES: usize = 200;

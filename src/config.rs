@@ -29,7 +29,10 @@ use ipnet::IpNet;
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-pub use crate::domain::{BackendName, SigningAlg};
+pub use nas_cron_base::logging::{Log, LogFormat};
+pub use nas_cron_protocol::BackendName;
+
+pub use crate::domain::SigningAlg;
 pub use flags::{DatabaseOnly, Everything, Flags, Pick};
 pub use gather::{Settings, Sources};
 pub use issuers::{Issuer, Orgs};
@@ -305,26 +308,6 @@ pub struct Stop {
     pub drain_delay: Duration,
     /// From then to the end, at most.
     pub shutdown_timeout: Duration,
-}
-
-/// What is said.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// How lines look.
-    pub format: LogFormat,
-    /// Directives of `tracing_subscriber::EnvFilter`.
-    pub filter: String,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Pretty on a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Pretty,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Config {

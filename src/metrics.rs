@@ -12,9 +12,10 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use nas_cron_protocol::{BackendName, OneShotState};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::domain::{BackendName, FireOutcome, OneShotState};
+use crate::domain::FireOutcome;
 
 const FIRES: &str = "nas_cron_fires_total";
 const FIRE_LATENESS: &str = "nas_cron_fire_lateness_seconds";

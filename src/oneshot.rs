@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::db::oneshots::{self, Arm, ArmRules, Armed, OneShot};
-use crate::db::{Db, DbError, DbResult, auth_profiles};
-use crate::domain::{
+use nas_cron_protocol::{
     AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
 };
+
+use crate::db::oneshots::{self, Arm, ArmRules, Armed, OneShot};
+use crate::db::{Db, DbError, DbResult, auth_profiles};
 
 /// A provision that passed every check of its fields.
 #[derive(Clone, Debug)]

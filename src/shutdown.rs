@@ -12,10 +12,9 @@
 //! balancer has seen its 503. Parts of the service hold a [`Shutdown`] and wait for the phase that concerns them.
 
 use std::future::Future;
-use std::io;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use nas_cron_base::signals::Signal;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -69,52 +68,6 @@ impl Shutdown {
         self.draining.cancel();
         self.stopping.cancel();
     }
-}
-
-/// What asks us to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGINT: ^C.
-    Interrupt,
-    /// SIGTERM: the orchestrator.
-    Terminate,
-}
-
-impl Signal {
-    /// The exit code of a process that this signal ended, as shells count: 130 or 143.
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Interrupt => 128 + 2,
-            Self::Terminate => 128 + 15,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Interrupt => "SIGINT",
-            Self::Terminate => "SIGTERM",
-        }
-    }
-}
-
-/// The process's signals from now on; they no longer end it by themselves.
-pub fn signals() -> io::Result<mpsc::Receiver<Signal>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let (sender, receiver) = mpsc::channel(4);
-    tokio::spawn(async move {
-        loop {
-            let signal = tokio::select! {
-                Some(()) = interrupt.recv() => Signal::Interrupt,
-                Some(()) = terminate.recv() => Signal::Terminate,
-                else => return,
-            };
-            if sender.send(signal).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 /// How it ended.
@@ -303,17 +256,5 @@ mod tests {
         assert_eq!(code(Ended::TimedOut), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(code(Ended::Finished(1)), format!("{:?}", ExitCode::FAILURE));
         assert_eq!(code(Ended::Forced(Signal::Terminate)), format!("{:?}", ExitCode::from(143)));
-    }
-
-    #[tokio::test]
-    async fn the_processs_own_signals_arrive() {
-        let mut signals = signals().unwrap();
-        for (number, signal) in [
-            (rustix::process::Signal::TERM, Signal::Terminate),
-            (rustix::process::Signal::INT, Signal::Interrupt),
-        ] {
-            rustix::process::kill_process(rustix::process::getpid(), number).unwrap();
-            assert_eq!(signals.recv().await, Some(signal));
-        }
     }
 }

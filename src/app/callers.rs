@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nas_cron_base::clock::Clock;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::clock::Clock;
 use crate::config::{self, Config, PortalJwks};
 use crate::db::Db;
 use crate::identity::Identities;

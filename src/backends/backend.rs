@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{AuthProfile, BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::wakes::Wakes;
-use crate::domain::{AuthProfile, BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 
 /// Who wakes us first at a one-shot's instant. An engine brings the *first* wake-up and nothing else: whether the
 /// one-shot still stands, the exact millisecond, retries, floors and holds are our own loop's, on every backend.

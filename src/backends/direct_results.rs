@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::BackendName;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -14,7 +15,6 @@ use super::engine::Backend;
 use super::qstash::{DirectEnd, Qstash};
 use crate::db::wake_ups::{self, DirectCall, DirectResult};
 use crate::db::{Db, DbError};
-use crate::domain::BackendName;
 use crate::metrics;
 
 /// Between two looks at the log while calls are out; jittered so that replicas spread.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use nas_cron_base::clock::Clock;
+use nas_cron_protocol::BackendName;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp};
@@ -12,9 +14,7 @@ use super::postgres::Postgres;
 use super::qstash::{Qstash, QstashOptions};
 use super::qstash_direct::QstashDirect;
 use super::wakes::Wakes;
-use crate::clock::Clock;
 use crate::config;
-use crate::domain::BackendName;
 use crate::keys::KeyRing;
 
 /// How many calls to `QStash` may be under way at once, per round.

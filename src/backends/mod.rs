@@ -41,9 +41,10 @@ pub use self::nats::{Nats, NatsOptions, NatsOptionsError};
 use self::outbox::Outbox;
 pub use self::qstash::{Qstash, QstashOptions};
 pub use self::wakes::Wakes;
+use nas_cron_protocol::BackendName;
+
 use crate::db::Db;
 use crate::db::oneshots::Armed;
-use crate::domain::BackendName;
 use crate::scheduler::Scheduler;
 
 /// The backends of this process: our own loop, and every hosted engine that is configured. All of them are told,

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nas_cron_protocol::BackendName;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::outbox::Outbox;
 use crate::db::{Db, DbResult, hints, wake_ups};
-use crate::domain::BackendName;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.

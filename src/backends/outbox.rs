@@ -213,7 +213,7 @@ impl Outbox {
 }
 
 /// As the backend takes it.
-fn wake_up(schedule_id: crate::domain::ScheduleId, generation: i32, one_shot: wake_ups::ToArm) -> WakeUp {
+fn wake_up(schedule_id: nas_cron_protocol::ScheduleId, generation: i32, one_shot: wake_ups::ToArm) -> WakeUp {
     WakeUp {
         instance_id: one_shot.instance_id,
         job_id: one_shot.job_id,

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use nas_cron_protocol::BackendName;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp};
 use super::wakes::Wakes;
-use crate::domain::BackendName;
 
 /// Our own loop.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use nas_cron_protocol::BackendName;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,6 @@ use super::backend::{
 };
 use super::qstash::Qstash;
 use super::wakes::Wakes;
-use crate::domain::BackendName;
 use crate::fire::{FireBody, client};
 use crate::keys::KeyRing;
 use crate::keys::fire_token::FireSubject;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use nas_cron_protocol::BackendName;
 
-use crate::domain::BackendName;
 use crate::metrics;
 use crate::scheduler::{Scheduler, Wake, WakeError, Woken};
 

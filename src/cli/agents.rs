@@ -13,19 +13,21 @@ use std::io::Write;
 use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use nas_cron_base::terminal::{self, counted, or_dash, printable, relative};
+use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use serde_json::json;
 
 use self::config::ConfigArgs;
 use self::enroll::EnrollArgs;
 use self::identities::{IdentitiesArgs, RevokeArgs};
+use super::directory_error::explained;
 use super::lines::ImportArgs;
-use super::show::{self, counted, explained, or_dash, printable, relative};
 use crate::config::{ConfigError, OwnPortal};
 use crate::db::Db;
 use crate::db::directory::{self as statements, Agent, AgentFilter, Registration};
 use crate::db::logins::{self, Login};
 use crate::directory::{self, Change, DirectoryError};
-use crate::domain::{CallbackUrl, Given, InstanceId, OrgId, PortalDenial, SessionId};
+use crate::domain::PortalDenial;
 
 /// Register agents, and see how they are.
 ///
@@ -224,7 +226,7 @@ async fn add(args: AddArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> 
     };
     let (change, agent) = directory::register(db, wanted, args.move_org).await.map_err(explained)?;
     if args.json {
-        return show::json(out, &json!({ "change": change, "agent": agent }));
+        return terminal::json(out, &json!({ "change": change, "agent": agent }));
     }
     let did = match change {
         Change::Added => "added",
@@ -245,7 +247,7 @@ async fn list(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()
     let filter = AgentFilter { org_id: args.org, enabled, instance_id: None };
     let page = directory::list(db, &filter, args.after.as_ref().map(InstanceId::as_str), args.limit).await?;
     if args.json {
-        return show::json(out, &json!({ "agents": page.items, "next": page.next }));
+        return terminal::json(out, &json!({ "agents": page.items, "next": page.next }));
     }
     let now = statements::now(db).await?;
     out.write_all(agents_table(&page.items, now).as_bytes())?;
@@ -270,7 +272,8 @@ fn agents_table(agents: &[Agent], now: DateTime<Utc>) -> String {
     if agents.is_empty() {
         return "No agents. `nas-cron agents add` registers one.\n".to_owned();
     }
-    let mut table = show::table(&["AGENT", "ORG", "STATE", "ARMED", "PARKED", "DEAD", "NEXT", "CALLBACK"]);
+    let mut table =
+        terminal::table(&["AGENT", "ORG", "STATE", "ARMED", "PARKED", "DEAD", "NEXT", "CALLBACK"]);
     for agent in agents {
         table.add_row([
             agent.instance_id.clone(),
@@ -283,14 +286,14 @@ fn agents_table(agents: &[Agent], now: DateTime<Utc>) -> String {
             or_dash(agent.callback_url.as_deref().map(printable)),
         ]);
     }
-    show::text(table)
+    terminal::text(table)
 }
 
 async fn show_one(args: &OneArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let agent = find(db, &args.instance_id).await?;
     let login = logins::last(db, &args.instance_id).await?;
     if args.json {
-        return show::json(out, &login::Shown { agent: &agent, login: login.as_ref() });
+        return terminal::json(out, &login::Shown { agent: &agent, login: login.as_ref() });
     }
     let now = statements::now(db).await?;
     out.write_all(facts(&agent, login.as_ref(), now).as_bytes())?;
@@ -325,7 +328,7 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
         ("registered", with_time(agent.created_at)),
         ("changed", with_time(agent.updated_at)),
     ];
-    show::text(show::facts(&first.into_iter().chain(login).chain(rest).collect::<Vec<_>>()))
+    terminal::text(terminal::facts(&first.into_iter().chain(login).chain(rest).collect::<Vec<_>>()))
 }
 
 async fn set_enabled(args: &OneArgs, enabled: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -334,7 +337,7 @@ async fn set_enabled(args: &OneArgs, enabled: bool, db: &Db, out: &mut dyn Write
     let agent = find(db, &args.instance_id).await?;
     let released = if agent.on_hold { 0 } else { (before.parked - agent.parked).max(0) };
     if args.json {
-        return show::json(out, &json!({ "changed": changed, "released": released, "agent": agent }));
+        return terminal::json(out, &json!({ "changed": changed, "released": released, "agent": agent }));
     }
     let already = if changed { "" } else { " already" };
     let name = &agent.instance_id;
@@ -374,7 +377,7 @@ async fn remove(args: &RemoveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
         other => other.map_err(explained)?,
     };
     if args.json {
-        return show::json(out, &json!({ "instance_id": agent.instance_id, "one_shots": one_shots }));
+        return terminal::json(out, &json!({ "instance_id": agent.instance_id, "one_shots": one_shots }));
     }
     writeln!(out, "Agent {} is removed, and {} with it.", agent.instance_id, counted(one_shots, "one-shot"))?;
     Ok(())
@@ -385,7 +388,7 @@ async fn set_callback(args: &SetCallbackArgs, db: &Db, out: &mut dyn Write) -> a
         directory::set_callback(db, &args.instance_id, &args.callback_url).await.map_err(explained)?;
     if args.json {
         let callback_url = args.callback_url.as_str();
-        return show::json(
+        return terminal::json(
             out,
             &json!({ "instance_id": args.instance_id, "callback_url": callback_url, "moved": moved }),
         );

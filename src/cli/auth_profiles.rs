@@ -4,14 +4,15 @@ use std::io::Write;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
+use nas_cron_base::terminal::{self, capital, printable};
+use nas_cron_protocol::{AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
 use tokio::time::Instant;
 
-use super::show::{self, capital, explained, printable};
+use super::directory_error::explained;
 use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN, Registry};
 use crate::db::Db;
 use crate::db::auth_profiles::Entry;
 use crate::directory::{self, DirectoryError, again};
-use crate::domain::{AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
 
 /// See and set which auth profiles are known, and the defaults of jobs that name none.
 ///
@@ -165,7 +166,7 @@ async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<
     ensure!(
         forgotten >= named.len() as u64,
         "{forgotten} of {} were known there; `nas-cron auth-profiles list` shows what is where",
-        show::counted(i64::try_from(named.len())?, "profile")
+        terminal::counted(i64::try_from(named.len())?, "profile")
     );
     Ok(())
 }
@@ -174,7 +175,7 @@ async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<
 async fn tell(place: &AuthPlace, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let found = auth_profiles::of_place(db, place).await.map_err(explained)?;
     if json {
-        return show::json(out, &found);
+        return terminal::json(out, &found);
     }
     out.write_all(profiles_text(place, &found).as_bytes())?;
     Ok(())
@@ -189,12 +190,12 @@ fn named(scope: AuthScope, id: &str) -> String {
 }
 
 fn profiles_text(place: &AuthPlace, found: &AuthProfiles) -> String {
-    let mut table = show::table(&["PROFILE", "KNOWN TO"]);
+    let mut table = terminal::table(&["PROFILE", "KNOWN TO"]);
     for one in &found.profiles {
         table.add_row([one.auth.to_string(), one.scope.to_string()]);
     }
     let known =
-        if found.profiles.is_empty() { "No profile is known.\n".to_owned() } else { show::text(table) };
+        if found.profiles.is_empty() { "No profile is known.\n".to_owned() } else { terminal::text(table) };
     let defaults = [
         (AuthScope::Instance, &found.defaults.instance),
         (AuthScope::Org, &found.defaults.org),
@@ -220,7 +221,7 @@ async fn list_all(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()
     let more = entries.len() > EVERYTHING;
     entries.truncate(EVERYTHING);
     if json {
-        return show::json(out, &serde_json::json!({ "entries": entries, "more": more }));
+        return terminal::json(out, &serde_json::json!({ "entries": entries, "more": more }));
     }
     out.write_all(entries_table(&entries).as_bytes())?;
     if more {
@@ -233,12 +234,12 @@ fn entries_table(entries: &[Entry]) -> String {
     if entries.is_empty() {
         return "No auth profile is known anywhere, and no default is set.\n".to_owned();
     }
-    let mut table = show::table(&["WHERE", "PROFILE", "AS"]);
+    let mut table = terminal::table(&["WHERE", "PROFILE", "AS"]);
     for one in entries {
         let kind = if one.default { "default" } else { "known" };
         table.add_row([named(one.scope, &one.scope_id), one.auth.to_string(), kind.to_owned()]);
     }
-    show::text(table)
+    terminal::text(table)
 }
 
 #[cfg(test)]

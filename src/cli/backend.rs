@@ -11,16 +11,16 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use futures::future::join_all;
+use nas_cron_base::terminal::{self, counted, or_dash, relative, shortened};
+use nas_cron_protocol::BackendName;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::show::{self, counted, or_dash, relative, shortened};
 use crate::backends::outbox::Outbox;
 use crate::backends::postgres::Postgres;
 use crate::backends::{Backend, Limits, SchedulerBackend};
 use crate::db::wake_ups::{self, ActiveBackend, BackendCensus, Left};
 use crate::db::{Db, directory};
-use crate::domain::BackendName;
 
 /// See who wakes us first at a fire's instant, and switch to another.
 ///
@@ -154,7 +154,7 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
             "active": active.backend, "generation": active.generation, "switched_at": active.switched_at,
             "unfinished": left.count() > 0, "left": left, "backends": backends,
         });
-        return show::json(out, &told);
+        return terminal::json(out, &told);
     }
     out.write_all(status_text(&active, &left, &backends, now).as_bytes())?;
     Ok(())
@@ -164,7 +164,7 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
     let ActiveBackend { backend, generation, switched_at } = active;
     let since = relative(now, *switched_at);
     let mut text = format!("{backend} is active, since {since} (generation {generation}).\n\n");
-    let mut table = show::table(&[
+    let mut table = terminal::table(&[
         "BACKEND",
         "CONFIGURED",
         "ANSWERS",
@@ -188,10 +188,10 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
             count(census.wanted),
             count(census.armed),
             count(census.unwanted),
-            or_dash(error.map(|error| shortened(&show::printable(error), 60))),
+            or_dash(error.map(|error| shortened(&terminal::printable(error), 60))),
         ]);
     }
-    text.push_str(&show::text(table));
+    text.push_str(&terminal::text(table));
     if left.put_off > 0 {
         text.push_str(&put_off(left, *backend));
     }

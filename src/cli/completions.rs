@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+use nas_cron_base::terminal;
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
@@ -15,7 +16,7 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        super::print(&self.script())?;
+        terminal::print(&self.script())?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use nas_cron_base::terminal;
 
 use crate::config::{Everything, Flags, show};
 
@@ -40,8 +41,8 @@ impl Config {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Show(show) => return show.run(),
-            What::Table => super::print(&show::markdown())?,
-            What::Example => super::print(&show::example())?,
+            What::Table => terminal::print(&show::markdown())?,
+            What::Example => terminal::print(&show::example())?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -55,7 +56,7 @@ impl Show {
         } else {
             show::table(&settings)
         };
-        super::print(&text)?;
+        terminal::print(&text)?;
         // Shown first, judged second: who mends it wants to see both.
         let config = settings.config()?;
         if let Err(error) = config.require_key_encryption_key() {

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::future::{BoxFuture, join_all};
+use nas_cron_base::terminal::{self, counted};
 use serde_json::json;
 
 use self::deployment::{Deployment, Needs};
 use self::finding::{Finding, Status};
-use super::show::{self, counted};
 use crate::config::{ConfigError, Everything, Flags};
 
 /// How long one check may take, once what it needs is there.
@@ -116,7 +116,7 @@ impl Doctor {
         let out = &mut io::stdout();
         let printed = if self.json {
             let well = !lines.iter().any(|line| line.finding.status == Status::Wrong);
-            show::json(out, &json!({ "well": well, "checks": lines }))
+            terminal::json(out, &json!({ "well": well, "checks": lines }))
         } else {
             let text = report(&lines, out.is_terminal());
             out.write_all(text.as_bytes()).map_err(Into::into)
@@ -153,12 +153,12 @@ fn unconfigured(error: &ConfigError) -> Vec<Line> {
 
 /// A table and its sum. For people on a terminal with signs, elsewhere in words.
 fn report(lines: &[Line], terminal: bool) -> String {
-    let mut table = show::bare();
+    let mut table = terminal::bare();
     for Line { check, finding } in lines {
         let Finding { status, found, mend } = finding;
         let (mark, arrow) = if terminal { (status.sign(), "→") } else { (status.word(), "mend:") };
-        let mut text: Vec<_> = found.lines().map(show::printable).collect();
-        text.extend(mend.iter().map(|mend| format!("{arrow} {}", show::printable(mend))));
+        let mut text: Vec<_> = found.lines().map(terminal::printable).collect();
+        text.extend(mend.iter().map(|mend| format!("{arrow} {}", terminal::printable(mend))));
         table.add_row([mark, *check, &text.join("\n")]);
     }
     let count = |status| lines.iter().filter(|line| line.finding.status == status).count();
@@ -169,7 +169,7 @@ fn report(lines: &[Line], terminal: bool) -> String {
         (0, _) => format!("It works, with {warnings}."),
         (wrong, _) => format!("{wrong} wrong, {warnings}."),
     };
-    format!("{}\n{sum}\n", show::text(table))
+    format!("{}\n{sum}\n", terminal::text(table))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use nas_cron_base::terminal;
 
 /// Ask a running service on this machine whether it is alive.
 ///
@@ -44,7 +45,7 @@ impl Health {
         if !status.is_success() {
             bail!("{path} answers {status}: {}", answer.text().await.unwrap_or_default());
         }
-        super::print("ok")?;
+        terminal::print("ok")?;
         Ok(ExitCode::SUCCESS)
     }
 }

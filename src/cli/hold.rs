@@ -5,14 +5,16 @@ use std::io::Write;
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use nas_cron_base::terminal::{self, capital, counted, or_dash, printable, relative};
+use nas_cron_protocol::{InstanceId, OrgId};
 use serde_json::json;
 
-use super::show::{self, capital, counted, explained, or_dash, printable, relative};
+use super::directory_error::explained;
 use crate::db::Db;
 use crate::db::directory::{Coverage, coverage, now};
 use crate::db::outages::{self, Hold};
 use crate::directory;
-use crate::domain::{HoldScope, InstanceId, OrgId};
+use crate::domain::HoldScope;
 
 /// Stop the fires of everything, of an org or of an agent; none is lost.
 ///
@@ -123,7 +125,7 @@ async fn hold(
     );
     let new = outages::hold(db, scope, scope_id, reason).await?;
     if json {
-        return show::json(
+        return terminal::json(
             out,
             &json!({ "scope": scope, "scope_id": scope_id, "new": new, "covers": covered }),
         );
@@ -146,7 +148,7 @@ pub async fn release(args: ReleaseArgs, db: &Db, out: &mut dyn Write) -> anyhow:
     let left = coverage(db, scope, scope_id).await?.parked;
     if args.json {
         let told = json!({ "scope": scope, "scope_id": scope_id, "existed": existed, "released": released, "still_parked": left });
-        return show::json(out, &told);
+        return terminal::json(out, &told);
     }
     let name = capital(&named(scope, scope_id));
     if existed {
@@ -180,7 +182,7 @@ async fn list(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
         standing.push(Standing { hold, covers });
     }
     if json {
-        return show::json(out, &json!({ "holds": standing }));
+        return terminal::json(out, &json!({ "holds": standing }));
     }
     let now = now(db).await?;
     out.write_all(holds_table(&standing, now).as_bytes())?;
@@ -191,7 +193,7 @@ fn holds_table(holds: &[Standing], now: DateTime<Utc>) -> String {
     if holds.is_empty() {
         return "Nothing is on hold.\n".to_owned();
     }
-    let mut table = show::table(&["ON HOLD", "SINCE", "AGENTS", "ARMED", "PARKED", "REASON"]);
+    let mut table = terminal::table(&["ON HOLD", "SINCE", "AGENTS", "ARMED", "PARKED", "REASON"]);
     for Standing { hold, covers } in holds {
         table.add_row([
             named(hold.scope, &hold.scope_id),
@@ -202,7 +204,7 @@ fn holds_table(holds: &[Standing], now: DateTime<Utc>) -> String {
             or_dash(hold.reason.as_deref().map(printable)),
         ]);
     }
-    show::text(table)
+    terminal::text(table)
 }
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use nas_cron_base::terminal::{self, counted, or_dash, printable, relative, shortened, span};
+use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId, ParkReason};
 use serde_json::json;
 
 use super::lines::ImportArgs;
-use super::show::{self, counted, or_dash, printable, relative, shortened, span};
 use crate::db::fires::{self, FireRecord};
 use crate::db::jobs::{self, Job, JobFilter};
 use crate::db::{Db, directory, hints, oneshots};
 use crate::directory::again;
-use crate::domain::{InstanceId, JobId, OneShotState, OrgId, ParkReason};
 
 /// See, cancel, redrive and import one-shots.
 ///
@@ -205,7 +205,7 @@ async fn list(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()
     let next = found.last().filter(|_| more).map(|job| Cursor::after(job).encode());
     if args.json {
         let found = shown::with_auth(db, found).await?;
-        return show::json(out, &json!({ "jobs": found, "next": next }));
+        return terminal::json(out, &json!({ "jobs": found, "next": next }));
     }
     let now = directory::now(db).await?;
     out.write_all(jobs_table(&found, now).as_bytes())?;
@@ -239,7 +239,7 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
     if jobs.is_empty() {
         return "No one-shots.\n".to_owned();
     }
-    let mut table = show::table(&["AGENT", "JOB", "STATE", "FIRE AT", "NEXT", "ATTEMPTS", "LAST"]);
+    let mut table = terminal::table(&["AGENT", "JOB", "STATE", "FIRE AT", "NEXT", "ATTEMPTS", "LAST"]);
     for job in jobs {
         table.add_row([
             job.instance_id.clone(),
@@ -251,7 +251,7 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
             last(job),
         ]);
     }
-    show::text(table)
+    terminal::text(table)
 }
 
 async fn show_one(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -272,7 +272,7 @@ async fn show_one(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Resu
         );
     }
     if args.json {
-        return show::json(out, &json!({ "job": job, "attempts": attempts }));
+        return terminal::json(out, &json!({ "job": job, "attempts": attempts }));
     }
     let now = directory::now(db).await?;
     let text = match &job {
@@ -292,7 +292,7 @@ fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
         return "No attempts yet.\n".to_owned();
     }
     let mut table =
-        show::table(&["ATTEMPT", "STARTED", "LATE", "TOOK", "OUTCOME", "STATUS", "ERROR", "SCHEDULE"]);
+        terminal::table(&["ATTEMPT", "STARTED", "LATE", "TOOK", "OUTCOME", "STATUS", "ERROR", "SCHEDULE"]);
     for one in attempts {
         let late = one.started_at - one.fire_at;
         table.add_row([
@@ -306,13 +306,16 @@ fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
             one.schedule_id.to_string(),
         ]);
     }
-    show::text(table)
+    terminal::text(table)
 }
 
 async fn cancel(args: &CancelArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let schedule_id = again(|| oneshots::cancel(db, &args.instance_id, &args.job_id)).await?;
     if args.json {
-        return show::json(out, &json!({ "cancelled": schedule_id.is_some(), "schedule_id": schedule_id }));
+        return terminal::json(
+            out,
+            &json!({ "cancelled": schedule_id.is_some(), "schedule_id": schedule_id }),
+        );
     }
     let (job, agent) = (&args.job_id, &args.instance_id);
     match schedule_id {
@@ -338,7 +341,7 @@ async fn redrive(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Res
     if args.dry_run {
         let count = jobs::count_redrivable(db, &filter).await?;
         if args.json {
-            return show::json(out, &json!({ "redriven": 0, "redrivable": count, "dry_run": true }));
+            return terminal::json(out, &json!({ "redriven": 0, "redrivable": count, "dry_run": true }));
         }
         writeln!(out, "{} would be fired again (dry run: nothing was changed).", counted(count, "one-shot"))?;
         return Ok(());
@@ -364,7 +367,7 @@ async fn redrive(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Res
         );
     }
     if args.json {
-        return show::json(out, &json!({ "redriven": redriven, "dry_run": false }));
+        return terminal::json(out, &json!({ "redriven": redriven, "dry_run": false }));
     }
     writeln!(out, "{} due now, with a fresh budget.", counted(redriven, "one-shot"))?;
     Ok(())
@@ -374,11 +377,12 @@ async fn redrive(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Res
 mod tests {
     use chrono::TimeDelta;
     use clap::{CommandFactory, FromArgMatches};
+    use nas_cron_protocol::{BackendName, ScheduleId};
     use uuid::Uuid;
 
     use super::*;
     use crate::auth_profiles::ShownAuth;
-    use crate::domain::{BackendName, FireOutcome, ScheduleId};
+    use crate::domain::FireOutcome;
 
     #[derive(Debug, clap::Parser)]
     #[command(name = "nas-cron jobs")]

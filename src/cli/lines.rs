@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use nas_cron_base::terminal;
+use nas_cron_protocol::Fields;
 use serde_json::{Map, Value};
-
-use super::show;
-use crate::domain::Fields;
 
 /// Rows of one statement.
 pub(super) const BATCH: usize = 1_000;
@@ -141,7 +140,7 @@ fn by_content(input: &mut dyn BufRead) -> anyhow::Result<Format> {
 
 fn check_header(header: &[String], columns: &Columns) -> anyhow::Result<()> {
     let known = columns.known.join(",");
-    let found = show::shortened(&show::printable(&header.join(",")), 80);
+    let found = terminal::shortened(&terminal::printable(&header.join(",")), 80);
     if let Some(missing) = columns.required.iter().find(|name| !header.iter().any(|h| h == *name)) {
         bail!(
             "the first line of a CSV names its columns, separated by commas: {known}. \
@@ -149,7 +148,7 @@ fn check_header(header: &[String], columns: &Columns) -> anyhow::Result<()> {
         );
     }
     for (index, name) in header.iter().enumerate() {
-        let shown = show::printable(name);
+        let shown = terminal::printable(name);
         ensure!(columns.known.contains(&name.as_str()), "unknown column `{shown}`; known are {known}");
         ensure!(!header[..index].contains(name), "column `{shown}` is there twice");
     }
@@ -285,7 +284,7 @@ impl Report {
 
     /// One more line that cannot be taken.
     pub(super) fn bad(&mut self, line: u64, problem: impl AsRef<str>) {
-        self.bad.push(Remark { line, problem: show::printable(problem.as_ref()) });
+        self.bad.push(Remark { line, problem: terminal::printable(problem.as_ref()) });
     }
 
     /// Prints it. An error, if there were bad lines: the exit code says so too.
@@ -293,7 +292,7 @@ impl Report {
         self.bad.sort_by_key(|remark| remark.line);
         self.skipped.sort_by_key(|remark| remark.line);
         if json {
-            show::json(out, &self)?;
+            terminal::json(out, &self)?;
         } else {
             for Remark { line, problem } in &self.bad {
                 writeln!(out, "line {line}: {problem}")?;
@@ -304,7 +303,7 @@ impl Report {
             let counts: Vec<String> =
                 self.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let what = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
-            let lines = show::counted(i64::try_from(self.lines).unwrap_or(i64::MAX), "line");
+            let lines = terminal::counted(i64::try_from(self.lines).unwrap_or(i64::MAX), "line");
             writeln!(out, "{lines}: {}, {} bad{what}.", counts.join(", "), self.bad.len())?;
         }
         out.flush()?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use nas_cron_base::terminal;
 use serde_json::json;
 
 use crate::config::{DatabaseOnly, Flags};
@@ -39,12 +40,12 @@ impl Migrate {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.flags.settings();
         let database = settings.database()?;
-        crate::telemetry::init(&settings.log()?)?;
+        nas_cron_base::logging::init(&settings.log()?)?;
         let options = DbOptions { url: database.url, max_connections: 2, acquire_timeout: CONNECT_WITHIN };
         let db = Db::new(&options).context("database_url cannot be used")?;
         let outcome = self.outcome(&db).await;
         db.close().await;
-        super::print(&outcome?.render(self.json))?;
+        terminal::print(&outcome?.render(self.json))?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -6,33 +6,28 @@
 pub mod agents;
 pub mod auth_profiles;
 pub mod backend;
-mod bench;
 mod completions;
 mod config;
-mod connection;
-mod cron;
+#[cfg(feature = "dev")]
 mod dev;
+mod directory_error;
 mod doctor;
 mod health;
 pub mod hold;
-mod interrupt;
 pub mod jobs;
 pub mod keys;
-mod lateness;
 mod lines;
-mod mcp;
 mod migrate;
 mod operate;
 mod serve;
-mod show;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nas_cron_base::terminal::error_in_one_line;
 
 use self::operate::{Operate, WithEngines, WithKeys, WithPortal};
-use crate::client::store::StoreError;
 use crate::config::ConfigError;
 
 const LONG_ABOUT: &str = "\
@@ -73,7 +68,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    Dev(dev::Dev),
+    #[cfg(feature = "dev")]
+    Dev(nas_cron_dev::dev::Dev),
     Migrate(migrate::Migrate),
     Agents(Operate<agents::AgentsArgs, WithPortal>),
     Jobs(Operate<jobs::JobsArgs>),
@@ -82,9 +78,10 @@ enum Command {
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
     Backend(Operate<backend::BackendArgs, WithEngines>),
-    Bench(bench::Bench),
-    Cron(cron::Cron),
-    Mcp(mcp::Mcp),
+    #[cfg(feature = "dev")]
+    Bench(nas_cron_dev::bench::Bench),
+    Cron(nas_cron_agent::cli::Cron),
+    Mcp(nas_cron_agent::cli::Mcp),
     Doctor(doctor::Doctor),
     Config(config::Config),
     Health(health::Health),
@@ -96,7 +93,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Serve(command) => in_runtime(command.run()),
-            Command::Dev(command) => in_runtime(command.run()),
+            #[cfg(feature = "dev")]
+            Command::Dev(command) => in_runtime(command.run(&dev::InProcess)),
             Command::Migrate(command) => in_runtime(command.run()),
             Command::Agents(command) => in_runtime(command.run()),
             Command::Jobs(command) => in_runtime(command.run()),
@@ -105,6 +103,7 @@ impl Cli {
             Command::AuthProfiles(command) => in_runtime(command.run()),
             Command::Keys(command) => in_runtime(command.run()),
             Command::Backend(command) => in_runtime(command.run()),
+            #[cfg(feature = "dev")]
             Command::Bench(command) => in_runtime(command.run()),
             Command::Cron(command) => in_runtime(command.run()),
             Command::Mcp(command) => command.run(),
@@ -115,7 +114,7 @@ impl Cli {
         };
         result.unwrap_or_else(|error| {
             // Where stderr is closed too, there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "nas-cron: {}", in_one_line(&error));
+            let _ = writeln!(io::stderr(), "nas-cron: {}", error_in_one_line(&error));
             ExitCode::from(exit_code(&error))
         })
     }
@@ -126,51 +125,9 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// What is wrong with the command line or the surroundings of an agent's tool, in words that say the mend.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct UsageError(String);
-
-impl UsageError {
-    fn new(problem: impl Into<String>) -> Self {
-        Self(problem.into())
-    }
-}
-
 /// 2 where the configuration is wrong, as for a wrong command line; else 1.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<UsageError>() || error.is::<StoreError>() { 2 } else { 1 }
-}
-
-/// An error with its causes, each said once: many of them repeat the next one in their own text.
-fn in_one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    line
-}
-
-/// Prints a result. A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
-/// Prints a result for programs.
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut text = Vec::new();
-    show::json(&mut text, value)?;
-    print(&String::from_utf8_lossy(&text))?;
-    Ok(())
+    if error.is::<ConfigError>() || nas_cron_agent::cli::is_usage_error(error) { 2 } else { 1 }
 }
 
 #[cfg(test)]
@@ -268,7 +225,10 @@ mod tests {
             .context("the database is unavailable: connection refused")
             .context("cannot migrate")
             .unwrap_err();
-        assert_eq!(in_one_line(&error), "cannot migrate: the database is unavailable: connection refused");
+        assert_eq!(
+            error_in_one_line(&error),
+            "cannot migrate: the database is unavailable: connection refused"
+        );
         assert_eq!(exit_code(&error), 1);
     }
 

@@ -1,19 +1,19 @@
 //! What the operator's commands share: they work on the database, also while the service is down.
 
-use std::fmt;
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use anyhow::Context;
 use clap::Args;
+use nas_cron_base::clock::{Clock, SystemClock};
+use nas_cron_base::signals;
 use secrecy::ExposeSecret;
 
-use super::{agents, auth_profiles, backend, hold, interrupt, jobs, keys};
+use super::{agents, auth_profiles, backend, hold, jobs, keys};
 use crate::app;
 use crate::backends::engine;
-use crate::clock::{Clock, SystemClock};
 use crate::config::{BackendName, Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions};
@@ -80,7 +80,7 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
     async fn connect(&self) -> anyhow::Result<Db> {
         let settings = self.flags.settings();
         let database = settings.database()?;
-        crate::telemetry::init(&settings.log()?)?;
+        nas_cron_base::logging::init(&settings.log()?)?;
         let options = DbOptions { url: database.url, max_connections: 4, acquire_timeout: CONNECT_WITHIN };
         let db = Db::new(&options).context("database_url cannot be used")?;
         let state = schema_state(&db)
@@ -172,7 +172,7 @@ impl Operate<keys::KeysArgs, WithKeys> {
 
 impl Operate<backend::BackendArgs, WithEngines> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let stop = interrupt::on_signal()?;
+        let stop = signals::on_signal()?;
         let backends = self.flags.settings().backends()?;
         let db = self.connect().await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

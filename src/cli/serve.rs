@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Args;
+use nas_cron_base::clock::SystemClock;
+use nas_cron_base::{logging, signals};
 
 use crate::app::App;
-use crate::clock::SystemClock;
 use crate::config::{Everything, Flags};
+use crate::metrics;
 use crate::shutdown::{self, Ended, Shutdown};
-use crate::{metrics, telemetry};
 
 /// Run the service: hop 1, the scheduler, the fires, JWKS, health, metrics.
 ///
@@ -32,9 +33,9 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.flags.settings().config()?;
-        telemetry::init(&config.log)?;
+        logging::init(&config.log)?;
         let shutdown = Shutdown::new();
-        let signals = shutdown::signals()?;
+        let signals = signals::signals()?;
         let work = async {
             let clock = Arc::new(SystemClock);
             let starting = App::start(&config, clock, shutdown.clone(), metrics::install(), Router::new());

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nas_cron_protocol::HOSTED_CLIENT;
 use url::{Host, Url};
 
 use super::read::Reader;
 use super::{BackendName, Backends, Config, PortalJwks};
-use crate::domain::HOSTED_CLIENT;
 
 /// The least a confirmed lease must have beyond its attempt's deadline: the outcome is still to be recorded, and
 /// a lease that ends before would let another replica start the same one-shot again.

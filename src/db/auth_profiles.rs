@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use nas_cron_protocol::{
+    AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, resolve_auth,
+};
+
+use super::columns::Word;
 use super::{Db, DbError, DbResult};
-use crate::domain::auth_profile::resolve;
-use crate::domain::{AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId};
 
 /// The profile that a statement's four candidates come to, by the one rule.
 pub(super) fn effective(
@@ -14,7 +17,7 @@ pub(super) fn effective(
     service: Option<String>,
 ) -> Option<EffectiveAuth> {
     let stored = |auth: Option<String>| auth.map(AuthProfile::stored);
-    resolve(stored(job), stored(instance), stored(org), stored(service))
+    resolve_auth(stored(job), stored(instance), stored(org), stored(service))
 }
 
 /// Whether a job is there, as [`set_job`] has it.
@@ -150,7 +153,7 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
     let rows = sqlx::query_as!(
         EntryRow,
         r#"
-        SELECT e.scope AS "scope!: AuthScope", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
+        SELECT e.scope AS "scope!: Word<AuthScope>", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
         FROM unnest($1::text[], $2::text[]) AS p(scope, scope_id)
         -- Each place by its key, however many there are in all.
         CROSS JOIN LATERAL (
@@ -177,7 +180,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<Entry>> {
     let rows = sqlx::query_as!(
         EntryRow,
         r#"
-        SELECT e.scope AS "scope!: AuthScope", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
+        SELECT e.scope AS "scope!: Word<AuthScope>", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
         FROM (
             SELECT scope, scope_id, auth, false AS is_default FROM auth_profiles
             UNION ALL
@@ -243,7 +246,7 @@ pub async fn put(
         SELECT $1, $2, $5 WHERE $5::text IS NOT NULL
         ON CONFLICT (scope, scope_id) DO UPDATE SET auth = excluded.auth
         "#,
-        place.scope() as AuthScope,
+        Word(place.scope()) as Word<AuthScope>,
         place.id(),
         profiles.as_deref() as Option<&[&str]>,
         !default.is_keep(),
@@ -260,7 +263,7 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
     let only: Option<Vec<&str>> = only.map(|only| only.iter().map(AuthProfile::as_str).collect());
     let result = sqlx::query!(
         "DELETE FROM auth_profiles WHERE scope = $1 AND scope_id = $2 AND ($3::text[] IS NULL OR auth = ANY ($3))",
-        place.scope() as AuthScope,
+        Word(place.scope()) as Word<AuthScope>,
         place.id(),
         only.as_deref() as Option<&[&str]>,
     )

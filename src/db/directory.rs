@@ -1,10 +1,11 @@
 //! Statements about which instances there are: for the portal's backend (admin API) and for operators.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use sqlx::PgConnection;
 
 use super::{Db, DbResult};
-use crate::domain::{CallbackUrl, Given, HoldScope, InstanceId, OrgId, PortalDenial, SessionId};
+use crate::domain::{HoldScope, PortalDenial};
 
 /// An instance as it is to be registered. What may be left out keeps what an earlier registration, or the
 /// agent itself, said.

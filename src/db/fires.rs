@@ -1,11 +1,14 @@
 //! Statements about the history of attempts, and about what is thrown away.
 
-use chrono::{DateTime, Utc};
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use nas_cron_protocol::{InstanceId, JobId, OneShotState, ScheduleId};
 use uuid::Uuid;
 
+use super::columns::OptionalWord;
 use super::{Db, DbResult};
-use crate::domain::{FireOutcome, InstanceId, JobId, OneShotState, ScheduleId};
+use crate::domain::FireOutcome;
 
 /// One attempt, as history has it.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -42,7 +45,7 @@ pub async fn of_job(
     Ok(sqlx::query_as!(
         FireRecord,
         r#"
-        SELECT attempt_id, schedule_id AS "schedule_id: ScheduleId", dedup_key, fire_at, attempt, started_at,
+        SELECT attempt_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                ended_at, outcome AS "outcome: FireOutcome", http_status, error
         FROM fires
         WHERE instance_id = $1 AND job_id = $2
@@ -134,7 +137,7 @@ pub struct Census {
 pub async fn census(db: &Db) -> DbResult<Census> {
     let rows = sqlx::query!(
         r#"
-        SELECT c.state AS "state?: OneShotState", COALESCE(c.count, 0) AS "count!", COALESCE(c.parked, 0) AS "parked!",
+        SELECT c.state AS "state!: OptionalWord<OneShotState>", COALESCE(c.count, 0) AS "count!", COALESCE(c.parked, 0) AS "parked!",
                COALESCE(extract(epoch FROM now() - c.oldest), 0)::float8 AS "overdue!", outage AS "outage!"
         FROM (SELECT EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL)) AS always(outage)
         LEFT JOIN (
@@ -149,6 +152,6 @@ pub async fn census(db: &Db) -> DbResult<Census> {
     Ok(Census {
         oldest_overdue: rows.iter().map(|row| row.overdue).fold(0.0, f64::max),
         unsettled: rows.iter().any(|row| row.outage || row.parked > 0),
-        states: rows.into_iter().filter_map(|row| Some((row.state?, row.count))).collect(),
+        states: rows.into_iter().filter_map(|row| Some((row.state.0?, row.count))).collect(),
     })
 }

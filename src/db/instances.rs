@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 
 use super::{Db, DbResult};
-use crate::domain::{InstanceId, OrgId, PortalDenial, SessionId};
+use crate::domain::PortalDenial;
 
 /// An agent instance as it stands in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! The operator's statements about one-shots: over all instances, by what they have in common.
 
 use chrono::{DateTime, Utc};
-
-use super::{Db, DbResult};
-use crate::domain::{
+use nas_cron_protocol::{
     BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, OrgId, ParkReason,
     ScheduleId,
 };
+
+use super::columns::{OptionalWord, Word};
+use super::{Db, DbResult};
 
 /// A job's current one-shot, with everything about it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -91,10 +92,10 @@ pub async fn list(
     Ok(sqlx::query_as!(
         Job,
         r#"
-        SELECT o.instance_id, i.org_id, o.job_id, o.schedule_id AS "schedule_id: ScheduleId", o.dedup_key,
+        SELECT o.instance_id, i.org_id, o.job_id, o.schedule_id, o.dedup_key,
                o.fire_at_text AS fire_at, o.fire_at AS fire_at_instant, o.callback_url,
-               o.state AS "state: OneShotState", o.parked AS "parked: ParkReason",
-               o.awaits AS "awaits: BackendName", o.next_attempt_at,
+               o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
+               o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
                o.lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_status, o.last_error, o.asked_again, o.created_at, o.updated_at
         FROM one_shots o JOIN instances i USING (instance_id)

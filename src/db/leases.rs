@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
 use uuid::Uuid;
 
 use super::{Db, DbResult, auth_profiles, wake_ups};
-use crate::domain::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
 
 /// The next instants at which something is to be done, by the database's clock.
 #[derive(Clone, Copy, Debug)]

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Db, DbResult};
-use crate::domain::{InstanceId, LoginEnd, OrgId, SessionId};
+use crate::domain::LoginEnd;
 
 /// A login as it stands after one of its refresh tokens was presented, and its instance.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 use sqlx::PgConnection;
 
 use super::directory::{Registration, Verdict, put_in};
 use super::instances::{AgentInstance, Row};
 use super::{Db, DbResult};
-use crate::domain::{InstanceId, OrgId, PortalDenial, SessionId};
+use crate::domain::PortalDenial;
 
 /// The instance as the table has it, and whether an earlier denial ended. `None`: it has none like it.
 pub type Known = Option<(AgentInstance, bool)>;

@@ -3,6 +3,7 @@
 //! `sqlx` stops here: the layers above see domain types and [`DbError`].
 
 pub mod auth_profiles;
+mod columns;
 pub mod directory;
 pub mod fires;
 pub mod hints;

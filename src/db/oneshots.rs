@@ -1,14 +1,15 @@
 //! Statements about a job's current one-shot on behalf of hop 1: provision, cancel, list.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
-
-use super::auth_profiles::StoredAuth;
-use super::{Db, DbResult};
-use crate::domain::{
+use nas_cron_protocol::{
     AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
     ScheduleId,
 };
+use uuid::Uuid;
+
+use super::auth_profiles::StoredAuth;
+use super::columns::{OptionalWord, Word};
+use super::{Db, DbResult};
 
 /// What is to be armed.
 #[derive(Clone, Debug)]
@@ -118,7 +119,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             FROM armed a
             WHERE u.instance_id = $1 AND u.job_id = $2 AND u.schedule_id <> a.schedule_id AND u.state <> 'unwanted'
         )
-        SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits: BackendName",
+        SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits!: OptionalWord<BackendName>",
                (SELECT w.shows_skew FROM wanted w) AS "shows_skew!",
                (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
                 WHERE i.instance_id = $1) AS unknown_auth
@@ -143,7 +144,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         schedule_id: ScheduleId(row.schedule_id),
         next_attempt_at: row.next_attempt_at,
         shows_skew: row.shows_skew,
-        awaits: row.awaits,
+        awaits: row.awaits.0,
         unknown_auth: row.unknown_auth.map(AuthProfile::stored),
     }))
 }
@@ -196,7 +197,7 @@ pub async fn ask_again(
         r#"
         UPDATE one_shots SET asked_again = (state = 'firing'), updated_at = now()
         WHERE instance_id = $1 AND job_id = $2 AND dedup_key = $3 AND state NOT IN ('delivered', 'dead')
-        RETURNING schedule_id, next_attempt_at, awaits AS "awaits: BackendName",
+        RETURNING schedule_id, next_attempt_at, awaits AS "awaits!: OptionalWord<BackendName>",
                   (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
                    WHERE i.instance_id = $1) AS unknown_auth
         "#,
@@ -210,7 +211,7 @@ pub async fn ask_again(
         schedule_id: ScheduleId(row.schedule_id),
         next_attempt_at: row.next_attempt_at,
         shows_skew: false,
-        awaits: row.awaits,
+        awaits: row.awaits.0,
         unknown_auth: row.unknown_auth.map(AuthProfile::stored),
     }))
 }
@@ -357,7 +358,7 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         Row,
         r#"
         SELECT p.instance_id, p.job_id, p.schedule_id, p.dedup_key, p.fire_at_text, p.fire_at, p.callback_url,
-               p.state AS "state: OneShotState", p.parked AS "parked: ParkReason", p.awaits AS "awaits: BackendName",
+               p.state AS "state: Word<OneShotState>", p.parked AS "parked!: OptionalWord<ParkReason>", p.awaits AS "awaits!: OptionalWord<BackendName>",
                p.attempts, p.next_attempt_at, p.last_status, p.last_error, p.updated_at,
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM one_shots p

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use nas_cron_protocol::{InstanceId, JobId};
+
 use super::{Db, DbResult};
-use crate::domain::{HoldScope, InstanceId, JobId};
+use crate::domain::HoldScope;
 
 /// These instances could not be reached; the job that found out becomes the probe, unless there is one.
 pub async fn open_outages(db: &Db, found: &[(InstanceId, JobId)]) -> DbResult<u64> {

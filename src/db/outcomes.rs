@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use nas_cron_protocol::OneShotState;
 use uuid::Uuid;
 
+use super::columns::OptionalWord;
 use super::oneshots::ArmRules;
 use super::{Db, DbResult};
-use crate::domain::{FireOutcome, OneShotState};
+use crate::domain::FireOutcome;
 
 /// How an attempt ended, and what follows.
 #[derive(Clone, Debug)]
@@ -109,7 +111,7 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
               AND o.state IN ('firing', 'waiting')
             RETURNING o.lease_token, o.state
         )
-        SELECT r.attempt_id, m.state AS "state?: OneShotState"
+        SELECT r.attempt_id, m.state AS "state!: OptionalWord<OneShotState>"
         FROM recorded r LEFT JOIN moved m ON m.lease_token = r.attempt_id
         "#,
         &ids,
@@ -125,5 +127,5 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(rows.into_iter().map(|row| Recorded { attempt_id: row.attempt_id, state: row.state }).collect())
+    Ok(rows.into_iter().map(|row| Recorded { attempt_id: row.attempt_id, state: row.state.0 }).collect())
 }

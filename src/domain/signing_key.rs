@@ -1,22 +1,18 @@
 //! What is known about a signing key without its private half.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::words;
 use serde::{Deserialize, Serialize};
 
 /// How fire tokens are signed. Real agents accept RS256/384/512 and ES256/384; these two are made here.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema,
-)]
-#[sqlx(type_name = "signing_alg")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum SigningAlg {
     /// ECDSA on P-256 with SHA-256 (RFC 7518, 3.4).
     #[default]
     #[serde(rename = "ES256")]
-    #[sqlx(rename = "ES256")]
     Es256,
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3).
     #[serde(rename = "RS256")]
-    #[sqlx(rename = "RS256")]
     Rs256,
 }
 
@@ -48,51 +44,20 @@ impl std::str::FromStr for SigningAlg {
     }
 }
 
-/// Where a key stands in its life. Next, active and retired keys are published; only the active one signs.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    sqlx::Type,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "key_state", rename_all = "snake_case")]
-pub enum KeyState {
-    /// Published, so that caches learn it; does not sign yet.
-    Next,
-    /// Signs.
-    Active,
-    /// Signs no more; published until what it signed has expired.
-    Retired,
-    /// No longer published; its private half is erased.
-    Gone,
-}
-
-impl KeyState {
-    /// The same word in SQL, JSON and docs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Next => "next",
-            Self::Active => "active",
-            Self::Retired => "retired",
-            Self::Gone => "gone",
-        }
+words!(
+    /// Where a key stands in its life. Next, active and retired keys are published; only the active one signs.
+    #[derive(PartialOrd, Ord, utoipa::ToSchema)]
+    pub enum KeyState {
+        /// Published, so that caches learn it; does not sign yet.
+        Next = "next",
+        /// Signs.
+        Active = "active",
+        /// Signs no more; published until what it signed has expired.
+        Retired = "retired",
+        /// No longer published; its private half is erased.
+        Gone = "gone",
     }
-}
-
-impl std::fmt::Display for KeyState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+);
 
 /// A signing key as everybody may see it. All times are the database's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use nas_cron_protocol::{AuthProfile, FireAt, JobId};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
@@ -25,7 +26,7 @@ use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
 use crate::db::leases::Attempt;
 use crate::db::outcomes::Ended;
-use crate::domain::{AuthProfile, FireAt, FireOutcome, JobId};
+use crate::domain::FireOutcome;
 use crate::keys::fire_token::FireSubject;
 use crate::keys::ring::KeyRing;
 

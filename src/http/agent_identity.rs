@@ -6,6 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRef, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use nas_cron_protocol::{AgentRuntimeId, TaskId};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use utoipa::ToSchema;
@@ -16,7 +17,6 @@ use super::auth::Deadline;
 use super::error::ErrorBody;
 use super::{ApiError, BearerCaller, Caller, JsonBody};
 use crate::db::{self, Db};
-use crate::domain::{AgentRuntimeId, TaskId};
 use crate::identity::assertion::TaskRegistration;
 use crate::identity::registry::{self, IdentityRecord, Scope};
 use crate::identity::{Identities, IdentityError, PublicKey, TaskName};
@@ -104,7 +104,8 @@ async fn register(
 ) -> Result<Json<RegisterResponse>, ApiError> {
     let key = PublicKey::parse(&body.agent_public_key)?;
     let replaces = body.replaces.as_deref().map(AgentRuntimeId::parse).transpose();
-    let replaces = replaces.map_err(|error| crate::domain::InvalidField { field: "replaces", ..error })?;
+    let replaces =
+        replaces.map_err(|error| nas_cron_protocol::InvalidField { field: "replaces", ..error })?;
     let identities = state.identities()?;
     let agent_runtime_id = identities.register(&caller.instance, &key, replaces, caller.deadline).await?;
     info!(agent.id = %caller.instance.instance_id, %agent_runtime_id, "a key is registered");

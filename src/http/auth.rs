@@ -124,17 +124,17 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use chrono::DateTime;
+    use nas_cron_base::clock::{Clock, ManualClock};
+    use nas_cron_jwt::testing::{Signing, jwks};
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::clock::{Clock, ManualClock};
     use crate::config;
     use crate::db::{Db, DbOptions};
     use crate::http::agent_identity::{self, AgentIdentity};
     use crate::identity::Identities;
     use crate::instance::{Issuers, KeySet, PortalKeys, TokenRules};
-    use crate::jwt::testing::{Signing, jwks};
 
     fn headers(values: &[&str]) -> HeaderMap {
         values

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use nas_cron_protocol::{AuthPlace, AuthProfile, EffectiveAuth, Given, JobId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +17,6 @@ use super::{ApiError, Caller, JsonBody};
 use crate::auth_profiles::{self, AuthProfiles, Registry, Warning};
 use crate::db;
 use crate::directory::DirectoryError;
-use crate::domain::{AuthPlace, AuthProfile, EffectiveAuth, Given, JobId};
 
 /// The routes, with their documentation.
 pub fn routes(state: AgentCron) -> OpenApiRouter {

@@ -11,11 +11,11 @@ use axum::Json;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::DbError;
-use crate::domain::{HOSTED_CLIENT, InvalidField};
 use crate::identity::IdentityError;
 use crate::instance::{AuthError, Refusal, VerifyError};
 

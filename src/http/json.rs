@@ -266,11 +266,11 @@ mod tests {
     use axum::body::{Bytes, to_bytes};
     use axum::routing::post;
     use futures::stream;
+    use nas_cron_protocol::JobId;
     use serde_json::Value;
     use tower::ServiceExt;
 
     use super::*;
-    use crate::domain::JobId;
 
     #[derive(Debug, Deserialize)]
     struct Sent {

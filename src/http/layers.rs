@@ -149,11 +149,11 @@ fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
 mod tests {
     use axum::body::to_bytes;
     use axum::routing::{get, post};
+    use nas_cron_base::testing::LogLines as Lines;
     use tower::ServiceExt;
 
     use super::*;
     use crate::metrics::tests::counted;
-    use crate::telemetry::tests::Lines;
 
     async fn broken() {
         panic!("a secret")

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -21,7 +22,6 @@ use utoipa_axum::routes;
 
 use super::error::{ErrorBody, TokenRefusal};
 use super::{ApiError, json};
-use crate::domain::{HOSTED_CLIENT, InvalidField};
 use crate::keys::access_token::SCOPE;
 use crate::metrics::{self, PanicPlace};
 use crate::own_portal::{Granted, OwnPortal, RefreshError};
@@ -228,10 +228,10 @@ mod tests {
     use axum::Router;
     use axum::body::{Body, to_bytes};
     use axum::routing::post;
+    use nas_cron_base::testing::LogLines as Lines;
     use tower::ServiceExt;
 
     use super::*;
-    use crate::telemetry::tests::Lines;
 
     async fn told(response: Response) -> (u16, String) {
         let status = response.status().as_u16();

@@ -11,6 +11,8 @@ use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use nas_cron_base::clock::Clock;
+use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
 use serde::Serialize;
 use tracing::warn;
 use utoipa::ToSchema;
@@ -18,12 +20,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ProblemBody;
-use super::json;
-use super::{ApiError, Problem};
+use super::{ApiError, Problem, json};
 use crate::backends::{Backends, RelayRequest, WakeBody};
-use crate::clock::Clock;
 use crate::db::outcomes::Ended;
-use crate::domain::{InstanceId, JobId, ScheduleId};
 use crate::metrics;
 use crate::scheduler::{Wake, WakeError, Woken};
 

@@ -7,11 +7,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use nas_cron_protocol::{AgentRuntimeId, TaskId};
 use serde::Deserialize;
 
 use super::IdentityError;
 use super::public_key::PublicKey;
-use crate::domain::{AgentRuntimeId, TaskId};
 
 /// How far the clock of an agent may be from ours, in both directions, to the second (contract: "± 5 min").
 pub const WINDOW: TimeDelta = TimeDelta::minutes(5);
@@ -99,10 +99,10 @@ impl std::fmt::Debug for TaskRegistration {
 
 impl TaskRegistration {
     /// Reads the two fields of the body.
-    pub fn read(timestamp: &str, signature: &str) -> Result<Self, crate::domain::InvalidField> {
+    pub fn read(timestamp: &str, signature: &str) -> Result<Self, nas_cron_protocol::InvalidField> {
         let invalid = |text: &'static str| {
             let (field, problem) = text.split_once(": ").unwrap_or(("signature", text));
-            crate::domain::InvalidField::new(field, problem)
+            nas_cron_protocol::InvalidField::new(field, problem)
         };
         Ok(Self {
             at: self::timestamp(timestamp).ok_or_else(|| invalid(TIMESTAMP))?,

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nas_cron_protocol::TaskId;
 use tokio::time::timeout;
 
 use crate::db::Db;
 use crate::db::identities::tasks;
-use crate::domain::TaskId;
 
 /// Tasks that wait to be recorded. What is beyond that is left to its next use.
 const WAITING: usize = 4_096;

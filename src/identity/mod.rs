@@ -20,12 +20,13 @@ use self::assertion::{Assertion, TaskRegistration, within_window};
 use self::gate::Gate;
 use self::in_use::InUse;
 pub use self::public_key::PublicKey;
-use crate::clock::Clock;
+use nas_cron_base::clock::Clock;
+use nas_cron_protocol::{AgentRuntimeId, InvalidField, TaskId};
+
 use crate::config;
 use crate::db::identities::{self, NewIdentity, Presented, Registered, tasks};
 use crate::db::instances::AgentInstance;
 use crate::db::{Db, DbError};
-use crate::domain::{AgentRuntimeId, InvalidField, TaskId};
 
 /// Why a key, a task or an assertion is not taken. The texts may be shown.
 #[derive(Debug, thiserror::Error)]

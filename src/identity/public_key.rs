@@ -6,9 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::traits::IsIdentity;
+use nas_cron_protocol::InvalidField;
 use ring::signature::{ED25519, UnparsedPublicKey};
-
-use crate::domain::InvalidField;
 
 /// The name of the field on the wire.
 const FIELD: &str = "agent_public_key";

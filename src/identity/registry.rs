@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use super::public_key::PublicKey;
 pub use crate::db::identities::Scope;
 pub use crate::db::identities::listing::TaskRecord;
+use nas_cron_protocol::{AgentRuntimeId, TaskId};
+
 use crate::db::identities::{self, listing, tasks};
 use crate::db::{Db, DbResult};
-use crate::domain::{AgentRuntimeId, TaskId};
 
 /// A registered key, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]

@@ -138,12 +138,12 @@ fn may_be_opaque(token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use nas_cron_jwt::testing::{Signing, jwks};
     use serde_json::json;
 
     use super::*;
     use crate::config::Orgs;
     use crate::instance::KeySet;
-    use crate::jwt::testing::{Signing, jwks};
 
     const NOW: i64 = 1_800_000_000;
 

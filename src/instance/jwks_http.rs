@@ -74,6 +74,7 @@ mod tests {
     use axum::routing::get;
     use chrono::DateTime;
     use jsonwebtoken::Algorithm;
+    use nas_cron_jwt::testing::{Signing, jwks};
     use serde_json::json;
     use tokio::net::TcpListener;
     use tokio::task::JoinSet;
@@ -82,7 +83,6 @@ mod tests {
     use super::*;
     use crate::instance::token::{Presented, TokenError, TokenRules};
     use crate::instance::{FetchLimits, PortalKeys, VerifyError};
-    use crate::jwt::testing::{Signing, jwks};
 
     async fn serve(router: Router) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

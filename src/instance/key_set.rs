@@ -81,7 +81,7 @@ impl KeySet {
         struct Jwks {
             keys: Vec<serde_json::Value>,
         }
-        crate::jwt::install();
+        nas_cron_jwt::install();
         let jwks: Jwks = serde_json::from_slice(json).map_err(KeySetError::NotJwks)?;
         Self::usable(jwks.keys.into_iter().map(|jwk| {
             let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::NotJwk)?;
@@ -92,7 +92,7 @@ impl KeySet {
     /// Reads what an operator pins: a JWKS, or PEM with one or several public keys. Those have no `kid`, so
     /// each is tried for every token.
     pub fn from_pinned(text: &[u8]) -> Result<Self, KeySetError> {
-        crate::jwt::install();
+        nas_cron_jwt::install();
         if text.trim_ascii_start().starts_with(b"{") {
             return Self::from_jwks(text);
         }
@@ -253,12 +253,12 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use chrono::DateTime;
+    use nas_cron_jwt::testing::{Signing, jwks};
     use rsa::pkcs8::EncodePublicKey;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::instance::TokenRules;
-    use crate::jwt::testing::{Signing, jwks};
 
     fn verifies(keys: &KeySet, signing: &Signing) -> bool {
         let token = signing.sign(&json!({"iss": "p", "exp": 100}));

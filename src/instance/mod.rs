@@ -27,19 +27,19 @@ pub use issuers::{Issuer, Issuers};
 pub use jwks_http::count_keys_at;
 pub use key_set::{KeySet, KeySetError, Unusable};
 pub use lookup::{Lookup, LookupError};
-pub(crate) use portal_http::causes;
 pub use portal_jwks::{FetchLimits, KeyRefresh, PortalKeys, VerifyError};
 pub use resolve::Refusal;
 pub use token::{AccessClaims, TokenError, TokenRules};
 
 pub use crate::db::instances::AgentInstance;
 
-use crate::clock::Clock;
-use crate::db::{self, Db, DbError};
-use crate::domain::OrgId;
-use crate::identity::{Identities, IdentityError};
 use lookup::Question;
+use nas_cron_base::clock::Clock;
+use nas_cron_protocol::OrgId;
 use resolve::Identity;
+
+use crate::db::{self, Db, DbError};
+use crate::identity::{Identities, IdentityError};
 
 /// What it takes to know who calls. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! Calls to the portal and its like: one client for all of them, and what their failures mean.
 
-use std::error::Error;
 use std::time::Duration;
 
+use nas_cron_base::http_client::causes;
 use reqwest::{Client, Response, StatusCode, redirect};
 
 use super::portal_jwks::FetchError;
@@ -53,17 +53,4 @@ pub(super) fn no_answer(status: StatusCode, hint: &str) -> FetchError {
     }
     let ours = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     FetchError::Useless(if ours { format!("status {status}: {hint}") } else { format!("status {status}") })
-}
-
-/// An error's causes down to the first one, which says what happened. Without its URL, which may hold credentials, or
-/// name an agent.
-pub(crate) fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -299,13 +299,13 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use chrono::DateTime;
+    use nas_cron_jwt::testing::{Signing, jwks};
     use serde_json::json;
     use tokio::task::JoinSet;
     use tokio::time::{advance, timeout};
 
     use super::*;
     use crate::instance::TokenRules;
-    use crate::jwt::testing::{Signing, jwks};
 
     const BUDGET: Duration = Duration::from_secs(12);
 

@@ -374,11 +374,11 @@ fn part<T: DeserializeOwned>(text: &str, otherwise: TokenError) -> Result<T, Tok
 
 #[cfg(test)]
 mod tests {
+    use nas_cron_jwt::testing::{Signing, jwks};
     use serde_json::{Value, json};
 
     use super::*;
     use crate::instance::key_set::{KeySet, NotVerified};
-    use crate::jwt::testing::{Signing, jwks};
 
     const NOW: i64 = 1_800_000_000;
     const ISSUER: &str = "https://portal.example";

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{HOSTED_CLIENT, InstanceId, OrgId, SessionId};
 use secrecy::SecretString;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::signer::{Signer, SignerError};
-use crate::domain::{HOSTED_CLIENT, InstanceId, OrgId, SessionId};
 
 /// What these tokens are for, in the words of OAuth. Hop 1 does not ask for it.
 pub const SCOPE: &str = "agent_cron";

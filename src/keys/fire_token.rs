@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{AuthProfile, FireAt, InstanceId, JobId};
 use secrecy::SecretString;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::signer::{Signer, SignerError};
-use crate::domain::{AuthProfile, FireAt, InstanceId, JobId};
 
 /// What the `purpose` claim says; a token with any `purpose` opens nothing at hop 1.
 pub const PURPOSE: &str = "cron_fire";

@@ -9,20 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use nas_cron_base::clock::Clock;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::KeyError;
 use super::access_token::{self, AccessSubject};
-use super::custody;
 use super::encryption::KeyEncryptionKey;
 use super::fire_token::{self, FireSubject, TokenTtl, Validity};
 use super::jwks::Jwks;
 use super::rotation::{RotationPolicy, VIEW_STALENESS};
 use super::signer::{Signer, SignerError};
 use super::sweep::{self, Done};
-use crate::clock::Clock;
+use super::{KeyError, custody};
 use crate::db::Db;
 use crate::db::keys::StoredKey;
 use crate::domain::{KeyState, SigningAlg};

@@ -1,5 +1,6 @@
 //! Making a login for an agent.
 
+use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -8,7 +9,6 @@ use super::refresh_token::{RefreshKey, Ticket};
 use crate::db::directory::{Agent, Registration};
 use crate::db::{Db, DbError, logins};
 use crate::directory::{self, DirectoryError};
-use crate::domain::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
 /// How often a login that began at the same moment elsewhere is looked at again.
 const RACES: usize = 3;

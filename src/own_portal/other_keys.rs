@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use nas_cron_protocol::InstanceId;
+
 use super::RefreshKey;
 use crate::db::{Db, DbResult, logins};
-use crate::domain::InstanceId;
 
 /// So many agents are named.
 const NAMED: usize = 3;

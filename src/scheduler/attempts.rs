@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use nas_cron_protocol::{InstanceId, OneShotState};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use super::recorder::{Reach, Report};
 use super::{Inner, lock};
 use crate::db::leases::{self, Attempt, Lease};
 use crate::db::outcomes::Ended;
-use crate::domain::{FireOutcome, InstanceId, OneShotState};
+use crate::domain::FireOutcome;
 use crate::fire::{End, outcome};
 use crate::metrics::{self, InFlight, PanicPlace};
 

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use nas_cron_protocol::InstanceId;
+
 use crate::db::leases::Lease;
-use crate::domain::InstanceId;
 
 /// An instance whose slots are all taken and which has ended nothing for this long is not claimed for.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -179,11 +180,11 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
+    use nas_cron_protocol::JobId;
     use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::JobId;
 
     fn lease(instance: &str, ends: Instant) -> Lease {
         Lease {

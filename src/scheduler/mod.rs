@@ -30,6 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use nas_cron_base::clock::Clock;
+use nas_cron_protocol::BackendName;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,11 +44,9 @@ use self::recorder::Recorder;
 use self::timetable::Timetable;
 use self::upkeep::UpkeepRules;
 use self::wake::{Waking, Watched};
-use crate::clock::Clock;
 use crate::db::leases::{self, Lease};
 use crate::db::oneshots::ArmRules;
 use crate::db::{Db, hints};
-use crate::domain::BackendName;
 use crate::fire::Firing;
 
 pub use self::wake::{Ending, Wake, WakeError, Woken};

@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use nas_cron_protocol::{InstanceId, JobId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::db::oneshots::ArmRules;
 use crate::db::outcomes::{self, Ended, Recorded};
 use crate::db::{Db, DbError, outages};
-use crate::domain::{InstanceId, JobId};
 
 /// Most outcomes in one statement.
 const BATCH: usize = 512;

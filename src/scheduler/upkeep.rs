@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use nas_cron_protocol::OneShotState;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{Db, DbResult, auth_profiles, fires, identities, logins, outages};
-use crate::domain::OneShotState;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.

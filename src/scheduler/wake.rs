@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nas_cron_protocol::OneShotState;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -16,7 +17,6 @@ use crate::db::leases::Lease;
 use crate::db::outcomes::Ended;
 use crate::db::wake_ups::{self, Found};
 use crate::db::{DbError, DbResult};
-use crate::domain::OneShotState;
 
 pub use crate::db::wake_ups::Wake;
 

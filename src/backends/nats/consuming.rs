@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use nas_cron_protocol::{BackendName, InstanceId, JobId, ScheduleId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,6 @@ use uuid::Uuid;
 use super::pulling::{BATCH, Hands, Held};
 use super::{Nats, stream};
 use crate::backends::{BackendError, WakeBody};
-use crate::domain::{BackendName, InstanceId, JobId, ScheduleId};
 use crate::metrics;
 use crate::scheduler::{Wake, Woken};
 

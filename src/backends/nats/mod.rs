@@ -20,13 +20,13 @@ mod stream;
 use std::fmt::Display;
 use std::time::Duration;
 
+use nas_cron_protocol::BackendName;
 use tokio_util::sync::CancellationToken;
 
 use self::connecting::Connection;
 use self::schedules::Schedules;
 use super::backend::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp};
 use super::wakes::Wakes;
-use crate::domain::BackendName;
 use crate::scheduler::{Wake, Woken};
 
 pub use self::options::{NatsOptions, NatsOptionsError};

@@ -1,5 +1,6 @@
 //! What QStash answers, and which of our errors that is.
 
+use nas_cron_base::http_client;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,7 +11,6 @@ use serde::de::DeserializeOwned;
 
 use crate::backends::BackendError;
 use crate::fire::retry_after;
-use crate::instance;
 
 /// How much is read of an answer, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
@@ -124,7 +124,7 @@ fn broken(error: reqwest::Error) -> BackendError {
 
 /// What happened, in so many words; without the URL, which names an agent in direct mode.
 pub(super) fn causes(error: reqwest::Error) -> String {
-    instance::causes(error).chars().take(MAX_WORDS).collect()
+    http_client::causes(error).chars().take(MAX_WORDS).collect()
 }
 
 #[cfg(test)]

@@ -23,10 +23,11 @@ use url::Url;
 
 use self::answer::{Answer, MAX_ANSWER};
 pub use self::logs::DirectEnd;
+use nas_cron_base::clock::Clock;
+use nas_cron_protocol::BackendName;
+
 use self::signature::{EmptyKey, SigningKeys};
 use super::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes};
-use crate::clock::Clock;
-use crate::domain::BackendName;
 
 /// Where QStash is, unless an account lives in another region.
 pub const DEFAULT_URL: &str = "https://qstash.upstash.io";

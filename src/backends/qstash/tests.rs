@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chrono::DateTime;
+use nas_cron_base::clock::SystemClock;
+use nas_cron_protocol::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use proptest::prelude::*;
 
 use super::publish::{self, LEAD};
 use super::*;
 use crate::backends::DirectCall;
-use crate::clock::SystemClock;
-use crate::domain::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 
 const RELAY: &str = "https://portal.example/api/agent-cron/relay";
 

@@ -4,14 +4,14 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Args;
+use nas_cron_base::terminal;
+use nas_cron_protocol::{CallbackUrl, InstanceId};
 use serde_json::json;
 
 use super::yaml::Chronos;
 use super::{Urls, find};
-use crate::cli::show;
 use crate::db::Db;
 use crate::directory;
-use crate::domain::{CallbackUrl, InstanceId};
 
 /// Print the YAML that points an agent here.
 #[derive(Clone, Debug, Args)]
@@ -51,7 +51,7 @@ pub(super) async fn run(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn W
         nas_jwks_url: agents_jwks_url.to_owned(),
     };
     if args.json {
-        return show::json(out, &json!({ "cron": { "provider": "chronos", "chronos": chronos } }));
+        return terminal::json(out, &json!({ "cron": { "provider": "chronos", "chronos": chronos } }));
     }
     out.write_all(chronos.yaml().as_bytes())?;
     Ok(())

@@ -4,16 +4,16 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use nas_cron_base::terminal;
+use nas_cron_protocol::{CallbackUrl, HOSTED_CLIENT, InstanceId, OrgId};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::home::{self, Home, Written};
 use super::yaml::Chronos;
-use crate::cli::show;
 use crate::config::OwnPortal;
 use crate::db::Db;
 use crate::directory::{self, DirectoryError};
-use crate::domain::{CallbackUrl, HOSTED_CLIENT, InstanceId, OrgId};
 use crate::keys::access_token::SCOPE;
 use crate::keys::{KeyEncryptionKey, custody};
 use crate::own_portal::{self, EnrollError, Enrolled, Enrollment, LoginChange, RefreshKey};
@@ -85,7 +85,7 @@ pub(super) async fn run(
             Some(written) => shown["files"] = json!(written.files),
             None => shown["auth"] = home::auth_store(&login),
         }
-        return show::json(out, &shown);
+        return terminal::json(out, &shown);
     }
     print(&enrolled, &login, &chronos, written, out)?;
     Ok(())
@@ -97,7 +97,7 @@ fn explained(error: EnrollError) -> anyhow::Error {
         EnrollError::Directory(error @ DirectoryError::OtherOrg(_)) => {
             anyhow::anyhow!("{error}: `nas-cron agents add --move-org` moves it")
         }
-        EnrollError::Directory(error) => show::explained(error),
+        EnrollError::Directory(error) => crate::cli::directory_error::explained(error),
         error @ EnrollError::OtherKey(_) => error.into(),
     }
 }

@@ -6,10 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use nas_cron_base::private_file;
 use rustix::process::geteuid;
 use serde_json::{Map, Value, json};
-
-use crate::private_file;
 
 /// Where hermes-agent keeps its portal's login.
 const PROVIDER: &str = "nous";

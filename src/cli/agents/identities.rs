@@ -5,13 +5,12 @@ use std::io::Write;
 use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args};
+use nas_cron_base::terminal::{self, counted, or_dash, relative};
+use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 use serde_json::json;
 
 use super::find;
-use crate::cli::show::{self, counted, or_dash, relative};
-use crate::db::Db;
-use crate::db::directory as statements;
-use crate::domain::{AgentRuntimeId, InstanceId, TaskId};
+use crate::db::{Db, directory as statements};
 use crate::identity::registry::{self, IdentityRecord, Scope, TaskRecord};
 
 /// Show the keys that an agent calls with, and the tasks that it calls under.
@@ -58,7 +57,7 @@ pub(super) async fn list(args: &IdentitiesArgs, db: &Db, out: &mut dyn Write) ->
     let agent = find(db, &args.instance_id).await?;
     let identities = registry::list(db, any_org(&args.instance_id)).await?;
     if args.json {
-        return show::json(out, &json!({ "identities": identities }));
+        return terminal::json(out, &json!({ "identities": identities }));
     }
     if identities.is_empty() {
         writeln!(out, "Agent {} has no keys: it calls with the portal's tokens.", agent.instance_id)?;
@@ -95,7 +94,7 @@ pub(super) async fn revoke(args: &RevokeArgs, db: &Db, out: &mut dyn Write) -> a
         }
     };
     if args.json {
-        return show::json(out, &json!({ "instance_id": name, "revoked": revoked }));
+        return terminal::json(out, &json!({ "instance_id": name, "revoked": revoked }));
     }
     if !args.all {
         let already = if revoked == 0 { " already" } else { "" };
@@ -118,7 +117,7 @@ fn stands(task: &TaskRecord, now: DateTime<Utc>) -> bool {
 }
 
 fn identities_table(identities: &[IdentityRecord], now: DateTime<Utc>) -> String {
-    let mut table = show::table(&["IDENTITY / TASK", "STATE", "REGISTERED", "USED", "EXPIRES"]);
+    let mut table = terminal::table(&["IDENTITY / TASK", "STATE", "REGISTERED", "USED", "EXPIRES"]);
     for identity in identities {
         table.add_row([
             identity.agent_runtime_id.to_string(),
@@ -138,7 +137,7 @@ fn identities_table(identities: &[IdentityRecord], now: DateTime<Utc>) -> String
             ]);
         }
     }
-    show::text(table)
+    terminal::text(table)
 }
 
 fn any_org(instance_id: &InstanceId) -> Scope<'_> {

@@ -1,9 +1,9 @@
 //! An agent's login at our own portal, as `agents show` tells it.
 
 use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::relative;
 use serde::Serialize;
 
-use crate::cli::show::relative;
 use crate::db::directory::Agent;
 use crate::db::logins::Login;
 use crate::domain::LoginEnd;

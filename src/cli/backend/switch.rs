@@ -8,15 +8,15 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use futures::future::try_join_all;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nas_cron_base::terminal::{self, counted};
+use nas_cron_protocol::BackendName;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{BackendContext, active, put_off, still};
 use crate::backends::{SchedulerBackend, moving};
-use crate::cli::show::{self, counted};
 use crate::db::wake_ups::{self, Left};
 use crate::db::{DbResult, directory, ride_out};
-use crate::domain::BackendName;
 
 /// Rounds of telling one engine at once.
 const ROUNDS: usize = 4;
@@ -88,7 +88,7 @@ pub(super) async fn run(
             "active": to, "switched": from != to, "moved": moved, "told": told, "taken_back": taken_back,
             "finished": finished, "left": left, "seconds": seconds,
         });
-        show::json(out, &told)?;
+        terminal::json(out, &told)?;
     } else {
         let was = if from == to { "was active already" } else { "is active" };
         let moved = counted(i64::try_from(moved).unwrap_or(i64::MAX), "one-shot");
@@ -233,7 +233,7 @@ fn unfinished(left: &Left, context: &BackendContext) -> String {
         BackendName::ALL.iter().filter(|one| !context.has(**one)).map(|one| one.as_str()).collect();
     let mut text = format!("the move is unfinished: {} still", still(left));
     if let Some(error) = &left.last_error {
-        text = format!("{text} ({})", show::printable(error));
+        text = format!("{text} ({})", terminal::printable(error));
     }
     if left.to_take_back > 0 && !away.is_empty() {
         text = format!("{text}; not configured here, and so left to the replicas: {}", away.join(", "));

@@ -1,10 +1,10 @@
 //! The database: whether it answers, is ours, and does what we rely on.
 
 use chrono::TimeDelta;
+use nas_cron_base::terminal::span;
 
 use super::deployment::{Deployment, failed};
 use super::finding::Finding;
-use crate::cli::show::span;
 use crate::db::directory;
 use crate::db::hints::{self, Hints};
 use crate::db::migrate::{SchemaState, known_version};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nas_cron_base::clock::{Clock, SystemClock};
 use tokio::sync::OnceCell;
 
 use super::DEADLINE;
 use super::finding::Finding;
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions, DbResult};

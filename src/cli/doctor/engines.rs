@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use nas_cron_base::terminal::relative;
+use nas_cron_protocol::BackendName;
+
 use super::deployment::{Deployment, PATIENCE, failed};
 use super::finding::Finding;
 use crate::backends::qstash::{KeyStanding, Qstash};
 use crate::backends::{Backend, SchedulerBackend, engine};
 use crate::cli::operate::configured;
-use crate::cli::show::relative;
 use crate::config::Backends;
 use crate::db::{directory, wake_ups};
-use crate::domain::BackendName;
 
 pub(super) const NOT_CONFIGURED: &str = "not configured";
 

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_base::terminal::{counted, printable, relative, shortened, span};
+use nas_cron_protocol::{BackendName, OneShotState};
 
 use super::deployment::{Deployment, failed};
 use super::finding::Finding;
-use crate::cli::show::{counted, printable, relative, shortened, span};
 use crate::config::{Backends, PortalJwks};
 use crate::db::outages::{self, Hold};
 use crate::db::wake_ups::{self, Left, Untold};
 use crate::db::{directory, fires, logins};
-use crate::domain::{BackendName, HoldScope, OneShotState};
+use crate::domain::HoldScope;
 
 /// What is due this long ago, and was left to no engine, nobody fires.
 const OVERDUE: Duration = Duration::from_secs(30);

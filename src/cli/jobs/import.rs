@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::Context;
+use nas_cron_protocol::{CallbackUrl, DedupKey, Fields, FieldsError, FireAt, InstanceId, JobId};
 
 use crate::cli::lines::{self, BATCH, Columns, Format, ImportArgs, Line, Lines, Remark, Report};
 use crate::db::jobs::{self, Import, Imported};
 use crate::db::{Db, DbError, DbResult, hints};
-use crate::domain::{CallbackUrl, DedupKey, Fields, FieldsError, FireAt, InstanceId, JobId};
 
 const COLUMNS: Columns = Columns {
     known: &["instance_id", "job_id", "fire_at", "agent_callback_url", "dedup_key"],

@@ -1,13 +1,13 @@
 //! A job as it is shown: its one-shot, and with which auth profile it is fired.
 
 use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::{self, or_dash, relative};
+use nas_cron_protocol::OneShotState;
 
-use super::super::show::{self, or_dash, relative};
 use super::state;
 use crate::auth_profiles::ShownAuth;
 use crate::db::jobs::Job;
 use crate::db::{Db, DbResult, auth_profiles};
-use crate::domain::OneShotState;
 
 /// A job's current one-shot, and its job's profiles.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -67,13 +67,14 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
     if matches!(job.state, OneShotState::Dead | OneShotState::Stuck) {
         rows.push(("", "`nas-cron jobs redrive` fires it again.".to_owned()));
     }
-    show::text(show::facts(&rows))
+    terminal::text(terminal::facts(&rows))
 }
 
 #[cfg(test)]
 mod tests {
+    use nas_cron_protocol::{AuthProfile, AuthSource, EffectiveAuth};
+
     use super::*;
-    use crate::domain::{AuthProfile, AuthSource, EffectiveAuth};
 
     #[test]
     fn where_it_is_set_and_whether_it_is_known() {

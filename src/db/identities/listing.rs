@@ -1,10 +1,10 @@
 //! Statements that show identities and tasks.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{AgentRuntimeId, OrgId, TaskId};
 
 use super::Scope;
 use crate::db::{Db, DbResult};
-use crate::domain::{AgentRuntimeId, OrgId, TaskId};
 
 /// Identities, and tasks of each, in one listing.
 const LISTED: i64 = 100;

@@ -3,9 +3,11 @@
 pub mod listing;
 pub mod tasks;
 
+use nas_cron_protocol::{AgentRuntimeId, InstanceId, OrgId, TaskId};
+
 use super::instances::{AgentInstance, Row};
 use super::{Db, DbResult};
-use crate::domain::{AgentRuntimeId, InstanceId, OrgId, PortalDenial, TaskId};
+use crate::domain::PortalDenial;
 
 /// Identities of one instance that are not revoked.
 pub const LIVE_IDENTITIES: i64 = 16;

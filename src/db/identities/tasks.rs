@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{AgentRuntimeId, OrgId, TaskId};
 use uuid::Uuid;
 
 use super::Scope;
 use crate::db::{Db, DbResult};
-use crate::domain::{AgentRuntimeId, OrgId, TaskId};
 
 /// Tasks of one identity that are neither revoked nor expired.
 pub const LIVE_TASKS: i64 = 64;

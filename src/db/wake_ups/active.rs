@@ -1,10 +1,11 @@
 //! The backend that new one-shots go to, and the moving of all others to it.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::BackendName;
 
+use crate::db::columns::Word;
 use crate::db::oneshots::OWN_LOOP_WITHIN;
 use crate::db::{Db, DbError, DbResult};
-use crate::domain::BackendName;
 
 /// The backend that new one-shots go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -21,7 +22,7 @@ pub struct ActiveBackend {
 pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
     sqlx::query!(
         "INSERT INTO active_backend (backend) VALUES ($1) ON CONFLICT (only_one) DO NOTHING",
-        first as BackendName,
+        Word(first) as Word<BackendName>,
     )
     .execute(&db.pool)
     .await?;
@@ -32,7 +33,7 @@ pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
 pub async fn find_active(db: &Db) -> DbResult<Option<ActiveBackend>> {
     Ok(sqlx::query_as!(
         ActiveBackend,
-        r#"SELECT backend AS "backend: BackendName", generation, switched_at FROM active_backend"#,
+        r#"SELECT backend AS "backend: Word<BackendName>", generation, switched_at FROM active_backend"#,
     )
     .fetch_optional(&db.pool)
     .await?)
@@ -47,7 +48,7 @@ pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> 
             SET backend = excluded.backend, generation = a.generation + 1, switched_at = now()
             WHERE a.backend <> excluded.backend
         "#,
-        backend as BackendName,
+        Word(backend) as Word<BackendName>,
     )
     .execute(&db.pool)
     .await?;
@@ -86,9 +87,11 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
     let mut transaction = db.pool.begin().await?;
     // No switch while this is under way: whoever moves after the next one sees all that this has moved. And only
     // then the statement begins, so that it sees all that was moved before.
-    let to = sqlx::query_scalar!(r#"SELECT backend AS "backend: BackendName" FROM active_backend FOR SHARE"#)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let to = sqlx::query_scalar!(
+        r#"SELECT backend AS "backend: Word<BackendName>" FROM active_backend FOR SHARE"#
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     let count = sqlx::query_scalar!(
         r#"
         WITH active AS (
@@ -160,7 +163,7 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
     .fetch_one(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(Moved { to, count: count.unsigned_abs() })
+    Ok(Moved { to: to.0, count: count.unsigned_abs() })
 }
 
 /// What is left to do of a move to the active backend.

@@ -1,7 +1,9 @@
 //! Where one-shots, wake-ups and orders stand, by backend.
 
+use nas_cron_protocol::BackendName;
+
+use crate::db::columns::Word;
 use crate::db::{Db, DbResult};
-use crate::domain::BackendName;
 
 /// Where a backend's one-shots and wake-ups stand.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -27,7 +29,7 @@ pub async fn census(db: &Db) -> DbResult<Vec<BackendCensus>> {
     Ok(sqlx::query_as!(
         BackendCensus,
         r#"
-        SELECT b.backend AS "backend!: BackendName",
+        SELECT b.backend AS "backend!: Word<BackendName>",
                (SELECT count(*) FROM one_shots o WHERE b.backend <> 'postgres' AND o.awaits = b.backend)
                + (SELECT count(*) FROM one_shots o
                   WHERE b.backend = 'postgres' AND o.state = 'armed' AND o.awaits IS NULL) AS "one_shots!",
@@ -61,7 +63,7 @@ pub async fn untold(db: &Db) -> DbResult<Vec<Untold>> {
     Ok(sqlx::query_as!(
         Untold,
         r#"
-        SELECT backend AS "backend: BackendName", count(*) AS "count!", max(last_error) AS last_error
+        SELECT backend AS "backend: Word<BackendName>", count(*) AS "count!", max(last_error) AS last_error
         FROM wake_ups
         WHERE next_try_at IS NOT NULL AND (last_error IS NOT NULL OR next_try_at < now() - interval '1 min')
         GROUP BY backend ORDER BY backend

@@ -1,10 +1,10 @@
 //! Calls that an engine makes to agents itself, and how its log says that they ended.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::ScheduleId;
 use uuid::Uuid;
 
 use crate::db::{Db, DbResult};
-use crate::domain::ScheduleId;
 
 /// A call that an engine makes to an agent in our place, and whose time has come.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> Db
     Ok(sqlx::query_as!(
         DirectCall,
         r#"
-        SELECT u.schedule_id AS "schedule_id: ScheduleId", u.message_id AS "message_id!", u.due_at
+        SELECT u.schedule_id, u.message_id AS "message_id!", u.due_at
         FROM wake_ups u
         WHERE u.backend = 'qstash_direct' AND u.state = 'armed' AND u.message_id IS NOT NULL AND u.due_at <= now()
           AND ($1::timestamptz IS NULL OR (u.due_at, u.schedule_id) > ($1, $2))

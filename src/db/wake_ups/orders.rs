@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
 use uuid::Uuid;
 
+use crate::db::columns::Word;
 use crate::db::{Db, DbResult, auth_profiles};
-use crate::domain::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
 
 /// What an engine is to be told about a wake-up.
 #[derive(Clone, Debug)]
@@ -109,7 +110,7 @@ pub async fn take_orders(
         LEFT JOIN instances n ON n.instance_id = o.instance_id
         CROSS JOIN LATERAL auth_of_job(n.instance_id, n.org_id, o.job_id) a
         "#,
-        backend as BackendName,
+        Word(backend) as Word<BackendName>,
         // Beyond any calendar, where there is no bound.
         furthest.map_or(1e11, |furthest| furthest.as_secs_f64()),
         lease.as_secs_f64(),

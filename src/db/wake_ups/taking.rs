@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, ScheduleId};
 use uuid::Uuid;
 
+use crate::db::columns::{OptionalWord, Word};
 use crate::db::leases::Lease;
 use crate::db::{Db, DbResult};
-use crate::domain::{BackendName, InstanceId, JobId, OneShotState, ScheduleId};
 
 /// A one-shot that an engine wakes.
 #[derive(Clone, Debug)]
@@ -117,7 +118,7 @@ pub async fn take(
         )
         SELECT w.lease_token, w.lease_expires_at, clock_timestamp() AS "now!",
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
-               COALESCE(w.state, o.state) AS "state: OneShotState",
+               COALESCE(w.state, o.state) AS "state!: OptionalWord<OneShotState>",
                COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!",
                o.schedule_id = g.schedule_id AS current,
                EXISTS (SELECT FROM passed_over p WHERE p.schedule_id = g.schedule_id) AS "locked!",
@@ -139,8 +140,8 @@ pub async fn take(
     .fetch_all(&db.pool)
     .await?;
     let found = rows.into_iter().zip(wakes).map(|(row, wake)| {
-        let leased = row.state == Some(OneShotState::Leased);
-        match (row.current, row.lease_token, row.lease_expires_at, row.due_at, row.state) {
+        let leased = row.state.0 == Some(OneShotState::Leased);
+        match (row.current, row.lease_token, row.lease_expires_at, row.due_at, row.state.0) {
             _ if row.locked => Found::Locked,
             (_, Some(lease_token), Some(expires), Some(due_at), _) if leased => {
                 // Counted from before the statement was sent: never later than the database thinks.
@@ -205,7 +206,7 @@ pub async fn take_over_missed(
             FROM known k
             WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation AND u.state <> 'unwanted'
         )
-        SELECT awaits AS "backend!: BackendName", count(*) AS "count!" FROM missed GROUP BY awaits
+        SELECT awaits AS "backend!: Word<BackendName>", count(*) AS "count!" FROM missed GROUP BY awaits
         "#,
         &backends,
         &graces,
@@ -213,7 +214,7 @@ pub async fn take_over_missed(
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.backend, row.count.unsigned_abs())).collect())
+    Ok(rows.into_iter().map(|row| (row.backend.0, row.count.unsigned_abs())).collect())
 }
 
 /// Graces as SQL takes them.

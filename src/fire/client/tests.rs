@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
+use nas_cron_base::clock::ManualClock;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use self::agent::{Agent, Connection};
 use super::*;
-use crate::clock::ManualClock;
 
 mod agent;
 mod tls;

@@ -6,6 +6,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use nas_cron_protocol::{Fields, FieldsError, InstanceId, OrgId};
 use serde_json::{Map, Value};
 use tracing::info;
 
@@ -13,7 +14,6 @@ use super::AdminState;
 use super::query::{QueryParams, refuse};
 use crate::db::directory::{Agent, AgentFilter};
 use crate::directory::{self, Change};
-use crate::domain::{Fields, FieldsError, InstanceId, OrgId};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::json::JsonBody;
 

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use nas_cron_protocol::{AuthPlace, InstanceId, OrgId};
 use tokio::time::Instant;
 use tracing::info;
 use utoipa::IntoResponses;
@@ -13,7 +14,6 @@ use super::query::refuse;
 use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN};
 use crate::db::Db;
 use crate::directory::{DirectoryError, again};
-use crate::domain::{AuthPlace, InstanceId, OrgId};
 use crate::http::auth_profiles::{AuthProfilesChange, only};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::json::JsonBody;

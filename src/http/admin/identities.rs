@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 use tracing::info;
 
 use super::AdminState;
 use super::agents::named;
 use crate::directory;
-use crate::domain::{AgentRuntimeId, InstanceId, TaskId};
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
 use crate::http::error::{Problem, ProblemBody};
 use crate::identity::registry::{self, Scope};

@@ -23,16 +23,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
 pub(super) use self::wire::Question;
+use nas_cron_protocol::{Given, InstanceId};
+
 use self::wire::{Told, Wire};
 use super::flights::Flights;
 use super::portal_jwks::FetchError;
 use super::standing::{PATIENCE, Standing, pause};
-use crate::config;
 use crate::db::directory::{Registration, Verdict};
-use crate::db::instances::AgentInstance;
-use crate::db::{self, Db, DbError, DbResult, hints, instances, lookups};
-use crate::domain::{Given, InstanceId, PortalDenial};
-use crate::{directory, metrics};
+use crate::db::instances::{self, AgentInstance};
+use crate::db::{self, Db, DbError, DbResult, hints, lookups};
+use crate::domain::PortalDenial;
+use crate::{config, directory, metrics};
 
 /// How long one question may take from its turn on, with what is written down of its answer.
 const FLIGHT: Duration = Duration::from_secs(12);

@@ -3,13 +3,13 @@
 //! A yes and a no are both explicit. Everything else, a bare 404 of some proxy above all, is no answer: taken for a no,
 //! one misrouted path would tell every agent `invalid_client`, on which they stop for good.
 
+use nas_cron_protocol::{Given, InstanceId, OrgId, SessionId};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use crate::domain::{Given, InstanceId, OrgId, SessionId};
 use crate::instance::portal_http::{away, bounded, client, no_answer};
 use crate::instance::portal_jwks::FetchError;
 

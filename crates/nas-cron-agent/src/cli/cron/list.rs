@@ -1,0 +1,222 @@
+//! `nas-cron cron list` and `show`
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use nas_cron_base::clock::{Clock, SystemClock};
+use nas_cron_base::terminal::{self, or_dash, printable, shortened};
+use nas_cron_protocol::JobId;
+
+use super::when::told;
+use super::{not_there, tell};
+use crate::cli::connection::Connection;
+use crate::client::api::{EffectiveAuth, ListedJob, Listing, Warning};
+
+/// List this agent's one-shots: what will fire, soonest first, and what has been given up.
+///
+/// What was delivered is not listed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron cron list
+  nas-cron cron list --json | jq -r '.armed[].job_id'")]
+pub(super) struct List {
+    /// Print JSON: {"armed": […], "dead": […]}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show one job with everything about it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  nas-cron cron show report")]
+pub(super) struct Show {
+    /// The job.
+    job_id: JobId,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
+        let listing = connection.client.list().await.map_err(|error| connection.explained(error))?;
+        tell(&all_warnings(&listing));
+        if self.json {
+            terminal::print_json(&listing)?;
+        } else {
+            terminal::print(&in_table(&listing, SystemClock.now()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Show {
+    pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
+        let listing = connection.client.list().await.map_err(|error| connection.explained(error))?;
+        let found =
+            listing.armed.into_iter().chain(listing.dead).find(|job| job.job_id == self.job_id.as_str());
+        let Some(job) = found else { return Ok(not_there(&self.job_id)) };
+        tell(&job.warnings);
+        if self.json {
+            terminal::print_json(&job)?;
+        } else {
+            terminal::print(&in_full(&job, SystemClock.now()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Each once: many jobs may have the same profile.
+fn all_warnings(listing: &Listing) -> Vec<Warning> {
+    let mut all: Vec<Warning> = Vec::new();
+    for warning in listing.armed.iter().chain(&listing.dead).flat_map(|job| &job.warnings) {
+        if !all.contains(warning) {
+            all.push(warning.clone());
+        }
+    }
+    all
+}
+
+fn in_table(listing: &Listing, now: DateTime<Utc>) -> String {
+    let mut table = terminal::table(&["JOB", "STATE", "FIRES", "ATTEMPTS", "AUTH", "LAST ERROR"]);
+    for job in listing.armed.iter().chain(&listing.dead) {
+        table.add_row([
+            printable(&job.job_id),
+            state(job),
+            told(now, &job.fire_at),
+            or_dash(job.attempts),
+            auth(job),
+            or_dash(last(job).map(|text| shortened(&text, 60))),
+        ]);
+    }
+    if listing.armed.is_empty() && listing.dead.is_empty() {
+        return "Nothing is armed. `nas-cron cron add` arms a one-shot.\n".to_owned();
+    }
+    terminal::text(table)
+}
+
+fn in_full(job: &ListedJob, now: DateTime<Utc>) -> String {
+    let effective = |effective: &EffectiveAuth| format!("{} (of the {})", effective.auth, effective.source);
+    terminal::text(terminal::facts(&[
+        ("job", job.job_id.clone()),
+        ("state", state(job)),
+        ("fires", format!("{} ({})", told(now, &job.fire_at), job.fire_at)),
+        ("callback", or_dash(job.agent_callback_url.as_deref())),
+        ("auth profile", or_dash(job.effective_auth.as_ref().map(effective).or_else(|| job.auth.clone()))),
+        ("attempts", or_dash(job.attempts)),
+        ("next attempt", or_dash(job.next_attempt_at.as_deref().map(|at| told(now, at)))),
+        ("last error", or_dash(last(job))),
+        ("given up", or_dash(job.died_at.as_deref().map(|at| told(now, at)))),
+        ("schedule", job.schedule_id.clone()),
+    ]))
+}
+
+fn state(job: &ListedJob) -> String {
+    let state = or_dash(job.state.as_deref().map(printable));
+    match &job.parked {
+        Some(parked) => format!("{state}, parked: {}", printable(parked)),
+        None => state,
+    }
+}
+
+/// The profile of the next fire, marked where it is a default.
+fn auth(job: &ListedJob) -> String {
+    let unknown = if job.warnings.iter().any(|warning| warning.code == "auth_profile_unknown") {
+        " (unknown)"
+    } else {
+        ""
+    };
+    match (&job.effective_auth, &job.auth) {
+        (Some(effective), _) if effective.source != "job" => {
+            format!("{} ({}'s){unknown}", printable(&effective.auth), printable(&effective.source))
+        }
+        (Some(EffectiveAuth { auth, .. }), _) | (None, Some(auth)) => format!("{}{unknown}", printable(auth)),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+fn last(job: &ListedJob) -> Option<String> {
+    match (&job.last_error, job.last_status) {
+        (Some(error), _) => Some(printable(error)),
+        (None, Some(status)) => Some(format!("status {status}")),
+        (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn listing() -> Listing {
+        serde_json::from_value(json!({
+            "armed": [
+                {"job_id": "report", "fire_at": "2026-06-18T14:02:05+02:00", "schedule_id": "s1", "state": "armed", "attempts": 0,
+                 "agent_callback_url": "https://a.example", "auth": "claude:work", "effective_auth": {"auth": "claude:work", "source": "job"},
+                 "warnings": [{"code": "auth_profile_unknown", "message": "claude:work is not registered"}]},
+                {"job_id": "sync\u{1b}[2J", "fire_at": "2026-06-18T12:00:00Z", "schedule_id": "s2", "state": "waiting", "attempts": 3,
+                 "next_attempt_at": "2026-06-18T12:00:45Z", "effective_auth": {"auth": "claude:all", "source": "org"},
+                 "last_status": 503, "parked": "hold"},
+                {"job_id": "old-server", "fire_at": "2026-06-18T12:05:00Z", "schedule_id": "s3"},
+            ],
+            "dead": [
+                {"job_id": "gone", "fire_at": "2026-06-14T12:00:00Z", "schedule_id": "s4", "state": "dead", "attempts": 30,
+                 "last_error": "connection refused", "died_at": "2026-06-17T12:00:00Z"},
+            ],
+        }))
+        .unwrap()
+    }
+
+    fn now() -> DateTime<Utc> {
+        "2026-06-18T12:00:35Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_list_is_a_table() {
+        insta::assert_snapshot!(in_table(&listing(), now()), @"
+        JOB         STATE                  FIRES                                ATTEMPTS  AUTH                   LAST ERROR
+        report      armed                  in 90 s, 14:02:05 +02:00             0         claude:work (unknown)  -
+        sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org's)     status 503
+        old-server  -                      in 4 min, 12:05:00 +00:00            -         -                      -
+        gone        dead                   4 d ago, 2026-06-14 12:00:00 +00:00  30        -                      connection refused
+        ");
+        insta::assert_snapshot!(in_table(&Listing::default(), now()), @"Nothing is armed. `nas-cron cron add` arms a one-shot.");
+    }
+
+    #[test]
+    fn a_job_is_shown_in_full() {
+        insta::assert_snapshot!(in_full(&listing().armed[1], now()), @"
+        job           sync [2J
+        state         waiting, parked: hold
+        fires         35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
+        callback      -
+        auth profile  claude:all (of the org)
+        attempts      3
+        next attempt  in 10 s, 12:00:45 +00:00
+        last error    status 503
+        given up      -
+        schedule      s2
+        ");
+        insta::assert_snapshot!(in_full(&listing().dead[0], now()), @"
+        job           gone
+        state         dead
+        fires         4 d ago, 2026-06-14 12:00:00 +00:00 (2026-06-14T12:00:00Z)
+        callback      -
+        auth profile  -
+        attempts      30
+        next attempt  -
+        last error    connection refused
+        given up      24 h ago, 2026-06-17 12:00:00 +00:00
+        schedule      s4
+        ");
+    }
+
+    #[test]
+    fn a_warning_that_several_jobs_have_is_told_once() {
+        let mut listing = listing();
+        listing.dead[0].warnings = listing.armed[0].warnings.clone();
+        assert_eq!(all_warnings(&listing).len(), 1);
+    }
+}

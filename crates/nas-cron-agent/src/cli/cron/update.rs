@@ -1,0 +1,109 @@
+//! `nas-cron cron update`
+
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args};
+use nas_cron_base::clock::{Clock, SystemClock};
+use nas_cron_base::terminal::{self, UsageError};
+use nas_cron_protocol::JobId;
+
+use super::add::print_armed;
+use super::when::{WhenArgs, told};
+use super::{AuthArgs, CallbackArgs, not_there, tell};
+use crate::cli::connection::Connection;
+use crate::client::api::ChangedAuth;
+use crate::client::update::{Update as Wanted, UpdateError, Updated};
+
+/// Change a job: when it fires, where, or with which auth profile. What is not named stays as it is.
+///
+/// A new time, and a new callback, arm it anew; a new profile alone leaves its one-shot as it is.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["at", "wait", "auth", "no_auth", "callback_url"]))]
+#[command(after_help = "\
+Examples:
+  nas-cron cron update report --in 2h
+  nas-cron cron update report --auth claude:work
+  nas-cron cron update report --no-auth --callback-url https://agent-2.agents.example")]
+pub(super) struct Update {
+    /// The job.
+    job_id: JobId,
+    #[command(flatten)]
+    when: WhenArgs,
+    #[command(flatten)]
+    auth: AuthArgs,
+    #[command(flatten)]
+    callback: CallbackArgs,
+    /// Print JSON: the job's auth profile, and the new one-shot where there is one.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Update {
+    pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
+        let now = SystemClock.now();
+        let named = self.callback.callback_url.as_ref();
+        let wanted = Wanted {
+            auth: self.auth.given()?,
+            fire_at: self.when.fire_at(now)?.map(|at| at.as_str().to_owned()),
+            agent_callback_url: named.map(|url| url.as_str().to_owned()),
+        };
+        let done = match self.update(connection, wanted).await {
+            Err(UpdateError::Unknown) => return Ok(not_there(&self.job_id)),
+            Err(UpdateError::Client(error)) => return Err(connection.explained(error)),
+            Err(UpdateError::NoCallback) => {
+                let why = "the server does not say where the agent is reached; give --callback-url URL";
+                return Err(UsageError::new(why).into());
+            }
+            Ok(done) => done,
+        };
+        match done {
+            Updated::Armed(request, provisioned) => {
+                connection.remember(&request.agent_callback_url).await;
+                print_armed(&request, &provisioned, now, self.json)?;
+            }
+            Updated::Auth(changed) => {
+                tell(&changed.warnings);
+                if self.json {
+                    terminal::print_json(&changed)?;
+                } else {
+                    terminal::print(&in_words(&changed))?;
+                }
+            }
+            Updated::Nothing(job) if self.json => terminal::print_json(&job)?,
+            Updated::Nothing(job) => {
+                terminal::print(&format!(
+                    "{} is so already: it fires {}.",
+                    self.job_id,
+                    told(now, &job.fire_at)
+                ))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn update(&self, connection: &Connection, mut wanted: Wanted) -> Result<Updated, UpdateError> {
+        match connection.client.update(self.job_id.as_str(), wanted.clone()).await {
+            // What the server does not tell may be known here.
+            Err(UpdateError::NoCallback) => {
+                let known = connection.callback_url(None).ok().flatten();
+                wanted.agent_callback_url = Some(known.ok_or(UpdateError::NoCallback)?);
+                connection.client.update(self.job_id.as_str(), wanted).await
+            }
+            done => done,
+        }
+    }
+}
+
+fn in_words(changed: &ChangedAuth) -> String {
+    let own = match &changed.auth {
+        Some(auth) => format!("{} has the auth profile {auth} of its own", changed.job_id),
+        None => format!("{} has no auth profile of its own", changed.job_id),
+    };
+    match &changed.effective_auth {
+        Some(effective) if effective.source != "job" => {
+            format!("{own}: it runs with {}, the {}'s default.", effective.auth, effective.source)
+        }
+        Some(_) => format!("{own}."),
+        None => format!("{own}, and there is no default: it runs without one."),
+    }
+}

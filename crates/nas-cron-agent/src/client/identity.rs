@@ -1,0 +1,241 @@
+//! The agent's own key: made here, and its private half never leaves the auth store.
+//!
+//! What it signs is not only ours: the same envelopes are used by codex (CLIENTS, "Agent identity assertions"), so all of
+//! this is byte for byte as written there.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chrono::{DateTime, SecondsFormat, Utc};
+use ring::digest::{SHA512, digest};
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+use serde::Serialize;
+
+/// Of an Ed25519 key in PKCS#8: version, algorithm (1.3.101.112), and two headers around the 32 bytes of the seed.
+/// The first byte of the structure says how long it is, and the version whether a public key follows (RFC 8410).
+const SEED_AT: usize = 16;
+const ALGORITHM_AND_SEED: [u8; 11] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+/// The name of the key type, in the line and once more inside its base64 (RFC 8709).
+const KEY_TYPE: &str = "ssh-ed25519";
+
+/// An Ed25519 key pair. Its `Debug` shows the public half.
+pub struct AgentKey {
+    pair: Ed25519KeyPair,
+    seed: SecretBox<[u8; 32]>,
+}
+
+/// What is wrong with what is kept as a key. It never shows any of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`private_key` is no Ed25519 key in base64 PKCS#8")]
+pub struct InvalidKey;
+
+/// A sealed task id that cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`encrypted_task_id` is not sealed to this agent's key")]
+pub struct NotForUs;
+
+/// Body of a task's registration.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskRegistration {
+    /// RFC 3339, whole seconds, `Z`.
+    timestamp: String,
+    /// Of `{agent_runtime_id}:{timestamp}`, in standard base64.
+    signature: String,
+}
+
+/// In the order of their names, as real agents write them.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    agent_runtime_id: &'a str,
+    signature: String,
+    task_id: &'a str,
+    timestamp: String,
+}
+
+impl AgentKey {
+    /// A fresh one, and its private half as the store keeps it.
+    pub fn generate() -> (Self, SecretString) {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+        let pkcs8 = pkcs8.expect("the system's random source works, or nothing does");
+        let text = SecretString::from(STANDARD.encode(pkcs8.as_ref()));
+        let key = Self::parse(&text).expect("ring reads what it has written");
+        (key, text)
+    }
+
+    /// Base64 of PKCS#8, with or without the public half in it.
+    pub fn parse(private_key: &SecretString) -> Result<Self, InvalidKey> {
+        let der = SecretBox::new(Box::new(
+            STANDARD.decode(private_key.expose_secret().trim()).map_err(|_| InvalidKey)?,
+        ));
+        let der = der.expose_secret();
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| InvalidKey)?;
+        let headers = der.get(SEED_AT - ALGORITHM_AND_SEED.len()..SEED_AT);
+        let seed = der.get(SEED_AT..SEED_AT + 32).filter(|_| headers == Some(&ALGORITHM_AND_SEED));
+        let seed: [u8; 32] = seed.and_then(|seed| seed.try_into().ok()).ok_or(InvalidKey)?;
+        Ok(Self { pair, seed: SecretBox::new(Box::new(seed)) })
+    }
+
+    /// The public half as an OpenSSH line, without a comment.
+    pub fn public_line(&self) -> String {
+        let mut blob = Vec::new();
+        for part in [KEY_TYPE.as_bytes(), self.pair.public_key().as_ref()] {
+            let length = u32::try_from(part.len()).expect("both parts are tens of bytes long");
+            blob.extend_from_slice(&length.to_be_bytes());
+            blob.extend_from_slice(part);
+        }
+        format!("{KEY_TYPE} {}", STANDARD.encode(blob))
+    }
+
+    /// Asks for a task.
+    pub fn task_registration(&self, agent_runtime_id: &str, now: DateTime<Utc>) -> TaskRegistration {
+        let timestamp = whole_seconds(now);
+        let signature = self.sign(&format!("{agent_runtime_id}:{timestamp}"));
+        TaskRegistration { timestamp, signature }
+    }
+
+    /// Proves for some minutes who calls: what follows `AgentAssertion` in the `Authorization` header.
+    pub fn assertion(&self, agent_runtime_id: &str, task_id: &str, now: DateTime<Utc>) -> String {
+        let timestamp = whole_seconds(now);
+        let signature = self.sign(&format!("{agent_runtime_id}:{task_id}:{timestamp}"));
+        let envelope = Envelope { agent_runtime_id, signature, task_id, timestamp };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&envelope).expect("texts are JSON"))
+    }
+
+    /// Opens a task id that was sealed (libsodium's `crypto_box_seal`) to the X25519 key that is derived from this one:
+    /// the first half of the seed's SHA-512, which is what Ed25519 itself computes with (RFC 8032, 5.1.5).
+    pub fn open(&self, encrypted_task_id: &str) -> Result<String, NotForUs> {
+        let hash = digest(&SHA512, self.seed.expose_secret());
+        let scalar: [u8; 32] = hash.as_ref()[..32].try_into().expect("half of 64 bytes");
+        let sealed = STANDARD.decode(encrypted_task_id).map_err(|_| NotForUs)?;
+        let opened = crypto_box::SecretKey::from(scalar).unseal(&sealed).map_err(|_| NotForUs)?;
+        String::from_utf8(opened).map_err(|_| NotForUs)
+    }
+
+    fn sign(&self, text: &str) -> String {
+        STANDARD.encode(self.pair.sign(text.as_bytes()))
+    }
+}
+
+impl std::fmt::Debug for AgentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AgentKey").field(&self.public_line()).finish()
+    }
+}
+
+fn whole_seconds(now: DateTime<Utc>) -> String {
+    now.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// RFC 8032, 7.1, test 1: seed and public half.
+    const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+    /// The same key with and without its public half in it.
+    fn encodings() -> [SecretString; 2] {
+        let v1 = format!("302e020100300506032b657004220420{SEED}");
+        let v2 = format!("3053020101300506032b657004220420{SEED}a123032100{PUBLIC}");
+        [v1, v2].map(|der| STANDARD.encode(hex::decode(der).unwrap()).into())
+    }
+
+    fn now() -> DateTime<Utc> {
+        "2026-04-16T17:36:00.9Z".parse().unwrap()
+    }
+
+    #[test]
+    fn both_encodings_are_one_key_with_one_line() {
+        for text in encodings() {
+            let key = AgentKey::parse(&text).unwrap();
+            let line = key.public_line();
+            let blob = STANDARD.decode(line.strip_prefix("ssh-ed25519 ").unwrap()).unwrap();
+            assert_eq!(hex::encode(blob), format!("0000000b7373682d6564323535313900000020{PUBLIC}"));
+            assert_eq!(format!("{key:?}"), format!("AgentKey({line:?})"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_not_shown() {
+        let ec = ring::signature::EcdsaKeyPair::generate_pkcs8(
+            &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+            &SystemRandom::new(),
+        );
+        let cut = STANDARD.encode(&STANDARD.decode(encodings()[0].expose_secret()).unwrap()[..40]);
+        for text in ["", "secret!", &STANDARD.encode(SEED), &STANDARD.encode(ec.unwrap()), &cut] {
+            let error = AgentKey::parse(&text.to_owned().into()).unwrap_err();
+            assert_eq!(error.to_string(), "`private_key` is no Ed25519 key in base64 PKCS#8");
+        }
+    }
+
+    #[test]
+    fn an_assertion_is_the_envelope_that_real_agents_send() {
+        let key = AgentKey::parse(&encodings()[0]).unwrap();
+        let envelope = URL_SAFE_NO_PAD.decode(key.assertion("rt-1", "task-1", now())).unwrap();
+        let text = String::from_utf8(envelope).unwrap();
+        assert!(text.starts_with(r#"{"agent_runtime_id":"rt-1","signature":""#), "{text}");
+        let envelope: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&envelope["task_id"], &envelope["timestamp"]),
+            (&json!("task-1"), &json!("2026-04-16T17:36:00Z"))
+        );
+        let public = hex::decode(PUBLIC).unwrap();
+        let public = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public);
+        let verify = |message: &str, signature: &Value| {
+            let signature = STANDARD.decode(signature.as_str().unwrap()).unwrap();
+            public.verify(message.as_bytes(), &signature)
+        };
+        verify("rt-1:task-1:2026-04-16T17:36:00Z", &envelope["signature"]).unwrap();
+        let registration = serde_json::to_value(key.task_registration("rt-1", now())).unwrap();
+        assert_eq!(registration["timestamp"], "2026-04-16T17:36:00Z");
+        verify("rt-1:2026-04-16T17:36:00Z", &registration["signature"]).unwrap();
+    }
+
+    /// Computed by implementations that share nothing with this one: see `tests/agent_identity/vectors.py`.
+    fn vectors() -> Vec<Value> {
+        serde_json::from_str(include_str!("../../../../tests/agent_identity/vectors.json")).unwrap()
+    }
+
+    fn of_seed(seed: &Value) -> AgentKey {
+        let der = format!("302e020100300506032b657004220420{}", seed.as_str().unwrap());
+        AgentKey::parse(&STANDARD.encode(hex::decode(der).unwrap()).into()).unwrap()
+    }
+
+    #[test]
+    fn others_make_the_same_line_and_the_same_signatures_byte_for_byte() {
+        let (agent, task) = ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4d");
+        let at = "2027-01-15T08:00:00Z".parse().unwrap();
+        for vector in vectors() {
+            let key = of_seed(&vector["seed"]);
+            assert_eq!(key.public_line(), vector["line"]);
+            assert_eq!(key.task_registration(agent, at).signature, vector["registration"]);
+            assert_eq!(key.assertion(agent, task, at), vector["assertion"]);
+        }
+    }
+
+    #[test]
+    fn a_sealed_task_is_opened_by_its_key_alone() {
+        for vector in vectors() {
+            let key = of_seed(&vector["seed"]);
+            let recipient: [u8; 32] =
+                hex::decode(vector["x25519"].as_str().unwrap()).unwrap().try_into().unwrap();
+            let sealed = crypto_box::PublicKey::from(recipient).seal(&mut crypto_box::aead::OsRng, b"task-1");
+            let sealed = STANDARD.encode(sealed.unwrap());
+            assert_eq!(key.open(&sealed), Ok("task-1".to_owned()));
+            assert_eq!(AgentKey::generate().0.open(&sealed), Err(NotForUs));
+            for broken in ["", "AAAA", &sealed[..40], "***"] {
+                assert_eq!(key.open(broken), Err(NotForUs), "{broken}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fresh_key_comes_back_from_its_text() {
+        let (key, text) = AgentKey::generate();
+        assert_eq!(AgentKey::parse(&text).unwrap().public_line(), key.public_line());
+    }
+}

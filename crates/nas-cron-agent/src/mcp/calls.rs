@@ -1,0 +1,445 @@
+//! What the tools do: arguments in, a call of hop 1, a result or a sentence that says what to mend.
+
+use std::sync::Arc;
+
+use nas_cron_base::clock::Clock;
+use nas_cron_protocol::{
+    AuthProfile, CallbackUrl, DedupKey, Fields, FieldsError, Given, InvalidField, JobId,
+};
+use rmcp::model::JsonObject;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::tools::Name;
+use crate::client::api::{Client, ClientError, EffectiveAuth, ListedJob, ProvisionRequest, Warning};
+use crate::client::fire_time;
+use crate::client::update::{self, Update, UpdateError, dedup_key};
+
+/// How many jobs of each kind a listing shows: a model has to read them all.
+const MAX_LISTED: usize = 100;
+
+/// A job is armed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Armed {
+    /// Which job.
+    job_id: String,
+    /// When it fires.
+    fire_at: String,
+    /// Where the fire goes to.
+    agent_callback_url: String,
+    /// Names this arm; another time gives another one.
+    schedule_id: String,
+    /// What is odd, and no error. Tell the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+/// A job is changed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Updated {
+    /// Which job.
+    job_id: String,
+    /// When it fires. Not there: its time and callback are untouched.
+    fire_at: Option<String>,
+    /// Where the fire goes to.
+    agent_callback_url: Option<String>,
+    /// Names the arm.
+    schedule_id: Option<String>,
+    /// The job's own auth profile, where it was not armed anew. Not there: none.
+    auth: Option<String>,
+    /// What its next fire carries, where it was not armed anew.
+    effective_auth: Option<EffectiveAuth>,
+    /// What is odd, and no error. Tell the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+/// This agent's jobs.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Jobs {
+    /// What will fire, soonest first.
+    armed: Vec<ListedJob>,
+    /// What has failed for good.
+    dead: Vec<ListedJob>,
+    /// How many more there are than are shown. Ask for one by its `job_id`.
+    not_shown: Option<usize>,
+}
+
+/// A job is disarmed, or was not there.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Cancelled {
+    /// Which job.
+    job_id: String,
+    /// Nothing of it starts any more.
+    cancelled: bool,
+}
+
+/// The tools' work.
+#[derive(Debug)]
+pub(super) struct Calls {
+    client: Client,
+    callback: Option<CallbackUrl>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Arguments(#[from] FieldsError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Update(UpdateError),
+    #[error("the result cannot be written: {0}")]
+    Result(#[from] serde_json::Error),
+}
+
+impl From<InvalidField> for Refusal {
+    fn from(invalid: InvalidField) -> Self {
+        Self::Arguments(invalid.into())
+    }
+}
+
+impl From<UpdateError> for Refusal {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Client(error) => Self::Client(error),
+            other => Self::Update(other),
+        }
+    }
+}
+
+impl Calls {
+    pub(super) fn new(client: Client, callback: Option<CallbackUrl>, clock: Arc<dyn Clock>) -> Self {
+        Self { client, callback, clock }
+    }
+
+    /// A result without `null`s, or what went wrong and how to mend it, for the model to read.
+    pub(super) async fn call(&self, tool: Name, arguments: JsonObject) -> Result<Value, String> {
+        let arguments = Fields::from_map(arguments);
+        let result = match tool {
+            Name::CronProvision => self.provision(arguments).await.and_then(value),
+            Name::CronUpdate => self.update(arguments).await.and_then(value),
+            Name::CronList => self.list(arguments).await.and_then(value),
+            Name::CronCancel => self.cancel(arguments).await.and_then(value),
+            Name::AuthProfilesList => self.auth_profiles(arguments).await,
+        };
+        result.map_err(|refusal| explained(&refusal))
+    }
+
+    async fn provision(&self, mut arguments: Fields) -> Result<Armed, Refusal> {
+        let job_id = job_id(&mut arguments)?;
+        let fire_at = self.time(&mut arguments)?;
+        let callback = callback(&mut arguments)?;
+        let key = arguments.text("dedup_key")?.map(DedupKey::new).transpose()?;
+        let auth = auth(&mut arguments)?;
+        arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "dedup_key", "auth"])?;
+        let fire_at = fire_at.ok_or_else(|| {
+            InvalidField::new("fire_at", "is missing: give either fire_at or in (such as 90s)")
+        })?;
+        let callback = callback.or_else(|| self.callback.clone()).ok_or_else(|| {
+            let problem =
+                "is missing, and this MCP server was started without a --callback-url to take instead";
+            InvalidField::new("agent_callback_url", problem)
+        })?;
+        let request = ProvisionRequest {
+            dedup_key: key.map_or_else(|| dedup_key(&job_id, &fire_at), |key| key.as_str().to_owned()),
+            job_id,
+            fire_at,
+            agent_callback_url: callback.as_str().to_owned(),
+            auth,
+        };
+        let done = self.client.provision(&request).await?;
+        let ProvisionRequest { job_id, fire_at, agent_callback_url, .. } = request;
+        let (schedule_id, warnings) = (done.schedule_id, done.warnings);
+        Ok(Armed { job_id, fire_at, agent_callback_url, schedule_id, warnings })
+    }
+
+    async fn update(&self, mut arguments: Fields) -> Result<Updated, Refusal> {
+        let job_id = job_id(&mut arguments)?;
+        let fire_at = self.time(&mut arguments)?;
+        let agent_callback_url = callback(&mut arguments)?.map(|url| url.as_str().to_owned());
+        let auth = auth(&mut arguments)?;
+        arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "auth"])?;
+        if auth == Given::Keep && fire_at.is_none() && agent_callback_url.is_none() {
+            let problem =
+                "there is nothing to change: give at least one of auth, fire_at, in, agent_callback_url";
+            return Err(InvalidField::new("auth", problem).into());
+        }
+        let update = Update { auth, fire_at, agent_callback_url };
+        Ok(match self.client.update(&job_id, update).await? {
+            update::Updated::Auth(changed) => Updated {
+                job_id: changed.job_id,
+                fire_at: None,
+                agent_callback_url: None,
+                schedule_id: None,
+                auth: changed.auth,
+                effective_auth: changed.effective_auth,
+                warnings: changed.warnings,
+            },
+            update::Updated::Nothing(job) => Updated {
+                job_id: job.job_id,
+                fire_at: Some(job.fire_at),
+                agent_callback_url: job.agent_callback_url,
+                schedule_id: Some(job.schedule_id),
+                auth: job.auth,
+                effective_auth: job.effective_auth,
+                warnings: job.warnings,
+            },
+            update::Updated::Armed(request, done) => Updated {
+                job_id: request.job_id,
+                fire_at: Some(request.fire_at),
+                agent_callback_url: Some(request.agent_callback_url),
+                schedule_id: Some(done.schedule_id),
+                auth: None,
+                effective_auth: None,
+                warnings: done.warnings,
+            },
+        })
+    }
+
+    async fn list(&self, mut arguments: Fields) -> Result<Jobs, Refusal> {
+        let only = arguments.text("job_id")?.map(JobId::new).transpose()?;
+        arguments.finish(&["job_id"])?;
+        let listing = self.client.list().await?;
+        let mut not_shown = 0;
+        let mut shown = |mut jobs: Vec<ListedJob>| {
+            jobs.retain(|job| only.as_ref().is_none_or(|only| only.as_str() == job.job_id));
+            not_shown += jobs.len().saturating_sub(MAX_LISTED);
+            jobs.truncate(MAX_LISTED);
+            jobs
+        };
+        let (armed, dead) = (shown(listing.armed), shown(listing.dead));
+        Ok(Jobs { armed, dead, not_shown: (not_shown > 0).then_some(not_shown) })
+    }
+
+    async fn cancel(&self, mut arguments: Fields) -> Result<Cancelled, Refusal> {
+        let job_id = job_id(&mut arguments)?;
+        arguments.finish(&["job_id"])?;
+        self.client.cancel(&job_id).await?;
+        Ok(Cancelled { job_id, cancelled: true })
+    }
+
+    async fn auth_profiles(&self, arguments: Fields) -> Result<Value, Refusal> {
+        arguments.finish(&[])?;
+        value(self.client.auth_profiles().await?)
+    }
+
+    /// `fire_at` as it came, or what `in` makes of the clock; nothing where neither is there.
+    fn time(&self, arguments: &mut Fields) -> Result<Option<String>, InvalidField> {
+        let of = |field| move |problem| InvalidField::new(field, problem);
+        let time = match (arguments.text("fire_at")?, arguments.text("in")?) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                Err(of("in")("must not be there beside fire_at: give one of them".to_owned()))
+            }
+            (Some(text), None) => fire_time::at(&text).map_err(of("fire_at")),
+            (None, Some(length)) => match humantime::parse_duration(&length) {
+                Ok(length) => fire_time::after(self.clock.now(), length).map_err(of("in")),
+                Err(_) => {
+                    Err(of("in")("must be a length of time with its units, such as 90s or 2h 30m".to_owned()))
+                }
+            },
+        };
+        time.map(|at| Some(at.as_str().to_owned()))
+    }
+}
+
+fn job_id(arguments: &mut Fields) -> Result<String, InvalidField> {
+    JobId::new(arguments.required_text("job_id")?).map(|job_id| job_id.as_str().to_owned())
+}
+
+fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField> {
+    arguments.text("agent_callback_url")?.as_deref().map(CallbackUrl::parse).transpose()
+}
+
+/// What looks like a secret goes no further than here.
+fn auth(arguments: &mut Fields) -> Result<Given<String>, InvalidField> {
+    arguments
+        .clearable_text("auth")?
+        .try_map(|auth| AuthProfile::new(auth).map(|auth| auth.as_str().to_owned()))
+}
+
+fn value(result: impl Serialize) -> Result<Value, Refusal> {
+    let mut value = serde_json::to_value(result)?;
+    without_nulls(&mut value);
+    Ok(value)
+}
+
+/// What is not there need not be read either.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}
+
+/// The refusal with the next step. It repeats no argument: one may have been a secret by mistake.
+fn explained(refusal: &Refusal) -> String {
+    let next = match refusal {
+        Refusal::Update(UpdateError::Unknown) => {
+            "cron_list shows what there is; cron_provision arms a new job"
+        }
+        Refusal::Arguments(_) | Refusal::Result(_) | Refusal::Update(_) => "",
+        Refusal::Client(ClientError::Away { .. }) => {
+            "The service is away. Try again in a minute: every tool may be repeated safely"
+        }
+        Refusal::Client(ClientError::Strange { .. }) => {
+            "Is --server the base URL of a nas-cron service? The user has to look at it"
+        }
+        Refusal::Client(ClientError::TooLong { .. }) => "The user has to look at how many jobs there are",
+        Refusal::Client(ClientError::Refused { status, error, retry_after, .. }) => {
+            let next = next_step(*status, error);
+            return match retry_after {
+                Some(after) if *status >= 429 => format!("{refusal}. {next}, after {} s", after.as_secs()),
+                _ if next.is_empty() => refusal.to_string(),
+                _ => format!("{refusal}. {next}"),
+            };
+        }
+        Refusal::Client(ClientError::NoToken(_)) => "The user has to mend it; nothing was sent",
+    };
+    if next.is_empty() { refusal.to_string() } else { format!("{refusal}. {next}") }
+}
+
+/// What to do about a refusal of the service, where its own words do not say it.
+fn next_step(status: u16, error: &str) -> &'static str {
+    match (status, error) {
+        (401, _) => "The access token is expired or not for this service: the user has to log in again",
+        (403, "access_denied") => "This agent is disabled: the user has to ask who runs the service",
+        (403, _) => {
+            "This identity may not arm anything: do not try again; the user has to look at the access token"
+        }
+        (404, _) => "The service may be older than this tool",
+        (429 | 500.., _) => "Try again: every tool may be repeated safely",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+    use nas_cron_base::clock::ManualClock;
+    use nas_cron_protocol::FireAt;
+    use secrecy::SecretString;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Nobody listens there: what is refused before a call is refused by us.
+    fn calls() -> Calls {
+        let client =
+            Client::new("http://127.0.0.1:1/".parse().unwrap(), SecretString::from("secret-token").into());
+        let now = DateTime::from_timestamp(1_781_786_096, 250_000_000).unwrap();
+        Calls::new(client.unwrap(), None, Arc::new(ManualClock::at(now)))
+    }
+
+    async fn refused(tool: Name, arguments: Value) -> String {
+        calls().call(tool, arguments.as_object().unwrap().clone()).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn wrong_arguments_are_named_with_their_mend_and_not_repeated() {
+        use Name::{AuthProfilesList, CronCancel, CronList, CronProvision, CronUpdate};
+        let at = "2026-06-18T12:34:56Z";
+        let cases = [
+            (CronProvision, json!({}), "job_id: is missing"),
+            (CronProvision, json!({"job_id": 7}), "job_id: must be a string, not a number"),
+            (CronProvision, json!({"job_id": ""}), "job_id: must not be empty"),
+            (
+                CronProvision,
+                json!({"job_id": "j"}),
+                "fire_at: is missing: give either fire_at or in (such as 90s)",
+            ),
+            (
+                CronProvision,
+                json!({"job_id": "j", "fire_at": at, "in": "1s"}),
+                "in: must not be there beside fire_at",
+            ),
+            (
+                CronProvision,
+                json!({"job_id": "j", "fire_at": "2026-06-18T12:34:56"}),
+                "fire_at: has no offset",
+            ),
+            (CronProvision, json!({"job_id": "j", "fire_at": "noon"}), "fire_at: must be an ISO 8601"),
+            (CronProvision, json!({"job_id": "j", "in": "soon"}), "in: must be a length of time"),
+            (CronProvision, json!({"job_id": "j", "in": "-5s"}), "in: must be a length of time"),
+            (CronProvision, json!({"job_id": "j", "in": "9000y"}), "in: is too far away"),
+            (CronProvision, json!({"job_id": "j", "in": "300000y"}), "in: is too far away"),
+            (CronProvision, json!({"job_id": "j", "in": "1s"}), "agent_callback_url: is missing"),
+            (
+                CronProvision,
+                json!({"job_id": "j", "in": "1s", "agent_callback_url": "sk-secret"}),
+                "agent_callback_url: must be an absolute",
+            ),
+            (
+                CronProvision,
+                json!({"job_id": "j", "in": "1s", "auth": ["sk-secret"]}),
+                "auth: must be a string, not an array",
+            ),
+            (
+                CronProvision,
+                json!({"job_id": "j", "in": "1s", "at": at}),
+                "at: unknown field; known are job_id, fire_at, in",
+            ),
+            (CronUpdate, json!({"job_id": "j"}), "there is nothing to change"),
+            (CronUpdate, json!({"job_id": "j", "dedup_key": "k"}), "dedup_key: unknown field"),
+            (CronList, json!({"jobs": 1}), "jobs: unknown field"),
+            (CronCancel, json!({}), "job_id: is missing"),
+            (AuthProfilesList, json!({"x": 1}), "x: unknown field"),
+        ];
+        for (tool, arguments, expected) in cases {
+            let text = refused(tool, arguments.clone()).await;
+            assert!(text.contains(expected), "{arguments}: {text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_away_says_so() {
+        let text = refused(Name::CronList, json!({})).await;
+        assert!(text.starts_with("http://127.0.0.1:1/ does not answer: "), "{text}");
+        assert!(text.contains("Try again in a minute"), "{text}");
+    }
+
+    #[test]
+    fn a_length_of_time_counts_from_the_clock() {
+        let time = |arguments: Value| {
+            let mut fields = Fields::from_map(arguments.as_object().unwrap().clone());
+            calls().time(&mut fields).unwrap().unwrap()
+        };
+        let after = |length: &str| FireAt::parse(&time(json!({"in": length}))).unwrap().instant();
+        assert_eq!(after("90s"), calls().clock.now() + TimeDelta::seconds(90));
+        assert_eq!(after("1h 30m"), calls().clock.now() + TimeDelta::minutes(90));
+        // The agent's own text is kept byte for byte.
+        assert_eq!(time(json!({"fire_at": "20260618T143456+0200"})), "20260618T143456+0200");
+    }
+
+    #[test]
+    fn a_refusal_says_what_next() {
+        let refused = |status, error: &str, after: Option<u64>| {
+            explained(&Refusal::Client(ClientError::Refused {
+                status,
+                error: error.to_owned(),
+                description: "no".to_owned(),
+                retry_after: after.map(std::time::Duration::from_secs),
+            }))
+        };
+        insta::assert_snapshot!(refused(400, "invalid_request", None), @"answered 400 invalid_request: no");
+        insta::assert_snapshot!(refused(401, "invalid_token", None), @"answered 401 invalid_token: no. The access token is expired or not for this service: the user has to log in again");
+        insta::assert_snapshot!(refused(403, "invalid_client", None), @"answered 403 invalid_client: no. This identity may not arm anything: do not try again; the user has to look at the access token");
+        insta::assert_snapshot!(refused(503, "temporarily_unavailable", Some(5)), @"answered 503 temporarily_unavailable: no. Try again: every tool may be repeated safely, after 5 s");
+    }
+
+    #[test]
+    fn nulls_are_left_out() {
+        let mut it = json!({"a": null, "b": [{"c": null, "d": 0}], "e": {"f": null}});
+        without_nulls(&mut it);
+        assert_eq!(it, json!({"b": [{"d": 0}], "e": {}}));
+    }
+}

@@ -1,0 +1,144 @@
+//! Files that only their owner may read, the folders for them, and locks between processes.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How soon a lock that somebody else holds is tried again: they hold it for milliseconds, or for seconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Writes all of the file or nothing, readable by its owner alone, and durable when this returns.
+///
+/// Two that write the same file at once must agree between them on whose turn it is: they share the name of
+/// what is unfinished, so that a process that was killed in the middle leaves one such file, and never more.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = unfinished(path, bytes)?;
+    fs::rename(&unfinished, path)?;
+    keep_name(path)
+}
+
+/// Like [`write`], and never over another: then the error is of the kind `AlreadyExists`.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = unfinished(path, bytes)?;
+    // Unlike a rename it fails where something is.
+    let linked = fs::hard_link(&unfinished, path);
+    fs::remove_file(&unfinished)?;
+    linked?;
+    keep_name(path)
+}
+
+fn unfinished(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let unfinished = path.with_added_extension("tmp");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Always a new file: an old one would keep its owner and its mode, and might lead elsewhere.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(unfinished)
+}
+
+fn keep_name(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        // Without this the name may still mean the old content after a crash of the machine.
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// A user's folder by the XDG base directory rules: what the variable names, if that is absolute, or else what is
+/// called so below `HOME`.
+pub fn user_folder(
+    named_by: &str,
+    below_home: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<PathBuf> {
+    let named = variable(named_by).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home =
+        || variable("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(below_home));
+    named.or_else(home)
+}
+
+/// Opens a file that is locked and never read, and makes it where it is missing.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
+/// Waits until no other process holds the lock, for `within` at most: then the error is of the kind `TimedOut`. It is
+/// held until the file is dropped, or the process ends in any way.
+pub async fn lock(path: &Path, within: Duration) -> io::Result<File> {
+    let file = open_lock(path)?;
+    let deadline = Instant::now() + within;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // Only a thread can wait for it, and none can be called off: those that wait for a lock that is never
+            // let go would pile up.
+            Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::testing::Scratch;
+
+    #[test]
+    fn it_is_all_of_the_file_for_its_owner_alone_also_over_what_a_killed_process_left() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("secret");
+        fs::write(scratch.path().join("secret.tmp"), "half").unwrap();
+        fs::set_permissions(scratch.path().join("secret.tmp"), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, "before").unwrap();
+        write(&path, b"after").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"after");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_planted_leads_nowhere_and_what_is_there_stays() {
+        let scratch = Scratch::new();
+        let (path, elsewhere) = (scratch.path().join("secret"), scratch.path().join("elsewhere"));
+        fs::write(&elsewhere, "theirs").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, scratch.path().join("secret.tmp")).unwrap();
+        write_new(&path, b"ours").unwrap();
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
+        assert_eq!(write_new(&path, b"again").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_waited_for_and_not_for_ever() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("lock");
+        let held = lock(&path, Duration::from_mins(1)).await.unwrap();
+        let error = lock(&path, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let waiting = tokio::spawn({
+            let path = path.clone();
+            async move { lock(&path, Duration::from_mins(1)).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        waiting.await.unwrap().unwrap();
+        // Whoever has given up holds nothing.
+        lock(&path, Duration::from_mins(1)).await.unwrap();
+    }
+}

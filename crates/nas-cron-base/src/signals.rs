@@ -1,0 +1,87 @@
+//! ^C and SIGTERM, for whatever has something to put away before it ends.
+
+use std::{io, process};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What asks us to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT: ^C.
+    Interrupt,
+    /// SIGTERM: the orchestrator.
+    Terminate,
+}
+
+impl Signal {
+    /// The exit code of a process that this signal ended, as shells count: 130 or 143.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 128 + 2,
+            Self::Terminate => 128 + 15,
+        }
+    }
+
+    /// Its name, as in the manual.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+}
+
+/// The process's signals from now on; they no longer end it by themselves.
+pub fn signals() -> io::Result<mpsc::Receiver<Signal>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                Some(()) = interrupt.recv() => Signal::Interrupt,
+                Some(()) = terminate.recv() => Signal::Terminate,
+                else => return,
+            };
+            if sender.send(signal).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// A token that the first signal cancels. The second one ends the process at once.
+pub fn on_signal() -> io::Result<CancellationToken> {
+    let mut signals = signals()?;
+    let first = CancellationToken::new();
+    let token = first.clone();
+    tokio::spawn(async move {
+        if signals.recv().await.is_some() {
+            first.cancel();
+        }
+        if let Some(signal) = signals.recv().await {
+            process::exit(signal.exit_code().into());
+        }
+    });
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_processs_own_signals_arrive() {
+        let mut signals = signals().unwrap();
+        for (number, signal) in [
+            (rustix::process::Signal::TERM, Signal::Terminate),
+            (rustix::process::Signal::INT, Signal::Interrupt),
+        ] {
+            rustix::process::kill_process(rustix::process::getpid(), number).unwrap();
+            assert_eq!(signals.recv().await, Some(signal));
+        }
+    }
+}

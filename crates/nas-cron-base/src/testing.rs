@@ -1,0 +1,77 @@
+//! For the tests of this workspace: a folder that goes with its test, and the log lines of the current thread.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tracing::subscriber::DefaultGuard;
+
+use crate::logging::subscriber;
+
+/// A folder that goes with the test.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new, empty folder.
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("nas-cron-{:016x}", rand::random::<u64>()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Log lines of the current thread, for tests of what is and is not said.
+#[derive(Clone, Debug, Default)]
+pub struct LogLines(Arc<Mutex<Vec<u8>>>);
+
+impl LogLines {
+    /// Collects JSON lines until the guard is dropped.
+    pub fn collect(filter: &str) -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let guard = lines.clone().set_default(false, filter);
+        (lines, guard)
+    }
+
+    pub(crate) fn set_default(self, pretty: bool, filter: &str) -> DefaultGuard {
+        tracing::subscriber::set_default(subscriber(pretty, false, filter, move || self.clone()).unwrap())
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Line by line, without what differs from run to run.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        let lines = self.text();
+        let lines = lines.lines().map(|line| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("timestamp").expect("every line has its time");
+            line
+        });
+        lines.collect()
+    }
+}
+
+impl Write for LogLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! The agents that the bench calls in the name of.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use futures::{StreamExt, TryStreamExt, stream};
+use nas_cron_base::clock::SystemClock;
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::sink::Sink;
+use crate::dev::admin_client::AdminClient;
+use crate::dev::dir::DevDir;
+use crate::dev::portal::{Bearer, DevPortal};
+
+const ORG: &str = "bench-org";
+/// Longer than any run.
+const TOKEN_TTL: Duration = Duration::from_hours(24);
+/// Registrations under way at once.
+const IN_FLIGHT: usize = 8;
+
+/// Which service, and what opens it.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Base of hop 1.
+    pub(super) base: Url,
+    /// `iss` of its fire tokens.
+    pub(super) issuer: String,
+    /// Where the keys of its fire tokens are.
+    pub(super) jwks_url: Url,
+}
+
+/// Agents, and how to get rid of them.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    /// In the order of their doors at the sink.
+    pub(super) agents: Vec<Agent>,
+    /// Who registered them; nobody, where the agent was given.
+    admin: Option<AdminClient>,
+}
+
+/// One agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    /// `aud` of its fire tokens, where it can be known.
+    pub(super) audience: Option<String>,
+    /// `Bearer …`
+    pub(super) authorization: HeaderValue,
+    /// Its door at the sink.
+    pub(super) callback_url: String,
+    /// Its name, where we gave it.
+    registered_as: Option<String>,
+}
+
+fn authorization(token: &SecretString) -> anyhow::Result<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+        .map_err(|_| anyhow!("the access token has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// New agents of a `nas-cron dev`: their tokens are issued here, with its portal's key. They are not registered yet.
+pub(super) fn of_dev(dir: &DevDir, count: usize, run: &str, sink: &Sink) -> anyhow::Result<(Target, Fleet)> {
+    let dev = dir.read_dev_json()?;
+    let base: Url = dev.portal_url.parse().context("portal_url of dev.json is no URL")?;
+    let jwks_url = dev.jwks_url.parse().context("jwks_url of dev.json is no URL")?;
+    let portal =
+        DevPortal::open(&dir.portal_key(), dev.portal_url.clone(), std::sync::Arc::new(SystemClock))?;
+    let agents = (0..count).map(|index| {
+        let name = format!("bench-{run}-{index}");
+        let client_id = format!("agent:{name}");
+        let bearer = Bearer { client_id: &client_id, sid: None, org_id: ORG };
+        Ok(Agent {
+            authorization: authorization(&portal.issue_token(bearer, TOKEN_TTL)?)?,
+            audience: Some(client_id),
+            callback_url: sink.callback_url(index),
+            registered_as: Some(name),
+        })
+    });
+    let agents = agents.collect::<anyhow::Result<_>>()?;
+    let admin = AdminClient::new(base.clone(), dev.admin_token.into())?;
+    Ok((Target { base, issuer: dev.portal_url, jwks_url }, Fleet { agents, admin: Some(admin) }))
+}
+
+/// The one agent that this token is of.
+pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Result<(Target, Fleet)> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iss: String,
+        #[serde(alias = "azp")]
+        client_id: Option<String>,
+    }
+    // To know what to expect; whether it is good is for the service to say.
+    let claims: Claims = jsonwebtoken::dangerous::insecure_decode_claims(token.expose_secret())
+        .map_err(|_| anyhow!("--token is not an access token (a JWT with `iss`)"))?;
+    let agent = Agent {
+        // Who a session belongs to only the service knows.
+        audience: claims.client_id.filter(|client| client.starts_with("agent:")),
+        authorization: authorization(token)?,
+        callback_url: sink.callback_url(0),
+        registered_as: None,
+    };
+    let jwks_url = nas_cron_base::http_client::below(&base, "/api/agent-cron/jwks.json");
+    Ok((Target { base, issuer: claims.iss, jwks_url }, Fleet { agents: vec![agent], admin: None }))
+}
+
+impl Fleet {
+    /// Makes the agents known to the service, where that is ours to do.
+    pub(super) async fn register(&self) -> anyhow::Result<()> {
+        self.for_each(|admin, name| async move { admin.register(&name, ORG, None).await }).await
+    }
+
+    /// Takes them away again, also those that were never registered.
+    pub(super) async fn remove(&self) -> anyhow::Result<()> {
+        self.for_each(|admin, name| async move { admin.remove(&name).await }).await
+    }
+
+    async fn for_each<F>(&self, call: impl Fn(AdminClient, String) -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let Some(admin) = &self.admin else { return Ok(()) };
+        let names = self.agents.iter().filter_map(|agent| agent.registered_as.clone());
+        let calls = stream::iter(names.map(|name| call(admin.clone(), name)));
+        calls.buffer_unordered(IN_FLIGHT).try_collect().await
+    }
+}

@@ -1,0 +1,261 @@
+//! Where the fires of the bench arrive: a very lean HTTP server, because it shares the machine with what it measures.
+//!
+//! One listener for all agents; `/a/<n>` is the callback of agent `n`. The wall clock is read as soon as a request's
+//! head is there. Every hundredth token is verified, the others are not.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use nas_cron_base::clock::Clock;
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::stage::Stage;
+
+/// A burst opens hundreds of connections at once: none of them may wait for a SYN that is sent again.
+const BACKLOG: u32 = 4096;
+const MAX_BODY: usize = 16 * 1024;
+/// Of so many fires one is verified.
+const SAMPLE_EVERY: usize = 100;
+/// Samples that wait for their verification; more are let go.
+const SAMPLES_WAITING: usize = 1024;
+
+/// A fire to be verified.
+#[derive(Debug)]
+pub(super) struct Sample {
+    /// Whose callback it came to.
+    pub(super) agent: usize,
+    /// What came after `Bearer `, if anything did.
+    pub(super) token: Option<String>,
+    /// From the body.
+    pub(super) job_id: String,
+    /// From the body.
+    pub(super) fire_at: String,
+    /// The body's, too: the service that is measured may have defaults.
+    pub(super) auth: Option<String>,
+    /// What was provisioned.
+    pub(super) expected_fire_at: String,
+}
+
+/// The listener; it closes when this is dropped.
+#[derive(Debug)]
+pub(super) struct Sink {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Arc<dyn Clock>,
+    /// The newest last.
+    stages: RwLock<Vec<Arc<Stage>>>,
+    count: AtomicUsize,
+    samples: mpsc::Sender<Sample>,
+    strays: AtomicUsize,
+}
+
+#[derive(Deserialize)]
+struct FireBody<'a> {
+    #[serde(borrow)]
+    job_id: Cow<'a, str>,
+    #[serde(borrow)]
+    fire_at: Cow<'a, str>,
+    auth: Option<String>,
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Sink {
+    /// Listens on a free port of 127.0.0.1; samples come out of the receiver.
+    pub(super) fn start(clock: Arc<dyn Clock>) -> io::Result<(Self, mpsc::Receiver<Sample>)> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        let (samples, received) = mpsc::channel(SAMPLES_WAITING);
+        let shared = Arc::new(Shared {
+            clock,
+            stages: RwLock::default(),
+            count: AtomicUsize::new(0),
+            samples,
+            strays: AtomicUsize::new(0),
+        });
+        let server = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok((Self { shared, address, server }, received))
+    }
+
+    /// The callback of an agent.
+    pub(super) fn callback_url(&self, agent: usize) -> String {
+        format!("http://{}/a/{agent}", self.address)
+    }
+
+    /// From now on fires of this stage may come.
+    pub(super) fn expect(&self, stage: Arc<Stage>) {
+        self.shared.stages.write().unwrap_or_else(PoisonError::into_inner).push(stage);
+    }
+
+    /// All stages of the run.
+    pub(super) fn stages(&self) -> Vec<Arc<Stage>> {
+        self.shared.stages.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Fires that were at the wrong agent's door, or no fires at all.
+    pub(super) fn strays(&self) -> usize {
+        self.shared.strays.load(Ordering::Relaxed)
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => {
+                // A connection that is gone already, or no descriptor left: the one who called tries again.
+                let Ok((stream, _)) = accepted else { continue };
+                let _ = stream.set_nodelay(true);
+                let shared = Arc::clone(&shared);
+                connections.spawn(async move {
+                    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+                    let mut connection = http1::Builder::new();
+                    connection.header_read_timeout(None);
+                    // How it ends is the service's affair.
+                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        }
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let arrived = shared.clock.now();
+    let (head, body) = request.into_parts();
+    let status = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => shared.take(&head, &body.to_bytes(), arrived),
+        Err(_) => StatusCode::BAD_REQUEST,
+    };
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+impl Shared {
+    fn take(
+        &self,
+        head: &hyper::http::request::Parts,
+        body: &[u8],
+        arrived: chrono::DateTime<chrono::Utc>,
+    ) -> StatusCode {
+        let agent = agent_of(head.uri.path());
+        let fire = serde_json::from_slice::<FireBody<'_>>(body).ok();
+        let found = agent.zip(fire).and_then(|(agent, fire)| {
+            let stages = self.stages.read().unwrap_or_else(PoisonError::into_inner);
+            let (stage, index) =
+                stages.iter().rev().find_map(|stage| Some((stage, stage.index(&fire.job_id)?)))?;
+            (stage.agent(index) == agent).then(|| (agent, fire, Arc::clone(stage), index))
+        });
+        let Some((agent, fire, stage, index)) = found else {
+            self.strays.fetch_add(1, Ordering::Relaxed);
+            return StatusCode::NOT_FOUND;
+        };
+        stage.arrived(index, arrived);
+        if self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE_EVERY) {
+            let bearer = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
+            let sample = Sample {
+                agent,
+                token,
+                job_id: fire.job_id.into_owned(),
+                fire_at: fire.fire_at.into_owned(),
+                auth: fire.auth,
+                expected_fire_at: stage.fire_at(index),
+            };
+            // Verifying is slower than taking: what is too much is let go.
+            let _ = self.samples.try_send(sample);
+        }
+        StatusCode::ACCEPTED
+    }
+}
+
+/// `/a/<n>/api/cron/fire`
+fn agent_of(path: &str) -> Option<usize> {
+    path.strip_prefix("/a/")?.strip_suffix("/api/cron/fire")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{DateTime, Utc};
+    use nas_cron_base::clock::ManualClock;
+    use nas_cron_base::http_client;
+    use serde_json::json;
+
+    use super::super::stage::spread;
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn fires_are_counted_by_their_job_and_their_door() {
+        let clock = ManualClock::at(now());
+        let (sink, mut samples) = Sink::start(Arc::new(clock)).unwrap();
+        let stage = Arc::new(Stage::new("r1s".into(), 2, spread(now(), 3, Duration::ZERO)));
+        sink.expect(Arc::clone(&stage));
+        let base = sink.callback_url(0).parse().unwrap();
+        let http = http_client::builder(&base).build().unwrap();
+        let fire = async |agent: usize, body: serde_json::Value| {
+            let url = format!("{}/api/cron/fire", sink.callback_url(agent));
+            http.post(url).bearer_auth("t").json(&body).send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(fire(0, json!({"job_id": "r1s0", "fire_at": "x", "auth": "claude:work"})).await, 202);
+        assert_eq!(fire(1, json!({"job_id": "r1s1", "fire_at": "y"})).await, 202);
+        assert_eq!(fire(1, json!({"job_id": "r1s1", "fire_at": "y"})).await, 202);
+        assert_eq!(fire(1, json!({"job_id": "r1s0", "fire_at": "x"})).await, 404, "another one's door");
+        assert_eq!(fire(0, json!({"job_id": "r2s0", "fire_at": "x"})).await, 404, "another run's");
+        assert_eq!(fire(0, json!({})).await, 404);
+        assert_eq!(sink.strays(), 3);
+        let outcome = stage.outcome();
+        assert_eq!((outcome.arrived, outcome.early, outcome.duplicates), (2, 0, 1));
+        let sample = samples.try_recv().unwrap();
+        assert_eq!((sample.agent, sample.token.as_deref(), sample.job_id.as_str()), (0, Some("t"), "r1s0"));
+        assert_eq!(
+            (sample.fire_at.as_str(), sample.expected_fire_at.as_str()),
+            ("x", "2027-01-15T08:00:00+00:00")
+        );
+        assert_eq!(sample.auth.as_deref(), Some("claude:work"));
+        assert!(samples.try_recv().is_err(), "one of a hundred");
+    }
+
+    #[test]
+    fn doors_have_numbers() {
+        assert_eq!(agent_of("/a/17/api/cron/fire"), Some(17));
+        for path in ["/a/17/api/cron/fire/", "/api/cron/fire", "/a/x/api/cron/fire", "/a/17"] {
+            assert_eq!(agent_of(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The one-shots of one phase: when each is due, and what arrived of it.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use nas_cron_protocol::isoformat;
+use tokio::sync::Notify;
+
+use crate::lateness::Lateness;
+
+/// In the place of an arrival that has not been.
+const NEVER: i64 = i64::MIN;
+
+/// Counts arrivals without a lock: it is asked at every fire.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// Begins the id of each of its jobs; unique to the run and the phase.
+    prefix: String,
+    agents: usize,
+    due: Vec<DateTime<Utc>>,
+    /// In microseconds since 1970.
+    first: Vec<AtomicI64>,
+    times: Vec<AtomicU32>,
+    left: AtomicUsize,
+    complete: Notify,
+}
+
+/// What came of a phase.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// From the instant to the first arrival.
+    pub(super) lateness: Lateness,
+    /// Arrived at all.
+    pub(super) arrived: usize,
+    /// Arrived before their instant.
+    pub(super) early: usize,
+    /// Never arrived.
+    pub(super) lost: usize,
+    /// Arrivals beyond the first ones.
+    pub(super) duplicates: usize,
+    /// From the first instant to the last arrival.
+    pub(super) took: TimeDelta,
+}
+
+/// `count` instants, evenly over `over`, the first one at `start`.
+pub(super) fn spread(start: DateTime<Utc>, count: usize, over: Duration) -> Vec<DateTime<Utc>> {
+    let after = |index: usize| over.as_micros() * index as u128 / count.max(1) as u128;
+    (0..count)
+        .map(|index| start + TimeDelta::microseconds(i64::try_from(after(index)).unwrap_or(i64::MAX)))
+        .collect()
+}
+
+impl Stage {
+    /// One-shots that are due at these instants (whole microseconds), dealt to the agents in turn.
+    pub(super) fn new(prefix: String, agents: usize, due: Vec<DateTime<Utc>>) -> Self {
+        Self {
+            prefix,
+            agents,
+            first: due.iter().map(|_| AtomicI64::new(NEVER)).collect(),
+            times: due.iter().map(|_| AtomicU32::new(0)).collect(),
+            left: AtomicUsize::new(due.len()),
+            due,
+            complete: Notify::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Whose one-shot it is.
+    pub(super) fn agent(&self, index: usize) -> usize {
+        index % self.agents
+    }
+
+    pub(super) fn job_id(&self, index: usize) -> String {
+        format!("{}{index}", self.prefix)
+    }
+
+    /// Which of its jobs has this id, if any has.
+    pub(super) fn index(&self, job_id: &str) -> Option<usize> {
+        let digits = job_id.strip_prefix(&self.prefix)?;
+        let index = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+        (index < self.len()).then_some(index)
+    }
+
+    /// As agents write it: microseconds, numeric offset.
+    pub(super) fn fire_at(&self, index: usize) -> String {
+        isoformat(self.due[index], FixedOffset::east_opt(0).expect("no offset is one"))
+    }
+
+    /// The last instant.
+    pub(super) fn last_due(&self) -> Option<DateTime<Utc>> {
+        self.due.iter().max().copied()
+    }
+
+    /// Takes note of an arrival.
+    pub(super) fn arrived(&self, index: usize, at: DateTime<Utc>) {
+        if self.times[index].fetch_add(1, Ordering::Relaxed) > 0 {
+            return;
+        }
+        self.first[index].store(at.timestamp_micros(), Ordering::Relaxed);
+        // Whoever sees that nothing is left sees all that was stored before.
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete.notify_waiters();
+        }
+    }
+
+    /// How many have not arrived.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// Waits for the last one.
+    pub(super) async fn complete(&self) {
+        let complete = self.complete.notified();
+        tokio::pin!(complete);
+        // Registered before the look, so that nothing can come between.
+        complete.as_mut().enable();
+        if self.left() > 0 {
+            complete.await;
+        }
+    }
+
+    /// The jobs that have not arrived: what is to be cancelled.
+    pub(super) fn pending(&self) -> impl Iterator<Item = usize> {
+        (0..self.len()).filter(|index| self.first[*index].load(Ordering::Acquire) == NEVER)
+    }
+
+    /// What has come of it so far.
+    pub(super) fn outcome(&self) -> Outcome {
+        let mut lateness = Lateness::new();
+        let (mut arrived, mut early, mut last) = (0, 0, i64::MIN);
+        for (due, first) in self.due.iter().zip(&self.first) {
+            let first = first.load(Ordering::Acquire);
+            if first == NEVER {
+                continue;
+            }
+            let late = TimeDelta::microseconds(first - due.timestamp_micros());
+            arrived += 1;
+            early += usize::from(late < TimeDelta::zero());
+            last = last.max(first);
+            lateness.record(late);
+        }
+        let times: usize = self.times.iter().map(|times| times.load(Ordering::Relaxed) as usize).sum();
+        let start = self.due.iter().min().map_or(0, DateTime::timestamp_micros);
+        Outcome {
+            lateness,
+            arrived,
+            early,
+            lost: self.len() - arrived,
+            duplicates: times - arrived,
+            took: TimeDelta::microseconds(if arrived > 0 { last - start } else { 0 }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
+    fn stage(count: usize) -> Stage {
+        Stage::new("r1s".into(), 3, spread(start(), count, Duration::from_millis(40)))
+    }
+
+    #[test]
+    fn instants_are_even_and_the_last_one_lies_within() {
+        let due = spread(start(), 4, Duration::from_secs(20));
+        let after: Vec<_> = due.iter().map(|due| (*due - start()).num_seconds()).collect();
+        assert_eq!(after, [0, 5, 10, 15]);
+        assert_eq!(spread(start(), 3, Duration::ZERO), [start(); 3]);
+        let fine = spread(start(), 3, Duration::from_micros(10));
+        assert_eq!(fine[1] - start(), TimeDelta::microseconds(3), "whole microseconds");
+    }
+
+    #[test]
+    fn jobs_are_known_by_their_ids() {
+        let stage = stage(4);
+        assert_eq!(stage.job_id(3), "r1s3");
+        assert_eq!(stage.index("r1s3"), Some(3));
+        for unknown in ["r1s4", "r1s", "r1s+1", "r1t1", "r1s-1", "x"] {
+            assert_eq!(stage.index(unknown), None, "{unknown}");
+        }
+        assert_eq!((stage.agent(2), stage.agent(3)), (2, 0));
+        assert_eq!(stage.fire_at(0), "2027-01-15T08:00:00+00:00");
+        assert_eq!(stage.fire_at(1), "2027-01-15T08:00:00.010000+00:00");
+    }
+
+    #[tokio::test]
+    async fn early_lost_and_duplicate_are_told_apart() {
+        let stage = stage(4);
+        let at = |micros: i64| start() + TimeDelta::microseconds(micros);
+        stage.arrived(0, at(1_500));
+        stage.arrived(0, at(9_000));
+        stage.arrived(1, at(9_999));
+        stage.arrived(2, at(20_000));
+        assert_eq!(stage.left(), 1);
+        assert_eq!(stage.pending().collect::<Vec<_>>(), [3]);
+        let outcome = stage.outcome();
+        assert_eq!((outcome.arrived, outcome.early, outcome.lost, outcome.duplicates), (3, 1, 1, 1));
+        assert_eq!(outcome.took, TimeDelta::microseconds(20_000));
+        assert!((outcome.lateness.max_ms() - 1.5).abs() < 0.01);
+        stage.arrived(3, at(30_000));
+        stage.complete().await;
+        assert_eq!(stage.outcome().lost, 0);
+    }
+
+    #[test]
+    fn nothing_at_all_is_lost() {
+        let outcome = stage(2).outcome();
+        assert_eq!((outcome.arrived, outcome.lost, outcome.took), (0, 2, TimeDelta::zero()));
+    }
+}

@@ -1,0 +1,161 @@
+//! A demo agent's fire endpoint.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::post;
+use chrono::{DateTime, Utc};
+use nas_cron_base::clock::Clock;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::super::event::{Event, Verdict, What};
+use super::super::fire_verifier::{FireClaims, FireVerifier, Unverified};
+
+/// How many one-shots are remembered, to tell a repeated fire from an unknown one.
+const REMEMBERED: usize = 16;
+const MAX_BODY: usize = 64 * 1024;
+
+/// Knows what may come, and judges what does.
+#[derive(Debug)]
+pub(super) struct Door {
+    instance_id: String,
+    job_id: String,
+    verifier: FireVerifier,
+    clock: Arc<dyn Clock>,
+    events: UnboundedSender<Event>,
+    /// The newest last.
+    expected: Mutex<VecDeque<Expected>>,
+    /// Rung when the newest one has come.
+    bell: Notify,
+}
+
+#[derive(Debug)]
+struct Expected {
+    due: DateTime<Utc>,
+    fire_at: String,
+    fired: bool,
+}
+
+#[derive(Deserialize)]
+struct FireBody {
+    job_id: String,
+    fire_at: String,
+    auth: Option<String>,
+}
+
+/// The endpoint, at the path that real agents have.
+pub(super) fn router(door: Arc<Door>) -> Router {
+    Router::new().route("/api/cron/fire", post(fire)).with_state(door)
+}
+
+async fn fire(State(door): State<Arc<Door>>, request: Request) -> Response {
+    // Before the body is read, and long before its token is verified.
+    let arrived = door.clock.now();
+    let (Parts { headers, .. }, body) = request.into_parts();
+    let claims = match door.verify(&headers).await {
+        Ok(claims) => claims,
+        Err(why) => return door.refuse(&why),
+    };
+    match read(body).await {
+        Some(fire) => door.accept(&claims, &fire, arrived),
+        None => refusal(StatusCode::BAD_REQUEST, "job_id or fire_at is missing"),
+    }
+}
+
+async fn read(body: Body) -> Option<FireBody> {
+    let body = to_bytes(body, MAX_BODY).await.ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+fn refusal(status: StatusCode, detail: &str) -> Response {
+    (status, Json(json!({ "detail": detail }))).into_response()
+}
+
+impl Door {
+    pub(super) fn new(
+        instance_id: String,
+        job_id: String,
+        verifier: FireVerifier,
+        clock: Arc<dyn Clock>,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        let (expected, bell) = (Mutex::default(), Notify::new());
+        Self { instance_id, job_id, verifier, clock, events, expected, bell }
+    }
+
+    /// From now on this fire may come.
+    pub(super) fn expect(&self, due: DateTime<Utc>, fire_at: String) {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if expected.len() == REMEMBERED {
+            expected.pop_front();
+        }
+        expected.push_back(Expected { due, fire_at, fired: false });
+    }
+
+    /// Waits for the newest one.
+    pub(super) async fn fired(&self) {
+        while self.is_waiting() {
+            self.bell.notified().await;
+        }
+    }
+
+    /// Whether the newest one is still to come.
+    pub(super) fn is_waiting(&self) -> bool {
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.back().is_some_and(|newest| !newest.fired)
+    }
+
+    async fn verify(&self, headers: &HeaderMap) -> Result<FireClaims, Unverified> {
+        let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Unverified::Missing)?;
+        self.verifier.verify(token, Some(&format!("agent:{}", self.instance_id))).await
+    }
+
+    fn accept(&self, claims: &FireClaims, fire: &FireBody, arrived: DateTime<Utc>) -> Response {
+        if let Err(why) = claims.check_fire(&fire.job_id, &fire.fire_at, fire.auth.as_deref()) {
+            return self.refuse(&why);
+        }
+        if fire.job_id != self.job_id {
+            return Json(json!({ "status": "gone" })).into_response();
+        }
+        self.tell(self.judge(&fire.fire_at, arrived));
+        self.bell.notify_one();
+        (StatusCode::ACCEPTED, Json(json!({ "status": "accepted" }))).into_response()
+    }
+
+    fn judge(&self, fire_at: &str, arrived: DateTime<Utc>) -> What {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(found) = expected.iter_mut().find(|one| one.fire_at == fire_at) else {
+            let newest = expected.back().map_or("nothing", |one| one.fire_at.as_str());
+            return What::Unverified { why: format!("fire_at is {fire_at}, and {newest} was provisioned") };
+        };
+        let lateness = arrived - found.due;
+        let again = std::mem::replace(&mut found.fired, true);
+        let verdict = match (again, lateness < chrono::TimeDelta::zero()) {
+            (_, true) => Verdict::Early,
+            (true, false) => Verdict::Again,
+            (false, false) => Verdict::Good,
+        };
+        What::Fired { fire_at: fire_at.to_owned(), lateness, verdict }
+    }
+
+    fn refuse(&self, why: &Unverified) -> Response {
+        self.tell(What::Unverified { why: why.to_string() });
+        refusal(StatusCode::UNAUTHORIZED, "invalid token")
+    }
+
+    fn tell(&self, what: What) {
+        // Nobody listens any more: the end is near.
+        let _ = self.events.send(Event { agent: self.instance_id.clone(), at: self.clock.now(), what });
+    }
+}

@@ -1,0 +1,289 @@
+//! The journey of `nas-cron dev`, from a bare machine to fires and back.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chrono::{FixedOffset, TimeDelta};
+use nas_cron_base::clock::{Clock, SystemClock};
+use nas_cron_base::signals;
+use nas_cron_protocol::HOSTED_CLIENT;
+use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use super::admin_client::AdminClient;
+use super::demo_agent::{Cadence, DemoAgent};
+use super::dir::{self, DevAgent, DevDir, DevJson};
+use super::live::{Screen, Tally, watch};
+use super::portal::{Bearer, DevPortal};
+use super::service::{Decided, Running, Service};
+use super::{Up, welcome};
+use crate::private_postgres::{Options, PrivatePostgres};
+
+const DATABASE: &str = "nas_cron";
+const AGENTS_JWKS_PATH: &str = "/api/agent-cron/jwks.json";
+/// Longer than anybody sits before one run.
+const TOKEN_TTL: Duration = Duration::from_hours(24);
+/// After its instant a fire is missing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The two that are registered: instance, org, bootstrap session.
+const AGENTS: [(&str, &str, Option<&str>); 2] =
+    [("dev-hosted", "dev-org-a", Some("dev-session")), ("dev-self-hosted", "dev-org-b", None)];
+
+/// Runs until a signal, or the wanted number of fires, or a fault of the service.
+pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCode> {
+    let interrupted = signals::on_signal().context("signals cannot be caught")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let dir = DevDir::named(up.dir.clone())?;
+    let _held = dir.hold()?;
+    // First of all, and before the database, which takes a second: is there a place for us? Held until the service
+    // takes it.
+    let place = reserve(up.listen)?;
+    let metrics_place = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let (listen, metrics_listen) = (place.local_addr()?, metrics_place.local_addr()?);
+    dir.remove_dev_json()?;
+
+    tell(&format!("Starting a private Postgres in {} …", dir.postgres().display()));
+    let postgres = postgres(&dir).await?;
+    let database_url = postgres.url(DATABASE);
+    service.migrate(&database_url.clone().into()).await?;
+
+    let portal_url = format!("http://{}", reachable(listen));
+    let portal = DevPortal::keep(&dir.portal_key(), portal_url.clone(), Arc::clone(&clock))?;
+    let admin_token: SecretString = URL_SAFE_NO_PAD.encode(random()?).into();
+    let hash = digest::digest(&digest::SHA256, admin_token.expose_secret().as_bytes());
+    let decided = Decided {
+        database_url: database_url.clone().into(),
+        listen,
+        metrics_listen,
+        portal_url: portal_url.clone(),
+        admin_token_sha256: hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
+        key_encryption_key: key_encryption_key(&dir)?,
+    };
+    drop((place, metrics_place));
+    let mut running = service.start(decided.settings(), portal.router()).await?;
+
+    let session = async {
+        let dev = register(&portal, &portal_url, &database_url, &admin_token).await?;
+        dir.write_dev_json(&dev)?;
+        let text = welcome::text(&dev, dir.path(), metrics_listen, !up.no_demo);
+        // Nobody has to read it.
+        let _ = writeln!(io::stdout(), "{text}");
+        let tally = tokio::select! {
+            tally = live(&dev, &up, &clock, &interrupted) => tally?,
+            fault = running.ended() => return Err(fault.context("the service ended")),
+        };
+        Ok(judge(tally.as_ref(), up.fires))
+    }
+    .await;
+    let stopped = put_away(running, postgres).await;
+    // What went wrong first is what is to be told.
+    let code = session?;
+    stopped?;
+    Ok(code)
+}
+
+/// What is kept stays; everything else goes, in the opposite order.
+async fn put_away(running: Running, postgres: PrivatePostgres) -> anyhow::Result<()> {
+    tell("Stopping …");
+    let stopped = running.stop().await.context("the service did not stop in order");
+    spawn_blocking(move || postgres.stop()).await.context("Postgres did not stop in order")?;
+    stopped
+}
+
+fn reserve(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!(
+            "{address} is in use, perhaps by another `nas-cron dev`; stop what listens there, or take another port \
+             with --listen {}:0 (any free one)",
+            address.ip()
+        ),
+        _ => anyhow::Error::from(error).context(format!("cannot listen at {address}; name another --listen")),
+    })
+}
+
+/// What listens everywhere is reached over loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn postgres(dir: &DevDir) -> anyhow::Result<PrivatePostgres> {
+    let options = Options::new(dir.postgres());
+    let start = move || {
+        let postgres = PrivatePostgres::start(options)?;
+        postgres.create_database(DATABASE)?;
+        Ok::<_, crate::private_postgres::PrivatePostgresError>(postgres)
+    };
+    let started = spawn_blocking(start).await.context("the start of Postgres broke off")?;
+    started.context("there is no database")
+}
+
+fn random() -> anyhow::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow!("the system gives no random numbers"))?;
+    Ok(bytes)
+}
+
+/// Kept in base64, so that its file does for `NAS_CRON_KEY_ENCRYPTION_KEY_FILE` as well.
+fn key_encryption_key(dir: &DevDir) -> anyhow::Result<SecretBox<[u8; 32]>> {
+    let path = dir.key_encryption_key();
+    let text = dir::kept(&path, || Ok(format!("{}\n", STANDARD.encode(random()?)).into_bytes()))?;
+    let key = STANDARD.decode(text.trim_ascii()).ok().and_then(|key| key.try_into().ok());
+    let key = key.with_context(|| {
+        format!(
+            "{} is not 32 bytes in base64; without the key that was in it the service's keys are lost: remove {}",
+            path.display(),
+            dir.path().display()
+        )
+    })?;
+    Ok(SecretBox::new(Box::new(key)))
+}
+
+async fn register(
+    portal: &DevPortal,
+    portal_url: &str,
+    database_url: &str,
+    admin_token: &SecretString,
+) -> anyhow::Result<DevJson> {
+    let admin = AdminClient::new(portal_url.parse().context("portal_url is no URL")?, admin_token.clone())?;
+    let mut agents = Vec::new();
+    for (instance_id, org_id, sid) in AGENTS {
+        admin.register(instance_id, org_id, sid).await?;
+        let client_id = sid.map_or_else(|| format!("agent:{instance_id}"), |_| HOSTED_CLIENT.to_owned());
+        let token = portal.issue_token(Bearer { client_id: &client_id, sid, org_id }, TOKEN_TTL)?;
+        agents.push(DevAgent {
+            instance_id: instance_id.to_owned(),
+            org_id: org_id.to_owned(),
+            client_id,
+            sid: sid.map(str::to_owned),
+            access_token: token.expose_secret().to_owned(),
+        });
+    }
+    Ok(DevJson {
+        portal_url: portal_url.to_owned(),
+        jwks_url: format!("{portal_url}{AGENTS_JWKS_PATH}"),
+        database_url: database_url.to_owned(),
+        admin_token: admin_token.expose_secret().to_owned(),
+        agents,
+    })
+}
+
+/// The demo, or the wait for the end where there is none.
+async fn live(
+    dev: &DevJson,
+    up: &Up,
+    clock: &Arc<dyn Clock>,
+    interrupted: &CancellationToken,
+) -> anyhow::Result<Option<Tally>> {
+    if up.no_demo {
+        interrupted.cancelled().await;
+        return Ok(None);
+    }
+    let (events, mut received) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let mut agents = JoinSet::new();
+    for (agent, cadence) in dev.agents.iter().zip(cadences()) {
+        let agent = DemoAgent {
+            instance_id: agent.instance_id.clone(),
+            access_token: agent.access_token.clone().into(),
+            portal_url: dev.portal_url.clone(),
+            jwks_url: dev.jwks_url.parse().context("jwks_url is no URL")?,
+            cadence,
+            patience: PATIENCE,
+            clock: Arc::clone(clock),
+            events: events.clone(),
+        };
+        agents.spawn(agent.run(stop.clone()));
+    }
+    drop(events);
+    let screen = Screen::new(dev.agents.iter().map(|agent| agent.instance_id.len()).max().unwrap_or(0));
+    let tally = watch(&mut received, up.fires, |event| screen.show(event), interrupted.cancelled()).await;
+    stop.cancel();
+    while let Some(ended) = agents.join_next().await {
+        ended.context("a demo agent broke off")??;
+    }
+    Ok(Some(tally))
+}
+
+/// One as intervals arm (microseconds, UTC), one as cron expressions do (whole seconds, its own time zone).
+fn cadences() -> [Cadence; 2] {
+    let zone = |hours: i32| FixedOffset::east_opt(hours * 3600).expect("less than a day");
+    [
+        Cadence { every: TimeDelta::milliseconds(2_500), whole_seconds: false, offset: zone(0) },
+        Cadence { every: TimeDelta::milliseconds(3_500), whole_seconds: true, offset: zone(2) },
+    ]
+}
+
+/// Prints the summary, and says whether it was what was wanted.
+fn judge(tally: Option<&Tally>, wanted: Option<u64>) -> ExitCode {
+    let Some(tally) = tally else { return ExitCode::SUCCESS };
+    // Below the ^C that the terminal shows.
+    let line = if io::stdout().is_terminal() { "\n" } else { "" };
+    let _ = writeln!(io::stdout(), "{line}{}", tally.summary());
+    match wanted {
+        Some(wanted) if tally.is_faulty() || tally.verified < wanted => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dir::tests::Scratch;
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_told_with_the_mend() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = reserve(taken.local_addr().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("is in use") && error.contains("--listen 127.0.0.1:0"), "{error}");
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_reached_over_loopback() {
+        let reached = |listen: &str| reachable(listen.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:8090"), "127.0.0.1:8090");
+        assert_eq!(reached("[::]:8090"), "[::1]:8090");
+        assert_eq!(reached("127.0.0.1:1"), "127.0.0.1:1");
+    }
+
+    #[test]
+    fn the_key_encryption_key_is_kept() {
+        let scratch = Scratch::new();
+        let made = key_encryption_key(&scratch.dir()).unwrap();
+        assert_eq!(made.expose_secret(), key_encryption_key(&scratch.dir()).unwrap().expose_secret());
+        std::fs::write(scratch.dir().key_encryption_key(), "short").unwrap();
+        let error = key_encryption_key(&scratch.dir()).err().unwrap().to_string();
+        assert!(error.contains("32 bytes"), "{error}");
+    }
+
+    #[test]
+    fn what_is_asked_for_decides_the_end() {
+        assert_eq!(judge(None, None), ExitCode::SUCCESS);
+        assert_eq!(judge(Some(&Tally::new()), None), ExitCode::SUCCESS);
+        assert_eq!(judge(Some(&Tally::new()), Some(1)), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn agents_leave_the_floor_of_a_second_between_their_fires() {
+        assert!(cadences().iter().all(|cadence| cadence.every > TimeDelta::seconds(2)));
+    }
+}

@@ -1,0 +1,464 @@
+//! Auth profiles: with which of its credentials an agent is to run a job. A profile is named here and kept by the
+//! agent; what looks like the credential itself is refused, and no error repeats it.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::{AuthScope, InstanceId, InvalidField, OrgId};
+
+/// The longest provider, in bytes.
+const MAX_PROVIDER: usize = 64;
+/// The longest name, in bytes.
+const MAX_NAME: usize = 128;
+/// So many letters and digits in one run are no word, but a key or a part of one.
+const SECRET_RUN: usize = 24;
+/// From so many letters and digits on, a name is also judged by how they are mixed.
+const SECRET_MIX: usize = 28;
+
+/// What keys and tokens of well-known issuers begin with. Where they write it in lower case, any case will do.
+const SECRET_PREFIXES: [&str; 27] = [
+    "sk-",
+    "sk_live_",
+    "sk_test_",
+    "rk_live_",
+    "rk_test_",
+    "whsec_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "hf_",
+    "npm_",
+    "pypi-",
+    "shpat_",
+    "xapp-",
+    "xoxa-",
+    "xoxb-",
+    "xoxp-",
+    "xoxr-",
+    "xoxs-",
+    "ya29.",
+    "AIza",
+    "AKIA",
+    "eyJ",
+];
+
+const GRAMMAR: &str = "must be provider:name, such as claude:work: the provider in lower case letters, digits and \
+                       . _ - (at most 64), the name in letters, digits and . _ - @ + / (at most 128 bytes, a letter or digit first)";
+const SECRET: &str = "looks like a secret, and was thrown away: give the name of a profile that the agent has, never \
+                      a key or token (if it is a name, separate its words with - or .)";
+
+/// A profile of the agent's own, by provider and name: `claude:work`.
+///
+/// It is passed on as it came and compared byte for byte. It is never a secret, so it may be shown and logged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct AuthProfile(String);
+
+impl AuthProfile {
+    /// The bytes of the longest one.
+    pub const MAX: usize = MAX_PROVIDER + 1 + MAX_NAME;
+
+    /// Takes it as it came. Fails on what is not `provider:name`, and on what looks like a secret; the error says
+    /// nothing of the value.
+    pub fn new(value: impl Into<String>) -> Result<Self, InvalidField> {
+        let value = value.into();
+        if looks_secret(&value) {
+            return Err(InvalidField::new("auth", SECRET));
+        }
+        match value.split_once(':') {
+            Some((provider, name)) if is_provider(provider) && is_name(name) => Ok(Self(value)),
+            _ => Err(InvalidField::new("auth", GRAMMAR)),
+        }
+    }
+
+    /// As it came.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// From a row that was checked when it was stored.
+    pub fn stored(value: String) -> Self {
+        Self(value)
+    }
+}
+
+impl std::fmt::Display for AuthProfile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AuthProfile {
+    /// The error leaves the field to whoever knows its path. It goes by way of any JSON, because the usual error for
+    /// a wrong type repeats the value.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let problem = match Value::deserialize(deserializer)? {
+            Value::String(text) => match Self::new(text) {
+                Ok(profile) => return Ok(profile),
+                Err(error) => error.problem,
+            },
+            other => format!("must be a string, not {}", super::fields::kind(&other)),
+        };
+        Err(serde::de::Error::custom(problem))
+    }
+}
+
+fn is_provider(text: &str) -> bool {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.len() <= MAX_PROVIDER
+        && text.starts_with(word)
+        && text.chars().all(|c| word(c) || matches!(c, '.' | '_' | '-'))
+}
+
+/// E-mail addresses, paths and words of any language; what could end or steer a line, a shell word or a list is out.
+fn is_name(text: &str) -> bool {
+    text.len() <= MAX_NAME
+        && text.starts_with(char::is_alphanumeric)
+        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+' | '/'))
+}
+
+/// Whether it may be a credential that was put in the place of its name: either side of any colon begins like one,
+/// or has a run of letters and digits that nobody would type, or mixes them as chance does.
+fn looks_secret(text: &str) -> bool {
+    let begins = |part: &str, prefix: &str| {
+        part.get(..prefix.len()).is_some_and(|start| {
+            start == prefix
+                || (start.eq_ignore_ascii_case(prefix) && !prefix.contains(|c: char| c.is_ascii_uppercase()))
+        })
+    };
+    text.split(':').map(str::trim).any(|part| {
+        SECRET_PREFIXES.iter().any(|prefix| begins(part, prefix))
+            || begins(part, "bearer ")
+            || part.starts_with("-----BEGIN")
+            || longest_run(part) >= SECRET_RUN
+            || is_mixed_by_chance(part)
+    })
+}
+
+fn longest_run(part: &str) -> usize {
+    part.split(|c: char| !c.is_ascii_alphanumeric()).map(str::len).max().unwrap_or(0)
+}
+
+/// Upper case, lower case and digits, as base64 of random bytes has them: a separator here and there, and nearly
+/// every second character of another kind than the one before it. Names change within a word once or twice.
+fn is_mixed_by_chance(part: &str) -> bool {
+    let kinds: Vec<u8> = part
+        .bytes()
+        .filter(u8::is_ascii_alphanumeric)
+        .map(|byte| match byte {
+            b'A'..=b'Z' => 0,
+            b'a'..=b'z' => 1,
+            _ => 2,
+        })
+        .collect();
+    let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    kinds.len() >= SECRET_MIX && (0..3).all(|kind| kinds.contains(&kind)) && changes * 20 >= kinds.len() * 9
+}
+
+/// Where profiles are registered, and a default is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthPlace {
+    /// For every instance.
+    Service,
+    /// For every instance of one org.
+    Org(OrgId),
+    /// For one instance.
+    Instance(InstanceId),
+}
+
+impl AuthPlace {
+    /// What kind of place it is.
+    pub const fn scope(&self) -> AuthScope {
+        match self {
+            Self::Service => AuthScope::Service,
+            Self::Org(_) => AuthScope::Org,
+            Self::Instance(_) => AuthScope::Instance,
+        }
+    }
+
+    /// Which org or instance; empty for the service.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Service => "",
+            Self::Org(org_id) => org_id.as_str(),
+            Self::Instance(instance_id) => instance_id.as_str(),
+        }
+    }
+}
+
+/// Where the profile of a fire was found, the nearest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AuthSource {
+    /// The job's own.
+    Job,
+    /// Its instance's default.
+    Instance,
+    /// Its org's default.
+    Org,
+    /// The service's default.
+    Service,
+}
+
+impl AuthSource {
+    /// The same word in JSON, docs and tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Instance => AuthScope::Instance.as_str(),
+            Self::Org => AuthScope::Org.as_str(),
+            Self::Service => AuthScope::Service.as_str(),
+        }
+    }
+}
+
+impl std::fmt::Display for AuthSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The profile that a fire carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EffectiveAuth {
+    /// Provider, colon, name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "claude:work"))]
+    pub auth: AuthProfile,
+    /// Where it was found.
+    pub source: AuthSource,
+}
+
+/// The rule: the job's own profile, else its instance's default, else its org's, else the service's, else none.
+pub fn resolve_auth(
+    job: Option<AuthProfile>,
+    instance: Option<AuthProfile>,
+    org: Option<AuthProfile>,
+    service: Option<AuthProfile>,
+) -> Option<EffectiveAuth> {
+    let candidates = [
+        (job, AuthSource::Job),
+        (instance, AuthSource::Instance),
+        (org, AuthSource::Org),
+        (service, AuthSource::Service),
+    ];
+    candidates.into_iter().find_map(|(auth, source)| Some(EffectiveAuth { auth: auth?, source }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused(value: &str) -> &'static str {
+        let error = AuthProfile::new(value).expect_err(value);
+        assert_eq!(error.field, "auth");
+        [GRAMMAR, SECRET].into_iter().find(|known| error.problem == *known).expect("one of the two texts")
+    }
+
+    #[test]
+    fn the_whole_table_of_resolution() {
+        let profile = |name: &str, there: bool| there.then(|| AuthProfile::new(format!("p:{name}")).unwrap());
+        let rows = (0..16_u8).map(|case| {
+            let [job, instance, org, service] = [8, 4, 2, 1].map(|bit| case & bit != 0);
+            let found = resolve_auth(
+                profile("job", job),
+                profile("instance", instance),
+                profile("org", org),
+                profile("service", service),
+            );
+            let shown = |there: bool| if there { "set" } else { "-" };
+            let found = found.map_or("none".to_owned(), |found| {
+                assert_eq!(found.auth.as_str(), format!("p:{}", found.source), "its own, not another's");
+                found.source.to_string()
+            });
+            let row = [job, instance, org, service].map(shown).map(|cell| format!("{cell:9}")).concat();
+            format!("{row}{found}\n")
+        });
+        let table = rows.collect::<Vec<_>>().concat();
+        insta::assert_snapshot!(format!("job      instance org      service  effective\n{table}"), @"
+        job      instance org      service  effective
+        -        -        -        -        none
+        -        -        -        set      service
+        -        -        set      -        org
+        -        -        set      set      org
+        -        set      -        -        instance
+        -        set      -        set      instance
+        -        set      set      -        instance
+        -        set      set      set      instance
+        set      -        -        -        job
+        set      -        -        set      job
+        set      -        set      -        job
+        set      -        set      set      job
+        set      set      -        -        job
+        set      set      -        set      job
+        set      set      set      -        job
+        set      set      set      set      job
+        ");
+    }
+
+    #[test]
+    fn real_names_are_taken_as_they_come() {
+        for name in [
+            "claude:work-profile",
+            "claude:a",
+            "openai-codex:default",
+            "anthropic:first.last+cron@mail.example.com",
+            "google-gemini-cli:christopher.robinson@engineering.example.org",
+            "github-copilot:github",
+            "amazon-bedrock:123456789012/eu-central-1",
+            "x.ai:grok_4",
+            "0ai:550e8400-e29b-41d4-a716-446655440000",
+            "claude:550E8400-E29B-41D4-A716-446655440000",
+            "claude:müller-büro",
+            "claude:仕事",
+            "claude:Customer-Support-2026-Production-EU-West-1",
+            "claude:acme/teamA/CronJobs/Nightly-Report-V2-Blue",
+            "claude:skating",
+            "claude:eyes",
+            "claude:akia",
+            "claude:work-sk",
+            "claude:abcdefghijklmnopqrstuvw",
+        ] {
+            assert_eq!(AuthProfile::new(name).map(|one| one.to_string()), Ok(name.to_owned()));
+            let longest = format!("{}:{}", "p-".repeat(32), "n-".repeat(64));
+            assert_eq!(longest.len(), AuthProfile::MAX);
+            assert!(AuthProfile::new(longest).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_is_not_provider_and_name_is_refused() {
+        for other in [
+            "",
+            ":",
+            "claude",
+            "claude:",
+            ":work",
+            "Claude:work",
+            "-claude:work",
+            ".c:work",
+            "cläude:work",
+            "claude: work",
+            " claude:work",
+            "claude:work ",
+            "claude:a:b",
+            "claude::a",
+            "claude:wo rk",
+            "claude:work\n",
+            "claude:wo\u{0}rk",
+            "claude:work\u{202e}",
+            "claude:\u{1f511}",
+            "claude:a,b",
+            "claude:\"a\"",
+            "claude:$HOME",
+            "claude:a=b",
+            "https://example.com",
+        ] {
+            assert_eq!(refused(other), GRAMMAR, "{other:?}");
+        }
+        assert_eq!(refused(&format!("{}:a", "p-".repeat(33))), GRAMMAR);
+        assert_eq!(refused(&format!("p:{}", "n-".repeat(65))), GRAMMAR);
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_refused_on_either_side_of_a_colon() {
+        for secret in [
+            "sk-ant-api03-x",
+            "sk-proj-x",
+            "SK-x",
+            "sk_live_x",
+            "rk_test_x",
+            "ghp_x",
+            "gho_x",
+            "github_pat_11A",
+            "glpat-x",
+            "hf_x",
+            "npm_x",
+            "pypi-x",
+            "xoxb-1-2",
+            "xoxp-1-2",
+            "xapp-1",
+            "AKIAIOSFODNN7EXAMPLE",
+            "AIzaSyA",
+            "ya29.a0",
+            "eyJhbGciOiJIUzI1NiJ9.e30.c2ln",
+            "whsec_x",
+            "Bearer x",
+            "bearer x",
+            "-----BEGIN PRIVATE KEY-----",
+            // Nobody's prefix, and nobody's name.
+            "abcdefghijklmnopqrstuvwx",
+            "4f9d2c81a7e3b6054f9d2c81",
+            "4f9d2c81a7e3b6054f9d2c81a7e3b605",
+            "Zk7PqR2vLx9TnB4wYc8HdM3s",
+            "Zk7PqR2v-Lx9TnB4wYc8_HdM3sGf6Jh1Ka5Xe0",
+            "Zk7P+qR2vLx9/TnB4wYc8HdM3sG+f6Jh1Ka5Xe0",
+        ] {
+            for value in [
+                secret.to_owned(),
+                format!("claude:{secret}"),
+                format!("{secret}:work"),
+                format!("claude:work:{secret}"),
+                format!("claude: {secret}"),
+            ] {
+                assert_eq!(refused(&value), SECRET, "{value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_and_not_repeated() {
+        let told = |json: &str| serde_json::from_str::<AuthProfile>(json).unwrap_err().to_string();
+        for (json, kind) in [
+            ("12345678901234567", "a number"),
+            ("true", "a boolean"),
+            (r#"{"sk-x":"sk-x"}"#, "an object"),
+            (r#"["sk-x"]"#, "an array"),
+            ("null", "null"),
+        ] {
+            assert_eq!(told(json).split(" at line").next(), Some(&*format!("must be a string, not {kind}")));
+        }
+    }
+
+    /// As keys are made: 20 to 60 characters of base64url or hex.
+    fn random_key() -> impl Strategy<Value = String> {
+        prop_oneof!["[A-Za-z0-9]{24,60}", "[0-9a-f]{32,64}"]
+    }
+
+    proptest! {
+        #[test]
+        fn no_error_says_anything_of_its_value(value in ".{0,300}") {
+            if let Err(error) = AuthProfile::new(value) {
+                prop_assert_eq!(error.field, "auth");
+                prop_assert!([GRAMMAR, SECRET].contains(&error.problem.as_str()));
+            }
+        }
+
+        #[test]
+        fn random_keys_never_pass(key in random_key(), provider in "[a-z]{1,10}") {
+            for value in [key.clone(), format!("{provider}:{key}"), format!("{key}:{provider}")] {
+                let error = AuthProfile::new(value).unwrap_err();
+                for shown in [error.to_string(), format!("{error:?}")] {
+                    prop_assert!(!shown.contains(&key));
+                }
+            }
+        }
+
+        #[test]
+        fn what_passes_is_provider_and_name_and_passes_again(value in "[a-z0-9._-]{1,70}:[A-Za-z0-9._@+/é-]{1,140}") {
+            if let Ok(profile) = AuthProfile::new(value.clone()) {
+                prop_assert_eq!(profile.as_str(), &value);
+                prop_assert!(value.len() <= AuthProfile::MAX);
+                let json = serde_json::to_string(&profile).unwrap();
+                prop_assert_eq!(serde_json::from_str::<AuthProfile>(&json).unwrap(), profile);
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Where an agent wants to be called.
+
+use serde::{Serialize, Serializer};
+use url::Url;
+
+use super::InvalidField;
+
+const FIELD: &str = "agent_callback_url";
+const MAX_LENGTH: usize = 2048;
+
+/// An agent's base URL: http or https, no credentials, no query, no fragment. Kept as it came;
+/// whether its address may be dialled is decided at the fire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackUrl {
+    text: String,
+    url: Url,
+}
+
+impl CallbackUrl {
+    /// Checks the shape. A trailing slash and a path prefix are fine.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        let wrong = |problem: &str| InvalidField::new(FIELD, problem);
+        if text.len() > MAX_LENGTH {
+            return Err(wrong("must be at most 2048 bytes long"));
+        }
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(wrong("must not contain white space or control characters"));
+        }
+        let url = Url::parse(text)
+            .map_err(|_| wrong("must be an absolute http(s) URL, such as https://agent.example"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("must be an http or https URL"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(wrong("must have a host"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("must not carry credentials"));
+        }
+        if url.fragment().is_some() {
+            return Err(wrong("must not have a fragment"));
+        }
+        if url.query().is_some() {
+            return Err(wrong("must not have a query"));
+        }
+        Ok(Self { text: text.to_owned(), url })
+    }
+
+    /// For rows that were checked when they were stored; `None` if somebody else wrote them.
+    pub fn stored(text: String) -> Option<Self> {
+        Url::parse(&text).ok().map(|url| Self { text, url })
+    }
+
+    /// As the agent sent it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The parsed base.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+}
+
+impl Serialize for CallbackUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_with_slashes_and_prefixes_are_kept_as_they_came() {
+        for text in ["https://agent.example", "https://agent.example/", "http://127.0.0.1:9119/a/b/"] {
+            assert_eq!(CallbackUrl::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_and_names_the_field() {
+        for text in [
+            "",
+            "agent.example",
+            "ftp://agent.example",
+            "https://",
+            "https://u:p@agent.example",
+            "https://u@agent.example",
+            "https://agent.example/#f",
+            "https://agent.example/?q=1",
+            "https://agent.example/ a",
+            "https://agent.example/\n",
+            "javascript:alert(1)",
+            "unix:/tmp/x",
+        ] {
+            let error = CallbackUrl::parse(text).expect_err(text);
+            assert_eq!(error.field, "agent_callback_url");
+        }
+        assert!(CallbackUrl::parse(&format!("https://a.example/{}", "x".repeat(3000))).is_err());
+    }
+}

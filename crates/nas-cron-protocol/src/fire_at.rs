@@ -1,0 +1,179 @@
+//! The instant of a fire: the agent's own text, and what it means.
+
+use chrono::{DateTime, Datelike, Timelike, Utc};
+use serde::{Serialize, Serializer};
+
+use super::InvalidField;
+
+const FIELD: &str = "fire_at";
+const MAX_LENGTH: usize = 64;
+
+/// ISO 8601 with an offset. The text is kept byte for byte, because agents compare it as a string:
+/// a rewritten form would make them re-provision for ever. The instant is what we compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FireAt {
+    text: String,
+    instant: DateTime<Utc>,
+}
+
+/// The forms that are accepted after RFC 3339: ISO 8601 without seconds, with a short offset, and basic.
+/// `%#z` takes `+02`, `+0200` and `+02:00`; `Z` is rewritten to `+00:00` before.
+const FORMS: &[&str] =
+    &["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y%m%dT%H%M%S%.f%#z", "%Y%m%dT%H%M%#z"];
+
+impl FireAt {
+    /// Parses any ISO 8601 date-time with an offset, of any precision. What is finer than a
+    /// microsecond is rounded up, so that nothing fires early.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        let wrong = |problem: &str| InvalidField::new(FIELD, problem);
+        if text.len() > MAX_LENGTH {
+            return Err(wrong("must be at most 64 characters long"));
+        }
+        let parsed = parse_instant(text).ok_or_else(|| {
+            wrong("must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00")
+        })?;
+        let instant = round_up_to_micros(parsed.to_utc()).ok_or_else(|| wrong("is out of range"))?;
+        // Agents think in years 1 to 9999; Postgres and ISO 8601 text agree there.
+        if !(1970..=9999).contains(&instant.year()) {
+            return Err(wrong("must lie in the years 1970 to 9999"));
+        }
+        Ok(Self { text: text.to_owned(), instant })
+    }
+
+    /// As the agent sent it, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What it means, to the microsecond.
+    pub fn instant(&self) -> DateTime<Utc> {
+        self.instant
+    }
+
+    /// For rows that were checked when they were stored.
+    pub fn stored(text: String, instant: DateTime<Utc>) -> Self {
+        Self { text, instant }
+    }
+}
+
+impl Serialize for FireAt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
+    // A date has four digits of year and starts with one: signs, blanks and years of five digits end here.
+    if !text.is_ascii()
+        || !text.starts_with(|c: char| c.is_ascii_digit())
+        || text.ends_with(char::is_whitespace)
+    {
+        return None;
+    }
+    let normal = text.to_ascii_uppercase().replace(' ', "T").replace(',', ".");
+    let normal = normal.strip_suffix('Z').map_or(normal.clone(), |naive| format!("{naive}+00:00"));
+    let parsed = DateTime::parse_from_rfc3339(&normal)
+        .ok()
+        .or_else(|| FORMS.iter().find_map(|form| DateTime::parse_from_str(&normal, form).ok()))?;
+    // chrono reads :60 as a leap second (nanoseconds past 10⁹): no agent means one, and no timer has one.
+    (parsed.nanosecond() < 1_000_000_000).then_some(parsed)
+}
+
+fn round_up_to_micros(instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    match instant.nanosecond() % 1_000 {
+        0 => Some(instant),
+        over => instant.checked_add_signed(chrono::TimeDelta::nanoseconds(i64::from(1_000 - over))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn micros(text: &str) -> i64 {
+        FireAt::parse(text).expect(text).instant().timestamp_micros()
+    }
+
+    #[test]
+    fn client_1_text_is_kept_byte_for_byte() {
+        for text in [
+            "2026-06-18T12:34:56+00:00",
+            "2026-06-18T14:34:56.123456+02:00",
+            "2026-06-18t12:34:56z",
+            "2026-06-18 12:34:56Z",
+            "20260618T123456Z",
+            "2026-06-18T12:34-0330",
+        ] {
+            assert_eq!(FireAt::parse(text).expect(text).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn equal_instants_in_different_clothes() {
+        let instant = micros("2026-06-18T12:34:56Z");
+        for text in [
+            "2026-06-18T14:34:56+02:00",
+            "2026-06-18T14:34:56+02",
+            "20260618T143456+0200",
+            "2026-06-18T12:34:56,000Z",
+        ] {
+            assert_eq!(micros(text), instant, "{text}");
+        }
+        assert_eq!(micros("2026-06-18T12:34:56.000001Z"), instant + 1);
+        assert_eq!(micros("2026-06-18T12:34:56.0000001Z"), instant + 1, "never early: rounded up");
+    }
+
+    #[test]
+    fn naive_and_absurd_times_are_refused() {
+        for text in [
+            "",
+            "2026-06-18",
+            "2026-06-18T12:34:56",
+            "12:34",
+            "tomorrow",
+            "1750250096",
+            "2026-06-18T24:00:00Z",
+            "2026-06-18T12:34:60Z",
+            "2016-12-31T23:59:60Z",
+            "10000-01-01T00:00:00Z",
+            "+10000-01-01T00:00:00Z",
+            "2026-02-30T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-06-18T12:34:56+25:00",
+            "-2026-06-18T12:34:56Z",
+            " 2026-06-18T12:34:56Z",
+            "2026-06-18T12:34:56Z ",
+            "2026-06-18T12:34:56Z\n",
+            "2026-06-18T12:34:56+00:00Z",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:59:59-01:00",
+            "2026-06-18T12:34:56 UTC",
+            "２026-06-18T12:34:56Z",
+        ] {
+            let error = FireAt::parse(text).expect_err(text);
+            assert_eq!(error.field, "fire_at", "{text}");
+        }
+    }
+
+    proptest! {
+        /// Python's isoformat() over all offsets and precisions: same instant, same bytes.
+        #[test]
+        fn every_offset_and_precision(secs in 0_i64..253_000_000_000, micros in 0_u32..1_000_000, offset_minutes in -1439_i32..=1439) {
+            let offset = chrono::FixedOffset::east_opt(offset_minutes * 60).unwrap();
+            let instant = DateTime::from_timestamp(secs, micros * 1000).unwrap();
+            let form = if micros == 0 { "%Y-%m-%dT%H:%M:%S%:z" } else { "%Y-%m-%dT%H:%M:%S%.6f%:z" };
+            let text = instant.with_timezone(&offset).format(form).to_string();
+            prop_assume!((1970..=9999).contains(&instant.with_timezone(&offset).year()));
+            let parsed = FireAt::parse(&text).unwrap();
+            prop_assert_eq!(parsed.instant(), instant);
+            prop_assert_eq!(parsed.as_str(), text);
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,70}") {
+            let _ = FireAt::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Columns of Postgres enums: how words are stored.
+//!
+//! The service's own words implement `sqlx::Type` here, so that nothing outside `db` knows `sqlx`. The contract's words
+//! belong to another crate and are wrapped: a statement reads them as `"state: Word<OneShotState>"`.
+
+use std::str::FromStr;
+
+use nas_cron_protocol::{AuthScope, BackendName, OneShotState, ParkReason};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
+use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
+
+use crate::domain::{FireOutcome, HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
+
+/// A word that is stored as a value of the Postgres enum `TYPE`.
+pub(super) trait StoredWord: Copy + FromStr<Err: Into<BoxDynError>> {
+    /// The enum's name.
+    const TYPE: &'static str;
+    /// The value's label.
+    fn label(self) -> &'static str;
+}
+
+/// A word of the contract in a column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word<T>(pub(super) T);
+
+/// A word of the contract in a column that may be null: `"parked!: OptionalWord<ParkReason>"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OptionalWord<T>(pub(super) Option<T>);
+
+impl<T: StoredWord> Type<Postgres> for OptionalWord<T> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name(T::TYPE)
+    }
+}
+
+impl<T: StoredWord> Decode<'_, Postgres> for OptionalWord<T> {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        if value.is_null() { Ok(Self(None)) } else { Word::decode(value).map(|word| Self(Some(word.0))) }
+    }
+}
+
+impl<T: StoredWord> Type<Postgres> for Word<T> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name(T::TYPE)
+    }
+}
+
+impl<T: StoredWord> Encode<'_, Postgres> for Word<T> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Encode::<Postgres>::encode_by_ref(&self.0.label(), buffer)
+    }
+}
+
+impl<T: StoredWord> Decode<'_, Postgres> for Word<T> {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        value.as_str()?.parse().map(Self).map_err(Into::into)
+    }
+}
+
+macro_rules! stored {
+    ($($word:ty = $type:literal),+ $(,)?) => {
+        $(impl StoredWord for $word {
+            const TYPE: &'static str = $type;
+
+            fn label(self) -> &'static str {
+                self.as_str()
+            }
+        })+
+    };
+}
+
+macro_rules! wrapped {
+    ($($word:ty = $type:literal),+ $(,)?) => {
+        stored!($($word = $type),+);
+        $(impl From<Word<$word>> for $word {
+            fn from(word: Word<$word>) -> Self {
+                word.0
+            }
+        }
+
+        impl From<OptionalWord<$word>> for Option<$word> {
+            fn from(word: OptionalWord<$word>) -> Self {
+                word.0
+            }
+        })+
+    };
+}
+
+macro_rules! own {
+    ($($word:ty = $type:literal),+ $(,)?) => {
+        stored!($($word = $type),+);
+        $(impl Type<Postgres> for $word {
+            fn type_info() -> PgTypeInfo {
+                Word::<Self>::type_info()
+            }
+        }
+
+        impl Encode<'_, Postgres> for $word {
+            fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+                Word(*self).encode_by_ref(buffer)
+            }
+        }
+
+        impl Decode<'_, Postgres> for $word {
+            fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+                Word::decode(value).map(|word| word.0)
+            }
+        })+
+    };
+}
+
+wrapped!(
+    AuthScope = "auth_scope",
+    BackendName = "scheduler_backend",
+    OneShotState = "one_shot_state",
+    ParkReason = "park_reason",
+);
+
+own!(
+    FireOutcome = "fire_outcome",
+    HoldScope = "hold_scope",
+    KeyState = "key_state",
+    LoginEnd = "login_end",
+    PortalDenial = "portal_denial",
+    SigningAlg = "signing_alg",
+);
