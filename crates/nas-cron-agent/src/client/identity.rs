@@ -195,9 +195,9 @@ mod tests {
         verify("rt-1:2026-04-16T17:36:00Z", &registration["signature"]).unwrap();
     }
 
-    /// Computed by implementations that share nothing with this one: see `tests/agent_identity/vectors.py`.
+    /// Computed by implementations that share nothing with this one: see `tests/external/agent_tools/vectors.py`.
     fn vectors() -> Vec<Value> {
-        serde_json::from_str(include_str!("../../../../tests/agent_identity/vectors.json")).unwrap()
+        serde_json::from_str(include_str!("../../../../tests/data/agent_identity_vectors.json")).unwrap()
     }
 
     fn of_seed(seed: &Value) -> AgentKey {

@@ -1,0 +1,128 @@
+//! Several replicas on one database, with agents that provision through any of them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use crate::agent::Agents;
+use crate::database::database;
+use crate::portal::Portal;
+use crate::service::{Service, Settings};
+
+/// One attempt, as the history has it.
+#[derive(Clone, Debug, FromRow)]
+pub struct Attempt {
+    /// Of this attempt.
+    pub attempt_id: Uuid,
+    /// Of the one-shot.
+    pub schedule_id: Uuid,
+    /// The agent instance that was called.
+    pub instance_id: String,
+    /// The instance's job.
+    pub job_id: String,
+    /// When its confirmation committed, by the database's clock.
+    pub started_at: DateTime<Utc>,
+    /// When its outcome was recorded; `None` while it is under way.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// `started`, `delivered`, `gone`, `failed` or `lost`.
+    pub outcome: String,
+}
+
+/// Replicas and what they work on.
+pub struct Cluster {
+    /// It issues the tokens.
+    pub portal: Portal,
+    /// It answers the fires.
+    pub agents: Agents,
+    /// For tests that look at the database.
+    pub pool: PgPool,
+    /// What every replica runs with.
+    pub settings: Settings,
+    /// The running services.
+    pub replicas: Vec<Service>,
+}
+
+impl Cluster {
+    /// `replicas` replicas on a new database.
+    pub async fn start(replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
+        let (_db, url) = database().await;
+        Self::start_on(&url, replicas, change).await
+    }
+
+    /// `replicas` replicas on a database that has the schema.
+    pub async fn start_on(url: &str, replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
+        let (portal, agents) = (Portal::start().await, Agents::start().await);
+        let settings = change(Settings::new(url, &portal));
+        let pool = PgPoolOptions::new().max_connections(2).connect_lazy(url).unwrap();
+        let mut cluster = Self { portal, agents, pool, settings, replicas: Vec::new() };
+        for _ in 0..replicas {
+            cluster.grow().await;
+        }
+        cluster
+    }
+
+    /// One replica more.
+    pub async fn grow(&mut self) -> &Service {
+        self.replicas.push(Service::start(&self.settings).await);
+        self.replicas.last().unwrap()
+    }
+
+    /// Registers an instance and returns the token it calls with.
+    pub async fn agent(&self, instance_id: &str) -> String {
+        sqlx::query(
+            "INSERT INTO instances (instance_id, org_id, bootstrap_session_id) VALUES ($1, 'org-1', $1)",
+        )
+        .bind(instance_id)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        self.portal.session_token("org-1", instance_id)
+    }
+
+    /// Every attempt, oldest first.
+    pub async fn attempts(&self) -> Vec<Attempt> {
+        sqlx::query_as(
+            "SELECT attempt_id, schedule_id, instance_id, job_id, started_at, ended_at, outcome::text AS outcome
+             FROM fires ORDER BY started_at",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    /// A number from the database.
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.expect(query)
+    }
+
+    /// Waits until `query` counts nothing any more.
+    pub async fn until_none(&self, within: Duration, query: &'static str) {
+        let emptying = async {
+            loop {
+                // The database may be away: that is what some of these tests are about.
+                if matches!(sqlx::query_scalar::<_, i64>(query).fetch_one(&self.pool).await, Ok(0)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+        };
+        if tokio::time::timeout(within, emptying).await.is_err() {
+            let left = self.count(query).await;
+            let states: Vec<(String, Option<String>, i64)> = sqlx::query_as(
+                "SELECT state::text, parked::text, count(*) FROM one_shots GROUP BY 1, 2 ORDER BY 1, 2",
+            )
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
+            panic!("not within {within:?}, {left} are left of: {query}\nstates: {states:?}");
+        }
+    }
+
+    /// Waits until everything that was armed is delivered.
+    pub async fn all_delivered(&self, within: Duration) {
+        self.until_none(within, "SELECT count(*) FROM one_shots WHERE state <> 'delivered'").await;
+    }
+}

@@ -1,0 +1,122 @@
+//! A database of its own for every test, on one private server that all tests of the process share.
+//!
+//! A test that stops the server, or looks at more than its own database, starts a server of its own with
+//! [`server_options`].
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use nas_cron::db::{Db, DbOptions, migrate};
+use nas_cron_dev::private_postgres::{Options, PrivatePostgres, Tcp};
+use sqlx::{Connection, Executor, PgConnection};
+use tokio::sync::OnceCell;
+
+/// What new databases with the schema are copied from.
+const TEMPLATE: &str = "with_schema";
+
+/// Options of a server for tests: thrown away with the process, reachable over TCP.
+pub fn server_options() -> Options {
+    Options {
+        tcp: Tcp::AnyPort,
+        settings: vec![
+            // About 50 for each test that runs at once: three replicas with their pools, and the test's own.
+            ("max_connections".to_owned(), "600".to_owned()),
+        ],
+        ..Options::temporary()
+    }
+}
+
+/// Returns the tests' server. It goes when this process goes, however that ends.
+fn server() -> MutexGuard<'static, PrivatePostgres> {
+    static SERVER: OnceLock<Mutex<PrivatePostgres>> = OnceLock::new();
+    SERVER
+        .get_or_init(|| {
+            Mutex::new(PrivatePostgres::start(server_options()).unwrap_or_else(|error| panic!("{error}")))
+        })
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the URL of a database on the tests' server.
+async fn url_of(name: &str) -> String {
+    let name = name.to_owned();
+    // The first call starts the server.
+    tokio::task::spawn_blocking(move || server().tcp_url(&name).expect("it listens")).await.expect("no panic")
+}
+
+/// Databases whose tests have ended. Their files would fill the disk before the process ends.
+static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The databases of the test that runs on this thread: each test has a thread of its own, which ends with it.
+struct OfThisTest(RefCell<Vec<String>>);
+
+impl Drop for OfThisTest {
+    fn drop(&mut self) {
+        ENDED.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.0.borrow_mut());
+    }
+}
+
+thread_local! {
+    static OF_THIS_TEST: OfThisTest = const { OfThisTest(RefCell::new(Vec::new())) };
+}
+
+/// Creates a database for the test that runs on this thread, and drops those of tests that have ended.
+async fn create_database(template: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let mut admin = PgConnection::connect(&url_of("postgres").await).await.expect("the server answers");
+    let ended = std::mem::take(&mut *ENDED.lock().unwrap_or_else(PoisonError::into_inner));
+    for name in ended {
+        execute(&mut admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    }
+    execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+    OF_THIS_TEST.with(|databases| databases.0.borrow_mut().push(name.clone()));
+    url_of(&name).await
+}
+
+async fn execute(connection: &mut PgConnection, statement: String) {
+    let executed = connection.execute(sqlx::AssertSqlSafe(statement.clone())).await;
+    executed.unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
+
+/// Makes the template, once per process: copying a database takes a fraction of the time that migrations take.
+async fn template() -> &'static str {
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    MADE.get_or_init(async || {
+        let mut admin = PgConnection::connect(&url_of("postgres").await).await.expect("the server answers");
+        execute(&mut admin, format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")).await;
+        execute(&mut admin, format!("CREATE DATABASE {TEMPLATE}")).await;
+        migrate::migrate(&connect(&url_of(TEMPLATE).await)).await.expect("the schema can be applied");
+        // A database that somebody is connected to cannot be copied, and the pool above closes behind our back.
+        execute(&mut admin, format!("ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false")).await;
+        let close = format!(
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = '{TEMPLATE}'"
+        );
+        execute(&mut admin, close).await;
+    })
+    .await;
+    TEMPLATE
+}
+
+/// Returns the URL of a new, empty database.
+pub async fn empty_database() -> String {
+    create_database("template1").await
+}
+
+/// Connects to a database.
+pub fn connect(url: &str) -> Db {
+    Db::new(&DbOptions {
+        url: url.to_owned().into(),
+        max_connections: 5,
+        acquire_timeout: Duration::from_secs(10),
+    })
+    .expect("a valid URL")
+}
+
+/// Returns a new database with the schema, and its URL.
+pub async fn database() -> (Db, String) {
+    let url = create_database(template().await).await;
+    (connect(&url), url)
+}

@@ -1,0 +1,24 @@
+//! Fixtures of the integration tests: what a test starts, calls and looks at.
+//!
+//! Most tests begin with a [`world::World`]: a database, a portal, agents, and a running service. [`cluster::Cluster`]
+//! is the same with several replicas. [`nats`] starts real NATS servers; [`qstash_emulator`] stands in for QStash.
+
+use std::path::PathBuf;
+
+pub mod agent;
+pub mod cluster;
+pub mod database;
+pub mod jwt;
+pub mod nats;
+pub mod portal;
+pub mod proxy;
+pub mod qstash_emulator;
+pub mod raw_agent;
+pub mod service;
+pub mod time;
+pub mod world;
+
+/// Returns a path below the repository's `target/`, where `make` installs the programs that tests run.
+pub fn in_target(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")).join(path)
+}

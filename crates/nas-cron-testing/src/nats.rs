@@ -1,0 +1,475 @@
+//! Real NATS servers: one, or a cluster of three, of their own, on free ports, thrown away with the test process.
+//!
+//! `make nats` installs the binary. A shell keeps each server and ends it when this process ends, however that
+//! happens: it waits for the end of a pipe that we hold.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use async_nats::{ServerAddr, jetstream};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use nas_cron::backends::NatsOptions;
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer};
+use serde_json::{Value, json};
+
+/// Starting, and finding its leaders, on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// `"$@"` is the server. Descriptor 3 is the pipe: its end ends the server.
+const KEEPER: &str = r#"
+exec 3<&0 </dev/null
+"$@" 3<&- &
+server=$!
+{ while read -r signal; do kill -s "$signal" "$server"; done; kill -s KILL "$server"; } <&3 3<&- 2>/dev/null &
+reader=$!
+exec 3<&-
+wait "$server"
+kill "$reader" 2>/dev/null
+"#;
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// Everybody.
+    Open,
+    /// Whoever knows [`TOKEN`].
+    Token,
+    /// [`USER`] with [`PASSWORD`], who may do [`MAY_PUBLISH`] and nothing else.
+    User,
+    /// Whoever has the file of [`NatsServers::credentials_file`].
+    Credentials,
+}
+
+/// How a server is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Who may connect.
+    pub login: Login,
+    /// TLS, with a certificate of an authority of its own ([`NatsServers::ca_file`]), and asking for one.
+    pub tls: bool,
+    /// How many servers: 1, or 3 as a cluster.
+    pub servers: usize,
+    /// The last version without scheduled messages.
+    pub old: bool,
+}
+
+impl Setup {
+    /// One server that is open to everybody.
+    pub const OPEN: Self = Self { login: Login::Open, tls: false, servers: 1, old: false };
+    /// Three of them as a cluster.
+    pub const CLUSTER: Self = Self { login: Login::Open, tls: false, servers: 3, old: false };
+}
+
+/// With [`Login::Token`].
+pub const TOKEN: &str = "a-token-of-the-tests";
+/// With [`Login::User`].
+pub const USER: &str = "nas-cron";
+/// With [`Login::User`].
+pub const PASSWORD: &str = "a-password-of-the-tests";
+
+/// All that nas-cron publishes to, with the usual names; it subscribes to `_INBOX.>`.
+pub const MAY_PUBLISH: &[&str] = &[
+    "nas-cron.schedule.*",
+    "$JS.API.STREAM.INFO.NAS_CRON",
+    "$JS.API.STREAM.CREATE.NAS_CRON",
+    "$JS.API.STREAM.PURGE.NAS_CRON",
+    "$JS.API.CONSUMER.INFO.NAS_CRON.nas-cron",
+    "$JS.API.CONSUMER.CREATE.NAS_CRON.nas-cron.nas-cron.wake",
+    "$JS.API.CONSUMER.MSG.NEXT.NAS_CRON.nas-cron",
+    "$JS.ACK.NAS_CRON.nas-cron.>",
+];
+
+/// Running servers. Dropping this kills them and removes what they stored.
+pub struct NatsServers {
+    setup: Setup,
+    dir: PathBuf,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    client: SocketAddr,
+    monitor: SocketAddr,
+    config: PathBuf,
+    log: PathBuf,
+    running: Option<Keeper>,
+}
+
+/// A shell with its server.
+struct Keeper {
+    shell: Child,
+    pipe: ChildStdin,
+}
+
+impl NatsServers {
+    /// One open server.
+    pub async fn one() -> Self {
+        Self::start(Setup::OPEN).await
+    }
+
+    /// A cluster of three open servers, whose `JetStream` has found its leader.
+    pub async fn cluster() -> Self {
+        Self::start(Setup::CLUSTER).await
+    }
+
+    /// Starts servers and waits until their `JetStream` answers.
+    pub async fn start(setup: Setup) -> Self {
+        let mut servers = Self::prepare(setup);
+        for i in 0..servers.nodes.len() {
+            servers.launch(i);
+        }
+        for i in 0..servers.nodes.len() {
+            servers.ready(i).await;
+        }
+        servers
+    }
+
+    /// Chooses ports and writes everything that the servers need, but starts none: [`Self::restart`] does.
+    pub fn prepare(setup: Setup) -> Self {
+        let dir = std::env::temp_dir().join(format!("nas-cron-nats-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let routes: Vec<SocketAddr> = (0..setup.servers).map(|_| free_address()).collect();
+        if setup.tls {
+            write_certificates(&dir);
+        }
+        let login = match setup.login {
+            Login::Open => String::new(),
+            Login::Token => format!("authorization {{ token: \"{TOKEN}\" }}\n"),
+            Login::User => {
+                let may = json!({ "publish": MAY_PUBLISH, "subscribe": ["_INBOX.>"] });
+                let user = json!({ "user": USER, "password": PASSWORD, "permissions": may });
+                format!("authorization {{ users: [{user}] }}\n")
+            }
+            Login::Credentials => write_credentials(&dir),
+        };
+        let nodes = (0..setup.servers)
+            .map(|i| {
+                let (client, monitor) = (free_address(), free_address());
+                let store = dir.join(format!("store-{i}"));
+                let mut config = format!(
+                    "server_name: n{i}\nlisten: \"{client}\"\nhttp: \"{monitor}\"\n\
+                     jetstream {{ store_dir: \"{}\" }}\n{login}",
+                    store.display()
+                );
+                if setup.tls {
+                    let _ = writeln!(
+                        config,
+                        "tls {{ cert_file: \"{0}/server.pem\", key_file: \"{0}/server.key\", \
+                         ca_file: \"{0}/ca.pem\", verify: true }}",
+                        dir.display()
+                    );
+                }
+                if setup.servers > 1 {
+                    let routes_of_all: Vec<String> =
+                        routes.iter().map(|route| format!("\"nats://{route}\"")).collect();
+                    let _ = writeln!(
+                        config,
+                        "cluster {{ name: tests, listen: \"{}\", routes: [{}] }}",
+                        routes[i],
+                        routes_of_all.join(", ")
+                    );
+                }
+                let path = dir.join(format!("n{i}.conf"));
+                std::fs::write(&path, config).unwrap();
+                Node { client, monitor, config: path, log: dir.join(format!("n{i}.log")), running: None }
+            })
+            .collect();
+        Self { setup, dir, nodes }
+    }
+
+    /// Where clients connect, all of them.
+    pub fn urls(&self) -> Vec<String> {
+        let scheme = if self.setup.tls { "tls" } else { "nats" };
+        self.nodes.iter().map(|node| format!("{scheme}://{}", node.client)).collect()
+    }
+
+    /// The address of one server.
+    pub fn address(&self, i: usize) -> SocketAddr {
+        self.nodes[i].client
+    }
+
+    /// Options of ours that get in: URLs, login, certificates, and a replica on every server.
+    pub fn options(&self) -> NatsOptions {
+        let mut options = NatsOptions { replicas: self.nodes.len(), ..NatsOptions::new(self.urls()) };
+        match self.setup.login {
+            Login::Open => {}
+            Login::Token => options.token = Some(TOKEN.into()),
+            Login::User => {
+                options.user = Some(USER.to_owned());
+                options.password = Some(PASSWORD.into());
+            }
+            Login::Credentials => options.credentials_file = Some(self.credentials_file()),
+        }
+        if self.setup.tls {
+            options.tls_ca_file = Some(self.ca_file());
+            options.tls_cert_file = Some(self.dir.join("client.pem"));
+            options.tls_key_file = Some(self.dir.join("client.key"));
+        }
+        options
+    }
+
+    /// With [`Login::Credentials`]: a user of the servers' account.
+    pub fn credentials_file(&self) -> PathBuf {
+        self.dir.join("user.creds")
+    }
+
+    /// With [`Login::Credentials`]: a well-formed file of a user whom the servers do not know.
+    pub fn foreign_credentials_file(&self) -> PathBuf {
+        self.dir.join("foreign.creds")
+    }
+
+    /// With TLS: who signed the servers' certificates.
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
+    /// With TLS: an authority that signed nothing here.
+    pub fn foreign_ca_file(&self) -> PathBuf {
+        self.dir.join("foreign-ca.pem")
+    }
+
+    /// A client of the test's own, on open servers.
+    pub async fn client(&self) -> async_nats::Client {
+        let addresses: Vec<ServerAddr> = self.urls().iter().map(|url| url.parse().unwrap()).collect();
+        async_nats::connect(addresses).await.unwrap()
+    }
+
+    /// `JetStream`, through a client of the test's own.
+    pub async fn jetstream(&self) -> jetstream::Context {
+        jetstream::new(self.client().await)
+    }
+
+    /// SIGKILL, as a machine that loses its power.
+    pub async fn kill(&mut self, i: usize) {
+        let keeper = self.nodes[i].running.take().expect("it runs");
+        tokio::task::spawn_blocking(move || keeper.kill()).await.unwrap();
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nothing, until [`Self::resume`].
+    pub fn pause(&mut self, i: usize) {
+        self.nodes[i].running.as_mut().expect("it runs").signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self, i: usize) {
+        self.nodes[i].running.as_mut().expect("it runs").signal("CONT");
+    }
+
+    /// Starts it again, where it was and with what it stored, and waits until it is caught up.
+    pub async fn restart(&mut self, i: usize) {
+        self.launch(i);
+        self.ready(i).await;
+    }
+
+    /// The server that leads a stream.
+    pub async fn leader(&self, stream: &str) -> usize {
+        let stream = self.jetstream().await.get_stream(stream).await.unwrap();
+        let leader = stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone());
+        let leader = leader.expect("somebody leads");
+        leader.strip_prefix('n').and_then(|i| i.parse().ok()).expect("one of ours")
+    }
+
+    fn launch(&mut self, i: usize) {
+        let old = self.setup.old;
+        let node = &mut self.nodes[i];
+        assert!(node.running.is_none(), "it runs already");
+        let binary =
+            crate::in_target(if old { "nats-venv/old/bin/nats-server" } else { "nats-venv/bin/nats-server" });
+        assert!(binary.exists(), "{} is missing: run `make nats`", binary.display());
+        let log = std::fs::File::options().create(true).append(true).open(&node.log).unwrap();
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", KEEPER, "nas-cron-nats"])
+            .arg(binary)
+            .arg("-c")
+            .arg(&node.config)
+            // Its own group: a ^C is for us, and we end it.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let pipe = shell.stdin.take().unwrap();
+        node.running = Some(Keeper { shell, pipe });
+    }
+
+    /// Waits until a server's `JetStream` has a leader and this server has all that it should have.
+    async fn ready(&mut self, i: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let node = &mut self.nodes[i];
+            let gone = node.running.as_mut().is_none_or(|keeper| keeper.shell.try_wait().unwrap().is_some());
+            let (client, monitor, alone) = (node.client, node.monitor, self.setup.servers == 1);
+            // It says that it is healthy before it listens for clients.
+            let ready = move || is_ready(monitor, alone) && greets(client);
+            let ready = tokio::task::spawn_blocking(ready).await.unwrap();
+            if ready && !gone {
+                return;
+            }
+            assert!(
+                !gone && Instant::now() < deadline,
+                "server {i} is not ready (gone: {gone}):\n{}",
+                std::fs::read_to_string(&self.nodes[i].log).unwrap_or_default()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for NatsServers {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(keeper) = node.running.take() {
+                keeper.kill();
+            }
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Keeper {
+    /// Passes a signal on. Nobody reads any more: then there is no server either.
+    fn signal(&mut self, name: &str) {
+        let _ = writeln!(self.pipe, "{name}");
+    }
+
+    /// Kills the server and waits for its end.
+    fn kill(mut self) {
+        self.signal("KILL");
+        let _ = self.shell.wait();
+    }
+}
+
+/// An address where nobody listens, below the ports that the system hands out by itself: nobody else's connection
+/// takes it between now and the server's start, or while the server is down.
+fn free_address() -> SocketAddr {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap();
+    let given = given.get_or_insert_default();
+    loop {
+        let port = rand::random_range(12_000..32_000);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() && given.insert(port) {
+            return address;
+        }
+    }
+}
+
+/// Healthy, and part of a cluster that has a leader if it is not alone.
+fn is_ready(monitor: SocketAddr, alone: bool) -> bool {
+    let healthy = get(monitor, "/healthz").is_some_and(|health| health["status"] == "ok");
+    healthy
+        && (alone
+            || get(monitor, "/jsz").is_some_and(|js| {
+                let cluster = &js["meta_cluster"];
+                cluster["leader"].as_str().is_some_and(|leader| !leader.is_empty())
+                    && cluster["cluster_size"] == 3
+            }))
+}
+
+/// Whether clients are greeted.
+fn greets(client: SocketAddr) -> bool {
+    let Ok(mut connection) = TcpStream::connect_timeout(&client, Duration::from_secs(1)) else {
+        return false;
+    };
+    let mut greeting = [0; 4];
+    connection.set_read_timeout(Some(Duration::from_secs(10))).is_ok()
+        && connection.read_exact(&mut greeting).is_ok()
+        && &greeting == b"INFO"
+}
+
+/// A GET of the server's own monitoring, as JSON.
+fn get(monitor: SocketAddr, path: &str) -> Option<Value> {
+    let mut connection = TcpStream::connect_timeout(&monitor, Duration::from_secs(1)).ok()?;
+    connection.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(connection, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+/// `ca.pem`, a server's and a client's certificate of it with their keys, and `foreign-ca.pem`.
+fn write_certificates(dir: &Path) {
+    let write = |name: &str, kind: &str, der: &[u8]| {
+        let mut pem = format!("-----BEGIN {kind}-----\n");
+        for line in STANDARD.encode(der).as_bytes().chunks(64) {
+            pem.push_str(std::str::from_utf8(line).unwrap());
+            pem.push('\n');
+        }
+        let _ = writeln!(pem, "-----END {kind}-----");
+        std::fs::write(dir.join(name), pem).unwrap();
+    };
+    let authority = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let certificate = params.self_signed(&key).unwrap();
+        write(&format!("{name}.pem"), "CERTIFICATE", certificate.der());
+        Issuer::new(params, key)
+    };
+    let _foreign = authority("foreign-ca");
+    let issuer = authority("ca");
+    for (name, usage) in
+        [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
+    {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![usage];
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        write(&format!("{name}.pem"), "CERTIFICATE", certificate.der());
+        write(&format!("{name}.key"), "PRIVATE KEY", &key.serialize_der());
+    }
+}
+
+/// `user.creds` of an account that the returned part of a configuration knows, and `foreign.creds` of one that it
+/// does not.
+fn write_credentials(dir: &Path) -> String {
+    let operator = KeyPair::new_operator();
+    let operator_jwt = jwt(&operator, &operator, "operator", json!({ "type": "operator" }));
+    let system = KeyPair::new_account();
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1,
+        "wildcards": true, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+    });
+    let system_jwt = jwt(&operator, &system, "system", json!({ "type": "account" }));
+    let (known, unknown) = (KeyPair::new_account(), KeyPair::new_account());
+    let known_jwt = jwt(&operator, &known, "tests", json!({ "type": "account", "limits": limits }));
+    for (name, account) in [("user", &known), ("foreign", &unknown)] {
+        let user = KeyPair::new_user();
+        let claims = json!({ "type": "user", "subs": -1, "data": -1, "payload": -1 });
+        let file = format!(
+            "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+            jwt(account, &user, name, claims),
+            user.seed().unwrap()
+        );
+        std::fs::write(dir.join(format!("{name}.creds")), file).unwrap();
+    }
+    let (system, known) = (system.public_key(), known.public_key());
+    format!(
+        "operator: \"{operator_jwt}\"\nsystem_account: {system}\nresolver: MEMORY\n\
+         resolver_preload: {{\n{system}: \"{system_jwt}\"\n{known}: \"{known_jwt}\"\n}}\n"
+    )
+}
+
+/// A JWT as NATS has them.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, mut claims: Value) -> String {
+    claims["version"] = json!(2);
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({
+        "iss": issuer.public_key(), "sub": subject.public_key(), "name": name, "iat": crate::time::now().timestamp(),
+        "jti": format!("{:032x}", rand::random::<u128>()), "nats": claims,
+    });
+    let signed = format!("{}.{}", part(&json!({ "typ": "JWT", "alg": "ed25519-nkey" })), part(&claims));
+    let signature = issuer.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}

@@ -1,0 +1,308 @@
+//! The real binary, as a deployment runs it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::portal::{PORTAL_URL, Portal};
+
+/// The key that seals signing keys in tests.
+pub const KEY_ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+/// The admin token of the tests.
+pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
+
+/// Returns the path of the binary under test, which `cargo test` puts beside the folder of the test executables.
+///
+/// Cargo tells only the tests of the binary's own package where it is, not their fixtures.
+pub fn binary_path() -> PathBuf {
+    let test = std::env::current_exe().expect("a test is an executable");
+    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let path = profile.join(format!("nas-cron{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo test --test integration` builds it, and so does `cargo build --bin nas-cron`",
+        path.display()
+    );
+    path
+}
+
+/// Returns a command that runs the binary under test.
+pub fn binary() -> Command {
+    let mut command = Command::new(binary_path());
+    // Nothing of the surroundings gets in.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("NAS_CRON_") && name != "NAS_CRON_POSTGRES_BIN" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What a test sets, on top of what every service needs.
+#[derive(Clone)]
+pub struct Settings(BTreeMap<&'static str, String>);
+
+impl Settings {
+    /// A service on `database_url` that trusts `portal` and may call agents on loopback.
+    pub fn new(database_url: &str, portal: &Portal) -> Self {
+        let admin_hash = ring::digest::digest(&ring::digest::SHA256, ADMIN_TOKEN.as_bytes());
+        Self(BTreeMap::from([
+            ("NAS_CRON_DATABASE_URL", database_url.to_owned()),
+            ("NAS_CRON_LISTEN", "127.0.0.1:0".to_owned()),
+            ("NAS_CRON_METRICS_LISTEN", "127.0.0.2:0".to_owned()),
+            ("NAS_CRON_PORTAL_URL", PORTAL_URL.to_owned()),
+            ("NAS_CRON_PORTAL_JWKS_URL", portal.jwks_url()),
+            ("NAS_CRON_KEY_ENCRYPTION_KEY", KEY_ENCRYPTION_KEY.to_owned()),
+            ("NAS_CRON_ADMIN_TOKEN_SHA256", hex::encode(admin_hash)),
+            ("NAS_CRON_CALLBACK_ALLOW", "127.0.0.0/8".to_owned()),
+            ("NAS_CRON_MIGRATE", "true".to_owned()),
+            ("NAS_CRON_LOG_FORMAT", "json".to_owned()),
+            ("NAS_CRON_DRAIN_DELAY", "0s".to_owned()),
+        ]))
+    }
+
+    /// Sets one.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.0.insert(name, value.into());
+        self
+    }
+
+    /// What one is set to.
+    pub fn get(&self, name: &str) -> &str {
+        &self.0[name]
+    }
+
+    /// Leaves one out.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
+    /// A command with these settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = binary();
+        command.args(arguments).envs(&self.0);
+        command
+    }
+
+    /// Runs a command to its end: status, stdout, stderr. It is killed where nobody waits for it any more.
+    pub async fn run(&self, arguments: &[&str]) -> (ExitStatus, String, String) {
+        let mut command = tokio::process::Command::from(self.command(arguments));
+        let output = command.kill_on_drop(true).output().await.expect("it runs");
+        (
+            output.status,
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+}
+
+/// A running `nas-cron serve`. Killed when dropped.
+pub struct Service {
+    child: Child,
+    /// `http://host:port`
+    pub url: String,
+    /// Where `/metrics` is.
+    pub metrics_url: String,
+    log: Arc<Mutex<Vec<String>>>,
+    http: reqwest::Client,
+}
+
+impl Service {
+    /// Starts it and waits until it is ready.
+    pub async fn start(settings: &Settings) -> Self {
+        let service = Self::spawn(settings).await;
+        service.ready().await;
+        service
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn spawn(settings: &Settings) -> Self {
+        let mut child = settings
+            .command(&["serve"])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let stderr = child.stderr.take().expect("piped");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (sender, mut addresses) = watch::channel(None);
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let fields: Value = serde_json::from_str(&line).unwrap_or_default();
+                let field = |name: &str| {
+                    [&fields["fields"][name], &fields[name]]
+                        .iter()
+                        .find_map(|v| v.as_str().map(str::to_owned))
+                };
+                if let (Some(listen), Some(metrics)) = (field("listen"), field("metrics_listen")) {
+                    let _ = sender.send(Some((listen, metrics)));
+                }
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let found = tokio::time::timeout(Duration::from_secs(30), addresses.wait_for(Option::is_some)).await;
+        let addresses = match found {
+            Ok(Ok(found)) => found.clone(),
+            _ => None,
+        };
+        let Some((listen, metrics)) = addresses else {
+            let _ = child.kill();
+            panic!("it did not start:\n{}", log.lock().unwrap().join("\n"));
+        };
+        let http = client();
+        Self {
+            child,
+            url: format!("http://{listen}"),
+            metrics_url: format!("http://{metrics}/metrics"),
+            log,
+            http,
+        }
+    }
+
+    /// Waits until `/readyz` says so.
+    pub async fn ready(&self) {
+        let probing = async {
+            while self.get("/readyz").await.0 != 200 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), probing).await.unwrap_or_else(|_| {
+            panic!("not ready:\n{}", self.log());
+        });
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// GET without credentials: status and body (as JSON where it is).
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        answer(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    /// The metrics page.
+    pub async fn metrics(&self) -> String {
+        self.http.get(&self.metrics_url).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// Calls the agent API with a token.
+    pub async fn post(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
+        answer(self.http.post(format!("{}{path}", self.url)).bearer_auth(token).json(body)).await
+    }
+
+    /// Arms a job; the key is `"{job}:{fire_at}"`, as real agents make it. Returns the schedule.
+    pub async fn provision(&self, token: &str, job: &str, fire_at: &str, callback: &str) -> String {
+        let (status, body) = self.try_provision(token, job, fire_at, callback).await;
+        assert_eq!(status, 200, "{body}");
+        body["schedule_id"].as_str().expect("a schedule_id").to_owned()
+    }
+
+    /// Arms a job, whatever comes of it.
+    pub async fn try_provision(&self, token: &str, job: &str, fire_at: &str, callback: &str) -> (u16, Value) {
+        let body = json!({
+            "job_id": job, "fire_at": fire_at, "agent_callback_url": callback, "dedup_key": format!("{job}:{fire_at}"),
+        });
+        self.post("/api/agent-cron/provision", token, &body).await
+    }
+
+    /// Cancels a job.
+    pub async fn cancel(&self, token: &str, job: &str) {
+        let (status, body) = self.post("/api/agent-cron/cancel", token, &json!({"job_id": job})).await;
+        assert_eq!((status, &body), (200, &json!({"ok": true})));
+    }
+
+    /// Lists the caller's one-shots.
+    pub async fn list(&self, token: &str) -> Value {
+        let (status, body) =
+            answer(self.http.get(format!("{}/api/agent-cron/list", self.url)).bearer_auth(token)).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// A request to the admin API.
+    pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(ADMIN_TOKEN);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        answer(request).await
+    }
+
+    /// Registers an instance.
+    pub async fn register(&self, instance_id: &str, org_id: &str, sid: Option<&str>) {
+        let body = json!({"org_id": org_id, "bootstrap_session_id": sid});
+        let (status, body) =
+            self.admin("PUT", &format!("/api/admin/agents/{instance_id}"), Some(&body)).await;
+        assert!(matches!(status, 200 | 201), "{status} {body}");
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("it is there");
+    }
+
+    /// `kill -9`, and gone when this returns.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&mut self, within: Duration) -> ExitStatus {
+        let waiting = async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(within, waiting).await.expect("it ends in time")
+    }
+
+    /// SIGTERM, and its exit status.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait(Duration::from_mins(1)).await
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("--- the service's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// A plain client: no proxies, no redirects.
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    let text = response.text().await.expect("a body");
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}

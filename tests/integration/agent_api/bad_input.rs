@@ -1,0 +1,252 @@
+//! Bad input: 400 (413), never 422 or 5xx, with the field named, and nothing stored.
+
+use nas_cron_testing::time::fire_at;
+use serde_json::{Value, json};
+
+use super::fixture::{CANCEL, PROVISION, World, until};
+
+/// A world where there is something to spoil, and all of it as it stands.
+async fn with_something_to_spoil() -> (World, Value) {
+    let world = World::start().await;
+    world.arm("job-0", 3_600_000).await;
+    world.arm("job-1", 7_200_000).await;
+    // Which a call writes behind its answer.
+    until("the call is noted", async || world.tables().await["instances"][0]["pulled_at"].as_str().map(drop))
+        .await;
+    let before = world.tables().await;
+    (world, before)
+}
+
+async fn assert_refused(world: &World, path: &str, body: impl Into<Vec<u8>>, begins: &str) {
+    let body = body.into();
+    let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+    let answer = world.call("POST", path, Some(&world.token), body).await;
+    assert_eq!(answer.status, 400, "{shown}: {answer:?}");
+    let description = answer.refused(400, "invalid_request");
+    assert!(description.starts_with(begins), "{shown}: {description:?} does not begin with {begins:?}");
+    assert!(description.len() < 400 && !description.contains(['\n', '\r', '\0']), "{description:?}");
+}
+
+#[tokio::test]
+async fn contract_every_rejected_field_is_named_and_nothing_is_stored() {
+    let (world, before) = with_something_to_spoil().await;
+    let long = |count: usize| json!("x".repeat(count));
+    let odd =
+        [json!(null), json!(7), json!(1.5), json!(true), json!([]), json!(["x"]), json!({}), json!({"a": 1})];
+    for field in ["job_id", "fire_at", "agent_callback_url", "dedup_key"] {
+        let mut without = world.body(&json!({}));
+        without.as_object_mut().unwrap().remove(field);
+        assert_refused(&world, PROVISION, without.to_string(), &format!("{field}: is missing")).await;
+        for value in
+            odd.iter().chain([&json!(""), &json!("a\u{0}b"), &json!("a\nb"), &json!("\u{7f}"), &long(5_000)])
+        {
+            let body = world.body(&json!({field: value}));
+            assert_refused(&world, PROVISION, body.to_string(), &format!("{field}: ")).await;
+        }
+        let twice = world.body(&json!({})).to_string().replacen('{', &format!(r#"{{"{field}":"x","#), 1);
+        assert_refused(&world, PROVISION, twice, &format!("{field}: ")).await;
+        let half = world.body(&json!({field: "HALF"})).to_string().replace("HALF", r"\ud800");
+        assert_refused(&world, PROVISION, half, field).await;
+    }
+    for (field, value) in [
+        ("job_id", long(256)),
+        ("job_id", json!("\u{1b}[31mred")),
+        ("job_id", json!("\u{85}")),
+        ("dedup_key", long(513)),
+        ("dedup_key", json!("\r\n")),
+        ("fire_at", long(65)),
+        ("agent_callback_url", json!(format!("https://agent.example/{}", "x".repeat(2_048)))),
+    ] {
+        let body = world.body(&json!({field: value}));
+        assert_refused(&world, PROVISION, body.to_string(), &format!("{field}: ")).await;
+    }
+    for value in odd.iter().chain([&json!(""), &json!("a\u{0}b"), &json!("a\tb"), &long(256)]) {
+        assert_refused(&world, CANCEL, json!({"job_id": value}).to_string(), "job_id: ").await;
+    }
+    assert_refused(&world, CANCEL, "{}", "job_id: is missing").await;
+    // The first in the contract's order, where several are wrong.
+    let all = json!({"dedup_key": "", "agent_callback_url": "", "fire_at": "", "job_id": ""});
+    assert_refused(&world, PROVISION, all.to_string(), "job_id: ").await;
+    assert_eq!(world.tables().await, before);
+}
+
+#[tokio::test]
+async fn contract_naive_and_absurd_times_are_400() {
+    let (world, before) = with_something_to_spoil().await;
+    for at in [
+        "2031-06-18T12:34:56",
+        "2031-06-18T12:34:56.123456",
+        "2031-06-18",
+        "12:34:56Z",
+        "10000-01-01T00:00:00Z",
+        "+10000-01-01T00:00:00+00:00",
+        "9999-12-31T23:59:59-01:00",
+        "9999-12-31T23:59:59.9999999Z",
+        "99999999-01-01T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "-0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "2031-06-18T24:00:00Z",
+        "2031-06-18T23:60:00Z",
+        "2031-06-18T23:59:60Z",
+        "2016-12-31T23:59:60+00:00",
+        "2031-02-29T00:00:00Z",
+        "2031-00-10T00:00:00Z",
+        "2031-13-01T00:00:00Z",
+        "2031-06-31T00:00:00Z",
+        "2031-06-18T12:34:56+24:00",
+        "2031-06-18T12:34:56+99:99",
+        "2031-06-18T12:34:56+",
+        "2031-06-18T12:34:56 ",
+        " 2031-06-18T12:34:56Z",
+        "2031-06-18T12:34:56Z\u{a0}",
+        "2031-06-18T12:34:56ZZ",
+        "2031-06-18T12:34:56[Europe/Berlin]",
+        "2031-06-18T12:34:56+00:00[UTC]",
+        "２０３１-06-18T12:34:56Z",
+        "2031-W25-3T12:34:56Z",
+        "2031-169T12:34:56Z",
+        "1781786096",
+        "1781786096.5",
+        "now",
+        "tomorrow",
+        "infinity",
+        "-infinity",
+        "epoch",
+        "NaN",
+        "null",
+        "'; DROP TABLE one_shots; --",
+    ] {
+        let body = world.body(&json!({"fire_at": at}));
+        assert_refused(&world, PROVISION, body.to_string(), "fire_at: ").await;
+    }
+    assert_eq!(world.tables().await, before);
+}
+
+#[tokio::test]
+async fn contract_a_callback_is_an_http_url_without_credentials_or_fragment() {
+    let (world, before) = with_something_to_spoil().await;
+    for callback in [
+        "agent.example",
+        "//agent.example",
+        "/api/cron/fire",
+        "ftp://agent.example",
+        "ws://agent.example",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "data:text/plain,x",
+        "mailto:agent@example",
+        "unix:/run/agent.sock",
+        "http+unix://%2Frun%2Fagent.sock",
+        "http://",
+        "https://",
+        "http:///",
+        "http://:80",
+        "http://?",
+        "https://user:pass@agent.example",
+        "https://user@agent.example",
+        "https://:pass@agent.example",
+        "https://agent.example@evil.example",
+        "https://agent.example/#fragment",
+        "https://agent.example#",
+        "https://agent.example/?query=1",
+        "https://agent.example?",
+        "https://agent.example:99999",
+        "https://agent.example:port",
+        "https://agent exam.ple",
+        " https://agent.example",
+        "https://agent.example ",
+        "https://agent.example/a b",
+        "https://agent.example/\t",
+        "https://agent\u{0}.example",
+        "https://agent.example/\r\nHost: evil",
+        "http://[::1",
+        "http://[g::1]/",
+        "http://256.1.1.1",
+        "https://%00.example",
+        "https://agent%20.example",
+        "https://agent<.example",
+    ] {
+        let body = world.body(&json!({"agent_callback_url": callback}));
+        assert_refused(&world, PROVISION, body.to_string(), "agent_callback_url: ").await;
+    }
+    assert_eq!(world.tables().await, before);
+}
+
+#[tokio::test]
+async fn contract_what_is_no_json_object_is_400_and_what_is_too_long_413() {
+    let (world, before) = with_something_to_spoil().await;
+    let good = world.body(&json!({})).to_string();
+    let cut = &good[..good.len() - 1];
+    let trailing = format!("{good}{good}");
+    let marked = format!("\u{feff}{good}");
+    let single_quoted = good.replace('"', "'");
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    for path in [PROVISION, CANCEL] {
+        for body in [
+            "",
+            " ",
+            "{",
+            "}",
+            "null",
+            "true",
+            "1",
+            "\"x\"",
+            "[]",
+            "[{}]",
+            "NaN",
+            "{}{}",
+            "job_id=job-1",
+            "<job/>",
+            cut,
+            &trailing,
+            &marked,
+            &single_quoted,
+            &deep,
+            "{\"job_id\"",
+            "{\"job_id\":}",
+            "{\"job_id\":\"a\nb\"}",
+            "\0",
+        ] {
+            assert_refused(&world, path, body, "").await;
+        }
+        assert_refused(&world, path, &b"{\"job_id\":\"\xff\xfe\"}"[..], "").await;
+        assert_refused(
+            &world,
+            path,
+            "{\"job_id\":\"é\"}".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(),
+            "",
+        )
+        .await;
+        // Ignored fields must be sound too. (Their names are the sender's, and not repeated.)
+        for odd in [r#""\u0000""#, r#""\ud800""#, r#"{"a":1,"a":2}"#, "1e999"] {
+            let body = good.replacen('{', &format!(r#"{{"note":{odd},"#), 1);
+            assert_refused(&world, path, body, "").await;
+        }
+        for length in [64 * 1024 + 1, 1 << 20] {
+            let body = world.body(&json!({"note": "x".repeat(length)})).to_string();
+            let answer = world.call("POST", path, Some(&world.token), body).await;
+            answer.refused(413, "invalid_request");
+        }
+    }
+    assert_eq!(world.tables().await, before);
+    // The same, and short enough: it was the length.
+    let body = world.body(&json!({"note": "x".repeat(60_000), "fire_at": fire_at(3_600_000)}));
+    world.provision(&world.token, &body).await.schedule_id();
+}
+
+#[tokio::test]
+async fn contract_names_that_no_index_could_hold_are_400_and_harm_nobody() {
+    let (world, before) = with_something_to_spoil().await;
+    // Four bytes each, and nothing in them that a database could compress.
+    let random = |len: usize| -> String {
+        (0..len).map(|_| char::from_u32(rand::random_range(0x2_0000..0x2_A000)).unwrap()).collect()
+    };
+    for (job, key, begins) in
+        [(random(255), random(512), "job_id: "), ("job-9".to_owned(), random(512), "dedup_key: ")]
+    {
+        let body = world.body(&json!({"job_id": job, "dedup_key": key, "fire_at": fire_at(0)}));
+        assert_refused(&world, PROVISION, body.to_string(), begins).await;
+    }
+    assert_eq!(world.tables().await, before);
+}

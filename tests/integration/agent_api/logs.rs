@@ -1,0 +1,116 @@
+//! Invariant 8: no token, key, or callback body ever reaches a log, at whatever level.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::portal::{Portal, all_claims};
+use nas_cron_testing::service::{ADMIN_TOKEN, KEY_ENCRYPTION_KEY, client};
+use nas_cron_testing::time::fire_at;
+use serde_json::json;
+use sqlx::Row;
+
+use super::fixture::{CANCEL, LIST, SOON, World, dying_within};
+
+const PASSWORD: &str = "pass-of-the-database";
+
+#[tokio::test]
+async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
+    let world = World::with(|s| {
+        let url = s.get("NAS_CRON_DATABASE_URL").replacen("postgres@", &format!("postgres:{PASSWORD}@"), 1);
+        assert!(url.contains(PASSWORD));
+        dying_within(s, "1ms", "1ms").with("NAS_CRON_DATABASE_URL", url).with("NAS_CRON_LOG_FILTER", "trace")
+    })
+    .await;
+    let mut secrets = vec![
+        ("admin token", ADMIN_TOKEN.to_owned()),
+        ("key-encryption key", KEY_ENCRYPTION_KEY.to_owned()),
+        (
+            "key-encryption key, decoded",
+            String::from_utf8(STANDARD.decode(KEY_ENCRYPTION_KEY).unwrap()).unwrap(),
+        ),
+        ("database password", PASSWORD.to_owned()),
+        ("the body of an accepted answer", "secret-of-202".to_owned()),
+        ("the body of a refusal", "secret-of-500".to_owned()),
+        ("the body of a fire", r#"{"job_id""#.to_owned()),
+        ("the body of a fire, in a JSON line", r#"{\"job_id\""#.to_owned()),
+        ("the body of a provision", "secret-of-the-body".to_owned()),
+        ("the path of a callback", "secret-of-the-path".to_owned()),
+    ];
+    let mut token = |what: &'static str, token: &str| {
+        // Claims and signature; the header is nobody's secret.
+        secrets.extend(
+            token.split('.').skip(1).filter(|part| part.len() > 20).map(|part| (what, part.to_owned())),
+        );
+    };
+
+    // Everything that hop 1 answers, over both versions of HTTP.
+    let stranger = Portal::start().await;
+    let tokens = [
+        ("session token", world.token.clone()),
+        ("client token", world.portal.client_token("org-1", "inst-1")),
+        ("token of an unknown instance", world.portal.client_token("org-1", "inst-9")),
+        ("expired token", world.portal.sign(json!({"client_id": "agent:inst-1", "exp": 1}))),
+        ("forged token", stranger.sign_as_is(&world.portal.header(), &all_claims(&json!({"sid": "sid-1"})))),
+        ("odd token", world.portal.sign(json!({"client_id": 7, "sid": "secret-of-the-body"}))),
+    ];
+    let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let bodies = [
+        world.body(&json!({"note": "secret-of-the-body"})),
+        world.body(&json!({"job_id": 7, "note": "secret-of-the-body"})),
+        world.body(&json!({"dedup_key": {"secret-of-the-body": 1}})),
+        world.body(&json!({"agent_callback_url": "https://secret-of-the-body:x@agent.example"})),
+    ];
+    for (what, one) in &tokens {
+        token(what, one);
+        for http in [&client(), &http2] {
+            let url = |path: &str| format!("{}{path}?access_token={one}", world.service.url);
+            for path in [LIST, "/nowhere/secret-of-the-path", "/api/admin/agents"] {
+                http.get(url(path)).bearer_auth(one).send().await.unwrap();
+            }
+            http.get(url("/api/admin/agents")).bearer_auth(ADMIN_TOKEN).send().await.unwrap();
+            for body in &bodies {
+                for path in ["/api/agent-cron/provision", CANCEL] {
+                    http.post(url(path)).bearer_auth(one).json(body).send().await.unwrap();
+                }
+            }
+        }
+    }
+
+    // Fires that are accepted, and refused to the end.
+    world.agents.answer(|fire, _| {
+        if fire.job_id == "lost" {
+            Reply::status(404)
+        } else if fire.job_id == "bad" {
+            Reply { body: "secret-of-500", ..Reply::status(500) }
+        } else {
+            Reply { body: r#"{"status":"accepted","note":"secret-of-202"}"#, ..Reply::accepted() }
+        }
+    });
+    world.arm("good", 0).await;
+    world.arm("bad", 0).await;
+    for job in ["good", "bad"] {
+        token("fire token", &world.agents.wait_for(job, 1, SOON).await.token);
+    }
+    world.list_until("both are over", |list| list["dead"][0]["last_error"] == "secret-of-500").await;
+    let callback = format!("{}/secret-of-the-path", world.agents.callback("nobody"));
+    world.service.provision(&world.token, "lost", &fire_at(0), &callback).await;
+    world.list_until("it is dead", |list| list["dead"].as_array().unwrap().len() == 2).await;
+
+    let keys = sqlx::query("SELECT private_key, private_nonce FROM signing_keys")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    for key in &keys {
+        let sealed: Vec<u8> = key.get("private_key");
+        secrets.extend([("sealed key", hex::encode(&sealed)), ("sealed key", STANDARD.encode(&sealed))]);
+        secrets.push(("sealed key", format!("{sealed:?}")));
+    }
+    assert!(!keys.is_empty());
+    let log = world.service.log();
+    assert!(log.contains(r#""level":"TRACE""#), "it was asked to say everything");
+    assert!(log.matches("answered").count() > 50, "it said something of each request");
+    for (what, secret) in &secrets {
+        let line = log.lines().find(|line| line.contains(secret.as_str()));
+        assert_eq!(line, None, "{what} is in the log");
+    }
+}

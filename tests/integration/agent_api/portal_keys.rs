@@ -1,0 +1,119 @@
+//! The portal's keys: rotated, unknown, and the portal away. These wait for real: for the 10 s between two
+//! fetches, or for the 12 s of a request's budget.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use nas_cron_testing::portal::{Portal, all_claims};
+use nas_cron_testing::service::Service;
+use serde_json::json;
+
+use super::fixture::{LIST, World, until};
+
+/// What a request may take, and a little for the machine.
+const BUDGET: Duration = Duration::from_millis(13_500);
+
+/// All at once, because they do nothing but wait.
+#[tokio::test]
+async fn contract_an_unknown_key_is_401_only_after_a_fetch_that_began_after_the_request() {
+    tokio::join!(
+        strangers_cannot_starve_a_new_key_of_the_portals(),
+        while_the_portal_is_away_known_keys_go_on_and_unknown_ones_are_503(),
+        a_portal_that_is_away_at_the_start_is_waited_for_within_the_request(),
+    );
+}
+
+async fn strangers_cannot_starve_a_new_key_of_the_portals() {
+    let world = World::start().await;
+    until("the fetch at the start", async || (world.portal.fetches() == 1).then_some(())).await;
+    let stranger = Portal::start().await;
+    let invented: Vec<_> = (0..40)
+        .map(|i| {
+            let header = json!({"alg": "ES256", "kid": format!("invented-{i}")});
+            let claims = all_claims(&json!({"client_id": "agent:inst-1", "org_id": "org-1"}));
+            stranger.sign_as_is(&header, &claims)
+        })
+        .collect();
+    world.portal.rotate();
+    let rotated = world.portal.session_token("org-1", "sid-1");
+    let began = Instant::now();
+    let strangers = join_all(invented.iter().map(|token| world.call("GET", LIST, Some(token), "")));
+    let legitimate = join_all((0..5).map(|_| world.call("GET", LIST, Some(&rotated), "")));
+    // Those whose key is known do not wait meanwhile.
+    let known = async {
+        world.service.list(&world.token).await;
+        began.elapsed()
+    };
+    let (strangers, legitimate, known) = tokio::join!(strangers, legitimate, known);
+    assert!(began.elapsed() < BUDGET, "{:?}", began.elapsed());
+    assert!(known < Duration::from_secs(3), "{known:?}");
+    for answer in legitimate {
+        assert_eq!(answer.status, 200, "accepted within the request: {answer:?}");
+    }
+    for answer in strangers {
+        answer.refused(401, "invalid_token");
+    }
+    assert_eq!(world.portal.fetches(), 2, "one fetch for all of them");
+    // The old key goes on as long as it is published.
+    world.service.list(&world.token).await;
+}
+
+async fn while_the_portal_is_away_known_keys_go_on_and_unknown_ones_are_503() {
+    let world = World::start().await;
+    world.portal.leave().await;
+    world.portal.rotate();
+    let unknown = world.portal.session_token("org-1", "sid-1");
+    let began = Instant::now();
+    let (answer, ()) = tokio::join!(world.call("GET", LIST, Some(&unknown), ""), async {
+        for i in 0..20 {
+            world.arm(&format!("job-{i}"), 3_600_000).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "nobody else waits: {:?}", began.elapsed());
+    });
+    answer.not_now();
+    assert!(began.elapsed() < BUDGET, "real agents give up after 15 s: {:?}", began.elapsed());
+    // What is bad whoever signed it needs no portal.
+    let expired = world.portal.sign(json!({"client_id": "agent:inst-1", "exp": 1}));
+    world.call("GET", LIST, Some(&expired), "").await.refused(401, "invalid_token");
+    // It is back: in the first request that needs it.
+    world.portal.come_back().await;
+    assert_eq!(world.call("GET", LIST, Some(&unknown), "").await.status, 200);
+}
+
+async fn a_portal_that_is_away_at_the_start_is_waited_for_within_the_request() {
+    let world = World::start().await;
+    let portal = &world.portal;
+    portal.leave().await;
+    // Another replica, that has never seen a key.
+    let replica = Service::start(&world.settings).await;
+    let (listed, ()) = tokio::join!(replica.list(&world.token), async {
+        until("a fetch has failed", async || {
+            replica.log().contains("the portal's keys could not be fetched").then_some(())
+        })
+        .await;
+        portal.come_back().await;
+    });
+    assert_eq!(listed["armed"], json!([]));
+}
+
+#[tokio::test]
+async fn contract_pinned_keys_need_no_portal_and_an_unknown_one_is_401_at_once() {
+    let world = World::start().await;
+    let file = std::env::temp_dir().join(format!("nas-cron-portal-keys-{}.jwks.json", std::process::id()));
+    std::fs::write(&file, world.portal.jwks().to_string()).unwrap();
+    world.portal.leave().await;
+    let settings = world
+        .settings
+        .clone()
+        .without("NAS_CRON_PORTAL_JWKS_URL")
+        .with("NAS_CRON_PORTAL_JWKS_FILE", file.to_str().unwrap());
+    let replica = Service::start(&settings).await;
+    std::fs::remove_file(&file).unwrap();
+    replica.list(&world.token).await;
+    world.portal.rotate();
+    let began = Instant::now();
+    let unknown = world.portal.session_token("org-1", "sid-1");
+    let (status, body) = replica.post("/api/agent-cron/cancel", &unknown, &json!({"job_id": "j"})).await;
+    assert_eq!((status, body["error"].as_str()), (401, Some("invalid_token")), "{body}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}

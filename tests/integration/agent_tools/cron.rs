@@ -1,0 +1,323 @@
+//! `nas-cron cron`: from login to cancel, and what it says when something is wrong.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use nas_cron_testing::time::now;
+use nas_cron_testing::world::World;
+use serde_json::{Value, json};
+
+use super::tools::{Tools, run};
+
+#[tokio::test]
+async fn a_job_lives_from_add_to_cancel() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let callback = world.callback();
+    assert_eq!(tools.run("list").await.ok().trim(), "Nothing is armed. `nas-cron cron add` arms a one-shot.");
+
+    let said = tools.run(&format!("add report --in 1h --callback-url {callback}")).await.ok();
+    assert!(said.starts_with("report is armed: it fires in 60 min, ") && said.contains(&callback), "{said}");
+    // The callback is remembered, and stdout is for programs alone.
+    let added = tools.run("add sync --at 2099-06-18T14:30:00.5+02:00 --json").await.json();
+    assert_eq!(added["agent_callback_url"], json!(callback));
+    assert_eq!(added["dedup_key"], "sync:2099-06-18T14:30:00.5+02:00");
+    assert_eq!((&added["auth"], &added["warnings"]), (&Value::Null, &json!([])));
+
+    let table = tools.run("list").await.ok();
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(
+        rows[0].starts_with("JOB ") && rows[1].starts_with("report ") && rows[2].starts_with("sync "),
+        "{table}"
+    );
+    assert!(rows[2].contains("2099-06-18 14:30:00 +02:00"), "{table}");
+    let listed = tools.run("list --json").await.json();
+    assert_eq!(listed["armed"][1]["schedule_id"], added["schedule_id"]);
+    assert_eq!(listed["dead"], json!([]));
+
+    let shown = tools.run("show sync --json").await.json();
+    assert_eq!(
+        (&shown["state"], &shown["fire_at"]),
+        (&json!("armed"), &json!("2099-06-18T14:30:00.5+02:00"))
+    );
+    assert!(tools.run("show sync").await.ok().contains(shown["schedule_id"].as_str().unwrap()));
+
+    assert!(tools.run("cancel sync").await.ok().contains("sync is cancelled"));
+    assert_eq!(tools.run("cancel sync --json").await.json(), json!({"ok": true}), "it is fine twice");
+    tools.run("show sync").await.failed(3, "there is no job sync");
+    tools.run("update sync --in 5m").await.failed(3, "there is no job sync");
+    assert_eq!(world.listed("report").await.unwrap().0, "armed");
+}
+
+#[tokio::test]
+async fn what_is_added_fires() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let before = now();
+    let added =
+        tools.run(&format!("add ping --in 1s --callback-url {} --json", world.callback())).await.json();
+    let fire_at = added["fire_at"].as_str().unwrap();
+    assert!(fire_at.ends_with("+03:30"), "in the zone of the machine: {fire_at}");
+    let instant = DateTime::parse_from_rfc3339(fire_at).unwrap().to_utc();
+    assert!(instant - before >= TimeDelta::seconds(1), "{fire_at}");
+    let fire = world.agents.wait_for("ping", 1, Duration::from_secs(30)).await;
+    assert_eq!(fire.fire_at, fire_at);
+    assert!(fire.arrived >= instant);
+}
+
+#[tokio::test]
+async fn an_instant_is_sent_as_it_was_typed() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    for typed in ["2099-06-18t14:30:00z", "20990618T143000+0200", "2099-06-18T14:30:00,120000-09:30"] {
+        let mut command = tools.command("add report --json");
+        command.args(["--at", typed, "--callback-url", &world.callback()]);
+        let added = run(command, "").await.json();
+        assert_eq!(added["fire_at"], typed);
+        assert_eq!(world.listed("report").await.unwrap().1["fire_at"], typed);
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_arms_the_same_one_shot() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let callback = world.callback();
+    let add = format!("add report --at 2099-01-01T00:00:00Z --callback-url {callback} --json");
+    let schedule = async |line: &str| tools.run(line).await.json()["schedule_id"].clone();
+    let first = schedule(&add).await;
+    assert_eq!(schedule(&add).await, first);
+    assert_ne!(schedule(&format!("{add} --dedup-key other")).await, first);
+}
+
+#[tokio::test]
+async fn an_update_changes_what_is_named_and_nothing_else() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let (one, two) = (world.callback(), format!("{}/elsewhere", world.callback()));
+    tools.run(&format!("add report --at 2099-01-01T00:00:00Z --callback-url {one}")).await.ok();
+    tools.run("update report --at 2098-01-01T00:00:00+01:00").await.ok();
+    let listed = || async { world.listed("report").await.unwrap().1 };
+    let job = listed().await;
+    assert_eq!(
+        (&job["fire_at"], &job["agent_callback_url"]),
+        (&json!("2098-01-01T00:00:00+01:00"), &json!(one))
+    );
+    let said = tools.run("update report --at 2098-01-01T00:00:00+01:00").await.ok();
+    assert!(said.starts_with("report is so already: it fires "), "{said}");
+    assert_eq!(listed().await["schedule_id"], job["schedule_id"], "its one-shot is the same");
+    let line = format!("update report --callback-url {two} --json");
+    let armed = tools.run(&line).await.json();
+    let job = listed().await;
+    assert_eq!(
+        (&job["fire_at"], &job["agent_callback_url"]),
+        (&json!("2098-01-01T00:00:00+01:00"), &json!(two))
+    );
+    assert_ne!(
+        armed["dedup_key"], "report:2098-01-01T00:00:00+01:00",
+        "the same key would be the same arm, with its old callback"
+    );
+    assert_eq!(
+        tools.run(&line).await.json()["schedule_id"],
+        armed["schedule_id"],
+        "repeating it is harmless"
+    );
+    let said = tools.run("add next --in 1h").await.ok();
+    assert!(said.contains(&two), "an update's callback is remembered too: {said}");
+}
+
+#[tokio::test]
+async fn an_auth_profile_is_set_kept_and_taken_away() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let auth = || async { world.listed("report").await.unwrap().1["auth"].clone() };
+    let add = format!("add report --in 1h --callback-url {} --json", world.callback());
+    let (out, err) = tools.run(&format!("{add} --auth claude:work")).await.warned();
+    assert!(err.contains("claude:work"), "{err}");
+    let added: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(added["warnings"][0]["code"], "auth_profile_unknown");
+    assert_eq!(auth().await, "claude:work");
+    let (table, _) = tools.run("list").await.warned();
+    assert!(table.contains("claude:work (unknown)"), "{table}");
+    let schedule = || async { world.listed("report").await.unwrap().1["schedule_id"].clone() };
+
+    tools.run("update report --in 2h").await.warned();
+    assert_eq!(auth().await, "claude:work", "a new time keeps it");
+    let armed = schedule().await;
+    let (out, _) = tools.run("update report --auth claude:play --json").await.warned();
+    let updated: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(updated["effective_auth"], json!({"auth": "claude:play", "source": "job"}));
+    let said = tools.run("update report --no-auth").await.ok();
+    assert!(said.contains("no auth profile of its own"), "{said}");
+    assert_eq!((auth().await, schedule().await), (Value::Null, armed), "its one-shot is the same");
+    tools.run("update nothing --auth claude:work").await.failed(3, "there is no job nothing");
+
+    tools.run("update report --auth claude:work").await.warned();
+    tools.run(&add).await.warned();
+    assert_eq!(auth().await, "claude:work", "added anew, it keeps the one that it has");
+    let added = tools.run(&format!("{add} --no-auth")).await.json();
+    assert_eq!((auth().await, added.get("auth")), (Value::Null, Some(&Value::Null)));
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_is_told_what_is_wrong() {
+    // Nobody listens there: nothing of this gets so far.
+    let tools = Tools::logged_in("http://127.0.0.1:9", "token").await;
+    for (line, why) in [
+        ("add report --at 2099-01-01T00:00:00 --callback-url http://a", "has no offset"),
+        ("add report --at tomorrow --callback-url http://a", "ISO 8601"),
+        ("add report --in soon --callback-url http://a", "--in"),
+        ("add report --in 9999999999h --callback-url http://a", "too far"),
+        ("add report --in 1s --at 2099-01-01T00:00:00Z", "cannot be used with"),
+        ("add report --callback-url http://a", "--at"),
+        ("add report --in 1s --callback-url ftp://a", "http or https"),
+        ("add report --in 1s", "--callback-url URL or NAS_CRON_CALLBACK_URL"),
+        ("update report", "--auth"),
+        ("update report --auth a:b --no-auth", "cannot be used with"),
+        ("add report --in 1s --callback-url http://a --auth work", "--auth must be provider:name"),
+        ("add report --in 1s --callback-url http://a --auth sk-ant-REDACTED", "--auth looks like a secret"),
+        ("update report --auth sk-ant-REDACTED", "--auth looks like a secret"),
+        ("update report --in 1s --auth claude:sk-ant-REDACTED", "--auth looks like a secret"),
+        ("login --hermes-home /home/agent", "--hermes-home is not for `login`"),
+        ("list --use-agent-identity perhaps", "on"),
+        ("list --server portal.example", "absolute http(s) URL"),
+    ] {
+        let done = tools.run(line).await;
+        assert!(done.code == Some(2) && done.err.contains(why) && done.out.is_empty(), "{line}: {done:?}");
+        assert!(!done.err.contains("REDACTED"), "{line}: {done:?}");
+    }
+    for (name, value, why) in [
+        ("NAS_CRON_SERVER", "portal.example", "NAS_CRON_SERVER: must be an absolute"),
+        ("NAS_CRON_ACCESS_TOKEN", "two words", "NAS_CRON_ACCESS_TOKEN: tokens are one word"),
+        ("NAS_CRON_USE_AGENT_IDENTITY", "perhaps", "NAS_CRON_USE_AGENT_IDENTITY: must be on or off"),
+        ("NAS_CRON_CALLBACK_URL", "ftp://a", "NAS_CRON_CALLBACK_URL: must be an http"),
+    ] {
+        let mut command = tools.command("add report --in 1s");
+        command.env(name, value);
+        run(command, "").await.failed(2, why);
+    }
+}
+
+#[tokio::test]
+async fn a_server_and_a_token_are_found_where_they_were_given() {
+    let world = World::new().await;
+    let url = &world.service.url;
+    let tools = Tools::without_server();
+    tools.run("list").await.failed(2, "no server is named");
+    tools.run(&format!("list --server {url}")).await.failed(2, "nas-cron cron login --server");
+    tools
+        .run_with(&format!("login --server {url}"), " \n")
+        .await
+        .failed(2, "stdin holds no access token: it is empty");
+    tools.run_with(&format!("login --server {url}/"), &format!("{}\n", world.token)).await.ok();
+    tools.run("list").await.ok();
+    let entry = &tools.stored()["servers"][url];
+    assert_eq!(entry["bearer"]["access_token"], json!(world.token));
+    assert!(entry["bearer"]["expires_at"].is_string(), "{entry}");
+
+    tools.run("login --without-token --server https://other.example").await.ok();
+    let said = tools.run("list").await.failed(2, "knows several servers");
+    assert!(said.contains(url) && said.contains("https://other.example"), "{said}");
+
+    // Flag over environment over store.
+    std::fs::write(tools.path("token"), format!("{}\n", world.token)).unwrap();
+    std::fs::write(tools.path("auth.json"), hermes_auth(&world.token)).unwrap();
+    for (line, token_of_environment, refused) in [
+        (format!("list --server {url}"), "stale", Some("the access token in NAS_CRON_ACCESS_TOKEN may have")),
+        (format!("list --server {url} --access-token-file {}", tools.path("token").display()), "stale", None),
+        (format!("--hermes-home {} list --server {url}", tools.path("").display()), "stale", None),
+        (format!("list --server {url}"), world.token.as_str(), None),
+    ] {
+        let mut command = tools.command(&line);
+        command.env("NAS_CRON_ACCESS_TOKEN", token_of_environment);
+        let done = run(command, "").await;
+        match refused {
+            None => drop(done.ok()),
+            Some(why) => drop(done.failed(1, why)),
+        }
+    }
+    // Who has to renew it depends on whose it is.
+    std::fs::write(tools.path("token"), "stale").unwrap();
+    std::fs::write(tools.path("auth.json"), hermes_auth("stale")).unwrap();
+    let (token, home) = (tools.path("token"), tools.path("").display().to_string());
+    for (option, why) in [
+        (
+            format!("--access-token-file {}", token.display()),
+            format!("in {} may have expired", token.display()),
+        ),
+        (format!("--hermes-home {home}"), format!("the hermes-agent in {home} may have expired")),
+    ] {
+        let said = tools.run(&format!("list --server {url} {option}")).await.failed(1, &why);
+        assert!(!said.contains("cron login"), "{said}");
+    }
+    std::fs::write(tools.path("auth.json"), "{}").unwrap();
+    let line = format!("list --server {url} --hermes-home {}", tools.path("").display());
+    tools.run(&line).await.failed(2, "is not logged in");
+    let line = format!("list --server {url} --access-token-file {}", tools.path("nowhere").display());
+    tools.run(&line).await.failed(2, "nowhere");
+}
+
+#[tokio::test]
+async fn what_others_could_read_on_the_way_is_told() {
+    let tools = Tools::without_server();
+    // Nothing is sent: there is no token.
+    for (server, warned) in
+        [("http://portal.example", true), ("https://portal.example", false), ("http://127.0.0.1:9", false)]
+    {
+        let nowhere = tools.path("nowhere");
+        let line = format!("list --server {server} --access-token-file {}", nowhere.display());
+        let done = tools.run(&line).await;
+        assert_eq!(
+            done.err.contains("warning: http://portal.example is called without TLS"),
+            warned,
+            "{done:?}"
+        );
+        assert_eq!((done.code, done.err.lines().count()), (Some(2), 1 + usize::from(warned)), "{done:?}");
+    }
+}
+
+fn hermes_auth(token: &str) -> String {
+    let auth = json!({
+        "version": 1,
+        "active_provider": "nous",
+        "providers": {"nous": {"access_token": token, "expires_at": "2099-01-01T00:00:00+00:00"}},
+    });
+    auth.to_string()
+}
+
+#[tokio::test]
+async fn a_refusal_comes_with_the_next_step() {
+    let world = World::new().await;
+    let url = &world.service.url;
+    let session = json!({"client_id": "hermes-cli-vps", "org_id": "org-1", "sid": "sid-1"});
+    let with = |changes: Value| {
+        let mut claims = session.clone();
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        world.portal.sign(claims)
+    };
+    let old = now().timestamp() - 7200;
+    for (token, why) in [
+        (
+            with(json!({"iat": old, "exp": old + 3600})),
+            "log in anew with `nas-cron cron login --server http://",
+        ),
+        (with(json!({"sid": "nobody", "iat": old})), "nas-cron agents add"),
+        ("opaque".to_owned(), "401 invalid_token"),
+    ] {
+        let tools = Tools::at(url);
+        tools.run_with("login", &token).await;
+        let said = tools.run("list").await.failed(1, why);
+        assert!(!said.contains(&token), "{said}");
+    }
+    world.sql("UPDATE instances SET enabled = false").await;
+    let tools = Tools::logged_in(url, &world.token).await;
+    tools.run("list").await.failed(1, "nas-cron agents enable");
+    let said =
+        tools.run_with("list --server http://127.0.0.1:9 --access-token-file /dev/stdin", "token").await;
+    said.failed(1, "http://127.0.0.1:9 does not answer");
+    let agent = world.callback();
+    tools
+        .run_with(&format!("list --server {agent} --access-token-file /dev/stdin"), "token")
+        .await
+        .failed(1, "does not answer as a nas-cron server");
+}

@@ -1,0 +1,162 @@
+//! The agent's own identity, from the tools' side: made, shared, renewed, and never in the way of a call.
+
+use futures::future::join_all;
+use nas_cron_testing::world::World;
+use serde_json::{Value, json};
+
+use super::tools::Tools;
+
+/// A service with agent identities, and an agent that is logged in and wants to use its own.
+async fn world() -> (World, Tools) {
+    world_with(&[]).await
+}
+
+async fn world_with(more: &[(&'static str, &str)]) -> (World, Tools) {
+    let world = World::with(|settings| {
+        let on = settings.with("NAS_CRON_AGENT_IDENTITY", "true");
+        more.iter().fold(on, |settings, (name, value)| settings.with(name, *value))
+    })
+    .await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    tools.run("identity on").await.ok();
+    (world, tools)
+}
+
+/// What the server knows of the agent: identities that stand, and their tasks that do.
+async fn known(world: &World) -> (Vec<String>, Vec<String>) {
+    let (status, body) = world.service.admin("GET", "/api/admin/agents/inst-1/identities", None).await;
+    assert_eq!(status, 200, "{body}");
+    let standing = |of: &Value| -> Vec<Value> {
+        of.as_array().unwrap().iter().filter(|one| one["revoked_at"].is_null()).cloned().collect()
+    };
+    let name = |one: &Value, field: &str| one[field].as_str().unwrap().to_owned();
+    let identities = standing(&body["identities"]);
+    let tasks = identities.iter().flat_map(|identity| standing(&identity["tasks"]));
+    let tasks = tasks.map(|task| name(&task, "task_id")).collect();
+    (identities.iter().map(|one| name(one, "agent_runtime_id")).collect(), tasks)
+}
+
+/// What the agent knows of itself.
+fn stored(world: &World, tools: &Tools) -> Value {
+    tools.stored()["servers"][&world.service.url]["agent_identity"].clone()
+}
+
+fn as_stored(identity: &Value) -> (Vec<String>, Vec<String>) {
+    let field = |name: &str| vec![identity[name].as_str().unwrap().to_owned()];
+    (field("agent_runtime_id"), field("background_task_id"))
+}
+
+#[tokio::test]
+async fn eight_processes_at_once_register_one_task_and_keep_it() {
+    let (world, tools) = world().await;
+    join_all((0..8).map(async |_| tools.run("list").await.ok())).await;
+    let identity = stored(&world, &tools);
+    assert_eq!(known(&world).await, as_stored(&identity));
+
+    // Another day, another process: without any access token, so that it is known what opens the door.
+    tools.run("login --without-token").await.ok();
+    tools.run(&format!("add report --in 1h --callback-url {}", world.callback())).await.ok();
+    assert_eq!(world.listed("report").await.unwrap().0, "armed", "as the same instance");
+    tools.run("cancel report").await.ok();
+    assert_eq!(known(&world).await, as_stored(&identity));
+    assert_eq!(stored(&world, &tools), identity);
+
+    let private_key = identity["private_key"].as_str().unwrap();
+    assert!(!world.service.log().contains(private_key));
+    for line in ["identity show", "identity show --json"] {
+        let shown = tools.run(line).await.ok();
+        assert!(!shown.contains(private_key) && shown.contains("ssh-ed25519 "), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_task_is_opened() {
+    let (world, tools) = world_with(&[("NAS_CRON_AGENT_TASK_IDS_ENCRYPTED", "true")]).await;
+    tools.run("list").await.ok();
+    assert_eq!(known(&world).await, as_stored(&stored(&world, &tools)));
+    tools.run("login --without-token").await.ok();
+    tools.run("list").await.ok();
+}
+
+#[tokio::test]
+async fn what_the_server_has_revoked_is_made_anew() {
+    let (world, tools) = world().await;
+    tools.run("list").await.ok();
+    let first = stored(&world, &tools);
+    let path = format!("/api/admin/agents/inst-1/identities/{}", first["agent_runtime_id"].as_str().unwrap());
+    let task = format!("{path}/tasks/{}", first["background_task_id"].as_str().unwrap());
+    let (status, body) = world.service.admin("DELETE", &task, None).await;
+    assert!((200..300).contains(&status), "{status} {body}");
+    // Of the second in which the first task was registered, the signature is the same, and its task is revoked.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    tools.run("list").await.ok();
+    let second = stored(&world, &tools);
+    assert_eq!(second["agent_runtime_id"], first["agent_runtime_id"]);
+    assert_ne!(second["background_task_id"], first["background_task_id"]);
+    assert_eq!(known(&world).await, as_stored(&second));
+
+    let (status, body) = world.service.admin("DELETE", &path, None).await;
+    assert!((200..300).contains(&status), "{status} {body}");
+    tools.run("list").await.ok();
+    let third = stored(&world, &tools);
+    assert_ne!(third["agent_runtime_id"], first["agent_runtime_id"]);
+    assert_ne!(third["private_key"], first["private_key"]);
+    assert_eq!(known(&world).await, as_stored(&third));
+
+    // Where there is no token to register with, what is kept stays, and the error says what to do.
+    tools.run("login --without-token").await.ok();
+    let path = format!("/api/admin/agents/inst-1/identities/{}", third["agent_runtime_id"].as_str().unwrap());
+    world.service.admin("DELETE", &path, None).await;
+    let done = tools.run("list").await;
+    assert!(done.code == Some(2) && done.err.contains("nas-cron cron login"), "{done:?}");
+    assert_eq!(stored(&world, &tools), third);
+}
+
+#[tokio::test]
+async fn where_the_feature_is_off_or_nothing_is_known_the_token_does_with_one_warning() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    tools.run("identity on").await.ok();
+    let (out, err) = tools.run("list").await.warned();
+    assert!(out.contains("Nothing is armed") && err.contains("agent identities are off"), "{err}");
+    tools.run("list --use-agent-identity off").await.ok();
+    let line = format!("update nothing --in 1h --callback-url {}", world.callback());
+    let done = tools.run(&line).await;
+    assert_eq!((done.code, done.err.matches("warning: ").count()), (Some(3), 1), "{done:?}");
+    tools.run("identity off").await.ok();
+    tools.run("list").await.ok();
+
+    let stranger = Tools::at(&world.service.url);
+    let mut command = stranger.command("list");
+    command.env("NAS_CRON_ACCESS_TOKEN", &world.token).env("NAS_CRON_USE_AGENT_IDENTITY", "on");
+    let (_, err) = super::tools::run(command, "").await.warned();
+    assert!(err.contains("does not know") && err.contains("nas-cron cron login"), "{err}");
+    assert!(!stranger.auth_store().exists(), "nothing is kept for it");
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_and_forgotten() {
+    let (world, tools) = world().await;
+    tools.run("list").await.ok();
+    let first = stored(&world, &tools);
+    let said = tools.run("identity rotate").await.ok();
+    let second = stored(&world, &tools);
+    assert!(said.contains(second["agent_runtime_id"].as_str().unwrap()), "{said}");
+    assert_ne!(second["private_key"], first["private_key"]);
+    let (identities, tasks) = known(&world).await;
+    assert_eq!(
+        (json!(identities), tasks),
+        (json!([second["agent_runtime_id"]]), vec![]),
+        "the old one is revoked"
+    );
+    tools.run("list").await.ok();
+    assert_eq!(known(&world).await, as_stored(&stored(&world, &tools)));
+
+    tools.run("identity forget").await.ok();
+    assert_eq!(known(&world).await, (vec![], vec![]));
+    assert_eq!(stored(&world, &tools), Value::Null);
+    tools.run("list").await.ok();
+    let shown = tools.run("identity show --json").await.json();
+    assert_eq!((&shown["use_agent_identity"], &shown["access_token"]), (&json!("off"), &json!("kept")));
+    assert!(tools.run("identity forget").await.ok().contains("There is no identity"));
+}

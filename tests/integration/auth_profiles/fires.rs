@@ -1,0 +1,90 @@
+//! Which profile a fire carries: the job's own, its instance's default, its org's, the service's, or none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::world::{World, eventually};
+use serde_json::{Value, json};
+
+use super::fixture::{INSTANCE, ORG, PATIENCE, SERVICE, carried, default, listed, patch, provision};
+
+/// Arms a job that is due at once, as agents re-arm: without `auth`. Returns what its fire carries.
+async fn fired(world: &World, job: &str) -> Option<String> {
+    let before = world.agents.fires_of(job).len();
+    provision(world, job, 0, &json!({})).await;
+    carried(&world.agents.wait_for(job, before + 1, PATIENCE).await)
+}
+
+#[tokio::test]
+async fn jobs_with_a_profile_keep_it_and_jobs_without_follow_the_defaults() {
+    let world = World::new().await;
+    for (job, auth) in [("work", "claude:work"), ("budget", "openai:budget@acme.example")] {
+        provision(&world, job, 0, &json!({"auth": auth})).await;
+        assert_eq!(carried(&world.agents.wait_for(job, 1, PATIENCE).await).as_deref(), Some(auth));
+    }
+    // Each default is set by hand where it belongs, one after the other, and taken away again.
+    let set = |auth: &str| json!(auth);
+    let rounds: [(&str, Value, Option<&str>); 7] = [
+        (SERVICE, json!(null), None),
+        (SERVICE, set("claude:of-the-service"), Some("claude:of-the-service")),
+        (ORG, set("claude:of-the-org"), Some("claude:of-the-org")),
+        (INSTANCE, set("claude:of-the-instance"), Some("claude:of-the-instance")),
+        (ORG, json!(null), Some("claude:of-the-instance")),
+        (INSTANCE, json!(null), Some("claude:of-the-service")),
+        (SERVICE, json!(null), None),
+    ];
+    for (round, (place, auth, expected)) in rounds.into_iter().enumerate() {
+        default(&world, place, auth).await;
+        assert_eq!(fired(&world, &format!("plain-{round}")).await.as_deref(), expected, "round {round}");
+        if round == 3 {
+            assert_eq!(
+                fired(&world, "work").await.as_deref(),
+                Some("claude:work"),
+                "it is re-armed without it"
+            );
+            assert_eq!(fired(&world, "budget").await.as_deref(), Some("openai:budget@acme.example"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_after_a_one_shot_was_armed_and_leased_is_what_its_fire_carries() {
+    let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
+    // Far enough that it does not come due meanwhile, and near enough to be leased at once.
+    provision(&world, "own", 50_000, &json!({"auth": "claude:first"})).await;
+    provision(&world, "plain", 50_000, &json!({})).await;
+    eventually("both are leased", async || {
+        let leased: i64 = sqlx::query_scalar("SELECT count(*) FROM one_shots WHERE state = 'leased'")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+        (leased == 2).then_some(())
+    })
+    .await;
+    default(&world, INSTANCE, json!("claude:default")).await;
+    let changed = patch(&world, "own", json!("claude:second")).await;
+    assert_eq!(changed["effective_auth"], json!({"auth": "claude:second", "source": "job"}));
+    assert!(world.agents.fires().is_empty(), "neither was due yet");
+    assert_eq!(carried(&world.agents.wait_for("own", 1, PATIENCE).await).as_deref(), Some("claude:second"));
+    assert_eq!(
+        carried(&world.agents.wait_for("plain", 1, PATIENCE).await).as_deref(),
+        Some("claude:default")
+    );
+}
+
+#[tokio::test]
+async fn a_retry_carries_what_is_set_by_then() {
+    let world = World::new().await;
+    let open = Arc::new(AtomicBool::new(false));
+    let door = Arc::clone(&open);
+    world.agents.answer(move |_, _| Reply::status(if door.load(Ordering::SeqCst) { 202 } else { 503 }));
+    let armed = provision(&world, "job", 0, &json!({"auth": "claude:spent"})).await;
+    assert_eq!(carried(&world.agents.wait_for("job", 1, PATIENCE).await).as_deref(), Some("claude:spent"));
+    patch(&world, "job", json!("claude:fresh")).await;
+    assert_eq!(listed(&world, "job").await["schedule_id"], armed["schedule_id"]);
+    open.store(true, Ordering::SeqCst);
+    world.delivered("job").await;
+    let fires = world.agents.fires_of("job");
+    assert_eq!(carried(fires.last().unwrap()).as_deref(), Some("claude:fresh"), "{fires:#?}");
+}

@@ -1,0 +1,177 @@
+//! How long a job's profile is kept: as long as the job may come back, and no longer.
+
+use std::time::Duration;
+
+use nas_cron::db::oneshots::{self, ArmRules};
+use nas_cron::db::{Db, DbError, auth_profiles, fires};
+use nas_cron::oneshot::{self, Provision};
+use nas_cron_protocol::{AuthPlace, AuthProfile, Given, InstanceId, JobId};
+use nas_cron_testing::database::database;
+use nas_cron_testing::time::fire_at;
+use sqlx::PgPool;
+
+const RULES: ArmRules =
+    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const RETENTION: Duration = Duration::from_hours(24);
+/// Idle jobs of an instance whose profiles are kept.
+const KEPT: i64 = 4;
+
+struct Kept {
+    db: Db,
+    pool: PgPool,
+    instance: InstanceId,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let (db, url) = database().await;
+        let pool = PgPool::connect(&url).await.unwrap();
+        let kept = Self { db, pool, instance: InstanceId::new("inst-1").unwrap() };
+        kept.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
+        kept
+    }
+
+    async fn sql(&self, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(&self.pool).await.expect(statement);
+    }
+
+    async fn arm(&self, job: &str, auth: Given<&str>) {
+        let at = fire_at(3_600_000);
+        let auth = auth.try_map(AuthProfile::new).unwrap();
+        let wanted = Provision::new(job, &at, "https://agent.example", &format!("{job}:{at}")).unwrap();
+        let wanted = wanted.with_auth(auth);
+        oneshot::provision(&self.db, &self.instance, None, &wanted, &RULES).await.unwrap();
+    }
+
+    async fn profiles(&self) -> Vec<String> {
+        sqlx::query_scalar("SELECT job_id || ' ' || auth FROM job_auth ORDER BY 1")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// A round of upkeep.
+    async fn tidy(&self) {
+        while fires::prune(&self.db, RETENTION, 100).await.unwrap() > 0 {}
+        let mut rounds = 0;
+        while auth_profiles::prune(&self.db, RETENTION, KEPT, 100).await.unwrap() > 0 {
+            rounds += 1;
+            assert!(rounds < 10, "it comes to an end");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_jobs_profile_outlives_its_one_shot_by_the_retention_and_stays_while_there_is_one() {
+    let kept = Kept::new().await;
+    for job in ["armed", "cancelled", "ended", "cleared"] {
+        kept.arm(job, Given::Set("claude:work")).await;
+    }
+    kept.arm("cleared", Given::Clear).await;
+    oneshots::cancel(&kept.db, &kept.instance, &JobId::new("cancelled").unwrap()).await.unwrap();
+    kept.sql("UPDATE one_shots SET state = 'delivered', next_attempt_at = NULL WHERE job_id = 'ended'").await;
+    let all = ["armed claude:work", "cancelled claude:work", "ended claude:work"];
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, all, "none is old yet");
+
+    // Two days on. The one-shot that ended is history now, and its job has been without one for no time at all.
+    kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
+    kept.sql("UPDATE one_shots SET updated_at = updated_at - interval '2 days'").await;
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, ["armed claude:work", "ended claude:work"]);
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, ["armed claude:work", "ended claude:work"]);
+
+    // Two more days.
+    kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, ["armed claude:work"]);
+
+    // Whatever was found before: what is cancelled counts from then on.
+    oneshots::cancel(&kept.db, &kept.instance, &JobId::new("armed").unwrap()).await.unwrap();
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, ["armed claude:work"]);
+    kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_provision_that_repeats_the_profile_writes_nothing_about_it() {
+    let kept = Kept::new().await;
+    kept.arm("job", Given::Set("claude:work")).await;
+    let version = async || -> String {
+        sqlx::query_scalar("SELECT ctid::text || xmin::text FROM job_auth")
+            .fetch_one(&kept.pool)
+            .await
+            .unwrap()
+    };
+    let before = version().await;
+    kept.arm("job", Given::Set("claude:work")).await;
+    kept.arm("job", Given::Keep).await;
+    assert_eq!(version().await, before);
+    kept.arm("job", Given::Set("claude:home")).await;
+    assert_ne!(version().await, before);
+}
+
+#[tokio::test]
+async fn a_job_that_comes_back_this_very_moment_keeps_its_profile() {
+    let kept = Kept::new().await;
+    kept.arm("job", Given::Set("claude:work")).await;
+    oneshots::cancel(&kept.db, &kept.instance, &JobId::new("job").unwrap()).await.unwrap();
+    kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
+    // Armed, and not yet committed.
+    let mut coming = kept.pool.begin().await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+                                state, next_attempt_at)
+         VALUES ('inst-1', 'job', gen_random_uuid(), 'k', 't', now(), 'https://agent.example', 'armed', now())",
+    )
+    .execute(&mut *coming)
+    .await
+    .unwrap();
+    kept.tidy().await;
+    coming.commit().await.unwrap();
+    assert_eq!(kept.profiles().await, ["job claude:work"]);
+    kept.tidy().await;
+    assert_eq!(kept.profiles().await, ["job claude:work"]);
+}
+
+#[tokio::test]
+async fn of_many_idle_jobs_the_youngest_keep_their_profiles() {
+    let kept = Kept::new().await;
+    kept.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-1')").await;
+    for job in ["armed-1", "armed-2"] {
+        kept.arm(job, Given::Set("claude:work")).await;
+    }
+    // Those that are armed are the oldest, and count for nothing.
+    kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 hours'").await;
+    kept.sql(
+        "INSERT INTO job_auth (instance_id, job_id, auth, idle_since)
+         SELECT i, 'idle-' || n, 'claude:work', now() - make_interval(mins => n)
+         FROM unnest(ARRAY['inst-1', 'inst-2']) AS i, generate_series(1, CASE i WHEN 'inst-1' THEN 6 ELSE 4 END) AS n",
+    )
+    .await;
+    kept.tidy().await;
+    let mut expected = vec!["armed-1 claude:work".to_owned(), "armed-2 claude:work".to_owned()];
+    expected.extend((1..=4).flat_map(|n| vec![format!("idle-{n} claude:work"); 2]));
+    assert_eq!(kept.profiles().await, expected);
+}
+
+#[tokio::test]
+async fn a_change_of_a_place_that_is_being_changed_does_not_wait_on_a_connection() {
+    let kept = Kept::new().await;
+    let mut other = kept.pool.begin().await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_xact_lock(hashtextextended('auth_profiles instance inst-1', 0))")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let place = AuthPlace::Instance(kept.instance.clone());
+    let put = async || {
+        let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep);
+        tokio::time::timeout(Duration::from_secs(30), put).await.expect("an answer at once")
+    };
+    assert!(matches!(put().await, Err(DbError::Contended(_))), "to be tried again");
+    other.commit().await.unwrap();
+    assert!(put().await.unwrap());
+}

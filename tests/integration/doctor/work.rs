@@ -1,0 +1,91 @@
+//! What should have happened by now. No service runs here that could do it meanwhile.
+
+use nas_cron_testing::service::Settings;
+
+use super::fixture::{NOBODY, bare, says};
+
+/// A database with an agent, and no service on it.
+async fn idle() -> (Settings, sqlx::PgPool, nas_cron_testing::portal::Portal) {
+    let (settings, portal, url) = bare().await;
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    run(&pool, "INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
+    (settings, pool, portal)
+}
+
+async fn run(pool: &sqlx::PgPool, statements: &str) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(pool).await.expect(statements);
+}
+
+/// A one-shot in this state, whose next attempt is due at that expression.
+async fn one_shot(pool: &sqlx::PgPool, job: &str, state: &str, next_attempt_at: &str) {
+    run(
+        pool,
+        &format!(
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at)
+             VALUES ('inst-1', '{job}', gen_random_uuid(), 'key', 'then', now(), 'https://agent.example', '{state}', {next_attempt_at})"
+        ),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_overdue_and_what_is_given_up() {
+    let (settings, pool, _portal) = idle().await;
+    let report = says(&settings, "overdue", "ok", "nothing", "").await;
+    assert_eq!(report.line("dead letters").1, "none");
+    one_shot(&pool, "late", "armed", "now() - interval '3 h'").await;
+    one_shot(&pool, "dead", "dead", "NULL").await;
+    let report = says(&settings, "overdue", "wrong", "due for 3 h", "nas-cron jobs list --overdue").await;
+    let (status, found, mend) = report.line("dead letters");
+    assert_eq!((status, found), ("warning", "1 dead letter, 0 stuck: these jobs do not run"));
+    assert!(mend.contains("nas-cron jobs redrive"), "{mend}");
+}
+
+#[tokio::test]
+async fn an_engines_time_is_not_overdue() {
+    let (settings, pool, _portal) = idle().await;
+    // QStash makes the calls, and its log is behind.
+    run(&pool, "INSERT INTO active_backend (backend) VALUES ('qstash_direct')").await;
+    one_shot(&pool, "late", "armed", "now() - interval '5 min'").await;
+    let slow = settings.clone().with("NAS_CRON_QSTASH_DIRECT_GRACE", "1h");
+    says(&slow, "overdue", "ok", "at most", "").await;
+    says(&settings.with("NAS_CRON_QSTASH_DIRECT_GRACE", "60s"), "overdue", "wrong", "was not tried", "")
+        .await;
+}
+
+#[tokio::test]
+async fn holds_are_named() {
+    let (settings, pool, _portal) = idle().await;
+    let report = says(&settings, "holds", "ok", "none", "").await;
+    assert_eq!(report.line("move").1, "nothing to move");
+    run(&pool, "INSERT INTO holds (scope, scope_id, reason) VALUES ('all', '', 'upgrade of the database')")
+        .await;
+    let found = "the whole service is on hold, since";
+    let report = says(&settings, "holds", "warning", found, "nas-cron release").await;
+    assert!(report.line("holds").1.ends_with(": upgrade of the database"), "{report:#?}");
+}
+
+#[tokio::test]
+async fn what_no_engine_is_told_and_a_move_that_stands_still() {
+    let (settings, pool, _portal) = idle().await;
+    let settings = settings.with("NAS_CRON_NATS_URLS", format!("nats://{NOBODY}"));
+    run(&pool, "INSERT INTO active_backend (backend) VALUES ('nats')").await;
+    // Our own loop's, and so still to be moved.
+    one_shot(&pool, "far", "armed", "now() + interval '1 day'").await;
+    let report =
+        says(&settings, "move", "warning", "unfinished, to nats: 1 to be moved", "backend switch nats").await;
+    assert_eq!(report.line("wake-ups").0, "ok", "{report:#?}");
+
+    run(
+        &pool,
+        "UPDATE one_shots SET awaits = 'nats';
+         INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at, next_try_at)
+         SELECT schedule_id, 1, 'nats', instance_id, job_id, next_attempt_at, now() - interval '5 min' FROM one_shots",
+    )
+    .await;
+    let found = "nats: 1 wake-up to be told for more than a minute";
+    says(&settings, "wake-ups", "warning", found, "is a replica running").await;
+    run(&pool, "UPDATE wake_ups SET next_try_at = now() + interval '1 min', tries = 3, last_error = 'did not answer in time'").await;
+    let found = "nats: 1 wake-up to be told; it did not answer in time";
+    says(&settings, "wake-ups", "warning", found, "replicas go on trying").await;
+}

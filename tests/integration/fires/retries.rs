@@ -1,0 +1,283 @@
+//! When a fire that was not accepted is tried again, and when it is given up.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron::fire::backoff::RetryPolicy;
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::raw_agent::{RawAgent, Step};
+use nas_cron_testing::service::Settings;
+use nas_cron_testing::time::{fire_at, instant, now};
+use nas_cron_testing::world::{World, eventually};
+use serde_json::{Value, json};
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn quick(settings: Settings) -> Settings {
+    settings
+        .with("NAS_CRON_RETRY_DEFINITE_BASE", "200ms")
+        .with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "800ms")
+        .with("NAS_CRON_FIRE_FLOOR", "100ms")
+}
+
+/// Seconds between the end of one attempt and the start of the next.
+async fn waits(world: &World, job: &str) -> Vec<f64> {
+    let history = world.history(job).await;
+    history.windows(2).map(|pair| pair[1].started - pair[0].ended.unwrap_or(f64::INFINITY)).collect()
+}
+
+/// An address of this machine where nobody listens, and that nobody else is given.
+async fn nobody(ip: &str) -> String {
+    let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn contract_retries_the_defaults_are_the_contracts() {
+    let policy = RetryPolicy::default();
+    assert_eq!(policy.definite_base, Duration::from_secs(1));
+    assert_eq!(policy.ambiguous_floor, Duration::from_secs(10));
+    assert_eq!((policy.cap, policy.give_up_after), (Duration::from_hours(1), Duration::from_hours(72)));
+
+    // And nothing on the way from the configuration says otherwise.
+    let portal = nas_cron_testing::portal::Portal::start().await;
+    let settings = Settings::new("postgres://nobody@127.0.0.1:1/none", &portal);
+    let (status, shown, _) = settings.run(&["config", "show", "--json"]).await;
+    assert!(status.success());
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    for (key, value) in [
+        ("retry_definite_base", "1s"),
+        ("retry_ambiguous_floor", "10s"),
+        ("retry_cap", "1h"),
+        ("retry_give_up_after", "72h"),
+        ("fire_timeout", "30s"),
+        ("fire_floor", "1s"),
+        ("second_fire_delay", "60s"),
+        ("second_fire_interval", "300s"),
+        ("lease_grace", "3s"),
+        ("lease_margin", "10s"),
+    ] {
+        assert_eq!(shown[key], json!({"value": value, "origin": "default"}), "{key}");
+    }
+    assert_eq!(shown["second_fires_max"]["value"], 3);
+}
+
+#[tokio::test]
+async fn contract_retries_a_definite_refusal_is_tried_again_from_1_s_on_and_doubles() {
+    let world = World::new().await;
+    world.agents.answer(|_, before| Reply::status(if before < 2 { 500 } else { 202 }));
+    world.arm("job", -1_000).await;
+    world.agents.wait_for("job", 3, WITHIN).await;
+    let waits = waits(&world, "job").await;
+    assert!((1.0..4.0).contains(&waits[0]) && (2.0..6.0).contains(&waits[1]), "{waits:?}");
+}
+
+#[tokio::test]
+async fn contract_retries_an_ambiguous_end_waits_longer_than_a_refusal() {
+    const RESET: &[Step] = &[Step::Read];
+    const GARBAGE: &[Step] = &[Step::Read, Step::Send("SSH-2.0-OpenSSH_9.9\r\n")];
+    const SILENCE: &[Step] = &[Step::Read, Step::Pause(Duration::from_secs(20))];
+    let world = World::with(|s| {
+        quick(s).with("NAS_CRON_FIRE_TIMEOUT", "400ms").with("NAS_CRON_CONNECT_TIMEOUT", "400ms")
+    })
+    .await;
+    for (name, steps) in [("reset", RESET), ("garbage", GARBAGE), ("timeout", SILENCE)] {
+        let agent = RawAgent::start("127.0.0.1:0", steps).await.unwrap();
+        let token = world.instance(name).await;
+        world.service.provision(&token, name, &fire_at(-1_000), &agent.url()).await;
+    }
+    for name in ["reset", "garbage", "timeout"] {
+        let history = world.ended(name, 2).await;
+        assert_eq!((history[0].outcome.as_str(), history[0].status), ("failed", None), "{name}");
+        let wait = waits(&world, name).await[0];
+        assert!((0.8..5.0).contains(&wait), "{name} waited {wait} s, at least 0.8 were asked for");
+    }
+}
+
+#[tokio::test]
+async fn contract_retries_a_refused_connection_is_definite_and_visible_and_ends_when_the_agent_is_back() {
+    const ACCEPT: &[Step] = &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")];
+    let world = World::with(quick).await;
+    let address = nobody("127.0.0.71").await;
+    world.service.provision(&world.token, "job", &fire_at(-1_000), &format!("http://{address}")).await;
+    let history = world.ended("job", 2).await;
+    assert_eq!((history[0].outcome.as_str(), history[0].status), ("failed", None));
+    let wait = waits(&world, "job").await[0];
+    assert!((0.2..4.0).contains(&wait), "{wait}");
+    let (half, entry) = world.listed("job").await.expect("it is visible");
+    assert_eq!(half, "armed");
+    assert!(entry["attempts"].as_i64() >= Some(2) && entry["next_attempt_at"].is_string(), "{entry}");
+    assert!(entry["last_error"].as_str().unwrap().to_lowercase().contains("refused"), "{entry}");
+
+    let agent = RawAgent::start(&address, ACCEPT).await.unwrap();
+    world.delivered("job").await;
+    assert_eq!(agent.connections(), 1);
+}
+
+#[tokio::test]
+async fn contract_retries_retry_after_is_honoured_in_both_forms_and_within_the_cap() {
+    fn http_date(at: DateTime<Utc>) -> String {
+        at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+    let world = World::with(|s| quick(s).with("NAS_CRON_RETRY_CAP", "3s")).await;
+    world.agents.answer(|fire, before| {
+        let retry_after = match fire.job_id.as_str() {
+            "seconds" => "2".to_owned(),
+            // A date is compared with the answer's own `Date`, and both are whole seconds.
+            "date" => http_date(fire.arrived + TimeDelta::seconds(2)),
+            "past" => http_date(fire.arrived - TimeDelta::seconds(60)),
+            "day" => "86400".to_owned(),
+            _ => "a fortnight".to_owned(),
+        };
+        let retry_after = Some(&*Box::leak(retry_after.into_boxed_str()));
+        if before == 0 { Reply { retry_after, ..Reply::status(503) } } else { Reply::accepted() }
+    });
+    let expected = [
+        ("seconds", 2.0, 2.7),
+        ("date", 1.9, 2.7),
+        ("past", 0.2, 0.9),
+        ("day", 3.0, 3.5),
+        ("nonsense", 0.2, 0.9),
+    ];
+    for (job, ..) in expected {
+        world.arm(job, -1_000).await;
+    }
+    for (job, least, most) in expected {
+        world.ended(job, 2).await;
+        let wait = waits(&world, job).await[0];
+        assert!((least..most).contains(&wait), "{job}: {wait} s and not {least} to {most}");
+    }
+}
+
+#[tokio::test]
+async fn contract_retries_what_is_given_up_is_a_visible_dead_letter_and_the_same_key_revives_it() {
+    let world = World::with(|s| {
+        quick(s).with("NAS_CRON_RETRY_CAP", "800ms").with("NAS_CRON_RETRY_GIVE_UP_AFTER", "1500ms")
+    })
+    .await;
+    world.agents.answer(|_, _| Reply { body: "the disk is full", ..Reply::status(507) });
+    let (at, schedule) = world.arm("job", -1_000).await;
+    let (_, other) = world.arm("other", -1_000).await;
+    let dead = eventually("it is given up", async || {
+        world.listed("job").await.filter(|(half, _)| *half == "dead").map(|(_, entry)| entry)
+    })
+    .await;
+    assert_eq!(
+        (&dead["fire_at"], &dead["schedule_id"], &dead["state"]),
+        (&json!(at), &json!(schedule), &json!("dead"))
+    );
+    assert_eq!((&dead["last_status"], &dead["last_error"]), (&json!(507), &json!("the disk is full")));
+    let history = world.history("job").await;
+    assert_eq!(dead["attempts"].as_u64(), Some(history.len() as u64));
+    assert!(history.len() >= 3, "{history:?}");
+    let (first, last) = (&history[0], history.last().unwrap());
+    assert!(last.started - first.started <= 4.0, "never later than 1.5 s after the first: {history:?}");
+    assert!(history.iter().all(|one| one.outcome == "failed"));
+
+    // The same key: the same schedule, a fresh budget, due now.
+    let tried = world.agents.fires_of("job").len();
+    world.agents.answer(|_, before| Reply::status(if before % 2 == 0 { 500 } else { 202 }));
+    assert_eq!(world.again("job", &at).await, schedule);
+    let revived = now();
+    let fire = world.agents.wait_for("job", tried + 1, WITHIN).await;
+    assert!((fire.arrived - revived).num_milliseconds() < 1_000, "due now");
+    world.delivered("job").await;
+    let attempts: Vec<i32> = world.history("job").await.iter().skip(tried).map(|one| one.number).collect();
+    assert_eq!(attempts[0], 1, "a fresh budget: {attempts:?}");
+
+    // A new key: the dead letter becomes history.
+    world.agents.answer(|_, _| Reply::accepted());
+    let (_, new) = world.arm("other", -500).await;
+    assert_ne!(new, other);
+    world.all_delivered().await;
+    assert!(
+        world.history("other").await.iter().any(|one| one.outcome == "failed" && one.schedule_id == other)
+    );
+}
+
+#[tokio::test]
+async fn contract_retries_one_probe_for_an_instance_that_cannot_be_reached() {
+    const ACCEPT: &[Step] = &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")];
+    let world = World::with(quick).await;
+    let address = nobody("127.0.0.72").await;
+    let callback = format!("http://{address}");
+    let arm = async |job: &str| world.service.provision(&world.token, job, &fire_at(-1_000), &callback).await;
+    arm("probe").await;
+    eventually("an outage is known", async || {
+        sqlx::query_scalar::<_, String>("SELECT probe_job_id FROM instances WHERE probe_job_id IS NOT NULL")
+            .fetch_optional(&world.pool)
+            .await
+            .unwrap()
+    })
+    .await;
+    for job in ["one", "two", "three"] {
+        arm(job).await;
+    }
+    // An instance that can be reached is none of its business.
+    let elsewhere = world.instance("inst-2").await;
+    world.service.provision(&elsewhere, "elsewhere", &fire_at(0), &world.agents.callback("inst-2")).await;
+    world.agents.wait_for("elsewhere", 1, WITHIN).await;
+
+    let known = world.history("probe").await.len();
+    world.ended("probe", known + 2).await;
+    for job in ["one", "two", "three"] {
+        assert_eq!(world.history(job).await, [], "{job} waits for the probe");
+        let (half, entry) = world.listed(job).await.expect("and can be seen");
+        assert_eq!((half, &entry["parked"]), ("armed", &json!("unreachable")));
+    }
+    let agent = RawAgent::start(&address, ACCEPT).await.unwrap();
+    world.all_delivered().await;
+    assert_eq!(agent.connections(), 4);
+}
+
+#[tokio::test]
+async fn contract_retries_a_call_of_the_agent_pulls_its_retries_forward_once_a_minute() {
+    let world = World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "30s")).await;
+    world.agents.answer(|fire, before| {
+        let retry_after = (fire.job_id == "asked").then_some("25");
+        if before == 0 { Reply { retry_after, ..Reply::status(503) } } else { Reply::accepted() }
+    });
+    world.arm("free", -1_000).await;
+    world.arm("asked", -1_000).await;
+    world.ended("free", 1).await;
+    world.ended("asked", 1).await;
+    let next = async |job: &str| {
+        let entry = world.listed(job).await.expect("it waits").1;
+        (instant(entry["next_attempt_at"].as_str().unwrap()) - now()).as_seconds_f64()
+    };
+    // The provisions counted as this minute's call.
+    assert!(next("free").await > 20.0);
+
+    world.sql("UPDATE instances SET pulled_at = now() - interval '61 s'").await;
+    let called = now();
+    world.service.list(&world.token).await;
+    let fire = world.agents.wait_for("free", 2, WITHIN).await;
+    let after = (fire.arrived - called).as_seconds_f64();
+    assert!((1.0..7.0).contains(&after), "{after} s after the call");
+    assert_eq!(world.ended("free", 2).await[1].number, 2, "attempt counts are kept");
+    assert!(next("asked").await > 15.0, "never before its Retry-After");
+}
+
+#[tokio::test]
+async fn invariant_4_after_a_cancel_no_retry_starts() {
+    let world = World::with(quick).await;
+    world.agents.answer(|fire, _| Reply::status(if fire.job_id == "marker" { 202 } else { 500 }));
+    world.arm("waiting", -1_000).await;
+    world.ended("waiting", 1).await;
+    world.service.cancel(&world.token, "waiting").await;
+    let cancelled = now();
+    world.arm("armed", 700).await;
+    world.service.cancel(&world.token, "armed").await;
+    world.arm("marker", 1_500).await;
+    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.ended("marker", 1).await;
+    assert_eq!(world.agents.fires_of("armed").len(), 0);
+    let late: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM fires WHERE job_id = 'waiting' AND started_at > $1")
+            .bind(cancelled)
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+    assert_eq!(late, 0);
+    assert_eq!(world.service.list(&world.token).await["armed"], json!([]));
+}

@@ -1,0 +1,231 @@
+//! The same key again, another key meanwhile: CONTRACT "States", CLIENTS 4 and 6.
+
+use std::time::Duration;
+
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::service::Settings;
+use nas_cron_testing::time::fire_at;
+use nas_cron_testing::world::{World, eventually};
+use serde_json::json;
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Second fires after a second or two instead of minutes.
+fn quick(settings: Settings) -> Settings {
+    settings
+        .with("NAS_CRON_SECOND_FIRE_DELAY", "1s")
+        .with("NAS_CRON_SECOND_FIRE_INTERVAL", "1500ms")
+        .with("NAS_CRON_RETRY_DEFINITE_BASE", "200ms")
+        .with("NAS_CRON_FIRE_FLOOR", "100ms")
+}
+
+/// Seconds from the end of one attempt to the start of the next.
+async fn gaps(world: &World, job: &str) -> Vec<f64> {
+    let history = world.history(job).await;
+    history.windows(2).map(|pair| pair[1].started - pair[0].ended.unwrap()).collect()
+}
+
+/// Whether a listed one-shot waits for its next fire: leased already where that is soon.
+fn waits(entry: &serde_json::Value) -> bool {
+    entry["state"] == "waiting" || entry["state"] == "leased"
+}
+
+#[tokio::test]
+async fn contract_states_the_same_key_before_its_fire_changes_nothing() {
+    let world = World::with(quick).await;
+    let (at, schedule) = world.arm("job", 800).await;
+    for _ in 0..3 {
+        assert_eq!(world.again("job", &at).await, schedule);
+    }
+    world.arm("marker", 2_500).await;
+    world.agents.wait_for("marker", 1, WITHIN).await;
+    assert_eq!(world.agents.fires_of("job").len(), 1);
+}
+
+#[tokio::test]
+async fn contract_states_another_key_supersedes_and_no_attempt_of_the_old_one_starts() {
+    let world = World::with(quick).await;
+    // Leased already: both are inside the horizon.
+    let (_, first) = world.arm("job", 700).await;
+    let (at, second) = world.arm("job", 1_400).await;
+    assert_ne!(first, second);
+    let fire = world.agents.wait_for("job", 1, WITHIN).await;
+    assert_eq!(fire.fire_at, at);
+    world.delivered("job").await;
+    let history = world.history("job").await;
+    assert_eq!(history.iter().map(|one| &one.schedule_id).collect::<Vec<_>>(), [&second]);
+}
+
+#[tokio::test]
+async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superseded_not_repeated() {
+    let world = World::with(quick).await;
+    // The agent answers only once it has re-armed, as a fast script does.
+    world.agents.answer(|_, before| {
+        let slow = Duration::from_millis(if before == 0 { 700 } else { 0 });
+        Reply::accepted().after(slow)
+    });
+    let (first_at, first) = world.arm("job", 100).await;
+    world.agents.wait_for("job", 1, WITHIN).await;
+    let (second_at, second) = world.arm("job", 1_500).await;
+    let (half, entry) = world.listed("job").await.unwrap();
+    assert_eq!(
+        (half, &entry["schedule_id"], &entry["fire_at"]),
+        ("armed", &json!(second), &json!(second_at))
+    );
+    assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(0), &json!(null)), "a new life");
+
+    let history = world.ended("job", 1).await;
+    assert_eq!(
+        (history[0].outcome.as_str(), history[0].status),
+        ("delivered", Some(202)),
+        "recorded all the same"
+    );
+    assert_eq!(history[0].schedule_id, first);
+    assert!(world.agents.fires_of("job")[0].answered.is_some());
+    let (_, entry) = world.listed("job").await.expect("the outcome of the old leaves the new alone");
+    assert_eq!((&entry["schedule_id"], entry["state"].as_str()), (&json!(second), Some("leased")));
+
+    assert_eq!(world.agents.wait_for("job", 2, WITHIN).await.fire_at, second_at);
+    world.delivered("job").await;
+    world.arm("marker", 1_200).await;
+    world.agents.wait_for("marker", 1, WITHIN).await;
+    let fired: Vec<_> = world.agents.fires_of("job").into_iter().map(|fire| fire.fire_at).collect();
+    assert_eq!(fired, [first_at.clone(), second_at], "no second fire of either");
+
+    // Keys delivered under a superseded arm count too.
+    assert_eq!(world.again("job", &first_at).await, first);
+}
+
+#[tokio::test]
+async fn contract_states_a_failure_of_a_superseded_attempt_is_recorded_and_not_retried() {
+    let world = World::with(quick).await;
+    world.agents.answer(|_, before| match before {
+        0 => Reply::status(500).after(Duration::from_millis(600)),
+        _ => Reply::accepted(),
+    });
+    let (_, first) = world.arm("job", 0).await;
+    world.agents.wait_for("job", 1, WITHIN).await;
+    let (at, second) = world.arm("job", 1_800).await;
+    let history = world.ended("job", 1).await;
+    assert_eq!((history[0].outcome.as_str(), history[0].schedule_id.as_str()), ("failed", first.as_str()));
+    assert_eq!(world.agents.wait_for("job", 2, WITHIN).await.fire_at, at);
+    world.delivered("job").await;
+    assert_eq!(
+        world.history("job").await.iter().map(|one| &one.schedule_id).collect::<Vec<_>>(),
+        [&first, &second]
+    );
+}
+
+#[tokio::test]
+async fn contract_states_a_cancel_during_an_attempt_keeps_its_outcome_and_nothing_else() {
+    let world = World::with(quick).await;
+    world.agents.answer(|_, _| Reply::status(500).after(Duration::from_millis(500)));
+    let (at, first) = world.arm("job", 0).await;
+    world.agents.wait_for("job", 1, WITHIN).await;
+    world.service.cancel(&world.token, "job").await;
+    assert_eq!(world.listed("job").await, None);
+    assert_eq!(world.ended("job", 1).await[0].outcome, "failed");
+    world.arm("marker", 1_000).await;
+    world.agents.wait_for("marker", 1, WITHIN).await;
+    assert_eq!(world.agents.fires_of("job").len(), 1, "no retry");
+    // Forgotten: the same key is a new arm, and fires at once.
+    world.agents.answer(|_, _| Reply::accepted());
+    assert_ne!(world.again("job", &at).await, first);
+    world.agents.wait_for("job", 2, WITHIN).await;
+}
+
+#[tokio::test]
+async fn contract_states_the_same_key_during_firing_fires_once_more_after_the_delay() {
+    let world = World::with(quick).await;
+    world.agents.answer(|_, before| {
+        Reply::accepted().after(Duration::from_millis(if before == 0 { 500 } else { 0 }))
+    });
+    let (at, schedule) = world.arm("job", 0).await;
+    world.agents.wait_for("job", 1, WITHIN).await;
+    for _ in 0..2 {
+        assert_eq!(world.again("job", &at).await, schedule);
+    }
+    assert_eq!(world.listed("job").await.unwrap().1["state"], "firing");
+    world.ended("job", 1).await;
+    let (half, entry) = world.listed("job").await.expect("it waits for its second fire");
+    assert_eq!((half, waits(&entry), &entry["schedule_id"]), ("armed", true, &json!(schedule)), "{entry}");
+    world.ended("job", 2).await;
+    let gaps = gaps(&world, "job").await;
+    assert!((1.0..4.0).contains(&gaps[0]), "{gaps:?}");
+    world.delivered("job").await;
+    let history = world.history("job").await;
+    assert!(
+        history.iter().all(|one| one.schedule_id == schedule && one.outcome == "delivered"),
+        "{history:?}"
+    );
+}
+
+#[tokio::test]
+async fn contract_states_the_same_key_during_an_attempt_that_fails_is_just_retried() {
+    let world = World::with(quick).await;
+    world.agents.answer(|_, before| match before {
+        0 => Reply::status(503).after(Duration::from_millis(300)),
+        _ => Reply::accepted(),
+    });
+    let (at, schedule) = world.arm("job", 0).await;
+    world.agents.wait_for("job", 1, WITHIN).await;
+    assert_eq!(world.again("job", &at).await, schedule);
+    world.agents.wait_for("job", 2, WITHIN).await;
+    world.delivered("job").await;
+    world.arm("marker", 1_300).await;
+    world.agents.wait_for("marker", 1, WITHIN).await;
+    assert_eq!(world.agents.fires_of("job").len(), 2, "the retry was the answer to it");
+}
+
+#[tokio::test]
+async fn client_4_the_same_key_after_its_delivery_fires_again_later_each_time_and_is_stuck_in_the_end() {
+    let world = World::with(|s| quick(s).with("NAS_CRON_SECOND_FIRES_MAX", "2")).await;
+    let (at, schedule) = world.arm("job", -1_000).await;
+    world.delivered("job").await;
+    for fires in 2..=3 {
+        assert_eq!(world.again("job", &at).await, schedule, "the same schedule");
+        let (half, entry) = world.listed("job").await.expect("listed until it has fired");
+        assert_eq!((half, waits(&entry)), ("armed", true), "{entry}");
+        world.agents.wait_for("job", fires, WITHIN).await;
+        world.delivered("job").await;
+    }
+    let gaps = gaps(&world, "job").await;
+    assert!((1.0..4.0).contains(&gaps[0]), "the first one a second after the delivery: {gaps:?}");
+    assert!((1.5..4.5).contains(&gaps[1]), "the next one not before the interval: {gaps:?}");
+
+    assert_eq!(world.again("job", &at).await, schedule);
+    let (half, entry) = world.listed("job").await.expect("it is shown");
+    assert_eq!((half, &entry["state"], &entry["fire_at"]), ("dead", &json!("stuck"), &json!(at)));
+    world.arm("marker", 2_000).await;
+    world.agents.wait_for("marker", 1, WITHIN).await;
+    assert_eq!(world.agents.fires_of("job").len(), 3, "and that was all");
+
+    // Only this key is stuck, not the job.
+    let (new, _) = world.arm("job", 0).await;
+    assert_eq!(world.agents.wait_for("job", 4, WITHIN).await.fire_at, new);
+    world.delivered("job").await;
+}
+
+#[tokio::test]
+async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_again_in_the_past() {
+    let world = World::with(quick).await;
+    let (at, first) = world.arm("job", 60_000).await;
+    let (_, other) = world.arm("job", 90_000).await;
+    let past = fire_at(-30_000);
+    let never_delivered = world.again("job", &past).await;
+    assert!(![first.clone(), other].contains(&never_delivered));
+    assert_eq!(world.agents.wait_for("job", 1, Duration::from_secs(2)).await.fire_at, past);
+    world.delivered("job").await;
+    assert_ne!(world.again("job", &at).await, first, "superseded before it was delivered: a new arm");
+    eventually("it is armed", async || world.listed("job").await.filter(|(half, _)| *half == "armed")).await;
+}
+
+#[tokio::test]
+async fn contract_hop_1_a_cancel_forgets_the_delivered_key() {
+    let world = World::with(quick).await;
+    let (at, first) = world.arm("job", -1_000).await;
+    world.delivered("job").await;
+    world.service.cancel(&world.token, "job").await;
+    assert_ne!(world.again("job", &at).await, first);
+    world.agents.wait_for("job", 2, Duration::from_millis(900)).await;
+}

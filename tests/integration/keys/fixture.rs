@@ -1,0 +1,125 @@
+//! A ring to test with, time that moves, and a verifier that trusts nothing but the JWKS.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chrono::{TimeZone, Utc};
+use nas_cron::db::Db;
+use nas_cron::domain::SigningAlg;
+use nas_cron::keys::{
+    FireSubject, KeyEncryptionKey, KeyRing, KeyRingOptions, MintError, RotationPolicy, TokenTtl,
+};
+use nas_cron_base::clock::ManualClock;
+use nas_cron_protocol::{FireAt, InstanceId, JobId};
+use nas_cron_testing::database::database;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use sqlx::PgPool;
+
+/// A migrated database that nobody else uses.
+pub(crate) struct TestDatabase {
+    /// As the service sees it.
+    pub(crate) db: Db,
+    /// For looking and meddling behind the service's back.
+    pub(crate) pool: PgPool,
+}
+
+/// Runs `test` on a fresh one.
+pub(crate) async fn with_database(test: impl AsyncFnOnce(TestDatabase)) {
+    let (db, url) = database().await;
+    let pool = PgPool::connect(&url).await.expect("the new database answers");
+    test(TestDatabase { db, pool }).await;
+}
+
+/// Runs one statement.
+pub(crate) async fn execute(pool: &PgPool, sql: String) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the statement runs");
+}
+
+pub(crate) fn kek(byte: u8) -> KeyEncryptionKey {
+    KeyEncryptionKey::from_base64(&STANDARD.encode([byte; 32]).into()).unwrap()
+}
+
+pub(crate) fn clock() -> ManualClock {
+    ManualClock::at(Utc.timestamp_opt(1_800_000_000, 0).unwrap())
+}
+
+pub(crate) fn ring_with(alg: SigningAlg, kek: Option<KeyEncryptionKey>, clock: &ManualClock) -> Arc<KeyRing> {
+    let options = KeyRingOptions {
+        issuer: "https://portal.example".to_owned(),
+        token_ttl: TokenTtl::default(),
+        alg,
+        policy: RotationPolicy::default(),
+        kek,
+    };
+    Arc::new(KeyRing::new(options, Arc::new(clock.clone())))
+}
+
+/// Moves the database's time by moving everything that has happened into the past.
+pub(crate) async fn pass(database: &TestDatabase, seconds: i64) {
+    let columns = ["published_at", "activated_at", "retired_at", "gone_at", "seen_at"];
+    let moved =
+        columns.map(|column| format!("{column} = {column} - interval '{seconds} seconds'")).join(", ");
+    execute(&database.pool, format!("UPDATE signing_keys SET {moved}")).await;
+}
+
+/// `kid state`, in the order of publication.
+pub(crate) async fn states(database: &TestDatabase) -> Vec<(String, String)> {
+    sqlx::query_as("SELECT kid, state::text FROM signing_keys ORDER BY published_at, kid")
+        .fetch_all(&database.pool)
+        .await
+        .unwrap()
+}
+
+pub(crate) fn mint(ring: &KeyRing) -> Result<SecretString, MintError> {
+    let fire = FireSubject {
+        instance_id: &InstanceId::new("i-1").unwrap(),
+        job_id: &JobId::new("a1b2c3").unwrap(),
+        fire_at: &FireAt::parse("2026-06-18T12:34:56+00:00").unwrap(),
+        auth: None,
+    };
+    ring.mint(fire)
+}
+
+pub(crate) fn jwks(ring: &KeyRing) -> Value {
+    serde_json::from_slice(&ring.jwks().expect("there are keys").body).unwrap()
+}
+
+pub(crate) fn kids(jwks: &Value) -> Vec<String> {
+    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Verifies a token as a stranger would: by the key of that `kid` in the JWKS. Returns header and claims.
+pub(crate) fn verify(token: &SecretString, jwks: &Value) -> Result<(Value, Value), String> {
+    let (signed, signature) = token.expose_secret().rsplit_once('.').ok_or("no token")?;
+    let (header, claims) = signed.split_once('.').ok_or("no token")?;
+    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|error| error.to_string());
+    let parse = |text: &str| -> Result<Value, String> {
+        serde_json::from_slice(&decode(text)?).map_err(|error| error.to_string())
+    };
+    let (header, claims, signature) = (parse(header)?, parse(claims)?, decode(signature)?);
+    let keys = jwks["keys"].as_array().ok_or("no JWKS")?;
+    let key = keys.iter().find(|key| key["kid"] == header["kid"]).ok_or("unknown kid")?;
+    if key["alg"] != header["alg"] || key["use"] != "sig" {
+        return Err("the key is for something else".to_owned());
+    }
+    let member = |name: &str| decode(key[name].as_str().unwrap_or("missing"));
+    let verified = match key["kty"].as_str() {
+        Some("EC") => {
+            let point = [vec![4], member("x")?, member("y")?].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &signature)
+        }
+        Some("RSA") => RsaPublicKeyComponents { n: member("n")?, e: member("e")? }.verify(
+            &RSA_PKCS1_2048_8192_SHA256,
+            signed.as_bytes(),
+            &signature,
+        ),
+        other => return Err(format!("unknown kty {other:?}")),
+    };
+    verified.map_err(|_| "bad signature".to_owned())?;
+    Ok((header, claims))
+}

@@ -1,0 +1,29 @@
+//! The integration tests, in one binary: the real service on a real Postgres, over real sockets.
+//!
+//! `cargo test --test integration fires::` runs one group. What the groups share is in `crates/nas-cron-testing`;
+//! scripts and packages of other programs are in `tests/external`, fixed inputs in `tests/data`.
+
+mod agent_api;
+mod agent_identity;
+mod agent_tools;
+mod auth_profiles;
+mod backend_switch;
+mod dev;
+mod doctor;
+mod faults;
+mod fires;
+mod hermes_agent;
+mod keys;
+mod nats;
+mod nats_cluster;
+mod one_shot_rules;
+mod operations;
+mod operator;
+mod own_portal;
+mod portals;
+mod qstash;
+mod qstash_direct;
+mod relay;
+mod replicas;
+mod scheduler_contract;
+mod wake_up_rules;

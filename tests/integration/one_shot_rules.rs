@@ -1,0 +1,595 @@
+//! The rules of CONTRACT "Hop 1" and "States" on a real Postgres, statement by statement.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron::db::leases::{self, Attempt, Lease};
+use nas_cron::db::oneshots::{ArmRules, Armed};
+use nas_cron::db::outcomes::{self, Ended};
+use nas_cron::db::{Db, fires, outages};
+use nas_cron::domain::{FireOutcome, HoldScope};
+use nas_cron::oneshot::{self, Listing, Provision};
+use nas_cron_protocol::{InstanceId, JobId, OneShotState, ParkReason};
+use nas_cron_testing::database::database;
+use sqlx::{Connection, Executor};
+
+const HORIZON: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(3);
+const ATTEMPT: Duration = Duration::from_secs(40);
+const RULES: ArmRules =
+    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const CALLBACK: &str = "https://agent.example";
+
+/// One database, one instance, and the steps of a life as a test reads them.
+struct World {
+    db: Db,
+    url: String,
+    instance: InstanceId,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (db, url) = database().await;
+        let world = Self { db, url, instance: InstanceId::new("inst-1").unwrap() };
+        world
+            .sql("INSERT INTO instances (instance_id, org_id, callback_url) VALUES ('inst-1', 'org-1', 'https://agent.example')")
+            .await;
+        world
+    }
+
+    async fn sql(&self, statement: &str) -> u64 {
+        let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+        let done = connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.expect(statement);
+        done.rows_affected()
+    }
+
+    async fn provision_at(&self, job: &str, at: DateTime<Utc>, callback: &str) -> Armed {
+        let text = at.to_rfc3339();
+        let wanted = Provision::new(job, &text, callback, &format!("{job}:{text}")).unwrap();
+        let previous: Option<String> =
+            sqlx::query_scalar("SELECT callback_url FROM instances WHERE instance_id = $1")
+                .bind(self.instance.as_str())
+                .fetch_one(&mut sqlx::PgConnection::connect(&self.url).await.unwrap())
+                .await
+                .unwrap();
+        oneshot::provision(&self.db, &self.instance, previous.as_deref(), &wanted, &RULES).await.unwrap()
+    }
+
+    async fn provision(&self, job: &str, at: DateTime<Utc>) -> Armed {
+        self.provision_at(job, at, CALLBACK).await
+    }
+
+    async fn cancel(&self, job: &str) {
+        oneshot::cancel(&self.db, &self.instance, &JobId::new(job).unwrap()).await.unwrap();
+    }
+
+    async fn list(&self) -> Listing {
+        oneshot::list(&self.db, &self.instance).await.unwrap()
+    }
+
+    async fn claim(&self) -> Vec<Lease> {
+        leases::claim_due(&self.db, HORIZON, GRACE, 100, &[]).await.unwrap().leases
+    }
+
+    async fn confirm(&self, leases: &[Lease]) -> Vec<Attempt> {
+        leases::confirm(&self.db, leases, ATTEMPT).await.unwrap().attempts
+    }
+
+    /// Claims and confirms the one thing that is due.
+    async fn start(&self) -> Attempt {
+        let leases = self.claim().await;
+        assert_eq!(leases.len(), 1, "one is due");
+        self.confirm(&leases).await.pop().expect("it is confirmed")
+    }
+
+    async fn end(
+        &self,
+        attempt: &Attempt,
+        outcome: FireOutcome,
+        retry_in: Option<u64>,
+    ) -> Option<OneShotState> {
+        let ended = Ended {
+            attempt_id: attempt.attempt_id,
+            outcome,
+            http_status: Some(202),
+            error: None,
+            retry_in: retry_in.map(Duration::from_secs),
+            retry_after: None,
+        };
+        let recorded = outcomes::finish_fires(&self.db, &[ended], &RULES).await.unwrap();
+        recorded.first().expect("it was not recorded before").state
+    }
+
+    async fn deliver(&self) -> Attempt {
+        let attempt = self.start().await;
+        self.end(&attempt, FireOutcome::Delivered, None).await;
+        attempt
+    }
+
+    /// Makes as if the last delivery (and start) had been this long ago.
+    async fn age(&self, seconds: i64) {
+        self.sql(&format!(
+            "UPDATE delivered_keys SET delivered_at = delivered_at - interval '{seconds} s';
+             UPDATE one_shots SET last_started_at = last_started_at - interval '{seconds} s',
+                                  next_attempt_at = next_attempt_at - interval '{seconds} s'"
+        ))
+        .await;
+    }
+}
+
+fn past(seconds: i64) -> DateTime<Utc> {
+    #[expect(clippy::disallowed_methods, reason = "the database's clock is the machine's here")]
+    let now = Utc::now();
+    // As fine as the database keeps it.
+    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap() - TimeDelta::seconds(seconds)
+}
+
+fn seconds_from_now(at: Option<DateTime<Utc>>) -> f64 {
+    (at.expect("it has a next attempt") - past(0)).as_seconds_f64()
+}
+
+#[tokio::test]
+async fn provision_upserts_by_instance_and_job() {
+    let world = World::new().await;
+    let first = world.provision("a", past(-100)).await;
+    let at = world.list().await.armed[0].fire_at.instant();
+    assert_eq!(world.provision("a", at).await, first, "same key: same schedule_id, nothing changes");
+    let second = world.provision("a", past(-200)).await;
+    assert_ne!(second.schedule_id, first.schedule_id, "a new key supersedes");
+    assert_eq!(world.list().await.armed.len(), 1);
+}
+
+#[tokio::test]
+async fn list_is_soonest_first_and_delivered_ones_leave_it() {
+    let world = World::new().await;
+    world.provision("late", past(-300)).await;
+    world.provision("soon", past(-100)).await;
+    world.provision("due", past(1)).await;
+    let jobs = |listing: &Listing| listing.armed.iter().map(|o| o.job_id.to_string()).collect::<Vec<_>>();
+    assert_eq!(jobs(&world.list().await), ["due", "soon", "late"]);
+    world.deliver().await;
+    assert_eq!(jobs(&world.list().await), ["soon", "late"]);
+    assert!(world.list().await.dead.is_empty());
+}
+
+#[tokio::test]
+async fn after_a_cancel_no_attempt_starts() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let leases = world.claim().await;
+    world.cancel("a").await;
+    assert!(world.confirm(&leases).await.is_empty());
+    assert!(world.list().await.armed.is_empty());
+    world.cancel("a").await;
+}
+
+#[tokio::test]
+async fn after_a_supersede_no_attempt_of_the_old_one_starts() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let leases = world.claim().await;
+    world.provision("a", past(-100)).await;
+    assert!(world.confirm(&leases).await.is_empty());
+}
+
+#[tokio::test]
+async fn no_attempt_starts_before_fire_at_by_the_databases_clock() {
+    let world = World::new().await;
+    world.provision("a", past(-1)).await;
+    let leases = world.claim().await;
+    assert_eq!(leases.len(), 1, "within the horizon it is leased");
+    assert!(world.confirm(&leases).await.is_empty(), "but not confirmed");
+    assert_eq!(world.list().await.armed[0].state, OneShotState::Leased);
+}
+
+#[tokio::test]
+async fn a_lease_is_one_replicas_and_ends() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let leases = world.claim().await;
+    assert!(world.claim().await.is_empty(), "a claimed one is nobody else's");
+    assert_eq!(leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap(), 0);
+    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    assert!(world.confirm(&leases).await.is_empty(), "a lease that was lost never writes");
+    assert_eq!(leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap(), 1);
+    assert_eq!(world.claim().await.len(), 1, "what had not started is due at once");
+}
+
+#[tokio::test]
+async fn an_attempts_lost_lease_is_an_ambiguous_end_and_a_late_outcome_still_counts() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let attempt = world.start().await;
+    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    assert_eq!(leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap(), 1);
+    let listed = world.list().await.armed.remove(0);
+    assert_eq!((listed.state, listed.attempts), (OneShotState::Waiting, 1));
+    assert!(seconds_from_now(listed.next_attempt_at) > 8.0, "waits for the agent's re-arm");
+    // Nobody else holds it: the outcome that comes late is still the truth.
+    assert_eq!(world.end(&attempt, FireOutcome::Delivered, None).await, Some(OneShotState::Delivered));
+}
+
+#[tokio::test]
+async fn a_late_outcome_does_not_touch_another_claims_one_shot() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let attempt = world.start().await;
+    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
+    let second = world.start().await;
+    assert_eq!(world.end(&attempt, FireOutcome::Failed, Some(5)).await, None, "history only");
+    assert_eq!(world.list().await.armed[0].state, OneShotState::Firing);
+    assert_eq!(world.end(&second, FireOutcome::Delivered, None).await, Some(OneShotState::Delivered));
+}
+
+#[tokio::test]
+async fn an_outcome_is_recorded_although_it_was_superseded_meanwhile_and_its_key_counts() {
+    let world = World::new().await;
+    let (old, new) = (past(1), past(-100));
+    world.provision("a", old).await;
+    let attempt = world.start().await;
+    world.provision("a", new).await;
+    assert_eq!(world.end(&attempt, FireOutcome::Delivered, None).await, None);
+    assert_eq!(world.list().await.armed[0].fire_at.instant(), new, "the new arm stands");
+    let again = world.provision("a", old).await;
+    assert_eq!(again.schedule_id, attempt.schedule_id, "same key again: same schedule_id");
+    assert!(seconds_from_now(again.next_attempt_at) > 55.0);
+}
+
+#[tokio::test]
+async fn recording_twice_changes_nothing() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let attempt = world.deliver().await;
+    let again = Ended {
+        attempt_id: attempt.attempt_id,
+        outcome: FireOutcome::Failed,
+        http_status: None,
+        error: None,
+        retry_in: Some(Duration::ZERO),
+        retry_after: None,
+    };
+    assert!(outcomes::finish_fires(&world.db, &[again], &RULES).await.unwrap().is_empty());
+    assert!(world.list().await.armed.is_empty());
+}
+
+#[tokio::test]
+async fn client_4_same_key_again_fires_once_more_after_60_s_then_every_300_s_and_gets_stuck_after_three() {
+    let world = World::new().await;
+    let at = past(1);
+    let first = world.provision("a", at).await;
+    world.deliver().await;
+    for (delay, seconds, second_fire) in [(60.0, 60, 1), (300.0, 300, 2), (300.0, 300, 3)] {
+        let again = world.provision("a", at).await;
+        assert_eq!(again.schedule_id, first.schedule_id, "second fire {second_fire}");
+        let wait = seconds_from_now(again.next_attempt_at);
+        assert!((delay - 2.0..=delay).contains(&wait), "second fire {second_fire} in {wait} s");
+        assert_eq!(world.provision("a", at).await, again, "asking more often changes nothing");
+        assert!(world.claim().await.is_empty());
+        world.age(seconds).await;
+        world.deliver().await;
+    }
+    let stuck = world.provision("a", at).await;
+    assert_eq!((stuck.schedule_id, stuck.next_attempt_at), (first.schedule_id, None));
+    let listing = world.list().await;
+    assert_eq!((listing.armed.len(), listing.dead[0].state), (0, OneShotState::Stuck));
+    // A new key is a new beginning.
+    world.provision("a", past(-100)).await;
+    assert_eq!(world.list().await.armed.len(), 1);
+}
+
+#[tokio::test]
+async fn client_4_the_same_key_during_its_attempt_is_remembered_until_the_delivery() {
+    let world = World::new().await;
+    let at = past(1);
+    let first = world.provision("a", at).await;
+    let attempt = world.start().await;
+    assert_eq!(world.provision("a", at).await.schedule_id, first.schedule_id);
+    assert_eq!(world.end(&attempt, FireOutcome::Delivered, None).await, Some(OneShotState::Waiting));
+    let wait = seconds_from_now(world.list().await.armed[0].next_attempt_at);
+    assert!((58.0..=60.0).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn client_4_a_new_key_after_a_second_fire_teaches_a_skew_guard() {
+    let world = World::new().await;
+    let at = past(10);
+    world.provision("a", at).await;
+    world.deliver().await;
+    world.provision("a", at).await;
+    world.age(60).await;
+    world.deliver().await;
+    let next = past(-100);
+    let armed = world.provision("a", next).await;
+    let guard = (armed.next_attempt_at.unwrap() - next).as_seconds_f64();
+    assert!((guard - 1.0).abs() < 1e-6, "1 s at first, not {guard}");
+    // Later fires of every job of the instance are delayed by it, and it decays.
+    assert_eq!(world.provision("b", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
+    world.sql("UPDATE instances SET skew_guard_ms = 8000, skew_learned_at = now() - interval '2 days'").await;
+    assert_eq!(world.provision("c", next).await.next_attempt_at, Some(next + TimeDelta::seconds(2)));
+    world.sql("UPDATE instances SET skew_learned_at = now() - interval '4 days'").await;
+    assert_eq!(world.provision("d", next).await.next_attempt_at, Some(next), "below a second it is over");
+}
+
+#[tokio::test]
+async fn client_4_the_new_key_teaches_also_before_the_second_fire_is_recorded() {
+    let world = World::new().await;
+    let at = past(10);
+    world.provision("a", at).await;
+    world.deliver().await;
+    world.provision("a", at).await;
+    world.age(60).await;
+    let second_fire = world.start().await;
+    let next = past(-100);
+    assert_eq!(world.provision("a", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
+    world.end(&second_fire, FireOutcome::Delivered, None).await;
+    // An ordinary fire that is superseded while it is under way teaches nothing.
+    world.provision("b", past(1)).await;
+    world.start().await;
+    assert_eq!(world.provision("b", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
+}
+
+#[tokio::test]
+async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_again_in_the_past() {
+    let world = World::new().await;
+    let at = past(100);
+    world.provision("a", at).await;
+    world.provision("a", past(-1000)).await;
+    let again = world.provision("a", at).await;
+    assert!(seconds_from_now(again.next_attempt_at) < 0.0);
+    assert_eq!(world.claim().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_of_gone_forgets_the_key() {
+    let world = World::new().await;
+    let at = past(1);
+    let first = world.provision("a", at).await;
+    let attempt = world.start().await;
+    assert_eq!(world.end(&attempt, FireOutcome::Gone, None).await, Some(OneShotState::Delivered));
+    world.age(5).await;
+    let again = world.provision("a", at).await;
+    assert_ne!(again.schedule_id, first.schedule_id);
+    assert_eq!(world.claim().await.len(), 1, "fires at once");
+}
+
+#[tokio::test]
+async fn a_cancel_forgets_the_delivered_key() {
+    let world = World::new().await;
+    let at = past(1);
+    world.provision("a", at).await;
+    world.deliver().await;
+    world.cancel("a").await;
+    let again = world.provision("a", at).await;
+    assert!(seconds_from_now(again.next_attempt_at) < 0.0, "as if it had never been there");
+}
+
+#[tokio::test]
+async fn client_7_a_floor_of_one_second_between_two_fires_of_one_job() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    world.deliver().await;
+    let wait = seconds_from_now(world.provision("a", past(0)).await.next_attempt_at);
+    assert!((0.5..=1.0).contains(&wait), "delayed, not refused: {wait}");
+}
+
+#[tokio::test]
+async fn failures_wait_and_end_as_a_dead_letter_that_the_same_key_revives() {
+    let world = World::new().await;
+    let at = past(1);
+    let first = world.provision("a", at).await;
+    let attempt = world.start().await;
+    assert_eq!(world.end(&attempt, FireOutcome::Failed, Some(0)).await, Some(OneShotState::Waiting));
+    let second = world.start().await;
+    assert_eq!(second.attempt, 2);
+    assert_eq!(world.end(&second, FireOutcome::Failed, None).await, Some(OneShotState::Dead));
+    let dead = world.list().await.dead.remove(0);
+    assert_eq!((dead.state, dead.attempts, dead.last_status), (OneShotState::Dead, 2, Some(202)));
+    world.age(5).await;
+    let again = world.provision("a", at).await;
+    assert_eq!(again.schedule_id, first.schedule_id, "same key on a dead letter: same schedule_id");
+    assert_eq!(world.start().await.attempt, 1, "a fresh budget, due now");
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_with_a_new_callback_has_moved() {
+    let world = World::new().await;
+    world.provision("a", past(-100)).await;
+    world.sql("UPDATE one_shots SET callback_url = 'https://elsewhere.example' WHERE job_id = 'a'").await;
+    world.provision("b", past(-100)).await;
+    world.provision_at("c", past(-100), "https://new.example").await;
+    let listing = world.list().await;
+    let callbacks: Vec<_> =
+        listing.armed.iter().map(|o| (o.job_id.as_str(), o.callback_url.as_str())).collect();
+    assert!(callbacks.contains(&("a", "https://elsewhere.example")), "it did not hold the previous one");
+    assert!(callbacks.contains(&("b", "https://new.example")));
+    assert!(callbacks.contains(&("c", "https://new.example")));
+}
+
+#[tokio::test]
+async fn on_hold_nothing_fires_and_nothing_is_lost() {
+    for (scope, id) in [(HoldScope::All, ""), (HoldScope::Org, "org-1"), (HoldScope::Instance, "inst-1")] {
+        let world = World::new().await;
+        world.provision("leased", past(1)).await;
+        let leased = world.claim().await;
+        world.provision("armed", past(1)).await;
+        assert!(outages::hold(&world.db, scope, id, Some("maintenance")).await.unwrap());
+        assert!(world.confirm(&leased).await.is_empty(), "a confirmation sees the hold");
+        leases::give_back(&world.db, &leased, Duration::ZERO).await.unwrap();
+        assert!(world.claim().await.is_empty());
+        assert!(world.list().await.armed.iter().all(|o| o.parked == Some(ParkReason::Hold)));
+        assert!(outages::release(&world.db, scope, id).await.unwrap());
+        assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().released, 2);
+        assert_eq!(world.claim().await.len(), 2, "released");
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_instances_fires_are_held_until_it_is_enabled() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    world.sql("UPDATE instances SET enabled = false").await;
+    assert!(world.claim().await.is_empty());
+    assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().released, 0);
+    world.sql("UPDATE instances SET enabled = true").await;
+    outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap();
+    assert_eq!(world.claim().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_unreachable_instance_is_probed_by_one_and_its_success_releases_the_rest() {
+    let world = World::new().await;
+    for job in ["a", "b", "c"] {
+        world.provision(job, past(1)).await;
+    }
+    let leases = world.claim().await;
+    let attempts = world.confirm(&leases).await;
+    for attempt in &attempts {
+        world.end(attempt, FireOutcome::Failed, Some(0)).await;
+    }
+    let found: Vec<_> = attempts.iter().map(|a| (a.instance_id.clone(), a.job_id.clone())).collect();
+    assert_eq!(outages::open_outages(&world.db, &found).await.unwrap(), 1);
+    world.provision("d", past(1)).await;
+    let probe = world.start().await;
+    assert!(probe.probes);
+    let parked =
+        world.list().await.armed.iter().filter(|o| o.parked == Some(ParkReason::Unreachable)).count();
+    assert_eq!(parked, 3, "everything else waits");
+    world.end(&probe, FireOutcome::Delivered, None).await;
+    let released = outages::close_outages(&world.db, std::slice::from_ref(&world.instance)).await.unwrap();
+    assert_eq!(released, 3);
+    assert_eq!(world.claim().await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_outage_whose_probe_was_cancelled_gets_another() {
+    let world = World::new().await;
+    for job in ["a", "b"] {
+        world.provision(job, past(1)).await;
+    }
+    let job = JobId::new("a").unwrap();
+    outages::open_outages(&world.db, &[(world.instance.clone(), job)]).await.unwrap();
+    assert_eq!(world.claim().await.len(), 1);
+    world.cancel("a").await;
+    assert!(world.claim().await.is_empty());
+    assert_eq!(outages::tidy_parked(&world.db, ATTEMPT, 100).await.unwrap().probes, 1);
+    let probe = world.start().await;
+    assert_eq!(probe.job_id.as_str(), "b");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_probe_too_long_is_a_dead_letter() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    world.provision("b", past(1)).await;
+    outages::open_outages(&world.db, &[(world.instance.clone(), JobId::new("a").unwrap())]).await.unwrap();
+    world.claim().await;
+    world.sql("UPDATE one_shots SET retrying_since = now() - interval '73 hours' WHERE job_id = 'b'").await;
+    let tidied = outages::tidy_parked(&world.db, Duration::from_hours(72), 100).await.unwrap();
+    assert_eq!(tidied.given_up, 1);
+    assert_eq!(world.list().await.dead[0].job_id.as_str(), "b");
+}
+
+#[tokio::test]
+async fn a_call_from_the_agent_pulls_its_retries_once_a_minute_and_respects_its_retry_after() {
+    let world = World::new().await;
+    for job in ["a", "asked"] {
+        world.provision(job, past(1)).await;
+    }
+    for attempt in world.confirm(&world.claim().await).await {
+        world.end(&attempt, FireOutcome::Failed, Some(1800)).await;
+    }
+    world
+        .sql("UPDATE one_shots SET retry_after_until = now() + interval '50 s' WHERE job_id = 'asked'")
+        .await;
+    let minute = Duration::from_mins(1);
+    assert_eq!(outages::pull_retries(&world.db, &world.instance, minute).await.unwrap(), 2);
+    for one in world.list().await.armed {
+        let wait = seconds_from_now(one.next_attempt_at);
+        let expected = if one.job_id.as_str() == "a" { 0.5..=3.0 } else { 48.0..=50.0 };
+        assert!(expected.contains(&wait), "{} in {wait} s", one.job_id);
+        assert_eq!(one.attempts, 1, "attempt counts are kept");
+    }
+    world.sql("UPDATE one_shots SET next_attempt_at = now() + interval '1 hour'").await;
+    assert_eq!(outages::pull_retries(&world.db, &world.instance, minute).await.unwrap(), 0, "once a minute");
+}
+
+#[tokio::test]
+async fn a_confirmation_that_was_never_sent_can_be_undone() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let leases = world.claim().await;
+    assert_eq!(world.confirm(&leases).await.len(), 1);
+    assert_eq!(leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap(), 1);
+    let attempt = world.start().await;
+    assert_eq!(attempt.attempt, 1, "it did not count");
+}
+
+/// The lease of one that was leased before its instance's outage was found out is not confirmed.
+#[tokio::test]
+async fn what_was_leased_before_an_outage_waits_for_the_probe() {
+    let world = World::new().await;
+    for job in ["a", "b", "c"] {
+        world.provision(job, past(1)).await;
+    }
+    let leases = world.claim().await;
+    let probe = (world.instance.clone(), JobId::new("b").unwrap());
+    outages::open_outages(&world.db, &[probe]).await.unwrap();
+    let confirmed = world.confirm(&leases).await;
+    assert_eq!(confirmed.iter().map(|attempt| attempt.job_id.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert!(confirmed[0].probes);
+    let others: Vec<Lease> = leases.into_iter().filter(|lease| lease.job_id.as_str() != "b").collect();
+    assert_eq!(leases::give_back(&world.db, &others, Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().parked, 2);
+}
+
+/// A delivered key that comes again for a later instant: its second fire is not before that instant, and nobody
+/// claims it over and over until then.
+#[tokio::test]
+async fn what_cannot_be_confirmed_before_its_fire_at_is_not_given_back_before_it() {
+    let world = World::new().await;
+    let wanted = |at: DateTime<Utc>| Provision::new("a", &at.to_rfc3339(), CALLBACK, "one key").unwrap();
+    let provision = async |at| {
+        oneshot::provision(&world.db, &world.instance, Some(CALLBACK), &wanted(at), &RULES).await.unwrap()
+    };
+    provision(past(1)).await;
+    world.deliver().await;
+    assert!(seconds_from_now(provision(past(-600)).await.next_attempt_at) > 500.0);
+    // Whatever else may have put it so.
+    world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '1 s'").await;
+    let leases = world.claim().await;
+    assert_eq!(leases.len(), 1);
+    assert!(world.confirm(&leases).await.is_empty(), "never before fire_at");
+    leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap();
+    assert!(world.claim().await.is_empty(), "not claimed again at once");
+    assert!(seconds_from_now(world.list().await.armed[0].next_attempt_at) > 500.0);
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_is_thrown_away_in_batches() {
+    let world = World::new().await;
+    for job in ["old", "new", "armed"] {
+        world.provision(job, past(if job == "armed" { -100 } else { 1 })).await;
+    }
+    for attempt in world.confirm(&world.claim().await).await {
+        world.end(&attempt, FireOutcome::Delivered, None).await;
+    }
+    world.sql("UPDATE fires SET started_at = started_at - interval '31 days' WHERE job_id = 'old'").await;
+    world
+        .sql(
+            "UPDATE delivered_keys SET delivered_at = delivered_at - interval '31 days' WHERE job_id = 'old'",
+        )
+        .await;
+    world
+        .sql("UPDATE one_shots SET updated_at = updated_at - interval '31 days' WHERE job_id <> 'new'")
+        .await;
+    let month = Duration::from_hours(30 * 24);
+    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 3, "a row of each kind");
+    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 0);
+    let history = |job| {
+        let job = JobId::new(job).unwrap();
+        async { fires::of_job(&world.db, &world.instance, &{ job }, 10).await.unwrap().len() }
+    };
+    assert_eq!((history("old").await, history("new").await), (0, 1));
+    assert_eq!(world.list().await.armed.len(), 1, "what is armed is not history, however old");
+}

@@ -1,0 +1,151 @@
+//! What is wrong with a configuration is said before anything happens, and secrets are never printed.
+
+use nas_cron_testing::portal::Portal;
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Settings, binary};
+use serde_json::Value;
+
+async fn settings() -> Settings {
+    Settings::new("postgres://user:hunter2hunter2@127.0.0.1:1/none", &Portal::start().await)
+}
+
+#[tokio::test]
+async fn a_wrong_setting_ends_serve_with_exit_code_2_and_its_name() {
+    let sound = settings().await;
+    for (name, value, said_too) in [
+        ("NAS_CRON_FIRE_TIMOUT", "30s", "NAS_CRON_FIRE_TIMEOUT"),
+        ("NAS_CRON_UTTER_NONSENSE", "1", "NAS_CRON_UTTER_NONSENSE"),
+        ("NAS_CRON_DATABASE_URL", "mysql://x:hunter2hunter2@y/z", "database_url"),
+        ("NAS_CRON_PORTAL_URL", "portal.example", "portal_url"),
+        ("NAS_CRON_LISTEN", "8080", "listen"),
+        ("NAS_CRON_FIRE_TIMEOUT", "half an hour", "fire_timeout"),
+        ("NAS_CRON_FIRE_TIMEOUT", "1h", "fire_timeout"),
+        ("NAS_CRON_FIRE_TOKEN_TTL", "121s", "fire_token_ttl"),
+        ("NAS_CRON_SIGNING_ALG", "HS256", "signing_alg"),
+        ("NAS_CRON_KEY_ENCRYPTION_KEY", "hunter2hunter2", "key_encryption_key"),
+        ("NAS_CRON_CALLBACK_ALLOW", "10.0.0.0/33", "callback_allow"),
+        ("NAS_CRON_IN_FLIGHT_MAX", "0", "in_flight_max"),
+        ("NAS_CRON_IN_FLIGHT_MAX", "100000", "lease_capacity"),
+        ("NAS_CRON_LEASE_MARGIN", "10ms", "lease_margin"),
+        ("NAS_CRON_MIGRATE", "perhaps", "migrate"),
+        ("NAS_CRON_ADMIN_TOKEN_SHA256", "abc", "admin_token_sha256"),
+        ("NAS_CRON_LOG_FILTER", "loud=very", "log_filter"),
+        ("NAS_CRON_BACKEND", "sundial", "backend"),
+        ("NAS_CRON_CONFIG", "/nowhere/nas-cron.toml", "/nowhere/nas-cron.toml"),
+    ] {
+        let (status, out, said) = sound.clone().with(name, value).run(&["serve"]).await;
+        assert_eq!(status.code(), Some(2), "{name}={value}: {said}");
+        assert!(said.contains(said_too), "{name}={value}: {said}");
+        assert!(!said.contains("hunter2") && out.is_empty(), "{name}: {said}");
+    }
+    for name in ["NAS_CRON_DATABASE_URL", "NAS_CRON_PORTAL_URL"] {
+        let (status, _, said) = sound.clone().without(name).run(&["serve"]).await;
+        assert!(status.code() == Some(2) && said.contains(name), "{said}");
+    }
+    // Everything at once, and not one after the other.
+    let two = sound.with("NAS_CRON_LISTEN", "x").with("NAS_CRON_RETRY_CAP", "y");
+    let (_, _, said) = two.run(&["serve"]).await;
+    assert!(said.contains("NAS_CRON_LISTEN") && said.contains("NAS_CRON_RETRY_CAP"), "{said}");
+}
+
+#[tokio::test]
+async fn config_show_prints_no_secret_whether_it_is_right_or_wrong() {
+    let right = settings().await;
+    let wrong =
+        right.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "hunter2hunter2").with("NAS_CRON_LISTEN", "x");
+    for settings in [right, wrong] {
+        for arguments in [&["config", "show"][..], &["config", "show", "--json"]] {
+            let (_, out, said) = settings.run(arguments).await;
+            assert!(out.contains("database_url") && out.contains("***"), "{out}");
+            for secret in ["hunter2", KEY_ENCRYPTION_KEY] {
+                assert!(!out.contains(secret) && !said.contains(secret), "{secret} in {out}{said}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_example_file_is_what_config_example_prints_and_serve_can_read_it() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/nas-cron.example.toml");
+    let (_, printed, _) = settings().await.run(&["config", "example"]).await;
+    assert_eq!(
+        printed,
+        std::fs::read_to_string(file).unwrap(),
+        "nas-cron config example > nas-cron.example.toml"
+    );
+    let plain = settings().await.run(&["config", "show", "--json"]).await.1;
+    let with_file = settings().await.run(&["config", "show", "--json", "--config", file]).await.1;
+    let values = |shown: &str| -> Vec<(String, Value)> {
+        let shown: serde_json::Map<String, Value> = serde_json::from_str(shown).unwrap();
+        shown
+            .into_iter()
+            .filter(|(key, _)| key != "portal_jwks_url")
+            .map(|(key, one)| (key, one["value"].clone()))
+            .collect()
+    };
+    assert_eq!(values(&with_file), values(&plain), "it changes nothing");
+}
+
+#[tokio::test]
+async fn a_command_line_that_is_wrong_ends_with_exit_code_2() {
+    for arguments in [&["serv"][..], &["serve", "--no-such-flag"], &["migrate", "now"], &[]] {
+        let mut command = binary();
+        let output = command.args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    let version = binary().arg("--version").output().unwrap();
+    assert!(version.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&version.stdout).trim(),
+        concat!("nas-cron ", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[tokio::test]
+async fn serve_says_which_listener_cannot_be_bound() {
+    let (_, url) = nas_cron_testing::database::database().await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (name, setting) in [("NAS_CRON_LISTEN", "(listen)"), ("NAS_CRON_METRICS_LISTEN", "(metrics_listen)")]
+    {
+        let settings = Settings::new(&url, &Portal::start().await).with(name, &address);
+        let (status, _, said) = settings.run(&["serve"]).await;
+        assert!(!status.success() && said.contains(&address) && said.contains(setting), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_readme_has_the_table_of_all_settings() {
+    let readme = include_str!("../../../README.md");
+    let (_, table, _) = settings().await.run(&["config", "table"]).await;
+    assert!(readme.contains(table.trim()), "put the output of `nas-cron config table` into README.md");
+}
+
+#[tokio::test]
+async fn every_command_in_the_readme_exists() {
+    let readme = include_str!("../../../README.md");
+    let commands =
+        readme.split('`').chain(readme.lines()).filter_map(|text| text.trim().strip_prefix("nas-cron "));
+    let mut seen = 0;
+    for command in commands {
+        let words: Vec<&str> = command
+            .split_whitespace()
+            .take_while(|word| {
+                word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+            })
+            .take(2)
+            .collect();
+        let [name, ..] = words[..] else { continue };
+        let subcommands = ["agents", "jobs", "keys", "config"];
+        let path = if subcommands.contains(&name) { &words[..] } else { &words[..1] };
+        let mut arguments = path.to_vec();
+        arguments.push("--help");
+        let output = tokio::task::spawn_blocking({
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            move || binary().args(arguments).output().unwrap()
+        });
+        assert!(output.await.unwrap().status.success(), "nas-cron {}", path.join(" "));
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+}

@@ -1,0 +1,122 @@
+//! What is kept of every attempt, and fires that are stopped on purpose.
+
+use std::time::Duration;
+
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::world::{World, eventually};
+use serde_json::json;
+
+const WITHIN: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn every_attempt_has_its_row_of_history() {
+    let world =
+        World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "100ms").with("NAS_CRON_FIRE_FLOOR", "0s"))
+            .await;
+    world.agents.answer(|_, before| match before {
+        0 => Reply { body: "not now", ..Reply::status(503) },
+        1 => Reply { body: "", ..Reply::status(500) },
+        2 => Reply::accepted(),
+        _ => Reply::gone(),
+    });
+    let (_, first) = world.arm("job", -1_000).await;
+    world.delivered("job").await;
+    let (_, second) = world.arm("job", -1_000).await;
+    world.delivered("job").await;
+
+    let history = world.history("job").await;
+    let rows: Vec<_> = history
+        .iter()
+        .map(|one| {
+            (one.schedule_id.as_str(), one.number, one.outcome.as_str(), one.status, one.error.as_deref())
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (first.as_str(), 1, "failed", Some(503), Some("not now")),
+            (first.as_str(), 2, "failed", Some(500), Some("HTTP 500 without a body")),
+            (first.as_str(), 3, "delivered", Some(202), None),
+            (second.as_str(), 1, "gone", Some(200), None),
+        ]
+    );
+    assert!(history.iter().all(|one| one.ended.is_some_and(|ended| ended >= one.started)), "{history:?}");
+}
+
+#[tokio::test]
+async fn an_attempt_has_its_row_while_it_is_under_way() {
+    let world = World::new().await;
+    world.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(600)));
+    world.arm("job", -1_000).await;
+    world.agents.wait_for("job", 1, WITHIN).await;
+    let history = world.history("job").await;
+    assert_eq!(history.len(), 1);
+    assert_eq!((history[0].outcome.as_str(), history[0].ended), ("started", None));
+    let (_, entry) = world.listed("job").await.unwrap();
+    assert_eq!((&entry["state"], &entry["attempts"]), (&json!("firing"), &json!(1)));
+    assert_eq!(world.ended("job", 1).await[0].outcome, "delivered");
+}
+
+/// Runs an operator's command on the world's database.
+async fn operate(world: &World, arguments: &[&str]) {
+    let (status, out, said) = world.settings.run(arguments).await;
+    assert!(status.success(), "{arguments:?}: {out}{said}");
+}
+
+/// Puts `scope` on hold, checks that nothing of `inst-1` fires while `inst-2` does or does not, and releases it.
+async fn holds(scope: &[&str], stops_the_other_org: bool) {
+    let world = World::new().await;
+    world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-2')").await;
+    let other = world.portal.client_token("org-2", "inst-2");
+    let arm_other = async |job: &str, millis| {
+        let at = nas_cron_testing::time::fire_at(millis);
+        world.service.provision(&other, job, &at, &world.agents.callback("inst-2")).await
+    };
+    // One that is leased when the hold comes, and one that is armed under it.
+    world.arm("leased", 1_900).await;
+    eventually("it is leased", async || {
+        world.listed("leased").await.filter(|(_, entry)| entry["state"] == "leased")
+    })
+    .await;
+    operate(&world, &[&["hold"], scope].concat()).await;
+    world.arm("armed", 0).await;
+    arm_other("marker", 2_300).await;
+    let parked = eventually("both are parked", async || {
+        let both = [world.listed("leased").await, world.listed("armed").await];
+        let count = both
+            .iter()
+            .flatten()
+            .filter(|(half, entry)| *half == "armed" && entry["parked"] == "hold")
+            .count();
+        (count == 2).then_some(both)
+    })
+    .await;
+    assert!(parked.iter().flatten().all(|(_, entry)| entry["attempts"] == 0), "{parked:?}");
+    if stops_the_other_org {
+        assert_eq!(world.agents.fires().len(), 0);
+    } else {
+        world.agents.wait_for("marker", 1, WITHIN).await;
+        assert_eq!(world.agents.fires().len(), 1, "only the other org's");
+    }
+    operate(&world, &[&["release"], scope].concat()).await;
+    for job in ["leased", "armed", "marker"] {
+        world.agents.wait_for(job, 1, WITHIN).await;
+    }
+    world.all_delivered().await;
+    assert_eq!(world.agents.fires().len(), 3, "each once");
+}
+
+#[tokio::test]
+async fn contract_states_a_hold_of_an_instance_stops_its_fires_and_a_release_resumes_them() {
+    holds(&["--instance", "inst-1"], false).await;
+}
+
+#[tokio::test]
+async fn contract_states_a_hold_of_an_org_stops_its_fires_and_a_release_resumes_them() {
+    holds(&["--org", "org-1"], false).await;
+}
+
+#[tokio::test]
+async fn contract_states_a_hold_of_the_service_stops_all_fires_and_a_release_resumes_them() {
+    holds(&["--all"], true).await;
+}

@@ -1,0 +1,9 @@
+//! What an operator meets: the schema, probes, metrics, the configuration, the history, holds. With the real binary
+//! on a real Postgres.
+
+mod configuration;
+mod history;
+mod metrics;
+mod openapi;
+mod probes;
+mod schema;

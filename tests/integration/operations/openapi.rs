@@ -1,0 +1,79 @@
+//! `/openapi.json`: the contract as a document. Changed on purpose? `cargo insta review`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use nas_cron_testing::service::client;
+use nas_cron_testing::world::World;
+
+#[tokio::test]
+async fn the_openapi_document_is_as_committed() {
+    let world = World::new().await;
+    let (status, mut document) = world.service.get("/openapi.json").await;
+    assert_eq!(status, 200);
+    document["info"]["version"] = "(of the release)".into();
+    insta::assert_json_snapshot!("openapi", document);
+}
+
+/// The text of every source file below `folder`, without its tests.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            into.push_str(text.split("#[cfg(test)]").next().unwrap());
+        }
+    }
+}
+
+/// What follows each `mark` up to the next quotation mark.
+fn quoted<'a>(text: &'a str, mark: &str) -> BTreeSet<&'a str> {
+    text.split(mark).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[tokio::test]
+async fn every_route_is_in_the_openapi_document_and_every_path_in_it_is_a_route() {
+    let world = World::new().await;
+    let (_, document) = world.service.get("/openapi.json").await;
+    let documented: BTreeSet<&str> =
+        document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+
+    // An axum router does not tell its routes; the sources do. `routes!` takes documented handlers only.
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http"), &mut text);
+    assert_eq!(
+        quoted(&text, ".route(\""),
+        BTreeSet::from(["/openapi.json"]),
+        "give other routes their documentation"
+    );
+    assert_eq!(quoted(&text, "path = \""), documented, "all are merged into the router");
+
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let method = method.to_uppercase().parse().unwrap();
+            let url = format!("{}{}", world.service.url, path.replace(['{', '}'], ""));
+            let answer = client().request(method, url).send().await.unwrap();
+            let status = answer.status().as_u16();
+            assert!(status != 404 && status != 405, "{path}: {status}");
+            assert!(
+                operation["responses"][status.to_string()].is_object(),
+                "{path} answers {status}, which is not documented"
+            );
+            assert!(
+                operation["summary"].is_string() && operation["tags"][0].is_string(),
+                "{path} says what it is for"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_route_is_told_so() {
+    let world = World::new().await;
+    let (status, body) = world.service.get("/api/agent-cron/nothing").await;
+    assert_eq!((status, body["error"].as_str()), (404, Some("not_found")), "{body}");
+    let (status, body) = world.service.get("/api/agent-cron/provision").await;
+    assert_eq!((status, body["error"].is_string()), (405, true), "{body}");
+}

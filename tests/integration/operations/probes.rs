@@ -1,0 +1,163 @@
+//! `/healthz` and `/readyz`, and request ids.
+
+use std::time::Duration;
+
+use nas_cron_testing::service::client;
+use nas_cron_testing::world::{World, eventually};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+/// Waits until `/readyz` fails, and returns the checks that do.
+async fn failing(world: &World) -> Value {
+    let body = eventually("/readyz says 503", async || {
+        let (status, body) = world.service.get("/readyz").await;
+        (status == 503).then_some(body)
+    })
+    .await;
+    let mut checks = body["checks"].clone();
+    checks.as_object_mut().unwrap().retain(|_, found| found != "ok");
+    // Alive it is all the same: a restart would mend nothing.
+    assert_eq!(world.service.get("/healthz").await, (200, json!({"status": "ok"})));
+    checks
+}
+
+async fn ready_again(world: &World) {
+    eventually("/readyz says 200", async || (world.service.get("/readyz").await.0 == 200).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn readyz_says_which_checks_passed() {
+    let world = World::new().await;
+    let (status, body) = world.service.get("/readyz").await;
+    let ok = json!({"database": "ok", "schema": "ok", "signing_key": "ok", "scheduler": "ok", "not_draining": "ok"});
+    assert_eq!((status, body), (200, json!({"status": "ok", "checks": ok})));
+}
+
+#[tokio::test]
+async fn readyz_fails_while_the_database_is_away_and_recovers() {
+    let world = World::new().await;
+    let admin =
+        PgPool::connect(&world.url.replace(&format!("/{}", name(&world)), "/postgres")).await.unwrap();
+    let run = async |statement: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&admin).await.unwrap()
+    };
+    run(format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", name(&world))).await;
+    run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name(&world)))
+        .await;
+    let failing = failing(&world).await;
+    assert!(failing["database"].is_string() && failing["schema"].is_string(), "{failing}");
+    assert!(!failing.to_string().contains(name(&world)), "nothing of the inside: {failing}");
+    run(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&world))).await;
+    ready_again(&world).await;
+    // And it fires again.
+    world.arm("job", 0).await;
+    world.agents.wait_for("job", 1, Duration::from_secs(10)).await;
+}
+
+/// The name of the world's database.
+fn name(world: &World) -> &str {
+    world.url.rsplit('/').next().unwrap()
+}
+
+#[tokio::test]
+async fn readyz_fails_on_a_schema_that_is_not_the_releases() {
+    let world = World::new().await;
+    world.sql("UPDATE _sqlx_migrations SET success = false WHERE version = 1").await;
+    assert_eq!(failing(&world).await, json!({"schema": "not the one of this release"}));
+    world.sql("UPDATE _sqlx_migrations SET success = true WHERE version = 1").await;
+    ready_again(&world).await;
+    // A newer release that has migrated does not take the old replicas out of service.
+    world.sql("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', true, 'x', 0)").await;
+    assert_eq!(world.service.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn readyz_fails_without_a_key_that_can_sign_and_nothing_is_sent_unsigned() {
+    let world = World::new().await;
+    // Every sweep would put it right, so it is broken for good: retired, with a successor that does not open.
+    world
+        .sql("UPDATE signing_keys SET private_key = 'broken', private_nonce = 'broken', kid = 'other'")
+        .await;
+    assert_eq!(failing(&world).await, json!({"signing_key": "none that can sign now"}));
+    world.arm("job", 0).await;
+    eventually("the attempt is put off", async || {
+        world.service.log().contains("an attempt was put off").then_some(())
+    })
+    .await;
+    assert_eq!(world.agents.fires().len(), 0);
+    let (half, entry) = world.listed("job").await.unwrap();
+    assert_eq!((half, &entry["attempts"]), ("armed", &json!(0)), "no attempt was made: {entry}");
+    assert!(
+        world.history("job").await.iter().all(|one| one.outcome == "started"),
+        "nor is one in the history"
+    );
+}
+
+#[tokio::test]
+async fn readyz_fails_when_the_scheduler_hangs() {
+    let world = World::new().await;
+    let mut blocker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE one_shots IN ACCESS EXCLUSIVE MODE").execute(&mut *blocker).await.unwrap();
+    assert_eq!(failing(&world).await, json!({"scheduler": "its loop hangs"}));
+    blocker.rollback().await.unwrap();
+    ready_again(&world).await;
+}
+
+#[tokio::test]
+async fn readyz_fails_while_draining_and_agents_are_served_on() {
+    let mut world = World::with(|s| s.with("NAS_CRON_DRAIN_DELAY", "1500ms")).await;
+    world.service.signal(rustix::process::Signal::TERM);
+    assert_eq!(failing(&world).await, json!({"not_draining": "draining"}));
+    let (at, schedule) = world.arm("job", 60_000).await;
+    assert_eq!(world.again("job", &at).await, schedule, "invariant 9: hop 1 goes on");
+    assert_eq!(world.service.wait(Duration::from_secs(20)).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_id_is_echoed_or_made() {
+    let world = World::new().await;
+    let ask = async |path: &str, id: Option<&str>| {
+        let mut request = client().get(format!("{}{path}", world.service.url));
+        if let Some(id) = id {
+            request = request.header("x-request-id", id);
+        }
+        request.send().await.unwrap().headers()["x-request-id"].to_str().unwrap().to_owned()
+    };
+    for path in ["/healthz", "/api/agent-cron/list", "/nowhere", "/.well-known/jwks.json", "/openapi.json"] {
+        assert_eq!(ask(path, Some("trace-0815")).await, "trace-0815", "{path}");
+        let (one, other) = (ask(path, None).await, ask(path, None).await);
+        assert!(one != other && one.len() == 36, "{path}: {one}");
+    }
+    assert!(world.service.log().contains("trace-0815"), "and found in the log");
+}
+
+#[tokio::test]
+async fn ready_although_every_engine_is_away() {
+    // Nobody listens there. QStash is the active one, so that it is missed at once.
+    let world = World::with(|settings| {
+        settings
+            .with("NAS_CRON_BACKEND", "qstash")
+            .with("NAS_CRON_QSTASH_URL", "http://127.0.0.1:1")
+            .with("NAS_CRON_QSTASH_TOKEN", "token")
+            .with("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", "sig_current")
+            .with("NAS_CRON_NATS_URLS", "nats://127.0.0.1:1")
+    })
+    .await;
+    world.arm("job", 3_600_000).await;
+    eventually("QStash cannot be told", async || {
+        let error: Option<String> =
+            sqlx::query_scalar("SELECT last_error FROM wake_ups").fetch_one(&world.pool).await.unwrap();
+        error.filter(|error| error.contains("cannot be reached"))
+    })
+    .await;
+    let (status, body) = world.service.get("/readyz").await;
+    assert_eq!(
+        (status, &body["status"]),
+        (200, &json!("ok")),
+        "an engine that is away costs seconds, not replicas"
+    );
+    let listen = world.service.url.trim_start_matches("http://");
+    let (status, out, error) = world.settings.run(&["health", "--ready", "--listen", listen]).await;
+    assert_eq!((status.code(), out.as_str()), (Some(0), "ok\n"), "{error}");
+}

@@ -1,0 +1,160 @@
+//! What passes is never final: an agent must not throw its tokens away for it.
+
+use std::time::{Duration, Instant};
+
+use nas_cron_dev::private_postgres::PrivatePostgres;
+use nas_cron_testing::database::{connect, database, server_options};
+use nas_cron_testing::proxy::Proxy;
+use nas_cron_testing::service::Service;
+use nas_cron_testing::world::eventually;
+
+use super::fixture::{Answer, World, refresh};
+
+fn require_not_now(answer: &Answer) {
+    assert_eq!(answer.error(), (503, "temporarily_unavailable".to_owned()), "{answer:?}");
+    assert!(answer.header("retry-after").parse::<u32>().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn neither_a_disabled_agent_nor_a_removed_one_is_told_anything_final() {
+    let world = World::new().await;
+    let first = world.enroll("agent-1").await;
+    let second = refresh(&world.service, &first).await.field("refresh_token");
+    world.agents(&["disable", "agent-1"]).await;
+    for token in [&second, &first, &second] {
+        // The successor is not taken for used: nobody got anything for it.
+        require_not_now(&refresh(&world.service, token).await);
+    }
+    world.agents(&["enable", "agent-1"]).await;
+    assert_eq!(refresh(&world.service, &first).await.field("refresh_token"), second);
+
+    let (status, _) = world
+        .service
+        .admin(
+            "PUT",
+            "/api/admin/agents/agent-1",
+            Some(&serde_json::json!({"org_id": "org-1", "bootstrap_session_id": null})),
+        )
+        .await;
+    assert_eq!(status, 200);
+    require_not_now(&refresh(&world.service, &second).await);
+    // Enrolling again gives it a session, and the login is what it was.
+    let again = world.enroll_with("agent-1", &[]).await;
+    assert_eq!(again["login"], "kept");
+    assert_eq!(refresh(&world.service, &second).await.status, 200);
+
+    world.agents(&["remove", "agent-1"]).await;
+    // Nobody can tell it from one whose row is only not in this database.
+    require_not_now(&refresh(&world.service, &second).await);
+}
+
+#[tokio::test]
+async fn where_the_service_is_no_portal_any_more_nobody_loses_its_login() {
+    let world = World::new().await;
+    let token = world.enroll("agent-1").await;
+    let portal = nas_cron_testing::portal::Portal::start().await;
+    let off = world
+        .settings
+        .clone()
+        .without("NAS_CRON_OWN_PORTAL")
+        .with("NAS_CRON_PORTAL_JWKS_URL", portal.jwks_url());
+    let off = Service::start(&off).await;
+    require_not_now(&refresh(&off, &token).await);
+    assert_eq!(refresh(&world.service, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_key_that_signs_it_is_not_now() {
+    let world = World::new().await;
+    let token = world.enroll("agent-1").await;
+    // The next one is published for a quarter of an hour before it signs.
+    world
+        .sql(
+            "DELETE FROM signing_keys WHERE state <> 'active'; \
+               UPDATE signing_keys SET state = 'retired', retired_at = now()",
+        )
+        .await;
+    let not_now = eventually("no key signs", async || {
+        let answer = refresh(&world.service, &token).await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    require_not_now(&not_now);
+    world.sql("UPDATE signing_keys SET state = 'active', retired_at = NULL WHERE state = 'retired'").await;
+    eventually("it signs again", async || {
+        (refresh(&world.service, &token).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_of_the_database_is_ridden_out() {
+    let mut server =
+        tokio::task::spawn_blocking(|| PrivatePostgres::start(server_options()).unwrap()).await.unwrap();
+    server.create_database("portal").unwrap();
+    let url = server.tcp_url("portal").unwrap();
+    nas_cron::db::migrate::migrate(&connect(&url)).await.unwrap();
+    let world = World::on(&url).await;
+    let first = world.enroll("agent-1").await;
+    let restarting = tokio::task::spawn_blocking(move || {
+        server.stop_server();
+        std::thread::sleep(Duration::from_secs(2));
+        server.start_server().unwrap();
+        server
+    });
+    let (mut token, began) = (first, Instant::now());
+    while !restarting.is_finished() {
+        let answer = refresh(&world.service, &token).await;
+        if answer.status == 200 {
+            token = answer.field("refresh_token");
+        } else {
+            // On a busy machine a restart may take longer than a request.
+            require_not_now(&answer);
+            assert!(began.elapsed() > Duration::from_secs(9), "{answer:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let _server = restarting.await.unwrap();
+    assert_eq!(refresh(&world.service, &token).await.status, 200);
+}
+
+/// A database that can be cut off from the service that is returned.
+async fn behind_a_proxy() -> (World, Service, Proxy) {
+    let (_, url) = database().await;
+    let parsed: url::Url = url.parse().unwrap();
+    let to = format!("{}:{}", parsed.host_str().unwrap(), parsed.port().unwrap()).parse().unwrap();
+    let proxy = Proxy::start(to).await;
+    let mut through = parsed.clone();
+    through.set_ip_host(proxy.address().ip()).unwrap();
+    through.set_port(Some(proxy.address().port())).unwrap();
+    let world = World::on(&url).await;
+    let behind =
+        Service::start(&world.settings.clone().with("NAS_CRON_DATABASE_URL", through.as_str())).await;
+    (world, behind, proxy)
+}
+
+/// The keys are then older than they may be to sign.
+#[tokio::test]
+async fn an_outage_that_is_nearly_as_long_as_a_request_is_ridden_out() {
+    let (world, behind, proxy) = behind_a_proxy().await;
+    let token = world.enroll("agent-1").await;
+    proxy.cut().await;
+    let (answer, ()) = tokio::join!(refresh(&behind, &token), async {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        proxy.mend().await;
+    });
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_stays_away_is_not_now_within_the_agent_s_patience() {
+    let (world, behind, proxy) = behind_a_proxy().await;
+    let token = world.enroll("agent-1").await;
+    proxy.cut().await;
+    let began = Instant::now();
+    require_not_now(&refresh(&behind, &token).await);
+    // 12 s, and what a busy machine adds: real agents hang up after 15 s.
+    assert!(began.elapsed() < Duration::from_secs(25));
+    proxy.mend().await;
+    eventually("it is back", async || (refresh(&behind, &token).await.status == 200).then_some(())).await;
+}

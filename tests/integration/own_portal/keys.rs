@@ -1,0 +1,137 @@
+//! Access tokens and the keys that sign them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use nas_cron::domain::SigningAlg;
+use nas_cron::instance::token::Presented;
+use nas_cron::instance::{PortalKeys, TokenError, TokenRules, VerifyError};
+use nas_cron::keys::{AccessSubject, KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl};
+use nas_cron::own_portal::OwnPortal;
+use nas_cron_base::clock::{Clock, SystemClock};
+use nas_cron_protocol::{InstanceId, OrgId, SessionId};
+use nas_cron_testing::database::{connect, database};
+use nas_cron_testing::portal::{PORTAL_URL, Portal};
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service};
+use secrecy::{ExposeSecret, SecretBox};
+use serde_json::{Value, json};
+
+use super::fixture::{World, claims, refresh};
+
+#[tokio::test]
+async fn a_retired_key_s_tokens_open_hop_1_still_and_a_new_key_s_at_once_everywhere() {
+    let world = World::new().await;
+    let other = Service::start(&world.settings).await;
+    let token = world.enroll("agent-1").await;
+    let old = refresh(&world.service, &token).await.field("access_token");
+    let (status, _, said) = world.settings.run(&["keys", "rotate", "--now", "--yes"]).await;
+    assert!(status.success(), "{said}");
+    let kid = |token: &str| header(token)["kid"].clone();
+    // By whichever replica has looked at the keys first: the other one has to look before it can say anything.
+    let new = nas_cron_testing::world::eventually("the new key signs", async || {
+        let new = refresh(&world.service, &token).await.field("access_token");
+        (kid(&new) != kid(&old)).then_some(new)
+    })
+    .await;
+    for service in [&other, &world.service] {
+        for access_token in [&new, &old] {
+            service.list(access_token).await;
+        }
+    }
+    assert_eq!(claims(&new)["sid"], claims(&old)["sid"]);
+}
+
+fn header(token: &str) -> Value {
+    use base64::Engine;
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap());
+    serde_json::from_slice(&header.unwrap()).unwrap()
+}
+
+/// An access token of the service, of another time: the claims are the agent's, of whom they were read.
+pub async fn minted_ago(world: &World, claims: &Value, ago: Duration) -> String {
+    let ring = ring_at(Arc::new(Ago(ago)));
+    ring.refresh(&connect(&world.url)).await.unwrap();
+    let name = |claim: &str| claims[claim].as_str().unwrap();
+    let names = (InstanceId::new(name("sub")), OrgId::new(name("org_id")), SessionId::new(name("sid")));
+    let names = (names.0.unwrap(), names.1.unwrap(), names.2.unwrap());
+    let bearer = AccessSubject { instance_id: &names.0, org_id: &names.1, sid: &names.2 };
+    ring.mint_access(bearer, Duration::from_hours(1)).unwrap().expose_secret().to_owned()
+}
+
+/// A clock that is so slow.
+#[derive(Debug)]
+struct Ago(Duration);
+
+impl Clock for Ago {
+    fn now(&self) -> DateTime<Utc> {
+        SystemClock.now() - self.0
+    }
+}
+
+/// After an outage of the database the keys are looked at later than the login.
+#[tokio::test]
+async fn a_refresh_waits_for_keys_that_sign() {
+    let world = World::new().await;
+    let token = world.enroll("agent-1").await;
+    let (db, ring) = (connect(&world.url), ring());
+    let late = tokio::time::Instant::now() + Duration::from_mins(1);
+    let key = SecretBox::new(Box::new(*b"01234567890123456789012345678901"));
+    let portal = OwnPortal::start(&db, Arc::clone(&ring), &key, Duration::from_hours(1), late).await.unwrap();
+    let mut waiting = Box::pin(portal.refresh(&token, late));
+    tokio::time::timeout(Duration::from_secs(1), &mut waiting).await.expect_err("there is no key");
+    ring.refresh(&db).await.unwrap();
+    let granted = waiting.await.unwrap();
+    world.service.list(granted.access_token.expose_secret()).await;
+}
+
+/// What one replica knows of the keys.
+fn ring() -> Arc<KeyRing> {
+    ring_at(Arc::new(SystemClock))
+}
+
+fn ring_at(clock: Arc<dyn Clock>) -> Arc<KeyRing> {
+    let options = KeyRingOptions {
+        issuer: PORTAL_URL.to_owned(),
+        token_ttl: TokenTtl::default(),
+        alg: SigningAlg::Es256,
+        policy: RotationPolicy::default(),
+        kek: Some(KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.into()).unwrap()),
+    };
+    Arc::new(KeyRing::new(options, clock))
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_waits_for_a_look_that_began_after_the_request_arrived() {
+    let (_, url) = database().await;
+    let db = connect(&url);
+    let (first, other) = (ring(), ring());
+    first.bootstrap(&db).await.unwrap();
+    other.refresh(&db).await.unwrap();
+    let settings = super::fixture::settings(&url).await;
+    assert!(settings.run(&["keys", "rotate", "--now", "--yes"]).await.0.success());
+    first.refresh(&db).await.unwrap();
+    let names = (InstanceId::new("i").unwrap(), OrgId::new("o").unwrap(), SessionId::new("s").unwrap());
+    let bearer = AccessSubject { instance_id: &names.0, org_id: &names.1, sid: &names.2 };
+    let token = first.mint_access(bearer, Duration::from_hours(1)).unwrap();
+    let rules = TokenRules::new(PORTAL_URL, []);
+    let presented = Presented::read(token.expose_secret(), &rules, SystemClock.now()).unwrap();
+    let keys = PortalKeys::own(Arc::clone(&other));
+    let soon = || tokio::time::Instant::now() + Duration::from_millis(50);
+    let late = || tokio::time::Instant::now() + Duration::from_mins(1);
+
+    // Nobody looks: nothing can be said.
+    assert_eq!(keys.verify(&presented, soon()).await.unwrap_err(), VerifyError::NoFetch);
+    let mut waiting = Box::pin(keys.verify(&presented, late()));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    other.refresh(&db).await.unwrap();
+    assert_eq!(waiting.await.unwrap().sid.as_deref(), Some("s"));
+    assert_eq!(keys.known(), 2);
+
+    let forged = Portal::start().await.sign(json!({"client_id": "agent:i", "org_id": "o"}));
+    let presented = Presented::read(&forged, &rules, SystemClock.now()).unwrap();
+    let mut waiting = Box::pin(keys.verify(&presented, late()));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    other.refresh(&db).await.unwrap();
+    assert_eq!(waiting.await.unwrap_err(), VerifyError::Refused(TokenError::UnknownKey));
+}

@@ -1,0 +1,48 @@
+//! An agent that calls with its key alone, where the portal has the directory.
+
+use std::time::Duration;
+
+use super::fixture::Fixture;
+use crate::agent_identity::fixture::{Identity, LIST, call, on};
+
+#[tokio::test]
+async fn the_portals_word_holds_for_an_agent_that_calls_with_its_key_too() {
+    let fixture =
+        Fixture::looking_up(|settings| on(settings).with("NAS_CRON_LOOKUP_NEGATIVE_TTL", "100ms")).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    let agent = Identity::new(&fixture.service, &fixture.portal.session_token("org-1", "sid-1")).await;
+    let list = async || {
+        let answer = call(&fixture.service, "GET", LIST, Some(&agent.assertion()), None).await;
+        (answer.status, answer.body["error"].as_str().unwrap_or_default().to_owned())
+    };
+    let later = async || {
+        fixture.sql("UPDATE instances SET looked_up_at = looked_up_at - interval '1 h'").await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    };
+    let is = |status: u16, error: &str| (status, error.to_owned());
+    assert_eq!(list().await, is(200, ""));
+    assert_eq!(fixture.authority.lookups(), 1, "remembered");
+
+    fixture.authority.knows().instances.get_mut("agent:inst-1").unwrap()["enabled"] =
+        serde_json::json!(false);
+    later().await;
+    assert_eq!(list().await, is(403, "access_denied"));
+    fixture.authority.knows().instances.clear();
+    later().await;
+    // On `unknown_agent` it would give its key up, which is as good as ever when the portal knows it again.
+    assert_eq!(list().await, is(403, "access_denied"));
+    assert_eq!(list().await, is(403, "access_denied"), "from memory, too");
+    // Away, what was a yes is still one; and it comes back by itself.
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    later().await;
+    assert_eq!(list().await, is(200, ""));
+    fixture.authority.leave().await;
+    later().await;
+    assert_eq!(list().await, is(200, ""));
+    fixture.authority.come_back().await;
+    // It leaves its keys behind when it moves.
+    fixture.authority.has("inst-1", "org-2", "sid-2");
+    later().await;
+    fixture.list(&fixture.portal.client_token("org-2", "inst-1")).await.is(200, "");
+    assert_eq!(list().await, is(401, "unknown_agent"));
+}

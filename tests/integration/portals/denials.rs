@@ -1,0 +1,257 @@
+//! What the portal says against an instance, and what moves: orgs, sessions, and the operator's own word.
+
+use std::time::Duration;
+
+use nas_cron_testing::service::Settings;
+use nas_cron_testing::world::eventually;
+use serde_json::{Value, json};
+
+use super::fixture::Fixture;
+
+/// Answers that are asked for anew at nearly every call.
+fn forgetful(settings: Settings) -> Settings {
+    settings.with("NAS_CRON_LOOKUP_TTL", "1s").with("NAS_CRON_LOOKUP_NEGATIVE_TTL", "100ms")
+}
+
+/// What the last answer said is too old now.
+async fn later(fixture: &Fixture) {
+    fixture.sql("UPDATE instances SET looked_up_at = looked_up_at - interval '1 h'").await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+}
+
+async fn denied(fixture: &Fixture) -> Option<String> {
+    fixture.value("SELECT denied_by_portal::text FROM instances WHERE instance_id = 'inst-1'").await
+}
+
+#[tokio::test]
+async fn the_fires_of_an_instance_that_the_portal_forgot_are_held_and_released_when_it_remembers() {
+    let fixture = Fixture::looking_up(forgetful).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    let token = fixture.old_client("org-1", "inst-1");
+    fixture.provision(&token, "job", 4_000).await.is(200, "");
+    fixture.authority.knows().instances.clear();
+    later(&fixture).await;
+    fixture.list(&token).await.is(403, "invalid_client");
+    fixture.list(&fixture.portal.client_token("org-1", "inst-1")).await.not_now();
+    assert_eq!(denied(&fixture).await.as_deref(), Some("unknown"));
+    let shown = fixture.service.admin("GET", "/api/admin/agents/inst-1", None).await.1;
+    assert_eq!(
+        (&shown["denied_by_portal"], &shown["on_hold"], &shown["enabled"]),
+        (&json!("unknown"), &json!(true), &json!(true))
+    );
+    let (_, told, _) = fixture.settings.run(&["agents", "show", "inst-1"]).await;
+    assert!(told.contains("denied: the portal does not know it"), "{told}");
+    eventually("it is parked", async || {
+        fixture.value::<bool>("SELECT parked IS NOT NULL FROM one_shots").await.then_some(())
+    })
+    .await;
+    assert_eq!(fixture.agents.fires_of("job").len(), 0);
+
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    fixture.list(&token).await.is(200, "");
+    assert_eq!(denied(&fixture).await, None);
+    eventually("it is fired", async || (fixture.agents.fires_of("job").len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_no_of_the_portal_and_the_operators_own_do_not_undo_each_other() {
+    let fixture = Fixture::looking_up(forgetful).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    let token = fixture.old_session("org-1", "sid-1");
+    fixture.list(&token).await.is(200, "");
+    // The operator's stays, whatever the portal says.
+    assert!(fixture.settings.run(&["agents", "disable", "inst-1"]).await.0.success());
+    for _ in 0..2 {
+        later(&fixture).await;
+        fixture.list(&token).await.is(403, "access_denied");
+    }
+    assert!(!fixture.value::<bool>("SELECT enabled FROM instances").await);
+    assert!(fixture.settings.run(&["agents", "enable", "inst-1"]).await.0.success());
+    fixture.list(&token).await.is(200, "");
+    // And the portal's, until it says otherwise.
+    fixture.authority.knows().instances.values_mut().for_each(|one| one["enabled"] = json!(false));
+    later(&fixture).await;
+    fixture.list(&token).await.is(403, "access_denied");
+    assert_eq!(denied(&fixture).await.as_deref(), Some("disabled"));
+    assert!(fixture.value::<bool>("SELECT enabled FROM instances").await);
+    // An operator can take its word away; its next one counts again.
+    let (_, told, _) = fixture.settings.run(&["agents", "enable", "inst-1"]).await;
+    assert!(told.contains("is enabled;") && denied(&fixture).await.is_none(), "{told}");
+    later(&fixture).await;
+    fixture.list(&token).await.is(403, "access_denied");
+    // So can a registration that says so; one that does not keeps it.
+    for (registration, kept) in [
+        (json!({"org_id": "org-1", "callback_url": "https://agent.test/a"}), true),
+        (json!({"org_id": "org-1", "enabled": true}), false),
+    ] {
+        let (status, said) =
+            fixture.service.admin("PUT", "/api/admin/agents/inst-1", Some(&registration)).await;
+        assert_eq!((status, denied(&fixture).await.is_some()), (200, kept), "{said}");
+    }
+    later(&fixture).await;
+    fixture.list(&token).await.is(403, "access_denied");
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    later(&fixture).await;
+    fixture.list(&token).await.is(200, "");
+    assert_eq!(denied(&fixture).await, None);
+}
+
+#[tokio::test]
+async fn an_instance_that_moves_takes_its_jobs_along_and_its_old_orgs_tokens_stop() {
+    let fixture = Fixture::looking_up(forgetful).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    fixture.provision(&fixture.old_client("org-1", "inst-1"), "job", 3_600_000).await.is(200, "");
+    fixture.authority.knows().instances.clear();
+    fixture.authority.has("inst-1", "org-2", "sid-2");
+    later(&fixture).await;
+    let answer = fixture.list(&fixture.old_session("org-2", "sid-2")).await;
+    assert_eq!(answer.body["armed"][0]["job_id"], "job", "{answer:?}");
+    let row: Value = fixture.value("SELECT to_jsonb(i) FROM instances i").await;
+    assert_eq!((&row["org_id"], &row["bootstrap_session_id"]), (&json!("org-2"), &json!("sid-2")));
+    assert!(row["callback_url"].is_string(), "the callback is the agent's own: {row}");
+    later(&fixture).await;
+    fixture.list(&fixture.old_client("org-1", "inst-1")).await.is(403, "invalid_client");
+    fixture.list(&fixture.old_session("org-1", "sid-1")).await.is(403, "invalid_client");
+    assert_eq!(denied(&fixture).await, None, "asked about in another org, nothing is said about it");
+    fixture.list(&fixture.old_client("org-2", "inst-1")).await.is(200, "");
+}
+
+#[tokio::test]
+async fn an_instance_that_moved_is_moved_by_whoever_calls_first_and_never_denied() {
+    let fixture = Fixture::looking_up(forgetful).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    fixture.provision(&fixture.old_client("org-1", "inst-1"), "job", 3_600_000).await.is(200, "");
+    // To another org and back: first its old org's client, then its old session.
+    for (moved_to, old) in
+        [("org-2", fixture.old_client("org-1", "inst-1")), ("org-1", fixture.old_session("org-2", "sid-1"))]
+    {
+        fixture.authority.knows().instances.clear();
+        fixture.authority.has("inst-1", moved_to, "sid-1");
+        later(&fixture).await;
+        fixture.list(&old).await.is(403, "invalid_client");
+        let row: Value = fixture.value("SELECT to_jsonb(i) FROM instances i").await;
+        assert_eq!((&row["org_id"], &row["denied_by_portal"]), (&json!(moved_to), &Value::Null), "{row}");
+        let answer = fixture.list(&fixture.old_client(moved_to, "inst-1")).await;
+        assert_eq!(answer.body["armed"][0]["job_id"], "job", "{answer:?}");
+    }
+    // One that was denied before it was known where it is comes back without being called for.
+    fixture.authority.knows().instances.clear();
+    later(&fixture).await;
+    fixture.list(&fixture.old_client("org-1", "inst-1")).await.is(403, "invalid_client");
+    assert_eq!(denied(&fixture).await.as_deref(), Some("unknown"));
+    fixture.authority.has("inst-1", "org-3", "sid-3");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    fixture.list(&fixture.old_client("org-1", "inst-1")).await.is(403, "invalid_client");
+    assert_eq!(denied(&fixture).await, None);
+}
+
+#[tokio::test]
+async fn that_an_instance_is_disabled_is_remembered_like_any_no() {
+    let fixture = Fixture::looking_up(|settings| settings.with("NAS_CRON_LOOKUP_NEGATIVE_TTL", "50s")).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    fixture.authority.knows().instances.values_mut().for_each(|one| one["enabled"] = json!(false));
+    let token = fixture.old_client("org-1", "inst-1");
+    for _ in 0..5 {
+        fixture.list(&token).await.is(403, "access_denied");
+    }
+    assert_eq!(fixture.authority.lookups(), 1, "asked once for its time");
+}
+
+#[tokio::test]
+async fn a_session_goes_where_the_portal_says() {
+    let fixture = Fixture::looking_up(forgetful).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    let token = fixture.old_session("org-1", "sid-1");
+    fixture.provision(&token, "first", 3_600_000).await.is(200, "");
+    // It is another instance's now.
+    fixture.authority.has("inst-2", "org-1", "sid-1");
+    later(&fixture).await;
+    assert_eq!(fixture.list(&token).await.body["armed"], json!([]), "another instance's list");
+    let session: Option<String> =
+        fixture.value("SELECT bootstrap_session_id FROM instances WHERE instance_id = 'inst-1'").await;
+    assert_eq!(session, None);
+    // And now it is nobody's, while its instance is as well as ever.
+    fixture.authority.knows().instances.remove("sid-1@org-1");
+    fixture.authority.knows().instances.get_mut("agent:inst-2").unwrap()["bootstrap_session_id"] =
+        json!("sid-3");
+    later(&fixture).await;
+    fixture.list(&token).await.is(403, "invalid_client");
+    let row: Value = fixture.value("SELECT to_jsonb(i) FROM instances i WHERE instance_id = 'inst-2'").await;
+    assert_eq!(
+        (&row["denied_by_portal"], &row["bootstrap_session_id"]),
+        (&Value::Null, &json!("sid-3")),
+        "{row}"
+    );
+    // Both unknown: the instance is.
+    fixture.sql("UPDATE instances SET bootstrap_session_id = NULL WHERE instance_id = 'inst-2'").await;
+    fixture.sql("UPDATE instances SET bootstrap_session_id = 'sid-1' WHERE instance_id = 'inst-1'").await;
+    fixture.authority.knows().instances.clear();
+    later(&fixture).await;
+    fixture.list(&token).await.is(403, "invalid_client");
+    assert_eq!(denied(&fixture).await.as_deref(), Some("unknown"));
+}
+
+#[tokio::test]
+async fn denied_instances_that_have_something_to_fire_are_asked_about_again() {
+    let fixture = Fixture::looking_up(forgetful).await;
+    for instance in ["inst-1", "inst-2", "inst-3"] {
+        fixture.authority.has(instance, "org-1", instance);
+    }
+    let token = fixture.old_client("org-1", "inst-1");
+    fixture.provision(&token, "job", 3_600_000).await.is(200, "");
+    fixture.list(&fixture.old_client("org-1", "inst-2")).await.is(200, "");
+    fixture.list(&fixture.old_client("org-1", "inst-3")).await.is(200, "");
+    fixture.sql(
+        "UPDATE instances SET denied_by_portal = 'unknown', looked_up_at = now() - interval '1 h' WHERE instance_id <> 'inst-3'",
+    )
+    .await;
+    let db = nas_cron_testing::database::connect(fixture.settings.get("NAS_CRON_DATABASE_URL"));
+    let five_minutes = Duration::from_mins(5);
+    let again = nas_cron::db::lookups::to_ask_again(&db, five_minutes, 32).await.unwrap();
+    // The service's own minute may have come first.
+    if !again.is_empty() {
+        let names: Vec<_> = again.iter().map(nas_cron_protocol::InstanceId::as_str).collect();
+        assert_eq!(names, ["inst-1"], "the others have nothing to fire, or are not denied");
+        let again = nas_cron::db::lookups::to_ask_again(&db, five_minutes, 32).await.unwrap();
+        assert!(again.is_empty(), "another replica has them");
+        let asked_again =
+            "SELECT looked_up_at < now() - interval '50 min' FROM instances WHERE instance_id = 'inst-1'";
+        assert!(fixture.value::<bool>(asked_again).await, "no answer yet");
+    }
+
+    // And that is what a service does with them.
+    fixture.sql("UPDATE instances SET looked_up_at = now() - interval '1 h', asked_again_at = NULL").await;
+    let at = nas_cron::config::Lookup {
+        url: fixture.authority.lookup_url().parse().unwrap(),
+        token: super::authority::LOOKUP_TOKEN.into(),
+        ttl: Duration::from_mins(1),
+        negative_ttl: Duration::from_secs(1),
+        stale: five_minutes,
+    };
+    nas_cron::instance::Lookup::new(&at, db).unwrap().ask_again().await;
+    assert_eq!(denied(&fixture).await, None);
+}
+
+#[tokio::test]
+async fn a_no_reaches_its_instance_while_the_portal_has_no_answer_about_others() {
+    let fixture = Fixture::looking_up(forgetful).await;
+    fixture.authority.has("inst-1", "org-1", "sid-1");
+    let token = fixture.old_client("org-1", "inst-1");
+    fixture.list(&token).await.is(200, "");
+    fixture.authority.knows().instances.clear();
+    let fault = super::authority::Fault::Says(500, String::new());
+    fixture.authority.knows().faults.insert("agent:odd".to_owned(), fault);
+    let odd = fixture.old_client("org-1", "odd");
+    tokio::select! {
+        answer = fixture.list(&odd) => panic!("it waits for an answer: {answer:?}"),
+        () = async {
+            eventually("it has none", async || fixture.service.log().contains("it could not be asked").then_some(())).await;
+            later(&fixture).await;
+            // At once from memory, and asked in passing.
+            fixture.list(&token).await.is(200, "");
+            eventually("the no lands", async || denied(&fixture).await).await;
+        } => {}
+    }
+    fixture.list(&token).await.is(403, "invalid_client");
+}

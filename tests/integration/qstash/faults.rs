@@ -1,0 +1,204 @@
+//! Our client against an emulator that misbehaves: the error is of the right kind, nothing outlasts its deadline, and
+//! what was left undone can be done again.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use nas_cron::backends::qstash::Qstash;
+use nas_cron::backends::{BackendError, SchedulerBackend, WakeUp};
+use nas_cron_testing::qstash_emulator::Emulator;
+use nas_cron_testing::qstash_emulator::faults::ApiFault;
+
+use super::fixture::{PATIENCE, Sink, client, now, options, unwanted, wake_up};
+
+/// Soon over, for what never answers.
+const SHORT: Duration = Duration::from_millis(300);
+
+struct World {
+    emulator: Emulator,
+    sink: Sink,
+}
+
+impl World {
+    async fn start() -> Self {
+        Self { emulator: Emulator::quick().await, sink: Sink::start().await }
+    }
+
+    fn client(&self, timeout: Duration) -> Qstash {
+        let mut options = options(&self.emulator, &self.sink.url());
+        options.timeout = timeout;
+        client(options)
+    }
+}
+
+/// Every kind of call, one after the other.
+async fn errors(client: &Qstash) -> [BackendError; 4] {
+    let wake_up = wake_up(3_600_000);
+    let cancel = [unwanted(&wake_up, Some("msg_a".to_owned()))];
+    [
+        client.arm(std::slice::from_ref(&wake_up)).await[0].clone().unwrap_err(),
+        client.cancel(&cancel).await[0].clone().unwrap_err(),
+        client.health().await.unwrap_err(),
+        client.direct_ends(&["msg_a".to_owned()], now()).await.unwrap_err(),
+    ]
+}
+
+#[tokio::test]
+async fn every_fault_is_told_for_what_it_is_by_every_call() {
+    let world = World::start().await;
+    let client = world.client(PATIENCE);
+    for (fault, kind) in [
+        (ApiFault::TooMany(7), "rate_limited"),
+        (ApiFault::Burst(30), "rate_limited"),
+        (ApiFault::Status(500), "unreachable"),
+        (ApiFault::Status(503), "unreachable"),
+        (ApiFault::Status(400), "refused"),
+        (ApiFault::Status(302), "garbage"),
+        (ApiFault::Endless, "garbage"),
+        (ApiFault::Close, "unreachable"),
+        (ApiFault::LoseAnswer, "unreachable"),
+    ] {
+        world.emulator.misbehave(fault, None);
+        for error in errors(&client).await {
+            assert_eq!(error.kind(), kind, "{fault:?}: {error}");
+            assert!(error.to_string().len() < 400, "{error}");
+        }
+        world.emulator.behave();
+        assert_eq!(client.health().await, Ok(()), "and it goes on after {fault:?}");
+    }
+    world.emulator.misbehave(ApiFault::TooMany(7), None);
+    assert_eq!(client.health().await.unwrap_err().retry_after(), Some(Duration::from_secs(7)));
+    world.emulator.misbehave(ApiFault::Burst(3_600), None);
+    let pause = client.health().await.unwrap_err().retry_after().unwrap();
+    assert!(pause <= Duration::from_hours(1) && pause > Duration::from_mins(50), "{pause:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_garbage() {
+    let world = World::start().await;
+    let client = world.client(PATIENCE);
+    for fault in [ApiFault::Garbage, ApiFault::WrongShape] {
+        world.emulator.misbehave(fault, None);
+        let wake_up = wake_up(3_600_000);
+        let error = client.arm(std::slice::from_ref(&wake_up)).await[0].clone().unwrap_err();
+        assert_eq!(error.kind(), "garbage", "{error}");
+        assert!(!error.to_string().contains("html"), "{error}");
+        assert_eq!(client.health().await.unwrap_err().kind(), "garbage");
+        assert_eq!(client.direct_ends(&["msg_a".to_owned()], now()).await.unwrap_err().kind(), "garbage");
+        // Nothing is read from the answer to a cancel but its status.
+        assert_eq!(client.cancel(&[unwanted(&wake_up, Some("msg_a".to_owned()))]).await, [Ok(())]);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_answer_costs_a_deadline_and_not_more() {
+    let world = World::start().await;
+    let client = world.client(SHORT);
+    for fault in [ApiFault::Hang, ApiFault::Drip] {
+        world.emulator.misbehave(fault, None);
+        let start = Instant::now();
+        for error in errors(&client).await {
+            assert_eq!(error, BackendError::TimedOut, "{fault:?}");
+        }
+        assert!(start.elapsed() >= 4 * SHORT && start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    }
+    // A batch as a whole: what has not been begun is not begun any more.
+    world.emulator.misbehave(ApiFault::Hang, None);
+    let before = world.emulator.counts().faults;
+    let wake_ups: Vec<WakeUp> = (0..500).map(|_| wake_up(3_600_000)).collect();
+    let start = Instant::now();
+    let armed = client.arm(&wake_ups).await;
+    assert!(armed.iter().all(|armed| *armed == Err(BackendError::TimedOut)));
+    assert_eq!(armed.len(), 500);
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    let calls = world.emulator.counts().faults - before;
+    assert!(calls <= 16, "{calls} calls, where 8 may be under way at once");
+    world.emulator.behave();
+    assert!(world.client(PATIENCE).arm(&wake_ups).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn what_is_said_to_all_of_us_ends_the_batch() {
+    let world = World::start().await;
+    let client = world.client(PATIENCE);
+    let wake_ups: Vec<WakeUp> = (0..500).map(|_| wake_up(3_600_000)).collect();
+    for fault in [ApiFault::TooMany(7), ApiFault::Status(503), ApiFault::Close] {
+        world.emulator.misbehave(fault, None);
+        let before = world.emulator.counts().faults;
+        let armed = client.arm(&wake_ups).await;
+        assert!(armed.iter().all(Result::is_err));
+        let calls = world.emulator.counts().faults - before;
+        assert!(calls <= 16, "{calls} calls after {fault:?}");
+    }
+    world.emulator.go_down().await;
+    assert!(
+        client.arm(&wake_ups).await.iter().all(|armed| armed.as_ref().unwrap_err().kind() == "unreachable")
+    );
+    world.emulator.come_up().await;
+    world.emulator.behave();
+    let cancel: Vec<_> =
+        client.arm(&wake_ups).await.into_iter().map(|armed| unwanted(&wake_ups[0], armed.unwrap())).collect();
+    world.emulator.misbehave(ApiFault::TooMany(7), None);
+    assert!(client.cancel(&cancel).await.iter().all(Result::is_err));
+    world.emulator.behave();
+    assert!(client.cancel(&cancel).await.iter().all(Result::is_ok));
+    assert_eq!(world.emulator.pending(), []);
+}
+
+#[tokio::test]
+async fn a_publish_whose_answer_was_lost_is_the_same_message_when_it_is_made_again() {
+    let world = World::start().await;
+    let client = world.client(PATIENCE);
+    world.emulator.misbehave(ApiFault::LoseAnswer, Some(1));
+    let wake_up = wake_up(3_600_000);
+    let lost = client.arm(std::slice::from_ref(&wake_up)).await;
+    assert_eq!(lost[0].as_ref().unwrap_err().kind(), "unreachable");
+    let pending = world.emulator.pending();
+    assert_eq!(pending.len(), 1, "it was taken all the same, and sent once");
+    let again = client.arm(std::slice::from_ref(&wake_up)).await;
+    assert_eq!(again[0], Ok(Some(pending[0].message_id.clone())));
+    assert_eq!(world.emulator.pending(), pending);
+}
+
+#[tokio::test]
+async fn connections_that_were_cut_in_between_are_made_anew() {
+    let world = World::start().await;
+    let client = world.client(PATIENCE);
+    let wake_ups: Vec<WakeUp> = (0..20).map(|_| wake_up(3_600_000)).collect();
+    assert!(client.arm(&wake_ups).await.iter().all(Result::is_ok));
+    world.emulator.go_down().await;
+    assert_eq!(client.health().await.unwrap_err().kind(), "unreachable");
+    world.emulator.come_up().await;
+    assert_eq!(client.health().await, Ok(()));
+    assert!(client.arm(&wake_ups).await.iter().all(Result::is_ok));
+    assert_eq!(world.emulator.counts().deduplicated, 20);
+}
+
+#[tokio::test]
+async fn what_speaks_no_http_is_garbage_and_a_redirect_is_not_followed() {
+    let world = World::start().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ours = options(&world.emulator, &world.sink.url());
+    ours.url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let elsewhere = world.sink.url();
+    std::thread::spawn(move || {
+        let redirect =
+            format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n");
+        for answer in ["SSH-2.0-OpenSSH_9.2\r\n", &redirect] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut start = [0; 16];
+            let _ = stream.read(&mut start);
+            let _ = stream.write_all(answer.as_bytes());
+            // Read on, or what was not read resets the connection before its answer is seen.
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+            while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
+        }
+    });
+    let client = client(ours);
+    let wake_up = wake_up(3_600_000);
+    for _ in 0..2 {
+        let error = client.arm(std::slice::from_ref(&wake_up)).await[0].clone().unwrap_err();
+        assert_eq!(error.kind(), "garbage", "{error}");
+    }
+    assert!(world.sink.is_empty().await, "the token was taken nowhere");
+}

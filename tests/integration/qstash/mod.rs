@@ -1,0 +1,8 @@
+//! QStash: our client against the emulator, and both against the official SDKs.
+
+mod client;
+mod emulator;
+mod faults;
+mod fixture;
+mod sdks;
+mod signatures;

@@ -1,0 +1,135 @@
+//! Direct mode: QStash (an emulator that the official SDKs have checked) calls the agents itself, and its log is all
+//! that tells how. What it gives up is in docs/backends.md; what it keeps is here: nothing is lost, and what the log
+//! says is what `list` and the history say.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::qstash_emulator::Emulator;
+use nas_cron_testing::qstash_emulator::faults::DeliveryFault;
+use nas_cron_testing::service::Settings;
+use nas_cron_testing::time::instant;
+use nas_cron_testing::world::World;
+use serde_json::Value;
+
+/// Longer than anything here takes that is not meant to.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Far enough ahead for the engine to be told.
+const AHEAD: i64 = 5_000;
+
+fn direct(settings: Settings, qstash: &Emulator) -> Settings {
+    let account = qstash.settings();
+    settings
+        .with("NAS_CRON_BACKEND", "qstash_direct")
+        .with("NAS_CRON_QSTASH_URL", qstash.url())
+        .with("NAS_CRON_QSTASH_TOKEN", account.token.clone())
+        .with("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", account.current_key.clone())
+        .with("NAS_CRON_QSTASH_DIRECT_GRACE", "10m")
+}
+
+async fn world(qstash: &Emulator) -> World {
+    World::with(|settings| direct(settings, qstash)).await
+}
+
+fn claims(token: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_engine_calls_with_our_token_and_its_log_tells_us() {
+    let qstash = Emulator::quick().await;
+    let world = world(&qstash).await;
+    let (at, schedule) = world.arm("job-1", AHEAD).await;
+    assert_eq!(world.listed("job-1").await.expect("armed").1["awaits"], "qstash_direct");
+    let fire = world.agents.wait_for("job-1", 1, PATIENCE).await;
+    // By the engine's whole seconds, rounded up: nobody of ours could wait for the rest.
+    assert!(fire.arrived >= instant(&at), "{} before {at}", fire.arrived);
+    assert_eq!(fire.fire_at, at);
+    let claims = claims(&fire.token);
+    assert_eq!((&claims["purpose"], &claims["aud"]), (&"cron_fire".into(), &"agent:inst-1".into()));
+    assert_eq!(claims["nbf"], instant(&at).timestamp(), "just before it, in whole seconds");
+    assert_eq!(claims["exp"], instant(&at).timestamp() + 300, "until the engine has tried for the last time");
+    world.delivered("job-1").await;
+    let history = world.history("job-1").await;
+    assert_eq!(history.len(), 1, "{history:?}");
+    assert_eq!((history[0].outcome.as_str(), &history[0].schedule_id), ("delivered", &schedule));
+    assert_eq!(world.agents.fires_of("job-1").len(), 1);
+    assert_eq!(qstash.counts().delivered, 1);
+}
+
+#[tokio::test]
+async fn what_the_engine_cannot_deliver_is_our_own_loops() {
+    let qstash = Emulator::quick().await;
+    let world = world(&qstash).await;
+    // Three tries are the engine's; from then on they are ours.
+    world.agents.answer(|_, before| Reply::status(if before < 3 { 503 } else { 202 }));
+    world.arm("job-1", AHEAD).await;
+    qstash.until(|counts| counts.failed == 1).await;
+    world.agents.wait_for("job-1", 4, PATIENCE).await;
+    world.delivered("job-1").await;
+    let outcomes: Vec<_> =
+        world.history("job-1").await.into_iter().map(|one| (one.outcome, one.status)).collect();
+    assert_eq!(outcomes, [("failed".to_owned(), Some(503)), ("delivered".to_owned(), Some(202))]);
+}
+
+#[tokio::test]
+async fn what_its_log_says_nothing_of_is_fired_by_our_own_loop_after_the_grace() {
+    let qstash = Emulator::quick().await;
+    qstash.misdeliver(DeliveryFault::Never);
+    let world =
+        World::with(|settings| direct(settings, &qstash).with("NAS_CRON_QSTASH_DIRECT_GRACE", "60s")).await;
+    // As if the grace were nearly over.
+    let (_, schedule) = world.arm("job-1", AHEAD).await;
+    qstash.until(|counts| counts.published == 1).await;
+    let early =
+        "UPDATE one_shots SET next_attempt_at = now() - interval '55 s', fire_at = now() - interval '55 s'";
+    world.sql(early).await;
+    world.agents.wait_for("job-1", 1, PATIENCE).await;
+    let history = world.ended("job-1", 1).await;
+    assert_eq!((history[0].outcome.as_str(), &history[0].schedule_id), ("delivered", &schedule));
+    assert!(
+        world.service.metrics().await.contains("nas_cron_engine_misses_total{backend=\"qstash_direct\"} 1")
+    );
+}
+
+#[tokio::test]
+async fn only_what_is_an_hour_ahead_at_most_is_handed_over_and_a_cancel_takes_it_back() {
+    let qstash = Emulator::quick().await;
+    let world = world(&qstash).await;
+    world.arm("far", 2 * 3_600_000).await;
+    world.arm("near", 1_800_000).await;
+    qstash.until(|counts| counts.published == 1).await;
+    let pending = qstash.pending();
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].url, format!("{}/api/cron/fire", world.callback()));
+    let put_off: f64 = sqlx::query_scalar(
+        "SELECT extract(epoch FROM due_at - next_try_at)::float8 FROM wake_ups WHERE job_id = 'far'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert!((put_off - 3_600.0).abs() < 1.0, "told {put_off} s before its instant");
+    world.service.cancel(&world.token, "near").await;
+    qstash.until(|counts| counts.cancelled == 1).await;
+    assert!(qstash.pending().is_empty());
+}
+
+#[tokio::test]
+async fn the_profile_that_is_set_when_the_engine_is_told_goes_with_its_call() {
+    let qstash = Emulator::quick().await;
+    let world = world(&qstash).await;
+    let default = serde_json::json!({"profiles": ["claude:org"], "default": "claude:org"});
+    world.service.admin("PUT", "/api/admin/auth-profiles/orgs/org-1", Some(&default)).await;
+    world.arm("plain", AHEAD).await;
+    let at = nas_cron_testing::time::fire_at(AHEAD);
+    let own = serde_json::json!({
+        "job_id": "own", "fire_at": at, "agent_callback_url": world.callback(), "dedup_key": "own", "auth": "claude:own",
+    });
+    assert_eq!(world.service.post("/api/agent-cron/provision", &world.token, &own).await.0, 200);
+    for (job, auth) in [("plain", "claude:org"), ("own", "claude:own")] {
+        let fire = world.agents.wait_for(job, 1, PATIENCE).await;
+        assert_eq!((&fire.body["auth"], &claims(&fire.token)["auth"]), (&auth.into(), &auth.into()));
+    }
+}

@@ -1,0 +1,191 @@
+//! An engine that misbehaves costs nothing but its own part: hop 1 does not notice, and when it behaves again,
+//! everything is told.
+
+use std::time::{Duration, Instant};
+
+use nas_cron_testing::qstash_emulator::faults::ApiFault;
+use nas_cron_testing::time::lateness_ms;
+use nas_cron_testing::world::eventually;
+
+use super::caller::{Caller, FAR, PATIENCE};
+
+/// Arms, which must not wait for the engine.
+async fn arm_quickly(caller: &Caller, job: &str, millis: i64) -> (String, String) {
+    let asked = Instant::now();
+    let armed = caller.world.arm(job, millis).await;
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    armed
+}
+
+/// Waits until the engine has been told everything, and holds this many wake-ups.
+async fn all_told(caller: &Caller, pending: usize) {
+    let start = Instant::now();
+    loop {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM wake_ups WHERE state <> 'armed'")
+            .fetch_one(&caller.world.pool)
+            .await
+            .unwrap();
+        if left == 0 && caller.emulator.pending().len() == pending {
+            return;
+        }
+        let held = caller.emulator.pending().len();
+        assert!(start.elapsed() < PATIENCE, "{left} rows are left, and it holds {held} instead of {pending}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// Arms and cancels while the engine does this, and looks at what is counted; then it behaves again.
+async fn survives(fault: ApiFault, result: &'static str) {
+    survives_with(fault, [("arm", result), ("cancel", result)], 5).await;
+}
+
+/// The same, where its calls have these results, and it holds so many wake-ups in the end.
+async fn survives_with(fault: ApiFault, results: [(&str, &str); 2], held: usize) {
+    let caller = Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "1s")).await;
+    arm_quickly(&caller, "taken-back", FAR).await;
+    all_told(&caller, 1).await;
+    caller.emulator.misbehave(fault, None);
+    for number in 0..5 {
+        arm_quickly(&caller, &format!("job-{number}"), FAR + number).await;
+    }
+    caller.world.service.cancel(&caller.world.token, "taken-back").await;
+    for (call, result) in results {
+        let labels =
+            [format!("call=\"{call}\""), format!("result=\"{result}\""), r#"backend="qstash""#.to_owned()];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        eventually(&format!("{call}: {result}"), async || {
+            (caller.counted("nas_cron_engine_calls_total", &labels).await >= 1).then_some(())
+        })
+        .await;
+    }
+    let warned = eventually("it is said", async || {
+        let lines = caller.lines("WARN");
+        Some(lines.iter().filter(|line| line["backend"] == "qstash").count()).filter(|count| *count > 0)
+    })
+    .await;
+    assert!(warned <= 4, "said when it begins, not for every call: {warned}");
+    caller.emulator.behave();
+    // Silent as before: what it holds stays there to be counted.
+    caller.emulator.misdeliver(nas_cron_testing::qstash_emulator::faults::DeliveryFault::Never);
+    all_told(&caller, held).await;
+    let errors: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM wake_ups WHERE last_error IS NOT NULL OR tries > 0")
+            .fetch_one(&caller.world.pool)
+            .await
+            .unwrap();
+    assert_eq!(errors, 0, "nothing is remembered of it");
+    caller.says_no_secret();
+    assert_eq!(caller.world.service.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_engine_that_answers_garbage() {
+    // Of what it has taken back QStash says nothing beyond its status: what only seemed to be is still there, and
+    // will find nothing.
+    survives_with(ApiFault::Garbage, [("arm", "garbage"), ("cancel", "ok")], 6).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_answers_another_shape() {
+    let caller = Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "1s")).await;
+    caller.emulator.misbehave(ApiFault::WrongShape, None);
+    arm_quickly(&caller, "job", FAR).await;
+    eventually("garbage", async || {
+        (caller.counted("nas_cron_engine_calls_total", &["result=\"garbage\""]).await >= 1).then_some(())
+    })
+    .await;
+    caller.emulator.behave();
+    caller.emulator.misdeliver(nas_cron_testing::qstash_emulator::faults::DeliveryFault::Never);
+    all_told(&caller, 1).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_asks_for_fewer_calls() {
+    survives(ApiFault::TooMany(2), "rate_limited").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_limits_bursts() {
+    survives(ApiFault::Burst(2), "rate_limited").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs() {
+    survives(ApiFault::Hang, "timed_out").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_never_ends_its_answer() {
+    survives(ApiFault::Drip, "timed_out").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_floods() {
+    survives(ApiFault::Endless, "garbage").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_closes_connections() {
+    survives(ApiFault::Close, "unreachable").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_fails() {
+    survives(ApiFault::Status(500), "unreachable").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_know_our_token() {
+    survives(ApiFault::Status(401), "refused").await;
+}
+
+/// Done, and not said so: asked again, it is still there only once.
+#[tokio::test]
+async fn an_engine_whose_answers_are_lost() {
+    let caller = Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "1s")).await;
+    caller.emulator.misbehave(ApiFault::LoseAnswer, Some(8));
+    for number in 0..5 {
+        arm_quickly(&caller, &format!("job-{number}"), FAR + number).await;
+    }
+    all_told(&caller, 5).await;
+    caller.world.service.cancel(&caller.world.token, "job-0").await;
+    all_told(&caller, 4).await;
+}
+
+/// Hanging for as long as it likes: neither fires nor provisions nor the watchdog wait for it.
+#[tokio::test]
+async fn an_engine_that_hangs_for_a_minute_holds_up_nobody() {
+    let caller =
+        Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "60s").with("NAS_CRON_WATCHDOG_GRACE", "1s"))
+            .await;
+    caller.emulator.misbehave(ApiFault::Hang, None);
+    let mut armed = Vec::new();
+    for number in 0..20 {
+        armed.push((
+            format!("job-{number}"),
+            arm_quickly(&caller, &format!("job-{number}"), 7_000 + number * 20).await,
+        ));
+    }
+    let near = arm_quickly(&caller, "near", 500).await;
+    let fire = caller.world.agents.wait_for("near", 1, PATIENCE).await;
+    let late = lateness_ms(&near.0, fire.arrived);
+    assert!((0.0..15_000.0).contains(&late), "{late} ms");
+    for (job, (at, _)) in &armed {
+        let fire = caller.world.agents.wait_for(job, 1, PATIENCE).await;
+        let late = lateness_ms(at, fire.arrived);
+        assert!((1_000.0..20_000.0).contains(&late), "{job}: {late} ms");
+    }
+    caller.world.all_delivered().await;
+    assert_eq!(caller.world.agents.fires().len(), 21);
+    assert_eq!(caller.counted("nas_cron_engine_misses_total", &[r#"backend="qstash""#]).await, 20);
+    // Its connections break, and it is as it should be.
+    caller.emulator.behave();
+    caller.emulator.go_down().await;
+    caller.emulator.come_up().await;
+    eventually("nothing is left to tell", async || {
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM wake_ups").fetch_one(&caller.world.pool).await.unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
+}

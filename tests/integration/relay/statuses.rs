@@ -1,0 +1,276 @@
+//! What the relay answers to what is signed.
+
+use std::time::Duration;
+
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::time::{instant, lateness_ms, now};
+use nas_cron_testing::world::eventually;
+use serde_json::json;
+
+use super::caller::{Caller, FAR, PATIENCE};
+
+#[tokio::test]
+async fn hop_2_delivered_once_the_agent_accepted_and_again_on_a_replay() {
+    let caller = Caller::new().await;
+    let wake_up = caller.due("job", 0.0).await;
+    let answer = caller.wake(&wake_up).await;
+    assert_eq!(answer.said(), (200, "delivered"));
+    assert_eq!((&answer.body, answer.retry_after()), (&json!({"status": "delivered"}), None));
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let fire = &caller.world.agents.fires_of("job")[0];
+    assert!(fire.answered.is_some(), "not before the agent has accepted");
+    for _ in 0..3 {
+        assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
+    }
+    // The agent has gone on: the next one still waits for its own wake-up.
+    let next = caller.due("job", 0.0).await;
+    assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
+    assert_eq!(caller.world.agents.fires_of("job").len(), 1);
+    assert_eq!(caller.wake(&next).await.said(), (200, "delivered"));
+    assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
+    assert_eq!(caller.world.agents.fires_of("job").len(), 2);
+    assert_eq!(caller.counted("nas_cron_engine_misses_total", &[]).await, 0);
+    let delivered =
+        caller.counted("nas_cron_wake_ups_total", &[r#"backend="qstash""#, r#"found="delivered""#]).await;
+    assert_eq!(delivered, 5);
+}
+
+#[tokio::test]
+async fn hop_2_gone_where_there_is_nothing_any_more() {
+    let caller = Caller::new().await;
+    let cancelled = caller.due("cancelled", 0.0).await;
+    caller.world.service.cancel(&caller.world.token, "cancelled").await;
+    let dead = caller.due("dead", 0.0).await;
+    caller
+        .world
+        .sql("UPDATE one_shots SET state = 'dead', awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'")
+        .await;
+    let unknown = Caller::body("unknown", "0190a5e4-7c1e-7000-8000-000000000000", "2026-06-18T12:00:00Z");
+    let foreign = String::from_utf8(caller.due("job", 0.0).await).unwrap().replace("inst-1", "inst-2");
+    for wake_up in [&cancelled, &dead, &unknown, &foreign.into_bytes()] {
+        let answer = caller.wake(wake_up).await;
+        assert_eq!((answer.said(), answer.retry_after()), ((200, "gone"), None), "{answer:?}");
+    }
+    assert_eq!(caller.world.agents.fires().len(), 0);
+}
+
+#[tokio::test]
+async fn hop_2_superseded_where_the_job_has_another_one_shot() {
+    let caller = Caller::new().await;
+    let old = caller.due("job", 0.0).await;
+    let (_, new) = caller.world.arm("job", FAR + 1_000).await;
+    assert_eq!(caller.wake(&old).await.said(), (200, "superseded"));
+    let (half, entry) = caller.world.listed("job").await.unwrap();
+    assert_eq!((half, entry["schedule_id"].as_str()), ("armed", Some(new.as_str())));
+    assert_eq!(caller.world.agents.fires().len(), 0);
+}
+
+#[tokio::test]
+async fn hop_2_under_way_while_an_attempt_is() {
+    let caller = Caller::new().await;
+    caller.world.agents.answer(|_, _| Reply::accepted().after(Duration::from_secs(25)));
+    let wake_up = caller.due("job", 0.0).await;
+    let second = async {
+        caller.world.agents.wait_for("job", 1, PATIENCE).await;
+        caller.wake(&wake_up).await
+    };
+    tokio::select! {
+        answer = second => {
+            assert_eq!((answer.said(), answer.retry_after()), ((409, "under_way"), Some(1)), "{answer:?}");
+        }
+        answer = caller.wake(&wake_up) => panic!("before the agent answered: {answer:?}"),
+    }
+    assert_eq!(caller.world.agents.fires_of("job").len(), 1);
+}
+
+#[tokio::test]
+async fn hop_2_the_agents_retry_after_is_passed_on_and_what_waits_for_its_time_is_under_way() {
+    let caller = Caller::new().await;
+    caller.world.agents.answer(|_, _| Reply::busy("50"));
+    let wake_up = caller.due("job", 0.0).await;
+    let answer = caller.wake(&wake_up).await;
+    assert_eq!((answer.said(), answer.retry_after()), ((502, "not_accepted"), Some(50)), "{answer:?}");
+    let answer = caller.wake(&wake_up).await;
+    assert_eq!(answer.said(), (409, "under_way"));
+    assert!(answer.retry_after().is_some_and(|seconds| (1..=60).contains(&seconds)), "{answer:?}");
+    assert_eq!(caller.world.agents.fires_of("job").len(), 1);
+}
+
+/// Whatever the engine does then: the retry is our own loop's.
+#[tokio::test]
+async fn hop_2_an_agent_that_fails_is_answered_502_and_tried_again_without_the_engine() {
+    let caller = Caller::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "500ms")).await;
+    for (job, reply) in [("failing", Reply::status(500)), ("breaking", Reply::broken())] {
+        let first = reply.clone();
+        caller
+            .world
+            .agents
+            .answer(move |_, before| if before == 0 { first.clone() } else { Reply::accepted() });
+        let wake_up = caller.due(job, 0.0).await;
+        let answer = caller.wake(&wake_up).await;
+        assert_eq!(answer.said(), (502, "not_accepted"), "{job}: {answer:?}");
+        assert!(answer.retry_after().is_some_and(|seconds| seconds >= 1), "{job}: {answer:?}");
+        if job == "failing" {
+            caller.world.delivered(job).await;
+            assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
+            assert_eq!(caller.world.agents.fires_of(job).len(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn hop_2_what_is_on_hold_is_under_way() {
+    let caller = Caller::new().await;
+    let wake_up = caller.due("job", 0.0).await;
+    let (status, _, said) = caller.world.settings.run(&["hold", "--all"]).await;
+    assert!(status.success(), "{said}");
+    let answer = caller.wake(&wake_up).await;
+    assert_eq!((answer.said(), answer.retry_after()), ((409, "under_way"), Some(60)), "{answer:?}");
+    assert_eq!(caller.world.agents.fires().len(), 0);
+    let (status, _, said) = caller.world.settings.run(&["release", "--all"]).await;
+    assert!(status.success(), "{said}");
+    caller.world.agents.wait_for("job", 1, PATIENCE).await;
+    caller.world.delivered("job").await;
+    assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
+}
+
+#[tokio::test]
+async fn hop_2_what_is_woken_too_early_is_answered_at_once_and_fires_at_its_time_without_the_engine() {
+    let caller = Caller::new().await;
+    let (at, id) = caller.world.arm("job", 8_000).await;
+    let far = caller.due("far", 1_800.0).await;
+    let answer = caller.wake(&far).await;
+    assert_eq!(answer.said(), (503, "early"), "{answer:?}");
+    assert!(answer.retry_after().is_some_and(|seconds| (1_500..=1_800).contains(&seconds)), "{answer:?}");
+    let answer = caller.wake(&Caller::body("job", &id, &at)).await;
+    // On a very slow machine its time has come by then.
+    assert!(matches!(answer.said(), (503, "early") | (200, "delivered")), "{answer:?}");
+    let fire = caller.world.agents.wait_for("job", 1, PATIENCE).await;
+    let late = lateness_ms(&at, fire.arrived);
+    assert!((0.0..5_000.0).contains(&late), "{late} ms");
+    assert_eq!(caller.counted("nas_cron_engine_misses_total", &[]).await, 0);
+}
+
+/// Seconds are the engine's grain: our own timer does the rest.
+#[tokio::test]
+async fn hop_2_a_wake_up_before_the_instant_is_held_until_the_instant() {
+    let caller = Caller::new().await;
+    let mut all = Vec::new();
+    for (job, millis) in [("a", 7_000), ("b", 7_333), ("c", 7_999)] {
+        all.push((job, caller.world.arm(job, millis).await));
+    }
+    let held = all.iter().map(async |(job, (at, id))| {
+        let before =
+            (instant(at) - now()).to_std().unwrap_or_default().saturating_sub(Duration::from_millis(1_900));
+        tokio::time::sleep(before).await;
+        let answer = caller.wake(&Caller::body(job, id, at)).await;
+        let answered = now();
+        assert_eq!(answer.said(), (200, "delivered"), "{answer:?}");
+        let fires = caller.world.agents.fires_of(job);
+        let late = lateness_ms(at, fires[0].arrived);
+        assert!((0.0..5_000.0).contains(&late), "{late} ms");
+        assert_eq!(fires.len(), 1);
+        assert!(answered >= instant(at), "answered when it was over");
+    });
+    futures::future::join_all(held).await;
+    let early: i64 = sqlx::query_scalar("SELECT count(*) FROM fires WHERE started_at < fire_at")
+        .fetch_one(&caller.world.pool)
+        .await
+        .unwrap();
+    assert_eq!(early, 0, "by the database's clock");
+}
+
+/// The engine hung up: the wake-up has been taken in all the same.
+#[tokio::test]
+async fn hop_2_an_engine_that_hangs_up_has_woken_us() {
+    let caller = Caller::new().await;
+    let body = caller.due("job", 1.5).await;
+    let taken_in = async {
+        eventually("it is leased", async || {
+            let awaits: Option<String> = sqlx::query_scalar("SELECT awaits::text FROM one_shots")
+                .fetch_one(&caller.world.pool)
+                .await
+                .unwrap();
+            awaits.is_none().then_some(())
+        })
+        .await;
+    };
+    tokio::select! {
+        () = taken_in => {}
+        _ = caller.wake(&body) => {}
+    }
+    caller.world.agents.wait_for("job", 1, PATIENCE).await;
+    caller.world.delivered("job").await;
+    assert_eq!(caller.world.agents.fires_of("job").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hop_2_503_while_the_database_is_away_and_the_next_wake_up_delivers() {
+    let (caller, proxy) = Caller::behind_a_proxy().await;
+    let wake_up = caller.due("job", 0.0).await;
+    proxy.cut().await;
+    let answer = caller.wake(&wake_up).await;
+    assert_eq!(
+        (answer.status, answer.body["error"].as_str()),
+        (503, Some("temporarily_unavailable")),
+        "{answer:?}"
+    );
+    assert!(answer.retry_after().is_some_and(|seconds| seconds >= 1), "{answer:?}");
+    assert!(answer.took < Duration::from_secs(45), "an engine waits for 50 s: {answer:?}");
+    proxy.mend().await;
+    let answer = eventually("it is woken", async || {
+        Some(caller.wake(&wake_up).await).filter(|answer| answer.status != 503)
+    })
+    .await;
+    assert_eq!(answer.said(), (200, "delivered"));
+    assert_eq!(caller.world.agents.fires_of("job").len(), 1);
+}
+
+#[tokio::test]
+async fn hop_2_what_is_signed_and_yet_no_wake_up_is_400() {
+    let caller = Caller::new().await;
+    let good = json!({
+        "instance_id": "inst-1", "job_id": "job", "schedule_id": "0190a5e4-7c1e-7000-8000-000000000000",
+        "fire_at": "2026-06-18T12:00:00Z",
+    });
+    let without = |name: &str| {
+        let mut body = good.clone();
+        body.as_object_mut().unwrap().remove(name);
+        body.to_string()
+    };
+    let with = |name: &str, value: serde_json::Value| {
+        let mut body = good.clone();
+        body[name] = value;
+        body.to_string()
+    };
+    let twice = good.to_string().replace('{', r#"{"job_id": "other", "#);
+    for body in [
+        String::new(),
+        "{}".to_owned(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        "<html>".to_owned(),
+        format!("{good}{good}"),
+        twice,
+        without("instance_id"),
+        without("job_id"),
+        without("schedule_id"),
+        without("fire_at"),
+        with("schedule_id", json!("no-uuid")),
+        with("schedule_id", json!(7)),
+        with("job_id", json!("")),
+        with("job_id", json!("a\u{0}b")),
+        with("instance_id", json!("x".repeat(300))),
+        with("job_id", json!({"$ne": null})),
+        format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000)),
+    ] {
+        let answer = caller.wake(body.as_bytes()).await;
+        let shown: String = body.chars().take(100).collect();
+        assert_eq!(answer.status, 400, "{shown}: {answer:?}");
+        assert_eq!(answer.body["error"], "invalid_request", "{shown}: {answer:?}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{shown}");
+    }
+    // What we do not know of is no reason.
+    let answer = caller.wake(with("added_later", json!([1])).as_bytes()).await;
+    assert_eq!(answer.said(), (200, "gone"));
+}

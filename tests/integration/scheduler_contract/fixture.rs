@@ -1,0 +1,264 @@
+//! A service on one backend, and what a case does with it and asks about it.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_testing::agent::Fire;
+use nas_cron_testing::cluster::{Attempt, Cluster};
+use nas_cron_testing::service::{Service, Settings};
+use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
+use nas_cron_testing::world::eventually;
+use serde_json::json;
+
+use super::engines::Engine;
+
+/// Ahead of whatever a case takes.
+pub const FAR: i64 = 3_600_000;
+/// Longer than anything takes on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// How late a fire is at most that nothing has gone wrong with, on a machine that has too much to do. What goes wrong
+/// here is never mended: there is no watchdog.
+const LATE_MS: f64 = 5_000.0;
+/// The watchdog where a case is about the engine: it does not come.
+const NO_WATCHDOG: &str = "1h";
+
+/// See the module.
+pub struct Fixture<E> {
+    pub engine: E,
+    pub cluster: Cluster,
+    token: String,
+}
+
+/// A one-shot that was armed.
+#[derive(Clone, Debug)]
+pub struct Armed {
+    pub instance: String,
+    pub job: String,
+    pub fire_at: String,
+    pub schedule_id: String,
+}
+
+impl Armed {
+    /// How long until its instant.
+    pub fn in_how_long(&self) -> Duration {
+        (instant(&self.fire_at) - now()).to_std().unwrap_or_default()
+    }
+
+    /// Waits until this long after its instant.
+    pub async fn over_by(&self, millis: u64) {
+        tokio::time::sleep(self.in_how_long() + Duration::from_millis(millis)).await;
+    }
+}
+
+impl<E: Engine> Fixture<E> {
+    /// One replica. Only the engine brings first wake-ups.
+    pub async fn start() -> Self {
+        Self::with(1, |settings| settings).await
+    }
+
+    /// The same, with a watchdog that comes this long after the instant.
+    pub async fn watched(grace: &'static str) -> Self {
+        Self::with(1, |settings| settings.with("NAS_CRON_WATCHDOG_GRACE", grace)).await
+    }
+
+    /// So many replicas.
+    pub async fn with(replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
+        let engine = E::start().await;
+        let cluster = Cluster::start(replicas, |settings| {
+            let settings =
+                settings.with("NAS_CRON_BACKEND", E::NAME).with("NAS_CRON_WATCHDOG_GRACE", NO_WATCHDOG);
+            change(engine.settings(settings))
+        })
+        .await;
+        let token = cluster.agent("inst-1").await;
+        let fixture = Self { engine, cluster, token };
+        fixture.engine.serve(&fixture.cluster.replicas);
+        fixture
+    }
+
+    /// One replica more, in front of which the engine sees the same address as before.
+    pub async fn grow(&mut self) {
+        self.cluster.grow().await;
+        self.engine.serve(&self.cluster.replicas);
+    }
+
+    /// The first replica.
+    pub fn service(&self) -> &Service {
+        &self.cluster.replicas[0]
+    }
+
+    /// Arms a job, and what its schedule is called.
+    pub async fn arm_at(&self, job: &str, fire_at: &str) -> Armed {
+        let url = self.cluster.agents.callback("inst-1");
+        let schedule_id = self.service().provision(&self.token, job, fire_at, &url).await;
+        Armed { instance: "inst-1".to_owned(), job: job.to_owned(), fire_at: fire_at.to_owned(), schedule_id }
+    }
+
+    /// Arms a job in `millis` that its engine is to wake. Where the machine was so slow that it is not, once more,
+    /// for later.
+    pub async fn arm(&self, job: &str, millis: i64) -> Armed {
+        let mut millis = millis;
+        loop {
+            let armed = self.arm_at(job, &fire_at(millis)).await;
+            let awaits: Option<String> =
+                sqlx::query_scalar("SELECT awaits::text FROM one_shots WHERE job_id = $1")
+                    .bind(job)
+                    .fetch_one(&self.cluster.pool)
+                    .await
+                    .unwrap();
+            if !E::HOSTED || awaits.as_deref() == Some(E::NAME) {
+                return armed;
+            }
+            millis *= 2;
+            assert!(millis < FAR * 2, "it never awaits its engine: {awaits:?}");
+        }
+    }
+
+    /// Cancels, which must be answered well before an agent hangs up.
+    pub async fn cancel(&self, job: &str) {
+        let asked = Instant::now();
+        self.service().cancel(&self.token, job).await;
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    }
+
+    /// Waits until the engine has been told all that it is to know, and returns how many wake-ups it is to bring.
+    pub async fn handed_over(&self) -> usize {
+        let left = "SELECT count(*) FROM wake_ups WHERE state <> 'armed'";
+        self.cluster.until_none(PATIENCE, left).await;
+        self.engine.held().await
+    }
+
+    /// Waits until the engine has nothing to bring any more, and we nothing to tell it.
+    pub async fn nothing_left(&self) {
+        self.cluster.until_none(PATIENCE, "SELECT count(*) FROM wake_ups").await;
+        eventually("the engine holds nothing", async || (self.engine.held().await == 0).then_some(())).await;
+    }
+
+    /// The job's time comes, without anybody waking us.
+    pub async fn pull(&self, armed: &Armed) {
+        let done = sqlx::query(
+            "UPDATE one_shots SET fire_at = now(), next_attempt_at = now() WHERE job_id = $1 AND schedule_id = $2::uuid",
+        )
+        .bind(&armed.job)
+        .bind(&armed.schedule_id)
+        .execute(&self.cluster.pool)
+        .await
+        .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
+    /// The engine brings this wake-up.
+    pub async fn wake(&self, armed: &Armed) {
+        self.engine.wake(&self.cluster.pool, armed).await;
+    }
+
+    /// Waits for the job's fire and judges it: not early, not late, and only one.
+    pub async fn fires_on_time(&self, armed: &Armed) -> Fire {
+        let fire = self.fires(armed).await;
+        let late = lateness_ms(&armed.fire_at, fire.arrived);
+        assert!(late < LATE_MS, "{late} ms late: {armed:?}");
+        fire
+    }
+
+    /// Waits for the job's fire and judges it: not early, and only one.
+    pub async fn fires(&self, armed: &Armed) -> Fire {
+        let fire = self.cluster.agents.wait_for(&armed.job, 1, PATIENCE).await;
+        assert_eq!(fire.fire_at, armed.fire_at, "byte for byte");
+        let late = lateness_ms(&armed.fire_at, fire.arrived);
+        assert!(late >= 0.0, "{late} ms: early, {armed:?}");
+        self.delivered(&armed.job).await;
+        assert_eq!(self.cluster.agents.fires_of(&armed.job).len(), 1, "once");
+        let attempts = self.attempts_of(&armed.job).await;
+        assert!(
+            attempts.iter().all(|attempt| attempt.started_at >= instant(&armed.fire_at)),
+            "by the database"
+        );
+        fire
+    }
+
+    /// Waits until the job is delivered.
+    pub async fn delivered(&self, job: &str) {
+        eventually(&format!("{job} is delivered"), async || {
+            let state: Option<String> =
+                sqlx::query_scalar("SELECT state::text FROM one_shots WHERE job_id = $1")
+                    .bind(job)
+                    .fetch_optional(&self.cluster.pool)
+                    .await
+                    .unwrap();
+            (state.as_deref() == Some("delivered")).then_some(())
+        })
+        .await;
+    }
+
+    /// The job's attempts, oldest first.
+    pub async fn attempts_of(&self, job: &str) -> Vec<Attempt> {
+        let mut attempts = self.cluster.attempts().await;
+        attempts.retain(|attempt| attempt.job_id == job);
+        attempts
+    }
+
+    /// Which of its jobs `list` shows as armed.
+    pub async fn listed(&self) -> Vec<String> {
+        let list = self.service().list(&self.token).await;
+        assert_eq!(list["dead"], json!([]));
+        let armed = list["armed"].as_array().expect("a list");
+        armed.iter().map(|one| one["job_id"].as_str().expect("a job").to_owned()).collect()
+    }
+
+    /// A counter of this backend, over all replicas.
+    pub async fn counted(&self, name: &str, labels: &str) -> u64 {
+        let mut sum = 0.0;
+        for replica in &self.cluster.replicas {
+            for line in replica.metrics().await.lines() {
+                let Some((series, value)) = line.rsplit_once(' ') else { continue };
+                let of_ours = series.starts_with(&format!("{name}{{"))
+                    && series.contains(&format!("backend=\"{}\"", E::NAME))
+                    && series.contains(labels);
+                if of_ours {
+                    sum += value.parse::<f64>().expect("a number");
+                }
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        return sum as u64;
+    }
+
+    /// What the engine has woken us for, and nothing else has: it and not the watchdog.
+    pub async fn woken_by_the_engine(&self, at_least: u64) {
+        if E::HOSTED {
+            let woken = self.counted("nas_cron_wake_ups_total", "").await;
+            assert!(woken >= at_least, "{woken} wake-ups");
+            assert_eq!(self.missed().await, 0, "the watchdog did it");
+        }
+    }
+
+    /// One-shots that the watchdog has fired in the engine's place.
+    pub async fn missed(&self) -> u64 {
+        self.counted("nas_cron_engine_misses_total", "").await
+    }
+
+    /// Waits until so many wake-ups have found this.
+    pub async fn found(&self, what: &str, at_least: u64) {
+        self.wake_ups(&format!("found=\"{what}\""), at_least).await;
+    }
+
+    /// Waits until so many wake-ups have come, whatever they found.
+    pub async fn brought(&self, at_least: u64) {
+        self.wake_ups("", at_least).await;
+    }
+
+    async fn wake_ups(&self, labels: &str, at_least: u64) {
+        if E::HOSTED {
+            eventually(&format!("{at_least} wake-ups with {labels}"), async || {
+                (self.counted("nas_cron_wake_ups_total", labels).await >= at_least).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+/// The start of a whole second, at least this far ahead.
+pub fn whole_second(millis: i64) -> DateTime<Utc> {
+    let at = now() + TimeDelta::milliseconds(millis + 999);
+    DateTime::from_timestamp(at.timestamp(), 0).expect("a time")
+}

@@ -1,0 +1,83 @@
+//! The service goes away in the middle, and comes back, or another replica is there.
+
+use nas_cron_testing::world::eventually;
+
+use super::engines::Engine;
+use super::fixture::{Armed, FAR, Fixture, PATIENCE};
+
+const JOBS: i64 = 8;
+
+async fn armed<E: Engine>(fixture: &Fixture<E>) -> Vec<Armed> {
+    let mut all = Vec::new();
+    for number in 0..JOBS {
+        all.push(fixture.arm(&format!("job-{number}"), E::LEAD + 1_000 + number * 250).await);
+    }
+    fixture.handed_over().await;
+    all
+}
+
+/// Every one is delivered once, and none early. (An attempt that was under way when its replica was killed has no
+/// known end, and is made again: that is at least once, on every backend.)
+async fn all_fire<E: Engine>(fixture: &Fixture<E>, all: &[Armed]) {
+    fixture.cluster.all_delivered(PATIENCE).await;
+    for armed in all {
+        let attempts = fixture.attempts_of(&armed.job).await;
+        let delivered = attempts.iter().filter(|attempt| attempt.outcome == "delivered").count();
+        assert_eq!(delivered, 1, "{attempts:?}");
+        assert!(
+            attempts.iter().all(|attempt| matches!(attempt.outcome.as_str(), "delivered" | "lost")),
+            "{attempts:?}"
+        );
+        for fire in fixture.cluster.agents.fires_of(&armed.job) {
+            assert!(nas_cron_testing::time::lateness_ms(&armed.fire_at, fire.arrived) >= 0.0, "{fire:?}");
+        }
+    }
+}
+
+pub async fn the_service_is_killed_in_the_middle<E: Engine>() {
+    let mut fixture = Fixture::<E>::watched("3s").await;
+    let all = armed(&fixture).await;
+    let mut old = fixture.cluster.replicas.remove(0);
+    old.kill9();
+    fixture.grow().await;
+    all_fire(&fixture, &all).await;
+}
+
+pub async fn the_service_is_stopped_in_the_middle<E: Engine>() {
+    let mut fixture = Fixture::<E>::watched("3s").await;
+    let all = armed(&fixture).await;
+    let old = fixture.cluster.replicas.remove(0);
+    assert_eq!(old.stop().await.code(), Some(0));
+    fixture.grow().await;
+    all_fire(&fixture, &all).await;
+    assert!(
+        fixture.cluster.attempts().await.iter().all(|attempt| attempt.outcome == "delivered"),
+        "nothing is lost"
+    );
+}
+
+pub async fn one_of_two_replicas_is_killed<E: Engine>() {
+    let mut fixture = Fixture::<E>::with(2, |settings| settings.with("NAS_CRON_WATCHDOG_GRACE", "3s")).await;
+    let all = armed(&fixture).await;
+    fixture.cluster.replicas[0].kill9();
+    fixture.cluster.replicas.remove(0);
+    all_fire(&fixture, &all).await;
+}
+
+/// It still answers, and claims nothing: the other one fires what it is woken for.
+pub async fn a_replica_that_is_leaving_passes_wake_ups_on<E: Engine>() {
+    let fixture = Fixture::<E>::with(2, |settings| settings.with("NAS_CRON_DRAIN_DELAY", "1m")).await;
+    let armed = fixture.arm("job", FAR).await;
+    fixture.handed_over().await;
+    let leaving = &fixture.cluster.replicas[..1];
+    leaving[0].signal(rustix::process::Signal::TERM);
+    eventually("it is leaving", async || (leaving[0].get("/readyz").await.0 == 503).then_some(())).await;
+    // Whoever calls has not noticed yet.
+    fixture.engine.serve(leaving);
+    fixture.pull(&armed).await;
+    fixture.wake(&armed).await;
+    fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    fixture.delivered("job").await;
+    assert_eq!(fixture.attempts_of("job").await.len(), 1);
+    fixture.woken_by_the_engine(1).await;
+}

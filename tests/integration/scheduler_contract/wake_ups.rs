@@ -1,0 +1,182 @@
+//! Wake-ups that come twice, too early, too late or not at all, and one-shots that are replaced or taken back.
+
+use std::time::Duration;
+
+use nas_cron_testing::agent::Reply;
+use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
+
+use super::engines::Engine;
+use super::fixture::{FAR, Fixture, PATIENCE};
+
+pub async fn the_same_key_again_changes_nothing<E: Engine>() {
+    let fixture = Fixture::<E>::start().await;
+    let armed = fixture.arm("job", E::LEAD).await;
+    for _ in 0..3 {
+        assert_eq!(fixture.arm_at("job", &armed.fire_at).await.schedule_id, armed.schedule_id);
+    }
+    fixture.fires_on_time(&armed).await;
+    fixture.woken_by_the_engine(1).await;
+    fixture.nothing_left().await;
+    assert_eq!(fixture.attempts_of("job").await.len(), 1);
+}
+
+pub async fn a_new_key_supersedes<E: Engine>() {
+    let fixture = Fixture::<E>::start().await;
+    // Long before its time, the old wake-up is taken back.
+    for millis in [FAR, FAR + 1_000, FAR + 2_000] {
+        fixture.arm("far", millis).await;
+        assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED));
+    }
+    fixture.cancel("far").await;
+    fixture.nothing_left().await;
+    let old = fixture.arm("job", E::LONG_LEAD).await;
+    fixture.handed_over().await;
+    let new = fixture.arm("job", E::LONG_LEAD + 500).await;
+    assert_ne!(new.schedule_id, old.schedule_id);
+    fixture.fires_on_time(&new).await;
+    fixture.woken_by_the_engine(1).await;
+    fixture.nothing_left().await;
+    let attempts = fixture.attempts_of("job").await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].schedule_id.to_string(), new.schedule_id);
+}
+
+pub async fn two_wake_ups_for_one_fire_at_once<E: Engine>() {
+    let fixture = Fixture::<E>::with(2, |settings| settings).await;
+    fixture.cluster.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(300)));
+    let armed = fixture.arm("job", FAR).await;
+    fixture.handed_over().await;
+    fixture.pull(&armed).await;
+    tokio::join!(fixture.wake(&armed), fixture.wake(&armed), fixture.wake(&armed), fixture.wake(&armed));
+    fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    fixture.delivered("job").await;
+    fixture.brought(4).await;
+    assert_eq!(fixture.cluster.agents.fires_of("job").len(), 1);
+    assert_eq!(fixture.attempts_of("job").await.len(), 1);
+    fixture.woken_by_the_engine(4).await;
+    if E::HOSTED {
+        assert_eq!(fixture.counted("nas_cron_wake_ups_total", "found=\"taken\"").await, 1);
+    }
+}
+
+pub async fn a_wake_up_twice<E: Engine>() {
+    let fixture = Fixture::<E>::start().await;
+    let armed = fixture.arm("job", E::LEAD).await;
+    fixture.fires_on_time(&armed).await;
+    fixture.wake(&armed).await;
+    fixture.found("delivered", 1).await;
+    // Also when the job has gone on.
+    let next = fixture.arm("job", FAR).await;
+    fixture.wake(&armed).await;
+    fixture.found("delivered", 2).await;
+    assert_eq!(fixture.cluster.agents.fires_of("job").len(), 1);
+    assert_eq!(fixture.attempts_of("job").await.len(), 1);
+    assert_eq!(fixture.listed().await, ["job"]);
+    assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED), "{next:?} is still to be woken");
+}
+
+pub async fn a_wake_up_lost<E: Engine>() {
+    let mut fixture = Fixture::<E>::watched("1s").await;
+    let armed = fixture.arm("job", E::LONG_LEAD).await;
+    fixture.handed_over().await;
+    fixture.engine.forget(&fixture.cluster.pool).await;
+    let fire = fixture.fires(&armed).await;
+    let late = lateness_ms(&armed.fire_at, fire.arrived);
+    assert!(late < 15_000.0, "{late} ms late");
+    if E::HOSTED {
+        assert!(late >= 1_000.0, "{late} ms: before the engine's grace was over");
+        assert_eq!(fixture.missed().await, 1);
+        assert!(fixture.service().log().contains("brought no wake-up in time"), "and it is said");
+    }
+    assert_eq!(fixture.attempts_of("job").await.len(), 1);
+}
+
+pub async fn a_wake_up_for_a_superseded_schedule<E: Engine>() {
+    let fixture = Fixture::<E>::start().await;
+    let old = fixture.arm("job", FAR).await;
+    let new = fixture.arm("job", FAR + 1_000).await;
+    fixture.wake(&old).await;
+    fixture.found("superseded", 1).await;
+    assert_eq!(fixture.attempts_of("job").await.len(), 0);
+    fixture.handed_over().await;
+    fixture.pull(&new).await;
+    fixture.wake(&old).await;
+    fixture.found("superseded", 2).await;
+    fixture.wake(&new).await;
+    fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    fixture.delivered("job").await;
+    let attempts = fixture.attempts_of("job").await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].schedule_id.to_string(), new.schedule_id);
+    fixture.woken_by_the_engine(3).await;
+}
+
+/// However early it is woken: it fires at its instant, whatever the engine does from then on.
+pub async fn a_wake_up_long_before_its_time<E: Engine>() {
+    let mut fixture = Fixture::<E>::start().await;
+    let armed = fixture.arm("job", E::LONG_LEAD).await;
+    fixture.wake(&armed).await;
+    fixture.brought(1).await;
+    fixture.engine.down(&fixture.cluster.pool).await;
+    fixture.fires_on_time(&armed).await;
+    assert_eq!(fixture.missed().await, 0);
+}
+
+pub async fn a_cancel_well_before<E: Engine>() {
+    let fixture = Fixture::<E>::start().await;
+    fixture.arm("far", FAR).await;
+    assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED));
+    fixture.cancel("far").await;
+    // Not because it came: its time is an hour away.
+    fixture.nothing_left().await;
+    let armed = fixture.arm("job", E::LONG_LEAD).await;
+    assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED));
+    fixture.cancel("job").await;
+    fixture.nothing_left().await;
+    fixture.wake(&armed).await;
+    fixture.found("gone", 1).await;
+    armed.over_by(1_000).await;
+    assert_eq!(fixture.attempts_of("job").await.len(), 0);
+    assert_eq!(fixture.cluster.agents.fires().len(), 0);
+}
+
+/// Either the cancel is answered first and nothing starts, or one attempt has started before it was answered.
+pub async fn a_cancel_at_the_edge<E: Engine>() {
+    const OFFSETS: [i64; 12] = [-40, -20, -10, -5, -3, -2, -1, 0, 1, 3, 6, 12];
+    let fixture = Fixture::<E>::start().await;
+    let mut all = Vec::new();
+    for (number, offset) in OFFSETS.into_iter().enumerate() {
+        let spread = i64::try_from(number).unwrap() * 130;
+        all.push((
+            fixture.arm_at(&format!("job-{number}"), &fire_at(E::LEAD + 1_500 + spread)).await,
+            offset,
+        ));
+    }
+    let cancelling = all.iter().map(async |(armed, offset)| {
+        let at = instant(&armed.fire_at) + chrono::TimeDelta::milliseconds(*offset);
+        tokio::time::sleep((at - now()).to_std().unwrap_or_default()).await;
+        fixture.cancel(&armed.job).await;
+        now()
+    });
+    let cancelled = futures::future::join_all(cancelling).await;
+    fixture.nothing_left().await;
+    // What had started when its cancel was answered ends.
+    fixture.cluster.until_none(PATIENCE, "SELECT count(*) FROM fires WHERE outcome = 'started'").await;
+    let mut started = 0;
+    for ((armed, offset), cancelled) in all.iter().zip(cancelled) {
+        let attempts = fixture.attempts_of(&armed.job).await;
+        assert!(attempts.len() <= 1, "{attempts:?}");
+        assert_eq!(fixture.cluster.agents.fires_of(&armed.job).len(), attempts.len());
+        for attempt in attempts {
+            started += 1;
+            assert!(
+                attempt.started_at <= cancelled,
+                "after its cancel at {offset} ms was answered: {attempt:?}"
+            );
+            assert!(attempt.started_at >= instant(&armed.fire_at), "early: {attempt:?}");
+        }
+    }
+    println!("{started} of {} had started before their cancels", OFFSETS.len());
+    assert_eq!(fixture.listed().await, [""; 0]);
+    assert_eq!(fixture.missed().await, 0);
+}

@@ -1,0 +1,905 @@
+//! What engines are told and what they tell us, on a real Postgres, statement by statement.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron::db::leases::{self, Lease};
+use nas_cron::db::oneshots::{ArmRules, Armed};
+use nas_cron::db::outcomes::{self, Ended};
+use nas_cron::db::wake_ups::{self, Done, Found, Order, Outbox, ToTell, Told, Wake};
+use nas_cron::db::{Db, directory, outages};
+use nas_cron::domain::{FireOutcome, HoldScope};
+use nas_cron::oneshot::{self, Provision};
+use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, ScheduleId};
+use nas_cron_testing::database::database;
+use nas_cron_testing::time::now;
+use sqlx::PgPool;
+
+const HORIZON: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(30);
+/// How long an order is one replica's.
+const LEASE: Duration = Duration::from_mins(1);
+const RULES: ArmRules =
+    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const ENGINE: BackendName = BackendName::Nats;
+const CALLBACK: &str = "https://agent.example";
+
+/// A database whose new one-shots await an engine, and one instance.
+struct World {
+    db: Db,
+    pool: PgPool,
+    instance: InstanceId,
+}
+
+/// A row of `wake_ups`.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+struct Row {
+    schedule_id: uuid::Uuid,
+    generation: i32,
+    backend: String,
+    state: String,
+    message_id: Option<String>,
+    tries: i32,
+    /// Whether it is to be told now.
+    due: bool,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (db, url) = database().await;
+        let pool = PgPool::connect(&url).await.unwrap();
+        let world = Self { db, pool, instance: InstanceId::new("inst-1").unwrap() };
+        world
+            .sql("INSERT INTO instances (instance_id, org_id, callback_url) VALUES ('inst-1', 'org-1', 'https://agent.example')")
+            .await;
+        world.activate(ENGINE).await;
+        world
+    }
+
+    async fn sql(&self, statements: &str) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+            .execute(&self.pool)
+            .await
+            .expect(statements);
+    }
+
+    async fn activate(&self, backend: BackendName) {
+        wake_ups::activate(&self.db, backend).await.unwrap();
+    }
+
+    /// Arms a job `seconds` from now.
+    async fn arm(&self, job: &str, seconds: i64) -> Armed {
+        self.arm_at(job, now() + TimeDelta::seconds(seconds)).await
+    }
+
+    async fn arm_at(&self, job: &str, at: DateTime<Utc>) -> Armed {
+        let text = at.to_rfc3339();
+        let wanted = Provision::new(job, &text, CALLBACK, &format!("{job}:{text}")).unwrap();
+        oneshot::provision(&self.db, &self.instance, Some(CALLBACK), &wanted, &RULES).await.unwrap()
+    }
+
+    /// Arms a job that awaits its engine, and makes as if `seconds` were left until its instant.
+    async fn awaiting(&self, job: &str, seconds: f64) -> ScheduleId {
+        let armed = self.arm(job, 3_600).await;
+        assert_eq!(armed.awaits, Some(ENGINE));
+        sqlx::query(
+            "WITH o AS (UPDATE one_shots SET fire_at = now() + make_interval(secs => $2),
+                                             next_attempt_at = now() + make_interval(secs => $2)
+                        WHERE job_id = $1 RETURNING schedule_id)
+             UPDATE wake_ups u SET due_at = now() + make_interval(secs => $2) FROM o WHERE u.schedule_id = o.schedule_id",
+        )
+        .bind(job)
+        .bind(seconds)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        armed.schedule_id
+    }
+
+    async fn cancel(&self, job: &str) {
+        oneshot::cancel(&self.db, &self.instance, &JobId::new(job).unwrap()).await.unwrap();
+    }
+
+    fn wake(&self, job: &str, schedule_id: ScheduleId) -> Wake {
+        Wake { instance_id: self.instance.clone(), job_id: JobId::new(job).unwrap(), schedule_id }
+    }
+
+    async fn take(&self, wakes: &[Wake]) -> Vec<Found> {
+        self.take_with_room(wakes, 1_000).await
+    }
+
+    async fn take_with_room(&self, wakes: &[Wake], room: i64) -> Vec<Found> {
+        wake_ups::take(&self.db, wakes, HORIZON, GRACE, room).await.unwrap()
+    }
+
+    async fn take_one(&self, job: &str, schedule_id: ScheduleId) -> Found {
+        self.take(&[self.wake(job, schedule_id)]).await.pop().unwrap()
+    }
+
+    async fn claim(&self) -> Vec<Lease> {
+        leases::claim_due(&self.db, HORIZON, GRACE, 100, &[]).await.unwrap().leases
+    }
+
+    /// How many attempts of these leases may start.
+    async fn confirm(&self, leases: &[Lease]) -> usize {
+        leases::confirm(&self.db, leases, Duration::from_secs(40)).await.unwrap().attempts.len()
+    }
+
+    /// Confirms and delivers.
+    async fn deliver(&self, lease: Lease) {
+        assert_eq!(self.confirm(std::slice::from_ref(&lease)).await, 1);
+        let ended = Ended {
+            attempt_id: lease.lease_token,
+            outcome: FireOutcome::Delivered,
+            http_status: Some(202),
+            error: None,
+            retry_in: None,
+            retry_after: None,
+        };
+        outcomes::finish_fires(&self.db, &[ended], &RULES).await.unwrap();
+    }
+
+    async fn rows(&self) -> Vec<Row> {
+        sqlx::query_as(
+            "SELECT schedule_id, generation, backend::text, state::text, message_id, tries,
+                    COALESCE(next_try_at <= now(), false) AS due
+             FROM wake_ups ORDER BY generation, due_at, schedule_id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    async fn row(&self, schedule_id: ScheduleId) -> Option<Row> {
+        self.rows().await.into_iter().find(|row| row.schedule_id == schedule_id.0)
+    }
+
+    async fn awaits(&self, job: &str) -> Option<String> {
+        sqlx::query_scalar("SELECT awaits::text FROM one_shots WHERE job_id = $1")
+            .bind(job)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    async fn orders(&self) -> Outbox {
+        wake_ups::take_orders(&self.db, ENGINE, None, LEASE, 100).await.unwrap()
+    }
+
+    async fn one_order(&self) -> ToTell {
+        let mut orders = self.orders().await.to_tell;
+        assert_eq!(orders.len(), 1, "{orders:?}");
+        orders.remove(0)
+    }
+
+    async fn told(&self, schedule_id: ScheduleId, done: Done) {
+        self.told_of(schedule_id, 1, done).await;
+    }
+
+    async fn told_of(&self, schedule_id: ScheduleId, generation: i32, done: Done) {
+        wake_ups::told(&self.db, &[Told { schedule_id, generation, done }]).await.unwrap();
+    }
+
+    /// Hands the one order that there is to the engine, which calls it `message_id`.
+    async fn tell(&self, message_id: &str) {
+        let order = self.one_order().await;
+        assert!(matches!(order.order, Order::Arm { .. }), "{order:?}");
+        self.told_of(order.schedule_id, order.generation, Done::Armed(Some(message_id.to_owned()))).await;
+    }
+
+    async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.expect(query)
+    }
+}
+
+fn leased(found: Found) -> Lease {
+    match found {
+        Found::Leased(lease) => lease,
+        other => panic!("not leased: {other:?}"),
+    }
+}
+
+fn message(order: &ToTell) -> Option<&str> {
+    match &order.order {
+        Order::Cancel { message_id } => message_id.as_deref(),
+        Order::Arm { .. } => panic!("to be armed: {order:?}"),
+    }
+}
+
+// Arming.
+
+#[tokio::test]
+async fn only_what_is_far_enough_away_awaits_an_engine() {
+    let world = World::new().await;
+    let near = world.arm("near", 2).await;
+    let far = world.arm("far", 60).await;
+    assert_eq!((near.awaits, far.awaits), (None, Some(ENGINE)));
+    let rows = world.rows().await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let Row { schedule_id, generation, backend, state, due, .. } = &rows[0];
+    assert_eq!(
+        (*schedule_id, *generation, backend.as_str(), state.as_str(), *due),
+        (far.schedule_id.0, 1, "nats", "wanted", true)
+    );
+}
+
+#[tokio::test]
+async fn arming_the_same_key_again_changes_nothing() {
+    let world = World::new().await;
+    let at = now() + TimeDelta::seconds(60);
+    let first = world.arm_at("job", at).await;
+    world.tell("m-1").await;
+    let before = world.rows().await;
+    assert_eq!(world.arm_at("job", at).await, first);
+    assert_eq!(world.rows().await, before);
+}
+
+// Taking in.
+
+#[tokio::test]
+async fn what_is_due_soon_is_leased_by_its_wake_up() {
+    let world = World::new().await;
+    let id = world.awaiting("job", 0.0).await;
+    assert!(world.claim().await.is_empty(), "our own loop leaves it to the engine");
+    let lease = leased(world.take_one("job", id).await);
+    assert_eq!(world.awaits("job").await, None);
+    assert_eq!(world.rows().await, [], "the engine has done its part");
+    assert!(world.claim().await.is_empty(), "it has one lease");
+    assert_eq!(world.confirm(&[lease]).await, 1);
+}
+
+#[tokio::test]
+async fn a_lease_of_a_wake_up_before_the_instant_is_not_confirmed_before_it() {
+    let world = World::new().await;
+    let id = world.awaiting("job", 60.0).await;
+    let minutes = Duration::from_mins(2);
+    let found = wake_ups::take(&world.db, &[world.wake("job", id)], minutes, GRACE, 1).await.unwrap().pop();
+    assert_eq!(world.confirm(&[leased(found.unwrap())]).await, 0, "too early");
+}
+
+#[tokio::test]
+async fn what_is_woken_too_early_is_our_own_loops_from_then_on() {
+    let world = World::new().await;
+    let id = world.awaiting("job", 900.0).await;
+    match world.take_one("job", id).await {
+        Found::Standing { state: OneShotState::Armed, parked: false, due_in: Some(due_in) } => {
+            assert!((600.0..=900.0).contains(&due_in), "{due_in}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((world.awaits("job").await, world.rows().await.len()), (None, 0));
+    world.sql("UPDATE one_shots SET fire_at = now(), next_attempt_at = now()").await;
+    assert_eq!(world.claim().await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_wake_up_twice_in_one_statement_is_one_lease() {
+    let world = World::new().await;
+    let (a, b) = (world.awaiting("a", 0.0).await, world.awaiting("b", 0.0).await);
+    let wakes = [world.wake("a", a), world.wake("b", b), world.wake("a", a)];
+    let found = world.take(&wakes).await;
+    assert!(
+        matches!(
+            found[..],
+            [Found::Leased(_), Found::Leased(_), Found::Standing { state: OneShotState::Armed, .. }]
+        ),
+        "in the order of the question: {found:?}"
+    );
+    assert_eq!(found.iter().filter(|one| matches!(one, Found::Leased(_))).count(), 2);
+}
+
+#[tokio::test]
+async fn every_wake_up_is_told_what_stands() {
+    let world = World::new().await;
+    let old = world.awaiting("superseded", 0.0).await;
+    let new = world.awaiting("superseded", 0.0).await;
+    let cancelled = world.awaiting("cancelled", 0.0).await;
+    world.cancel("cancelled").await;
+    let dead = world.awaiting("dead", 0.0).await;
+    world.sql("UPDATE one_shots SET state = 'dead', awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'").await;
+    let done = world.awaiting("done", 0.0).await;
+    world.deliver(leased(world.take_one("done", done).await)).await;
+    let again = world.awaiting("again", 0.0).await;
+    world.deliver(leased(world.take_one("again", again).await)).await;
+    world.awaiting("again", 0.0).await;
+    let found = world
+        .take(&[
+            world.wake("superseded", old),
+            world.wake("cancelled", cancelled),
+            world.wake("dead", dead),
+            world.wake("done", done),
+            world.wake("again", again),
+            world.wake("nothing", ScheduleId::fresh()),
+            world.wake("superseded", new),
+        ])
+        .await;
+    assert!(
+        matches!(
+            found[..],
+            [
+                Found::Superseded,
+                Found::Gone,
+                Found::Standing { state: OneShotState::Dead, .. },
+                Found::Standing { state: OneShotState::Delivered, .. },
+                Found::Delivered,
+                Found::Gone,
+                Found::Leased(_)
+            ]
+        ),
+        "{found:?}"
+    );
+    assert_eq!(world.awaits("again").await.as_deref(), Some("nats"), "the next one is still to be woken");
+}
+
+#[tokio::test]
+async fn another_jobs_schedule_wakes_nothing() {
+    let world = World::new().await;
+    let (a, _) = (world.awaiting("a", 0.0).await, world.awaiting("b", 0.0).await);
+    assert!(matches!(world.take_one("b", a).await, Found::Superseded));
+    assert_eq!(world.awaits("a").await.as_deref(), Some("nats"));
+    assert_eq!(world.awaits("b").await.as_deref(), Some("nats"));
+}
+
+#[tokio::test]
+async fn what_is_on_hold_is_parked_by_its_wake_up_and_fires_after_the_release() {
+    let world = World::new().await;
+    let id = world.awaiting("job", 0.0).await;
+    outages::hold(&world.db, HoldScope::All, "", None).await.unwrap();
+    let found = world.take_one("job", id).await;
+    assert!(matches!(found, Found::Standing { parked: true, .. }), "{found:?}");
+    assert_eq!((world.awaits("job").await, world.rows().await.len()), (None, 0));
+    assert!(world.claim().await.is_empty());
+    outages::release(&world.db, HoldScope::All, "").await.unwrap();
+    outages::tidy_parked(&world.db, Duration::from_hours(48), 100).await.unwrap();
+    assert_eq!(world.claim().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_for_anothers_probe_is_parked() {
+    let world = World::new().await;
+    let id = world.awaiting("job", 0.0).await;
+    world.sql("UPDATE instances SET unreachable_since = now(), probe_job_id = 'probe'").await;
+    let found = world.take_one("job", id).await;
+    assert!(matches!(found, Found::Standing { parked: true, .. }), "{found:?}");
+    assert_eq!(
+        world
+            .count(
+                "SELECT count(*) FROM one_shots WHERE parked = 'unreachable' AND retrying_since IS NOT NULL"
+            )
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_for_is_claimed_later() {
+    let world = World::new().await;
+    let mut wakes = Vec::new();
+    for job in ["a", "b", "c"] {
+        wakes.push(world.wake(job, world.awaiting(job, 0.0).await));
+    }
+    let found = world.take_with_room(&wakes, 2).await;
+    assert_eq!(found.iter().filter(|one| matches!(one, Found::Leased(_))).count(), 2, "{found:?}");
+    assert_eq!(world.rows().await, []);
+    assert_eq!(world.claim().await.len(), 1, "the third");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_wake_ups_at_once_each_one_shot_gets_one_lease() {
+    const JOBS: usize = 40;
+    let world = World::new().await;
+    let mut wakes = Vec::new();
+    for number in 0..JOBS {
+        let job = format!("job-{number}");
+        let id = world.awaiting(&job, 0.0).await;
+        wakes.push(world.wake(&job, id));
+    }
+    let backwards: Vec<_> = wakes.iter().rev().cloned().collect();
+    let all = (0..10).map(|number| {
+        let wakes = if number % 2 == 0 { &wakes } else { &backwards };
+        world.take(wakes)
+    });
+    let found: Vec<Found> = futures::future::join_all(all).await.into_iter().flatten().collect();
+    let mut jobs: Vec<_> = found
+        .iter()
+        .filter_map(|one| match one {
+            Found::Leased(lease) => Some(lease.job_id.to_string()),
+            _ => None,
+        })
+        .collect();
+    jobs.sort();
+    let leased = jobs.len();
+    jobs.dedup();
+    assert_eq!((leased, jobs.len()), (JOBS, JOBS));
+    assert_eq!(world.rows().await, []);
+}
+
+#[tokio::test]
+async fn whose_row_is_locked_is_neither_answered_nor_forgotten() {
+    let world = World::new().await;
+    let (a, b) = (world.awaiting("a", 0.0).await, world.awaiting("b", 0.0).await);
+    // As the same key provisioned again does, for the length of its statement.
+    let mut other = world.pool.begin().await.unwrap();
+    sqlx::query("UPDATE one_shots SET updated_at = now() WHERE job_id = 'a'")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let found = world.take(&[world.wake("a", a), world.wake("b", b)]).await;
+    assert!(matches!(found[..], [Found::Locked, Found::Leased(_)]), "{found:?}");
+    assert!(world.row(a).await.is_some(), "the engine is still to bring it");
+    other.commit().await.unwrap();
+    assert!(matches!(world.take_one("a", a).await, Found::Leased(_)));
+    assert_eq!(world.rows().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cancel_at_the_same_time_leaves_nothing_that_could_start() {
+    let world = World::new().await;
+    for round in 0..40 {
+        let job = format!("job-{round}");
+        let id = world.awaiting(&job, 0.0).await;
+        let (found, ()) = tokio::join!(world.take_one(&job, id), world.cancel(&job));
+        if let Found::Leased(lease) = found {
+            assert_eq!(world.confirm(&[lease]).await, 0, "the cancel has been answered");
+        }
+        assert!(matches!(world.take_one(&job, id).await, Found::Gone));
+    }
+    assert_eq!(world.count("SELECT count(*) FROM one_shots").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM wake_ups WHERE state <> 'unwanted'").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_supersede_at_the_same_time_starts_neither_too_early() {
+    let world = World::new().await;
+    for round in 0..40 {
+        let job = format!("job-{round}");
+        let id = world.awaiting(&job, 0.0).await;
+        let (found, new) = tokio::join!(world.take_one(&job, id), world.arm(&job, 3_600));
+        assert_ne!(new.schedule_id, id);
+        if let Found::Leased(lease) = found {
+            assert_eq!(world.confirm(&[lease]).await, 0, "the new one has been answered");
+        }
+        assert_eq!(world.awaits(&job).await.as_deref(), Some("nats"), "the new one awaits its engine");
+        assert!(matches!(world.take_one(&job, id).await, Found::Superseded));
+        assert_eq!(world.row(new.schedule_id).await.unwrap().state, "wanted");
+        assert!(world.row(id).await.is_none_or(|row| row.state == "unwanted"));
+    }
+}
+
+/// Nobody waits for anybody in a circle, which Postgres would end only after a second, and by an error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn those_who_write_many_wake_ups_at_once_do_not_lock_each_other_out() {
+    const JOBS: usize = 60;
+    let world = World::new().await;
+    // Among so many that each is looked up by its key: rows are met in the order in which they are asked for.
+    world
+        .sql(
+            "INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at, state, next_try_at)
+             SELECT gen_random_uuid(), 1, 'qstash', 'other', 'job-' || n, now() + interval '1 day', 'armed', NULL
+             FROM generate_series(1, 20000) AS n;
+             ANALYZE wake_ups",
+        )
+        .await;
+    for _ in 0..12 {
+        let mut armed = Vec::new();
+        for number in 0..JOBS {
+            let job = format!("job-{number}");
+            armed.push((job.clone(), world.awaiting(&job, 0.0).await));
+        }
+        let wakes: Vec<_> = armed.iter().map(|(job, id)| world.wake(job, *id)).collect();
+        let told = |step: usize, done: fn() -> Done| {
+            let mut told: Vec<_> = armed
+                .iter()
+                .map(|(_, schedule_id)| Told { schedule_id: *schedule_id, generation: 1, done: done() })
+                .collect();
+            told.rotate_left(step);
+            told.reverse();
+            told
+        };
+        let (armed_now, failed, backwards) = (
+            told(7, || Done::Armed(None)),
+            told(30, || Done::Failed { again_in: Duration::from_secs(1), error: "away".to_owned() }),
+            wakes.iter().rev().cloned().collect::<Vec<_>>(),
+        );
+        let (one, other, one_told, other_told) = tokio::join!(
+            wake_ups::take(&world.db, &wakes, HORIZON, GRACE, 1_000),
+            wake_ups::take(&world.db, &backwards, HORIZON, GRACE, 1_000),
+            wake_ups::told(&world.db, &armed_now),
+            wake_ups::told(&world.db, &failed),
+        );
+        one.unwrap();
+        other.unwrap();
+        one_told.unwrap();
+        other_told.unwrap();
+        world.sql("DELETE FROM one_shots; DELETE FROM wake_ups WHERE backend = 'nats'").await;
+    }
+}
+
+// The watchdog.
+
+#[tokio::test]
+async fn the_watchdog_takes_what_is_overdue_by_its_engines_grace_and_only_that() {
+    let world = World::new().await;
+    let graces = [
+        (BackendName::Nats, Duration::from_mins(5)),
+        (BackendName::Qstash, Duration::from_mins(5)),
+        (BackendName::QstashDirect, Duration::from_hours(1)),
+    ];
+    let missed = world.awaiting("missed", -301.0).await;
+    let late = world.awaiting("late", -200.0).await;
+    world.activate(BackendName::QstashDirect).await;
+    let direct = world.arm("direct", 3_600).await;
+    assert_eq!(direct.awaits, Some(BackendName::QstashDirect));
+    world
+        .sql("UPDATE one_shots SET next_attempt_at = now() - interval '30 min' WHERE job_id = 'direct'")
+        .await;
+    let next = leases::next_wake(&world.db, &graces).await.unwrap();
+    assert!(next.missed_in.is_some_and(|missed_in| (-90.0..=-0.9).contains(&missed_in)), "{next:?}");
+    assert!(next.due_in.is_none(), "nothing is our own loop's: {next:?}");
+
+    let taken = wake_ups::take_over_missed(&world.db, &graces, 100).await.unwrap();
+    assert_eq!(taken, [(BackendName::Nats, 1)]);
+    assert_eq!((world.awaits("missed").await, world.awaits("late").await.as_deref()), (None, Some("nats")));
+    assert_eq!(world.awaits("direct").await.as_deref(), Some("qstash_direct"));
+    assert_eq!(world.row(missed).await.unwrap().state, "unwanted", "the engine is to take it back");
+    assert_eq!(world.row(late).await.unwrap().state, "wanted");
+    assert_eq!(world.claim().await.len(), 1);
+    assert_eq!(wake_ups::take_over_missed(&world.db, &graces, 100).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_watchdog_takes_no_more_than_it_was_asked_to_the_latest_first() {
+    let world = World::new().await;
+    for number in 0..5 {
+        world.awaiting(&format!("job-{number}"), -10.0 - f64::from(number)).await;
+    }
+    let graces = [(ENGINE, Duration::from_secs(5))];
+    for (limit, expected) in [(3, 3), (3, 2)] {
+        let taken = wake_ups::take_over_missed(&world.db, &graces, limit).await.unwrap();
+        assert_eq!(taken, [(ENGINE, expected)]);
+        if expected == 3 {
+            assert_eq!(world.awaits("job-4").await, None);
+            assert_eq!(world.awaits("job-0").await.as_deref(), Some("nats"));
+        }
+    }
+    assert_eq!(world.claim().await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_wake_up_after_the_watchdog_finds_what_stands() {
+    let world = World::new().await;
+    let id = world.awaiting("job", -6.0).await;
+    wake_ups::take_over_missed(&world.db, &[(ENGINE, Duration::from_secs(5))], 10).await.unwrap();
+    let lease = world.claim().await.pop().unwrap();
+    let found = world.take_one("job", id).await;
+    assert!(matches!(found, Found::Standing { state: OneShotState::Leased, .. }), "{found:?}");
+    assert_eq!(world.rows().await, [], "there is nothing to take back any more");
+    world.deliver(lease).await;
+    let found = world.take_one("job", id).await;
+    assert!(matches!(found, Found::Standing { state: OneShotState::Delivered, .. }), "{found:?}");
+}
+
+// The outbox.
+
+#[tokio::test]
+async fn an_order_says_all_that_the_engine_needs_and_is_one_replicas_for_a_while() {
+    let world = World::new().await;
+    let at = now() + TimeDelta::seconds(60);
+    let armed = world.arm_at("job", at).await;
+    let order = world.one_order().await;
+    assert_eq!((order.schedule_id, order.generation, order.tries), (armed.schedule_id, 1, 1));
+    let Order::Arm { one_shot } = order.order else { panic!("{order:?}") };
+    assert_eq!((one_shot.instance_id.as_str(), one_shot.job_id.as_str()), ("inst-1", "job"));
+    assert_eq!(one_shot.fire_at.as_str(), at.to_rfc3339());
+    assert_eq!((one_shot.fire_at.instant() - at).num_milliseconds(), 0);
+    assert_eq!((one_shot.due_at - at).num_milliseconds(), 0);
+    assert_eq!(one_shot.callback_url.as_str(), CALLBACK);
+    let others = world.orders().await;
+    assert!(others.to_tell.is_empty(), "{others:?}");
+    assert!(others.next_in.is_some_and(|next_in| (30.0..=60.0).contains(&next_in)), "{others:?}");
+    assert!(
+        wake_ups::take_orders(&world.db, BackendName::Qstash, None, LEASE, 100)
+            .await
+            .unwrap()
+            .to_tell
+            .is_empty(),
+        "it is not another engine's"
+    );
+
+    world.told(armed.schedule_id, Done::Armed(Some("m-1".to_owned()))).await;
+    let row = world.row(armed.schedule_id).await.unwrap();
+    assert_eq!(
+        (row.state.as_str(), row.message_id.as_deref(), row.tries, row.due),
+        ("armed", Some("m-1"), 0, false)
+    );
+    let idle = world.orders().await;
+    assert!(idle.to_tell.is_empty() && idle.next_in.is_none(), "{idle:?}");
+}
+
+#[tokio::test]
+async fn an_order_that_failed_is_told_again_when_its_wait_is_over() {
+    let world = World::new().await;
+    let id = world.arm("job", 60).await.schedule_id;
+    for tries in 1..=2 {
+        assert_eq!(world.one_order().await.tries, tries);
+        world.told(id, Done::Failed { again_in: Duration::from_secs(30), error: "x".repeat(5_000) }).await;
+        let row = world.row(id).await.unwrap();
+        assert_eq!((row.state.as_str(), row.due), ("wanted", false));
+        let waiting = world.orders().await;
+        assert!(waiting.to_tell.is_empty());
+        assert!(waiting.next_in.is_some_and(|next_in| (10.0..=30.0).contains(&next_in)), "{waiting:?}");
+        world.sql("UPDATE wake_ups SET next_try_at = now()").await;
+    }
+    assert_eq!(world.count("SELECT max(length(last_error))::int8 FROM wake_ups").await, 1_000);
+}
+
+#[tokio::test]
+async fn a_dead_replicas_orders_are_taken_over() {
+    let world = World::new().await;
+    let id = world.arm("job", 60).await.schedule_id;
+    assert_eq!(world.one_order().await.tries, 1);
+    // It dies, and a minute passes.
+    world.sql("UPDATE wake_ups SET next_try_at = next_try_at - interval '1 min'").await;
+    let order = world.one_order().await;
+    assert_eq!((order.schedule_id, order.tries), (id, 2));
+    assert!(matches!(order.order, Order::Arm { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn replicas_that_look_at_once_get_different_orders() {
+    let world = World::new().await;
+    for number in 0..60 {
+        world.arm(&format!("job-{number}"), 60).await;
+    }
+    let looks = (0..6).map(|_| wake_ups::take_orders(&world.db, ENGINE, None, LEASE, 20));
+    let mut ids: Vec<_> = futures::future::join_all(looks)
+        .await
+        .into_iter()
+        .flat_map(|taken| taken.unwrap().to_tell)
+        .map(|order| order.schedule_id.0)
+        .collect();
+    ids.extend(world.orders().await.to_tell.into_iter().map(|order| order.schedule_id.0));
+    let taken = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((taken, ids.len()), (60, 60));
+}
+
+#[tokio::test]
+async fn what_is_too_far_ahead_is_put_off_until_it_is_near_enough() {
+    let world = World::new().await;
+    let day = Duration::from_hours(24);
+    let far = world.arm("far", 86_400 + 500).await.schedule_id;
+    let near = world.arm("near", 86_400 - 500).await.schedule_id;
+    let take = async || wake_ups::take_orders(&world.db, ENGINE, Some(day), LEASE, 100).await.unwrap();
+    let first = take().await;
+    assert_eq!((first.to_tell.len(), first.looked_at), (1, 2));
+    assert_eq!(first.to_tell[0].schedule_id, near);
+    world.told(near, Done::Armed(None)).await;
+    let idle = take().await;
+    assert!(idle.next_in.is_some_and(|next_in| (100.0..=500.0).contains(&next_in)), "{idle:?}");
+    assert_eq!(world.row(far).await.unwrap().tries, 0, "it was not told");
+    // The time comes.
+    world.sql("UPDATE wake_ups SET due_at = due_at - interval '501 s', next_try_at = next_try_at - interval '501 s'").await;
+    let later = take().await;
+    assert_eq!(later.to_tell.len(), 1, "{later:?}");
+    assert!(matches!(later.to_tell[0].order, Order::Arm { .. }));
+}
+
+#[tokio::test]
+async fn what_was_put_off_and_is_cancelled_is_forgotten_without_a_name() {
+    let world = World::new().await;
+    let take = async || {
+        wake_ups::take_orders(&world.db, ENGINE, Some(Duration::from_hours(1)), LEASE, 100)
+            .await
+            .unwrap()
+            .to_tell
+    };
+    let id = world.arm("far", 86_400).await.schedule_id;
+    assert!(take().await.is_empty());
+    world.cancel("far").await;
+    let orders = take().await;
+    assert_eq!(orders.len(), 1);
+    assert_eq!(message(&orders[0]), None);
+    world.told(id, Done::Cancelled).await;
+    assert_eq!(world.rows().await, []);
+}
+
+#[tokio::test]
+async fn a_superseded_or_cancelled_wake_up_is_taken_back_by_its_name() {
+    let world = World::new().await;
+    let old = world.arm("job", 60).await.schedule_id;
+    world.tell("m-1").await;
+    let new = world.arm("job", 90).await.schedule_id;
+    let orders = world.orders().await.to_tell;
+    assert_eq!(orders.len(), 2, "{orders:?}");
+    let (arm, cancel): (Vec<_>, Vec<_>) =
+        orders.iter().partition(|order| matches!(order.order, Order::Arm { .. }));
+    assert_eq!((arm[0].schedule_id, cancel[0].schedule_id, message(cancel[0])), (new, old, Some("m-1")));
+    world.told(new, Done::Armed(Some("m-2".to_owned()))).await;
+    world.told(old, Done::Cancelled).await;
+    world.cancel("job").await;
+    let order = world.one_order().await;
+    assert_eq!((order.schedule_id, message(&order)), (new, Some("m-2")));
+    // The engine is away.
+    world.told(new, Done::Failed { again_in: Duration::from_secs(9), error: "away".to_owned() }).await;
+    let row = world.row(new).await.unwrap();
+    assert_eq!((row.state.as_str(), row.message_id.as_deref(), row.due), ("unwanted", Some("m-2"), false));
+    world.sql("UPDATE wake_ups SET next_try_at = now()").await;
+    assert_eq!(message(&world.one_order().await), Some("m-2"));
+    world.told(new, Done::Cancelled).await;
+    assert_eq!(world.rows().await, []);
+}
+
+/// Taken back before it is there, it would be there for good: nobody would know its name.
+#[tokio::test]
+async fn what_becomes_unwanted_while_it_is_armed_is_taken_back_when_it_is_there() {
+    for unwant in ["cancel", "supersede", "miss", "move"] {
+        let world = World::new().await;
+        let id = world.arm("job", 60).await.schedule_id;
+        assert_eq!(world.one_order().await.schedule_id, id);
+        match unwant {
+            "cancel" => world.cancel("job").await,
+            "supersede" => drop(world.arm("job", 2).await),
+            "miss" => {
+                world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '9 s'").await;
+                wake_ups::take_over_missed(&world.db, &[(ENGINE, Duration::from_secs(5))], 10).await.unwrap();
+            }
+            _ => {
+                world.activate(BackendName::Postgres).await;
+                assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
+            }
+        }
+        assert_eq!(world.row(id).await.unwrap().state, "unwanted", "{unwant}");
+        assert!(world.orders().await.to_tell.is_empty(), "{unwant}: the call is under way");
+        world.told(id, Done::Armed(Some("m-1".to_owned()))).await;
+        let order = world.one_order().await;
+        assert_eq!((order.schedule_id, message(&order)), (id, Some("m-1")), "{unwant}");
+        world.told(id, Done::Cancelled).await;
+        assert_eq!(world.rows().await, [], "{unwant}");
+    }
+}
+
+#[tokio::test]
+async fn a_wake_up_that_comes_before_its_engines_answer_leaves_no_row() {
+    let world = World::new().await;
+    let id = world.awaiting("job", 1.0).await;
+    world.one_order().await;
+    leased(world.take_one("job", id).await);
+    world.told(id, Done::Armed(Some("m-1".to_owned()))).await;
+    assert_eq!(world.rows().await, []);
+}
+
+#[tokio::test]
+async fn a_deleted_instances_wake_ups_are_taken_back() {
+    let world = World::new().await;
+    let id = world.arm("job", 60).await.schedule_id;
+    world.tell("m-1").await;
+    nas_cron::db::directory::delete(&world.db, &world.instance).await.unwrap();
+    assert!(matches!(world.take_one("job", id).await, Found::Gone));
+    assert_eq!(world.rows().await, []);
+}
+
+#[tokio::test]
+async fn what_is_long_over_is_thrown_away() {
+    let world = World::new().await;
+    world.awaiting("old", -7_200.0).await;
+    let recent = world.awaiting("recent", -60.0).await;
+    let pruned = wake_ups::prune(&world.db, Duration::from_hours(1), 100).await.unwrap();
+    assert_eq!(pruned, 1);
+    assert_eq!(world.rows().await.iter().map(|row| row.schedule_id).collect::<Vec<_>>(), [recent.0]);
+}
+
+// Moving house.
+
+#[tokio::test]
+async fn a_switch_moves_what_is_far_and_leaves_what_is_near_or_under_way() {
+    let world = World::new().await;
+    let far = world.arm("far", 60).await.schedule_id;
+    world.tell("m-far").await;
+    world.awaiting("near", 1.0).await;
+    let own = world.arm("own", 2).await;
+    assert_eq!(own.awaits, None);
+    let leased_id = world.awaiting("leased", 0.0).await;
+    leased(world.take_one("leased", leased_id).await);
+
+    world.activate(BackendName::Qstash).await;
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 0, "all that can has moved");
+    let waits = [
+        world.awaits("far").await,
+        world.awaits("near").await,
+        world.awaits("own").await,
+        world.awaits("leased").await,
+    ];
+    assert_eq!(waits, [Some("qstash".to_owned()), Some("nats".to_owned()), None, None]);
+    let of_far: Vec<_> = world.rows().await.into_iter().filter(|row| row.schedule_id == far.0).collect();
+    let said: Vec<_> =
+        of_far.iter().map(|row| (row.backend.as_str(), row.generation, row.state.as_str())).collect();
+    assert_eq!(said, [("nats", 1, "unwanted"), ("qstash", 2, "wanted")]);
+
+    // And back: the name is another than before.
+    world.activate(ENGINE).await;
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
+    let of_far: Vec<_> = world.rows().await.into_iter().filter(|row| row.schedule_id == far.0).collect();
+    let said: Vec<_> =
+        of_far.iter().map(|row| (row.backend.as_str(), row.generation, row.state.as_str())).collect();
+    assert_eq!(said, [("nats", 1, "unwanted"), ("qstash", 2, "unwanted"), ("nats", 3, "wanted")]);
+}
+
+#[tokio::test]
+async fn a_switch_from_and_to_our_own_loop_moves_all_that_can() {
+    let world = World::new().await;
+    world.activate(BackendName::Postgres).await;
+    for number in 0..5 {
+        assert_eq!(world.arm(&format!("job-{number}"), 3_600).await.awaits, None);
+    }
+    world.activate(ENGINE).await;
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 5);
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 0);
+    assert_eq!(
+        world.count("SELECT count(*) FROM wake_ups WHERE state = 'wanted' AND backend = 'nats'").await,
+        5
+    );
+    world.activate(BackendName::Postgres).await;
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 5);
+    assert_eq!(world.count("SELECT count(*) FROM one_shots WHERE awaits IS NOT NULL").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted'").await, 5);
+    let active = wake_ups::active(&world.db, BackendName::Qstash).await.unwrap();
+    assert_eq!(
+        (active.backend, active.generation),
+        (BackendName::Postgres, 4),
+        "the row counts, not what is asked"
+    );
+    wake_ups::activate(&world.db, BackendName::Postgres).await.unwrap();
+    assert_eq!(
+        wake_ups::active(&world.db, BackendName::Qstash).await.unwrap().generation,
+        4,
+        "nothing was switched"
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_qstash_may_make_itself_is_not_moved_and_the_rest_is() {
+    let world = World::new().await;
+    world.activate(BackendName::QstashDirect).await;
+    let told = world.arm("told", 1_800).await.schedule_id;
+    world.arm("untold", 7_200).await;
+    world
+        .sql(
+            "UPDATE wake_ups SET state = 'armed', next_try_at = NULL, message_id = 'm' WHERE job_id = 'told'",
+        )
+        .await;
+    world.activate(BackendName::Postgres).await;
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
+    assert_eq!(world.awaits("untold").await, None);
+    assert_eq!(world.awaits("told").await.as_deref(), Some("qstash_direct"), "both would call the agent");
+    assert_eq!(wake_ups::left(&world.db, now()).await.unwrap().to_move, 0, "it drains by itself");
+    // A relay's wake-up from before: the call that QStash would make as well is called off.
+    assert!(matches!(world.take_one("told", told).await, Found::Standing { state: OneShotState::Armed, .. }));
+    let rows: Vec<_> = world.rows().await.into_iter().filter(|row| row.schedule_id == told.0).collect();
+    assert_eq!(rows.iter().map(|row| row.state.as_str()).collect::<Vec<_>>(), ["unwanted"]);
+}
+
+#[tokio::test]
+async fn nothing_stays_with_an_engine_that_no_one_shot_awaits() {
+    let world = World::new().await;
+    for job in ["left", "stays"] {
+        world.arm(job, 3_600).await;
+    }
+    world.sql("UPDATE wake_ups SET state = 'armed', next_try_at = NULL").await;
+    // As two calls for one job at the same moment can leave it.
+    world.sql("DELETE FROM one_shots WHERE job_id = 'left'").await;
+    assert_eq!(wake_ups::find_orphans(&world.db, 10).await.unwrap(), 1);
+    assert_eq!(wake_ups::find_orphans(&world.db, 10).await.unwrap(), 0);
+    assert_eq!(
+        world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted' AND job_id = 'left'").await,
+        1
+    );
+    directory::delete(&world.db, &world.instance).await.unwrap();
+    assert_eq!(
+        world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted'").await,
+        2,
+        "with its agent"
+    );
+}
