@@ -33,7 +33,7 @@
 //! [`backends::Backends::armed`] (if it is soon, somebody wakes; a hosted engine is told).
 //!
 //! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or [`backends::nats`] with an engine's
-//! wake-up → [`scheduler::wake`] (lease that) → [`scheduler::timetable`] (wait for the instant) →
+//! wake-up → [`scheduler::wake`] (lease that) → [`scheduler::timer`] (wait for the instant) →
 //! [`scheduler::dispatch`] (a slot in flight) → [`db::leases::confirm`] (it still stands: the attempt has started)
 //! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::outcomes::finish_fires`].
 //!

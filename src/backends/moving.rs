@@ -73,7 +73,7 @@ async fn once(db: &Db, outboxes: &[Arc<Outbox>], orphans: bool, stop: &Cancellat
     while orphans && wake_ups::find_orphans(db, BATCH).await? > 0 && !stop.is_cancelled() {}
     while wake_ups::prune(db, FORGOTTEN_AFTER, BATCH).await? > 0 && !stop.is_cancelled() {}
     if !outboxes.is_empty() {
-        for one in wake_ups::census(db).await? {
+        for one in wake_ups::counts(db).await? {
             metrics::set_wake_ups(
                 one.backend,
                 [("wanted", one.wanted), ("armed", one.armed), ("unwanted", one.unwanted)],

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backends::outbox::Outbox;
 use crate::backends::postgres::Postgres;
 use crate::backends::{Backend, Limits, SchedulerBackend};
-use crate::db::wake_ups::{self, ActiveBackend, BackendCensus, Left};
+use crate::db::wake_ups::{self, ActiveBackend, BackendCounts, Left};
 use crate::db::{Db, directory};
 
 /// See who wakes us first at a fire's instant, and switch to another.
@@ -117,7 +117,7 @@ async fn active(db: &Db) -> anyhow::Result<ActiveBackend> {
 #[derive(Debug, serde::Serialize)]
 struct Standing {
     #[serde(flatten)]
-    census: BackendCensus,
+    counts: BackendCounts,
     /// Whether this environment has its settings.
     configured: bool,
     /// What it can do, where it is configured.
@@ -133,20 +133,20 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
     let active = active(db).await?;
     let now = directory::now(db).await?;
     let left = wake_ups::left(db, active.switched_at).await?;
-    let census = wake_ups::census(db).await?;
-    let backends = join_all(census.into_iter().map(async |census| {
-        let health = match context.engine(census.backend) {
+    let counts = wake_ups::counts(db).await?;
+    let backends = join_all(counts.into_iter().map(async |counts| {
+        let health = match context.engine(counts.backend) {
             Some(engine) => Some(engine.backend().health().await.map_err(|error| error.to_string())),
             // Whoever could not reach it would not be here.
-            None => (census.backend == BackendName::Postgres).then_some(Ok(())),
+            None => (counts.backend == BackendName::Postgres).then_some(Ok(())),
         };
         let answers = health.as_ref().map(Result::is_ok);
         let error = health.and_then(Result::err);
-        let limits = match census.backend {
+        let limits = match counts.backend {
             BackendName::Postgres => Some(Backend::Postgres(Postgres).limits()),
             engine => context.engine(engine).map(|engine| engine.backend().limits()),
         };
-        Standing { configured: context.has(census.backend), limits, answers, error, census }
+        Standing { configured: context.has(counts.backend), limits, answers, error, counts }
     }))
     .await;
     if json {
@@ -175,19 +175,19 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
         "LAST ERROR",
     ]);
     for one in backends {
-        let census = &one.census;
-        let engine = census.backend != BackendName::Postgres;
+        let counts = &one.counts;
+        let engine = counts.backend != BackendName::Postgres;
         let count = |count: i64| if engine { count.to_string() } else { "-".to_owned() };
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-        let error = one.error.as_ref().or(census.last_error.as_ref());
+        let error = one.error.as_ref().or(counts.last_error.as_ref());
         table.add_row([
-            census.backend.to_string(),
+            counts.backend.to_string(),
             yes(one.configured),
             or_dash(one.answers.map(yes)),
-            census.one_shots.to_string(),
-            count(census.wanted),
-            count(census.armed),
-            count(census.unwanted),
+            counts.one_shots.to_string(),
+            count(counts.wanted),
+            count(counts.armed),
+            count(counts.unwanted),
             or_dash(error.map(|error| shortened(&terminal::printable(error), 60))),
         ]);
     }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn standing(backend: BackendName, one_shots: i64) -> Standing {
-        let census = BackendCensus {
+        let counts = BackendCounts {
             backend,
             one_shots,
             wanted: 0,
@@ -249,7 +249,7 @@ mod tests {
             unwanted: 0,
             last_error: None,
         };
-        Standing { census, configured: true, limits: None, answers: Some(true), error: None }
+        Standing { counts, configured: true, limits: None, answers: Some(true), error: None }
     }
 
     #[test]
@@ -261,9 +261,9 @@ mod tests {
             switched_at: now - TimeDelta::minutes(5),
         };
         let mut nats = standing(BackendName::Nats, 9_000);
-        (nats.census.wanted, nats.census.armed) = (400, 8_600);
+        (nats.counts.wanted, nats.counts.armed) = (400, 8_600);
         let mut qstash = standing(BackendName::Qstash, 0);
-        qstash.census.unwanted = 12;
+        qstash.counts.unwanted = 12;
         (qstash.answers, qstash.error) = (Some(false), Some("did not answer in time".to_owned()));
         let direct = Standing { configured: false, answers: None, ..standing(BackendName::QstashDirect, 0) };
         let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, put_off: 1, last_error: None };

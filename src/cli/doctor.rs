@@ -1,10 +1,10 @@
 //! `nas-cron doctor`: what of a deployment is well, seen from where it runs, and how to mend what is not.
 
-mod around;
 mod database;
 mod deployment;
 mod engines;
 mod finding;
+mod keys;
 mod portals;
 mod relay;
 mod work;
@@ -72,14 +72,14 @@ const CHECKS: &[Check] = checks![
     "schema", Database, database::schema;
     "database clock", Database, database::clock;
     "notifications", Database, database::notifications;
-    "signing key", Schema, around::signing_key;
-    "agents' JWKS", Schema, around::agents_jwks;
-    "portal's keys", Nothing, around::portal_keys;
+    "signing key", Schema, keys::signing_key;
+    "agents' JWKS", Schema, keys::agents_jwks;
+    "portal's keys", Nothing, keys::portal_keys;
     "directory", Nothing, portals::directory;
     "introspection", Nothing, portals::introspection;
     "further issuers", Nothing, portals::issuers;
-    "public URLs", Nothing, around::public_urls;
-    "admin API", Nothing, around::admin_api;
+    "public URLs", Nothing, keys::public_urls;
+    "admin API", Nothing, keys::admin_api;
     "active backend", Schema, engines::active;
     "direct mode", Schema, engines::direct_mode;
     "QStash", Nothing, engines::qstash;

@@ -124,7 +124,7 @@ pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
 
 /// How many one-shots are in each state, and how long the oldest has been due without an attempt.
 #[derive(Clone, Debug, Default)]
-pub struct Census {
+pub struct Counts {
     /// Every state that occurs, with its count.
     pub states: Vec<(OneShotState, i64)>,
     /// Seconds; 0 when nothing is overdue. What is parked does not count.
@@ -134,7 +134,7 @@ pub struct Census {
 }
 
 /// Counts, for the gauges and for upkeep.
-pub async fn census(db: &Db) -> DbResult<Census> {
+pub async fn counts(db: &Db) -> DbResult<Counts> {
     let rows = sqlx::query!(
         r#"
         SELECT c.state AS "state!: OptionalWord<OneShotState>", COALESCE(c.count, 0) AS "count!", COALESCE(c.parked, 0) AS "parked!",
@@ -149,7 +149,7 @@ pub async fn census(db: &Db) -> DbResult<Census> {
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(Census {
+    Ok(Counts {
         oldest_overdue: rows.iter().map(|row| row.overdue).fold(0.0, f64::max),
         unsettled: rows.iter().any(|row| row.outage || row.parked > 0),
         states: rows.into_iter().filter_map(|row| Some((row.state.0?, row.count))).collect(),

@@ -4,8 +4,8 @@
 //! registers tasks, and under a task it calls ([`assertion`]). Every call reads identity, task and instance in one
 //! statement, so that a revocation holds at once on every replica: nothing of it is cached.
 
+mod admission_limit;
 pub mod assertion;
-mod gate;
 mod in_use;
 pub mod public_key;
 pub mod registry;
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::admission_limit::AdmissionLimit;
 use self::assertion::{Assertion, TaskRegistration, within_window};
-use self::gate::Gate;
 use self::in_use::InUse;
 pub use self::public_key::PublicKey;
 use nas_cron_base::clock::Clock;
@@ -95,8 +95,8 @@ pub struct Identities {
     task_lifetime: Duration,
     task_ids_encrypted: bool,
     in_use: Arc<InUse>,
-    lookups: Arc<Gate>,
-    registrations: Arc<Gate>,
+    lookups: Arc<AdmissionLimit>,
+    registrations: Arc<AdmissionLimit>,
 }
 
 impl Identities {
@@ -108,8 +108,8 @@ impl Identities {
             task_lifetime: settings.task_lifetime,
             task_ids_encrypted: settings.task_ids_encrypted,
             in_use: Arc::default(),
-            lookups: Arc::new(Gate::new(db)),
-            registrations: Arc::new(Gate::new(db)),
+            lookups: Arc::new(AdmissionLimit::new(db)),
+            registrations: Arc::new(AdmissionLimit::new(db)),
         })
     }
 

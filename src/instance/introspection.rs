@@ -24,10 +24,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Url, form_urlencoded};
 
-use super::flights::Flights;
+use super::circuit_breaker::{CircuitBreaker, PATIENCE, pause};
 use super::portal_http::{away, bounded, client, no_answer};
 use super::portal_jwks::{FetchError, VerifyError};
-use super::standing::{PATIENCE, Standing, pause};
+use super::single_flight::SingleFlight;
 use super::token::{Claims, Form, TokenError, TokenRules};
 use crate::config::Introspection;
 use crate::metrics;
@@ -56,7 +56,7 @@ pub struct Endpoint {
     url: Url,
     /// The client's id and secret. Marked as sensitive, so that no `Debug` shows it.
     authorization: HeaderValue,
-    standing: Standing,
+    breaker: CircuitBreaker,
 }
 
 /// What an endpoint says of a token, beside its claims.
@@ -83,14 +83,15 @@ impl Endpoint {
         let mut authorization = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))
             .expect("base64 is fit for a header");
         authorization.set_sensitive(true);
-        let standing = Standing::new(format!("introspection at {}", at.url.origin().ascii_serialization()));
-        Ok(Self { client: client(IDLE_CONNECTIONS)?, url: at.url.clone(), authorization, standing })
+        let breaker =
+            CircuitBreaker::new(format!("introspection at {}", at.url.origin().ascii_serialization()));
+        Ok(Self { client: client(IDLE_CONNECTIONS)?, url: at.url.clone(), authorization, breaker })
     }
 
     /// Asks about a token once. `None`: it is not active.
     pub(super) async fn ask(&self, token: &SecretString) -> Result<Option<Active>, FetchError> {
         let answer = self.answer(token.expose_secret()).await;
-        self.standing.note(&answer);
+        self.breaker.record(&answer);
         metrics::introspected(match &answer {
             Ok(Some(_)) => "active",
             Ok(None) => "inactive",
@@ -193,7 +194,7 @@ pub(super) struct Introspections {
     ttl: Duration,
     active: Cache<[u8; 32], Known>,
     inactive: Cache<[u8; 32], ()>,
-    flights: Arc<Flights<[u8; 32], Asked>>,
+    single_flight: Arc<SingleFlight<[u8; 32], Asked>>,
     strangers: Semaphore,
 }
 
@@ -210,7 +211,7 @@ impl Introspections {
             ttl,
             active: Cache::builder().max_capacity(REMEMBERED).expire_after(ByValue).build(),
             inactive: Cache::builder().max_capacity(REMEMBERED).time_to_live(INACTIVE_TTL).build(),
-            flights: Flights::new(),
+            single_flight: SingleFlight::new(),
             strangers: Semaphore::new(STRANGERS),
         })
     }
@@ -255,12 +256,12 @@ impl Introspections {
                 let (this, token) = (Arc::clone(self), SecretString::from(token));
                 async move { this.fly(hash, token, at, now).await }
             };
-            let Some(flight) = self.flights.board(hash, begin) else {
+            let Some(flight) = self.single_flight.join(hash, begin) else {
                 return usable.ok_or(VerifyError::TooManyWaiters);
             };
             let patience = match &usable {
                 // Asked all the same: that others had no answer must not keep a revoked one good.
-                Some(known) if self.endpoints[at].standing.is_away() => return Ok(known.clone()),
+                Some(known) if self.endpoints[at].breaker.is_open() => return Ok(known.clone()),
                 Some(_) => deadline.min(Instant::now() + PATIENCE),
                 None => deadline,
             };
@@ -282,10 +283,10 @@ impl Introspections {
         let never_seen = !self.active.contains_key(&hash);
         let turn = async {
             let stranger = if never_seen { self.strangers.acquire().await.ok() } else { None };
-            (stranger, self.flights.turn().await)
+            (stranger, self.single_flight.turn().await)
         };
         let Ok(_turn) = timeout_at(boarded + WORTH, turn).await else { return Asked::NoAnswer };
-        if never_seen && !self.flights.is_awaited(&hash) {
+        if never_seen && !self.single_flight.is_awaited(&hash) {
             return Asked::NoAnswer;
         }
         // Somebody may have landed while this one was boarded.

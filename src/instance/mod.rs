@@ -5,7 +5,7 @@
 //! ([`lookup`]). [`Authenticator`] is all of it in a row, within the one budget of a request. What an agent presents
 //! instead of a token is for [`crate::identity`].
 
-mod flights;
+mod circuit_breaker;
 pub mod introspection;
 pub mod issuers;
 mod jwks_http;
@@ -16,7 +16,7 @@ mod own_keys;
 mod portal_http;
 pub mod portal_jwks;
 pub mod resolve;
-mod standing;
+mod single_flight;
 pub mod token;
 
 use std::sync::Arc;

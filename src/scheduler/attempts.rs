@@ -55,7 +55,7 @@ impl Drop for Slot {
     }
 }
 
-/// Runs as long as the timetable: takes in what is due and starts what has a slot.
+/// Runs as long as the timer: takes in what is due and starts what has a slot.
 pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Lease>) {
     let confirmations = Arc::new(Semaphore::new(CONFIRMATIONS));
     let mut arrived = Vec::with_capacity(BATCH);
@@ -150,7 +150,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         .map(|(lease, _)| lease)
         .partition(|lease| lease.due_at > confirmed.clock.database);
     if !early.is_empty() {
-        inner.timetable.add(
+        inner.timer.add(
             early.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at) + A_LITTLE_LATER, lease)),
         );
     }

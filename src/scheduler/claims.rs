@@ -131,7 +131,7 @@ async fn claim(inner: &Inner) -> DbResult<()> {
         let found = claimed.leases.len() + claimed.parked;
         inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
         inner
-            .timetable
+            .timer
             .add(claimed.leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
         if found < usize::from(limit) {
             return Ok(());

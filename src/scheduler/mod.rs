@@ -3,11 +3,11 @@
 //! ```text
 //!            claim (lease)            instant                confirm (batched)          POST, judge, record
 //!   armed ──────────────────▶ leased ─────────▶ a free slot ───────────────▶ firing ──────────────────────▶ …
-//!        claims                     timetable            dispatch                      attempts, recorder
+//!        claims                     timer            dispatch                      attempts, recorder
 //! ```
 //!
 //! - [`claims`]: leases what comes due within the horizon, and takes back leases that ended.
-//! - [`timetable`]: waits for each instant, to a fraction of a millisecond, by [`db_clock`].
+//! - [`timer`]: waits for each instant, to a fraction of a millisecond, by [`db_clock`].
 //! - [`dispatch`]: the limits in flight, globally and per instance.
 //! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
@@ -21,7 +21,7 @@ pub mod claims;
 pub mod db_clock;
 pub mod dispatch;
 pub mod recorder;
-pub mod timetable;
+pub mod timer;
 pub mod upkeep;
 pub mod wake;
 
@@ -41,7 +41,7 @@ use tracing::{info, warn};
 use self::db_clock::DbClock;
 use self::dispatch::Dispatch;
 use self::recorder::Recorder;
-use self::timetable::Timetable;
+use self::timer::Timer;
 use self::upkeep::UpkeepRules;
 use self::wake::{Waking, Watched};
 use crate::db::leases::{self, Lease};
@@ -95,7 +95,7 @@ struct Inner {
     rules: SchedulerRules,
     firing: Firing,
     recorder: Recorder,
-    timetable: Timetable<Lease>,
+    timer: Timer<Lease>,
     dispatch: Mutex<Dispatch>,
     db_clock: DbClock,
     /// Who waits for how an attempt ends.
@@ -126,14 +126,14 @@ impl Scheduler {
     ) -> std::io::Result<Self> {
         let (recorder, recorder_task) = Recorder::start(db.clone(), rules.arm_rules);
         let dispatch = Mutex::new(Dispatch::new(rules.in_flight_max, rules.in_flight_per_instance));
-        let (timetable, due) = Timetable::start()?;
+        let (timer, due) = Timer::start()?;
         let inner = Arc::new(Inner {
             db: db.clone(),
             clock,
             rules,
             firing,
             recorder,
-            timetable,
+            timer,
             dispatch,
             db_clock: DbClock::default(),
             watched: Watched::default(),
@@ -207,7 +207,7 @@ impl Scheduler {
 
     /// Gives back every lease that waits for its instant or for a slot.
     async fn give_back_held(&self) {
-        let mut leases = self.inner.timetable.clear();
+        let mut leases = self.inner.timer.clear();
         leases.extend(lock(&self.inner.dispatch).take_queued());
         if leases.is_empty() {
             return;

@@ -47,8 +47,8 @@ pub async fn run(db: Db, rules: UpkeepRules, stop: CancellationToken) {
 
 /// One round.
 async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
-    let census = fires::census(db).await?;
-    if census.unsettled {
+    let counts = fires::counts(db).await?;
+    if counts.unsettled {
         let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
         if tidied != outages::Tidied::default() {
             info!(
@@ -59,9 +59,9 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
             );
         }
     }
-    metrics::set_one_shots(census.states.iter().map(|(state, count)| (*state, count.unsigned_abs())));
-    metrics::set_oldest_overdue(Duration::from_secs_f64(census.oldest_overdue));
-    let dead = census.states.iter().find(|(state, _)| *state == OneShotState::Dead);
+    metrics::set_one_shots(counts.states.iter().map(|(state, count)| (*state, count.unsigned_abs())));
+    metrics::set_oldest_overdue(Duration::from_secs_f64(counts.oldest_overdue));
+    let dead = counts.states.iter().find(|(state, _)| *state == OneShotState::Dead);
     metrics::set_dead_letters(dead.map_or(0, |(_, count)| count.unsigned_abs()));
     if prune {
         let abandoned = fires::close_abandoned(db).await?;

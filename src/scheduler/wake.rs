@@ -2,7 +2,7 @@
 //!
 //! Whoever hands one in waits for the statement that takes it in, and many go into one: whoever comes while one is
 //! under way goes into the next. What is due within the horizon is leased by that statement, and goes the way of every
-//! claim from there: timetable, dispatch, confirmation, attempt.
+//! claim from there: timer, dispatch, confirmation, attempt.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -177,7 +177,7 @@ async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
         })
         .collect();
     inner.held.fetch_add(leases.len(), std::sync::atomic::Ordering::SeqCst);
-    inner.timetable.add(leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
+    inner.timer.add(leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
     // What there was no room for, or is nearly due: ours now, and the claiming loop did not know of it.
     inner.claim.notify_one();
     if inner.stop.is_cancelled() {

@@ -3,9 +3,9 @@
 use futures::future::join_all;
 use url::Url;
 
-use super::around::usable_keys;
 use super::deployment::Deployment;
 use super::finding::{Finding, Status};
+use super::keys::usable_keys;
 use crate::config::Introspection;
 use crate::instance::{introspection, lookup};
 

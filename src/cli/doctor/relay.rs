@@ -5,10 +5,10 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::around::never_answered;
 use super::deployment::{Deployment, PATIENCE};
 use super::engines::NOT_CONFIGURED;
 use super::finding::{Finding, Status};
+use super::keys::never_answered;
 use crate::fire::address::AddressPolicy;
 
 /// Our own refusal is a few hundred bytes.

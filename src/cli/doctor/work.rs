@@ -27,13 +27,13 @@ fn grace(backend: BackendName, backends: &Backends) -> Duration {
 }
 
 pub(super) async fn overdue(deployment: &Deployment) -> Finding {
-    let (census, active) =
-        match tokio::try_join!(fires::census(&deployment.db), wake_ups::find_active(&deployment.db)) {
+    let (counts, active) =
+        match tokio::try_join!(fires::counts(&deployment.db), wake_ups::find_active(&deployment.db)) {
             Ok(found) => found,
             Err(error) => return failed(error),
         };
     let grace = active.map_or(Duration::ZERO, |active| grace(active.backend, &deployment.config.backends));
-    judge_overdue(census.oldest_overdue, OVERDUE + grace)
+    judge_overdue(counts.oldest_overdue, OVERDUE + grace)
 }
 
 /// `oldest` in seconds.
@@ -54,8 +54,8 @@ fn judge_overdue(oldest: f64, patience: Duration) -> Finding {
 }
 
 pub(super) async fn dead_letters(deployment: &Deployment) -> Finding {
-    let states = match fires::census(&deployment.db).await {
-        Ok(census) => census.states,
+    let states = match fires::counts(&deployment.db).await {
+        Ok(counts) => counts.states,
         Err(error) => return failed(error),
     };
     let count = |state| states.iter().find(|(one, _)| *one == state).map_or(0, |(_, count)| *count);

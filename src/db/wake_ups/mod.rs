@@ -8,25 +8,25 @@
 //! for another that waits for it. What becomes unwanted while it is being told stays with whoever tells it until that
 //! is over, or the engine could be told to take back what it does not have yet, and get it right after.
 //!
-//! - [`taking`]: what engines bring, and what they should have brought.
+//! - [`claim`]: what engines bring, and what they should have brought.
 //! - [`orders`]: what they are to be told.
 //! - [`active`]: the backend that new one-shots go to, and the moving to it.
-//! - [`census`]: where all of it stands.
+//! - [`counts`]: where all of it stands.
 //! - [`direct`]: how calls ended that an engine made to an agent itself.
 
 pub mod active;
-pub mod census;
+pub mod claim;
+pub mod counts;
 pub mod direct;
 pub mod orders;
-pub mod taking;
 
 pub use self::active::{
     ActiveBackend, Left, Moved, activate, active, concerned, find_active, left, move_to_active,
 };
-pub use self::census::{BackendCensus, Untold, census, untold};
+pub(super) use self::claim::graces;
+pub use self::claim::{Found, Wake, take, take_over_missed};
+pub use self::counts::{BackendCounts, Untold, counts, untold};
 pub use self::direct::{DirectCall, DirectResult, direct_calls, settle_direct};
 pub use self::orders::{
     Done, Order, Outbox, ToArm, ToTell, Told, find_orphans, prune, take_orders, told, try_again,
 };
-pub(super) use self::taking::graces;
-pub use self::taking::{Found, Wake, take, take_over_missed};

@@ -26,9 +26,9 @@ pub(super) use self::wire::Question;
 use nas_cron_protocol::{Given, InstanceId};
 
 use self::wire::{Told, Wire};
-use super::flights::Flights;
+use super::circuit_breaker::{CircuitBreaker, PATIENCE, pause};
 use super::portal_jwks::FetchError;
-use super::standing::{PATIENCE, Standing, pause};
+use super::single_flight::SingleFlight;
 use crate::db::directory::{Registration, Verdict};
 use crate::db::instances::{self, AgentInstance};
 use crate::db::{self, Db, DbError, DbResult, hints, lookups};
@@ -55,12 +55,12 @@ const AGAIN_BATCH: usize = 32;
 pub struct Lookup {
     db: Db,
     wire: Wire,
-    standing: Standing,
+    breaker: CircuitBreaker,
     ttl: Duration,
     negative_ttl: Duration,
     stale: Duration,
     unknown: Cache<Question, ()>,
-    flights: Arc<Flights<Question, Landing>>,
+    single_flight: Arc<SingleFlight<Question, Landing>>,
     in_passing: Arc<Semaphore>,
 }
 
@@ -99,12 +99,12 @@ impl Lookup {
         Ok(Arc::new(Self {
             db,
             wire: Wire::new(at.url.clone(), &at.token)?,
-            standing: Standing::new(format!("lookup at {}", at.url.origin().ascii_serialization())),
+            breaker: CircuitBreaker::new(format!("lookup at {}", at.url.origin().ascii_serialization())),
             ttl: at.ttl,
             negative_ttl: at.negative_ttl,
             stale: at.stale,
             unknown: Cache::builder().max_capacity(REMEMBERED).time_to_live(at.negative_ttl).build(),
-            flights: Flights::new(),
+            single_flight: SingleFlight::new(),
             in_passing: Arc::new(Semaphore::new(IN_PASSING)),
         }))
     }
@@ -120,11 +120,11 @@ impl Lookup {
             let row = db::ride_out(deadline, || row(&self.db, &question)).await?;
             if let Some(row) = row.as_ref().filter(|row| self.is_fresh(row)) {
                 if !self.is_recent(row)
-                    && self.standing.may_be_tried()
+                    && self.breaker.may_probe()
                     && let Ok(slot) = Arc::clone(&self.in_passing).try_acquire_owned()
                 {
                     // Nobody waits for it, and if it fails there is time.
-                    drop(self.board(&question, Some(slot)));
+                    drop(self.join(&question, Some(slot)));
                 }
                 return Ok(Some(row.clone()));
             }
@@ -134,15 +134,15 @@ impl Lookup {
             // One of another org than the token's would be a no, and a no is not for a memory to say.
             let fits = |row: &AgentInstance| !matches!(&question, Question::Client(_, Some(org)) if *org != row.org_id);
             let usable = row.filter(|row| self.is_usable(row) && fits(row));
-            if let Some(row) = usable.as_ref().filter(|_| !self.standing.may_be_tried()) {
+            if let Some(row) = usable.as_ref().filter(|_| !self.breaker.may_probe()) {
                 return Ok(Some(row.clone()));
             }
-            let Some(flight) = self.board(&question, None) else {
+            let Some(flight) = self.join(&question, None) else {
                 return usable.map(Some).ok_or(LookupError::TooManyWaiters);
             };
             let patience = match &usable {
                 // Asked all the same: that others had no answer must not keep a no from whom it is about.
-                Some(row) if self.standing.is_away() => return Ok(Some(row.clone())),
+                Some(row) if self.breaker.is_open() => return Ok(Some(row.clone())),
                 Some(_) => deadline.min(Instant::now() + PATIENCE),
                 None => deadline,
             };
@@ -172,7 +172,7 @@ impl Lookup {
     /// asleep until they are fired, and a no may have been a mistake.
     pub async fn ask_again(self: &Arc<Self>) {
         // The portal away, they keep their turn.
-        while !self.standing.is_away() {
+        while !self.breaker.is_open() {
             let denied = match lookups::to_ask_again(&self.db, AGAIN_AFTER, AGAIN_BATCH).await {
                 Ok(denied) => denied,
                 Err(error) => {
@@ -182,7 +182,7 @@ impl Lookup {
             };
             let is_last = denied.len() < AGAIN_BATCH;
             let questions = denied.into_iter().map(|instance_id| Question::Client(instance_id, None));
-            let flights: Vec<_> = questions.filter_map(|question| self.board(&question, None)).collect();
+            let flights: Vec<_> = questions.filter_map(|question| self.join(&question, None)).collect();
             join_all(flights.into_iter().map(|flight| flight.landed(Instant::now() + FLIGHT))).await;
             if is_last {
                 return;
@@ -213,12 +213,12 @@ impl Lookup {
             && (row.looked_up.is_none() || Self::is_younger(row, self.stale))
     }
 
-    fn board(
+    fn join(
         self: &Arc<Self>,
         question: &Question,
         slot: Option<OwnedSemaphorePermit>,
-    ) -> Option<super::flights::Flight<Landing>> {
-        self.flights.board(question.clone(), || {
+    ) -> Option<super::single_flight::Flight<Landing>> {
+        self.single_flight.join(question.clone(), || {
             let (this, question) = (Arc::clone(self), question.clone());
             async move {
                 let _slot = slot;
@@ -228,7 +228,7 @@ impl Lookup {
     }
 
     async fn fly(&self, question: &Question) -> Landing {
-        let _turn = self.flights.turn().await;
+        let _turn = self.single_flight.turn().await;
         let until = Instant::now() + FLIGHT;
         // Somebody may have landed while this one was boarded, in another replica too.
         match db::ride_out(until, || row(&self.db, question)).await {
@@ -247,7 +247,7 @@ impl Lookup {
 
     async fn ask(&self, question: &Question) -> Result<Option<Told>, FetchError> {
         let answer = self.wire.ask(question).await;
-        self.standing.note(&answer);
+        self.breaker.record(&answer);
         metrics::looked_up(match &answer {
             Ok(Some(told)) if told.enabled => "found",
             Ok(Some(_)) => "disabled",

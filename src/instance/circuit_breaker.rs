@@ -1,4 +1,4 @@
-//! How an endpoint has done lately: whether it is worth waiting for, and what is said of it in the log.
+//! A circuit breaker for an endpoint: after a failure, callers that can do without an answer stop waiting for one.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::portal_jwks::FetchError;
 
-/// After a failure nobody who can do without it waits for it for so long.
+/// How long the circuit stays open after a failure.
 const REST: Duration = Duration::from_secs(5);
 
 /// How long an answer is waited for where there is an older one that may be used instead.
@@ -19,10 +19,10 @@ pub(super) fn pause() -> Duration {
     Duration::from_millis(rand::random_range(500..=1_000))
 }
 
-/// See the module.
+/// Open after a failed call, closed after a successful one.
 #[derive(Debug)]
-pub(super) struct Standing {
-    /// What it is, for the log.
+pub(super) struct CircuitBreaker {
+    /// The endpoint, for the log.
     what: String,
     lately: Mutex<Lately>,
 }
@@ -35,19 +35,19 @@ struct Lately {
     tried_until: Option<Instant>,
 }
 
-impl Standing {
+impl CircuitBreaker {
     pub(super) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), lately: Mutex::default() }
     }
 
-    /// Whether its last call failed, a moment ago.
-    pub(super) fn is_away(&self) -> bool {
+    /// Returns whether the last call failed less than [`REST`] ago.
+    pub(super) fn is_open(&self) -> bool {
         let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         lately.rests_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Whether it may be asked by somebody who can do without the answer: while it is away, one in so long may.
-    pub(super) fn may_be_tried(&self) -> bool {
+    /// Returns whether a caller that can do without the answer may call: while the circuit is open, one per [`REST`].
+    pub(super) fn may_probe(&self) -> bool {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if lately.rests_until.is_none_or(|until| now >= until) {
@@ -60,8 +60,8 @@ impl Standing {
         free
     }
 
-    /// Takes note of how a call ended.
-    pub(super) fn note<T>(&self, answer: &Result<T, FetchError>) {
+    /// Records how a call ended.
+    pub(super) fn record<T>(&self, answer: &Result<T, FetchError>) {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let Err(error) = answer else {
             if lately.failures > 0 {

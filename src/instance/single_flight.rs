@@ -1,4 +1,4 @@
-//! One call per question at a time: whoever asks the same while it is under way waits for the same answer.
+//! Single flight: one call per key at a time; callers with the same key wait for the same answer.
 //!
 //! A call runs to its end, and its answer is remembered where it belongs, whether or not anybody still waits for it.
 
@@ -16,7 +16,7 @@ const MOST: usize = 10_000;
 const AT_ONCE: usize = 64;
 
 /// The calls of one kind that are under way.
-pub(super) struct Flights<K, V> {
+pub(super) struct SingleFlight<K, V> {
     under_way: Mutex<HashMap<K, watch::Sender<Option<V>>>>,
     at_once: Semaphore,
     seats: Arc<Semaphore>,
@@ -28,7 +28,7 @@ pub(super) struct Flight<V> {
     _seat: OwnedSemaphorePermit,
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
@@ -46,7 +46,7 @@ where
     }
 
     /// Takes a seat in the call for `key`, which `call` begins where there is none. `None`: too many wait.
-    pub(super) fn board<F>(self: &Arc<Self>, key: K, call: impl FnOnce() -> F) -> Option<Flight<V>>
+    pub(super) fn join<F>(self: &Arc<Self>, key: K, call: impl FnOnce() -> F) -> Option<Flight<V>>
     where
         F: Future<Output = V> + Send + 'static,
     {
@@ -83,7 +83,10 @@ where
 }
 
 /// Takes a call off the list, also when it panicked.
-struct Entry<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static>(Arc<Flights<K, V>>, K);
+struct Entry<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static>(
+    Arc<SingleFlight<K, V>>,
+    K,
+);
 
 impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Drop for Entry<K, V> {
     fn drop(&mut self) {
@@ -116,14 +119,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_ask_the_same_share_one_call_and_others_have_their_own() {
-        let (flights, calls) = (Flights::<u8, usize>::new(), Arc::new(AtomicUsize::new(0)));
+        let (flights, calls) = (SingleFlight::<u8, usize>::new(), Arc::new(AtomicUsize::new(0)));
         let ask = |key: u8| {
             let calls = Arc::clone(&calls);
             let call = || async move {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 calls.fetch_add(1, Ordering::SeqCst)
             };
-            flights.board(key, call).unwrap().landed(soon())
+            flights.join(key, call).unwrap().landed(soon())
         };
         let answers = join_all((0..200).map(|n| ask(n % 2))).await;
         assert_eq!(calls.load(Ordering::SeqCst), 2);
@@ -135,11 +138,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_so_many_wait_and_only_so_many_call_at_once() {
-        let flights = Flights::<usize, ()>::new();
+        let flights = SingleFlight::<usize, ()>::new();
         let most = Arc::new(AtomicUsize::new(0));
         let board = |key: usize| {
             let (all, most) = (Arc::clone(&flights), Arc::clone(&most));
-            flights.board(key, || async move {
+            flights.join(key, || async move {
                 let _turn = all.turn().await;
                 most.fetch_max(AT_ONCE - all.at_once.available_permits(), Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -155,9 +158,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_goes_on_without_those_who_waited_and_a_panic_blocks_nobody() {
-        let (flights, calls) = (Flights::<u8, ()>::new(), Arc::new(AtomicUsize::new(0)));
+        let (flights, calls) = (SingleFlight::<u8, ()>::new(), Arc::new(AtomicUsize::new(0)));
         let done = Arc::clone(&calls);
-        let flight = flights.board(1, || async move {
+        let flight = flights.join(1, || async move {
             tokio::time::sleep(Duration::from_secs(9)).await;
             done.fetch_add(1, Ordering::SeqCst);
         });
@@ -167,8 +170,8 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert_eq!(calls.load(Ordering::SeqCst), 1);
 
-        let flight = flights.board(1, || async { panic!("on purpose") });
+        let flight = flights.join(1, || async { panic!("on purpose") });
         assert_eq!(flight.unwrap().landed(soon()).await, None);
-        assert_eq!(flights.board(1, || async {}).unwrap().landed(soon()).await, Some(()));
+        assert_eq!(flights.join(1, || async {}).unwrap().landed(soon()).await, Some(()));
     }
 }

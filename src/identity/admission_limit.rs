@@ -1,5 +1,5 @@
-//! How many statements there may be at once for callers who have not shown yet who they are, or who want to register:
-//! a name that is invented costs its inventor nothing, and must not keep connections from those who are known.
+//! Limits the database connections that unauthenticated and registering callers share: an invented name costs nothing,
+//! and must not keep connections from known callers.
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -13,14 +13,14 @@ const ROOM: usize = 8_192;
 /// The part of the pool's connections that they may have.
 const PART: u32 = 4;
 
-/// A part of the pool, and the room before it.
+/// A share of the pool, and a bounded queue before it.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct AdmissionLimit {
     room: Semaphore,
     turns: Semaphore,
 }
 
-impl Gate {
+impl AdmissionLimit {
     /// To a quarter of the connections to `db`, and to one at least.
     pub(super) fn new(db: &Db) -> Self {
         let turns = usize::try_from((db.max_connections() / PART).max(1)).unwrap_or(1);
@@ -59,8 +59,8 @@ mod tests {
     use super::*;
     use crate::db::DbError;
 
-    fn gate() -> Gate {
-        Gate { room: Semaphore::new(5), turns: Semaphore::new(2) }
+    fn limit() -> AdmissionLimit {
+        AdmissionLimit { room: Semaphore::new(5), turns: Semaphore::new(2) }
     }
 
     fn soon() -> Instant {
@@ -69,17 +69,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn some_have_their_turn_some_wait_and_more_are_sent_away_at_once() {
-        let (gate, go, under_way) = (gate(), Notify::new(), Semaphore::new(0));
+        let (limit, go, under_way) = (limit(), Notify::new(), Semaphore::new(0));
         let statement = || async {
             under_way.add_permits(1);
             go.notified().await;
             Ok(())
         };
-        let calls = join_all((0..5).map(|_| gate.ride_out(soon(), statement)));
+        let calls = join_all((0..5).map(|_| limit.ride_out(soon(), statement)));
         let watch = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(under_way.available_permits(), 2);
-            let sent_away = gate.ride_out(soon(), || async { Ok(()) }).await;
+            let sent_away = limit.ride_out(soon(), || async { Ok(()) }).await;
             assert!(matches!(sent_away, Err(IdentityError::Busy)));
             for _ in 0..5 {
                 go.notify_one();
@@ -88,21 +88,21 @@ mod tests {
         };
         let (answers, ()) = tokio::join!(calls, watch);
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-        assert!(gate.ride_out(soon(), || async { Ok(()) }).await.is_ok(), "there is room again");
+        assert!(limit.ride_out(soon(), || async { Ok(()) }).await.is_ok(), "there is room again");
     }
 
     /// Whoever loses to another pauses outside, and whoever waits is let go at the deadline.
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_a_try_and_waiting_ends_with_the_budget() {
-        let gate = gate();
+        let limit = limit();
         let lost = || async { Err::<(), _>(DbError::Contended(sqlx::Error::RowNotFound)) };
-        let losing = join_all((0..4).map(|_| gate.ride_out(soon(), lost)));
-        let fine = gate.ride_out(soon(), || async { Ok(()) });
+        let losing = join_all((0..4).map(|_| limit.ride_out(soon(), lost)));
+        let fine = limit.ride_out(soon(), || async { Ok(()) });
         let (losers, fine) = tokio::join!(losing, fine);
         assert!(fine.is_ok() && losers.iter().all(Result::is_err));
 
         let begun = Instant::now();
-        let hung = join_all((0..4).map(|_| gate.ride_out::<(), _>(soon(), std::future::pending)));
+        let hung = join_all((0..4).map(|_| limit.ride_out::<(), _>(soon(), std::future::pending)));
         assert!(
             hung.await.iter().all(|one| matches!(one, Err(IdentityError::Db(error)) if error.is_transient()))
         );

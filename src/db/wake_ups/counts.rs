@@ -1,13 +1,13 @@
-//! Where one-shots, wake-ups and orders stand, by backend.
+//! Counts of one-shots and outbox rows, by backend and state.
 
 use nas_cron_protocol::BackendName;
 
 use crate::db::columns::Word;
 use crate::db::{Db, DbResult};
 
-/// Where a backend's one-shots and wake-ups stand.
+/// A backend's one-shots and outbox rows.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct BackendCensus {
+pub struct BackendCounts {
     /// Which.
     pub backend: BackendName,
     /// Armed one-shots that are to be woken by it.
@@ -24,10 +24,10 @@ pub struct BackendCensus {
     pub last_error: Option<String>,
 }
 
-/// All backends, with what they hold.
-pub async fn census(db: &Db) -> DbResult<Vec<BackendCensus>> {
+/// Counts for every backend.
+pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
     Ok(sqlx::query_as!(
-        BackendCensus,
+        BackendCounts,
         r#"
         SELECT b.backend AS "backend!: Word<BackendName>",
                (SELECT count(*) FROM one_shots o WHERE b.backend <> 'postgres' AND o.awaits = b.backend)

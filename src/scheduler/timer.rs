@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 /// What waits, and the thread that watches over it. Dropping it ends the thread.
 #[derive(Debug)]
-pub struct Timetable<T> {
+pub struct Timer<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -28,9 +28,9 @@ struct State<T> {
     closed: bool,
 }
 
-impl<T: Send + 'static> Timetable<T> {
+impl<T: Send + 'static> Timer<T> {
     /// Starts the thread. What is due comes out of the receiver; how much can be in it is bounded by how much
-    /// is put into the timetable.
+    /// is put into the timer.
     pub fn start() -> std::io::Result<(Self, mpsc::UnboundedReceiver<T>)> {
         let (due, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -38,7 +38,7 @@ impl<T: Send + 'static> Timetable<T> {
             changed: Condvar::new(),
         });
         let watched = Arc::clone(&shared);
-        std::thread::Builder::new().name("timetable".to_owned()).spawn(move || watched.watch(&due))?;
+        std::thread::Builder::new().name("timer".to_owned()).spawn(move || watched.watch(&due))?;
         Ok((Self { shared }, receiver))
     }
 
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Timetable<T> {
     }
 }
 
-impl<T> Drop for Timetable<T> {
+impl<T> Drop for Timer<T> {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_one();
@@ -101,18 +101,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_due_comes_in_order_and_never_before_its_instant() {
-        let (timetable, mut due) = Timetable::start().unwrap();
+        let (timer, mut due) = Timer::start().unwrap();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        timetable.add([(at(30), 3), (at(10), 1), (at(10), 2)]);
-        timetable.add([(at(0), 0)]);
+        timer.add([(at(30), 3), (at(10), 1), (at(10), 2)]);
+        timer.add([(at(0), 0)]);
         for expected in 0..4 {
             assert_eq!(due.recv().await, Some(expected));
             assert!(start.elapsed() >= Duration::from_millis([0, 10, 10, 30][expected]));
         }
-        timetable.add([(at(60_000), 9)]);
-        assert_eq!(timetable.clear(), vec![9]);
-        drop(timetable);
+        timer.add([(at(60_000), 9)]);
+        assert_eq!(timer.clear(), vec![9]);
+        drop(timer);
         assert_eq!(due.recv().await, None, "the thread has ended");
     }
 }
