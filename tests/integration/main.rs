@@ -6,6 +6,7 @@
 mod agent_api;
 mod agent_identity;
 mod agent_tools;
+mod architecture;
 mod auth_profiles;
 mod backend_switch;
 mod dev;

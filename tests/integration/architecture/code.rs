@@ -1,0 +1,269 @@
+//! A crate's source as files and the paths that each one names, outside tests.
+//!
+//! A path counts for the file that defines what it leads to: re-exports are followed, and importing a module counts for
+//! nothing until something of it is used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::visit::{self, Visit};
+
+/// A path as segments, such as `["crate", "db", "Db"]`.
+type Segments = Vec<String>;
+
+/// One source file.
+struct File {
+    /// From the root of the repository.
+    path: PathBuf,
+    /// The names that `use` brings into scope, and where they come from.
+    scope: BTreeMap<String, Segments>,
+    /// Of these, the ones that are handed on.
+    exports: BTreeSet<String>,
+    /// Every path in it, as it is written.
+    paths: Vec<Segments>,
+}
+
+/// A crate's files, by their module path from the crate's root.
+pub(super) struct Code {
+    files: BTreeMap<Segments, File>,
+}
+
+/// One file using something that another one defines.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Import {
+    /// Who imports.
+    pub(super) from: PathBuf,
+    /// Where it is defined.
+    pub(super) to: PathBuf,
+    /// What is imported.
+    pub(super) what: String,
+}
+
+impl Code {
+    /// Reads all of a crate's source below `folder`, which is relative to the root of the repository.
+    pub(super) fn read(folder: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut files = BTreeMap::new();
+        let mut folders = vec![root.join(folder)];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(&next).expect("a readable folder") {
+                let path = entry.expect("a readable entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|ending| ending == "rs") {
+                    let source = std::fs::read_to_string(&path).expect("a readable file");
+                    let within = path.strip_prefix(root.join(folder)).expect("below the folder");
+                    let from_root = path.strip_prefix(root).expect("below the root").to_owned();
+                    let file = File::parse(from_root, &source);
+                    files.insert(module_of(within), file);
+                }
+            }
+        }
+        let mut code = Self { files };
+        code.drop_test_modules();
+        code
+    }
+
+    /// Files whose `mod` is behind `#[cfg(test)]` are not in the product.
+    fn drop_test_modules(&mut self) {
+        let declared: BTreeSet<Segments> = self
+            .files
+            .iter()
+            .flat_map(|(module, file)| {
+                let declared = file.paths.iter().filter(|path| path[0] == DECLARES);
+                declared.map(|path| module.iter().chain(&path[1..]).cloned().collect())
+            })
+            .collect();
+        self.files.retain(|module, _| {
+            (1..=module.len()).all(|length| declared.contains(&module[..length])) || module.is_empty()
+        });
+    }
+
+    /// Every use of something that another file of the crate defines, once.
+    pub(super) fn imports(&self) -> BTreeSet<Import> {
+        let mut imports = BTreeSet::new();
+        for (module, file) in &self.files {
+            for path in &file.paths {
+                let Some(target) = self.resolve(module, file, path, 0) else { continue };
+                if target != *module {
+                    let (from, to) = (file.path.clone(), self.files[&target].path.clone());
+                    imports.insert(Import { from, to, what: path.join("::") });
+                }
+            }
+        }
+        imports
+    }
+
+    /// The files in which a path begins with `name`, which is another crate.
+    pub(super) fn naming(&self, name: &str) -> BTreeSet<PathBuf> {
+        let names = |file: &&File| {
+            let used = file.paths.iter().any(|path| path[0] == name);
+            used || file.scope.values().any(|path| path[0] == name)
+        };
+        self.files.values().filter(names).map(|file| file.path.clone()).collect()
+    }
+
+    /// Every file.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.values().map(|file| file.path.as_path())
+    }
+
+    /// The module whose file defines what `path` leads to; `None` where that is another crate, or a module itself.
+    fn resolve(&self, module: &Segments, file: &File, path: &Segments, depth: usize) -> Option<Segments> {
+        assert!(depth < 32, "{path:?} in {module:?} leads in circles");
+        let (first, rest) = path.split_first()?;
+        let absolute: Segments = match first.as_str() {
+            "crate" => rest.to_vec(),
+            "self" => module.iter().chain(rest).cloned().collect(),
+            "super" => {
+                let ups = path.iter().take_while(|segment| *segment == "super").count();
+                module.iter().take(module.len().checked_sub(ups)?).chain(&path[ups..]).cloned().collect()
+            }
+            _ if file.scope.get(first).is_some_and(|from| from != path) => {
+                let from: Segments = file.scope[first].iter().chain(rest).cloned().collect();
+                return self.resolve(module, file, &from, depth + 1);
+            }
+            _ => module.iter().chain(path).cloned().collect(),
+        };
+        let length =
+            (0..=absolute.len()).rev().find(|length| self.files.contains_key(&absolute[..*length]))?;
+        let (found, item) = absolute.split_at(length);
+        if found.is_empty() && !matches!(first.as_str(), "crate" | "self" | "super") {
+            return None;
+        }
+        let name = item.first()?;
+        let holder = &self.files[found];
+        if holder.exports.contains(name) {
+            let from: Segments = holder.scope[name].iter().chain(&item[1..]).cloned().collect();
+            return self.resolve(&found.to_vec(), holder, &from, depth + 1);
+        }
+        Some(found.to_vec())
+    }
+}
+
+/// `["db", "oneshots"]` for `db/oneshots.rs`.
+fn module_of(file: &Path) -> Segments {
+    let mut module: Segments =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
+        module.pop();
+    }
+    module
+}
+
+/// Stands before the name of a module that a file declares.
+const DECLARES: &str = "mod";
+
+impl File {
+    fn parse(path: PathBuf, source: &str) -> Self {
+        let parsed = syn::parse_file(source).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut file = Self { path, scope: BTreeMap::new(), exports: BTreeSet::new(), paths: Vec::new() };
+        file.visit_file(&parsed);
+        file
+    }
+
+    fn take_use(&mut self, tree: &syn::UseTree, before: &Segments, exported: bool) {
+        let with =
+            |ident: &syn::Ident| before.iter().cloned().chain([ident.to_string()]).collect::<Segments>();
+        match tree {
+            syn::UseTree::Path(path) => self.take_use(&path.tree, &with(&path.ident), exported),
+            syn::UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.take_use(tree, before, exported));
+            }
+            syn::UseTree::Name(name) if name.ident == "self" => {
+                let last = before.last().expect("`self` stands in a group").clone();
+                self.bring(last, before.clone(), exported);
+            }
+            syn::UseTree::Name(name) => self.bring(name.ident.to_string(), with(&name.ident), exported),
+            syn::UseTree::Rename(rename) => {
+                self.bring(rename.rename.to_string(), with(&rename.ident), exported)
+            }
+            syn::UseTree::Glob(_) => panic!("{}: a glob import hides what is used", self.path.display()),
+        }
+    }
+
+    fn bring(&mut self, name: String, from: Segments, exported: bool) {
+        if exported {
+            self.exports.insert(name.clone());
+        } else {
+            self.paths.push(from.clone());
+        }
+        self.scope.insert(name, from);
+    }
+
+    /// Paths in a macro's arguments, which are not parsed.
+    fn take_tokens(&mut self, tokens: TokenStream) {
+        let mut path: Segments = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Ident(ident) => {
+                    if colons != 2 && !path.is_empty() {
+                        self.paths.push(std::mem::take(&mut path));
+                    }
+                    path.push(ident.to_string());
+                    colons = 0;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' && !path.is_empty() => colons += 1,
+                other => {
+                    if !path.is_empty() {
+                        self.paths.push(std::mem::take(&mut path));
+                    }
+                    colons = 0;
+                    if let TokenTree::Group(group) = other {
+                        self.take_tokens(group.stream());
+                    }
+                }
+            }
+        }
+        if !path.is_empty() {
+            self.paths.push(path);
+        }
+    }
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        let names_test = |tokens: &TokenStream| tokens.to_string() == "test";
+        attribute.path().is_ident("cfg")
+            && attribute.meta.require_list().is_ok_and(|list| names_test(&list.tokens))
+    })
+}
+
+impl<'ast> Visit<'ast> for File {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let attributes = match item {
+            syn::Item::Mod(item) => &item.attrs,
+            syn::Item::Fn(item) => &item.attrs,
+            syn::Item::Impl(item) => &item.attrs,
+            syn::Item::Use(item) => &item.attrs,
+            _ => return visit::visit_item(self, item),
+        };
+        if !is_test(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if item.content.is_none() {
+            self.paths.push(vec![DECLARES.to_owned(), item.ident.to_string()]);
+        }
+        visit::visit_item_mod(self, item);
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let exported = !matches!(item.vis, syn::Visibility::Inherited);
+        self.take_use(&item.tree, &Vec::new(), exported);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.take_tokens(call.tokens.clone());
+        visit::visit_macro(self, call);
+    }
+}

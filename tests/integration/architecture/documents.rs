@@ -1,0 +1,160 @@
+//! References in code, tests and pages point to headings that exist, and each invariant names tests that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const CONTRACT: &str = include_str!("../../../docs/contract.md");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file with one of these endings below these folders and files, with its text.
+fn texts(places: &[&str], endings: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = places.iter().map(|place| root().join(place)).collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a readable folder");
+            open.extend(entries.map(|entry| entry.expect("a readable entry").path()));
+        } else if path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known)) {
+            let text = std::fs::read_to_string(&path).expect("a readable file");
+            found.push((path.strip_prefix(root()).expect("below the root").to_owned(), text));
+        }
+    }
+    found
+}
+
+/// The anchors of a page's headings, as they are linked to.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut fenced = false;
+    let outside = page.lines().filter(move |line| {
+        fenced ^= line.starts_with("```");
+        !fenced
+    });
+    outside
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(|line| anchor(line.trim_start_matches('#')))
+        .collect()
+}
+
+/// Lower case, blanks as hyphens, without punctuation.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn pages() -> BTreeMap<PathBuf, String> {
+    texts(&["README.md", "CHANGELOG.md", "docs"], &["md"]).into_iter().collect()
+}
+
+#[test]
+fn links_between_pages_lead_to_files_and_headings() {
+    let pages = pages();
+    let mut broken = Vec::new();
+    for (path, page) in &pages {
+        for link in page.split("](").skip(1).filter_map(|after| after.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+            let target = normalised(&target);
+            let is_there = root().join(&target).exists();
+            let has_heading =
+                heading.is_empty() || pages.get(&target).is_some_and(|page| anchors(page).contains(heading));
+            if !is_there || !has_heading {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Without `..`.
+fn normalised(path: &Path) -> PathBuf {
+    path.iter().fold(PathBuf::new(), |mut path, part| {
+        if part == ".." {
+            path.pop();
+        } else {
+            path.push(part);
+        }
+        path
+    })
+}
+
+#[test]
+fn references_in_code_lead_to_headings() {
+    let pages = pages();
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for (path, code) in
+        texts(&["src", "crates", "tests", "migrations", "Makefile"], &["rs", "sql", "py", "mjs"])
+    {
+        if path.ends_with("architecture/documents.rs") {
+            continue;
+        }
+        for after in code.split("docs/").skip(1) {
+            let end = after
+                .find(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '#')))
+                .unwrap_or(after.len());
+            let reference = after[..end].trim_end_matches('.');
+            let (file, heading) = reference.split_once('#').unwrap_or((reference, ""));
+            if !file.ends_with(".md") {
+                continue;
+            }
+            count += 1;
+            let page = pages.get(&Path::new("docs").join(file));
+            if page.is_none_or(|page| !heading.is_empty() && !anchors(page).contains(heading)) {
+                broken.push(format!("{}: docs/{reference}", path.display()));
+            }
+        }
+        for word in ["CONTRACT", "CLIENTS"] {
+            if code.contains(word) {
+                broken.push(format!("{}: {word} is no page of this repository", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(count > 50, "the code refers to the documents: {count}");
+}
+
+#[test]
+fn each_invariant_names_tests_that_exist() {
+    let tests = test_names();
+    let sections: Vec<_> = CONTRACT.split("\n### Invariant ").skip(1).collect();
+    assert_eq!(sections.len(), 9);
+    for section in sections {
+        let title = section.lines().next().expect("a title");
+        let held_by = section.lines().find(|line| line.starts_with("Held by:"));
+        let held_by = held_by.unwrap_or_else(|| panic!("invariant {title}: no line `Held by:`"));
+        let named: Vec<_> = held_by.split('`').skip(1).step_by(2).collect();
+        assert!(named.len() >= 2, "invariant {title} names its tests: {held_by}");
+        for name in named {
+            assert!(tests.contains(name), "invariant {title}: there is no test `{name}`");
+        }
+    }
+}
+
+/// `fires::timing::name` for a test in `tests/integration/fires/timing.rs`.
+fn test_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (path, code) in texts(&["tests/integration"], &["rs"]) {
+        let module = path.strip_prefix("tests/integration").expect("below it").with_extension("");
+        let module: Vec<_> =
+            module.iter().map(|part| part.to_string_lossy()).filter(|part| part != "mod").collect();
+        let mut marked = false;
+        for line in code.lines().map(str::trim) {
+            let declaration = line.trim_start_matches("async ").strip_prefix("fn ");
+            match declaration.and_then(|rest| rest.split('(').next()) {
+                Some(name) if marked => {
+                    names.insert(format!("{}::{name}", module.join("::")));
+                    marked = false;
+                }
+                _ => marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test"),
+            }
+        }
+    }
+    names
+}

@@ -1,0 +1,93 @@
+//! Who imports whom: `docs/ARCHITECTURE.md`, "Who may import whom".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::code::{Code, Import};
+use super::tables::{below, names};
+
+const ARCHITECTURE: &str = include_str!("../../../docs/ARCHITECTURE.md");
+
+/// The top-level module of a file of the service: `db` for `src/db/oneshots.rs`.
+fn module_of(file: &Path) -> String {
+    let second = file.iter().nth(1).expect("below src").to_string_lossy();
+    second.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn modules_of_the_service_import_only_what_the_table_allows() {
+    let allowed: BTreeMap<String, BTreeSet<String>> = below(ARCHITECTURE, "### Modules of the service")
+        .iter()
+        .map(|row| (names(&row[0])[0].to_owned(), names(&row[2]).into_iter().map(str::to_owned).collect()))
+        .collect();
+    let code = Code::read("src");
+    let modules: BTreeSet<_> =
+        code.paths().map(module_of).filter(|module| module != "lib" && module != "main").collect();
+    assert_eq!(modules, allowed.keys().cloned().collect(), "the table has a row per module");
+
+    let (mut broken, mut used) = (Vec::new(), BTreeSet::new());
+    for import in code.imports() {
+        let (from, to) = (module_of(&import.from), module_of(&import.to));
+        if from == to || !allowed.contains_key(&from) {
+            continue;
+        }
+        if allowed[&from].contains(&to) {
+            used.insert((from, to));
+        } else {
+            broken.push(format!(
+                "{} imports {} from {}",
+                import.from.display(),
+                import.what,
+                import.to.display()
+            ));
+        }
+    }
+    assert!(broken.is_empty(), "docs/ARCHITECTURE.md does not allow:\n{}", broken.join("\n"));
+    let unused: Vec<_> = allowed
+        .iter()
+        .flat_map(|(from, tos)| tos.iter().map(move |to| (from.clone(), to.clone())))
+        .filter(|pair| !used.contains(pair))
+        .collect();
+    assert!(unused.is_empty(), "docs/ARCHITECTURE.md allows what nobody needs: {unused:?}");
+}
+
+#[test]
+fn only_db_knows_sqlx() {
+    let knowing = Code::read("src").naming("sqlx");
+    let elsewhere: Vec<_> = knowing.iter().filter(|file| !file.starts_with("src/db")).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    assert!(!knowing.is_empty(), "db does");
+}
+
+#[test]
+fn files_do_not_import_each_other_in_a_cycle() {
+    for folder in super::crates::source_folders() {
+        let imports = Code::read(&folder).imports();
+        let cycles = cycles(&imports);
+        assert!(cycles.is_empty(), "{}", cycles.join("\n"));
+    }
+}
+
+/// Every group of files that reach each other, with what ties them.
+fn cycles(imports: &BTreeSet<Import>) -> Vec<String> {
+    let mut next: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> = BTreeMap::new();
+    for import in imports {
+        next.entry(&import.from).or_default().insert(&import.to);
+    }
+    let reached = |from: &PathBuf| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(file) = open.pop() {
+            for to in next.get(&file).into_iter().flatten() {
+                if seen.insert((*to).clone()) {
+                    open.push((*to).clone());
+                }
+            }
+        }
+        seen
+    };
+    let reach: BTreeMap<_, _> = next.keys().map(|file| ((*file).clone(), reached(file))).collect();
+    let ties =
+        imports.iter().filter(|import| reach.get(&import.to).is_some_and(|seen| seen.contains(&import.from)));
+    ties.map(|import| format!("{} -> {}: {}", import.from.display(), import.to.display(), import.what))
+        .collect()
+}
