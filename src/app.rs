@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use axum::Router;
 use axum::serve::ListenerExt;
+use backon::{ConstantBuilder, Retryable};
 use metrics_exporter_prometheus::PrometheusHandle;
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
@@ -303,18 +304,16 @@ pub fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptio
     Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
 }
 
+/// Makes or reads the signing keys, for as long as the database takes to answer.
 async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
-    loop {
-        match keys.bootstrap(db).await {
-            Ok(()) => return Ok(()),
-            // Two first replicas at once: one of them made the key.
-            Err(KeyError::Db(error)) if error.is_transient() => {
-                warn!(%error, "the signing keys cannot be read yet");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(error) => return Err(error).context("the signing keys cannot be used"),
-        }
-    }
+    let pauses = ConstantBuilder::new().with_delay(Duration::from_millis(200)).without_max_times();
+    // Two first replicas at once: one of them made the key.
+    (|| keys.bootstrap(db))
+        .retry(pauses)
+        .when(|error| matches!(error, KeyError::Db(error) if error.is_transient()))
+        .notify(|error, _| warn!(%error, "the signing keys cannot be read yet"))
+        .await
+        .context("the signing keys cannot be used")
 }
 
 fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {

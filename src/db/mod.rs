@@ -26,6 +26,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 
+pub(crate) use ride_out::retry_for;
 pub use ride_out::ride_out;
 
 /// How the database is reached.

@@ -1,14 +1,25 @@
-//! Waiting out the database's short absences: a restart, a switch-over, a deadlock lost.
+//! Retries of statements through the database's short absences: a restart, a switch-over, a deadlock lost.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
+use tokio::time::{Instant, timeout_at};
 
 use super::{DbError, DbResult};
 
-/// How long the first pause is after the database was away; it doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_millis(250);
+/// Pauses while the database is away. Jitter adds up to the pause itself, so that those who failed together do not come
+/// back together: 25 to 50 ms at first, 125 to 250 ms in the end.
+const AWAY: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(25))
+    .with_max_delay(Duration::from_millis(125))
+    .with_factor(2.0)
+    .with_jitter()
+    .without_max_times();
+/// The longest pause after a statement that lost to another one.
+const CONTENDED: Duration = Duration::from_millis(10);
+/// Pauses of those whom nobody waits for.
+const UNATTENDED: ConstantBuilder =
+    ConstantBuilder::new().with_delay(Duration::from_millis(100)).without_max_times();
 
 /// Runs `op` until it succeeds, fails for good, or `deadline` is there; then the last error is returned.
 /// Real agents do not retry a failed provision, so we do (contract, invariant 9).
@@ -19,27 +30,35 @@ pub async fn ride_out<T, F>(deadline: Instant, mut op: impl FnMut() -> F) -> DbR
 where
     F: Future<Output = DbResult<T>>,
 {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let error = match timeout_at(deadline, op()).await {
-            Ok(Err(error)) if error.is_transient() => error,
-            Ok(done) => return done,
-            Err(_) => return Err(DbError::Unavailable(sqlx::Error::PoolTimedOut)),
-        };
-        // Spread, so that those who failed together do not come back together.
-        let rest = if matches!(error, DbError::Contended(_)) {
-            Duration::from_millis(10).mul_f64(rand::random())
-        } else {
-            let rest = pause.mul_f64(rand::random_range(0.5..=1.0));
-            pause = LAST_PAUSE.min(pause * 2);
-            rest
-        };
-        if Instant::now() + rest >= deadline {
-            return Err(error);
-        }
-        tracing::debug!(%error, "the database is asked again");
-        sleep(rest).await;
-    }
+    let attempt = || {
+        let attempt = timeout_at(deadline, op());
+        async { attempt.await.unwrap_or(Err(DbError::Unavailable(sqlx::Error::PoolTimedOut))) }
+    };
+    attempt
+        .retry(AWAY)
+        .when(DbError::is_transient)
+        .adjust(|error, pause| {
+            let pause = if matches!(error, DbError::Contended(_)) {
+                CONTENDED.mul_f64(rand::random())
+            } else {
+                pause?
+            };
+            (Instant::now() + pause < deadline).then_some(pause)
+        })
+        .notify(|error, _| tracing::debug!(%error, "the database is asked again"))
+        .await
+}
+
+/// Runs `op` until it succeeds or fails for good. After `within` it is not retried any more: then the last error is
+/// returned. It is never dropped in the middle.
+///
+/// As with [`ride_out`], `op` must be safe to run twice.
+pub(crate) async fn retry_for<T, F>(within: Duration, op: impl FnMut() -> F) -> DbResult<T>
+where
+    F: Future<Output = DbResult<T>>,
+{
+    let start = Instant::now();
+    op.retry(UNATTENDED).when(|error| error.is_transient() && start.elapsed() < within).await
 }
 
 #[cfg(test)]
@@ -63,7 +82,7 @@ mod tests {
         })
         .await;
         assert_eq!(answer.unwrap(), 7);
-        assert!(back.elapsed() <= LAST_PAUSE, "it came back at once");
+        assert!(back.elapsed() <= Duration::from_millis(250), "it came back at once");
         assert!((20..=60).contains(&tries.get()), "{} tries", tries.get());
     }
 

@@ -1,10 +1,11 @@
 //! Which tasks are in use: recorded, and renewed, behind the answers, many in one statement.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nas_cron_protocol::TaskId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use crate::db::Db;
@@ -39,7 +40,7 @@ impl InUse {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

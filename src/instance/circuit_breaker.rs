@@ -1,8 +1,8 @@
 //! A circuit breaker for an endpoint: after a failure, callers that can do without an answer stop waiting for one.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::portal_jwks::FetchError;
@@ -42,13 +42,13 @@ impl CircuitBreaker {
 
     /// Returns whether the last call failed less than [`REST`] ago.
     pub(super) fn is_open(&self) -> bool {
-        let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = self.lately.lock();
         lately.rests_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Returns whether a caller that can do without the answer may call: while the circuit is open, one per [`REST`].
     pub(super) fn may_probe(&self) -> bool {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = self.lately.lock();
         let now = Instant::now();
         if lately.rests_until.is_none_or(|until| now >= until) {
             return true;
@@ -62,7 +62,7 @@ impl CircuitBreaker {
 
     /// Records how a call ended.
     pub(super) fn record<T>(&self, answer: &Result<T, FetchError>) {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = self.lately.lock();
         let Err(error) = answer else {
             if lately.failures > 0 {
                 tracing::info!(endpoint = self.what, failures = lately.failures, "it answers again");

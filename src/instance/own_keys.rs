@@ -3,8 +3,9 @@
 //! The rule for a key that is not known is the same as for a portal's: the request waits for a look at the keys that
 //! began after it arrived. That look comes by itself, every five seconds, however many wait for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -59,7 +60,7 @@ impl OwnKeys {
     /// The keys of the last look, and when that began.
     fn latest(&self) -> Option<(Arc<KeySet>, std::time::Instant)> {
         let (jwks, looked_at) = self.ring.jwks_as_of()?;
-        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parsed = self.parsed.lock();
         if let Some((_, keys)) = parsed.as_ref().filter(|(etag, _)| *etag == jwks.etag) {
             return Some((Arc::clone(keys), looked_at));
         }

@@ -4,8 +4,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -42,7 +43,7 @@ where
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<Option<V>>>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock()
     }
 
     /// Takes a seat in the call for `key`, which `call` begins where there is none. `None`: too many wait.

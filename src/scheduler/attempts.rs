@@ -11,10 +11,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
+use super::Inner;
 use super::recorder::{Reach, Report};
-use super::{Inner, lock};
 use crate::db::leases::{self, Attempt, Lease};
 use crate::db::outcomes::Ended;
+use crate::db::retry_for;
 use crate::domain::FireOutcome;
 use crate::fire::{End, outcome};
 use crate::metrics::{self, InFlight, PanicPlace};
@@ -29,6 +30,9 @@ const LEASE_RESERVE: Duration = Duration::from_millis(250);
 const LATER: Duration = Duration::from_secs(1);
 /// When to come back for a row that cannot be read: it takes a person to mend it.
 const UNREADABLE: Duration = Duration::from_mins(1);
+/// How long giving leases back is retried. A confirmation whose answer was lost may have committed: undoing it is worth
+/// some patience, because the end of an attempt's lease is far away.
+const GIVING_BACK: Duration = Duration::from_secs(30);
 /// The database's clock said "not yet": ask again this much later than our estimate.
 const A_LITTLE_LATER: Duration = Duration::from_micros(200);
 
@@ -41,7 +45,7 @@ struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut dispatch = lock(&self.inner.dispatch);
+        let mut dispatch = self.inner.dispatch.lock();
         dispatch.ended(&self.instance_id, Instant::now());
         let relieved = dispatch.take_relieved();
         let queued = dispatch.queued();
@@ -61,7 +65,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Leas
     let mut arrived = Vec::with_capacity(BATCH);
     let mut next_look = Instant::now();
     loop {
-        let waiting = lock(&inner.dispatch).queued() > 0;
+        let waiting = inner.dispatch.lock().queued() > 0;
         tokio::select! {
             count = due.recv_many(&mut arrived, BATCH) => if count == 0 { return },
             () = inner.start.notified() => {}
@@ -69,7 +73,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Leas
             () = tokio::time::sleep(LEASE_RESERVE / 2), if waiting => {}
         }
         let ending = {
-            let mut dispatch = lock(&inner.dispatch);
+            let mut dispatch = inner.dispatch.lock();
             let now = Instant::now();
             for lease in arrived.drain(..) {
                 dispatch.offer(lease, now);
@@ -88,7 +92,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Leas
         }
         while let Ok(permit) = Arc::clone(&confirmations).try_acquire_owned() {
             let (batch, relieved) = {
-                let mut dispatch = lock(&inner.dispatch);
+                let mut dispatch = inner.dispatch.lock();
                 (dispatch.take(BATCH), dispatch.take_relieved())
             };
             if relieved {
@@ -175,7 +179,10 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
                 reason, "an attempt was put off"
             );
             inner.watched.forget(std::slice::from_ref(&lease));
-            if let Err(error) = give_back_patiently(inner, &[lease], LATER).await {
+            if let Err(error) =
+                retry_for(GIVING_BACK, || leases::give_back(&inner.db, std::slice::from_ref(&lease), LATER))
+                    .await
+            {
                 warn!(%error, "a lease could not be given back: it ends by itself");
             }
             return;
@@ -247,7 +254,7 @@ fn tell(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSt
 async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
     inner.released(leases.len());
     inner.watched.forget(&leases);
-    match give_back_patiently(&inner, &leases, delay).await {
+    match retry_for(GIVING_BACK, || leases::give_back(&inner.db, &leases, delay)).await {
         Ok(given) => {
             metrics::leases_lost(leases.len() as u64 - given);
             if given > 0 && delay.is_zero() {
@@ -256,22 +263,6 @@ async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
         }
         Err(error) => {
             warn!(%error, count = leases.len(), "leases could not be given back: they end by themselves");
-        }
-    }
-}
-
-/// A confirmation whose answer was lost may have committed: undoing it is worth some patience, because the
-/// end of an attempt's lease is far away.
-async fn give_back_patiently(inner: &Inner, leases: &[Lease], delay: Duration) -> crate::db::DbResult<u64> {
-    const PATIENCE: Duration = Duration::from_secs(30);
-    const PAUSE: Duration = Duration::from_millis(100);
-    let start = Instant::now();
-    loop {
-        match leases::give_back(&inner.db, leases, delay).await {
-            Err(error) if error.is_transient() && start.elapsed() < PATIENCE => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            result => return result,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::{Inner, lock};
+use super::Inner;
 use crate::db::{DbResult, leases, wake_ups};
 use crate::metrics;
 
@@ -38,7 +38,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 AFTER_A_FAULT
             }
         };
-        *lock(&inner.beat) = Instant::now();
+        *inner.beat.lock() = Instant::now();
         tokio::select! {
             () = inner.stop.cancelled() => return,
             () = inner.claim.notified() => tokio::time::sleep(LEAST_PAUSE).await,
@@ -125,7 +125,7 @@ async fn claim(inner: &Inner) -> DbResult<()> {
                 return Ok(());
             }
         }
-        let saturated = lock(&inner.dispatch).saturated(Instant::now());
+        let saturated = inner.dispatch.lock().saturated(Instant::now());
         let claimed =
             leases::claim_due(&inner.db, rules.horizon, rules.grace, i64::from(limit), &saturated).await?;
         let found = claimed.leases.len() + claimed.parked;

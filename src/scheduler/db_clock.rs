@@ -1,9 +1,9 @@
 //! The database's clock as seen from here: when, by this process's monotonic clock, is it that instant there?
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use crate::db::leases::ClockSample;
 
@@ -35,7 +35,7 @@ impl DbClock {
     pub fn observe(&self, sample: ClockSample) {
         let half = sample.received.saturating_duration_since(sample.sent) / 2;
         let new = Anchor { here: sample.sent + half, there: sample.database, uncertainty: half };
-        let mut anchor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut anchor = self.0.lock();
         // A reading that contradicts the old one beyond both uncertainties means that a clock was set.
         let jumped = anchor.is_some_and(|old| {
             let predicted = old.there + (new.here.saturating_duration_since(old.here));
@@ -49,7 +49,7 @@ impl DbClock {
 
     /// When it is `there` in the database, by our monotonic clock; at once when it has passed or nothing is known.
     pub fn instant_of(&self, there: DateTime<Utc>) -> Instant {
-        let anchor = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let anchor = *self.0.lock();
         let Some(anchor) = anchor else { return Instant::now() };
         let ahead = there - anchor.there;
         match ahead.to_std() {
@@ -60,7 +60,7 @@ impl DbClock {
 
     /// How far the database's clock is ahead of `here`, the wall clock read at the monotonic instant `at`, in seconds.
     pub fn offset(&self, here: DateTime<Utc>, at: Instant) -> Option<f64> {
-        let anchor = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let anchor = (*self.0.lock())?;
         let there = anchor.there + at.saturating_duration_since(anchor.here);
         Some((there - here).as_seconds_f64())
     }

@@ -25,13 +25,14 @@ pub mod timer;
 pub mod upkeep;
 pub mod wake;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -183,19 +184,19 @@ impl Scheduler {
 
     /// How long ago the claiming loop last came round.
     pub fn last_beat(&self) -> Duration {
-        lock(&self.inner.beat).elapsed()
+        self.inner.beat.lock().elapsed()
     }
 
     /// Attempts under way.
     pub fn in_flight(&self) -> usize {
-        lock(&self.inner.dispatch).in_flight()
+        self.inner.dispatch.lock().in_flight()
     }
 
     /// Stops claiming and gives back what has not started, so that other replicas have it at once. What is in
     /// flight goes on.
     pub async fn drain(&self) {
         self.inner.stop.cancel();
-        let claims = lock(&self.claims_task).take();
+        let claims = self.claims_task.lock().take();
         if let Some(mut claims) = claims
             && tokio::time::timeout(LAST_CLAIM, &mut claims).await.is_err()
         {
@@ -208,7 +209,7 @@ impl Scheduler {
     /// Gives back every lease that waits for its instant or for a slot.
     async fn give_back_held(&self) {
         let mut leases = self.inner.timer.clear();
-        leases.extend(lock(&self.inner.dispatch).take_queued());
+        leases.extend(self.inner.dispatch.lock().take_queued());
         if leases.is_empty() {
             return;
         }
@@ -232,11 +233,11 @@ impl Scheduler {
         let ended = tokio::time::timeout(within, self.inner.attempts.wait()).await.is_ok();
         // What was on its way between claim and start when the draining began.
         self.give_back_held().await;
-        for task in std::mem::take(&mut *lock(&self.tasks)) {
+        for task in std::mem::take(&mut *self.tasks.lock()) {
             task.abort();
         }
         // Outcomes are durable before their attempt ends, so the recorder has nothing left when all have ended.
-        if let Some(recorder) = lock(&self.recorder_task).take() {
+        if let Some(recorder) = self.recorder_task.lock().take() {
             recorder.abort();
         }
         ended
@@ -257,11 +258,6 @@ impl Inner {
             self.claim.notify_one();
         }
     }
-}
-
-/// Takes a lock whatever happened to its last holder: what these protect is valid after every step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hears the hints of all replicas.

@@ -3,7 +3,7 @@
 //! An attempt keeps its slot in flight until its outcome is durable, so what waits here is bounded by what may
 //! be in flight.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nas_cron_protocol::{InstanceId, JobId};
 use tokio::sync::{mpsc, oneshot};
@@ -11,13 +11,12 @@ use tracing::{error, warn};
 
 use crate::db::oneshots::ArmRules;
 use crate::db::outcomes::{self, Ended, Recorded};
-use crate::db::{Db, DbError, outages};
+use crate::db::{Db, DbError, outages, retry_for};
 
 /// Most outcomes in one statement.
 const BATCH: usize = 512;
 /// How long an outcome is tried while the database is away; after that the end of its lease recovers it.
 const KEEP_TRYING: Duration = Duration::from_mins(2);
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the end of an attempt says about its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +80,7 @@ async fn run(db: Db, rules: ArmRules, mut receiver: mpsc::Receiver<Entry>) {
 
 async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> {
     let ended: Vec<Ended> = reports.iter().map(|report| report.ended.clone()).collect();
-    let recorded = match patiently(|| outcomes::finish_fires(db, &ended, rules)).await {
+    let recorded = match retry_for(KEEP_TRYING, || outcomes::finish_fires(db, &ended, rules)).await {
         Ok(recorded) => recorded,
         // One row that the schema refuses must not take its batch with it.
         Err(DbError::Unavailable(_)) => Vec::new(),
@@ -90,13 +89,13 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
     let of = |reach: Reach| reports.iter().filter(move |report| report.reach == reach);
     let lost: Vec<_> = of(Reach::Lost).map(|r| (r.instance_id.clone(), r.job_id.clone())).collect();
     if !lost.is_empty()
-        && let Err(error) = patiently(|| outages::open_outages(db, &lost)).await
+        && let Err(error) = retry_for(KEEP_TRYING, || outages::open_outages(db, &lost)).await
     {
         warn!(%error, "an outage was not recorded; the next failure will");
     }
     let found: Vec<_> = of(Reach::Found).map(|r| r.instance_id.clone()).collect();
     if !found.is_empty()
-        && let Err(error) = patiently(|| outages::close_outages(db, &found)).await
+        && let Err(error) = retry_for(KEEP_TRYING, || outages::close_outages(db, &found)).await
     {
         warn!(%error, "the end of an outage was not recorded; the next answer will");
     }
@@ -106,7 +105,7 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
 async fn one_by_one(db: &Db, rules: &ArmRules, ended: &[Ended]) -> Vec<Recorded> {
     let mut recorded = Vec::with_capacity(ended.len());
     for one in ended {
-        match patiently(|| outcomes::finish_fires(db, std::slice::from_ref(one), rules)).await {
+        match retry_for(KEEP_TRYING, || outcomes::finish_fires(db, std::slice::from_ref(one), rules)).await {
             Ok(rows) => recorded.extend(rows),
             Err(error) => {
                 error!(%error, fire.attempt_id = %one.attempt_id, "an outcome could not be recorded: its lease's end will recover it");
@@ -114,19 +113,4 @@ async fn one_by_one(db: &Db, rules: &ArmRules, ended: &[Ended]) -> Vec<Recorded>
         }
     }
     recorded
-}
-
-/// Tries again while the database is away or busy, within bounds.
-async fn patiently<T, F: Future<Output = Result<T, DbError>>>(
-    mut statement: impl FnMut() -> F,
-) -> Result<T, DbError> {
-    let start = Instant::now();
-    loop {
-        match statement().await {
-            Err(error) if error.is_transient() && start.elapsed() < KEEP_TRYING => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            result => return result,
-        }
-    }
 }

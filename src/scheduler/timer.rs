@@ -4,9 +4,10 @@
 //! One thread sleeps until the next instant by the kernel's clock and hands over what has become due.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc;
 
 /// What waits, and the thread that watches over it. Dropping it ends the thread.
@@ -44,7 +45,7 @@ impl<T: Send + 'static> Timer<T> {
 
     /// Hands `entries` over at their instants; what is due already, at once.
     pub fn add(&self, entries: impl IntoIterator<Item = (Instant, T)>) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         for (at, entry) in entries {
             state.sequence += 1;
             let sequence = state.sequence;
@@ -56,24 +57,20 @@ impl<T: Send + 'static> Timer<T> {
 
     /// Takes everything out that still waits.
     pub fn clear(&self) -> Vec<T> {
-        std::mem::take(&mut self.shared.lock().waiting).into_values().collect()
+        std::mem::take(&mut self.shared.state.lock().waiting).into_values().collect()
     }
 }
 
 impl<T> Drop for Timer<T> {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        self.shared.state.lock().closed = true;
         self.shared.changed.notify_one();
     }
 }
 
 impl<T> Shared<T> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn watch(&self, due: &mpsc::UnboundedSender<T>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.closed {
             let now = Instant::now();
             while let Some(first) = state.waiting.first_entry().filter(|first| first.key().0 <= now) {
@@ -82,13 +79,12 @@ impl<T> Shared<T> {
                 }
             }
             let next = state.waiting.first_key_value().map(|((at, _), _)| *at);
-            state = match next {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            match next {
+                None => self.changed.wait(&mut state),
                 Some(at) => {
-                    let wait = at.saturating_duration_since(now);
-                    self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_until(&mut state, at);
                 }
-            };
+            }
         }
     }
 }

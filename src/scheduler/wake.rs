@@ -5,14 +5,15 @@
 //! claim from there: timer, dispatch, confirmation, attempt.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nas_cron_protocol::OneShotState;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Inner, Scheduler, lock};
+use super::{Inner, Scheduler};
 use crate::db::leases::Lease;
 use crate::db::outcomes::Ended;
 use crate::db::wake_ups::{self, Found};
@@ -209,20 +210,20 @@ pub(super) struct Watched(Mutex<HashMap<Uuid, oneshot::Sender<Ended>>>);
 impl Watched {
     fn watch(&self, attempt_id: Uuid) -> Ending {
         let (ended, ending) = oneshot::channel();
-        lock(&self.0).insert(attempt_id, ended);
+        self.0.lock().insert(attempt_id, ended);
         Ending(ending)
     }
 
     /// An attempt's end is recorded.
     pub(super) fn ended(&self, attempt_id: Uuid, ended: &Ended) {
-        if let Some(watcher) = lock(&self.0).remove(&attempt_id) {
+        if let Some(watcher) = self.0.lock().remove(&attempt_id) {
             let _ = watcher.send(ended.clone());
         }
     }
 
     /// These leases are not held any more: no attempt of theirs will be made here.
     pub(super) fn forget(&self, leases: &[Lease]) {
-        let mut watched = lock(&self.0);
+        let mut watched = self.0.lock();
         for lease in leases {
             watched.remove(&lease.lease_token);
         }

@@ -2,9 +2,10 @@
 //!
 //! Due-ness and leases are judged by the database's clock, in SQL; this one is for tokens, caches and key rotation.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
 
 /// What time it is.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
@@ -35,12 +36,12 @@ impl ManualClock {
 
     /// Moves it.
     pub fn advance(&self, by: TimeDelta) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        *self.0.lock() += by;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }

@@ -4,12 +4,13 @@
 //! [`server_options`].
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nas_cron::db::{Db, DbOptions, migrate};
 use nas_cron_dev::private_postgres::{Options, PrivatePostgres, Tcp};
+use parking_lot::{Mutex, MutexGuard};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 
@@ -36,7 +37,6 @@ fn server() -> MutexGuard<'static, PrivatePostgres> {
             Mutex::new(PrivatePostgres::start(server_options()).unwrap_or_else(|error| panic!("{error}")))
         })
         .lock()
-        .unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the URL of a database on the tests' server.
@@ -54,7 +54,7 @@ struct OfThisTest(RefCell<Vec<String>>);
 
 impl Drop for OfThisTest {
     fn drop(&mut self) {
-        ENDED.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.0.borrow_mut());
+        ENDED.lock().append(&mut self.0.borrow_mut());
     }
 }
 
@@ -67,7 +67,7 @@ async fn create_database(template: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let mut admin = PgConnection::connect(&url_of("postgres").await).await.expect("the server answers");
-    let ended = std::mem::take(&mut *ENDED.lock().unwrap_or_else(PoisonError::into_inner));
+    let ended = std::mem::take(&mut *ENDED.lock());
     for name in ended {
         execute(&mut admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
     }

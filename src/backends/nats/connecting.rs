@@ -1,11 +1,12 @@
 //! The connection: dialled in the background, for ever, and judged before every call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ClientError, Event};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -108,7 +109,7 @@ impl Connection {
     }
 
     fn unreachable(&self) -> BackendError {
-        let problem = self.news.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let problem = self.news.problem.lock();
         BackendError::Unreachable(problem.clone().unwrap_or_else(|| format!("{}: no answer", self.servers)))
     }
 }
@@ -118,7 +119,7 @@ impl News {
         match event {
             Event::Connected => {
                 info!("connected to NATS");
-                *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *self.problem.lock() = None;
                 self.changes.send_modify(|changes| *changes += 1);
             }
             Event::Disconnected => {
@@ -140,7 +141,7 @@ impl News {
             return;
         }
         let why = why.join("; ");
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = self.problem.lock();
         if problem.as_deref() != Some(&why) {
             warn!(%why, "NATS cannot be reached; trying again");
             *problem = Some(why);

@@ -1,14 +1,15 @@
 //! From the server into our hands. What is in hand is kept from others by progress acknowledgements.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use futures::{FutureExt, StreamExt};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +61,7 @@ impl Hands {
     }
 
     fn replies(&self) -> MutexGuard<'_, HashMap<u64, (Subject, Instant)>> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+        self.replies.lock()
     }
 
     fn take(self: &Arc<Self>, message: Message, room: OwnedSemaphorePermit) -> Held {

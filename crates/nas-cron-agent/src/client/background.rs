@@ -12,11 +12,12 @@
 mod key_changes;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nas_cron_base::clock::Clock;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::bearer::Bearer;
@@ -184,11 +185,11 @@ impl BackgroundTask {
 
     /// Tries the identity again, although it rests.
     pub(super) fn wake(&self) {
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.rest.lock() = None;
     }
 
     fn rest(&self) -> Option<Rest> {
-        let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = self.rest.lock();
         rest.clone().filter(|rest| Instant::now() < rest.until)
     }
 
@@ -241,7 +242,7 @@ impl BackgroundTask {
         if why.stays() {
             let refused = refused.map(|assertion| assertion.names.clone());
             let rest = Rest { until: Instant::now() + REST, refused };
-            *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+            *self.rest.lock() = Some(rest);
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
             (self.warn)(&format!("calls are made with the access token, not as the agent identity: {why}"));

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nas_cron_base::clock::Clock;
+use parking_lot::RwLock;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
@@ -110,12 +111,12 @@ impl Sink {
 
     /// From now on fires of this stage may come.
     pub(super) fn expect(&self, stage: Arc<Stage>) {
-        self.shared.stages.write().unwrap_or_else(PoisonError::into_inner).push(stage);
+        self.shared.stages.write().push(stage);
     }
 
     /// All stages of the run.
     pub(super) fn stages(&self) -> Vec<Arc<Stage>> {
-        self.shared.stages.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.stages.read().clone()
     }
 
     /// Fires that were at the wrong agent's door, or no fires at all.
@@ -171,7 +172,7 @@ impl Shared {
         let agent = agent_of(head.uri.path());
         let fire = serde_json::from_slice::<FireBody<'_>>(body).ok();
         let found = agent.zip(fire).and_then(|(agent, fire)| {
-            let stages = self.stages.read().unwrap_or_else(PoisonError::into_inner);
+            let stages = self.stages.read();
             let (stage, index) =
                 stages.iter().rev().find_map(|stage| Some((stage, stage.index(&fire.job_id)?)))?;
             (stage.agent(index) == agent).then(|| (agent, fire, Arc::clone(stage), index))

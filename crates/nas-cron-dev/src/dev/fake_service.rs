@@ -2,7 +2,7 @@
 //! be told to do what the real one must never do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Json, Path, State};
@@ -13,6 +13,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::http_client;
 use nas_cron_jwt::testing::{Signing, jwks};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use url::Url;
@@ -257,11 +258,11 @@ impl Manner {
 
 impl Shared {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     fn signing(&self) -> MutexGuard<'_, Signing> {
-        self.signing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.signing.lock()
     }
 
     async fn fire_in_time(self: Arc<Self>, agent: String, job_id: String, armed: Armed, manner: Manner) {

@@ -59,7 +59,7 @@ impl Server {
 }
 
 async fn register(State(server): State<Shared>, headers: HeaderMap, Json(body): Json<Value>) -> Answer {
-    let mut server = server.lock().unwrap();
+    let mut server = server.lock();
     match server.enter("register", &headers) {
         Err(answer) => return answer,
         Ok(token) if token != "token" => return refused(401, "invalid_token"),
@@ -84,7 +84,7 @@ async fn register(State(server): State<Shared>, headers: HeaderMap, Json(body): 
 }
 
 async fn register_task(State(server): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
-    let mut server = server.lock().unwrap();
+    let mut server = server.lock();
     if let Err(answer) = server.enter("task", &headers) {
         return answer;
     }
@@ -98,7 +98,7 @@ async fn register_task(State(server): State<Shared>, Path(id): Path<String>, hea
 }
 
 async fn revoke(State(server): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
-    let mut server = server.lock().unwrap();
+    let mut server = server.lock();
     if let Err(answer) = server.enter("revoke", &headers) {
         return answer;
     }
@@ -106,7 +106,7 @@ async fn revoke(State(server): State<Shared>, Path(id): Path<String>, headers: H
 }
 
 async fn list(State(server): State<Shared>, headers: HeaderMap) -> Answer {
-    let mut server = server.lock().unwrap();
+    let mut server = server.lock();
     let credential = match server.enter("list", &headers) {
         Ok(credential) => credential,
         Err(answer) => return answer,
@@ -188,12 +188,12 @@ impl World {
     }
 
     fn refuse(&self, path: &'static str, status: u16, error: &'static str) {
-        self.server.lock().unwrap().refusals.entry(path).or_default().push((status, error));
+        self.server.lock().refusals.entry(path).or_default().push((status, error));
     }
 
     /// What was asked since the last time, in its order.
     fn seen(&self) -> Vec<String> {
-        let seen = std::mem::take(&mut self.server.lock().unwrap().seen);
+        let seen = std::mem::take(&mut self.server.lock().seen);
         seen.into_iter().map(|(path, scheme)| format!("{path} {scheme}").trim().to_owned()).collect()
     }
 
@@ -217,7 +217,7 @@ impl World {
 
     /// All that the server knows.
     fn known(&self) -> Vec<(String, String)> {
-        self.server.lock().unwrap().identities.clone().into_iter().collect()
+        self.server.lock().identities.clone().into_iter().collect()
     }
 }
 
@@ -242,7 +242,7 @@ async fn processes_that_start_at_once_register_one_task() {
     for listed in futures::future::join_all(clients.iter().map(Client::list)).await {
         listed.unwrap();
     }
-    let server = world.server.lock().unwrap();
+    let server = world.server.lock();
     assert_eq!((server.registered, server.tasks.len()), (1, 1));
     assert!(
         server.seen.iter().filter(|(path, _)| path == "list").all(|(_, scheme)| scheme == "AgentAssertion")
@@ -254,7 +254,7 @@ async fn a_task_that_the_server_has_forgotten_is_renewed_within_the_call() {
     let world = World::new().await;
     let client = world.client();
     client.list().await.unwrap();
-    world.server.lock().unwrap().tasks.clear();
+    world.server.lock().tasks.clear();
     world.seen();
     client.list().await.unwrap();
     assert_eq!(world.seen(), ["list AgentAssertion", "task", "list AgentAssertion"]);
@@ -267,7 +267,7 @@ async fn an_identity_that_the_server_has_forgotten_is_made_anew() {
     let client = world.client();
     client.list().await.unwrap();
     let before = world.identity();
-    world.server.lock().unwrap().identities.clear();
+    world.server.lock().identities.clear();
     world.seen();
     client.list().await.unwrap();
     assert_eq!(world.seen(), ["list AgentAssertion", "register Bearer", "task", "list AgentAssertion"]);
@@ -283,7 +283,7 @@ async fn what_another_process_has_renewed_meanwhile_is_taken_from_the_store() {
     let task = world.task(&world.store);
     let soon = Instant::now() + Duration::from_mins(1);
     let used = task.assertion(soon).await.unwrap();
-    world.server.lock().unwrap().tasks.clear();
+    world.server.lock().tasks.clear();
     world.client().list().await.unwrap();
     world.seen();
     let refusal = ClientError::Refused {
@@ -318,7 +318,7 @@ async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
 #[tokio::test]
 async fn a_registration_whose_answer_was_lost_is_the_same_identity() {
     let world = World::new().await;
-    world.server.lock().unwrap().answers_lost = 1;
+    world.server.lock().answers_lost = 1;
     world.client().list().await.unwrap();
     world.client().list().await.unwrap();
     assert_eq!(world.known(), [("rt-1".to_owned(), world.key())]);
@@ -331,7 +331,7 @@ async fn a_key_stays_until_another_one_is_registered_in_its_place() {
     let client = world.client();
     client.list().await.unwrap();
     let first = world.key();
-    world.server.lock().unwrap().identities.clear();
+    world.server.lock().identities.clear();
     world.refuse("register", 503, "temporarily_unavailable");
     client.list().await.unwrap();
     let pending = world.pending().unwrap();
@@ -360,7 +360,7 @@ async fn a_rotation_that_was_cut_off_loses_no_key() {
     for again in [false, true] {
         let world = World::new().await;
         world.client().list().await.unwrap();
-        world.server.lock().unwrap().answers_lost = 1;
+        world.server.lock().answers_lost = 1;
         world.task(&world.store).rotate().await.unwrap_err();
         if again {
             assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
@@ -546,7 +546,7 @@ async fn a_key_that_is_none_is_a_warning_and_rotate_mends_it() {
         "{said:?}"
     );
     assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
-    assert_eq!(world.server.lock().unwrap().identities.keys().collect::<Vec<_>>(), ["rt-2"]);
+    assert_eq!(world.server.lock().identities.keys().collect::<Vec<_>>(), ["rt-2"]);
     world.seen();
     world.client().list().await.unwrap();
     assert_eq!(world.seen(), ["task", "list AgentAssertion"]);
@@ -561,7 +561,7 @@ async fn to_forget_it_is_to_revoke_it_first() {
     assert!(error.to_string().contains("cannot be revoked"), "{error}");
     assert_eq!(world.identity().agent_runtime_id, "rt-1", "it is still there");
     assert_eq!(world.task(&world.store).forget(false).await.unwrap().as_deref(), Some("rt-1"));
-    assert!(world.server.lock().unwrap().identities.is_empty());
+    assert!(world.server.lock().identities.is_empty());
     let entry = world.store.server(&world.url).unwrap().unwrap();
     assert!(entry.agent_identity.is_none() && entry.bearer.is_some());
     assert_eq!(entry.use_agent_identity, Some(Mode::Off));

@@ -1,7 +1,7 @@
 //! A demo agent's fire endpoint.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use chrono::{DateTime, Utc};
 use nas_cron_base::clock::Clock;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -95,7 +96,7 @@ impl Door {
 
     /// From now on this fire may come.
     pub(super) fn expect(&self, due: DateTime<Utc>, fire_at: String) {
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expected = self.expected.lock();
         if expected.len() == REMEMBERED {
             expected.pop_front();
         }
@@ -111,7 +112,7 @@ impl Door {
 
     /// Whether the newest one is still to come.
     pub(super) fn is_waiting(&self) -> bool {
-        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = self.expected.lock();
         expected.back().is_some_and(|newest| !newest.fired)
     }
 
@@ -134,7 +135,7 @@ impl Door {
     }
 
     fn judge(&self, fire_at: &str, arrived: DateTime<Utc>) -> What {
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expected = self.expected.lock();
         let Some(found) = expected.iter_mut().find(|one| one.fire_at == fire_at) else {
             let newest = expected.back().map_or("nothing", |one| one.fire_at.as_str());
             return What::Unverified { why: format!("fire_at is {fire_at}, and {newest} was provisioned") };
