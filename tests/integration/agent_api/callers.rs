@@ -169,7 +169,7 @@ async fn contract_a_disabled_instance_is_access_denied_and_its_fires_are_held() 
     let at = fire_at(1_200);
     let neighbour = world.portal.session_token("org-1", "sid-2");
     world.service.provision(&neighbour, "free", &at, &world.agents.callback("inst-2")).await;
-    world.agents.wait_for("free", 1, super::fixture::SOON).await;
+    world.agents.wait_for("free", 1).await;
     assert_eq!(world.agents.fires_of("held").len(), 0);
     world.sql("UPDATE instances SET enabled = true WHERE instance_id = 'inst-1'").await;
     let list = world.service.list(&world.token).await;

@@ -7,8 +7,6 @@ use serde_json::json;
 use nas_cron_testing::agent::Reply;
 use nas_cron_testing::world::{World, eventually};
 
-const WITHIN: Duration = Duration::from_secs(5);
-
 #[tokio::test]
 async fn every_attempt_has_its_row_of_history() {
     let world =
@@ -49,7 +47,7 @@ async fn an_attempt_has_its_row_while_it_is_under_way() {
     let world = World::new().await;
     world.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(600)));
     world.arm("job", -1_000).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
+    world.agents.wait_for("job", 1).await;
     let history = world.history("job").await;
     assert_eq!(history.len(), 1);
     assert_eq!((history[0].outcome.as_str(), history[0].ended), ("started", None));
@@ -96,12 +94,12 @@ async fn holds(scope: &[&str], stops_the_other_org: bool) {
     if stops_the_other_org {
         assert_eq!(world.agents.fires().len(), 0);
     } else {
-        world.agents.wait_for("marker", 1, WITHIN).await;
+        world.agents.wait_for("marker", 1).await;
         assert_eq!(world.agents.fires().len(), 1, "only the other org's");
     }
     operate(&world, &[&["release"], scope].concat()).await;
     for job in ["leased", "armed", "marker"] {
-        world.agents.wait_for(job, 1, WITHIN).await;
+        world.agents.wait_for(job, 1).await;
     }
     world.all_delivered().await;
     assert_eq!(world.agents.fires().len(), 3, "each once");
