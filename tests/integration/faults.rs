@@ -146,7 +146,7 @@ async fn an_outcome_waits_for_the_database() {
 #[tokio::test]
 async fn an_instance_that_vanishes_during_its_attempt_harms_nobody() {
     let cluster = Cluster::start(1, |s| s).await;
-    cluster.agents.answer(|_, _| Reply::accepted().after(ms(800)));
+    cluster.agents.answer(|_, _| Reply::accepted().after(ms(3_000)));
     let at = fire_at(1_000);
     for agent in 0..6 {
         let name = format!("inst-{agent}");

@@ -326,9 +326,14 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
         for pair in attempts.windows(2) {
             assert!(pair[0].ended_at.is_some_and(|end| end <= pair[1].started_at), "overlap: {pair:#?}");
         }
-        for pair in fires.windows(2) {
-            let ended = pair[0].answered.unwrap_or(pair[0].arrived + ATTEMPT_TIMEOUT);
-            assert!(ended <= pair[1].arrived, "overlap at the agent: {pair:#?}");
+        // (A request of an attempt that has timed out may reach a busy agent after its end.)
+        if fires.len() == attempts.len() {
+            for (attempt, next) in attempts.iter().zip(fires.iter().skip(1)) {
+                assert!(
+                    attempt.ended_at.is_some_and(|end| end <= next.arrived),
+                    "overlap at the agent: {attempt:#?} and {next:#?}"
+                );
+            }
         }
 
         // Nothing again after a 2xx that came in time, unless the replica that read it was killed.

@@ -110,7 +110,7 @@ async fn contract_the_same_key_changes_nothing_and_another_supersedes() {
         let answer = world.provision(&world.token, &world.body(&changes)).await;
         (answer.schedule_id().to_owned(), answer)
     };
-    let (first_at, second_at) = (fire_at(3_600_000), fire_at(1_200));
+    let (first_at, second_at) = (fire_at(3_600_000), fire_at(5_000));
     let (first, answer) = provision(json!({"fire_at": first_at})).await;
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.body.as_object().unwrap().keys().collect::<Vec<_>>(), ["schedule_id"]);
@@ -125,7 +125,7 @@ async fn contract_the_same_key_changes_nothing_and_another_supersedes() {
     let list = world.service.list(&world.token).await;
     assert_eq!(list["armed"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(armed(&list, "job-1")["schedule_id"], json!(second));
-    let (third, _) = provision(json!({"fire_at": fire_at(1_400), "dedup_key": "key-3"})).await;
+    let (third, _) = provision(json!({"fire_at": fire_at(5_400), "dedup_key": "key-3"})).await;
     assert_ne!(third, second);
     let fire = world.agents.wait_for("job-1", 1).await;
     assert!(lateness_ms(&second_at, fire.arrived) > 150.0, "the second one was superseded");
@@ -150,7 +150,7 @@ async fn contract_callbacks_with_and_without_slash_and_prefix() {
 async fn contract_an_agent_that_comes_with_a_new_callback_has_moved() {
     let world = World::start().await;
     let callback = |name: &str| world.agents.callback(name);
-    let (at, soon) = (fire_at(1_800), fire_at(1_200));
+    let (at, soon) = (fire_at(6_000), fire_at(5_000));
     world.service.provision(&world.token, "old-1", &at, &callback("old")).await;
     world.service.provision(&world.token, "old-2", &at, &callback("old")).await;
     // Its neighbour stays where it is, although that is the same place.
@@ -165,7 +165,7 @@ async fn contract_an_agent_that_comes_with_a_new_callback_has_moved() {
 #[tokio::test]
 async fn contract_a_move_is_seen_also_where_nothing_else_changes() {
     let world = World::start().await;
-    let at = fire_at(1_500);
+    let at = fire_at(5_000);
     let first = world.service.provision(&world.token, "job-1", &at, &world.agents.callback("old")).await;
     let again = world.service.provision(&world.token, "job-1", &at, &world.agents.callback("new")).await;
     assert_eq!(again, first);
@@ -197,8 +197,8 @@ async fn contract_unknown_fields_are_ignored_and_any_content_type_will_do() {
 async fn contract_cancel_is_ok_for_known_and_unknown_jobs_and_nothing_fires_after_it() {
     let world = World::start().await;
     world.service.cancel(&world.token, "never-was").await;
-    let (_, first) = world.arm("job-1", 1_000).await;
-    world.arm("control", 1_200).await;
+    let (_, first) = world.arm("job-1", 5_000).await;
+    world.arm("control", 5_200).await;
     world.service.cancel(&world.token, "job-1").await;
     world.service.cancel(&world.token, "job-1").await;
     let list = world.service.list(&world.token).await;
@@ -219,7 +219,7 @@ async fn contract_the_longest_names_are_armed_listed_and_delivered() {
     let random =
         |len: usize| -> String { (0..len).map(|_| char::from(rand::random_range(b'!'..=b'~'))).collect() };
     let (job, key) = (random(255), random(512));
-    let body = world.body(&json!({"job_id": job, "dedup_key": key, "fire_at": fire_at(1_000)}));
+    let body = world.body(&json!({"job_id": job, "dedup_key": key, "fire_at": fire_at(3_000)}));
     let answer = world.provision(&world.token, &body).await;
     let list = world.service.list(&world.token).await;
     assert_eq!(armed(&list, &job)["schedule_id"], json!(answer.schedule_id()));

@@ -81,13 +81,13 @@ async fn client_4_the_same_key_during_its_attempt_is_remembered_until_the_delive
 #[tokio::test]
 async fn client_6_a_job_that_re_arms_before_its_202_is_recorded_fires_once_per_arm() {
     let world = World::start().await;
-    world.agents.answer(|_, before| {
-        Reply::accepted().after(Duration::from_millis(if before == 0 { 400 } else { 0 }))
-    });
+    world
+        .agents
+        .answer(|_, before| Reply::accepted().after(Duration::from_secs(if before == 0 { 3 } else { 0 })));
     let (first_at, first) = world.arm("job-1", 0).await;
     world.agents.wait_for("job-1", 1).await;
     // From within its own fire.
-    let (second_at, second) = world.arm("job-1", 1_500).await;
+    let (second_at, second) = world.arm("job-1", 5_000).await;
     assert_ne!(first, second);
     let list = world.service.list(&world.token).await;
     assert_eq!(list["armed"][0]["schedule_id"], json!(second));

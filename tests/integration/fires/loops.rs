@@ -110,7 +110,7 @@ async fn client_5_a_chain_leaves_nothing_in_the_list_but_its_next_one_shot() {
     world.again("job", &at).await;
     for count in 1..=3 {
         assert_eq!(world.agents.wait_for("job", count).await.fire_at, at);
-        at = fire_at(1_200);
+        at = fire_at(3_000);
         world.again("job", &at).await;
         let list = world.service.list(&world.token).await;
         let listed: Vec<_> =

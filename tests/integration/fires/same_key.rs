@@ -18,6 +18,11 @@ fn quick(settings: Settings) -> Settings {
         .with("NAS_CRON_FIRE_FLOOR", "100ms")
 }
 
+/// Second fires come later than any test waits.
+fn no_second_fires(settings: Settings) -> Settings {
+    settings.with("NAS_CRON_SECOND_FIRE_DELAY", "10m").with("NAS_CRON_SECOND_FIRE_INTERVAL", "10m")
+}
+
 /// Seconds from the end of one attempt to the start of the next.
 async fn gaps(world: &World, job: &str) -> Vec<f64> {
     let history = world.history(job).await;
@@ -32,21 +37,21 @@ fn waits(entry: &serde_json::Value) -> bool {
 #[tokio::test]
 async fn contract_states_the_same_key_before_its_fire_changes_nothing() {
     let world = World::with(quick).await;
-    let (at, schedule) = world.arm("job", 800).await;
+    let (at, schedule) = world.arm("job", 5_000).await;
     for _ in 0..3 {
         assert_eq!(world.again("job", &at).await, schedule);
     }
-    world.arm("marker", 2_500).await;
+    world.arm("marker", 7_000).await;
     world.agents.wait_for("marker", 1).await;
     assert_eq!(world.agents.fires_of("job").len(), 1);
 }
 
 #[tokio::test]
 async fn contract_states_another_key_supersedes_and_no_attempt_of_the_old_one_starts() {
-    let world = World::with(quick).await;
     // Leased already: both are inside the horizon.
-    let (_, first) = world.arm("job", 700).await;
-    let (at, second) = world.arm("job", 1_400).await;
+    let world = World::with(|s| quick(s).with("NAS_CRON_LEASE_HORIZON", "60s")).await;
+    let (_, first) = world.arm("job", 5_000).await;
+    let (at, second) = world.arm("job", 6_000).await;
     assert_ne!(first, second);
     let fire = world.agents.wait_for("job", 1).await;
     assert_eq!(fire.fire_at, at);
@@ -57,15 +62,16 @@ async fn contract_states_another_key_supersedes_and_no_attempt_of_the_old_one_st
 
 #[tokio::test]
 async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superseded_not_repeated() {
-    let world = World::with(quick).await;
+    // What is armed is leased at once.
+    let world = World::with(|s| quick(s).with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     // The agent answers only once it has re-armed, as a fast script does.
     world.agents.answer(|_, before| {
-        let slow = Duration::from_millis(if before == 0 { 700 } else { 0 });
+        let slow = Duration::from_secs(if before == 0 { 3 } else { 0 });
         Reply::accepted().after(slow)
     });
     let (first_at, first) = world.arm("job", 100).await;
     world.agents.wait_for("job", 1).await;
-    let (second_at, second) = world.arm("job", 1_500).await;
+    let (second_at, second) = world.arm("job", 8_000).await;
     let (half, entry) = world.listed("job").await.unwrap();
     assert_eq!(
         (half, &entry["schedule_id"], &entry["fire_at"]),
@@ -99,12 +105,12 @@ async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superse
 async fn contract_states_a_failure_of_a_superseded_attempt_is_recorded_and_not_retried() {
     let world = World::with(quick).await;
     world.agents.answer(|_, before| match before {
-        0 => Reply::status(500).after(Duration::from_millis(600)),
+        0 => Reply::status(500).after(Duration::from_secs(3)),
         _ => Reply::accepted(),
     });
     let (_, first) = world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
-    let (at, second) = world.arm("job", 1_800).await;
+    let (at, second) = world.arm("job", 6_000).await;
     let history = world.ended("job", 1).await;
     assert_eq!((history[0].outcome.as_str(), history[0].schedule_id.as_str()), ("failed", first.as_str()));
     assert_eq!(world.agents.wait_for("job", 2).await.fire_at, at);
@@ -118,7 +124,7 @@ async fn contract_states_a_failure_of_a_superseded_attempt_is_recorded_and_not_r
 #[tokio::test]
 async fn contract_states_a_cancel_during_an_attempt_keeps_its_outcome_and_nothing_else() {
     let world = World::with(quick).await;
-    world.agents.answer(|_, _| Reply::status(500).after(Duration::from_millis(500)));
+    world.agents.answer(|_, _| Reply::status(500).after(Duration::from_secs(3)));
     let (at, first) = world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
     world.service.cancel(&world.token, "job").await;
@@ -136,9 +142,9 @@ async fn contract_states_a_cancel_during_an_attempt_keeps_its_outcome_and_nothin
 #[tokio::test]
 async fn contract_states_the_same_key_during_firing_fires_once_more_after_the_delay() {
     let world = World::with(quick).await;
-    world.agents.answer(|_, before| {
-        Reply::accepted().after(Duration::from_millis(if before == 0 { 500 } else { 0 }))
-    });
+    world
+        .agents
+        .answer(|_, before| Reply::accepted().after(Duration::from_secs(if before == 0 { 3 } else { 0 })));
     let (at, schedule) = world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
     for _ in 0..2 {
@@ -163,7 +169,7 @@ async fn contract_states_the_same_key_during_firing_fires_once_more_after_the_de
 async fn contract_states_the_same_key_during_an_attempt_that_fails_is_just_retried() {
     let world = World::with(quick).await;
     world.agents.answer(|_, before| match before {
-        0 => Reply::status(503).after(Duration::from_millis(300)),
+        0 => Reply::status(503).after(Duration::from_secs(3)),
         _ => Reply::accepted(),
     });
     let (at, schedule) = world.arm("job", 0).await;
@@ -207,7 +213,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_again_later_each_time_an
 
 #[tokio::test]
 async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_again_in_the_past() {
-    let world = World::with(|s| quick(s).with("NAS_CRON_SECOND_FIRE_DELAY", "10m")).await;
+    let world = World::with(no_second_fires).await;
     let (at, first) = world.arm("job", 3_600_000).await;
     let (_, other) = world.arm("job", 3_630_000).await;
     let past = fire_at(-30_000);
@@ -221,7 +227,7 @@ async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_aga
 
 #[tokio::test]
 async fn contract_hop_1_a_cancel_forgets_the_delivered_key() {
-    let world = World::with(|s| quick(s).with("NAS_CRON_SECOND_FIRE_DELAY", "10m")).await;
+    let world = World::with(no_second_fires).await;
     let (at, first) = world.arm("job", -1_000).await;
     world.delivered("job").await;
     world.service.cancel(&world.token, "job").await;

@@ -64,7 +64,7 @@ async fn operate(world: &World, arguments: &[&str]) {
 
 /// Puts `scope` on hold, checks that nothing of `inst-1` fires while `inst-2` does or does not, and releases it.
 async fn holds(scope: &[&str], stops_the_other_org: bool) {
-    let world = World::new().await;
+    let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-2')").await;
     let other = world.portal.client_token("org-2", "inst-2");
     let arm_other = async |job: &str, millis| {
@@ -72,14 +72,14 @@ async fn holds(scope: &[&str], stops_the_other_org: bool) {
         world.service.provision(&other, job, &at, &world.agents.callback("inst-2")).await
     };
     // One that is leased when the hold comes, and one that is armed under it.
-    world.arm("leased", 1_900).await;
+    world.arm("leased", 8_000).await;
     eventually("it is leased", async || {
         world.listed("leased").await.filter(|(_, entry)| entry["state"] == "leased")
     })
     .await;
     operate(&world, &[&["hold"], scope].concat()).await;
     world.arm("armed", 0).await;
-    arm_other("marker", 2_300).await;
+    arm_other("marker", 8_400).await;
     let parked = eventually("both are parked", async || {
         let both = [world.listed("leased").await, world.listed("armed").await];
         let count = both
