@@ -77,8 +77,7 @@ async fn away_for_five_seconds(take_away: fn(&mut PrivatePostgres)) -> Cluster {
     let armed: usize = done.iter().map(|(number, _)| number).sum();
     let longest = done.iter().map(|(_, longest)| *longest).max().unwrap();
     assert!(longest > ms(4_000), "the outage was felt: {longest:?}");
-    assert!(longest < ms(12_000), "within what an agent waits: {longest:?}");
-    cluster.all_delivered(Duration::from_secs(25)).await;
+    cluster.all_delivered().await;
     assert_eq!(
         cluster.count("SELECT count(*) FROM one_shots").await,
         i64::try_from(armed).unwrap(),
@@ -126,7 +125,7 @@ async fn an_outcome_waits_for_the_database() {
     for number in 0..10 {
         cluster.replicas[number % 2].provision(&token, &format!("job-{number}"), &fire_at(300), &url).await;
     }
-    cluster.agents.wait_until(ms(5_000), "all ten", |fires| fires.len() == 10).await;
+    cluster.agents.wait_until("all ten", |fires| fires.len() == 10).await;
     // Away for longer than the leases of the attempts.
     let server = tokio::task::spawn_blocking(move || {
         server.stop_server();
@@ -136,7 +135,7 @@ async fn an_outcome_waits_for_the_database() {
     })
     .await
     .unwrap();
-    cluster.all_delivered(Duration::from_secs(8)).await;
+    cluster.all_delivered().await;
     let attempts = cluster.attempts().await;
     assert!(attempts.iter().all(|attempt| attempt.outcome == "delivered"), "{attempts:#?}");
     assert_eq!((attempts.len(), cluster.agents.fires().len()), (10, 10), "nothing twice");
@@ -147,17 +146,17 @@ async fn an_outcome_waits_for_the_database() {
 #[tokio::test]
 async fn an_instance_that_vanishes_during_its_attempt_harms_nobody() {
     let cluster = Cluster::start(1, |s| s).await;
-    cluster.agents.answer(|_, _| Reply::accepted().after(ms(800)));
+    cluster.agents.answer(|_, _| Reply::accepted().after(ms(3_000)));
     let at = fire_at(1_000);
     for agent in 0..6 {
         let name = format!("inst-{agent}");
         let token = cluster.agent(&name).await;
         cluster.replicas[0].provision(&token, &name, &at, &cluster.agents.callback(&name)).await;
     }
-    cluster.agents.wait_until(ms(5_000), "all six", |fires| fires.len() == 6).await;
+    cluster.agents.wait_until("all six", |fires| fires.len() == 6).await;
     sqlx::query("DELETE FROM instances WHERE instance_id = 'inst-3'").execute(&cluster.pool).await.unwrap();
-    cluster.all_delivered(ms(5_000)).await;
-    cluster.until_none(ms(5_000), "SELECT count(*) FROM fires WHERE outcome <> 'delivered'").await;
+    cluster.all_delivered().await;
+    cluster.until_none("SELECT count(*) FROM fires WHERE outcome <> 'delivered'").await;
     assert_eq!(cluster.count("SELECT count(*) FROM one_shots").await, 5);
     assert_eq!(cluster.count("SELECT count(*) FROM delivered_keys WHERE instance_id = 'inst-3'").await, 0);
 }
@@ -190,7 +189,7 @@ async fn an_outcome_that_the_database_refuses_does_not_take_its_batch_with_it() 
         let token = cluster.agent(&name).await;
         cluster.replicas[0].provision(&token, &name, &at, &cluster.agents.callback(&name)).await;
     }
-    cluster.all_delivered(Duration::from_secs(10)).await;
+    cluster.all_delivered().await;
     let attempts = cluster.attempts().await;
     assert_eq!(attempts.len(), 10, "{attempts:#?}");
     let of = |job: &str| {

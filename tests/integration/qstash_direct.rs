@@ -2,8 +2,6 @@
 //! that tells how. What it gives up is in docs/backends.md; what it keeps is here: nothing is lost, and what the log
 //! says is what `list` and the history say.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nas_cron_testing::agent::Reply;
@@ -14,8 +12,6 @@ use nas_cron_testing::time::instant;
 use nas_cron_testing::world::World;
 use serde_json::Value;
 
-/// Longer than anything here takes that is not meant to.
-const PATIENCE: Duration = Duration::from_mins(2);
 /// Far enough ahead for the engine to be told.
 const AHEAD: i64 = 5_000;
 
@@ -43,7 +39,7 @@ async fn the_engine_calls_with_our_token_and_its_log_tells_us() {
     let world = world(&qstash).await;
     let (at, schedule) = world.arm("job-1", AHEAD).await;
     assert_eq!(world.listed("job-1").await.expect("armed").1["awaits"], "qstash_direct");
-    let fire = world.agents.wait_for("job-1", 1, PATIENCE).await;
+    let fire = world.agents.wait_for("job-1", 1).await;
     // By the engine's whole seconds, rounded up: nobody of ours could wait for the rest.
     assert!(fire.arrived >= instant(&at), "{} before {at}", fire.arrived);
     assert_eq!(fire.fire_at, at);
@@ -67,7 +63,7 @@ async fn what_the_engine_cannot_deliver_is_our_own_loops() {
     world.agents.answer(|_, before| Reply::status(if before < 3 { 503 } else { 202 }));
     world.arm("job-1", AHEAD).await;
     qstash.until(|counts| counts.failed == 1).await;
-    world.agents.wait_for("job-1", 4, PATIENCE).await;
+    world.agents.wait_for("job-1", 4).await;
     world.delivered("job-1").await;
     let outcomes: Vec<_> =
         world.history("job-1").await.into_iter().map(|one| (one.outcome, one.status)).collect();
@@ -86,7 +82,7 @@ async fn what_its_log_says_nothing_of_is_fired_by_our_own_loop_after_the_grace()
     let early =
         "UPDATE one_shots SET next_attempt_at = now() - interval '55 s', fire_at = now() - interval '55 s'";
     world.sql(early).await;
-    world.agents.wait_for("job-1", 1, PATIENCE).await;
+    world.agents.wait_for("job-1", 1).await;
     let history = world.ended("job-1", 1).await;
     assert_eq!((history[0].outcome.as_str(), &history[0].schedule_id), ("delivered", &schedule));
     assert!(
@@ -129,7 +125,7 @@ async fn the_profile_that_is_set_when_the_engine_is_told_goes_with_its_call() {
     });
     assert_eq!(world.service.post("/api/agent-cron/provision", &world.token, &own).await.0, 200);
     for (job, auth) in [("plain", "claude:org"), ("own", "claude:own")] {
-        let fire = world.agents.wait_for(job, 1, PATIENCE).await;
+        let fire = world.agents.wait_for(job, 1).await;
         assert_eq!((&fire.body["auth"], &claims(&fire.token)["auth"]), (&auth.into(), &auth.into()));
     }
 }

@@ -13,6 +13,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::time::PATIENCE;
+
 /// One fire as it arrived.
 #[derive(Clone, Debug)]
 pub struct Fire {
@@ -154,13 +156,8 @@ impl Agents {
         self.fires().into_iter().filter(|fire| fire.job_id == job).collect()
     }
 
-    /// Waits until `enough` of what has arrived, for `within` at most.
-    pub async fn wait_until(
-        &self,
-        within: Duration,
-        what: &str,
-        enough: impl Fn(&[Fire]) -> bool,
-    ) -> Vec<Fire> {
+    /// Waits until `enough` accepts the fires that have arrived, and returns them.
+    pub async fn wait_until(&self, what: &str, enough: impl Fn(&[Fire]) -> bool) -> Vec<Fire> {
         let waiting = async {
             loop {
                 let changed = self.shared.changed.notified();
@@ -171,15 +168,14 @@ impl Agents {
                 changed.await;
             }
         };
-        let waited = tokio::time::timeout(within, waiting).await;
-        waited.unwrap_or_else(|_| panic!("not within {within:?}: {what}; there were {:#?}", self.fires()))
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}; there were {:#?}", self.fires()))
     }
 
     /// Waits for the `count`th fire of a job and returns it.
-    pub async fn wait_for(&self, job: &str, count: usize, within: Duration) -> Fire {
+    pub async fn wait_for(&self, job: &str, count: usize) -> Fire {
         let of = |fires: &[Fire]| fires.iter().filter(|fire| fire.job_id == job).nth(count - 1).cloned();
-        let fires =
-            self.wait_until(within, &format!("fire {count} of {job}"), |fires| of(fires).is_some()).await;
+        let fires = self.wait_until(&format!("fire {count} of {job}"), |fires| of(fires).is_some()).await;
         of(&fires).unwrap()
     }
 }

@@ -11,6 +11,7 @@ use crate::agent::Agents;
 use crate::database::database;
 use crate::portal::Portal;
 use crate::service::{Service, Settings};
+use crate::time::PATIENCE;
 
 /// One attempt, as the history has it.
 #[derive(Clone, Debug, FromRow)]
@@ -99,7 +100,7 @@ impl Cluster {
     }
 
     /// Waits until `query` counts nothing any more.
-    pub async fn until_none(&self, within: Duration, query: &'static str) {
+    pub async fn until_none(&self, query: &'static str) {
         let emptying = async {
             loop {
                 // The database may be away: that is what some of these tests are about.
@@ -109,7 +110,7 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
         };
-        if tokio::time::timeout(within, emptying).await.is_err() {
+        if tokio::time::timeout(PATIENCE, emptying).await.is_err() {
             let left = self.count(query).await;
             let states: Vec<(String, Option<String>, i64)> = sqlx::query_as(
                 "SELECT state::text, parked::text, count(*) FROM one_shots GROUP BY 1, 2 ORDER BY 1, 2",
@@ -117,12 +118,12 @@ impl Cluster {
             .fetch_all(&self.pool)
             .await
             .unwrap();
-            panic!("not within {within:?}, {left} are left of: {query}\nstates: {states:?}");
+            panic!("not within {PATIENCE:?}, {left} are left of: {query}\nstates: {states:?}");
         }
     }
 
     /// Waits until everything that was armed is delivered.
-    pub async fn all_delivered(&self, within: Duration) {
-        self.until_none(within, "SELECT count(*) FROM one_shots WHERE state <> 'delivered'").await;
+    pub async fn all_delivered(&self) {
+        self.until_none("SELECT count(*) FROM one_shots WHERE state <> 'delivered'").await;
     }
 }

@@ -11,6 +11,7 @@ pub mod database;
 pub mod jwt;
 pub mod nats;
 pub mod portal;
+pub mod ports;
 pub mod proxy;
 pub mod qstash_emulator;
 pub mod raw_agent;

@@ -3,14 +3,12 @@
 //! `make nats` installs the binary. A shell keeps each server and ends it when this process ends, however that
 //! happens: it waits for the end of a pipe that we hold.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use async_nats::{ServerAddr, jetstream};
@@ -21,8 +19,8 @@ use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use serde_json::{Value, json};
 
-/// Starting, and finding its leaders, on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::ports::free_address;
+use crate::time::PATIENCE;
 
 /// `"$@"` is the server. Descriptor 3 is the pipe: its end ends the server.
 const KEEPER: &str = r#"
@@ -345,21 +343,6 @@ impl Keeper {
     fn kill(mut self) {
         self.signal("KILL");
         let _ = self.shell.wait();
-    }
-}
-
-/// An address where nobody listens, below the ports that the system hands out by itself: nobody else's connection
-/// takes it between now and the server's start, or while the server is down.
-fn free_address() -> SocketAddr {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut given = GIVEN.lock().unwrap();
-    let given = given.get_or_insert_default();
-    loop {
-        let port = rand::random_range(12_000..32_000);
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() && given.insert(port) {
-            return address;
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::portal::{PORTAL_URL, Portal};
+use crate::time::PATIENCE;
 
 /// The key that seals signing keys in tests.
 pub const KEY_ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -150,7 +151,7 @@ impl Service {
                 lines.lock().unwrap().push(line);
             }
         });
-        let found = tokio::time::timeout(Duration::from_secs(30), addresses.wait_for(Option::is_some)).await;
+        let found = tokio::time::timeout(PATIENCE, addresses.wait_for(Option::is_some)).await;
         let addresses = match found {
             Ok(Ok(found)) => found.clone(),
             _ => None,
@@ -176,7 +177,7 @@ impl Service {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), probing).await.unwrap_or_else(|_| {
+        tokio::time::timeout(PATIENCE, probing).await.unwrap_or_else(|_| {
             panic!("not ready:\n{}", self.log());
         });
     }
@@ -266,7 +267,7 @@ impl Service {
     }
 
     /// Waits for its end.
-    pub async fn wait(&mut self, within: Duration) -> ExitStatus {
+    pub async fn wait(&mut self) -> ExitStatus {
         let waiting = async {
             loop {
                 if let Some(status) = self.child.try_wait().expect("it can be waited for") {
@@ -275,13 +276,13 @@ impl Service {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(within, waiting).await.expect("it ends in time")
+        tokio::time::timeout(PATIENCE, waiting).await.expect("it ends in time")
     }
 
     /// SIGTERM, and its exit status.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        self.wait(Duration::from_mins(1)).await
+        self.wait().await
     }
 }
 

@@ -1,6 +1,12 @@
-//! Instants as agents write them.
+//! Instants as agents write them, and how long a test waits.
+
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+/// How long a test waits for an event that must come: longer than anything takes on a machine that is busy with
+/// other work. Only a test that fails waits this long.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The wall clock.
 pub fn now() -> DateTime<Utc> {

@@ -9,7 +9,7 @@ use crate::agent::Agents;
 use crate::database::database;
 use crate::portal::Portal;
 use crate::service::{Service, Settings};
-use crate::time::fire_at;
+use crate::time::{PATIENCE, fire_at};
 
 /// See the module.
 pub struct World {
@@ -151,14 +151,14 @@ impl World {
     }
 }
 
-/// Looks again and again until there is an answer, for 20 s at most: for what sends no event.
+/// Polls until `look` returns something: for what sends no event.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(start.elapsed() < Duration::from_mins(1), "never: {what}");
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

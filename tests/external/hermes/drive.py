@@ -52,15 +52,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 AGENT_ZONE = "Asia/Kathmandu"
 AGENT_OFFSET = timezone(timedelta(hours=5, minutes=45))
 
-LATEST_US = 2_000_000  # a run may begin this long after it was due
+LATEST_US = 60_000_000  # a run may begin this long after it was due, on a machine that is busy with other work
+WATCHED_US = 2_000_000  # what must not run is watched for this long after it was due
 CRON_PERIOD = 5  # seconds, of the recurring job
 CRON_RUNS = 3
 SERVE_STARTS_WITHIN = 90.0  # 1 to 3 s, and far more on a cold disk
 CLI_ENDS_WITHIN = 60.0
-SETTLED_WITHIN = 3.0  # from an answer of the agent to what `list` shows
+SETTLED_WITHIN = 60.0  # from an answer of the agent to what `list` shows
 
 # Where an engine calls the agent itself: it counts whole seconds, is told so far ahead, and its log is read so often.
-DIRECT_LATEST_US = 4_000_000
+DIRECT_WATCHED_US = 4_000_000
 DIRECT_FIRE_AHEAD = 6.0
 DIRECT_SETTLED_WITHIN = 60.0
 DIRECT_TOKEN_OUTLIVES = 300
@@ -108,10 +109,10 @@ def in_seconds(seconds: float) -> str:
     return due.replace(microsecond=due.microsecond // 1000 * 1000 + 457).isoformat()
 
 
-def require_in_its_instant(what: str, began: int, due: str, latest_us: int = LATEST_US) -> None:
+def require_in_its_instant(what: str, began: int, due: str) -> None:
     late = began - instant_us(due)
     require(late >= 0, f"{what} {-late / 1000:.1f} ms before its due time {due}")
-    require(late <= latest_us, f"{what} {late / 1000:.0f} ms after its due time {due}")
+    require(late <= LATEST_US, f"{what} {late / 1000:.0f} ms after its due time {due}")
 
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------
@@ -516,7 +517,7 @@ class Journey:
         self.bystander = bystander and Service(self.portal_url, bystander["access_token"])
         self.catcher = Catcher()
         self.direct = options.direct
-        self.latest_us = DIRECT_LATEST_US if self.direct else LATEST_US
+        self.watched_us = DIRECT_WATCHED_US if self.direct else WATCHED_US
         self.recorded_within = DIRECT_SETTLED_WITHIN if self.direct else SETTLED_WITHIN
         self.agent = Agent(options.home, options.port, self.portal_url, dev["jwks_url"], self.identity)
         self.signer = None
@@ -563,7 +564,7 @@ class Journey:
         self.genuine, self.genuine_due = self.catch_fire(self.service)
 
     def fire_in_its_instant(self) -> None:
-        require_in_its_instant("fired", self.genuine.at, self.genuine_due, self.latest_us)
+        require_in_its_instant("fired", self.genuine.at, self.genuine_due)
 
     def fire_as_promised(self) -> None:
         fire, due = self.genuine, self.genuine_due
@@ -649,7 +650,7 @@ class Journey:
             line = self.agent.text_of("logs/agent.log")[before:].strip()
             require(reason is None or reason in line, f"401, but not for {reason!r}: the agent's log has {line!r}")
 
-        eventually(1.0, told)
+        eventually(30.0, told)
 
     def refused_runs_nothing(self) -> None:
         time.sleep(0.5)  # an accepted fire runs some 10 ms after its answer
@@ -695,8 +696,8 @@ class Journey:
             require(len(runs) >= number, f"{name} ran {len(runs)} times, the run due {due} is missing")
             return runs[number - 1]
 
-        began = eventually((instant_us(due) - now_us() + self.latest_us) / 1e6 + SETTLED_WITHIN, ran)
-        require_in_its_instant(f"{name} ran", began, due, self.latest_us)
+        began = eventually((instant_us(due) - now_us() + LATEST_US) / 1e6 + SETTLED_WITHIN, ran)
+        require_in_its_instant(f"{name} ran", began, due)
 
     def fired_on_time(self) -> None:
         self.wait_for_run("one_shot", 1, self.one_shot_due)
@@ -731,7 +732,7 @@ class Journey:
             self.run_and_rearm()  # or the next run would fall into the command that removes the job
         self.agent.remove(self.recurring)
         self.service.require_forgotten(self.recurring)
-        sleep_until(instant_us(self.recurring_due) + self.latest_us)
+        sleep_until(instant_us(self.recurring_due) + self.watched_us)
         more = len(self.agent.runs("recurring")) - self.recurring_runs
         require(more == 0, f"removed, and ran {more} times more")
         self.service.require_forgotten(self.recurring)
@@ -751,7 +752,7 @@ class Journey:
         require(now_us() < instant_us(due), "this machine is too slow: `hermes cron remove` ended after the due time")
         self.service.require_forgotten(orphan)
         self.service.require_forgotten(self.far_away)
-        sleep_until(instant_us(due) + self.latest_us)
+        sleep_until(instant_us(due) + self.watched_us)
         fires = self.catcher.fires_of(orphan)
         require(not fires, f"cancelled, and fired {len(fires)} times")
 
@@ -760,7 +761,7 @@ class Journey:
         self.agent.delete_behind_its_back(job_id)
         require(self.service.armed(job_id), "not armed, so nothing can find the job gone")
         sleep_until(instant_us(due))
-        eventually(self.latest_us / 1e6 + self.recorded_within, lambda: self.service.require_forgotten(job_id))
+        eventually(LATEST_US / 1e6 + self.recorded_within, lambda: self.service.require_forgotten(job_id))
         require(not self.agent.runs("lost"), "a deleted job ran")
 
     def delivered_once(self) -> None:

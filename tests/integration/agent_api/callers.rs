@@ -148,7 +148,7 @@ async fn contract_an_instance_that_is_registered_under_a_young_token_is_admitted
 #[tokio::test]
 async fn contract_a_disabled_instance_is_access_denied_and_its_fires_are_held() {
     let world = World::start().await;
-    let (_, schedule) = world.arm("held", 1_000).await;
+    let (_, schedule) = world.arm("held", 4_000).await;
     world.sql("UPDATE instances SET enabled = false WHERE instance_id = 'inst-1'").await;
     for iat in [issued(0), issued(700)] {
         for claims in [
@@ -166,10 +166,10 @@ async fn contract_a_disabled_instance_is_access_denied_and_its_fires_are_held() 
         }
     }
     // Its neighbour's job of the same instant fires: this one's time has come too.
-    let at = fire_at(1_200);
+    let at = fire_at(4_200);
     let neighbour = world.portal.session_token("org-1", "sid-2");
     world.service.provision(&neighbour, "free", &at, &world.agents.callback("inst-2")).await;
-    world.agents.wait_for("free", 1, super::fixture::SOON).await;
+    world.agents.wait_for("free", 1).await;
     assert_eq!(world.agents.fires_of("held").len(), 0);
     world.sql("UPDATE instances SET enabled = true WHERE instance_id = 'inst-1'").await;
     let list = world.service.list(&world.token).await;

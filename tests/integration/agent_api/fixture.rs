@@ -7,7 +7,7 @@ use nas_cron_testing::agent::Agents;
 use nas_cron_testing::database::database;
 use nas_cron_testing::portal::Portal;
 use nas_cron_testing::service::{Service, Settings, client};
-use nas_cron_testing::time::fire_at;
+use nas_cron_testing::time::{PATIENCE, fire_at};
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
@@ -16,9 +16,6 @@ use sqlx::PgPool;
 pub(crate) const PROVISION: &str = "/api/agent-cron/provision";
 pub(crate) const CANCEL: &str = "/api/agent-cron/cancel";
 pub(crate) const LIST: &str = "/api/agent-cron/list";
-
-/// Longer than anything here takes that is not meant to.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) portal: Portal,
@@ -153,7 +150,7 @@ pub(crate) async fn until<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> 
             }
         }
     };
-    tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
 /// An answer as it came.

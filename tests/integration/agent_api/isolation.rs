@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nas_cron_testing::time::fire_at;
 use serde_json::{Value, json};
 
-use super::fixture::{SOON, World};
+use super::fixture::World;
 
 struct Caller {
     instance: &'static str,
@@ -76,7 +76,7 @@ async fn invariant_6_each_is_fired_at_its_own_callback_with_its_own_audience() {
     let world = World::start().await;
     let at = fire_at(1_200);
     neighbours(&world, &at).await;
-    let fires = world.agents.wait_until(SOON, "three fires", |fires| fires.len() == 3).await;
+    let fires = world.agents.wait_until("three fires", |fires| fires.len() == 3).await;
     for instance in ["inst-1", "inst-2", "inst-3"] {
         let [fire] = &fires.iter().filter(|fire| fire.agent == instance).collect::<Vec<_>>()[..] else {
             panic!("not one fire of {instance}: {fires:#?}")
@@ -92,7 +92,7 @@ async fn invariant_6_anothers_delivered_keys_and_dead_letters_are_not_ones_own()
     let world = World::start().await;
     let at = fire_at(0);
     let callers = neighbours(&world, &at).await;
-    world.agents.wait_until(SOON, "three fires", |fires| fires.len() == 3).await;
+    world.agents.wait_until("three fires", |fires| fires.len() == 3).await;
     for caller in &callers {
         super::fixture::until("delivered", async || {
             (world.service.list(&caller.token).await["armed"] == json!([])).then_some(())

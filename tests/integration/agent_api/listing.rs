@@ -6,7 +6,7 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::time::{fire_at, instant, now};
 use serde_json::{Value, json};
 
-use super::fixture::{SOON, World, dying_within};
+use super::fixture::{World, dying_within};
 
 fn of<'a>(list: &'a Value, part: &str, job: &str) -> &'a Value {
     list[part].as_array().unwrap().iter().find(|one| one["job_id"] == job).unwrap_or(&Value::Null)
@@ -95,7 +95,7 @@ async fn contract_what_waits_and_what_is_dead_show_their_last_status_and_error()
     let fires = world.agents.fires_of("job-1").len();
     let again = world.service.provision(&world.token, "job-1", &at, &world.callback()).await;
     assert_eq!(again, schedule);
-    world.agents.wait_for("job-1", fires + 1, SOON).await;
+    world.agents.wait_for("job-1", fires + 1).await;
     world.list_until("delivered", |list| list == &json!({"armed": [], "dead": []})).await;
 }
 
@@ -122,7 +122,7 @@ async fn client_5_what_was_delivered_leaves_the_list_by_itself() {
     world.arm("gone", 0).await;
     world.arm("stays", 3_600_000).await;
     for job in ["delivered", "gone"] {
-        world.agents.wait_for(job, 1, SOON).await;
+        world.agents.wait_for(job, 1).await;
     }
     let list = world.list_until("one is left", |list| list["armed"].as_array().unwrap().len() == 1).await;
     assert_eq!((&list["armed"][0]["job_id"], &list["dead"]), (&json!("stays"), &json!([])));

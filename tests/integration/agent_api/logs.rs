@@ -9,7 +9,7 @@ use nas_cron_testing::time::fire_at;
 use serde_json::json;
 use sqlx::Row;
 
-use super::fixture::{CANCEL, LIST, SOON, World, dying_within};
+use super::fixture::{CANCEL, LIST, World, dying_within};
 
 const PASSWORD: &str = "pass-of-the-database";
 
@@ -89,7 +89,7 @@ async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
     world.arm("good", 0).await;
     world.arm("bad", 0).await;
     for job in ["good", "bad"] {
-        token("fire token", &world.agents.wait_for(job, 1, SOON).await.token);
+        token("fire token", &world.agents.wait_for(job, 1).await.token);
     }
     world.list_until("both are over", |list| list["dead"][0]["last_error"] == "secret-of-500").await;
     let callback = format!("{}/secret-of-the-path", world.agents.callback("nobody"));

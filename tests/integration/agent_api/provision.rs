@@ -4,7 +4,7 @@ use nas_cron_testing::service::Service;
 use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
 use serde_json::{Value, json};
 
-use super::fixture::{SOON, World};
+use super::fixture::World;
 
 /// The `armed` entry of a job.
 fn armed<'a>(list: &'a Value, job: &str) -> &'a Value {
@@ -21,7 +21,7 @@ async fn invariant_1_what_was_answered_with_200_survives_a_kill() {
     let other = Service::start(&world.settings).await;
     let list = other.list(&world.token).await;
     assert_eq!(armed(&list, "job-2")["schedule_id"], json!(far));
-    let fire = world.agents.wait_for("job-1", 1, SOON).await;
+    let fire = world.agents.wait_for("job-1", 1).await;
     let fired: String =
         sqlx::query_scalar("SELECT schedule_id::text FROM fires").fetch_one(&world.pool).await.unwrap();
     assert_eq!(fired, schedule);
@@ -54,7 +54,7 @@ async fn client_1_fire_at_is_echoed_byte_for_byte_in_list_and_fire() {
         }
     }
     for (job, at) in &forms {
-        let fire = world.agents.wait_for(job, 1, SOON).await;
+        let fire = world.agents.wait_for(job, 1).await;
         assert_eq!(fire.body, json!({"job_id": job, "fire_at": at}));
     }
 }
@@ -87,7 +87,8 @@ async fn contract_microseconds_are_kept_and_nothing_is_early() {
 
 #[tokio::test]
 async fn contract_a_past_fire_at_fires_at_once() {
-    let world = World::start().await;
+    // Who is not told looks again after 54 s.
+    let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     for (job, at) in [
         ("now", fire_at(0)),
         ("hour", fire_at(-3_600_000)),
@@ -95,10 +96,10 @@ async fn contract_a_past_fire_at_fires_at_once() {
     ] {
         let asked = now();
         world.service.provision(&world.token, job, &at, &world.callback()).await;
-        let fire = world.agents.wait_for(job, 1, SOON).await;
+        let fire = world.agents.wait_for(job, 1).await;
         assert_eq!(fire.fire_at, at);
         let took = (fire.arrived - asked).num_milliseconds();
-        assert!(took < 2_000, "{job}: {took} ms");
+        assert!(took < 30_000, "{job}: {took} ms");
     }
 }
 
@@ -109,7 +110,7 @@ async fn contract_the_same_key_changes_nothing_and_another_supersedes() {
         let answer = world.provision(&world.token, &world.body(&changes)).await;
         (answer.schedule_id().to_owned(), answer)
     };
-    let (first_at, second_at) = (fire_at(3_600_000), fire_at(1_200));
+    let (first_at, second_at) = (fire_at(3_600_000), fire_at(5_000));
     let (first, answer) = provision(json!({"fire_at": first_at})).await;
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.body.as_object().unwrap().keys().collect::<Vec<_>>(), ["schedule_id"]);
@@ -124,9 +125,9 @@ async fn contract_the_same_key_changes_nothing_and_another_supersedes() {
     let list = world.service.list(&world.token).await;
     assert_eq!(list["armed"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(armed(&list, "job-1")["schedule_id"], json!(second));
-    let (third, _) = provision(json!({"fire_at": fire_at(1_400), "dedup_key": "key-3"})).await;
+    let (third, _) = provision(json!({"fire_at": fire_at(5_400), "dedup_key": "key-3"})).await;
     assert_ne!(third, second);
-    let fire = world.agents.wait_for("job-1", 1, SOON).await;
+    let fire = world.agents.wait_for("job-1", 1).await;
     assert!(lateness_ms(&second_at, fire.arrived) > 150.0, "the second one was superseded");
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     assert_eq!(world.agents.fires_of("job-1").len(), 1);
@@ -140,7 +141,7 @@ async fn contract_callbacks_with_and_without_slash_and_prefix() {
     let base = world.callback();
     for (job, callback) in [("bare", base.clone()), ("slash", format!("{base}/"))] {
         world.service.provision(&world.token, job, &fire_at(0), &callback).await;
-        let fire = world.agents.wait_for(job, 1, SOON).await;
+        let fire = world.agents.wait_for(job, 1).await;
         assert_eq!(fire.agent, "inst-1", "it went to {{base}}/api/cron/fire");
     }
 }
@@ -149,7 +150,7 @@ async fn contract_callbacks_with_and_without_slash_and_prefix() {
 async fn contract_an_agent_that_comes_with_a_new_callback_has_moved() {
     let world = World::start().await;
     let callback = |name: &str| world.agents.callback(name);
-    let (at, soon) = (fire_at(1_800), fire_at(1_200));
+    let (at, soon) = (fire_at(6_000), fire_at(5_000));
     world.service.provision(&world.token, "old-1", &at, &callback("old")).await;
     world.service.provision(&world.token, "old-2", &at, &callback("old")).await;
     // Its neighbour stays where it is, although that is the same place.
@@ -157,18 +158,18 @@ async fn contract_an_agent_that_comes_with_a_new_callback_has_moved() {
     world.service.provision(&neighbour, "neighbour", &at, &callback("old")).await;
     world.service.provision(&world.token, "new", &soon, &callback("new")).await;
     for (job, agent) in [("new", "new"), ("old-1", "new"), ("old-2", "new"), ("neighbour", "old")] {
-        assert_eq!(world.agents.wait_for(job, 1, SOON).await.agent, agent, "{job}");
+        assert_eq!(world.agents.wait_for(job, 1).await.agent, agent, "{job}");
     }
 }
 
 #[tokio::test]
 async fn contract_a_move_is_seen_also_where_nothing_else_changes() {
     let world = World::start().await;
-    let at = fire_at(1_500);
+    let at = fire_at(5_000);
     let first = world.service.provision(&world.token, "job-1", &at, &world.agents.callback("old")).await;
     let again = world.service.provision(&world.token, "job-1", &at, &world.agents.callback("new")).await;
     assert_eq!(again, first);
-    assert_eq!(world.agents.wait_for("job-1", 1, SOON).await.agent, "new");
+    assert_eq!(world.agents.wait_for("job-1", 1).await.agent, "new");
 }
 
 #[tokio::test]
@@ -196,18 +197,18 @@ async fn contract_unknown_fields_are_ignored_and_any_content_type_will_do() {
 async fn contract_cancel_is_ok_for_known_and_unknown_jobs_and_nothing_fires_after_it() {
     let world = World::start().await;
     world.service.cancel(&world.token, "never-was").await;
-    let (_, first) = world.arm("job-1", 1_000).await;
-    world.arm("control", 1_200).await;
+    let (_, first) = world.arm("job-1", 5_000).await;
+    world.arm("control", 5_200).await;
     world.service.cancel(&world.token, "job-1").await;
     world.service.cancel(&world.token, "job-1").await;
     let list = world.service.list(&world.token).await;
     assert_eq!(list["armed"].as_array().unwrap().len(), 1, "{list}");
-    world.agents.wait_for("control", 1, SOON).await;
+    world.agents.wait_for("control", 1).await;
     assert_eq!(world.agents.fires_of("job-1").len(), 0);
     // What was cancelled can be armed again, as a new one.
     let (_, second) = world.arm("job-1", 0).await;
     assert_ne!(second, first);
-    world.agents.wait_for("job-1", 1, SOON).await;
+    world.agents.wait_for("job-1", 1).await;
     world.service.cancel(&world.token, "job-1").await;
 }
 
@@ -218,11 +219,11 @@ async fn contract_the_longest_names_are_armed_listed_and_delivered() {
     let random =
         |len: usize| -> String { (0..len).map(|_| char::from(rand::random_range(b'!'..=b'~'))).collect() };
     let (job, key) = (random(255), random(512));
-    let body = world.body(&json!({"job_id": job, "dedup_key": key, "fire_at": fire_at(1_000)}));
+    let body = world.body(&json!({"job_id": job, "dedup_key": key, "fire_at": fire_at(3_000)}));
     let answer = world.provision(&world.token, &body).await;
     let list = world.service.list(&world.token).await;
     assert_eq!(armed(&list, &job)["schedule_id"], json!(answer.schedule_id()));
-    world.agents.wait_for(&job, 1, SOON).await;
+    world.agents.wait_for(&job, 1).await;
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     world.service.cancel(&world.token, &job).await;
 }

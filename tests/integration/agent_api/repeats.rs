@@ -7,7 +7,7 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::time::{fire_at, instant, now};
 use serde_json::json;
 
-use super::fixture::{SOON, World};
+use super::fixture::World;
 
 #[tokio::test]
 async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_stuck_in_the_end() {
@@ -19,7 +19,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_s
     .await;
     let again = async |at: &str| world.service.provision(&world.token, "job-1", at, &world.callback()).await;
     let (at, schedule) = world.arm("job-1", 0).await;
-    let first = world.agents.wait_for("job-1", 1, SOON).await;
+    let first = world.agents.wait_for("job-1", 1).await;
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     // At once and repeatedly, as a slow clock and a reconcile do.
     for _ in 0..3 {
@@ -27,10 +27,10 @@ async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_s
     }
     let list = world.service.list(&world.token).await;
     assert_eq!(list["armed"][0]["fire_at"], json!(at), "it is listed: {list}");
-    let second = world.agents.wait_for("job-1", 2, SOON).await;
+    let second = world.agents.wait_for("job-1", 2).await;
     assert_eq!(second.fire_at, at);
     let apart = (second.arrived - first.arrived).num_milliseconds();
-    assert!((1_400..4_000).contains(&apart), "{apart} ms");
+    assert!(apart >= 1_400, "{apart} ms");
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     // The next one waits out the interval.
     assert_eq!(again(&at).await, schedule);
@@ -39,7 +39,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_s
     assert!((250..=300).contains(&ahead.num_seconds()), "{list}");
     // Two were allowed; the third time it is shown as stuck, and still no refusal.
     world.sql("UPDATE one_shots SET next_attempt_at = now()").await;
-    world.agents.wait_for("job-1", 3, SOON).await;
+    world.agents.wait_for("job-1", 3).await;
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     assert_eq!(again(&at).await, schedule);
     let list = world.service.list(&world.token).await;
@@ -47,7 +47,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_s
     // A cancel forgets the key: it is new again.
     world.service.cancel(&world.token, "job-1").await;
     assert_ne!(again(&at).await, schedule);
-    world.agents.wait_for("job-1", 4, SOON).await;
+    world.agents.wait_for("job-1", 4).await;
 }
 
 #[tokio::test]
@@ -55,11 +55,11 @@ async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_aga
     let world = World::start().await;
     world.agents.answer(|_, _| Reply::gone());
     let (at, _) = world.arm("job-1", -5_000).await;
-    world.agents.wait_for("job-1", 1, SOON).await;
+    world.agents.wait_for("job-1", 1).await;
     world.list_until("gone", |list| list["armed"] == json!([])).await;
     // `gone` has forgotten the key; only the floor of a second lies between the two.
     world.service.provision(&world.token, "job-1", &at, &world.callback()).await;
-    world.agents.wait_for("job-1", 2, SOON).await;
+    world.agents.wait_for("job-1", 2).await;
 }
 
 #[tokio::test]
@@ -69,10 +69,10 @@ async fn client_4_the_same_key_during_its_attempt_is_remembered_until_the_delive
         Reply::accepted().after(Duration::from_millis(if before == 0 { 600 } else { 0 }))
     });
     let (at, schedule) = world.arm("job-1", 0).await;
-    let first = world.agents.wait_for("job-1", 1, SOON).await;
+    let first = world.agents.wait_for("job-1", 1).await;
     let during = world.service.provision(&world.token, "job-1", &at, &world.callback()).await;
     assert_eq!((during, first.answered), (schedule, None));
-    world.agents.wait_for("job-1", 2, SOON).await;
+    world.agents.wait_for("job-1", 2).await;
     let first = &world.agents.fires_of("job-1")[0];
     let second = &world.agents.fires_of("job-1")[1];
     assert!(second.arrived > first.answered.unwrap(), "no two at once");
@@ -81,17 +81,17 @@ async fn client_4_the_same_key_during_its_attempt_is_remembered_until_the_delive
 #[tokio::test]
 async fn client_6_a_job_that_re_arms_before_its_202_is_recorded_fires_once_per_arm() {
     let world = World::start().await;
-    world.agents.answer(|_, before| {
-        Reply::accepted().after(Duration::from_millis(if before == 0 { 400 } else { 0 }))
-    });
+    world
+        .agents
+        .answer(|_, before| Reply::accepted().after(Duration::from_secs(if before == 0 { 3 } else { 0 })));
     let (first_at, first) = world.arm("job-1", 0).await;
-    world.agents.wait_for("job-1", 1, SOON).await;
+    world.agents.wait_for("job-1", 1).await;
     // From within its own fire.
-    let (second_at, second) = world.arm("job-1", 1_500).await;
+    let (second_at, second) = world.arm("job-1", 5_000).await;
     assert_ne!(first, second);
     let list = world.service.list(&world.token).await;
     assert_eq!(list["armed"][0]["schedule_id"], json!(second));
-    world.agents.wait_for("job-1", 2, SOON).await;
+    world.agents.wait_for("job-1", 2).await;
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     let fires: Vec<_> = world.agents.fires_of("job-1").into_iter().map(|fire| fire.fire_at).collect();
     assert_eq!(fires, [first_at, second_at]);
@@ -108,7 +108,7 @@ async fn client_7_a_job_that_loops_is_delayed_to_the_floor_and_never_refused() {
     for round in 1..=3 {
         // `every 0m`: due now, each time under a new key.
         world.service.provision(&world.token, "job-1", &fire_at(0), &world.callback()).await;
-        world.agents.wait_for("job-1", round, SOON).await;
+        world.agents.wait_for("job-1", round).await;
     }
     let started: Vec<DateTime<Utc>> = sqlx::query_scalar("SELECT started_at FROM fires ORDER BY started_at")
         .fetch_all(&world.pool)
@@ -125,11 +125,11 @@ async fn contract_a_call_shows_that_the_agent_is_awake_and_pulls_its_retries() {
     world.agents.answer(|_, before| Reply::status(if before == 0 { 500 } else { 202 }));
     // The provision itself is the minute's call, so the next one must come later.
     world.arm("job-1", 0).await;
-    world.agents.wait_for("job-1", 1, SOON).await;
+    world.agents.wait_for("job-1", 1).await;
     world.list_until("it waits", |list| list["armed"][0]["state"] == "waiting").await;
     world.sql("UPDATE instances SET pulled_at = now() - interval '61 s'").await;
     world.service.list(&world.token).await;
-    world.agents.wait_for("job-1", 2, SOON).await;
+    world.agents.wait_for("job-1", 2).await;
     let attempts: Vec<i32> = sqlx::query_scalar("SELECT attempt FROM fires ORDER BY attempt")
         .fetch_all(&world.pool)
         .await

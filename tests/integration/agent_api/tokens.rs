@@ -6,7 +6,7 @@ use nas_cron_testing::portal::{PORTAL_URL, Portal, all_claims, unsigned};
 use nas_cron_testing::time::now;
 use serde_json::{Value, json};
 
-use super::fixture::{Answer, CANCEL, LIST, PROVISION, SOON, World};
+use super::fixture::{Answer, CANCEL, LIST, PROVISION, World};
 
 /// The answer of every endpoint to this token; they are alike.
 async fn refusal(world: &World, token: &str) -> Answer {
@@ -186,7 +186,7 @@ async fn contract_audiences_are_judged_where_they_are_configured() {
 async fn invariant_7_a_fire_token_opens_nothing_here() {
     let world = World::start().await;
     world.arm("job-1", 0).await;
-    let fire = world.agents.wait_for("job-1", 1, SOON).await;
+    let fire = world.agents.wait_for("job-1", 1).await;
     let claims: Value =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(fire.token.split('.').nth(1).unwrap()).unwrap())
             .unwrap();

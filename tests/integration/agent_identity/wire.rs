@@ -1,7 +1,5 @@
 //! What the endpoints take and answer, and that an assertion is an equal of the portal's token.
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use futures::future::join_all;
 use nas_cron_testing::service::Service;
@@ -32,7 +30,7 @@ async fn an_agent_provisions_is_fired_lists_and_cancels_by_its_key() {
     assert_eq!(again.body, armed.body);
     let soon = call(service, "POST", PROVISION, Some(&agent.assertion()), Some(&body("soon", 0))).await;
     assert_eq!(soon.status, 200, "{soon:?}");
-    let fire = world.agents.wait_for("soon", 1, Duration::from_mins(1)).await;
+    let fire = world.agents.wait_for("soon", 1).await;
     assert_eq!(fire.agent, "inst-1");
     let listed = list(service, &agent.assertion().replace("AgentAssertion", "agentASSERTION")).await;
     assert!(listed.body["armed"].as_array().unwrap().iter().any(|one| one["job_id"] == "later"));

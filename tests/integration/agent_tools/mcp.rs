@@ -277,7 +277,7 @@ async fn a_host_provisions_is_fired_lists_updates_and_cancels() {
 
     let armed = host.done("cron_provision", json!({"job_id": "soon", "in": "1s"})).await;
     assert_eq!((&armed["job_id"], &armed["agent_callback_url"]), (&json!("soon"), &json!(callback)));
-    let fire = world.agents.wait_for("soon", 1, PATIENCE).await;
+    let fire = world.agents.wait_for("soon", 1).await;
     assert_eq!(fire.fire_at, armed["fire_at"].as_str().unwrap());
     assert!(fire.arrived >= chrono::DateTime::parse_from_rfc3339(&fire.fire_at).unwrap());
 
@@ -326,7 +326,7 @@ async fn auth_profiles_from_the_model_to_the_fire() {
 
     let armed = host.done("cron_provision", json!({"job_id": "a", "in": "1s", "auth": "claude:work"})).await;
     assert!(armed.get("warnings").is_none(), "{armed}");
-    assert_eq!(world.agents.wait_for("a", 1, PATIENCE).await.body["auth"], "claude:work");
+    assert_eq!(world.agents.wait_for("a", 1).await.body["auth"], "claude:work");
 
     let armed = host.done("cron_provision", json!({"job_id": "b", "in": "1h", "auth": "claude:later"})).await;
     assert_eq!(armed["warnings"][0]["code"], "auth_profile_unknown", "{armed}");
@@ -348,7 +348,7 @@ async fn auth_profiles_from_the_model_to_the_fire() {
     // What list says of the callback and the profile stays.
     let updated = host.done("cron_update", json!({"job_id": "b", "in": "1s"})).await;
     assert_eq!(updated["agent_callback_url"], world.callback());
-    assert_eq!(world.agents.wait_for("b", 1, PATIENCE).await.body["auth"], "claude:work");
+    assert_eq!(world.agents.wait_for("b", 1).await.body["auth"], "claude:work");
 
     // Another callback for the same instant is another arm.
     let armed = host.done("cron_provision", json!({"job_id": "c", "in": "1h"})).await;

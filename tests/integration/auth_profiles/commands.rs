@@ -3,7 +3,7 @@
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
-use super::fixture::{PATIENCE, carried, provision};
+use super::fixture::{carried, provision};
 
 async fn ok(world: &World, line: &str) -> String {
     let words: Vec<_> = line.split_whitespace().collect();
@@ -40,7 +40,7 @@ async fn an_operator_sets_sees_and_clears_them_and_the_next_fire_knows() {
         })
     );
     provision(&world, "job", 0, &json!({})).await;
-    assert_eq!(carried(&world.agents.wait_for("job", 1, PATIENCE).await).as_deref(), Some("claude:budget"));
+    assert_eq!(carried(&world.agents.wait_for("job", 1).await).as_deref(), Some("claude:budget"));
 
     let said = ok(&world, "auth-profiles set --instance inst-1 --default claude:night").await;
     assert!(said.contains("Agent inst-1: jobs that name none get claude:night"), "{said}");

@@ -7,13 +7,13 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::world::{World, eventually};
 use serde_json::{Value, json};
 
-use super::fixture::{INSTANCE, ORG, PATIENCE, SERVICE, carried, default, listed, patch, provision};
+use super::fixture::{INSTANCE, ORG, SERVICE, carried, default, listed, patch, provision};
 
 /// Arms a job that is due at once, as agents re-arm: without `auth`. Returns what its fire carries.
 async fn fired(world: &World, job: &str) -> Option<String> {
     let before = world.agents.fires_of(job).len();
     provision(world, job, 0, &json!({})).await;
-    carried(&world.agents.wait_for(job, before + 1, PATIENCE).await)
+    carried(&world.agents.wait_for(job, before + 1).await)
 }
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn jobs_with_a_profile_keep_it_and_jobs_without_follow_the_defaults() {
     let world = World::new().await;
     for (job, auth) in [("work", "claude:work"), ("budget", "openai:budget@acme.example")] {
         provision(&world, job, 0, &json!({"auth": auth})).await;
-        assert_eq!(carried(&world.agents.wait_for(job, 1, PATIENCE).await).as_deref(), Some(auth));
+        assert_eq!(carried(&world.agents.wait_for(job, 1).await).as_deref(), Some(auth));
     }
     // Each default is set by hand where it belongs, one after the other, and taken away again.
     let set = |auth: &str| json!(auth);
@@ -66,11 +66,8 @@ async fn what_is_set_after_a_one_shot_was_armed_and_leased_is_what_its_fire_carr
     let changed = patch(&world, "own", json!("claude:second")).await;
     assert_eq!(changed["effective_auth"], json!({"auth": "claude:second", "source": "job"}));
     assert!(world.agents.fires().is_empty(), "neither was due yet");
-    assert_eq!(carried(&world.agents.wait_for("own", 1, PATIENCE).await).as_deref(), Some("claude:second"));
-    assert_eq!(
-        carried(&world.agents.wait_for("plain", 1, PATIENCE).await).as_deref(),
-        Some("claude:default")
-    );
+    assert_eq!(carried(&world.agents.wait_for("own", 1).await).as_deref(), Some("claude:second"));
+    assert_eq!(carried(&world.agents.wait_for("plain", 1).await).as_deref(), Some("claude:default"));
 }
 
 #[tokio::test]
@@ -80,7 +77,7 @@ async fn a_retry_carries_what_is_set_by_then() {
     let door = Arc::clone(&open);
     world.agents.answer(move |_, _| Reply::status(if door.load(Ordering::SeqCst) { 202 } else { 503 }));
     let armed = provision(&world, "job", 0, &json!({"auth": "claude:spent"})).await;
-    assert_eq!(carried(&world.agents.wait_for("job", 1, PATIENCE).await).as_deref(), Some("claude:spent"));
+    assert_eq!(carried(&world.agents.wait_for("job", 1).await).as_deref(), Some("claude:spent"));
     patch(&world, "job", json!("claude:fresh")).await;
     assert_eq!(listed(&world, "job").await["schedule_id"], armed["schedule_id"]);
     open.store(true, Ordering::SeqCst);

@@ -1,7 +1,5 @@
 //! What the tests do to a service: hop 1 and the admin API, as they are about auth profiles.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nas_cron_testing::agent::Fire;
@@ -10,9 +8,6 @@ use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::World;
 use reqwest::Method;
 use serde_json::{Value, json};
-
-/// Longer than anything here takes that is not meant to.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) const REGISTRY: &str = "/api/agent-cron/auth-profiles";
 pub(crate) const SERVICE: &str = "/api/admin/auth-profiles/service";

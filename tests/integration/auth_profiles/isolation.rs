@@ -4,7 +4,7 @@ use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
-use super::fixture::{ORG, PATIENCE, REGISTRY, admin, call, carried, done, listed, provision};
+use super::fixture::{ORG, REGISTRY, admin, call, carried, done, listed, provision};
 
 /// Arms a job of another instance than `inst-1`.
 async fn arm(world: &World, token: &str, agent: &str, job: &str, millis: i64, changes: &Value) -> Value {
@@ -74,7 +74,7 @@ async fn a_profile_is_the_jobs_of_one_instance_also_where_another_has_a_job_of_t
     provision(&world, "shared", 0, &json!({})).await;
     arm(&world, &sibling, "inst-2", "shared", 0, &json!({})).await;
     arm(&world, &stranger, "inst-3", "shared", 0, &json!({})).await;
-    let fires = world.agents.wait_until(PATIENCE, "three fires", |fires| fires.len() == 3).await;
+    let fires = world.agents.wait_until("three fires", |fires| fires.len() == 3).await;
     for (agent, auth) in [("inst-1", Some("claude:of-1")), ("inst-2", Some("claude:org-1")), ("inst-3", None)]
     {
         let fire = fires.iter().find(|fire| fire.agent == agent).unwrap();

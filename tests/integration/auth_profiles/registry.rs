@@ -5,9 +5,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
-use super::fixture::{
-    INSTANCE, ORG, PATIENCE, REGISTRY, SERVICE, admin, call, carried, default, done, provision,
-};
+use super::fixture::{INSTANCE, ORG, REGISTRY, SERVICE, admin, call, carried, default, done, provision};
 
 fn known(entries: &[(&str, &str)]) -> Value {
     entries.iter().map(|(auth, scope)| json!({"auth": auth, "scope": scope})).collect()
@@ -225,5 +223,5 @@ async fn what_is_an_instances_goes_with_it_and_its_successor_of_the_same_name_ha
         (&json!([]), &defaults(None, Some("claude:org"), None))
     );
     provision(&world, "job", 0, &json!({})).await;
-    assert_eq!(carried(&world.agents.wait_for("job", 1, PATIENCE).await).as_deref(), Some("claude:org"));
+    assert_eq!(carried(&world.agents.wait_for("job", 1).await).as_deref(), Some("claude:org"));
 }

@@ -169,7 +169,7 @@ async fn a_change_of_a_place_that_is_being_changed_does_not_wait_on_a_connection
     let place = AuthPlace::Instance(kept.instance.clone());
     let put = async || {
         let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep);
-        tokio::time::timeout(Duration::from_secs(30), put).await.expect("an answer at once")
+        tokio::time::timeout(Duration::from_mins(1), put).await.expect("an answer at once")
     };
     assert!(matches!(put().await, Err(DbError::Contended(_))), "to be tried again");
     other.commit().await.unwrap();

@@ -141,7 +141,6 @@ impl House {
         // And nothing is under way any more that could come a second time.
         self.cluster
             .until_none(
-                PATIENCE,
                 "SELECT count(*) FROM one_shots WHERE state IN ('leased', 'firing', 'waiting')
                  OR state = 'armed' AND next_attempt_at < now() + interval '30 min'",
             )
@@ -305,7 +304,7 @@ async fn ten_thousand_move_to_nats_and_back_while_everybody_dies() {
 
 /// Nothing is to be told any more.
 async fn until_at_rest(cluster: &Cluster) {
-    cluster.until_none(PATIENCE, "SELECT count(*) FROM wake_ups WHERE state <> 'armed'").await;
+    cluster.until_none("SELECT count(*) FROM wake_ups WHERE state <> 'armed'").await;
 }
 
 /// The address that the engine calls, there before the service that it leads to.

@@ -1,7 +1,5 @@
 //! Where the service connects to, and where never.
 
-use std::time::Duration;
-
 use nas_cron_testing::raw_agent::{RawAgent, Step};
 use nas_cron_testing::service::Settings;
 use nas_cron_testing::time::fire_at;
@@ -107,7 +105,7 @@ async fn contract_hop_3_proxies_of_the_environment_are_ignored() {
     })
     .await;
     world.arm("job", -1_000).await;
-    world.agents.wait_for("job", 1, Duration::from_secs(5)).await;
+    world.agents.wait_for("job", 1).await;
     world.delivered("job").await;
     assert_eq!(proxy.connections(), 0, "neither for fires nor for the portal's keys");
 }

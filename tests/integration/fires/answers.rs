@@ -9,8 +9,6 @@ use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
 use serde_json::json;
 
-const WITHIN: Duration = Duration::from_secs(8);
-
 /// Retries in tenths of seconds instead of seconds.
 fn quick(settings: Settings) -> Settings {
     settings
@@ -30,7 +28,7 @@ async fn contract_hop_3_any_2xx_is_accepted_and_never_delivered_again() {
     world.all_delivered().await;
     // Longer than any retry would wait.
     world.arm("marker", 1_500).await;
-    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.agents.wait_for("marker", 1).await;
     for status in STATUSES.map(|status| status.to_string()) {
         assert_eq!(world.agents.fires_of(&status).len(), 1, "{status}");
         let history = world.history(&status).await;
@@ -51,7 +49,7 @@ async fn client_6_a_2xx_whose_body_breaks_off_is_a_delivery() {
     assert_eq!((history[0].outcome.as_str(), history[0].status), ("delivered", Some(202)));
     world.delivered("job").await;
     world.arm("marker", 1_500).await;
-    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.agents.wait_for("marker", 1).await;
     assert_eq!(agent.connections(), 1);
 }
 
@@ -63,7 +61,7 @@ async fn contract_hop_3_gone_is_a_delivery_that_forgets_the_key() {
     world.delivered("job").await;
     // Delivered once; the second fire of the same key finds the job gone.
     assert_eq!(world.again("job", &at).await, first);
-    world.agents.wait_for("job", 2, WITHIN).await;
+    world.agents.wait_for("job", 2).await;
     world.delivered("job").await;
     let history = world.history("job").await;
     assert_eq!((history[1].outcome.as_str(), history[1].status, history.len()), ("gone", Some(200), 2));
@@ -71,7 +69,7 @@ async fn contract_hop_3_gone_is_a_delivery_that_forgets_the_key() {
     // With its key forgotten it is as new: it fires at once, and not minutes after its delivery.
     let third = world.again("job", &at).await;
     assert_ne!(first, third);
-    world.agents.wait_for("job", 3, Duration::from_millis(900)).await;
+    world.agents.wait_for("job", 3).await;
     world.delivered("job").await;
     // Other words than `gone` are a delivery like any other, and so is `gone` under another status.
     world.agents.answer(|fire, _| match fire.job_id.as_str() {
@@ -88,7 +86,8 @@ async fn contract_hop_3_gone_is_a_delivery_that_forgets_the_key() {
 async fn contract_hop_3_redirects_are_never_followed_and_every_other_status_is_retried() {
     const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
     const OTHERS: [u16; 12] = [300, 304, 400, 401, 403, 404, 409, 410, 418, 429, 500, 501];
-    let world = World::with(quick).await;
+    // Nothing comes in time that counts as ambiguous.
+    let world = World::with(|s| quick(s).with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "10m")).await;
     let elsewhere = world.agents.callback("elsewhere") + "/api/cron/fire";
     let stray = world.agents.callback("stray");
     world.agents.answer(move |fire, before| {
@@ -109,7 +108,7 @@ async fn contract_hop_3_redirects_are_never_followed_and_every_other_status_is_r
         assert_eq!(outcomes, [(1, "failed", Some(refused)), (2, "delivered", Some(202))]);
         assert!(history[0].error.is_some(), "{job} says why");
         let waited = history[1].started - history[0].ended.unwrap();
-        assert!((0.199..5.0).contains(&waited), "{job}: a definite refusal, waited {waited}");
+        assert!(waited >= 0.199, "{job}: waited {waited} s");
     }
     assert_eq!(world.agents.strays(), [""; 0], "nothing went where a Location pointed");
     assert!(world.agents.fires().iter().all(|fire| fire.agent == "inst-1"));
@@ -123,7 +122,7 @@ async fn client_8_gateway_statuses_are_retried_too() {
         world.agents.answer(move |_, before| Reply::status(if before == 0 { status } else { 202 }));
         let job = status.to_string();
         world.arm(&job, -1_000).await;
-        world.agents.wait_for(&job, 2, WITHIN).await;
+        world.agents.wait_for(&job, 2).await;
         world.delivered(&job).await;
         assert_eq!(world.history(&job).await[0].status, Some(i16::try_from(status).unwrap()));
     }
@@ -145,7 +144,7 @@ async fn contract_hop_3_one_deadline_over_headers_and_body() {
         Step::Send("HTTP/1.1 500 Oh\r\ncontent-length: 10000\r\n\r\nbroken "),
         Step::Drip(" ", Duration::from_millis(50)),
     ];
-    const SILENCE: &[Step] = &[Step::Read, Step::Pause(Duration::from_secs(20))];
+    const SILENCE: &[Step] = &[Step::Read, Step::Pause(Duration::from_mins(10))];
     let world = World::with(|s| {
         quick(s).with("NAS_CRON_FIRE_TIMEOUT", "1s").with("NAS_CRON_CONNECT_TIMEOUT", "500ms")
     })
@@ -162,7 +161,7 @@ async fn contract_hop_3_one_deadline_over_headers_and_body() {
         let first = world.ended(name, 1).await.swap_remove(0);
         assert_eq!((first.outcome.as_str(), first.status), (outcome, status), "{name}: {first:?}");
         let took = first.ended.unwrap() - first.started;
-        assert!((0.95..5.0).contains(&took), "{name} took {took} s");
+        assert!(took >= 0.95, "{name} took {took} s");
         world.service.cancel(&token, name).await;
     }
 }
@@ -174,11 +173,11 @@ async fn contract_states_an_answer_larger_than_16_kib_is_not_read_to_its_end() {
         Step::Send("HTTP/1.1 500 Oh\r\ncontent-length: 100000000\r\n\r\nwhat went wrong: "),
         Step::Drip(concat!("0123456789abcdef", "0123456789abcdef"), Duration::from_micros(10)),
     ];
-    let world = World::with(quick).await;
+    let world = World::with(|s| quick(s).with("NAS_CRON_FIRE_TIMEOUT", "90s")).await;
     let agent = RawAgent::start("127.0.0.1:0", STEPS).await.unwrap();
     world.service.provision(&world.token, "job", &fire_at(-1_000), &agent.url()).await;
     let first = world.ended("job", 1).await.swap_remove(0);
-    assert!(first.ended.unwrap() - first.started < 4.0, "cut off, not timed out: {first:?}");
+    assert!(first.ended.unwrap() - first.started < 80.0, "cut off, not timed out: {first:?}");
     let error = first.error.unwrap();
     assert!(error.starts_with("what went wrong: 0123") && error.len() <= 1_000, "kept truncated: {error}");
 }
@@ -195,7 +194,7 @@ async fn invariant_8_an_agent_that_echoes_the_token_finds_it_nowhere() {
         if before == 0 { Reply { body, ..Reply::status(422) } } else { Reply::accepted() }
     });
     world.arm("job", -1_000).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
+    world.agents.wait_for("job", 1).await;
     let error = world.ended("job", 1).await[0].error.clone().unwrap();
     assert_eq!(error, "invalid: Bearer [redacted]");
     assert!(!echo.lock().unwrap().is_empty());
@@ -208,13 +207,13 @@ async fn contract_hop_1_a_callback_that_moves_takes_the_waiting_retries_along() 
     for job in ["one", "two"] {
         let old = world.agents.callback("old");
         world.service.provision(&world.token, job, &fire_at(-1_000), &old).await;
-        world.agents.wait_for(job, 1, WITHIN).await;
+        world.agents.wait_for(job, 1).await;
     }
     world.arm("three", 60_000).await;
     for job in ["one", "two"] {
         world
             .agents
-            .wait_until(WITHIN, "the retry goes to the new address", |fires| {
+            .wait_until("the retry goes to the new address", |fires| {
                 fires.iter().any(|fire| fire.job_id == job && fire.agent == "inst-1")
             })
             .await;

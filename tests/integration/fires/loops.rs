@@ -1,12 +1,8 @@
 //! Agents that re-arm after every fire, as real ones do.
 
-use std::time::Duration;
-
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use nas_cron_testing::time::{fire_at, now};
 use nas_cron_testing::world::World;
-
-const WITHIN: Duration = Duration::from_secs(10);
 
 /// An agent with a cron expression for every `period` seconds, whose clock is `slow` seconds behind.
 struct SlowAgent {
@@ -42,7 +38,7 @@ async fn client_4_the_chain_of_an_agent_whose_clock_is_slow_survives_and_its_ske
     world.again("job", &agent.next(began)).await;
     // Until it has run four times in a row without a second fire. Every fire ends in a re-arm.
     for count in 1.. {
-        let fire = world.agents.wait_for("job", count, Duration::from_secs(12)).await;
+        let fire = world.agents.wait_for("job", count).await;
         in_order = if keys.contains(&fire.fire_at) { 0 } else { in_order + 1 };
         keys.push(fire.fire_at);
         if in_order == 5 {
@@ -74,7 +70,7 @@ async fn client_4_an_agent_whose_clock_is_right_never_learns_a_guard() {
     let agent = SlowAgent { slow: 0, period: 1 };
     world.again("job", &agent.next(now())).await;
     for count in 1..=4 {
-        world.agents.wait_for("job", count, WITHIN).await;
+        world.agents.wait_for("job", count).await;
         world.again("job", &agent.next(now())).await;
     }
     let keys: std::collections::HashSet<_> =
@@ -90,7 +86,7 @@ async fn client_7_every_0m_loops_no_faster_than_the_floor() {
     let world = World::new().await;
     world.arm("job", 0).await;
     for count in 1..=4 {
-        world.agents.wait_for("job", count, WITHIN).await;
+        world.agents.wait_for("job", count).await;
         // Delayed, not refused.
         world.arm("job", 0).await;
     }
@@ -103,7 +99,7 @@ async fn client_7_every_0m_loops_no_faster_than_the_floor() {
     .fetch_all(&world.pool)
     .await
     .unwrap();
-    assert!(gaps.iter().all(|gap| (1.0..4.0).contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap >= 1.0), "{gaps:?}");
 }
 
 #[tokio::test]
@@ -112,14 +108,14 @@ async fn client_5_a_chain_leaves_nothing_in_the_list_but_its_next_one_shot() {
     let mut at = fire_at(200);
     world.again("job", &at).await;
     for count in 1..=3 {
-        assert_eq!(world.agents.wait_for("job", count, WITHIN).await.fire_at, at);
-        at = fire_at(1_200);
+        assert_eq!(world.agents.wait_for("job", count).await.fire_at, at);
+        at = fire_at(3_000);
         world.again("job", &at).await;
         let list = world.service.list(&world.token).await;
         let listed: Vec<_> =
             list["armed"].as_array().unwrap().iter().map(|one| one["fire_at"].clone()).collect();
         assert_eq!(listed, [at.clone()]);
     }
-    world.agents.wait_for("job", 4, WITHIN).await;
+    world.agents.wait_for("job", 4).await;
     world.all_delivered().await;
 }

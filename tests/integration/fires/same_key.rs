@@ -8,8 +8,6 @@ use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
 use serde_json::json;
 
-const WITHIN: Duration = Duration::from_secs(10);
-
 /// Second fires after a second or two instead of minutes.
 fn quick(settings: Settings) -> Settings {
     settings
@@ -17,6 +15,11 @@ fn quick(settings: Settings) -> Settings {
         .with("NAS_CRON_SECOND_FIRE_INTERVAL", "1500ms")
         .with("NAS_CRON_RETRY_DEFINITE_BASE", "200ms")
         .with("NAS_CRON_FIRE_FLOOR", "100ms")
+}
+
+/// Second fires come later than any test waits.
+fn no_second_fires(settings: Settings) -> Settings {
+    settings.with("NAS_CRON_SECOND_FIRE_DELAY", "10m").with("NAS_CRON_SECOND_FIRE_INTERVAL", "10m")
 }
 
 /// Seconds from the end of one attempt to the start of the next.
@@ -33,23 +36,23 @@ fn waits(entry: &serde_json::Value) -> bool {
 #[tokio::test]
 async fn contract_states_the_same_key_before_its_fire_changes_nothing() {
     let world = World::with(quick).await;
-    let (at, schedule) = world.arm("job", 800).await;
+    let (at, schedule) = world.arm("job", 5_000).await;
     for _ in 0..3 {
         assert_eq!(world.again("job", &at).await, schedule);
     }
-    world.arm("marker", 2_500).await;
-    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.arm("marker", 7_000).await;
+    world.agents.wait_for("marker", 1).await;
     assert_eq!(world.agents.fires_of("job").len(), 1);
 }
 
 #[tokio::test]
 async fn contract_states_another_key_supersedes_and_no_attempt_of_the_old_one_starts() {
-    let world = World::with(quick).await;
     // Leased already: both are inside the horizon.
-    let (_, first) = world.arm("job", 700).await;
-    let (at, second) = world.arm("job", 1_400).await;
+    let world = World::with(|s| quick(s).with("NAS_CRON_LEASE_HORIZON", "60s")).await;
+    let (_, first) = world.arm("job", 5_000).await;
+    let (at, second) = world.arm("job", 6_000).await;
     assert_ne!(first, second);
-    let fire = world.agents.wait_for("job", 1, WITHIN).await;
+    let fire = world.agents.wait_for("job", 1).await;
     assert_eq!(fire.fire_at, at);
     world.delivered("job").await;
     let history = world.history("job").await;
@@ -58,15 +61,16 @@ async fn contract_states_another_key_supersedes_and_no_attempt_of_the_old_one_st
 
 #[tokio::test]
 async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superseded_not_repeated() {
-    let world = World::with(quick).await;
+    // What is armed is leased at once.
+    let world = World::with(|s| quick(s).with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     // The agent answers only once it has re-armed, as a fast script does.
     world.agents.answer(|_, before| {
-        let slow = Duration::from_millis(if before == 0 { 700 } else { 0 });
+        let slow = Duration::from_secs(if before == 0 { 3 } else { 0 });
         Reply::accepted().after(slow)
     });
     let (first_at, first) = world.arm("job", 100).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
-    let (second_at, second) = world.arm("job", 1_500).await;
+    world.agents.wait_for("job", 1).await;
+    let (second_at, second) = world.arm("job", 8_000).await;
     let (half, entry) = world.listed("job").await.unwrap();
     assert_eq!(
         (half, &entry["schedule_id"], &entry["fire_at"]),
@@ -85,10 +89,10 @@ async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superse
     let (_, entry) = world.listed("job").await.expect("the outcome of the old leaves the new alone");
     assert_eq!((&entry["schedule_id"], entry["state"].as_str()), (&json!(second), Some("leased")));
 
-    assert_eq!(world.agents.wait_for("job", 2, WITHIN).await.fire_at, second_at);
+    assert_eq!(world.agents.wait_for("job", 2).await.fire_at, second_at);
     world.delivered("job").await;
     world.arm("marker", 1_200).await;
-    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.agents.wait_for("marker", 1).await;
     let fired: Vec<_> = world.agents.fires_of("job").into_iter().map(|fire| fire.fire_at).collect();
     assert_eq!(fired, [first_at.clone(), second_at], "no second fire of either");
 
@@ -100,15 +104,15 @@ async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superse
 async fn contract_states_a_failure_of_a_superseded_attempt_is_recorded_and_not_retried() {
     let world = World::with(quick).await;
     world.agents.answer(|_, before| match before {
-        0 => Reply::status(500).after(Duration::from_millis(600)),
+        0 => Reply::status(500).after(Duration::from_secs(3)),
         _ => Reply::accepted(),
     });
     let (_, first) = world.arm("job", 0).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
-    let (at, second) = world.arm("job", 1_800).await;
+    world.agents.wait_for("job", 1).await;
+    let (at, second) = world.arm("job", 6_000).await;
     let history = world.ended("job", 1).await;
     assert_eq!((history[0].outcome.as_str(), history[0].schedule_id.as_str()), ("failed", first.as_str()));
-    assert_eq!(world.agents.wait_for("job", 2, WITHIN).await.fire_at, at);
+    assert_eq!(world.agents.wait_for("job", 2).await.fire_at, at);
     world.delivered("job").await;
     assert_eq!(
         world.history("job").await.iter().map(|one| &one.schedule_id).collect::<Vec<_>>(),
@@ -119,29 +123,29 @@ async fn contract_states_a_failure_of_a_superseded_attempt_is_recorded_and_not_r
 #[tokio::test]
 async fn contract_states_a_cancel_during_an_attempt_keeps_its_outcome_and_nothing_else() {
     let world = World::with(quick).await;
-    world.agents.answer(|_, _| Reply::status(500).after(Duration::from_millis(500)));
+    world.agents.answer(|_, _| Reply::status(500).after(Duration::from_secs(3)));
     let (at, first) = world.arm("job", 0).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
+    world.agents.wait_for("job", 1).await;
     world.service.cancel(&world.token, "job").await;
     assert_eq!(world.listed("job").await, None);
     assert_eq!(world.ended("job", 1).await[0].outcome, "failed");
     world.arm("marker", 1_000).await;
-    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.agents.wait_for("marker", 1).await;
     assert_eq!(world.agents.fires_of("job").len(), 1, "no retry");
     // Forgotten: the same key is a new arm, and fires at once.
     world.agents.answer(|_, _| Reply::accepted());
     assert_ne!(world.again("job", &at).await, first);
-    world.agents.wait_for("job", 2, WITHIN).await;
+    world.agents.wait_for("job", 2).await;
 }
 
 #[tokio::test]
 async fn contract_states_the_same_key_during_firing_fires_once_more_after_the_delay() {
     let world = World::with(quick).await;
-    world.agents.answer(|_, before| {
-        Reply::accepted().after(Duration::from_millis(if before == 0 { 500 } else { 0 }))
-    });
+    world
+        .agents
+        .answer(|_, before| Reply::accepted().after(Duration::from_secs(if before == 0 { 3 } else { 0 })));
     let (at, schedule) = world.arm("job", 0).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
+    world.agents.wait_for("job", 1).await;
     for _ in 0..2 {
         assert_eq!(world.again("job", &at).await, schedule);
     }
@@ -151,7 +155,7 @@ async fn contract_states_the_same_key_during_firing_fires_once_more_after_the_de
     assert_eq!((half, waits(&entry), &entry["schedule_id"]), ("armed", true, &json!(schedule)), "{entry}");
     world.ended("job", 2).await;
     let gaps = gaps(&world, "job").await;
-    assert!((1.0..4.0).contains(&gaps[0]), "{gaps:?}");
+    assert!(gaps[0] >= 1.0, "{gaps:?}");
     world.delivered("job").await;
     let history = world.history("job").await;
     assert!(
@@ -164,16 +168,16 @@ async fn contract_states_the_same_key_during_firing_fires_once_more_after_the_de
 async fn contract_states_the_same_key_during_an_attempt_that_fails_is_just_retried() {
     let world = World::with(quick).await;
     world.agents.answer(|_, before| match before {
-        0 => Reply::status(503).after(Duration::from_millis(300)),
+        0 => Reply::status(503).after(Duration::from_secs(3)),
         _ => Reply::accepted(),
     });
     let (at, schedule) = world.arm("job", 0).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
+    world.agents.wait_for("job", 1).await;
     assert_eq!(world.again("job", &at).await, schedule);
-    world.agents.wait_for("job", 2, WITHIN).await;
+    world.agents.wait_for("job", 2).await;
     world.delivered("job").await;
     world.arm("marker", 1_300).await;
-    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.agents.wait_for("marker", 1).await;
     assert_eq!(world.agents.fires_of("job").len(), 2, "the retry was the answer to it");
 }
 
@@ -186,35 +190,35 @@ async fn client_4_the_same_key_after_its_delivery_fires_again_later_each_time_an
         assert_eq!(world.again("job", &at).await, schedule, "the same schedule");
         let (half, entry) = world.listed("job").await.expect("listed until it has fired");
         assert_eq!((half, waits(&entry)), ("armed", true), "{entry}");
-        world.agents.wait_for("job", fires, WITHIN).await;
+        world.agents.wait_for("job", fires).await;
         world.delivered("job").await;
     }
     let gaps = gaps(&world, "job").await;
-    assert!((1.0..4.0).contains(&gaps[0]), "the first one a second after the delivery: {gaps:?}");
-    assert!((1.5..4.5).contains(&gaps[1]), "the next one not before the interval: {gaps:?}");
+    assert!(gaps[0] >= 1.0, "the first one a second after the delivery: {gaps:?}");
+    assert!(gaps[1] >= 1.5, "the next one not before the interval: {gaps:?}");
 
     assert_eq!(world.again("job", &at).await, schedule);
     let (half, entry) = world.listed("job").await.expect("it is shown");
     assert_eq!((half, &entry["state"], &entry["fire_at"]), ("dead", &json!("stuck"), &json!(at)));
     world.arm("marker", 2_000).await;
-    world.agents.wait_for("marker", 1, WITHIN).await;
+    world.agents.wait_for("marker", 1).await;
     assert_eq!(world.agents.fires_of("job").len(), 3, "and that was all");
 
     // Only this key is stuck, not the job.
     let (new, _) = world.arm("job", 0).await;
-    assert_eq!(world.agents.wait_for("job", 4, WITHIN).await.fire_at, new);
+    assert_eq!(world.agents.wait_for("job", 4).await.fire_at, new);
     world.delivered("job").await;
 }
 
 #[tokio::test]
 async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_again_in_the_past() {
-    let world = World::with(quick).await;
-    let (at, first) = world.arm("job", 60_000).await;
-    let (_, other) = world.arm("job", 90_000).await;
+    let world = World::with(no_second_fires).await;
+    let (at, first) = world.arm("job", 3_600_000).await;
+    let (_, other) = world.arm("job", 3_630_000).await;
     let past = fire_at(-30_000);
     let never_delivered = world.again("job", &past).await;
     assert!(![first.clone(), other].contains(&never_delivered));
-    assert_eq!(world.agents.wait_for("job", 1, Duration::from_secs(2)).await.fire_at, past);
+    assert_eq!(world.agents.wait_for("job", 1).await.fire_at, past);
     world.delivered("job").await;
     assert_ne!(world.again("job", &at).await, first, "superseded before it was delivered: a new arm");
     eventually("it is armed", async || world.listed("job").await.filter(|(half, _)| *half == "armed")).await;
@@ -222,10 +226,10 @@ async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_aga
 
 #[tokio::test]
 async fn contract_hop_1_a_cancel_forgets_the_delivered_key() {
-    let world = World::with(quick).await;
+    let world = World::with(no_second_fires).await;
     let (at, first) = world.arm("job", -1_000).await;
     world.delivered("job").await;
     world.service.cancel(&world.token, "job").await;
     assert_ne!(world.again("job", &at).await, first);
-    world.agents.wait_for("job", 2, Duration::from_millis(900)).await;
+    world.agents.wait_for("job", 2).await;
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use nas_cron_testing::database::database;
 use nas_cron_testing::portal::Portal;
+use nas_cron_testing::ports::free_address;
 use nas_cron_testing::proxy::Proxy;
 use nas_cron_testing::service::{Service, Settings, client};
 use nas_cron_testing::world::eventually;
 use serde_json::{Value, json};
 
-use super::{free_port, python};
+use super::python;
 
 const INSTANCE: &str = "agent-1";
 
@@ -27,7 +28,7 @@ struct Hermes {
 impl Hermes {
     fn new(portal_url: &str) -> Self {
         let home = std::env::temp_dir().join(format!("nas-cron-enrolled-{:08x}", rand::random::<u32>()));
-        Self { home, port: free_port(), portal_url: portal_url.to_owned(), server: None }
+        Self { home, port: free_address().port(), portal_url: portal_url.to_owned(), server: None }
     }
 
     fn url(&self) -> String {
@@ -163,7 +164,7 @@ async fn hermes_agent_lives_on_a_login_of_our_own() {
     let database = Proxy::start(to).await;
     url.set_ip_host(database.address().ip()).unwrap();
     url.set_port(Some(database.address().port())).unwrap();
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = free_address().to_string();
     let portal_url = format!("http://{listen}");
     let settings = Settings::new(url.as_str(), &Portal::start().await)
         .without("NAS_CRON_PORTAL_JWKS_URL")

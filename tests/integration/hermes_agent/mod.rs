@@ -15,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nas_cron::keys::KeyEncryptionKey;
 use nas_cron::keys::encryption::Sealed;
+use nas_cron_testing::ports::free_address;
 use nas_cron_testing::qstash_emulator::{self, Emulator};
 use nas_cron_testing::service::binary;
 use secrecy::ExposeSecret;
@@ -29,7 +30,7 @@ struct Dev {
 impl Dev {
     fn start(settings: &[(&str, String)]) -> Self {
         let dir = std::env::temp_dir().join(format!("nas-cron-hermes-{:08x}", rand::random::<u32>()));
-        let listen = format!("127.0.0.1:{}", free_port());
+        let listen = free_address().to_string();
         let child = binary()
             .args(["dev", "--no-demo", "--listen", &listen, "--dir"])
             .arg(&dir)
@@ -86,12 +87,6 @@ impl Drop for Dev {
     }
 }
 
-/// Below those that the system hands out by itself: nothing takes it while it is free for a moment.
-fn free_port() -> u16 {
-    let ports = std::iter::repeat_with(|| rand::random_range(20_000..32_000));
-    ports.take(1_000).find(|&port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()).expect("a port")
-}
-
 /// The interpreter that has hermes-agent.
 fn python() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/hermes-venv/bin/python");
@@ -113,7 +108,7 @@ async fn drive(alg: &'static str, mut settings: Vec<(&'static str, String)>, mod
                 .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/external/hermes/drive.py"))
                 .arg("--dev-json")
                 .arg(dev.json_path())
-                .args(["--agent", &agent.to_string(), "--port", &free_port().to_string(), "--home"])
+                .args(["--agent", &agent.to_string(), "--port", &free_address().port().to_string(), "--home"])
                 .arg(dev.dir.join(format!("hermes-{agent}")))
                 .arg("--signing-key-pem")
                 .arg(&pem)

@@ -202,7 +202,7 @@ async fn keys_the_loop_makes_a_replica_ready_and_ends_on_shutdown() {
             let (ring, db, shutdown) = (Arc::clone(&ring), database.db.clone(), shutdown.clone());
             tokio::spawn(async move { ring.run(&db, shutdown).await })
         };
-        let patience = Duration::from_secs(20);
+        let patience = Duration::from_mins(1);
         tokio::time::timeout(patience, ring.wait_until_ready()).await.expect("the loop refreshes");
         shutdown.cancel();
         tokio::time::timeout(patience, looping).await.expect("the loop ends").unwrap();

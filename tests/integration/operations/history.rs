@@ -6,8 +6,6 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::world::{World, eventually};
 use serde_json::json;
 
-const WITHIN: Duration = Duration::from_secs(5);
-
 #[tokio::test]
 async fn every_attempt_has_its_row_of_history() {
     let world =
@@ -48,7 +46,7 @@ async fn an_attempt_has_its_row_while_it_is_under_way() {
     let world = World::new().await;
     world.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(600)));
     world.arm("job", -1_000).await;
-    world.agents.wait_for("job", 1, WITHIN).await;
+    world.agents.wait_for("job", 1).await;
     let history = world.history("job").await;
     assert_eq!(history.len(), 1);
     assert_eq!((history[0].outcome.as_str(), history[0].ended), ("started", None));
@@ -65,7 +63,7 @@ async fn operate(world: &World, arguments: &[&str]) {
 
 /// Puts `scope` on hold, checks that nothing of `inst-1` fires while `inst-2` does or does not, and releases it.
 async fn holds(scope: &[&str], stops_the_other_org: bool) {
-    let world = World::new().await;
+    let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-2')").await;
     let other = world.portal.client_token("org-2", "inst-2");
     let arm_other = async |job: &str, millis| {
@@ -73,14 +71,14 @@ async fn holds(scope: &[&str], stops_the_other_org: bool) {
         world.service.provision(&other, job, &at, &world.agents.callback("inst-2")).await
     };
     // One that is leased when the hold comes, and one that is armed under it.
-    world.arm("leased", 1_900).await;
+    world.arm("leased", 8_000).await;
     eventually("it is leased", async || {
         world.listed("leased").await.filter(|(_, entry)| entry["state"] == "leased")
     })
     .await;
     operate(&world, &[&["hold"], scope].concat()).await;
     world.arm("armed", 0).await;
-    arm_other("marker", 2_300).await;
+    arm_other("marker", 8_400).await;
     let parked = eventually("both are parked", async || {
         let both = [world.listed("leased").await, world.listed("armed").await];
         let count = both
@@ -95,12 +93,12 @@ async fn holds(scope: &[&str], stops_the_other_org: bool) {
     if stops_the_other_org {
         assert_eq!(world.agents.fires().len(), 0);
     } else {
-        world.agents.wait_for("marker", 1, WITHIN).await;
+        world.agents.wait_for("marker", 1).await;
         assert_eq!(world.agents.fires().len(), 1, "only the other org's");
     }
     operate(&world, &[&["release"], scope].concat()).await;
     for job in ["leased", "armed", "marker"] {
-        world.agents.wait_for(job, 1, WITHIN).await;
+        world.agents.wait_for(job, 1).await;
     }
     world.all_delivered().await;
     assert_eq!(world.agents.fires().len(), 3, "each once");

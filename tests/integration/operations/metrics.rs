@@ -1,7 +1,6 @@
 //! `/metrics`: on its own port, with these names, and nothing that grows with use.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use nas_cron_testing::agent::Reply;
 use nas_cron_testing::service::client;
@@ -116,11 +115,11 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
 async fn lateness_is_measured_and_an_overdue_one_shot_shows() {
     let world = World::new().await;
     world.arm("job", 500).await;
-    world.agents.wait_for("job", 1, Duration::from_secs(5)).await;
+    world.agents.wait_for("job", 1).await;
     world.delivered("job").await;
     let page = world.service.metrics().await;
     assert!(value(&page, "nas_cron_fire_lateness_seconds_count") >= 1.0);
     let late = value(&page, "nas_cron_fire_lateness_seconds_sum");
-    assert!((0.0..5.0).contains(&late), "{late}");
+    assert!((0.0..60.0).contains(&late), "{late}");
     assert!(value(&page, "nas_cron_db_clock_offset_seconds").abs() < 0.5, "the same machine's clock");
 }

@@ -38,7 +38,7 @@ async fn refuses(url: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn serve_refuses_a_missing_schema_and_names_the_command_that_mends_it() {
+async fn serve_refuses_a_missing_schema_and_names_the_command_that_fixes_it() {
     let url = empty_database().await;
     refuses(&url, &["nas-cron migrate"]).await;
     let (status, said, _) = settings(&url).await.run(&["migrate"]).await;
@@ -46,7 +46,7 @@ async fn serve_refuses_a_missing_schema_and_names_the_command_that_mends_it() {
 }
 
 #[tokio::test]
-async fn serve_refuses_an_older_schema_and_names_the_command_that_mends_it() {
+async fn serve_refuses_an_older_schema_and_names_the_command_that_fixes_it() {
     let (_, url) = database().await;
     sql(&url, "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)")
         .await;

@@ -1,7 +1,5 @@
 //! Refreshing, and how far a refresh token goes.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use nas_cron_testing::portal::PORTAL_URL;
 use nas_cron_testing::service::Service;
@@ -37,7 +35,7 @@ async fn an_enrolled_agent_gets_its_tokens_provisions_and_is_fired() {
     );
     // The audience of its fires is another, and so is their purpose.
     world.service.provision(&access_token, "job-1", &fire_at(0), &world.agents.callback("agent-1")).await;
-    let fire = world.agents.wait_for("job-1", 1, Duration::from_mins(1)).await;
+    let fire = world.agents.wait_for("job-1", 1).await;
     let (status, body) =
         world.service.post("/api/agent-cron/cancel", &fire.token, &json!({"job_id": "x"})).await;
     assert_eq!((status, body["error"].as_str()), (401, Some("invalid_token")), "{body}");

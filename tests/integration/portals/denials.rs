@@ -28,7 +28,7 @@ async fn the_fires_of_an_instance_that_the_portal_forgot_are_held_and_released_w
     let fixture = Fixture::looking_up(forgetful).await;
     fixture.authority.has("inst-1", "org-1", "sid-1");
     let token = fixture.old_client("org-1", "inst-1");
-    fixture.provision(&token, "job", 4_000).await.is(200, "");
+    fixture.provision(&token, "job", 8_000).await.is(200, "");
     fixture.authority.knows().instances.clear();
     later(&fixture).await;
     fixture.list(&token).await.is(403, "invalid_client");

