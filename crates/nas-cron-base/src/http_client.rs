@@ -1,9 +1,14 @@
-//! A plain HTTP client, for whoever calls a server from outside: the tools, demo agents, the bench.
+//! A plain HTTP client, for whoever calls a server from outside: the tools, demo agents, the bench. And what every
+//! client reads of an answer: `Retry-After`.
+
+mod retry_after;
 
 use std::error::Error;
 
 use reqwest::{Client, ClientBuilder, redirect};
 use url::Url;
+
+pub use self::retry_after::retry_after;
 
 /// A client for `base`: no redirects, no proxies from the environment, HTTP/1.1.
 pub fn builder(base: &Url) -> ClientBuilder {

@@ -3,7 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`clock`] | the one seam of time |
-//! | [`http_client`] | a plain HTTP client: no redirects, no proxies, and errors without URLs |
+//! | [`http_client`] | a plain HTTP client: no redirects, no proxies, errors without URLs; `Retry-After` |
 //! | [`logging`] | log lines on stderr, pretty or JSON |
 //! | [`private_file`] | files that only their owner can read, and locks between processes |
 //! | [`signals`] | SIGINT and SIGTERM |

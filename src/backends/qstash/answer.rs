@@ -10,7 +10,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
 use crate::backends::BackendError;
-use crate::fire::retry_after;
 
 /// How much is read of an answer, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
@@ -100,7 +99,7 @@ pub(super) fn is_not_found(error: &BackendError) -> bool {
 fn pause(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let reset = |name| headers.get(name).and_then(|value| unix_time(value.to_str().ok()?.trim()));
     let until = |at: DateTime<Utc>| (at - now).to_std().unwrap_or_default();
-    retry_after(headers, now)
+    http_client::retry_after(headers, now)
         .or_else(|| reset("ratelimit-reset").or_else(|| reset("burst-ratelimit-reset")).map(until))
         .map(|pause| pause.min(LONGEST_PAUSE))
 }

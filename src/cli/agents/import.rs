@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::Context;
+use clap::Args;
 
 use crate::cli::lines::{self, BATCH, Columns, ImportArgs, Line, Lines, Report};
 use crate::db::Db;
@@ -16,13 +17,27 @@ const COLUMNS: Columns = Columns {
     flags: &["enabled"],
 };
 
-/// Registers every good line, a thousand in one statement, and names every bad one.
-pub(super) async fn run(
-    args: &ImportArgs,
+/// Register many agents, from JSON Lines or CSV.
+///
+/// Fields: `instance_id`, `org_id`, and if known `bootstrap_session_id`, `callback_url`, `enabled`; a CSV names
+/// them in its first line. What is left out keeps what is there. Good lines are taken, every bad one is named, and the exit
+/// code is 1 if there was one. Repeating it changes nothing.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron agents import agents.csv --dry-run
+  jq -c '.[] | {instance_id, org_id}' export.json | nas-cron agents import -")]
+pub(super) struct ImportAgentsArgs {
+    #[command(flatten)]
+    import: ImportArgs,
+    /// Yes, agents may leave their orgs for those in the file.
+    #[arg(long)]
     move_org: bool,
-    db: &Db,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+}
+
+/// Registers every good line, a thousand in one statement, and names every bad one.
+pub(super) async fn run(args: &ImportAgentsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let ImportAgentsArgs { import: args, move_org } = args;
     let mut lines = Lines::open(&args.file, args.format, COLUMNS)?;
     let mut report = Report::new(args.dry_run, &["added", "updated", "unchanged"]);
     let mut seen: HashMap<String, u64> = HashMap::new();
@@ -50,7 +65,7 @@ pub(super) async fn run(
         }
         if batch.len() == BATCH || (end && !batch.is_empty()) {
             let (numbers, registrations): (Vec<u64>, Vec<Registration>) = batch.drain(..).unzip();
-            let verdicts = directory::register_all(db, &registrations, move_org, args.dry_run).await;
+            let verdicts = directory::register_all(db, &registrations, *move_org, args.dry_run).await;
             let verdicts = verdicts.with_context(|| lines::broke_off(done))?;
             done = numbers.last().copied().unwrap_or(done);
             for (number, verdict) in numbers.into_iter().zip(verdicts) {

@@ -2,9 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
-use nas_cron_protocol::OneShotState;
+use nas_cron_protocol::{OneShotState, ParkReason};
 
-use super::state;
 use crate::auth_profiles::ShownAuth;
 use crate::db::jobs::Job;
 use crate::db::{Db, DbResult, auth_profiles};
@@ -70,10 +69,23 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
     terminal::text(terminal::facts(&rows))
 }
 
+/// The state in one word, and what keeps it from firing.
+pub(super) fn state(job: &Job) -> String {
+    match job.parked {
+        None => match job.awaits {
+            None => job.state.to_string(),
+            Some(engine) => format!("{}, awaits {engine}", job.state),
+        },
+        Some(ParkReason::Hold) => format!("{}, on hold", job.state),
+        Some(ParkReason::Unreachable) => format!("{}, unreachable", job.state),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use nas_cron_protocol::{AuthProfile, AuthSource, EffectiveAuth};
 
+    use super::super::fixtures::{dead, now};
     use super::*;
 
     #[test]
@@ -89,5 +101,28 @@ mod tests {
         };
         assert_eq!(auth(&own), "claude:work (by job, not known here)");
         assert_eq!(auth(&ShownAuth::default()), "-");
+    }
+    #[test]
+    fn the_facts() {
+        let shown = ShownJob { job: dead(), auth: ShownAuth::default() };
+        insta::assert_snapshot!(facts(&shown, now()), @r#"
+        agent          agent-1 of org acme
+        job            b
+        schedule       00000000-0000-0000-0000-000000000007
+        key            3f2a9c01d4e5:2027-01-15T09:03:00+01:00
+        state          dead
+        fire at        2027-01-15T09:03:00+01:00 (in 3 min)
+        callback       https://agent-1.example
+        auth           -
+        next attempt   -
+        attempts       81
+        last attempt   20 s ago (2027-01-15 07:59:40.000 UTC)
+        last status    503
+        last error     the agent answered 503: <html> [2J
+        failing since  3 d ago (2027-01-12 08:00:00.000 UTC)
+        armed          3 h ago (2027-01-15 05:00:00.000 UTC)
+        changed        3 h ago (2027-01-15 05:00:00.000 UTC)
+                       `nas-cron jobs redrive` fires it again.
+        "#);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use nas_cron_base::http_client::{self, causes};
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use nas_cron_base::clock::{Clock, SystemClock};
+use nas_cron_base::http_client::{self, causes, retry_after};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -115,7 +116,7 @@ impl Transport {
         }
         let response = request.send().await.map_err(|error| self.away(error))?;
         let status = response.status();
-        let retry_after = retry_after(&response);
+        let retry_after = retry_after(response.headers(), SystemClock.now());
         let body = self.read(response).await?;
         if status.is_success() {
             // 204, and its like.
@@ -157,11 +158,6 @@ impl Transport {
 struct ErrorBody {
     error: String,
     error_description: Option<String>,
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -3,77 +3,20 @@
 use std::sync::Arc;
 
 use nas_cron_base::clock::Clock;
-use nas_cron_protocol::{
-    AuthProfile, CallbackUrl, DedupKey, Fields, FieldsError, Given, InvalidField, JobId,
-};
+use nas_cron_protocol::{AuthProfile, CallbackUrl, DedupKey, Fields, Given, InvalidField, JobId};
 use rmcp::model::JsonObject;
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::refusal::{Refusal, explained};
+use super::results::{Armed, Cancelled, Jobs, Updated};
 use super::tools::Name;
-use crate::client::api::{Client, ClientError, EffectiveAuth, ListedJob, ProvisionRequest, Warning};
+use crate::client::api::{Client, ListedJob, ProvisionRequest};
 use crate::client::fire_time;
-use crate::client::update::{self, Update, UpdateError, dedup_key};
+use crate::client::update::{self, Update, dedup_key};
 
 /// How many jobs of each kind a listing shows: a model has to read them all.
 const MAX_LISTED: usize = 100;
-
-/// A job is armed.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Armed {
-    /// Which job.
-    job_id: String,
-    /// When it fires.
-    fire_at: String,
-    /// Where the fire goes to.
-    agent_callback_url: String,
-    /// Names this arm; another time gives another one.
-    schedule_id: String,
-    /// What is odd, and no error. Tell the user.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Warning>,
-}
-
-/// A job is changed.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Updated {
-    /// Which job.
-    job_id: String,
-    /// When it fires. Not there: its time and callback are untouched.
-    fire_at: Option<String>,
-    /// Where the fire goes to.
-    agent_callback_url: Option<String>,
-    /// Names the arm.
-    schedule_id: Option<String>,
-    /// The job's own auth profile, where it was not armed anew. Not there: none.
-    auth: Option<String>,
-    /// What its next fire carries, where it was not armed anew.
-    effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error. Tell the user.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Warning>,
-}
-
-/// This agent's jobs.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Jobs {
-    /// What will fire, soonest first.
-    armed: Vec<ListedJob>,
-    /// What has failed for good.
-    dead: Vec<ListedJob>,
-    /// How many more there are than are shown. Ask for one by its `job_id`.
-    not_shown: Option<usize>,
-}
-
-/// A job is disarmed, or was not there.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Cancelled {
-    /// Which job.
-    job_id: String,
-    /// Nothing of it starts any more.
-    cancelled: bool,
-}
 
 /// The tools' work.
 #[derive(Debug)]
@@ -81,34 +24,6 @@ pub(super) struct Calls {
     client: Client,
     callback: Option<CallbackUrl>,
     clock: Arc<dyn Clock>,
-}
-
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error(transparent)]
-    Arguments(#[from] FieldsError),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Update(UpdateError),
-    #[error("the result cannot be written: {0}")]
-    Result(#[from] serde_json::Error),
-}
-
-impl From<InvalidField> for Refusal {
-    fn from(invalid: InvalidField) -> Self {
-        Self::Arguments(invalid.into())
-    }
-}
-
-impl From<UpdateError> for Refusal {
-    fn from(error: UpdateError) -> Self {
-        match error {
-            UpdateError::Client(error) => Self::Client(error),
-            other => Self::Update(other),
-        }
-    }
 }
 
 impl Calls {
@@ -280,47 +195,6 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-/// The refusal with the next step. It repeats no argument: one may have been a secret by mistake.
-fn explained(refusal: &Refusal) -> String {
-    let next = match refusal {
-        Refusal::Update(UpdateError::Unknown) => {
-            "cron_list shows what there is; cron_provision arms a new job"
-        }
-        Refusal::Arguments(_) | Refusal::Result(_) | Refusal::Update(_) => "",
-        Refusal::Client(ClientError::Away { .. }) => {
-            "The service is away. Try again in a minute: every tool may be repeated safely"
-        }
-        Refusal::Client(ClientError::Strange { .. }) => {
-            "Is --server the base URL of a nas-cron service? The user has to look at it"
-        }
-        Refusal::Client(ClientError::TooLong { .. }) => "The user has to look at how many jobs there are",
-        Refusal::Client(ClientError::Refused { status, error, retry_after, .. }) => {
-            let next = next_step(*status, error);
-            return match retry_after {
-                Some(after) if *status >= 429 => format!("{refusal}. {next}, after {} s", after.as_secs()),
-                _ if next.is_empty() => refusal.to_string(),
-                _ => format!("{refusal}. {next}"),
-            };
-        }
-        Refusal::Client(ClientError::NoToken(_)) => "The user has to mend it; nothing was sent",
-    };
-    if next.is_empty() { refusal.to_string() } else { format!("{refusal}. {next}") }
-}
-
-/// What to do about a refusal of the service, where its own words do not say it.
-fn next_step(status: u16, error: &str) -> &'static str {
-    match (status, error) {
-        (401, _) => "The access token is expired or not for this service: the user has to log in again",
-        (403, "access_denied") => "This agent is disabled: the user has to ask who runs the service",
-        (403, _) => {
-            "This identity may not arm anything: do not try again; the user has to look at the access token"
-        }
-        (404, _) => "The service may be older than this tool",
-        (429 | 500.., _) => "Try again: every tool may be repeated safely",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
@@ -418,22 +292,6 @@ mod tests {
         assert_eq!(after("1h 30m"), calls().clock.now() + TimeDelta::minutes(90));
         // The agent's own text is kept byte for byte.
         assert_eq!(time(json!({"fire_at": "20260618T143456+0200"})), "20260618T143456+0200");
-    }
-
-    #[test]
-    fn a_refusal_says_what_next() {
-        let refused = |status, error: &str, after: Option<u64>| {
-            explained(&Refusal::Client(ClientError::Refused {
-                status,
-                error: error.to_owned(),
-                description: "no".to_owned(),
-                retry_after: after.map(std::time::Duration::from_secs),
-            }))
-        };
-        insta::assert_snapshot!(refused(400, "invalid_request", None), @"answered 400 invalid_request: no");
-        insta::assert_snapshot!(refused(401, "invalid_token", None), @"answered 401 invalid_token: no. The access token is expired or not for this service: the user has to log in again");
-        insta::assert_snapshot!(refused(403, "invalid_client", None), @"answered 403 invalid_client: no. This identity may not arm anything: do not try again; the user has to look at the access token");
-        insta::assert_snapshot!(refused(503, "temporarily_unavailable", Some(5)), @"answered 503 temporarily_unavailable: no. Try again: every tool may be repeated safely, after 5 s");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! away) is the result of its call, marked as an error; a protocol error is only what breaks the protocol.
 
 mod calls;
+mod refusal;
+mod results;
 mod tools;
 mod wire;
 

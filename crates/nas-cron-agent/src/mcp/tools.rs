@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use super::calls::{Armed, Cancelled, Jobs, Updated};
+use super::results::{Armed, Cancelled, Jobs, Updated};
 use crate::client::api::AuthProfiles;
 
 /// The tools, by the names that models call them by.

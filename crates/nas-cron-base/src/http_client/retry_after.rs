@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// How long the sender of `headers` asks us to stay away. `None` without the header, or when it makes no sense.
+/// Returns how long the sender of `headers` asks us to stay away, or `None` without the header or with an invalid one.
 ///
 /// A date is compared with the answer's own `Date`, so that the sender's clock need not be right; without one,
 /// with `now`. A date that has passed is a delay of zero.
-pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit still mean "long".
@@ -20,14 +20,9 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
     Some(delay.to_std().unwrap_or_default())
 }
 
-/// An HTTP-date, RFC 9110 section 5.6.7: the preferred format and the two obsolete ones.
+/// An HTTP-date, RFC 9110 section 5.6.7: the preferred format or one of the two obsolete ones.
 fn http_date(text: &str) -> Option<DateTime<Utc>> {
-    const FORMATS: [&str; 3] =
-        ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-    FORMATS
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .map(|date| date.and_utc())
+    httpdate::parse_http_date(text).ok().map(DateTime::from)
 }
 
 #[cfg(test)]

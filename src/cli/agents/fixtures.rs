@@ -1,0 +1,26 @@
+//! An agent for the tests of what is printed.
+
+use chrono::{DateTime, TimeDelta};
+
+use crate::db::directory::Agent;
+
+pub(super) fn agent() -> Agent {
+    let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    Agent {
+        instance_id: "agent-1".to_owned(),
+        org_id: "acme".to_owned(),
+        bootstrap_session_id: Some("sid-1".to_owned()),
+        enabled: true,
+        on_hold: false,
+        denied_by_portal: None,
+        looked_up_at: None,
+        callback_url: Some("https://agent-1.example".to_owned()),
+        unreachable_since: None,
+        armed: 2,
+        parked: 0,
+        dead: 1,
+        next_attempt_at: Some(now + TimeDelta::minutes(3)),
+        created_at: now - TimeDelta::days(4),
+        updated_at: now - TimeDelta::hours(5),
+    }
+}

@@ -1,0 +1,107 @@
+//! `nas-cron agents list`.
+
+use std::io::Write;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use nas_cron_base::terminal::{self, or_dash, printable, relative};
+use nas_cron_protocol::{InstanceId, OrgId};
+use serde_json::json;
+
+use super::show::condition;
+use crate::db::Db;
+use crate::db::directory::{self as statements, Agent, AgentFilter};
+use crate::directory;
+
+/// List agents, in the order of their names.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron agents list --org acme
+  nas-cron agents list --limit 1000 --after agent-0999 --json")]
+pub(super) struct ListArgs {
+    /// Of this org only.
+    #[arg(long)]
+    org: Option<OrgId>,
+    /// Only those that are enabled.
+    #[arg(long, conflicts_with = "disabled")]
+    enabled: bool,
+    /// Only those that are disabled.
+    #[arg(long)]
+    disabled: bool,
+    /// At most this many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// From here on: what the list before ended with.
+    #[arg(long, value_name = "INSTANCE_ID")]
+    after: Option<InstanceId>,
+    /// Print JSON: {"agents": […], "next": … or null}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints a page of the list.
+pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let enabled = match (args.enabled, args.disabled) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    let filter = AgentFilter { org_id: args.org, enabled, instance_id: None };
+    let page = directory::list(db, &filter, args.after.as_ref().map(InstanceId::as_str), args.limit).await?;
+    if args.json {
+        return terminal::json(out, &json!({ "agents": page.items, "next": page.next }));
+    }
+    let now = statements::now(db).await?;
+    out.write_all(agents_table(&page.items, now).as_bytes())?;
+    if let Some(next) = page.next {
+        writeln!(out, "There are more: --after {next}")?;
+    }
+    Ok(())
+}
+
+fn agents_table(agents: &[Agent], now: DateTime<Utc>) -> String {
+    if agents.is_empty() {
+        return "No agents. `nas-cron agents add` registers one.\n".to_owned();
+    }
+    let mut table =
+        terminal::table(&["AGENT", "ORG", "STATE", "ARMED", "PARKED", "DEAD", "NEXT", "CALLBACK"]);
+    for agent in agents {
+        table.add_row([
+            agent.instance_id.clone(),
+            agent.org_id.clone(),
+            condition(agent).to_owned(),
+            agent.armed.to_string(),
+            agent.parked.to_string(),
+            agent.dead.to_string(),
+            or_dash(agent.next_attempt_at.map(|at| relative(now, at))),
+            or_dash(agent.callback_url.as_deref().map(printable)),
+        ]);
+    }
+    terminal::text(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::agent;
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let disabled = Agent {
+            instance_id: "agent-2".to_owned(),
+            enabled: false,
+            on_hold: true,
+            callback_url: None,
+            next_attempt_at: None,
+            ..agent()
+        };
+        insta::assert_snapshot!(agents_table(&[agent(), disabled], now), @r#"
+        AGENT    ORG   STATE     ARMED  PARKED  DEAD  NEXT      CALLBACK
+        agent-1  acme  ok        2      0       1     in 3 min  https://agent-1.example
+        agent-2  acme  disabled  2      0       1     -         -
+        "#);
+        insta::assert_snapshot!(agents_table(&[], now), @"No agents. `nas-cron agents add` registers one.");
+    }
+}

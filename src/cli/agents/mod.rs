@@ -1,0 +1,232 @@
+//! `nas-cron agents`: which instances there are.
+
+mod add;
+mod config;
+mod enroll;
+#[cfg(test)]
+mod fixtures;
+mod home;
+mod identities;
+mod import;
+mod list;
+mod login;
+mod remove;
+mod set_callback;
+mod set_enabled;
+mod show;
+mod yaml;
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use nas_cron_protocol::InstanceId;
+
+use self::add::AddArgs;
+use self::config::ConfigArgs;
+use self::enroll::EnrollArgs;
+use self::identities::{IdentitiesArgs, RevokeArgs};
+use self::import::ImportAgentsArgs;
+use self::list::ListArgs;
+use self::remove::RemoveArgs;
+use self::set_callback::SetCallbackArgs;
+use super::directory_error::explained;
+use crate::config::{ConfigError, OwnPortal};
+use crate::db::Db;
+use crate::db::directory::Agent;
+use crate::directory;
+
+/// Register agents, and see how they are.
+///
+/// Works on the database, also while the service is down. The portal's backend does the same over the admin API:
+/// PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron agents add agent-1 --org acme --session 0192f3a1
+  nas-cron agents import agents.csv --dry-run
+  nas-cron agents config agent-1 >> config.yaml
+  nas-cron agents list --org acme --json")]
+pub struct AgentsArgs {
+    #[command(subcommand)]
+    command: AgentsCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum AgentsCommand {
+    Add(AddArgs),
+    Enroll(EnrollArgs),
+    List(ListArgs),
+    Show(OneArgs),
+    /// Hold an agent's fires and refuse its calls. None is lost: `enable` releases them.
+    #[command(after_help = "Example:\n  nas-cron agents disable agent-1")]
+    Disable(OneArgs),
+    /// Let an agent provision and be fired again, at once for what is due.
+    #[command(after_help = "Example:\n  nas-cron agents enable agent-1")]
+    Enable(OneArgs),
+    Remove(RemoveArgs),
+    SetCallback(SetCallbackArgs),
+    Import(ImportAgentsArgs),
+    Config(ConfigArgs),
+    Identities(IdentitiesArgs),
+    Revoke(RevokeArgs),
+}
+
+/// Show one agent.
+#[derive(Clone, Debug, Args)]
+struct OneArgs {
+    /// Its name.
+    instance_id: InstanceId,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the configuration says of where agents turn to. Only `config` and `enroll` need it.
+#[derive(Debug)]
+pub struct Urls {
+    /// The portal's, if it is set.
+    pub portal: Option<String>,
+    /// Where agents fetch the keys of fire tokens, if it or what it follows from is set.
+    pub agents_jwks: Option<String>,
+    /// This service as the portal, or why it is none.
+    pub own_portal: Result<OwnPortal, ConfigError>,
+}
+
+/// Does what was asked for, and says so on `out`.
+pub async fn run(args: AgentsArgs, db: &Db, urls: Urls, out: &mut dyn Write) -> anyhow::Result<()> {
+    match args.command {
+        AgentsCommand::Add(args) => add::run(args, db, out).await,
+        AgentsCommand::Enroll(args) => enroll::run(args, db, &urls.own_portal?, out).await,
+        AgentsCommand::List(args) => list::run(args, db, out).await,
+        AgentsCommand::Show(args) => show::run(&args, db, out).await,
+        AgentsCommand::Disable(args) => set_enabled::run(&args, false, db, out).await,
+        AgentsCommand::Enable(args) => set_enabled::run(&args, true, db, out).await,
+        AgentsCommand::Remove(args) => remove::run(&args, db, out).await,
+        AgentsCommand::SetCallback(args) => set_callback::run(&args, db, out).await,
+        AgentsCommand::Import(args) => import::run(&args, db, out).await,
+        AgentsCommand::Config(args) => config::run(&args, db, &urls, out).await,
+        AgentsCommand::Identities(args) => identities::list(&args, db, out).await,
+        AgentsCommand::Revoke(args) => identities::revoke(&args, db, out).await,
+    }
+}
+
+async fn find(db: &Db, instance_id: &InstanceId) -> anyhow::Result<Agent> {
+    directory::find(db, instance_id).await.map_err(explained)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory, FromArgMatches};
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    #[command(name = "nas-cron agents")]
+    struct Cli {
+        #[command(flatten)]
+        args: AgentsArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<AgentsArgs, String> {
+        let matches = Cli::command().try_get_matches_from([&["agents"], args].concat());
+        matches
+            .and_then(|matches| Cli::from_arg_matches(&matches))
+            .map(|cli| cli.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_help_teaches() {
+        let mut command: Command = Cli::command().term_width(110);
+        insta::assert_snapshot!(command.render_long_help(), @r#"
+        Register agents, and see how they are.
+
+        Works on the database, also while the service is down. The portal's backend does the same over the admin API:
+        PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
+
+        Usage: nas-cron agents <COMMAND>
+
+        Commands:
+          add           Register an agent, or change its registration
+          enroll        Register an agent whose portal this service is, and give it a login
+          list          List agents, in the order of their names
+          show          Show one agent
+          disable       Hold an agent's fires and refuse its calls. None is lost: `enable` releases them
+          enable        Let an agent provision and be fired again, at once for what is due
+          remove        Remove an agent, and its one-shots with it
+          set-callback  Tell where an agent is reached now: all its one-shots go there
+          import        Register many agents, from JSON Lines or CSV
+          config        Print the YAML that points an agent here
+          identities    Show the keys that an agent calls with, and the tasks that it calls under
+          revoke        Revoke a key that an agent calls with, one of its tasks, or all of its keys
+          help          Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Examples:
+          nas-cron agents add agent-1 --org acme --session 0192f3a1
+          nas-cron agents import agents.csv --dry-run
+          nas-cron agents config agent-1 >> config.yaml
+          nas-cron agents list --org acme --json
+        "#);
+        let import = command.find_subcommand_mut("import").unwrap();
+        insta::assert_snapshot!(import.render_long_help(), @r#"
+        Register many agents, from JSON Lines or CSV.
+
+        Fields: `instance_id`, `org_id`, and if known `bootstrap_session_id`, `callback_url`, `enabled`; a CSV names
+        them in its first line. What is left out keeps what is there. Good lines are taken, every bad one is named,
+        and the exit code is 1 if there was one. Repeating it changes nothing.
+
+        Usage: import [OPTIONS] <FILE>
+
+        Arguments:
+          <FILE>
+                  The file; `-` is stdin
+
+        Options:
+              --format <FORMAT>
+                  How it is written, if neither its name nor its beginning tell
+
+                  Possible values:
+                  - jsonl: JSON Lines: one object a line
+                  - csv:   CSV, with a header that names the columns
+
+              --dry-run
+                  Judge every line, also against the database, and change nothing
+
+              --json
+                  Print JSON: the counts, and each bad line as {"line","problem"}
+
+              --move-org
+                  Yes, agents may leave their orgs for those in the file
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Examples:
+          nas-cron agents import agents.csv --dry-run
+          jq -c '.[] | {instance_id, org_id}' export.json | nas-cron agents import -
+        "#);
+    }
+
+    #[test]
+    fn arguments_are_checked_and_named() {
+        assert!(
+            parse(&["add", "a", "--org", "o", "--session", "s", "--callback-url", "https://a.example/x"])
+                .is_ok()
+        );
+        assert!(parse(&["list", "--enabled", "--disabled"]).is_err());
+        insta::assert_snapshot!(parse(&["add", "a", "--org", ""]).unwrap_err(), @r#"
+        error: invalid value '' for '--org <ORG>': org_id: must not be empty
+
+        For more information, try '--help'.
+        "#);
+        insta::assert_snapshot!(parse(&["set-callback", "a", "ftp://x"]).unwrap_err(), @r#"
+        error: invalid value 'ftp://x' for '<URL>': callback_url: must be an http or https URL
+
+        For more information, try '--help'.
+        "#);
+    }
+}

@@ -1,0 +1,42 @@
+//! `nas-cron agents enable` and `disable`.
+
+use std::io::Write;
+
+use nas_cron_base::terminal::{self, counted};
+use serde_json::json;
+
+use super::{OneArgs, find};
+use crate::cli::directory_error::explained;
+use crate::db::Db;
+use crate::directory;
+
+/// Lets the agent work or stops it, and prints what that does to its one-shots.
+pub(super) async fn run(args: &OneArgs, enabled: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let before = find(db, &args.instance_id).await?;
+    let changed = directory::set_enabled(db, &args.instance_id, enabled).await.map_err(explained)?;
+    let agent = find(db, &args.instance_id).await?;
+    let released = if agent.on_hold { 0 } else { (before.parked - agent.parked).max(0) };
+    if args.json {
+        return terminal::json(out, &json!({ "changed": changed, "released": released, "agent": agent }));
+    }
+    let already = if changed { "" } else { " already" };
+    let name = &agent.instance_id;
+    match (enabled, agent.on_hold) {
+        (false, _) => {
+            let waiting = counted(agent.armed, "one-shot");
+            writeln!(
+                out,
+                "Agent {name} is disabled{already}. It has {waiting}; none fires until it is enabled."
+            )?;
+        }
+        (true, true) => writeln!(
+            out,
+            "Agent {name} is enabled{already}, but still on hold, with {} parked: see `nas-cron hold list`.",
+            counted(agent.parked, "one-shot")
+        )?,
+        (true, false) => {
+            writeln!(out, "Agent {name} is enabled{already}; {} released.", counted(released, "one-shot"))?;
+        }
+    }
+    Ok(())
+}

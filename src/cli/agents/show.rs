@@ -1,0 +1,97 @@
+//! `nas-cron agents show`.
+
+use std::io::Write;
+
+use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::{self, counted, or_dash, relative};
+
+use super::{OneArgs, find, login};
+use crate::db::Db;
+use crate::db::directory::{self as statements, Agent};
+use crate::db::logins::{self, Login};
+use crate::domain::PortalDenial;
+
+/// Prints everything about the agent.
+pub(super) async fn run(args: &OneArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let agent = find(db, &args.instance_id).await?;
+    let login = logins::last(db, &args.instance_id).await?;
+    if args.json {
+        return terminal::json(out, &login::Shown { agent: &agent, login: login.as_ref() });
+    }
+    let now = statements::now(db).await?;
+    out.write_all(facts(&agent, login.as_ref(), now).as_bytes())?;
+    Ok(())
+}
+
+/// Enabled or not, and what else keeps it from being fired.
+pub(super) fn condition(agent: &Agent) -> &'static str {
+    match agent {
+        Agent { enabled: false, .. } => "disabled",
+        Agent { denied_by_portal: Some(_), .. } => "denied",
+        Agent { on_hold: true, .. } => "on hold",
+        Agent { unreachable_since: Some(_), .. } => "unreachable",
+        _ => "ok",
+    }
+}
+
+fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
+    let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T UTC"));
+    let why = match condition(agent) {
+        "disabled" => "disabled: its fires are held and its calls refused until `nas-cron agents enable`",
+        "denied" => match agent.denied_by_portal {
+            Some(PortalDenial::Disabled) => "denied: disabled at the portal, so its fires are held",
+            _ => "denied: the portal does not know it, so its fires are held",
+        },
+        "on hold" => "on hold: its fires wait for `nas-cron release`; see `nas-cron hold list`",
+        "unreachable" => "unreachable: one one-shot probes it, the others wait for that",
+        other => other,
+    };
+    let login = login.map(|login| ("login", login::in_words(login, now)));
+    let first = [
+        ("agent", agent.instance_id.clone()),
+        ("org", agent.org_id.clone()),
+        ("session", or_dash(agent.bootstrap_session_id.as_deref())),
+    ];
+    let rest = [
+        ("state", why.to_owned()),
+        ("callback", or_dash(agent.callback_url.as_deref())),
+        ("unreachable", or_dash(agent.unreachable_since.map(with_time))),
+        ("armed", format!("{}, of which {} parked", counted(agent.armed, "one-shot"), agent.parked)),
+        ("dead", counted(agent.dead, "one-shot")),
+        ("next attempt", or_dash(agent.next_attempt_at.map(with_time))),
+        ("registered", with_time(agent.created_at)),
+        ("changed", with_time(agent.updated_at)),
+    ];
+    terminal::text(terminal::facts(&first.into_iter().chain(login).chain(rest).collect::<Vec<_>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::super::fixtures::agent;
+    use super::*;
+
+    #[test]
+    fn the_facts() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let denied = Agent { denied_by_portal: Some(PortalDenial::Unknown), on_hold: true, ..agent() };
+        assert!(
+            facts(&denied, None, now).contains("denied: the portal does not know it, so its fires are held")
+        );
+        let away = Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
+        insta::assert_snapshot!(facts(&away, None, now), @r#"
+        agent         agent-1
+        org           acme
+        session       sid-1
+        state         unreachable: one one-shot probes it, the others wait for that
+        callback      https://agent-1.example
+        unreachable   30 s ago (2027-01-15 07:59:30 UTC)
+        armed         2 one-shots, of which 1 parked
+        dead          1 one-shot
+        next attempt  in 3 min (2027-01-15 08:03:00 UTC)
+        registered    4 d ago (2027-01-11 08:00:00 UTC)
+        changed       5 h ago (2027-01-15 03:00:00 UTC)
+        "#);
+    }
+}

@@ -1,0 +1,157 @@
+//! `nas-cron jobs list`.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use clap::Args;
+use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened};
+use nas_cron_protocol::{InstanceId, OneShotState, OrgId};
+use serde_json::json;
+
+use super::shown::{self, state};
+use crate::db::jobs::{self, Job, JobFilter};
+use crate::db::{Db, directory};
+
+/// List one-shots, in the order of agent and job.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron jobs list --instance agent-1
+  nas-cron jobs list --state dead,stuck --json
+  nas-cron jobs list --overdue                What should have been tried by now")]
+pub(super) struct ListArgs {
+    /// Of this agent only.
+    #[arg(long, value_name = "INSTANCE_ID")]
+    instance: Option<InstanceId>,
+    /// Of this org only.
+    #[arg(long)]
+    org: Option<OrgId>,
+    /// In these states only: armed, leased, firing, waiting, delivered, stuck, dead.
+    #[arg(long, value_delimiter = ',')]
+    state: Vec<OneShotState>,
+    /// Only what waits for the end of a hold, or for its agent to be reachable.
+    #[arg(long)]
+    parked: bool,
+    /// Only what is due, not parked, and not tried yet.
+    #[arg(long)]
+    overdue: bool,
+    /// At most this many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// From here on: what the list before ended with.
+    #[arg(long, value_name = "CURSOR", value_parser = Cursor::parse)]
+    after: Option<Cursor>,
+    /// Print JSON: {"jobs": […], "next": … or null}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a list goes on: the last job of the part before. Ids may contain anything, so it is one opaque word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cursor {
+    instance_id: String,
+    job_id: String,
+}
+
+impl Cursor {
+    fn after(job: &Job) -> Self {
+        Self { instance_id: job.instance_id.clone(), job_id: job.job_id.clone() }
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        let pair: Option<(String, String)> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (instance_id, job_id) = pair.ok_or("is not what a list ended with")?;
+        Ok(Self { instance_id, job_id })
+    }
+
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(json!([self.instance_id, self.job_id]).to_string())
+    }
+}
+
+/// Prints a page of the list.
+pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let filter = JobFilter {
+        instance_id: args.instance,
+        job_id: None,
+        org_id: args.org,
+        states: args.state,
+        parked: args.parked,
+        overdue: args.overdue,
+    };
+    let after = args.after.as_ref().map(|after| (after.instance_id.as_str(), after.job_id.as_str()));
+    let mut found = jobs::list(db, &filter, after, i64::from(args.limit) + 1).await?;
+    let more = found.len() > args.limit as usize;
+    found.truncate(args.limit as usize);
+    let next = found.last().filter(|_| more).map(|job| Cursor::after(job).encode());
+    if args.json {
+        let found = shown::with_auth(db, found).await?;
+        return terminal::json(out, &json!({ "jobs": found, "next": next }));
+    }
+    let now = directory::now(db).await?;
+    out.write_all(jobs_table(&found, now).as_bytes())?;
+    if let Some(next) = next {
+        writeln!(out, "There are more: --after {next}")?;
+    }
+    Ok(())
+}
+
+fn last(job: &Job) -> String {
+    match (job.last_status, &job.last_error) {
+        (Some(status), Some(error)) => format!("{status} {}", shortened(&printable(error), 48)),
+        (Some(status), None) => status.to_string(),
+        (None, Some(error)) => shortened(&printable(error), 48),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
+    if jobs.is_empty() {
+        return "No one-shots.\n".to_owned();
+    }
+    let mut table = terminal::table(&["AGENT", "JOB", "STATE", "FIRE AT", "NEXT", "ATTEMPTS", "LAST"]);
+    for job in jobs {
+        table.add_row([
+            job.instance_id.clone(),
+            job.job_id.clone(),
+            state(job),
+            job.fire_at.clone(),
+            or_dash(job.next_attempt_at.map(|at| relative(now, at))),
+            job.attempts.to_string(),
+            last(job),
+        ]);
+    }
+    terminal::text(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use nas_cron_protocol::{BackendName, ParkReason};
+
+    use super::super::fixtures::{dead, job, now};
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        let parked = Job { parked: Some(ParkReason::Hold), job_id: "c".to_owned(), ..job() };
+        let awaiting = Job { awaits: Some(BackendName::Nats), job_id: "d".to_owned(), ..job() };
+        insta::assert_snapshot!(jobs_table(&[job(), dead(), parked, awaiting], now()), @"
+        AGENT    JOB           STATE               FIRE AT                    NEXT      ATTEMPTS  LAST
+        agent-1  3f2a9c01d4e5  armed               2027-01-15T09:03:00+01:00  in 3 min  0         -
+        agent-1  b             dead                2027-01-15T09:03:00+01:00  -         81        503 the agent answered 503: <html> [2J
+        agent-1  c             armed, on hold      2027-01-15T09:03:00+01:00  in 3 min  0         -
+        agent-1  d             armed, awaits nats  2027-01-15T09:03:00+01:00  in 3 min  0         -
+        ");
+        insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
+    }
+
+    #[test]
+    fn a_cursor_survives_any_id() {
+        let cursor = Cursor { instance_id: "a/\"b".to_owned(), job_id: "ü ".to_owned() };
+        assert_eq!(Cursor::parse(&cursor.encode()), Ok(cursor));
+        assert!(Cursor::parse("nonsense").is_err());
+    }
+}

@@ -1,0 +1,181 @@
+//! `nas-cron jobs`: the one-shots of all agents.
+
+mod cancel;
+#[cfg(test)]
+mod fixtures;
+mod import;
+mod list;
+mod redrive;
+mod show;
+mod shown;
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+
+use self::cancel::CancelArgs;
+use self::list::ListArgs;
+use self::redrive::RedriveArgs;
+use self::show::ShowArgs;
+use super::lines::ImportArgs;
+use crate::db::Db;
+
+/// See, cancel, redrive and import one-shots.
+///
+/// Works on the database, also while the service is down.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron jobs list --state dead,stuck
+  nas-cron jobs show agent-1 3f2a9c01d4e5
+  nas-cron jobs redrive --org acme --dry-run
+  nas-cron jobs import one-shots.jsonl")]
+pub struct JobsArgs {
+    #[command(subcommand)]
+    command: JobsCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum JobsCommand {
+    List(ListArgs),
+    Show(ShowArgs),
+    Cancel(CancelArgs),
+    Redrive(RedriveArgs),
+    /// Arm one-shots from another service, from JSON Lines.
+    ///
+    /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and `dedup_key` (if left out, job and instant
+    /// as real agents write it: `{job_id}:{fire_at}`).
+    /// The agents must be registered. What an agent has provisioned here meanwhile stays; what is past fires at once.
+    /// Good lines are taken, every bad one is named, and the exit code is 1 if there was one. Repeating it changes
+    /// nothing.
+    #[command(after_help = "\
+Examples:
+  nas-cron hold --all --reason cut-over && nas-cron jobs import one-shots.jsonl && nas-cron release --all
+  ssh old-nas dump-one-shots | nas-cron jobs import - --dry-run")]
+    Import(ImportArgs),
+}
+
+/// Does what was asked for, and says so on `out`.
+pub async fn run(args: JobsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    match args.command {
+        JobsCommand::List(args) => list::run(args, db, out).await,
+        JobsCommand::Show(args) => show::run(&args, db, out).await,
+        JobsCommand::Cancel(args) => cancel::run(&args, db, out).await,
+        JobsCommand::Redrive(args) => redrive::run(args, db, out).await,
+        JobsCommand::Import(args) => import::run(&args, db, out).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    #[command(name = "nas-cron jobs")]
+    struct Cli {
+        #[command(flatten)]
+        args: JobsArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<JobsArgs, String> {
+        let matches = Cli::command().try_get_matches_from([&["jobs"], args].concat());
+        matches
+            .and_then(|matches| Cli::from_arg_matches(&matches))
+            .map(|cli| cli.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_help_teaches() {
+        let mut command = Cli::command().term_width(110);
+        insta::assert_snapshot!(command.render_long_help(), @r#"
+        See, cancel, redrive and import one-shots.
+
+        Works on the database, also while the service is down.
+
+        Usage: nas-cron jobs <COMMAND>
+
+        Commands:
+          list     List one-shots, in the order of agent and job
+          show     Show a job's current one-shot with everything about it, and its latest attempts
+          cancel   Forget a job's one-shot: no attempt of it starts any more
+          redrive  Fire dead letters again: due now, with a fresh budget of attempts
+          import   Arm one-shots from another service, from JSON Lines
+          help     Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Examples:
+          nas-cron jobs list --state dead,stuck
+          nas-cron jobs show agent-1 3f2a9c01d4e5
+          nas-cron jobs redrive --org acme --dry-run
+          nas-cron jobs import one-shots.jsonl
+        "#);
+        let redrive = command.find_subcommand_mut("redrive").unwrap();
+        insta::assert_snapshot!(redrive.render_long_help(), @r#"
+        Fire dead letters again: due now, with a fresh budget of attempts.
+
+        One job (also a stuck one), all of an agent, all of an org, or all there are.
+
+        Usage: redrive [OPTIONS] <INSTANCE_ID|--org <ORG>|--all> [JOB_ID]
+
+        Arguments:
+          [INSTANCE_ID]
+                  The agent
+
+          [JOB_ID]
+                  Its job; all of its jobs if left out
+
+        Options:
+              --org <ORG>
+                  All of this org
+
+              --all
+                  All there are
+
+              --include-stuck
+                  Stuck ones too: the same key came again after three second fires
+
+              --dry-run
+                  Count them, and change nothing
+
+              --json
+                  Print JSON
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Examples:
+          nas-cron jobs redrive agent-1 3f2a9c01d4e5
+          nas-cron jobs redrive agent-1
+          nas-cron jobs redrive --all --include-stuck --dry-run
+        "#);
+    }
+
+    #[test]
+    fn arguments_are_checked_and_named() {
+        assert!(parse(&["list", "--state", "dead,stuck"]).is_ok());
+        for good in
+            [&["redrive", "a"][..], &["redrive", "a", "j"], &["redrive", "--org", "o"], &["redrive", "--all"]]
+        {
+            assert!(parse(good).is_ok(), "{good:?}");
+        }
+        for bad in [&["redrive"][..], &["redrive", "a", "--all"], &["redrive", "--org", "o", "--all"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @r#"
+        error: invalid value 'lost' for '--state <STATE>': unknown value `lost`: one of armed, leased, firing, waiting, delivered, stuck, dead
+
+        For more information, try '--help'.
+        "#);
+        insta::assert_snapshot!(parse(&["list", "--after", "x"]).unwrap_err(), @r#"
+        error: invalid value 'x' for '--after <CURSOR>': is not what a list ended with
+
+        For more information, try '--help'.
+        "#);
+    }
+}

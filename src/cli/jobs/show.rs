@@ -1,0 +1,119 @@
+//! `nas-cron jobs show`.
+
+use std::io::Write;
+
+use anyhow::bail;
+use chrono::{DateTime, Utc};
+use clap::Args;
+use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened, span};
+use nas_cron_protocol::{InstanceId, JobId};
+use serde_json::json;
+
+use super::shown;
+use crate::db::fires::{self, FireRecord};
+use crate::db::jobs::{self, JobFilter};
+use crate::db::{Db, directory};
+
+/// Show a job's current one-shot with everything about it, and its latest attempts.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  nas-cron jobs show agent-1 3f2a9c01d4e5 --attempts 50")]
+pub(super) struct ShowArgs {
+    /// The agent.
+    instance_id: InstanceId,
+    /// Its job.
+    job_id: JobId,
+    /// At most this many attempts.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    attempts: u32,
+    /// Print JSON: {"job": … or null, "attempts": […]}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the job and its latest attempts.
+pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let filter = JobFilter {
+        instance_id: Some(args.instance_id.clone()),
+        job_id: Some(args.job_id.clone()),
+        ..JobFilter::default()
+    };
+    let found = jobs::list(db, &filter, None, 1).await?;
+    let job = shown::with_auth(db, found).await?.into_iter().next();
+    let attempts = fires::of_job(db, &args.instance_id, &args.job_id, i64::from(args.attempts)).await?;
+    if job.is_none() && attempts.is_empty() {
+        bail!(
+            "nothing is known of job {} of agent {}; `nas-cron jobs list --instance {}` shows its jobs",
+            args.job_id,
+            args.instance_id,
+            args.instance_id
+        );
+    }
+    if args.json {
+        return terminal::json(out, &json!({ "job": job, "attempts": attempts }));
+    }
+    let now = directory::now(db).await?;
+    let text = match &job {
+        Some(job) => shown::facts(job, now),
+        None => "No one-shot stands: it was cancelled, or has ended and was cleared away.\n".to_owned(),
+    };
+    out.write_all(text.as_bytes())?;
+    if args.attempts > 0 {
+        writeln!(out)?;
+        out.write_all(attempts_table(&attempts, now).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
+    if attempts.is_empty() {
+        return "No attempts yet.\n".to_owned();
+    }
+    let mut table =
+        terminal::table(&["ATTEMPT", "STARTED", "LATE", "TOOK", "OUTCOME", "STATUS", "ERROR", "SCHEDULE"]);
+    for one in attempts {
+        let late = one.started_at - one.fire_at;
+        table.add_row([
+            one.attempt.to_string(),
+            relative(now, one.started_at),
+            span(late.max(chrono::TimeDelta::zero())),
+            or_dash(one.ended_at.map(|end| span(end - one.started_at))),
+            one.outcome.to_string(),
+            or_dash(one.http_status),
+            or_dash(one.error.as_deref().map(|error| shortened(&printable(error), 48))),
+            one.schedule_id.to_string(),
+        ]);
+    }
+    terminal::text(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use nas_cron_protocol::ScheduleId;
+    use uuid::Uuid;
+
+    use super::super::fixtures::now;
+    use super::*;
+    use crate::domain::FireOutcome;
+
+    #[test]
+    fn the_attempts() {
+        let attempt = FireRecord {
+            attempt_id: Uuid::from_u128(9),
+            schedule_id: ScheduleId(Uuid::from_u128(7)),
+            dedup_key: "k".to_owned(),
+            fire_at: now() - TimeDelta::seconds(60),
+            attempt: 2,
+            started_at: now() - TimeDelta::seconds(20),
+            ended_at: Some(now() - TimeDelta::milliseconds(19_988)),
+            outcome: FireOutcome::Failed,
+            http_status: Some(503),
+            error: Some("the agent answered 503".to_owned()),
+        };
+        insta::assert_snapshot!(attempts_table(&[attempt], now()), @r#"
+        ATTEMPT  STARTED   LATE  TOOK   OUTCOME  STATUS  ERROR                   SCHEDULE
+        2        20 s ago  40 s  12 ms  failed   503     the agent answered 503  00000000-0000-0000-0000-000000000007
+        "#);
+        insta::assert_snapshot!(attempts_table(&[], now()), @"No attempts yet.");
+    }
+}

@@ -1,0 +1,120 @@
+//! What an import did: counts, and every bad line named.
+
+use std::io::Write;
+
+use anyhow::ensure;
+use nas_cron_base::terminal;
+
+/// Something to say about a line.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(in crate::cli) struct Remark {
+    /// Which one, from 1.
+    pub(in crate::cli) line: u64,
+    /// What.
+    pub(in crate::cli) problem: String,
+}
+
+/// What an import did.
+#[derive(Debug, Default, serde::Serialize)]
+pub(in crate::cli) struct Report {
+    /// Lines that are not blank.
+    pub(in crate::cli) lines: u64,
+    /// Whether nothing was changed.
+    pub(in crate::cli) dry_run: bool,
+    /// How many lines ended how, each kind by its name.
+    #[serde(flatten)]
+    pub(in crate::cli) counts: std::collections::BTreeMap<&'static str, u64>,
+    /// Lines that are fine, and were left out for a reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::cli) skipped: Vec<Remark>,
+    /// Lines that could not be taken.
+    pub(in crate::cli) bad: Vec<Remark>,
+}
+
+impl Report {
+    /// Nothing read yet; `kinds` are shown also where they stay at 0.
+    pub(in crate::cli) fn new(dry_run: bool, kinds: &[&'static str]) -> Self {
+        let counts = kinds.iter().map(|kind| (*kind, 0)).collect();
+        Self { dry_run, counts, ..Self::default() }
+    }
+
+    /// One more line of this kind.
+    pub(in crate::cli) fn count(&mut self, kind: &'static str) {
+        *self.counts.entry(kind).or_default() += 1;
+    }
+
+    /// One more line that cannot be taken.
+    pub(in crate::cli) fn bad(&mut self, line: u64, problem: impl AsRef<str>) {
+        self.bad.push(Remark { line, problem: terminal::printable(problem.as_ref()) });
+    }
+
+    /// Prints it. An error, if there were bad lines: the exit code says so too.
+    pub(in crate::cli) fn end(mut self, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+        self.bad.sort_by_key(|remark| remark.line);
+        self.skipped.sort_by_key(|remark| remark.line);
+        if json {
+            terminal::json(out, &self)?;
+        } else {
+            for Remark { line, problem } in &self.bad {
+                writeln!(out, "line {line}: {problem}")?;
+            }
+            for Remark { line, problem } in &self.skipped {
+                writeln!(out, "line {line}: skipped: {problem}")?;
+            }
+            let counts: Vec<String> =
+                self.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            let what = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
+            let lines = terminal::counted(i64::try_from(self.lines).unwrap_or(i64::MAX), "line");
+            writeln!(out, "{lines}: {}, {} bad{what}.", counts.join(", "), self.bad.len())?;
+        }
+        out.flush()?;
+        ensure!(
+            self.bad.is_empty(),
+            "{} of {} lines cannot be imported; mend them and import the file again: what is there already \
+             stays as it is",
+            self.bad.len(),
+            self.lines
+        );
+        Ok(())
+    }
+}
+
+/// What to say when the database goes away in the middle.
+pub(in crate::cli) fn broke_off(last_done: u64) -> String {
+    format!(
+        "the import broke off; lines up to {last_done} are done. Run it again: what is there already stays as it is"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_every_bad_line() {
+        let mut report = Report { lines: 5, ..Report::new(false, &["added", "unchanged"]) };
+        report.count("added");
+        report.bad(9, "org_id: is missing");
+        report.bad(2, "bad\u{1b}[2J");
+        report.skipped.push(Remark { line: 3, problem: "it is there".to_owned() });
+        let mut out = Vec::new();
+        let error = report.end(false, &mut out).unwrap_err();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        line 2: bad [2J
+        line 9: org_id: is missing
+        line 3: skipped: it is there
+        5 lines: 1 added, 0 unchanged, 2 bad.
+        "#);
+        insta::assert_snapshot!(error, @"2 of 5 lines cannot be imported; mend them and import the file again: what is there already stays as it is");
+        let mut out = Vec::new();
+        Report::new(true, &["added"]).end(true, &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        {
+          "lines": 0,
+          "dry_run": true,
+          "added": 0,
+          "bad": []
+        }
+        "#);
+    }
+}
