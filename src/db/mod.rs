@@ -1,6 +1,6 @@
 //! The only place with SQL. One named function per statement; whatever touches many rows is one statement.
 //!
-//! `sqlx` stops here: the layers above see domain types and [`DbError`].
+//! `sqlx` stops here: the layers above see the types of [`crate::domain`] and [`DbError`].
 
 pub mod auth_profiles;
 mod columns;
@@ -19,6 +19,7 @@ pub mod oneshots;
 pub mod outages;
 pub mod outcomes;
 mod ride_out;
+mod seconds;
 pub mod wake_ups;
 
 use std::time::Duration;

@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use super::recorder::{Reach, Report};
 use super::{Inner, lock};
-use crate::db::leases::{self, Attempt, Lease};
-use crate::db::outcomes::Ended;
+use crate::db::{DbResult, leases};
 use crate::domain::FireOutcome;
+use crate::domain::attempt::{Attempt, Ended};
+use crate::domain::lease::Lease;
 use crate::fire::{End, outcome};
 use crate::metrics::{self, InFlight, PanicPlace};
 
@@ -262,7 +263,7 @@ async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
 
 /// A confirmation whose answer was lost may have committed: undoing it is worth some patience, because the
 /// end of an attempt's lease is far away.
-async fn give_back_patiently(inner: &Inner, leases: &[Lease], delay: Duration) -> crate::db::DbResult<u64> {
+async fn give_back_patiently(inner: &Inner, leases: &[Lease], delay: Duration) -> DbResult<u64> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const PAUSE: Duration = Duration::from_millis(100);
     let start = Instant::now();

@@ -44,12 +44,12 @@ use self::recorder::Recorder;
 use self::timer::Timer;
 use self::upkeep::UpkeepRules;
 use self::wake::{Waking, Watched};
-use crate::db::leases::{self, Lease};
-use crate::db::oneshots::ArmRules;
-use crate::db::{Db, hints};
+use crate::db::{Db, hints, leases};
+use crate::domain::arm_rules::ArmRules;
+use crate::domain::lease::Lease;
 use crate::fire::Firing;
 
-pub use self::wake::{Ending, Wake, WakeError, Woken};
+pub use self::wake::{Ending, WakeError, Woken};
 
 /// How long a claim that is under way when the draining begins is waited for.
 const LAST_CLAIM: Duration = Duration::from_secs(5);
