@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::backend::{BackendError, SchedulerBackend, Unwanted, WakeUp};
 use super::engine::Backend;
 use crate::db::{Db, DbResult, wake_ups};
+use crate::domain::lease_lengths;
 use crate::domain::outbox::{self, Order, ToArm, ToTell, Told};
 use crate::metrics;
 
@@ -24,8 +25,6 @@ const BATCH: usize = 256;
 const ROUNDS: usize = 4;
 /// Deadlines of one call that a batch of calls may take, by what the backends promise; and one more to be sure.
 const CALLS: u32 = 4;
-/// What the orders' lease has beyond their round: time to record how it went.
-const RECORDING: Duration = Duration::from_secs(5);
 /// Between looks at least, so that orders which come one by one go together.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// Between looks at most: what other replicas left, and what has come near enough.
@@ -76,7 +75,7 @@ impl Outbox {
 
     /// How long a round's orders are its own: others do what it has not recorded by then.
     pub fn lease(&self) -> Duration {
-        self.calls * 2 + RECORDING
+        lease_lengths::of_orders(self.calls)
     }
 
     /// There may be something to tell.

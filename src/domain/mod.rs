@@ -3,7 +3,7 @@
 //!
 //! - [`one_shot`], [`arm_rules`], [`job_auth`]: arming a job's one-shot, and how it stands.
 //! - [`lease`], [`attempt`]: a one-shot on its way through claim, confirmation and outcome, by the database's clock
-//!   ([`clock_sample`]).
+//!   ([`clock_sample`]). [`lease_lengths`]: how long every lease lasts.
 //! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`]: what hosted backends bring and are told.
 //!
 //! `db` reads and writes these types; the layers above pass them on without knowing how they are stored.
@@ -15,6 +15,7 @@ pub mod clock_sample;
 pub mod direct_call;
 pub mod job_auth;
 pub mod lease;
+pub mod lease_lengths;
 pub mod one_shot;
 pub mod outbox;
 mod signing_key;

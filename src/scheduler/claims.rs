@@ -126,8 +126,14 @@ async fn claim(inner: &Inner) -> DbResult<()> {
             }
         }
         let saturated = lock(&inner.dispatch).saturated(Instant::now());
-        let claimed =
-            leases::claim_due(&inner.db, rules.horizon, rules.grace, i64::from(limit), &saturated).await?;
+        let claimed = leases::claim_due(
+            &inner.db,
+            rules.horizon,
+            rules.leases.claim_grace,
+            i64::from(limit),
+            &saturated,
+        )
+        .await?;
         let found = claimed.leases.len() + claimed.parked;
         inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
         inner

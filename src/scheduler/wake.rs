@@ -155,7 +155,8 @@ pub(super) async fn run(inner: Arc<Inner>, mut waking: mpsc::Receiver<Waking>) {
 async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
     let rules = &inner.rules;
     let room = if inner.stop.is_cancelled() { 0 } else { inner.room() };
-    let found = wake_ups::take(&inner.db, wakes, rules.horizon, rules.grace, room.into()).await?;
+    let found =
+        wake_ups::take(&inner.db, wakes, rules.horizon, rules.leases.claim_grace, room.into()).await?;
     let mut leases = Vec::new();
     let woken = found
         .into_iter()
