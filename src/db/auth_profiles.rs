@@ -214,7 +214,7 @@ pub async fn put(
     .await?;
     match there {
         None => {
-            return Err(DbError::Contended(sqlx::Error::Protocol("the place is being changed".to_owned())));
+            return Err(DbError::Contended("the place is being changed".into()));
         }
         Some(false) => return Ok(false),
         Some(true) => {}

@@ -16,7 +16,7 @@ pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
     )
     .execute(&db.pool)
     .await?;
-    find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound))
+    find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound.into()))
 }
 
 /// Which backend is active; nothing before the first start.
