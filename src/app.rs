@@ -24,6 +24,7 @@ use crate::backends::{self, Backend, Backends, SchedulerBackend, qstash_direct};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, wake_ups};
+use crate::domain::arm_rules::ArmRules;
 use crate::fire::Firing;
 use crate::fire::address::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
@@ -36,11 +37,11 @@ use crate::http::router::{self, Parts};
 use crate::keys::{
     KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token,
 };
+use crate::metrics;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::upkeep::UpkeepRules;
 use crate::scheduler::{Scheduler, SchedulerRules};
 use crate::shutdown::Shutdown;
-use crate::{metrics, oneshot};
 
 /// How long a database that is starting is waited for.
 const DATABASE_WITHIN: Duration = Duration::from_secs(30);
@@ -119,7 +120,7 @@ impl App {
         let agent_cron = AgentCron {
             authenticator,
             db: db.clone(),
-            rules: scheduler_rules(config).arm_rules,
+            rules: arm_rules(config),
             backends: Arc::clone(&backends),
             scheduler: Arc::clone(&scheduler),
         };
@@ -332,8 +333,17 @@ fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow:
     })
 }
 
-fn scheduler_rules(config: &Config) -> SchedulerRules {
+fn arm_rules(config: &Config) -> ArmRules {
     let second = &config.second_fire;
+    ArmRules {
+        fire_floor: config.fire.floor,
+        second_fire_delay: second.delay,
+        second_fire_interval: second.interval,
+        second_fires_max: second.max,
+    }
+}
+
+fn scheduler_rules(config: &Config) -> SchedulerRules {
     SchedulerRules {
         horizon: config.lease.horizon,
         graces: vec![
@@ -341,12 +351,11 @@ fn scheduler_rules(config: &Config) -> SchedulerRules {
             (BackendName::QstashDirect, config.backends.qstash_direct_grace),
             (BackendName::Nats, config.backends.watchdog_grace),
         ],
-        grace: config.lease.grace,
-        margin: config.lease.margin,
+        leases: config.lease_lengths(),
         capacity: config.lease.capacity,
         in_flight_max: config.fire.in_flight_max,
         in_flight_per_instance: config.fire.in_flight_per_instance,
-        arm_rules: oneshot::arm_rules(config.fire.floor, second.delay, second.interval, second.max),
+        arm_rules: arm_rules(config),
         upkeep: UpkeepRules {
             give_up_after: config.retry.give_up_after,
             history_retention: config.history_retention,

@@ -14,9 +14,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::db::auth_profiles::{self, StoredAuth};
-use crate::db::{Db, DbResult, ride_out};
+use crate::db::{Db, DbResult, auth_profiles, ride_out};
 use crate::directory::{self, DirectoryError};
+use crate::domain::job_auth::JobAuth;
 
 /// Known profiles of one place at most.
 pub const MAX_PROFILES: usize = 200;
@@ -61,8 +61,8 @@ pub struct ShownAuth {
     pub warnings: Vec<Warning>,
 }
 
-impl From<StoredAuth> for ShownAuth {
-    fn from(job: StoredAuth) -> Self {
+impl From<JobAuth> for ShownAuth {
+    fn from(job: JobAuth) -> Self {
         let warnings = job.auth.iter().filter(|_| job.unknown).map(unknown).collect();
         Self { auth: job.auth, effective_auth: job.effective, warnings }
     }

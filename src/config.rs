@@ -32,6 +32,8 @@ use url::Url;
 pub use nas_cron_base::logging::{Log, LogFormat};
 pub use nas_cron_protocol::BackendName;
 
+use crate::domain::lease_lengths::LeaseLengths;
+
 pub use crate::domain::SigningAlg;
 pub use flags::{DatabaseOnly, Everything, Flags, Pick};
 pub use gather::{Settings, Sources};
@@ -311,6 +313,11 @@ pub struct Stop {
 }
 
 impl Config {
+    /// How long the leases of one-shots last, by these settings.
+    pub const fn lease_lengths(&self) -> LeaseLengths {
+        LeaseLengths::new(self.lease.grace, self.fire.timeout, self.lease.margin)
+    }
+
     /// The key-encryption key, or what to set. To be asked wherever a private key is, or would be made, in the
     /// database; not where all signing keys are files outside it.
     pub fn require_key_encryption_key(&self) -> Result<&SecretBox<[u8; 32]>, ConfigError> {

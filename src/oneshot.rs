@@ -1,13 +1,12 @@
 //! What provision, cancel and list mean (CONTRACT, hop 1), below HTTP and above SQL.
 
-use std::time::Duration;
-
 use nas_cron_protocol::{
     AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
 };
 
-use crate::db::oneshots::{self, Arm, ArmRules, Armed, OneShot};
-use crate::db::{Db, DbError, DbResult, auth_profiles};
+use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots};
+use crate::domain::arm_rules::ArmRules;
+use crate::domain::one_shot::{Arm, Armed, OneShot};
 
 /// A provision that passed every check of its fields.
 #[derive(Clone, Debug)]
@@ -45,21 +44,6 @@ impl Provision {
     #[must_use]
     pub fn with_auth(self, auth: Given<AuthProfile>) -> Self {
         Self { auth, ..self }
-    }
-}
-
-/// The rules' times, as SQL takes them.
-pub fn arm_rules(
-    fire_floor: Duration,
-    second_fire_delay: Duration,
-    second_fire_interval: Duration,
-    second_fires_max: u32,
-) -> ArmRules {
-    ArmRules {
-        fire_floor: fire_floor.as_secs_f64(),
-        second_fire_delay: second_fire_delay.as_secs_f64(),
-        second_fire_interval: second_fire_interval.as_secs_f64(),
-        second_fires_max: i16::try_from(second_fires_max).unwrap_or(i16::MAX),
     }
 }
 

@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use super::backend::BackendError;
 use super::engine::Backend;
 use super::qstash::{DirectEnd, Qstash};
-use crate::db::wake_ups::{self, DirectCall, DirectResult};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, wake_ups};
+use crate::domain::direct_call::{DirectCall, DirectResult};
 use crate::metrics;
 
 /// Between two looks at the log while calls are out; jittered so that replicas spread.

@@ -44,7 +44,7 @@ pub use self::wakes::Wakes;
 use nas_cron_protocol::BackendName;
 
 use crate::db::Db;
-use crate::db::oneshots::Armed;
+use crate::domain::one_shot::Armed;
 use crate::scheduler::Scheduler;
 
 /// The backends of this process: our own loop, and every hosted engine that is configured. All of them are told,

@@ -14,8 +14,9 @@ use tracing::{info, warn};
 
 use super::backend::{BackendError, SchedulerBackend, Unwanted, WakeUp};
 use super::engine::Backend;
-use crate::db::wake_ups::{self, Order, ToTell, Told};
-use crate::db::{Db, DbResult};
+use crate::db::{Db, DbResult, wake_ups};
+use crate::domain::lease_lengths;
+use crate::domain::outbox::{self, Order, ToArm, ToTell, Told};
 use crate::metrics;
 
 /// Orders in one round.
@@ -24,8 +25,6 @@ const BATCH: usize = 256;
 const ROUNDS: usize = 4;
 /// Deadlines of one call that a batch of calls may take, by what the backends promise; and one more to be sure.
 const CALLS: u32 = 4;
-/// What the orders' lease has beyond their round: time to record how it went.
-const RECORDING: Duration = Duration::from_secs(5);
 /// Between looks at least, so that orders which come one by one go together.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// Between looks at most: what other replicas left, and what has come near enough.
@@ -76,7 +75,7 @@ impl Outbox {
 
     /// How long a round's orders are its own: others do what it has not recorded by then.
     pub fn lease(&self) -> Duration {
-        self.calls * 2 + RECORDING
+        lease_lengths::of_orders(self.calls)
     }
 
     /// There may be something to tell.
@@ -133,8 +132,7 @@ impl Outbox {
         let pause = if taken.looked_at >= BATCH {
             Duration::ZERO
         } else {
-            let next_in = taken.next_in.and_then(|next_in| Duration::try_from_secs_f64(next_in).ok());
-            next_in.map_or(MOST_PAUSE, |next_in| next_in.clamp(LEAST_PAUSE, MOST_PAUSE))
+            taken.next_in.map_or(MOST_PAUSE, |next_in| next_in.clamp(LEAST_PAUSE, MOST_PAUSE))
         };
         Ok((taken.to_tell, pause))
     }
@@ -171,7 +169,7 @@ impl Outbox {
             self.count("arm", &answers);
             done.armed += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
-                let done = answer.map_or_else(|error| failed(tries, &error), wake_ups::Done::Armed);
+                let done = answer.map_or_else(|error| failed(tries, &error), outbox::Done::Armed);
                 told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
@@ -181,7 +179,7 @@ impl Outbox {
             self.count("cancel", &answers);
             done.taken_back += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
-                let done = answer.map_or_else(|error| failed(tries, &error), |()| wake_ups::Done::Cancelled);
+                let done = answer.map_or_else(|error| failed(tries, &error), |()| outbox::Done::Cancelled);
                 told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
@@ -213,7 +211,7 @@ impl Outbox {
 }
 
 /// As the backend takes it.
-fn wake_up(schedule_id: nas_cron_protocol::ScheduleId, generation: i32, one_shot: wake_ups::ToArm) -> WakeUp {
+fn wake_up(schedule_id: nas_cron_protocol::ScheduleId, generation: i32, one_shot: ToArm) -> WakeUp {
     WakeUp {
         instance_id: one_shot.instance_id,
         job_id: one_shot.job_id,
@@ -238,9 +236,9 @@ async fn in_time<T>(
     answers
 }
 
-fn failed(tries: u32, error: &BackendError) -> wake_ups::Done {
+fn failed(tries: u32, error: &BackendError) -> outbox::Done {
     let again_in = again_in(tries, error.retry_after(), rand::random());
-    wake_ups::Done::Failed { again_in, error: error.to_string() }
+    outbox::Done::Failed { again_in, error: error.to_string() }
 }
 
 /// When to try again after so many failures; `jitter` is drawn from `[0, 1)`.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use nas_cron_protocol::BackendName;
 
+use crate::domain::wake_up::Wake;
 use crate::metrics;
-use crate::scheduler::{Scheduler, Wake, WakeError, Woken};
+use crate::scheduler::{Scheduler, WakeError, Woken};
 
 /// Where a backend hands in the wake-ups that it brings.
 #[derive(Clone, Debug)]

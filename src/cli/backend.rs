@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::backends::outbox::Outbox;
 use crate::backends::postgres::Postgres;
 use crate::backends::{Backend, Limits, SchedulerBackend};
-use crate::db::wake_ups::{self, ActiveBackend, BackendCounts, Left};
-use crate::db::{Db, directory};
+use crate::db::{Db, directory, wake_ups};
+use crate::domain::active_backend::{ActiveBackend, BackendCounts, Left};
 
 /// See who wakes us first at a fire's instant, and switch to another.
 ///

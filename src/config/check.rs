@@ -1,17 +1,12 @@
 //! Rules between settings: each is sound by itself, and together they would betray the contract.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use nas_cron_protocol::HOSTED_CLIENT;
 use url::{Host, Url};
 
 use super::read::Reader;
 use super::{BackendName, Backends, Config, PortalJwks};
-
-/// The least a confirmed lease must have beyond its attempt's deadline: the outcome is still to be recorded, and
-/// a lease that ends before would let another replica start the same one-shot again.
-const LEAST_MARGIN: Duration = Duration::from_secs(1);
 
 /// Judges all of them.
 pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
@@ -222,7 +217,7 @@ fn introspection(config: &Config, reader: &mut Reader<'_>) {
 fn leases(config: &Config, reader: &mut Reader<'_>) {
     reader.rule(
         &["lease_margin"],
-        config.lease.margin >= LEAST_MARGIN,
+        config.lease_lengths().outlast_attempts_of(config.fire.timeout),
         "a lease could end before its attempt's deadline, and a second attempt start beside it",
         "set lease_margin to 1s or more",
     );

@@ -8,6 +8,7 @@ use nas_cron_protocol::{
 
 use super::columns::Word;
 use super::{Db, DbError, DbResult};
+use crate::domain::job_auth::JobAuth;
 
 /// The profile that a statement's four candidates come to, by the one rule.
 pub(super) fn effective(
@@ -69,33 +70,20 @@ pub async fn set_job(
     .await?)
 }
 
-/// With which profile a job is fired.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredAuth {
-    /// Its own.
-    pub auth: Option<AuthProfile>,
-    /// What its next fire carries.
-    pub effective: Option<EffectiveAuth>,
-    /// Whether its own is known neither to its instance, nor to its org, nor to the service.
-    pub unknown: bool,
-}
-
-impl StoredAuth {
-    /// From a statement's four candidates.
-    pub(super) fn of(
-        job: Option<String>,
-        instance: Option<String>,
-        org: Option<String>,
-        service: Option<String>,
-        unknown: bool,
-    ) -> Self {
-        let auth = job.clone().map(AuthProfile::stored);
-        Self { auth, effective: effective(job, instance, org, service), unknown }
-    }
+/// The auth profile of a job, from a statement's four candidates.
+pub(super) fn job_auth(
+    job: Option<String>,
+    instance: Option<String>,
+    org: Option<String>,
+    service: Option<String>,
+    unknown: bool,
+) -> JobAuth {
+    let auth = job.clone().map(AuthProfile::stored);
+    JobAuth { auth, effective: effective(job, instance, org, service), unknown }
 }
 
 /// With which profiles these jobs are fired, one each, in their order; whether or not they are there.
-pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<StoredAuth>> {
+pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     let (instance_ids, job_ids): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
     let rows = sqlx::query!(
         r#"
@@ -114,7 +102,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<StoredAuth>
         .into_iter()
         .map(|row| {
             let unknown = row.unknown_auth.is_some();
-            StoredAuth::of(row.job_auth, row.instance_auth, row.org_auth, row.service_auth, unknown)
+            job_auth(row.job_auth, row.instance_auth, row.org_auth, row.service_auth, unknown)
         })
         .collect())
 }
@@ -226,7 +214,7 @@ pub async fn put(
     .await?;
     match there {
         None => {
-            return Err(DbError::Contended(sqlx::Error::Protocol("the place is being changed".to_owned())));
+            return Err(DbError::Contended("the place is being changed".into()));
         }
         Some(false) => return Ok(false),
         Some(true) => {}

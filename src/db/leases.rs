@@ -3,27 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use nas_cron_protocol::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
+use chrono::DateTime;
+use nas_cron_protocol::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use uuid::Uuid;
 
+use super::seconds::duration;
 use super::{Db, DbResult, auth_profiles, wake_ups};
-
-/// The next instants at which something is to be done, by the database's clock.
-#[derive(Clone, Copy, Debug)]
-pub struct NextWake {
-    /// Until the first one-shot is due; negative when it is overdue.
-    pub due_in: Option<f64>,
-    /// Until the first one-shot that an engine is to wake is overdue by its grace; negative when it is.
-    pub missed_in: Option<f64>,
-    /// Until the first lease ends; negative when it has ended.
-    pub lease_ends_in: Option<f64>,
-    /// The database's clock.
-    pub clock: ClockSample,
-}
+use crate::domain::attempt::{Attempt, Confirmed};
+use crate::domain::clock_sample::ClockSample;
+use crate::domain::lease::{Claimed, Lease, NextLook};
 
 /// When something is to be done next: the one query of an idle service.
-pub async fn next_wake(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextWake> {
+pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextLook> {
     let (backends, graces) = wake_ups::graces(graces);
     let sent = Instant::now();
     let row = sqlx::query!(
@@ -46,42 +37,12 @@ pub async fn next_wake(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
     .fetch_one(&db.pool)
     .await?;
     let clock = ClockSample { sent, received: Instant::now(), database: row.now };
-    Ok(NextWake { due_in: row.due_in, missed_in: row.missed_in, lease_ends_in: row.lease_ends_in, clock })
-}
-
-/// What a replica holds of a one-shot between the claim and the confirmation.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// Whose job.
-    pub instance_id: InstanceId,
-    /// Which job.
-    pub job_id: JobId,
-    /// Fences everything that is written about it.
-    pub lease_token: Uuid,
-    /// No attempt before it, by the database's clock.
-    pub due_at: DateTime<Utc>,
-    /// When the lease ends, by this process's monotonic clock, on the safe side.
-    pub ends: Instant,
-}
-
-/// A claim's harvest.
-#[derive(Debug, Default)]
-pub struct Claimed {
-    /// What is ours now.
-    pub leases: Vec<Lease>,
-    /// How many came due but were parked: on hold, or of an instance that cannot be reached.
-    pub parked: usize,
-}
-
-/// One reading of the database's clock, taken between two readings of ours.
-#[derive(Clone, Copy, Debug)]
-pub struct ClockSample {
-    /// Right before the statement was sent.
-    pub sent: Instant,
-    /// Right after its answer.
-    pub received: Instant,
-    /// What the database's clock said in between.
-    pub database: DateTime<Utc>,
+    Ok(NextLook {
+        due_in: row.due_in.map(duration),
+        missed_in: row.missed_in.map(duration),
+        lease_ends_in: row.lease_ends_in.map(duration),
+        clock,
+    })
 }
 
 /// Leases what comes due within `horizon`, soonest first, at most `limit`, of instances not in `saturated`.
@@ -151,48 +112,6 @@ pub async fn claim_due(
         }
     }
     Ok(claimed)
-}
-
-/// An attempt that has started: everything its POST and its outcome need.
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    /// Whose job.
-    pub instance_id: InstanceId,
-    /// Which job.
-    pub job_id: JobId,
-    /// Of which arm.
-    pub schedule_id: ScheduleId,
-    /// Its lease token, which names it in `fires`.
-    pub attempt_id: Uuid,
-    /// The instant and its text.
-    pub fire_at: FireAt,
-    /// Where to.
-    pub callback_url: CallbackUrl,
-    /// With which profile, as it is set when the attempt starts.
-    pub auth: Option<EffectiveAuth>,
-    /// Which attempt of the budget it is, from 1.
-    pub attempt: u32,
-    /// How long the one-shot has been failing.
-    pub retrying_for: Duration,
-    /// What it was due at: `fire_at`, or later for a retry, a floor or a skew guard.
-    pub due_at: DateTime<Utc>,
-    /// When it started, by the database's clock.
-    pub started_at: DateTime<Utc>,
-    /// Whether it is an unreachable instance's probe.
-    pub probes: bool,
-    /// When its lease ends, by this process's monotonic clock, on the safe side.
-    pub lease_ends: Instant,
-}
-
-/// What a confirmation found.
-#[derive(Debug)]
-pub struct Confirmed {
-    /// The attempts that have started; what was asked for and is not here must not be sent.
-    pub attempts: Vec<Attempt>,
-    /// What has started by the database but cannot be sent, because its row cannot be read: a defect.
-    pub unreadable: Vec<Uuid>,
-    /// The database's clock.
-    pub clock: ClockSample,
 }
 
 /// Starts the attempts whose leases still stand: not cancelled, not superseded, not on hold, not waiting for

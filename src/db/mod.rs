@@ -1,6 +1,6 @@
 //! The only place with SQL. One named function per statement; whatever touches many rows is one statement.
 //!
-//! `sqlx` stops here: the layers above see domain types and [`DbError`].
+//! `sqlx` stops here: the layers above see the types of [`crate::domain`] and [`DbError`].
 
 pub mod auth_profiles;
 mod columns;
@@ -19,6 +19,7 @@ pub mod oneshots;
 pub mod outages;
 pub mod outcomes;
 mod ride_out;
+mod seconds;
 pub mod wake_ups;
 
 use std::time::Duration;
@@ -51,10 +52,10 @@ pub struct Db {
 pub enum DbError {
     /// The database is away, restarting, or too busy to give a connection: trying again is right.
     #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] DbCause),
     /// Two statements were in each other's way (deadlock, serialisation): trying again at once is right.
     #[error("the statement lost to a concurrent one: {0}")]
-    Contended(#[source] sqlx::Error),
+    Contended(#[source] DbCause),
     /// A uniqueness rule of the schema refused the row; the name of the constraint says which.
     #[error("the row would break {constraint}")]
     Conflict {
@@ -63,8 +64,11 @@ pub enum DbError {
     },
     /// Anything else: a defect, ours or the database's.
     #[error(transparent)]
-    Defect(sqlx::Error),
+    Defect(DbCause),
 }
+
+/// What the driver reported: for the log, and of no type that the layers above could branch on.
+pub type DbCause = Box<dyn std::error::Error + Send + Sync>;
 
 impl DbError {
     /// Whether the same statement may succeed when it is tried again.
@@ -81,22 +85,22 @@ impl From<sqlx::Error> for DbError {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error.into()),
             sqlx::Error::Database(cause) => match cause.code().as_deref() {
                 // serialization_failure, deadlock_detected, lock_not_available
-                Some("40001" | "40P01" | "55P03") => Self::Contended(error),
+                Some("40001" | "40P01" | "55P03") => Self::Contended(error.into()),
                 // connection exceptions, insufficient resources, operator intervention (shutdown, starting up)
                 Some(code) if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => {
-                    Self::Unavailable(error)
+                    Self::Unavailable(error.into())
                 }
                 // A statement that reached a standby in the middle of a switch-over.
-                Some("25006") => Self::Unavailable(error),
+                Some("25006") => Self::Unavailable(error.into()),
                 Some("23505") => {
                     Self::Conflict { constraint: cause.constraint().unwrap_or_default().to_owned() }
                 }
-                _ => Self::Defect(error),
+                _ => Self::Defect(error.into()),
             },
-            _ => Self::Defect(error),
+            _ => Self::Defect(error.into()),
         }
     }
 }

@@ -7,60 +7,20 @@ use nas_cron_protocol::{
 };
 use uuid::Uuid;
 
-use super::auth_profiles::StoredAuth;
 use super::columns::{OptionalWord, Word};
-use super::{Db, DbResult};
-
-/// What is to be armed.
-#[derive(Clone, Debug)]
-pub struct Arm<'a> {
-    /// Whose job.
-    pub instance_id: &'a InstanceId,
-    /// Which job.
-    pub job_id: &'a JobId,
-    /// What makes it idempotent.
-    pub dedup_key: &'a DedupKey,
-    /// When.
-    pub fire_at: &'a FireAt,
-    /// Where.
-    pub callback_url: &'a CallbackUrl,
-}
-
-/// The delays that the contract sets between fires of one job.
-#[derive(Clone, Copy, Debug)]
-pub struct ArmRules {
-    /// Least time between two fires of one job, in seconds.
-    pub fire_floor: f64,
-    /// From a delivery to the second fire of the same key, in seconds.
-    pub second_fire_delay: f64,
-    /// Between second fires of the same key, in seconds.
-    pub second_fire_interval: f64,
-    /// Second fires per key; after that it is stuck.
-    pub second_fires_max: i16,
-}
+use super::seconds::RuleColumns;
+use super::{Db, DbResult, auth_profiles};
+use crate::domain::arm_rules::ArmRules;
+use crate::domain::one_shot::{Arm, Armed, OneShot};
 
 /// What is due within so many seconds is woken by our own loop on every backend: an engine could not be told in
 /// time. No less than any engine's lead and grain together.
 pub(in crate::db) const OWN_LOOP_WITHIN: f64 = 3.0;
 
-/// What stands after a provision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Armed {
-    /// The arm's name.
-    pub schedule_id: ScheduleId,
-    /// When its next attempt may start; `None` when it is stuck.
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    /// A new key followed a delivered second fire: the agent's clock was slow (CLIENTS, 4). See [`learn_skew`].
-    pub shows_skew: bool,
-    /// The engine that is to bring the first wake-up; it has still to be told. `None`: our own loop's.
-    pub awaits: Option<BackendName>,
-    /// The job's own auth profile, if it is not known where its instance is: worth a warning, and no more.
-    pub unknown_auth: Option<AuthProfile>,
-}
-
 /// Arms the job's one-shot: a new job, a new key (supersedes), a key that was delivered or is dead (again).
 /// `None`: a live one with this key is there already, see [`ask_again`]; or the instance is gone.
 pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
+    let rules = RuleColumns::from(rules);
     let row = sqlx::query!(
         r#"
         WITH wanted AS (
@@ -266,41 +226,6 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
     Ok(row.map(ScheduleId))
 }
 
-/// A one-shot as `list` and the operator's tools show it.
-#[derive(Clone, Debug)]
-pub struct OneShot {
-    /// Whose job.
-    pub instance_id: InstanceId,
-    /// Which job.
-    pub job_id: JobId,
-    /// The arm's name.
-    pub schedule_id: ScheduleId,
-    /// Its key.
-    pub dedup_key: DedupKey,
-    /// When.
-    pub fire_at: FireAt,
-    /// Where.
-    pub callback_url: String,
-    /// Where it stands.
-    pub state: OneShotState,
-    /// Why it is not tried although it may be due.
-    pub parked: Option<ParkReason>,
-    /// The engine that is to bring its first wake-up; `None`: our own loop's.
-    pub awaits: Option<BackendName>,
-    /// Attempts started of its current budget.
-    pub attempts: i32,
-    /// When its next attempt may start.
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    /// The last answer's status.
-    pub last_status: Option<i16>,
-    /// What was wrong with the last attempt.
-    pub last_error: Option<String>,
-    /// With which profile its job is fired.
-    pub auth: StoredAuth,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
-}
-
 struct Row {
     instance_id: String,
     job_id: String,
@@ -340,7 +265,7 @@ impl From<Row> for OneShot {
             next_attempt_at: row.next_attempt_at,
             last_status: row.last_status,
             last_error: row.last_error,
-            auth: StoredAuth::of(
+            auth: auth_profiles::job_auth(
                 row.job_auth,
                 row.instance_auth,
                 row.org_auth,

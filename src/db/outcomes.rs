@@ -1,51 +1,18 @@
 //! How attempts ended, in SQL: history, delivered keys, and the one-shot where it is still the attempt's.
 
-use std::time::Duration;
-
 use nas_cron_protocol::OneShotState;
 use uuid::Uuid;
 
 use super::columns::OptionalWord;
-use super::oneshots::ArmRules;
+use super::seconds::RuleColumns;
 use super::{Db, DbResult};
-use crate::domain::FireOutcome;
-
-/// How an attempt ended, and what follows.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// Which one.
-    pub attempt_id: Uuid,
-    /// How.
-    pub outcome: FireOutcome,
-    /// The answer's status, if there was one.
-    pub http_status: Option<u16>,
-    /// What was wrong, for the operator.
-    pub error: Option<String>,
-    /// After a failure: when to try again; `None` gives up.
-    pub retry_in: Option<Duration>,
-    /// After a failure: how long the agent asked to be left alone (at most 60 s).
-    pub retry_after: Option<Duration>,
-}
-
-impl Ended {
-    /// Whether the agent took it, or no longer has the job: either way there is nothing to retry.
-    pub fn is_accepted(&self) -> bool {
-        matches!(self.outcome, FireOutcome::Delivered | FireOutcome::Gone)
-    }
-}
-
-/// What a recorded outcome made of its one-shot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// Which attempt.
-    pub attempt_id: Uuid,
-    /// The one-shot's state now; `None` when it had been superseded or cancelled meanwhile.
-    pub state: Option<OneShotState>,
-}
+use crate::domain::arm_rules::ArmRules;
+use crate::domain::attempt::{Ended, Recorded};
 
 /// Records outcomes: history, delivered keys, and the one-shot where it is still this attempt's. Durable when
 /// it returns, and harmless when repeated. What is not in the answer had been recorded before.
 pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResult<Vec<Recorded>> {
+    let rules = RuleColumns::from(rules);
     let ids: Vec<Uuid> = ended.iter().map(|e| e.attempt_id).collect();
     let outcomes: Vec<String> = ended.iter().map(|e| e.outcome.as_str().to_owned()).collect();
     let statuses: Vec<Option<i16>> =

@@ -21,9 +21,8 @@ use serde::Serialize;
 use self::backoff::{Next, RetryPolicy};
 use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
-use crate::db::leases::Attempt;
-use crate::db::outcomes::Ended;
 use crate::domain::FireOutcome;
+use crate::domain::attempt::{Attempt, Ended};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::ring::KeyRing;
 

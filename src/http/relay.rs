@@ -22,9 +22,10 @@ use utoipa_axum::routes;
 use super::error::ProblemBody;
 use super::{ApiError, Problem, json};
 use crate::backends::{Backends, RelayRequest, WakeBody};
-use crate::db::outcomes::Ended;
+use crate::domain::attempt::Ended;
+use crate::domain::wake_up::Wake;
 use crate::metrics;
-use crate::scheduler::{Wake, WakeError, Woken};
+use crate::scheduler::{WakeError, Woken};
 
 /// How long an engine is kept waiting for the end of an attempt: less than it waits itself.
 const PATIENCE: Duration = Duration::from_secs(45);

@@ -95,7 +95,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_a_try_and_waiting_ends_with_the_budget() {
         let limit = limit();
-        let lost = || async { Err::<(), _>(DbError::Contended(sqlx::Error::RowNotFound)) };
+        let lost = || async { Err::<(), _>(DbError::Contended("a deadlock".into())) };
         let losing = join_all((0..4).map(|_| limit.ride_out(soon(), lost)));
         let fine = limit.ride_out(soon(), || async { Ok(()) });
         let (losers, fine) = tokio::join!(losing, fine);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::portal_jwks::FetchError;
+use super::fetch_error::FetchError;
 
 /// How long the circuit stays open after a failure.
 const REST: Duration = Duration::from_secs(5);

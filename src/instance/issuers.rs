@@ -12,8 +12,9 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::introspection::{Endpoint, Introspections};
-use super::portal_jwks::{PortalKeys, VerifyError};
+use super::portal_keys::PortalKeys;
 use super::token::{self, AccessClaims, Jws, MAX_TOKEN_LENGTH, TokenError, TokenRules};
+use super::verify_error::VerifyError;
 
 /// One issuer: its rules, and at least one way of knowing its tokens.
 #[derive(Debug)]

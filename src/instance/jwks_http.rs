@@ -6,9 +6,10 @@ use reqwest::Client;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use url::Url;
 
+use super::fetch_error::FetchError;
+use super::jwks_fetch::{Fetch, Fetched};
 use super::key_set::KeySet;
 use super::portal_http::{away, bounded, client};
-use super::portal_jwks::{Fetch, FetchError, Fetched};
 
 const MAX_BODY: usize = 1 << 20;
 
@@ -65,24 +66,15 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use axum::Router;
     use axum::http::header::LOCATION;
     use axum::response::IntoResponse;
     use axum::routing::get;
-    use chrono::DateTime;
     use jsonwebtoken::Algorithm;
     use nas_cron_jwt::testing::{Signing, jwks};
-    use serde_json::json;
     use tokio::net::TcpListener;
-    use tokio::task::JoinSet;
-    use tokio::time::Instant;
 
     use super::*;
-    use crate::instance::token::{Presented, TokenError, TokenRules};
-    use crate::instance::{FetchLimits, PortalKeys, VerifyError};
 
     async fn serve(router: Router) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -139,39 +131,5 @@ mod tests {
         assert_eq!(told("public"), None);
         assert_eq!(told("max-age=soon"), None);
         assert_eq!(max_age(&HeaderMap::new()), None);
-    }
-
-    #[tokio::test]
-    async fn a_herd_over_real_sockets_is_few_fetches_and_the_new_key_gets_through() {
-        let (old, new) = (Signing::es256("old"), Signing::es256("new"));
-        let fetches = Arc::new(AtomicUsize::new(0));
-        let (count, first, later) = (Arc::clone(&fetches), jwks([&old]), jwks([&old, &new]));
-        // From its second fetch on, the portal has the new key.
-        let router = Router::new().route(
-            "/jwks",
-            get(move || async move { if count.fetch_add(1, Ordering::SeqCst) == 0 { first } else { later } }),
-        );
-        let limits = FetchLimits { spacing: Duration::from_millis(100), ..FetchLimits::default() };
-        let (keys, refresh) = PortalKeys::from_url(serve(router).await, limits).unwrap();
-        tokio::spawn(refresh.run());
-
-        let call = async |keys: PortalKeys, signing: Signing| {
-            let token = signing.sign(&json!({"iss": "p", "exp": 100}));
-            let presented = Presented::read(&token, &TokenRules::new("p", []), DateTime::UNIX_EPOCH).unwrap();
-            keys.verify(&presented, Instant::now() + Duration::from_secs(12)).await.map(|_| ())
-        };
-        assert_eq!(call(keys.clone(), old).await, Ok(()));
-        let mut herd = JoinSet::new();
-        let mut stranger = Signing::es256("");
-        for n in 0..1000 {
-            stranger.kid = Some(format!("invented-{n}"));
-            herd.spawn(call(keys.clone(), stranger.clone()));
-        }
-        herd.spawn(call(keys.clone(), new));
-        let answers = herd.join_all().await;
-        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
-        let refused = Err(VerifyError::Refused(TokenError::UnknownKey));
-        assert_eq!(answers.iter().filter(|answer| **answer == refused).count(), 1000);
-        assert!(fetches.load(Ordering::SeqCst) <= 5, "{fetches:?}");
     }
 }

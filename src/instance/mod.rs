@@ -1,35 +1,42 @@
 //! Who calls: from an access token to an agent instance.
 //!
-//! A token is for its issuer to judge ([`issuers`]): by its rules ([`token`]), its keys ([`portal_jwks`]) or its own word
+//! A token is for its issuer to judge ([`issuers`]): by its rules ([`token`]), its keys ([`portal_keys`]) or its own word
 //! ([`introspection`]). Its claims are then resolved to an instance ([`resolve`]) that our table or the portal knows
 //! ([`lookup`]). [`Authenticator`] is all of it in a row, within the one budget of a request. What an agent presents
 //! instead of a token is for [`crate::identity`].
 
 mod circuit_breaker;
+mod fetch_error;
+mod fetched_keys;
 pub mod introspection;
 pub mod issuers;
+mod jwks_fetch;
 mod jwks_http;
 mod key_set;
 pub mod lookup;
 mod numeric_date;
 mod own_keys;
 mod portal_http;
-pub mod portal_jwks;
+pub mod portal_keys;
 pub mod resolve;
 mod single_flight;
 pub mod token;
+mod verify_error;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use fetched_keys::KeyRefresh;
 pub use issuers::{Issuer, Issuers};
+pub use jwks_fetch::FetchLimits;
 pub use jwks_http::count_keys_at;
 pub use key_set::{KeySet, KeySetError, Unusable};
 pub use lookup::{Lookup, LookupError};
-pub use portal_jwks::{FetchLimits, KeyRefresh, PortalKeys, VerifyError};
+pub use portal_keys::PortalKeys;
 pub use resolve::Refusal;
 pub use token::{AccessClaims, TokenError, TokenRules};
+pub use verify_error::VerifyError;
 
 pub use crate::db::instances::AgentInstance;
 

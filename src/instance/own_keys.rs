@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::jwks_fetch::FetchLimits;
 use super::key_set::{KeySet, NotVerified};
-use super::portal_jwks::{FetchLimits, VerifyError};
 use super::token::{AccessClaims, Presented, TokenError};
+use super::verify_error::VerifyError;
 use crate::keys::KeyRing;
 
 /// What is published of a [`KeyRing`], parsed once per change.

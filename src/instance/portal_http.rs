@@ -5,7 +5,7 @@ use std::time::Duration;
 use nas_cron_base::http_client::causes;
 use reqwest::{Client, Response, StatusCode, redirect};
 
-use super::portal_jwks::FetchError;
+use super::fetch_error::FetchError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Over connect, headers and body: two calls fit in the budget of a request.

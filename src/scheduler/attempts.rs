@@ -13,10 +13,11 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::recorder::{Reach, Report};
-use crate::db::leases::{self, Attempt, Lease};
-use crate::db::outcomes::Ended;
-use crate::db::retry_for;
+use crate::db::{leases, retry_for};
 use crate::domain::FireOutcome;
+use crate::domain::attempt::{Attempt, Ended};
+use crate::domain::lease::Lease;
+use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
 use crate::fire::{End, outcome};
 use crate::metrics::{self, InFlight, PanicPlace};
 
@@ -24,8 +25,6 @@ use crate::metrics::{self, InFlight, PanicPlace};
 const BATCH: usize = 256;
 /// Confirmations under way at once: one would make everybody wait for its round trip.
 const CONFIRMATIONS: usize = 4;
-/// A lease with less than this left is not worth confirming any more.
-const LEASE_RESERVE: Duration = Duration::from_millis(250);
 /// When to come back for what found no slot in time, or could not be signed.
 const LATER: Duration = Duration::from_secs(1);
 /// When to come back for a row that cannot be read: it takes a person to mend it.
@@ -70,7 +69,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Leas
             count = due.recv_many(&mut arrived, BATCH) => if count == 0 { return },
             () = inner.start.notified() => {}
             // What waits for a slot must be given back before its lease ends.
-            () = tokio::time::sleep(LEASE_RESERVE / 2), if waiting => {}
+            () = tokio::time::sleep(CONFIRMATION_RESERVE / 2), if waiting => {}
         }
         let ending = {
             let mut dispatch = inner.dispatch.lock();
@@ -80,8 +79,8 @@ pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Leas
             }
             // It goes through all that waits, so not every time around.
             if waiting && now >= next_look {
-                next_look = now + LEASE_RESERVE / 2;
-                dispatch.take_ending(now + LEASE_RESERVE + LEASE_RESERVE / 2)
+                next_look = now + CONFIRMATION_RESERVE / 2;
+                dispatch.take_ending(now + CONFIRMATION_RESERVE + CONFIRMATION_RESERVE / 2)
             } else {
                 Vec::new()
             }
@@ -114,7 +113,6 @@ pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Leas
 
 /// Confirms a batch and starts what stands.
 async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
-    let attempt_lease = inner.firing.timeout + inner.rules.margin;
     let mut waiting: HashMap<Uuid, (Lease, Slot)> = batch
         .iter()
         .map(|lease| {
@@ -122,7 +120,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
             (lease.lease_token, (lease.clone(), slot))
         })
         .collect();
-    let confirmed = match leases::confirm(&inner.db, &batch, attempt_lease).await {
+    let confirmed = match leases::confirm(&inner.db, &batch, inner.rules.leases.attempt).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
             warn!(%error, count = batch.len(), "a confirmation failed: nothing was sent");

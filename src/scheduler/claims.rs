@@ -49,8 +49,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// One look at what is due. Returns when to look again.
 async fn round(inner: &Inner) -> DbResult<Duration> {
-    let wake = leases::next_wake(&inner.db, &inner.rules.graces).await?;
-    inner.db_clock.observe(wake.clock);
+    let next = leases::next_look(&inner.db, &inner.rules.graces).await?;
+    inner.db_clock.observe(next.clock);
     if let Some(offset) = inner.db_clock.offset(inner.clock.now(), Instant::now()) {
         metrics::set_db_clock_offset(offset);
     }
@@ -58,19 +58,19 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     // Under the horizon, so that nothing comes due between two looks unseen.
     let mut pause = horizon.mul_f64(IDLE_SHARE);
 
-    let mut due_in = wake.due_in;
-    if let Some(missed_in) = wake.missed_in {
-        if missed_in <= 0.0 {
+    let mut due_in = next.due_in;
+    if let Some(missed_in) = next.missed_in {
+        if missed_in.is_zero() {
             if watchdog(inner).await? >= u64::from(BATCH) {
                 pause = Duration::ZERO;
             }
-            due_in = Some(0.0);
+            due_in = Some(Duration::ZERO);
         } else {
-            pause = pause.min(Duration::from_secs_f64(missed_in));
+            pause = pause.min(missed_in);
         }
     }
-    if let Some(ends_in) = wake.lease_ends_in {
-        if ends_in <= 0.0 {
+    if let Some(ends_in) = next.lease_ends_in {
+        if ends_in.is_zero() {
             let floor = inner.firing.retry.ambiguous_floor;
             let recovered = leases::recover_expired(&inner.db, floor, i64::from(BATCH)).await?;
             if recovered >= u64::from(BATCH) {
@@ -81,17 +81,17 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
                 warn!(recovered, "leases of a replica that died or stalled were taken back");
             }
             // What had not started is due this moment.
-            due_in = Some(0.0);
+            due_in = Some(Duration::ZERO);
         } else {
-            pause = pause.min(Duration::from_secs_f64(ends_in));
+            pause = pause.min(ends_in);
         }
     }
     if let Some(due_in) = due_in {
-        let beyond = due_in - horizon.as_secs_f64();
-        if beyond > 0.0 {
+        let beyond = due_in.saturating_sub(horizon);
+        if beyond > Duration::ZERO {
             // Not at once when it comes into the horizon, but when others have come with it: a steady stream is
             // claimed in batches, not one by one.
-            pause = pause.min(Duration::from_secs_f64(beyond) + horizon / 4);
+            pause = pause.min(beyond.saturating_add(horizon / 4));
         } else {
             claim(inner).await?;
         }
@@ -126,8 +126,14 @@ async fn claim(inner: &Inner) -> DbResult<()> {
             }
         }
         let saturated = inner.dispatch.lock().saturated(Instant::now());
-        let claimed =
-            leases::claim_due(&inner.db, rules.horizon, rules.grace, i64::from(limit), &saturated).await?;
+        let claimed = leases::claim_due(
+            &inner.db,
+            rules.horizon,
+            rules.leases.claim_grace,
+            i64::from(limit),
+            &saturated,
+        )
+        .await?;
         let found = claimed.leases.len() + claimed.parked;
         inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
         inner

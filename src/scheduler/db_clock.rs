@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use crate::db::leases::ClockSample;
+use crate::domain::clock_sample::ClockSample;
 
 /// A good estimate of the database's clock, fed by the answers of statements that are made anyway. It only
 /// sets timers: whether something is due is decided by the database, when it confirms.

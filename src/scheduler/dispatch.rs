@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nas_cron_protocol::InstanceId;
 
-use crate::db::leases::Lease;
+use crate::domain::lease::Lease;
 
 /// An instance whose slots are all taken and which has ended nothing for this long is not claimed for.
 const STUCK_AFTER: Duration = Duration::from_secs(1);

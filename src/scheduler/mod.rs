@@ -45,12 +45,13 @@ use self::recorder::Recorder;
 use self::timer::Timer;
 use self::upkeep::UpkeepRules;
 use self::wake::{Waking, Watched};
-use crate::db::leases::{self, Lease};
-use crate::db::oneshots::ArmRules;
-use crate::db::{Db, hints};
+use crate::db::{Db, hints, leases};
+use crate::domain::arm_rules::ArmRules;
+use crate::domain::lease::Lease;
+use crate::domain::lease_lengths::LeaseLengths;
 use crate::fire::Firing;
 
-pub use self::wake::{Ending, Wake, WakeError, Woken};
+pub use self::wake::{Ending, WakeError, Woken};
 
 /// How long a claim that is under way when the draining begins is waited for.
 const LAST_CLAIM: Duration = Duration::from_secs(5);
@@ -60,10 +61,8 @@ const LAST_CLAIM: Duration = Duration::from_secs(5);
 pub struct SchedulerRules {
     /// How far ahead one-shots are leased. Also bounds how long an idle service goes without a query.
     pub horizon: Duration,
-    /// How long a lease outlives its instant: what a dead replica held is late by this at most.
-    pub grace: Duration,
-    /// What a confirmed lease has beyond its attempt's deadline.
-    pub margin: Duration,
+    /// How long leases last.
+    pub leases: LeaseLengths,
     /// The watchdog: how long after its instant a one-shot is left to the hosted engine that is to wake it.
     pub graces: Vec<(BackendName, Duration)>,
     /// Leases held at once, waiting for their instant or a slot.

@@ -9,9 +9,9 @@ use nas_cron_protocol::{InstanceId, JobId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-use crate::db::oneshots::ArmRules;
-use crate::db::outcomes::{self, Ended, Recorded};
-use crate::db::{Db, DbError, outages, retry_for};
+use crate::db::{Db, DbError, outages, outcomes, retry_for};
+use crate::domain::arm_rules::ArmRules;
+use crate::domain::attempt::{Ended, Recorded};
 
 /// Most outcomes in one statement.
 const BATCH: usize = 512;

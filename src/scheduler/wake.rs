@@ -14,12 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{Inner, Scheduler};
-use crate::db::leases::Lease;
-use crate::db::outcomes::Ended;
-use crate::db::wake_ups::{self, Found};
-use crate::db::{DbError, DbResult};
-
-pub use crate::db::wake_ups::Wake;
+use crate::db::{DbError, DbResult, wake_ups};
+use crate::domain::attempt::Ended;
+use crate::domain::lease::Lease;
+use crate::domain::wake_up::{Found, Wake};
 
 /// Wake-ups that wait for their statement; who comes when they are as many waits outside.
 pub(super) const QUEUE: usize = 2_048;
@@ -158,7 +156,8 @@ pub(super) async fn run(inner: Arc<Inner>, mut waking: mpsc::Receiver<Waking>) {
 async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
     let rules = &inner.rules;
     let room = if inner.stop.is_cancelled() { 0 } else { inner.room() };
-    let found = wake_ups::take(&inner.db, wakes, rules.horizon, rules.grace, room.into()).await?;
+    let found =
+        wake_ups::take(&inner.db, wakes, rules.horizon, rules.leases.claim_grace, room.into()).await?;
     let mut leases = Vec::new();
     let woken = found
         .into_iter()
@@ -189,8 +188,8 @@ async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
 }
 
 /// What a wake-up means for a one-shot that it did not lease.
-fn standing(state: OneShotState, parked: bool, due_in: Option<f64>, horizon: Duration) -> Woken {
-    let due_in = due_in.and_then(|due_in| Duration::try_from_secs_f64(due_in).ok()).unwrap_or_default();
+fn standing(state: OneShotState, parked: bool, due_in: Option<Duration>, horizon: Duration) -> Woken {
+    let due_in = due_in.unwrap_or_default();
     match state {
         OneShotState::Delivered => Woken::Delivered,
         OneShotState::Dead | OneShotState::Stuck => Woken::Gone,
@@ -238,16 +237,18 @@ mod tests {
     fn what_stands_says_when_to_look_again() {
         use OneShotState::{Armed, Dead, Delivered, Firing, Leased, Stuck, Waiting};
         let horizon = Duration::from_secs(2);
-        let shown = |state, parked, due_in| format!("{:?}", standing(state, parked, due_in, horizon));
-        assert_eq!(shown(Armed, false, Some(-1.0)), "UnderWay(1s)");
+        let shown = |state, parked, due_in: Option<f64>| {
+            format!("{:?}", standing(state, parked, due_in.map(Duration::from_secs_f64), horizon))
+        };
+        assert_eq!(shown(Armed, false, Some(0.0)), "UnderWay(1s)");
         assert_eq!(shown(Armed, false, Some(2.0)), "UnderWay(2s)");
         assert_eq!(shown(Armed, false, Some(2.5)), "Early(1s)", "never less than a second");
         assert_eq!(shown(Armed, false, Some(90_000.0)), "Early(3600s)", "never more than an hour");
-        assert_eq!(shown(Armed, true, Some(-1.0)), "UnderWay(60s)");
+        assert_eq!(shown(Armed, true, Some(0.0)), "UnderWay(60s)");
         assert_eq!(shown(Waiting, false, Some(30.0)), "UnderWay(30s)");
         assert_eq!(shown(Waiting, true, Some(30.0)), "UnderWay(60s)");
         assert_eq!(shown(Leased, false, Some(0.5)), "UnderWay(1s)");
-        assert_eq!(shown(Firing, false, Some(-5.0)), "UnderWay(1s)");
+        assert_eq!(shown(Firing, false, Some(0.0)), "UnderWay(1s)");
         assert_eq!(shown(Delivered, false, None), "Delivered");
         assert_eq!(shown(Dead, false, None), "Gone");
         assert_eq!(shown(Stuck, false, None), "Gone");

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::leases::{self, Attempt, Lease};
-use nas_cron::db::oneshots::{ArmRules, Armed};
-use nas_cron::db::outcomes::{self, Ended};
-use nas_cron::db::{Db, fires, outages};
+use nas_cron::db::{Db, fires, leases, outages, outcomes};
+use nas_cron::domain::arm_rules::ArmRules;
+use nas_cron::domain::attempt::{Attempt, Ended};
+use nas_cron::domain::lease::Lease;
+use nas_cron::domain::one_shot::Armed;
 use nas_cron::domain::{FireOutcome, HoldScope};
 use nas_cron::oneshot::{self, Listing, Provision};
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, ParkReason};
@@ -16,8 +17,12 @@ use sqlx::{Connection, Executor};
 const HORIZON: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(40);
-const RULES: ArmRules =
-    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const RULES: ArmRules = ArmRules {
+    fire_floor: Duration::from_secs(1),
+    second_fire_delay: Duration::from_mins(1),
+    second_fire_interval: Duration::from_mins(5),
+    second_fires_max: 3,
+};
 const CALLBACK: &str = "https://agent.example";
 
 /// One database, one instance, and the steps of a life as a test reads them.

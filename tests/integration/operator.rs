@@ -14,14 +14,15 @@ use nas_cron::cli::agents::{self, AgentsArgs, Urls};
 use nas_cron::cli::hold::{self, HoldArgs, ReleaseArgs};
 use nas_cron::cli::jobs::{self, JobsArgs};
 use nas_cron::config::ConfigError;
-use nas_cron::db::Db;
 use nas_cron::db::directory::Verdict;
 use nas_cron::db::hints::Hints;
-use nas_cron::db::leases::{self, Attempt, Lease};
-use nas_cron::db::oneshots::{ArmRules, Armed};
-use nas_cron::db::outcomes::{self, Ended};
+use nas_cron::db::{Db, leases, outcomes};
 use nas_cron::directory;
 use nas_cron::domain::FireOutcome;
+use nas_cron::domain::arm_rules::ArmRules;
+use nas_cron::domain::attempt::{Attempt, Ended};
+use nas_cron::domain::lease::Lease;
+use nas_cron::domain::one_shot::Armed;
 use nas_cron::http::admin::tokens::AdminTokens;
 use nas_cron::http::admin::{self, AdminState};
 use nas_cron::oneshot::{self, Provision};
@@ -32,8 +33,12 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 use tower::ServiceExt;
 
-const RULES: ArmRules =
-    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const RULES: ArmRules = ArmRules {
+    fire_floor: Duration::from_secs(1),
+    second_fire_delay: Duration::from_mins(1),
+    second_fire_interval: Duration::from_mins(5),
+    second_fires_max: 3,
+};
 const CALLBACK: &str = "https://agent.example";
 
 #[derive(Debug, Parser)]

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::leases::{self, Lease};
-use nas_cron::db::oneshots::{ArmRules, Armed};
-use nas_cron::db::outcomes::{self, Ended};
-use nas_cron::db::wake_ups::{self, Done, Found, Order, Outbox, ToTell, Told, Wake};
-use nas_cron::db::{Db, directory, outages};
+use nas_cron::db::{Db, directory, leases, outages, outcomes, wake_ups};
+use nas_cron::domain::arm_rules::ArmRules;
+use nas_cron::domain::attempt::Ended;
+use nas_cron::domain::lease::Lease;
+use nas_cron::domain::one_shot::Armed;
+use nas_cron::domain::outbox::{Done, Order, Outbox, ToTell, Told};
+use nas_cron::domain::wake_up::{Found, Wake};
 use nas_cron::domain::{FireOutcome, HoldScope};
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, ScheduleId};
@@ -19,8 +21,12 @@ const HORIZON: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(30);
 /// How long an order is one replica's.
 const LEASE: Duration = Duration::from_mins(1);
-const RULES: ArmRules =
-    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const RULES: ArmRules = ArmRules {
+    fire_floor: Duration::from_secs(1),
+    second_fire_delay: Duration::from_mins(1),
+    second_fire_interval: Duration::from_mins(5),
+    second_fires_max: 3,
+};
 const ENGINE: BackendName = BackendName::Nats;
 const CALLBACK: &str = "https://agent.example";
 
@@ -263,7 +269,7 @@ async fn what_is_woken_too_early_is_our_own_loops_from_then_on() {
     let id = world.awaiting("job", 900.0).await;
     match world.take_one("job", id).await {
         Found::Standing { state: OneShotState::Armed, parked: false, due_in: Some(due_in) } => {
-            assert!((600.0..=900.0).contains(&due_in), "{due_in}");
+            assert!((600..=900).contains(&due_in.as_secs()), "{due_in:?}");
         }
         other => panic!("{other:?}"),
     }
@@ -533,8 +539,8 @@ async fn the_watchdog_takes_what_is_overdue_by_its_engines_grace_and_only_that()
     world
         .sql("UPDATE one_shots SET next_attempt_at = now() - interval '30 min' WHERE job_id = 'direct'")
         .await;
-    let next = leases::next_wake(&world.db, &graces).await.unwrap();
-    assert!(next.missed_in.is_some_and(|missed_in| (-90.0..=-0.9).contains(&missed_in)), "{next:?}");
+    let next = leases::next_look(&world.db, &graces).await.unwrap();
+    assert!(next.missed_in.is_some_and(|missed_in| missed_in.is_zero()), "{next:?}");
     assert!(next.due_in.is_none(), "nothing is our own loop's: {next:?}");
 
     let taken = wake_ups::take_over_missed(&world.db, &graces, 100).await.unwrap();
@@ -596,7 +602,7 @@ async fn an_order_says_all_that_the_engine_needs_and_is_one_replicas_for_a_while
     assert_eq!(one_shot.callback_url.as_str(), CALLBACK);
     let others = world.orders().await;
     assert!(others.to_tell.is_empty(), "{others:?}");
-    assert!(others.next_in.is_some_and(|next_in| (30.0..=60.0).contains(&next_in)), "{others:?}");
+    assert!(others.next_in.is_some_and(|next_in| (30..=60).contains(&next_in.as_secs())), "{others:?}");
     assert!(
         wake_ups::take_orders(&world.db, BackendName::Qstash, None, LEASE, 100)
             .await
@@ -627,7 +633,7 @@ async fn an_order_that_failed_is_told_again_when_its_wait_is_over() {
         assert_eq!((row.state.as_str(), row.due), ("wanted", false));
         let waiting = world.orders().await;
         assert!(waiting.to_tell.is_empty());
-        assert!(waiting.next_in.is_some_and(|next_in| (10.0..=30.0).contains(&next_in)), "{waiting:?}");
+        assert!(waiting.next_in.is_some_and(|next_in| (10..=30).contains(&next_in.as_secs())), "{waiting:?}");
         world.sql("UPDATE wake_ups SET next_try_at = now()").await;
     }
     assert_eq!(world.count("SELECT max(length(last_error))::int8 FROM wake_ups").await, 1_000);
@@ -677,7 +683,7 @@ async fn what_is_too_far_ahead_is_put_off_until_it_is_near_enough() {
     assert_eq!(first.to_tell[0].schedule_id, near);
     world.told(near, Done::Armed(None)).await;
     let idle = take().await;
-    assert!(idle.next_in.is_some_and(|next_in| (100.0..=500.0).contains(&next_in)), "{idle:?}");
+    assert!(idle.next_in.is_some_and(|next_in| (100..=500).contains(&next_in.as_secs())), "{idle:?}");
     assert_eq!(world.row(far).await.unwrap().tries, 0, "it was not told");
     // The time comes.
     world.sql("UPDATE wake_ups SET due_at = due_at - interval '501 s', next_try_at = next_try_at - interval '501 s'").await;

@@ -20,8 +20,9 @@ use uuid::Uuid;
 use super::pulling::{BATCH, Hands, Held};
 use super::{Nats, stream};
 use crate::backends::{BackendError, WakeBody};
+use crate::domain::wake_up::Wake;
 use crate::metrics;
-use crate::scheduler::{Wake, Woken};
+use crate::scheduler::Woken;
 
 /// Batches that are handed in at once.
 const AT_ONCE: usize = 4;

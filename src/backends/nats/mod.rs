@@ -27,7 +27,8 @@ use self::connecting::Connection;
 use self::schedules::Schedules;
 use super::backend::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp};
 use super::wakes::Wakes;
-use crate::scheduler::{Wake, Woken};
+use crate::domain::wake_up::Wake;
+use crate::scheduler::Woken;
 
 pub use self::options::{NatsOptions, NatsOptionsError};
 

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{BackendContext, active, put_off, still};
 use crate::backends::{SchedulerBackend, moving};
-use crate::db::wake_ups::{self, Left};
-use crate::db::{DbResult, directory, ride_out};
+use crate::db::{DbResult, directory, ride_out, wake_ups};
+use crate::domain::active_backend::Left;
 
 /// Rounds of telling one engine at once.
 const ROUNDS: usize = 4;

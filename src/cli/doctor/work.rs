@@ -10,9 +10,9 @@ use super::deployment::{Deployment, failed};
 use super::finding::Finding;
 use crate::config::{Backends, PortalJwks};
 use crate::db::outages::{self, Hold};
-use crate::db::wake_ups::{self, Left, Untold};
-use crate::db::{directory, fires, logins};
+use crate::db::{directory, fires, logins, wake_ups};
 use crate::domain::HoldScope;
+use crate::domain::active_backend::{Left, Untold};
 
 /// What is due this long ago, and was left to no engine, nobody fires.
 const OVERDUE: Duration = Duration::from_secs(30);

@@ -6,17 +6,7 @@ use nas_cron_protocol::BackendName;
 use crate::db::columns::Word;
 use crate::db::oneshots::OWN_LOOP_WITHIN;
 use crate::db::{Db, DbError, DbResult};
-
-/// The backend that new one-shots go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ActiveBackend {
-    /// Which.
-    pub backend: BackendName,
-    /// How many switches there were, plus one.
-    pub generation: i32,
-    /// Since when.
-    pub switched_at: DateTime<Utc>,
-}
+use crate::domain::active_backend::{ActiveBackend, Left, Moved};
 
 /// Which backend is active. `first` is, if this is the first start ever.
 pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
@@ -26,7 +16,7 @@ pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
     )
     .execute(&db.pool)
     .await?;
-    find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound))
+    find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound.into()))
 }
 
 /// Which backend is active; nothing before the first start.
@@ -71,15 +61,6 @@ pub async fn concerned(db: &Db) -> DbResult<bool> {
 /// What is due within so many seconds stays our own loop's when an engine becomes active: it is in good hands, and an
 /// engine that has just woken it would take it for told already.
 const OURS_WITHIN: f64 = 60.0;
-
-/// What a batch of a move did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// Where to.
-    pub to: BackendName,
-    /// One-shots that have moved.
-    pub count: u64,
-}
 
 /// Moves one-shots that await another backend than the active one over to it, at most 500 per backend they come from:
 /// their old wake-ups are unwanted, new ones wanted. What is due in a moment is left to whom it awaits.
@@ -164,28 +145,6 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
     .await?;
     transaction.commit().await?;
     Ok(Moved { to: to.0, count: count.unsigned_abs() })
-}
-
-/// What is left to do of a move to the active backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Left {
-    /// One-shots that are still to be moved.
-    pub to_move: i64,
-    /// Wake-ups that the active backend is still to be told of, of what was armed before a certain instant.
-    pub to_tell: i64,
-    /// Wake-ups that the other backends are still to take back.
-    pub to_take_back: i64,
-    /// Wake-ups too far ahead for the active backend: it is told once they are near enough.
-    pub put_off: i64,
-    /// What is wrong with telling, where something is.
-    pub last_error: Option<String>,
-}
-
-impl Left {
-    /// How many things somebody has to do now.
-    pub const fn count(&self) -> i64 {
-        self.to_move + self.to_tell + self.to_take_back
-    }
 }
 
 /// What is left to do of the move, as far as it is about what was `armed_before` then.

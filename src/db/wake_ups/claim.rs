@@ -2,47 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, ScheduleId};
+use nas_cron_protocol::{BackendName, OneShotState};
 use uuid::Uuid;
 
 use crate::db::columns::{OptionalWord, Word};
-use crate::db::leases::Lease;
+use crate::db::seconds::duration;
 use crate::db::{Db, DbResult};
-
-/// A one-shot that an engine wakes.
-#[derive(Clone, Debug)]
-pub struct Wake {
-    /// Whose job.
-    pub instance_id: InstanceId,
-    /// Which job.
-    pub job_id: JobId,
-    /// Which arm of it.
-    pub schedule_id: ScheduleId,
-}
-
-/// What a wake-up found, and what it has changed.
-#[derive(Debug)]
-pub enum Found {
-    /// Leased by us now.
-    Leased(Lease),
-    /// Its current one-shot, as it stands. If it awaited the engine, it is our own loop's now.
-    Standing {
-        /// Where it stands.
-        state: OneShotState,
-        /// On hold, or behind another's probe.
-        parked: bool,
-        /// Until its next attempt may start, in seconds; negative when that is past.
-        due_in: Option<f64>,
-    },
-    /// This arm is not the job's current one, and was delivered.
-    Delivered,
-    /// Another arm has taken its place.
-    Superseded,
-    /// There is nothing of the job.
-    Gone,
-    /// Somebody else is writing its row this very moment. Nothing has changed; it is to be handed in again.
-    Locked,
-}
+use crate::domain::lease::Lease;
+use crate::domain::wake_up::{Found, Wake};
 
 /// Takes in wake-ups, one answer each, in order: whatever awaited its engine is our own loop's from now on, and what
 /// is due within `horizon` is leased, at most `room` of them. Durable when it returns.
@@ -152,7 +119,7 @@ pub async fn take(
             (Some(true), _, _, due_at, Some(state)) => Found::Standing {
                 state,
                 parked: row.parked,
-                due_in: due_at.map(|at| (at - row.now).as_seconds_f64()),
+                due_in: due_at.map(|at| duration((at - row.now).as_seconds_f64())),
             },
             _ if row.delivered => Found::Delivered,
             (Some(_), ..) => Found::Superseded,

@@ -4,25 +4,7 @@ use nas_cron_protocol::BackendName;
 
 use crate::db::columns::Word;
 use crate::db::{Db, DbResult};
-
-/// A backend's one-shots and outbox rows.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct BackendCounts {
-    /// Which.
-    pub backend: BackendName,
-    /// Armed one-shots that are to be woken by it.
-    pub one_shots: i64,
-    /// Wake-ups it has still to be told of.
-    pub wanted: i64,
-    /// Of these, the ones too far ahead for it.
-    pub put_off: i64,
-    /// Wake-ups it has confirmed.
-    pub armed: i64,
-    /// Wake-ups it has still to take back.
-    pub unwanted: i64,
-    /// What was last wrong with telling it, where something still is to be told.
-    pub last_error: Option<String>,
-}
+use crate::domain::active_backend::{BackendCounts, Untold};
 
 /// Counts for every backend.
 pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
@@ -45,17 +27,6 @@ pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
     )
     .fetch_all(&db.pool)
     .await?)
-}
-
-/// Wake-ups that a backend should have been told of, or told to take back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Untold {
-    /// Which.
-    pub backend: BackendName,
-    /// How many.
-    pub count: i64,
-    /// Why it could not be told; nothing where nobody has tried for more than a minute.
-    pub last_error: Option<String>,
 }
 
 /// What could not be told, and what nobody tells. What is merely on its way, or put off, is not in it.

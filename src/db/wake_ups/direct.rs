@@ -1,21 +1,10 @@
 //! Calls that an engine makes to agents itself, and how its log says that they ended.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::ScheduleId;
 use uuid::Uuid;
 
 use crate::db::{Db, DbResult};
-
-/// A call that an engine makes to an agent in our place, and whose time has come.
-#[derive(Clone, Debug)]
-pub struct DirectCall {
-    /// Of which arm.
-    pub schedule_id: ScheduleId,
-    /// What the engine calls it.
-    pub message_id: String,
-    /// Not before.
-    pub due_at: DateTime<Utc>,
-}
+use crate::domain::direct_call::{DirectCall, DirectResult};
 
 /// Direct calls whose time has come and whose end is not known yet, the oldest first, from after `after` on.
 pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> DbResult<Vec<DirectCall>> {
@@ -34,19 +23,6 @@ pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> Db
     )
     .fetch_all(&db.pool)
     .await?)
-}
-
-/// How a direct call ended, by the engine's log.
-#[derive(Clone, Debug)]
-pub struct DirectResult {
-    /// Of which arm.
-    pub schedule_id: ScheduleId,
-    /// When, by the engine's clock.
-    pub at: DateTime<Utc>,
-    /// Whether the agent accepted.
-    pub delivered: bool,
-    /// The agent's last status, where the log has one.
-    pub http_status: Option<u16>,
 }
 
 /// Records how direct calls ended, with a row of history each: what was delivered is, and the rest is our own loop's,

@@ -20,13 +20,9 @@ pub mod counts;
 pub mod direct;
 pub mod orders;
 
-pub use self::active::{
-    ActiveBackend, Left, Moved, activate, active, concerned, find_active, left, move_to_active,
-};
+pub use self::active::{activate, active, concerned, find_active, left, move_to_active};
 pub(super) use self::claim::graces;
-pub use self::claim::{Found, Wake, take, take_over_missed};
-pub use self::counts::{BackendCounts, Untold, counts, untold};
-pub use self::direct::{DirectCall, DirectResult, direct_calls, settle_direct};
-pub use self::orders::{
-    Done, Order, Outbox, ToArm, ToTell, Told, find_orphans, prune, take_orders, told, try_again,
-};
+pub use self::claim::{take, take_over_missed};
+pub use self::counts::{counts, untold};
+pub use self::direct::{direct_calls, settle_direct};
+pub use self::orders::{find_orphans, prune, take_orders, told, try_again};

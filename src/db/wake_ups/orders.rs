@@ -2,68 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use nas_cron_protocol::{BackendName, CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
+use nas_cron_protocol::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use uuid::Uuid;
 
 use crate::db::columns::Word;
+use crate::db::seconds::duration;
 use crate::db::{Db, DbResult, auth_profiles};
-
-/// What an engine is to be told about a wake-up.
-#[derive(Clone, Debug)]
-pub enum Order {
-    /// To bring it.
-    Arm {
-        /// What, when, and where to.
-        one_shot: Box<ToArm>,
-    },
-    /// To take it back.
-    Cancel {
-        /// What the engine calls it, where it said so.
-        message_id: Option<String>,
-    },
-}
-
-/// A one-shot whose wake-up is wanted.
-#[derive(Clone, Debug)]
-pub struct ToArm {
-    /// Whose job.
-    pub instance_id: InstanceId,
-    /// Which job.
-    pub job_id: JobId,
-    /// The instant and its text.
-    pub fire_at: FireAt,
-    /// When its first attempt may start.
-    pub due_at: DateTime<Utc>,
-    /// Where the fire goes.
-    pub callback_url: CallbackUrl,
-    /// With which profile, as it is set now: for an engine that calls the agent itself.
-    pub auth: Option<EffectiveAuth>,
-}
-
-/// One thing to tell an engine.
-#[derive(Clone, Debug)]
-pub struct ToTell {
-    /// Of which arm.
-    pub schedule_id: ScheduleId,
-    /// Of which generation.
-    pub generation: i32,
-    /// How often it was tried, this time included.
-    pub tries: u32,
-    /// What.
-    pub order: Order,
-}
-
-/// A harvest of the outbox.
-#[derive(Clone, Debug, Default)]
-pub struct Outbox {
-    /// What is to be told now.
-    pub to_tell: Vec<ToTell>,
-    /// How many rows were looked at; as many as asked for: there may be more.
-    pub looked_at: usize,
-    /// Until something else is to be told, in seconds.
-    pub next_in: Option<f64>,
-}
+use crate::domain::outbox::{Done, Order, Outbox, ToArm, ToTell, Told};
 
 /// Takes what is to be told to `backend` now, for `lease`: whoever does not [`tell`](told) by then has died, and another
 /// replica does it again. What is due later than `furthest` from now is put off until it is near enough.
@@ -118,7 +63,7 @@ pub async fn take_orders(
     )
     .fetch_all(&db.pool)
     .await?;
-    let next_in = rows.first().and_then(|row| row.next_in);
+    let next_in = rows.first().and_then(|row| row.next_in).map(duration);
     let mut outbox = Outbox { next_in, ..Outbox::default() };
     for row in rows {
         let (Some(schedule_id), Some(generation), Some(due_at)) =
@@ -158,33 +103,6 @@ pub async fn take_orders(
         });
     }
     Ok(outbox)
-}
-
-/// How an order went.
-#[derive(Clone, Debug)]
-pub struct Told {
-    /// Of which arm.
-    pub schedule_id: ScheduleId,
-    /// Of which generation.
-    pub generation: i32,
-    /// What was done.
-    pub done: Done,
-}
-
-/// What was done about an order.
-#[derive(Clone, Debug)]
-pub enum Done {
-    /// The engine brings it, under this name where it says so.
-    Armed(Option<String>),
-    /// The engine has taken it back.
-    Cancelled,
-    /// Not yet: it is told again in so long.
-    Failed {
-        /// When.
-        again_in: Duration,
-        /// Why, for the operator.
-        error: String,
-    },
 }
 
 /// Records how orders went. What became unwanted while it was being armed is taken back next.

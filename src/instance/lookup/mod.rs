@@ -27,7 +27,7 @@ use nas_cron_protocol::{Given, InstanceId};
 
 use self::wire::{Told, Wire};
 use super::circuit_breaker::{CircuitBreaker, PATIENCE, pause};
-use super::portal_jwks::FetchError;
+use super::fetch_error::FetchError;
 use super::single_flight::SingleFlight;
 use crate::db::directory::{Registration, Verdict};
 use crate::db::instances::{self, AgentInstance};

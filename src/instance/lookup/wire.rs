@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use crate::instance::fetch_error::FetchError;
 use crate::instance::portal_http::{away, bounded, client, no_answer};
-use crate::instance::portal_jwks::FetchError;
 
 const MAX_BODY: usize = 64 << 10;
 const IDLE_CONNECTIONS: usize = 16;

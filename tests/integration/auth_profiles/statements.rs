@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use nas_cron::db::oneshots::{self, ArmRules};
-use nas_cron::db::{Db, DbError, auth_profiles, fires};
+use nas_cron::db::{Db, DbError, auth_profiles, fires, oneshots};
+use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{AuthPlace, AuthProfile, Given, InstanceId, JobId};
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::fire_at;
 use sqlx::PgPool;
 
-const RULES: ArmRules =
-    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const RULES: ArmRules = ArmRules {
+    fire_floor: Duration::from_secs(1),
+    second_fire_delay: Duration::from_mins(1),
+    second_fire_interval: Duration::from_mins(5),
+    second_fires_max: 3,
+};
 const RETENTION: Duration = Duration::from_hours(24);
 /// Idle jobs of an instance whose profiles are kept.
 const KEPT: i64 = 4;

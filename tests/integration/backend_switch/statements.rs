@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-use nas_cron::db::oneshots::{self, Arm, ArmRules};
-use nas_cron::db::wake_ups::{self, Done, Found, Order, ToTell, Told, Wake};
-use nas_cron::db::{Db, directory};
+use nas_cron::db::{Db, directory, oneshots, wake_ups};
+use nas_cron::domain::arm_rules::ArmRules;
+use nas_cron::domain::one_shot::Arm;
+use nas_cron::domain::outbox::{Done, Order, ToTell, Told};
+use nas_cron::domain::wake_up::{Found, Wake};
 use nas_cron_protocol::{BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, ScheduleId};
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::fire_at;
 use sqlx::PgPool;
 
-const RULES: ArmRules =
-    ArmRules { fire_floor: 1.0, second_fire_delay: 60.0, second_fire_interval: 300.0, second_fires_max: 3 };
+const RULES: ArmRules = ArmRules {
+    fire_floor: Duration::from_secs(1),
+    second_fire_delay: Duration::from_mins(1),
+    second_fire_interval: Duration::from_mins(5),
+    second_fires_max: 3,
+};
 const LEASE: Duration = Duration::from_mins(10);
 const HOUR: i64 = 3_600_000;
 /// Far longer than a statement takes, where a test shows that something waits.

@@ -1,4 +1,4 @@
-//! The portal's keys: pinned, or fetched, cached and refreshed.
+//! Keys of a JWKS URL: fetched, cached and refreshed.
 //!
 //! The rule for a key that is not known (contract, "Hop 1"): a token is refused for it only after a fetch that
 //! *began after the request arrived*; until then the request waits, and what cannot be known is no refusal.
@@ -16,106 +16,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use url::Url;
 
-use super::jwks_http;
+use super::fetch_error::FetchError;
+use super::jwks_fetch::{Fetch, FetchLimits};
 use super::key_set::{KeySet, NotVerified};
-use super::own_keys::OwnKeys;
 use super::token::{AccessClaims, Presented, TokenError};
-use crate::keys::KeyRing;
-
-/// Bounds on fetching. The contract's by default.
-#[derive(Clone, Copy, Debug)]
-pub struct FetchLimits {
-    /// From the beginning of one answered fetch to that of the next.
-    pub spacing: Duration,
-    /// From the end of a fetch that nobody answered to the next.
-    pub retry: Duration,
-    /// A set is refreshed no sooner than this, whatever its `max-age`.
-    pub min_age: Duration,
-    /// A set is refreshed no later than this.
-    pub max_age: Duration,
-    /// How many requests may wait for a fetch at once. All wait for the same one and cost a parked task each.
-    pub waiters: usize,
-}
-
-impl Default for FetchLimits {
-    fn default() -> Self {
-        Self {
-            spacing: Duration::from_secs(10),
-            retry: Duration::from_secs(1),
-            min_age: Duration::from_mins(1),
-            max_age: Duration::from_hours(1),
-            waiters: 10_000,
-        }
-    }
-}
+use super::verify_error::VerifyError;
 
 /// Assumed where the portal does not say; it is what the portal says today.
 const DEFAULT_AGE: Duration = Duration::from_mins(5);
 /// The longest pause after failures, when nobody waits.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
-/// What a fetch brought.
-#[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) keys: KeySet,
-    pub(super) max_age: Option<Duration>,
-}
-
-/// Why a fetch brought nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
-    /// The portal is away: no connection, no answer, or a 5xx.
-    #[error("the portal does not answer: {0}")]
-    Away(String),
-    /// The portal is there, and what it says is of no use.
-    #[error("the portal's answer is of no use: {0}")]
-    Useless(String),
-}
-
-impl FetchError {
-    /// Which of the two, as a label.
-    pub(super) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Away(_) => "away",
-            Self::Useless(_) => "useless",
-        }
-    }
-}
-
-pub(super) type Fetch = Box<dyn Fn() -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + Sync>;
-
-/// Why a token could not be verified against the portal's keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VerifyError {
-    /// It is known to be bad.
-    #[error(transparent)]
-    Refused(#[from] TokenError),
-    /// No fetch that began after the request arrived was done within its budget.
-    #[error("the portal's keys could not be fetched in time")]
-    NoFetch,
-    /// No issuer that could have said whether the token is active did so within the request's budget.
-    #[error("whether the token is active could not be asked in time")]
-    NoAnswer,
-    /// Too many requests wait for a fetch already.
-    #[error("too many requests wait for the portal")]
-    TooManyWaiters,
-}
-
-/// The portal's keys as everybody sees them. Cheap to clone.
+/// Keys of a JWKS URL, none to begin with. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct PortalKeys(Source);
-
-#[derive(Clone, Debug)]
-enum Source {
-    Pinned(Arc<KeySet>),
-    Url(Arc<Shared>),
-    Own(Arc<OwnKeys>),
-}
+pub(super) struct FetchedKeys(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -136,7 +53,7 @@ struct Current {
     fetch: u64,
 }
 
-/// Does the fetching for [`PortalKeys`] of a URL. Without it running, unknown keys stay unknown.
+/// Does the fetching for the keys of a JWKS URL. Without it running, unknown keys stay unknown.
 pub struct KeyRefresh {
     shared: Arc<Shared>,
     fetch: Fetch,
@@ -148,29 +65,9 @@ impl std::fmt::Debug for KeyRefresh {
     }
 }
 
-impl PortalKeys {
-    /// Keys that are known once and for all. An unknown one is refused at once: no fetch could bring it.
-    pub fn pinned(keys: KeySet) -> Self {
-        Self(Source::Pinned(Arc::new(keys)))
-    }
-
-    /// Keys from a JWKS URL, none to begin with. Spawn [`KeyRefresh::run`], and let it end last: hop 1 is
-    /// served on during a drain.
-    pub fn from_url(url: Url, limits: FetchLimits) -> Result<(Self, KeyRefresh), reqwest::Error> {
-        Ok(Self::fetched(jwks_http::fetch_from(url)?, limits))
-    }
-
-    /// Our own: this service is the portal, and fetches nothing from itself.
-    pub fn own(ring: Arc<KeyRing>) -> Self {
-        Self(Source::Own(Arc::new(OwnKeys::new(ring))))
-    }
-
-    /// Whether the tokens that they sign are issued here.
-    pub(super) fn are_own(&self) -> bool {
-        matches!(self.0, Source::Own(_))
-    }
-
-    pub(super) fn fetched(fetch: Fetch, limits: FetchLimits) -> (Self, KeyRefresh) {
+impl FetchedKeys {
+    /// Returns the keys that `fetch` brings, and the task that fetches them within `limits`.
+    pub(super) fn new(fetch: Fetch, limits: FetchLimits) -> (Self, KeyRefresh) {
         let shared = Arc::new(Shared {
             current: watch::Sender::new(Current::default()),
             begun: AtomicU64::new(0),
@@ -179,33 +76,21 @@ impl PortalKeys {
             waiters: Semaphore::new(limits.waiters),
             limits,
         });
-        (Self(Source::Url(Arc::clone(&shared))), KeyRefresh { shared, fetch })
+        (Self(Arc::clone(&shared)), KeyRefresh { shared, fetch })
     }
 
-    /// How many keys are known now.
-    pub fn known(&self) -> usize {
-        match &self.0 {
-            Source::Pinned(keys) => keys.len(),
-            Source::Url(shared) => shared.current.borrow().keys.len(),
-            Source::Own(keys) => keys.known(),
-        }
+    /// Returns the number of keys known now.
+    pub(super) fn known(&self) -> usize {
+        self.0.current.borrow().keys.len()
     }
 
-    /// Verifies a token, called as soon as its request has arrived. Waits only for a key that is not known,
-    /// and never beyond `deadline`.
-    pub async fn verify(
+    /// Verifies a token. Waits for a fetch only if its key is unknown, and never beyond `deadline`.
+    pub(super) async fn verify(
         &self,
         token: &Presented<'_>,
         deadline: Instant,
     ) -> Result<AccessClaims, VerifyError> {
-        match &self.0 {
-            Source::Pinned(keys) => keys.verify(token).map_err(|why| match why {
-                NotVerified::Refused(error) => error.into(),
-                NotVerified::UnknownKey => TokenError::UnknownKey.into(),
-            }),
-            Source::Url(shared) => shared.verify(token, deadline).await,
-            Source::Own(keys) => keys.verify(token, deadline).await,
-        }
+        self.0.verify(token, deadline).await
     }
 }
 
@@ -304,8 +189,9 @@ mod tests {
     use tokio::task::JoinSet;
     use tokio::time::{advance, timeout};
 
+    use super::super::jwks_fetch::Fetched;
+    use super::super::token::TokenRules;
     use super::*;
-    use crate::instance::TokenRules;
 
     const BUDGET: Duration = Duration::from_secs(12);
 
@@ -338,7 +224,7 @@ mod tests {
         }
 
         /// Its keys as a service sees them, with the refresh running.
-        fn keys(&self, limits: FetchLimits) -> PortalKeys {
+        fn keys(&self, limits: FetchLimits) -> FetchedKeys {
             let state = Arc::clone(&self.0);
             let fetch: Fetch = Box::new(move || {
                 let state = Arc::clone(&state);
@@ -359,14 +245,14 @@ mod tests {
                     Ok(Fetched { keys, max_age: *state.max_age.lock().unwrap() })
                 })
             });
-            let (keys, refresh) = PortalKeys::fetched(fetch, limits);
+            let (keys, refresh) = FetchedKeys::new(fetch, limits);
             tokio::spawn(refresh.run());
             keys
         }
     }
 
     /// One request under a token of this key, within the budget that begins now.
-    async fn call(keys: &PortalKeys, signing: &Signing) -> Result<(), VerifyError> {
+    async fn call(keys: &FetchedKeys, signing: &Signing) -> Result<(), VerifyError> {
         let token = signing.sign(&json!({"iss": "p", "exp": 100}));
         let presented = Presented::read(&token, &TokenRules::new("p", []), DateTime::UNIX_EPOCH).unwrap();
         keys.verify(&presented, Instant::now() + BUDGET).await.map(|_| ())
@@ -620,14 +506,5 @@ mod tests {
         assert!(timeout(secs(1), call(&keys, &Signing::es256("zz"))).await.is_err());
         tokio::time::sleep(secs(60)).await;
         assert_eq!(portal.asked().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn pinned_keys_refuse_an_unknown_one_at_once() {
-        let known = Signing::es256("k1");
-        let keys = PortalKeys::pinned(KeySet::from_jwks(&jwks([&known])).unwrap());
-        assert_eq!(call(&keys, &known).await, Ok(()));
-        assert_eq!(call(&keys, &Signing::es256("zz")).await, Err(TokenError::UnknownKey.into()));
-        assert_eq!(keys.known(), 1);
     }
 }

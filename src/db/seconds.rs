@@ -1,0 +1,58 @@
+//! How durations are stored: in seconds as `float8`, the argument of `make_interval(secs => …)` and the result of
+//! `extract(epoch FROM …)`.
+
+use std::time::Duration;
+
+use crate::domain::arm_rules::ArmRules;
+
+/// Returns the duration of so many seconds; zero where they are negative, which is an instant that has passed.
+pub(super) fn duration(seconds: f64) -> Duration {
+    if seconds > 0.0 { Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX) } else { Duration::ZERO }
+}
+
+/// [`ArmRules`] as arguments of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RuleColumns {
+    pub(super) fire_floor: f64,
+    pub(super) second_fire_delay: f64,
+    pub(super) second_fire_interval: f64,
+    /// Compared with a `smallint`.
+    pub(super) second_fires_max: i16,
+}
+
+impl From<&ArmRules> for RuleColumns {
+    fn from(rules: &ArmRules) -> Self {
+        Self {
+            fire_floor: rules.fire_floor.as_secs_f64(),
+            second_fire_delay: rules.second_fire_delay.as_secs_f64(),
+            second_fire_interval: rules.second_fire_interval.as_secs_f64(),
+            second_fires_max: i16::try_from(rules.second_fires_max).unwrap_or(i16::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_that_have_passed_are_no_duration() {
+        assert_eq!(duration(1.5), Duration::from_millis(1_500));
+        for passed in [0.0, -0.0, -3.0, f64::NEG_INFINITY, f64::NAN] {
+            assert_eq!(duration(passed), Duration::ZERO, "{passed}");
+        }
+        assert_eq!(duration(f64::INFINITY), Duration::MAX);
+    }
+
+    #[test]
+    fn more_second_fires_than_a_column_holds_are_as_many_as_it_holds() {
+        let rules = ArmRules {
+            fire_floor: Duration::from_millis(1_500),
+            second_fire_delay: Duration::from_mins(1),
+            second_fire_interval: Duration::from_mins(5),
+            second_fires_max: u32::MAX,
+        };
+        let columns = RuleColumns::from(&rules);
+        assert_eq!((columns.second_fires_max, columns.fire_floor.to_bits()), (i16::MAX, 1.5_f64.to_bits()));
+    }
+}

@@ -1,0 +1,16 @@
+//! The times between fires of one job.
+
+use std::time::Duration;
+
+/// The delays that the contract sets between fires of one job (contract, "Same key again" and "Fire floor").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArmRules {
+    /// Minimum time between the starts of two attempts of one job that belong to different arms.
+    pub fire_floor: Duration,
+    /// From a delivery to the second fire of the same key.
+    pub second_fire_delay: Duration,
+    /// Minimum time between a delivery and every further second fire of the same key.
+    pub second_fire_interval: Duration,
+    /// Maximum number of second fires per key; after that the one-shot is stuck.
+    pub second_fires_max: u32,
+}

@@ -1,0 +1,85 @@
+//! An attempt: from its confirmation to its recorded outcome.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use nas_cron_protocol::{CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, OneShotState, ScheduleId};
+use uuid::Uuid;
+
+use super::FireOutcome;
+use super::clock_sample::ClockSample;
+
+/// An attempt that has started: everything that its POST and its outcome need.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The instance that owns the job.
+    pub instance_id: InstanceId,
+    /// The job.
+    pub job_id: JobId,
+    /// The arm that the attempt belongs to.
+    pub schedule_id: ScheduleId,
+    /// The attempt's name in the history: the token of its lease.
+    pub attempt_id: Uuid,
+    /// The instant, and its text.
+    pub fire_at: FireAt,
+    /// The URL that the fire goes to.
+    pub callback_url: CallbackUrl,
+    /// The auth profile, as it is set when the attempt starts.
+    pub auth: Option<EffectiveAuth>,
+    /// The number of the attempt within the retry budget, from 1.
+    pub attempt: u32,
+    /// How long the one-shot has been failing.
+    pub retrying_for: Duration,
+    /// When it was due: `fire_at`, or later for a retry, a floor or a skew guard.
+    pub due_at: DateTime<Utc>,
+    /// When it started, by the database's clock.
+    pub started_at: DateTime<Utc>,
+    /// Whether it is the probe of an unreachable instance.
+    pub probes: bool,
+    /// When its lease ends by this process's monotonic clock, never later than by the database's.
+    pub lease_ends: Instant,
+}
+
+/// The answer to a confirmation (contract, "Confirmation").
+#[derive(Debug)]
+pub struct Confirmed {
+    /// The attempts that have started. A lease that was handed in and is not among them must not be fired.
+    pub attempts: Vec<Attempt>,
+    /// Attempts that have started by the database but cannot be sent, because their rows cannot be read: a defect.
+    pub unreadable: Vec<Uuid>,
+    /// A reading of the database's clock.
+    pub clock: ClockSample,
+}
+
+/// How an attempt ended, and what follows.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The attempt.
+    pub attempt_id: Uuid,
+    /// How it ended.
+    pub outcome: FireOutcome,
+    /// HTTP status of the answer, if there was one.
+    pub http_status: Option<u16>,
+    /// What was wrong, for the operator.
+    pub error: Option<String>,
+    /// After a failure: when to try again; `None` gives up.
+    pub retry_in: Option<Duration>,
+    /// After a failure: how long the agent asked to be left alone, 60 s at most (contract, "Retries").
+    pub retry_after: Option<Duration>,
+}
+
+impl Ended {
+    /// Returns whether the agent accepted the fire or no longer has the job: either way there is nothing to retry.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.outcome, FireOutcome::Delivered | FireOutcome::Gone)
+    }
+}
+
+/// What a recorded outcome made of its one-shot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The attempt.
+    pub attempt_id: Uuid,
+    /// The one-shot's state now; `None` when it had been superseded or cancelled in the meantime.
+    pub state: Option<OneShotState>,
+}

@@ -1,0 +1,141 @@
+//! The keys of an issuer's tokens, wherever they come from: pinned, fetched from a JWKS URL, or our own.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use url::Url;
+
+use super::fetched_keys::{FetchedKeys, KeyRefresh};
+use super::jwks_fetch::FetchLimits;
+use super::jwks_http;
+use super::key_set::{KeySet, NotVerified};
+use super::own_keys::OwnKeys;
+use super::token::{AccessClaims, Presented, TokenError};
+use super::verify_error::VerifyError;
+use crate::keys::KeyRing;
+
+/// The portal's keys as everybody sees them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PortalKeys(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Pinned(Arc<KeySet>),
+    Url(FetchedKeys),
+    Own(Arc<OwnKeys>),
+}
+
+impl PortalKeys {
+    /// Keys that are known once and for all. An unknown one is refused at once: no fetch could bring it.
+    pub fn pinned(keys: KeySet) -> Self {
+        Self(Source::Pinned(Arc::new(keys)))
+    }
+
+    /// Keys from a JWKS URL, none to begin with. Spawn [`KeyRefresh::run`], and let it end last: hop 1 is
+    /// served on during a drain.
+    pub fn from_url(url: Url, limits: FetchLimits) -> Result<(Self, KeyRefresh), reqwest::Error> {
+        let (keys, refresh) = FetchedKeys::new(jwks_http::fetch_from(url)?, limits);
+        Ok((Self(Source::Url(keys)), refresh))
+    }
+
+    /// Our own: this service is the portal, and fetches nothing from itself.
+    pub fn own(ring: Arc<KeyRing>) -> Self {
+        Self(Source::Own(Arc::new(OwnKeys::new(ring))))
+    }
+
+    /// Whether the tokens that they sign are issued here.
+    pub(super) fn are_own(&self) -> bool {
+        matches!(self.0, Source::Own(_))
+    }
+
+    /// How many keys are known now.
+    pub fn known(&self) -> usize {
+        match &self.0 {
+            Source::Pinned(keys) => keys.len(),
+            Source::Url(keys) => keys.known(),
+            Source::Own(keys) => keys.known(),
+        }
+    }
+
+    /// Verifies a token, called as soon as its request has arrived. Waits only for a key that is not known,
+    /// and never beyond `deadline`.
+    pub async fn verify(
+        &self,
+        token: &Presented<'_>,
+        deadline: Instant,
+    ) -> Result<AccessClaims, VerifyError> {
+        match &self.0 {
+            Source::Pinned(keys) => keys.verify(token).map_err(|why| match why {
+                NotVerified::Refused(error) => error.into(),
+                NotVerified::UnknownKey => TokenError::UnknownKey.into(),
+            }),
+            Source::Url(keys) => keys.verify(token, deadline).await,
+            Source::Own(keys) => keys.verify(token, deadline).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::routing::get;
+    use chrono::DateTime;
+    use nas_cron_jwt::testing::{Signing, jwks};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::super::token::TokenRules;
+    use super::*;
+
+    /// One request under a token of this key, within the budget that begins now.
+    async fn call(keys: PortalKeys, signing: Signing) -> Result<(), VerifyError> {
+        let token = signing.sign(&json!({"iss": "p", "exp": 100}));
+        let presented = Presented::read(&token, &TokenRules::new("p", []), DateTime::UNIX_EPOCH).unwrap();
+        keys.verify(&presented, Instant::now() + Duration::from_secs(12)).await.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn a_herd_over_real_sockets_is_few_fetches_and_the_new_key_gets_through() {
+        let (old, new) = (Signing::es256("old"), Signing::es256("new"));
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let (count, first, later) = (Arc::clone(&fetches), jwks([&old]), jwks([&old, &new]));
+        // From its second fetch on, the portal has the new key.
+        let router = Router::new().route(
+            "/jwks",
+            get(move || async move { if count.fetch_add(1, Ordering::SeqCst) == 0 { first } else { later } }),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let limits = FetchLimits { spacing: Duration::from_millis(100), ..FetchLimits::default() };
+        let (keys, refresh) = PortalKeys::from_url(url, limits).unwrap();
+        tokio::spawn(refresh.run());
+
+        assert_eq!(call(keys.clone(), old).await, Ok(()));
+        let mut herd = JoinSet::new();
+        let mut stranger = Signing::es256("");
+        for n in 0..1000 {
+            stranger.kid = Some(format!("invented-{n}"));
+            herd.spawn(call(keys.clone(), stranger.clone()));
+        }
+        herd.spawn(call(keys.clone(), new));
+        let answers = herd.join_all().await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+        let refused = Err(VerifyError::Refused(TokenError::UnknownKey));
+        assert_eq!(answers.iter().filter(|answer| **answer == refused).count(), 1000);
+        assert!(fetches.load(Ordering::SeqCst) <= 5, "{fetches:?}");
+    }
+
+    #[tokio::test]
+    async fn pinned_keys_refuse_an_unknown_one_at_once() {
+        let known = Signing::es256("k1");
+        let keys = PortalKeys::pinned(KeySet::from_jwks(&jwks([&known])).unwrap());
+        assert_eq!(call(keys.clone(), known).await, Ok(()));
+        assert_eq!(call(keys.clone(), Signing::es256("zz")).await, Err(TokenError::UnknownKey.into()));
+        assert_eq!(keys.known(), 1);
+    }
+}
