@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::ErrorBody;
+use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::{ApiError, Caller, JsonBody};
 use crate::auth_profiles::{self, ShownAuth, Warning};
 use crate::backends::Backends;
@@ -119,11 +119,7 @@ struct ProvisionResponse {
 #[utoipa::path(post, path = "/api/agent-cron/provision", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = ProvisionRequest, responses(
     (status = 200, description = "Armed, durably", body = ProvisionResponse),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client`: this identity can never provision. `access_denied`: the instance is disabled", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors))]
 async fn provision(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -171,10 +167,7 @@ struct CancelResponse {
 #[utoipa::path(post, path = "/api/agent-cron/cancel", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = CancelRequest, responses(
     (status = 200, description = "Cancelled, or there was none", body = CancelResponse),
-    (status = 400, description = "A field cannot be accepted", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors))]
 async fn cancel(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -285,9 +278,7 @@ impl From<OneShot> for DeadOneShot {
 #[utoipa::path(get, path = "/api/agent-cron/list", tag = "agent-cron", security(("portal_access_token" = [])),
     responses(
     (status = 200, description = "The caller's own, and nobody else's", body = ListResponse),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors))]
 async fn list(State(state): State<AgentCron>, caller: Caller) -> Result<Json<ListResponse>, ApiError> {
     let instance = &caller.instance;
     let listing = db::ride_out(caller.deadline, || oneshot::list(&state.db, &instance.instance_id)).await?;

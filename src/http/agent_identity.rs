@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::auth::Deadline;
 use super::error::ErrorBody;
+use super::error::responses::{AgentIdentityErrors, BodyErrors};
 use super::{ApiError, BearerCaller, Caller, JsonBody};
 use crate::db::{self, Db};
 use crate::identity::assertion::TaskRegistration;
@@ -91,12 +92,10 @@ struct RegisterResponse {
 #[utoipa::path(post, path = "/v1/agent/register", operation_id = "register_identity", tag = "agent-identity",
     security(("portal_access_token" = [])), request_body = RegisterRequest, responses(
     (status = 200, description = "Registered, as of now or before", body = RegisterResponse),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    AgentIdentityErrors, BodyErrors,
     (status = 401, description = "The access token is bad, or there is none", body = ErrorBody),
     (status = 403, description = "`agent_identity_off`: this service has no agent identities. `invalid_client` or `access_denied`, as on hop 1", body = ErrorBody),
-    (status = 409, description = "`key_revoked`: this key does not come back. `too_many_identities`: revoke one, or name it in `replaces`", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+    (status = 409, description = "`key_revoked`: this key does not come back. `too_many_identities`: revoke one, or name it in `replaces`", body = ErrorBody)))]
 async fn register(
     State(state): State<AgentIdentity>,
     BearerCaller(caller): BearerCaller,
@@ -153,11 +152,10 @@ impl From<TaskName> for RegisterTaskResponse {
     tag = "agent-identity", security(()), request_body = RegisterTaskRequest,
     params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
     (status = 200, description = "Registered, as of now or before", body = RegisterTaskResponse),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    AgentIdentityErrors, BodyErrors,
     (status = 401, description = "`invalid_assertion`: the clock or the signature is wrong. `unknown_agent`: register a key first", body = ErrorBody),
     (status = 403, description = "`agent_identity_off`, or `access_denied`: the instance is disabled", body = ErrorBody),
-    (status = 409, description = "`task_revoked`: the task of this very signature does not come back; sign for another second", body = ErrorBody),
-    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+    (status = 409, description = "`task_revoked`: the task of this very signature does not come back; sign for another second", body = ErrorBody)))]
 async fn register_task(
     State(state): State<AgentIdentity>,
     Deadline(deadline): Deadline,
@@ -182,9 +180,7 @@ pub(super) struct IdentitiesResponse {
 #[utoipa::path(get, path = "/v1/agent", operation_id = "list_identities", tag = "agent-identity",
     security(("portal_access_token" = []), ("agent_assertion" = [])), responses(
     (status = 200, description = "The caller's own, and nobody else's", body = IdentitiesResponse),
-    (status = 401, description = "The credential is bad", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentIdentityErrors))]
 async fn list(
     State(state): State<AgentIdentity>,
     caller: Caller,
@@ -207,10 +203,8 @@ struct RevokeResponse {
     security(("portal_access_token" = []), ("agent_assertion" = [])),
     params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
     (status = 200, description = "Revoked, now or before", body = RevokeResponse),
-    (status = 401, description = "The credential is bad", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 404, description = "The caller has no such identity", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentIdentityErrors,
+    (status = 404, description = "The caller has no such identity", body = ErrorBody)))]
 async fn revoke(
     State(state): State<AgentIdentity>,
     caller: Caller,
@@ -231,10 +225,8 @@ async fn revoke(
     params(("agent_runtime_id" = String, Path, description = "The identity."),
            ("task_id" = String, Path, description = "One of its tasks.")), responses(
     (status = 200, description = "Revoked, now or before", body = RevokeResponse),
-    (status = 401, description = "The credential is bad", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 404, description = "The caller has no such task", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentIdentityErrors,
+    (status = 404, description = "The caller has no such task", body = ErrorBody)))]
 async fn revoke_task(
     State(state): State<AgentIdentity>,
     caller: Caller,

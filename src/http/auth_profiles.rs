@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 
 use super::agent_cron::AgentCron;
 use super::error::ErrorBody;
+use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::query::{QueryParams, refuse};
 use super::{ApiError, Caller, JsonBody};
 use crate::auth_profiles::{self, AuthProfiles, Registry, Warning};
@@ -56,12 +57,8 @@ struct ChangedJob {
     params(("job_id" = String, Path, description = "The agent's name for the job", min_length = 1, max_length = 255)),
     request_body = JobChange, responses(
     (status = 200, description = "Changed, durably", body = ChangedJob),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 404, description = "The caller has no such job", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors,
+    (status = 404, description = "The caller has no such job", body = ErrorBody)))]
 async fn change(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -117,9 +114,7 @@ pub(super) fn only(query: Option<&str>) -> Result<Option<AuthProfile>, ApiError>
 #[utoipa::path(get, path = "/api/agent-cron/auth-profiles", operation_id = "get_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), responses(
     (status = 200, description = "What jobs may name without a warning, and what they get without naming one", body = AuthProfiles),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors))]
 async fn get(State(state): State<AgentCron>, caller: Caller) -> Result<Json<AuthProfiles>, ApiError> {
     shown(&state, &caller).await
 }
@@ -140,11 +135,7 @@ async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>,
 #[utoipa::path(put, path = "/api/agent-cron/auth-profiles", operation_id = "put_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), request_body = AuthProfilesChange, responses(
     (status = 200, description = "As it is now", body = AuthProfiles),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors))]
 async fn put(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -165,10 +156,8 @@ async fn put(
     tag = "agent-cron", security(("portal_access_token" = [])),
     params(("auth" = Option<String>, Query, description = "Only this one", example = "claude:work")), responses(
     (status = 200, description = "As it is now", body = AuthProfiles),
-    (status = 400, description = "A parameter is wrong or unknown; it is named", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors,
+    (status = 400, description = "A parameter is wrong or unknown; the description begins with its name", body = ErrorBody)))]
 async fn delete(
     State(state): State<AgentCron>,
     caller: Caller,

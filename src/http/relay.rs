@@ -117,10 +117,10 @@ impl IntoResponse for Answer {
 #[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("engine_signature" = [])),
     request_body = WakeBody, responses(
     (status = 200, description = "Nothing to retry: `delivered`, `gone` or `superseded`", body = RelayResponse),
-    (status = 400, description = "Signed, and yet no wake-up", body = ProblemBody),
-    (status = 401, description = "Forged, expired, or made for another URL or body", body = ProblemBody),
+    (status = 400, description = "Signed, and yet no wake-up", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 401, description = "Forged, expired, or made for another URL or body", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "`under_way`: an attempt is, or waits for its time", body = RelayResponse),
-    (status = 413, description = "The body is longer than 64 KiB", body = ProblemBody),
+    (status = 413, description = "The body is longer than 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
     (status = 502, description = "`not_accepted` by the agent, whose `Retry-After` is passed on", body = RelayResponse),
     (status = 503, description = "`early`, or not now", body = RelayResponse)))]
 async fn relay(State(state): State<Relay>, request: Request) -> Result<Response, Problem> {

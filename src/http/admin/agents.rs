@@ -14,6 +14,7 @@ use super::AdminState;
 use super::query::{QueryParams, refuse};
 use crate::db::directory::{Agent, AgentFilter};
 use crate::directory::{self, Change};
+use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::json::JsonBody;
 
@@ -66,12 +67,9 @@ pub(super) struct AgentPage {
     responses(
         (status = CREATED, description = "It is new.", body = Agent),
         (status = OK, description = "It was there; it is now as asked for.", body = Agent),
-        (status = BAD_REQUEST, description = "A field is missing, wrong or unknown; it is named.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminBodyErrors,
+        AdminErrors,
         (status = CONFLICT, description = "It belongs to another org, or its bootstrap session is another agent's.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = PAYLOAD_TOO_LARGE, description = "The body is too large.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put(
@@ -136,10 +134,8 @@ fn location(instance_id: &str) -> String {
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
     responses(
         (status = OK, description = "The agent.", body = Agent),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "No agent of this name is registered.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
+        UnknownAgent,
     )
 )]
 pub(super) async fn get(
@@ -161,10 +157,8 @@ pub(super) async fn get(
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
     responses(
         (status = NO_CONTENT, description = "It is gone."),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "No agent of this name is registered (any more).", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
+        UnknownAgent,
     )
 )]
 pub(super) async fn delete(
@@ -194,10 +188,8 @@ pub(super) async fn delete(
     ),
     responses(
         (status = OK, description = "A page.", body = AgentPage),
-        (status = BAD_REQUEST, description = "A parameter is wrong or unknown; it is named.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+        InvalidInput,
+        AdminErrors,
     )
 )]
 pub(super) async fn list(

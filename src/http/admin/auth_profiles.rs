@@ -15,32 +15,15 @@ use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN};
 use crate::db::Db;
 use crate::directory::{DirectoryError, again};
 use crate::http::auth_profiles::{AuthProfilesChange, only};
-use crate::http::error::{ApiError, Problem, ProblemBody};
+use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
+use crate::http::error::{ApiError, Problem};
 use crate::http::json::JsonBody;
 
-/// What all of them answer.
+/// What all of them return.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "documents the answers")]
-enum Answers {
-    /// What is known there and around it, as it is now.
-    #[response(status = OK)]
-    Known(AuthProfiles),
-    /// A field or parameter is missing, wrong or unknown; it is named.
-    #[response(status = BAD_REQUEST, content_type = "application/problem+json")]
-    Wrong(ProblemBody),
-    /// No admin token.
-    #[response(status = UNAUTHORIZED, content_type = "application/problem+json")]
-    Stranger(ProblemBody),
-    /// The admin API is off.
-    #[response(status = FORBIDDEN, content_type = "application/problem+json")]
-    Off(ProblemBody),
-    /// No agent of this name is registered.
-    #[response(status = NOT_FOUND, content_type = "application/problem+json")]
-    Unknown(ProblemBody),
-    /// The database is away; nothing was changed.
-    #[response(status = SERVICE_UNAVAILABLE, content_type = "application/problem+json")]
-    Away(ProblemBody),
-}
+#[response(status = OK, description = "What is known there and around it, as it is now.")]
+#[expect(dead_code, reason = "documents the response")]
+struct Known(AuthProfiles);
 
 type Named = Result<Path<String>, PathRejection>;
 type Body = Result<JsonBody<AuthProfilesChange>, ApiError>;
@@ -80,7 +63,7 @@ async fn forget(db: &Db, place: AuthPlace, query: Option<&str>) -> Answer {
 
 /// Read the service's auth profiles
 #[utoipa::path(get, path = "/api/admin/auth-profiles/service", operation_id = "get_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers))]
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent))]
 pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
     read(&state.db, &AuthPlace::Service).await
 }
@@ -89,7 +72,8 @@ pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
 ///
 /// And its default, where one is given. A default holds from the next fire on.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/service", operation_id = "put_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange, responses(Answers))]
+    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
+    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent))]
 pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> Answer {
     replace(&state.db, AuthPlace::Service, body).await
 }
@@ -98,7 +82,7 @@ pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> 
 ///
 /// Or only one of them. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/service", operation_id = "delete_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers),
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Answer {
     forget(&state.db, AuthPlace::Service, query.as_deref()).await
@@ -108,7 +92,7 @@ pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(que
 ///
 /// With those of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "get_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers),
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
 pub(super) async fn get_org(State(state): State<AdminState>, path: Named) -> Answer {
     read(&state.db, &org(path)?).await
@@ -118,7 +102,8 @@ pub(super) async fn get_org(State(state): State<AdminState>, path: Named) -> Ans
 ///
 /// And its default, where one is given. An org need not have agents yet.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "put_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange, responses(Answers),
+    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
+    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
 pub(super) async fn put_org(State(state): State<AdminState>, path: Named, body: Body) -> Answer {
     replace(&state.db, org(path)?, body).await
@@ -128,7 +113,7 @@ pub(super) async fn put_org(State(state): State<AdminState>, path: Named, body: 
 ///
 /// Or only one of them. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "delete_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers),
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal."),
            ("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_org(
@@ -143,7 +128,7 @@ pub(super) async fn delete_org(
 ///
 /// With those of its org and of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
-    operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Answers),
+    operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
 pub(super) async fn get_instance(State(state): State<AdminState>, path: Named) -> Answer {
     read(&state.db, &instance(path)?).await
@@ -154,7 +139,8 @@ pub(super) async fn get_instance(State(state): State<AdminState>, path: Named) -
 /// And its default, where one is given.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "put_instance_auth_profiles", security(("admin_token" = [])),
-    request_body = AuthProfilesChange, responses(Answers),
+    request_body = AuthProfilesChange,
+    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
 pub(super) async fn put_instance(State(state): State<AdminState>, path: Named, body: Body) -> Answer {
     replace(&state.db, instance(path)?, body).await
@@ -164,7 +150,7 @@ pub(super) async fn put_instance(State(state): State<AdminState>, path: Named, b
 ///
 /// Or only one of them. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
-    operation_id = "delete_instance_auth_profiles", security(("admin_token" = [])), responses(Answers),
+    operation_id = "delete_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal."),
            ("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_instance(

@@ -11,6 +11,7 @@ use super::AdminState;
 use super::agents::named;
 use crate::directory;
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
+use crate::http::error::responses::{AdminErrors, UnknownAgent};
 use crate::http::error::{Problem, ProblemBody};
 use crate::identity::registry::{self, Scope};
 
@@ -26,10 +27,8 @@ use crate::identity::registry::{self, Scope};
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
     responses(
         (status = OK, description = "Its identities.", body = IdentitiesResponse),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "No agent of this name is registered.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
+        UnknownAgent,
     )
 )]
 pub(super) async fn list(
@@ -57,10 +56,8 @@ pub(super) async fn list(
     ),
     responses(
         (status = NO_CONTENT, description = "It is revoked, now or before."),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
         (status = NOT_FOUND, description = "This agent has no such identity.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke(
@@ -90,10 +87,8 @@ pub(super) async fn revoke(
     ),
     responses(
         (status = NO_CONTENT, description = "It is revoked, now or before."),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
         (status = NOT_FOUND, description = "This agent has no such task.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke_task(
