@@ -2,8 +2,7 @@
 //! [`crate::identity`].
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRef, Path, Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use nas_cron_protocol::{AgentRuntimeId, TaskId};
@@ -16,6 +15,7 @@ use utoipa_axum::routes;
 use super::auth::Deadline;
 use super::error::ErrorBody;
 use super::error::responses::{AgentIdentityErrors, BodyErrors};
+use super::extract::PathNames;
 use super::{ApiError, BearerCaller, Caller, JsonBody};
 use crate::db::{self, Db};
 use crate::identity::assertion::TaskRegistration;
@@ -159,11 +159,11 @@ impl From<TaskName> for RegisterTaskResponse {
 async fn register_task(
     State(state): State<AgentIdentity>,
     Deadline(deadline): Deadline,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
     JsonBody(body): JsonBody<RegisterTaskRequest>,
 ) -> Result<Json<RegisterTaskResponse>, ApiError> {
-    let agent_runtime_id = path.ok().and_then(|Path(name)| AgentRuntimeId::parse(&name).ok());
-    let agent_runtime_id = agent_runtime_id.ok_or(IdentityError::UnknownAgent)?;
+    let agent_runtime_id =
+        path.known(|name| AgentRuntimeId::parse(&name).ok()).ok_or(IdentityError::UnknownAgent)?;
     let wanted = TaskRegistration::read(&body.timestamp, &body.signature)?;
     let name = state.identities()?.register_task(agent_runtime_id, &wanted, deadline).await?;
     Ok(Json(name.into()))
@@ -208,9 +208,9 @@ struct RevokeResponse {
 async fn revoke(
     State(state): State<AgentIdentity>,
     caller: Caller,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<Json<RevokeResponse>, ApiError> {
-    let id = path.ok().and_then(|Path(name)| AgentRuntimeId::parse(&name).ok()).ok_or_else(no_identity)?;
+    let id = path.known(|name| AgentRuntimeId::parse(&name).ok()).ok_or_else(no_identity)?;
     let revoking = db::ride_out(caller.deadline, || registry::revoke(&state.db, own(&caller), id));
     revoking.await?.ok_or_else(no_identity)?;
     info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "an identity is revoked");
@@ -230,11 +230,10 @@ async fn revoke(
 async fn revoke_task(
     State(state): State<AgentIdentity>,
     caller: Caller,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: PathNames<(String, String)>,
 ) -> Result<Json<RevokeResponse>, ApiError> {
-    let names = path.ok().and_then(|Path((identity, task))| {
-        Some((AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?))
-    });
+    let names = path
+        .known(|(identity, task)| Some((AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?)));
     let (id, task_id) = names.ok_or_else(no_task)?;
     let revoking =
         db::ride_out(caller.deadline, || registry::revoke_task(&state.db, own(&caller), Some(id), task_id));

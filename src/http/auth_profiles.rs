@@ -2,8 +2,7 @@
 //! [`crate::auth_profiles`].
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use nas_cron_protocol::{AuthPlace, AuthProfile, EffectiveAuth, Given, JobId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,7 +12,7 @@ use utoipa_axum::routes;
 use super::agent_cron::AgentCron;
 use super::error::ErrorBody;
 use super::error::responses::{AgentApiErrors, BodyErrors};
-use super::query::{QueryParams, refuse};
+use super::extract::{PathNames, QueryParams, refuse};
 use super::{ApiError, Caller, JsonBody};
 use crate::auth_profiles::{self, AuthProfiles, Registry, Warning};
 use crate::db;
@@ -62,11 +61,10 @@ struct ChangedJob {
 async fn change(
     State(state): State<AgentCron>,
     caller: Caller,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
     JsonBody(body): JsonBody<JobChange>,
 ) -> Result<Json<ChangedJob>, ApiError> {
-    let Path(job_id) = path.map_err(|_| refuse("job_id", "must be percent-encoded UTF-8"))?;
-    let job_id = JobId::new(job_id)?;
+    let job_id = path.name("job_id", JobId::new)?;
     if body.auth.is_keep() {
         return Err(refuse("auth", "is missing: give a profile, or null to take it away"));
     }

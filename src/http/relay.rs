@@ -20,7 +20,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ProblemBody;
-use super::{ApiError, Problem, json};
+use super::extract::{body, json};
+use super::{ApiError, Problem};
 use crate::backends::{Backends, RelayRequest, WakeBody};
 use crate::db::outcomes::Ended;
 use crate::metrics;
@@ -125,7 +126,7 @@ impl IntoResponse for Answer {
     (status = 503, description = "`early`, or not now", body = RelayResponse)))]
 async fn relay(State(state): State<Relay>, request: Request) -> Result<Response, Problem> {
     let headers = request.headers().clone();
-    let body = json::read(request).await.inspect_err(|error| {
+    let body = body::read(request).await.inspect_err(|error| {
         if matches!(error, ApiError::TooLarge(_)) {
             refused(OVERSIZED);
         }

@@ -1,8 +1,7 @@
 //! `/api/admin/agents`: which instances there are.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -11,12 +10,11 @@ use serde_json::{Map, Value};
 use tracing::info;
 
 use super::AdminState;
-use super::query::{QueryParams, refuse};
 use crate::db::directory::{Agent, AgentFilter};
 use crate::directory::{self, Change};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem, ProblemBody};
-use crate::http::json::JsonBody;
+use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
 
 /// Agents of one page, unless asked for otherwise.
 const DEFAULT_LIMIT: u32 = 100;
@@ -74,7 +72,7 @@ pub(super) struct AgentPage {
 )]
 pub(super) async fn put(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
     RawQuery(query): RawQuery,
     body: Result<JsonBody<Map<String, Value>>, ApiError>,
 ) -> Result<Response, Problem> {
@@ -98,9 +96,8 @@ pub(super) async fn put(
 }
 
 /// The name in the path.
-pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<InstanceId, ApiError> {
-    let Path(name) = path.map_err(|_| refuse("instance_id", "must be percent-encoded UTF-8"))?;
-    Ok(InstanceId::new(name)?)
+pub(super) fn named(path: PathNames<String>) -> Result<InstanceId, ApiError> {
+    path.name("instance_id", InstanceId::new)
 }
 
 fn wrong(error: FieldsError) -> ApiError {
@@ -140,7 +137,7 @@ fn location(instance_id: &str) -> String {
 )]
 pub(super) async fn get(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<Json<Agent>, Problem> {
     Ok(Json(directory::find(&state.db, &named(path)?).await?))
 }
@@ -163,7 +160,7 @@ pub(super) async fn get(
 )]
 pub(super) async fn delete(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<StatusCode, Problem> {
     let instance_id = named(path)?;
     let one_shots = directory::remove(&state.db, &instance_id).await?;

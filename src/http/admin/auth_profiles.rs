@@ -2,22 +2,20 @@
 //! are their defaults.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use nas_cron_protocol::{AuthPlace, InstanceId, OrgId};
 use tokio::time::Instant;
 use tracing::info;
 use utoipa::IntoResponses;
 
 use super::AdminState;
-use super::query::refuse;
 use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN};
 use crate::db::Db;
 use crate::directory::{DirectoryError, again};
 use crate::http::auth_profiles::{AuthProfilesChange, only};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem};
-use crate::http::json::JsonBody;
+use crate::http::extract::{JsonBody, PathNames};
 
 /// What all of them return.
 #[derive(IntoResponses)]
@@ -25,18 +23,15 @@ use crate::http::json::JsonBody;
 #[expect(dead_code, reason = "documents the response")]
 struct Known(AuthProfiles);
 
-type Named = Result<Path<String>, PathRejection>;
 type Body = Result<JsonBody<AuthProfilesChange>, ApiError>;
 type Answer = Result<Json<AuthProfiles>, Problem>;
 
-fn org(path: Named) -> Result<AuthPlace, ApiError> {
-    let Path(name) = path.map_err(|_| refuse("org_id", "must be percent-encoded UTF-8"))?;
-    Ok(AuthPlace::Org(OrgId::new(name)?))
+fn org(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
+    path.name("org_id", OrgId::new).map(AuthPlace::Org)
 }
 
-fn instance(path: Named) -> Result<AuthPlace, ApiError> {
-    let Path(name) = path.map_err(|_| refuse("instance_id", "must be percent-encoded UTF-8"))?;
-    Ok(AuthPlace::Instance(InstanceId::new(name)?))
+fn instance(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
+    path.name("instance_id", InstanceId::new).map(AuthPlace::Instance)
 }
 
 async fn read(db: &Db, place: &AuthPlace) -> Answer {
@@ -94,7 +89,7 @@ pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(que
 #[utoipa::path(get, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "get_org_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
-pub(super) async fn get_org(State(state): State<AdminState>, path: Named) -> Answer {
+pub(super) async fn get_org(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
     read(&state.db, &org(path)?).await
 }
 
@@ -105,7 +100,7 @@ pub(super) async fn get_org(State(state): State<AdminState>, path: Named) -> Ans
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
-pub(super) async fn put_org(State(state): State<AdminState>, path: Named, body: Body) -> Answer {
+pub(super) async fn put_org(State(state): State<AdminState>, path: PathNames<String>, body: Body) -> Answer {
     replace(&state.db, org(path)?, body).await
 }
 
@@ -118,7 +113,7 @@ pub(super) async fn put_org(State(state): State<AdminState>, path: Named, body: 
            ("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_org(
     State(state): State<AdminState>,
-    path: Named,
+    path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
     forget(&state.db, org(path)?, query.as_deref()).await
@@ -130,7 +125,7 @@ pub(super) async fn delete_org(
 #[utoipa::path(get, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
-pub(super) async fn get_instance(State(state): State<AdminState>, path: Named) -> Answer {
+pub(super) async fn get_instance(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
     read(&state.db, &instance(path)?).await
 }
 
@@ -142,7 +137,11 @@ pub(super) async fn get_instance(State(state): State<AdminState>, path: Named) -
     request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
-pub(super) async fn put_instance(State(state): State<AdminState>, path: Named, body: Body) -> Answer {
+pub(super) async fn put_instance(
+    State(state): State<AdminState>,
+    path: PathNames<String>,
+    body: Body,
+) -> Answer {
     replace(&state.db, instance(path)?, body).await
 }
 
@@ -155,7 +154,7 @@ pub(super) async fn put_instance(State(state): State<AdminState>, path: Named, b
            ("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_instance(
     State(state): State<AdminState>,
-    path: Named,
+    path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
     forget(&state.db, instance(path)?, query.as_deref()).await

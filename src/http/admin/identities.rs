@@ -1,8 +1,7 @@
 //! `/api/admin/agents/{instance_id}/identities`: the keys that an agent calls with, and their end.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 use tracing::info;
@@ -13,6 +12,7 @@ use crate::directory;
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
 use crate::http::error::responses::{AdminErrors, UnknownAgent};
 use crate::http::error::{Problem, ProblemBody};
+use crate::http::extract::PathNames;
 use crate::identity::registry::{self, Scope};
 
 /// List an agent's identities and their tasks
@@ -33,7 +33,7 @@ use crate::identity::registry::{self, Scope};
 )]
 pub(super) async fn list(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<Json<IdentitiesResponse>, Problem> {
     let instance_id = named(path)?;
     directory::find(&state.db, &instance_id).await?;
@@ -62,9 +62,9 @@ pub(super) async fn list(
 )]
 pub(super) async fn revoke(
     State(state): State<AdminState>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: PathNames<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let names = path.ok().and_then(|Path((instance, identity))| {
+    let names = path.known(|(instance, identity)| {
         Some((InstanceId::new(instance).ok()?, AgentRuntimeId::parse(&identity).ok()?))
     });
     let (instance_id, id) = names.ok_or_else(no_identity)?;
@@ -93,9 +93,9 @@ pub(super) async fn revoke(
 )]
 pub(super) async fn revoke_task(
     State(state): State<AdminState>,
-    path: Result<Path<(String, String, String)>, PathRejection>,
+    path: PathNames<(String, String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let names = path.ok().and_then(|Path((instance, identity, task))| {
+    let names = path.known(|(instance, identity, task)| {
         let instance_id = InstanceId::new(instance).ok()?;
         Some((instance_id, AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?))
     });

@@ -15,7 +15,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::tokens::AdminTokens;
-use super::query;
 use crate::db::Db;
 use crate::directory::DirectoryError;
 use crate::http::ApiError;
