@@ -17,19 +17,16 @@ use super::error::ErrorBody;
 use super::error::responses::{AgentIdentityErrors, BodyErrors};
 use super::extract::PathNames;
 use super::{ApiError, BearerCaller, Caller, JsonBody};
-use crate::db::{self, Db};
 use crate::identity::assertion::TaskRegistration;
-use crate::identity::registry::{self, IdentityRecord, Scope};
+use crate::identity::registry::IdentityRecord;
 use crate::identity::{Identities, IdentityError, PublicKey, TaskName};
 use crate::instance::Authenticator;
 
 /// What these endpoints need.
 #[derive(Clone, Debug)]
 pub struct AgentIdentity {
-    /// Who calls; and whether there are identities at all.
+    /// Who calls; and the identities, where there are any.
     pub authenticator: Authenticator,
-    /// Where they are.
-    pub db: Db,
 }
 
 impl FromRef<AgentIdentity> for Authenticator {
@@ -185,8 +182,8 @@ async fn list(
     State(state): State<AgentIdentity>,
     caller: Caller,
 ) -> Result<Json<IdentitiesResponse>, ApiError> {
-    let listing = db::ride_out(caller.deadline, || registry::list(&state.db, own(&caller)));
-    Ok(Json(IdentitiesResponse { identities: listing.await? }))
+    let identities = state.identities()?.list(&caller.instance, caller.deadline).await?;
+    Ok(Json(IdentitiesResponse { identities }))
 }
 
 /// It is revoked, or was before.
@@ -211,7 +208,7 @@ async fn revoke(
     path: PathNames<String>,
 ) -> Result<Json<RevokeResponse>, ApiError> {
     let id = path.known(|name| AgentRuntimeId::parse(&name).ok()).ok_or_else(no_identity)?;
-    let revoking = db::ride_out(caller.deadline, || registry::revoke(&state.db, own(&caller), id));
+    let revoking = state.identities()?.revoke(&caller.instance, id, caller.deadline);
     revoking.await?.ok_or_else(no_identity)?;
     info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "an identity is revoked");
     Ok(Json(RevokeResponse { ok: true }))
@@ -235,16 +232,10 @@ async fn revoke_task(
     let names = path
         .known(|(identity, task)| Some((AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?)));
     let (id, task_id) = names.ok_or_else(no_task)?;
-    let revoking =
-        db::ride_out(caller.deadline, || registry::revoke_task(&state.db, own(&caller), Some(id), task_id));
+    let revoking = state.identities()?.revoke_task(&caller.instance, id, task_id, caller.deadline);
     revoking.await?.ok_or_else(no_task)?;
     info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "a task is revoked");
     Ok(Json(RevokeResponse { ok: true }))
-}
-
-/// An instance sees and ends its own, and in its present org only.
-fn own(caller: &Caller) -> Scope<'_> {
-    Scope { instance_id: &caller.instance.instance_id, org_id: Some(&caller.instance.org_id) }
 }
 
 /// There is none, or it is somebody else's: nobody may tell them apart.

@@ -14,9 +14,7 @@ use super::error::ErrorBody;
 use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::extract::{PathNames, QueryParams, refuse};
 use super::{ApiError, Caller, JsonBody};
-use crate::auth_profiles::{self, AuthProfiles, Registry, Warning};
-use crate::db;
-use crate::directory::DirectoryError;
+use crate::auth_profiles::{AuthProfiles, Registry, Warning};
 
 /// The routes, with their documentation.
 pub fn routes(state: AgentCron) -> OpenApiRouter {
@@ -68,11 +66,9 @@ async fn change(
     if body.auth.is_keep() {
         return Err(refuse("auth", "is missing: give a profile, or null to take it away"));
     }
-    let instance = &caller.instance;
     let auth = body.auth.value();
-    let changed =
-        auth_profiles::change_job(&state.db, &instance.instance_id, &job_id, auth, caller.deadline).await?;
-    state.awake(instance);
+    let changed = state.profiles.change_job(&caller.instance, &job_id, auth, caller.deadline).await?;
+    state.scheduler.awake(&caller.instance);
     let shown = changed.ok_or_else(|| ApiError::NotFound("the caller has no job of this job_id".into()))?;
     Ok(Json(ChangedJob {
         job_id,
@@ -118,12 +114,8 @@ async fn get(State(state): State<AgentCron>, caller: Caller) -> Result<Json<Auth
 }
 
 async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>, ApiError> {
-    let instance = &caller.instance;
-    let found = db::ride_out(caller.deadline, || {
-        auth_profiles::of_instance(&state.db, &instance.instance_id, &instance.org_id)
-    })
-    .await?;
-    state.awake(instance);
+    let found = state.profiles.of_caller(&caller.instance, caller.deadline).await?;
+    state.scheduler.awake(&caller.instance);
     Ok(Json(found))
 }
 
@@ -141,9 +133,7 @@ async fn put(
 ) -> Result<Json<AuthProfiles>, ApiError> {
     let wanted = body.registry()?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
-    if !auth_profiles::put(&state.db, &place, &wanted, caller.deadline).await? {
-        return Err(DirectoryError::Unknown(caller.instance.instance_id).into());
-    }
+    state.profiles.put(&place, &wanted, caller.deadline).await?;
     shown(&state, &caller).await
 }
 
@@ -163,9 +153,6 @@ async fn delete(
 ) -> Result<Json<AuthProfiles>, ApiError> {
     let only = only(query.as_deref())?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
-    db::ride_out(caller.deadline, || {
-        auth_profiles::forget(&state.db, &place, only.as_ref().map(std::slice::from_ref))
-    })
-    .await?;
+    state.profiles.forget_until(&place, only.as_ref(), caller.deadline).await?;
     shown(&state, &caller).await
 }

@@ -99,8 +99,8 @@ impl From<RefreshError> for ApiError {
             RefreshError::NoKey(error) => {
                 Self::Unavailable { reason: error.to_string().into(), retry_after: RETRY_KEY }
             }
-            RefreshError::Db(error) if error.is_transient() => error.into(),
-            RefreshError::Db(error) => Self::NotFinal(Box::new(error.into())),
+            RefreshError::Db(error) if error.is_transient() => Self::Store(error.into()),
+            RefreshError::Db(error) => Self::NotFinal(Box::new(Self::Store(error.into()))),
         }
     }
 }

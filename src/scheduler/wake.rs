@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::{Inner, Scheduler, lock};
 use crate::db::leases::Lease;
-use crate::db::outcomes::Ended;
 use crate::db::wake_ups::{self, Found};
 use crate::db::{DbError, DbResult};
 
+pub use crate::db::outcomes::Ended;
 pub use crate::db::wake_ups::Wake;
 
 /// Wake-ups that wait for their statement; who comes when they are as many waits outside.

@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 use tracing::info;
 
 use super::AdminState;
-use crate::db::directory::{Agent, AgentFilter};
-use crate::directory::{self, Change};
+use crate::directory::{self, Agent, AgentFilter, Change};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
@@ -79,7 +78,7 @@ pub(super) async fn put(
     let instance_id = named(path)?;
     let move_org = QueryParams::parse(query.as_deref(), &["move_org"])?.flag("move_org")?;
     let wanted = directory::registration(Fields::from_map(body?.0), Some(instance_id)).map_err(wrong)?;
-    let (change, agent) = directory::register(&state.db, wanted, move_org == Some(true)).await?;
+    let (change, agent) = state.directory.register(wanted, move_org == Some(true)).await?;
     info!(
         agent.id = agent.instance_id,
         org.id = agent.org_id,
@@ -139,7 +138,7 @@ pub(super) async fn get(
     State(state): State<AdminState>,
     path: PathNames<String>,
 ) -> Result<Json<Agent>, Problem> {
-    Ok(Json(directory::find(&state.db, &named(path)?).await?))
+    Ok(Json(state.directory.find(&named(path)?).await?))
 }
 
 /// Remove an agent
@@ -163,7 +162,7 @@ pub(super) async fn delete(
     path: PathNames<String>,
 ) -> Result<StatusCode, Problem> {
     let instance_id = named(path)?;
-    let one_shots = directory::remove(&state.db, &instance_id).await?;
+    let one_shots = state.directory.remove(&instance_id).await?;
     info!(agent.id = %instance_id, one_shots, "agent removed, with its one-shots");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -205,7 +204,7 @@ pub(super) async fn list(
         .map(InstanceId::new)
         .transpose()
         .map_err(|error| refuse("after", error.problem))?;
-    let page = directory::list(&state.db, &filter, after.as_ref().map(InstanceId::as_str), limit).await?;
+    let page = state.directory.list(&filter, after.as_ref(), limit).await?;
     Ok(Json(AgentPage { agents: page.items, next: page.next }))
 }
 

@@ -9,9 +9,7 @@ use tracing::info;
 use utoipa::IntoResponses;
 
 use super::AdminState;
-use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN};
-use crate::db::Db;
-use crate::directory::{DirectoryError, again};
+use crate::auth_profiles::{AuthProfiles, PUT_WITHIN, Profiles};
 use crate::http::auth_profiles::{AuthProfilesChange, only};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem};
@@ -34,33 +32,28 @@ fn instance(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
     path.name("instance_id", InstanceId::new).map(AuthPlace::Instance)
 }
 
-async fn read(db: &Db, place: &AuthPlace) -> Answer {
-    Ok(Json(auth_profiles::of_place(db, place).await?))
+async fn read(profiles: &Profiles, place: &AuthPlace) -> Answer {
+    Ok(Json(profiles.of_place(place).await?))
 }
 
-async fn replace(db: &Db, place: AuthPlace, body: Body) -> Answer {
+async fn replace(profiles: &Profiles, place: AuthPlace, body: Body) -> Answer {
     let wanted = body?.0.registry()?;
-    let there = auth_profiles::put(db, &place, &wanted, Instant::now() + PUT_WITHIN).await?;
-    if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
-        return Err(DirectoryError::Unknown(instance_id.clone()).into());
-    }
+    profiles.put(&place, &wanted, Instant::now() + PUT_WITHIN).await?;
     info!(scope = %place.scope(), scope.id = place.id(), "auth profiles registered");
-    read(db, &place).await
+    read(profiles, &place).await
 }
 
-async fn forget(db: &Db, place: AuthPlace, query: Option<&str>) -> Answer {
-    let only = only(query)?;
-    let forgotten =
-        again(|| auth_profiles::forget(db, &place, only.as_ref().map(std::slice::from_ref))).await?;
+async fn forget(profiles: &Profiles, place: AuthPlace, query: Option<&str>) -> Answer {
+    let forgotten = profiles.forget(&place, only(query)?.as_ref()).await?;
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles forgotten");
-    read(db, &place).await
+    read(profiles, &place).await
 }
 
 /// Read the service's auth profiles
 #[utoipa::path(get, path = "/api/admin/auth-profiles/service", operation_id = "get_service_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent))]
 pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
-    read(&state.db, &AuthPlace::Service).await
+    read(&state.profiles, &AuthPlace::Service).await
 }
 
 /// Replace the service's auth profiles
@@ -70,7 +63,7 @@ pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent))]
 pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> Answer {
-    replace(&state.db, AuthPlace::Service, body).await
+    replace(&state.profiles, AuthPlace::Service, body).await
 }
 
 /// Forget the service's auth profiles
@@ -80,7 +73,7 @@ pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> 
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Answer {
-    forget(&state.db, AuthPlace::Service, query.as_deref()).await
+    forget(&state.profiles, AuthPlace::Service, query.as_deref()).await
 }
 
 /// Read an org's auth profiles
@@ -90,7 +83,7 @@ pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(que
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
 pub(super) async fn get_org(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
-    read(&state.db, &org(path)?).await
+    read(&state.profiles, &org(path)?).await
 }
 
 /// Replace an org's auth profiles
@@ -101,7 +94,7 @@ pub(super) async fn get_org(State(state): State<AdminState>, path: PathNames<Str
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
 pub(super) async fn put_org(State(state): State<AdminState>, path: PathNames<String>, body: Body) -> Answer {
-    replace(&state.db, org(path)?, body).await
+    replace(&state.profiles, org(path)?, body).await
 }
 
 /// Forget an org's auth profiles
@@ -116,7 +109,7 @@ pub(super) async fn delete_org(
     path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    forget(&state.db, org(path)?, query.as_deref()).await
+    forget(&state.profiles, org(path)?, query.as_deref()).await
 }
 
 /// Read an agent's auth profiles
@@ -126,7 +119,7 @@ pub(super) async fn delete_org(
     operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
 pub(super) async fn get_instance(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
-    read(&state.db, &instance(path)?).await
+    read(&state.profiles, &instance(path)?).await
 }
 
 /// Replace an agent's auth profiles
@@ -142,7 +135,7 @@ pub(super) async fn put_instance(
     path: PathNames<String>,
     body: Body,
 ) -> Answer {
-    replace(&state.db, instance(path)?, body).await
+    replace(&state.profiles, instance(path)?, body).await
 }
 
 /// Forget an agent's auth profiles
@@ -157,5 +150,5 @@ pub(super) async fn delete_instance(
     path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    forget(&state.db, instance(path)?, query.as_deref()).await
+    forget(&state.profiles, instance(path)?, query.as_deref()).await
 }

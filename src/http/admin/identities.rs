@@ -8,12 +8,10 @@ use tracing::info;
 
 use super::AdminState;
 use super::agents::named;
-use crate::directory;
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
 use crate::http::error::responses::{AdminErrors, UnknownAgent};
 use crate::http::error::{Problem, ProblemBody};
 use crate::http::extract::PathNames;
-use crate::identity::registry::{self, Scope};
 
 /// List an agent's identities and their tasks
 ///
@@ -36,8 +34,8 @@ pub(super) async fn list(
     path: PathNames<String>,
 ) -> Result<Json<IdentitiesResponse>, Problem> {
     let instance_id = named(path)?;
-    directory::find(&state.db, &instance_id).await?;
-    Ok(Json(IdentitiesResponse { identities: registry::list(&state.db, any_org(&instance_id)).await? }))
+    state.directory.find(&instance_id).await?;
+    Ok(Json(IdentitiesResponse { identities: state.identities.list(&instance_id).await? }))
 }
 
 /// Revoke an agent's identity
@@ -68,7 +66,7 @@ pub(super) async fn revoke(
         Some((InstanceId::new(instance).ok()?, AgentRuntimeId::parse(&identity).ok()?))
     });
     let (instance_id, id) = names.ok_or_else(no_identity)?;
-    registry::revoke(&state.db, any_org(&instance_id), id).await?.ok_or_else(no_identity)?;
+    state.identities.revoke(&instance_id, id).await?.ok_or_else(no_identity)?;
     info!(agent.id = %instance_id, agent_runtime_id = %id, "an identity is revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -100,12 +98,8 @@ pub(super) async fn revoke_task(
         Some((instance_id, AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?))
     });
     let (instance_id, id, task_id) = names.ok_or_else(no_task)?;
-    let revoked = registry::revoke_task(&state.db, any_org(&instance_id), Some(id), task_id).await?;
+    let revoked = state.identities.revoke_task(&instance_id, id, task_id).await?;
     revoked.ok_or_else(no_task)?;
     info!(agent.id = %instance_id, agent_runtime_id = %id, "a task is revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn any_org(instance_id: &InstanceId) -> Scope<'_> {
-    Scope { instance_id, org_id: None }
 }

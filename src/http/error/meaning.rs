@@ -108,11 +108,11 @@ impl ApiError {
             Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => Meaning::of(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Conflict(_) => Meaning::of(StatusCode::CONFLICT, "conflict"),
-            Self::Auth(AuthError::Db(error)) | Self::Db(error) if error.is_transient() => {
+            Self::Auth(AuthError::Db(error)) | Self::Store(error) if error.is_transient() => {
                 Meaning::not_now(RETRY_DATABASE)
             }
             Self::Unavailable { retry_after, .. } => Meaning::not_now(*retry_after),
-            Self::Auth(AuthError::Db(_)) | Self::Db(_) | Self::Internal(_) => Meaning::defect(),
+            Self::Auth(AuthError::Db(_)) | Self::Store(_) | Self::Internal(_) => Meaning::defect(),
         }
     }
 }

@@ -19,9 +19,9 @@ use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 use self::meaning::Meaning;
 pub use self::oauth::ErrorBody;
 pub use self::problem::{Problem, ProblemBody};
-use crate::db::DbError;
 use crate::identity::IdentityError;
 use crate::instance::AuthError;
+use crate::store_error::StoreError;
 
 /// Why a request is not done.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ pub enum ApiError {
     Conflict(Cow<'static, str>),
     /// 503 where trying again may help, else 500.
     #[error(transparent)]
-    Db(#[from] DbError),
+    Store(#[from] StoreError),
     /// 503: not now. The reason is for the log.
     #[error("{reason}")]
     Unavailable {

@@ -24,12 +24,12 @@ async fn told(error: impl IntoResponse) -> (u16, Value, Vec<(String, String)>) {
     (status, serde_json::from_slice(&body).unwrap(), headers)
 }
 
-fn away() -> DbError {
-    DbError::Unavailable(sqlx::Error::PoolTimedOut)
+fn away() -> StoreError {
+    StoreError::unavailable()
 }
 
-fn defect() -> DbError {
-    DbError::Defect(sqlx::Error::ColumnNotFound("secret_column".to_owned()))
+fn defect() -> StoreError {
+    StoreError::defect("secret_column")
 }
 
 #[tokio::test]
