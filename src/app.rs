@@ -20,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::readiness::Readiness;
+use crate::auth_profiles::Profiles;
 use crate::backends::{self, Backend, Backends, SchedulerBackend, qstash_direct};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, wake_ups};
+use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::Firing;
 use crate::fire::address::AddressPolicy;
@@ -34,10 +36,12 @@ use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
+use crate::identity::registry::IdentityRegistry;
 use crate::keys::{
     KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token,
 };
 use crate::metrics;
+use crate::oneshot::OneShots;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::upkeep::UpkeepRules;
 use crate::scheduler::{Scheduler, SchedulerRules};
@@ -116,16 +120,18 @@ impl App {
         ));
         backends.start();
         let relay = Relay { backends: Arc::clone(&backends), clock };
-        let agent_identity = AgentIdentity { authenticator: authenticator.clone(), db: db.clone() };
+        let agent_identity = AgentIdentity { authenticator: authenticator.clone() };
         let agent_cron = AgentCron {
             authenticator,
-            db: db.clone(),
-            rules: arm_rules(config),
+            one_shots: OneShots::new(db.clone(), arm_rules(config)),
+            profiles: Profiles::new(db.clone()),
             backends: Arc::clone(&backends),
             scheduler: Arc::clone(&scheduler),
         };
         let admin = AdminState {
-            db: db.clone(),
+            directory: Directory::new(db.clone()),
+            profiles: Profiles::new(db.clone()),
+            identities: IdentityRegistry::new(db.clone()),
             tokens: Arc::new(AdminTokens::new(config.admin_token_sha256.clone())),
         };
         let probe = Arc::new(Readiness {

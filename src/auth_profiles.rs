@@ -15,8 +15,10 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::db::{Db, DbResult, auth_profiles, ride_out};
-use crate::directory::{self, DirectoryError};
+use crate::directory::{self, DirectoryError, again};
 use crate::domain::job_auth::JobAuth;
+use crate::instance::AgentInstance;
+use crate::store_error::StoreError;
 
 /// Known profiles of one place at most.
 pub const MAX_PROFILES: usize = 200;
@@ -65,6 +67,72 @@ impl From<JobAuth> for ShownAuth {
     fn from(job: JobAuth) -> Self {
         let warnings = job.auth.iter().filter(|_| job.unknown).map(unknown).collect();
         Self { auth: job.auth, effective_auth: job.effective, warnings }
+    }
+}
+
+/// The known auth profiles and those of jobs, as agents and the admin API see and change them.
+#[derive(Clone, Debug)]
+pub struct Profiles(Db);
+
+impl Profiles {
+    /// Over the profiles of `db`.
+    pub fn new(db: Db) -> Self {
+        Self(db)
+    }
+
+    /// Changes the profile of a caller's job: see [`change_job`].
+    pub async fn change_job(
+        &self,
+        caller: &AgentInstance,
+        job_id: &JobId,
+        auth: Option<&AuthProfile>,
+        deadline: Instant,
+    ) -> Result<Option<ShownAuth>, StoreError> {
+        Ok(change_job(&self.0, &caller.instance_id, job_id, auth, deadline).await?)
+    }
+
+    /// What a caller may name: see [`of_instance`]. Rides out the database's short absences until `deadline`.
+    pub async fn of_caller(
+        &self,
+        caller: &AgentInstance,
+        deadline: Instant,
+    ) -> Result<AuthProfiles, StoreError> {
+        Ok(ride_out(deadline, || of_instance(&self.0, &caller.instance_id, &caller.org_id)).await?)
+    }
+
+    /// What may be named at a place: see [`of_place`].
+    pub async fn of_place(&self, place: &AuthPlace) -> Result<AuthProfiles, DirectoryError> {
+        of_place(&self.0, place).await
+    }
+
+    /// Registers profiles at a place: see [`put`]. Fails where the place is an instance that is not registered.
+    pub async fn put(
+        &self,
+        place: &AuthPlace,
+        wanted: &Registry,
+        deadline: Instant,
+    ) -> Result<(), DirectoryError> {
+        let there = put(&self.0, place, wanted, deadline).await?;
+        match place {
+            AuthPlace::Instance(instance_id) if !there => Err(DirectoryError::Unknown(instance_id.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets the profiles of a place, or only one: see [`forget`]. Rides out the database's short absences until
+    /// `deadline`.
+    pub async fn forget_until(
+        &self,
+        place: &AuthPlace,
+        only: Option<&AuthProfile>,
+        deadline: Instant,
+    ) -> Result<u64, StoreError> {
+        Ok(ride_out(deadline, || forget(&self.0, place, only.map(std::slice::from_ref))).await?)
+    }
+
+    /// The same for an operator, who is told at once that the database is unavailable.
+    pub async fn forget(&self, place: &AuthPlace, only: Option<&AuthProfile>) -> Result<u64, StoreError> {
+        Ok(again(|| forget(&self.0, place, only.map(std::slice::from_ref))).await?)
     }
 }
 

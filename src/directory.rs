@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
 
-use crate::db::directory::{self, Agent, AgentFilter, Registration, Verdict};
+pub use crate::db::directory::{Agent, AgentFilter};
+
+use crate::db::directory::{self, Registration, Verdict};
 use crate::db::{Db, DbError, DbResult, hints, outages};
 use crate::domain::HoldScope;
+use crate::store_error::StoreError;
 
 /// The fields of a registration beside the instance's name, on the wire and in imports.
 pub const FIELDS: [&str; 4] = ["org_id", "bootstrap_session_id", "callback_url", "enabled"];
@@ -162,6 +165,46 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: u32
 pub async fn remove(db: &Db, instance_id: &InstanceId) -> Result<i64, DirectoryError> {
     let gone = again(|| directory::delete(db, instance_id)).await?;
     gone.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
+}
+
+/// The registered agents, as the admin API sees and changes them.
+#[derive(Clone, Debug)]
+pub struct Directory(Db);
+
+impl Directory {
+    /// Over the agents of `db`.
+    pub fn new(db: Db) -> Self {
+        Self(db)
+    }
+
+    /// Registers one instance: see [`register`].
+    pub async fn register(
+        &self,
+        wanted: Registration,
+        move_org: bool,
+    ) -> Result<(Change, Agent), DirectoryError> {
+        register(&self.0, wanted, move_org).await
+    }
+
+    /// The instance of this name.
+    pub async fn find(&self, instance_id: &InstanceId) -> Result<Agent, DirectoryError> {
+        find(&self.0, instance_id).await
+    }
+
+    /// A page of instances: see [`list`].
+    pub async fn list(
+        &self,
+        filter: &AgentFilter,
+        after: Option<&InstanceId>,
+        limit: u32,
+    ) -> Result<Page<Agent>, StoreError> {
+        Ok(list(&self.0, filter, after.map(InstanceId::as_str), limit).await?)
+    }
+
+    /// Deletes an instance with its one-shots: see [`remove`].
+    pub async fn remove(&self, instance_id: &InstanceId) -> Result<i64, DirectoryError> {
+        remove(&self.0, instance_id).await
+    }
 }
 
 /// Lets an instance provision and be fired, or stops it: its fires are then held, none is lost. Returns whether

@@ -18,6 +18,7 @@
 //! | [`instance`] | from an access token to an agent instance |
 //! | [`identity`] | from a key that an agent has registered to its instance |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
+//! | [`store_error`] | a database failure as `http` sees it |
 //! | [`db`] | the only place with SQL |
 //! | [`domain`] | the contract's words as types |
 //! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], `private_file`, [`jwt`] | what all of it stands on |
@@ -57,3 +58,4 @@ pub mod oneshot;
 pub mod own_portal;
 pub mod scheduler;
 pub mod shutdown;
+pub mod store_error;

@@ -3,10 +3,13 @@
 use nas_cron_protocol::{
     AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
 };
+use tokio::time::Instant;
 
-use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots};
+use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots, ride_out};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::{Arm, Armed, OneShot};
+use crate::instance::AgentInstance;
+use crate::store_error::StoreError;
 
 /// A provision that passed every check of its fields.
 #[derive(Clone, Debug)]
@@ -44,6 +47,48 @@ impl Provision {
     #[must_use]
     pub fn with_auth(self, auth: Given<AuthProfile>) -> Self {
         Self { auth, ..self }
+    }
+}
+
+/// What agents do with their one-shots, under the rules of this room. Each call rides out the database's short absences
+/// until its deadline, because real agents do not retry (docs/contract.md, invariant 9).
+#[derive(Clone, Debug)]
+pub struct OneShots {
+    db: Db,
+    rules: ArmRules,
+}
+
+impl OneShots {
+    /// Over the one-shots of `db`; `rules` are the times between fires of one job.
+    pub fn new(db: Db, rules: ArmRules) -> Self {
+        Self { db, rules }
+    }
+
+    /// Arms one one-shot of the caller: see [`provision`].
+    pub async fn provision(
+        &self,
+        caller: &AgentInstance,
+        wanted: &Provision,
+        deadline: Instant,
+    ) -> Result<Armed, StoreError> {
+        let previous = caller.callback_url.as_deref();
+        let arming = || provision(&self.db, &caller.instance_id, previous, wanted, &self.rules);
+        Ok(ride_out(deadline, arming).await?)
+    }
+
+    /// Cancels one of the caller's jobs: see [`cancel`].
+    pub async fn cancel(
+        &self,
+        caller: &AgentInstance,
+        job_id: &JobId,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        Ok(ride_out(deadline, || cancel(&self.db, &caller.instance_id, job_id)).await?)
+    }
+
+    /// The caller's one-shots: see [`list`].
+    pub async fn list(&self, caller: &AgentInstance, deadline: Instant) -> Result<Listing, StoreError> {
+        Ok(ride_out(deadline, || list(&self.db, &caller.instance_id)).await?)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Hop 1, as agents call it: provision, cancel, list. Extract, call, map; the rules are in [`crate::oneshot`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRef, State};
@@ -12,29 +11,24 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::ErrorBody;
+use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::{ApiError, Caller, JsonBody};
-use crate::auth_profiles::{self, ShownAuth, Warning};
+use crate::auth_profiles::{self, Profiles, ShownAuth, Warning};
 use crate::backends::Backends;
-use crate::db::{self, Db, outages};
-use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::OneShot;
-use crate::instance::{AgentInstance, Authenticator};
-use crate::oneshot::{self, Provision};
+use crate::instance::Authenticator;
+use crate::oneshot::{OneShots, Provision};
 use crate::scheduler::Scheduler;
-
-/// How often a calling agent's waiting retries are pulled forward, per instance (CONTRACT, "Retries").
-const PULL_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What hop 1 needs.
 #[derive(Clone, Debug)]
 pub struct AgentCron {
     /// Who calls.
     pub authenticator: Authenticator,
-    /// Where one-shots are.
-    pub db: Db,
-    /// The times between fires of one job.
-    pub rules: ArmRules,
+    /// What agents do with their one-shots.
+    pub one_shots: OneShots,
+    /// What they do with auth profiles.
+    pub profiles: Profiles,
     /// Who is told of what was armed.
     pub backends: Arc<Backends>,
     /// Who is told of what comes soon.
@@ -44,31 +38,6 @@ pub struct AgentCron {
 impl FromRef<AgentCron> for Authenticator {
     fn from_ref(state: &AgentCron) -> Self {
         state.authenticator.clone()
-    }
-}
-
-impl AgentCron {
-    /// A call shows that the agent is awake: its waiting retries need not wait out their back-off. Behind the
-    /// answer, because it is not what the agent came for.
-    pub(super) fn awake(&self, instance: &AgentInstance) {
-        let now = self.authenticator.clock.now();
-        let lately =
-            instance.pulled_at.is_some_and(|at| (now - at).to_std().unwrap_or_default() < PULL_INTERVAL);
-        if lately {
-            return;
-        }
-        let (db, scheduler, instance_id) =
-            (self.db.clone(), Arc::clone(&self.scheduler), instance.instance_id.clone());
-        tokio::spawn(async move {
-            match outages::pull_retries(&db, &instance_id, PULL_INTERVAL).await {
-                Ok(0) => {}
-                Ok(pulled) => {
-                    tracing::info!(agent.id = %instance_id, pulled, "the agent is awake: its retries come soon");
-                    scheduler.look();
-                }
-                Err(error) => tracing::debug!(%error, "retries were not pulled; the agent's next call will"),
-            }
-        });
     }
 }
 
@@ -120,11 +89,7 @@ struct ProvisionResponse {
 #[utoipa::path(post, path = "/api/agent-cron/provision", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = ProvisionRequest, responses(
     (status = 200, description = "Armed, durably", body = ProvisionResponse),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client`: this identity can never provision. `access_denied`: the instance is disabled", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors))]
 async fn provision(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -132,19 +97,9 @@ async fn provision(
 ) -> Result<Json<ProvisionResponse>, ApiError> {
     let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?
         .with_auth(body.auth);
-    let instance = &caller.instance;
-    let armed = db::ride_out(caller.deadline, || {
-        oneshot::provision(
-            &state.db,
-            &instance.instance_id,
-            instance.callback_url.as_deref(),
-            &wanted,
-            &state.rules,
-        )
-    })
-    .await?;
+    let armed = state.one_shots.provision(&caller.instance, &wanted, caller.deadline).await?;
     state.backends.armed(&armed);
-    state.awake(instance);
+    state.scheduler.awake(&caller.instance);
     Ok(Json(ProvisionResponse {
         schedule_id: armed.schedule_id.to_string(),
         warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).collect(),
@@ -172,20 +127,16 @@ struct CancelResponse {
 #[utoipa::path(post, path = "/api/agent-cron/cancel", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = CancelRequest, responses(
     (status = 200, description = "Cancelled, or there was none", body = CancelResponse),
-    (status = 400, description = "A field cannot be accepted", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors))]
 async fn cancel(
     State(state): State<AgentCron>,
     caller: Caller,
     JsonBody(body): JsonBody<CancelRequest>,
 ) -> Result<Json<CancelResponse>, ApiError> {
     let job_id = JobId::new(body.job_id)?;
-    let instance = &caller.instance;
-    db::ride_out(caller.deadline, || oneshot::cancel(&state.db, &instance.instance_id, &job_id)).await?;
+    state.one_shots.cancel(&caller.instance, &job_id, caller.deadline).await?;
     state.backends.look();
-    state.awake(instance);
+    state.scheduler.awake(&caller.instance);
     Ok(Json(CancelResponse { ok: true }))
 }
 
@@ -286,13 +237,10 @@ impl From<OneShot> for DeadOneShot {
 #[utoipa::path(get, path = "/api/agent-cron/list", tag = "agent-cron", security(("portal_access_token" = [])),
     responses(
     (status = 200, description = "The caller's own, and nobody else's", body = ListResponse),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors))]
 async fn list(State(state): State<AgentCron>, caller: Caller) -> Result<Json<ListResponse>, ApiError> {
-    let instance = &caller.instance;
-    let listing = db::ride_out(caller.deadline, || oneshot::list(&state.db, &instance.instance_id)).await?;
-    state.awake(instance);
+    let listing = state.one_shots.list(&caller.instance, caller.deadline).await?;
+    state.scheduler.awake(&caller.instance);
     Ok(Json(ListResponse {
         armed: listing.armed.into_iter().map(ArmedOneShot::from).collect(),
         dead: listing.dead.into_iter().map(DeadOneShot::from).collect(),

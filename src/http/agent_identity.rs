@@ -2,8 +2,7 @@
 //! [`crate::identity`].
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRef, Path, Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use nas_cron_protocol::{AgentRuntimeId, TaskId};
@@ -15,20 +14,19 @@ use utoipa_axum::routes;
 
 use super::auth::Deadline;
 use super::error::ErrorBody;
+use super::error::responses::{AgentIdentityErrors, BodyErrors};
+use super::extract::PathNames;
 use super::{ApiError, BearerCaller, Caller, JsonBody};
-use crate::db::{self, Db};
 use crate::identity::assertion::TaskRegistration;
-use crate::identity::registry::{self, IdentityRecord, Scope};
+use crate::identity::registry::IdentityRecord;
 use crate::identity::{Identities, IdentityError, PublicKey, TaskName};
 use crate::instance::Authenticator;
 
 /// What these endpoints need.
 #[derive(Clone, Debug)]
 pub struct AgentIdentity {
-    /// Who calls; and whether there are identities at all.
+    /// Who calls; and the identities, where there are any.
     pub authenticator: Authenticator,
-    /// Where they are.
-    pub db: Db,
 }
 
 impl FromRef<AgentIdentity> for Authenticator {
@@ -91,12 +89,10 @@ struct RegisterResponse {
 #[utoipa::path(post, path = "/v1/agent/register", operation_id = "register_identity", tag = "agent-identity",
     security(("portal_access_token" = [])), request_body = RegisterRequest, responses(
     (status = 200, description = "Registered, as of now or before", body = RegisterResponse),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    AgentIdentityErrors, BodyErrors,
     (status = 401, description = "The access token is bad, or there is none", body = ErrorBody),
     (status = 403, description = "`agent_identity_off`: this service has no agent identities. `invalid_client` or `access_denied`, as on hop 1", body = ErrorBody),
-    (status = 409, description = "`key_revoked`: this key does not come back. `too_many_identities`: revoke one, or name it in `replaces`", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+    (status = 409, description = "`key_revoked`: this key does not come back. `too_many_identities`: revoke one, or name it in `replaces`", body = ErrorBody)))]
 async fn register(
     State(state): State<AgentIdentity>,
     BearerCaller(caller): BearerCaller,
@@ -153,19 +149,18 @@ impl From<TaskName> for RegisterTaskResponse {
     tag = "agent-identity", security(()), request_body = RegisterTaskRequest,
     params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
     (status = 200, description = "Registered, as of now or before", body = RegisterTaskResponse),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
+    AgentIdentityErrors, BodyErrors,
     (status = 401, description = "`invalid_assertion`: the clock or the signature is wrong. `unknown_agent`: register a key first", body = ErrorBody),
     (status = 403, description = "`agent_identity_off`, or `access_denied`: the instance is disabled", body = ErrorBody),
-    (status = 409, description = "`task_revoked`: the task of this very signature does not come back; sign for another second", body = ErrorBody),
-    (status = 503, description = "Not now: come again after `Retry-After`", body = ErrorBody)))]
+    (status = 409, description = "`task_revoked`: the task of this very signature does not come back; sign for another second", body = ErrorBody)))]
 async fn register_task(
     State(state): State<AgentIdentity>,
     Deadline(deadline): Deadline,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
     JsonBody(body): JsonBody<RegisterTaskRequest>,
 ) -> Result<Json<RegisterTaskResponse>, ApiError> {
-    let agent_runtime_id = path.ok().and_then(|Path(name)| AgentRuntimeId::parse(&name).ok());
-    let agent_runtime_id = agent_runtime_id.ok_or(IdentityError::UnknownAgent)?;
+    let agent_runtime_id =
+        path.known(|name| AgentRuntimeId::parse(&name).ok()).ok_or(IdentityError::UnknownAgent)?;
     let wanted = TaskRegistration::read(&body.timestamp, &body.signature)?;
     let name = state.identities()?.register_task(agent_runtime_id, &wanted, deadline).await?;
     Ok(Json(name.into()))
@@ -182,15 +177,13 @@ pub(super) struct IdentitiesResponse {
 #[utoipa::path(get, path = "/v1/agent", operation_id = "list_identities", tag = "agent-identity",
     security(("portal_access_token" = []), ("agent_assertion" = [])), responses(
     (status = 200, description = "The caller's own, and nobody else's", body = IdentitiesResponse),
-    (status = 401, description = "The credential is bad", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentIdentityErrors))]
 async fn list(
     State(state): State<AgentIdentity>,
     caller: Caller,
 ) -> Result<Json<IdentitiesResponse>, ApiError> {
-    let listing = db::ride_out(caller.deadline, || registry::list(&state.db, own(&caller)));
-    Ok(Json(IdentitiesResponse { identities: listing.await? }))
+    let identities = state.identities()?.list(&caller.instance, caller.deadline).await?;
+    Ok(Json(IdentitiesResponse { identities }))
 }
 
 /// It is revoked, or was before.
@@ -207,17 +200,15 @@ struct RevokeResponse {
     security(("portal_access_token" = []), ("agent_assertion" = [])),
     params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
     (status = 200, description = "Revoked, now or before", body = RevokeResponse),
-    (status = 401, description = "The credential is bad", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 404, description = "The caller has no such identity", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentIdentityErrors,
+    (status = 404, description = "The caller has no such identity", body = ErrorBody)))]
 async fn revoke(
     State(state): State<AgentIdentity>,
     caller: Caller,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<Json<RevokeResponse>, ApiError> {
-    let id = path.ok().and_then(|Path(name)| AgentRuntimeId::parse(&name).ok()).ok_or_else(no_identity)?;
-    let revoking = db::ride_out(caller.deadline, || registry::revoke(&state.db, own(&caller), id));
+    let id = path.known(|name| AgentRuntimeId::parse(&name).ok()).ok_or_else(no_identity)?;
+    let revoking = state.identities()?.revoke(&caller.instance, id, caller.deadline);
     revoking.await?.ok_or_else(no_identity)?;
     info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "an identity is revoked");
     Ok(Json(RevokeResponse { ok: true }))
@@ -231,29 +222,20 @@ async fn revoke(
     params(("agent_runtime_id" = String, Path, description = "The identity."),
            ("task_id" = String, Path, description = "One of its tasks.")), responses(
     (status = 200, description = "Revoked, now or before", body = RevokeResponse),
-    (status = 401, description = "The credential is bad", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 404, description = "The caller has no such task", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentIdentityErrors,
+    (status = 404, description = "The caller has no such task", body = ErrorBody)))]
 async fn revoke_task(
     State(state): State<AgentIdentity>,
     caller: Caller,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: PathNames<(String, String)>,
 ) -> Result<Json<RevokeResponse>, ApiError> {
-    let names = path.ok().and_then(|Path((identity, task))| {
-        Some((AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?))
-    });
+    let names = path
+        .known(|(identity, task)| Some((AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?)));
     let (id, task_id) = names.ok_or_else(no_task)?;
-    let revoking =
-        db::ride_out(caller.deadline, || registry::revoke_task(&state.db, own(&caller), Some(id), task_id));
+    let revoking = state.identities()?.revoke_task(&caller.instance, id, task_id, caller.deadline);
     revoking.await?.ok_or_else(no_task)?;
     info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "a task is revoked");
     Ok(Json(RevokeResponse { ok: true }))
-}
-
-/// An instance sees and ends its own, and in its present org only.
-fn own(caller: &Caller) -> Scope<'_> {
-    Scope { instance_id: &caller.instance.instance_id, org_id: Some(&caller.instance.org_id) }
 }
 
 /// There is none, or it is somebody else's: nobody may tell them apart.

@@ -115,26 +115,19 @@ fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::Router;
     use axum::body::{Body, to_bytes};
     use axum::http::{HeaderValue, Request};
     use axum::routing::post;
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-    use chrono::DateTime;
-    use nas_cron_base::clock::{Clock, ManualClock};
-    use nas_cron_jwt::testing::{Signing, jwks};
+    use nas_cron_jwt::testing::Signing;
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::config;
-    use crate::db::{Db, DbOptions};
     use crate::http::agent_identity::{self, AgentIdentity};
-    use crate::identity::Identities;
-    use crate::instance::{Issuers, KeySet, PortalKeys, TokenRules};
+    use crate::instance::testing::authenticator;
 
     fn headers(values: &[&str]) -> HeaderMap {
         values
@@ -179,34 +172,11 @@ mod tests {
         ));
     }
 
-    /// A service whose database is nowhere: what answers without it has not asked it.
+    /// What answers has not asked the database: there is none.
     fn service(keys: &[&Signing]) -> Router {
         Router::new()
             .route("/", post(async |caller: Caller| caller.instance.instance_id.to_string()))
             .with_state(authenticator(keys))
-    }
-
-    fn authenticator(keys: &[&Signing]) -> Authenticator {
-        let db = Db::new(&DbOptions {
-            url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),
-            max_connections: 1,
-            acquire_timeout: Duration::from_millis(10),
-        })
-        .unwrap();
-        let clock: Arc<dyn Clock> =
-            Arc::new(ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
-        let on =
-            config::Identity { on: true, task_lifetime: Duration::from_hours(24), task_ids_encrypted: false };
-        Authenticator {
-            issuers: Arc::new(Issuers::portal(
-                TokenRules::new("https://portal.example", []),
-                PortalKeys::pinned(KeySet::from_jwks(&jwks(keys.iter().copied())).unwrap()),
-            )),
-            lookup: None,
-            identities: Identities::configured(&on, &db, &clock),
-            db,
-            clock,
-        }
     }
 
     async fn call(router: &Router, authorization: Option<String>) -> (u16, Value, Option<String>) {
@@ -282,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn the_time_that_a_body_takes_is_of_the_budget() {
         let authenticator = authenticator(&[&Signing::es256("k")]);
-        let state = AgentIdentity { db: authenticator.db.clone(), authenticator };
+        let state = AgentIdentity { authenticator };
         let router: Router = agent_identity::routes(state).into();
         let body = json!({"timestamp": "2027-01-15T08:00:00Z", "signature": STANDARD.encode([7; 64])});
         let slow = futures::stream::once(async move {

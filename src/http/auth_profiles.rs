@@ -2,8 +2,7 @@
 //! [`crate::auth_profiles`].
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use nas_cron_protocol::{AuthPlace, AuthProfile, EffectiveAuth, Given, JobId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,11 +11,10 @@ use utoipa_axum::routes;
 
 use super::agent_cron::AgentCron;
 use super::error::ErrorBody;
-use super::query::{QueryParams, refuse};
+use super::error::responses::{AgentApiErrors, BodyErrors};
+use super::extract::{PathNames, QueryParams, refuse};
 use super::{ApiError, Caller, JsonBody};
-use crate::auth_profiles::{self, AuthProfiles, Registry, Warning};
-use crate::db;
-use crate::directory::DirectoryError;
+use crate::auth_profiles::{AuthProfiles, Registry, Warning};
 
 /// The routes, with their documentation.
 pub fn routes(state: AgentCron) -> OpenApiRouter {
@@ -56,28 +54,21 @@ struct ChangedJob {
     params(("job_id" = String, Path, description = "The agent's name for the job", min_length = 1, max_length = 255)),
     request_body = JobChange, responses(
     (status = 200, description = "Changed, durably", body = ChangedJob),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 404, description = "The caller has no such job", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors,
+    (status = 404, description = "The caller has no such job", body = ErrorBody)))]
 async fn change(
     State(state): State<AgentCron>,
     caller: Caller,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
     JsonBody(body): JsonBody<JobChange>,
 ) -> Result<Json<ChangedJob>, ApiError> {
-    let Path(job_id) = path.map_err(|_| refuse("job_id", "must be percent-encoded UTF-8"))?;
-    let job_id = JobId::new(job_id)?;
+    let job_id = path.name("job_id", JobId::new)?;
     if body.auth.is_keep() {
         return Err(refuse("auth", "is missing: give a profile, or null to take it away"));
     }
-    let instance = &caller.instance;
     let auth = body.auth.value();
-    let changed =
-        auth_profiles::change_job(&state.db, &instance.instance_id, &job_id, auth, caller.deadline).await?;
-    state.awake(instance);
+    let changed = state.profiles.change_job(&caller.instance, &job_id, auth, caller.deadline).await?;
+    state.scheduler.awake(&caller.instance);
     let shown = changed.ok_or_else(|| ApiError::NotFound("the caller has no job of this job_id".into()))?;
     Ok(Json(ChangedJob {
         job_id,
@@ -117,20 +108,14 @@ pub(super) fn only(query: Option<&str>) -> Result<Option<AuthProfile>, ApiError>
 #[utoipa::path(get, path = "/api/agent-cron/auth-profiles", operation_id = "get_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), responses(
     (status = 200, description = "What jobs may name without a warning, and what they get without naming one", body = AuthProfiles),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors))]
 async fn get(State(state): State<AgentCron>, caller: Caller) -> Result<Json<AuthProfiles>, ApiError> {
     shown(&state, &caller).await
 }
 
 async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>, ApiError> {
-    let instance = &caller.instance;
-    let found = db::ride_out(caller.deadline, || {
-        auth_profiles::of_instance(&state.db, &instance.instance_id, &instance.org_id)
-    })
-    .await?;
-    state.awake(instance);
+    let found = state.profiles.of_caller(&caller.instance, caller.deadline).await?;
+    state.scheduler.awake(&caller.instance);
     Ok(Json(found))
 }
 
@@ -140,11 +125,7 @@ async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>,
 #[utoipa::path(put, path = "/api/agent-cron/auth-profiles", operation_id = "put_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), request_body = AuthProfilesChange, responses(
     (status = 200, description = "As it is now", body = AuthProfiles),
-    (status = 400, description = "A field cannot be accepted; the description begins with its name", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors, BodyErrors))]
 async fn put(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -152,9 +133,7 @@ async fn put(
 ) -> Result<Json<AuthProfiles>, ApiError> {
     let wanted = body.registry()?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
-    if !auth_profiles::put(&state.db, &place, &wanted, caller.deadline).await? {
-        return Err(DirectoryError::Unknown(caller.instance.instance_id).into());
-    }
+    state.profiles.put(&place, &wanted, caller.deadline).await?;
     shown(&state, &caller).await
 }
 
@@ -165,10 +144,8 @@ async fn put(
     tag = "agent-cron", security(("portal_access_token" = [])),
     params(("auth" = Option<String>, Query, description = "Only this one", example = "claude:work")), responses(
     (status = 200, description = "As it is now", body = AuthProfiles),
-    (status = 400, description = "A parameter is wrong or unknown; it is named", body = ErrorBody),
-    (status = 401, description = "The access token is bad", body = ErrorBody),
-    (status = 403, description = "`invalid_client` or `access_denied`", body = ErrorBody),
-    (status = 503, description = "Not now", body = ErrorBody)))]
+    AgentApiErrors,
+    (status = 400, description = "A parameter is wrong or unknown; the description begins with its name", body = ErrorBody)))]
 async fn delete(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -176,9 +153,6 @@ async fn delete(
 ) -> Result<Json<AuthProfiles>, ApiError> {
     let only = only(query.as_deref())?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
-    db::ride_out(caller.deadline, || {
-        auth_profiles::forget(&state.db, &place, only.as_ref().map(std::slice::from_ref))
-    })
-    .await?;
+    state.profiles.forget_until(&place, only.as_ref(), caller.deadline).await?;
     shown(&state, &caller).await
 }

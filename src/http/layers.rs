@@ -15,7 +15,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::NoFailure;
-use super::unread;
+use super::extract::unread;
 use crate::metrics::{self, Hop1, PanicPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

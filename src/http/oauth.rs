@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use axum::http::header::{CACHE_CONTROL, PRAGMA};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
@@ -20,8 +20,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::ApiError;
 use super::error::{ErrorBody, TokenRefusal};
-use super::{ApiError, json};
+use super::extract::body;
+use super::extract::form::{self, FormFields};
 use crate::keys::access_token::SCOPE;
 use crate::metrics::{self, PanicPlace};
 use crate::own_portal::{Granted, OwnPortal, RefreshError};
@@ -97,8 +99,8 @@ impl From<RefreshError> for ApiError {
             RefreshError::NoKey(error) => {
                 Self::Unavailable { reason: error.to_string().into(), retry_after: RETRY_KEY }
             }
-            RefreshError::Db(error) if error.is_transient() => error.into(),
-            RefreshError::Db(error) => Self::NotFinal(Box::new(error.into())),
+            RefreshError::Db(error) if error.is_transient() => Self::Store(error.into()),
+            RefreshError::Db(error) => Self::NotFinal(Box::new(Self::Store(error.into()))),
         }
     }
 }
@@ -146,45 +148,25 @@ fn arrives_later(error: ApiError) -> ApiError {
 /// The one refresh token of a sound request.
 async fn refresh_token(request: Request) -> Result<SecretString, ApiError> {
     let headers = request.headers().clone();
-    require_form(&headers)?;
+    form::require(&headers)?;
     let in_header = in_header(&headers)?;
-    let body = json::read(request).await.map_err(arrives_later)?;
-    let mut form = Form::default();
-    for (name, value) in url::form_urlencoded::parse(&body) {
-        form.take(&name, &value)?;
+    let body = body::read(request).await.map_err(arrives_later)?;
+    let form = FormFields::parse(&body, &["grant_type", "client_id", "refresh_token"])?;
+    if form.required("grant_type")?.expose_secret() != "refresh_token" {
+        return Err(TokenRefusal::GrantType.into());
     }
-    match form.grant_type.as_deref() {
-        Some("refresh_token") => {}
-        Some(_) => return Err(TokenRefusal::GrantType.into()),
-        None => return Err(missing("grant_type")),
+    if form.required("client_id")?.expose_secret() != HOSTED_CLIENT {
+        return Err(TokenRefusal::Client.into());
     }
-    match form.client_id.as_deref() {
-        Some(HOSTED_CLIENT) => {}
-        Some(_) => return Err(TokenRefusal::Client.into()),
-        None => return Err(missing("client_id")),
-    }
-    match (in_header, form.refresh_token) {
+    match (in_header, form.text("refresh_token")) {
         (Some(one), Some(other)) if one.expose_secret() != other.expose_secret() => Err(InvalidField::new(
             "refresh_token",
             "must be the one of the header x-nous-refresh-token, or be left out",
         )
         .into()),
-        (Some(one), _) | (None, Some(one)) => Ok(one),
-        (None, None) => Err(missing("refresh_token")),
+        (Some(one), _) => Ok(one),
+        (None, _) => form.required("refresh_token").cloned(),
     }
-}
-
-fn missing(field: &'static str) -> ApiError {
-    InvalidField::new(field, "is missing").into()
-}
-
-fn require_form(headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Ok(());
-    }
-    Err(InvalidField::new("Content-Type", "must be application/x-www-form-urlencoded").into())
 }
 
 fn in_header(headers: &HeaderMap) -> Result<Option<SecretString>, ApiError> {
@@ -196,31 +178,6 @@ fn in_header(headers: &HeaderMap) -> Result<Option<SecretString>, ApiError> {
     }
     let value = std::str::from_utf8(value).map_err(|_| odd("must be a refresh token"))?.trim();
     Ok((!value.is_empty()).then(|| value.into()))
-}
-
-/// The fields that count. One without a value is left out (RFC 6749, 3.2); others are not looked at.
-#[derive(Default)]
-struct Form {
-    grant_type: Option<String>,
-    client_id: Option<String>,
-    refresh_token: Option<SecretString>,
-}
-
-impl Form {
-    fn take(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
-        let (name, again) = match name {
-            "grant_type" => ("grant_type", set(&mut self.grant_type, value)),
-            "client_id" => ("client_id", set(&mut self.client_id, value)),
-            "refresh_token" => ("refresh_token", set(&mut self.refresh_token, value)),
-            _ => return Ok(()),
-        };
-        if again { Err(InvalidField::new(name, "must be sent once").into()) } else { Ok(()) }
-    }
-}
-
-/// Returns whether there was one already.
-fn set<T: for<'a> From<&'a str>>(field: &mut Option<T>, value: &str) -> bool {
-    !value.is_empty() && field.replace(value.into()).is_some()
 }
 
 #[cfg(test)]

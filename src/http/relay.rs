@@ -12,7 +12,7 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nas_cron_base::clock::Clock;
-use nas_cron_protocol::{InstanceId, JobId, ScheduleId};
+use nas_cron_protocol::{BackendName, InstanceId, JobId, ScheduleId};
 use serde::Serialize;
 use tracing::warn;
 use utoipa::ToSchema;
@@ -20,7 +20,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ProblemBody;
-use super::{ApiError, Problem, json};
+use super::extract::{body, json};
+use super::{ApiError, Problem};
 use crate::backends::{Backends, RelayRequest, WakeBody};
 use crate::domain::attempt::Ended;
 use crate::domain::wake_up::Wake;
@@ -99,6 +100,27 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// What a wake-up came to, once that is known.
+    async fn of(woken: Woken) -> Self {
+        match woken {
+            Woken::Taken(ending) => match ending.wait().await {
+                Some(ended) => Self::ended(&ended),
+                None => Self::under_way(SOON),
+            },
+            Woken::UnderWay(again_in) => Self::under_way(again_in),
+            Woken::Early(again_in) => Self {
+                code: StatusCode::SERVICE_UNAVAILABLE,
+                status: RelayStatus::Early,
+                again_in: Some(again_in),
+            },
+            Woken::Delivered => Self::settled(RelayStatus::Delivered),
+            Woken::Gone => Self::settled(RelayStatus::Gone),
+            Woken::Superseded => Self::settled(RelayStatus::Superseded),
+        }
+    }
+}
+
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
@@ -118,50 +140,45 @@ impl IntoResponse for Answer {
 #[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("engine_signature" = [])),
     request_body = WakeBody, responses(
     (status = 200, description = "Nothing to retry: `delivered`, `gone` or `superseded`", body = RelayResponse),
-    (status = 400, description = "Signed, and yet no wake-up", body = ProblemBody),
-    (status = 401, description = "Forged, expired, or made for another URL or body", body = ProblemBody),
+    (status = 400, description = "Signed, and yet no wake-up", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 401, description = "Forged, expired, or made for another URL or body", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "`under_way`: an attempt is, or waits for its time", body = RelayResponse),
-    (status = 413, description = "The body is longer than 64 KiB", body = ProblemBody),
+    (status = 413, description = "The body is longer than 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
     (status = 502, description = "`not_accepted` by the agent, whose `Retry-After` is passed on", body = RelayResponse),
     (status = 503, description = "`early`, or not now", body = RelayResponse)))]
 async fn relay(State(state): State<Relay>, request: Request) -> Result<Response, Problem> {
-    let headers = request.headers().clone();
-    let body = json::read(request).await.inspect_err(|error| {
-        if matches!(error, ApiError::TooLarge(_)) {
-            refused(OVERSIZED);
-        }
-    })?;
-    let signed = RelayRequest { headers: &headers, body: &body, now: state.clock.now() };
-    let backend = state.backends.verify(&signed).map_err(|refusal| {
-        refused(refusal.as_str());
-        ApiError::InvalidSignature
-    })?;
-    let body: WakeBody = json::parse(&body).map_err(ApiError::Body)?;
-    let wake = Wake {
-        instance_id: InstanceId::new(body.instance_id).map_err(ApiError::from)?,
-        job_id: JobId::new(body.job_id).map_err(ApiError::from)?,
-        schedule_id: ScheduleId::parse(&body.schedule_id).map_err(ApiError::from)?,
-    };
+    let (backend, wake) = state.verified(request).await?;
     let answered = async {
-        Ok(match state.backends.wakes(backend).wake(wake).await.map_err(|error| not_now(&error))? {
-            Woken::Taken(ending) => match ending.wait().await {
-                Some(ended) => Answer::ended(&ended),
-                None => Answer::under_way(SOON),
-            },
-            Woken::UnderWay(again_in) => Answer::under_way(again_in),
-            Woken::Early(again_in) => Answer {
-                code: StatusCode::SERVICE_UNAVAILABLE,
-                status: RelayStatus::Early,
-                again_in: Some(again_in),
-            },
-            Woken::Delivered => Answer::settled(RelayStatus::Delivered),
-            Woken::Gone => Answer::settled(RelayStatus::Gone),
-            Woken::Superseded => Answer::settled(RelayStatus::Superseded),
-        })
+        let woken = state.backends.wakes(backend).wake(wake).await.map_err(|error| not_now(&error))?;
+        Ok(Answer::of(woken).await)
     };
     let answer: Result<Answer, ApiError> =
         tokio::time::timeout(PATIENCE, answered).await.unwrap_or(Ok(Answer::under_way(SOON)));
     Ok(answer?.into_response())
+}
+
+impl Relay {
+    /// The wake-up in a request, and the backend that has signed it.
+    async fn verified(&self, request: Request) -> Result<(BackendName, Wake), ApiError> {
+        let headers = request.headers().clone();
+        let body = body::read(request).await.inspect_err(|error| {
+            if matches!(error, ApiError::TooLarge(_)) {
+                refused(OVERSIZED);
+            }
+        })?;
+        let signed = RelayRequest { headers: &headers, body: &body, now: self.clock.now() };
+        let backend = self.backends.verify(&signed).map_err(|refusal| {
+            refused(refusal.as_str());
+            ApiError::InvalidSignature
+        })?;
+        let body: WakeBody = json::parse(&body).map_err(ApiError::Body)?;
+        let wake = Wake {
+            instance_id: InstanceId::new(body.instance_id)?,
+            job_id: JobId::new(body.job_id)?,
+            schedule_id: ScheduleId::parse(&body.schedule_id)?,
+        };
+        Ok((backend, wake))
+    }
 }
 
 /// Before anything of it was believed.

@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::admin::{self, AdminState};
 use super::agent_cron::{self, AgentCron};
 use super::agent_identity::{self, AgentIdentity};
+use super::error::{ErrorBody, ProblemBody};
 use super::health::{self, Probe};
 use super::relay::{self, Relay};
 use super::{auth_profiles, error, jwks, layers, oauth};
@@ -59,7 +60,9 @@ impl std::fmt::Debug for Parts {
         (name = "keys", description = "The public keys that fire tokens are verified with"),
         (name = "admin", description = "What the portal's backend calls with the admin token"),
         (name = "health", description = "Probes"),
-    )
+    ),
+    // Shared responses do not bring their schemas along.
+    components(schemas(ErrorBody, ProblemBody))
 )]
 struct Document;
 

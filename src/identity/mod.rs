@@ -7,6 +7,7 @@
 mod admission_limit;
 pub mod assertion;
 mod in_use;
+mod own;
 pub mod public_key;
 pub mod registry;
 mod sealed;
@@ -27,6 +28,7 @@ use crate::config;
 use crate::db::identities::{self, NewIdentity, Presented, Registered, tasks};
 use crate::db::instances::AgentInstance;
 use crate::db::{Db, DbError};
+use crate::store_error::StoreError;
 
 /// Why a key, a task or an assertion is not taken. The texts may be shown.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +77,13 @@ pub enum IdentityError {
     Busy,
     /// The database.
     #[error(transparent)]
-    Db(#[from] DbError),
+    Db(#[from] StoreError),
+}
+
+impl From<DbError> for IdentityError {
+    fn from(error: DbError) -> Self {
+        Self::Db(error.into())
+    }
 }
 
 /// A task's name, as it is answered.

@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use super::public_key::PublicKey;
 pub use crate::db::identities::Scope;
 pub use crate::db::identities::listing::TaskRecord;
-use nas_cron_protocol::{AgentRuntimeId, TaskId};
+use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 
 use crate::db::identities::{self, listing, tasks};
 use crate::db::{Db, DbResult};
+use crate::store_error::StoreError;
 
 /// A registered key, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -31,6 +32,45 @@ pub struct IdentityRecord {
     pub of_org: Option<String>,
     /// Its tasks: those that stand before those that were revoked, the latest first.
     pub tasks: Vec<TaskRecord>,
+}
+
+/// Every agent's identities, as the admin API sees and ends them: whatever org they were registered for.
+#[derive(Clone, Debug)]
+pub struct IdentityRegistry(Db);
+
+impl IdentityRegistry {
+    /// Over the identities of `db`.
+    pub fn new(db: Db) -> Self {
+        Self(db)
+    }
+
+    /// The identities of an instance: see [`list`].
+    pub async fn list(&self, instance_id: &InstanceId) -> Result<Vec<IdentityRecord>, StoreError> {
+        Ok(list(&self.0, any_org(instance_id)).await?)
+    }
+
+    /// Ends an identity of an instance: see [`revoke`].
+    pub async fn revoke(
+        &self,
+        instance_id: &InstanceId,
+        id: AgentRuntimeId,
+    ) -> Result<Option<bool>, StoreError> {
+        Ok(revoke(&self.0, any_org(instance_id), id).await?)
+    }
+
+    /// Ends a task of an instance's identity: see [`revoke_task`].
+    pub async fn revoke_task(
+        &self,
+        instance_id: &InstanceId,
+        id: AgentRuntimeId,
+        task_id: TaskId,
+    ) -> Result<Option<bool>, StoreError> {
+        Ok(revoke_task(&self.0, any_org(instance_id), Some(id), task_id).await?)
+    }
+}
+
+fn any_org(instance_id: &InstanceId) -> Scope<'_> {
+    Scope { instance_id, org_id: None }
 }
 
 /// The identities in `scope`: those that stand before those that were revoked, the latest first; a hundred at most,

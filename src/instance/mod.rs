@@ -20,6 +20,8 @@ mod portal_http;
 pub mod portal_keys;
 pub mod resolve;
 mod single_flight;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod token;
 mod verify_error;
 
@@ -47,6 +49,7 @@ use resolve::Identity;
 
 use crate::db::{self, Db, DbError};
 use crate::identity::{Identities, IdentityError};
+use crate::store_error::StoreError;
 
 /// What it takes to know who calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -89,7 +92,13 @@ pub enum AuthError {
     Lookup(LookupError),
     /// The instance could not be looked up.
     #[error(transparent)]
-    Db(#[from] DbError),
+    Db(#[from] StoreError),
+}
+
+impl From<DbError> for AuthError {
+    fn from(error: DbError) -> Self {
+        Self::Db(error.into())
+    }
 }
 
 impl From<TokenError> for AuthError {
@@ -101,7 +110,7 @@ impl From<TokenError> for AuthError {
 impl From<LookupError> for AuthError {
     fn from(error: LookupError) -> Self {
         match error {
-            LookupError::Db(error) => Self::Db(error),
+            LookupError::Db(error) => error.into(),
             error => Self::Lookup(error),
         }
     }

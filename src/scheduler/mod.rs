@@ -11,12 +11,14 @@
 //! - [`dispatch`]: the limits in flight, globally and per instance.
 //! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
+//! - `awake`: a calling agent's waiting retries come soon.
 //! - [`upkeep`]: parked one-shots, history, gauges.
 //!
 //! Any number of replicas run this on one database. A lease that ended is another's to claim; everything written
 //! about an attempt is fenced by its lease token; the database's clock decides what is due.
 
 pub mod attempts;
+mod awake;
 pub mod claims;
 pub mod db_clock;
 pub mod dispatch;
@@ -177,8 +179,7 @@ impl Scheduler {
 
     /// Something that is already stored may be due now (a release, a pull, a redrive).
     pub fn look(&self) {
-        self.inner.claim.notify_one();
-        self.inner.announce.notify_one();
+        self.inner.look();
     }
 
     /// How long ago the claiming loop last came round.
@@ -244,6 +245,12 @@ impl Scheduler {
 }
 
 impl Inner {
+    /// Something that is already stored may be due now, here or elsewhere.
+    fn look(&self) {
+        self.claim.notify_one();
+        self.announce.notify_one();
+    }
+
     /// How many more leases may be held.
     fn room(&self) -> u16 {
         let room = self.rules.capacity.saturating_sub(self.held.load(Ordering::SeqCst));

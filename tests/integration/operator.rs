@@ -10,6 +10,7 @@ use axum::http::{Request, StatusCode, header};
 use chrono::{TimeDelta, Utc};
 use clap::Parser;
 use futures::future::join_all;
+use nas_cron::auth_profiles::Profiles;
 use nas_cron::cli::agents::{self, AgentsArgs, Urls};
 use nas_cron::cli::hold::{self, HoldArgs, ReleaseArgs};
 use nas_cron::cli::jobs::{self, JobsArgs};
@@ -17,7 +18,7 @@ use nas_cron::config::ConfigError;
 use nas_cron::db::directory::Verdict;
 use nas_cron::db::hints::Hints;
 use nas_cron::db::{Db, leases, outcomes};
-use nas_cron::directory;
+use nas_cron::directory::{self, Directory};
 use nas_cron::domain::FireOutcome;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
@@ -25,6 +26,7 @@ use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Armed;
 use nas_cron::http::admin::tokens::AdminTokens;
 use nas_cron::http::admin::{self, AdminState};
+use nas_cron::identity::registry::IdentityRegistry;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{Fields, InstanceId, OneShotState};
 use nas_cron_testing::database::database;
@@ -807,9 +809,18 @@ mod admin_api {
         body: Value,
     }
 
+    fn state(db: &Db, tokens: Arc<AdminTokens>) -> AdminState {
+        AdminState {
+            directory: Directory::new(db.clone()),
+            profiles: Profiles::new(db.clone()),
+            identities: IdentityRegistry::new(db.clone()),
+            tokens,
+        }
+    }
+
     fn api_of(db: &Db, tokens: &[&str]) -> Router {
         let tokens = Arc::new(AdminTokens::new(tokens.iter().map(|token| hash(token))));
-        admin::router(AdminState { db: db.clone(), tokens }).split_for_parts().0
+        admin::router(state(db, tokens)).split_for_parts().0
     }
 
     async fn call(router: &Router, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
@@ -986,8 +997,7 @@ mod admin_api {
     #[tokio::test]
     async fn the_document_describes_every_route() {
         let (db, _) = database().await;
-        let state = AdminState { db, tokens: Arc::default() };
-        let document = admin::router::<()>(state).split_for_parts().1;
+        let document = admin::router::<()>(state(&db, Arc::default())).split_for_parts().1;
         let paths = serde_json::to_value(&document.paths).unwrap();
         let mut routes: Vec<String> = Vec::new();
         for (path, methods) in paths.as_object().unwrap() {

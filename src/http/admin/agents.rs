@@ -1,8 +1,7 @@
 //! `/api/admin/agents`: which instances there are.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -11,11 +10,10 @@ use serde_json::{Map, Value};
 use tracing::info;
 
 use super::AdminState;
-use super::query::{QueryParams, refuse};
-use crate::db::directory::{Agent, AgentFilter};
-use crate::directory::{self, Change};
+use crate::directory::{self, Agent, AgentFilter, Change};
+use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem, ProblemBody};
-use crate::http::json::JsonBody;
+use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
 
 /// Agents of one page, unless asked for otherwise.
 const DEFAULT_LIMIT: u32 = 100;
@@ -66,24 +64,21 @@ pub(super) struct AgentPage {
     responses(
         (status = CREATED, description = "It is new.", body = Agent),
         (status = OK, description = "It was there; it is now as asked for.", body = Agent),
-        (status = BAD_REQUEST, description = "A field is missing, wrong or unknown; it is named.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminBodyErrors,
+        AdminErrors,
         (status = CONFLICT, description = "It belongs to another org, or its bootstrap session is another agent's.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = PAYLOAD_TOO_LARGE, description = "The body is too large.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
     RawQuery(query): RawQuery,
     body: Result<JsonBody<Map<String, Value>>, ApiError>,
 ) -> Result<Response, Problem> {
     let instance_id = named(path)?;
     let move_org = QueryParams::parse(query.as_deref(), &["move_org"])?.flag("move_org")?;
     let wanted = directory::registration(Fields::from_map(body?.0), Some(instance_id)).map_err(wrong)?;
-    let (change, agent) = directory::register(&state.db, wanted, move_org == Some(true)).await?;
+    let (change, agent) = state.directory.register(wanted, move_org == Some(true)).await?;
     info!(
         agent.id = agent.instance_id,
         org.id = agent.org_id,
@@ -100,9 +95,8 @@ pub(super) async fn put(
 }
 
 /// The name in the path.
-pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<InstanceId, ApiError> {
-    let Path(name) = path.map_err(|_| refuse("instance_id", "must be percent-encoded UTF-8"))?;
-    Ok(InstanceId::new(name)?)
+pub(super) fn named(path: PathNames<String>) -> Result<InstanceId, ApiError> {
+    path.name("instance_id", InstanceId::new)
 }
 
 fn wrong(error: FieldsError) -> ApiError {
@@ -136,17 +130,15 @@ fn location(instance_id: &str) -> String {
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
     responses(
         (status = OK, description = "The agent.", body = Agent),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "No agent of this name is registered.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
+        UnknownAgent,
     )
 )]
 pub(super) async fn get(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<Json<Agent>, Problem> {
-    Ok(Json(directory::find(&state.db, &named(path)?).await?))
+    Ok(Json(state.directory.find(&named(path)?).await?))
 }
 
 /// Remove an agent
@@ -161,18 +153,16 @@ pub(super) async fn get(
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
     responses(
         (status = NO_CONTENT, description = "It is gone."),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "No agent of this name is registered (any more).", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
+        UnknownAgent,
     )
 )]
 pub(super) async fn delete(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<StatusCode, Problem> {
     let instance_id = named(path)?;
-    let one_shots = directory::remove(&state.db, &instance_id).await?;
+    let one_shots = state.directory.remove(&instance_id).await?;
     info!(agent.id = %instance_id, one_shots, "agent removed, with its one-shots");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -194,10 +184,8 @@ pub(super) async fn delete(
     ),
     responses(
         (status = OK, description = "A page.", body = AgentPage),
-        (status = BAD_REQUEST, description = "A parameter is wrong or unknown; it is named.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+        InvalidInput,
+        AdminErrors,
     )
 )]
 pub(super) async fn list(
@@ -216,7 +204,7 @@ pub(super) async fn list(
         .map(InstanceId::new)
         .transpose()
         .map_err(|error| refuse("after", error.problem))?;
-    let page = directory::list(&state.db, &filter, after.as_ref().map(InstanceId::as_str), limit).await?;
+    let page = state.directory.list(&filter, after.as_ref(), limit).await?;
     Ok(Json(AgentPage { agents: page.items, next: page.next }))
 }
 

@@ -2,151 +2,124 @@
 //! are their defaults.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use nas_cron_protocol::{AuthPlace, InstanceId, OrgId};
 use tokio::time::Instant;
 use tracing::info;
 use utoipa::IntoResponses;
 
 use super::AdminState;
-use super::query::refuse;
-use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN};
-use crate::db::Db;
-use crate::directory::{DirectoryError, again};
+use crate::auth_profiles::{AuthProfiles, PUT_WITHIN, Profiles};
 use crate::http::auth_profiles::{AuthProfilesChange, only};
-use crate::http::error::{ApiError, Problem, ProblemBody};
-use crate::http::json::JsonBody;
+use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::{JsonBody, PathNames};
 
-/// What all of them answer.
+/// What all of them return.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "documents the answers")]
-enum Answers {
-    /// What is known there and around it, as it is now.
-    #[response(status = OK)]
-    Known(AuthProfiles),
-    /// A field or parameter is missing, wrong or unknown; it is named.
-    #[response(status = BAD_REQUEST, content_type = "application/problem+json")]
-    Wrong(ProblemBody),
-    /// No admin token.
-    #[response(status = UNAUTHORIZED, content_type = "application/problem+json")]
-    Stranger(ProblemBody),
-    /// The admin API is off.
-    #[response(status = FORBIDDEN, content_type = "application/problem+json")]
-    Off(ProblemBody),
-    /// No agent of this name is registered.
-    #[response(status = NOT_FOUND, content_type = "application/problem+json")]
-    Unknown(ProblemBody),
-    /// The database is away; nothing was changed.
-    #[response(status = SERVICE_UNAVAILABLE, content_type = "application/problem+json")]
-    Away(ProblemBody),
-}
+#[response(status = OK, description = "What is known there and around it, as it is now.")]
+#[expect(dead_code, reason = "documents the response")]
+struct Known(AuthProfiles);
 
-type Named = Result<Path<String>, PathRejection>;
 type Body = Result<JsonBody<AuthProfilesChange>, ApiError>;
 type Answer = Result<Json<AuthProfiles>, Problem>;
 
-fn org(path: Named) -> Result<AuthPlace, ApiError> {
-    let Path(name) = path.map_err(|_| refuse("org_id", "must be percent-encoded UTF-8"))?;
-    Ok(AuthPlace::Org(OrgId::new(name)?))
+fn org(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
+    path.name("org_id", OrgId::new).map(AuthPlace::Org)
 }
 
-fn instance(path: Named) -> Result<AuthPlace, ApiError> {
-    let Path(name) = path.map_err(|_| refuse("instance_id", "must be percent-encoded UTF-8"))?;
-    Ok(AuthPlace::Instance(InstanceId::new(name)?))
+fn instance(path: PathNames<String>) -> Result<AuthPlace, ApiError> {
+    path.name("instance_id", InstanceId::new).map(AuthPlace::Instance)
 }
 
-async fn read(db: &Db, place: &AuthPlace) -> Answer {
-    Ok(Json(auth_profiles::of_place(db, place).await?))
+async fn read(profiles: &Profiles, place: &AuthPlace) -> Answer {
+    Ok(Json(profiles.of_place(place).await?))
 }
 
-async fn replace(db: &Db, place: AuthPlace, body: Body) -> Answer {
+async fn replace(profiles: &Profiles, place: AuthPlace, body: Body) -> Answer {
     let wanted = body?.0.registry()?;
-    let there = auth_profiles::put(db, &place, &wanted, Instant::now() + PUT_WITHIN).await?;
-    if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
-        return Err(DirectoryError::Unknown(instance_id.clone()).into());
-    }
+    profiles.put(&place, &wanted, Instant::now() + PUT_WITHIN).await?;
     info!(scope = %place.scope(), scope.id = place.id(), "auth profiles registered");
-    read(db, &place).await
+    read(profiles, &place).await
 }
 
-async fn forget(db: &Db, place: AuthPlace, query: Option<&str>) -> Answer {
-    let only = only(query)?;
-    let forgotten =
-        again(|| auth_profiles::forget(db, &place, only.as_ref().map(std::slice::from_ref))).await?;
+async fn forget(profiles: &Profiles, place: AuthPlace, query: Option<&str>) -> Answer {
+    let forgotten = profiles.forget(&place, only(query)?.as_ref()).await?;
     info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles forgotten");
-    read(db, &place).await
+    read(profiles, &place).await
 }
 
 /// Read the service's auth profiles
 #[utoipa::path(get, path = "/api/admin/auth-profiles/service", operation_id = "get_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers))]
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent))]
 pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
-    read(&state.db, &AuthPlace::Service).await
+    read(&state.profiles, &AuthPlace::Service).await
 }
 
 /// Replace the service's auth profiles
 ///
 /// And its default, where one is given. A default holds from the next fire on.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/service", operation_id = "put_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange, responses(Answers))]
+    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
+    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent))]
 pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> Answer {
-    replace(&state.db, AuthPlace::Service, body).await
+    replace(&state.profiles, AuthPlace::Service, body).await
 }
 
 /// Forget the service's auth profiles
 ///
 /// Or only one of them. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/service", operation_id = "delete_service_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers),
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Answer {
-    forget(&state.db, AuthPlace::Service, query.as_deref()).await
+    forget(&state.profiles, AuthPlace::Service, query.as_deref()).await
 }
 
 /// Read an org's auth profiles
 ///
 /// With those of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "get_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers),
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
-pub(super) async fn get_org(State(state): State<AdminState>, path: Named) -> Answer {
-    read(&state.db, &org(path)?).await
+pub(super) async fn get_org(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
+    read(&state.profiles, &org(path)?).await
 }
 
 /// Replace an org's auth profiles
 ///
 /// And its default, where one is given. An org need not have agents yet.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "put_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange, responses(Answers),
+    tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
+    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal.")))]
-pub(super) async fn put_org(State(state): State<AdminState>, path: Named, body: Body) -> Answer {
-    replace(&state.db, org(path)?, body).await
+pub(super) async fn put_org(State(state): State<AdminState>, path: PathNames<String>, body: Body) -> Answer {
+    replace(&state.profiles, org(path)?, body).await
 }
 
 /// Forget an org's auth profiles
 ///
 /// Or only one of them. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "delete_org_auth_profiles",
-    tag = "admin", security(("admin_token" = [])), responses(Answers),
+    tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("org_id" = String, Path, description = "The org's name in the portal."),
            ("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_org(
     State(state): State<AdminState>,
-    path: Named,
+    path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    forget(&state.db, org(path)?, query.as_deref()).await
+    forget(&state.profiles, org(path)?, query.as_deref()).await
 }
 
 /// Read an agent's auth profiles
 ///
 /// With those of its org and of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
-    operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Answers),
+    operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
-pub(super) async fn get_instance(State(state): State<AdminState>, path: Named) -> Answer {
-    read(&state.db, &instance(path)?).await
+pub(super) async fn get_instance(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
+    read(&state.profiles, &instance(path)?).await
 }
 
 /// Replace an agent's auth profiles
@@ -154,23 +127,28 @@ pub(super) async fn get_instance(State(state): State<AdminState>, path: Named) -
 /// And its default, where one is given.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "put_instance_auth_profiles", security(("admin_token" = [])),
-    request_body = AuthProfilesChange, responses(Answers),
+    request_body = AuthProfilesChange,
+    responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
-pub(super) async fn put_instance(State(state): State<AdminState>, path: Named, body: Body) -> Answer {
-    replace(&state.db, instance(path)?, body).await
+pub(super) async fn put_instance(
+    State(state): State<AdminState>,
+    path: PathNames<String>,
+    body: Body,
+) -> Answer {
+    replace(&state.profiles, instance(path)?, body).await
 }
 
 /// Forget an agent's auth profiles
 ///
 /// Or only one of them. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
-    operation_id = "delete_instance_auth_profiles", security(("admin_token" = [])), responses(Answers),
+    operation_id = "delete_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
     params(("instance_id" = String, Path, description = "The agent's name in the portal."),
            ("auth" = Option<String>, Query, description = "Only this one.")))]
 pub(super) async fn delete_instance(
     State(state): State<AdminState>,
-    path: Named,
+    path: PathNames<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    forget(&state.db, instance(path)?, query.as_deref()).await
+    forget(&state.profiles, instance(path)?, query.as_deref()).await
 }

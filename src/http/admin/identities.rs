@@ -1,18 +1,17 @@
 //! `/api/admin/agents/{instance_id}/identities`: the keys that an agent calls with, and their end.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 use tracing::info;
 
 use super::AdminState;
 use super::agents::named;
-use crate::directory;
 use crate::http::agent_identity::{IdentitiesResponse, no_identity, no_task};
+use crate::http::error::responses::{AdminErrors, UnknownAgent};
 use crate::http::error::{Problem, ProblemBody};
-use crate::identity::registry::{self, Scope};
+use crate::http::extract::PathNames;
 
 /// List an agent's identities and their tasks
 ///
@@ -26,19 +25,17 @@ use crate::identity::registry::{self, Scope};
     params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
     responses(
         (status = OK, description = "Its identities.", body = IdentitiesResponse),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "No agent of this name is registered.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
+        UnknownAgent,
     )
 )]
 pub(super) async fn list(
     State(state): State<AdminState>,
-    path: Result<Path<String>, PathRejection>,
+    path: PathNames<String>,
 ) -> Result<Json<IdentitiesResponse>, Problem> {
     let instance_id = named(path)?;
-    directory::find(&state.db, &instance_id).await?;
-    Ok(Json(IdentitiesResponse { identities: registry::list(&state.db, any_org(&instance_id)).await? }))
+    state.directory.find(&instance_id).await?;
+    Ok(Json(IdentitiesResponse { identities: state.identities.list(&instance_id).await? }))
 }
 
 /// Revoke an agent's identity
@@ -57,21 +54,19 @@ pub(super) async fn list(
     ),
     responses(
         (status = NO_CONTENT, description = "It is revoked, now or before."),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
         (status = NOT_FOUND, description = "This agent has no such identity.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke(
     State(state): State<AdminState>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: PathNames<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let names = path.ok().and_then(|Path((instance, identity))| {
+    let names = path.known(|(instance, identity)| {
         Some((InstanceId::new(instance).ok()?, AgentRuntimeId::parse(&identity).ok()?))
     });
     let (instance_id, id) = names.ok_or_else(no_identity)?;
-    registry::revoke(&state.db, any_org(&instance_id), id).await?.ok_or_else(no_identity)?;
+    state.identities.revoke(&instance_id, id).await?.ok_or_else(no_identity)?;
     info!(agent.id = %instance_id, agent_runtime_id = %id, "an identity is revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -90,27 +85,21 @@ pub(super) async fn revoke(
     ),
     responses(
         (status = NO_CONTENT, description = "It is revoked, now or before."),
-        (status = UNAUTHORIZED, description = "No admin token.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "The admin API is off.", body = ProblemBody, content_type = "application/problem+json"),
+        AdminErrors,
         (status = NOT_FOUND, description = "This agent has no such task.", body = ProblemBody, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The database is away; nothing was changed.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke_task(
     State(state): State<AdminState>,
-    path: Result<Path<(String, String, String)>, PathRejection>,
+    path: PathNames<(String, String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let names = path.ok().and_then(|Path((instance, identity, task))| {
+    let names = path.known(|(instance, identity, task)| {
         let instance_id = InstanceId::new(instance).ok()?;
         Some((instance_id, AgentRuntimeId::parse(&identity).ok()?, TaskId::parse(&task).ok()?))
     });
     let (instance_id, id, task_id) = names.ok_or_else(no_task)?;
-    let revoked = registry::revoke_task(&state.db, any_org(&instance_id), Some(id), task_id).await?;
+    let revoked = state.identities.revoke_task(&instance_id, id, task_id).await?;
     revoked.ok_or_else(no_task)?;
     info!(agent.id = %instance_id, agent_runtime_id = %id, "a task is revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn any_org(instance_id: &InstanceId) -> Scope<'_> {
-    Scope { instance_id, org_id: None }
 }

@@ -15,16 +15,20 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::tokens::AdminTokens;
-use super::query;
-use crate::db::Db;
-use crate::directory::DirectoryError;
+use crate::auth_profiles::Profiles;
+use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
+use crate::identity::registry::IdentityRegistry;
 
 /// What the admin API works with.
 #[derive(Clone, Debug)]
 pub struct AdminState {
-    /// Where the directory is.
-    pub db: Db,
+    /// Which agents there are.
+    pub directory: Directory,
+    /// Which auth profiles are known.
+    pub profiles: Profiles,
+    /// The keys that agents call with.
+    pub identities: IdentityRegistry,
     /// Who may use it; with none, it is off.
     pub tokens: Arc<AdminTokens>,
 }
@@ -63,7 +67,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::SessionTaken(_) => Self::Conflict(
                 format!("{error}; remove that agent, or give it another session, first").into(),
             ),
-            DirectoryError::Db(error) => error.into(),
+            DirectoryError::Db(error) => Self::Store(error.into()),
         }
     }
 }

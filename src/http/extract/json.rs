@@ -1,25 +1,17 @@
 //! A JSON body as real clients send it, and every other one refused with a 400 that names the field.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt::{self, Write as _};
-use std::time::Duration;
+use std::fmt::Write as _;
 
-use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, EXPECT};
-use futures::StreamExt;
-use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{DeserializeOwned, Error, Visitor};
 use serde_path_to_error::{Path, Segment};
-use tokio::time::timeout;
 
-use super::error::ApiError;
+use super::body;
+use super::sound::{DOUBLED, Sound};
+use crate::http::ApiError;
 
-/// The longest body, in bytes.
-pub const MAX_BODY: usize = 64 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The texts of our own types could quote at length: up to here.
 const MAX_DESCRIPTION: usize = 300;
 
@@ -32,41 +24,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = read(request).await?;
+        let bytes = body::read(request).await?;
         parse(&bytes).map(Self).map_err(ApiError::Body)
     }
-}
-
-/// The body of a request, byte for byte, within the bounds of length and time.
-pub(super) async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
-    let (parts, body) = request.into_parts();
-    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > MAX_BODY as u64) && parts.headers.contains_key(EXPECT) {
-        // It asked before sending.
-        return Err(ApiError::TooLarge(MAX_BODY));
-    }
-    timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| ApiError::BodyTimeout)?
-}
-
-async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut stream = body.into_data_stream();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| ApiError::Body("the body broke off".to_owned()))?;
-        if bytes.len() + chunk.len() > MAX_BODY {
-            // The rest is read and thrown away by `layers::observed`.
-            return Err(ApiError::TooLarge(MAX_BODY));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }
 
 /// A sound object of type `T`; an error begins with the field's name, where there is one, and repeats nothing else of
 /// what came: anything may have been put in a wrong place, also a secret.
 ///
 /// Twice over: once for soundness, once for `T`.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(in crate::http) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let fields = field_names::<T>();
     let sound: Sound = match deserialize(bytes, fields) {
         // Which one, if it is one of ours.
@@ -190,86 +157,18 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-/// Any JSON that is fit to be kept. (`serde_json` bounds the nesting, and refuses half surrogates where it reads
-/// a string instead of skipping it.)
-struct Sound {
-    is_object: bool,
-}
-
-const NUL: &str = "must not contain NUL characters";
-const DOUBLED: &str = "the same field is there more than once";
-
-impl<'de> Deserialize<'de> for Sound {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SoundVisitor)
-    }
-}
-
-struct SoundVisitor;
-
-const SCALAR: Sound = Sound { is_object: false };
-
-impl<'de> Visitor<'de> for SoundVisitor {
-    type Value = Sound;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Sound, E> {
-        Ok(SCALAR)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Sound, E> {
-        Ok(SCALAR)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Sound, E> {
-        Ok(SCALAR)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Sound, E> {
-        Ok(SCALAR)
-    }
-
-    fn visit_unit<E>(self) -> Result<Sound, E> {
-        Ok(SCALAR)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Sound, E> {
-        if text.contains('\0') { Err(E::custom(NUL)) } else { Ok(SCALAR) }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Sound, A::Error> {
-        while items.next_element::<Sound>()?.is_some() {}
-        Ok(SCALAR)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Sound, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if key.contains('\0') {
-                return Err(A::Error::custom("the names of fields must not contain NUL characters"));
-            }
-            entries.next_value::<Sound>()?;
-            if !seen.insert(key) {
-                return Err(A::Error::custom(DOUBLED));
-            }
-        }
-        Ok(Sound { is_object: true })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::body::{Bytes, to_bytes};
+    use axum::body::{Body, Bytes, to_bytes};
     use axum::routing::post;
     use futures::stream;
     use nas_cron_protocol::JobId;
+    use serde::Deserialize;
     use serde_json::Value;
     use tower::ServiceExt;
 
+    use super::super::body::MAX_BODY;
     use super::*;
 
     #[derive(Debug, Deserialize)]

@@ -24,7 +24,7 @@ const MAX_DRAINED: usize = 4 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Middleware: the answer waits until the rest of the body has arrived.
-pub(super) async fn read_to_the_end(request: Request, next: Next) -> Response {
+pub(in crate::http) async fn read_to_the_end(request: Request, next: Next) -> Response {
     // Who asked before sending is told by the answer not to send.
     if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
         return next.run(request).await;

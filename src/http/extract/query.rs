@@ -1,19 +1,14 @@
 //! Query parameters: each known by name, each at most once, so that a typo is not taken for "all of them".
 
+use super::refuse;
 use crate::http::ApiError;
 
-/// A parameter that cannot be accepted, named.
-pub(super) fn refuse(name: &str, problem: impl std::fmt::Display) -> ApiError {
-    let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-    ApiError::Body(format!("{name}: {problem}"))
-}
-
 /// The parameters of one request.
-pub(super) struct QueryParams(Vec<(String, String)>);
+pub(in crate::http) struct QueryParams(Vec<(String, String)>);
 
 impl QueryParams {
     /// `query` is what follows the `?`.
-    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
+    pub(in crate::http) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
         for (index, (name, _)) in pairs.iter().enumerate() {
@@ -28,19 +23,19 @@ impl QueryParams {
     }
 
     /// A parameter as text.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(in crate::http) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// A parameter that is true or false.
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+    pub(in crate::http) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
         self.text(name)
             .map(|text| text.parse().map_err(|_| refuse(name, "must be true or false")))
             .transpose()
     }
 
     /// A parameter that is a number from 1 to `max`.
-    pub(super) fn number(&self, name: &str, max: u32) -> Result<Option<u32>, ApiError> {
+    pub(in crate::http) fn number(&self, name: &str, max: u32) -> Result<Option<u32>, ApiError> {
         let wrong = || refuse(name, format_args!("must be a number from 1 to {max}"));
         self.text(name)
             .map(|text| text.parse().ok().filter(|number| (1..=max).contains(number)).ok_or_else(wrong))

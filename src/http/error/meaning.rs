@@ -1,0 +1,143 @@
+//! What each error means on the wire: its status, its word, and the headers that go with them.
+
+use std::time::Duration;
+
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+
+use super::{ApiError, TokenRefusal};
+use crate::identity::IdentityError;
+use crate::instance::{AuthError, Refusal, VerifyError};
+
+/// After this, the database may be back.
+const RETRY_DATABASE: Duration = Duration::from_secs(5);
+/// After this, another fetch of the portal's keys has begun, and it has been asked again whatever else it was asked.
+const RETRY_PORTAL: Duration = Duration::from_secs(10);
+/// After this, the portal may have registered the instance.
+const RETRY_REGISTRATION: Duration = Duration::from_secs(30);
+/// After this, an operator may have put it right.
+const RETRY_HELD: Duration = Duration::from_mins(1);
+
+/// What an error means on the wire.
+pub(super) struct Meaning {
+    pub(super) status: StatusCode,
+    pub(super) error: &'static str,
+    /// `None`: the error's own text may be shown.
+    pub(super) instead: Option<&'static str>,
+    retry_after: Option<Duration>,
+    challenge: Option<&'static str>,
+}
+
+impl Meaning {
+    const fn of(status: StatusCode, error: &'static str) -> Self {
+        Self { status, error, instead: None, retry_after: None, challenge: None }
+    }
+
+    const fn not_now(retry_after: Duration) -> Self {
+        let instead = Some("this cannot be done right now, try again later");
+        let retry_after = Some(retry_after);
+        Self { instead, retry_after, ..Self::of(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable") }
+    }
+
+    const fn defect() -> Self {
+        let instead = Some("something went wrong here");
+        Self { instead, ..Self::of(StatusCode::INTERNAL_SERVER_ERROR, "server_error") }
+    }
+
+    fn of_identity(error: &IdentityError) -> Self {
+        let refused = |error, challenge| Self {
+            challenge: Some(challenge),
+            ..Self::of(StatusCode::UNAUTHORIZED, error)
+        };
+        match error {
+            IdentityError::SchemeNotEnabled => refused("scheme_not_enabled", "Bearer"),
+            IdentityError::Off => Self::of(StatusCode::FORBIDDEN, "agent_identity_off"),
+            IdentityError::Invalid(_) => {
+                refused("invalid_assertion", "AgentAssertion error=\"invalid_assertion\"")
+            }
+            IdentityError::UnknownAgent => refused("unknown_agent", "AgentAssertion error=\"unknown_agent\""),
+            IdentityError::UnknownTask => refused("unknown_task", "AgentAssertion error=\"unknown_task\""),
+            IdentityError::Disabled => Self::of(StatusCode::FORBIDDEN, "access_denied"),
+            IdentityError::Field(_) => Self::of(StatusCode::BAD_REQUEST, "invalid_request"),
+            IdentityError::KeyRevoked => Self::of(StatusCode::CONFLICT, "key_revoked"),
+            IdentityError::TooMany => Self::of(StatusCode::CONFLICT, "too_many_identities"),
+            IdentityError::TaskRevoked => Self::of(StatusCode::CONFLICT, "task_revoked"),
+            IdentityError::InstanceGone => Self { instead: None, ..Self::not_now(RETRY_REGISTRATION) },
+            IdentityError::Busy => Self { instead: None, ..Self::not_now(RETRY_DATABASE) },
+            IdentityError::Db(error) if error.is_transient() => Self::not_now(RETRY_DATABASE),
+            IdentityError::Db(_) => Self::defect(),
+        }
+    }
+
+    const fn challenged(challenge: &'static str) -> Self {
+        Self { challenge: Some(challenge), ..Self::of(StatusCode::UNAUTHORIZED, "invalid_token") }
+    }
+}
+
+pub(super) const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
+
+impl ApiError {
+    pub(super) fn meaning(&self) -> Meaning {
+        match self {
+            Self::NoToken => Meaning::challenged("Bearer"),
+            Self::NoCredential => Meaning::challenged("Bearer, AgentAssertion"),
+            Self::Auth(AuthError::Identity(error)) | Self::Identity(error) => Meaning::of_identity(error),
+            Self::InvalidSignature => Meaning {
+                challenge: Some("Signature"),
+                ..Meaning::of(StatusCode::UNAUTHORIZED, "invalid_signature")
+            },
+            Self::InvalidToken(_) | Self::Auth(AuthError::Token(VerifyError::Refused(_))) => {
+                Meaning::challenged(INVALID_TOKEN)
+            }
+            Self::Auth(
+                AuthError::Token(VerifyError::NoFetch | VerifyError::NoAnswer | VerifyError::TooManyWaiters)
+                | AuthError::Lookup(_),
+            ) => Meaning::not_now(RETRY_PORTAL),
+            Self::Auth(AuthError::Refused(refusal)) => match refusal {
+                Refusal::InvalidClient => Meaning::of(StatusCode::FORBIDDEN, "invalid_client"),
+                Refusal::Disabled => Meaning::of(StatusCode::FORBIDDEN, "access_denied"),
+                Refusal::NotYetKnown => Meaning { instead: None, ..Meaning::not_now(RETRY_REGISTRATION) },
+            },
+            Self::Field(_) | Self::Body(_) => Meaning::of(StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Token(refusal) => Meaning::of(StatusCode::BAD_REQUEST, refusal.word()),
+            Self::Held(_) => Meaning { instead: None, ..Meaning::not_now(RETRY_HELD) },
+            Self::NotFinal(_) => Meaning::not_now(RETRY_DATABASE),
+            Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
+            Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, "invalid_request"),
+            Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => Meaning::of(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Conflict(_) => Meaning::of(StatusCode::CONFLICT, "conflict"),
+            Self::Auth(AuthError::Db(error)) | Self::Store(error) if error.is_transient() => {
+                Meaning::not_now(RETRY_DATABASE)
+            }
+            Self::Unavailable { retry_after, .. } => Meaning::not_now(*retry_after),
+            Self::Auth(AuthError::Db(_)) | Self::Store(_) | Self::Internal(_) => Meaning::defect(),
+        }
+    }
+}
+
+impl TokenRefusal {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::GrantType => "unsupported_grant_type",
+            Self::Client => "invalid_client",
+            Self::Grant(_) | Self::Stranger(_) => "invalid_grant",
+        }
+    }
+}
+
+/// The headers of every error response.
+pub(super) fn with_headers(meaning: &Meaning, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(challenge) = meaning.challenge {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if let Some(retry_after) = meaning.retry_after {
+        // Whole seconds, rounded up: not earlier than meant.
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

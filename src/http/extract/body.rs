@@ -1,0 +1,41 @@
+//! The body of a request within its bounds of length and time.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use futures::StreamExt;
+use tokio::time::timeout;
+
+use crate::http::ApiError;
+
+/// The longest body, in bytes.
+pub(in crate::http) const MAX_BODY: usize = 64 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the body of a request, byte for byte. Fails with 413, 408 or, where it breaks off, 400.
+pub(in crate::http) async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > MAX_BODY as u64) && parts.headers.contains_key(EXPECT) {
+        // It asked before sending.
+        return Err(ApiError::TooLarge(MAX_BODY));
+    }
+    timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| ApiError::BodyTimeout)?
+}
+
+async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| ApiError::Body("the body broke off".to_owned()))?;
+        if bytes.len() + chunk.len() > MAX_BODY {
+            // The rest is read and thrown away by `layers::observed`.
+            return Err(ApiError::TooLarge(MAX_BODY));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
