@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
 
-use crate::db::directory::{self, Agent, AgentFilter, Registration, Verdict};
-use crate::db::{Db, DbError, DbResult, hints, outages};
+use crate::db::{Db, DbError, DbResult, directory, hints, outages};
 use crate::domain::HoldScope;
+use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
 
 /// The fields of a registration beside the instance's name, on the wire and in imports.
 pub const FIELDS: [&str; 4] = ["org_id", "bootstrap_session_id", "callback_url", "enabled"];

@@ -24,10 +24,11 @@ use super::directory_error::explained;
 use super::lines::ImportArgs;
 use crate::config::{ConfigError, OwnPortal};
 use crate::db::Db;
-use crate::db::directory::{self as statements, Agent, AgentFilter, Registration};
-use crate::db::logins::{self, Login};
+use crate::db::{directory as statements, logins};
 use crate::directory::{self, Change, DirectoryError};
 use crate::domain::PortalDenial;
+use crate::domain::login::Login;
+use crate::domain::registration::{Agent, AgentFilter, Registration};
 
 /// Register agents, and see how they are.
 ///

@@ -15,10 +15,10 @@ use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId, ParkReason};
 use serde_json::json;
 
 use super::lines::ImportArgs;
-use crate::db::fires::{self, FireRecord};
-use crate::db::jobs::{self, Job, JobFilter};
-use crate::db::{Db, directory, hints, oneshots};
+use crate::db::{Db, directory, fires, hints, jobs, oneshots};
 use crate::directory::again;
+use crate::domain::attempt::FireRecord;
+use crate::domain::job::{Job, JobFilter};
 
 /// See, cancel, redrive and import one-shots.
 ///

@@ -12,8 +12,8 @@ use tracing::info;
 
 use super::AdminState;
 use super::query::{QueryParams, refuse};
-use crate::db::directory::{Agent, AgentFilter};
 use crate::directory::{self, Change};
+use crate::domain::registration::{Agent, AgentFilter};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::json::JsonBody;
 
