@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use nas_cron_protocol::{CallbackUrl, Fields, FieldsError, InstanceId, InvalidField, OrgId, SessionId};
 
-pub use crate::db::directory::{Agent, AgentFilter};
-
-use crate::db::directory::{self, Registration, Verdict};
-use crate::db::{Db, DbError, DbResult, hints, outages};
+use crate::db::{Db, DbError, DbResult, directory, hints, outages};
 use crate::domain::HoldScope;
+use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
 use crate::store_error::StoreError;
 
 /// The fields of a registration beside the instance's name, on the wire and in imports.

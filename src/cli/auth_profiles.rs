@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::directory_error::explained;
 use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN, Registry};
 use crate::db::Db;
-use crate::db::auth_profiles::Entry;
 use crate::directory::{self, DirectoryError, again};
+use crate::domain::job_auth::AuthEntry;
 
 /// See and set which auth profiles are known, and the defaults of jobs that name none.
 ///
@@ -230,7 +230,7 @@ async fn list_all(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()
     Ok(())
 }
 
-fn entries_table(entries: &[Entry]) -> String {
+fn entries_table(entries: &[AuthEntry]) -> String {
     if entries.is_empty() {
         return "No auth profile is known anywhere, and no default is set.\n".to_owned();
     }
@@ -316,7 +316,7 @@ mod tests {
         No profile is known.
         The service: jobs that name none get none: no default is set.
         ");
-        let entry = |scope, scope_id: &str, default| Entry {
+        let entry = |scope, scope_id: &str, default| AuthEntry {
             scope,
             scope_id: scope_id.to_owned(),
             auth: auth("claude:work"),

@@ -11,10 +11,11 @@ use serde_json::json;
 
 use super::directory_error::explained;
 use crate::db::Db;
-use crate::db::directory::{Coverage, coverage, now};
-use crate::db::outages::{self, Hold};
+use crate::db::directory::{coverage, now};
+use crate::db::outages;
 use crate::directory;
 use crate::domain::HoldScope;
+use crate::domain::hold::{Coverage, Hold};
 
 /// Stop the fires of everything, of an org or of an agent; none is lost.
 ///

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use url::Url;
 
-use crate::db::keys::{LockedKeys, NewKey};
+use crate::db::keys::LockedKeys;
 use crate::db::{Db, DbError};
-use crate::domain::{KeyRecord, KeyState, SigningAlg};
+use crate::domain::{KeyRecord, KeyState, NewKey, SigningAlg};
 use crate::keys::rotation::{self, NotYet, Reason};
 use crate::keys::signer::{PrivateKey, same_public_key};
 use crate::keys::sweep::records;

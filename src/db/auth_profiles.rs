@@ -8,7 +8,7 @@ use nas_cron_protocol::{
 
 use super::columns::Word;
 use super::{Db, DbError, DbResult};
-use crate::domain::job_auth::JobAuth;
+use crate::domain::job_auth::{AuthEntry, JobAuth};
 
 /// The profile that a statement's four candidates come to, by the one rule.
 pub(super) fn effective(
@@ -107,19 +107,6 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
         .collect())
 }
 
-/// What is set at a place: a profile that is known there, or its default.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Entry {
-    /// What kind of place.
-    pub scope: AuthScope,
-    /// Which org or instance; empty for the service.
-    pub scope_id: String,
-    /// The profile.
-    pub auth: AuthProfile,
-    /// Whether it is the default there, rather than one of the known ones.
-    pub default: bool,
-}
-
 struct EntryRow {
     scope: AuthScope,
     scope_id: String,
@@ -127,7 +114,7 @@ struct EntryRow {
     is_default: bool,
 }
 
-impl From<EntryRow> for Entry {
+impl From<EntryRow> for AuthEntry {
     fn from(row: EntryRow) -> Self {
         let auth = AuthProfile::stored(row.auth);
         Self { scope: row.scope, scope_id: row.scope_id, auth, default: row.is_default }
@@ -135,7 +122,7 @@ impl From<EntryRow> for Entry {
 }
 
 /// What is set at these places; at most `limit`, by place and profile.
-pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<Entry>> {
+pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<AuthEntry>> {
     let scopes: Vec<&str> = places.iter().map(|place| place.scope().as_str()).collect();
     let ids: Vec<&str> = places.iter().map(AuthPlace::id).collect();
     let rows = sqlx::query_as!(
@@ -160,11 +147,11 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(rows.into_iter().map(Entry::from).collect())
+    Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
 
 /// What is set everywhere; at most `limit`, by place and profile.
-pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<Entry>> {
+pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
     let rows = sqlx::query_as!(
         EntryRow,
         r#"
@@ -181,7 +168,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<Entry>> {
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(rows.into_iter().map(Entry::from).collect())
+    Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
 
 /// Makes these the profiles that are known at a place, where given, and sets its default. Returns whether the place

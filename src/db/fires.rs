@@ -2,38 +2,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use nas_cron_protocol::{InstanceId, JobId, OneShotState, ScheduleId};
-use uuid::Uuid;
+use nas_cron_protocol::{InstanceId, JobId, OneShotState};
 
 use super::columns::OptionalWord;
+use super::seconds::duration;
 use super::{Db, DbResult};
 use crate::domain::FireOutcome;
-
-/// One attempt, as history has it.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct FireRecord {
-    /// Its name.
-    pub attempt_id: Uuid,
-    /// Of which arm.
-    pub schedule_id: ScheduleId,
-    /// The arm's key.
-    pub dedup_key: String,
-    /// When the arm was for.
-    pub fire_at: DateTime<Utc>,
-    /// Which attempt of its budget, from 1.
-    pub attempt: i32,
-    /// When it started.
-    pub started_at: DateTime<Utc>,
-    /// When its outcome was recorded.
-    pub ended_at: Option<DateTime<Utc>>,
-    /// How it ended.
-    pub outcome: FireOutcome,
-    /// The answer's status.
-    pub http_status: Option<i16>,
-    /// What was wrong.
-    pub error: Option<String>,
-}
+use crate::domain::attempt::FireRecord;
+use crate::domain::one_shot::OneShotCounts;
 
 /// A job's latest attempts, newest first.
 pub async fn of_job(
@@ -122,19 +98,8 @@ pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
     Ok(result.rows_affected())
 }
 
-/// How many one-shots are in each state, and how long the oldest has been due without an attempt.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Every state that occurs, with its count.
-    pub states: Vec<(OneShotState, i64)>,
-    /// Seconds; 0 when nothing is overdue. What is parked does not count.
-    pub oldest_overdue: f64,
-    /// Whether anything is parked or any instance unreachable: what tidying looks after.
-    pub unsettled: bool,
-}
-
 /// Counts, for the gauges and for upkeep.
-pub async fn counts(db: &Db) -> DbResult<Counts> {
+pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
     let rows = sqlx::query!(
         r#"
         SELECT c.state AS "state!: OptionalWord<OneShotState>", COALESCE(c.count, 0) AS "count!", COALESCE(c.parked, 0) AS "parked!",
@@ -149,8 +114,8 @@ pub async fn counts(db: &Db) -> DbResult<Counts> {
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(Counts {
-        oldest_overdue: rows.iter().map(|row| row.overdue).fold(0.0, f64::max),
+    Ok(OneShotCounts {
+        oldest_overdue: duration(rows.iter().map(|row| row.overdue).fold(0.0, f64::max)),
         unsettled: rows.iter().any(|row| row.outage || row.parked > 0),
         states: rows.into_iter().filter_map(|row| Some((row.state.0?, row.count))).collect(),
     })

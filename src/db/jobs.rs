@@ -1,84 +1,14 @@
 //! The operator's statements about one-shots: over all instances, by what they have in common.
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{
-    BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, OrgId, ParkReason,
-    ScheduleId,
-};
+use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId};
 
 use super::columns::{OptionalWord, Word};
 use super::{Db, DbResult};
+use crate::domain::job::{Import, Imported, Job, JobFilter};
 
-/// A job's current one-shot, with everything about it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Job {
-    /// Whose job.
-    pub instance_id: String,
-    /// Whose instance.
-    pub org_id: String,
-    /// Which job.
-    pub job_id: String,
-    /// The arm's name.
-    pub schedule_id: ScheduleId,
-    /// What makes it idempotent.
-    pub dedup_key: String,
-    /// When, byte for byte as it came.
-    pub fire_at: String,
-    /// What that means.
-    pub fire_at_instant: DateTime<Utc>,
-    /// Where.
-    pub callback_url: String,
-    /// Where it stands.
-    pub state: OneShotState,
-    /// Why it is not tried although it may be due.
-    pub parked: Option<ParkReason>,
-    /// The engine that is to bring its first wake-up; nothing: our own loop's.
-    pub awaits: Option<BackendName>,
-    /// When its next attempt may start.
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    /// When the lease of a leased or firing one ends.
-    pub lease_expires_at: Option<DateTime<Utc>>,
-    /// Attempts started of its current budget.
-    pub attempts: i32,
-    /// When the current run of failures began.
-    pub retrying_since: Option<DateTime<Utc>>,
-    /// Until when the agent asked to be left alone.
-    pub retry_after_until: Option<DateTime<Utc>>,
-    /// When the job's last attempt started, also of an earlier one-shot.
-    pub last_started_at: Option<DateTime<Utc>>,
-    /// The last answer's status.
-    pub last_status: Option<i16>,
-    /// What was wrong with the last attempt.
-    pub last_error: Option<String>,
-    /// Whether the same key came again during the attempt that is under way.
-    pub asked_again: bool,
-    /// When it was armed.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
-}
-
-/// Which one-shots are meant; everything that is given must hold.
-#[derive(Clone, Debug, Default)]
-pub struct JobFilter {
-    /// Of this instance.
-    pub instance_id: Option<InstanceId>,
-    /// Of this job.
-    pub job_id: Option<JobId>,
-    /// Of this org.
-    pub org_id: Option<OrgId>,
-    /// In one of these states; any when empty.
-    pub states: Vec<OneShotState>,
-    /// Parked, for whatever reason.
-    pub parked: bool,
-    /// Due by the database's clock, not parked, and not tried yet: what `oldest_overdue_seconds` watches.
-    pub overdue: bool,
-}
-
-impl JobFilter {
-    fn states(&self) -> Vec<String> {
-        self.states.iter().map(|state| state.as_str().to_owned()).collect()
-    }
+fn states(filter: &JobFilter) -> Vec<String> {
+    filter.states.iter().map(|state| state.as_str().to_owned()).collect()
 }
 
 /// At most `limit` one-shots in the order of instance and job, from after `after` on.
@@ -111,7 +41,7 @@ pub async fn list(
         filter.instance_id.as_ref().map(InstanceId::as_str),
         filter.job_id.as_ref().map(JobId::as_str),
         filter.org_id.as_ref().map(OrgId::as_str),
-        &filter.states(),
+        &states(filter),
         filter.parked,
         filter.overdue,
         after_instance,
@@ -137,7 +67,7 @@ pub async fn count_redrivable(db: &Db, filter: &JobFilter) -> DbResult<i64> {
         filter.instance_id.as_ref().map(InstanceId::as_str),
         filter.job_id.as_ref().map(JobId::as_str),
         filter.org_id.as_ref().map(OrgId::as_str),
-        &filter.states(),
+        &states(filter),
     )
     .fetch_one(&db.pool)
     .await?)
@@ -179,42 +109,12 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
         filter.instance_id.as_ref().map(InstanceId::as_str),
         filter.job_id.as_ref().map(JobId::as_str),
         filter.org_id.as_ref().map(OrgId::as_str),
-        &filter.states(),
+        &states(filter),
         ended_before,
         limit,
     )
     .fetch_one(&db.pool)
     .await?)
-}
-
-/// A one-shot from another service.
-#[derive(Clone, Debug)]
-pub struct Import {
-    /// Whose job.
-    pub instance_id: InstanceId,
-    /// Which job.
-    pub job_id: JobId,
-    /// When; one that is past fires at once.
-    pub fire_at: FireAt,
-    /// Where.
-    pub callback_url: CallbackUrl,
-    /// What makes it idempotent.
-    pub dedup_key: DedupKey,
-}
-
-/// What became of an import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Imported {
-    /// Armed.
-    Armed,
-    /// It was there, or had been delivered here, with this key.
-    Unchanged,
-    /// The job has a one-shot with another key: provisioned since, it stays.
-    Kept,
-    /// No such instance is registered.
-    UnknownInstance,
-    /// The job was armed at the same moment: the same again will tell.
-    Raced,
 }
 
 /// Arms a batch in one statement where nothing is armed yet; what an agent has provisioned is never touched.

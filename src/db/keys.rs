@@ -4,58 +4,16 @@
 //! transaction at a time over the whole database, which reads the keys again after it got the lock and stamps
 //! what it changes with one instant of the database's clock.
 
-use std::path::PathBuf;
-
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgExecutor, Postgres, Transaction};
 use tracing::instrument;
 
 use super::{Db, DbResult};
-use crate::domain::{KeyRecord, KeyState, SigningAlg};
+use crate::domain::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 
 /// The advisory lock that changes of keys take; the number is the ASCII of `naskeys`.
 const KEYS_LOCK: i64 = 0x6e_61_73_6b_65_79_73;
-
-/// Where the private half of a key is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PrivateHalf {
-    /// In the row, sealed (AES-256-GCM).
-    Sealed {
-        /// 12 bytes.
-        nonce: Vec<u8>,
-        /// Ciphertext and tag.
-        ciphertext: Vec<u8>,
-    },
-    /// In a PEM file that every replica can read.
-    File(PathBuf),
-    /// Nowhere: the key is gone.
-    Erased,
-}
-
-/// A row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredKey {
-    /// What everybody may see.
-    pub record: KeyRecord,
-    /// The rest.
-    pub private: PrivateHalf,
-}
-
-/// A key to be published.
-#[derive(Clone, Debug)]
-pub struct NewKey {
-    /// Its name.
-    pub kid: String,
-    /// How it signs.
-    pub alg: SigningAlg,
-    /// Brought from the portal.
-    pub imported: bool,
-    /// The public half.
-    pub public_jwk: Value,
-    /// The private half; never [`PrivateHalf::Erased`].
-    pub private: PrivateHalf,
-}
 
 struct Row {
     kid: String,

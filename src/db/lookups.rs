@@ -5,10 +5,12 @@ use std::time::Duration;
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 use sqlx::PgConnection;
 
-use super::directory::{Registration, Verdict, put_in};
-use super::instances::{AgentInstance, Row};
+use super::directory::put_in;
+use super::instances::Row;
 use super::{Db, DbResult};
 use crate::domain::PortalDenial;
+use crate::domain::agent_instance::AgentInstance;
+use crate::domain::registration::{Registration, Verdict};
 
 /// The instance as the table has it, and whether an earlier denial ended. `None`: it has none like it.
 pub type Known = Option<(AgentInstance, bool)>;

@@ -6,6 +6,7 @@ use nas_cron_protocol::{InstanceId, JobId};
 
 use super::{Db, DbResult};
 use crate::domain::HoldScope;
+use crate::domain::hold::{Hold, Tidied};
 
 /// These instances could not be reached; the job that found out becomes the probe, unless there is one.
 pub async fn open_outages(db: &Db, found: &[(InstanceId, JobId)]) -> DbResult<u64> {
@@ -85,17 +86,6 @@ pub async fn pull_retries(db: &Db, instance_id: &InstanceId, interval: Duration)
     Ok(result.rows_affected())
 }
 
-/// What a tidying changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tidied {
-    /// Released because no hold applies any more.
-    pub released: i64,
-    /// Made the probe of an unreachable instance that had lost its own.
-    pub probes: i64,
-    /// Given up while waiting for a probe.
-    pub given_up: i64,
-}
-
 /// Puts right what concurrent holds, releases and cancels can leave behind: parked one-shots whose hold is
 /// over, unreachable instances without a live probe, and what has waited for a probe for `give_up_after`.
 pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResult<Tidied> {
@@ -168,19 +158,6 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
     .fetch_one(&db.pool)
     .await?;
     Ok(Tidied { released: row.released, probes: row.probes, given_up: row.given_up })
-}
-
-/// A hold, as it stands.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Hold {
-    /// What it covers.
-    pub scope: HoldScope,
-    /// The org's or instance's id; empty for the whole service.
-    pub scope_id: String,
-    /// Why, in the operator's words.
-    pub reason: Option<String>,
-    /// Since when.
-    pub created_at: chrono::DateTime<chrono::Utc>,
 }
 
 /// Stops fires of a scope. No attempt starts once it has committed; what is under way ends by itself.

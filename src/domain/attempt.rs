@@ -83,3 +83,28 @@ pub struct Recorded {
     /// The one-shot's state now; `None` when it had been superseded or cancelled in the meantime.
     pub state: Option<OneShotState>,
 }
+
+/// One attempt, as history has it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct FireRecord {
+    /// Its name.
+    pub attempt_id: Uuid,
+    /// Of which arm.
+    pub schedule_id: ScheduleId,
+    /// The arm's key.
+    pub dedup_key: String,
+    /// When the arm was for.
+    pub fire_at: DateTime<Utc>,
+    /// Which attempt of its budget, from 1.
+    pub attempt: i32,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When its outcome was recorded.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    pub outcome: FireOutcome,
+    /// The answer's status.
+    pub http_status: Option<i16>,
+    /// What was wrong.
+    pub error: Option<String>,
+}

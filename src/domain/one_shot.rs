@@ -1,5 +1,7 @@
 //! A job's current one-shot: how it is armed, and how it stands.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
     AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
@@ -71,4 +73,15 @@ pub struct OneShot {
     pub auth: JobAuth,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+/// How many one-shots are in each state, and how long the oldest has been due without an attempt.
+#[derive(Clone, Debug, Default)]
+pub struct OneShotCounts {
+    /// Every state that occurs, with its count.
+    pub states: Vec<(OneShotState, i64)>,
+    /// How long the oldest one has been overdue; zero when nothing is. What is parked does not count.
+    pub oldest_overdue: Duration,
+    /// Whether anything is parked or any instance unreachable: what tidying looks after.
+    pub unsettled: bool,
 }

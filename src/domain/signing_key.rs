@@ -1,4 +1,6 @@
-//! What is known about a signing key without its private half.
+//! Signing keys: what everybody may see of one, and where its private half is.
+
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::words;
@@ -89,4 +91,44 @@ impl KeyRecord {
     pub fn is_published(&self) -> bool {
         self.state != KeyState::Gone
     }
+}
+
+/// Where the private half of a key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrivateHalf {
+    /// In the row, sealed (AES-256-GCM).
+    Sealed {
+        /// 12 bytes.
+        nonce: Vec<u8>,
+        /// Ciphertext and tag.
+        ciphertext: Vec<u8>,
+    },
+    /// In a PEM file that every replica can read.
+    File(PathBuf),
+    /// Nowhere: the key is gone.
+    Erased,
+}
+
+/// A signing key as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// What everybody may see.
+    pub record: KeyRecord,
+    /// Where its private half is.
+    pub private: PrivateHalf,
+}
+
+/// A key to be published.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its name.
+    pub kid: String,
+    /// How it signs.
+    pub alg: SigningAlg,
+    /// Brought from the portal.
+    pub imported: bool,
+    /// The public half.
+    pub public_jwk: serde_json::Value,
+    /// The private half; never [`PrivateHalf::Erased`].
+    pub private: PrivateHalf,
 }

@@ -25,9 +25,10 @@ use nas_cron_base::clock::Clock;
 use nas_cron_protocol::{AgentRuntimeId, InvalidField, TaskId};
 
 use crate::config;
-use crate::db::identities::{self, NewIdentity, Presented, Registered, tasks};
-use crate::db::instances::AgentInstance;
+use crate::db::identities::{self, tasks};
 use crate::db::{Db, DbError};
+use crate::domain::agent_instance::AgentInstance;
+use crate::domain::identity::{NewIdentity, Presented, Registered, TaskRegistered};
 use crate::store_error::StoreError;
 
 /// Why a key, a task or an assertion is not taken. The texts may be shown.
@@ -189,15 +190,15 @@ impl Identities {
             tasks::register(&self.db, agent_runtime_id, wanted.at, fresh, self.task_lifetime)
         });
         let task_id = match registered.await? {
-            tasks::Registered::Task(task_id, displaced) => {
+            TaskRegistered::Task(task_id, displaced) => {
                 if displaced > 0 {
                     tracing::info!(agent.id = %instance.instance_id, %agent_runtime_id, displaced,
                         "an identity has as many tasks as it may have: the one unused for longest went");
                 }
                 task_id
             }
-            tasks::Registered::Over => return Err(IdentityError::TaskRevoked),
-            tasks::Registered::IdentityGone => return Err(IdentityError::UnknownAgent),
+            TaskRegistered::Over => return Err(IdentityError::TaskRevoked),
+            TaskRegistered::IdentityGone => return Err(IdentityError::UnknownAgent),
         };
         Ok(if self.task_ids_encrypted {
             TaskName::Sealed(sealed::seal(&key, &task_id.to_string()))

@@ -4,8 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::public_key::PublicKey;
-pub use crate::db::identities::Scope;
-pub use crate::db::identities::listing::TaskRecord;
+pub use crate::domain::identity::{Scope, TaskRecord};
 use nas_cron_protocol::{AgentRuntimeId, InstanceId, TaskId};
 
 use crate::db::identities::{self, listing, tasks};

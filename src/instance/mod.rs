@@ -40,7 +40,7 @@ pub use resolve::Refusal;
 pub use token::{AccessClaims, TokenError, TokenRules};
 pub use verify_error::VerifyError;
 
-pub use crate::db::instances::AgentInstance;
+pub use crate::domain::agent_instance::AgentInstance;
 
 use lookup::Question;
 use nas_cron_base::clock::Clock;

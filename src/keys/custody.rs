@@ -8,8 +8,7 @@ use super::encryption::{EncryptionError, KEY_ENCRYPTION_KEY_SETTING, KeyEncrypti
 use super::pem::PemError;
 use super::signer::{PrivateKey, Signer, SignerError, same_public_key};
 use crate::db::DbError;
-use crate::db::keys::{NewKey, PrivateHalf, StoredKey};
-use crate::domain::{KeyState, SigningAlg};
+use crate::domain::{KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 
 /// Why the service's keys cannot be kept or used. Each says what to mend.
 #[derive(Debug, thiserror::Error)]

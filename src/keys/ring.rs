@@ -23,8 +23,7 @@ use super::signer::{Signer, SignerError};
 use super::sweep::{self, Done};
 use super::{KeyError, custody};
 use crate::db::Db;
-use crate::db::keys::StoredKey;
-use crate::domain::{KeyState, SigningAlg};
+use crate::domain::{KeyState, SigningAlg, StoredKey};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 /// After a refresh that failed. With the timeout below, a look that hangs and the next one fit into a view's 10 s.

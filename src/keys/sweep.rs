@@ -6,8 +6,7 @@ use super::custody;
 use super::encryption::KeyEncryptionKey;
 use super::rotation::{self, RotationPolicy, Step};
 use crate::db::Db;
-use crate::db::keys::{NewKey, StoredKey};
-use crate::domain::{KeyRecord, SigningAlg};
+use crate::domain::{KeyRecord, NewKey, SigningAlg, StoredKey};
 
 /// Only what everybody may see.
 pub fn records(keys: &[StoredKey]) -> Vec<KeyRecord> {

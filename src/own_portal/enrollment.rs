@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::other_keys::OfOtherKeys;
 use super::refresh_token::{RefreshKey, Ticket};
-use crate::db::directory::{Agent, Registration};
 use crate::db::{Db, DbError, logins};
 use crate::directory::{self, DirectoryError};
+use crate::domain::registration::{Agent, Registration};
 
 /// How often a login that began at the same moment elsewhere is looked at again.
 const RACES: usize = 3;

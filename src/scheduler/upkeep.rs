@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{Db, DbResult, auth_profiles, fires, identities, logins, outages};
+use crate::domain::hold::Tidied;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
@@ -50,7 +51,7 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
     let counts = fires::counts(db).await?;
     if counts.unsettled {
         let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
-        if tidied != outages::Tidied::default() {
+        if tidied != Tidied::default() {
             info!(
                 released = tidied.released,
                 probes = tidied.probes,
@@ -60,7 +61,7 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
         }
     }
     metrics::set_one_shots(counts.states.iter().map(|(state, count)| (*state, count.unsigned_abs())));
-    metrics::set_oldest_overdue(Duration::from_secs_f64(counts.oldest_overdue));
+    metrics::set_oldest_overdue(counts.oldest_overdue);
     let dead = counts.states.iter().find(|(state, _)| *state == OneShotState::Dead);
     metrics::set_dead_letters(dead.map_or(0, |(_, count)| count.unsigned_abs()));
     if prune {

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::cli::directory_error::explained;
 use crate::db::Db;
-use crate::db::directory::Registration;
 use crate::directory::{self, Change};
+use crate::domain::registration::Registration;
 
 /// Register an agent, or change its registration.
 ///

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta};
 
-use crate::db::directory::Agent;
+use crate::domain::registration::Agent;
 
 pub(super) fn agent() -> Agent {
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();

@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::cli::lines::{self, BATCH, Columns, ImportArgs, Line, Lines, Report};
 use crate::db::Db;
-use crate::db::directory::{Registration, Verdict};
 use crate::directory;
+use crate::domain::registration::{Registration, Verdict};
 
 const COLUMNS: Columns = Columns {
     known: &["instance_id", "org_id", "bootstrap_session_id", "callback_url", "enabled"],

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::show::condition;
 use crate::db::Db;
-use crate::db::directory::{self as statements, Agent, AgentFilter};
+use crate::db::directory as statements;
 use crate::directory;
+use crate::domain::registration::{Agent, AgentFilter};
 
 /// List agents, in the order of their names.
 #[derive(Clone, Debug, Args)]

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::relative;
 use serde::Serialize;
 
-use crate::db::directory::Agent;
-use crate::db::logins::Login;
 use crate::domain::LoginEnd;
+use crate::domain::login::Login;
+use crate::domain::registration::Agent;
 
 /// An agent, and its login where it has or had one.
 #[derive(Serialize)]

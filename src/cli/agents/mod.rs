@@ -32,8 +32,8 @@ use self::set_callback::SetCallbackArgs;
 use super::directory_error::explained;
 use crate::config::{ConfigError, OwnPortal};
 use crate::db::Db;
-use crate::db::directory::Agent;
 use crate::directory;
+use crate::domain::registration::Agent;
 
 /// Register agents, and see how they are.
 ///

@@ -7,9 +7,11 @@ use nas_cron_base::terminal::{self, counted, or_dash, relative};
 
 use super::{OneArgs, find, login};
 use crate::db::Db;
-use crate::db::directory::{self as statements, Agent};
-use crate::db::logins::{self, Login};
+use crate::db::directory as statements;
+use crate::db::logins;
 use crate::domain::PortalDenial;
+use crate::domain::login::Login;
+use crate::domain::registration::Agent;
 
 /// Prints everything about the agent.
 pub(super) async fn run(args: &OneArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {

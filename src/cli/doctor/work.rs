@@ -9,10 +9,10 @@ use nas_cron_protocol::{BackendName, OneShotState};
 use super::deployment::{Deployment, failed};
 use super::finding::Finding;
 use crate::config::{Backends, PortalJwks};
-use crate::db::outages::{self, Hold};
-use crate::db::{directory, fires, logins, wake_ups};
+use crate::db::{directory, fires, logins, outages, wake_ups};
 use crate::domain::HoldScope;
 use crate::domain::active_backend::{Left, Untold};
+use crate::domain::hold::Hold;
 
 /// What is due this long ago, and was left to no engine, nobody fires.
 const OVERDUE: Duration = Duration::from_secs(30);
@@ -36,15 +36,13 @@ pub(super) async fn overdue(deployment: &Deployment) -> Finding {
     judge_overdue(counts.oldest_overdue, OVERDUE + grace)
 }
 
-/// `oldest` in seconds.
-fn judge_overdue(oldest: f64, patience: Duration) -> Finding {
+fn judge_overdue(oldest: Duration, patience: Duration) -> Finding {
     // What has just come due is being claimed.
-    if oldest < 1.0 {
+    if oldest < Duration::from_secs(1) {
         return Finding::ok("nothing");
     }
-    let since = Duration::try_from_secs_f64(oldest).unwrap_or(Duration::MAX);
-    let since = span(TimeDelta::from_std(since).unwrap_or(TimeDelta::MAX));
-    if oldest <= patience.as_secs_f64() {
+    let since = span(TimeDelta::from_std(oldest).unwrap_or(TimeDelta::MAX));
+    if oldest <= patience {
         return Finding::ok(format!("{since} at most"));
     }
     Finding::wrong(
@@ -188,11 +186,11 @@ mod tests {
     fn overdue_is_what_no_grace_excuses() {
         let patience = Duration::from_secs(35);
         for (oldest, status) in
-            [(0.0, Status::Ok), (0.9, Status::Ok), (34.9, Status::Ok), (35.1, Status::Wrong)]
+            [(0, Status::Ok), (900, Status::Ok), (34_900, Status::Ok), (35_100, Status::Wrong)]
         {
-            assert_eq!(judge_overdue(oldest, patience).status, status, "{oldest}");
+            assert_eq!(judge_overdue(Duration::from_millis(oldest), patience).status, status, "{oldest}");
         }
-        assert_eq!(judge_overdue(f64::MAX, patience).status, Status::Wrong);
+        assert_eq!(judge_overdue(Duration::MAX, patience).status, Status::Wrong);
     }
 
     #[test]

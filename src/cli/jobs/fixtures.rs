@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{OneShotState, ScheduleId};
 use uuid::Uuid;
 
-use crate::db::jobs::Job;
+use crate::domain::job::Job;
 
 pub(super) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap()

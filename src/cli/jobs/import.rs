@@ -7,8 +7,8 @@ use anyhow::Context;
 use nas_cron_protocol::{CallbackUrl, DedupKey, Fields, FieldsError, FireAt, InstanceId, JobId};
 
 use crate::cli::lines::{self, BATCH, Columns, Format, ImportArgs, Line, Lines, Remark, Report};
-use crate::db::jobs::{self, Import, Imported};
-use crate::db::{Db, DbError, DbResult, hints};
+use crate::db::{Db, DbError, DbResult, hints, jobs};
+use crate::domain::job::{Import, Imported};
 
 const COLUMNS: Columns = Columns {
     known: &["instance_id", "job_id", "fire_at", "agent_callback_url", "dedup_key"],

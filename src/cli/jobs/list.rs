@@ -11,8 +11,9 @@ use nas_cron_protocol::{InstanceId, OneShotState, OrgId};
 use serde_json::json;
 
 use super::shown::{self, state};
-use crate::db::jobs::{self, Job, JobFilter};
+use crate::db::jobs;
 use crate::db::{Db, directory};
+use crate::domain::job::{Job, JobFilter};
 
 /// List one-shots, in the order of agent and job.
 #[derive(Clone, Debug, Args)]

@@ -8,9 +8,10 @@ use nas_cron_base::terminal::{self, counted};
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, OrgId};
 use serde_json::json;
 
-use crate::db::jobs::{self, JobFilter};
+use crate::db::jobs;
 use crate::db::{Db, directory, hints};
 use crate::directory::again;
+use crate::domain::job::JobFilter;
 
 /// Rows of one statement.
 const BATCH: i64 = 2_000;

@@ -10,9 +10,11 @@ use nas_cron_protocol::{InstanceId, JobId};
 use serde_json::json;
 
 use super::shown;
-use crate::db::fires::{self, FireRecord};
-use crate::db::jobs::{self, JobFilter};
+use crate::db::fires;
+use crate::db::jobs;
 use crate::db::{Db, directory};
+use crate::domain::attempt::FireRecord;
+use crate::domain::job::JobFilter;
 
 /// Show a job's current one-shot with everything about it, and its latest attempts.
 #[derive(Clone, Debug, Args)]

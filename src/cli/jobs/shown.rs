@@ -5,8 +5,8 @@ use nas_cron_base::terminal::{self, or_dash, relative};
 use nas_cron_protocol::{OneShotState, ParkReason};
 
 use crate::auth_profiles::ShownAuth;
-use crate::db::jobs::Job;
 use crate::db::{Db, DbResult, auth_profiles};
+use crate::domain::job::Job;
 
 /// A job's current one-shot, and its job's profiles.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -8,8 +8,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::{Value, json};
 
 use super::KeysContext;
-use crate::db::keys::{PrivateHalf, StoredKey};
-use crate::domain::KeyState;
+use crate::domain::{KeyState, PrivateHalf, StoredKey};
 use crate::keys::rotation::{self, Planned, RotationPolicy, Step};
 use crate::keys::sweep::records;
 

@@ -1,48 +1,12 @@
 //! Statements that show identities and tasks.
 
-use chrono::{DateTime, Utc};
 use nas_cron_protocol::{AgentRuntimeId, OrgId, TaskId};
 
-use super::Scope;
 use crate::db::{Db, DbResult};
+use crate::domain::identity::{ListedRow, Scope, TaskRecord};
 
 /// Identities, and tasks of each, in one listing.
 const LISTED: i64 = 100;
-
-/// A registered task, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-pub struct TaskRecord {
-    /// Its name.
-    #[schema(value_type = uuid::Uuid)]
-    pub task_id: TaskId,
-    /// When it was registered.
-    pub created_at: DateTime<Utc>,
-    /// Until when it is good for, unless it is used before.
-    pub expires_at: DateTime<Utc>,
-    /// When it was last used, to the minute.
-    pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
-    pub revoked_at: Option<DateTime<Utc>>,
-}
-
-/// A row of a listing: an identity, with its key as it is stored, and one task of it.
-#[derive(Clone, Debug)]
-pub struct ListedRow {
-    /// Its tasks are to be gathered from the rows that follow.
-    pub agent_runtime_id: AgentRuntimeId,
-    /// The encoded point.
-    pub public_key: Vec<u8>,
-    /// When it was registered.
-    pub created_at: DateTime<Utc>,
-    /// When it was last used.
-    pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
-    pub revoked_at: Option<DateTime<Utc>>,
-    /// Its org, where that has the instance no longer.
-    pub of_org: Option<String>,
-    /// One of its tasks, if it has any.
-    pub task: Option<TaskRecord>,
-}
 
 /// An instance's identities with their tasks: those that stand before those that were revoked, each the latest first,
 /// a hundred of both at most.

@@ -3,48 +3,18 @@
 pub mod listing;
 pub mod tasks;
 
-use nas_cron_protocol::{AgentRuntimeId, InstanceId, OrgId, TaskId};
+use nas_cron_protocol::{AgentRuntimeId, OrgId, TaskId};
 
-use super::instances::{AgentInstance, Row};
+use super::instances::Row;
 use super::{Db, DbResult};
 use crate::domain::PortalDenial;
+use crate::domain::agent_instance::AgentInstance;
+use crate::domain::identity::{NewIdentity, Presented, Registered, Scope, TaskInUse};
 
 /// Identities of one instance that are not revoked.
 pub const LIVE_IDENTITIES: i64 = 16;
 /// Revoked keys of one instance that are remembered, the last ones: whoever rotates without end fills no table.
 const REMEMBERED_KEYS: i64 = 1_000;
-
-/// A key that is to be registered.
-#[derive(Clone, Debug)]
-pub struct NewIdentity<'a> {
-    /// The name it gets if it is new.
-    pub agent_runtime_id: AgentRuntimeId,
-    /// Whose it is.
-    pub instance_id: &'a InstanceId,
-    /// Who owned the instance when it was told who calls.
-    pub org_id: &'a OrgId,
-    /// The encoded point.
-    pub public_key: &'a [u8; 32],
-    /// The identity that it takes the place of, if any.
-    pub replaces: Option<AgentRuntimeId>,
-}
-
-/// What became of a registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registered {
-    /// It is there, under this name: as of now, or since an earlier registration.
-    Identity(AgentRuntimeId),
-    /// Refused: this key was revoked.
-    KeyRevoked,
-    /// Refused: the instance has as many as it may have.
-    TooMany,
-    /// Refused: it is to take the place of one that the instance does not have.
-    NothingToReplace,
-    /// Refused: it is to take its own place.
-    ReplacesItself,
-    /// Refused: the instance is not there, or another org's by now.
-    InstanceGone,
-}
 
 /// Registers a key, and revokes the one that it replaces, in one commit. The same again changes nothing. It waits for
 /// nobody who registers at once: then it is [`Contended`](super::DbError::Contended), and to be tried again.
@@ -137,26 +107,6 @@ pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
     })
 }
 
-/// What there is of an identity, and of one of its tasks, when something signed by it comes.
-#[derive(Clone, Debug)]
-pub struct Presented {
-    /// The encoded point.
-    pub public_key: Vec<u8>,
-    /// Whether it was revoked, or belongs to an org that has the instance no longer.
-    pub ended: bool,
-    /// The task, if it is this identity's, not revoked and not expired: whether its use is to be recorded.
-    pub task: Option<TaskInUse>,
-    /// Whose identity it is.
-    pub instance: AgentInstance,
-}
-
-/// A task that stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TaskInUse {
-    /// Whether it is time to renew it, and to record that it is used.
-    pub touch: bool,
-}
-
 /// Reads an identity with its instance and, where one is named, its task: one statement, by which a revocation holds
 /// from its commit on. `None` for an unknown identity.
 #[tracing::instrument(name = "db.identities.presented", level = "debug", skip_all)]
@@ -202,15 +152,6 @@ pub async fn presented(
             denied_by_portal: row.denied_by_portal,
         }),
     }))
-}
-
-/// Which identities are meant.
-#[derive(Clone, Copy, Debug)]
-pub struct Scope<'a> {
-    /// Of this instance.
-    pub instance_id: &'a InstanceId,
-    /// And of this org only.
-    pub org_id: Option<&'a OrgId>,
 }
 
 /// Revokes an identity, or all of them, with their tasks. Returns how many there are that were meant, and how many of

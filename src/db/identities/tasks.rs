@@ -6,25 +6,13 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::{AgentRuntimeId, OrgId, TaskId};
 use uuid::Uuid;
 
-use super::Scope;
 use crate::db::{Db, DbResult};
+use crate::domain::identity::{Scope, TaskRegistered};
 
 /// Tasks of one identity that are neither revoked nor expired.
 pub const LIVE_TASKS: i64 = 64;
 /// A task in use is renewed, and the use recorded, once in this many seconds.
 pub(super) const TOUCH_SECONDS: f64 = 60.0;
-
-/// What became of a task's registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registered {
-    /// It stands, under this name: as of now, or since the same registration came before. With how many others had
-    /// to go for it.
-    Task(TaskId, i64),
-    /// This very registration made a task that was revoked, or has expired: it does not come back.
-    Over,
-    /// The identity was revoked meanwhile, or is gone.
-    IdentityGone,
-}
 
 /// Registers a task that lives for `lifetime` unless it is renewed. `signed_at`, whole seconds, names the registration:
 /// the same again answers the same task. Where the identity has as many as it may have, the one that was not used for
@@ -36,7 +24,7 @@ pub async fn register(
     signed_at: DateTime<Utc>,
     task_id: TaskId,
     lifetime: Duration,
-) -> DbResult<Registered> {
+) -> DbResult<TaskRegistered> {
     let mut transaction = db.pool.begin().await?;
     // One registration of an identity at a time, and none beside its revocation.
     let stands = sqlx::query_scalar!(
@@ -50,7 +38,7 @@ pub async fn register(
     .fetch_optional(&mut *transaction)
     .await?;
     if stands.is_none() {
-        return Ok(Registered::IdentityGone);
+        return Ok(TaskRegistered::IdentityGone);
     }
     let row = sqlx::query!(
         r#"
@@ -82,7 +70,7 @@ pub async fn register(
     .fetch_one(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(if row.over { Registered::Over } else { Registered::Task(TaskId(row.task_id), row.displaced) })
+    Ok(if row.over { TaskRegistered::Over } else { TaskRegistered::Task(TaskId(row.task_id), row.displaced) })
 }
 
 /// Records that tasks, and their identities, are in use, and renews the tasks for `lifetime` from now; what was done

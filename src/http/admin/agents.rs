@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use tracing::info;
 
 use super::AdminState;
-use crate::directory::{self, Agent, AgentFilter, Change};
+use crate::directory::{self, Change};
+use crate::domain::registration::{Agent, AgentFilter};
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};

@@ -29,10 +29,10 @@ use self::wire::{Told, Wire};
 use super::circuit_breaker::{CircuitBreaker, PATIENCE, pause};
 use super::fetch_error::FetchError;
 use super::single_flight::SingleFlight;
-use crate::db::directory::{Registration, Verdict};
-use crate::db::instances::{self, AgentInstance};
-use crate::db::{self, Db, DbError, DbResult, hints, lookups};
+use crate::db::{self, Db, DbError, DbResult, hints, instances, lookups};
 use crate::domain::PortalDenial;
+use crate::domain::agent_instance::AgentInstance;
+use crate::domain::registration::{Registration, Verdict};
 use crate::{config, directory, metrics};
 
 /// How long one question may take from its turn on, with what is written down of its answer.
