@@ -140,7 +140,7 @@ fn plans(seed: u64, start: DateTime<Utc>) -> Vec<Plan> {
 /// Contract, invariants 2 to 5, with a replica killed half-way.
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_one_shots_are_accounted_for_although_a_replica_is_killed() {
+async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed() {
     const SEED: u64 = 20_261_122;
     let mut cluster = Cluster::start(3, |settings| {
         settings
@@ -408,7 +408,7 @@ async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
 
 /// Without a drain delay, too, what had not started is another's at once, not when its lease ends.
 #[tokio::test]
-async fn what_a_stopping_replica_had_leased_is_given_back() {
+async fn leases_of_a_stopping_replica_are_given_back() {
     let mut cluster = Cluster::start(2, unhurried).await;
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
@@ -434,7 +434,7 @@ fn gauge(metrics: &str, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_sigterm_ends_a_draining_replica_at_once() {
     let mut cluster = Cluster::start(1, |settings| settings.with("NAS_CRON_DRAIN_DELAY", "10m")).await;
     let mut service = cluster.replicas.pop().unwrap();
     service.signal(Signal::TERM);
@@ -445,7 +445,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 /// The replica that takes a provision may be the one that must not claim any more.
 #[tokio::test]
-async fn what_a_draining_replica_arms_is_heard_of_by_the_others() {
+async fn one_shots_armed_at_a_draining_replica_are_fired_by_the_others() {
     let mut cluster =
         Cluster::start(2, |settings| unhurried(settings).with("NAS_CRON_DRAIN_DELAY", "10m")).await;
     let token = cluster.agent("inst-1").await;
@@ -510,7 +510,7 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
 
 /// Nothing due: at most one query a second, next to no CPU.
 #[tokio::test]
-async fn an_idle_replica_costs_next_to_nothing() {
+async fn an_idle_replica_makes_at_most_one_query_a_second() {
     const WATCHED: u64 = 20;
     // A server of its own, which writes down every statement.
     let settings = [("log_statement", "all"), ("log_line_prefix", "%a ")];
@@ -556,7 +556,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 
 /// One slow agent holds up nobody; the limits in flight are kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_agent_holds_up_nobody_and_the_limits_are_kept() {
+async fn a_slow_agent_delays_no_other_and_in_flight_limits_hold() {
     let cluster = Cluster::start(1, |settings| {
         settings
             .with("NAS_CRON_IN_FLIGHT_MAX", "24")
@@ -630,7 +630,7 @@ async fn a_slow_agent_holds_up_nobody_and_the_limits_are_kept() {
 
 /// More than a replica may lease at once: what is beyond waits its turn, and is found as soon as there is room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_than_may_be_leased_at_once_still_fires() {
+async fn one_shots_beyond_the_lease_capacity_still_fire() {
     let cluster = Cluster::start(1, |settings| {
         unhurried(settings).with("NAS_CRON_LEASE_CAPACITY", "10").with("NAS_CRON_IN_FLIGHT_MAX", "10")
     })
@@ -659,7 +659,7 @@ async fn more_than_may_be_leased_at_once_still_fires() {
 
 /// Contract, hop 3: one probe for an instance that cannot be reached; its success releases the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_is_down_is_probed_by_one_and_gets_everything_when_it_is_up() {
+async fn an_unreachable_agent_is_probed_by_one_one_shot_and_gets_all_fires_when_it_is_back() {
     const DUE: usize = 200;
     let cluster = Cluster::start(2, |settings| {
         settings

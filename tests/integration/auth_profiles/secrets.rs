@@ -44,7 +44,7 @@ async fn tables(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn a_secret_in_the_place_of_a_profile_is_refused_and_left_nowhere() {
+async fn a_secret_given_as_a_profile_name_is_refused_and_stored_nowhere() {
     let world = World::with(|s| s.with("NAS_CRON_LOG_FILTER", "trace")).await;
     provision(&world, "job", 3_600_000, &json!({"auth": "claude:kept"})).await;
     let before = tables(&world).await;

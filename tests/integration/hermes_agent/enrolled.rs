@@ -157,7 +157,7 @@ async fn run(settings: &Settings, arguments: &[&str]) {
 }
 
 #[tokio::test]
-async fn hermes_agent_lives_on_a_login_of_our_own() {
+async fn hermes_agent_works_with_this_service_as_its_portal() {
     let (_, url) = database().await;
     let mut url: url::Url = url.parse().unwrap();
     let to = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap();
