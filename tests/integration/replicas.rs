@@ -336,14 +336,18 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
             }
         }
 
-        // Nothing again after a 2xx that came in time, unless the replica that read it was killed.
+        // Nothing again after a 2xx that came in time, unless the replica that read it was killed. (What came in
+        // time for a busy agent may have come too late for its attempt.)
+        let timed_out = attempts
+            .iter()
+            .any(|attempt| attempt.ended_at.is_some_and(|end| end >= attempt.started_at + ATTEMPT_TIMEOUT));
         for again in fires.iter().skip(1) {
             let number: u32 = again.job_id.trim_start_matches("job-").parse().unwrap();
             let accepts_at_first = !matches!(number % 40, 0..=2 | 4..=6);
             // (The behaviour counts a job's fires over all its arms.)
             let first_of_job = fires[0].arrived <= again.arrived;
             assert!(
-                !(accepts_at_first && first_of_job) || lost_here > 0,
+                !(accepts_at_first && first_of_job) || lost_here > 0 || timed_out,
                 "twice after a 2xx: {fires:#?} {attempts:#?}"
             );
         }
@@ -361,7 +365,7 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
     assert!(lost > 0 || latest > 1_000.0, "the kill hit nothing");
 }
 
-/// Contract, "Graceful stop" (issue: not ready at once, hop 1 served on, claims stop, what is in flight finishes).
+/// Contract, "Graceful stop" (issue: not ready at once, the agent API served on, claims stop, what is in flight finishes).
 #[tokio::test]
 async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
     let mut cluster = Cluster::start(2, |settings| {
@@ -413,10 +417,12 @@ async fn leases_of_a_stopping_replica_are_given_back() {
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
     let leaving = cluster.replicas.remove(0);
-    let at = fire_at(10_000);
-    for number in 0..60 {
-        leaving.provision(&token, &format!("job-{number}"), &at, &url).await;
-    }
+    let at = fire_at(20_000);
+    let all = (0..60).map(|number| {
+        let (leaving, token, at, url) = (&leaving, &token, &at, &url);
+        async move { leaving.provision(token, &format!("job-{number}"), at, url).await }
+    });
+    futures::stream::iter(all).buffer_unordered(16).collect::<Vec<_>>().await;
     cluster.until_none("SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
     assert_eq!(leaving.stop().await.code(), Some(0));
     cluster.all_delivered().await;
@@ -477,10 +483,12 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     .await;
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
-    let at = fire_at(10_000);
-    for number in 0..50 {
-        cluster.replicas[0].provision(&token, &format!("leased-{number}"), &at, &url).await;
-    }
+    let at = fire_at(20_000);
+    let all = (0..50).map(|number| {
+        let (service, token, at, url) = (&cluster.replicas[0], &token, &at, &url);
+        async move { service.provision(token, &format!("leased-{number}"), at, url).await }
+    });
+    futures::stream::iter(all).buffer_unordered(16).collect::<Vec<_>>().await;
     cluster.until_none("SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
     // And one that it has begun: its answer comes while the replica stands still.
     cluster.agents.answer(|fire, before| match (fire.job_id.as_str(), before) {

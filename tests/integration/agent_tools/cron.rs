@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 
-use super::tools::{Tools, run};
+use super::fixture::{Tools, run};
 use nas_cron_testing::time::now;
 use nas_cron_testing::world::World;
 

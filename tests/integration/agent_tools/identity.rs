@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use super::tools::Tools;
+use super::fixture::Tools;
 use nas_cron_testing::world::World;
 
 /// A service with agent identities, and an agent that is logged in and wants to use its own.
@@ -129,7 +129,7 @@ async fn without_a_usable_identity_the_token_is_used_with_one_warning() {
     let stranger = Tools::at(&world.service.url);
     let mut command = stranger.command("list");
     command.env("NAS_CRON_ACCESS_TOKEN", &world.token).env("NAS_CRON_USE_AGENT_IDENTITY", "on");
-    let (_, err) = super::tools::run(command, "").await.warned();
+    let (_, err) = super::fixture::run(command, "").await.warned();
     assert!(err.contains("does not know") && err.contains("nas-cron cron login"), "{err}");
     assert!(!stranger.auth_store().exists(), "nothing is kept for it");
 }

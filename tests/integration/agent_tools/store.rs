@@ -10,7 +10,7 @@ use std::time::Instant;
 use futures::future::join_all;
 use serde_json::json;
 
-use super::tools::{Tools, run};
+use super::fixture::{Tools, run};
 use nas_cron_testing::world::World;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The registry: which profiles are known where, over hop 1 and over the admin API.
+//! The registry: which profiles are known where, over the agent API and over the admin API.
 
 use futures::future::join_all;
 use serde_json::{Value, json};

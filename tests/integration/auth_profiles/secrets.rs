@@ -59,7 +59,7 @@ async fn a_secret_given_as_a_profile_name_is_refused_and_stored_nowhere() {
         let patch = json!({"auth": secret});
         let query: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         let query = format!("?auth={query}");
-        let hop_1: [(&str, String, Option<&Value>); 5] = [
+        let agent_api: [(&str, String, Option<&Value>); 5] = [
             ("POST", "/api/agent-cron/provision".to_owned(), Some(&new)),
             ("PATCH", "/api/agent-cron/jobs/job".to_owned(), Some(&patch)),
             ("PUT", REGISTRY.to_owned(), Some(&listed)),
@@ -67,7 +67,7 @@ async fn a_secret_given_as_a_profile_name_is_refused_and_stored_nowhere() {
             ("DELETE", format!("{REGISTRY}{query}"), None),
         ];
         let mut answers = Vec::new();
-        for (method, path, body) in hop_1 {
+        for (method, path, body) in agent_api {
             answers.push(call(&world, method, &path, &world.token, body).await);
         }
         for place in [SERVICE, ORG, INSTANCE] {

@@ -135,7 +135,7 @@ impl Drop for Hermes {
     }
 }
 
-/// Waits until the agent's own token opens hop 1 and so many jobs are armed there; returns the first.
+/// Waits until the agent's own token opens the agent API and so many jobs are armed there; returns the first.
 async fn armed(service: &Service, hermes: &Hermes, count: usize) -> String {
     // For a moment after each fire the recurring job is in no list.
     eventually(&format!("{count} jobs are armed"), async || {

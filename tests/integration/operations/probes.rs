@@ -109,7 +109,7 @@ async fn readyz_fails_while_draining_and_agents_are_served_on() {
     world.service.signal(rustix::process::Signal::TERM);
     assert_eq!(failing(&world).await, json!({"not_draining": "draining"}));
     let (at, schedule) = world.arm("job", 60_000).await;
-    assert_eq!(world.again("job", &at).await, schedule, "invariant 9: hop 1 goes on");
+    assert_eq!(world.again("job", &at).await, schedule, "invariant 9: the agent API goes on");
     assert_eq!(world.service.wait().await.code(), Some(0));
 }
 

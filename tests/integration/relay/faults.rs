@@ -1,4 +1,4 @@
-//! An engine that misbehaves costs nothing but its own part: hop 1 does not notice, and when it behaves again,
+//! An engine that misbehaves costs nothing but its own part: the agent API does not notice, and when it behaves again,
 //! everything is told.
 
 use std::time::{Duration, Instant};

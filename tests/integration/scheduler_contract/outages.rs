@@ -1,4 +1,4 @@
-//! The engine is away: it costs seconds, not jobs, and hop 1 does not notice.
+//! The engine is away: it costs seconds, not jobs, and the agent API does not notice.
 
 use std::time::{Duration, Instant};
 
