@@ -31,7 +31,7 @@ async fn invariant_1_an_acknowledged_provision_survives_sigkill() {
 #[tokio::test]
 async fn client_1_fire_at_is_echoed_byte_for_byte_in_list_and_fire() {
     let world = World::start().await;
-    let soon = now() + chrono::TimeDelta::milliseconds(1_500);
+    let soon = now() + chrono::TimeDelta::milliseconds(8_000);
     let zone = |minutes: i32| chrono::FixedOffset::east_opt(minutes * 60).unwrap();
     let forms = [
         ("python", soon.with_timezone(&zone(345)).format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()),
