@@ -79,7 +79,7 @@ async fn client_2_a_burst_of_300_provisions_is_queued_and_never_refused() {
 
 #[tokio::test]
 async fn client_2_the_agent_api_is_served_while_a_replica_drains() {
-    let mut world = World::with(|s| s.with("NAS_CRON_DRAIN_DELAY", "4s")).await;
+    let mut world = World::with(|s| s.with("NAS_CRON_DRAIN_DELAY", "10s")).await;
     world.arm("before", 3_600_000).await;
     world.service.signal(rustix::process::Signal::TERM);
     until("it says that it goes", async || (world.service.get("/readyz").await.0 == 503).then_some(())).await;

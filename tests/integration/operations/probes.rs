@@ -105,7 +105,7 @@ async fn readyz_fails_when_the_scheduler_hangs() {
 
 #[tokio::test]
 async fn readyz_fails_while_draining_and_agents_are_served_on() {
-    let mut world = World::with(|s| s.with("NAS_CRON_DRAIN_DELAY", "1500ms")).await;
+    let mut world = World::with(|s| s.with("NAS_CRON_DRAIN_DELAY", "8s")).await;
     world.service.signal(rustix::process::Signal::TERM);
     assert_eq!(failing(&world).await, json!({"not_draining": "draining"}));
     let (at, schedule) = world.arm("job", 60_000).await;
