@@ -88,7 +88,7 @@ fn rows_of_the_bench(database_url: &str) -> i64 {
 }
 
 #[test]
-fn from_a_bare_folder_to_verified_fires_and_again() {
+fn dev_sets_up_an_empty_folder_fires_verifiable_tokens_and_restarts() {
     let folder = Folder::new();
     for run_number in 1..=2 {
         let output = run(&["dev", "--listen", "127.0.0.1:0", "--fires", "2"], &folder.0);
@@ -108,7 +108,7 @@ fn from_a_bare_folder_to_verified_fires_and_again() {
 }
 
 #[test]
-fn a_bench_against_it_has_its_fields_and_leaves_nothing_behind() {
+fn bench_reports_all_fields_and_leaves_nothing_behind() {
     let folder = Folder::new();
     let mut dev = Dev::start(&folder.0);
 

@@ -179,7 +179,7 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wakes_a_lead_before_the_instant_and_leaves_nothing_behind() {
+async fn wake_ups_arrive_a_lead_before_the_instant_and_the_stream_is_empty_afterwards() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
@@ -208,7 +208,7 @@ async fn wakes_a_lead_before_the_instant_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn arming_again_replaces_and_cancelling_takes_back() {
+async fn arming_again_replaces_a_wake_up_and_cancelling_removes_it() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
@@ -241,7 +241,7 @@ async fn arming_again_replaces_and_cancelling_takes_back() {
 }
 
 #[tokio::test]
-async fn what_is_past_comes_at_once_and_what_is_far_does_not() {
+async fn past_wake_ups_arrive_at_once_and_far_ones_wait() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
@@ -261,7 +261,7 @@ async fn what_is_past_comes_at_once_and_what_is_far_does_not() {
 }
 
 #[tokio::test]
-async fn every_login_gets_in_and_can_do_all() {
+async fn every_login_method_can_arm_cancel_and_receive() {
     for setup in [
         Setup { login: Login::Token, ..Setup::OPEN },
         Setup { login: Login::User, ..Setup::OPEN },
@@ -298,7 +298,7 @@ async fn refused_for(word: &str, options: NatsOptions) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_login_is_refused_in_words() {
+async fn a_wrong_login_is_refused_with_an_explanation() {
     let servers = NatsServers::start(Setup { login: Login::Token, ..Setup::OPEN }).await;
     for options in [
         NatsOptions { token: Some("another-token".into()), ..servers.options() },
@@ -310,7 +310,7 @@ async fn a_wrong_login_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_wrong_certificate_or_key_is_refused_in_words() {
+async fn a_wrong_certificate_or_key_is_refused_with_an_explanation() {
     let servers = NatsServers::start(Setup { login: Login::Credentials, tls: true, ..Setup::OPEN }).await;
     let foreign_user =
         NatsOptions { credentials_file: Some(servers.foreign_credentials_file()), ..servers.options() };
@@ -332,7 +332,7 @@ async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_at_the_start_is_found_later() {
+async fn a_server_that_is_unreachable_at_the_start_is_connected_to_later() {
     let mut servers = NatsServers::prepare(Setup::OPEN);
     let woken = Arrivals::none();
     let options = NatsOptions { timeout: Duration::from_secs(1), ..servers.options() };
@@ -354,7 +354,7 @@ async fn a_server_that_is_away_at_the_start_is_found_later() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_a_replica_that_never_found_its_server() {
+async fn a_replica_that_never_connected_stops() {
     let servers = NatsServers::prepare(Setup::OPEN);
     let replica = Replica::start(servers.options(), &Arrivals::none()).await;
     replica.stop().await;
@@ -402,7 +402,7 @@ async fn a_connection_that_breaks_in_the_middle_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_holds_up_nobody_longer_than_the_deadline() {
+async fn calls_to_a_hanging_server_fail_at_their_deadline() {
     let mut servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let options = NatsOptions { timeout: Duration::from_secs(1), ..servers.options() };
@@ -427,7 +427,7 @@ async fn a_server_that_hangs_holds_up_nobody_longer_than_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_server_without_scheduled_messages_is_refused_in_words() {
+async fn a_server_without_scheduled_messages_is_refused_with_an_explanation() {
     let servers = NatsServers::start(Setup { old: true, ..Setup::OPEN }).await;
     let nats = Nats::new(servers.options()).await.unwrap();
     for answer in [nats.arm(&[due_in(0)]).await.remove(0).map(drop), nats.health().await] {
@@ -459,7 +459,7 @@ async fn any_number_of_replicas_may_set_up_at_once() {
 }
 
 #[tokio::test]
-async fn a_stream_that_would_lose_wake_ups_is_refused_and_left_alone() {
+async fn a_stream_that_would_lose_wake_ups_is_refused_and_left_unchanged() {
     let servers = NatsServers::one().await;
     let theirs = Config {
         name: STREAM.to_owned(),
@@ -498,7 +498,7 @@ async fn a_stream_that_is_deleted_is_made_again() {
 }
 
 #[tokio::test]
-async fn what_is_no_wake_up_is_dropped_and_holds_up_nothing() {
+async fn malformed_messages_are_dropped_without_blocking_others() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
@@ -516,7 +516,7 @@ async fn what_is_no_wake_up_is_dropped_and_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn what_came_too_early_is_our_own_loops_and_does_not_come_again() {
+async fn an_early_wake_up_is_left_to_our_own_loop_and_not_redelivered() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let taken = Arc::clone(&woken);
@@ -533,7 +533,7 @@ async fn what_came_too_early_is_our_own_loops_and_does_not_come_again() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_in_is_kept_and_tried_again() {
+async fn wake_ups_that_cannot_be_stored_are_redelivered() {
     let servers = NatsServers::one().await;
     let options = NatsOptions { ack_wait: Duration::from_secs(8), ..servers.options() };
     let woken = Arrivals::none();
@@ -579,7 +579,7 @@ async fn what_cannot_be_taken_in_is_kept_and_tried_again() {
 }
 
 #[tokio::test]
-async fn what_a_replica_had_when_it_crashed_comes_to_another() {
+async fn wake_ups_of_a_crashed_replica_are_redelivered_to_another() {
     let servers = NatsServers::one().await;
     let options = NatsOptions { ack_wait: Duration::from_secs(2), ..servers.options() };
     let (has, mut had) = watch::channel(0);
@@ -599,7 +599,7 @@ async fn what_a_replica_had_when_it_crashed_comes_to_another() {
 }
 
 #[tokio::test]
-async fn a_replica_that_stops_leaves_the_rest_to_others() {
+async fn a_stopping_replica_gives_unhandled_wake_ups_to_others() {
     let servers = NatsServers::one().await;
     // The second gets what the first gives back, not what the server takes away from it.
     let options = NatsOptions { ack_wait: Duration::from_mins(10), ..servers.options() };
@@ -620,7 +620,7 @@ async fn a_replica_that_stops_leaves_the_rest_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_thousand_at_one_instant() {
+async fn five_thousand_wake_ups_at_one_instant_all_arrive() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
@@ -654,7 +654,7 @@ async fn five_thousand_at_one_instant() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_loses_a_node_and_nothing_else() {
+async fn a_cluster_that_loses_a_node_loses_no_wake_up() {
     let mut servers = NatsServers::cluster().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;

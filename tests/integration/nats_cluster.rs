@@ -23,7 +23,7 @@ fn due(i: usize, of: usize) -> i64 {
 }
 
 #[tokio::test]
-async fn a_cluster_loses_a_node_and_no_fire_is_lost_early_or_made_twice() {
+async fn no_fire_is_lost_early_or_duplicated_when_a_nats_node_is_killed() {
     let mut servers = NatsServers::cluster().await;
     let world = World::with(|settings| {
         settings

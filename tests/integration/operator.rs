@@ -201,7 +201,7 @@ mod directory_rules {
     use super::*;
 
     #[tokio::test]
-    async fn registering_twice_changes_nothing_and_what_is_left_out_stays() {
+    async fn registering_twice_changes_nothing_and_omitted_fields_are_kept() {
         let world = World::new().await;
         let full = json!({"instance_id": "a", "org_id": "o", "bootstrap_session_id": "s", "callback_url": CALLBACK, "enabled": false});
         assert_eq!(world.registers(full.clone()).await.unwrap(), directory::Change::Added);
@@ -220,7 +220,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn an_agent_leaves_its_org_only_when_that_is_asked_for() {
+    async fn an_agent_changes_its_org_only_on_explicit_request() {
         let world = World::with_agents().await;
         let error = world.fails("agents add a --org p").await;
         assert!(error.contains("belongs to org `o`") && error.contains("--move-org"), "{error}");
@@ -229,7 +229,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn a_session_is_one_agents_within_an_org() {
+    async fn a_session_belongs_to_one_agent_within_an_org() {
         let world = World::with_agents().await;
         world.ok("agents add a --org o --session s").await;
         world.ok("agents add b --org p --session s").await;
@@ -240,7 +240,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn many_at_once_never_fail_and_agree() {
+    async fn concurrent_registrations_never_fail_and_agree() {
         let world = World::new().await;
         let same =
             join_all((0..16).map(|_| world.registers(json!({"instance_id": "a", "org_id": "o"})))).await;
@@ -262,7 +262,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn a_batch_is_judged_row_by_row() {
+    async fn a_batch_is_validated_row_by_row() {
         let world = World::with_agents().await;
         world.ok("agents add a --org o --session taken").await;
         let row = |json: Value| {
@@ -296,7 +296,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn disabled_holds_its_fires_and_enabling_releases_them_at_once() {
+    async fn disabling_an_agent_holds_its_fires_and_enabling_releases_them_at_once() {
         let world = World::with_agents().await;
         world.provision("a", "j", &at(-10), CALLBACK).await;
         let told = world.ok("agents disable a").await;
@@ -312,7 +312,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn enabling_by_registration_releases_too() {
+    async fn registering_an_agent_as_enabled_releases_its_fires() {
         let world = World::with_agents().await;
         world.provision("a", "j", &at(-10), CALLBACK).await;
         world.ok("agents add a --org o --disabled").await;
@@ -322,7 +322,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn another_callback_takes_all_its_one_shots_along() {
+    async fn a_new_callback_applies_to_all_armed_one_shots() {
         let world = World::with_agents().await;
         world.provision("a", "1", &at(60), "https://old.example").await;
         world.provision("a", "2", &at(60), "https://older.example").await;
@@ -345,7 +345,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn removing_takes_its_one_shots_and_none_starts_any_more() {
+    async fn removing_an_agent_deletes_its_one_shots_and_no_attempt_starts() {
         let world = World::with_agents().await;
         world.provision("a", "j", &at(-10), CALLBACK).await;
         let leases = world.claim().await;
@@ -386,7 +386,7 @@ mod directory_rules {
     }
 
     #[tokio::test]
-    async fn config_is_the_yaml_of_one_agent() {
+    async fn config_prints_the_yaml_of_one_agent() {
         let world = World::with_agents().await;
         assert!(world.fails("agents config a").await.contains("--callback-url"));
         world.provision("a", "j", &at(60), "https://a.example/p/").await;
@@ -468,7 +468,7 @@ mod agents_import {
     }
 
     #[tokio::test]
-    async fn thousands_in_few_statements_and_again_for_nothing() {
+    async fn thousands_are_imported_in_few_statements_and_a_repeat_changes_nothing() {
         let world = World::new().await;
         let mut lines = String::new();
         for n in 0..2_500 {
@@ -484,7 +484,7 @@ mod agents_import {
     }
 
     #[tokio::test]
-    async fn a_dry_run_tells_the_same_and_changes_nothing() {
+    async fn a_dry_run_reports_the_same_and_changes_nothing() {
         let world = World::with_agents().await;
         let file = std::env::temp_dir().join(format!("{}.csv", uuid::Uuid::new_v4()));
         std::fs::write(&file, "instance_id,org_id\nnew,o\na,o\nb,o\n").unwrap();
@@ -542,7 +542,7 @@ mod jobs_rules {
     }
 
     #[tokio::test]
-    async fn show_tells_everything_and_the_attempts() {
+    async fn show_prints_the_job_and_its_attempts() {
         let world = World::with_agents().await;
         let armed = world.provision("a", "j", &at(-10), CALLBACK).await;
         world.end_all(FireOutcome::Failed).await;
@@ -574,7 +574,7 @@ mod jobs_rules {
     }
 
     #[tokio::test]
-    async fn a_redriven_stuck_one_has_its_second_fires_again() {
+    async fn a_redriven_stuck_one_shot_gets_its_second_fires_again() {
         let world = World::with_agents().await;
         let when = at(-10);
         world.provision("a", "j", &when, CALLBACK).await;
@@ -595,7 +595,7 @@ mod jobs_rules {
     }
 
     #[tokio::test]
-    async fn sets_are_redriven_by_org_and_dry_runs_only_count() {
+    async fn dead_letters_are_redriven_by_org_and_dry_runs_only_count() {
         let world = World::with_agents().await;
         for n in 0..5 {
             world.provision("a", &format!("j{n}"), &at(-10), CALLBACK).await;
@@ -615,7 +615,7 @@ mod jobs_import {
     use super::*;
 
     #[tokio::test]
-    async fn it_arms_what_is_not_armed_and_keeps_what_an_agent_has_provisioned() {
+    async fn an_import_arms_missing_jobs_and_keeps_those_an_agent_has_provisioned() {
         let world = World::with_agents().await;
         let kept = world.provision("a", "mine", &at(600), CALLBACK).await;
         let past = at(-3600);
@@ -668,7 +668,7 @@ mod jobs_import {
     }
 
     #[tokio::test]
-    async fn the_agents_own_next_provision_finds_it_armed() {
+    async fn the_agents_next_provision_finds_the_imported_job_armed() {
         let world = World::with_agents().await;
         let when = at(600);
         world.import("jobs", "jobs.jsonl", &one_shot("a", "j", &when)).await;
@@ -682,7 +682,7 @@ mod jobs_import {
     }
 
     #[tokio::test]
-    async fn repeating_it_changes_nothing_even_after_the_fire() {
+    async fn repeating_an_import_changes_nothing_even_after_the_fire() {
         let world = World::with_agents().await;
         let mut lines = String::new();
         for n in 0..2_500 {
@@ -704,7 +704,7 @@ mod jobs_import {
     }
 
     #[tokio::test]
-    async fn whatever_an_agent_provisions_meanwhile_wins() {
+    async fn a_concurrent_provision_of_the_agent_wins_over_an_import() {
         let world = World::with_agents().await;
         let (imported, own) = (at(300), at(600));
         let lines: String = (0..300).map(|n| one_shot("a", &format!("j{n}"), &imported)).collect();
@@ -770,7 +770,7 @@ mod holds {
     }
 
     #[tokio::test]
-    async fn what_was_leased_when_the_hold_came_does_not_start() {
+    async fn one_shots_leased_before_a_hold_do_not_start() {
         let world = World::with_agents().await;
         world.provision("a", "j", &at(-10), CALLBACK).await;
         let leases = world.claim().await;
@@ -780,7 +780,7 @@ mod holds {
     }
 
     #[tokio::test]
-    async fn a_typo_holds_nobody_and_says_so() {
+    async fn a_hold_of_an_unknown_instance_or_org_is_refused() {
         let world = World::with_agents().await;
         assert!(world.fails("hold --instance typo").await.contains("no agent `typo` is registered"));
         assert!(world.fails("hold --org typo").await.contains("no agent of org typo"));
@@ -886,7 +886,7 @@ mod admin_api {
     }
 
     #[tokio::test]
-    async fn put_get_delete() {
+    async fn agents_are_created_read_and_deleted() {
         let api = Api::new().await;
         let body = json!({"org_id": "o", "bootstrap_session_id": "s"});
         let created = api.put("n%2F1%20%C3%BC", body.clone()).await;
@@ -943,7 +943,7 @@ mod admin_api {
     }
 
     #[tokio::test]
-    async fn conflicts_are_409_and_say_with_whom() {
+    async fn conflicts_are_409_and_name_the_other_instance() {
         let api = Api::new().await;
         let moved = api.put("a", json!({"org_id": "p"})).await;
         assert_eq!(moved.status, 409);
@@ -956,7 +956,7 @@ mod admin_api {
     }
 
     #[tokio::test]
-    async fn the_list_is_paged_and_knows_its_parameters() {
+    async fn the_list_is_paged_and_refuses_unknown_parameters() {
         let api = Api::new().await;
         for n in 0..5 {
             api.put(&format!("n{n}"), json!({"org_id": "o", "enabled": n != 3})).await;
@@ -985,7 +985,7 @@ mod admin_api {
     }
 
     #[tokio::test]
-    async fn a_database_that_is_away_is_503_and_says_nothing_of_the_inside() {
+    async fn an_unavailable_database_is_503_and_reveals_nothing_internal() {
         let api = Api::new().await;
         api.world.db.close().await;
         let answer = api.put("n", json!({"org_id": "o"})).await;

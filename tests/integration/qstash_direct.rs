@@ -34,7 +34,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_engine_calls_with_our_token_and_its_log_tells_us() {
+async fn qstash_calls_the_agent_with_our_token_and_its_log_records_the_delivery() {
     let qstash = Emulator::quick().await;
     let world = world(&qstash).await;
     let (at, schedule) = world.arm("job-1", AHEAD).await;
@@ -56,7 +56,7 @@ async fn the_engine_calls_with_our_token_and_its_log_tells_us() {
 }
 
 #[tokio::test]
-async fn what_the_engine_cannot_deliver_is_our_own_loops() {
+async fn failed_direct_calls_are_retried_by_our_own_loop() {
     let qstash = Emulator::quick().await;
     let world = world(&qstash).await;
     // Three tries are the engine's; from then on they are ours.
@@ -71,7 +71,7 @@ async fn what_the_engine_cannot_deliver_is_our_own_loops() {
 }
 
 #[tokio::test]
-async fn what_its_log_says_nothing_of_is_fired_by_our_own_loop_after_the_grace() {
+async fn calls_missing_in_the_log_are_fired_by_our_own_loop_after_the_grace() {
     let qstash = Emulator::quick().await;
     qstash.misdeliver(DeliveryFault::Never);
     let world =
@@ -91,7 +91,7 @@ async fn what_its_log_says_nothing_of_is_fired_by_our_own_loop_after_the_grace()
 }
 
 #[tokio::test]
-async fn only_what_is_an_hour_ahead_at_most_is_handed_over_and_a_cancel_takes_it_back() {
+async fn only_one_shots_due_within_an_hour_are_handed_over_and_a_cancel_removes_them() {
     let qstash = Emulator::quick().await;
     let world = world(&qstash).await;
     world.arm("far", 2 * 3_600_000).await;
@@ -113,7 +113,7 @@ async fn only_what_is_an_hour_ahead_at_most_is_handed_over_and_a_cancel_takes_it
 }
 
 #[tokio::test]
-async fn the_profile_that_is_set_when_the_engine_is_told_goes_with_its_call() {
+async fn a_direct_call_carries_the_profile_set_when_it_was_handed_over() {
     let qstash = Emulator::quick().await;
     let world = world(&qstash).await;
     let default = serde_json::json!({"profiles": ["claude:org"], "default": "claude:org"});

@@ -140,7 +140,7 @@ fn plans(seed: u64, start: DateTime<Utc>) -> Vec<Plan> {
 /// Contract, invariants 2 to 5, with a replica killed half-way.
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_one_shots_are_accounted_for_although_a_replica_is_killed() {
+async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed() {
     const SEED: u64 = 20_261_122;
     let mut cluster = Cluster::start(3, |settings| {
         settings
@@ -149,7 +149,7 @@ async fn two_thousand_one_shots_are_accounted_for_although_a_replica_is_killed()
             .with("NAS_CRON_RETRY_CAP", "2s")
             .with("NAS_CRON_CONNECT_TIMEOUT", "1s")
             .with("NAS_CRON_FIRE_TIMEOUT", "2s")
-            .with("NAS_CRON_LEASE_MARGIN", "1s")
+            .with("NAS_CRON_LEASE_MARGIN", "5s")
             .with("NAS_CRON_FIRE_FLOOR", "100ms")
             .with("NAS_CRON_LOG_FILTER", "warn,nas_cron::app=info")
     })
@@ -336,14 +336,18 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
             }
         }
 
-        // Nothing again after a 2xx that came in time, unless the replica that read it was killed.
+        // Nothing again after a 2xx that came in time, unless the replica that read it was killed. (What came in
+        // time for a busy agent may have come too late for its attempt.)
+        let timed_out = attempts
+            .iter()
+            .any(|attempt| attempt.ended_at.is_some_and(|end| end >= attempt.started_at + ATTEMPT_TIMEOUT));
         for again in fires.iter().skip(1) {
             let number: u32 = again.job_id.trim_start_matches("job-").parse().unwrap();
             let accepts_at_first = !matches!(number % 40, 0..=2 | 4..=6);
             // (The behaviour counts a job's fires over all its arms.)
             let first_of_job = fires[0].arrived <= again.arrived;
             assert!(
-                !(accepts_at_first && first_of_job) || lost_here > 0,
+                !(accepts_at_first && first_of_job) || lost_here > 0 || timed_out,
                 "twice after a 2xx: {fires:#?} {attempts:#?}"
             );
         }
@@ -361,7 +365,7 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
     assert!(lost > 0 || latest > 1_000.0, "the kill hit nothing");
 }
 
-/// Contract, "Graceful stop" (issue: not ready at once, hop 1 served on, claims stop, what is in flight finishes).
+/// Contract, "Graceful stop" (issue: not ready at once, the agent API served on, claims stop, what is in flight finishes).
 #[tokio::test]
 async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
     let mut cluster = Cluster::start(2, |settings| {
@@ -408,15 +412,17 @@ async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
 
 /// Without a drain delay, too, what had not started is another's at once, not when its lease ends.
 #[tokio::test]
-async fn what_a_stopping_replica_had_leased_is_given_back() {
+async fn leases_of_a_stopping_replica_are_given_back() {
     let mut cluster = Cluster::start(2, unhurried).await;
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
     let leaving = cluster.replicas.remove(0);
-    let at = fire_at(10_000);
-    for number in 0..60 {
-        leaving.provision(&token, &format!("job-{number}"), &at, &url).await;
-    }
+    let at = fire_at(20_000);
+    let all = (0..60).map(|number| {
+        let (leaving, token, at, url) = (&leaving, &token, &at, &url);
+        async move { leaving.provision(token, &format!("job-{number}"), at, url).await }
+    });
+    futures::stream::iter(all).buffer_unordered(16).collect::<Vec<_>>().await;
     cluster.until_none("SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
     assert_eq!(leaving.stop().await.code(), Some(0));
     cluster.all_delivered().await;
@@ -434,7 +440,7 @@ fn gauge(metrics: &str, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_sigterm_ends_a_draining_replica_at_once() {
     let mut cluster = Cluster::start(1, |settings| settings.with("NAS_CRON_DRAIN_DELAY", "10m")).await;
     let mut service = cluster.replicas.pop().unwrap();
     service.signal(Signal::TERM);
@@ -445,7 +451,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 /// The replica that takes a provision may be the one that must not claim any more.
 #[tokio::test]
-async fn what_a_draining_replica_arms_is_heard_of_by_the_others() {
+async fn one_shots_armed_at_a_draining_replica_are_fired_by_the_others() {
     let mut cluster =
         Cluster::start(2, |settings| unhurried(settings).with("NAS_CRON_DRAIN_DELAY", "10m")).await;
     let token = cluster.agent("inst-1").await;
@@ -477,10 +483,12 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     .await;
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
-    let at = fire_at(10_000);
-    for number in 0..50 {
-        cluster.replicas[0].provision(&token, &format!("leased-{number}"), &at, &url).await;
-    }
+    let at = fire_at(20_000);
+    let all = (0..50).map(|number| {
+        let (service, token, at, url) = (&cluster.replicas[0], &token, &at, &url);
+        async move { service.provision(token, &format!("leased-{number}"), at, url).await }
+    });
+    futures::stream::iter(all).buffer_unordered(16).collect::<Vec<_>>().await;
     cluster.until_none("SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
     // And one that it has begun: its answer comes while the replica stands still.
     cluster.agents.answer(|fire, before| match (fire.job_id.as_str(), before) {
@@ -510,7 +518,7 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
 
 /// Nothing due: at most one query a second, next to no CPU.
 #[tokio::test]
-async fn an_idle_replica_costs_next_to_nothing() {
+async fn an_idle_replica_makes_at_most_one_query_a_second() {
     const WATCHED: u64 = 20;
     // A server of its own, which writes down every statement.
     let settings = [("log_statement", "all"), ("log_line_prefix", "%a ")];
@@ -556,7 +564,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 
 /// One slow agent holds up nobody; the limits in flight are kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_agent_holds_up_nobody_and_the_limits_are_kept() {
+async fn a_slow_agent_delays_no_other_and_in_flight_limits_hold() {
     let cluster = Cluster::start(1, |settings| {
         settings
             .with("NAS_CRON_IN_FLIGHT_MAX", "24")
@@ -630,7 +638,7 @@ async fn a_slow_agent_holds_up_nobody_and_the_limits_are_kept() {
 
 /// More than a replica may lease at once: what is beyond waits its turn, and is found as soon as there is room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_than_may_be_leased_at_once_still_fires() {
+async fn one_shots_beyond_the_lease_capacity_still_fire() {
     let cluster = Cluster::start(1, |settings| {
         unhurried(settings).with("NAS_CRON_LEASE_CAPACITY", "10").with("NAS_CRON_IN_FLIGHT_MAX", "10")
     })
@@ -659,7 +667,7 @@ async fn more_than_may_be_leased_at_once_still_fires() {
 
 /// Contract, hop 3: one probe for an instance that cannot be reached; its success releases the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_is_down_is_probed_by_one_and_gets_everything_when_it_is_up() {
+async fn an_unreachable_agent_is_probed_by_one_one_shot_and_gets_all_fires_when_it_is_back() {
     const DUE: usize = 200;
     let cluster = Cluster::start(2, |settings| {
         settings

@@ -215,7 +215,7 @@ fn message(order: &ToTell) -> Option<&str> {
 // Arming.
 
 #[tokio::test]
-async fn only_what_is_far_enough_away_awaits_an_engine() {
+async fn only_one_shots_far_enough_ahead_await_a_backend() {
     let world = World::new().await;
     let near = world.arm("near", 2).await;
     let far = world.arm("far", 60).await;
@@ -243,7 +243,7 @@ async fn arming_the_same_key_again_changes_nothing() {
 // Taking in.
 
 #[tokio::test]
-async fn what_is_due_soon_is_leased_by_its_wake_up() {
+async fn a_one_shot_due_soon_is_leased_by_its_wake_up() {
     let world = World::new().await;
     let id = world.awaiting("job", 0.0).await;
     assert!(world.claim().await.is_empty(), "our own loop leaves it to the engine");
@@ -264,7 +264,7 @@ async fn a_lease_of_a_wake_up_before_the_instant_is_not_confirmed_before_it() {
 }
 
 #[tokio::test]
-async fn what_is_woken_too_early_is_our_own_loops_from_then_on() {
+async fn a_one_shot_woken_too_early_is_fired_by_our_own_loop() {
     let world = World::new().await;
     let id = world.awaiting("job", 900.0).await;
     match world.take_one("job", id).await {
@@ -295,7 +295,7 @@ async fn the_same_wake_up_twice_in_one_statement_is_one_lease() {
 }
 
 #[tokio::test]
-async fn every_wake_up_is_told_what_stands() {
+async fn every_wake_up_gets_the_current_state() {
     let world = World::new().await;
     let old = world.awaiting("superseded", 0.0).await;
     let new = world.awaiting("superseded", 0.0).await;
@@ -347,7 +347,7 @@ async fn another_jobs_schedule_wakes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_on_hold_is_parked_by_its_wake_up_and_fires_after_the_release() {
+async fn a_held_one_shot_is_parked_by_its_wake_up_and_fires_after_the_release() {
     let world = World::new().await;
     let id = world.awaiting("job", 0.0).await;
     outages::hold(&world.db, HoldScope::All, "", None).await.unwrap();
@@ -361,7 +361,7 @@ async fn what_is_on_hold_is_parked_by_its_wake_up_and_fires_after_the_release() 
 }
 
 #[tokio::test]
-async fn what_waits_for_anothers_probe_is_parked() {
+async fn a_one_shot_of_an_unreachable_instance_is_parked_by_its_wake_up() {
     let world = World::new().await;
     let id = world.awaiting("job", 0.0).await;
     world.sql("UPDATE instances SET unreachable_since = now(), probe_job_id = 'probe'").await;
@@ -378,7 +378,7 @@ async fn what_waits_for_anothers_probe_is_parked() {
 }
 
 #[tokio::test]
-async fn what_there_is_no_room_for_is_claimed_later() {
+async fn one_shots_without_a_free_slot_are_claimed_later() {
     let world = World::new().await;
     let mut wakes = Vec::new();
     for job in ["a", "b", "c"] {
@@ -391,7 +391,7 @@ async fn what_there_is_no_room_for_is_claimed_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_wake_ups_at_once_each_one_shot_gets_one_lease() {
+async fn many_concurrent_wake_ups_give_each_one_shot_one_lease() {
     const JOBS: usize = 40;
     let world = World::new().await;
     let mut wakes = Vec::new();
@@ -421,7 +421,7 @@ async fn of_many_wake_ups_at_once_each_one_shot_gets_one_lease() {
 }
 
 #[tokio::test]
-async fn whose_row_is_locked_is_neither_answered_nor_forgotten() {
+async fn a_wake_up_of_a_locked_row_is_left_for_redelivery() {
     let world = World::new().await;
     let (a, b) = (world.awaiting("a", 0.0).await, world.awaiting("b", 0.0).await);
     // As the same key provisioned again does, for the length of its statement.
@@ -439,7 +439,7 @@ async fn whose_row_is_locked_is_neither_answered_nor_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_cancel_at_the_same_time_leaves_nothing_that_could_start() {
+async fn a_concurrent_cancel_leaves_nothing_that_could_start() {
     let world = World::new().await;
     for round in 0..40 {
         let job = format!("job-{round}");
@@ -455,7 +455,7 @@ async fn a_cancel_at_the_same_time_leaves_nothing_that_could_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_supersede_at_the_same_time_starts_neither_too_early() {
+async fn a_concurrent_supersede_starts_neither_one_shot_early() {
     let world = World::new().await;
     for round in 0..40 {
         let job = format!("job-{round}");
@@ -474,7 +474,7 @@ async fn a_supersede_at_the_same_time_starts_neither_too_early() {
 
 /// Nobody waits for anybody in a circle, which Postgres would end only after a second, and by an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn those_who_write_many_wake_ups_at_once_do_not_lock_each_other_out() {
+async fn concurrent_batches_of_wake_ups_do_not_deadlock() {
     const JOBS: usize = 60;
     let world = World::new().await;
     // Among so many that each is looked up by its key: rows are met in the order in which they are asked for.
@@ -524,7 +524,7 @@ async fn those_who_write_many_wake_ups_at_once_do_not_lock_each_other_out() {
 // The watchdog.
 
 #[tokio::test]
-async fn the_watchdog_takes_what_is_overdue_by_its_engines_grace_and_only_that() {
+async fn the_watchdog_takes_only_one_shots_overdue_by_the_backends_grace() {
     let world = World::new().await;
     let graces = [
         (BackendName::Nats, Duration::from_mins(5)),
@@ -572,7 +572,7 @@ async fn the_watchdog_takes_no_more_than_it_was_asked_to_the_latest_first() {
 }
 
 #[tokio::test]
-async fn a_wake_up_after_the_watchdog_finds_what_stands() {
+async fn a_wake_up_after_the_watchdog_reports_the_current_state() {
     let world = World::new().await;
     let id = world.awaiting("job", -6.0).await;
     wake_ups::take_over_missed(&world.db, &[(ENGINE, Duration::from_secs(5))], 10).await.unwrap();
@@ -588,7 +588,7 @@ async fn a_wake_up_after_the_watchdog_finds_what_stands() {
 // The outbox.
 
 #[tokio::test]
-async fn an_order_says_all_that_the_engine_needs_and_is_one_replicas_for_a_while() {
+async fn an_order_has_all_that_the_backend_needs_and_is_leased_to_one_replica() {
     let world = World::new().await;
     let at = now() + TimeDelta::seconds(60);
     let armed = world.arm_at("job", at).await;
@@ -623,7 +623,7 @@ async fn an_order_says_all_that_the_engine_needs_and_is_one_replicas_for_a_while
 }
 
 #[tokio::test]
-async fn an_order_that_failed_is_told_again_when_its_wait_is_over() {
+async fn a_failed_order_is_retried_after_its_back_off() {
     let world = World::new().await;
     let id = world.arm("job", 60).await.schedule_id;
     for tries in 1..=2 {
@@ -640,7 +640,7 @@ async fn an_order_that_failed_is_told_again_when_its_wait_is_over() {
 }
 
 #[tokio::test]
-async fn a_dead_replicas_orders_are_taken_over() {
+async fn orders_of_a_dead_replica_are_taken_over() {
     let world = World::new().await;
     let id = world.arm("job", 60).await.schedule_id;
     assert_eq!(world.one_order().await.tries, 1);
@@ -652,7 +652,7 @@ async fn a_dead_replicas_orders_are_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn replicas_that_look_at_once_get_different_orders() {
+async fn concurrent_replicas_get_different_orders() {
     let world = World::new().await;
     for number in 0..60 {
         world.arm(&format!("job-{number}"), 60).await;
@@ -672,7 +672,7 @@ async fn replicas_that_look_at_once_get_different_orders() {
 }
 
 #[tokio::test]
-async fn what_is_too_far_ahead_is_put_off_until_it_is_near_enough() {
+async fn an_order_too_far_ahead_is_postponed_until_it_is_near_enough() {
     let world = World::new().await;
     let day = Duration::from_hours(24);
     let far = world.arm("far", 86_400 + 500).await.schedule_id;
@@ -693,7 +693,7 @@ async fn what_is_too_far_ahead_is_put_off_until_it_is_near_enough() {
 }
 
 #[tokio::test]
-async fn what_was_put_off_and_is_cancelled_is_forgotten_without_a_name() {
+async fn a_postponed_order_that_is_cancelled_is_removed_without_telling_the_backend() {
     let world = World::new().await;
     let take = async || {
         wake_ups::take_orders(&world.db, ENGINE, Some(Duration::from_hours(1)), LEASE, 100)
@@ -712,7 +712,7 @@ async fn what_was_put_off_and_is_cancelled_is_forgotten_without_a_name() {
 }
 
 #[tokio::test]
-async fn a_superseded_or_cancelled_wake_up_is_taken_back_by_its_name() {
+async fn a_superseded_or_cancelled_wake_up_is_cancelled_at_the_backend_by_its_name() {
     let world = World::new().await;
     let old = world.arm("job", 60).await.schedule_id;
     world.tell("m-1").await;
@@ -739,7 +739,7 @@ async fn a_superseded_or_cancelled_wake_up_is_taken_back_by_its_name() {
 
 /// Taken back before it is there, it would be there for good: nobody would know its name.
 #[tokio::test]
-async fn what_becomes_unwanted_while_it_is_armed_is_taken_back_when_it_is_there() {
+async fn an_order_that_becomes_unwanted_while_it_is_armed_is_cancelled_afterwards() {
     for unwant in ["cancel", "supersede", "miss", "move"] {
         let world = World::new().await;
         let id = world.arm("job", 60).await.schedule_id;
@@ -767,7 +767,7 @@ async fn what_becomes_unwanted_while_it_is_armed_is_taken_back_when_it_is_there(
 }
 
 #[tokio::test]
-async fn a_wake_up_that_comes_before_its_engines_answer_leaves_no_row() {
+async fn a_wake_up_before_the_backends_acknowledgement_leaves_no_order() {
     let world = World::new().await;
     let id = world.awaiting("job", 1.0).await;
     world.one_order().await;
@@ -777,7 +777,7 @@ async fn a_wake_up_that_comes_before_its_engines_answer_leaves_no_row() {
 }
 
 #[tokio::test]
-async fn a_deleted_instances_wake_ups_are_taken_back() {
+async fn wake_ups_of_a_deleted_instance_are_cancelled_at_the_backend() {
     let world = World::new().await;
     let id = world.arm("job", 60).await.schedule_id;
     world.tell("m-1").await;
@@ -787,7 +787,7 @@ async fn a_deleted_instances_wake_ups_are_taken_back() {
 }
 
 #[tokio::test]
-async fn what_is_long_over_is_thrown_away() {
+async fn orders_of_long_past_one_shots_are_pruned() {
     let world = World::new().await;
     world.awaiting("old", -7_200.0).await;
     let recent = world.awaiting("recent", -60.0).await;
@@ -799,7 +799,7 @@ async fn what_is_long_over_is_thrown_away() {
 // Moving house.
 
 #[tokio::test]
-async fn a_switch_moves_what_is_far_and_leaves_what_is_near_or_under_way() {
+async fn a_switch_moves_far_one_shots_and_leaves_near_and_running_ones() {
     let world = World::new().await;
     let far = world.arm("far", 60).await.schedule_id;
     world.tell("m-far").await;
@@ -834,7 +834,7 @@ async fn a_switch_moves_what_is_far_and_leaves_what_is_near_or_under_way() {
 }
 
 #[tokio::test]
-async fn a_switch_from_and_to_our_own_loop_moves_all_that_can() {
+async fn a_switch_from_and_to_our_own_loop_moves_everything_movable() {
     let world = World::new().await;
     world.activate(BackendName::Postgres).await;
     for number in 0..5 {
@@ -866,7 +866,7 @@ async fn a_switch_from_and_to_our_own_loop_moves_all_that_can() {
 }
 
 #[tokio::test]
-async fn a_call_that_qstash_may_make_itself_is_not_moved_and_the_rest_is() {
+async fn a_direct_call_that_qstash_may_make_is_not_moved_and_the_rest_is() {
     let world = World::new().await;
     world.activate(BackendName::QstashDirect).await;
     let told = world.arm("told", 1_800).await.schedule_id;

@@ -174,7 +174,7 @@ async fn contract_a_callback_is_an_http_url_without_credentials_or_fragment() {
 }
 
 #[tokio::test]
-async fn contract_what_is_no_json_object_is_400_and_what_is_too_long_413() {
+async fn contract_a_body_that_is_no_json_object_is_400_and_one_that_is_too_long_is_413() {
     let (world, before) = with_something_to_spoil().await;
     let good = world.body(&json!({})).to_string();
     let cut = &good[..good.len() - 1];

@@ -54,7 +54,7 @@ async fn contract_the_caller_is_resolved_from_the_claims_in_order() {
 }
 
 #[tokio::test]
-async fn client_11_invalid_client_is_said_only_to_who_can_never_provision() {
+async fn client_11_invalid_client_is_returned_only_to_callers_that_can_never_provision() {
     let world = World::start().await;
     // Neither an agent's client nor a session: whatever the age of the token.
     for claims in [
@@ -79,7 +79,7 @@ async fn client_11_invalid_client_is_said_only_to_who_can_never_provision() {
 }
 
 #[tokio::test]
-async fn contract_nobody_may_tell_unknown_deleted_and_another_orgs_instance_apart() {
+async fn contract_unknown_deleted_and_foreign_instances_get_the_same_answer() {
     let world = World::start().await;
     world
         .sql("INSERT INTO instances (instance_id, org_id, bootstrap_session_id) VALUES ('gone', 'org-1', 'sid-gone')")
@@ -134,7 +134,7 @@ async fn contract_nobody_may_tell_unknown_deleted_and_another_orgs_instance_apar
 }
 
 #[tokio::test]
-async fn contract_an_instance_that_is_registered_under_a_young_token_is_admitted() {
+async fn contract_a_young_token_waits_for_its_instance_to_be_registered() {
     let world = World::start().await;
     let token = world.portal.session_token("org-1", "sid-new");
     let body = world.body(&json!({}));
@@ -177,7 +177,7 @@ async fn contract_a_disabled_instance_is_access_denied_and_its_fires_are_held() 
 }
 
 #[tokio::test]
-async fn contract_what_a_caller_says_about_itself_in_the_request_is_not_listened_to() {
+async fn contract_identity_fields_in_the_request_are_ignored() {
     let world = World::start().await;
     mark(&world).await;
     let body = world.body(&json!({

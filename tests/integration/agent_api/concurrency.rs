@@ -11,7 +11,7 @@ use serde_json::json;
 use super::fixture::{CANCEL, World};
 
 #[tokio::test]
-async fn contract_the_same_key_32_times_at_once_is_one_schedule() {
+async fn contract_32_concurrent_provisions_with_the_same_key_make_one_schedule() {
     let world = World::start().await;
     let body = world.body(&json!({}));
     let answers = join_all((0..32).map(|_| world.provision(&world.token, &body))).await;
@@ -23,7 +23,7 @@ async fn contract_the_same_key_32_times_at_once_is_one_schedule() {
 }
 
 #[tokio::test]
-async fn contract_32_keys_for_one_job_at_once_leave_one_that_was_acknowledged_and_only_it_fires() {
+async fn contract_32_concurrent_keys_for_one_job_leave_one_acknowledged_arm_and_only_it_fires() {
     let world = World::start().await;
     let times: Vec<_> = (0..32).map(|i| fire_at(8_000 + i)).collect();
     let callback = world.callback();
@@ -42,7 +42,7 @@ async fn contract_32_keys_for_one_job_at_once_leave_one_that_was_acknowledged_an
 }
 
 #[tokio::test]
-async fn contract_provisions_and_cancels_of_one_job_at_once_all_succeed_and_the_last_word_stands() {
+async fn contract_concurrent_provisions_and_cancels_of_one_job_all_succeed_and_the_last_one_wins() {
     let world = World::start().await;
     for round in 0..5 {
         let at = fire_at(3_600_000 + round);
@@ -64,7 +64,7 @@ async fn contract_provisions_and_cancels_of_one_job_at_once_all_succeed_and_the_
 }
 
 #[tokio::test]
-async fn contract_an_agent_that_moves_while_it_arms_32_jobs_takes_them_all_along() {
+async fn contract_all_32_jobs_of_an_agent_that_moves_while_it_arms_them_get_the_new_callback() {
     let world = World::start().await;
     for round in 0..3 {
         let (old, new) =

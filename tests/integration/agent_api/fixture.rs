@@ -1,4 +1,4 @@
-//! What every test of hop 1 stands in: a portal, agents, a service with a database of its own, and three
+//! What every test of the agent API uses: a portal, agents, a service with a database of its own, and three
 //! instances: `inst-1` (`sid-1`) and `inst-2` (`sid-2`) of `org-1`, `inst-3` (`sid-1` too) of `org-2`.
 
 use std::time::Duration;

@@ -76,7 +76,7 @@ async fn contract_wrong_methods_are_405_and_unknown_paths_404_in_json() {
 }
 
 #[tokio::test]
-async fn contract_a_connection_is_kept_over_answers_of_all_kinds() {
+async fn contract_a_connection_is_kept_alive_after_successes_and_errors() {
     let world = World::start().await;
     let mut connection = Connection::open(&world).await;
     let good = world.body(&json!({})).to_string();
@@ -109,7 +109,7 @@ async fn contract_a_connection_is_kept_over_answers_of_all_kinds() {
 }
 
 #[tokio::test]
-async fn contract_a_client_that_asks_before_sending_is_told() {
+async fn contract_expect_100_continue_is_answered() {
     let world = World::start().await;
     let ask = async |length: usize| {
         let mut connection = Connection::open(&world).await;
@@ -133,7 +133,7 @@ async fn contract_a_client_that_asks_before_sending_is_told() {
 }
 
 #[tokio::test]
-async fn contract_a_body_in_chunks_is_a_body() {
+async fn contract_a_chunked_request_body_is_accepted() {
     let world = World::start().await;
     let body = world.body(&json!({})).to_string();
     let chunks: Vec<_> =

@@ -72,7 +72,7 @@ async fn invariant_6_the_same_job_id_in_three_instances_of_two_orgs_is_three_job
 }
 
 #[tokio::test]
-async fn invariant_6_each_is_fired_at_its_own_callback_with_its_own_audience() {
+async fn invariant_6_each_instance_is_fired_at_its_own_callback_with_its_own_audience() {
     let world = World::start().await;
     let at = fire_at(1_200);
     neighbours(&world, &at).await;
@@ -88,7 +88,7 @@ async fn invariant_6_each_is_fired_at_its_own_callback_with_its_own_audience() {
 }
 
 #[tokio::test]
-async fn invariant_6_anothers_delivered_keys_and_dead_letters_are_not_ones_own() {
+async fn invariant_6_delivered_keys_and_dead_letters_are_per_instance() {
     let world = World::start().await;
     let at = fire_at(0);
     let callers = neighbours(&world, &at).await;

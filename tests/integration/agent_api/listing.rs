@@ -63,7 +63,7 @@ async fn contract_armed_holds_what_is_armed_leased_and_firing() {
 }
 
 #[tokio::test]
-async fn contract_what_waits_and_what_is_dead_show_their_last_status_and_error() {
+async fn contract_waiting_and_dead_one_shots_show_their_last_status_and_error() {
     // Inside the horizon a retry is leased at once, and `waiting` passes before anybody can look.
     let world =
         World::with(|s| dying_within(s, "2500ms", "1s").with("NAS_CRON_LEASE_HORIZON", "100ms")).await;
@@ -100,7 +100,7 @@ async fn contract_what_waits_and_what_is_dead_show_their_last_status_and_error()
 }
 
 #[tokio::test]
-async fn contract_a_new_key_makes_a_dead_letter_history() {
+async fn contract_a_new_key_replaces_a_dead_letter() {
     let world = World::with(|s| dying_within(s, "1ms", "1ms")).await;
     world.agents.answer(|_, _| Reply::status(500));
     let (_, dead) = world.arm("job-1", 0).await;
@@ -115,7 +115,7 @@ async fn contract_a_new_key_makes_a_dead_letter_history() {
 }
 
 #[tokio::test]
-async fn client_5_what_was_delivered_leaves_the_list_by_itself() {
+async fn client_5_delivered_one_shots_leave_the_list() {
     let world = World::start().await;
     world.agents.answer(|fire, _| if fire.job_id == "gone" { Reply::gone() } else { Reply::accepted() });
     world.arm("delivered", 0).await;

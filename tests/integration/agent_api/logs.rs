@@ -43,7 +43,7 @@ async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
         );
     };
 
-    // Everything that hop 1 answers, over both versions of HTTP.
+    // Everything that the agent API answers, over both versions of HTTP.
     let stranger = Portal::start().await;
     let tokens = [
         ("session token", world.token.clone()),

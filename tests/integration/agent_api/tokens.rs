@@ -37,7 +37,7 @@ fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
 }
 
 #[tokio::test]
-async fn contract_only_asymmetric_algorithms_of_the_portals_keys() {
+async fn contract_only_asymmetric_algorithms_of_the_portals_keys_are_accepted() {
     let world = World::start().await;
     let portal = &world.portal;
     let good = json!({"client_id": "agent:inst-1", "org_id": "org-1"});
@@ -133,7 +133,7 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
 }
 
 #[tokio::test]
-async fn contract_without_a_token_it_is_401_with_a_challenge() {
+async fn contract_a_missing_token_is_401_with_a_challenge() {
     let world = World::start().await;
     for (authorization, word) in [
         (None, "invalid_token"),
@@ -161,7 +161,7 @@ async fn contract_without_a_token_it_is_401_with_a_challenge() {
 }
 
 #[tokio::test]
-async fn contract_audiences_are_judged_where_they_are_configured() {
+async fn contract_audiences_are_checked_only_when_configured() {
     let world = World::with(|s| s.with("NAS_CRON_PORTAL_AUDIENCES", "hermes-cli-vps,other")).await;
     let sign =
         |aud: Value| world.portal.sign(json!({"client_id": "agent:inst-1", "org_id": "org-1", "aud": aud}));
@@ -183,7 +183,7 @@ async fn contract_audiences_are_judged_where_they_are_configured() {
 }
 
 #[tokio::test]
-async fn invariant_7_a_fire_token_opens_nothing_here() {
+async fn invariant_7_a_fire_token_is_refused_by_the_agent_api() {
     let world = World::start().await;
     world.arm("job-1", 0).await;
     let fire = world.agents.wait_for("job-1", 1).await;

@@ -1,4 +1,4 @@
-//! The real codex CLI: it registers its key and its task with our service, and what it presents opens our hop 1.
+//! The real codex CLI: it registers its key and its task with our service, and what it presents opens our agent API.
 //! `make agent-tools` installs it.
 //!
 //! Its model provider is a stand-in of ours that catches what it presents. It talks to loopback only: whatever is meant

@@ -49,7 +49,7 @@ fn plus_order(signature: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_malformed_envelope_opens_anything() {
+async fn malformed_envelopes_are_refused() {
     let (world, agent) = settled().await;
     let service = &world.service;
     let good = || agent.fields(&agent.task, &stamp_in(0));
@@ -106,7 +106,7 @@ async fn no_malformed_envelope_opens_anything() {
 }
 
 #[tokio::test]
-async fn nothing_signed_otherwise_opens_anything() {
+async fn assertions_with_another_signature_are_refused() {
     let (world, agent) = settled().await;
     let service = &world.service;
     let other_key = Key::fresh();
@@ -163,7 +163,7 @@ async fn nothing_signed_otherwise_opens_anything() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_more_than_five_minutes_off_opens_nothing() {
+async fn assertions_more_than_five_minutes_off_are_refused() {
     let (world, agent) = settled().await;
     let service = &world.service;
     // The very edge is in the unit tests, where time stands still.
@@ -194,7 +194,7 @@ async fn a_clock_that_is_more_than_five_minutes_off_opens_nothing() {
 }
 
 #[tokio::test]
-async fn one_s_key_opens_one_s_own_tasks_only() {
+async fn a_key_opens_only_its_own_tasks() {
     let (world, agent) = settled().await;
     let service = &world.service;
     let stranger_token = world.instance("inst-2").await;
@@ -235,7 +235,7 @@ async fn one_s_key_opens_one_s_own_tasks_only() {
 }
 
 #[tokio::test]
-async fn no_other_line_than_a_good_key_s_is_registered() {
+async fn only_valid_ed25519_public_key_lines_are_registered() {
     let (world, agent) = settled().await;
     let service = &world.service;
     let key = Key::fresh();
@@ -310,7 +310,7 @@ async fn no_other_line_than_a_good_key_s_is_registered() {
 }
 
 #[tokio::test]
-async fn a_key_registers_no_key_and_opens_neither_the_admin_api_nor_relay() {
+async fn an_assertion_registers_no_key_and_opens_neither_the_admin_api_nor_the_relay() {
     let (world, agent) = settled().await;
     let service = &world.service;
     let body = json!({"agent_public_key": Key::fresh().line()});
@@ -351,7 +351,7 @@ async fn a_key_registers_no_key_and_opens_neither_the_admin_api_nor_relay() {
 
 /// Invariant 8: nothing that opens anything reaches a log, at whatever level.
 #[tokio::test]
-async fn nothing_that_was_presented_reaches_the_log() {
+async fn presented_credentials_never_reach_the_log() {
     let world = World::with(|s| {
         on(s).with("NAS_CRON_LOG_FILTER", "trace").with("NAS_CRON_AGENT_TASK_IDS_ENCRYPTED", "false")
     })

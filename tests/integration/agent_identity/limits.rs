@@ -12,7 +12,7 @@ use super::fixture::{
 };
 
 #[tokio::test]
-async fn an_instance_has_sixteen_keys_that_stand_and_not_one_more() {
+async fn the_17th_active_key_of_an_instance_is_refused() {
     let world = World::with(on).await;
     let other = Service::start(&world.settings).await;
     let both = [&world.service, &other];
@@ -44,7 +44,7 @@ async fn an_instance_has_sixteen_keys_that_stand_and_not_one_more() {
 }
 
 #[tokio::test]
-async fn an_identity_has_sixty_four_tasks_and_the_one_unused_for_longest_goes() {
+async fn the_65th_task_of_an_identity_replaces_the_least_recently_used() {
     let world = World::with(on).await;
     let service = &world.service;
     let key = Key::fresh();
@@ -73,7 +73,7 @@ async fn an_identity_has_sixty_four_tasks_and_the_one_unused_for_longest_goes() 
 }
 
 #[tokio::test]
-async fn what_is_over_is_thrown_away_when_its_registration_cannot_come_back() {
+async fn expired_tasks_are_pruned_once_their_registration_cannot_be_replayed() {
     let world = World::with(on).await;
     let key = Key::fresh();
     let id = registered(&world.service, &world.token, &key.line()).await;
@@ -114,7 +114,7 @@ async fn what_is_over_is_thrown_away_when_its_registration_cannot_come_back() {
 }
 
 #[tokio::test]
-async fn of_revoked_keys_the_last_thousand_are_remembered() {
+async fn the_last_thousand_revoked_keys_are_remembered() {
     let world = World::with(on).await;
     world
         .sql(
@@ -146,7 +146,7 @@ async fn narrow() -> World {
 }
 
 #[tokio::test]
-async fn strangers_keep_no_connections_from_those_who_are_known() {
+async fn calls_with_unknown_keys_do_not_exhaust_the_connection_pool() {
     let world = narrow().await;
     let service = &world.service;
     let agent = Identity::new(service, &world.token).await;
@@ -173,7 +173,7 @@ async fn strangers_keep_no_connections_from_those_who_are_known() {
 }
 
 #[tokio::test]
-async fn registrations_that_wait_keep_no_connections_from_others() {
+async fn waiting_registrations_do_not_exhaust_the_connection_pool() {
     let world = narrow().await;
     let service = &world.service;
     let other = format!("Bearer {}", world.instance("inst-2").await);

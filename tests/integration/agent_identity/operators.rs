@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::fixture::{Identity, call, list, on};
 
 #[tokio::test]
-async fn the_admin_api_shows_and_ends_them() {
+async fn the_admin_api_lists_and_revokes_identities() {
     let world = World::with(on).await;
     let service = &world.service;
     let agent = Identity::new(service, &world.token).await;
@@ -55,7 +55,7 @@ fn answer_is_problem(body: &Value, status: u16, error: &str) {
 }
 
 #[tokio::test]
-async fn operators_see_and_end_them_by_commands() {
+async fn operators_list_and_revoke_identities_by_commands() {
     let world = World::with(on).await;
     let service = &world.service;
     let agent = Identity::new(service, &world.token).await;
@@ -102,7 +102,7 @@ async fn operators_see_and_end_them_by_commands() {
 
 /// Switched off, keys open nothing, and can still be looked at and ended; switched on again, those that stand are good.
 #[tokio::test]
-async fn switching_it_off_ends_nothing() {
+async fn switching_the_feature_off_revokes_nothing() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
     let off = Service::start(&world.settings.clone().without("NAS_CRON_AGENT_IDENTITY")).await;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::fixture::{Identity, Key, PROVISION, call, list, on, register, register_task};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_call_by_key_fails_while_the_database_is_away() {
+async fn no_call_with_an_assertion_fails_during_a_database_outage() {
     let mut proxy = None;
     let world = World::with(|s| {
         let mut url: url::Url = s.get("NAS_CRON_DATABASE_URL").parse().unwrap();
@@ -60,7 +60,7 @@ async fn no_call_by_key_fails_while_the_database_is_away() {
 
 /// That one which stays away is "not now" is in the unit tests, where the budget is over sooner.
 #[tokio::test]
-async fn a_defect_says_nothing_of_the_inside() {
+async fn an_internal_error_reveals_nothing_internal() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
     world.sql("ALTER TABLE agent_identities RENAME TO elsewhere").await;

@@ -39,7 +39,7 @@ async fn a_revocation_holds_at_once_on_every_replica() {
 }
 
 #[tokio::test]
-async fn a_registration_that_is_sent_again_brings_nothing_back() {
+async fn a_replayed_registration_revives_nothing_that_was_revoked() {
     let world = World::with(on).await;
     let service = &world.service;
     let bearer = format!("Bearer {}", world.token);
@@ -70,7 +70,7 @@ async fn a_registration_that_is_sent_again_brings_nothing_back() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_just_being_registered_ends_with_its_identity() {
+async fn a_task_registered_concurrently_with_its_identitys_revocation_is_revoked() {
     let world = World::with(|s| on(s).with("NAS_CRON_LOG_FILTER", "info,nas_cron::db=debug")).await;
     let service = &world.service;
     for replaced in [false, true] {
@@ -151,7 +151,7 @@ async fn a_key_is_rotated_in_one_commit() {
 }
 
 #[tokio::test]
-async fn an_instance_that_is_disabled_moved_or_removed_is_not_opened_by_its_keys() {
+async fn keys_of_a_disabled_moved_or_removed_instance_are_refused() {
     let world = World::with(on).await;
     let service = &world.service;
     let agent = Identity::new(service, &world.token).await;

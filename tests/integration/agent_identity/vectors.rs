@@ -46,7 +46,7 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn the_fixed_vectors_are_what_others_compute_and_what_we_accept() {
+async fn the_fixed_vectors_match_an_independent_implementation_and_are_accepted() {
     let fixed: Value = serde_json::from_str(include_str!("../../data/agent_identity_vectors.json")).unwrap();
     assert_eq!(python("fixed", &Value::Null).await, fixed);
     let vectors = fixed.as_array().unwrap();
@@ -68,7 +68,7 @@ async fn the_fixed_vectors_are_what_others_compute_and_what_we_accept() {
 }
 
 #[tokio::test]
-async fn what_others_sign_the_service_accepts() {
+async fn signatures_of_an_independent_implementation_are_accepted() {
     let world = World::with(on).await;
     let service = &world.service;
     let seed = hex::encode(rand::random::<[u8; 32]>());
@@ -94,7 +94,7 @@ async fn what_others_sign_the_service_accepts() {
 }
 
 #[tokio::test]
-async fn what_is_signed_here_others_accept_by_the_line_that_the_service_shows() {
+async fn our_signatures_verify_in_an_independent_implementation() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
     let answer = call(&world.service, "GET", "/v1/agent", Some(&agent.assertion()), None).await;
@@ -110,7 +110,7 @@ async fn what_is_signed_here_others_accept_by_the_line_that_the_service_shows() 
 }
 
 #[tokio::test]
-async fn a_sealed_task_is_opened_by_others_and_used() {
+async fn a_sealed_task_is_opened_by_an_independent_implementation_and_used() {
     let world = World::with(|s| on(s).with("NAS_CRON_AGENT_TASK_IDS_ENCRYPTED", "true")).await;
     let service = &world.service;
     let seed: [u8; 32] = rand::random();
@@ -138,7 +138,7 @@ async fn a_sealed_task_is_opened_by_others_and_used() {
 }
 
 #[tokio::test]
-async fn what_the_documentation_s_block_makes_is_accepted() {
+async fn the_assertion_made_by_the_documentations_example_is_accepted() {
     let world = World::with(on).await;
     let seed: [u8; 32] = rand::random();
     let key = Key(Ed25519KeyPair::from_seed_unchecked(&seed).unwrap());

@@ -42,7 +42,7 @@ async fn an_agent_provisions_is_fired_lists_and_cancels_by_its_key() {
 
 /// Contract, "Retries": a call shows that the agent is awake, whatever it calls with.
 #[tokio::test]
-async fn a_call_by_key_shows_that_the_agent_is_awake() {
+async fn a_call_with_an_assertion_pulls_the_agents_retries_forward() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
     let pulled = "SELECT pulled_at IS NOT NULL FROM instances WHERE instance_id = 'inst-1'";
@@ -53,7 +53,7 @@ async fn a_call_by_key_shows_that_the_agent_is_awake() {
 }
 
 #[tokio::test]
-async fn the_same_key_is_the_same_identity_from_every_replica_at_once() {
+async fn registering_the_same_key_at_two_replicas_at_once_makes_one_identity() {
     let world = World::with(on).await;
     let other = Service::start(&world.settings).await;
     let key = Key::fresh();
@@ -81,7 +81,7 @@ async fn the_same_key_is_the_same_identity_from_every_replica_at_once() {
 }
 
 #[tokio::test]
-async fn what_real_clients_send_beside_it_is_ignored() {
+async fn additional_registration_fields_of_real_clients_are_ignored() {
     let world = World::with(on).await;
     let body = json!({
         "abom": {"agent_version": "0.169.0", "agent_harness_id": "codex-cli", "running_location": "exec-linux"},
@@ -93,7 +93,7 @@ async fn what_real_clients_send_beside_it_is_ignored() {
 }
 
 #[tokio::test]
-async fn an_agent_sees_its_own_identities_and_ends_them() {
+async fn an_agent_lists_and_revokes_its_own_identities() {
     let world = World::with(on).await;
     let service = &world.service;
     let agent = Identity::new(service, &world.token).await;
@@ -159,7 +159,7 @@ async fn an_agent_sees_its_own_identities_and_ends_them() {
 }
 
 #[tokio::test]
-async fn off_nothing_of_it_is_there_and_everybody_is_told() {
+async fn without_the_feature_its_routes_are_absent_and_assertions_are_told_so() {
     let world = World::new().await;
     let service = &world.service;
     let bearer = format!("Bearer {}", world.token);
@@ -187,7 +187,7 @@ async fn off_nothing_of_it_is_there_and_everybody_is_told() {
 }
 
 #[tokio::test]
-async fn a_task_is_renewed_by_use_and_its_uses_are_recorded_sparingly() {
+async fn a_task_is_renewed_by_use_and_its_last_use_is_written_sparingly() {
     let world = World::with(|s| on(s).with("NAS_CRON_AGENT_TASK_LIFETIME", "20m")).await;
     let service = &world.service;
     let agent = Identity::new(service, &world.token).await;
@@ -221,7 +221,7 @@ async fn a_task_is_renewed_by_use_and_its_uses_are_recorded_sparingly() {
 }
 
 #[tokio::test]
-async fn a_task_registered_twice_within_its_second_is_one_also_after_it_is_over() {
+async fn a_replayed_task_registration_is_the_same_task_and_refused_once_it_is_over() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
     let at = agent.second(3);

@@ -5,10 +5,10 @@ use nas_cron_testing::time::now;
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
-use super::tools::{Tools, run};
+use super::fixture::{Tools, run};
 
 #[tokio::test]
-async fn a_job_lives_from_add_to_cancel() {
+async fn a_job_is_added_listed_updated_and_cancelled() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let callback = world.callback();
@@ -48,7 +48,7 @@ async fn a_job_lives_from_add_to_cancel() {
 }
 
 #[tokio::test]
-async fn what_is_added_fires() {
+async fn an_added_job_fires() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let before = now();
@@ -64,7 +64,7 @@ async fn what_is_added_fires() {
 }
 
 #[tokio::test]
-async fn an_instant_is_sent_as_it_was_typed() {
+async fn a_fire_time_is_sent_as_it_was_typed() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     for typed in ["2099-06-18t14:30:00z", "20990618T143000+0200", "2099-06-18T14:30:00,120000-09:30"] {
@@ -89,7 +89,7 @@ async fn the_same_key_arms_the_same_one_shot() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_is_named_and_nothing_else() {
+async fn an_update_changes_only_the_named_fields() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let (one, two) = (world.callback(), format!("{}/elsewhere", world.callback()));
@@ -125,7 +125,7 @@ async fn an_update_changes_what_is_named_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_auth_profile_is_set_kept_and_taken_away() {
+async fn an_auth_profile_is_set_kept_and_cleared() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let auth = || async { world.listed("report").await.unwrap().1["auth"].clone() };
@@ -158,7 +158,7 @@ async fn an_auth_profile_is_set_kept_and_taken_away() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_told_what_is_wrong() {
+async fn an_invalid_command_line_is_explained() {
     // Nobody listens there: nothing of this gets so far.
     let tools = Tools::logged_in("http://127.0.0.1:9", "token").await;
     for (line, why) in [
@@ -197,7 +197,7 @@ async fn a_wrong_command_line_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_server_and_a_token_are_found_where_they_were_given() {
+async fn server_and_token_come_from_flags_environment_and_store() {
     let world = World::new().await;
     let url = &world.service.url;
     let tools = Tools::without_server();
@@ -256,7 +256,7 @@ async fn a_server_and_a_token_are_found_where_they_were_given() {
 }
 
 #[tokio::test]
-async fn what_others_could_read_on_the_way_is_told() {
+async fn plain_http_to_another_machine_is_warned_of() {
     let tools = Tools::without_server();
     // Nothing is sent: there is no token.
     for (server, warned) in
@@ -284,7 +284,7 @@ fn hermes_auth(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_with_the_next_step() {
+async fn a_refusal_names_the_next_step() {
     let world = World::new().await;
     let url = &world.service.url;
     let session = json!({"client_id": "hermes-cli-vps", "org_id": "org-1", "sid": "sid-1"});

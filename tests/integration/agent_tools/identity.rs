@@ -4,7 +4,7 @@ use futures::future::join_all;
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
-use super::tools::Tools;
+use super::fixture::Tools;
 
 /// A service with agent identities, and an agent that is logged in and wants to use its own.
 async fn world() -> (World, Tools) {
@@ -79,7 +79,7 @@ async fn a_sealed_task_is_opened() {
 }
 
 #[tokio::test]
-async fn what_the_server_has_revoked_is_made_anew() {
+async fn revoked_tasks_and_keys_are_registered_again() {
     let (world, tools) = world().await;
     tools.run("list").await.ok();
     let first = stored(&world, &tools);
@@ -113,7 +113,7 @@ async fn what_the_server_has_revoked_is_made_anew() {
 }
 
 #[tokio::test]
-async fn where_the_feature_is_off_or_nothing_is_known_the_token_does_with_one_warning() {
+async fn without_a_usable_identity_the_token_is_used_with_one_warning() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     tools.run("identity on").await.ok();
@@ -129,7 +129,7 @@ async fn where_the_feature_is_off_or_nothing_is_known_the_token_does_with_one_wa
     let stranger = Tools::at(&world.service.url);
     let mut command = stranger.command("list");
     command.env("NAS_CRON_ACCESS_TOKEN", &world.token).env("NAS_CRON_USE_AGENT_IDENTITY", "on");
-    let (_, err) = super::tools::run(command, "").await.warned();
+    let (_, err) = super::fixture::run(command, "").await.warned();
     assert!(err.contains("does not know") && err.contains("nas-cron cron login"), "{err}");
     assert!(!stranger.auth_store().exists(), "nothing is kept for it");
 }

@@ -264,7 +264,7 @@ async fn answer_with_nothing_armed(mut stream: TcpStream) {
 
 /// The whole of it, as a model's host would: by the handshake that hosts of today make.
 #[tokio::test]
-async fn a_host_provisions_is_fired_lists_updates_and_cancels() {
+async fn an_mcp_host_provisions_is_fired_lists_updates_and_cancels() {
     let world = World::new().await;
     let callback = world.callback();
     let mut host =
@@ -310,7 +310,7 @@ async fn a_host_provisions_is_fired_lists_updates_and_cancels() {
 }
 
 #[tokio::test]
-async fn auth_profiles_from_the_model_to_the_fire() {
+async fn an_auth_profile_chosen_by_the_model_reaches_the_fire() {
     let world = World::new().await;
     let body = json!({"profiles": ["claude:spare", "claude:work"], "default": "claude:spare"});
     let url = format!("{}/api/agent-cron/auth-profiles", world.service.url);
@@ -378,7 +378,7 @@ async fn auth_profiles_from_the_model_to_the_fire() {
 
 /// The same server without a handshake, which the newest revision of the protocol has none of.
 #[tokio::test]
-async fn the_newest_protocol_the_tools_and_their_errors() {
+async fn the_newest_protocol_version_lists_tools_and_reports_their_errors() {
     let world = World::new().await;
     let mut host = Host::start("auto", &world.token, &["--server", &world.service.url]).await;
     assert_eq!(host.opened["protocol"], "2026-07-28", "{}", host.opened);
@@ -442,7 +442,7 @@ async fn errors_are_told_to_the_model_and_change_nothing(world: &World, host: &m
 }
 
 #[tokio::test]
-async fn refusals_of_the_service_and_a_service_that_is_away() {
+async fn refusals_and_an_unreachable_service_are_tool_errors() {
     let mut world = World::new().await;
     let stranger = world.portal.client_token("org-9", "inst-1");
     let arguments = ["--server", &world.service.url];
@@ -461,7 +461,7 @@ async fn refusals_of_the_service_and_a_service_that_is_away() {
 }
 
 #[tokio::test]
-async fn whatever_comes_in_only_json_rpc_goes_out() {
+async fn only_json_rpc_is_written_to_stdout_whatever_is_read() {
     let mut server = Server::start("http://127.0.0.1:1").await;
     let before = server.high_water_kib();
     server.write("not json").await;
@@ -498,7 +498,7 @@ async fn whatever_comes_in_only_json_rpc_goes_out() {
 }
 
 #[tokio::test]
-async fn so_many_calls_at_once_and_no_more() {
+async fn at_most_16_calls_are_in_flight() {
     let silent = Silent::start().await;
     let mut server = Server::start(&silent.url).await;
     for id in 1..=40 {
@@ -529,7 +529,7 @@ async fn so_many_calls_at_once_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_id_in_use_is_refused_and_a_cancelled_call_makes_room() {
+async fn a_request_id_in_use_is_refused_and_free_after_a_cancel() {
     let silent = Silent::start().await;
     let mut server = Server::start(&silent.url).await;
     server.call(1, "cron_list").await;
@@ -557,7 +557,7 @@ async fn an_id_in_use_is_refused_and_a_cancelled_call_makes_room() {
 }
 
 #[tokio::test]
-async fn ends_with_stdin_also_with_a_call_under_way() {
+async fn it_exits_when_stdin_closes_even_with_a_call_in_flight() {
     let silent = Silent::start().await;
     let mut server = Server::start(&silent.url).await;
     server.call(1, "cron_list").await;
@@ -576,7 +576,7 @@ async fn ends_with_stdin_also_with_a_call_under_way() {
 }
 
 #[tokio::test]
-async fn ends_on_sigterm_also_when_nobody_reads() {
+async fn it_exits_on_sigterm_even_when_its_output_is_not_read() {
     let server = Server::start("http://127.0.0.1:1").await;
     kill_process(server.pid(), Signal::TERM).unwrap();
     server.ended().await;
@@ -611,7 +611,7 @@ async fn ends_on_sigterm_also_when_nobody_reads() {
 
 /// Where the server has the feature off, it is off here too, and says so once: not on stdout.
 #[tokio::test]
-async fn an_identity_that_is_not_taken_is_a_line_in_the_log() {
+async fn a_refused_identity_is_logged() {
     let world = World::new().await;
     let folder = Folder::new();
     let store = folder.0.join("auth.json");
@@ -635,7 +635,7 @@ async fn an_identity_that_is_not_taken_is_a_line_in_the_log() {
 
 /// Whoever renews the token writes it where it is read.
 #[tokio::test]
-async fn a_token_that_is_renewed_in_its_file_is_the_next_calls() {
+async fn a_token_renewed_in_its_file_is_used_by_the_next_call() {
     let world = World::new().await;
     let folder = Folder::new();
     let file = folder.0.join("token");
@@ -654,7 +654,7 @@ async fn a_token_that_is_renewed_in_its_file_is_the_next_calls() {
 
 /// Every configuration in the documentation, and the one in the help, starts a server.
 #[tokio::test]
-async fn the_examples_for_hosts_work() {
+async fn the_documented_host_configurations_work() {
     let docs = std::fs::read_to_string(root().join("docs/agent-tools.md")).unwrap();
     let blocks = |language: &str| {
         let blocks = docs.split("\n```").filter_map(|block| block.strip_prefix(language));
@@ -694,7 +694,7 @@ async fn the_examples_for_hosts_work() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_told_before_anything_is_served() {
+async fn an_invalid_command_line_fails_before_anything_is_served() {
     for (arguments, code) in [
         (&["mcp"][..], 2),
         (&["mcp", "--server", "portal.example"], 2),

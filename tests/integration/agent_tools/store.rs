@@ -11,10 +11,10 @@ use futures::future::join_all;
 use nas_cron_testing::world::World;
 use serde_json::json;
 
-use super::tools::{Tools, run};
+use super::fixture::{Tools, run};
 
 #[tokio::test]
-async fn twenty_processes_at_once_lose_nothing_of_each_other() {
+async fn twenty_concurrent_logins_are_all_kept() {
     let tools = Tools::without_server();
     tools.run("login --without-token --server https://portal.example").await.ok();
     // Something of another program, long enough that a write takes its time.
@@ -50,7 +50,7 @@ async fn twenty_processes_at_once_lose_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_killed_at_any_instant_leaves_a_whole_store() {
+async fn a_process_killed_at_any_instant_leaves_a_complete_store() {
     let tools = Tools::without_server();
     let long = "x".repeat(8_000);
     tools.run_with("login --server https://portal.example", &format!("first-{long}")).await.ok();
@@ -100,7 +100,7 @@ async fn a_process_that_is_killed_at_any_instant_leaves_a_whole_store() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_as_it_should_be_is_left_alone() {
+async fn a_malformed_store_is_refused_and_left_unchanged() {
     let world = World::new().await;
     let url = &world.service.url;
     let tools = Tools::logged_in(url, &world.token).await;
@@ -134,7 +134,7 @@ async fn a_store_that_is_not_as_it_should_be_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_lock_that_a_stuck_process_holds_is_told_of() {
+async fn a_store_lock_held_by_a_stuck_process_is_reported() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let lock = tools.auth_store().with_added_extension("lock");

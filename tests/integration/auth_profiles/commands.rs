@@ -24,7 +24,7 @@ async fn fails(world: &World, line: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_operator_sets_sees_and_clears_them_and_the_next_fire_knows() {
+async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() {
     let world = World::new().await;
     assert_eq!(
         ok(&world, "auth-profiles list").await,
@@ -72,7 +72,7 @@ async fn an_operator_sets_sees_and_clears_them_and_the_next_fire_knows() {
 }
 
 #[tokio::test]
-async fn jobs_are_shown_with_their_profile_and_where_it_is_set() {
+async fn jobs_are_shown_with_their_profile_and_its_source() {
     let world = World::new().await;
     provision(&world, "own", 3_600_000, &json!({"auth": "claude:new"})).await;
     provision(&world, "plain", 3_600_000, &json!({})).await;

@@ -49,7 +49,7 @@ async fn jobs_with_a_profile_keep_it_and_jobs_without_follow_the_defaults() {
 }
 
 #[tokio::test]
-async fn what_is_set_after_a_one_shot_was_armed_and_leased_is_what_its_fire_carries() {
+async fn a_profile_set_after_the_lease_is_carried_by_the_fire() {
     let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     // Far enough that it does not come due meanwhile, and near enough to be leased at once.
     provision(&world, "own", 50_000, &json!({"auth": "claude:first"})).await;
@@ -71,7 +71,7 @@ async fn what_is_set_after_a_one_shot_was_armed_and_leased_is_what_its_fire_carr
 }
 
 #[tokio::test]
-async fn a_retry_carries_what_is_set_by_then() {
+async fn a_retry_carries_the_profile_that_is_set_at_its_attempt() {
     let world = World::new().await;
     let open = Arc::new(AtomicBool::new(false));
     let door = Arc::clone(&open);

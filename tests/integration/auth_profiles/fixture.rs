@@ -1,4 +1,4 @@
-//! What the tests do to a service: hop 1 and the admin API, as they are about auth profiles.
+//! What the tests do to a service: the agent API and the admin API, as they are about auth profiles.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ pub(crate) const SERVICE: &str = "/api/admin/auth-profiles/service";
 pub(crate) const ORG: &str = "/api/admin/auth-profiles/orgs/org-1";
 pub(crate) const INSTANCE: &str = "/api/admin/auth-profiles/instances/inst-1";
 
-/// Any call of hop 1: status and body.
+/// Any call of the agent API: status and body.
 pub(crate) async fn call(
     world: &World,
     method: &str,

@@ -20,7 +20,7 @@ async fn arm(world: &World, token: &str, agent: &str, job: &str, millis: i64, ch
 }
 
 #[tokio::test]
-async fn a_profile_is_the_jobs_of_one_instance_also_where_another_has_a_job_of_the_same_name() {
+async fn jobs_of_the_same_name_in_two_instances_have_separate_profiles() {
     let world = World::new().await;
     let sibling = world.instance("inst-2").await;
     world.service.register("inst-3", "org-2", None).await;

@@ -20,7 +20,7 @@ async fn row(world: &World, job: &str) -> Value {
 }
 
 #[tokio::test]
-async fn absent_keeps_null_clears_and_neither_supersedes() {
+async fn an_absent_auth_keeps_the_profile_null_clears_it_and_neither_supersedes() {
     let world = World::new().await;
     let at = json!({"fire_at": fire_at(FAR), "dedup_key": "key"});
     let with = |auth: Value| {
@@ -99,7 +99,7 @@ async fn patch_sets_and_clears_without_touching_the_arm() {
 }
 
 #[tokio::test]
-async fn what_is_taken_away_is_gone_also_when_the_connection_breaks_after_it() {
+async fn a_cleared_profile_stays_cleared_when_the_connection_breaks_afterwards() {
     let world = World::new().await;
     provision(&world, "paused", FAR, &json!({"auth": "claude:work"})).await;
     let cancel = json!({"job_id": "paused"});
@@ -132,7 +132,7 @@ async fn what_is_taken_away_is_gone_also_when_the_connection_breaks_after_it() {
 }
 
 #[tokio::test]
-async fn patch_refuses_what_is_no_job_and_what_is_no_profile() {
+async fn patch_refuses_unknown_jobs_and_invalid_profiles() {
     let world = World::new().await;
     provision(&world, "job", FAR, &json!({"auth": "claude:kept"})).await;
     let try_patch = async |job: &str, body: Value| {

@@ -1,4 +1,4 @@
-//! The registry: which profiles are known where, over hop 1 and over the admin API.
+//! The registry: which profiles are known where, over the agent API and over the admin API.
 
 use futures::future::join_all;
 use nas_cron_testing::service::client;
@@ -16,7 +16,7 @@ fn defaults(instance: Option<&str>, org: Option<&str>, service: Option<&str>) ->
 }
 
 #[tokio::test]
-async fn an_agent_sees_its_own_its_orgs_and_the_services_and_replaces_its_own() {
+async fn an_agent_lists_its_own_its_orgs_and_the_services_profiles_and_replaces_its_own() {
     let world = World::new().await;
     let get = async || done(&world, "GET", REGISTRY, &world.token, None).await;
     let put = async |body: Value| done(&world, "PUT", REGISTRY, &world.token, Some(&body)).await;
@@ -65,7 +65,7 @@ async fn an_agent_sees_its_own_its_orgs_and_the_services_and_replaces_its_own() 
 }
 
 #[tokio::test]
-async fn bad_input_names_its_field_and_changes_nothing() {
+async fn an_invalid_field_is_named_and_nothing_is_changed() {
     let world = World::new().await;
     let before = done(
         &world,
@@ -117,7 +117,7 @@ async fn bad_input_names_its_field_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_lists_at_once_one_stands_whole() {
+async fn of_two_concurrent_replacements_one_wins_completely() {
     let world = World::new().await;
     let lists: Vec<Vec<String>> =
         (0..8).map(|list| (0..40).map(|number| format!("claude:l{list}-n{number}")).collect()).collect();
@@ -141,7 +141,7 @@ async fn of_two_lists_at_once_one_stands_whole() {
 }
 
 #[tokio::test]
-async fn the_portal_sets_them_at_each_place_and_sees_what_is_around_it() {
+async fn the_portal_sets_profiles_at_each_scope_and_sees_inherited_ones() {
     let world = World::new().await;
     let body = |name: &str| json!({"profiles": [name], "default": name});
     let service = admin(&world, "PUT", SERVICE, Some(&body("claude:service"))).await;
@@ -182,7 +182,7 @@ async fn the_portal_sets_them_at_each_place_and_sees_what_is_around_it() {
 }
 
 #[tokio::test]
-async fn the_portals_side_is_behind_its_token_and_knows_its_agents() {
+async fn the_admin_routes_require_the_admin_token_and_a_known_instance() {
     let world = World::new().await;
     let nobody = "/api/admin/auth-profiles/instances/nobody";
     let body = json!({"profiles": ["claude:work"], "default": "claude:work"});
@@ -209,7 +209,7 @@ async fn the_portals_side_is_behind_its_token_and_knows_its_agents() {
 }
 
 #[tokio::test]
-async fn what_is_an_instances_goes_with_it_and_its_successor_of_the_same_name_has_none() {
+async fn a_removed_instances_profiles_are_not_inherited_by_its_successor() {
     let world = World::new().await;
     default(&world, ORG, json!("claude:org")).await;
     admin(&world, "PUT", INSTANCE, Some(&json!({"profiles": ["claude:own"], "default": "claude:own"}))).await;

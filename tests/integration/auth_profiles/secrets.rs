@@ -44,7 +44,7 @@ async fn tables(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn a_secret_in_the_place_of_a_profile_is_refused_and_left_nowhere() {
+async fn a_secret_given_as_a_profile_name_is_refused_and_stored_nowhere() {
     let world = World::with(|s| s.with("NAS_CRON_LOG_FILTER", "trace")).await;
     provision(&world, "job", 3_600_000, &json!({"auth": "claude:kept"})).await;
     let before = tables(&world).await;
@@ -59,7 +59,7 @@ async fn a_secret_in_the_place_of_a_profile_is_refused_and_left_nowhere() {
         let patch = json!({"auth": secret});
         let query: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         let query = format!("?auth={query}");
-        let hop_1: [(&str, String, Option<&Value>); 5] = [
+        let agent_api: [(&str, String, Option<&Value>); 5] = [
             ("POST", "/api/agent-cron/provision".to_owned(), Some(&new)),
             ("PATCH", "/api/agent-cron/jobs/job".to_owned(), Some(&patch)),
             ("PUT", REGISTRY.to_owned(), Some(&listed)),
@@ -67,7 +67,7 @@ async fn a_secret_in_the_place_of_a_profile_is_refused_and_left_nowhere() {
             ("DELETE", format!("{REGISTRY}{query}"), None),
         ];
         let mut answers = Vec::new();
-        for (method, path, body) in hop_1 {
+        for (method, path, body) in agent_api {
             answers.push(call(&world, method, &path, &world.token, body).await);
         }
         for place in [SERVICE, ORG, INSTANCE] {

@@ -66,7 +66,7 @@ impl Kept {
 }
 
 #[tokio::test]
-async fn a_jobs_profile_outlives_its_one_shot_by_the_retention_and_stays_while_there_is_one() {
+async fn a_jobs_profile_is_pruned_only_after_the_retention_without_a_one_shot() {
     let kept = Kept::new().await;
     for job in ["armed", "cancelled", "ended", "cleared"] {
         kept.arm(job, Given::Set("claude:work")).await;
@@ -119,7 +119,7 @@ async fn a_provision_that_repeats_the_profile_writes_nothing_about_it() {
 }
 
 #[tokio::test]
-async fn a_job_that_comes_back_this_very_moment_keeps_its_profile() {
+async fn a_job_provisioned_again_during_pruning_keeps_its_profile() {
     let kept = Kept::new().await;
     kept.arm("job", Given::Set("claude:work")).await;
     oneshots::cancel(&kept.db, &kept.instance, &JobId::new("job").unwrap()).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_job_that_comes_back_this_very_moment_keeps_its_profile() {
 }
 
 #[tokio::test]
-async fn of_many_idle_jobs_the_youngest_keep_their_profiles() {
+async fn profiles_of_the_oldest_idle_jobs_are_pruned_above_the_limit() {
     let kept = Kept::new().await;
     kept.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-1')").await;
     for job in ["armed-1", "armed-2"] {
@@ -163,7 +163,7 @@ async fn of_many_idle_jobs_the_youngest_keep_their_profiles() {
 }
 
 #[tokio::test]
-async fn a_change_of_a_place_that_is_being_changed_does_not_wait_on_a_connection() {
+async fn a_concurrent_change_of_the_same_scope_fails_as_contended_without_waiting() {
     let kept = Kept::new().await;
     let mut other = kept.pool.begin().await.unwrap();
     sqlx::raw_sql("SELECT pg_advisory_xact_lock(hashtextextended('auth_profiles instance inst-1', 0))")

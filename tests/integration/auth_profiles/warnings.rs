@@ -61,7 +61,7 @@ async fn an_unknown_profile_is_warned_of_wherever_it_shows_until_it_is_registere
 }
 
 #[tokio::test]
-async fn a_default_that_is_not_known_is_warned_of_where_it_is_set_and_not_at_every_job() {
+async fn an_unknown_default_is_warned_of_when_it_is_set_and_not_for_each_job() {
     let world = World::new().await;
     default(&world, ORG, json!("claude:lost")).await;
     let answer = provision(&world, "job", FAR, &json!({})).await;

@@ -69,7 +69,7 @@ async fn serve_refuses_an_active_backend_that_is_not_configured() {
 }
 
 #[tokio::test]
-async fn the_setting_counts_at_the_first_start_and_the_row_from_then_on() {
+async fn the_backend_setting_counts_at_the_first_start_and_the_stored_row_afterwards() {
     let servers = NatsServers::one().await;
     let (portal, settings, url) = settings().await;
     let settings = settings.with("NAS_CRON_NATS_URLS", servers.urls().join(","));
@@ -125,7 +125,7 @@ async fn the_setting_counts_at_the_first_start_and_the_row_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_switch_refuses_what_would_only_wait_for_the_watchdog() {
+async fn a_switch_to_an_unusable_backend_is_refused() {
     let (_portal, settings, url) = settings().await;
     // No setting of the portal is needed.
     let settings = settings.without("NAS_CRON_PORTAL_URL").without("NAS_CRON_PORTAL_JWKS_URL");
@@ -169,7 +169,7 @@ async fn a_switch_refuses_what_would_only_wait_for_the_watchdog() {
 }
 
 #[tokio::test]
-async fn a_switch_that_is_interrupted_says_who_goes_on_and_is_finished_by_the_next() {
+async fn an_interrupted_switch_says_that_replicas_continue_and_the_next_command_finishes_it() {
     let (_portal, settings, url) = settings().await;
     let mut away = NatsServers::prepare(nas_cron_testing::nats::Setup::OPEN);
     let settings = settings.with("NAS_CRON_NATS_URLS", away.urls().join(","));

@@ -255,7 +255,7 @@ const MOVED_TO_NATS: &str = "SELECT count(*) FROM one_shots WHERE awaits = 'nats
 const TOLD_TO_NATS: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'nats' AND state = 'armed'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_move_to_nats_and_back_while_everybody_dies() {
+async fn ten_thousand_one_shots_move_to_nats_and_back_while_replicas_and_servers_are_killed() {
     let servers = NatsServers::one().await;
     let urls = servers.urls().join(",");
     let mut house = House::new(2, |settings| settings.with("NAS_CRON_NATS_URLS", urls)).await;
@@ -340,7 +340,7 @@ impl Door {
 const TOLD_TO_QSTASH: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'qstash' AND state = 'armed'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_move_to_qstash_and_back() {
+async fn two_thousand_one_shots_move_to_qstash_and_back() {
     let emulator = Emulator::quick().await;
     let door = Door::new().await;
     let relay = format!("http://{}/api/agent-cron/relay", door.address);

@@ -112,7 +112,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn what_is_being_told_is_not_taken_back_before_the_engine_has_it() {
+async fn an_order_being_armed_is_not_cancelled_before_the_backend_has_it() {
     let world = World::with_active(BackendName::Nats).await;
     for how in ["cancelled", "superseded", "moved"] {
         world.arm("job", HOUR).await;
@@ -140,7 +140,7 @@ async fn what_is_being_told_is_not_taken_back_before_the_engine_has_it() {
 }
 
 #[tokio::test]
-async fn there_and_back_before_anybody_is_told_has_a_name_for_each() {
+async fn a_switch_there_and_back_gives_each_order_its_own_generation() {
     let world = World::with_active(BackendName::Nats).await;
     world.arm("job", HOUR).await;
     let (first, _) = world.orders(BackendName::Nats).await;
@@ -157,7 +157,7 @@ async fn there_and_back_before_anybody_is_told_has_a_name_for_each() {
 }
 
 #[tokio::test]
-async fn what_is_due_in_a_moment_or_parked_stays_where_it_is() {
+async fn one_shots_that_are_due_soon_or_parked_are_not_moved() {
     let world = World::with_active(BackendName::Nats).await;
     world.arm("far", HOUR).await;
     world.arm("near", HOUR).await;
@@ -198,7 +198,7 @@ async fn a_switch_and_a_batch_of_a_move_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_wake_up_says_so_when_somebody_is_busy_with_its_one_shot() {
+async fn a_wake_up_for_a_locked_one_shot_reports_busy() {
     let world = World::with_active(BackendName::Nats).await;
     let wake = [Wake {
         schedule_id: world.arm("job", HOUR).await,

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::fixture::{NOBODY, Report, bare, examined, says, served};
 
 #[tokio::test]
-async fn all_is_well() {
+async fn a_healthy_deployment_passes_every_check() {
     let (_world, settings) = served(|settings| settings).await;
     let report = examined(&settings, |report| report.complaints().is_empty()).await;
     assert_eq!(report.code, Some(0));
@@ -22,7 +22,7 @@ async fn all_is_well() {
 }
 
 #[tokio::test]
-async fn for_a_pipe_the_table_is_plain() {
+async fn the_table_has_no_colours_in_a_pipe() {
     let (settings, _portal, _) = bare().await;
     let (_, out, _) = settings.without("NAS_CRON_ADMIN_TOKEN_SHA256").run(&["doctor"]).await;
     assert!(out.is_ascii(), "{out}");
@@ -33,7 +33,7 @@ async fn for_a_pipe_the_table_is_plain() {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_told_whole() {
+async fn all_configuration_errors_are_reported() {
     let (settings, _portal, _) = bare().await;
     let settings = settings.without("NAS_CRON_PORTAL_URL").with("NAS_CRON_LISTEN", "nowhere");
     let report =
@@ -48,7 +48,7 @@ fn skips_what_needs_the_database(report: &Report) {
 }
 
 #[tokio::test]
-async fn a_database_that_is_down() {
+async fn an_unreachable_database_is_reported() {
     let (settings, _portal, _) = bare().await;
     let settings = settings.with("NAS_CRON_DATABASE_URL", format!("postgres://u:SECRET@{NOBODY}/x"));
     let report = says(&settings, "database", "wrong", "does not answer", "NAS_CRON_DATABASE_URL").await;
@@ -59,7 +59,7 @@ async fn a_database_that_is_down() {
 }
 
 #[tokio::test]
-async fn a_database_that_hangs_holds_nothing_up_for_ever() {
+async fn a_hanging_database_is_reported_within_a_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (settings, _portal, _) = bare().await;
     let url = format!("postgres://u@{}/x", listener.local_addr().unwrap());
@@ -84,7 +84,7 @@ async fn run(url: &str, statements: &str) {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_the_releases() {
+async fn a_schema_of_another_release_is_reported() {
     let (settings, _portal, url) = bare().await;
     let behind = settings.clone().with("NAS_CRON_DATABASE_URL", empty_database().await);
     let report = says(&behind, "schema", "warning", "lacks 1", "`nas-cron serve` applies it").await;
@@ -100,7 +100,7 @@ async fn a_schema_that_is_not_the_releases() {
 }
 
 #[tokio::test]
-async fn clocks_that_are_apart() {
+async fn a_clock_offset_is_reported() {
     let (settings, _portal, url) = bare().await;
     let name = url.rsplit('/').next().unwrap();
     // A clock of this database's own, before the system's.
@@ -153,7 +153,7 @@ fn through(settings: Settings, url: &str, proxy: std::net::SocketAddr) -> Settin
 }
 
 #[tokio::test]
-async fn a_pooler_that_keeps_no_sessions() {
+async fn a_pooler_without_sessions_is_reported() {
     let (settings, _portal, url) = bare().await;
     let parsed: url::Url = url.parse().unwrap();
     let server = format!("{}:{}", parsed.host_str().unwrap(), parsed.port().unwrap());

@@ -16,7 +16,7 @@ fn with_qstash(settings: Settings, emulator: &Emulator) -> Settings {
 }
 
 #[tokio::test]
-async fn an_active_backend_that_is_not_configured() {
+async fn an_unconfigured_active_backend_is_reported() {
     let (world, settings) = served(|settings| settings).await;
     let report = says(&settings, "active backend", "ok", "postgres, since", "").await;
     assert_eq!(report.line("direct mode").0, "ok");
@@ -28,7 +28,7 @@ async fn an_active_backend_that_is_not_configured() {
 }
 
 #[tokio::test]
-async fn direct_mode_says_what_it_gives_up() {
+async fn direct_mode_is_reported_with_its_limits() {
     let (world, settings) = served(|settings| settings).await;
     let emulator = Emulator::quick().await;
     world.sql("UPDATE active_backend SET backend = 'qstash_direct'").await;
@@ -43,7 +43,7 @@ async fn direct_mode_says_what_it_gives_up() {
 }
 
 #[tokio::test]
-async fn nats_answers_or_not() {
+async fn an_unreachable_nats_server_is_reported() {
     let servers = NatsServers::one().await;
     let (_world, settings) = served(|settings| settings).await;
     let settings = settings.with("NAS_CRON_NATS_URLS", servers.urls().join(","));
@@ -57,7 +57,7 @@ async fn nats_answers_or_not() {
 }
 
 #[tokio::test]
-async fn qstash_answers_or_not_and_knows_the_keys_or_not() {
+async fn an_unreachable_qstash_and_wrong_signing_keys_are_reported() {
     let emulator = Emulator::quick().await;
     let (settings, _portal, _) = bare().await;
     let settings = with_qstash(settings, &emulator);
@@ -79,7 +79,7 @@ async fn qstash_answers_or_not_and_knows_the_keys_or_not() {
 }
 
 #[tokio::test]
-async fn the_relays_url_leads_to_us_or_not() {
+async fn a_relay_url_that_leads_elsewhere_is_reported() {
     let emulator = Emulator::quick().await;
     let (world, settings) = served(|settings| settings).await;
     let at = |url: String| with_qstash(settings.clone(), &emulator).with("NAS_CRON_RELAY_URL", url);

@@ -5,7 +5,7 @@ use nas_cron_testing::portal::Portal;
 use super::fixture::{NOBODY, bare, examined, says, served};
 
 #[tokio::test]
-async fn a_key_that_does_not_open_here() {
+async fn a_signing_key_sealed_with_another_key_is_reported() {
     let (_world, settings) = served(|settings| settings).await;
     let other =
         settings.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=");
@@ -17,7 +17,7 @@ async fn a_key_that_does_not_open_here() {
 }
 
 #[tokio::test]
-async fn keys_before_the_first_start_and_without_one_that_signs() {
+async fn missing_signing_keys_are_ok_before_the_first_start_and_reported_afterwards() {
     let (settings, _portal, _) = bare().await;
     let report =
         says(&settings, "signing key", "ok", "none yet: `nas-cron serve` makes the first one", "").await;
@@ -32,7 +32,7 @@ async fn keys_before_the_first_start_and_without_one_that_signs() {
 }
 
 #[tokio::test]
-async fn a_jwks_that_agents_cannot_use() {
+async fn an_unusable_agents_jwks_is_reported() {
     let (world, settings) = served(|settings| settings).await;
     let at = |url: String| settings.clone().with("NAS_CRON_AGENTS_JWKS_URL", url);
     let mend = "NAS_CRON_AGENTS_JWKS_URL";
@@ -45,7 +45,7 @@ async fn a_jwks_that_agents_cannot_use() {
 }
 
 #[tokio::test]
-async fn a_portal_whose_keys_cannot_be_had() {
+async fn an_unavailable_portal_jwks_is_reported() {
     let (settings, portal, _) = bare().await;
     says(&settings, "portal's keys", "ok", "1 usable", "").await;
     portal.leave().await;
@@ -62,7 +62,7 @@ async fn a_portal_whose_keys_cannot_be_had() {
 }
 
 #[tokio::test]
-async fn warnings_alone_are_no_failure() {
+async fn warnings_alone_exit_with_0() {
     let (_world, settings) = served(|settings| settings).await;
     let settings =
         settings.with("NAS_CRON_PUBLIC_URL", "http://nas.example").without("NAS_CRON_ADMIN_TOKEN_SHA256");

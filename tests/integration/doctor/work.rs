@@ -29,7 +29,7 @@ async fn one_shot(pool: &sqlx::PgPool, job: &str, state: &str, next_attempt_at: 
 }
 
 #[tokio::test]
-async fn what_is_overdue_and_what_is_given_up() {
+async fn overdue_one_shots_and_dead_letters_are_reported() {
     let (settings, pool, _portal) = idle().await;
     let report = says(&settings, "overdue", "ok", "nothing", "").await;
     assert_eq!(report.line("dead letters").1, "none");
@@ -42,7 +42,7 @@ async fn what_is_overdue_and_what_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_engines_time_is_not_overdue() {
+async fn one_shots_within_the_watchdog_grace_are_not_overdue() {
     let (settings, pool, _portal) = idle().await;
     // QStash makes the calls, and its log is behind.
     run(&pool, "INSERT INTO active_backend (backend) VALUES ('qstash_direct')").await;
@@ -54,7 +54,7 @@ async fn an_engines_time_is_not_overdue() {
 }
 
 #[tokio::test]
-async fn holds_are_named() {
+async fn holds_are_reported_by_name() {
     let (settings, pool, _portal) = idle().await;
     let report = says(&settings, "holds", "ok", "none", "").await;
     assert_eq!(report.line("move").1, "nothing to move");
@@ -66,7 +66,7 @@ async fn holds_are_named() {
 }
 
 #[tokio::test]
-async fn what_no_engine_is_told_and_a_move_that_stands_still() {
+async fn stuck_orders_and_a_stalled_move_are_reported() {
     let (settings, pool, _portal) = idle().await;
     let settings = settings.with("NAS_CRON_NATS_URLS", format!("nats://{NOBODY}"));
     run(&pool, "INSERT INTO active_backend (backend) VALUES ('nats')").await;

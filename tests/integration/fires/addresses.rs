@@ -37,7 +37,7 @@ async fn refused(world: &World, callbacks: &[String]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn contract_hop_3_private_addresses_are_never_dialled_by_default() {
+async fn contract_fire_private_addresses_are_never_dialled_by_default() {
     let world = World::with(|s| quick(s).without("NAS_CRON_CALLBACK_ALLOW")).await;
     let v4 = RawAgent::start("127.0.0.1:0", ACCEPT).await.unwrap();
     let port = v4.address.port();
@@ -66,7 +66,7 @@ async fn contract_hop_3_private_addresses_are_never_dialled_by_default() {
 }
 
 #[tokio::test]
-async fn contract_hop_3_plain_http_is_never_dialled_by_default() {
+async fn contract_fire_plain_http_is_never_dialled_by_default() {
     let world = World::with(|s| quick(s).without("NAS_CRON_CALLBACK_ALLOW")).await;
     let agent = RawAgent::start("127.0.0.1:0", ACCEPT).await.unwrap();
     let port = agent.address.port();
@@ -84,7 +84,7 @@ async fn contract_hop_3_plain_http_is_never_dialled_by_default() {
 }
 
 #[tokio::test]
-async fn contract_hop_3_what_is_allowed_is_dialled_and_nothing_beside_it() {
+async fn contract_fire_only_allowed_addresses_are_dialled() {
     let world = World::with(|s| quick(s).with("NAS_CRON_CALLBACK_ALLOW", "127.0.0.5")).await;
     let allowed = RawAgent::start("127.0.0.5:0", ACCEPT).await.unwrap();
     let beside = RawAgent::start("127.0.0.6:0", ACCEPT).await.unwrap();
@@ -95,7 +95,7 @@ async fn contract_hop_3_what_is_allowed_is_dialled_and_nothing_beside_it() {
 }
 
 #[tokio::test]
-async fn contract_hop_3_proxies_of_the_environment_are_ignored() {
+async fn contract_fire_proxies_of_the_environment_are_ignored() {
     let proxy = RawAgent::start("127.0.0.1:0", ACCEPT).await.unwrap();
     let url = proxy.url();
     let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];

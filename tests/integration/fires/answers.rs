@@ -18,7 +18,7 @@ fn quick(settings: Settings) -> Settings {
 }
 
 #[tokio::test]
-async fn contract_hop_3_any_2xx_is_accepted_and_never_delivered_again() {
+async fn contract_fire_any_2xx_is_accepted_and_never_delivered_again() {
     const STATUSES: [u16; 7] = [200, 201, 202, 203, 204, 226, 299];
     let world = World::with(quick).await;
     world.agents.answer(|fire, _| Reply::status(fire.job_id.parse().unwrap_or(202)));
@@ -54,7 +54,7 @@ async fn client_6_a_2xx_whose_body_breaks_off_is_a_delivery() {
 }
 
 #[tokio::test]
-async fn contract_hop_3_gone_is_a_delivery_that_forgets_the_key() {
+async fn contract_fire_gone_is_a_delivery_that_forgets_the_key() {
     let world = World::with(|s| quick(s).with("NAS_CRON_SECOND_FIRE_DELAY", "1s")).await;
     world.agents.answer(|_, before| if before == 0 { Reply::accepted() } else { Reply::gone() });
     let (at, first) = world.arm("job", -1_000).await;
@@ -83,7 +83,7 @@ async fn contract_hop_3_gone_is_a_delivery_that_forgets_the_key() {
 }
 
 #[tokio::test]
-async fn contract_hop_3_redirects_are_never_followed_and_every_other_status_is_retried() {
+async fn contract_fire_redirects_are_never_followed_and_every_other_status_is_retried() {
     const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
     const OTHERS: [u16; 12] = [300, 304, 400, 401, 403, 404, 409, 410, 418, 429, 500, 501];
     // Nothing comes in time that counts as ambiguous.
@@ -129,7 +129,7 @@ async fn client_8_gateway_statuses_are_retried_too() {
 }
 
 #[tokio::test]
-async fn contract_hop_3_one_deadline_over_headers_and_body() {
+async fn contract_fire_one_deadline_covers_headers_and_body() {
     // Bytes keep coming; the attempt ends all the same.
     const HEADERS: &[Step] =
         &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\nx: "), Step::Drip("x", Duration::from_millis(50))];
@@ -183,7 +183,7 @@ async fn contract_states_an_answer_larger_than_16_kib_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn invariant_8_an_agent_that_echoes_the_token_finds_it_nowhere() {
+async fn invariant_8_an_echoed_token_is_redacted_in_the_stored_error() {
     let world = World::with(quick).await;
     // Some frameworks answer a 422 with the whole input, as this one does.
     let echo = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
@@ -201,7 +201,7 @@ async fn invariant_8_an_agent_that_echoes_the_token_finds_it_nowhere() {
 }
 
 #[tokio::test]
-async fn contract_hop_1_a_callback_that_moves_takes_the_waiting_retries_along() {
+async fn contract_agent_api_waiting_retries_go_to_a_new_callback() {
     let world = World::with(quick).await;
     world.agents.answer(|fire, _| Reply::status(if fire.agent == "old" { 500 } else { 202 }));
     for job in ["one", "two"] {

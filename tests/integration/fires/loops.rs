@@ -25,7 +25,7 @@ impl SlowAgent {
 }
 
 #[tokio::test]
-async fn client_4_the_chain_of_an_agent_whose_clock_is_slow_survives_and_its_skew_is_learned() {
+async fn client_4_the_job_chain_of_an_agent_with_a_slow_clock_survives_and_its_skew_is_learned() {
     // Between the two fires of a key there must be more than the agent's clock is slow, as in the defaults.
     let world = World::with(|s| {
         s.with("NAS_CRON_SECOND_FIRE_DELAY", "3500ms").with("NAS_CRON_SECOND_FIRE_INTERVAL", "3500ms")
@@ -82,7 +82,7 @@ async fn client_4_an_agent_whose_clock_is_right_never_learns_a_guard() {
 }
 
 #[tokio::test]
-async fn client_7_every_0m_loops_no_faster_than_the_floor() {
+async fn client_7_a_job_every_0_minutes_fires_no_faster_than_the_floor() {
     let world = World::new().await;
     world.arm("job", 0).await;
     for count in 1..=4 {
@@ -103,7 +103,7 @@ async fn client_7_every_0m_loops_no_faster_than_the_floor() {
 }
 
 #[tokio::test]
-async fn client_5_a_chain_leaves_nothing_in_the_list_but_its_next_one_shot() {
+async fn client_5_a_job_chain_lists_only_its_next_one_shot() {
     let world = World::new().await;
     let mut at = fire_at(200);
     world.again("job", &at).await;

@@ -31,7 +31,7 @@ async fn nobody(ip: &str) -> String {
 }
 
 #[tokio::test]
-async fn contract_retries_the_defaults_are_the_contracts() {
+async fn contract_retries_the_defaults_match_the_contract() {
     let policy = RetryPolicy::default();
     assert_eq!(policy.definite_base, Duration::from_secs(1));
     assert_eq!(policy.ambiguous_floor, Duration::from_secs(10));
@@ -61,7 +61,7 @@ async fn contract_retries_the_defaults_are_the_contracts() {
 }
 
 #[tokio::test]
-async fn contract_retries_a_definite_refusal_is_tried_again_from_1_s_on_and_doubles() {
+async fn contract_retries_a_definite_refusal_is_retried_after_1_s_then_2_s() {
     let world = World::new().await;
     world.agents.answer(|_, before| Reply::status(if before < 2 { 500 } else { 202 }));
     world.arm("job", -1_000).await;
@@ -158,7 +158,7 @@ async fn contract_retries_retry_after_is_honoured_in_both_forms_and_within_the_c
 }
 
 #[tokio::test]
-async fn contract_retries_what_is_given_up_is_a_visible_dead_letter_and_the_same_key_revives_it() {
+async fn contract_retries_an_exhausted_budget_makes_a_listed_dead_letter_that_the_same_key_revives() {
     let world = World::with(|s| {
         quick(s)
             .with("NAS_CRON_RETRY_CAP", "800ms")
@@ -205,7 +205,7 @@ async fn contract_retries_what_is_given_up_is_a_visible_dead_letter_and_the_same
 }
 
 #[tokio::test]
-async fn contract_retries_one_probe_for_an_instance_that_cannot_be_reached() {
+async fn contract_retries_one_one_shot_probes_an_unreachable_instance() {
     const ACCEPT: &[Step] = &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")];
     let world = World::with(quick).await;
     let address = nobody("127.0.0.72").await;

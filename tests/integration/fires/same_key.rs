@@ -121,7 +121,7 @@ async fn contract_states_a_failure_of_a_superseded_attempt_is_recorded_and_not_r
 }
 
 #[tokio::test]
-async fn contract_states_a_cancel_during_an_attempt_keeps_its_outcome_and_nothing_else() {
+async fn contract_states_a_cancel_during_an_attempt_keeps_only_its_outcome() {
     let world = World::with(quick).await;
     world.agents.answer(|_, _| Reply::status(500).after(Duration::from_secs(3)));
     let (at, first) = world.arm("job", 0).await;
@@ -165,7 +165,7 @@ async fn contract_states_the_same_key_during_firing_fires_once_more_after_the_de
 }
 
 #[tokio::test]
-async fn contract_states_the_same_key_during_an_attempt_that_fails_is_just_retried() {
+async fn contract_states_the_same_key_during_a_failing_attempt_is_only_retried() {
     let world = World::with(quick).await;
     world.agents.answer(|_, before| match before {
         0 => Reply::status(503).after(Duration::from_secs(3)),
@@ -182,7 +182,7 @@ async fn contract_states_the_same_key_during_an_attempt_that_fails_is_just_retri
 }
 
 #[tokio::test]
-async fn client_4_the_same_key_after_its_delivery_fires_again_later_each_time_and_is_stuck_in_the_end() {
+async fn client_4_a_delivered_key_that_is_provisioned_again_fires_later_each_time_until_it_is_stuck() {
     let world = World::with(|s| quick(s).with("NAS_CRON_SECOND_FIRES_MAX", "2")).await;
     let (at, schedule) = world.arm("job", -1_000).await;
     world.delivered("job").await;
@@ -211,7 +211,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_again_later_each_time_an
 }
 
 #[tokio::test]
-async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_again_in_the_past() {
+async fn client_4_an_undelivered_key_that_is_provisioned_again_in_the_past_fires_at_once() {
     let world = World::with(no_second_fires).await;
     let (at, first) = world.arm("job", 3_600_000).await;
     let (_, other) = world.arm("job", 3_630_000).await;
@@ -225,7 +225,7 @@ async fn client_4_a_key_that_was_never_delivered_fires_at_once_when_it_comes_aga
 }
 
 #[tokio::test]
-async fn contract_hop_1_a_cancel_forgets_the_delivered_key() {
+async fn contract_agent_api_a_cancel_forgets_the_delivered_key() {
     let world = World::with(no_second_fires).await;
     let (at, first) = world.arm("job", -1_000).await;
     world.delivered("job").await;

@@ -52,7 +52,7 @@ async fn two_attempts(world: &World, token: &str) -> Vec<Fire> {
 }
 
 #[tokio::test]
-async fn contract_hop_3_the_token_is_es256_by_default_with_exactly_these_claims() {
+async fn contract_fire_the_token_is_es256_by_default_with_exactly_these_claims() {
     // A portal's URL as people write them: its bytes are what agents compare.
     const ISSUER: &str = "https://Portal.Test:443/base/";
     let world = World::with(|s| s.with("NAS_CRON_PORTAL_URL", ISSUER)).await;
@@ -62,14 +62,14 @@ async fn contract_hop_3_the_token_is_es256_by_default_with_exactly_these_claims(
 }
 
 #[tokio::test]
-async fn contract_hop_3_the_token_is_rs256_where_that_is_configured() {
+async fn contract_fire_the_token_is_rs256_where_that_is_configured() {
     let world = World::with(|s| s.with("NAS_CRON_SIGNING_ALG", "RS256")).await;
     let fires = two_attempts(&world, &world.token).await;
     judge(&world, &fires, "RS256", nas_cron_testing::portal::PORTAL_URL).await;
 }
 
 #[tokio::test]
-async fn contract_hop_3_a_token_lives_as_long_as_configured() {
+async fn contract_fire_a_token_lives_as_long_as_configured() {
     for (ttl, seconds) in [("60s", 60), ("120s", 120)] {
         let world = World::with(|s| s.with("NAS_CRON_FIRE_TOKEN_TTL", ttl)).await;
         world.arm("job", -5_000).await;
@@ -80,7 +80,7 @@ async fn contract_hop_3_a_token_lives_as_long_as_configured() {
 }
 
 #[tokio::test]
-async fn a_one_shot_fires_on_time_with_a_token_and_the_bytes_of_its_fire_at() {
+async fn a_one_shot_fires_with_a_token_and_the_exact_bytes_of_its_fire_at() {
     let world = World::new().await;
     let (at, schedule) = world.arm("job-1", 1_500).await;
     let (_, listed) = world.listed("job-1").await.unwrap();
@@ -92,7 +92,7 @@ async fn a_one_shot_fires_on_time_with_a_token_and_the_bytes_of_its_fire_at() {
 }
 
 #[tokio::test]
-async fn contract_hop_3_the_body_is_exactly_job_id_and_fire_at() {
+async fn contract_fire_the_body_is_exactly_job_id_and_fire_at() {
     let world = World::new().await;
     for (job, at) in [
         ("naïve \"job\"/1", "2026-01-02T03:04:05+05:45"),
@@ -110,7 +110,7 @@ async fn contract_hop_3_the_body_is_exactly_job_id_and_fire_at() {
 }
 
 #[tokio::test]
-async fn client_9_the_path_is_exact_with_and_without_slash_and_prefix() {
+async fn client_9_the_callback_path_is_exact_with_and_without_slash_and_prefix() {
     let world = World::new().await;
     for (job, base, path) in [
         ("plain", "inst-1", "/inst-1/api/cron/fire"),
@@ -127,7 +127,7 @@ async fn client_9_the_path_is_exact_with_and_without_slash_and_prefix() {
 }
 
 #[tokio::test]
-async fn invariant_7_a_fire_token_opens_nothing_at_hop_1() {
+async fn invariant_7_a_fire_token_is_refused_by_the_agent_api() {
     let world = World::new().await;
     world.arm("job", -1_000).await;
     let fire = world.agents.wait_for("job", 1).await;

@@ -135,7 +135,7 @@ impl Drop for Hermes {
     }
 }
 
-/// Waits until the agent's own token opens hop 1 and so many jobs are armed there; returns the first.
+/// Waits until the agent's own token opens the agent API and so many jobs are armed there; returns the first.
 async fn armed(service: &Service, hermes: &Hermes, count: usize) -> String {
     // For a moment after each fire the recurring job is in no list.
     eventually(&format!("{count} jobs are armed"), async || {
@@ -157,7 +157,7 @@ async fn run(settings: &Settings, arguments: &[&str]) {
 }
 
 #[tokio::test]
-async fn hermes_agent_lives_on_a_login_of_our_own() {
+async fn hermes_agent_works_with_this_service_as_its_portal() {
     let (_, url) = database().await;
     let mut url: url::Url = url.parse().unwrap();
     let to = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap();

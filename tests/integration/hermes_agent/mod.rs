@@ -140,7 +140,7 @@ async fn hermes_agent_provisions_is_fired_rearms_and_cancels_with_rs256() {
 
 /// Direct mode: the agent's verifier and its whole loop need no change.
 #[tokio::test]
-async fn hermes_agent_is_content_with_calls_that_qstash_makes_itself() {
+async fn hermes_agent_accepts_direct_calls_of_qstash() {
     let qstash = Emulator::start(qstash_emulator::Settings::default()).await.unwrap();
     let account = qstash.settings();
     let settings = vec![

@@ -65,7 +65,7 @@ async fn portal() -> (String, Arc<Mutex<Value>>) {
 }
 
 #[tokio::test]
-async fn keys_rotate_begins_and_the_service_ends_it() {
+async fn keys_rotate_starts_a_rotation_that_the_service_completes() {
     with_database(async |database| {
         let context = context(&database, None);
         assert!(keys(&context, &["list"]).await.unwrap().contains("no signing keys yet"));
@@ -101,7 +101,7 @@ async fn keys_rotate_begins_and_the_service_ends_it() {
 }
 
 #[tokio::test]
-async fn keys_rotate_now_explains_before_it_breaks_anything() {
+async fn keys_rotate_now_explains_its_risk_before_it_acts() {
     with_database(async |database| {
         let context = context(&database, None);
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
@@ -180,7 +180,7 @@ async fn keys_imported_sign_only_when_agents_can_see_them() {
 }
 
 #[tokio::test]
-async fn keys_imported_first_waits_for_hands_and_signs_when_seen() {
+async fn keys_an_imported_first_key_is_activated_by_hand_once_agents_can_see_it() {
     with_database(async |database| {
         let (url, document) = portal().await;
         let blind = context(&database, None);
@@ -219,7 +219,7 @@ async fn keys_imported_first_waits_for_hands_and_signs_when_seen() {
 }
 
 #[tokio::test]
-async fn keys_withdrawn_before_they_signed_make_room() {
+async fn keys_withdrawn_before_they_signed_can_be_replaced() {
     with_database(async |database| {
         let context = context(&database, None);
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
@@ -238,7 +238,7 @@ async fn keys_withdrawn_before_they_signed_make_room() {
 }
 
 #[tokio::test]
-async fn keys_are_not_sealed_with_another_key_than_the_services() {
+async fn keys_are_never_sealed_with_a_key_other_than_the_services() {
     with_database(async |database| {
         ring_with(SigningAlg::Es256, Some(kek(1)), &clock()).bootstrap(&database.db).await.unwrap();
         let before = states(&database).await;

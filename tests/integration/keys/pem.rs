@@ -22,7 +22,7 @@ fn signer(names: &[&str]) -> Signer {
 }
 
 #[test]
-fn keys_one_key_is_the_same_in_every_form_that_openssl_writes() {
+fn keys_every_openssl_encoding_of_one_key_is_read_as_the_same_key() {
     // The thumbprints (RFC 7638) were computed with OpenSSL from the members alone.
     for (kid, alg, forms) in [
         (

@@ -67,7 +67,7 @@ async fn keys_replicas_that_start_together_make_one_key() {
 }
 
 #[tokio::test]
-async fn keys_a_stale_view_serves_but_does_not_sign() {
+async fn keys_a_stale_ring_serves_its_jwks_but_does_not_sign() {
     with_database(async |database| {
         let clock = clock();
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock);
@@ -87,7 +87,7 @@ async fn keys_a_stale_view_serves_but_does_not_sign() {
 }
 
 #[tokio::test]
-async fn keys_a_wrong_key_encryption_key_ends_the_start_and_changes_nothing() {
+async fn keys_a_wrong_key_encryption_key_fails_the_start_and_changes_nothing() {
     with_database(async |database| {
         let clock = clock();
         ring_with(SigningAlg::Es256, Some(kek(1)), &clock).bootstrap(&database.db).await.unwrap();
@@ -129,7 +129,7 @@ async fn keys_a_public_half_that_was_tampered_with_is_noticed() {
 }
 
 #[tokio::test]
-async fn keys_a_rotation_goes_by_the_margins_of_the_contract() {
+async fn keys_a_rotation_keeps_the_margins_of_the_contract() {
     with_database(async |database| {
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         let other = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());

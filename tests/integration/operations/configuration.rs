@@ -9,7 +9,7 @@ async fn settings() -> Settings {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_ends_serve_with_exit_code_2_and_its_name() {
+async fn an_invalid_setting_is_named_and_serve_exits_with_2() {
     let sound = settings().await;
     for (name, value, said_too) in [
         ("NAS_CRON_FIRE_TIMOUT", "30s", "NAS_CRON_FIRE_TIMEOUT"),
@@ -86,7 +86,7 @@ async fn the_example_file_is_what_config_example_prints_and_serve_can_read_it() 
 }
 
 #[tokio::test]
-async fn a_command_line_that_is_wrong_ends_with_exit_code_2() {
+async fn an_invalid_command_line_exits_with_2() {
     for arguments in [&["serv"][..], &["serve", "--no-such-flag"], &["migrate", "now"], &[]] {
         let mut command = binary();
         let output = command.args(arguments).output().unwrap();

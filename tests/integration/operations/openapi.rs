@@ -70,7 +70,7 @@ async fn every_route_is_in_the_openapi_document_and_every_path_in_it_is_a_route(
 }
 
 #[tokio::test]
-async fn what_is_no_route_is_told_so() {
+async fn unknown_routes_and_methods_get_json_errors() {
     let world = World::new().await;
     let (status, body) = world.service.get("/api/agent-cron/nothing").await;
     assert_eq!((status, body["error"].as_str()), (404, Some("not_found")), "{body}");

@@ -125,7 +125,7 @@ async fn five_migrations_at_once_do_the_work_once() {
 }
 
 #[tokio::test]
-async fn migrate_says_when_the_database_is_not_there_and_never_its_password() {
+async fn migrate_reports_an_unreachable_database_without_its_password() {
     let settings = settings("postgres://user:hunter2hunter2@127.0.0.1:1/none").await;
     let (status, out, said) = settings.run(&["migrate"]).await;
     assert_eq!(status.code(), Some(1));

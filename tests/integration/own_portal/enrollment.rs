@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::fixture::{World, refresh, refresh_token};
 
 #[tokio::test]
-async fn it_prints_what_the_agent_needs() {
+async fn enroll_prints_what_the_agent_needs() {
     let world = World::new().await;
     let enrolled = world.enroll_with("agent-1", &[]).await;
     assert_eq!(enrolled["login"], "begun");
@@ -44,7 +44,7 @@ async fn it_prints_what_the_agent_needs() {
 }
 
 #[tokio::test]
-async fn repeating_it_logs_nobody_out_and_a_new_login_does() {
+async fn repeating_an_enrollment_keeps_the_login_and_a_new_login_ends_it() {
     let world = World::new().await;
     let first = world.enroll("agent-1").await;
     let answer = refresh(&world.service, &first).await;
@@ -72,7 +72,7 @@ async fn repeating_it_logs_nobody_out_and_a_new_login_does() {
 }
 
 #[tokio::test]
-async fn a_registered_session_is_kept_and_after_a_reuse_there_is_a_new_one() {
+async fn enrolling_keeps_a_registered_session_and_replaces_it_after_a_token_reuse() {
     let world = World::new().await;
     world.agents(&["add", "agent-1", "--org", "org-1", "--session", "sid-1"]).await;
     let session = |enrolled: &Value| enrolled["agent"]["bootstrap_session_id"].as_str().unwrap().to_owned();
@@ -89,14 +89,14 @@ async fn a_registered_session_is_kept_and_after_a_reuse_there_is_a_new_one() {
 }
 
 #[tokio::test]
-async fn enrolling_at_once_makes_one_login() {
+async fn concurrent_enrollments_make_one_login() {
     let world = World::new().await;
     let enrolled = futures::future::join_all((0..4).map(|_| world.enroll("agent-1"))).await;
     assert!(enrolled.iter().all(|token| *token == enrolled[0]), "several logins");
 }
 
 #[tokio::test]
-async fn it_refuses_before_it_changes_anything() {
+async fn enroll_refuses_unusable_settings_before_it_changes_anything() {
     let world = World::new().await;
     let callback = world.agents.callback("agent-1");
     let enroll = ["agents", "enroll", "agent-1", "--org", "org-1", "--callback-url", &callback];
@@ -126,7 +126,7 @@ const OTHER_KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=";
 
 /// To every agent it would look as if its login had ended.
 #[tokio::test]
-async fn another_key_encryption_key_ends_the_start_and_no_login() {
+async fn another_key_encryption_key_fails_the_start_and_ends_no_login() {
     let world = World::new().await;
     world.enroll("agent-1").await;
     world.enroll("agent-2").await;
@@ -175,7 +175,7 @@ async fn an_old_session_s_token_is_told_to_refresh_however_old_it_is() {
 
 /// What is pruned may be forgotten, but not that there was a login: its tokens may be in anybody's hands.
 #[tokio::test]
-async fn the_last_login_is_not_forgotten_before_the_next_one_begins() {
+async fn a_login_is_not_pruned_before_its_successor_begins() {
     let world = World::new().await;
     let db = nas_cron_testing::database::connect(&world.url);
     let prune = async || nas_cron::db::logins::prune(&db, Duration::from_hours(1)).await.unwrap();
@@ -199,7 +199,7 @@ impl Drop for Scratch {
 }
 
 #[tokio::test]
-async fn it_writes_a_home_and_none_over_another() {
+async fn enroll_writes_a_home_and_overwrites_none() {
     let world = World::new().await;
     let home = Scratch(std::env::temp_dir().join(format!("nas-cron-enroll-{:016x}", rand::random::<u64>())));
     let folder = home.0.to_str().unwrap();

@@ -16,7 +16,7 @@ fn require_not_now(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn neither_a_disabled_agent_nor_a_removed_one_is_told_anything_final() {
+async fn disabled_and_removed_agents_get_no_final_refusal() {
     let world = World::new().await;
     let first = world.enroll("agent-1").await;
     let second = refresh(&world.service, &first).await.field("refresh_token");
@@ -49,7 +49,7 @@ async fn neither_a_disabled_agent_nor_a_removed_one_is_told_anything_final() {
 }
 
 #[tokio::test]
-async fn where_the_service_is_no_portal_any_more_nobody_loses_its_login() {
+async fn switching_the_own_portal_off_ends_no_login() {
     let world = World::new().await;
     let token = world.enroll("agent-1").await;
     let portal = nas_cron_testing::portal::Portal::start().await;
@@ -64,7 +64,7 @@ async fn where_the_service_is_no_portal_any_more_nobody_loses_its_login() {
 }
 
 #[tokio::test]
-async fn without_a_key_that_signs_it_is_not_now() {
+async fn a_refresh_without_a_signing_key_is_503() {
     let world = World::new().await;
     let token = world.enroll("agent-1").await;
     // The next one is published for a quarter of an hour before it signs.
@@ -88,7 +88,7 @@ async fn without_a_key_that_signs_it_is_not_now() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_database_is_ridden_out() {
+async fn refreshes_survive_a_restart_of_the_database() {
     let mut server =
         tokio::task::spawn_blocking(|| PrivatePostgres::start(server_options()).unwrap()).await.unwrap();
     server.create_database("portal").unwrap();
@@ -135,7 +135,7 @@ async fn behind_a_proxy() -> (World, Service, Proxy) {
 
 /// The keys are then older than they may be to sign.
 #[tokio::test]
-async fn an_outage_that_is_nearly_as_long_as_a_request_is_ridden_out() {
+async fn a_refresh_waits_out_an_8_s_database_outage() {
     let (world, behind, proxy) = behind_a_proxy().await;
     let token = world.enroll("agent-1").await;
     proxy.cut().await;
@@ -147,7 +147,7 @@ async fn an_outage_that_is_nearly_as_long_as_a_request_is_ridden_out() {
 }
 
 #[tokio::test]
-async fn a_database_that_stays_away_is_not_now_within_the_agent_s_patience() {
+async fn a_lasting_database_outage_is_503_within_the_request_budget() {
     let (world, behind, proxy) = behind_a_proxy().await;
     let token = world.enroll("agent-1").await;
     proxy.cut().await;

@@ -10,7 +10,7 @@ use super::fixture::{World, refresh, settings};
 
 /// Each speaks for its own agents alone.
 #[tokio::test]
-async fn another_issuer_s_agents_work_beside_those_that_are_enrolled() {
+async fn agents_of_another_issuer_work_beside_enrolled_ones() {
     let (_, url) = database().await;
     let other = Portal::start().await;
     let file = std::env::temp_dir().join(format!("nas-cron-beside-{:016x}.toml", rand::random::<u64>()));

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::fixture::{World, claims, refresh};
 
 #[tokio::test]
-async fn a_retired_key_s_tokens_open_hop_1_still_and_a_new_key_s_at_once_everywhere() {
+async fn tokens_of_retired_and_new_keys_are_accepted_by_every_replica() {
     let world = World::new().await;
     let other = Service::start(&world.settings).await;
     let token = world.enroll("agent-1").await;
@@ -71,7 +71,7 @@ impl Clock for Ago {
 
 /// After an outage of the database the keys are looked at later than the login.
 #[tokio::test]
-async fn a_refresh_waits_for_keys_that_sign() {
+async fn a_refresh_waits_for_a_signing_key() {
     let world = World::new().await;
     let token = world.enroll("agent-1").await;
     let (db, ring) = (connect(&world.url), ring());
@@ -102,7 +102,7 @@ fn ring_at(clock: Arc<dyn Clock>) -> Arc<KeyRing> {
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_known_waits_for_a_look_that_began_after_the_request_arrived() {
+async fn an_unknown_key_waits_for_a_lookup_that_began_after_the_request() {
     let (_, url) = database().await;
     let db = connect(&url);
     let (first, other) = (ring(), ring());

@@ -127,7 +127,7 @@ async fn a_reuse_at_the_same_moment_as_a_refresh_is_still_final() {
 
 /// The rows are those of yesterday, the agents' tokens those of today: nobody loses its login.
 #[tokio::test]
-async fn a_database_that_went_back_to_its_backup_ends_no_login() {
+async fn restoring_a_database_backup_ends_no_login() {
     let world = World::new().await;
     let mut token = world.enroll("agent-1").await;
     for _ in 0..3 {

@@ -19,7 +19,7 @@ fn require_oauth(answer: &Answer, what: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn every_refusal_is_oauth_s_and_ends_nothing() {
+async fn refusals_are_oauth_errors_and_end_no_login() {
     let world = World::new().await;
     let service = &world.service;
     let token = world.enroll("agent-1").await;
@@ -99,7 +99,7 @@ async fn every_refusal_is_oauth_s_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn strangers_learn_nothing_and_never_reach_the_database() {
+async fn forged_refresh_tokens_get_one_refusal_without_a_database_query() {
     let world = World::new().await;
     let good = world.enroll("agent-1").await;
     let mut altered = good.clone();

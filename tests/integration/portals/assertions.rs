@@ -6,7 +6,7 @@ use super::fixture::Fixture;
 use crate::agent_identity::fixture::{Identity, LIST, call, on};
 
 #[tokio::test]
-async fn the_portals_word_holds_for_an_agent_that_calls_with_its_key_too() {
+async fn the_portals_denial_also_applies_to_calls_with_an_assertion() {
     let fixture =
         Fixture::looking_up(|settings| on(settings).with("NAS_CRON_LOOKUP_NEGATIVE_TTL", "100ms")).await;
     fixture.authority.has("inst-1", "org-1", "sid-1");

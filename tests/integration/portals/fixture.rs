@@ -23,7 +23,7 @@ pub struct Fixture {
     http: reqwest::Client,
 }
 
-/// An answer of hop 1.
+/// An answer of the agent API.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

@@ -108,7 +108,7 @@ async fn one_issuers_key_never_signs_for_another() {
 }
 
 #[tokio::test]
-async fn another_issuer_cannot_have_an_instance_denied_that_it_may_not_speak_for() {
+async fn an_issuer_cannot_deny_instances_outside_its_orgs() {
     let other = Portal::start().await;
     let file = File::of(&format!(
         "[[issuer]]\nissuer = '{OTHER}'\njwks_url = '{}'\norgs = ['org-2']\n",
@@ -128,7 +128,7 @@ async fn another_issuer_cannot_have_an_instance_denied_that_it_may_not_speak_for
 }
 
 #[tokio::test]
-async fn a_file_that_is_wrong_is_refused_at_the_start_with_its_table_and_field() {
+async fn an_invalid_issuers_file_is_refused_at_the_start_with_its_table_and_field() {
     let portal = Portal::start().await;
     let sound = Settings::new("postgres://nobody@127.0.0.1:1/none", &portal);
     let refused = async |settings: Settings, told: &str| {

@@ -9,7 +9,7 @@ use super::authority::{Fault, LOOKUP_TOKEN};
 use super::fixture::Fixture;
 
 #[tokio::test]
-async fn an_agent_is_asked_for_once_by_its_session_or_its_client_and_then_remembered() {
+async fn an_instance_is_looked_up_once_by_session_or_client_and_then_cached() {
     let fixture = Fixture::looking_up(|settings| settings.with("NAS_CRON_LOG_FILTER", "debug")).await;
     fixture.authority.has("inst-1", "org-1", "sid-1");
     fixture.authority.has("inst 2&c", "org-2", "sid-2");
@@ -49,7 +49,7 @@ async fn an_agent_is_asked_for_once_by_its_session_or_its_client_and_then_rememb
 }
 
 #[tokio::test]
-async fn an_explicit_no_is_503_to_a_young_token_then_invalid_client_and_asked_once_for_its_time() {
+async fn a_denial_is_503_for_a_young_token_then_invalid_client_and_cached_for_its_ttl() {
     let fixture = Fixture::looking_up(|settings| {
         settings.with("NAS_CRON_LOOKUP_TTL", "1h").with("NAS_CRON_LOOKUP_NEGATIVE_TTL", "1h")
     })
@@ -73,7 +73,7 @@ async fn an_explicit_no_is_503_to_a_young_token_then_invalid_client_and_asked_on
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_never_a_no_and_the_token_goes_nowhere_else() {
+async fn an_invalid_lookup_response_is_never_a_denial_and_the_token_is_not_sent_elsewhere() {
     let fixture = Fixture::looking_up(|settings| settings).await;
     let elsewhere = super::authority::Authority::start().await;
     let says = |status: u16, body: &str| Fault::Says(status, body.to_owned());
@@ -112,7 +112,7 @@ async fn what_is_no_answer_is_never_a_no_and_the_token_goes_nowhere_else() {
 }
 
 #[tokio::test]
-async fn those_who_ask_about_the_same_instance_share_one_question() {
+async fn concurrent_lookups_of_one_instance_are_a_single_flight() {
     let fixture = Fixture::looking_up(|settings| settings).await;
     fixture.authority.has("inst-1", "org-1", "sid-1");
     fixture.authority.knows().takes = std::time::Duration::from_millis(700);
@@ -123,7 +123,7 @@ async fn those_who_ask_about_the_same_instance_share_one_question() {
 }
 
 #[tokio::test]
-async fn an_answer_is_asked_for_again_when_its_time_is_over() {
+async fn a_lookup_is_repeated_after_its_cache_ttl() {
     let fixture = Fixture::looking_up(|settings| settings).await;
     fixture.authority.has("inst-1", "org-1", "sid-1");
     let token = fixture.portal.session_token("org-1", "sid-1");
@@ -148,7 +148,7 @@ async fn an_answer_is_asked_for_again_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn the_doctor_looks_at_the_lookup_and_at_introspection() {
+async fn the_doctor_checks_lookup_and_introspection() {
     let fixture = Fixture::with(|settings, authority| {
         super::fixture::introspected(super::fixture::looked_up(settings, authority), authority)
     })

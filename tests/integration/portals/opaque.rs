@@ -29,7 +29,7 @@ fn active(changes: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_opaque_token_provisions_and_is_asked_about_once_and_never_logged() {
+async fn an_opaque_token_provisions_and_is_introspected_once_and_never_logged() {
     let fixture = Fixture::introspecting(|settings| settings.with("NAS_CRON_LOG_FILTER", "debug")).await;
     fixture.authority.knows().tokens.insert("pat_1~opaque.token/+=".to_owned(), active(&json!({})));
     for job in ["one", "two"] {
@@ -52,7 +52,7 @@ async fn an_opaque_token_provisions_and_is_asked_about_once_and_never_logged() {
 }
 
 #[tokio::test]
-async fn the_portals_rules_hold_for_what_an_endpoint_says() {
+async fn introspected_claims_are_checked_by_the_portals_rules() {
     let fixture =
         Fixture::introspecting(|settings| settings.with("NAS_CRON_PORTAL_AUDIENCES", "nas-cron")).await;
     let audience = json!("nas-cron");
@@ -94,7 +94,7 @@ async fn the_portals_rules_hold_for_what_an_endpoint_says() {
 }
 
 #[tokio::test]
-async fn a_jwt_is_never_introspected_and_no_token_is_where_nobody_introspects() {
+async fn jwts_are_never_introspected_and_opaque_tokens_are_refused_without_introspection() {
     let fixture = Fixture::introspecting(|settings| settings).await;
     let header = fixture.portal.header();
     let now = now().timestamp();
@@ -122,7 +122,7 @@ async fn a_jwt_is_never_introspected_and_no_token_is_where_nobody_introspects() 
 }
 
 #[tokio::test]
-async fn those_who_come_with_the_same_token_share_one_question() {
+async fn concurrent_introspections_of_one_token_are_a_single_flight() {
     let fixture = Fixture::introspecting(|settings| settings).await;
     fixture.authority.knows().tokens.insert("opaque".to_owned(), active(&json!({})));
     fixture.authority.knows().takes = Duration::from_millis(700);
@@ -132,7 +132,7 @@ async fn those_who_come_with_the_same_token_share_one_question() {
 }
 
 #[tokio::test]
-async fn while_the_endpoint_is_away_an_answer_is_used_until_its_exp_and_what_is_unknown_is_no_refusal() {
+async fn during_an_introspection_outage_cached_answers_hold_until_exp_and_unknown_tokens_are_503() {
     let fixture = Fixture::introspecting(|settings| settings.with("NAS_CRON_INTROSPECTION_TTL", "1s")).await;
     for (name, said) in [
         ("long", active(&json!({}))),
@@ -165,7 +165,7 @@ fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_token_is_shown_to_the_one_issuer_whose_prefix_it_has_and_all_others_to_the_portal() {
+async fn an_opaque_token_is_sent_to_the_issuer_of_its_prefix_and_otherwise_to_the_portal() {
     let second = Authority::start().await;
     let folder = std::env::temp_dir().join(format!("nas-cron-portals-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
@@ -237,7 +237,7 @@ async fn a_token_is_shown_to_the_one_issuer_whose_prefix_it_has_and_all_others_t
 }
 
 #[tokio::test]
-async fn introspection_and_lookup_go_together() {
+async fn introspection_and_lookup_work_together() {
     let fixture = Fixture::with(|settings, authority| {
         introspected(super::fixture::looked_up(settings, authority), authority)
     })

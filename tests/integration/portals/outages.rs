@@ -10,7 +10,7 @@ use serde_json::json;
 use super::fixture::{Fixture, introspected, looked_up};
 
 #[tokio::test]
-async fn invariant_9_ten_seconds_without_lookup_introspection_and_keys_make_no_provision_fail() {
+async fn invariant_9_no_provision_fails_while_lookup_introspection_and_keys_are_away() {
     let fixture =
         Fixture::with(|settings, authority| introspected(looked_up(settings, authority), authority)).await;
     for agent in ["jwt", "opaque", "known"] {
@@ -50,7 +50,7 @@ async fn invariant_9_ten_seconds_without_lookup_introspection_and_keys_make_no_p
 }
 
 #[tokio::test]
-async fn what_is_remembered_outlives_a_restart_while_the_portal_is_away_but_not_its_time() {
+async fn cached_lookups_survive_a_restart_during_an_outage_until_they_are_too_old() {
     let mut fixture = Fixture::looking_up(|settings| settings).await;
     for agent in ["inst-1", "inst-2", "denied"] {
         fixture.authority.has(agent, "org-1", agent);
@@ -95,7 +95,7 @@ async fn what_is_remembered_outlives_a_restart_while_the_portal_is_away_but_not_
 }
 
 #[tokio::test]
-async fn a_portal_that_hangs_holds_up_nobody_who_is_remembered() {
+async fn a_hanging_portal_does_not_block_cached_instances() {
     let fixture = Fixture::looking_up(|settings| settings).await;
     fixture.authority.has("inst-1", "org-1", "sid-1");
     let token = fixture.old_session("org-1", "sid-1");

@@ -23,7 +23,7 @@ fn judged(client: &Qstash, delivery: &Delivery, body: &[u8], now: DateTime<Utc>)
 }
 
 #[tokio::test]
-async fn what_is_armed_comes_to_the_relay_in_time_and_verifies() {
+async fn an_armed_wake_up_arrives_at_the_relay_with_a_valid_signature() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     let wake_up = wake_up(4_300);
@@ -90,7 +90,7 @@ async fn a_batch_is_answered_in_order_over_few_connections() {
 }
 
 #[tokio::test]
-async fn what_is_cancelled_does_not_come_and_cancelling_is_idempotent() {
+async fn a_cancelled_wake_up_never_arrives_and_cancelling_is_idempotent() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     // Both are due at once, but not before they are looked at.
@@ -152,7 +152,7 @@ async fn a_direct_call_comes_not_before_its_instant_with_its_authorization() {
 }
 
 #[tokio::test]
-async fn the_log_tells_how_direct_calls_ended() {
+async fn the_log_reports_how_direct_calls_ended() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, "https://portal.example/api/agent-cron/relay"));
     let since = now() - TimeDelta::seconds(1);
@@ -185,7 +185,7 @@ async fn the_log_tells_how_direct_calls_ended() {
 }
 
 #[tokio::test]
-async fn an_end_that_lies_behind_many_others_is_found_on_a_later_page() {
+async fn an_end_behind_many_other_log_entries_is_found_on_a_later_page() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, "https://portal.example/api/agent-cron/relay"));
     let since = now() - TimeDelta::seconds(1);
@@ -205,7 +205,7 @@ async fn an_end_that_lies_behind_many_others_is_found_on_a_later_page() {
 }
 
 #[tokio::test]
-async fn a_rotation_of_the_keys_interrupts_nothing_and_the_second_one_is_seen() {
+async fn one_key_rotation_interrupts_nothing_and_a_second_one_is_detected() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let ours = options(&emulator, &sink.url());
     let mut alone = ours.clone();
@@ -256,7 +256,7 @@ async fn a_wrong_token_and_broken_limits_are_refusals_without_a_secret() {
 }
 
 #[tokio::test]
-async fn health_is_an_answer_to_an_authenticated_call() {
+async fn health_requires_an_answer_to_an_authenticated_call() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     assert_eq!(client.health().await, Ok(()));

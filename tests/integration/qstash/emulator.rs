@@ -10,7 +10,7 @@ use nas_cron_testing::qstash_emulator::{Emulator, Settings};
 use super::fixture::{Sink, client, now, options, wake_up};
 
 #[tokio::test]
-async fn what_is_not_accepted_is_tried_again_and_given_up_at_last() {
+async fn a_message_that_is_not_accepted_is_retried_and_finally_failed() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     sink.answer(503, &[]);
@@ -34,7 +34,7 @@ async fn what_is_not_accepted_is_tried_again_and_given_up_at_last() {
 }
 
 #[tokio::test]
-async fn a_destination_says_when_to_try_again() {
+async fn a_destinations_retry_after_is_respected() {
     // Without it, the first pause would be of 12 s and more.
     let emulator = Emulator::start(Settings { backoff: 1_000.0, ..Settings::default() }).await.unwrap();
     let sink = Sink::start().await;
@@ -48,7 +48,7 @@ async fn a_destination_says_when_to_try_again() {
 }
 
 #[tokio::test]
-async fn it_can_deliver_twice_early_and_never() {
+async fn the_emulator_can_deliver_twice_early_and_never() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     emulator.misdeliver(DeliveryFault::Twice);
@@ -72,7 +72,7 @@ async fn it_can_deliver_twice_early_and_never() {
 }
 
 #[tokio::test]
-async fn thousands_pending_come_in_time_and_none_early() {
+async fn thousands_of_pending_messages_arrive_and_none_early() {
     const MANY: usize = 2_000;
     // Both ends of every connection are in this process, whose files are numbered.
     let settings = Settings { in_flight: 100, ..Settings::default() };

@@ -44,7 +44,7 @@ async fn errors(client: &Qstash) -> [BackendError; 4] {
 }
 
 #[tokio::test]
-async fn every_fault_is_told_for_what_it_is_by_every_call() {
+async fn every_call_reports_each_fault_with_its_kind() {
     let world = World::start().await;
     let client = world.client(PATIENCE);
     for (fault, kind) in [
@@ -74,7 +74,7 @@ async fn every_fault_is_told_for_what_it_is_by_every_call() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_garbage() {
+async fn malformed_answers_are_reported_as_garbage() {
     let world = World::start().await;
     let client = world.client(PATIENCE);
     for fault in [ApiFault::Garbage, ApiFault::WrongShape] {
@@ -91,7 +91,7 @@ async fn an_answer_that_is_none_is_garbage() {
 }
 
 #[tokio::test]
-async fn what_does_not_answer_costs_a_deadline_and_not_more() {
+async fn a_hanging_call_fails_at_its_deadline() {
     let world = World::start().await;
     let client = world.client(SHORT);
     for fault in [ApiFault::Hang, ApiFault::Drip] {
@@ -118,7 +118,7 @@ async fn what_does_not_answer_costs_a_deadline_and_not_more() {
 }
 
 #[tokio::test]
-async fn what_is_said_to_all_of_us_ends_the_batch() {
+async fn an_account_wide_refusal_ends_the_batch() {
     let world = World::start().await;
     let client = world.client(PATIENCE);
     let wake_ups: Vec<WakeUp> = (0..500).map(|_| wake_up(3_600_000)).collect();
@@ -146,7 +146,7 @@ async fn what_is_said_to_all_of_us_ends_the_batch() {
 }
 
 #[tokio::test]
-async fn a_publish_whose_answer_was_lost_is_the_same_message_when_it_is_made_again() {
+async fn repeating_a_publish_whose_answer_was_lost_makes_no_second_message() {
     let world = World::start().await;
     let client = world.client(PATIENCE);
     world.emulator.misbehave(ApiFault::LoseAnswer, Some(1));
@@ -161,7 +161,7 @@ async fn a_publish_whose_answer_was_lost_is_the_same_message_when_it_is_made_aga
 }
 
 #[tokio::test]
-async fn connections_that_were_cut_in_between_are_made_anew() {
+async fn cut_connections_are_reopened() {
     let world = World::start().await;
     let client = world.client(PATIENCE);
     let wake_ups: Vec<WakeUp> = (0..20).map(|_| wake_up(3_600_000)).collect();
@@ -175,7 +175,7 @@ async fn connections_that_were_cut_in_between_are_made_anew() {
 }
 
 #[tokio::test]
-async fn what_speaks_no_http_is_garbage_and_a_redirect_is_not_followed() {
+async fn a_server_without_http_is_garbage_and_redirects_are_not_followed() {
     let world = World::start().await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ours = options(&world.emulator, &world.sink.url());

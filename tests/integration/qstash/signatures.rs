@@ -38,7 +38,7 @@ async fn ask(sdk: Sdk, now_ms: i64, keys: [&str; 2], cases: &[Case]) -> Vec<bool
 }
 
 #[tokio::test]
-async fn ours_accepts_and_refuses_what_the_official_receivers_do() {
+async fn our_verifier_agrees_with_the_official_receivers() {
     let cases = cases::all();
     assert!(cases.len() >= 50);
     let keys = SigningKeys::new(&CURRENT.into(), Some(&NEXT.into())).unwrap();

@@ -1,4 +1,4 @@
-//! An engine that misbehaves costs nothing but its own part: hop 1 does not notice, and when it behaves again,
+//! An engine that misbehaves costs nothing but its own part: the agent API does not notice, and when it behaves again,
 //! everything is told.
 
 use std::time::{Duration, Instant};
@@ -79,14 +79,14 @@ async fn survives_with(fault: ApiFault, results: [(&str, &str); 2], held: usize)
 }
 
 #[tokio::test]
-async fn an_engine_that_answers_garbage() {
+async fn malformed_answers_of_qstash_delay_only_its_own_orders() {
     // Of what it has taken back QStash says nothing beyond its status: what only seemed to be is still there, and
     // will find nothing.
     survives_with(ApiFault::Garbage, [("arm", "garbage"), ("cancel", "ok")], 6).await;
 }
 
 #[tokio::test]
-async fn an_engine_that_answers_another_shape() {
+async fn unexpected_json_of_qstash_delays_only_its_own_orders() {
     let caller = Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "1s")).await;
     caller.emulator.misbehave(ApiFault::WrongShape, None);
     arm_quickly(&caller, "job", FAR).await;
@@ -100,48 +100,48 @@ async fn an_engine_that_answers_another_shape() {
 }
 
 #[tokio::test]
-async fn an_engine_that_asks_for_fewer_calls() {
+async fn a_rate_limit_of_qstash_delays_only_its_own_orders() {
     survives(ApiFault::TooMany(2), "rate_limited").await;
 }
 
 #[tokio::test]
-async fn an_engine_that_limits_bursts() {
+async fn a_burst_limit_of_qstash_delays_only_its_own_orders() {
     survives(ApiFault::Burst(2), "rate_limited").await;
 }
 
 #[tokio::test]
-async fn an_engine_that_hangs() {
+async fn a_hanging_qstash_delays_only_its_own_orders() {
     survives(ApiFault::Hang, "timed_out").await;
 }
 
 #[tokio::test]
-async fn an_engine_that_never_ends_its_answer() {
+async fn slowly_dripping_answers_of_qstash_delay_only_its_own_orders() {
     survives(ApiFault::Drip, "timed_out").await;
 }
 
 #[tokio::test]
-async fn an_engine_that_floods() {
+async fn endless_answers_of_qstash_delay_only_its_own_orders() {
     survives(ApiFault::Endless, "garbage").await;
 }
 
 #[tokio::test]
-async fn an_engine_that_closes_connections() {
+async fn closed_connections_of_qstash_delay_only_its_own_orders() {
     survives(ApiFault::Close, "unreachable").await;
 }
 
 #[tokio::test]
-async fn an_engine_that_fails() {
+async fn errors_of_qstash_delay_only_its_own_orders() {
     survives(ApiFault::Status(500), "unreachable").await;
 }
 
 #[tokio::test]
-async fn an_engine_that_does_not_know_our_token() {
+async fn a_token_refused_by_qstash_delays_only_its_own_orders() {
     survives(ApiFault::Status(401), "refused").await;
 }
 
 /// Done, and not said so: asked again, it is still there only once.
 #[tokio::test]
-async fn an_engine_whose_answers_are_lost() {
+async fn lost_answers_of_qstash_make_no_duplicate_messages() {
     let caller = Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "1s")).await;
     caller.emulator.misbehave(ApiFault::LoseAnswer, Some(8));
     for number in 0..5 {
@@ -154,7 +154,7 @@ async fn an_engine_whose_answers_are_lost() {
 
 /// Hanging for as long as it likes: neither fires nor provisions nor the watchdog wait for it.
 #[tokio::test]
-async fn an_engine_that_hangs_for_a_minute_holds_up_nobody() {
+async fn provisions_fires_and_the_watchdog_do_not_wait_for_a_hanging_qstash() {
     let caller =
         Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "60s").with("NAS_CRON_WATCHDOG_GRACE", "1s"))
             .await;

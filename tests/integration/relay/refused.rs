@@ -100,7 +100,7 @@ async fn send(caller: &Caller, body: &[u8], headers: &[(&'static str, String)]) 
 }
 
 #[tokio::test]
-async fn every_forgery_is_401_one_warning_with_its_reason_and_no_secret() {
+async fn every_forgery_is_401_and_logged_once_with_its_reason_and_no_secret() {
     let caller = Caller::new().await;
     let wake_up = caller.due("job", 0.0).await;
     let mut expected = Vec::new();
@@ -127,7 +127,7 @@ async fn every_forgery_is_401_one_warning_with_its_reason_and_no_secret() {
 
 /// With the database away a look-up would end in 503, and late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_looked_up_for_a_forgery() {
+async fn a_forgery_causes_no_database_query() {
     let (caller, proxy) = Caller::behind_a_proxy().await;
     let wake_up = caller.due("job", 0.0).await;
     proxy.cut().await;
@@ -159,7 +159,7 @@ async fn an_oversized_request_is_413_signed_or_not() {
 }
 
 #[tokio::test]
-async fn both_keys_are_accepted_and_no_header_says_who_we_are() {
+async fn both_signing_keys_are_accepted_and_host_headers_are_ignored() {
     let caller = Caller::new().await;
     let account = caller.emulator.settings().clone();
     for (job, key) in [("current", &account.current_key), ("next", &account.next_key)] {
@@ -177,7 +177,7 @@ async fn both_keys_are_accepted_and_no_header_says_who_we_are() {
 }
 
 #[tokio::test]
-async fn the_bytes_are_what_is_signed() {
+async fn the_signature_covers_the_exact_bytes_of_the_body() {
     let caller = Caller::new().await;
     let wake_up = caller.due("job", 0.0).await;
     let signature = caller.signed(&wake_up);
@@ -192,7 +192,7 @@ async fn the_bytes_are_what_is_signed() {
 }
 
 #[tokio::test]
-async fn where_no_engine_is_configured_every_request_is_refused() {
+async fn without_a_configured_backend_every_request_is_refused() {
     let world = World::new().await;
     let emulator = super::caller::silent_emulator().await;
     let caller = Caller { world, emulator };
@@ -203,7 +203,7 @@ async fn where_no_engine_is_configured_every_request_is_refused() {
 }
 
 #[tokio::test]
-async fn the_relay_takes_posts_only() {
+async fn the_relay_accepts_only_post() {
     let caller = Caller::new().await;
     for method in ["GET", "PUT", "DELETE", "HEAD"] {
         let url = format!("{}/api/agent-cron/relay", caller.world.service.url);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::caller::{Caller, FAR};
 
 #[tokio::test]
-async fn hop_2_delivered_once_the_agent_accepted_and_again_on_a_replay() {
+async fn a_delivery_is_200_and_a_replay_of_its_wake_up_too() {
     let caller = Caller::new().await;
     let wake_up = caller.due("job", 0.0).await;
     let answer = caller.wake(&wake_up).await;
@@ -36,7 +36,7 @@ async fn hop_2_delivered_once_the_agent_accepted_and_again_on_a_replay() {
 }
 
 #[tokio::test]
-async fn hop_2_gone_where_there_is_nothing_any_more() {
+async fn a_wake_up_for_a_cancelled_job_is_gone() {
     let caller = Caller::new().await;
     let cancelled = caller.due("cancelled", 0.0).await;
     caller.world.service.cancel(&caller.world.token, "cancelled").await;
@@ -55,7 +55,7 @@ async fn hop_2_gone_where_there_is_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn hop_2_superseded_where_the_job_has_another_one_shot() {
+async fn a_wake_up_for_a_superseded_one_shot_is_superseded() {
     let caller = Caller::new().await;
     let old = caller.due("job", 0.0).await;
     let (_, new) = caller.world.arm("job", FAR + 1_000).await;
@@ -66,7 +66,7 @@ async fn hop_2_superseded_where_the_job_has_another_one_shot() {
 }
 
 #[tokio::test]
-async fn hop_2_under_way_while_an_attempt_is() {
+async fn a_wake_up_during_an_attempt_is_under_way() {
     let caller = Caller::new().await;
     caller.world.agents.answer(|_, _| Reply::accepted().after(Duration::from_secs(25)));
     let wake_up = caller.due("job", 0.0).await;
@@ -84,7 +84,7 @@ async fn hop_2_under_way_while_an_attempt_is() {
 }
 
 #[tokio::test]
-async fn hop_2_the_agents_retry_after_is_passed_on_and_what_waits_for_its_time_is_under_way() {
+async fn the_agents_retry_after_is_passed_on_and_a_waiting_retry_is_under_way() {
     let caller = Caller::new().await;
     caller.world.agents.answer(|_, _| Reply::busy("50"));
     let wake_up = caller.due("job", 0.0).await;
@@ -98,7 +98,7 @@ async fn hop_2_the_agents_retry_after_is_passed_on_and_what_waits_for_its_time_i
 
 /// Whatever the engine does then: the retry is our own loop's.
 #[tokio::test]
-async fn hop_2_an_agent_that_fails_is_answered_502_and_tried_again_without_the_engine() {
+async fn a_failing_agent_is_502_and_retried_by_our_own_loop() {
     let caller = Caller::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "500ms")).await;
     for (job, reply) in [("failing", Reply::status(500)), ("breaking", Reply::broken())] {
         let first = reply.clone();
@@ -119,7 +119,7 @@ async fn hop_2_an_agent_that_fails_is_answered_502_and_tried_again_without_the_e
 }
 
 #[tokio::test]
-async fn hop_2_what_is_on_hold_is_under_way() {
+async fn a_wake_up_for_a_held_one_shot_is_under_way() {
     let caller = Caller::new().await;
     let wake_up = caller.due("job", 0.0).await;
     let (status, _, said) = caller.world.settings.run(&["hold", "--all"]).await;
@@ -135,7 +135,7 @@ async fn hop_2_what_is_on_hold_is_under_way() {
 }
 
 #[tokio::test]
-async fn hop_2_what_is_woken_too_early_is_answered_at_once_and_fires_at_its_time_without_the_engine() {
+async fn a_wake_up_that_is_too_early_is_answered_at_once_and_our_own_loop_fires_on_time() {
     let caller = Caller::new().await;
     let (at, id) = caller.world.arm("job", 8_000).await;
     let far = caller.due("far", 1_800.0).await;
@@ -153,7 +153,7 @@ async fn hop_2_what_is_woken_too_early_is_answered_at_once_and_fires_at_its_time
 
 /// Seconds are the engine's grain: our own timer does the rest.
 #[tokio::test]
-async fn hop_2_a_wake_up_before_the_instant_is_held_until_the_instant() {
+async fn a_wake_up_shortly_before_the_instant_is_held_until_it() {
     let caller = Caller::new().await;
     let mut all = Vec::new();
     for (job, millis) in [("a", 7_000), ("b", 7_333), ("c", 7_999)] {
@@ -182,7 +182,7 @@ async fn hop_2_a_wake_up_before_the_instant_is_held_until_the_instant() {
 
 /// The engine hung up: the wake-up has been taken in all the same.
 #[tokio::test]
-async fn hop_2_an_engine_that_hangs_up_has_woken_us() {
+async fn a_wake_up_whose_caller_hangs_up_still_fires() {
     let caller = Caller::new().await;
     let body = caller.due("job", 1.5).await;
     let taken_in = async {
@@ -205,7 +205,7 @@ async fn hop_2_an_engine_that_hangs_up_has_woken_us() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hop_2_503_while_the_database_is_away_and_the_next_wake_up_delivers() {
+async fn a_wake_up_during_a_database_outage_is_503_and_the_next_one_delivers() {
     let (caller, proxy) = Caller::behind_a_proxy().await;
     let wake_up = caller.due("job", 0.0).await;
     proxy.cut().await;
@@ -227,7 +227,7 @@ async fn hop_2_503_while_the_database_is_away_and_the_next_wake_up_delivers() {
 }
 
 #[tokio::test]
-async fn hop_2_what_is_signed_and_yet_no_wake_up_is_400() {
+async fn a_signed_body_that_is_no_wake_up_is_400() {
     let caller = Caller::new().await;
     let good = json!({
         "instance_id": "inst-1", "job_id": "job", "schedule_id": "0190a5e4-7c1e-7000-8000-000000000000",

@@ -1,4 +1,4 @@
-//! The engine is away: it costs seconds, not jobs, and hop 1 does not notice.
+//! The engine is away: it costs seconds, not jobs, and the agent API does not notice.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ async fn arm_quickly<E: Engine>(fixture: &Fixture<E>, millis: i64) -> Armed {
     armed
 }
 
-pub async fn the_engine_is_down_while_arming_and_back_in_time<E: Engine>() {
+pub async fn a_backend_that_is_down_while_arming_and_back_in_time_wakes<E: Engine>() {
     let mut fixture = Fixture::<E>::start().await;
     fixture.engine.down(&fixture.cluster.pool).await;
     let armed = arm_quickly(&fixture, 9_000).await;
@@ -32,7 +32,7 @@ pub async fn the_engine_is_down_while_arming_and_back_in_time<E: Engine>() {
     fixture.nothing_left().await;
 }
 
-pub async fn the_engine_is_down_while_arming_and_stays_away<E: Engine>() {
+pub async fn a_backend_that_stays_down_is_replaced_by_the_watchdog<E: Engine>() {
     let mut fixture = Fixture::<E>::watched("1s").await;
     fixture.engine.down(&fixture.cluster.pool).await;
     let armed = arm_quickly(&fixture, E::LEAD).await;
@@ -47,7 +47,7 @@ pub async fn the_engine_is_down_while_arming_and_stays_away<E: Engine>() {
     }
 }
 
-pub async fn the_engine_is_down_while_cancelling<E: Engine>() {
+pub async fn a_one_shot_cancelled_while_the_backend_is_down_never_fires<E: Engine>() {
     let mut fixture = Fixture::<E>::start().await;
     let armed = fixture.arm("job", E::LONG_LEAD).await;
     fixture.handed_over().await;

@@ -34,7 +34,7 @@ async fn all_fire<E: Engine>(fixture: &Fixture<E>, all: &[Armed]) {
     }
 }
 
-pub async fn the_service_is_killed_in_the_middle<E: Engine>() {
+pub async fn every_one_shot_fires_when_the_service_is_killed_and_restarted<E: Engine>() {
     let mut fixture = Fixture::<E>::watched("3s").await;
     let all = armed(&fixture).await;
     let mut old = fixture.cluster.replicas.remove(0);
@@ -43,7 +43,7 @@ pub async fn the_service_is_killed_in_the_middle<E: Engine>() {
     all_fire(&fixture, &all).await;
 }
 
-pub async fn the_service_is_stopped_in_the_middle<E: Engine>() {
+pub async fn every_one_shot_fires_when_the_service_is_stopped_and_restarted<E: Engine>() {
     let mut fixture = Fixture::<E>::watched("3s").await;
     let all = armed(&fixture).await;
     let old = fixture.cluster.replicas.remove(0);
@@ -56,7 +56,7 @@ pub async fn the_service_is_stopped_in_the_middle<E: Engine>() {
     );
 }
 
-pub async fn one_of_two_replicas_is_killed<E: Engine>() {
+pub async fn every_one_shot_fires_when_one_of_two_replicas_is_killed<E: Engine>() {
     let mut fixture = Fixture::<E>::with(2, |settings| settings.with("NAS_CRON_WATCHDOG_GRACE", "3s")).await;
     let all = armed(&fixture).await;
     fixture.cluster.replicas[0].kill9();
@@ -65,7 +65,7 @@ pub async fn one_of_two_replicas_is_killed<E: Engine>() {
 }
 
 /// It still answers, and claims nothing: the other one fires what it is woken for.
-pub async fn a_replica_that_is_leaving_passes_wake_ups_on<E: Engine>() {
+pub async fn wake_ups_at_a_draining_replica_are_fired_by_another<E: Engine>() {
     let fixture = Fixture::<E>::with(2, |settings| settings.with("NAS_CRON_DRAIN_DELAY", "1m")).await;
     let armed = fixture.arm("job", FAR).await;
     fixture.handed_over().await;

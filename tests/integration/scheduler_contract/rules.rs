@@ -26,7 +26,7 @@ pub async fn a_failing_agent_gets_its_retry_from_our_own_loop<E: Engine>() {
     assert_eq!(fixture.missed().await, 0);
 }
 
-pub async fn a_hold_stops_what_the_engine_wakes_and_a_release_fires_it<E: Engine>() {
+pub async fn a_hold_stops_woken_one_shots_and_a_release_fires_them<E: Engine>() {
     let mut fixture = Fixture::<E>::start().await;
     let operate = async |arguments: &[&str]| {
         let (status, _, said) = fixture.cluster.settings.run(arguments).await;
@@ -65,7 +65,7 @@ pub async fn the_floor_between_two_fires_is_kept<E: Engine>() {
 }
 
 /// Its agent's clock was found to be slow.
-pub async fn a_skew_guard_delays<E: Engine>() {
+pub async fn a_skew_guard_delays_the_fire<E: Engine>() {
     let fixture = Fixture::<E>::start().await;
     let learn = "UPDATE instances SET skew_guard_ms = 1500, skew_learned_at = now()";
     sqlx::query(learn).execute(&fixture.cluster.pool).await.unwrap();

@@ -44,7 +44,7 @@ pub async fn past_times_fire_at_once<E: Engine>() {
     assert_eq!(fixture.missed().await, 0);
 }
 
-pub async fn a_year_ahead_is_armed_and_survives_a_restart<E: Engine>() {
+pub async fn a_one_shot_a_year_ahead_is_armed_and_survives_a_restart<E: Engine>() {
     let mut fixture = Fixture::<E>::start().await;
     let armed = fixture.arm("job", 366 * 24 * FAR).await;
     assert_eq!(fixture.listed().await, ["job"]);

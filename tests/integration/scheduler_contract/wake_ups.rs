@@ -20,7 +20,7 @@ pub async fn the_same_key_again_changes_nothing<E: Engine>() {
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
 }
 
-pub async fn a_new_key_supersedes<E: Engine>() {
+pub async fn a_new_key_supersedes_and_only_it_fires<E: Engine>() {
     let fixture = Fixture::<E>::start().await;
     // Long before its time, the old wake-up is taken back.
     for millis in [FAR, FAR + 1_000, FAR + 2_000] {
@@ -41,7 +41,7 @@ pub async fn a_new_key_supersedes<E: Engine>() {
     assert_eq!(attempts[0].schedule_id.to_string(), new.schedule_id);
 }
 
-pub async fn two_wake_ups_for_one_fire_at_once<E: Engine>() {
+pub async fn concurrent_wake_ups_of_one_one_shot_fire_once<E: Engine>() {
     let fixture = Fixture::<E>::with(2, |settings| settings).await;
     fixture.cluster.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(300)));
     let armed = fixture.arm("job", FAR).await;
@@ -59,7 +59,7 @@ pub async fn two_wake_ups_for_one_fire_at_once<E: Engine>() {
     }
 }
 
-pub async fn a_wake_up_twice<E: Engine>() {
+pub async fn a_repeated_wake_up_fires_once<E: Engine>() {
     let fixture = Fixture::<E>::start().await;
     let armed = fixture.arm("job", E::LEAD).await;
     fixture.fires_on_time(&armed).await;
@@ -75,7 +75,7 @@ pub async fn a_wake_up_twice<E: Engine>() {
     assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED), "{next:?} is still to be woken");
 }
 
-pub async fn a_wake_up_lost<E: Engine>() {
+pub async fn a_lost_wake_up_is_fired_by_the_watchdog<E: Engine>() {
     let mut fixture = Fixture::<E>::watched("1s").await;
     let armed = fixture.arm("job", E::LONG_LEAD).await;
     fixture.handed_over().await;
@@ -91,7 +91,7 @@ pub async fn a_wake_up_lost<E: Engine>() {
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
 }
 
-pub async fn a_wake_up_for_a_superseded_schedule<E: Engine>() {
+pub async fn a_wake_up_for_a_superseded_schedule_fires_nothing<E: Engine>() {
     let fixture = Fixture::<E>::start().await;
     let old = fixture.arm("job", FAR).await;
     let new = fixture.arm("job", FAR + 1_000).await;
@@ -112,7 +112,7 @@ pub async fn a_wake_up_for_a_superseded_schedule<E: Engine>() {
 }
 
 /// However early it is woken: it fires at its instant, whatever the engine does from then on.
-pub async fn a_wake_up_long_before_its_time<E: Engine>() {
+pub async fn a_wake_up_long_before_its_time_does_not_fire_early<E: Engine>() {
     let mut fixture = Fixture::<E>::start().await;
     let armed = fixture.arm("job", E::LONG_LEAD).await;
     fixture.wake(&armed).await;
@@ -122,7 +122,7 @@ pub async fn a_wake_up_long_before_its_time<E: Engine>() {
     assert_eq!(fixture.missed().await, 0);
 }
 
-pub async fn a_cancel_well_before<E: Engine>() {
+pub async fn a_cancelled_one_shot_never_fires_and_its_wake_up_is_removed<E: Engine>() {
     let fixture = Fixture::<E>::start().await;
     fixture.arm("far", FAR).await;
     assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED));
@@ -141,7 +141,7 @@ pub async fn a_cancel_well_before<E: Engine>() {
 }
 
 /// Either the cancel is answered first and nothing starts, or one attempt has started before it was answered.
-pub async fn a_cancel_at_the_edge<E: Engine>() {
+pub async fn a_cancel_around_the_instant_is_never_followed_by_an_attempt<E: Engine>() {
     const OFFSETS: [i64; 12] = [-40, -20, -10, -5, -3, -2, -1, 0, 1, 3, 6, 12];
     let fixture = Fixture::<E>::start().await;
     let mut all = Vec::new();
