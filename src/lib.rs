@@ -19,7 +19,7 @@
 //! | [`identity`] | from a key that an agent has registered to its instance |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`db`] | the only place with SQL |
-//! | [`domain`] | the contract's words as types |
+//! | [`domain`] | what is stored, handed on and decided, as types without I/O: they are what all rooms above speak |
 //! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], `private_file`, [`jwt`] | what all of it stands on |
 //!
 //! Imports go down the table only. `http` never reaches `db` but through the rooms between, only `db` knows `sqlx`,
