@@ -20,7 +20,7 @@
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`store_error`] | a database failure as `http` sees it |
 //! | [`db`] | the only place with SQL |
-//! | [`domain`] | the contract's words as types |
+//! | [`domain`] | what is stored, handed on and decided, as types without I/O: they are what all rooms above speak |
 //! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], `private_file`, [`jwt`] | what all of it stands on |
 //!
 //! Imports go down the table only. `http` never reaches `db` but through the rooms between, only `db` knows `sqlx`,

@@ -19,10 +19,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::claims::AccessClaims;
 use super::fetch_error::FetchError;
 use super::jwks_fetch::{Fetch, FetchLimits};
 use super::key_set::{KeySet, NotVerified};
-use super::token::{AccessClaims, Presented, TokenError};
+use super::token::Presented;
+use super::token_error::TokenError;
 use super::verify_error::VerifyError;
 
 /// Assumed where the portal does not say; it is what the portal says today.
@@ -190,7 +192,7 @@ mod tests {
     use tokio::time::{advance, timeout};
 
     use super::super::jwks_fetch::Fetched;
-    use super::super::token::TokenRules;
+    use super::super::token_rules::TokenRules;
     use super::*;
 
     const BUDGET: Duration = Duration::from_secs(12);

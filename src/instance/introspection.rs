@@ -25,10 +25,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use url::{Url, form_urlencoded};
 
 use super::circuit_breaker::{CircuitBreaker, PATIENCE, pause};
+use super::claims::Claims;
 use super::fetch_error::FetchError;
 use super::portal_http::{away, bounded, client, no_answer};
 use super::single_flight::SingleFlight;
-use super::token::{Claims, Form, TokenError, TokenRules};
+use super::token_error::TokenError;
+use super::token_rules::{Form, TokenRules};
 use super::verify_error::VerifyError;
 use crate::config::Introspection;
 use crate::metrics;

@@ -11,9 +11,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
+use super::claims::AccessClaims;
 use super::introspection::{Endpoint, Introspections};
 use super::portal_keys::PortalKeys;
-use super::token::{self, AccessClaims, Jws, MAX_TOKEN_LENGTH, TokenError, TokenRules};
+use super::token::{self, Jws, MAX_TOKEN_LENGTH};
+use super::token_error::TokenError;
+use super::token_rules::TokenRules;
 use super::verify_error::VerifyError;
 
 /// One issuer: its rules, and at least one way of knowing its tokens.

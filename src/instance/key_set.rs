@@ -6,7 +6,9 @@ use rsa::pkcs8::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
 
-use super::token::{ALLOWED_ALGORITHMS, AccessClaims, Presented, TokenError};
+use super::claims::AccessClaims;
+use super::token::{ALLOWED_ALGORITHMS, Presented};
+use super::token_error::TokenError;
 
 /// More keys than this are not kept: a portal has two or three.
 const MAX_KEYS: usize = 64;

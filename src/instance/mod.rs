@@ -1,11 +1,12 @@
 //! Who calls: from an access token to an agent instance.
 //!
-//! A token is for its issuer to judge ([`issuers`]): by its rules ([`token`]), its keys ([`portal_keys`]) or its own word
+//! A token is for its issuer to judge ([`issuers`]): by its rules ([`TokenRules`]), its keys ([`portal_keys`]) or its own word
 //! ([`introspection`]). Its claims are then resolved to an instance ([`resolve`]) that our table or the portal knows
 //! ([`lookup`]). [`Authenticator`] is all of it in a row, within the one budget of a request. What an agent presents
 //! instead of a token is for [`crate::identity`].
 
 mod circuit_breaker;
+mod claims;
 mod fetch_error;
 mod fetched_keys;
 pub mod introspection;
@@ -23,12 +24,15 @@ mod single_flight;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod token;
+mod token_error;
+mod token_rules;
 mod verify_error;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use claims::AccessClaims;
 pub use fetched_keys::KeyRefresh;
 pub use issuers::{Issuer, Issuers};
 pub use jwks_fetch::FetchLimits;
@@ -37,7 +41,8 @@ pub use key_set::{KeySet, KeySetError, Unusable};
 pub use lookup::{Lookup, LookupError};
 pub use portal_keys::PortalKeys;
 pub use resolve::Refusal;
-pub use token::{AccessClaims, TokenError, TokenRules};
+pub use token_error::TokenError;
+pub use token_rules::TokenRules;
 pub use verify_error::VerifyError;
 
 pub use crate::domain::agent_instance::AgentInstance;

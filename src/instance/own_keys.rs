@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::claims::AccessClaims;
 use super::jwks_fetch::FetchLimits;
 use super::key_set::{KeySet, NotVerified};
-use super::token::{AccessClaims, Presented, TokenError};
+use super::token::Presented;
+use super::token_error::TokenError;
 use super::verify_error::VerifyError;
 use crate::keys::KeyRing;
 

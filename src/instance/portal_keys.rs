@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use url::Url;
 
+use super::claims::AccessClaims;
 use super::fetched_keys::{FetchedKeys, KeyRefresh};
 use super::jwks_fetch::FetchLimits;
 use super::jwks_http;
 use super::key_set::{KeySet, NotVerified};
 use super::own_keys::OwnKeys;
-use super::token::{AccessClaims, Presented, TokenError};
+use super::token::Presented;
+use super::token_error::TokenError;
 use super::verify_error::VerifyError;
 use crate::keys::KeyRing;
 
@@ -88,7 +90,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::task::JoinSet;
 
-    use super::super::token::TokenRules;
+    use super::super::token_rules::TokenRules;
     use super::*;
 
     /// One request under a token of this key, within the budget that begins now.

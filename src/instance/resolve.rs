@@ -6,7 +6,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 
-use super::token::AccessClaims;
+use super::claims::AccessClaims;
 use crate::domain::agent_instance::AgentInstance;
 
 /// Under a younger token an instance that is not found may still be being registered by the portal.

@@ -1,6 +1,6 @@
 //! Why a token could not be verified.
 
-use super::token::TokenError;
+use super::token_error::TokenError;
 
 /// Why a token could not be verified against the portal's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,110 @@
+//! The claims of an access token: what is judged of them, and what a verified token says about its bearer.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+use super::numeric_date::NumericDate;
+
+/// What a verified access token says about its bearer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessClaims {
+    /// `client_id`, or `azp` in its absence.
+    pub client_id: Option<String>,
+    /// The portal session it belongs to.
+    pub sid: Option<String>,
+    /// The bearer's organisation.
+    pub org_id: Option<String>,
+    /// Named by dashboard tokens.
+    pub agent_instance_id: Option<String>,
+    /// `iat`, or `nbf` in its absence.
+    pub issued_at: Option<DateTime<Utc>>,
+}
+
+impl AccessClaims {
+    /// Since when the token exists. `None` where it does not say.
+    pub fn age(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.issued_at.map(|issued_at| now.signed_duration_since(issued_at))
+    }
+}
+
+/// What is judged of a token's claims, and what [`AccessClaims`] are made of.
+#[derive(Clone, Deserialize)]
+pub(super) struct Claims {
+    pub(super) iss: Option<String>,
+    exp: Option<NumericDate>,
+    pub(super) nbf: Option<NumericDate>,
+    pub(super) iat: Option<NumericDate>,
+    pub(super) aud: Option<Audience>,
+    #[serde(default, deserialize_with = "is_there")]
+    pub(super) purpose: bool,
+    client_id: Option<String>,
+    azp: Option<String>,
+    sid: Option<String>,
+    pub(super) org_id: Option<String>,
+    agent_instance_id: Option<String>,
+}
+
+impl Claims {
+    /// `exp`, in seconds since 1970.
+    pub(super) fn expiry(&self) -> Option<i64> {
+        self.exp.as_ref().map(|at| at.0)
+    }
+
+    /// Whether they are as short as what is kept of them by the thousand: no longer name is anybody's here.
+    pub(super) fn are_short(&self) -> bool {
+        let ids = [&self.client_id, &self.azp, &self.sid, &self.org_id, &self.agent_instance_id];
+        ids.into_iter().flatten().all(|id| id.len() <= 300)
+            && self.iss.as_ref().is_none_or(|iss| iss.len() <= 2_048)
+            && self.aud.as_ref().is_none_or(|aud| aud.length() <= 4_096)
+    }
+}
+
+impl From<Claims> for AccessClaims {
+    fn from(claims: Claims) -> Self {
+        let issued_at = claims.iat.or(claims.nbf);
+        Self {
+            client_id: claims.client_id.or(claims.azp),
+            sid: claims.sid,
+            org_id: claims.org_id,
+            agent_instance_id: claims.agent_instance_id,
+            // Not in the future, so what chrono cannot hold lies before the year -262143.
+            issued_at: issued_at
+                .map(|at| DateTime::from_timestamp(at.0, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)),
+        }
+    }
+}
+
+/// The `aud` of a token.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Audience {
+    One(String),
+    Many(Vec<String>),
+    /// Judged only where audiences are.
+    Odd(IgnoredAny),
+}
+
+impl Audience {
+    /// Returns whether it names this audience, alone or among others.
+    pub(super) fn names(&self, one: &str) -> bool {
+        match self {
+            Self::One(name) => name == one,
+            Self::Many(names) => names.iter().any(|name| name == one),
+            Self::Odd(_) => false,
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::One(name) => name.len(),
+            Self::Many(names) => names.iter().map(|name| size_of::<String>() + name.len()).sum(),
+            Self::Odd(_) => 0,
+        }
+    }
+}
+
+/// Whatever it is, `null` too.
+pub(super) fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}

@@ -1,0 +1,268 @@
+//! Every rule that needs no key, and what a key set makes of what is left.
+
+use nas_cron_jwt::testing::{Signing, jwks};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::instance::key_set::{KeySet, NotVerified};
+
+const NOW: i64 = 1_800_000_000;
+const ISSUER: &str = "https://portal.example";
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(NOW, 500_000_000).unwrap()
+}
+
+fn rules() -> TokenRules {
+    TokenRules::new(ISSUER, [])
+}
+
+/// Good claims, with changes: `null` takes one away.
+fn claims(changes: &Value) -> Value {
+    let mut claims = json!({
+        "iss": ISSUER, "aud": "hermes-cli-vps", "sub": "user", "client_id": "hermes-cli-vps", "sid": "s1",
+        "org_id": "o1", "scope": "inference", "exp": NOW + 3600, "iat": NOW - 5, "oauth_contract_version": 3,
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    claims
+}
+
+fn judge(keys: &KeySet, rules: &TokenRules, token: &str) -> Result<AccessClaims, TokenError> {
+    let presented = Presented::read(token, rules, now())?;
+    keys.verify(&presented).map_err(|why| match why {
+        NotVerified::Refused(error) => error,
+        NotVerified::UnknownKey => TokenError::UnknownKey,
+    })
+}
+
+#[test]
+fn a_good_token_gives_its_claims() {
+    let portal = Signing::rsa(Algorithm::RS256, "k1");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    assert_eq!(
+        judge(&keys, &rules(), &portal.sign(&claims(&json!({})))).unwrap(),
+        AccessClaims {
+            client_id: Some("hermes-cli-vps".to_owned()),
+            sid: Some("s1".to_owned()),
+            org_id: Some("o1".to_owned()),
+            agent_instance_id: None,
+            issued_at: DateTime::from_timestamp(NOW - 5, 0),
+        }
+    );
+}
+
+#[test]
+fn every_rule_about_claims() {
+    let portal = Signing::es256("k1");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    let cases: &[(&str, Value, Result<(), TokenError>)] = &[
+        ("iss missing", json!({"iss": null}), Err(TokenError::Issuer)),
+        ("iss with a slash", json!({"iss": "https://portal.example/"}), Err(TokenError::Issuer)),
+        ("iss in capitals", json!({"iss": "https://Portal.example"}), Err(TokenError::Issuer)),
+        ("iss as a list", json!({"iss": [ISSUER]}), Err(TokenError::Claims)),
+        ("exp missing", json!({"exp": null}), Err(TokenError::NoExpiry)),
+        ("exp as text", json!({"exp": "1900000000"}), Err(TokenError::Claims)),
+        ("exp just past", json!({"exp": NOW - 29}), Ok(())),
+        ("exp past the leeway", json!({"exp": NOW - 30}), Err(TokenError::Expired)),
+        ("exp with a fraction", json!({"exp": 1_800_000_100.75}), Ok(())),
+        ("exp in scientific clothes", json!({"exp": 1.9e9}), Ok(())),
+        ("exp at the end of time", json!({"exp": u64::MAX}), Ok(())),
+        ("exp beyond it", json!({"exp": 1e300}), Ok(())),
+        ("exp negative", json!({"exp": -1}), Err(TokenError::Expired)),
+        ("exp at its beginning", json!({"exp": i64::MIN}), Err(TokenError::Expired)),
+        ("nbf a little ahead", json!({"nbf": NOW + 30}), Ok(())),
+        ("nbf ahead", json!({"nbf": NOW + 31}), Err(TokenError::NotYetValid)),
+        ("iat a little ahead", json!({"iat": NOW + 30}), Ok(())),
+        ("iat ahead", json!({"iat": NOW + 31}), Err(TokenError::IssuedAhead)),
+        ("iat missing", json!({"iat": null}), Ok(())),
+        ("a fire token", json!({"purpose": "cron_fire", "aud": "agent:i1"}), Err(TokenError::Purpose)),
+        ("an empty purpose", json!({"purpose": ""}), Err(TokenError::Purpose)),
+        ("aud is not judged", json!({"aud": {"odd": 1}}), Ok(())),
+        ("sid as a number", json!({"sid": 7}), Err(TokenError::Claims)),
+    ];
+    for (name, changes, expected) in cases {
+        let judged = judge(&keys, &rules(), &portal.sign(&claims(changes)));
+        assert_eq!(judged.map(|_| ()), *expected, "{name}");
+    }
+    // A purpose of null is a purpose.
+    let mut with_null = claims(&json!({}));
+    with_null["purpose"] = Value::Null;
+    assert_eq!(judge(&keys, &rules(), &portal.sign(&with_null)), Err(TokenError::Purpose));
+}
+
+#[test]
+fn aud_is_judged_where_an_allow_list_is_set() {
+    let portal = Signing::es256("k1");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    let rules = TokenRules::new(ISSUER, ["hermes-cli-vps".to_owned(), "cron".to_owned()]);
+    for (aud, allowed) in [
+        (json!("cron"), true),
+        (json!(["x", "hermes-cli-vps"]), true),
+        (json!("cro"), false),
+        (json!([]), false),
+        (json!(["x"]), false),
+        (json!(["cron", 1]), false),
+        (json!(1), false),
+        (Value::Null, false),
+    ] {
+        let judged = judge(&keys, &rules, &portal.sign(&claims(&json!({ "aud": aud }))));
+        assert_eq!(judged.map(|_| ()), if allowed { Ok(()) } else { Err(TokenError::Audience) }, "{aud}");
+    }
+}
+
+#[test]
+fn azp_stands_in_for_client_id_and_nbf_for_iat() {
+    let portal = Signing::es256("k1");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    let told = |changes| judge(&keys, &rules(), &portal.sign(&claims(&changes))).unwrap();
+    assert_eq!(told(json!({"client_id": null, "azp": "agent:i1"})).client_id.unwrap(), "agent:i1");
+    assert_eq!(told(json!({"azp": "agent:i1"})).client_id.unwrap(), "hermes-cli-vps");
+    let age =
+        |changes| told(changes).age(DateTime::from_timestamp(NOW, 0).unwrap()).map(|age| age.num_seconds());
+    assert_eq!(age(json!({})), Some(5));
+    assert_eq!(age(json!({"iat": null, "nbf": NOW - 60})), Some(60));
+    assert_eq!(age(json!({"iat": null})), None);
+    assert!(age(json!({"iat": i64::MIN})).unwrap() > 0);
+}
+
+#[test]
+fn asymmetric_algorithms_only_from_one_allow_list() {
+    let good = claims(&json!({}));
+    for algorithm in ALLOWED_ALGORITHMS {
+        let portal = match algorithm {
+            Algorithm::ES256 => Signing::es256("k"),
+            Algorithm::ES384 => Signing::es384("k"),
+            Algorithm::EdDSA => Signing::eddsa("k"),
+            _ => Signing::rsa(*algorithm, "k"),
+        };
+        let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+        assert!(judge(&keys, &rules(), &portal.sign(&good)).is_ok(), "{algorithm:?}");
+    }
+
+    let portal = Signing::rsa(Algorithm::RS256, "k");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    for alg in ["none", "None", "", "HS256", "HS512", "ES512", "rs256", "RSA-OAEP", "dir"] {
+        let token = portal.sign_with_header(&json!({"alg": alg, "kid": "k"}), &good);
+        assert_eq!(judge(&keys, &rules(), &token), Err(TokenError::Algorithm), "{alg}");
+    }
+    let unsigned = portal.sign_with_header(&json!({"alg": "none"}), &good);
+    let (message, _) = unsigned.rsplit_once('.').unwrap();
+    assert_eq!(judge(&keys, &rules(), &format!("{message}.")), Err(TokenError::Algorithm));
+}
+
+#[test]
+fn a_public_key_is_no_secret() {
+    let portal = Signing::rsa(Algorithm::RS256, "k");
+    let jwks = jwks([&portal]);
+    let keys = KeySet::from_jwks(&jwks).unwrap();
+    let forged = portal.sign_with_header(&json!({"alg": "HS256", "kid": "k"}), &claims(&json!({})));
+    let (message, _) = forged.rsplit_once('.').unwrap();
+    let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &jwks);
+    let tag = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&secret, message.as_bytes()));
+    assert_eq!(judge(&keys, &rules(), &format!("{message}.{tag}")), Err(TokenError::Algorithm));
+}
+
+#[test]
+fn the_key_s_own_type_and_algorithm_must_agree_with_the_header() {
+    let (rsa, ec) = (Signing::rsa(Algorithm::RS256, "rsa"), Signing::es256("ec"));
+    let keys = KeySet::from_jwks(&jwks([&rsa, &ec])).unwrap();
+    let good = claims(&json!({}));
+    let with = |signing: &Signing, alg: &str, kid: &str| {
+        judge(&keys, &rules(), &signing.sign_with_header(&json!({"alg": alg, "kid": kid}), &good))
+    };
+    assert!(with(&rsa, "RS256", "rsa").is_ok());
+    assert_eq!(with(&ec, "ES256", "rsa"), Err(TokenError::KeyMismatch), "kid of another type");
+    assert_eq!(with(&rsa, "RS256", "ec"), Err(TokenError::KeyMismatch));
+    assert_eq!(with(&ec, "ES384", "ec"), Err(TokenError::KeyMismatch), "another curve");
+    let pss = Signing::rsa(Algorithm::PS256, "rsa");
+    assert_eq!(with(&pss, "PS256", "rsa"), Err(TokenError::KeyMismatch), "the key's own alg is RS256");
+    assert_eq!(
+        with(&Signing::es256("ec"), "ES256", "ec"),
+        Err(TokenError::Signature),
+        "another key of that name"
+    );
+    assert_eq!(with(&ec, "ES256", "new"), Err(TokenError::UnknownKey));
+    assert_eq!(with(&ec, "ES256", "EC"), Err(TokenError::UnknownKey), "names are compared byte for byte");
+}
+
+#[test]
+fn without_a_kid_all_keys_are_tried() {
+    let (rsa, mut ec) = (Signing::rsa(Algorithm::RS256, "rsa"), Signing::es256("ec"));
+    let keys = KeySet::from_jwks(&jwks([&rsa, &ec])).unwrap();
+    ec.kid = None;
+    let mut stranger = Signing::es256("");
+    stranger.kid = None;
+    let good = claims(&json!({}));
+    assert!(judge(&keys, &rules(), &ec.sign(&good)).is_ok());
+    assert_eq!(judge(&keys, &rules(), &stranger.sign(&good)), Err(TokenError::UnknownKey));
+}
+
+#[test]
+fn broken_tokens_are_refused_whatever_they_hold() {
+    let portal = Signing::es256("k");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    let good = portal.sign(&claims(&json!({})));
+    let parts: Vec<_> = good.split('.').collect();
+    let (header, body, signature) = (parts[0], parts[1], parts[2]);
+    let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let twice = encoded(&format!(r#"{{"iss":"{ISSUER}","iss":"{ISSUER}","exp":{}}}"#, NOW + 60));
+    let cases = [
+        (String::new(), TokenError::Malformed),
+        ("..".to_owned(), TokenError::Malformed),
+        ("a.b".to_owned(), TokenError::Malformed),
+        (format!("{good}.x"), TokenError::Malformed),
+        (format!("{header}..{signature}"), TokenError::Malformed),
+        (format!("{header}=.{body}.{signature}"), TokenError::Malformed),
+        (format!("{}.{body}.{signature}", encoded("[\"ES256\"]")), TokenError::Malformed),
+        (format!("{}.{body}.{signature}", encoded("{\"alg\":1}")), TokenError::Malformed),
+        (format!("{}.{body}.{signature}", encoded("{\"alg\":\"ES256\",\"kid\":7}")), TokenError::Malformed),
+        (format!("{header}.{}.{signature}", encoded("{\"exp\":1e999}")), TokenError::Malformed),
+        (format!("{header}.{twice}.{signature}"), TokenError::Claims),
+        (format!("{header}.{body}."), TokenError::Signature),
+        (format!("{header}.{body}.!!!"), TokenError::Signature),
+        (format!("{header}.{body}.{}", &signature[1..]), TokenError::Signature),
+        (format!("{header}.{body}.{}", "A".repeat(86)), TokenError::Signature),
+        ("x".repeat(MAX_TOKEN_LENGTH + 1), TokenError::TooLong),
+        (
+            portal.sign_with_header(
+                &json!({"alg": "ES256", "kid": "k", "crit": ["b64"], "b64": false}),
+                &claims(&json!({})),
+            ),
+            TokenError::Critical,
+        ),
+    ];
+    for (token, expected) in cases {
+        assert_eq!(judge(&keys, &rules(), &token), Err(expected), "{token:.80}");
+    }
+    let another = portal.sign(&claims(&json!({"sid": "s2"})));
+    let body_of_another = another.split('.').nth(1).unwrap();
+    let mixed = format!("{header}.{body_of_another}.{signature}");
+    assert_eq!(judge(&keys, &rules(), &mixed), Err(TokenError::Signature));
+}
+
+#[test]
+fn what_is_shown_of_a_token_holds_nothing_of_it() {
+    let portal = Signing::es256("the-kid");
+    let token = portal.sign(&claims(&json!({"sid": "the-sid"})));
+    let presented = Presented::read(&token, &rules(), now()).unwrap();
+    assert_eq!(format!("{presented:?}"), "Presented { algorithm: ES256, .. }");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_token_panics(token in "[A-Za-z0-9_.=-]{0,80}") {
+        let _ = Presented::read(&token, &rules(), now());
+    }
+
+    #[test]
+    fn no_header_or_claims_panic(header in "\\PC{0,60}", claims in "\\PC{0,60}") {
+        let token = format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let _ = Presented::read(&token, &rules(), now());
+    }
+}
