@@ -38,11 +38,6 @@ pub fn message(
     settings: &Settings,
     now: DateTime<Utc>,
 ) -> Result<Message, Refused> {
-    let text = |name: &str| match headers.get(name).map(|value| value.to_str()) {
-        None => Ok(None),
-        Some(Ok(value)) => Ok(Some(value.trim())),
-        Some(Err(_)) => Err(bad(format!("{name} is not text"))),
-    };
     if let Some(name) = NOT_EMULATED.iter().find(|name| headers.contains_key(**name)) {
         return Err(bad(format!("{name} is not emulated")));
     }
@@ -54,7 +49,57 @@ pub fn message(
     if body.len() > settings.largest_message {
         return Err((StatusCode::PAYLOAD_TOO_LARGE, "the message is too large".to_owned()));
     }
-    let not_before = match (text("upstash-not-before")?, text("upstash-delay")?) {
+    let not_before = not_before(headers, settings, now)?;
+    let max_retries = max_retries(headers, settings)?;
+    let retry_delay = text(headers, "upstash-retry-delay")?
+        .map(|millis| millis.parse().map(Duration::from_millis))
+        .transpose()
+        .map_err(|_| bad("only a number of Upstash-Retry-Delay is emulated"))?;
+    let timeout = match text(headers, "upstash-timeout")? {
+        None => LONGEST_ANSWER,
+        Some(timeout) => duration(timeout).ok_or_else(|| bad("invalid Upstash-Timeout"))?.min(LONGEST_ANSWER),
+    };
+    let method = Method::from_bytes(text(headers, "upstash-method")?.unwrap_or("POST").as_bytes())
+        .map_err(|_| bad("invalid Upstash-Method"))?;
+    let forwarded = forwarded(headers);
+    let by_content = text(headers, "upstash-content-based-deduplication")?
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        .then(|| content_id(destination, &forwarded, &body));
+    let deduplication_id = text(headers, "upstash-deduplication-id")?.map(str::to_owned).or(by_content);
+    let (redacted_headers, redacted_body) = redacted(headers)?;
+    Ok(Message {
+        id: format!("msg_{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()),
+        url: destination.to_owned(),
+        method,
+        headers: forwarded,
+        not_before,
+        created_at: now,
+        max_retries,
+        retry_delay,
+        timeout,
+        retried: 0,
+        deduplication_id,
+        redacted_headers,
+        redacted_body,
+        body,
+        caller: "127.0.0.1".to_owned(),
+    })
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refused> {
+    match headers.get(name).map(|value| value.to_str()) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value.trim())),
+        Some(Err(_)) => Err(bad(format!("{name} is not text"))),
+    }
+}
+
+fn not_before(
+    headers: &HeaderMap,
+    settings: &Settings,
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, Refused> {
+    let not_before = match (text(headers, "upstash-not-before")?, text(headers, "upstash-delay")?) {
         (Some(seconds), _) => seconds
             .parse()
             .ok()
@@ -68,53 +113,30 @@ pub fn message(
     if (not_before - now).to_std().unwrap_or_default() > settings.furthest {
         return Err(bad("the delay is longer than the plan allows"));
     }
-    let max_retries = match text("upstash-retries")? {
-        None => RETRIES.min(settings.most_retries),
+    Ok(not_before)
+}
+
+fn max_retries(headers: &HeaderMap, settings: &Settings) -> Result<u32, Refused> {
+    match text(headers, "upstash-retries")? {
+        None => Ok(RETRIES.min(settings.most_retries)),
         Some(number) => number
             .parse()
             .ok()
             .filter(|number| *number <= settings.most_retries)
-            .ok_or_else(|| bad("invalid Upstash-Retries, or more than the plan allows"))?,
-    };
-    let retry_delay = text("upstash-retry-delay")?
-        .map(|millis| millis.parse().map(Duration::from_millis))
-        .transpose()
-        .map_err(|_| bad("only a number of Upstash-Retry-Delay is emulated"))?;
-    let timeout = match text("upstash-timeout")? {
-        None => LONGEST_ANSWER,
-        Some(timeout) => duration(timeout).ok_or_else(|| bad("invalid Upstash-Timeout"))?.min(LONGEST_ANSWER),
-    };
-    let method = Method::from_bytes(text("upstash-method")?.unwrap_or("POST").as_bytes())
-        .map_err(|_| bad("invalid Upstash-Method"))?;
-    let forwarded = forwarded(headers);
-    let by_content = text("upstash-content-based-deduplication")?
-        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        .then(|| content_id(destination, &forwarded, &body));
-    let deduplication_id = text("upstash-deduplication-id")?.map(str::to_owned).or(by_content);
-    let redacted = text("upstash-redact-fields")?.unwrap_or_default().to_ascii_lowercase();
+            .ok_or_else(|| bad("invalid Upstash-Retries, or more than the plan allows")),
+    }
+}
+
+/// The names of the headers that are redacted (`None`: all of them), and whether the body is.
+fn redacted(headers: &HeaderMap) -> Result<(Option<Vec<String>>, bool), Refused> {
+    let redacted = text(headers, "upstash-redact-fields")?.unwrap_or_default().to_ascii_lowercase();
     let fields: Vec<&str> = redacted.split(',').map(str::trim).collect();
     let all_headers = fields.iter().any(|field| matches!(*field, "header" | "headers"));
     let named = fields.iter().filter_map(|field| {
         let name = field.strip_suffix(']')?.strip_prefix("header")?;
         Some(name.trim_start_matches('s').strip_prefix('[')?.to_owned())
     });
-    Ok(Message {
-        id: format!("msg_{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()),
-        url: destination.to_owned(),
-        method,
-        headers: forwarded,
-        not_before,
-        created_at: now,
-        max_retries,
-        retry_delay,
-        timeout,
-        retried: 0,
-        deduplication_id,
-        redacted_headers: (!all_headers).then(|| named.collect()),
-        redacted_body: fields.contains(&"body"),
-        body,
-        caller: "127.0.0.1".to_owned(),
-    })
+    Ok(((!all_headers).then(|| named.collect()), fields.contains(&"body")))
 }
 
 /// What the destination gets: the content's type, and what is marked for it.
