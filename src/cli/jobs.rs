@@ -381,8 +381,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::auth_profiles::ShownAuth;
     use crate::domain::FireOutcome;
+    use nas_cron_protocol::agent_api::ShownAuth;
 
     #[derive(Debug, clap::Parser)]
     #[command(name = "nas-cron jobs")]

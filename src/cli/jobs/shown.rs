@@ -5,9 +5,9 @@ use nas_cron_base::terminal::{self, or_dash, relative};
 use nas_cron_protocol::OneShotState;
 
 use super::state;
-use crate::auth_profiles::ShownAuth;
 use crate::db::jobs::Job;
 use crate::db::{Db, DbResult, auth_profiles};
+use nas_cron_protocol::agent_api::ShownAuth;
 
 /// A job's current one-shot, and its job's profiles.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

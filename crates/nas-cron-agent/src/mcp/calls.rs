@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::error::ErrorWord;
 use nas_cron_protocol::{
     AuthProfile, CallbackUrl, DedupKey, Fields, FieldsError, Given, InvalidField, JobId,
 };
@@ -256,10 +257,8 @@ fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField>
 }
 
 /// What looks like a secret goes no further than here.
-fn auth(arguments: &mut Fields) -> Result<Given<String>, InvalidField> {
-    arguments
-        .clearable_text("auth")?
-        .try_map(|auth| AuthProfile::new(auth).map(|auth| auth.as_str().to_owned()))
+fn auth(arguments: &mut Fields) -> Result<Given<AuthProfile>, InvalidField> {
+    arguments.clearable_text("auth")?.try_map(AuthProfile::new)
 }
 
 fn value(result: impl Serialize) -> Result<Value, Refusal> {
@@ -295,7 +294,7 @@ fn explained(refusal: &Refusal) -> String {
         }
         Refusal::Client(ClientError::TooLong { .. }) => "The user has to look at how many jobs there are",
         Refusal::Client(ClientError::Refused { status, error, retry_after, .. }) => {
-            let next = next_step(*status, error);
+            let next = next_step(*status, error.parse().ok());
             return match retry_after {
                 Some(after) if *status >= 429 => format!("{refusal}. {next}, after {} s", after.as_secs()),
                 _ if next.is_empty() => refusal.to_string(),
@@ -308,10 +307,12 @@ fn explained(refusal: &Refusal) -> String {
 }
 
 /// What to do about a refusal of the service, where its own words do not say it.
-fn next_step(status: u16, error: &str) -> &'static str {
+fn next_step(status: u16, error: Option<ErrorWord>) -> &'static str {
     match (status, error) {
         (401, _) => "The access token is expired or not for this service: the user has to log in again",
-        (403, "access_denied") => "This agent is disabled: the user has to ask who runs the service",
+        (403, Some(ErrorWord::AccessDenied)) => {
+            "This agent is disabled: the user has to ask who runs the service"
+        }
         (403, _) => {
             "This identity may not arm anything: do not try again; the user has to look at the access token"
         }

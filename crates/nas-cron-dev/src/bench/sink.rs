@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nas_cron_base::clock::Clock;
-use serde::Deserialize;
+use nas_cron_protocol::fire::FireBody;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -67,15 +67,6 @@ struct Shared {
     count: AtomicUsize,
     samples: mpsc::Sender<Sample>,
     strays: AtomicUsize,
-}
-
-#[derive(Deserialize)]
-struct FireBody<'a> {
-    #[serde(borrow)]
-    job_id: Cow<'a, str>,
-    #[serde(borrow)]
-    fire_at: Cow<'a, str>,
-    auth: Option<String>,
 }
 
 impl Drop for Sink {
@@ -189,7 +180,7 @@ impl Shared {
                 token,
                 job_id: fire.job_id.into_owned(),
                 fire_at: fire.fire_at.into_owned(),
-                auth: fire.auth,
+                auth: fire.auth.map(Cow::into_owned),
                 expected_fire_at: stage.fire_at(index),
             };
             // Verifying is slower than taking: what is too much is let go.
