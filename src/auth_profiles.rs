@@ -4,15 +4,13 @@
 //! A profile names credentials that the agent has. Nothing here has ever seen one: what looks like a secret does not
 //! become an [`AuthProfile`].
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use nas_cron_protocol::{
-    AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, InvalidField, JobId, OrgId,
+use nas_cron_protocol::agent_api::{
+    AuthDefaults, AuthProfiles, AuthProfilesChange, KnownProfile, ShownAuth, Warning,
 };
-use serde::Serialize;
+use nas_cron_protocol::{AuthPlace, AuthProfile, AuthScope, Given, InstanceId, InvalidField, JobId, OrgId};
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
 use crate::db::{Db, DbResult, auth_profiles, ride_out};
 use crate::directory::{self, DirectoryError, again};
@@ -27,16 +25,6 @@ pub const PUT_WITHIN: Duration = Duration::from_secs(5);
 /// More than all places of one instance can have together.
 const ALL: i64 = 1_000;
 
-/// Something that is odd, and no error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Warning {
-    /// A word to branch on.
-    #[schema(value_type = String, example = "auth_profile_unknown")]
-    pub code: Cow<'static, str>,
-    /// A sentence.
-    pub message: String,
-}
-
 /// A profile that is named and not known: it may be added later, and is passed on meanwhile.
 pub fn unknown(auth: &AuthProfile) -> Warning {
     Warning {
@@ -46,21 +34,6 @@ pub fn unknown(auth: &AuthProfile) -> Warning {
              carry it all the same, and it may be registered later"
         ),
     }
-}
-
-/// What is shown of a job's profiles: each part only where it applies.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ShownAuth {
-    /// The job's own profile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "claude:work")]
-    pub auth: Option<AuthProfile>,
-    /// What its next fire carries.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Warning>,
 }
 
 impl From<JobAuth> for ShownAuth {
@@ -158,42 +131,6 @@ pub async fn change_job(
     .await
 }
 
-/// A profile that is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct KnownProfile {
-    /// Provider, colon, name.
-    #[schema(value_type = String, example = "claude:work")]
-    pub auth: AuthProfile,
-    /// Where it is registered.
-    pub scope: AuthScope,
-}
-
-/// What jobs without a profile of their own get: the first that is set, from the nearest to the furthest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct AuthDefaults {
-    /// Of the instance.
-    #[schema(value_type = Option<String>, example = "claude:work")]
-    pub instance: Option<AuthProfile>,
-    /// Of its org.
-    #[schema(value_type = Option<String>)]
-    pub org: Option<AuthProfile>,
-    /// Of the service.
-    #[schema(value_type = Option<String>)]
-    pub service: Option<AuthProfile>,
-}
-
-/// What is registered at a place, and at the places around it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct AuthProfiles {
-    /// Every profile that may be named there without a warning.
-    pub profiles: Vec<KnownProfile>,
-    /// What is set, by where.
-    pub defaults: AuthDefaults,
-    /// Defaults that are not among the profiles.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Warning>,
-}
-
 /// What an instance of this org may name, and what its jobs get.
 pub async fn of_instance(db: &Db, instance_id: &InstanceId, org_id: &OrgId) -> DbResult<AuthProfiles> {
     let (instance, org) = (AuthPlace::Instance(instance_id.clone()), AuthPlace::Org(org_id.clone()));
@@ -257,6 +194,14 @@ impl Registry {
             return Err(InvalidField::new("profiles", format!("must be at most {MAX_PROFILES}")));
         }
         Ok(Self { profiles, default })
+    }
+}
+
+impl TryFrom<AuthProfilesChange> for Registry {
+    type Error = InvalidField;
+
+    fn try_from(change: AuthProfilesChange) -> Result<Self, InvalidField> {
+        Self::new(Some(change.profiles), change.default)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::relay::WakeBody;
 use nas_cron_protocol::{AuthProfile, BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -131,20 +132,6 @@ pub struct Unwanted {
     pub generation: i32,
     /// What the engine calls it, where it said so.
     pub message_id: Option<String>,
-}
-
-/// What an engine tells about a one-shot: the body of the relay, and of a NATS message.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-pub struct WakeBody {
-    /// Whose job.
-    pub instance_id: String,
-    /// Which job.
-    pub job_id: String,
-    /// Which arm of it.
-    #[schema(example = "0190a5e4-7c1e-7000-8000-000000000000")]
-    pub schedule_id: String,
-    /// Its instant, byte for byte as it was provisioned.
-    pub fire_at: String,
 }
 
 impl From<&WakeUp> for WakeBody {

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::backend::{
-    BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeBody, WakeUp,
+    BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp,
 };
 pub use self::engine::Backend;
 pub use self::nats::{Nats, NatsOptions, NatsOptionsError};
@@ -42,6 +42,7 @@ use self::outbox::Outbox;
 pub use self::qstash::{Qstash, QstashOptions};
 pub use self::wakes::Wakes;
 use nas_cron_protocol::BackendName;
+pub use nas_cron_protocol::relay::WakeBody;
 
 use crate::db::Db;
 use crate::domain::one_shot::Armed;

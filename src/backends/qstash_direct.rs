@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use nas_cron_protocol::BackendName;
+use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use super::backend::{
 };
 use super::qstash::Qstash;
 use super::wakes::Wakes;
-use crate::fire::{FireBody, client};
+use crate::fire::client;
 use crate::keys::KeyRing;
 use crate::keys::fire_token::FireSubject;
 
@@ -59,8 +60,7 @@ impl QstashDirect {
             .keys
             .mint_for(subject, wake_up.due_at, expires)
             .map_err(|error| refused(error.to_string()))?;
-        let body =
-            FireBody { job_id: &wake_up.job_id, fire_at: &wake_up.fire_at, auth: wake_up.auth.as_ref() };
+        let body = FireBody::new(&wake_up.job_id, &wake_up.fire_at, wake_up.auth.as_ref());
         let body = serde_json::to_string(&body).map_err(|error| refused(error.to_string()))?;
         let direct = DirectCall {
             url: client::fire_url(wake_up.callback_url.url()).to_string(),

@@ -5,11 +5,12 @@ use std::io::Write;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, capital, printable};
+use nas_cron_protocol::agent_api::AuthProfiles;
 use nas_cron_protocol::{AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
 use tokio::time::Instant;
 
 use super::directory_error::explained;
-use crate::auth_profiles::{self, AuthProfiles, PUT_WITHIN, Registry};
+use crate::auth_profiles::{self, PUT_WITHIN, Registry};
 use crate::db::Db;
 use crate::directory::{self, DirectoryError, again};
 use crate::domain::job_auth::AuthEntry;
@@ -247,7 +248,9 @@ mod tests {
     use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
-    use crate::auth_profiles::{AuthDefaults, KnownProfile, unknown};
+    use nas_cron_protocol::agent_api::{AuthDefaults, KnownProfile};
+
+    use crate::auth_profiles::unknown;
 
     #[derive(Debug, clap::Parser)]
     #[command(name = "nas-cron auth-profiles")]

@@ -14,9 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nas_cron_protocol::{AuthProfile, FireAt, JobId};
+use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
-use serde::Serialize;
 
 use self::backoff::{Next, RetryPolicy};
 use self::client::AgentClient;
@@ -59,18 +58,6 @@ pub enum End {
     },
 }
 
-/// The body of a fire.
-#[derive(Debug, Serialize)]
-pub struct FireBody<'a> {
-    /// Which job.
-    pub job_id: &'a JobId,
-    /// Its instant, in the agent's own text.
-    pub fire_at: &'a FireAt,
-    /// With which of its credentials the agent is to run it; absent where none is set, as ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<&'a AuthProfile>,
-}
-
 impl Firing {
     /// Makes the attempt. Its lease is checked by the monotonic clock right before the POST is written: a process
     /// that was stopped for a while must not send what another replica may hold by now.
@@ -86,7 +73,7 @@ impl Firing {
             Ok(token) => token,
             Err(error) => return End::NotSent { reason: error.to_string() },
         };
-        let body = FireBody { job_id: &attempt.job_id, fire_at: &attempt.fire_at, auth };
+        let body = FireBody::new(&attempt.job_id, &attempt.fire_at, auth);
         let body = match serde_json::to_vec(&body) {
             Ok(body) => Bytes::from(body),
             Err(error) => return End::NotSent { reason: error.to_string() },

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{FromRef, State};
-use chrono::{DateTime, Utc};
-use nas_cron_protocol::{AuthProfile, BackendName, Given, JobId, OneShotState, ParkReason};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use nas_cron_protocol::JobId;
+use nas_cron_protocol::agent_api::{
+    ArmedOneShot, CancelRequest, CancelResponse, DeadOneShot, ListResponse, ProvisionRequest,
+    ProvisionResponse,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::{ApiError, Caller, JsonBody};
-use crate::auth_profiles::{self, Profiles, ShownAuth, Warning};
+use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
 use crate::domain::one_shot::OneShot;
 use crate::instance::Authenticator;
@@ -50,39 +51,6 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
         .with_state(state)
 }
 
-/// What is to be armed.
-#[derive(Debug, Deserialize, ToSchema)]
-struct ProvisionRequest {
-    /// The agent's name for the job: 1 to 255 bytes.
-    #[schema(example = "ab12cd34")]
-    job_id: String,
-    /// ISO 8601 with an offset, to the microsecond. Echoed byte for byte. In the past: fires at once.
-    #[schema(example = "2026-06-18T12:34:56.250000+00:00")]
-    fire_at: String,
-    /// The agent's base URL; the fire goes to `{agent_callback_url}/api/cron/fire`.
-    #[schema(example = "https://agent-xyz.example")]
-    agent_callback_url: String,
-    /// Makes arming idempotent: the same key again changes nothing, another supersedes. 1 to 512 bytes.
-    #[schema(example = "ab12cd34:2026-06-18T12:34:56.250000+00:00")]
-    dedup_key: String,
-    /// The job's own auth profile, by provider and name. Absent keeps what is set, `null` clears it; it never
-    /// supersedes. What looks like a secret is refused.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "claude:work")]
-    auth: Given<AuthProfile>,
-}
-
-/// It is armed, durably.
-#[derive(Debug, Serialize, ToSchema)]
-struct ProvisionResponse {
-    /// Opaque name of this arm.
-    #[schema(example = "0190a5e4-7c1e-7000-8000-000000000000")]
-    schedule_id: String,
-    /// What is odd, and no error: absent when nothing is.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Warning>,
-}
-
 /// Arm a one-shot for a job
 ///
 /// Answered once it is durable. Repeating it is harmless.
@@ -106,21 +74,6 @@ async fn provision(
     }))
 }
 
-/// What is to be cancelled.
-#[derive(Debug, Deserialize, ToSchema)]
-struct CancelRequest {
-    /// The agent's name for the job.
-    #[schema(example = "ab12cd34")]
-    job_id: String,
-}
-
-/// It is cancelled, or never was.
-#[derive(Debug, Serialize, ToSchema)]
-struct CancelResponse {
-    /// Always true.
-    ok: bool,
-}
-
 /// Cancel a job's one-shot
 ///
 /// No attempt starts after the answer. An unknown job is fine.
@@ -138,63 +91,6 @@ async fn cancel(
     state.backends.look();
     state.scheduler.awake(&caller.instance);
     Ok(Json(CancelResponse { ok: true }))
-}
-
-/// The caller's own one-shots.
-#[derive(Debug, Serialize, ToSchema)]
-struct ListResponse {
-    /// Armed, leased, firing or waiting; soonest first. What was delivered is not in it.
-    armed: Vec<ArmedOneShot>,
-    /// Current dead letters, and what is stuck.
-    dead: Vec<DeadOneShot>,
-}
-
-/// A one-shot that will fire.
-#[derive(Debug, Serialize, ToSchema)]
-struct ArmedOneShot {
-    job_id: String,
-    /// Byte for byte as it was provisioned.
-    fire_at: String,
-    schedule_id: String,
-    /// The agent's base URL that the fire goes to.
-    agent_callback_url: String,
-    state: OneShotState,
-    /// Attempts made so far.
-    attempts: i32,
-    /// When the next one may start.
-    next_attempt_at: Option<DateTime<Utc>>,
-    /// Why it is not tried although it may be due.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parked: Option<ParkReason>,
-    /// The hosted engine that is to wake it first; absent: nas-cron does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    awaits: Option<BackendName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_status: Option<i16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
-    #[serde(flatten)]
-    auth: ShownAuth,
-}
-
-/// A one-shot that will not fire any more.
-#[derive(Debug, Serialize, ToSchema)]
-struct DeadOneShot {
-    job_id: String,
-    /// Byte for byte as it was provisioned.
-    fire_at: String,
-    schedule_id: String,
-    /// The agent's base URL that the fire went to.
-    agent_callback_url: String,
-    /// `dead`: its attempts are used up. `stuck`: its key came again after three second fires.
-    state: OneShotState,
-    attempts: i32,
-    last_status: Option<i16>,
-    last_error: Option<String>,
-    /// When it was given up.
-    died_at: DateTime<Utc>,
-    #[serde(flatten)]
-    auth: ShownAuth,
 }
 
 impl From<OneShot> for ArmedOneShot {

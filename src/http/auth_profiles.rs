@@ -3,9 +3,8 @@
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use nas_cron_protocol::{AuthPlace, AuthProfile, EffectiveAuth, Given, JobId};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use nas_cron_protocol::agent_api::{AuthProfiles, AuthProfilesChange, ChangedJob, JobChange};
+use nas_cron_protocol::{AuthPlace, AuthProfile, JobId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -14,36 +13,11 @@ use super::error::ErrorBody;
 use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::extract::{PathNames, QueryParams, refuse};
 use super::{ApiError, Caller, JsonBody};
-use crate::auth_profiles::{AuthProfiles, Registry, Warning};
+use crate::auth_profiles::Registry;
 
 /// The routes, with their documentation.
 pub fn routes(state: AgentCron) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(change)).routes(routes!(get, put, delete)).with_state(state)
-}
-
-/// What is to be changed about a job.
-#[derive(Debug, Deserialize, ToSchema)]
-struct JobChange {
-    /// Its own auth profile; `null` takes it away.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, required = true, example = "claude:work")]
-    auth: Given<AuthProfile>,
-}
-
-/// A job's auth profiles as they are now.
-#[derive(Debug, Serialize, ToSchema)]
-struct ChangedJob {
-    /// The agent's name for the job.
-    #[schema(value_type = String, example = "ab12cd34")]
-    job_id: JobId,
-    /// The job's own.
-    #[schema(value_type = Option<String>, example = "claude:work")]
-    auth: Option<AuthProfile>,
-    /// What its next fire carries.
-    effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error: absent when nothing is.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Warning>,
 }
 
 /// Change a job's auth profile
@@ -76,24 +50,6 @@ async fn change(
         effective_auth: shown.effective_auth,
         warnings: shown.warnings,
     }))
-}
-
-/// The profiles that are to be known at a place.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct AuthProfilesChange {
-    /// All of them, at most 200: one that is known and not among them is forgotten.
-    #[schema(value_type = Vec<String>, max_items = 200, example = json!(["claude:work", "claude:budget"]))]
-    profiles: Vec<AuthProfile>,
-    /// What jobs without a profile of their own get. Absent keeps what is set, `null` clears it.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "claude:work")]
-    default: Given<AuthProfile>,
-}
-
-impl AuthProfilesChange {
-    pub(super) fn registry(self) -> Result<Registry, ApiError> {
-        Ok(Registry::new(Some(self.profiles), self.default)?)
-    }
 }
 
 /// The one profile that a query means, if it means one.
@@ -131,7 +87,7 @@ async fn put(
     caller: Caller,
     JsonBody(body): JsonBody<AuthProfilesChange>,
 ) -> Result<Json<AuthProfiles>, ApiError> {
-    let wanted = body.registry()?;
+    let wanted = Registry::try_from(body)?;
     let place = AuthPlace::Instance(caller.instance.instance_id.clone());
     state.profiles.put(&place, &wanted, caller.deadline).await?;
     shown(&state, &caller).await

@@ -12,17 +12,16 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::relay::{RelayResponse, RelayStatus, WakeBody};
 use nas_cron_protocol::{BackendName, InstanceId, JobId, ScheduleId};
-use serde::Serialize;
 use tracing::warn;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ProblemBody;
 use super::extract::{body, json};
 use super::{ApiError, Problem};
-use crate::backends::{Backends, RelayRequest, WakeBody};
+use crate::backends::{Backends, RelayRequest};
 use crate::domain::attempt::Ended;
 use crate::domain::wake_up::Wake;
 use crate::metrics;
@@ -47,30 +46,6 @@ pub struct Relay {
 /// The route, with its documentation.
 pub fn routes(state: Relay) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(relay)).with_state(state)
-}
-
-/// What became of a wake-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum RelayStatus {
-    /// The agent accepted, now or before.
-    Delivered,
-    /// There is no such one-shot any more.
-    Gone,
-    /// The job has another one-shot now.
-    Superseded,
-    /// An attempt is under way, or waits for its time.
-    UnderWay,
-    /// The agent did not accept. It is tried again, whatever the engine does.
-    NotAccepted,
-    /// It is too early to wait for it. It fires at its time, whatever the engine does.
-    Early,
-}
-
-/// The answer to an engine.
-#[derive(Debug, Serialize, ToSchema)]
-struct RelayResponse {
-    status: RelayStatus,
 }
 
 /// A status, and when to come again.

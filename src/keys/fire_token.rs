@@ -4,15 +4,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::fire::{FIRE_PURPOSE, FireClaims};
 use nas_cron_protocol::{AuthProfile, FireAt, InstanceId, JobId};
 use secrecy::SecretString;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::signer::{Signer, SignerError};
-
-/// What the `purpose` claim says; a token with any `purpose` opens nothing at hop 1.
-pub const PURPOSE: &str = "cron_fire";
 
 /// How long a fire token lives: 60 to 120 s, whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,21 +60,6 @@ pub struct FireSubject<'a> {
     pub auth: Option<&'a AuthProfile>,
 }
 
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    aud: String,
-    purpose: &'static str,
-    iat: i64,
-    nbf: i64,
-    exp: i64,
-    jti: Uuid,
-    job_id: &'a JobId,
-    fire_at: &'a FireAt,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth: Option<&'a AuthProfile>,
-}
-
 /// When a token is good, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
@@ -108,17 +90,17 @@ pub fn mint(
     validity: Validity,
     fire: FireSubject<'_>,
 ) -> Result<SecretString, SignerError> {
-    let claims = Claims {
-        iss: issuer,
-        aud: format!("agent:{}", fire.instance_id),
-        purpose: PURPOSE,
+    let claims = FireClaims {
+        iss: issuer.into(),
+        aud: FireClaims::audience(fire.instance_id).into(),
+        purpose: FIRE_PURPOSE.into(),
         iat: validity.issued_at,
         nbf: validity.not_before,
         exp: validity.expires,
         jti: Uuid::new_v4(),
-        job_id: fire.job_id,
-        fire_at: fire.fire_at,
-        auth: fire.auth,
+        job_id: fire.job_id.as_str().into(),
+        fire_at: fire.fire_at.as_str().into(),
+        auth: fire.auth.map(|auth| auth.as_str().into()),
     };
     signer.token(&serde_json::to_vec(&claims).expect("strings and integers always serialize"))
 }

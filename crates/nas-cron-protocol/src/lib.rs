@@ -2,15 +2,21 @@
 //!
 //! Nothing here does I/O, and nothing depends on how a service or an agent is built: both sides of the wire use it.
 //! Every constructor that takes text from outside returns [`InvalidField`], which names the field and the fix.
-//! The contract itself is `docs/contract.md`.
+//! The contract itself is `docs/contract.md`. The bodies of its requests and responses are in [`agent_api`], [`relay`],
+//! [`fire`] and [`error`].
 
+mod words;
+
+pub mod agent_api;
 mod auth_profile;
 mod callback_url;
+pub mod error;
 mod fields;
+pub mod fire;
 mod fire_at;
 mod ids;
 mod isoformat;
-mod words;
+pub mod relay;
 
 pub use auth_profile::{AuthPlace, AuthProfile, AuthSource, EffectiveAuth, resolve_auth};
 pub use callback_url::CallbackUrl;

@@ -3,9 +3,10 @@
 /// Declares an enum whose variants are words on the wire, with `ALL`, `as_str`, `Display`, `FromStr` and serde.
 ///
 /// The variants are written in the order of a life or of a precedence, and `ALL` keeps it.
+// `$text` is a `tt` because `utoipa` does not see the rename to a captured `literal`: a schema would list the variants.
 #[macro_export]
 macro_rules! words {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:tt),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         $vis enum $name {

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
 use nas_cron_protocol::{OneShotState, ParkReason};
 
-use crate::auth_profiles::ShownAuth;
+use nas_cron_protocol::agent_api::ShownAuth;
+
 use crate::db::{Db, DbResult, auth_profiles};
 use crate::domain::job::Job;
 

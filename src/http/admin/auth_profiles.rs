@@ -3,14 +3,15 @@
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use nas_cron_protocol::agent_api::{AuthProfiles, AuthProfilesChange};
 use nas_cron_protocol::{AuthPlace, InstanceId, OrgId};
 use tokio::time::Instant;
 use tracing::info;
 use utoipa::IntoResponses;
 
 use super::AdminState;
-use crate::auth_profiles::{AuthProfiles, PUT_WITHIN, Profiles};
-use crate::http::auth_profiles::{AuthProfilesChange, only};
+use crate::auth_profiles::{PUT_WITHIN, Profiles, Registry};
+use crate::http::auth_profiles::only;
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, UnknownAgent};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
@@ -37,7 +38,7 @@ async fn read(profiles: &Profiles, place: &AuthPlace) -> Answer {
 }
 
 async fn replace(profiles: &Profiles, place: AuthPlace, body: Body) -> Answer {
-    let wanted = body?.0.registry()?;
+    let wanted = Registry::try_from(body?.0)?;
     profiles.put(&place, &wanted, Instant::now() + PUT_WITHIN).await?;
     info!(scope = %place.scope(), scope.id = place.id(), "auth profiles registered");
     read(profiles, &place).await

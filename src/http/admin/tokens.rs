@@ -8,6 +8,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use nas_cron_protocol::error::ErrorWord;
 use ring::digest::{SHA256, digest};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -73,7 +74,7 @@ fn off() -> Response {
         detail:
             "this service has no admin token: set NAS_CRON_ADMIN_TOKEN_SHA256 to the SHA-256 of one, in hex"
                 .to_owned(),
-        error: "admin_api_off".into(),
+        error: ErrorWord::AdminApiOff.as_str().into(),
     };
     let problem = [(CONTENT_TYPE, "application/problem+json")];
     (StatusCode::FORBIDDEN, problem, Json(body)).into_response()

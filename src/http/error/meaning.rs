@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use nas_cron_protocol::error::ErrorWord;
 
 use super::{ApiError, TokenRefusal};
 use crate::identity::IdentityError;
@@ -22,7 +23,7 @@ const RETRY_HELD: Duration = Duration::from_mins(1);
 /// What an error means on the wire.
 pub(super) struct Meaning {
     pub(super) status: StatusCode,
-    pub(super) error: &'static str,
+    pub(super) error: ErrorWord,
     /// `None`: the error's own text may be shown.
     pub(super) instead: Option<&'static str>,
     retry_after: Option<Duration>,
@@ -30,19 +31,23 @@ pub(super) struct Meaning {
 }
 
 impl Meaning {
-    const fn of(status: StatusCode, error: &'static str) -> Self {
+    const fn of(status: StatusCode, error: ErrorWord) -> Self {
         Self { status, error, instead: None, retry_after: None, challenge: None }
     }
 
     const fn not_now(retry_after: Duration) -> Self {
         let instead = Some("this cannot be done right now, try again later");
         let retry_after = Some(retry_after);
-        Self { instead, retry_after, ..Self::of(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable") }
+        Self {
+            instead,
+            retry_after,
+            ..Self::of(StatusCode::SERVICE_UNAVAILABLE, ErrorWord::TemporarilyUnavailable)
+        }
     }
 
     const fn defect() -> Self {
         let instead = Some("something went wrong here");
-        Self { instead, ..Self::of(StatusCode::INTERNAL_SERVER_ERROR, "server_error") }
+        Self { instead, ..Self::of(StatusCode::INTERNAL_SERVER_ERROR, ErrorWord::ServerError) }
     }
 
     fn of_identity(error: &IdentityError) -> Self {
@@ -51,18 +56,22 @@ impl Meaning {
             ..Self::of(StatusCode::UNAUTHORIZED, error)
         };
         match error {
-            IdentityError::SchemeNotEnabled => refused("scheme_not_enabled", "Bearer"),
-            IdentityError::Off => Self::of(StatusCode::FORBIDDEN, "agent_identity_off"),
+            IdentityError::SchemeNotEnabled => refused(ErrorWord::SchemeNotEnabled, "Bearer"),
+            IdentityError::Off => Self::of(StatusCode::FORBIDDEN, ErrorWord::AgentIdentityOff),
             IdentityError::Invalid(_) => {
-                refused("invalid_assertion", "AgentAssertion error=\"invalid_assertion\"")
+                refused(ErrorWord::InvalidAssertion, "AgentAssertion error=\"invalid_assertion\"")
             }
-            IdentityError::UnknownAgent => refused("unknown_agent", "AgentAssertion error=\"unknown_agent\""),
-            IdentityError::UnknownTask => refused("unknown_task", "AgentAssertion error=\"unknown_task\""),
-            IdentityError::Disabled => Self::of(StatusCode::FORBIDDEN, "access_denied"),
-            IdentityError::Field(_) => Self::of(StatusCode::BAD_REQUEST, "invalid_request"),
-            IdentityError::KeyRevoked => Self::of(StatusCode::CONFLICT, "key_revoked"),
-            IdentityError::TooMany => Self::of(StatusCode::CONFLICT, "too_many_identities"),
-            IdentityError::TaskRevoked => Self::of(StatusCode::CONFLICT, "task_revoked"),
+            IdentityError::UnknownAgent => {
+                refused(ErrorWord::UnknownAgent, "AgentAssertion error=\"unknown_agent\"")
+            }
+            IdentityError::UnknownTask => {
+                refused(ErrorWord::UnknownTask, "AgentAssertion error=\"unknown_task\"")
+            }
+            IdentityError::Disabled => Self::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
+            IdentityError::Field(_) => Self::of(StatusCode::BAD_REQUEST, ErrorWord::InvalidRequest),
+            IdentityError::KeyRevoked => Self::of(StatusCode::CONFLICT, ErrorWord::KeyRevoked),
+            IdentityError::TooMany => Self::of(StatusCode::CONFLICT, ErrorWord::TooManyIdentities),
+            IdentityError::TaskRevoked => Self::of(StatusCode::CONFLICT, ErrorWord::TaskRevoked),
             IdentityError::InstanceGone => Self { instead: None, ..Self::not_now(RETRY_REGISTRATION) },
             IdentityError::Busy => Self { instead: None, ..Self::not_now(RETRY_DATABASE) },
             IdentityError::Db(error) if error.is_transient() => Self::not_now(RETRY_DATABASE),
@@ -71,7 +80,7 @@ impl Meaning {
     }
 
     const fn challenged(challenge: &'static str) -> Self {
-        Self { challenge: Some(challenge), ..Self::of(StatusCode::UNAUTHORIZED, "invalid_token") }
+        Self { challenge: Some(challenge), ..Self::of(StatusCode::UNAUTHORIZED, ErrorWord::InvalidToken) }
     }
 }
 
@@ -85,7 +94,7 @@ impl ApiError {
             Self::Auth(AuthError::Identity(error)) | Self::Identity(error) => Meaning::of_identity(error),
             Self::InvalidSignature => Meaning {
                 challenge: Some("Signature"),
-                ..Meaning::of(StatusCode::UNAUTHORIZED, "invalid_signature")
+                ..Meaning::of(StatusCode::UNAUTHORIZED, ErrorWord::InvalidSignature)
             },
             Self::InvalidToken(_) | Self::Auth(AuthError::Token(VerifyError::Refused(_))) => {
                 Meaning::challenged(INVALID_TOKEN)
@@ -95,19 +104,21 @@ impl ApiError {
                 | AuthError::Lookup(_),
             ) => Meaning::not_now(RETRY_PORTAL),
             Self::Auth(AuthError::Refused(refusal)) => match refusal {
-                Refusal::InvalidClient => Meaning::of(StatusCode::FORBIDDEN, "invalid_client"),
-                Refusal::Disabled => Meaning::of(StatusCode::FORBIDDEN, "access_denied"),
+                Refusal::InvalidClient => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::InvalidClient),
+                Refusal::Disabled => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
                 Refusal::NotYetKnown => Meaning { instead: None, ..Meaning::not_now(RETRY_REGISTRATION) },
             },
-            Self::Field(_) | Self::Body(_) => Meaning::of(StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Field(_) | Self::Body(_) => Meaning::of(StatusCode::BAD_REQUEST, ErrorWord::InvalidRequest),
             Self::Token(refusal) => Meaning::of(StatusCode::BAD_REQUEST, refusal.word()),
             Self::Held(_) => Meaning { instead: None, ..Meaning::not_now(RETRY_HELD) },
             Self::NotFinal(_) => Meaning::not_now(RETRY_DATABASE),
-            Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
-            Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, "invalid_request"),
-            Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed => Meaning::of(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::Conflict(_) => Meaning::of(StatusCode::CONFLICT, "conflict"),
+            Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, ErrorWord::InvalidRequest),
+            Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, ErrorWord::InvalidRequest),
+            Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, ErrorWord::NotFound),
+            Self::MethodNotAllowed => {
+                Meaning::of(StatusCode::METHOD_NOT_ALLOWED, ErrorWord::MethodNotAllowed)
+            }
+            Self::Conflict(_) => Meaning::of(StatusCode::CONFLICT, ErrorWord::Conflict),
             Self::Auth(AuthError::Db(error)) | Self::Store(error) if error.is_transient() => {
                 Meaning::not_now(RETRY_DATABASE)
             }
@@ -118,11 +129,11 @@ impl ApiError {
 }
 
 impl TokenRefusal {
-    const fn word(&self) -> &'static str {
+    const fn word(&self) -> ErrorWord {
         match self {
-            Self::GrantType => "unsupported_grant_type",
-            Self::Client => "invalid_client",
-            Self::Grant(_) | Self::Stranger(_) => "invalid_grant",
+            Self::GrantType => ErrorWord::UnsupportedGrantType,
+            Self::Client => ErrorWord::InvalidClient,
+            Self::Grant(_) | Self::Stranger(_) => ErrorWord::InvalidGrant,
         }
     }
 }

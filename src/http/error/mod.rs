@@ -1,5 +1,5 @@
-//! One error for all endpoints, in two forms: OAuth's `{"error","error_description"}` for agents ([`oauth`]), and
-//! problem details elsewhere ([`problem`]).
+//! One error for all endpoints, in two forms: OAuth's `{"error","error_description"}` for agents (`oauth`), and
+//! problem details elsewhere (`problem`).
 //!
 //! A response is made once, and that is where it is logged. A 5xx reveals nothing of the inside.
 
@@ -14,10 +14,10 @@ use std::borrow::Cow;
 use std::future::{Ready, ready};
 use std::time::Duration;
 
+pub use nas_cron_protocol::error::ErrorBody;
 use nas_cron_protocol::{HOSTED_CLIENT, InvalidField};
 
 use self::meaning::Meaning;
-pub use self::oauth::ErrorBody;
 pub use self::problem::{Problem, ProblemBody};
 use crate::identity::IdentityError;
 use crate::instance::AuthError;
@@ -147,14 +147,16 @@ impl ApiError {
                 tracing::debug!(status, reason = %self, "a request was refused");
             }
             (Self::Held(_) | Self::Token(_), _) => {
-                tracing::info!(status, error = meaning.error, reason = %self, "no token was issued");
+                tracing::info!(status, error = meaning.error.as_str(), reason = %self, "no token was issued");
             }
             (Self::NotFinal(_), _) if self.is_as_it_should_be() => {
                 tracing::info!(status, reason = %self, "a request did not arrive whole");
             }
             (Self::NotFinal(_), _) | (_, 500) => tracing::error!(status, reason = %self, "a request failed"),
             (_, 503) => tracing::warn!(status, reason = %self, "a request could not be done now"),
-            _ => tracing::info!(status, error = meaning.error, reason = %self, "a request was refused"),
+            _ => {
+                tracing::info!(status, error = meaning.error.as_str(), reason = %self, "a request was refused");
+            }
         }
         (meaning, description)
     }

@@ -47,7 +47,7 @@ impl IntoResponse for Problem {
             title: meaning.status.canonical_reason().unwrap_or_default().into(),
             status: meaning.status.as_u16(),
             detail,
-            error: meaning.error.into(),
+            error: meaning.error.as_str().into(),
         };
         let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

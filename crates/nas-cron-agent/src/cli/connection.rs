@@ -13,7 +13,7 @@ use nas_cron_base::clock::SystemClock;
 use nas_cron_base::terminal::{self, UsageError};
 use nas_cron_protocol::CallbackUrl;
 
-use crate::client::api::{ProvisionRequest, Provisioned};
+use crate::client::api::{ProvisionRequest, ProvisionResponse};
 use crate::client::background::BackgroundTask;
 use crate::client::bearer::{self, Bearer};
 use crate::client::server_url::ServerUrl;
@@ -177,7 +177,7 @@ fn background_task(server: &ServerUrl, store: &AuthStore, bearer: Bearer) -> req
 
 impl Connection {
     /// Arms, and remembers the callback for the next time.
-    pub(super) async fn provision(&self, wanted: &ProvisionRequest) -> anyhow::Result<Provisioned> {
+    pub(super) async fn provision(&self, wanted: &ProvisionRequest) -> anyhow::Result<ProvisionResponse> {
         let provisioned = self.client.provision(wanted).await.map_err(|error| self.explained(error))?;
         self.remember(&wanted.agent_callback_url).await;
         Ok(provisioned)

@@ -87,11 +87,11 @@ struct AuthArgs {
 
 impl AuthArgs {
     /// What looks like a secret goes no further than here.
-    fn given(&self) -> Result<Given<String>, UsageError> {
+    fn given(&self) -> Result<Given<AuthProfile>, UsageError> {
         let checked = self.auth.as_deref().map(AuthProfile::new).transpose();
         let checked = checked.map_err(|error| UsageError::new(format!("--auth {}", error.problem)))?;
         Ok(match checked {
-            Some(auth) => Given::Set(auth.as_str().to_owned()),
+            Some(auth) => Given::Set(auth),
             None if self.no_auth => Given::Clear,
             None => Given::Keep,
         })

@@ -1,4 +1,7 @@
-//! Hop 1 as typed calls. Requests and answers are the contract's, field by field.
+//! Hop 1 as typed calls. Requests are the contract's types.
+//!
+//! Responses that carry words (a state, a source, a scope) or an auth profile are read by tolerant types of this module:
+//! another server, or a newer one, may have words that this client does not know.
 
 use std::sync::Arc;
 
@@ -14,7 +17,10 @@ use super::background::BackgroundTask;
 use super::bearer::Bearer;
 use super::registration::segment;
 pub use super::transport::ClientError;
-use nas_cron_protocol::Given;
+use nas_cron_protocol::agent_api::{CancelRequest, JobChange};
+use nas_cron_protocol::{AuthProfile, Given};
+
+pub use nas_cron_protocol::agent_api::{ProvisionRequest, ProvisionResponse, Warning};
 
 use super::transport::{Authorization, TIMEOUT, Transport};
 
@@ -23,41 +29,6 @@ use super::transport::{Authorization, TIMEOUT, Transport};
 pub struct Client {
     transport: Transport,
     credentials: Credentials,
-}
-
-/// What is to be armed.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProvisionRequest {
-    /// The agent's name for the job.
-    pub job_id: String,
-    /// ISO 8601 with an offset; echoed byte for byte.
-    pub fire_at: String,
-    /// The agent's base URL.
-    pub agent_callback_url: String,
-    /// Makes arming idempotent; real agents send `{job_id}:{fire_at}`.
-    pub dedup_key: String,
-    /// The job's auth profile: absent keeps, `null` clears.
-    #[serde(skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
-    pub auth: Given<String>,
-}
-
-/// It is armed, durably.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Provisioned {
-    /// Opaque name of this arm.
-    pub schedule_id: String,
-    /// What is odd, and no error.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Warning>,
-}
-
-/// Something that is odd, and no error.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub struct Warning {
-    /// A word to branch on, such as `auth_profile_unknown`.
-    pub code: String,
-    /// A sentence.
-    pub message: String,
 }
 
 /// An auth profile, and where it was found.
@@ -117,6 +88,9 @@ pub struct ListedJob {
     /// Why it is not tried although it may be due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<String>,
+    /// The hosted engine that is to wake it first. Not there: the service does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<String>,
     /// The last answer's status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_status: Option<u16>,
@@ -186,13 +160,13 @@ impl Client {
     }
 
     /// Arms, re-arms or supersedes a job's one-shot.
-    pub async fn provision(&self, wanted: &ProvisionRequest) -> Result<Provisioned, ClientError> {
+    pub async fn provision(&self, wanted: &ProvisionRequest) -> Result<ProvisionResponse, ClientError> {
         self.call(Method::POST, "/api/agent-cron/provision", Some(wanted)).await
     }
 
     /// Disarms a job; an unknown one is fine.
     pub async fn cancel(&self, job_id: &str) -> Result<(), ClientError> {
-        let body = serde_json::json!({ "job_id": job_id });
+        let body = CancelRequest { job_id: job_id.to_owned() };
         self.call::<_, serde::de::IgnoredAny>(Method::POST, "/api/agent-cron/cancel", Some(&body))
             .await
             .map(drop)
@@ -204,9 +178,14 @@ impl Client {
     }
 
     /// Gives a job another auth profile, or takes it away, without touching its arm.
-    pub async fn set_auth(&self, job_id: &str, auth: Option<&str>) -> Result<ChangedAuth, ClientError> {
+    pub async fn set_auth(
+        &self,
+        job_id: &str,
+        auth: Option<&AuthProfile>,
+    ) -> Result<ChangedAuth, ClientError> {
         let path = format!("/api/agent-cron/jobs/{}", segment(job_id));
-        self.call(Method::PATCH, &path, Some(&serde_json::json!({ "auth": auth }))).await
+        let change = JobChange { auth: auth.cloned().map_or(Given::Clear, Given::Set) };
+        self.call(Method::PATCH, &path, Some(&change)).await
     }
 
     /// The auth profiles that are known where the caller is.
@@ -288,3 +267,6 @@ impl<B: Serialize> Attempt<'_, B> {
         (Instant::now() + TIMEOUT).min(self.ends)
     }
 }
+
+#[cfg(test)]
+mod tests;

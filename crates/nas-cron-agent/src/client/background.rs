@@ -20,6 +20,8 @@ use nas_cron_base::clock::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use nas_cron_protocol::error::ErrorWord;
+
 use super::bearer::Bearer;
 use super::identity::{AgentKey, InvalidKey};
 use super::registration::{self, TaskError};
@@ -117,7 +119,11 @@ pub enum Unavailable {
 }
 
 fn clock_hint(error: &str) -> &'static str {
-    if error == "invalid_assertion" { "; see whether this machine's clock is right" } else { "" }
+    if error.parse() == Ok(ErrorWord::InvalidAssertion) {
+        "; see whether this machine's clock is right"
+    } else {
+        ""
+    }
 }
 
 impl Unavailable {
@@ -217,9 +223,11 @@ impl BackgroundTask {
         deadline: Instant,
     ) -> Result<Option<Assertion>, ClientError> {
         let Some((word, description)) = refusal(&error) else { return Err(error) };
-        let again = match word {
-            "unknown_task" | "unknown_agent" => self.obtain(Some((&used.names, word)), deadline).await,
-            "scheme_not_enabled" => Err(Unavailable::Off(self.server.clone())),
+        let again = match error.word() {
+            Some(known @ (ErrorWord::UnknownTask | ErrorWord::UnknownAgent)) => {
+                self.obtain(Some((&used.names, known)), deadline).await
+            }
+            Some(ErrorWord::SchemeNotEnabled) => Err(Unavailable::Off(self.server.clone())),
             _ => Err(Unavailable::Refused { error: word.to_owned(), description: description.to_owned() }),
         };
         Ok(again.map_err(|why| self.give_up(&why, Some(used))).ok())
@@ -269,7 +277,7 @@ impl BackgroundTask {
     /// Registers what is missing, or was `refused` and is still what the store has, under the store's lock.
     async fn obtain(
         &self,
-        refused: Option<(&Names, &str)>,
+        refused: Option<(&Names, ErrorWord)>,
         deadline: Instant,
     ) -> Result<Assertion, Unavailable> {
         let obtaining = async {
@@ -283,7 +291,7 @@ impl BackgroundTask {
     async fn complete(
         &self,
         locked: &LockedStore<'_>,
-        refused: Option<(&Names, &str)>,
+        refused: Option<(&Names, ErrorWord)>,
     ) -> Result<Assertion, Unavailable> {
         let mut entry = locked.server(&self.server)?.ok_or_else(|| self.unknown_server())?;
         // What is refused stays in the store until there is something to put in its place.
@@ -291,14 +299,15 @@ impl BackgroundTask {
         if let (Some((used, word)), Some(kept)) = (refused, &mut identity)
             && kept.agent_runtime_id == used.agent_runtime_id
         {
-            if word == "unknown_agent" {
+            if word == ErrorWord::UnknownAgent {
                 identity = None;
             } else if kept.background_task_id.as_deref() == Some(&used.task_id) {
                 kept.background_task_id = None;
             }
         }
         match self.register(locked, &mut entry, identity).await {
-            Err(Unavailable::Task(TaskError::Call(error))) if told(&error) == Some("unknown_agent") => {}
+            Err(Unavailable::Task(TaskError::Call(error)))
+                if error.word() == Some(ErrorWord::UnknownAgent) => {}
             done => return done,
         }
         self.register(locked, &mut entry, None).await
@@ -366,15 +375,8 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Unavailable>>) -> Resul
     tokio::time::timeout(REGISTERING, work).await.unwrap_or(Err(Unavailable::TooLong))
 }
 
-fn told(error: &ClientError) -> Option<&str> {
-    match error {
-        ClientError::Refused { error, .. } => Some(error),
-        _ => None,
-    }
-}
-
 fn is_off(error: &ClientError) -> bool {
-    told(error) == Some("agent_identity_off")
+    error.word() == Some(ErrorWord::AgentIdentityOff)
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::http_client::{self, causes, retry_after};
+use nas_cron_protocol::error::{ErrorBody, ErrorWord};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::bearer::NoToken;
@@ -58,6 +59,16 @@ pub enum ClientError {
     /// There is nothing to prove the caller with, so nothing was sent.
     #[error(transparent)]
     NoToken(#[from] NoToken),
+}
+
+impl ClientError {
+    /// The word of a refusal, where it is one of nas-cron's.
+    pub fn word(&self) -> Option<ErrorWord> {
+        match self {
+            Self::Refused { error, .. } => error.parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 /// A value of the `Authorization` header. It is never shown.
@@ -126,8 +137,8 @@ impl Transport {
         Err(match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(told) => ClientError::Refused {
                 status: status.as_u16(),
-                description: told.error_description.unwrap_or_else(|| told.error.clone()),
-                error: told.error,
+                description: told.error_description.unwrap_or_else(|| told.error.to_string()),
+                error: told.error.into_owned(),
                 retry_after,
             },
             Err(_) => self.strange(format!("status {status}")),
@@ -152,12 +163,6 @@ impl Transport {
     fn strange(&self, reason: String) -> ClientError {
         ClientError::Strange { server: self.base.to_string(), reason }
     }
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: String,
-    error_description: Option<String>,
 }
 
 #[cfg(test)]

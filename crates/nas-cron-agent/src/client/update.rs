@@ -1,15 +1,16 @@
 //! Changing one thing about a job and keeping the rest, which hop 1 has a call for only where it is the auth profile.
 
-use nas_cron_protocol::Given;
+use nas_cron_protocol::error::ErrorWord;
+use nas_cron_protocol::{AuthProfile, Given};
 use ring::digest;
 
-use super::api::{ChangedAuth, Client, ClientError, ListedJob, ProvisionRequest, Provisioned};
+use super::api::{ChangedAuth, Client, ClientError, ListedJob, ProvisionRequest, ProvisionResponse};
 
 /// What of a job is to change. What is not given stays.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
     /// The job's own auth profile; `null` takes it away.
-    pub auth: Given<String>,
+    pub auth: Given<AuthProfile>,
     /// When it is to fire instead.
     pub fire_at: Option<String>,
     /// Where it is to fire instead.
@@ -24,7 +25,7 @@ pub enum Updated {
     /// It is so already.
     Nothing(ListedJob),
     /// It is armed anew, by this request.
-    Armed(ProvisionRequest, Provisioned),
+    Armed(ProvisionRequest, ProvisionResponse),
 }
 
 /// Why nothing was changed.
@@ -67,10 +68,12 @@ impl Client {
         Ok(Updated::Armed(request, armed))
     }
 
-    async fn update_auth(&self, job_id: &str, auth: &Given<String>) -> Result<Updated, UpdateError> {
-        match self.set_auth(job_id, auth.value().map(String::as_str)).await {
+    async fn update_auth(&self, job_id: &str, auth: &Given<AuthProfile>) -> Result<Updated, UpdateError> {
+        match self.set_auth(job_id, auth.value()).await {
             Ok(changed) => Ok(Updated::Auth(changed)),
-            Err(ClientError::Refused { status: 404, error, .. }) if error == "not_found" => {
+            Err(error @ ClientError::Refused { status: 404, .. })
+                if error.word() == Some(ErrorWord::NotFound) =>
+            {
                 Err(UpdateError::Unknown)
             }
             Err(error) => Err(error.into()),

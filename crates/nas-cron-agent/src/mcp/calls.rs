@@ -171,10 +171,8 @@ fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField>
 }
 
 /// What looks like a secret goes no further than here.
-fn auth(arguments: &mut Fields) -> Result<Given<String>, InvalidField> {
-    arguments
-        .clearable_text("auth")?
-        .try_map(|auth| AuthProfile::new(auth).map(|auth| auth.as_str().to_owned()))
+fn auth(arguments: &mut Fields) -> Result<Given<AuthProfile>, InvalidField> {
+    arguments.clearable_text("auth")?.try_map(AuthProfile::new)
 }
 
 fn value(result: impl Serialize) -> Result<Value, Refusal> {

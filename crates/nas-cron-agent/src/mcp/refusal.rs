@@ -1,5 +1,6 @@
 //! Why a tool has no result, and what to do about it, for a model to read.
 
+use nas_cron_protocol::error::ErrorWord;
 use nas_cron_protocol::{FieldsError, InvalidField};
 
 use crate::client::api::ClientError;
@@ -48,7 +49,7 @@ pub(super) fn explained(refusal: &Refusal) -> String {
         }
         Refusal::Client(ClientError::TooLong { .. }) => "The user has to look at how many jobs there are",
         Refusal::Client(ClientError::Refused { status, error, retry_after, .. }) => {
-            let next = next_step(*status, error);
+            let next = next_step(*status, error.parse().ok());
             return match retry_after {
                 Some(after) if *status >= 429 => format!("{refusal}. {next}, after {} s", after.as_secs()),
                 _ if next.is_empty() => refusal.to_string(),
@@ -61,10 +62,12 @@ pub(super) fn explained(refusal: &Refusal) -> String {
 }
 
 /// What to do about a refusal of the service, where its own words do not say it.
-fn next_step(status: u16, error: &str) -> &'static str {
+fn next_step(status: u16, error: Option<ErrorWord>) -> &'static str {
     match (status, error) {
         (401, _) => "The access token is expired or not for this service: the user has to log in again",
-        (403, "access_denied") => "This agent is disabled: the user has to ask who runs the service",
+        (403, Some(ErrorWord::AccessDenied)) => {
+            "This agent is disabled: the user has to ask who runs the service"
+        }
         (403, _) => {
             "This identity may not arm anything: do not try again; the user has to look at the access token"
         }

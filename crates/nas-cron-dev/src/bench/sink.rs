@@ -19,8 +19,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::fire::FireBody;
 use parking_lot::RwLock;
-use serde::Deserialize;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -68,15 +68,6 @@ struct Shared {
     count: AtomicUsize,
     samples: mpsc::Sender<Sample>,
     strays: AtomicUsize,
-}
-
-#[derive(Deserialize)]
-struct FireBody<'a> {
-    #[serde(borrow)]
-    job_id: Cow<'a, str>,
-    #[serde(borrow)]
-    fire_at: Cow<'a, str>,
-    auth: Option<String>,
 }
 
 impl Drop for Sink {
@@ -190,7 +181,7 @@ impl Shared {
                 token,
                 job_id: fire.job_id.into_owned(),
                 fire_at: fire.fire_at.into_owned(),
-                auth: fire.auth,
+                auth: fire.auth.map(Cow::into_owned),
                 expected_fire_at: stage.fire_at(index),
             };
             // Verifying is slower than taking: what is too much is let go.

@@ -9,6 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use nas_cron_base::clock::Clock;
 use nas_cron_base::http_client;
+use nas_cron_protocol::fire::FIRE_PURPOSE;
 use reqwest::Client;
 use serde::Deserialize;
 use url::Url;
@@ -18,7 +19,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// On `exp`, `nbf` and `iat`, in seconds.
 const LEEWAY: i64 = 30;
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::ES256, Algorithm::RS256];
-const PURPOSE: &str = "cron_fire";
 
 /// Why a fire token does not verify.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +153,7 @@ impl FireVerifier {
         if claims.iss != self.issuer {
             return Err(Unverified::Issuer(claims.iss.clone()));
         }
-        if claims.purpose.as_deref() != Some(PURPOSE) {
+        if claims.purpose.as_deref() != Some(FIRE_PURPOSE) {
             return Err(Unverified::Purpose);
         }
         Ok(())

@@ -3,6 +3,8 @@
 use nas_cron_base::terminal::{UsageError, printable};
 
 use super::Connection;
+use nas_cron_protocol::error::ErrorWord;
+
 use crate::client::ClientError;
 use crate::client::background::{BackgroundTask, Unavailable};
 use crate::client::bearer::Bearer;
@@ -55,14 +57,14 @@ fn next_step(bearer: &Bearer, error: &ClientError) -> String {
             "; see whether that is the server you mean, and whether it runs".to_owned()
         }
         ClientError::Strange { .. } => "; see whether that is its base URL".to_owned(),
-        ClientError::Refused { status, error, retry_after, .. } => match (status, error.as_str()) {
+        ClientError::Refused { status, error, retry_after, .. } => match (status, error.parse().ok()) {
             (401, _) => renewed(bearer),
-            (403, "invalid_client") => {
+            (403, Some(ErrorWord::InvalidClient)) => {
                 "; this agent is not registered there, or the token is no agent's: whoever runs the \
                                         server can register it with `nas-cron agents add`"
                     .to_owned()
             }
-            (403, "access_denied") => {
+            (403, Some(ErrorWord::AccessDenied)) => {
                 "; whoever runs the server can let it in with `nas-cron agents enable`".to_owned()
             }
             (429 | 503, _) => match retry_after {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::when::{WhenArgs, told};
 use super::{AuthArgs, CallbackArgs, tell};
 use crate::cli::connection::Connection;
-use crate::client::api::{ProvisionRequest, Provisioned};
+use crate::client::api::{ProvisionRequest, ProvisionResponse};
 use crate::client::update::dedup_key;
 
 /// Arm a job's one-shot. A job that is armed already gets this one in its place.
@@ -70,7 +70,7 @@ impl Add {
 /// Shows what a provision has come to. As JSON it has `auth` only where something was said of it.
 pub(super) fn print_armed(
     wanted: &ProvisionRequest,
-    provisioned: &Provisioned,
+    provisioned: &ProvisionResponse,
     now: DateTime<Utc>,
     as_json: bool,
 ) -> anyhow::Result<()> {

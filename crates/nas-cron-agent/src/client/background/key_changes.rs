@@ -3,7 +3,9 @@
 //! A fresh key is in the store before the server hears of it, beside the one that it is to replace. Whoever is cut off, at
 //! any instant, leaves a store that has the key that the server knows, and the next one goes on from there.
 
-use super::{BackgroundTask, Unavailable, in_time, told};
+use nas_cron_protocol::error::ErrorWord;
+
+use super::{BackgroundTask, Unavailable, in_time};
 use crate::client::ClientError;
 use crate::client::identity::AgentKey;
 use crate::client::registration;
@@ -30,7 +32,7 @@ impl BackgroundTask {
     ) -> Result<StoredIdentity, Unavailable> {
         let registered = match self.register_pending(locked, entry, replaces).await {
             // It was known once, and somebody has revoked it since.
-            Err(Unavailable::Registration(error)) if told(&error) == Some("key_revoked") => {
+            Err(Unavailable::Registration(error)) if error.word() == Some(ErrorWord::KeyRevoked) => {
                 entry.pending_private_key = None;
                 self.register_pending(locked, entry, replaces).await
             }
@@ -91,7 +93,7 @@ impl BackgroundTask {
             Err(no_token) => self.kept()?.ok_or(no_token)?.authorization,
         };
         match registration::revoke(&self.transport, &authorization, agent_runtime_id).await {
-            Err(error) if !matches!(told(&error), Some("not_found" | "unknown_agent")) => {
+            Err(error) if !matches!(error.word(), Some(ErrorWord::NotFound | ErrorWord::UnknownAgent)) => {
                 Err(Unavailable::NotRevoked(error))
             }
             _ => Ok(()),

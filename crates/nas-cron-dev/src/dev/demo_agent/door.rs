@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use chrono::{DateTime, Utc};
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::fire::FireBody;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -47,13 +47,6 @@ struct Expected {
     fired: bool,
 }
 
-#[derive(Deserialize)]
-struct FireBody {
-    job_id: String,
-    fire_at: String,
-    auth: Option<String>,
-}
-
 /// The endpoint, at the path that real agents have.
 pub(super) fn router(door: Arc<Door>) -> Router {
     Router::new().route("/api/cron/fire", post(fire)).with_state(door)
@@ -67,15 +60,11 @@ async fn fire(State(door): State<Arc<Door>>, request: Request) -> Response {
         Ok(claims) => claims,
         Err(why) => return door.refuse(&why),
     };
-    match read(body).await {
+    let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    match serde_json::from_slice::<FireBody<'_>>(&body).ok() {
         Some(fire) => door.accept(&claims, &fire, arrived),
         None => refusal(StatusCode::BAD_REQUEST, "job_id or fire_at is missing"),
     }
-}
-
-async fn read(body: Body) -> Option<FireBody> {
-    let body = to_bytes(body, MAX_BODY).await.ok()?;
-    serde_json::from_slice(&body).ok()
 }
 
 fn refusal(status: StatusCode, detail: &str) -> Response {
@@ -122,7 +111,7 @@ impl Door {
         self.verifier.verify(token, Some(&format!("agent:{}", self.instance_id))).await
     }
 
-    fn accept(&self, claims: &FireClaims, fire: &FireBody, arrived: DateTime<Utc>) -> Response {
+    fn accept(&self, claims: &FireClaims, fire: &FireBody<'_>, arrived: DateTime<Utc>) -> Response {
         if let Err(why) = claims.check_fire(&fire.job_id, &fire.fire_at, fire.auth.as_deref()) {
             return self.refuse(&why);
         }

@@ -1,0 +1,87 @@
+use nas_cron_protocol::agent_api::{
+    ArmedOneShot, AuthDefaults as ServiceDefaults, AuthProfiles as ServiceProfiles, ChangedJob, DeadOneShot,
+    KnownProfile as ServiceProfile, ListResponse, ShownAuth,
+};
+use nas_cron_protocol::{
+    AuthScope, AuthSource, BackendName, EffectiveAuth as ServiceAuth, JobId, OneShotState, ParkReason,
+};
+use serde_json::Value;
+
+use super::*;
+
+fn profile() -> AuthProfile {
+    AuthProfile::new("claude:work").unwrap()
+}
+
+fn effective() -> ServiceAuth {
+    ServiceAuth { auth: profile(), source: AuthSource::Job }
+}
+
+fn warning() -> Warning {
+    Warning { code: "auth_profile_unknown".into(), message: "m".to_owned() }
+}
+
+fn shown() -> ShownAuth {
+    ShownAuth { auth: Some(profile()), effective_auth: Some(effective()), warnings: vec![warning()] }
+}
+
+/// What a service sends, read by `T` and written again.
+fn through<T: DeserializeOwned + Serialize>(sent: impl Serialize) -> (Value, Value) {
+    let sent = serde_json::to_value(sent).unwrap();
+    let read: T = serde_json::from_value(sent.clone()).unwrap();
+    (serde_json::to_value(read).unwrap(), sent)
+}
+
+#[test]
+fn every_field_of_a_list_survives_reading() {
+    let at = "2026-06-18T12:34:56Z".parse().unwrap();
+    let armed = ArmedOneShot {
+        job_id: "j".to_owned(),
+        fire_at: "2026-06-18T14:34:56+02:00".to_owned(),
+        schedule_id: "s".to_owned(),
+        agent_callback_url: "https://a.example".to_owned(),
+        state: OneShotState::Waiting,
+        attempts: 3,
+        next_attempt_at: Some(at),
+        parked: Some(ParkReason::Hold),
+        awaits: Some(BackendName::Nats),
+        last_status: Some(503),
+        last_error: Some("e".to_owned()),
+        auth: shown(),
+    };
+    let dead = DeadOneShot {
+        job_id: "k".to_owned(),
+        fire_at: "2026-06-18T14:34:56+02:00".to_owned(),
+        schedule_id: "t".to_owned(),
+        agent_callback_url: "https://a.example".to_owned(),
+        state: OneShotState::Stuck,
+        attempts: 9,
+        last_status: Some(500),
+        last_error: Some("e".to_owned()),
+        died_at: at,
+        auth: shown(),
+    };
+    let (read, sent) = through::<Listing>(ListResponse { armed: vec![armed], dead: vec![dead] });
+    assert_eq!(read, sent);
+}
+
+#[test]
+fn every_field_of_a_changed_job_and_of_the_known_profiles_survives_reading() {
+    let (read, sent) = through::<ChangedAuth>(ChangedJob {
+        job_id: JobId::new("j").unwrap(),
+        auth: Some(profile()),
+        effective_auth: Some(effective()),
+        warnings: vec![warning()],
+    });
+    assert_eq!(read, sent);
+    let (read, sent) = through::<AuthProfiles>(ServiceProfiles {
+        profiles: vec![ServiceProfile { auth: profile(), scope: AuthScope::Org }],
+        defaults: ServiceDefaults {
+            instance: Some(profile()),
+            org: Some(profile()),
+            service: Some(profile()),
+        },
+        warnings: vec![warning()],
+    });
+    assert_eq!(read, sent);
+}
