@@ -110,7 +110,7 @@ impl App {
             db.clone(),
             Arc::clone(&scheduler),
             engines,
-            config.backends.engine_timeout,
+            config.backends.call_timeout,
         ));
         backends.start();
         let relay = Relay { backends: Arc::clone(&backends), clock };
@@ -337,11 +337,7 @@ fn scheduler_rules(config: &Config) -> SchedulerRules {
     let second = &config.second_fire;
     SchedulerRules {
         horizon: config.lease.horizon,
-        graces: vec![
-            (BackendName::Qstash, config.backends.watchdog_grace),
-            (BackendName::QstashDirect, config.backends.qstash_direct_grace),
-            (BackendName::Nats, config.backends.watchdog_grace),
-        ],
+        graces: config.backends.graces.clone(),
         grace: config.lease.grace,
         margin: config.lease.margin,
         capacity: config.lease.capacity,

@@ -62,7 +62,7 @@ pub async fn hosted(
     Ok(backends)
 }
 
-fn qstash_options(config: &config::Backends, qstash: &config::Qstash) -> QstashOptions {
+fn qstash_options(config: &config::Backends, qstash: &config::backends::Qstash) -> QstashOptions {
     QstashOptions {
         url: qstash.url.url().clone(),
         token: qstash.token.clone(),
@@ -72,11 +72,11 @@ fn qstash_options(config: &config::Backends, qstash: &config::Qstash) -> QstashO
         retries: qstash.retries,
         furthest: qstash.furthest,
         in_flight: QSTASH_IN_FLIGHT,
-        timeout: config.engine_timeout,
+        timeout: config.call_timeout,
     }
 }
 
-fn nats_options(config: &config::Backends, nats: &config::Nats) -> NatsOptions {
+fn nats_options(config: &config::Backends, nats: &config::backends::Nats) -> NatsOptions {
     NatsOptions {
         urls: nats.urls.clone(),
         credentials_file: nats.credentials_file.clone(),
@@ -86,7 +86,7 @@ fn nats_options(config: &config::Backends, nats: &config::Nats) -> NatsOptions {
         stream: nats.stream.clone(),
         subject_prefix: nats.subject.clone(),
         replicas: nats.replicas,
-        timeout: config.engine_timeout,
+        timeout: config.call_timeout,
         ack_wait: NATS_ACK_WAIT,
         ..NatsOptions::new(Vec::new())
     }

@@ -14,7 +14,11 @@ use secrecy::ExposeSecret;
 use super::{agents, auth_profiles, backend, hold, jobs, keys};
 use crate::app;
 use crate::backends::engine;
-use crate::config::{BackendName, Backends, DatabaseOnly, Flags, Pick, Section, Setting};
+use crate::config::key::{
+    AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL,
+    PUBLIC_URL,
+};
+use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions};
 use crate::keys::{KeyEncryptionKey, KeyRing};
@@ -40,9 +44,14 @@ pub(super) struct WithPortal;
 
 impl Pick for WithPortal {
     fn takes(setting: &Setting) -> bool {
-        let more =
-            ["own_portal", "key_encryption_key", "agents_jwks_url", "portal_jwks_url", "portal_jwks_file"];
-        WithUrls::takes(setting) || more.contains(&setting.key)
+        let more = [
+            OWN_PORTAL.setting,
+            KEY_ENCRYPTION_KEY.setting,
+            AGENTS_JWKS_URL.setting,
+            PORTAL_JWKS_URL.setting,
+            PORTAL_JWKS_FILE.setting,
+        ];
+        WithUrls::takes(setting) || more.iter().any(|one| setting.is(one))
     }
 }
 
@@ -52,7 +61,7 @@ pub(super) struct WithUrls;
 
 impl Pick for WithUrls {
     fn takes(setting: &Setting) -> bool {
-        DatabaseOnly::takes(setting) || matches!(setting.key, "portal_url" | "public_url")
+        DatabaseOnly::takes(setting) || setting.is(PORTAL_URL.setting) || setting.is(PUBLIC_URL.setting)
     }
 }
 
@@ -93,9 +102,8 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         Ok(db)
     }
 
-    fn shown(&self, key: &str) -> Option<String> {
-        let settings = self.flags.settings();
-        Setting::find(key).and_then(|setting| settings.shown(setting))
+    fn shown(&self, setting: &Setting) -> Option<String> {
+        self.flags.settings().shown(setting)
     }
 }
 
@@ -115,8 +123,8 @@ impl Operate<agents::AgentsArgs, WithPortal> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
         let urls = agents::Urls {
-            portal: self.shown("portal_url"),
-            agents_jwks: self.shown("agents_jwks_url"),
+            portal: self.shown(PORTAL_URL.setting),
+            agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
         ended(agents::run(self.args, &db, urls, &mut io::stdout()).await)
@@ -190,7 +198,7 @@ impl Operate<backend::BackendArgs, WithEngines> {
         }
         let engines = engine::hosted(&backends, keys.as_ref(), &clock).await?;
         let context =
-            backend::BackendContext::new(db, engines, backends.engine_timeout, configured(&backends), stop);
+            backend::BackendContext::new(db, engines, backends.call_timeout, backends.configured(), stop);
         ended(backend::run(self.args, &context, &mut io::stdout()).await)
     }
 
@@ -203,10 +211,4 @@ impl Operate<backend::BackendArgs, WithEngines> {
         keys.refresh(db).await.ok()?;
         Some(Arc::new(keys))
     }
-}
-
-/// Which engines these settings configure.
-pub(super) fn configured(backends: &Backends) -> Vec<BackendName> {
-    let qstash = backends.qstash.iter().flat_map(|_| [BackendName::Qstash, BackendName::QstashDirect]);
-    qstash.chain(backends.nats.iter().map(|_| BackendName::Nats)).collect()
 }

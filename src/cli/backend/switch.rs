@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{BackendContext, active, put_off, still};
 use crate::backends::{SchedulerBackend, moving};
+use crate::config::backends::variables_of;
 use crate::db::wake_ups::{self, Left};
 use crate::db::{DbResult, directory, ride_out};
 
@@ -116,13 +117,10 @@ async fn require_usable(args: &SwitchArgs, context: &BackendContext) -> anyhow::
     if to == BackendName::Postgres {
         return Ok(());
     }
-    let settings = match to {
-        BackendName::Nats => "NAS_CRON_NATS_URLS",
-        _ => "NAS_CRON_QSTASH_TOKEN and NAS_CRON_QSTASH_CURRENT_SIGNING_KEY",
-    };
     ensure!(
         context.has(to),
-        "{to} is not configured here: set {settings}, here and on every replica (see docs/backends.md)"
+        "{to} is not configured here: set {}, here and on every replica (see docs/backends.md)",
+        variables_of(to)
     );
     let Some(engine) = context.engine(to) else {
         bail!(

@@ -9,8 +9,8 @@ use super::deployment::{Deployment, PATIENCE, failed};
 use super::finding::Finding;
 use crate::backends::qstash::{KeyStanding, Qstash};
 use crate::backends::{Backend, SchedulerBackend, engine};
-use crate::cli::operate::configured;
 use crate::config::Backends;
+use crate::config::backends::variables_of;
 use crate::db::{directory, wake_ups};
 
 pub(super) const NOT_CONFIGURED: &str = "not configured";
@@ -34,13 +34,10 @@ pub(super) async fn active(deployment: &Deployment) -> Finding {
     };
     let name = active.backend;
     let since = format!("{name}, since {}", relative(now, active.switched_at));
-    if name == BackendName::Postgres || configured(backends).contains(&name) {
+    if backends.is_configured(name) {
         return Finding::ok(since);
     }
-    let settings = match name {
-        BackendName::Nats => "NAS_CRON_NATS_URLS",
-        _ => "NAS_CRON_QSTASH_TOKEN and NAS_CRON_QSTASH_CURRENT_SIGNING_KEY",
-    };
+    let settings = variables_of(name);
     Finding::wrong(
         format!("{since}, and it is not configured here: `nas-cron serve` does not start"),
         format!("set {settings} here as on every replica, or `nas-cron backend switch postgres`"),
@@ -71,8 +68,8 @@ async fn made(
 ) -> Result<Option<Backend>, String> {
     let backends = deployment.config.backends.clone();
     // An engine that is away is to say so before this check's deadline.
-    let engine_timeout = backends.engine_timeout.min(PATIENCE);
-    let backends = only(Backends { engine_timeout, ..backends });
+    let call_timeout = backends.call_timeout.min(PATIENCE);
+    let backends = only(Backends { call_timeout, ..backends });
     let engines = engine::hosted(&backends, None, &deployment.clock).await;
     engines.map(|engines| engines.into_iter().next()).map_err(|error| format!("{error:#}"))
 }
