@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nas_cron_base::terminal::error_in_one_line;
 
-use self::operate::{Operate, WithEngines, WithKeys, WithPortal};
+use self::operate::{Operate, WithBackends, WithKeys, WithPortal};
 use crate::config::ConfigError;
 
 const LONG_ABOUT: &str = "\
@@ -77,7 +77,7 @@ enum Command {
     Release(Operate<hold::ReleaseArgs>),
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
-    Backend(Operate<backend::BackendArgs, WithEngines>),
+    Backend(Operate<backend::BackendArgs, WithBackends>),
     #[cfg(feature = "dev")]
     Bench(nas_cron_dev::bench::Bench),
     Cron(nas_cron_agent::cli::Cron),

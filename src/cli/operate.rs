@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 
 use super::{agents, auth_profiles, backend, hold, jobs, keys};
 use crate::app;
-use crate::backends::engine;
+use crate::backends::factory;
 use crate::config::key::{
     AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL,
     PUBLIC_URL,
@@ -75,11 +75,11 @@ impl Pick for WithKeys {
     }
 }
 
-/// The settings of the `backend` command: those of the service that concern hosted engines.
+/// The settings of the `backend` command: those of the service that concern scheduler backends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WithEngines;
+pub(super) struct WithBackends;
 
-impl Pick for WithEngines {
+impl Pick for WithBackends {
     fn takes(setting: &Setting) -> bool {
         WithUrls::takes(setting) || setting.section == Section::Backends
     }
@@ -178,7 +178,7 @@ impl Operate<keys::KeysArgs, WithKeys> {
     }
 }
 
-impl Operate<backend::BackendArgs, WithEngines> {
+impl Operate<backend::BackendArgs, WithBackends> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let stop = signals::on_signal()?;
         let backends = self.flags.settings().backends()?;
@@ -196,16 +196,16 @@ impl Operate<backend::BackendArgs, WithEngines> {
                 }
             });
         }
-        let engines = engine::hosted(&backends, keys.as_ref(), &clock).await?;
+        let engines = factory::configured(&backends, keys.as_ref(), &clock).await?;
         let context =
             backend::BackendContext::new(db, engines, backends.call_timeout, backends.configured(), stop);
         ended(backend::run(self.args, &context, &mut io::stdout()).await)
     }
 
-    /// What signs the tokens that `QStash` forwards in direct mode: of all engines only that needs the settings of the
-    /// whole service, and so there is none where they are not.
+    /// What signs the tokens that a backend is given which delivers itself: only that needs the settings of the whole
+    /// service, and so there is none where they are not.
     async fn key_ring(&self, backends: &Backends, db: &Db, clock: &Arc<dyn Clock>) -> Option<Arc<KeyRing>> {
-        backends.qstash.as_ref()?;
+        factory::tokens_minted_ahead(backends)?;
         let config = self.flags.settings().config().ok()?;
         let keys = app::key_ring(&config, Arc::clone(clock)).ok()?;
         keys.refresh(db).await.ok()?;

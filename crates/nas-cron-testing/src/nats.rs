@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use async_nats::{ServerAddr, jetstream};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use nas_cron::backends::NatsOptions;
+use nas_cron::backends::nats::NatsOptions;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use serde_json::{Value, json};

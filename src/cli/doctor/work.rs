@@ -6,12 +6,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::{counted, printable, relative, shortened, span};
 use nas_cron_protocol::{BackendName, OneShotState};
 
-use super::deployment::{Deployment, failed};
-use super::finding::Finding;
+use super::deployment::Deployment;
 use crate::config::PortalJwks;
 use crate::db::outages::{self, Hold};
 use crate::db::wake_ups::{self, Left, Untold};
 use crate::db::{directory, fires, logins};
+use crate::diagnosis::{Finding, failed};
 use crate::domain::HoldScope;
 
 /// What is due this long ago, and was left to no engine, nobody fires.
@@ -172,8 +172,8 @@ fn judge_holds(holds: &[Hold], now: DateTime<Utc>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Status;
     use super::*;
+    use crate::diagnosis::Status;
 
     #[test]
     fn overdue_is_what_no_grace_excuses() {

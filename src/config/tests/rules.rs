@@ -100,3 +100,17 @@ fn a_rule_is_not_judged_where_one_of_its_settings_is_wrong() {
     let error = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "forever").error();
     assert!(error.starts_with("the configuration is wrong: fire_timeout = `forever`"), "{error}");
 }
+
+#[test]
+fn every_backend_but_our_own_loop_has_variables_and_a_grace() {
+    let configured = Machine::sound().config().backends;
+    for backend in BackendName::ALL.iter().copied().filter(|one| *one != BackendName::Postgres) {
+        assert!(!backends::variables_of(backend).is_empty(), "{backend}");
+        assert!(configured.grace(backend) > Duration::ZERO, "{backend}");
+        assert!(!configured.is_configured(backend), "{backend}");
+    }
+    assert_eq!(backends::variables_of(BackendName::Postgres), "");
+    assert!(
+        configured.is_configured(BackendName::Postgres) && configured.grace(BackendName::Postgres).is_zero()
+    );
+}
