@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use self::readiness::Readiness;
 use crate::auth_profiles::Profiles;
-use crate::backends::{self, Backend, Backends, SchedulerBackend, qstash_direct};
+use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, wake_ups};
@@ -101,8 +101,8 @@ impl App {
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
         let (authenticator, callers) = callers::authenticator(config, &db, &keys, Arc::clone(&clock)).await?;
         // Before the first claim: what may refuse to start must not have leased anything.
-        let engines = backends::engine::hosted(&config.backends, Some(&keys), &clock).await?;
-        require_active(&db, config.backends.first, &engines).await?;
+        let others = factory::configured(&config.backends, Some(&keys), &clock).await?;
+        require_active(&db, config.backends.first, &others).await?;
         let scheduler = Arc::new(
             Scheduler::start(
                 db.clone(),
@@ -112,12 +112,8 @@ impl App {
             )
             .context("the scheduler cannot start")?,
         );
-        let backends = Arc::new(Backends::new(
-            db.clone(),
-            Arc::clone(&scheduler),
-            engines,
-            config.backends.engine_timeout,
-        ));
+        let backends =
+            Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
         backends.start();
         let relay = Relay { backends: Arc::clone(&backends), clock };
         let agent_identity = AgentIdentity { authenticator: authenticator.clone() };
@@ -270,10 +266,10 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
 }
 
 /// Refuses to serve where the active backend is not configured: new one-shots would wait for the watchdog.
-async fn require_active(db: &Db, first: BackendName, engines: &[Backend]) -> anyhow::Result<()> {
+async fn require_active(db: &Db, first: BackendName, others: &[Backend]) -> anyhow::Result<()> {
     let active = wake_ups::active(db, first).await.context("which backend is active cannot be read")?;
     anyhow::ensure!(
-        active.backend == BackendName::Postgres || engines.iter().any(|one| one.name() == active.backend),
+        active.backend == BackendName::Postgres || others.iter().any(|one| one.name() == active.backend),
         "the active scheduler backend is {}, and it is not configured here: configure it (see docs/backends.md), or \
          make another one active first with `nas-cron backend switch`",
         active.backend
@@ -295,12 +291,14 @@ pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRin
     ))
 }
 
-/// Where direct mode may be switched to, tokens are minted ahead of their time; where we are the portal, access tokens
-/// live longer than those of fires.
+/// A backend that delivers itself is given tokens ahead of their time; where we are the portal, access tokens live
+/// longer than those of fires.
 pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
     let policy = RotationPolicy::with_period(config.keys.rotation_period)?;
-    let ahead = qstash_direct::FURTHEST + qstash_direct::TOKEN_OUTLIVES;
-    let policy = if config.backends.qstash.is_some() { policy.tokens_live_for(ahead) } else { policy };
+    let policy = match factory::tokens_minted_ahead(&config.backends) {
+        Some(ahead) => policy.tokens_live_for(ahead),
+        None => policy,
+    };
     let own = config.portal.jwks == PortalJwks::Own;
     Ok(if own { policy.tokens_live_for(access_token::MAX_TTL) } else { policy })
 }
@@ -329,12 +327,7 @@ fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow:
     Ok(Firing {
         client: AgentClient::new(AddressPolicy::new(fire.callback_allow.clone()), &client, clock)?,
         keys,
-        retry: RetryPolicy {
-            definite_base: config.retry.definite_base,
-            ambiguous_floor: config.retry.ambiguous_floor,
-            cap: config.retry.cap,
-            give_up_after: config.retry.give_up_after,
-        },
+        retry: RetryPolicy::from(&config.retry),
         timeout: fire.timeout,
     })
 }
@@ -352,12 +345,8 @@ fn arm_rules(config: &Config) -> ArmRules {
 fn scheduler_rules(config: &Config) -> SchedulerRules {
     SchedulerRules {
         horizon: config.lease.horizon,
-        graces: vec![
-            (BackendName::Qstash, config.backends.watchdog_grace),
-            (BackendName::QstashDirect, config.backends.qstash_direct_grace),
-            (BackendName::Nats, config.backends.watchdog_grace),
-        ],
-        leases: config.lease_lengths(),
+        graces: config.backends.graces.clone(),
+        leases: config.lease.lengths(&config.fire),
         capacity: config.lease.capacity,
         in_flight_max: config.fire.in_flight_max,
         in_flight_per_instance: config.fire.in_flight_per_instance,

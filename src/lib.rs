@@ -46,6 +46,7 @@ pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod diagnosis;
 pub mod directory;
 pub mod domain;
 pub mod fire;

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::wakes::Wakes;
+use crate::db::Db;
 
 /// Who wakes us first at a one-shot's instant. An engine brings the *first* wake-up and nothing else: whether the
 /// one-shot still stands, the exact millisecond, retries, floors and holds are our own loop's, on every backend.
@@ -40,6 +41,11 @@ pub trait SchedulerBackend: Send + Sync {
 
     /// Brings in the wake-ups that do not come over HTTP, until `stop`. Reconnects by itself.
     fn listen(&self, wakes: Wakes, stop: CancellationToken) -> impl Future<Output = ()> + Send;
+
+    /// Where the backend calls agents itself: records how those calls ended, until `stop`. Others have nothing to do.
+    fn record_results(&self, _db: &Db, _stop: CancellationToken) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// What a backend can do. What is too far ahead or too long is not handed over; grain and lead the backend itself

@@ -1,30 +1,31 @@
-//! Who wakes us first: our own loop over Postgres, or a hosted engine.
+//! Scheduler backends: what sends a one-shot's first wake-up, our own loop over Postgres or another service.
 //!
 //! ```text
-//!   provision ──▶ one row each in one_shots (awaits an engine) and wake_ups (wanted), one commit
+//!   provision ──▶ one row each in one_shots (awaits a backend) and wake_ups (wanted), one commit
 //!                      │ outbox: told behind the answer
 //!                      ▼
-//!                   engine ──── relay, signed ──┐
-//!                      └─── NATS messages ──────┴──▶ wakes ──▶ our own loop, as any claim
+//!                   backend ─── relay, signed ──┐
+//!                      └─── messages ───────────┴──▶ wakes ──▶ our own loop, as any claim
 //! ```
 //!
 //! The row in Postgres is the truth, and our own loop ([`crate::scheduler`]) makes every attempt. A backend only
-//! decides who says "now" for the first one; the loop itself says it a grace later, if the engine does not.
+//! decides who says "now" for the first one; the loop itself says it a grace later, if the backend does not.
 //!
-//! - [`backend`]: the trait, and its words. [`engine`]: the closed set, and the one factory.
-//! - [`outbox`]: tells an engine what is wanted. [`wakes`]: takes in what engines bring.
-//! - [`postgres`], [`qstash`], [`qstash_direct`] (with [`direct_results`]), [`nats`]: the backends.
+//! - [`backend`]: the trait, and its words. [`factory`]: the closed set, and the one factory.
+//! - [`outbox`]: tells a backend what is wanted. [`wakes`]: takes in what backends bring.
+//! - [`postgres`], [`qstash`], [`nats`]: the backends. [`checks`]: what they bring to `nas-cron doctor`.
 //! - [`moving`]: brings every one-shot to the active backend, after a switch.
+//!
+//! docs/backends.md, "Adding a backend", lists the files to touch.
 
 pub mod backend;
-pub mod direct_results;
-pub mod engine;
+pub mod checks;
+pub mod factory;
 pub mod moving;
 pub mod nats;
 pub mod outbox;
 pub mod postgres;
 pub mod qstash;
-pub mod qstash_direct;
 pub mod wakes;
 
 use std::sync::Arc;
@@ -36,10 +37,8 @@ use tokio_util::task::TaskTracker;
 pub use self::backend::{
     BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp,
 };
-pub use self::engine::Backend;
-pub use self::nats::{Nats, NatsOptions, NatsOptionsError};
+pub use self::factory::Backend;
 use self::outbox::Outbox;
-pub use self::qstash::{Qstash, QstashOptions};
 pub use self::wakes::Wakes;
 use nas_cron_protocol::BackendName;
 pub use nas_cron_protocol::relay::WakeBody;
@@ -48,13 +47,14 @@ use crate::db::Db;
 use crate::domain::one_shot::Armed;
 use crate::scheduler::Scheduler;
 
-/// The backends of this process: our own loop, and every hosted engine that is configured. All of them are told,
-/// verify and bring wake-ups all the time; only new one-shots go to the active one alone, which is a row.
+/// The backends of this process: our own loop, and every other one that is configured. All of them are told, verify
+/// and bring wake-ups all the time; only new one-shots go to the active one alone, which is a row.
 #[derive(Debug)]
 pub struct Backends {
     db: Db,
     scheduler: Arc<Scheduler>,
-    engines: Vec<(Arc<Backend>, Arc<Outbox>)>,
+    /// Those beside our own loop.
+    others: Vec<(Arc<Backend>, Arc<Outbox>)>,
     /// Ends what brings wake-ups in.
     drain: CancellationToken,
     /// Ends the telling.
@@ -63,14 +63,14 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Our own loop and these engines, one call to which may take `engine_timeout`.
-    pub fn new(db: Db, scheduler: Arc<Scheduler>, engines: Vec<Backend>, engine_timeout: Duration) -> Self {
-        let engines = engines.into_iter().map(|engine| {
-            let engine = Arc::new(engine);
-            (Arc::clone(&engine), Arc::new(Outbox::new(db.clone(), engine, engine_timeout)))
+    /// Our own loop and these, one call to which may take `call_timeout`.
+    pub fn new(db: Db, scheduler: Arc<Scheduler>, others: Vec<Backend>, call_timeout: Duration) -> Self {
+        let others = others.into_iter().map(|backend| {
+            let backend = Arc::new(backend);
+            (Arc::clone(&backend), Arc::new(Outbox::new(db.clone(), backend, call_timeout)))
         });
         Self {
-            engines: engines.collect(),
+            others: others.collect(),
             db,
             scheduler,
             drain: CancellationToken::new(),
@@ -81,14 +81,15 @@ impl Backends {
 
     /// Starts telling and listening.
     pub fn start(&self) {
-        for (engine, outbox) in &self.engines {
+        for (backend, outbox) in &self.others {
             let (listener, wakes, drain) =
-                (Arc::clone(engine), self.wakes(engine.name()), self.drain.clone());
+                (Arc::clone(backend), self.wakes(backend.name()), self.drain.clone());
             self.tasks.spawn(async move { listener.listen(wakes, drain).await });
             self.tasks.spawn(Arc::clone(outbox).run(self.stop.clone()));
-            self.tasks.spawn(direct_results::run(self.db.clone(), Arc::clone(engine), self.stop.clone()));
+            let (backend, db, stop) = (Arc::clone(backend), self.db.clone(), self.stop.clone());
+            self.tasks.spawn(async move { backend.record_results(&db, stop).await });
         }
-        let outboxes = self.engines.iter().map(|(_, outbox)| Arc::clone(outbox)).collect();
+        let outboxes = self.others.iter().map(|(_, outbox)| Arc::clone(outbox)).collect();
         self.tasks.spawn(moving::run(self.db.clone(), outboxes, self.stop.clone()));
     }
 
@@ -100,9 +101,9 @@ impl Backends {
         self.look();
     }
 
-    /// Something was armed, superseded or cancelled: the engines may have to be told.
+    /// Something was armed, superseded or cancelled: backends may have to be told.
     pub fn look(&self) {
-        for (_, outbox) in &self.engines {
+        for (_, outbox) in &self.others {
             outbox.look();
         }
     }
@@ -110,9 +111,9 @@ impl Backends {
     /// Whose request to the relay this is, by its signature.
     pub fn verify(&self, request: &RelayRequest<'_>) -> Result<BackendName, Refusal> {
         let mut refusal = Refusal::Unsigned;
-        for (engine, _) in &self.engines {
-            match engine.verify(request) {
-                Ok(()) => return Ok(engine.name()),
+        for (backend, _) in &self.others {
+            match backend.verify(request) {
+                Ok(()) => return Ok(backend.name()),
                 Err(Refusal::Unsigned) => {}
                 Err(telling) => refusal = telling,
             }
@@ -125,7 +126,7 @@ impl Backends {
         Wakes::new(backend, Arc::clone(&self.scheduler))
     }
 
-    /// Stops bringing wake-ups in: other replicas do. Engines are still told, because hop 1 goes on.
+    /// Stops bringing wake-ups in: other replicas do. Backends are still told, because hop 1 goes on.
     pub fn drain(&self) {
         self.drain.cancel();
     }

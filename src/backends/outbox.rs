@@ -1,8 +1,8 @@
-//! Tells one engine what it is to know: which wake-ups are wanted, and which are not any more.
+//! Tells one backend what it is to know: which wake-ups are wanted, and which are not any more.
 //!
 //! A provision is answered once its one-shot and the wake-up's row are durable; this carries out what the row says,
-//! behind the answer. An engine that is away is told later, with back-off, and meanwhile the watchdog covers. Every
-//! replica does this for every engine it has configured; an order is taken by one of them, for a while.
+//! behind the answer. A backend that is away is told later, with back-off, and meanwhile the watchdog covers. Every
+//! replica does this for every backend it has configured; an order is taken by one of them, for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backend::{BackendError, SchedulerBackend, Unwanted, WakeUp};
-use super::engine::Backend;
+use super::factory::Backend;
 use crate::db::{Db, DbResult, wake_ups};
 use crate::domain::lease_lengths;
 use crate::domain::outbox::{self, Order, ToArm, ToTell, Told};
@@ -34,7 +34,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// What an engine has done of what it was told.
+/// What a backend has done of what it was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Wake-ups that it will bring.
@@ -43,26 +43,26 @@ pub struct Done {
     pub taken_back: usize,
 }
 
-/// The orders for one engine.
+/// The orders for one backend.
 #[derive(Debug)]
 pub struct Outbox {
     db: Db,
     backend: Arc<Backend>,
-    /// How long one batch of calls may take, however slow the engine. A round has two.
+    /// How long one batch of calls may take, however slow the backend. A round has two.
     calls: Duration,
     /// Something is to be told.
     news: Notify,
-    /// The engine did not do what it was last asked for.
+    /// The backend did not do what it was last asked for.
     failing: AtomicBool,
 }
 
 impl Outbox {
-    /// For this engine, one call to which may take `engine_timeout`.
-    pub fn new(db: Db, backend: Arc<Backend>, engine_timeout: Duration) -> Self {
+    /// For this backend, one call to which may take `call_timeout`.
+    pub fn new(db: Db, backend: Arc<Backend>, call_timeout: Duration) -> Self {
         Self {
             db,
             backend,
-            calls: engine_timeout * CALLS,
+            calls: call_timeout * CALLS,
             news: Notify::new(),
             failing: AtomicBool::new(false),
         }
@@ -190,7 +190,7 @@ impl Outbox {
         done
     }
 
-    /// Metrics, and a line when the engine begins to fail or is back.
+    /// Metrics, and a line when the backend begins to fail or is back.
     fn count<T>(&self, call: &'static str, answers: &[Result<T, BackendError>]) {
         let backend = self.backend.name();
         let mut failures = 0;

@@ -63,8 +63,8 @@ Example:
 pub struct BackendContext {
     /// The database.
     pub db: Db,
-    /// The engines that are configured here, and can be told by this command.
-    pub engines: Vec<Outbox>,
+    /// The backends that are configured here, and can be told by this command.
+    pub outboxes: Vec<Outbox>,
     /// What is configured here, whether or not this command can tell it.
     pub configured: Vec<BackendName>,
     /// Somebody wants this to end.
@@ -72,21 +72,21 @@ pub struct BackendContext {
 }
 
 impl BackendContext {
-    /// Over these engines, one call to which may take `engine_timeout`.
+    /// Over these backends, one call to which may take `call_timeout`.
     pub fn new(
         db: Db,
-        engines: Vec<Backend>,
-        engine_timeout: Duration,
+        backends: Vec<Backend>,
+        call_timeout: Duration,
         configured: Vec<BackendName>,
         stop: CancellationToken,
     ) -> Self {
-        let outbox = |engine| Outbox::new(db.clone(), Arc::new(engine), engine_timeout);
-        let engines = engines.into_iter().map(outbox).collect();
-        Self { db, engines, configured, stop }
+        let outbox = |backend| Outbox::new(db.clone(), Arc::new(backend), call_timeout);
+        let outboxes = backends.into_iter().map(outbox).collect();
+        Self { db, outboxes, configured, stop }
     }
 
-    fn engine(&self, backend: BackendName) -> Option<&Outbox> {
-        self.engines.iter().find(|engine| engine.backend().name() == backend)
+    fn outbox(&self, backend: BackendName) -> Option<&Outbox> {
+        self.outboxes.iter().find(|outbox| outbox.backend().name() == backend)
     }
 
     fn has(&self, backend: BackendName) -> bool {
@@ -135,8 +135,8 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
     let left = wake_ups::left(db, active.switched_at).await?;
     let counts = wake_ups::counts(db).await?;
     let backends = join_all(counts.into_iter().map(async |counts| {
-        let health = match context.engine(counts.backend) {
-            Some(engine) => Some(engine.backend().health().await.map_err(|error| error.to_string())),
+        let health = match context.outbox(counts.backend) {
+            Some(outbox) => Some(outbox.backend().health().await.map_err(|error| error.to_string())),
             // Whoever could not reach it would not be here.
             None => (counts.backend == BackendName::Postgres).then_some(Ok(())),
         };
@@ -144,7 +144,7 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
         let error = health.and_then(Result::err);
         let limits = match counts.backend {
             BackendName::Postgres => Some(Backend::Postgres(Postgres).limits()),
-            engine => context.engine(engine).map(|engine| engine.backend().limits()),
+            other => context.outbox(other).map(|outbox| outbox.backend().limits()),
         };
         Standing { configured: context.has(counts.backend), limits, answers, error, counts }
     }))
@@ -176,8 +176,8 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
     ]);
     for one in backends {
         let counts = &one.counts;
-        let engine = counts.backend != BackendName::Postgres;
-        let count = |count: i64| if engine { count.to_string() } else { "-".to_owned() };
+        let ours = counts.backend == BackendName::Postgres;
+        let count = |count: i64| if ours { "-".to_owned() } else { count.to_string() };
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         let error = one.error.as_ref().or(counts.last_error.as_ref());
         table.add_row([

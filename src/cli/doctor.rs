@@ -1,12 +1,10 @@
 //! `nas-cron doctor`: what of a deployment is well, seen from where it runs, and how to mend what is not.
 
+mod backend;
 mod database;
 mod deployment;
-mod engines;
-mod finding;
 mod keys;
 mod portals;
-mod relay;
 mod work;
 
 use std::io::{self, IsTerminal, Write};
@@ -19,8 +17,10 @@ use nas_cron_base::terminal::{self, counted};
 use serde_json::json;
 
 use self::deployment::{Deployment, Needs};
-use self::finding::{Finding, Status};
+use crate::backends::checks::BackendCheck;
+use crate::backends::factory;
 use crate::config::{ConfigError, Everything, Flags};
+use crate::diagnosis::{Finding, Status};
 
 /// How long one check may take, once what it needs is there.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -52,22 +52,32 @@ pub(super) struct Doctor {
 }
 
 /// One thing to look at.
+#[derive(Clone, Copy)]
 struct Check {
     name: &'static str,
     /// Without this there is nothing to be found out.
     needs: Needs,
-    look: fn(&Deployment) -> BoxFuture<'_, Finding>,
+    look: Look,
+}
+
+/// Finds out.
+#[derive(Clone, Copy)]
+enum Look {
+    /// At the deployment.
+    Deployment(fn(&Deployment) -> BoxFuture<'_, Finding>),
+    /// At a backend, as it brings it.
+    Backend(&'static BackendCheck),
 }
 
 /// `Check`s of functions that answer in their own time.
 macro_rules! checks {
     ($($name:literal, $needs:ident, $look:path;)+) => {
-        &[$(Check { name: $name, needs: Needs::$needs, look: |deployment| Box::pin($look(deployment)) }),+]
+        &[$(Check { name: $name, needs: Needs::$needs, look: Look::Deployment(|deployment| Box::pin($look(deployment))) }),+]
     };
 }
 
-/// What is looked at beside the configuration, in the order in which it is shown.
-const CHECKS: &[Check] = checks![
+/// What is looked at before the checks of backends, in the order in which it is shown.
+const FIRST: &[Check] = checks![
     "database", Nothing, database::answers;
     "schema", Database, database::schema;
     "database clock", Database, database::clock;
@@ -80,12 +90,11 @@ const CHECKS: &[Check] = checks![
     "further issuers", Nothing, portals::issuers;
     "public URLs", Nothing, keys::public_urls;
     "admin API", Nothing, keys::admin_api;
-    "active backend", Schema, engines::active;
-    "direct mode", Schema, engines::direct_mode;
-    "QStash", Nothing, engines::qstash;
-    "QStash's keys", Nothing, engines::qstash_keys;
-    "relay", Nothing, relay::relay;
-    "NATS", Nothing, engines::nats;
+    "active backend", Schema, backend::active;
+];
+
+/// What is looked at after them.
+const LAST: &[Check] = checks![
     "wake-ups", Schema, work::wake_ups;
     "move", Schema, work::moving;
     "overdue", Schema, work::overdue;
@@ -127,12 +136,26 @@ impl Doctor {
     }
 }
 
+/// Everything that is looked at, in the order in which it is shown.
+fn checks() -> impl Iterator<Item = Check> {
+    let of_backend = |check: &'static BackendCheck| Check {
+        name: check.name,
+        needs: if check.needs_schema { Needs::Schema } else { Needs::Nothing },
+        look: Look::Backend(check),
+    };
+    FIRST.iter().copied().chain(factory::checks().map(of_backend)).chain(LAST.iter().copied())
+}
+
 /// All checks at once; the answers in their order.
 async fn examine(deployment: &Deployment) -> Vec<Line> {
-    join_all(CHECKS.iter().map(async |check| {
+    join_all(checks().map(async |check| {
+        let look = || match check.look {
+            Look::Deployment(look) => look(deployment),
+            Look::Backend(check) => (check.look)(deployment.examined()),
+        };
         let finding = match deployment.lacks(check.needs).await {
             Some(lacking) => Finding::skipped(lacking),
-            None => tokio::time::timeout(DEADLINE, (check.look)(deployment)).await.unwrap_or_else(|_| {
+            None => tokio::time::timeout(DEADLINE, look()).await.unwrap_or_else(|_| {
                 Finding::wrong("no answer within 5 s", "see what keeps it, and look again")
             }),
         };
@@ -230,8 +253,8 @@ mod tests {
 
     #[test]
     fn every_check_has_its_own_name() {
-        let names: HashSet<_> = CHECKS.iter().map(|check| check.name).collect();
-        assert_eq!(names.len(), CHECKS.len());
+        let names: HashSet<_> = checks().map(|check| check.name).collect();
+        assert_eq!(names.len(), checks().count());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::operate::{Operate, WithEngines, WithKeys, WithPortal};
+use self::operate::{Operate, WithBackends, WithKeys, WithPortal};
 use self::process::{failed, in_runtime};
 
 const LONG_ABOUT: &str = "\
@@ -76,7 +76,7 @@ enum Command {
     Release(Operate<hold::ReleaseArgs>),
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
-    Backend(Operate<backend::BackendArgs, WithEngines>),
+    Backend(Operate<backend::BackendArgs, WithBackends>),
     #[cfg(feature = "dev")]
     Bench(nas_cron_dev::bench::Bench),
     Cron(nas_cron_agent::cli::Cron),

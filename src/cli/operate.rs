@@ -13,8 +13,12 @@ use secrecy::ExposeSecret;
 
 use super::{agents, auth_profiles, backend, hold, jobs, keys};
 use crate::app;
-use crate::backends::engine;
-use crate::config::{BackendName, Backends, DatabaseOnly, Flags, Pick, Section, Setting};
+use crate::backends::factory;
+use crate::config::key::{
+    AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL,
+    PUBLIC_URL,
+};
+use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions};
 use crate::keys::{KeyEncryptionKey, KeyRing};
@@ -40,9 +44,14 @@ pub(super) struct WithPortal;
 
 impl Pick for WithPortal {
     fn takes(setting: &Setting) -> bool {
-        let more =
-            ["own_portal", "key_encryption_key", "agents_jwks_url", "portal_jwks_url", "portal_jwks_file"];
-        WithUrls::takes(setting) || more.contains(&setting.key)
+        let more = [
+            OWN_PORTAL.setting,
+            KEY_ENCRYPTION_KEY.setting,
+            AGENTS_JWKS_URL.setting,
+            PORTAL_JWKS_URL.setting,
+            PORTAL_JWKS_FILE.setting,
+        ];
+        WithUrls::takes(setting) || more.iter().any(|one| setting.is(one))
     }
 }
 
@@ -52,7 +61,7 @@ pub(super) struct WithUrls;
 
 impl Pick for WithUrls {
     fn takes(setting: &Setting) -> bool {
-        DatabaseOnly::takes(setting) || matches!(setting.key, "portal_url" | "public_url")
+        DatabaseOnly::takes(setting) || setting.is(PORTAL_URL.setting) || setting.is(PUBLIC_URL.setting)
     }
 }
 
@@ -66,11 +75,11 @@ impl Pick for WithKeys {
     }
 }
 
-/// The settings of the `backend` command: those of the service that concern hosted engines.
+/// The settings of the `backend` command: those of the service that concern scheduler backends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WithEngines;
+pub(super) struct WithBackends;
 
-impl Pick for WithEngines {
+impl Pick for WithBackends {
     fn takes(setting: &Setting) -> bool {
         WithUrls::takes(setting) || setting.section == Section::Backends
     }
@@ -93,9 +102,8 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         Ok(db)
     }
 
-    fn shown(&self, key: &str) -> Option<String> {
-        let settings = self.flags.settings();
-        Setting::find(key).and_then(|setting| settings.shown(setting))
+    fn shown(&self, setting: &Setting) -> Option<String> {
+        self.flags.settings().shown(setting)
     }
 }
 
@@ -115,8 +123,8 @@ impl Operate<agents::AgentsArgs, WithPortal> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
         let urls = agents::Urls {
-            portal: self.shown("portal_url"),
-            agents_jwks: self.shown("agents_jwks_url"),
+            portal: self.shown(PORTAL_URL.setting),
+            agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
         ended(agents::run(self.args, &db, urls, &mut io::stdout()).await)
@@ -170,7 +178,7 @@ impl Operate<keys::KeysArgs, WithKeys> {
     }
 }
 
-impl Operate<backend::BackendArgs, WithEngines> {
+impl Operate<backend::BackendArgs, WithBackends> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let stop = signals::on_signal()?;
         let backends = self.flags.settings().backends()?;
@@ -188,25 +196,19 @@ impl Operate<backend::BackendArgs, WithEngines> {
                 }
             });
         }
-        let engines = engine::hosted(&backends, keys.as_ref(), &clock).await?;
+        let engines = factory::configured(&backends, keys.as_ref(), &clock).await?;
         let context =
-            backend::BackendContext::new(db, engines, backends.engine_timeout, configured(&backends), stop);
+            backend::BackendContext::new(db, engines, backends.call_timeout, backends.configured(), stop);
         ended(backend::run(self.args, &context, &mut io::stdout()).await)
     }
 
-    /// What signs the tokens that `QStash` forwards in direct mode: of all engines only that needs the settings of the
-    /// whole service, and so there is none where they are not.
+    /// What signs the tokens that a backend is given which delivers itself: only that needs the settings of the whole
+    /// service, and so there is none where they are not.
     async fn key_ring(&self, backends: &Backends, db: &Db, clock: &Arc<dyn Clock>) -> Option<Arc<KeyRing>> {
-        backends.qstash.as_ref()?;
+        factory::tokens_minted_ahead(backends)?;
         let config = self.flags.settings().config().ok()?;
         let keys = app::key_ring(&config, Arc::clone(clock)).ok()?;
         keys.refresh(db).await.ok()?;
         Some(Arc::new(keys))
     }
-}
-
-/// Which engines these settings configure.
-pub(super) fn configured(backends: &Backends) -> Vec<BackendName> {
-    let qstash = backends.qstash.iter().flat_map(|_| [BackendName::Qstash, BackendName::QstashDirect]);
-    qstash.chain(backends.nats.iter().map(|_| BackendName::Nats)).collect()
 }

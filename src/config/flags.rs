@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::gather::{Settings, Sources};
-use super::settings::{Kind, SETTINGS, Section, Setting};
+use super::key::DATABASE_URL;
+use super::layers::{Settings, Sources};
+use super::setting::{Kind, Section, Setting};
+use super::table::SETTINGS;
 
 /// Which settings a subcommand takes as flags. File and environment may always hold all of them.
 pub trait Pick {
@@ -32,7 +34,7 @@ pub struct DatabaseOnly;
 
 impl Pick for DatabaseOnly {
     fn takes(setting: &Setting) -> bool {
-        setting.key == "database_url" || setting.section == Section::Logs
+        setting.is(DATABASE_URL.setting) || setting.section == Section::Logs
     }
 }
 

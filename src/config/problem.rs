@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::settings::Setting;
+use super::setting::Setting;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

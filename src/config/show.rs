@@ -6,8 +6,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value, json};
 
-use super::gather::Settings;
-use super::settings::{Kind, Preset, SETTINGS, Setting};
+use super::layers::Settings;
+use super::setting::{Kind, Preset, Setting};
+use super::table::SETTINGS;
 
 /// The values that hold and where they come from, for people. Secrets as `***`.
 pub fn table(settings: &Settings) -> String {
@@ -21,7 +22,7 @@ pub fn table(settings: &Settings) -> String {
             || match setting.default {
                 Preset::Unset { means, .. } => format!("({means})"),
                 Preset::Derived { unless: Some(other), .. } if settings.is_given(other) => {
-                    format!("(unused: {other})")
+                    format!("(unused: {})", other.key)
                 }
                 _ => "(not set)".to_owned(),
             },

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config;
+
 /// How sure it is that the agent did not get the fire. CONTRACT.md, hop 3, "Retries".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryKind {
@@ -11,17 +13,17 @@ pub enum RetryKind {
     Ambiguous,
 }
 
-/// The bounds of the retries. All fields are configuration; the defaults are those of CONTRACT.md, hop 3.
+/// The bounds of the retries. All fields are configuration (`retry_…`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The delay after the first failed attempt; it doubles with every further one. Default 1 s.
+    /// The delay after the first failed attempt; it doubles with every further one.
     pub definite_base: Duration,
     /// No retry comes sooner than this after an ambiguous end, so that the re-arm of an agent that did get
-    /// the fire can supersede the retry first. Default 10 s.
+    /// the fire can supersede the retry first.
     pub ambiguous_floor: Duration,
-    /// No delay is longer, whatever `Retry-After` asks for. Default 1 h.
+    /// No delay is longer, whatever `Retry-After` asks for.
     pub cap: Duration,
-    /// No retry comes later than this after the first failed attempt. Default 72 h.
+    /// No retry comes later than this after the first failed attempt.
     pub give_up_after: Duration,
 }
 
@@ -34,14 +36,10 @@ pub enum Next {
     GiveUp,
 }
 
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            definite_base: Duration::from_secs(1),
-            ambiguous_floor: Duration::from_secs(10),
-            cap: Duration::from_hours(1),
-            give_up_after: Duration::from_hours(72),
-        }
+impl From<&config::Retry> for RetryPolicy {
+    fn from(retry: &config::Retry) -> Self {
+        let config::Retry { definite_base, ambiguous_floor, cap, give_up_after } = *retry;
+        Self { definite_base, ambiguous_floor, cap, give_up_after }
     }
 }
 
@@ -104,6 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::{Settings, Sources};
 
     const HOUR: Duration = Duration::from_hours(1);
     const DAY: Duration = Duration::from_hours(24);
@@ -114,8 +113,17 @@ mod tests {
         Duration::from_secs(secs)
     }
 
+    /// Those of the table of settings.
+    fn defaults() -> RetryPolicy {
+        let required = [("database_url", "postgres://db/nas"), ("portal_url", "https://portal.example")];
+        let flags = required.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).to_vec();
+        let read = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let sources = Sources { flags, config: None, environment: Vec::new(), read: &read };
+        RetryPolicy::from(&Settings::gather(&sources).config().unwrap().retry)
+    }
+
     fn delay(attempts: u32, kind: RetryKind, retry_after: Option<u64>, jitter: f64) -> Duration {
-        match RetryPolicy::default().next(attempts, kind, retry_after.map(secs), Duration::ZERO, jitter) {
+        match defaults().next(attempts, kind, retry_after.map(secs), Duration::ZERO, jitter) {
             Next::After(delay) => delay,
             Next::GiveUp => panic!("gave up at once"),
         }
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_last_retry_is_at_the_give_up_moment_and_then_it_is_over() {
-        let policy = RetryPolicy::default();
+        let policy = defaults();
         let next = |kind, retry_after, retrying_for| policy.next(300, kind, retry_after, retrying_for, 0.9);
         let before_the_end = |millis| (3 * DAY).saturating_sub(Duration::from_millis(millis));
         let (definite, ambiguous) = (RetryKind::Definite, RetryKind::Ambiguous);
@@ -172,11 +180,10 @@ mod tests {
 
     #[test]
     fn an_outage_of_72_hours_costs_under_150_attempts() {
+        let policy = defaults();
         for jitter in [0.0, 0.5, ALMOST_ONE] {
             let (mut attempts, mut elapsed) = (1, Duration::ZERO);
-            while let Next::After(delay) =
-                RetryPolicy::default().next(attempts, RetryKind::Definite, None, elapsed, jitter)
-            {
+            while let Next::After(delay) = policy.next(attempts, RetryKind::Definite, None, elapsed, jitter) {
                 elapsed += delay;
                 attempts += 1;
             }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::backends::{BackendError, Nats, NatsOptions, SchedulerBackend, Unwanted, WakeUp};
+use nas_cron::backends::nats::{Nats, NatsOptions};
+use nas_cron::backends::{BackendError, SchedulerBackend, Unwanted, WakeUp};
 use nas_cron::domain::wake_up::Wake;
 use nas_cron::scheduler::Woken;
 use nas_cron_protocol::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};

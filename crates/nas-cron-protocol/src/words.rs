@@ -16,6 +16,8 @@ macro_rules! words {
         impl $name {
             /// Every word, in its order.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// Every word as it is written, in the order of `ALL`.
+            pub const WORDS: &'static [&'static str] = &[$($text),+];
 
             /// The word as it is written.
             pub const fn as_str(self) -> &'static str {

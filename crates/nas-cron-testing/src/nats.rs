@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use async_nats::{ServerAddr, jetstream};
-use nas_cron::backends::NatsOptions;
+use nas_cron::backends::nats::NatsOptions;
 use serde_json::{Value, json};
 
 use crate::ports::free_address;

@@ -1,15 +1,16 @@
-//! NATS `JetStream`: the self-hosted distributed engine.
+//! NATS `JetStream`: a distributed backend that operators run themselves.
 //!
 //! A wake-up is a scheduled message on a subject of its own (servers from 2.12 on have them); when its time comes
 //! the server puts it on the one subject that all replicas consume together.
 //!
-//! - `options`: what the operator says, checked.
+//! - `options`: what the operator says, checked. `checks`: what `nas-cron doctor` looks at.
 //! - `connecting`: the connection, made in the background.
 //! - `stream`: the stream and the consumer, made or judged.
 //! - `schedules`: arming and cancelling.
 //! - `pulling`: from the server into our hands; `consuming`: from our hands into the loop.
 
 mod answers;
+pub mod checks;
 mod connecting;
 mod consuming;
 mod options;
@@ -20,6 +21,7 @@ mod stream;
 use std::fmt::Display;
 use std::time::Duration;
 
+use anyhow::Context;
 use nas_cron_protocol::BackendName;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,7 @@ use self::connecting::Connection;
 use self::schedules::Schedules;
 use super::backend::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp};
 use super::wakes::Wakes;
+use crate::config;
 use crate::domain::wake_up::Wake;
 use crate::scheduler::Woken;
 
@@ -58,6 +61,12 @@ impl Nats {
     pub async fn new(options: NatsOptions) -> Result<Self, NatsOptionsError> {
         let connection = Connection::start(&options).await?;
         Ok(Self { options, connection, schedules: Schedules::new() })
+    }
+
+    /// The servers that are configured, if some are. Connects in the background.
+    pub async fn configured(config: &config::Backends) -> anyhow::Result<Option<Self>> {
+        let Some(options) = NatsOptions::from_config(config) else { return Ok(None) };
+        Ok(Some(Self::new(options).await.context("NATS cannot be used as it is configured")?))
     }
 
     /// Brings in wake-ups until `stop`, as [`SchedulerBackend::listen`] does, into anything that takes batches:

@@ -10,6 +10,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::config;
+
+/// How long a wake-up may be in one replica's hands without a word before another gets it.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+
 /// How NATS is reached, and what is ours there.
 #[derive(Clone, Debug)]
 pub struct NatsOptions {
@@ -60,8 +65,23 @@ impl NatsOptions {
             subject_prefix: "nas-cron".to_owned(),
             replicas: 1,
             timeout: Duration::from_secs(5),
-            ack_wait: Duration::from_secs(30),
+            ack_wait: ACK_WAIT,
         }
+    }
+
+    /// As configured; `None` where NATS is not.
+    pub fn from_config(config: &config::Backends) -> Option<Self> {
+        config.nats.as_ref().map(|nats| Self {
+            credentials_file: nats.credentials_file.clone(),
+            tls_ca_file: nats.ca_file.clone(),
+            tls_cert_file: nats.certificate_file.clone(),
+            tls_key_file: nats.key_file.clone(),
+            stream: nats.stream.clone(),
+            subject_prefix: nats.subject.clone(),
+            replicas: nats.replicas,
+            timeout: config.call_timeout,
+            ..Self::new(nats.urls.clone())
+        })
     }
 
     /// The subject of one schedule; the job's other arms, and the same one after a move there and back, have others,

@@ -2,16 +2,26 @@
 //!
 //! Its grain is the second, and it promises "not before": so it is asked for 1 to 2 s before the instant, and our own
 //! timer does the rest. A direct call is finished by nobody of ours: it is asked for the next whole second instead.
+//!
+//! - `options`: the account, the relay and their limits. `checks`, `relay_check`: what `nas-cron doctor` looks at.
+//! - `publish`, `answer`: a wake-up as a message, and QStash's responses. [`signature`]: its calls to the relay.
+//! - [`direct`]: QStash calling the agents itself; `direct_results`, `logs`: how those calls ended.
 
 mod answer;
+pub mod checks;
+pub mod direct;
+mod direct_results;
 mod logs;
+mod options;
 mod publish;
+mod relay_check;
 pub mod signature;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use axum::http::HeaderMap;
 use futures::StreamExt;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
@@ -19,67 +29,22 @@ use reqwest::{Client, Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use self::answer::{Answer, MAX_ANSWER};
 pub use self::logs::DirectEnd;
+pub use self::options::{QstashOptions, QstashSetupError};
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 
-use self::signature::{EmptyKey, SigningKeys};
+use self::signature::SigningKeys;
 use super::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes};
-
-/// Where QStash is, unless an account lives in another region.
-pub const DEFAULT_URL: &str = "https://qstash.upstash.io";
+use crate::config;
 
 /// The header that carries the signature of a call to the relay.
 pub const SIGNATURE_HEADER: &str = "upstash-signature";
 
 /// The longest message of the smallest plan (1 MB).
 const LARGEST_MESSAGE: usize = 1_000_000;
-
-/// How to reach an account of QStash.
-#[derive(Clone, Debug)]
-pub struct QstashOptions {
-    /// The base of its API: [`DEFAULT_URL`] or a region's.
-    pub url: Url,
-    /// The account's `QSTASH_TOKEN`.
-    pub token: SecretString,
-    /// The account's current signing key.
-    pub current_signing_key: SecretString,
-    /// The account's next signing key. Without it a rotation of the keys interrupts the relay.
-    pub next_signing_key: Option<SecretString>,
-    /// The public URL of our relay, as signatures must name it.
-    pub relay_url: String,
-    /// How often QStash calls the relay again after an answer that is no 2xx. Plans allow 3 to 5.
-    pub retries: u8,
-    /// How far ahead it takes a message: 7 days on the smallest plan.
-    pub furthest: Duration,
-    /// How many calls may be under way at once, per batch.
-    pub in_flight: usize,
-    /// The deadline of one call, over connection, headers and body. 10 s is plenty.
-    pub timeout: Duration,
-}
-
-/// The options cannot work.
-#[derive(Debug, thiserror::Error)]
-pub enum QstashSetupError {
-    /// A signing key is empty.
-    #[error(transparent)]
-    Key(#[from] EmptyKey),
-    /// The token is empty or has characters that no header takes.
-    #[error("the QStash token cannot be sent in a header")]
-    Token,
-    /// The relay's URL would reach QStash, and so the signatures, in another spelling.
-    #[error("the relay's URL must be absolute, http or https, and spelled as it is sent: {0}")]
-    RelayUrl(String),
-    /// The base of the API cannot have a path appended.
-    #[error("the QStash URL must be http or https, without a query")]
-    Url,
-    /// No HTTP client could be made.
-    #[error("the client for QStash could not be set up (are the system's CA certificates installed?): {0}")]
-    Client(String),
-}
 
 /// One account of QStash. Keeps connections; share one per process.
 #[derive(Debug)]
@@ -151,6 +116,16 @@ impl Qstash {
             .build()
             .map_err(|error| QstashSetupError::Client(answer::causes(error)))?;
         Ok(Self { client, base, authorization, keys, options, clock })
+    }
+
+    /// The account that is configured, if one is. Connects to nothing yet.
+    pub fn configured(
+        config: &config::Backends,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<Option<Arc<Self>>> {
+        let Some(options) = QstashOptions::from_config(config) else { return Ok(None) };
+        let account = Self::new(options, Arc::clone(clock));
+        Ok(Some(Arc::new(account.context("QStash cannot be used as it is configured")?)))
     }
 
     /// Compares the configured signing keys with the account's.

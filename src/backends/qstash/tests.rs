@@ -15,7 +15,7 @@ const RELAY: &str = "https://portal.example/api/agent-cron/relay";
 
 fn options() -> QstashOptions {
     QstashOptions {
-        url: DEFAULT_URL.parse().unwrap(),
+        url: "https://qstash.upstash.io".parse().unwrap(),
         token: "t0ken".into(),
         current_signing_key: "sig_current".into(),
         next_signing_key: Some("sig_next".into()),

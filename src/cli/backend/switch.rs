@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{BackendContext, active, put_off, still};
 use crate::backends::{SchedulerBackend, moving};
+use crate::config::backends::variables_of;
 use crate::db::{DbResult, directory, ride_out, wake_ups};
 use crate::domain::active_backend::Left;
 
-/// Rounds of telling one engine at once.
+/// Rounds of telling one backend at once.
 const ROUNDS: usize = 4;
-/// How long nothing may get done before the rest is left to the replicas, where an engine fails.
+/// How long nothing may get done before the rest is left to the replicas, where a backend fails.
 const FAILING: Duration = Duration::from_secs(15);
 /// Between looks at what others are doing.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -116,21 +117,18 @@ async fn require_usable(args: &SwitchArgs, context: &BackendContext) -> anyhow::
     if to == BackendName::Postgres {
         return Ok(());
     }
-    let settings = match to {
-        BackendName::Nats => "NAS_CRON_NATS_URLS",
-        _ => "NAS_CRON_QSTASH_TOKEN and NAS_CRON_QSTASH_CURRENT_SIGNING_KEY",
-    };
     ensure!(
         context.has(to),
-        "{to} is not configured here: set {settings}, here and on every replica (see docs/backends.md)"
+        "{to} is not configured here: set {}, here and on every replica (see docs/backends.md)",
+        variables_of(to)
     );
-    let Some(engine) = context.engine(to) else {
+    let Some(outbox) = context.outbox(to) else {
         bail!(
             "{to} mints the agents' tokens itself: run this with all settings of the service, as one of its replicas \
              has them"
         )
     };
-    match engine.backend().health().await {
+    match outbox.backend().health().await {
         Err(error) if !args.force => bail!(
             "{to} {error}. Nothing was changed; `nas-cron backend status` shows more, and --force switches all the same"
         ),
@@ -171,7 +169,7 @@ async fn carry_out(
             // Every one of them is to be told, and its old wake-up to be taken back: there may be more left than before.
             progressed = Instant::now();
         } else if tell(context, report).await? == 0 {
-            // The replicas are at it, or the engine is left alone for a while.
+            // The replicas are at it, or the backend is left alone for a while.
             tokio::select! {
                 () = context.stop.cancelled() => {}
                 () = sleep(PAUSE) => {}
@@ -198,16 +196,16 @@ async fn move_all(context: &BackendContext, bar: &ProgressBar, report: &mut Repo
 
 /// What somebody who has died was telling is told again when that one's lease of it is over.
 fn patience(context: &BackendContext, left: &Left) -> Duration {
-    let leases = context.engines.iter().map(|engine| engine.lease() + FAILING);
+    let leases = context.outboxes.iter().map(|outbox| outbox.lease() + FAILING);
     let longest = leases.max().filter(|_| left.last_error.is_none());
     longest.unwrap_or(FAILING)
 }
 
-/// Tells all engines one round. Returns how many orders were carried out.
+/// Tells all backends one round. Returns how many orders were carried out.
 async fn tell(context: &BackendContext, report: &mut Report) -> DbResult<usize> {
-    let rounds = context.engines.iter().flat_map(|engine| std::iter::repeat_n(engine, ROUNDS));
+    let rounds = context.outboxes.iter().flat_map(|outbox| std::iter::repeat_n(outbox, ROUNDS));
     let mut orders = 0;
-    for done in try_join_all(rounds.map(|engine| again(|| engine.tell_next()))).await? {
+    for done in try_join_all(rounds.map(|outbox| again(|| outbox.tell_next()))).await? {
         report.told += done.armed;
         report.taken_back += done.taken_back;
         orders += done.armed + done.taken_back;

@@ -3,11 +3,11 @@
 use chrono::TimeDelta;
 use nas_cron_base::terminal::span;
 
-use super::deployment::{Deployment, failed};
-use super::finding::Finding;
+use super::deployment::Deployment;
 use crate::db::directory;
 use crate::db::hints::{self, Hints};
 use crate::db::migrate::{SchemaState, known_version};
+use crate::diagnosis::{Finding, failed};
 
 /// Tokens and signatures are good for a minute or more: what is further apart makes agents refuse fires.
 const FAR_APART: TimeDelta = TimeDelta::seconds(30);
@@ -97,8 +97,8 @@ pub(super) async fn notifications(deployment: &Deployment) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Status;
     use super::*;
+    use crate::diagnosis::Status;
 
     #[test]
     fn clocks_are_judged_by_what_is_certain() {

@@ -8,7 +8,7 @@ use nas_cron_base::clock::{Clock, SystemClock};
 use tokio::sync::OnceCell;
 
 use super::DEADLINE;
-use super::finding::Finding;
+use crate::backends::checks::Examined;
 use crate::config::Config;
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions, DbResult};
@@ -38,7 +38,9 @@ pub(super) struct Deployment {
 
 impl Deployment {
     /// Connects to nothing yet.
-    pub(super) fn new(config: Config) -> anyhow::Result<Self> {
+    pub(super) fn new(mut config: Config) -> anyhow::Result<Self> {
+        // A backend that is away is to be reported before a check's deadline.
+        config.backends.call_timeout = config.backends.call_timeout.min(PATIENCE);
         let url = config.database.url.clone();
         let options = DbOptions { url, max_connections: 4, acquire_timeout: PATIENCE };
         let db = Db::new(&options).context("database_url cannot be used")?;
@@ -49,6 +51,11 @@ impl Deployment {
             answer: OnceCell::new(),
             schema: OnceCell::new(),
         })
+    }
+
+    /// What the checks of backends look at.
+    pub(super) fn examined(&self) -> Examined<'_> {
+        Examined { config: &self.config.backends, clock: &self.clock, db: &self.db, patience: PATIENCE }
     }
 
     /// How long the database took to answer, or why it did not. Asked once.
@@ -90,9 +97,4 @@ async fn within_deadline<T>(asked: impl Future<Output = DbResult<T>>) -> Result<
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err("no answer within 5 s".to_owned()),
     }
-}
-
-/// What a statement that failed is told as.
-pub(super) fn failed(error: impl std::fmt::Display) -> Finding {
-    Finding::wrong(format!("cannot be read: {error}"), "see the database's log, and look again")
 }

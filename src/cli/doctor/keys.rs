@@ -1,11 +1,11 @@
 //! Who has to believe whom: our signing keys, the portal's, the URLs between us, and who may administer.
 
-use super::deployment::{Deployment, failed};
-use super::finding::Finding;
+use super::deployment::Deployment;
 use crate::app;
 use crate::cli::keys::agents_jwks;
 use crate::config::{BaseUrl, Config, PortalJwks};
 use crate::db::DbResult;
+use crate::diagnosis::{Finding, failed, never_answered};
 use crate::domain::{KeyRecord, KeyState};
 use crate::instance::{KeySet, count_keys_at};
 use crate::keys::signer::same_public_key;
@@ -85,12 +85,6 @@ pub(super) async fn agents_jwks(deployment: &Deployment) -> Finding {
         ),
         Err(error) => Finding::wrong(format!("{url} is no key set: {error:#}"), mend),
     }
-}
-
-/// Whether there was no HTTP answer at all: then nobody knows what others get.
-pub(super) fn never_answered(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<reqwest::Error>();
-    error.is_some_and(|error| error.is_connect() || error.is_timeout() || error.is_request())
 }
 
 /// Without the portal's keys no agent is let in.

@@ -4,9 +4,9 @@ use futures::future::join_all;
 use url::Url;
 
 use super::deployment::Deployment;
-use super::finding::{Finding, Status};
 use super::keys::usable_keys;
 use crate::config::Introspection;
+use crate::diagnosis::{Finding, Status};
 use crate::instance::{introspection, lookup};
 
 /// Where the portal is asked which instances there are, it must say a clear no to one that nobody has.

@@ -6,10 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::{counted, printable, relative, shortened, span};
 use nas_cron_protocol::{BackendName, OneShotState};
 
-use super::deployment::{Deployment, failed};
-use super::finding::Finding;
-use crate::config::{Backends, PortalJwks};
+use super::deployment::Deployment;
+use crate::config::PortalJwks;
 use crate::db::{directory, fires, logins, outages, wake_ups};
+use crate::diagnosis::{Finding, failed};
 use crate::domain::HoldScope;
 use crate::domain::active_backend::{Left, Untold};
 use crate::domain::hold::Hold;
@@ -17,22 +17,13 @@ use crate::domain::hold::Hold;
 /// What is due this long ago, and was left to no engine, nobody fires.
 const OVERDUE: Duration = Duration::from_secs(30);
 
-/// How long our own loop leaves a fire to this backend.
-fn grace(backend: BackendName, backends: &Backends) -> Duration {
-    match backend {
-        BackendName::Postgres => Duration::ZERO,
-        BackendName::Qstash | BackendName::Nats => backends.watchdog_grace,
-        BackendName::QstashDirect => backends.qstash_direct_grace,
-    }
-}
-
 pub(super) async fn overdue(deployment: &Deployment) -> Finding {
     let (counts, active) =
         match tokio::try_join!(fires::counts(&deployment.db), wake_ups::find_active(&deployment.db)) {
             Ok(found) => found,
             Err(error) => return failed(error),
         };
-    let grace = active.map_or(Duration::ZERO, |active| grace(active.backend, &deployment.config.backends));
+    let grace = active.map_or(Duration::ZERO, |active| deployment.config.backends.grace(active.backend));
     judge_overdue(counts.oldest_overdue, OVERDUE + grace)
 }
 
@@ -179,8 +170,8 @@ fn judge_holds(holds: &[Hold], now: DateTime<Utc>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Status;
     use super::*;
+    use crate::diagnosis::Status;
 
     #[test]
     fn overdue_is_what_no_grace_excuses() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron::config::Sources;
 use nas_cron::fire::backoff::RetryPolicy;
 use nas_cron_testing::agent::Reply;
 use nas_cron_testing::raw_agent::{RawAgent, Step};
@@ -32,12 +33,17 @@ async fn nobody(ip: &str) -> String {
 
 #[tokio::test]
 async fn contract_retries_the_defaults_match_the_contract() {
-    let policy = RetryPolicy::default();
+    let required = [("database_url", "postgres://db/nas"), ("portal_url", "https://portal.example")];
+    let flags = required.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).to_vec();
+    let read = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let sources = Sources { flags, config: None, environment: Vec::new(), read: &read };
+    let config = nas_cron::config::Settings::gather(&sources).config().unwrap();
+    let policy = RetryPolicy::from(&config.retry);
     assert_eq!(policy.definite_base, Duration::from_secs(1));
     assert_eq!(policy.ambiguous_floor, Duration::from_secs(10));
     assert_eq!((policy.cap, policy.give_up_after), (Duration::from_hours(1), Duration::from_hours(72)));
 
-    // And nothing on the way from the configuration says otherwise.
+    // And the service shows the same.
     let portal = nas_cron_testing::portal::Portal::start().await;
     let settings = Settings::new("postgres://nobody@127.0.0.1:1/none", &portal);
     let (status, shown, _) = settings.run(&["config", "show", "--json"]).await;

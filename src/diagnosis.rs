@@ -1,11 +1,11 @@
-//! What a check says.
+//! Findings of the checks of `nas-cron doctor`.
 
 use serde::Serialize;
 
-/// How well something is.
+/// The status of what a check looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Status {
+pub enum Status {
     /// As it should be.
     Ok,
     /// It works, and somebody should know.
@@ -18,7 +18,7 @@ pub(super) enum Status {
 
 impl Status {
     /// For a terminal.
-    pub(super) const fn sign(self) -> &'static str {
+    pub const fn sign(self) -> &'static str {
         match self {
             Self::Ok => "✓",
             Self::Warning => "!",
@@ -28,7 +28,7 @@ impl Status {
     }
 
     /// For everything else.
-    pub(super) const fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Warning => "warning",
@@ -40,28 +40,44 @@ impl Status {
 
 /// What a check found, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    pub(super) status: Status,
+pub struct Finding {
+    /// How it is.
+    pub status: Status,
     /// For people, in one line or several. Holds no secret.
-    pub(super) found: String,
+    pub found: String,
     /// What to do, where something is to be done.
-    pub(super) mend: Option<String>,
+    pub mend: Option<String>,
 }
 
 impl Finding {
-    pub(super) fn ok(found: impl Into<String>) -> Self {
+    /// As it should be.
+    pub fn ok(found: impl Into<String>) -> Self {
         Self { status: Status::Ok, found: found.into(), mend: None }
     }
 
-    pub(super) fn warning(found: impl Into<String>, mend: impl Into<String>) -> Self {
+    /// It works, and somebody should know.
+    pub fn warning(found: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { status: Status::Warning, found: found.into(), mend: Some(mend.into()) }
     }
 
-    pub(super) fn wrong(found: impl Into<String>, mend: impl Into<String>) -> Self {
+    /// It does not work, or not for long.
+    pub fn wrong(found: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { status: Status::Wrong, found: found.into(), mend: Some(mend.into()) }
     }
 
-    pub(super) fn skipped(why: impl Into<String>) -> Self {
+    /// Not looked at, and why.
+    pub fn skipped(why: impl Into<String>) -> Self {
         Self { status: Status::Skipped, found: why.into(), mend: None }
     }
+}
+
+/// The finding where a statement failed.
+pub fn failed(error: impl std::fmt::Display) -> Finding {
+    Finding::wrong(format!("cannot be read: {error}"), "see the database's log, and look again")
+}
+
+/// Whether a request failed without a response: then it may work from elsewhere.
+pub fn never_answered(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<reqwest::Error>();
+    error.is_some_and(|error| error.is_connect() || error.is_timeout() || error.is_request())
 }

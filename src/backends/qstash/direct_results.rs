@@ -10,9 +10,8 @@ use nas_cron_protocol::BackendName;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::backend::BackendError;
-use super::engine::Backend;
-use super::qstash::{DirectEnd, Qstash};
+use super::{DirectEnd, Qstash};
+use crate::backends::BackendError;
 use crate::db::{Db, DbError, wake_ups};
 use crate::domain::direct_call::{DirectCall, DirectResult};
 use crate::metrics;
@@ -31,9 +30,8 @@ enum Unread {
     Db(#[from] DbError),
 }
 
-/// Runs until `stop`; does nothing where `backend` is not `QStash`'s direct mode.
-pub async fn run(db: Db, backend: std::sync::Arc<Backend>, stop: CancellationToken) {
-    let Backend::QstashDirect(direct) = &*backend else { return };
+/// Runs until `stop`. `log` is the account that the calls were published to.
+pub(super) async fn run(db: &Db, log: &Qstash, stop: CancellationToken) {
     let mut failing = false;
     loop {
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
@@ -41,7 +39,7 @@ pub async fn run(db: Db, backend: std::sync::Arc<Backend>, stop: CancellationTok
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let Some(once) = stop.run_until_cancelled(settle_all(&db, direct.log())).await else { return };
+        let Some(once) = stop.run_until_cancelled(settle_all(db, log)).await else { return };
         match once {
             Ok(settled) => {
                 if std::mem::take(&mut failing) {

@@ -8,10 +8,20 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::check::keeps_secrets;
-use super::parse;
-use super::problem::Wrong;
-use super::{Introspection, PortalJwks};
+use super::introspection::Introspection;
+use super::issuer::PortalJwks;
+use crate::config::parse;
+use crate::config::problem::Wrong;
+use crate::config::setting::Preset;
+use crate::config::typed_key::{OptionalKey, settings};
+use crate::config::urls::{self, keeps_secrets};
+use crate::config::values;
+
+settings! { Portal:
+    ISSUERS_FILE: OptionalKey<Vec<Issuer>> = "issuers_file", values::file(|_, path| read(path)),
+        Preset::Unset { means: "the portal alone", example: "/etc/nas-cron/issuers.toml" },
+        "Further issuers of access tokens, each with its own rules: a TOML file with a table [[issuer]] for each. See docs/portals.md.";
+}
 
 /// More are not read: each is asked for its keys, or for every opaque token.
 const MOST: usize = 64;
@@ -68,7 +78,7 @@ struct Table {
 }
 
 /// Reads the file at this path. Paths in it start from its own folder.
-pub(super) fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
+fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
     let path = Path::new(path);
     let text = std::fs::read_to_string(path).map_err(|error| {
         Wrong::new(format!("cannot be read: {error}"), "name a file that `serve` may read")
@@ -130,7 +140,7 @@ impl Table {
                 return Err(wrong("jwks_url", "and jwks_file are both set", mend));
             }
             (Some(url), None) => {
-                let url = parse::url(&url).map_err(of("jwks_url"))?;
+                let url = urls::url(&url).map_err(of("jwks_url"))?;
                 if !keeps_secrets(&url) {
                     let wrong_with =
                         "would have keys fetched in the clear, which anybody on the way could replace";
@@ -198,7 +208,7 @@ fn token_prefix(given: Option<String>, introspects: bool) -> Result<Option<Strin
 }
 
 fn introspection(url: &str, client_id: String, secret_file: &Path) -> Result<Introspection, Wrong> {
-    let url = parse::url(url).map_err(of("introspection_url"))?;
+    let url = urls::url(url).map_err(of("introspection_url"))?;
     if !keeps_secrets(&url) {
         let mend = "write an https URL (http is for loopback only)";
         return Err(wrong("introspection_url", "would get agents' tokens in the clear", mend));

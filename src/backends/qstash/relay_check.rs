@@ -1,26 +1,26 @@
-//! The relay, as QStash would find it.
+//! The check of the relay, as QStash would find it.
+
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::deployment::{Deployment, PATIENCE};
-use super::engines::NOT_CONFIGURED;
-use super::finding::{Finding, Status};
-use super::keys::never_answered;
+use crate::backends::checks::{Examined, NOT_CONFIGURED};
+use crate::diagnosis::{Finding, Status, never_answered};
 use crate::fire::address::AddressPolicy;
 
 /// Our own refusal is a few hundred bytes.
 const LONGEST_ANSWER: usize = 16 * 1024;
 
 /// Whether its URL can be called by QStash, and leads to us: nobody else refuses an unsigned call as we do.
-pub(super) async fn relay(deployment: &Deployment) -> Finding {
-    if deployment.config.backends.qstash.is_none() {
+pub(super) async fn relay(examined: Examined<'_>) -> Finding {
+    if examined.config.qstash.is_none() {
         return Finding::skipped(format!("{NOT_CONFIGURED}: only QStash calls it"));
     }
-    let url = &deployment.config.backends.relay_url;
-    let finding = match unsigned(url).await {
+    let url = &examined.config.relay_url;
+    let finding = match unsigned(url, examined.patience).await {
         Ok((status, body)) if is_our_refusal(status, &body) => {
             Finding::ok(format!("{url} leads to the service"))
         }
@@ -64,12 +64,12 @@ fn obstacle(url: &Url) -> Option<&'static str> {
 }
 
 /// Calls it as nobody in particular.
-async fn unsigned(url: &Url) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+async fn unsigned(url: &Url, patience: Duration) -> anyhow::Result<(StatusCode, Vec<u8>)> {
     let client = reqwest::Client::builder()
         .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .timeout(PATIENCE)
+        .timeout(patience)
         .build()?;
     let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body("{}");
     let mut response = request.send().await.map_err(reqwest::Error::without_url)?;

@@ -2,7 +2,7 @@
 //!
 //! For where the relay's traffic is too much. What it gives up, and why, is in docs/backends.md ("Direct mode"). The
 //! token is minted when `QStash` is told, so that is at most an hour ahead; how a call ended, only `QStash`'s log knows
-//! ([`super::direct_results`]).
+//! (`direct_results`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{
-    BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp,
+use super::{Qstash, direct_results};
+use crate::backends::{
+    BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes,
 };
-use super::qstash::Qstash;
-use super::wakes::Wakes;
+use crate::db::Db;
 use crate::fire::client;
 use crate::keys::KeyRing;
 use crate::keys::fire_token::FireSubject;
@@ -39,11 +39,6 @@ impl QstashDirect {
     /// Over this account, with tokens signed by these keys.
     pub fn new(qstash: Arc<Qstash>, keys: Arc<KeyRing>) -> Self {
         Self { qstash, keys }
-    }
-
-    /// Where its results are read.
-    pub fn log(&self) -> &Qstash {
-        &self.qstash
     }
 
     /// With the call that is to be made in our place.
@@ -107,5 +102,9 @@ impl SchedulerBackend for QstashDirect {
 
     async fn listen(&self, _: Wakes, stop: CancellationToken) {
         stop.cancelled().await;
+    }
+
+    async fn record_results(&self, db: &Db, stop: CancellationToken) {
+        direct_results::run(db, &self.qstash, stop).await;
     }
 }

@@ -1,0 +1,41 @@
+//! Names that no setting has.
+
+use super::super::problem::{Origin, Problem, Wrong};
+use super::super::setting::{ENV_PREFIX, OTHER_VARIABLES};
+use super::super::table::SETTINGS;
+
+/// Names closer than this are offered as what was meant.
+const ALIKE: f64 = 0.6;
+
+/// A problem: an unknown name, with the one that was probably meant, both in the spelling of where it stands.
+pub(super) fn unknown(key: &str, origin: &Origin) -> Problem {
+    let spell: fn(&str) -> String = match origin {
+        Origin::Environment(_) => |key| format!("{ENV_PREFIX}{}", key.to_ascii_uppercase()),
+        Origin::Flag(_) => |key| format!("--{}", key.replace('_', "-")),
+        _ => str::to_owned,
+    };
+    let others = OTHER_VARIABLES.iter().filter(|_| matches!(origin, Origin::Environment(_)));
+    let others = others.map(|(name, _)| name[ENV_PREFIX.len()..].to_ascii_lowercase());
+    let names = SETTINGS
+        .iter()
+        .flat_map(|setting| {
+            let file = setting.secret.then(|| setting.file_key());
+            [Some(setting.key.to_owned()), file]
+        })
+        .flatten()
+        .chain(others);
+    let plain = key.to_ascii_lowercase().replace('-', "_");
+    let closest = names
+        .map(|name| (strsim::normalized_damerau_levenshtein(&plain, &name), name))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|one, other| one.0.total_cmp(&other.0));
+    let mend = closest.map_or_else(
+        || "remove it, or see `nas-cron config table` for all settings".to_owned(),
+        |(_, name)| format!("did you mean {}?", spell(&name)),
+    );
+    let subject = match origin {
+        Origin::Environment(name) | Origin::Flag(name) => name.clone(),
+        _ => format!("{key} ({origin})"),
+    };
+    Problem::other(subject, Wrong::new("there is no such setting", mend))
+}

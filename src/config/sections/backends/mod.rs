@@ -1,0 +1,94 @@
+//! Scheduler backends. Each product has a file of its own: settings, values, rules.
+
+mod general;
+mod nats;
+mod qstash;
+
+use std::time::Duration;
+
+use nas_cron_protocol::BackendName;
+use url::Url;
+
+use self::general::{BACKEND, ENGINE_TIMEOUT, Product, RELAY_URL, WATCHDOG_GRACE};
+pub use self::nats::Nats;
+pub use self::qstash::Qstash;
+use crate::config::reader::Reader;
+use crate::config::setting::Setting;
+
+/// The scheduler backends, as far as they are configured.
+#[derive(Clone, Debug)]
+pub struct Backends {
+    /// The active one of a service that starts for the first time.
+    pub first: BackendName,
+    /// Where backends call us.
+    pub relay_url: Url,
+    /// How long one call to a backend may take.
+    pub call_timeout: Duration,
+    /// The watchdog: how long after its instant our own loop leaves a fire to a backend; each one's, configured or
+    /// not, but for our own loop, which has none.
+    pub graces: Vec<(BackendName, Duration)>,
+    /// QStash, where it is configured.
+    pub qstash: Option<Qstash>,
+    /// NATS, where it is configured.
+    pub nats: Option<Nats>,
+}
+
+/// Everything that brings backends.
+const PRODUCTS: &[Product] = &[qstash::PRODUCT, nats::PRODUCT];
+
+/// The section's rows of the table.
+pub(in crate::config) const TABLES: &[&[Setting]] = &[general::SETTINGS, qstash::SETTINGS, nats::SETTINGS];
+
+impl Backends {
+    /// The backends that are configured, beside our own loop, which always is.
+    pub fn configured(&self) -> Vec<BackendName> {
+        let products =
+            [self.qstash.as_ref().map(|_| qstash::PRODUCT), self.nats.as_ref().map(|_| nats::PRODUCT)];
+        products.into_iter().flatten().flat_map(|product| product.backends).copied().collect()
+    }
+
+    /// Whether this backend is configured: our own loop always is.
+    pub fn is_configured(&self, backend: BackendName) -> bool {
+        backend == BackendName::Postgres || self.configured().contains(&backend)
+    }
+
+    /// The watchdog's grace for this backend; zero for our own loop.
+    pub fn grace(&self, backend: BackendName) -> Duration {
+        self.graces.iter().find(|one| one.0 == backend).map_or(Duration::ZERO, |one| one.1)
+    }
+}
+
+/// The variables that configure a backend, as a list in words. Empty for our own loop, which needs none.
+pub fn variables_of(backend: BackendName) -> String {
+    let product = PRODUCTS.iter().find(|product| product.backends.contains(&backend));
+    let required = product.map_or(&[][..], |product| product.required);
+    required.iter().map(|setting| setting.env()).collect::<Vec<_>>().join(" and ")
+}
+
+pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Backends {
+    let first = reader.value(&BACKEND);
+    let relay_url = reader.value(&RELAY_URL);
+    let usual_grace = reader.value(&WATCHDOG_GRACE);
+    let call_timeout = reader.value(&ENGINE_TIMEOUT);
+    let qstash = qstash::read(reader);
+    let mut graces = qstash::read_graces(usual_grace, reader).to_vec();
+    let nats = nats::read(reader);
+    graces.extend(nats::graces(usual_grace));
+    Backends { first, relay_url, call_timeout, graces, qstash, nats }
+}
+
+pub(in crate::config) fn check(backends: &Backends, reader: &mut Reader<'_>) {
+    let product = PRODUCTS.iter().find(|product| product.backends.contains(&backends.first));
+    let configured = product.is_none_or(|product| reader.is_given(product.required[0]));
+    reader.rule(&[BACKEND.setting], configured, "that backend is not configured", &how_to_configure());
+    qstash::check(backends.qstash.as_ref(), reader);
+    nats::check(reader);
+}
+
+fn how_to_configure() -> String {
+    let part = |product: &Product| {
+        let keys: Vec<_> = product.required.iter().map(|setting| setting.key).collect();
+        format!("{} for {}", keys.join(" and "), product.name)
+    };
+    format!("set {}, or leave it at postgres", PRODUCTS.iter().map(part).collect::<Vec<_>>().join(", "))
+}

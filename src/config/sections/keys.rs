@@ -1,0 +1,63 @@
+//! The keys that sign fire tokens.
+
+use std::time::Duration;
+
+use secrecy::SecretBox;
+use url::Url;
+
+use super::listening::PUBLIC_URL;
+use crate::config::reader::Reader;
+use crate::config::setting::Preset;
+use crate::config::typed_key::{Key, OptionalKey, settings};
+use crate::config::values::{self, Choice};
+use crate::domain::SigningAlg;
+
+/// The keys that sign fire tokens.
+#[derive(Debug)]
+pub struct Keys {
+    /// The algorithm of keys that are made from now on.
+    pub signing_alg: SigningAlg,
+    /// How long one key signs.
+    pub rotation_period: Duration,
+    /// Encrypts private keys at rest. Ask [`Config::require_key_encryption_key`] where it must be there.
+    ///
+    /// [`Config::require_key_encryption_key`]: crate::config::Config::require_key_encryption_key
+    pub key_encryption_key: Option<SecretBox<[u8; 32]>>,
+    /// Where agents fetch the keys of fire tokens.
+    pub agents_jwks_url: Url,
+    /// How long a fire token is good for: 60 to 120 s (contract, "Hop 3").
+    pub fire_token_ttl: Duration,
+}
+
+impl Choice for SigningAlg {
+    const WORDS: &'static [&'static str] = &[Self::Es256.as_str(), Self::Rs256.as_str()];
+    const VALUES: &'static [Self] = &[Self::Es256, Self::Rs256];
+}
+
+settings! { Keys:
+    SIGNING_ALG: Key<SigningAlg> = "signing_alg", values::choice::<SigningAlg>(),
+        Preset::Value("ES256"),
+        "The algorithm of keys that are made from now on. ES256 signs about 28 times faster.";
+    KEY_ROTATION_PERIOD: Key<Duration> = "key_rotation_period", values::duration(values::HOUR, values::DECADE),
+        Preset::Value("90d"),
+        "How long one key signs before the next one takes over.";
+    KEY_ENCRYPTION_KEY: OptionalKey<SecretBox<[u8; 32]>> = "key_encryption_key", values::KEY,
+        Preset::Unset { means: "none: `serve` refuses to start while signing keys live in the database", example: "BASE64 OF 32 RANDOM BYTES" },
+        "Encrypts the private signing keys at rest: 32 bytes in base64, the same on every replica. Make one with `openssl rand -base64 32`.";
+    AGENTS_JWKS_URL: Key<Url> = "agents_jwks_url", values::URL,
+        Preset::Derived { from: PUBLIC_URL.setting, suffix: "/api/agent-cron/jwks.json", unless: None },
+        "Where agents fetch the keys of fire tokens. An imported key is activated only once it is seen there.";
+    FIRE_TOKEN_TTL: Key<Duration> = "fire_token_ttl", values::duration(values::s(60), values::s(120)),
+        Preset::Value("90s"),
+        "How long a fire token is good for, from its minting.";
+}
+
+pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Keys {
+    Keys {
+        signing_alg: reader.value(&SIGNING_ALG),
+        rotation_period: reader.value(&KEY_ROTATION_PERIOD),
+        key_encryption_key: reader.optional(&KEY_ENCRYPTION_KEY),
+        agents_jwks_url: reader.value(&AGENTS_JWKS_URL),
+        fire_token_ttl: reader.value(&FIRE_TOKEN_TTL),
+    }
+}

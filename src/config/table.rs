@@ -1,0 +1,60 @@
+//! The one table of settings. The flags, their help, the names in the environment and in the TOML file, the README's
+//! table and the example file all come from it.
+
+use super::sections::{
+    administration, backends, database, fires, history, identity, keys, leases, listening, logs, portal,
+    retries, stopping,
+};
+use super::setting::Setting;
+
+/// The rows of each section, in the order in which they are shown.
+const SECTIONS: &[&[&[Setting]]] = &[
+    &[database::SETTINGS, listening::SETTINGS],
+    portal::TABLES,
+    &[keys::SETTINGS, identity::SETTINGS, administration::SETTINGS],
+    &[fires::SETTINGS, retries::SETTINGS, leases::SETTINGS],
+    backends::TABLES,
+    &[history::SETTINGS, stopping::SETTINGS, logs::SETTINGS],
+];
+
+/// Every setting there is, in the order in which it is shown.
+pub const SETTINGS: &[Setting] = &joined::<{ count() }>();
+
+impl Setting {
+    /// The setting of that key.
+    pub fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+}
+
+const fn count() -> usize {
+    let (mut count, mut section) = (0, 0);
+    while section < SECTIONS.len() {
+        let mut table = 0;
+        while table < SECTIONS[section].len() {
+            count += SECTIONS[section][table].len();
+            table += 1;
+        }
+        section += 1;
+    }
+    count
+}
+
+const fn joined<const COUNT: usize>() -> [Setting; COUNT] {
+    let mut all = [SECTIONS[0][0][0]; COUNT];
+    let (mut at, mut section) = (0, 0);
+    while section < SECTIONS.len() {
+        let mut table = 0;
+        while table < SECTIONS[section].len() {
+            let mut row = 0;
+            while row < SECTIONS[section][table].len() {
+                all[at] = SECTIONS[section][table][row];
+                at += 1;
+                row += 1;
+            }
+            table += 1;
+        }
+        section += 1;
+    }
+    all
+}

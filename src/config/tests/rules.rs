@@ -1,0 +1,116 @@
+//! Defaults, and rules between settings.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use super::*;
+
+#[test]
+fn defaults_are_those_that_deployments_rely_on() {
+    let config = Machine::sound().config();
+    assert_eq!(config.portal.url.as_str(), "https://portal.example/", "byte for byte");
+    assert_eq!(config.http.public_url.as_str(), "https://portal.example/");
+    assert_eq!(
+        config.portal.jwks,
+        PortalJwks::Url("https://portal.example/.well-known/jwks.json".parse().unwrap())
+    );
+    assert_eq!(config.keys.agents_jwks_url.as_str(), "https://portal.example/api/agent-cron/jwks.json");
+    assert_eq!(config.http.listen, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!(config.http.metrics_listen, "0.0.0.0:9090".parse().unwrap());
+    assert_eq!(config.keys.signing_alg, SigningAlg::Es256);
+    assert_eq!(config.keys.rotation_period, Duration::from_hours(90 * 24));
+    assert_eq!(config.keys.fire_token_ttl, Duration::from_secs(90));
+    assert_eq!(config.retry.give_up_after, Duration::from_hours(72));
+    assert_eq!(config.lease.margin, Duration::from_secs(10));
+    assert_eq!(config.history_retention, Duration::from_hours(30 * 24));
+    assert!(config.portal.audiences.is_empty() && config.fire.callback_allow.is_empty());
+    assert!(config.portal.lookup.is_none() && config.portal.introspection.is_none());
+    assert!(config.admin_token_sha256.is_empty() && !config.database.migrate);
+}
+
+#[test]
+fn the_jwks_at_the_public_url_follow_it() {
+    let config = Machine::sound().set("NAS_CRON_PUBLIC_URL", "https://cron.example/base").config();
+    assert_eq!(config.keys.agents_jwks_url.as_str(), "https://cron.example/base/api/agent-cron/jwks.json");
+}
+
+#[test]
+fn settings_that_do_not_go_together() {
+    let machine = Machine::sound()
+        .set("NAS_CRON_METRICS_LISTEN", "127.0.0.1:8080")
+        .set("NAS_CRON_PORTAL_JWKS_URL", "https://portal.example/keys")
+        .set("NAS_CRON_LEASE_MARGIN", "500ms")
+        .set("NAS_CRON_LEASE_CAPACITY", "1000")
+        .set("NAS_CRON_CONNECT_TIMEOUT", "31s")
+        .set("NAS_CRON_RETRY_DEFINITE_BASE", "2h")
+        .set("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "3h")
+        .set("NAS_CRON_RETRY_GIVE_UP_AFTER", "30m")
+        .set("NAS_CRON_SECOND_FIRE_DELAY", "10m")
+        .arguments(&["--portal-jwks-file=/etc/portal.pem"]);
+    assert_snapshot!(machine.error(), @"
+    the configuration is wrong in 9 places:
+      - listen = `0.0.0.0:8080` (default) and metrics_listen = `127.0.0.1:8080` (NAS_CRON_METRICS_LISTEN): cannot both have that port, and metrics are not for the public; give metrics_listen another port
+      - portal_jwks_url = `https://portal.example/keys` (NAS_CRON_PORTAL_JWKS_URL) and portal_jwks_file = `/etc/portal.pem` (--portal-jwks-file): both are set, and the portal's keys come from one place; keep the URL to have them refreshed, or the file to pin them
+      - lease_margin = `500ms` (NAS_CRON_LEASE_MARGIN): a lease could end before its attempt's deadline, and a second attempt start beside it; set lease_margin to 1s or more
+      - lease_capacity = `1000` (NAS_CRON_LEASE_CAPACITY) and in_flight_max = `1024` (default): a replica could never have that many attempts under way, as each needs a lease; raise lease_capacity or lower in_flight_max
+      - connect_timeout = `31s` (NAS_CRON_CONNECT_TIMEOUT) and fire_timeout = `30s` (default): connecting is a part of the attempt; lower connect_timeout or raise fire_timeout
+      - retry_definite_base = `2h` (NAS_CRON_RETRY_DEFINITE_BASE) and retry_cap = `1h` (default): the first wait would be longer than the longest; lower retry_definite_base or raise retry_cap
+      - retry_ambiguous_floor = `3h` (NAS_CRON_RETRY_AMBIGUOUS_FLOOR) and retry_cap = `1h` (default): the least wait would be longer than the longest; lower retry_ambiguous_floor or raise retry_cap
+      - retry_cap = `1h` (default) and retry_give_up_after = `30m` (NAS_CRON_RETRY_GIVE_UP_AFTER): a fire could be given up before its next attempt; lower retry_cap or raise retry_give_up_after
+      - second_fire_delay = `10m` (NAS_CRON_SECOND_FIRE_DELAY) and second_fire_interval = `300s` (default): the second fire would wait longer than the third; lower second_fire_delay or raise second_fire_interval
+    ");
+    let slow = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "91s");
+    assert_snapshot!(slow.error(), @"the configuration is wrong: fire_timeout = `91s` (NAS_CRON_FIRE_TIMEOUT) and fire_token_ttl = `90s` (default): an agent that boots during the attempt could find its token expired; lower fire_timeout or raise fire_token_ttl (at most 120s)");
+    assert!(slow.set("NAS_CRON_FIRE_TOKEN_TTL", "91s").settings().config().is_ok());
+}
+
+#[test]
+fn a_portal_of_one_s_own_takes_no_other_s_keys_and_needs_one_key() {
+    let own = Machine::sound().set("NAS_CRON_OWN_PORTAL", "true").set("NAS_CRON_KEY_ENCRYPTION_KEY", KEY);
+    assert_eq!(own.config().portal.jwks, PortalJwks::Own);
+    assert_eq!(own.config().portal.access_token_ttl, Duration::from_hours(1));
+    let portal = own.settings().own_portal().unwrap();
+    assert_eq!(portal.agents_jwks_url.as_str(), "https://portal.example/api/agent-cron/jwks.json");
+    let wrong = own
+        .set("NAS_CRON_PORTAL_JWKS_FILE", "/etc/portal.pem")
+        .set("NAS_CRON_PORTAL_AUDIENCES", "cron")
+        .set("NAS_CRON_ACCESS_TOKEN_TTL", "9m")
+        .unset("NAS_CRON_KEY_ENCRYPTION_KEY");
+    assert_snapshot!(wrong.error(), @"
+    the configuration is wrong in 4 places:
+      - access_token_ttl = `9m` (NAS_CRON_ACCESS_TOKEN_TTL): is too short; set something like 500ms, 30s, 5m, 12h or 90d, from 10m to 1day
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_jwks_file = `/etc/portal.pem` (NAS_CRON_PORTAL_JWKS_FILE): access tokens are verified with our own keys, and no others; leave it out, or set own_portal to false if another portal issues the tokens
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL): the agents' refresh tokens are made of the key-encryption key, and it is not set; set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, everywhere to the same key; make one with: openssl rand -base64 32
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_audiences = `cron` (NAS_CRON_PORTAL_AUDIENCES): the audience of our own access tokens is not among them; add hermes-cli-vps to portal_audiences, or leave it out
+    ");
+    let asks = Machine::sound()
+        .set("NAS_CRON_OWN_PORTAL", "true")
+        .set("NAS_CRON_KEY_ENCRYPTION_KEY", KEY)
+        .set("NAS_CRON_INTROSPECTION_URL", "https://portal.example/introspect")
+        .set("NAS_CRON_INTROSPECTION_CLIENT_ID", "cron")
+        .set("NAS_CRON_INTROSPECTION_CLIENT_SECRET", "secret");
+    assert!(asks.error().contains("nobody to ask about them"), "{}", asks.error());
+    let off = Machine::sound().settings().own_portal().unwrap_err();
+    assert_snapshot!(off, @"the configuration is wrong: own_portal = `false` (default): the agents' tokens come from another portal, and so do their logins; set own_portal to true for this command and for `serve`, or register the agent with `nas-cron agents add`");
+}
+
+#[test]
+fn a_rule_is_not_judged_where_one_of_its_settings_is_wrong() {
+    let error = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "forever").error();
+    assert!(error.starts_with("the configuration is wrong: fire_timeout = `forever`"), "{error}");
+}
+
+#[test]
+fn every_backend_but_our_own_loop_has_variables_and_a_grace() {
+    let configured = Machine::sound().config().backends;
+    for backend in BackendName::ALL.iter().copied().filter(|one| *one != BackendName::Postgres) {
+        assert!(!backends::variables_of(backend).is_empty(), "{backend}");
+        assert!(configured.grace(backend) > Duration::ZERO, "{backend}");
+        assert!(!configured.is_configured(backend), "{backend}");
+    }
+    assert_eq!(backends::variables_of(BackendName::Postgres), "");
+    assert!(
+        configured.is_configured(BackendName::Postgres) && configured.grace(BackendName::Postgres).is_zero()
+    );
+}

@@ -1,0 +1,157 @@
+//! URLs in settings: what is accepted, and what may be shown of them.
+
+use url::{Host, Url};
+
+use super::problem::Wrong;
+
+/// An absolute http(s) URL that paths are appended to, kept byte for byte as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    text: String,
+    url: Url,
+}
+
+impl BaseUrl {
+    /// As it was written: what tokens carry as `iss`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// As it is dialled.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// With `path` (which begins with a slash) appended; a slash at the base's end is not doubled.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.text.strip_suffix('/').unwrap_or(&self.text))
+    }
+}
+
+/// An absolute http(s) URL without credentials and fragment.
+pub(super) fn url(text: &str) -> Result<Url, Wrong> {
+    let mend = "write it like https://portal.example/path";
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Wrong::new("a URL has no white space", mend));
+    }
+    let url = Url::parse(text).map_err(|_| Wrong::new("is no absolute URL", mend))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Wrong::new("is no http(s) URL", mend));
+    }
+    // `https:host` and `https:/host` parse too, and would be another text than the URL that is dialled.
+    if !text.get(url.scheme().len()..).is_some_and(|rest| rest.starts_with("://")) {
+        return Err(Wrong::new("is no absolute URL", mend));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Wrong::new(
+            "carries credentials, which would be published",
+            "remove what is before the @",
+        ));
+    }
+    if url.fragment().is_some() {
+        return Err(Wrong::new("carries a fragment", "remove the # and what follows"));
+    }
+    Ok(url)
+}
+
+/// A URL that paths are appended to.
+pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
+    let url = url(text)?;
+    if url.query().is_some() {
+        return Err(Wrong::new("carries a query", "remove the ? and what follows: paths are appended to it"));
+    }
+    Ok(BaseUrl { text: text.to_owned(), url })
+}
+
+/// The URL without the credentials that do not belong there.
+pub(super) fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+    authority.rfind('@').map_or_else(|| text.to_owned(), |at| format!("{scheme}://***{}", &rest[at..]))
+}
+
+/// The URL of a Postgres. Only its shape: the driver reads it again.
+pub(super) fn database_url(text: &str) -> Result<String, Wrong> {
+    let mend =
+        "write it like postgres://user:password@host:5432/database, special characters percent-encoded";
+    let url = Url::parse(text).map_err(|error| Wrong::new(format!("is no URL ({error})"), mend))?;
+    if matches!(url.scheme(), "postgres" | "postgresql") {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new("is no Postgres URL", mend))
+    }
+}
+
+/// Whether what is sent there cannot be read on the way: https, or a loopback address.
+pub(super) fn keeps_secrets(url: &Url) -> bool {
+    let local = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    };
+    url.scheme() == "https" || local
+}
+
+/// In the place of a URL that cannot be read.
+pub(super) fn stand_in() -> BaseUrl {
+    base_url("https://stand-in.invalid").expect("the stand-in is a URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn urls_are_kept_byte_for_byte_and_joined_with_one_slash() {
+        for text in ["https://Portal.example", "https://portal.example/", "http://portal.example:80/a/b/"] {
+            let base = base_url(text).unwrap();
+            assert_eq!(base.as_str(), text);
+            assert_eq!(base.join("/x"), format!("{}/x", text.trim_end_matches('/')));
+        }
+    }
+
+    #[test]
+    fn urls_that_are_no_base() {
+        for text in [
+            "",
+            "portal.example",
+            "//portal.example",
+            "ftp://portal.example",
+            "https:portal.example",
+            "https:/portal.example",
+            "https://",
+            "https://portal.example?a=b",
+            "https://portal.example?",
+            "https://portal.example#",
+            "https://user@portal.example",
+            "https://user:pass@portal.example",
+            " https://portal.example",
+            "https://portal.example/\n",
+        ] {
+            assert!(base_url(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_taken_out_of_what_is_shown() {
+        assert_eq!(without_credentials("https://u:p@ss@host/x@y"), "https://***@host/x@y");
+        assert_eq!(without_credentials("https://host/x@y"), "https://host/x@y");
+        assert_eq!(without_credentials("postgres://u:p@host?x"), "postgres://***@host?x");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in ".{0,80}") {
+            let _ = (url(&text), base_url(&text), database_url(&text), without_credentials(&text));
+        }
+
+        #[test]
+        fn whatever_is_a_base_url_keeps_its_text(path in "(/[a-zA-Z0-9._~-]{0,8}){0,3}") {
+            let text = format!("https://portal.example{path}");
+            let base = base_url(&text).unwrap();
+            prop_assert_eq!(base.as_str(), text);
+        }
+    }
+}
