@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
+use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{DbError, DbResult};
@@ -30,9 +31,10 @@ pub async fn ride_out<T, F>(deadline: Instant, mut op: impl FnMut() -> F) -> DbR
 where
     F: Future<Output = DbResult<T>>,
 {
+    // Not an async block: that would hold the statement's future twice.
     let attempt = || {
-        let attempt = timeout_at(deadline, op());
-        async { attempt.await.unwrap_or(Err(DbError::Unavailable(sqlx::Error::PoolTimedOut.into()))) }
+        timeout_at(deadline, op())
+            .map(|done| done.unwrap_or(Err(DbError::Unavailable(sqlx::Error::PoolTimedOut.into()))))
     };
     attempt
         .retry(AWAY)
