@@ -9,7 +9,7 @@
 //! | [`client`] | the agent's own side: calls to any server, as an identity of its own or with a token, and the store of both |
 //! | [`app`] | what `serve` holds; how it starts and ends |
 //! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
-//! | [`backends`] | who wakes us first: our own loop, `QStash`, NATS; telling engines, and moving between them |
+//! | [`backends`] | scheduler backends: our own loop and others; telling them about wake-ups, and moving between them |
 //! | [`scheduler`] | our own loop: leases, instants, slots, confirmations, outcomes |
 //! | [`own_portal`] | being the agents' portal, where there is no other: logins and their refresh tokens |
 //! | [`oneshot`] | what provision, cancel and list mean |
@@ -20,7 +20,7 @@
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`db`] | the only place with SQL |
 //! | [`domain`] | the contract's words as types |
-//! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], `private_file`, [`jwt`] | what all of it stands on |
+//! | [`config`], [`diagnosis`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], `private_file`, [`jwt`] | what all of it stands on |
 //!
 //! Imports go down the table only. `http` never reaches `db` but through the rooms between, only `db` knows `sqlx`,
 //! and no room below [`app`] knows it.
@@ -30,9 +30,9 @@
 //! **A request** (`provision`): [`http::router`] → [`http::auth::Caller`] → [`instance::Authenticator`] (an access token
 //! by its issuer, an assertion by [`identity`]; then its instance, by our table or the portal's lookup: who calls, or a
 //! clear refusal) → [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
-//! [`backends::Backends::armed`] (if it is soon, somebody wakes; a hosted engine is told).
+//! [`backends::Backends::armed`] (if it is soon, our own loop wakes; another backend is told).
 //!
-//! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or [`backends::nats`] with an engine's
+//! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or a listening backend with a
 //! wake-up → [`scheduler::wake`] (lease that) → [`scheduler::timer`] (wait for the instant) →
 //! [`scheduler::dispatch`] (a slot in flight) → [`db::leases::confirm`] (it still stands: the attempt has started)
 //! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::outcomes::finish_fires`].
