@@ -2,39 +2,40 @@
 //!
 //! # The map
 //!
-//! | room | what is in it |
+//! Modules import those further down. Who may import whom is a table in `docs/ARCHITECTURE.md`, checked by a test.
+//!
+//! | module | what is in it |
 //! |---|---|
-//! | [`cli`] | one file per subcommand |
-//! | [`mcp`] | the agent's own side as tools for a model, on stdio |
-//! | [`client`] | the agent's own side: calls to any server, as an identity of its own or with a token, and the store of both |
-//! | [`app`] | what `serve` holds; how it starts and ends |
-//! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), hop 1 ([`http::agent_cron`]), errors |
-//! | [`backends`] | who wakes us first: our own loop, `QStash`, NATS; telling engines, and moving between them |
-//! | [`scheduler`] | our own loop: leases, instants, slots, confirmations, outcomes |
-//! | [`own_portal`] | being the agents' portal, where there is no other: logins and their refresh tokens |
+//! | [`cli`] | the operator's commands, one file each |
+//! | [`app`] | what `serve` holds; how it starts and stops |
+//! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), the agent API ([`http::agent_cron`]), errors |
+//! | [`backends`] | scheduler backends: Postgres, `QStash`, NATS; the outbox that tells them; moving between them |
+//! | [`scheduler`] | the service's own loop: claims, instants, slots, confirmations, outcomes |
+//! | [`own_portal`] | being the agents' portal where there is no other: logins and refresh tokens |
 //! | [`oneshot`] | what provision, cancel and list mean |
-//! | [`auth_profiles`] | with which of its credentials an agent runs a job: what is set where, and what is known |
+//! | [`auth_profiles`] | auth profiles: what is set where, and which are known |
 //! | [`fire`] | one attempt: mint, POST, judge |
 //! | [`instance`] | from an access token to an agent instance |
-//! | [`identity`] | from a key that an agent has registered to its instance |
+//! | [`identity`] | from a registered key to an agent instance |
+//! | [`directory`] | registering agent instances |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`store_error`] | a database failure as `http` sees it |
-//! | [`db`] | the only place with SQL |
-//! | [`domain`] | what is stored, handed on and decided, as types without I/O: they are what all rooms above speak |
-//! | [`config`], [`clock`], [`shutdown`], [`telemetry`], [`metrics`], [`private_postgres`], `private_file`, [`jwt`] | what all of it stands on |
+//! | [`db`] | the only module with SQL |
+//! | [`shutdown`], [`metrics`], [`config`], [`diagnosis`] | phases of the end, metrics, settings, findings of `doctor` |
+//! | [`domain`] | what is stored, handed on and decided, as types without I/O |
 //!
-//! Imports go down the table only. `http` never reaches `db` but through the rooms between, only `db` knows `sqlx`,
-//! and no room below [`app`] knows it.
+//! The words of the wire are in `nas_cron_protocol`, what all programs share is in `nas_cron_base`, and the agent's side
+//! is `nas_cron_agent`.
 //!
 //! # Two journeys
 //!
 //! **A request** (`provision`): [`http::router`] → [`http::auth::Caller`] → [`instance::Authenticator`] (an access token
-//! by its issuer, an assertion by [`identity`]; then its instance, by our table or the portal's lookup: who calls, or a
-//! clear refusal) → [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
-//! [`backends::Backends::armed`] (if it is soon, somebody wakes; a hosted engine is told).
+//! by its issuer, or an assertion by [`identity`]; then its instance, by our own table or the portal's lookup) →
+//! [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
+//! [`backends::Backends::armed`] (the scheduler wakes if it is soon; an external backend is told).
 //!
-//! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or [`backends::nats`] with an engine's
-//! wake-up → [`scheduler::wake`] (lease that) → [`scheduler::timer`] (wait for the instant) →
+//! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or [`backends::nats`] with a backend's
+//! wake-up → [`scheduler::wake`] (lease that one) → [`scheduler::timer`] (wait for the instant) →
 //! [`scheduler::dispatch`] (a slot in flight) → [`db::leases::confirm`] (it still stands: the attempt has started)
 //! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::outcomes::finish_fires`].
 //!

@@ -196,7 +196,7 @@ impl Outbox {
         let mut failures = 0;
         for answer in answers {
             let result = answer.as_ref().map_or_else(BackendError::kind, |_| "ok");
-            metrics::engine_called(backend, call, result, 1);
+            metrics::backend_called(backend, call, result, 1);
             failures += usize::from(answer.is_err());
         }
         let failing = failures > 0;

@@ -34,7 +34,7 @@ pub struct ListKey<T> {
 macro_rules! settings {
     ($section:ident: $($key:ident: $shape:ident<$type:ty> = $name:literal, $value:expr, $default:expr, $help:literal;)+) => {
         $(
-            #[doc = $help]
+            #[doc = concat!("The setting `", $name, "`.")]
             pub const $key: $shape<$type> = $shape {
                 setting: &$crate::config::setting::Setting {
                     key: $name,

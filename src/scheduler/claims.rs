@@ -104,7 +104,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
 async fn watchdog(inner: &Inner) -> DbResult<u64> {
     let mut all = 0;
     for (backend, missed) in wake_ups::take_over_missed(&inner.db, &inner.rules.graces, BATCH.into()).await? {
-        metrics::engine_missed(backend, missed);
+        metrics::backend_missed(backend, missed);
         warn!(%backend, missed, "an engine brought no wake-up in time: our own loop does");
         all += missed;
     }

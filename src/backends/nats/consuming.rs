@@ -104,7 +104,7 @@ async fn pull_for_ever(
                 }
             }
         };
-        metrics::engine_called(BackendName::Nats, "listen", "failed", 1);
+        metrics::backend_called(BackendName::Nats, "listen", "failed", 1);
         if problem == said {
             debug!(%problem, "no wake-ups from NATS");
         } else {

@@ -51,7 +51,7 @@ pub(super) async fn run(db: &Db, log: &Qstash, stop: CancellationToken) {
             }
             Err(error) => {
                 if let Unread::Log(error) = &error {
-                    metrics::engine_called(BackendName::QstashDirect, "log", error.kind(), 1);
+                    metrics::backend_called(BackendName::QstashDirect, "log", error.kind(), 1);
                 }
                 if !std::mem::replace(&mut failing, true) {
                     warn!(%error, "the results of direct calls cannot be read; it is tried again");

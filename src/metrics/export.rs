@@ -1,0 +1,109 @@
+//! Export of the metrics: the recorder, and `GET /metrics`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{backends, fires, one_shots, panics, requests};
+
+/// How often histograms are folded, so that they take no memory while nobody scrapes.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// Takes in what is counted from now on and describes it. Any number of calls: all get the same handle.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let recorder = recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, describe);
+        // Another recorder can only be there if a host program brought its own; ours then stays empty.
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another metrics recorder is installed: /metrics stays empty");
+        }
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
+}
+
+pub(super) fn recorder() -> PrometheusRecorder {
+    [fires::BUCKETS, requests::BUCKETS]
+        .into_iter()
+        .flatten()
+        .fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+            builder
+                .set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
+                .expect("no list of buckets is empty")
+        })
+        .build_recorder()
+}
+
+/// Describes every metric, and makes those appear whose zero is worth seeing before anything happened.
+pub(super) fn describe() {
+    fires::describe();
+    one_shots::describe();
+    backends::describe();
+    requests::describe();
+    panics::describe();
+}
+
+/// `GET /metrics`, for a listener of its own. Needs a runtime: the upkeep runs until the router is dropped.
+pub fn router(handle: PrometheusHandle) -> Router {
+    let upkeep = tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            let mut ticks = tokio::time::interval(UPKEEP_PERIOD);
+            loop {
+                ticks.tick().await;
+                handle.run_upkeep();
+            }
+        }
+    });
+    let state = Arc::new((handle, AbortOnDropHandle::new(upkeep)));
+    Router::new().route("/metrics", get(render)).with_state(state)
+}
+
+async fn render(State(state): State<Arc<(PrometheusHandle, AbortOnDropHandle<()>)>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.0.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::metrics::{PanicPlace, panicked};
+
+    #[tokio::test]
+    async fn installed_twice_it_is_one_and_served() {
+        let (one, other) = (install(), install());
+        panicked(PanicPlace::Background);
+        assert!(one.render().contains("nas_cron_panics_total{place=\"background\"}"));
+        let response =
+            router(other).oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert!(String::from_utf8(body.to_vec()).unwrap().contains("# HELP nas_cron_panics_total"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_upkeep_ends_with_its_router() {
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let router = router(recorder().handle());
+        tokio::time::advance(UPKEEP_PERIOD * 3).await;
+        assert_eq!(alive(), 1);
+        drop(router);
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert_eq!(alive(), 0);
+    }
+}

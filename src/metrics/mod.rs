@@ -1,0 +1,126 @@
+//! What Prometheus sees. Every name exists once, behind a function that says what counts.
+//!
+//! Base units, prefix `nas_cron_`, and no id or URL as a label: the number of series does not grow with use.
+//!
+//! Each file has the names of its topic, their descriptions, and the functions that record. [`install`] and [`router`]
+//! export all of them.
+
+mod backends;
+mod export;
+mod fires;
+mod labels;
+mod one_shots;
+mod panics;
+mod requests;
+
+pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, woken};
+pub use self::export::{install, router};
+pub use self::fires::{
+    InFlight, fire_ended, fire_started, fires_lost, leases_lost, recovered, set_db_clock_offset,
+};
+pub use self::one_shots::{set_dead_letters, set_oldest_overdue, set_one_shots};
+pub use self::panics::{PanicPlace, panicked};
+pub use self::requests::{Hop1, hop1_answered, introspected, looked_up, provisioned, token_requested};
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use nas_cron_protocol::OneShotState;
+
+    use super::export::{describe, recorder};
+    use super::*;
+    use crate::domain::FireOutcome;
+
+    /// What is counted while `work` runs on this thread, as Prometheus would read it.
+    pub(crate) fn counted(work: impl FnOnce()) -> String {
+        let recorder = recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, work);
+        handle.render()
+    }
+
+    fn everything() {
+        describe();
+        fire_started(Duration::from_micros(700));
+        fire_ended(FireOutcome::Delivered, Some(202), Duration::from_millis(9));
+        fire_ended(FireOutcome::Failed, None, Duration::from_secs(30));
+        fires_lost(2);
+        provisioned(Duration::from_millis(2));
+        hop1_answered(Hop1::Provision, 200);
+        hop1_answered(Hop1::List, 503);
+        set_one_shots([(OneShotState::Armed, 5), (OneShotState::Dead, 1)]);
+        set_oldest_overdue(Duration::from_millis(1500));
+        set_dead_letters(1);
+        leases_lost(1);
+        recovered(3);
+        set_db_clock_offset(-0.25);
+        panicked(PanicPlace::Fire);
+        drop(InFlight::begin());
+        std::mem::forget(InFlight::begin());
+    }
+
+    #[test]
+    fn every_metric_is_described_and_has_its_buckets() {
+        let text = counted(everything);
+        let values: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        for line in &values {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let name = ["_bucket", "_sum", "_count"]
+                .iter()
+                .fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} is not described");
+        }
+        for (name, _) in [fires::BUCKETS, requests::BUCKETS].into_iter().flatten() {
+            assert!(text.contains(&format!("# TYPE {name} histogram")), "{name} has no buckets");
+        }
+        let mut plain: Vec<_> = values.into_iter().filter(|line| !line.contains("_bucket{")).collect();
+        plain.sort_unstable();
+        insta::assert_snapshot!(plain.join("\n"), @r#"
+        nas_cron_db_clock_offset_seconds -0.25
+        nas_cron_dead_letters 1
+        nas_cron_engine_misses_total{backend="nats"} 0
+        nas_cron_engine_misses_total{backend="qstash"} 0
+        nas_cron_engine_misses_total{backend="qstash_direct"} 0
+        nas_cron_fire_attempt_seconds_count{status_class="2xx"} 1
+        nas_cron_fire_attempt_seconds_count{status_class="none"} 1
+        nas_cron_fire_attempt_seconds_sum{status_class="2xx"} 0.009
+        nas_cron_fire_attempt_seconds_sum{status_class="none"} 30
+        nas_cron_fire_lateness_seconds_count 1
+        nas_cron_fire_lateness_seconds_sum 0.0007
+        nas_cron_fires_total{outcome="delivered"} 1
+        nas_cron_fires_total{outcome="failed"} 1
+        nas_cron_fires_total{outcome="gone"} 0
+        nas_cron_fires_total{outcome="lost"} 2
+        nas_cron_hop1_requests_total{endpoint="list",status_class="5xx"} 1
+        nas_cron_hop1_requests_total{endpoint="provision",status_class="2xx"} 1
+        nas_cron_in_flight 1
+        nas_cron_lease_lost_total 1
+        nas_cron_oldest_overdue_seconds 1.5
+        nas_cron_one_shots{state="armed"} 5
+        nas_cron_one_shots{state="dead"} 1
+        nas_cron_one_shots{state="delivered"} 0
+        nas_cron_one_shots{state="firing"} 0
+        nas_cron_one_shots{state="leased"} 0
+        nas_cron_one_shots{state="stuck"} 0
+        nas_cron_one_shots{state="waiting"} 0
+        nas_cron_panics_total{place="background"} 0
+        nas_cron_panics_total{place="fire"} 1
+        nas_cron_panics_total{place="http"} 0
+        nas_cron_provision_seconds_count 1
+        nas_cron_provision_seconds_sum 0.002
+        nas_cron_recovered_total 3
+        "#);
+        assert!(text.contains("nas_cron_fire_lateness_seconds_bucket{le=\"0.0005\"} 0"), "{text}");
+        assert!(text.contains("nas_cron_fire_lateness_seconds_bucket{le=\"0.001\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn a_state_that_is_empty_again_is_zero_again() {
+        let text = counted(|| {
+            set_one_shots([(OneShotState::Firing, 5)]);
+            set_one_shots([]);
+        });
+        assert!(text.contains("nas_cron_one_shots{state=\"firing\"} 0"), "{text}");
+    }
+}
