@@ -1,4 +1,4 @@
-//! What provision, cancel and list mean (CONTRACT, hop 1), below HTTP and above SQL.
+//! What provision, cancel and list mean (docs/contract.md#agent-api), below HTTP and above SQL.
 
 use nas_cron_protocol::{
     AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,

@@ -33,7 +33,7 @@ pub trait SchedulerBackend: Send + Sync {
     /// Takes wake-ups back. One answer per wake-up, in order; what is not there any more counts as taken back.
     fn cancel(&self, wake_ups: &[Unwanted]) -> impl Future<Output = Vec<Result<(), BackendError>>> + Send;
 
-    /// Whether the backend itself made this request, over the exact bytes of its body (CONTRACT, hop 2).
+    /// Whether the backend itself made this request, over the exact bytes of its body (docs/contract.md#relay).
     fn verify(&self, request: &RelayRequest<'_>) -> Result<(), Refusal>;
 
     /// Whether it would answer now.

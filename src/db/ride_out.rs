@@ -23,7 +23,7 @@ const UNATTENDED: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(100)).without_max_times();
 
 /// Runs `op` until it succeeds, fails for good, or `deadline` is there; then the last error is returned.
-/// Real agents do not retry a failed provision, so we do (contract, invariant 9).
+/// Real agents do not retry a failed provision, so we do (docs/contract.md#invariant-9-short-outages-fail-no-provision).
 ///
 /// `op` may have happened although it failed (the connection broke after the commit): it must be safe to
 /// run twice. It is dropped at the deadline, wherever it is.

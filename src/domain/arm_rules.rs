@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The delays that the contract sets between fires of one job (contract, "Same key again" and "Fire floor").
+/// The delays that the contract sets between fires of one job (docs/contract.md#same-key-again).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArmRules {
     /// Minimum time between the starts of two attempts of one job that belong to different arms.

@@ -40,7 +40,7 @@ pub struct Attempt {
     pub lease_ends: Instant,
 }
 
-/// The answer to a confirmation (contract, "Confirmation").
+/// The answer to a confirmation (docs/contract.md#confirmation).
 #[derive(Debug)]
 pub struct Confirmed {
     /// The attempts that have started. A lease that was handed in and is not among them must not be fired.
@@ -64,7 +64,7 @@ pub struct Ended {
     pub error: Option<String>,
     /// After a failure: when to try again; `None` gives up.
     pub retry_in: Option<Duration>,
-    /// After a failure: how long the agent asked to be left alone, 60 s at most (contract, "Retries").
+    /// After a failure: how long the agent asked to be left alone, 60 s at most (docs/contract.md#retries).
     pub retry_after: Option<Duration>,
 }
 

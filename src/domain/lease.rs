@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::clock_sample::ClockSample;
 
-/// A lease of a one-shot, from its claim to its confirmation (contract, "Leases").
+/// A lease of a one-shot, from its claim to its confirmation (docs/contract.md#leases).
 #[derive(Clone, Debug)]
 pub struct Lease {
     /// The instance that owns the job.

@@ -12,7 +12,7 @@ const RECORDING_RESERVE: Duration = Duration::from_secs(1);
 /// Time to record how a round of orders to a hosted backend went, beyond the calls of the round.
 const ORDERS_RECORDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// The lengths of the leases of a one-shot (contract, "Leases"). Other replicas leave the one-shot alone until its
+/// The lengths of the leases of a one-shot (docs/contract.md#leases). Other replicas leave the one-shot alone until its
 /// lease ends, so a length is a trade: too long delays what a dead replica held, too short lets two replicas do the
 /// same work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl LeaseLengths {
     }
 
     /// Returns whether the outcome of an attempt with this timeout can be recorded before its lease ends. It must be
-    /// so, or two attempts of one one-shot could be under way at once (contract, "Leases").
+    /// so, or two attempts of one one-shot could be under way at once (docs/contract.md#leases).
     pub fn outlast_attempts_of(&self, attempt_timeout: Duration) -> bool {
         self.attempt >= attempt_timeout.saturating_add(RECORDING_RESERVE)
     }

@@ -1,4 +1,4 @@
-//! What came of one POST to an agent, told apart the way the retries need it (CONTRACT.md, hop 3).
+//! What came of one POST to an agent, told apart the way the retries need it (docs/contract.md#answers-table).
 //!
 //! No text in here ever holds the fire token or the body that was sent.
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config;
 
-/// How sure it is that the agent did not get the fire. CONTRACT.md, hop 3, "Retries".
+/// How sure it is that the agent did not get the fire. See `docs/contract.md#retries`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryKind {
     /// The agent did not accept: no connection came about, or it answered with a status.

@@ -224,7 +224,7 @@ impl AgentClient {
     }
 }
 
-/// `{base}/api/cron/fire`, whether or not the base ends in a slash or has a path (CONTRACT.md, hop 1).
+/// `{base}/api/cron/fire`, whether or not the base ends in a slash or has a path (docs/contract.md#fire).
 pub fn fire_url(base: &Url) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/api/cron/fire", base.path().trim_end_matches('/')));

@@ -25,7 +25,7 @@ use crate::domain::attempt::{Attempt, Ended};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::ring::KeyRing;
 
-/// The longest `Retry-After` that a pull forward respects (CONTRACT, "Retries").
+/// The longest `Retry-After` that a pull forward respects (docs/contract.md#retries).
 const RETRY_AFTER_KEPT: Duration = Duration::from_mins(1);
 
 /// What it takes to fire.

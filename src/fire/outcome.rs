@@ -50,7 +50,7 @@ pub enum Verdict {
     },
 }
 
-/// What an attempt says about the instance behind it, for the one probe per instance of CONTRACT.md, hop 3.
+/// What an attempt says about the instance behind it, for the one probe per instance of docs/contract.md#retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// The agent itself answered.

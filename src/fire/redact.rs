@@ -1,6 +1,6 @@
 //! Agents echo what they got into their error pages: some frameworks answer a 422 with the whole input.
-//! What they echo of our secrets must not reach the operator's screen or a log (CONTRACT.md, "What must always
-//! hold", 8).
+//! What they echo of our secrets must not reach the operator's screen or a log
+//! (docs/contract.md#invariant-8-no-secrets-in-the-log).
 
 use serde_json::Value;
 

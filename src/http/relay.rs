@@ -1,4 +1,4 @@
-//! Hop 2: a hosted engine says that a one-shot's instant has come, or is about to (CONTRACT, hop 2).
+//! Hop 2: a hosted engine says that a one-shot's instant has come, or is about to (docs/contract.md#relay).
 //!
 //! Nothing is looked up, and not even parsed, before the signature over the exact bytes is found good. The request is
 //! then held until its one-shot's attempt has ended: the engine's own retry is a second alarm, no more.

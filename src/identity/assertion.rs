@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::IdentityError;
 use super::public_key::PublicKey;
 
-/// How far the clock of an agent may be from ours, in both directions, to the second (contract: "± 5 min").
+/// How far the clock of an agent may be from ours, in both directions, to the second (docs/contract.md#agent-identity).
 pub const WINDOW: TimeDelta = TimeDelta::minutes(5);
 /// The longest envelope, in bytes of base64: a real one has 352.
 const MAX_ENVELOPE: usize = 2048;

@@ -1,6 +1,6 @@
 //! Keys of a JWKS URL: fetched, cached and refreshed.
 //!
-//! The rule for a key that is not known (contract, "Hop 1"): a token is refused for it only after a fetch that
+//! The rule for a key that is not known (docs/contract.md#authentication): a token is refused for it only after a fetch that
 //! *began after the request arrived*; until then the request waits, and what cannot be known is no refusal.
 //! There is one fetch at a time, and all who wait, wait for the same next one, so a stranger with a thousand
 //! invented `kid`s causes no more fetches than one agent with a new key, and does not hold that agent up.

@@ -1,4 +1,4 @@
-//! From a verified token's claims to the agent instance that calls (contract, "Hop 1").
+//! From a verified token's claims to the agent instance that calls (docs/contract.md#who-calls).
 //!
 //! [`identify`] says what to look for, [`admit`] judges what was found. Both are pure: the statement between
 //! them is the same for whoever does not resolve, and so is the answer.

@@ -1,4 +1,4 @@
-//! The rules that an issuer's access tokens must keep (contract, "Hop 1"), whoever signed them.
+//! The rules that an issuer's access tokens must keep (docs/contract.md#authentication), whoever signed them.
 
 use chrono::{DateTime, Utc};
 

@@ -1,5 +1,5 @@
 //! The token of a fire: opens one instance's fire endpoint for at most 120 s, and nothing else.
-//! Claims and header by the contract, "Hop 3".
+//! Claims and header: `docs/contract.md#fire-token`.
 
 use std::time::Duration;
 

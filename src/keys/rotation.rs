@@ -23,13 +23,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::fire_token::TokenTtl;
 use crate::domain::{KeyRecord, KeyState};
 
-/// The oldest view of the keys that a replica may sign with (contract, "Keys").
+/// The oldest view of the keys that a replica may sign with (docs/contract.md#keys).
 pub const VIEW_STALENESS: Duration = Duration::from_secs(10);
 /// For how long the JWKS may be cached: the `max-age` that it is served with.
 pub const JWKS_MAX_AGE: Duration = Duration::from_mins(5);
 /// How long a key is published before it signs.
 pub const PUBLISH_AHEAD: Duration = Duration::from_mins(15);
-/// What agents grant on `exp` (CLIENTS, 9).
+/// What agents grant on `exp` (docs/clients.md#consequences-for-a-server, 9).
 const TOKEN_LEEWAY: TimeDelta = TimeDelta::seconds(30);
 
 /// The margins of rotation.

@@ -30,7 +30,7 @@ async fn own_server() -> (PrivatePostgres, String) {
     (server, url)
 }
 
-/// Contract, invariants 1, 2 and 9: 20 agents provision all the time while the server is away for 5 s.
+/// docs/contract.md#invariants 1, 2 and 9: 20 agents provision all the time while the server is away for 5 s.
 async fn away_for_five_seconds(take_away: fn(&mut PrivatePostgres)) -> Cluster {
     const AGENTS: usize = 20;
     let (mut server, url) = own_server().await;

@@ -1,4 +1,4 @@
-//! The rules of CONTRACT "Hop 1" and "States" on a real Postgres, statement by statement.
+//! The rules of docs/contract.md#agent-api and docs/contract.md#states on a real Postgres, statement by statement.
 
 use std::time::Duration;
 

@@ -137,7 +137,7 @@ fn plans(seed: u64, start: DateTime<Utc>) -> Vec<Plan> {
         .collect()
 }
 
-/// Contract, invariants 2 to 5, with a replica killed half-way.
+/// docs/contract.md#invariants 2 to 5, with a replica killed half-way.
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed() {
@@ -365,7 +365,7 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
     assert!(lost > 0 || latest > 1_000.0, "the kill hit nothing");
 }
 
-/// Contract, "Graceful stop" (issue: not ready at once, the agent API served on, claims stop, what is in flight finishes).
+/// docs/ARCHITECTURE.md#replicas: not ready at once, the agent API served on, no claims, attempts in flight finish.
 #[tokio::test]
 async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
     let mut cluster = Cluster::start(2, |settings| {
@@ -469,7 +469,7 @@ async fn one_shots_armed_at_a_draining_replica_are_fired_by_the_others() {
     }
 }
 
-/// Contract, "States": the lease, by the database and by the monotonic clock.
+/// docs/contract.md#leases: the lease, by the database and by the monotonic clock.
 #[tokio::test]
 async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_has_taken() {
     let mut cluster = Cluster::start(1, |settings| {
@@ -665,7 +665,7 @@ async fn one_shots_beyond_the_lease_capacity_still_fire() {
     assert!(latest < 60_000.0, "{latest} ms");
 }
 
-/// Contract, hop 3: one probe for an instance that cannot be reached; its success releases the rest.
+/// docs/contract.md#retries: one probe for an instance that cannot be reached; its success releases the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_agent_is_probed_by_one_one_shot_and_gets_all_fires_when_it_is_back() {
     const DUE: usize = 200;
@@ -714,7 +714,7 @@ async fn an_unreachable_agent_is_probed_by_one_one_shot_and_gets_all_fires_when_
     assert!(most_at_once(&fires, |_| true) <= 32);
 }
 
-/// Contract, "Retries": an authenticated call shows that the agent is awake.
+/// docs/contract.md#retries: an authenticated call shows that the agent is awake.
 #[tokio::test]
 async fn a_call_of_the_agent_pulls_its_retries_but_not_before_a_retry_after() {
     let cluster = Cluster::start(1, |s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "10m")).await;

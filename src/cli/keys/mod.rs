@@ -65,7 +65,7 @@ pub enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         pem: PathBuf,
         /// The kid under which the portal publishes it; without it, the RFC 7638 thumbprint.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         kid: Option<String>,
         /// Keep the private key in that file, outside of the database. Every replica must be able to read it
         /// under the same path.
@@ -79,6 +79,7 @@ pub enum KeysCommand {
     /// once to record that, and again 910 s later.
     Activate {
         /// The key.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// Print JSON instead of words.
         #[arg(long)]
@@ -87,6 +88,7 @@ pub enum KeysCommand {
     /// Take a next key back that never signed.
     Withdraw {
         /// The key.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// Print JSON instead of words.
         #[arg(long)]

@@ -25,7 +25,7 @@ pub struct Keys {
     pub key_encryption_key: Option<SecretBox<[u8; 32]>>,
     /// Where agents fetch the keys of fire tokens.
     pub agents_jwks_url: Url,
-    /// How long a fire token is good for: 60 to 120 s (contract, "Hop 3").
+    /// How long a fire token is good for: 60 to 120 s (docs/contract.md#fire-token).
     pub fire_token_ttl: Duration,
 }
 

@@ -1,7 +1,8 @@
-//! The agent API (CONTRACT.md, "Hop 1") and what real clients need of it (CLIENTS.md), over real sockets and the real binary.
+//! The agent API (docs/contract.md#agent-api) and what real clients need of it
+//! (docs/clients.md#consequences-for-a-server), over real sockets and the real binary.
 //!
-//! A test is named after the rule it guards: `contract_…` a sentence of "Hop 1", `client_n_…` the numbered
-//! consequence of CLIENTS.md, `invariant_n_…` what must always hold.
+//! A test is named after the rule it guards: `contract_…` a sentence of the contract, `client_n_…` the numbered
+//! consequence of that page, `invariant_n_…` what must always hold.
 
 mod bad_input;
 mod callers;

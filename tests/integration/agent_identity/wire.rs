@@ -40,7 +40,7 @@ async fn an_agent_provisions_is_fired_lists_and_cancels_by_its_key() {
     world.delivered("later").await;
 }
 
-/// Contract, "Retries": a call shows that the agent is awake, whatever it calls with.
+/// docs/contract.md#retries: a call shows that the agent is awake, whatever it calls with.
 #[tokio::test]
 async fn a_call_with_an_assertion_pulls_the_agents_retries_forward() {
     let world = World::with(on).await;

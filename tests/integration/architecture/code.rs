@@ -22,6 +22,8 @@ struct File {
     exports: BTreeSet<String>,
     /// Every path in it, as it is written.
     paths: Vec<Segments>,
+    /// Whether it imports all of a module, which hides what it uses.
+    has_glob: bool,
 }
 
 /// A crate's files, by their module path from the crate's root.
@@ -38,6 +40,18 @@ pub(super) struct Import {
     pub(super) to: PathBuf,
     /// What is imported.
     pub(super) what: String,
+}
+
+impl Import {
+    /// Whether one of the two is the file of a module that the other one is in.
+    pub(super) fn is_within_one_module(&self) -> bool {
+        let folder = |file: &Path| match file.file_stem() {
+            Some(stem) if stem == "mod" => file.parent().expect("in a folder").to_owned(),
+            _ => file.with_extension(""),
+        };
+        let (from, to) = (folder(&self.from), folder(&self.to));
+        from.starts_with(&to) || to.starts_with(&from)
+    }
 }
 
 impl Code {
@@ -62,6 +76,8 @@ impl Code {
         }
         let mut code = Self { files };
         code.drop_test_modules();
+        let globs: Vec<_> = code.files.values().filter(|file| file.has_glob).map(|file| &file.path).collect();
+        assert!(globs.is_empty(), "a glob import hides what is used: {globs:?}");
         code
     }
 
@@ -76,7 +92,8 @@ impl Code {
             })
             .collect();
         self.files.retain(|module, _| {
-            (1..=module.len()).all(|length| declared.contains(&module[..length])) || module.is_empty()
+            let is_root = module.is_empty() || module[0] == "main";
+            is_root || (1..=module.len()).all(|length| declared.contains(&module[..length]))
         });
     }
 
@@ -120,7 +137,7 @@ impl Code {
                 let ups = path.iter().take_while(|segment| *segment == "super").count();
                 module.iter().take(module.len().checked_sub(ups)?).chain(&path[ups..]).cloned().collect()
             }
-            _ if file.scope.get(first).is_some_and(|from| from != path) => {
+            _ if file.scope.get(first).is_some_and(|from| from[0] != *first) => {
                 let from: Segments = file.scope[first].iter().chain(rest).cloned().collect();
                 return self.resolve(module, file, &from, depth + 1);
             }
@@ -134,7 +151,7 @@ impl Code {
         }
         let name = item.first()?;
         let holder = &self.files[found];
-        if holder.exports.contains(name) {
+        if holder.exports.contains(name) && holder.scope[name] != [name.clone()] {
             let from: Segments = holder.scope[name].iter().chain(&item[1..]).cloned().collect();
             return self.resolve(&found.to_vec(), holder, &from, depth + 1);
         }
@@ -146,7 +163,7 @@ impl Code {
 fn module_of(file: &Path) -> Segments {
     let mut module: Segments =
         file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
+    if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib")) {
         module.pop();
     }
     module
@@ -158,7 +175,13 @@ const DECLARES: &str = "mod";
 impl File {
     fn parse(path: PathBuf, source: &str) -> Self {
         let parsed = syn::parse_file(source).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut file = Self { path, scope: BTreeMap::new(), exports: BTreeSet::new(), paths: Vec::new() };
+        let mut file = Self {
+            path,
+            scope: BTreeMap::new(),
+            exports: BTreeSet::new(),
+            paths: Vec::new(),
+            has_glob: false,
+        };
         file.visit_file(&parsed);
         file
     }
@@ -179,7 +202,7 @@ impl File {
             syn::UseTree::Rename(rename) => {
                 self.bring(rename.rename.to_string(), with(&rename.ident), exported)
             }
-            syn::UseTree::Glob(_) => panic!("{}: a glob import hides what is used", self.path.display()),
+            syn::UseTree::Glob(_) => self.has_glob = true,
         }
     }
 

@@ -1,4 +1,4 @@
-//! CONTRACT "Keys": the JWKS, and where private keys are.
+//! docs/contract.md#keys: the JWKS, and where private keys are.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};

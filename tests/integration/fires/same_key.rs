@@ -1,4 +1,4 @@
-//! The same key again, another key meanwhile: CONTRACT "States", CLIENTS 4 and 6.
+//! The same key again, another key meanwhile: docs/contract.md#same-key-again, docs/clients.md#consequences-for-a-server (4 and 6).
 
 use std::time::Duration;
 

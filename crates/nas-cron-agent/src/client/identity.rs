@@ -1,6 +1,6 @@
 //! The agent's own key: made here, and its private half never leaves the auth store.
 //!
-//! What it signs is not only ours: the same envelopes are used by codex (CLIENTS, "Agent identity assertions"), so all of
+//! What it signs is not only ours: the same envelopes are used by codex (docs/clients.md#codex-agent-identity-assertions), so all of
 //! this is byte for byte as written there.
 
 use base64::Engine;

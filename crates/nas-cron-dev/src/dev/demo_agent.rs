@@ -1,4 +1,4 @@
-//! An agent that does over HTTP what a real hermes-agent does (CLIENTS): it takes stock, arms a one-shot, is
+//! An agent that does over HTTP what a real hermes-agent does (docs/clients.md#hermes-agent): it takes stock, arms a one-shot, is
 //! fired, verifies the token, answers before it runs, and arms the next one.
 
 mod door;
@@ -148,7 +148,7 @@ impl DemoAgent {
         }
     }
 
-    /// What was armed must be listed, `fire_at` byte for byte (CLIENTS, 1), unless it has fired meanwhile.
+    /// What was armed must be listed, `fire_at` byte for byte (docs/clients.md#consequences-for-a-server, 1), unless it has fired meanwhile.
     async fn look_at_list(&self, hop1: &Client, door: &Door, job_id: &str, fire_at: &str) {
         let listed = match armed(hop1).await {
             Ok(listed) => listed,

@@ -1,5 +1,5 @@
 //! Verifies fire tokens from the outside, as a real agent does: by the JWKS over HTTP, fetched while the fire
-//! waits, kept for 300 s, fetched again for an unknown `kid` (CLIENTS, "Wire" and 9; contract, "Hop 3").
+//! waits, kept for 300 s, fetched again for an unknown `kid` (docs/clients.md#on-the-wire, docs/contract.md#fire-token).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! A portal for development: it issues access tokens, as the real one does, and publishes their keys.
 //!
 //! Its base URL is the service's own, because `portal_url` is one setting of agents for the base of hop 1 and
-//! for `iss` (CLIENTS, 10). Nobody can get a token from it over HTTP: whoever can read its key issues them.
+//! for `iss` (docs/clients.md#consequences-for-a-server, 10). Nobody can get a token from it over HTTP: whoever can read its key issues them.
 
 use std::path::Path;
 use std::sync::Arc;
