@@ -29,7 +29,7 @@ pub(super) fn unknown(key: &str, origin: &Origin) -> Problem {
         .map(|name| (strsim::normalized_damerau_levenshtein(&plain, &name), name))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|one, other| one.0.total_cmp(&other.0));
-    let mend = closest.map_or_else(
+    let fix = closest.map_or_else(
         || "remove it, or see `nas-cron config table` for all settings".to_owned(),
         |(_, name)| format!("did you mean {}?", spell(&name)),
     );
@@ -37,5 +37,5 @@ pub(super) fn unknown(key: &str, origin: &Origin) -> Problem {
         Origin::Environment(name) | Origin::Flag(name) => name.clone(),
         _ => format!("{key} ({origin})"),
     };
-    Problem::other(subject, Wrong::new("there is no such setting", mend))
+    Problem::other(subject, Wrong::new("there is no such setting", fix))
 }
