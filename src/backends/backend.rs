@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::wakes::Wakes;
 use crate::db::Db;
 
-/// Who wakes us first at a one-shot's instant. An engine brings the *first* wake-up and nothing else: whether the
+/// What sends a one-shot's first wake-up. A backend brings the *first* wake-up and nothing else: whether the
 /// one-shot still stands, the exact millisecond, retries, floors and holds are our own loop's, on every backend.
 ///
 /// Nothing here may hang: every call has its own deadline, and ends with a [`BackendError`] after it.
@@ -23,7 +23,7 @@ pub trait SchedulerBackend: Send + Sync {
     /// What it can do.
     fn limits(&self) -> Limits;
 
-    /// Asks for these wake-ups. One answer per wake-up, in order: what the engine calls it (where a cancel needs
+    /// Asks for these wake-ups. One answer per wake-up, in order: what the backend calls it (where a cancel needs
     /// that), or why not. Asking again for the same `schedule_id` and `generation` is harmless.
     fn arm(
         &self,
@@ -81,7 +81,7 @@ fn maybe_seconds<S: serde::Serializer>(
 }
 
 impl Limits {
-    /// Whether the engine takes this body.
+    /// Whether the backend takes this body.
     pub fn check(&self, wake_up: &WakeUp) -> Result<(), BackendError> {
         let length = serde_json::to_vec(&WakeBody::from(wake_up)).map_or(usize::MAX, |body| body.len());
         if length <= self.largest_payload {
@@ -94,7 +94,7 @@ impl Limits {
     }
 }
 
-/// A wake-up that an engine is to bring.
+/// A wake-up that a backend is to bring.
 #[derive(Clone, Debug)]
 pub struct WakeUp {
     /// Whose job.
@@ -107,18 +107,18 @@ pub struct WakeUp {
     pub generation: i32,
     /// The one-shot's instant, and its text.
     pub fire_at: FireAt,
-    /// When its first attempt may start: `fire_at`, or later for a floor or a skew guard. The engine is to wake
+    /// When its first attempt may start: `fire_at`, or later for a floor or a skew guard. The backend is to wake
     /// us its [`Limits::lead`] before.
     pub due_at: DateTime<Utc>,
     /// Where the fire goes.
     pub callback_url: CallbackUrl,
     /// With which profile, as it was set when this was made: only direct mode needs it so early.
     pub auth: Option<AuthProfile>,
-    /// Direct mode: the engine is to call the agent itself, not before `due_at`.
+    /// Direct mode: the backend is to call the agent itself, not before `due_at`.
     pub direct: Option<DirectCall>,
 }
 
-/// The call that an engine makes in our place.
+/// The call that a backend makes in our place.
 #[derive(Clone, Debug)]
 pub struct DirectCall {
     /// Where to: the agent's fire endpoint.
@@ -136,7 +136,7 @@ pub struct Unwanted {
     pub schedule_id: ScheduleId,
     /// Of which generation.
     pub generation: i32,
-    /// What the engine calls it, where it said so.
+    /// What the backend calls it, where it said so.
     pub message_id: Option<String>,
 }
 
@@ -215,7 +215,7 @@ impl Refusal {
     }
 }
 
-/// Why an engine did not do what it was asked for. The texts are for the operator and hold no secret.
+/// Why a backend did not do what it was asked for. The texts are for the operator and hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// No connection, or it broke.
@@ -250,7 +250,7 @@ impl BackendError {
         }
     }
 
-    /// How long the engine asked to be left alone.
+    /// How long the backend asked to be left alone.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } => *retry_after,

@@ -16,8 +16,8 @@ use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
 const PERIOD: Duration = Duration::from_secs(15);
-/// The same where no engine is configured: whoever has one does it sooner, and an idle service should be idle.
-const PERIOD_WITHOUT_ENGINES: Duration = Duration::from_mins(1);
+/// The same where no backend is configured: whoever has one does it sooner, and an idle service should be idle.
+const PERIOD_ALONE: Duration = Duration::from_mins(1);
 /// Rows in one statement.
 const BATCH: i64 = 500;
 /// Wake-ups of fires that were due this long ago are nobody's any more.
@@ -28,7 +28,7 @@ const ORPHANS_EVERY: u32 = 20;
 /// Runs until `stop`.
 pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
     let mut round = 0_u32;
-    let period = if outboxes.is_empty() { PERIOD_WITHOUT_ENGINES } else { PERIOD };
+    let period = if outboxes.is_empty() { PERIOD_ALONE } else { PERIOD };
     loop {
         let pause = period.mul_f64(rand::random_range(0.75..1.25));
         tokio::select! {

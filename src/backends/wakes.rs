@@ -22,7 +22,7 @@ impl Wakes {
         Self { backend, scheduler }
     }
 
-    /// Takes in a wake-up. When it returns `Ok` the engine has done its part: the one-shot is durably our own
+    /// Takes in a wake-up. When it returns `Ok` the backend has done its part: the one-shot is durably our own
     /// loop's, whatever happens to this process. When it fails, nothing has changed.
     pub async fn wake(&self, wake: Wake) -> Result<Woken, WakeError> {
         let woken = self.scheduler.wake(wake).await?;

@@ -196,9 +196,9 @@ impl Operate<backend::BackendArgs, WithBackends> {
                 }
             });
         }
-        let engines = factory::configured(&backends, keys.as_ref(), &clock).await?;
+        let others = factory::configured(&backends, keys.as_ref(), &clock).await?;
         let context =
-            backend::BackendContext::new(db, engines, backends.call_timeout, backends.configured(), stop);
+            backend::BackendContext::new(db, others, backends.call_timeout, backends.configured(), stop);
         ended(backend::run(self.args, &context, &mut io::stdout()).await)
     }
 

@@ -28,28 +28,28 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
 
 /// A whole number within bounds.
 pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, Wrong> {
-    let mend = || format!("set a whole number from {min} to {max}");
-    let count = u64::from_str(text).map_err(|_| Wrong::new("is no whole number", mend()))?;
+    let fix = || format!("set a whole number from {min} to {max}");
+    let count = u64::from_str(text).map_err(|_| Wrong::new("is no whole number", fix()))?;
     match count {
-        _ if count < min => Err(Wrong::new("is too small", mend())),
-        _ if count > max => Err(Wrong::new("is too large", mend())),
+        _ if count < min => Err(Wrong::new("is too small", fix())),
+        _ if count > max => Err(Wrong::new("is too large", fix())),
         _ => Ok(count),
     }
 }
 
 /// A length of time within bounds.
 pub(super) fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, Wrong> {
-    let mend = || {
+    let fix = || {
         let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
         format!("set something like 500ms, 30s, 5m, 12h or 90d, from {min} to {max}")
     };
     let duration = humantime::parse_duration(text).map_err(|_| match f64::from_str(text) {
-        Ok(number) if number >= 0.0 => Wrong::new("is a length of time without its unit", mend()),
-        _ => Wrong::new("is no length of time", mend()),
+        Ok(number) if number >= 0.0 => Wrong::new("is a length of time without its unit", fix()),
+        _ => Wrong::new("is no length of time", fix()),
     })?;
     match duration {
-        _ if duration < min => Err(Wrong::new("is too short", mend())),
-        _ if duration > max => Err(Wrong::new("is too long", mend())),
+        _ if duration < min => Err(Wrong::new("is too short", fix())),
+        _ if duration > max => Err(Wrong::new("is too long", fix())),
         _ => Ok(duration),
     }
 }
@@ -104,21 +104,21 @@ pub(super) fn hash(text: &str) -> Result<[u8; 32], Wrong> {
 
 /// 32 bytes in base64, of either alphabet, with or without padding.
 pub(super) fn key(text: &str) -> Result<[u8; 32], Wrong> {
-    let mend = "make one with: openssl rand -base64 32";
+    let fix = "make one with: openssl rand -base64 32";
     let bytes = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD]
         .iter()
         .find_map(|engine| engine.decode(text).ok())
-        .ok_or_else(|| Wrong::new("is not base64", mend))?;
+        .ok_or_else(|| Wrong::new("is not base64", fix))?;
     let length = bytes.len();
-    bytes.try_into().map_err(|_| Wrong::new(format!("is {length} bytes long instead of 32"), mend))
+    bytes.try_into().map_err(|_| Wrong::new(format!("is {length} bytes long instead of 32"), fix))
 }
 
 /// Directives for log lines.
 pub(super) fn log_filter(text: &str) -> Result<String, Wrong> {
     // The parser cuts at byte positions and panics inside a longer character (tracing-subscriber 0.3.23).
     if !text.is_ascii() {
-        let mend = "set something like info or info,nas_cron::fire=debug";
-        return Err(Wrong::new("is no log filter (it is not ASCII)", mend));
+        let fix = "set something like info or info,nas_cron::fire=debug";
+        return Err(Wrong::new("is no log filter (it is not ASCII)", fix));
     }
     tracing_subscriber::EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| {
         Wrong::new(
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(network("::1").unwrap().to_string(), "::1/128");
         assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
         let wrong = network("10.1.2.3/8").unwrap_err();
-        assert_eq!(wrong.mend, "write 10.0.0.0/8 for the network or 10.1.2.3 for the one address");
+        assert_eq!(wrong.fix, "write 10.0.0.0/8 for the network or 10.1.2.3 for the one address");
         for text in ["", "10.0.0.0/33", "10.0.0", "localhost", "10.0.0.0/8/8"] {
             assert!(network(text).is_err(), "{text:?}");
         }
@@ -177,10 +177,10 @@ mod tests {
     #[test]
     fn words_and_switches() {
         assert_eq!(choice("es256", &["ES256", "RS256"]).unwrap(), "ES256");
-        assert_eq!(choice("HS256", &["ES256", "RS256"]).unwrap_err().mend, "set ES256 or RS256");
+        assert_eq!(choice("HS256", &["ES256", "RS256"]).unwrap_err().fix, "set ES256 or RS256");
         assert!(switch("on").unwrap() && !switch("0").unwrap() && switch("maybe").is_err());
         assert_eq!(count("4", 4, 5).unwrap(), 4);
-        assert_eq!(count("3", 4, 5).unwrap_err().mend, "set a whole number from 4 to 5");
+        assert_eq!(count("3", 4, 5).unwrap_err().fix, "set a whole number from 4 to 5");
         assert_eq!(count("6", 4, 5).unwrap_err().wrong, "is too large");
         assert_eq!(count("-1", 4, 5).unwrap_err().wrong, "is no whole number");
         assert!(log_filter("info,nas_cron=debug").is_ok() && log_filter("nas_cron=loud").is_err());

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: which setting, where it came from, how to mend it.
+//! What is wrong with a configuration: which setting, where it came from, how to fix it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -50,13 +50,13 @@ pub struct Wrong {
     /// What is wrong, as a phrase.
     pub wrong: String,
     /// What to do, as a phrase.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Wrong {
     /// Both phrases.
-    pub fn new(wrong: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { wrong: wrong.into(), mend: mend.into() }
+    pub fn new(wrong: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { wrong: wrong.into(), fix: fix.into() }
     }
 }
 
@@ -120,7 +120,7 @@ fn subject(key: &str, shown: Option<&str>, origin: &Origin) -> String {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.subject, self.wrong.wrong, self.wrong.mend)
+        write!(f, "{}: {}; {}", self.subject, self.wrong.wrong, self.wrong.fix)
     }
 }
 

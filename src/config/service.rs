@@ -5,7 +5,7 @@ use std::time::Duration;
 use nas_cron_base::logging::Log;
 use secrecy::SecretBox;
 
-use super::layers::Settings;
+use super::layers::{Settings, Sources};
 use super::problem::{ConfigError, Problem, Wrong};
 use super::reader::Reader;
 use super::sections::administration::ADMIN_TOKEN_SHA256;
@@ -22,6 +22,7 @@ use super::sections::portal::own::{self, OwnPortal};
 use super::sections::portal::{self, Portal};
 use super::sections::retries::{self, Retry, SecondFire};
 use super::sections::stopping::{self, Stop};
+use super::table::SETTINGS;
 
 /// Everything `serve` is told. `Debug` shows no secret.
 #[derive(Debug)]
@@ -57,6 +58,11 @@ pub struct Config {
 }
 
 impl Settings {
+    /// Gathers flags, environment and file. Never fails: problems are reported by whoever reads it.
+    pub fn gather(sources: &Sources<'_>) -> Self {
+        Self::lay_over(SETTINGS, sources)
+    }
+
     /// Everything `serve` needs, cross-checked.
     pub fn config(&self) -> Result<Config, ConfigError> {
         let mut reader = Reader::new(self);

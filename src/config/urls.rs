@@ -30,17 +30,17 @@ impl BaseUrl {
 
 /// An absolute http(s) URL without credentials and fragment.
 pub(super) fn url(text: &str) -> Result<Url, Wrong> {
-    let mend = "write it like https://portal.example/path";
+    let fix = "write it like https://portal.example/path";
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Wrong::new("a URL has no white space", mend));
+        return Err(Wrong::new("a URL has no white space", fix));
     }
-    let url = Url::parse(text).map_err(|_| Wrong::new("is no absolute URL", mend))?;
+    let url = Url::parse(text).map_err(|_| Wrong::new("is no absolute URL", fix))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Wrong::new("is no http(s) URL", mend));
+        return Err(Wrong::new("is no http(s) URL", fix));
     }
     // `https:host` and `https:/host` parse too, and would be another text than the URL that is dialled.
     if !text.get(url.scheme().len()..).is_some_and(|rest| rest.starts_with("://")) {
-        return Err(Wrong::new("is no absolute URL", mend));
+        return Err(Wrong::new("is no absolute URL", fix));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Wrong::new(
@@ -72,13 +72,12 @@ pub(super) fn without_credentials(text: &str) -> String {
 
 /// The URL of a Postgres. Only its shape: the driver reads it again.
 pub(super) fn database_url(text: &str) -> Result<String, Wrong> {
-    let mend =
-        "write it like postgres://user:password@host:5432/database, special characters percent-encoded";
-    let url = Url::parse(text).map_err(|error| Wrong::new(format!("is no URL ({error})"), mend))?;
+    let fix = "write it like postgres://user:password@host:5432/database, special characters percent-encoded";
+    let url = Url::parse(text).map_err(|error| Wrong::new(format!("is no URL ({error})"), fix))?;
     if matches!(url.scheme(), "postgres" | "postgresql") {
         Ok(text.to_owned())
     } else {
-        Err(Wrong::new("is no Postgres URL", mend))
+        Err(Wrong::new("is no Postgres URL", fix))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What should have happened by now: fires, wake-ups that engines are to be told of, a move between backends.
+//! What should have happened by now: fires, wake-ups that backends are to be told of, a move between backends.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::domain::HoldScope;
 use crate::domain::active_backend::{Left, Untold};
 use crate::domain::hold::Hold;
 
-/// What is due this long ago, and was left to no engine, nobody fires.
+/// What is due this long ago, and was left to no backend, nobody fires.
 const OVERDUE: Duration = Duration::from_secs(30);
 
 pub(super) async fn overdue(deployment: &Deployment) -> Finding {
@@ -57,7 +57,7 @@ pub(super) async fn dead_letters(deployment: &Deployment) -> Finding {
     }
 }
 
-/// What engines are to be told and cannot be, or nobody tells.
+/// What backends are to be told and cannot be, or nobody tells.
 pub(super) async fn wake_ups(deployment: &Deployment) -> Finding {
     match wake_ups::untold(&deployment.db).await {
         Ok(untold) => judge_untold(&untold),

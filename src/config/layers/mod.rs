@@ -18,7 +18,6 @@ use self::environment::Entry;
 pub(super) use self::raw::{Given, Raw};
 use super::problem::{Origin, Problem, Wrong};
 use super::setting::{Preset, Setting};
-use super::table::SETTINGS;
 
 /// What the outside says. The process's own environment and disk, or a test's.
 pub struct Sources<'a> {
@@ -34,20 +33,22 @@ pub struct Sources<'a> {
 
 /// What was gathered, and what was wrong with it. `Debug` shows no secret.
 pub struct Settings {
+    table: &'static [Setting],
     given: BTreeMap<&'static str, Given>,
     problems: Vec<Problem>,
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(SETTINGS.iter().map(|setting| (setting.key, self.shown(setting)))).finish()
+        f.debug_map().entries(self.table.iter().map(|setting| (setting.key, self.shown(setting)))).finish()
     }
 }
 
 impl Settings {
-    /// Lays the layers over each other. Never fails: what is wrong is told by whoever reads it.
-    pub fn gather(sources: &Sources<'_>) -> Self {
-        let mut settings = Self { given: BTreeMap::new(), problems: Vec::new() };
+    /// Lays the layers over each other, for the settings of this table. Never fails: problems are reported by whoever
+    /// reads it.
+    pub(super) fn lay_over(table: &'static [Setting], sources: &Sources<'_>) -> Self {
+        let mut settings = Self { table, given: BTreeMap::new(), problems: Vec::new() };
         let environment = environment::read(&sources.environment, &mut settings.problems);
         let named = sources.config.clone().or_else(|| {
             environment.iter().find(|(key, ..)| key == "config").map(|(_, raw, _)| PathBuf::from(raw.flat()))
@@ -111,10 +112,10 @@ impl Settings {
     fn lay(&mut self, layer: Vec<Entry>, read: &dyn Fn(&Path) -> io::Result<String>) {
         let mut here: BTreeMap<&'static str, Given> = BTreeMap::new();
         for (key, raw, origin) in layer {
-            let own = Setting::find(&key);
-            let by_file = || SETTINGS.iter().find(|setting| setting.secret && setting.file_key() == key);
+            let own = self.table.iter().find(|setting| setting.key == key);
+            let by_file = || self.table.iter().find(|setting| setting.secret && setting.file_key() == key);
             let Some(setting) = own.or_else(by_file) else {
-                self.problems.push(unknown::unknown(&key, &origin));
+                self.problems.push(unknown::unknown(&key, &origin, self.table));
                 continue;
             };
             if let Some(other) = here.get(setting.key) {

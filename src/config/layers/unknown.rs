@@ -1,14 +1,13 @@
 //! Names that no setting has.
 
 use super::super::problem::{Origin, Problem, Wrong};
-use super::super::setting::{ENV_PREFIX, OTHER_VARIABLES};
-use super::super::table::SETTINGS;
+use super::super::setting::{ENV_PREFIX, OTHER_VARIABLES, Setting};
 
 /// Names closer than this are offered as what was meant.
 const ALIKE: f64 = 0.6;
 
 /// A problem: an unknown name, with the one that was probably meant, both in the spelling of where it stands.
-pub(super) fn unknown(key: &str, origin: &Origin) -> Problem {
+pub(super) fn unknown(key: &str, origin: &Origin, table: &[Setting]) -> Problem {
     let spell: fn(&str) -> String = match origin {
         Origin::Environment(_) => |key| format!("{ENV_PREFIX}{}", key.to_ascii_uppercase()),
         Origin::Flag(_) => |key| format!("--{}", key.replace('_', "-")),
@@ -16,7 +15,7 @@ pub(super) fn unknown(key: &str, origin: &Origin) -> Problem {
     };
     let others = OTHER_VARIABLES.iter().filter(|_| matches!(origin, Origin::Environment(_)));
     let others = others.map(|(name, _)| name[ENV_PREFIX.len()..].to_ascii_lowercase());
-    let names = SETTINGS
+    let names = table
         .iter()
         .flat_map(|setting| {
             let file = setting.secret.then(|| setting.file_key());
@@ -29,7 +28,7 @@ pub(super) fn unknown(key: &str, origin: &Origin) -> Problem {
         .map(|name| (strsim::normalized_damerau_levenshtein(&plain, &name), name))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|one, other| one.0.total_cmp(&other.0));
-    let mend = closest.map_or_else(
+    let fix = closest.map_or_else(
         || "remove it, or see `nas-cron config table` for all settings".to_owned(),
         |(_, name)| format!("did you mean {}?", spell(&name)),
     );
@@ -37,5 +36,5 @@ pub(super) fn unknown(key: &str, origin: &Origin) -> Problem {
         Origin::Environment(name) | Origin::Flag(name) => name.clone(),
         _ => format!("{key} ({origin})"),
     };
-    Problem::other(subject, Wrong::new("there is no such setting", mend))
+    Problem::other(subject, Wrong::new("there is no such setting", fix))
 }

@@ -85,12 +85,12 @@ fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
     })?;
     let file: File = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        let mend = "write a table [[issuer]] for each; docs/portals.md shows one";
-        Wrong::new(format!("is wrong at line {line}: {}", error.message()), mend)
+        let fix = "write a table [[issuer]] for each; docs/portals.md shows one";
+        Wrong::new(format!("is wrong at line {line}: {}", error.message()), fix)
     })?;
     if file.issuer.is_empty() || file.issuer.len() > MOST {
-        let mend = format!("write 1 to {MOST} tables [[issuer]], or take issuers_file away");
-        return Err(Wrong::new(format!("has {} tables [[issuer]]", file.issuer.len()), mend));
+        let fix = format!("write 1 to {MOST} tables [[issuer]], or take issuers_file away");
+        return Err(Wrong::new(format!("has {} tables [[issuer]]", file.issuer.len()), fix));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut seen = BTreeSet::new();
@@ -104,48 +104,48 @@ fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
             let both = |one: &String, other: &String| one.starts_with(other) || other.starts_with(one);
             let mut earlier = issuers.iter().filter_map(|earlier| earlier.token_prefix.as_ref());
             if issuer.token_prefix.as_ref().is_some_and(|own| earlier.any(|other| both(own, other))) {
-                let mend = "give each issuer a prefix that no token of another begins with";
-                return Err(wrong("token_prefix", "and that of an earlier table begin alike", mend));
+                let fix = "give each issuer a prefix that no token of another begins with";
+                return Err(wrong("token_prefix", "and that of an earlier table begin alike", fix));
             }
             Ok(issuer)
         });
         let issuer = read.map_err(|error| {
             let place = format!("table {} of [[issuer]]{named}", index + 1);
-            Wrong::new(format!("is wrong in {place}: {}", error.wrong), error.mend)
+            Wrong::new(format!("is wrong in {place}: {}", error.wrong), error.fix)
         })?;
         issuers.push(issuer);
     }
     Ok(issuers)
 }
 
-fn wrong(field: &str, wrong: impl std::fmt::Display, mend: impl Into<String>) -> Wrong {
-    Wrong::new(format!("{field} {wrong}"), mend)
+fn wrong(field: &str, wrong: impl std::fmt::Display, fix: impl Into<String>) -> Wrong {
+    Wrong::new(format!("{field} {wrong}"), fix)
 }
 
 /// What is wrong, with the field before it.
 fn of(field: &str) -> impl FnOnce(Wrong) -> Wrong + '_ {
-    move |error| wrong(field, error.wrong, error.mend)
+    move |error| wrong(field, error.wrong, error.fix)
 }
 
 impl Table {
     fn read(self, folder: &Path) -> Result<Issuer, Wrong> {
-        let mend = "write the `iss` of its tokens, byte for byte";
-        let issuer = self.issuer.ok_or_else(|| wrong("issuer", "is missing", mend))?;
+        let fix = "write the `iss` of its tokens, byte for byte";
+        let issuer = self.issuer.ok_or_else(|| wrong("issuer", "is missing", fix))?;
         if issuer.is_empty() || issuer.len() > 2048 || issuer.chars().any(char::is_control) {
-            return Err(wrong("issuer", "is empty, too long, or holds control characters", mend));
+            return Err(wrong("issuer", "is empty, too long, or holds control characters", fix));
         }
         let jwks = match (self.jwks_url, self.jwks_file) {
             (Some(_), Some(_)) => {
-                let mend = "keep the URL to have its keys refreshed, or the file to pin them";
-                return Err(wrong("jwks_url", "and jwks_file are both set", mend));
+                let fix = "keep the URL to have its keys refreshed, or the file to pin them";
+                return Err(wrong("jwks_url", "and jwks_file are both set", fix));
             }
             (Some(url), None) => {
                 let url = urls::url(&url).map_err(of("jwks_url"))?;
                 if !keeps_secrets(&url) {
                     let wrong_with =
                         "would have keys fetched in the clear, which anybody on the way could replace";
-                    let mend = "write an https URL (http is for loopback only)";
-                    return Err(wrong("jwks_url", wrong_with, mend));
+                    let fix = "write an https URL (http is for loopback only)";
+                    return Err(wrong("jwks_url", wrong_with, fix));
                 }
                 Some(PortalJwks::Url(url))
             }
@@ -162,13 +162,13 @@ impl Table {
                 Some(introspection(&url, client_id, &folder.join(file))?)
             }
             _ => {
-                let mend = "set introspection_url, introspection_client_id and introspection_client_secret_file, or none";
-                return Err(wrong("introspection_url", "takes a client and its secret", mend));
+                let fix = "set introspection_url, introspection_client_id and introspection_client_secret_file, or none";
+                return Err(wrong("introspection_url", "takes a client and its secret", fix));
             }
         };
         if jwks.is_none() && introspection.is_none() {
-            let mend = "set jwks_url, jwks_file, or introspection_url with its client";
-            return Err(wrong("jwks_url", "is missing: nothing could verify its tokens", mend));
+            let fix = "set jwks_url, jwks_file, or introspection_url with its client";
+            return Err(wrong("jwks_url", "is missing: nothing could verify its tokens", fix));
         }
         let token_prefix = token_prefix(self.token_prefix, introspection.is_some())?;
         let orgs = match (self.all_orgs, self.orgs) {
@@ -177,9 +177,9 @@ impl Table {
                 return Err(wrong("all_orgs", "and orgs are both set", "keep the one that is meant"));
             }
             (false, orgs) if orgs.is_empty() => {
-                let mend =
+                let fix =
                     "list the orgs that it may speak for; `all_orgs = true` lets it name any org's agents";
-                return Err(wrong("orgs", "is missing", mend));
+                return Err(wrong("orgs", "is missing", fix));
             }
             (false, orgs) => Orgs::Only(orgs.into_iter().collect()),
         };
@@ -193,15 +193,15 @@ fn token_prefix(given: Option<String>, introspects: bool) -> Result<Option<Strin
     match given {
         None if !introspects => Ok(None),
         None => {
-            let mend = "write what its opaque tokens begin with, and no others do, such as `partner_`";
-            Err(wrong(field, "is missing: with introspection_url it tells which tokens are sent there", mend))
+            let fix = "write what its opaque tokens begin with, and no others do, such as `partner_`";
+            Err(wrong(field, "is missing: with introspection_url it tells which tokens are sent there", fix))
         }
         Some(_) if !introspects => {
             Err(wrong(field, "is for issuers with introspection_url", "set that too, or take it away"))
         }
         Some(prefix) if parse::header(&prefix).is_err() => {
-            let mend = "write visible ASCII characters, without a space";
-            Err(wrong(field, "is empty, or begins no token", mend))
+            let fix = "write visible ASCII characters, without a space";
+            Err(wrong(field, "is empty, or begins no token", fix))
         }
         Some(prefix) => Ok(Some(prefix)),
     }
@@ -210,13 +210,13 @@ fn token_prefix(given: Option<String>, introspects: bool) -> Result<Option<Strin
 fn introspection(url: &str, client_id: String, secret_file: &Path) -> Result<Introspection, Wrong> {
     let url = urls::url(url).map_err(of("introspection_url"))?;
     if !keeps_secrets(&url) {
-        let mend = "write an https URL (http is for loopback only)";
-        return Err(wrong("introspection_url", "would get agents' tokens in the clear", mend));
+        let fix = "write an https URL (http is for loopback only)";
+        return Err(wrong("introspection_url", "would get agents' tokens in the clear", fix));
     }
     let field = "introspection_client_secret_file";
     let secret = std::fs::read_to_string(secret_file).map_err(|error| {
-        let mend = "name a file that `serve` may read, with the secret alone in it";
-        wrong(field, format!("{} cannot be read: {error}", secret_file.display()), mend)
+        let fix = "name a file that `serve` may read, with the secret alone in it";
+        wrong(field, format!("{} cannot be read: {error}", secret_file.display()), fix)
     })?;
     let secret = secret.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
@@ -318,7 +318,7 @@ mod tests {
             ),
         ] {
             let error = given(&text).unwrap_err();
-            assert!(error.wrong.contains(told) && !error.mend.is_empty(), "{text}: {error:?}");
+            assert!(error.wrong.contains(told) && !error.fix.is_empty(), "{text}: {error:?}");
         }
         assert!(read("/nowhere/issuers.toml").unwrap_err().wrong.contains("cannot be read"));
     }
