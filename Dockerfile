@@ -8,9 +8,9 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates crates
 # The dependencies by themselves, so that a change of the service does not build them again.
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
-    && cargo build --locked --release && rm -rf src
+    && cargo build --locked --release --no-default-features --package nas-cron && rm -rf src
 COPY . .
-RUN touch src/main.rs src/lib.rs && SQLX_OFFLINE=true cargo build --locked --release
+RUN touch src/main.rs src/lib.rs && SQLX_OFFLINE=true cargo build --locked --release --no-default-features --package nas-cron
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \

@@ -11,8 +11,10 @@ WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then expor
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: postgres ## a service, two agents and their fires on this machine; ^C ends it
-	@$(WITH_POSTGRES) cargo run --locked --quiet --release -- dev
+demo: ## a service, two agents and their fires on this machine; ^C ends it
+	@scripts/ensure-postgres > /dev/null & postgres=$$!; \
+		cargo build --locked --profile demo --package nas-cron && wait $$postgres
+	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
 test: postgres hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast

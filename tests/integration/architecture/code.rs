@@ -200,7 +200,7 @@ impl File {
             }
             syn::UseTree::Name(name) => self.bring(name.ident.to_string(), with(&name.ident), exported),
             syn::UseTree::Rename(rename) => {
-                self.bring(rename.rename.to_string(), with(&rename.ident), exported)
+                self.bring(rename.rename.to_string(), with(&rename.ident), exported);
             }
             syn::UseTree::Glob(_) => self.has_glob = true,
         }

@@ -101,7 +101,7 @@ fn references_in_code_lead_to_headings() {
                 .unwrap_or(after.len());
             let reference = after[..end].trim_end_matches('.');
             let (file, heading) = reference.split_once('#').unwrap_or((reference, ""));
-            if !file.ends_with(".md") {
+            if Path::new(file).extension().is_none_or(|ending| ending != "md") {
                 continue;
             }
             count += 1;

@@ -17,13 +17,9 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::faults::{ApiFault, DeliveryFault};
+use super::refusal::error;
 use super::store::{Entry, Message};
 use super::{Shared, headers, now};
-
-/// The answer to a call that cannot be done.
-pub fn error(status: StatusCode, text: &str) -> Response<Body> {
-    (status, Json(json!({"error": text}))).into_response()
-}
 
 /// Whether this is not QStash's but the emulator's own.
 pub fn is_control(uri: &Uri) -> bool {

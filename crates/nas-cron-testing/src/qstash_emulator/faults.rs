@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::api::error;
+use super::refusal::error;
 
 /// What is wrong with its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ mod api;
 mod delivery;
 pub mod faults;
 mod headers;
+mod refusal;
 mod serve;
 mod sign;
 mod store;
