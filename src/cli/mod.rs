@@ -14,11 +14,11 @@ mod directory_error;
 mod doctor;
 mod health;
 pub mod hold;
+mod import_file;
 pub mod jobs;
 pub mod keys;
-mod lines;
 mod migrate;
-mod operate;
+mod operator_command;
 mod process;
 mod serve;
 
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::operate::{Operate, WithBackends, WithKeys, WithPortal};
+use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal};
 use self::process::{failed, in_runtime};
 
 const LONG_ABOUT: &str = "\

@@ -1,4 +1,5 @@
-//! How long a lease lasts: the only place that decides it.
+//! How long a lease lasts: the only place that decides it, from the settings `lease_grace` and `lease_margin`
+//! (`config/sections/leases.rs`) and the reserves below.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::address::AddressError;
+use super::address_policy::AddressError;
 
 /// The end of one POST.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use nas_cron_base::http_client::retry_after;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::Url;
 
-use super::address::AddressPolicy;
+use super::address_policy::AddressPolicy;
 use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};

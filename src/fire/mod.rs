@@ -2,7 +2,7 @@
 //!
 //! Nothing here touches the database: the caller has confirmed the attempt, and records how it ended.
 
-pub mod address;
+pub mod address_policy;
 pub mod answer;
 pub mod backoff;
 pub mod client;
@@ -23,7 +23,7 @@ use self::outcome::{Outcome, Reach, Verdict};
 use crate::domain::FireOutcome;
 use crate::domain::attempt::{Attempt, Ended};
 use crate::keys::fire_token::FireSubject;
-use crate::keys::ring::KeyRing;
+use crate::keys::key_ring::KeyRing;
 
 /// The longest `Retry-After` that a pull forward respects (docs/contract.md#retries).
 const RETRY_AFTER_KEPT: Duration = Duration::from_mins(1);

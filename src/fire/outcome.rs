@@ -157,7 +157,7 @@ fn is_format_mark(c: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::address::AddressError;
+    use super::super::address_policy::AddressError;
     use super::super::answer::Ambiguous;
     use super::*;
 

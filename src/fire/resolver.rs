@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::address::{AddressError, AddressPolicy};
+use super::address_policy::{AddressError, AddressPolicy};
 
 /// Resolves like the machine does and leaves out what the policy refuses.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::NoFailure;
-use super::extract::unread;
+use super::extract::unread_body;
 use crate::metrics::{self, Hop1, PanicPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -39,7 +39,7 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response<Body>))
-        .layer(middleware::from_fn(unread::read_to_the_end))
+        .layer(middleware::from_fn(unread_body::read_to_the_end))
         .layer(middleware::from_fn(trace))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, FreshId))

@@ -16,7 +16,7 @@ use super::error::{ErrorBody, ProblemBody};
 use super::health::{self, Probe};
 use super::relay::{self, Relay};
 use super::{auth_profiles, error, jwks, layers, oauth};
-use crate::keys::ring::KeyRing;
+use crate::keys::key_ring::KeyRing;
 use crate::own_portal::OwnPortal;
 
 /// What the routes are made of.

@@ -1,5 +1,5 @@
 //! The token of a fire: opens one instance's fire endpoint for at most 120 s, and nothing else.
-//! Claims and header: `docs/contract.md#fire-token`.
+//! Claims and header: docs/contract.md#fire-token. The claims are `nas_cron_protocol::fire::FireClaims`.
 
 use std::time::Duration;
 

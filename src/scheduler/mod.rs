@@ -18,10 +18,10 @@
 //! about an attempt is fenced by its lease token; the database's clock decides what is due.
 
 pub mod attempts;
-mod awake;
 pub mod claims;
 pub mod db_clock;
 pub mod dispatch;
+mod early_retries;
 pub mod recorder;
 pub mod timer;
 pub mod upkeep;

@@ -1,5 +1,5 @@
 //! The fire: the body that an agent gets at its job's instant, and the claims of the token beside it
-//! (docs/contract.md, "Hop 3").
+//! (docs/contract.md#fire).
 
 use std::borrow::Cow;
 

@@ -9,6 +9,8 @@ mod words;
 
 pub mod agent_api;
 mod auth_profile;
+mod auth_scope;
+mod backend_name;
 mod callback_url;
 pub mod error;
 mod fields;
@@ -16,17 +18,20 @@ pub mod fire;
 mod fire_at;
 mod ids;
 mod isoformat;
+mod one_shot_state;
 pub mod relay;
 
 pub use auth_profile::{AuthPlace, AuthProfile, AuthSource, EffectiveAuth, resolve_auth};
+pub use auth_scope::AuthScope;
+pub use backend_name::BackendName;
 pub use callback_url::CallbackUrl;
 pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use ids::{AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId};
 pub use isoformat::isoformat;
-pub use words::{AuthScope, BackendName, OneShotState, ParkReason};
+pub use one_shot_state::{OneShotState, ParkReason};
 
-/// The client that hosted agents' access tokens are issued to (docs/contract.md, "Who calls").
+/// The client that hosted agents' access tokens are issued to (docs/contract.md#who-calls).
 pub const HOSTED_CLIENT: &str = "hermes-cli-vps";
 
 /// A field that cannot be accepted, and how to fix it.

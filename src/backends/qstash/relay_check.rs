@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 use crate::backends::checks::{Examined, NOT_CONFIGURED};
 use crate::diagnosis::{Finding, Status, never_answered};
-use crate::fire::address::AddressPolicy;
+use crate::fire::address_policy::AddressPolicy;
 
 /// Our own refusal is a few hundred bytes.
 const LONGEST_ANSWER: usize = 16 * 1024;

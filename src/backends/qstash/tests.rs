@@ -1,4 +1,4 @@
-//! What is pure about it; the rest is in `tests/qstash.rs`, against the emulator.
+//! What is pure about it; the rest is in `tests/integration/qstash`, against the emulator.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Context;
 use clap::Args;
 
-use crate::cli::lines::{self, BATCH, Columns, ImportArgs, Line, Lines, Report};
+use crate::cli::import_file::{self, BATCH, Columns, ImportArgs, Line, Lines, Report};
 use crate::db::Db;
 use crate::directory;
 use crate::domain::registration::{Registration, Verdict};
@@ -66,7 +66,7 @@ pub(super) async fn run(args: &ImportAgentsArgs, db: &Db, out: &mut dyn Write) -
         if batch.len() == BATCH || (end && !batch.is_empty()) {
             let (numbers, registrations): (Vec<u64>, Vec<Registration>) = batch.drain(..).unzip();
             let verdicts = directory::register_all(db, &registrations, *move_org, args.dry_run).await;
-            let verdicts = verdicts.with_context(|| lines::broke_off(done))?;
+            let verdicts = verdicts.with_context(|| import_file::broke_off(done))?;
             done = numbers.last().copied().unwrap_or(done);
             for (number, verdict) in numbers.into_iter().zip(verdicts) {
                 judge(&mut report, number, &verdict);

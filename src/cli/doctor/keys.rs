@@ -1,9 +1,9 @@
-//! Who has to believe whom: our signing keys, the portal's, the URLs between us, and who may administer.
+//! Checks of keys: those that sign fire tokens here, as agents see them, and the portal's.
 
 use super::deployment::Deployment;
 use crate::app;
 use crate::cli::keys::agents_jwks;
-use crate::config::{BaseUrl, Config, PortalJwks};
+use crate::config::PortalJwks;
 use crate::db::DbResult;
 use crate::diagnosis::{Finding, failed, never_answered};
 use crate::domain::{KeyRecord, KeyState};
@@ -121,32 +121,5 @@ pub(super) async fn usable_keys(jwks: &PortalJwks) -> Result<String, String> {
                 Err(error) => Err(format!("{}: {error}", path.display())),
             }
         }
-    }
-}
-
-/// Plain http shows tokens to everybody on the way.
-pub(super) async fn public_urls(deployment: &Deployment) -> Finding {
-    let Config { portal, http, .. } = &deployment.config;
-    let urls = [("portal_url", &portal.url), ("public_url", &http.public_url)];
-    let is_plain = |url: &BaseUrl| url.url().scheme() != "https";
-    let plain: Vec<_> = urls.iter().filter(|(_, url)| is_plain(url)).map(|(key, _)| *key).collect();
-    if plain.is_empty() {
-        return Finding::ok("https");
-    }
-    Finding::warning(
-        format!("plain http in {}: tokens can be read on the way", plain.join(" and ")),
-        "use https outside of a development machine, and let TLS end in front of the service",
-    )
-}
-
-/// Without it agents are registered by hand.
-pub(super) async fn admin_api(deployment: &Deployment) -> Finding {
-    match deployment.config.admin_token_sha256.len() {
-        0 => Finding::warning(
-            "closed: no token opens it",
-            "set NAS_CRON_ADMIN_TOKEN_SHA256, unless agents are registered with `nas-cron agents` alone",
-        ),
-        1 => Finding::ok("one token opens it"),
-        several => Finding::ok(format!("{several} tokens open it")),
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Context;
 use nas_cron_protocol::{CallbackUrl, DedupKey, Fields, FieldsError, FireAt, InstanceId, JobId};
 
-use crate::cli::lines::{self, BATCH, Columns, Format, ImportArgs, Line, Lines, Remark, Report};
+use crate::cli::import_file::{self, BATCH, Columns, Format, ImportArgs, Line, Lines, Remark, Report};
 use crate::db::{Db, DbError, DbResult, hints, jobs};
 use crate::domain::job::{Import, Imported};
 
@@ -56,8 +56,9 @@ impl Batch {
     async fn flush(&mut self, db: &Db, done: &mut u64, report: &mut Report) -> anyhow::Result<()> {
         let Self { numbers, one_shots, .. } = std::mem::take(self);
         let Some(&last) = numbers.last() else { return Ok(()) };
-        let results =
-            import_again(db, &one_shots, report.dry_run).await.with_context(|| lines::broke_off(*done))?;
+        let results = import_again(db, &one_shots, report.dry_run)
+            .await
+            .with_context(|| import_file::broke_off(*done))?;
         *done = last;
         let armed = results.contains(&Imported::Armed);
         for ((number, one_shot), result) in numbers.into_iter().zip(one_shots).zip(results) {
@@ -65,7 +66,7 @@ impl Batch {
         }
         if armed && !report.dry_run {
             // What is past fires at once: not only when the whole file is in.
-            hints::announce(db).await.with_context(|| lines::broke_off(*done))?;
+            hints::announce(db).await.with_context(|| import_file::broke_off(*done))?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use self::cancel::CancelArgs;
 use self::list::ListArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
-use super::lines::ImportArgs;
+use super::import_file::ImportArgs;
 use crate::db::Db;
 
 /// See, cancel, redrive and import one-shots.

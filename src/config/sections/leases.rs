@@ -1,4 +1,4 @@
-//! Leases of the scheduler.
+//! Leases of the scheduler. What the settings come to is decided in `domain::lease_lengths`.
 
 use std::time::Duration;
 

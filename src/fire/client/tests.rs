@@ -195,7 +195,7 @@ async fn redirects_are_not_followed() {
 
 #[tokio::test]
 async fn what_may_not_be_dialled_is_not_dialled() {
-    use crate::fire::address::AddressError::{NameNotPermitted, NotPermitted, PlainHttp};
+    use crate::fire::address_policy::AddressError::{NameNotPermitted, NotPermitted, PlainHttp};
     let agent = Agent::listen().await;
     let port = agent.port();
     let refused = |ip: &str| Answer::Refused(Refused::Address(NotPermitted(ip.parse().expect(ip))));

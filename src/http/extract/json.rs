@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, Error, Visitor};
 use serde_path_to_error::{Path, Segment};
 
 use super::body;
-use super::sound::{DOUBLED, Sound};
+use super::strict_json::{DOUBLED, Sound};
 use crate::http::ApiError;
 
 /// The texts of our own types could quote at length: up to here.

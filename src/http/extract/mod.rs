@@ -8,8 +8,8 @@ pub(super) mod form;
 pub(super) mod json;
 pub(super) mod path;
 pub(super) mod query;
-mod sound;
-pub(super) mod unread;
+mod strict_json;
+pub(super) mod unread_body;
 
 pub use self::json::JsonBody;
 pub(super) use self::path::PathNames;

@@ -16,7 +16,13 @@ fn module_of(file: &Path) -> String {
 
 #[test]
 fn modules_of_the_service_import_only_what_the_table_allows() {
-    let allowed: BTreeMap<String, BTreeSet<String>> = below(ARCHITECTURE, "### Modules of the service")
+    let rows = below(ARCHITECTURE, "### Modules of the service");
+    let floors: Vec<_> = rows.iter().map(|row| names(&row[0])[0]).collect();
+    for (above, row) in rows.iter().enumerate() {
+        let upwards = names(&row[2]).into_iter().find(|name| !floors[above + 1..].contains(name));
+        assert_eq!(upwards, None, "{} may import what is further down only", floors[above]);
+    }
+    let allowed: BTreeMap<String, BTreeSet<String>> = rows
         .iter()
         .map(|row| (names(&row[0])[0].to_owned(), names(&row[2]).into_iter().map(str::to_owned).collect()))
         .collect();

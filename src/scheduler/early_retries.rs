@@ -7,7 +7,7 @@ use super::Scheduler;
 use crate::db::outages;
 use crate::instance::AgentInstance;
 
-/// How often a calling agent's waiting retries are pulled forward, per instance (docs/contract.md, "Retries").
+/// How often a calling agent's waiting retries are pulled forward, per instance (docs/contract.md#retries).
 const PULL_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Scheduler {
