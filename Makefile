@@ -19,9 +19,11 @@ demo: ## a service, two agents and their fires on this machine; ^C ends it
 test: postgres hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
-lint: ## formatting and clippy
+lint: ## formatting, clippy, and the documentation's links
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --package nas-cron --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@if cargo tree --locked --edges normal,build --invert aws-lc-rs 2>/dev/null | grep -q .; then \
 		echo "aws-lc-rs is in the tree: ring is to be the only crypto provider" >&2; exit 1; fi
 

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::db::{Db, DbResult, auth_profiles, ride_out};
 use crate::directory::{self, DirectoryError, again};
+use crate::domain::agent_instance::AgentInstance;
 use crate::domain::job_auth::JobAuth;
-use crate::instance::AgentInstance;
 use crate::store_error::StoreError;
 
 /// Known profiles of one place at most.

@@ -46,28 +46,29 @@ pub struct Finding {
     /// For people, in one line or several. Holds no secret.
     pub found: String,
     /// What to do, where something is to be done.
-    pub mend: Option<String>,
+    #[serde(rename = "mend")]
+    pub fix: Option<String>,
 }
 
 impl Finding {
     /// As it should be.
     pub fn ok(found: impl Into<String>) -> Self {
-        Self { status: Status::Ok, found: found.into(), mend: None }
+        Self { status: Status::Ok, found: found.into(), fix: None }
     }
 
     /// It works, and somebody should know.
-    pub fn warning(found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { status: Status::Warning, found: found.into(), mend: Some(mend.into()) }
+    pub fn warning(found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { status: Status::Warning, found: found.into(), fix: Some(fix.into()) }
     }
 
     /// It does not work, or not for long.
-    pub fn wrong(found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { status: Status::Wrong, found: found.into(), mend: Some(mend.into()) }
+    pub fn wrong(found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { status: Status::Wrong, found: found.into(), fix: Some(fix.into()) }
     }
 
     /// Not looked at, and why.
     pub fn skipped(why: impl Into<String>) -> Self {
-        Self { status: Status::Skipped, found: why.into(), mend: None }
+        Self { status: Status::Skipped, found: why.into(), fix: None }
     }
 }
 

@@ -6,9 +6,9 @@ use nas_cron_protocol::{
 use tokio::time::Instant;
 
 use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots, ride_out};
+use crate::domain::agent_instance::AgentInstance;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::{Arm, Armed, OneShot};
-use crate::instance::AgentInstance;
 use crate::store_error::StoreError;
 
 /// A provision that passed every check of its fields.
@@ -50,8 +50,8 @@ impl Provision {
     }
 }
 
-/// What agents do with their one-shots, under the rules of this room. Each call rides out the database's short absences
-/// until its deadline, because real agents do not retry (docs/contract.md, invariant 9).
+/// What agents do with their one-shots. Each call rides out the database's short absences until its deadline, because
+/// real agents do not retry (docs/contract.md#invariant-9-short-outages-fail-no-provision).
 #[derive(Clone, Debug)]
 pub struct OneShots {
     db: Db,

@@ -96,7 +96,7 @@ impl<T> Ended<T> {
 /// Runs `work` to its end and leads it through the phases as signals come. The work watches `shutdown`: it ends
 /// when its listeners are closed (after [`Shutdown::stopping`]) and what was in flight is finished or released.
 ///
-/// Pure but for time: signals come from [`signals`], or from a test.
+/// Pure but for time: signals come from [`nas_cron_base::signals::signals`], or from a test.
 pub async fn run<T>(
     shutdown: &Shutdown,
     mut signals: mpsc::Receiver<Signal>,

@@ -16,7 +16,7 @@
 //! - [`postgres`], [`qstash`], [`nats`]: the backends. [`checks`]: what they bring to `nas-cron doctor`.
 //! - [`moving`]: brings every one-shot to the active backend, after a switch.
 //!
-//! docs/backends.md, "Adding a backend", lists the files to touch.
+//! docs/backends.md#adding-a-backend lists the files to touch.
 
 pub mod backend;
 pub mod checks;
@@ -126,7 +126,7 @@ impl Backends {
         Wakes::new(backend, Arc::clone(&self.scheduler))
     }
 
-    /// Stops bringing wake-ups in: other replicas do. Backends are still told, because hop 1 goes on.
+    /// Stops bringing wake-ups in: other replicas do. Backends are still told, because the agent API is served on.
     pub fn drain(&self) {
         self.drain.cancel();
     }

@@ -179,10 +179,10 @@ fn unconfigured(error: &ConfigError) -> Vec<Line> {
 fn report(lines: &[Line], terminal: bool) -> String {
     let mut table = terminal::bare();
     for Line { check, finding } in lines {
-        let Finding { status, found, mend } = finding;
+        let Finding { status, found, fix } = finding;
         let (mark, arrow) = if terminal { (status.sign(), "→") } else { (status.word(), "mend:") };
         let mut text: Vec<_> = found.lines().map(terminal::printable).collect();
-        text.extend(mend.iter().map(|mend| format!("{arrow} {}", terminal::printable(mend))));
+        text.extend(fix.iter().map(|fix| format!("{arrow} {}", terminal::printable(fix))));
         table.add_row([mark, *check, &text.join("\n")]);
     }
     let count = |status| lines.iter().filter(|line| line.finding.status == status).count();

@@ -42,9 +42,13 @@ minutes at most. The agent runs its job and arms the next one-shot.
 
 What was armed is delivered at least once, never before its instant, or it is a dead letter that you can see.";
 
-const AFTER_HELP: &str = "\
-Examples:
-  nas-cron dev                                Everything on this machine, to see it work
+#[cfg(feature = "dev")]
+const DEV_EXAMPLE: &str = "
+  nas-cron dev                                Everything on this machine, to see it work";
+#[cfg(not(feature = "dev"))]
+const DEV_EXAMPLE: &str = "";
+
+const EXAMPLES: &str = "
   nas-cron config example > nas-cron.toml     A commented file to start from
   nas-cron config show --config nas-cron.toml What holds, and where it comes from
   nas-cron doctor --config nas-cron.toml      What is well where it runs, and how to mend what is not
@@ -55,9 +59,13 @@ Examples:
 Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.
 130 and 143: ended at once by a second SIGINT or SIGTERM.";
 
+fn after_help() -> String {
+    format!("Examples:{DEV_EXAMPLE}{EXAMPLES}")
+}
+
 /// One-shot cron for agents that scale to zero.
 #[derive(Debug, Parser)]
-#[command(name = "nas-cron", version, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(name = "nas-cron", version, long_about = LONG_ABOUT, after_help = after_help())]
 #[command(arg_required_else_help = true, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
@@ -126,6 +134,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[cfg(feature = "dev")]
     #[test]
     fn the_help_teaches() {
         let mut command = Cli::command().term_width(110);
@@ -189,7 +198,8 @@ mod tests {
     #[test]
     fn every_example_in_the_help_is_a_subcommand() {
         let command = Cli::command();
-        let lines = AFTER_HELP.lines().filter_map(|line| line.trim().strip_prefix("nas-cron "));
+        let help = after_help();
+        let lines = help.lines().filter_map(|line| line.trim().strip_prefix("nas-cron "));
         for example in lines {
             let name = example.split_whitespace().next().unwrap();
             assert!(command.find_subcommand(name).is_some(), "{example}");

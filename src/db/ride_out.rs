@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,14 +36,16 @@ where
         timeout_at(deadline, op())
             .map(|done| done.unwrap_or(Err(DbError::Unavailable(sqlx::Error::PoolTimedOut.into()))))
     };
+    let mut away = AWAY.build();
     attempt
-        .retry(AWAY)
+        .retry(ConstantBuilder::new().without_max_times())
         .when(DbError::is_transient)
-        .adjust(|error, pause| {
+        .adjust(|error, _| {
+            // A race that was lost says nothing about how long the database stays away.
             let pause = if matches!(error, DbError::Contended(_)) {
                 CONTENDED.mul_f64(rand::random())
             } else {
-                pause?
+                away.next()?
             };
             (Instant::now() + pause < deadline).then_some(pause)
         })

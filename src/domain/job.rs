@@ -29,7 +29,7 @@ pub struct Job {
     pub state: OneShotState,
     /// Why it is not tried although it may be due.
     pub parked: Option<ParkReason>,
-    /// The engine that is to bring its first wake-up; nothing: our own loop's.
+    /// The external scheduler backend that sends its first wake-up; `None`: our own loop does.
     pub awaits: Option<BackendName>,
     /// When its next attempt may start.
     pub next_attempt_at: Option<DateTime<Utc>>,

@@ -32,7 +32,7 @@ pub struct Armed {
     pub schedule_id: ScheduleId,
     /// When its next attempt may start; `None` when it is stuck.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Whether a new key followed a delivered second fire: the agent's clock is slow (docs/contract.md#retries).
+    /// Whether a new key followed a delivered second fire: the agent's clock is slow (docs/contract.md#same-key-again).
     pub shows_skew: bool,
     /// The hosted backend that is to bring the first wake-up, and is still to be told; `None`: the scheduler itself.
     pub awaits: Option<BackendName>,

@@ -134,7 +134,7 @@ impl Drop for Line {
     }
 }
 
-/// The answer of a handler that panicked. What it panicked with is in the log only (`telemetry::init`).
+/// The answer of a handler that panicked. What it panicked with is in the log only (`nas_cron_base::logging::init`).
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     metrics::panicked(PanicPlace::Http);
     let body =

@@ -1,4 +1,5 @@
-//! Hop 2: a hosted engine says that a one-shot's instant has come, or is about to (docs/contract.md#relay).
+//! The relay: an external scheduler backend reports that a one-shot's instant has come, or is about to
+//! (docs/contract.md#relay).
 //!
 //! Nothing is looked up, and not even parsed, before the signature over the exact bytes is found good. The request is
 //! then held until its one-shot's attempt has ended: the engine's own retry is a second alarm, no more.
@@ -73,9 +74,7 @@ impl Answer {
         let again_in = ended.retry_after.or(ended.retry_in);
         Self { code: StatusCode::BAD_GATEWAY, status: RelayStatus::NotAccepted, again_in }
     }
-}
 
-impl Answer {
     /// What a wake-up came to, once that is known.
     async fn of(woken: Woken) -> Self {
         match woken {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::Identities;
 use super::registry::{self, IdentityRecord, Scope};
 use crate::db;
-use crate::instance::AgentInstance;
+use crate::domain::agent_instance::AgentInstance;
 use crate::store_error::StoreError;
 
 /// Each rides out the database's short absences until `deadline`.

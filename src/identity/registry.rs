@@ -68,7 +68,8 @@ impl IdentityRegistry {
     }
 }
 
-fn any_org(instance_id: &InstanceId) -> Scope<'_> {
+/// An instance's identities, whichever org it belongs to: for operators.
+pub fn any_org(instance_id: &InstanceId) -> Scope<'_> {
     Scope { instance_id, org_id: None }
 }
 

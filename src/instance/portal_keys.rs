@@ -33,7 +33,7 @@ impl PortalKeys {
         Self(Source::Pinned(Arc::new(keys)))
     }
 
-    /// Keys from a JWKS URL, none to begin with. Spawn [`KeyRefresh::run`], and let it end last: hop 1 is
+    /// Keys from a JWKS URL, none to begin with. Spawn [`KeyRefresh::run`], and let it end last: the agent API is
     /// served on during a drain.
     pub fn from_url(url: Url, limits: FetchLimits) -> Result<(Self, KeyRefresh), reqwest::Error> {
         let (keys, refresh) = FetchedKeys::new(jwks_http::fetch_from(url)?, limits);

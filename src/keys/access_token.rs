@@ -14,8 +14,6 @@ use super::signer::{Signer, SignerError};
 /// What these tokens are for, in the words of OAuth. Hop 1 does not ask for it.
 pub const SCOPE: &str = "agent_cron";
 
-/// The shortest that one lives: agents refresh theirs 120 s before its end, and should not do so all the time.
-pub const MIN_TTL: Duration = Duration::from_mins(10);
 /// The longest that any replica may be configured with: they may differ during a deploy.
 pub const MAX_TTL: Duration = Duration::from_hours(24);
 

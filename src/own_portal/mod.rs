@@ -1,6 +1,6 @@
 //! Being the agents' portal, where there is no other: logins, and the tokens that they are kept alive with.
 //!
-//! An operator makes a login for an agent ([`OwnPortal::enroll`]) and gives it the first refresh token. The agent
+//! An operator makes a login for an agent ([`enroll`]) and gives it the first refresh token. The agent
 //! exchanges that for an access token and the next refresh token ([`OwnPortal::refresh`]), again and again. A refresh
 //! token stays good until its successor is first presented; presented after that it is a copy in somebody else's
 //! hands, or an agent that was set back to an old one: nobody can tell, and the login ends.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use crate::db::outages;
-use crate::instance::AgentInstance;
+use crate::domain::agent_instance::AgentInstance;
 
 /// How often a calling agent's waiting retries are pulled forward, per instance (docs/contract.md#retries).
 const PULL_INTERVAL: Duration = Duration::from_mins(1);

@@ -3,7 +3,7 @@
 //! ```text
 //!            claim (lease)            instant                confirm (batched)          POST, judge, record
 //!   armed ──────────────────▶ leased ─────────▶ a free slot ───────────────▶ firing ──────────────────────▶ …
-//!        claims                     timer            dispatch                      attempts, recorder
+//!        claims                     timer                dispatch                      attempts, recorder
 //! ```
 //!
 //! - [`claims`]: leases what comes due within the horizon, and takes back leases that ended.
@@ -11,7 +11,7 @@
 //! - [`dispatch`]: the limits in flight, globally and per instance.
 //! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
-//! - `awake`: a calling agent's waiting retries come soon.
+//! - [`early_retries`]: a calling agent's waiting retries come soon.
 //! - [`upkeep`]: parked one-shots, history, gauges.
 //!
 //! Any number of replicas run this on one database. A lease that ended is another's to claim; everything written

@@ -8,9 +8,9 @@ use nas_cron_base::terminal::UsageError;
 
 pub use self::cron::Cron;
 pub use self::mcp::Mcp;
-use crate::client::store::StoreError;
+use crate::client::store::AuthStoreError;
 
 /// Whether the command line or the auth store is wrong, which ends with exit code 2.
 pub fn is_usage_error(error: &anyhow::Error) -> bool {
-    error.is::<UsageError>() || error.is::<StoreError>()
+    error.is::<UsageError>() || error.is::<AuthStoreError>()
 }

@@ -22,7 +22,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     keep_name(path)
 }
 
-/// Like [`write`], and never over another: then the error is of the kind `AlreadyExists`.
+/// Like [`write()`], and never over another: then the error is of the kind `AlreadyExists`.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = unfinished(path, bytes)?;
     // Unlike a rename it fails where something is.

@@ -125,7 +125,7 @@ pub fn error_in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// What is wrong with the command line or the surroundings of an agent's tool, in words that say the mend.
+/// An error in the command line or the environment of a tool, with the fix: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);

@@ -2,7 +2,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`bench`] | measures a running service |
+//! | [`mod@bench`] | measures a running service |
 //! | [`dev`] | a whole deployment on this machine: portal, service, demo agents |
 //! | [`private_postgres`] | a Postgres server of one's own, without configuration |
 //!

@@ -3,7 +3,7 @@
 use crate::words;
 
 words!(
-    /// The state of a job's current one-shot (docs/contract.md, "States").
+    /// The state of a job's current one-shot.
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
     pub enum OneShotState {
         /// Due at its instant.

@@ -1,8 +1,8 @@
-//! The relay: what a hosted scheduler brings, and what it is answered (docs/contract.md, "Hop 2").
+//! The relay: the call of an external scheduler backend, and its answer (docs/contract.md#relay).
 
 use serde::{Deserialize, Serialize};
 
-/// What an engine tells about a one-shot: the body of the relay, and of a NATS message.
+/// A wake-up of a one-shot: the body of the relay, and of a NATS message.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WakeBody {
@@ -30,13 +30,13 @@ pub enum RelayStatus {
     Superseded,
     /// An attempt is under way, or waits for its time.
     UnderWay,
-    /// The agent did not accept. It is tried again, whatever the engine does.
+    /// The agent did not accept. It is tried again, whatever the backend does.
     NotAccepted,
-    /// It is too early to wait for it. It fires at its time, whatever the engine does.
+    /// It is too early to wait for it. It fires at its time, whatever the backend does.
     Early,
 }
 
-/// The answer to an engine.
+/// The answer to a wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RelayResponse {

@@ -1,9 +1,9 @@
 //! What QStash answers, and which of our errors that is.
 
-use nas_cron_base::http_client;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_base::http_client;
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};

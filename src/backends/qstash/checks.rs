@@ -47,8 +47,8 @@ async fn direct_mode(examined: Examined<'_>) -> Finding {
 async fn connection(examined: Examined<'_>) -> Finding {
     match Qstash::configured(examined.config, examined.clock) {
         Ok(Some(qstash)) => {
-            let mend = format!("see NAS_CRON_QSTASH_URL and NAS_CRON_QSTASH_TOKEN; {MEANWHILE}");
-            answers(&*qstash, "answers; it knows the token", &mend).await
+            let fix = format!("see NAS_CRON_QSTASH_URL and NAS_CRON_QSTASH_TOKEN; {MEANWHILE}");
+            answers(&*qstash, "answers; it knows the token", &fix).await
         }
         Ok(None) => Finding::skipped(NOT_CONFIGURED),
         Err(error) => Finding::wrong(

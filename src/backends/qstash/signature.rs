@@ -1,7 +1,7 @@
 //! Whether QStash made a request: the JWT in `Upstash-Signature`.
 //!
 //! The rules are those of the two official receivers (`PyPI` `qstash`, npm `@upstash/qstash`), and where the two
-//! differ, the stricter one's: `tests/qstash.rs` compares all three on one table. Neither tolerates a clock that
+//! differ, the stricter one's: `tests/integration/qstash/signatures.rs` compares all three on one table. Neither tolerates a clock that
 //! differs, so this does not either.
 
 use base64::Engine;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::find;
 use crate::db::{Db, directory as statements};
-use crate::identity::registry::{self, IdentityRecord, Scope, TaskRecord};
+use crate::identity::registry::{self, IdentityRecord, TaskRecord, any_org};
 
 /// Show the keys that an agent calls with, and the tasks that it calls under.
 #[derive(Clone, Debug, Args)]
@@ -138,10 +138,6 @@ fn identities_table(identities: &[IdentityRecord], now: DateTime<Utc>) -> String
         }
     }
     terminal::text(table)
-}
-
-fn any_org(instance_id: &InstanceId) -> Scope<'_> {
-    Scope { instance_id, org_id: None }
 }
 
 #[cfg(test)]

@@ -193,10 +193,10 @@ mod tests {
         };
         let refused = judge_untold(&[untold(Some("did not answer in\ntime"))]);
         assert_eq!(refused.found, "nats: 2 wake-ups to be told; it did not answer in time");
-        assert!(refused.mend.unwrap().starts_with("replicas go on trying"));
+        assert!(refused.fix.unwrap().starts_with("replicas go on trying"));
         let nobody = judge_untold(&[untold(None)]);
         assert_eq!(nobody.found, "nats: 2 wake-ups to be told for more than a minute");
-        assert!(nobody.mend.unwrap().starts_with("is a replica running"));
+        assert!(nobody.fix.unwrap().starts_with("is a replica running"));
         assert_eq!(judge_untold(&[]).status, Status::Ok);
     }
 

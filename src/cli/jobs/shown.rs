@@ -75,7 +75,7 @@ pub(super) fn state(job: &Job) -> String {
     match job.parked {
         None => match job.awaits {
             None => job.state.to_string(),
-            Some(engine) => format!("{}, awaits {engine}", job.state),
+            Some(backend) => format!("{}, awaits {backend}", job.state),
         },
         Some(ParkReason::Hold) => format!("{}, on hold", job.state),
         Some(ParkReason::Unreachable) => format!("{}, unreachable", job.state),

@@ -65,7 +65,7 @@ pub enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         pem: PathBuf,
         /// The kid under which the portal publishes it; without it, the RFC 7638 thumbprint.
-        #[arg(long, allow_hyphen_values = true)]
+        #[arg(long)]
         kid: Option<String>,
         /// Keep the private key in that file, outside of the database. Every replica must be able to read it
         /// under the same path.
@@ -179,4 +179,32 @@ async fn switch(mut locked: LockedKeys, kid: &str) -> anyhow::Result<()> {
         "`{kid}` is no next key any more: look again with `nas-cron keys list`"
     );
     Ok(locked.commit().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        keys: KeysArgs,
+    }
+
+    #[test]
+    fn a_key_id_may_begin_with_a_hyphen() {
+        for command in ["activate", "withdraw"] {
+            let parsed = Arguments::try_parse_from(["keys", command, "-x", "--json"]).expect(command);
+            let (KeysCommand::Activate { kid, json } | KeysCommand::Withdraw { kid, json }) =
+                parsed.keys.command
+            else {
+                panic!("{command} is another command");
+            };
+            assert_eq!((kid.as_str(), json), ("-x", true), "a known flag stays one");
+        }
+        let imported = Arguments::try_parse_from(["keys", "import", "--pem", "f", "--kid", "--in-place"]);
+        assert!(imported.is_err(), "a flag is no key id");
+    }
 }

@@ -14,7 +14,7 @@ use crate::domain::wake_up::{Found, Wake};
 /// Takes in wake-ups, one answer each, in order: whatever awaited its engine is our own loop's from now on, and what
 /// is due within `horizon` is leased, at most `room` of them. Durable when it returns.
 ///
-/// What is on hold or waits for another's probe is parked when it comes due, as in [`super::leases::claim_due`].
+/// What is on hold or waits for another's probe is parked when it comes due, as in [`crate::db::leases::claim_due`].
 #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 pub async fn take(
     db: &Db,

@@ -8,10 +8,10 @@
 //! for another that waits for it. What becomes unwanted while it is being told stays with whoever tells it until that
 //! is over, or the engine could be told to take back what it does not have yet, and get it right after.
 //!
-//! - [`claim`]: what engines bring, and what they should have brought.
+//! - [`claim`]: wake-ups that arrive, and those that are overdue.
 //! - [`orders`]: what they are to be told.
-//! - [`active`]: the backend that new one-shots go to, and the moving to it.
-//! - [`counts`]: where all of it stands.
+//! - [`mod@active`]: the backend that new one-shots go to, and the moving to it.
+//! - [`mod@counts`]: where all of it stands.
 //! - [`direct`]: how calls ended that an engine made to an agent itself.
 
 pub mod active;

@@ -1,4 +1,4 @@
-//! Errors as the portal's backend, operators and engines get them: problem details (RFC 9457).
+//! Errors as the portal's backend, operators and scheduler backends get them: problem details (RFC 9457).
 
 use std::borrow::Cow;
 

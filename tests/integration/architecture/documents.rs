@@ -105,6 +105,12 @@ fn references_in_code_lead_to_headings() {
                 continue;
             }
             count += 1;
+            if after[reference.len()..].starts_with(", \"") {
+                broken.push(format!(
+                    "{}: docs/{reference} is followed by a heading's text: use its anchor",
+                    path.display()
+                ));
+            }
             let page = pages.get(&Path::new("docs").join(file));
             if page.is_none_or(|page| !heading.is_empty() && !anchors(page).contains(heading)) {
                 broken.push(format!("{}: docs/{reference}", path.display()));

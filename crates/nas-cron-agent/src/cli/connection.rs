@@ -17,7 +17,7 @@ use crate::client::api::{ProvisionRequest, ProvisionResponse};
 use crate::client::background::BackgroundTask;
 use crate::client::bearer::{self, Bearer};
 use crate::client::server_url::ServerUrl;
-use crate::client::store::{AuthStore, Mode, ServerEntry, StoreError};
+use crate::client::store::{AuthStore, AuthStoreError, Mode, ServerEntry};
 use crate::client::{Client, Credentials};
 
 /// The server, and who calls it.
@@ -100,7 +100,7 @@ impl ConnectionArgs {
     }
 
     /// Where the auth store is.
-    pub(super) fn store(&self) -> Result<AuthStore, StoreError> {
+    pub(super) fn store(&self) -> Result<AuthStore, AuthStoreError> {
         AuthStore::named(
             self.auth_store.clone().or_else(|| variable("NAS_CRON_AUTH_STORE").map(PathBuf::from)),
         )

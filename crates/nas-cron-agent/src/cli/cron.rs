@@ -107,7 +107,7 @@ fn callback_url(text: &str) -> Result<CallbackUrl, String> {
 const NOT_THERE: u8 = 3;
 
 impl Cron {
-    /// Runs the subcommand; the exit code is 0, or the error says what failed.
+    /// Runs the subcommand. The exit code is 0, or 3 where there is no such job.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let connection = &self.connection;
         match self.command {

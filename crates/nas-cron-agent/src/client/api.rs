@@ -1,4 +1,4 @@
-//! Hop 1 as typed calls. Requests are the contract's types.
+//! The agent API as typed calls. Requests are the contract's types.
 //!
 //! Responses that carry words (a state, a source, a scope) or an auth profile are read by tolerant types of this module:
 //! another server, or a newer one, may have words that this client does not know.
@@ -88,7 +88,7 @@ pub struct ListedJob {
     /// Why it is not tried although it may be due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<String>,
-    /// The hosted engine that is to wake it first. Not there: the service does.
+    /// The external scheduler backend that sends its wake-up. Absent: the service's own loop does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<String>,
     /// The last answer's status.

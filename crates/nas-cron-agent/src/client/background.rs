@@ -26,7 +26,7 @@ use super::bearer::Bearer;
 use super::identity::{AgentKey, InvalidKey};
 use super::registration::{self, TaskError};
 use super::server_url::ServerUrl;
-use super::store::{AuthStore, LockedStore, ServerEntry, StoreError, StoredIdentity};
+use super::store::{AuthStore, AuthStoreError, LockedStore, ServerEntry, StoredIdentity};
 use super::transport::{Authorization, ClientError, Transport};
 
 /// What registering may take in all, under the lock: less than others wait for it.
@@ -84,7 +84,7 @@ pub enum Unavailable {
     },
     /// The store cannot be used.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] AuthStoreError),
     /// What is in the store is no key.
     #[error("in the auth store {store}: {error}; `nas-cron cron identity rotate` makes a new one")]
     BadKey {

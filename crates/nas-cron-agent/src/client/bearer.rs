@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::server_url::ServerUrl;
-use super::store::{AuthStore, StoreError};
+use super::store::{AuthStore, AuthStoreError};
 
 /// A source of access tokens. None of them is ever written to, or refreshed: that is whose token it is.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub enum NoToken {
     },
     /// The store cannot be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] AuthStoreError),
 }
 
 impl Bearer {

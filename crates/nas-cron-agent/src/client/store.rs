@@ -33,7 +33,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// Why the store cannot be used, and how that is mended. None shows anything that is in it.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum AuthStoreError {
     /// No path given, and none to be derived.
     #[error("there is no HOME to keep an auth store in; name a file with --auth-store")]
     NoHome,
@@ -130,13 +130,13 @@ pub struct LockedStore<'a> {
 
 impl AuthStore {
     /// The file that was named, or the user's own: `$XDG_CONFIG_HOME/nas-cron/auth.json`.
-    pub fn named(path: Option<PathBuf>) -> Result<Self, StoreError> {
+    pub fn named(path: Option<PathBuf>) -> Result<Self, AuthStoreError> {
         let path = path
             .or_else(|| {
                 private_file::user_folder("XDG_CONFIG_HOME", ".config", |name| std::env::var_os(name))
                     .map(|folder| folder.join("nas-cron/auth.json"))
             })
-            .ok_or(StoreError::NoHome)?;
+            .ok_or(AuthStoreError::NoHome)?;
         // A link is followed: a write replaces the file that it leads to, and not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);
         Ok(Self { path, lock_wait: LOCK_WAIT })
@@ -154,8 +154,8 @@ impl AuthStore {
     }
 
     /// What is in it now. A file that is not there is an empty store.
-    pub fn read(&self) -> Result<Document, StoreError> {
-        let unreadable = |error| StoreError::Unreadable { path: self.path.clone(), error };
+    pub fn read(&self) -> Result<Document, AuthStoreError> {
+        let unreadable = |error| AuthStoreError::Unreadable { path: self.path.clone(), error };
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::default()),
@@ -163,16 +163,16 @@ impl AuthStore {
         };
         // Of the file that is open, and not of one that has its name by then.
         let metadata = file.metadata().map_err(unreadable)?;
-        let malformed = |problem| StoreError::Malformed { path: self.path.clone(), problem };
+        let malformed = |problem| AuthStoreError::Malformed { path: self.path.clone(), problem };
         if !metadata.is_file() {
             return Err(malformed("is no file".to_owned()));
         }
         if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(StoreError::Foreign { path: self.path.clone(), owner: metadata.uid() });
+            return Err(AuthStoreError::Foreign { path: self.path.clone(), owner: metadata.uid() });
         }
         let mode = metadata.mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(StoreError::Exposed { path: self.path.clone(), mode });
+            return Err(AuthStoreError::Exposed { path: self.path.clone(), mode });
         }
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -181,18 +181,18 @@ impl AuthStore {
         }
         match Document::parse(&bytes).map_err(malformed)? {
             (document, 1) => Ok(document),
-            (_, version) => Err(StoreError::Newer { path: self.path.clone(), version }),
+            (_, version) => Err(AuthStoreError::Newer { path: self.path.clone(), version }),
         }
     }
 
     /// What is kept for a server; `None` where it was never heard of.
-    pub fn server(&self, server: &ServerUrl) -> Result<Option<ServerEntry>, StoreError> {
+    pub fn server(&self, server: &ServerUrl) -> Result<Option<ServerEntry>, AuthStoreError> {
         self.entry(&self.read()?, server)
     }
 
     /// Waits for the lock, for some seconds at most. The store's folder is made where it is missing.
-    pub async fn lock(&self) -> Result<LockedStore<'_>, StoreError> {
-        let unwritable = |error| StoreError::Unwritable { path: self.path.clone(), error };
+    pub async fn lock(&self) -> Result<LockedStore<'_>, AuthStoreError> {
+        let unwritable = |error| AuthStoreError::Unwritable { path: self.path.clone(), error };
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unwritable)?;
         }
@@ -200,7 +200,7 @@ impl AuthStore {
         match private_file::lock(&path, self.lock_wait).await {
             Ok(lock) => Ok(LockedStore { store: self, _lock: lock }),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(StoreError::Locked { path, waited: self.lock_wait })
+                Err(AuthStoreError::Locked { path, waited: self.lock_wait })
             }
             Err(error) => Err(unwritable(error)),
         }
@@ -211,7 +211,7 @@ impl AuthStore {
         &self,
         server: &ServerUrl,
         change: impl FnOnce(&mut ServerEntry) -> T,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, AuthStoreError> {
         let locked = self.lock().await?;
         let mut entry = locked.server(server)?.unwrap_or_default();
         let result = change(&mut entry);
@@ -219,26 +219,28 @@ impl AuthStore {
         Ok(result)
     }
 
-    fn entry(&self, document: &Document, server: &ServerUrl) -> Result<Option<ServerEntry>, StoreError> {
-        document.server(server).map_err(|problem| StoreError::Malformed { path: self.path.clone(), problem })
+    fn entry(&self, document: &Document, server: &ServerUrl) -> Result<Option<ServerEntry>, AuthStoreError> {
+        document
+            .server(server)
+            .map_err(|problem| AuthStoreError::Malformed { path: self.path.clone(), problem })
     }
 }
 
 impl LockedStore<'_> {
     /// What is kept for a server now; `None` where it was never heard of.
-    pub fn server(&self, server: &ServerUrl) -> Result<Option<ServerEntry>, StoreError> {
+    pub fn server(&self, server: &ServerUrl) -> Result<Option<ServerEntry>, AuthStoreError> {
         self.store.server(server)
     }
 
     /// Keeps this for a server, durably. What others keep in the file stays; a file that cannot be read is never replaced.
-    pub fn put(&self, server: &ServerUrl, entry: &ServerEntry) -> Result<(), StoreError> {
+    pub fn put(&self, server: &ServerUrl, entry: &ServerEntry) -> Result<(), AuthStoreError> {
         let before = self.store.read()?;
         let after = before.clone().with(server, entry);
         if after == before {
             return Ok(());
         }
         private_file::write(&self.store.path, &after.to_bytes())
-            .map_err(|error| StoreError::Unwritable { path: self.store.path.clone(), error })
+            .map_err(|error| AuthStoreError::Unwritable { path: self.store.path.clone(), error })
     }
 }
 

@@ -16,6 +16,8 @@ use super::bearer::NoToken;
 
 /// What one call may take: longer than a server rides out a restart of its database (12 s).
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest `Retry-After` that is believed.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 /// Answers are read up to here: a list of 100,000 one-shots has its place.
 const MAX_BODY: usize = 64 << 20;
 
@@ -127,7 +129,9 @@ impl Transport {
         }
         let response = request.send().await.map_err(|error| self.away(error))?;
         let status = response.status();
-        let retry_after = retry_after(response.headers(), SystemClock.now());
+        // A delay that says nothing, or that nobody would wait for, is not repeated to the user.
+        let retry_after = retry_after(response.headers(), SystemClock.now())
+            .filter(|wait| !wait.is_zero() && *wait <= LONGEST_WAIT);
         let body = self.read(response).await?;
         if status.is_success() {
             // 204, and its like.

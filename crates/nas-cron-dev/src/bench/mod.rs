@@ -16,7 +16,6 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-use nas_cron_base::terminal;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
-use nas_cron_base::signals;
+use nas_cron_base::{signals, terminal};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use url::Url;

@@ -1,6 +1,5 @@
 //! `nas-cron dev token`
 
-use nas_cron_base::terminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use nas_cron_base::clock::SystemClock;
+use nas_cron_base::terminal;
 use nas_cron_protocol::HOSTED_CLIENT;
 use secrecy::{ExposeSecret, SecretString};
 

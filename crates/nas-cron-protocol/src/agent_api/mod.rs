@@ -1,4 +1,4 @@
-//! Bodies of the agent API, as a service fills and reads them (docs/contract.md, "Hop 1").
+//! Bodies of the agent API, as a service fills and reads them (docs/contract.md#agent-api).
 //!
 //! Requests carry text: a service checks each field in the order of the contract, so that the first wrong one is named.
 

@@ -89,7 +89,7 @@ pub struct ArmedOneShot {
     /// Why it is not tried although it may be due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<ParkReason>,
-    /// The hosted engine that is to wake it first; absent: nas-cron does.
+    /// The external scheduler backend that sends its wake-up; absent: the service's own loop does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<BackendName>,
     /// The last answer's status.

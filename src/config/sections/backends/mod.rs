@@ -71,8 +71,8 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Backends {
     let usual_grace = reader.value(&WATCHDOG_GRACE);
     let call_timeout = reader.value(&ENGINE_TIMEOUT);
     let qstash = qstash::read(reader);
-    let mut graces = qstash::read_graces(usual_grace, reader).to_vec();
     let nats = nats::read(reader);
+    let mut graces = qstash::read_graces(usual_grace, reader).to_vec();
     graces.extend(nats::graces(usual_grace));
     Backends { first, relay_url, call_timeout, graces, qstash, nats }
 }

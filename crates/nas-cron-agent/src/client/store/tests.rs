@@ -21,7 +21,7 @@ fn bearer(token: &str) -> StoredBearer {
     StoredBearer { access_token: token.to_owned().into(), expires_at: None }
 }
 
-async fn keep(store: &AuthStore, token: &str) -> Result<(), StoreError> {
+async fn keep(store: &AuthStore, token: &str) -> Result<(), AuthStoreError> {
     store.change(&server(), |entry| entry.bearer = Some(bearer(token))).await
 }
 
@@ -175,7 +175,7 @@ async fn a_file_that_others_may_open_is_not_used() {
         keep(&store, "before").await.unwrap();
         fs::set_permissions(store.path(), fs::Permissions::from_mode(bits)).unwrap();
         for error in [store.read().map(drop).unwrap_err(), keep(&store, "after").await.unwrap_err()] {
-            assert!(matches!(error, StoreError::Exposed { mode, .. } if mode == bits), "{error}");
+            assert!(matches!(error, AuthStoreError::Exposed { mode, .. } if mode == bits), "{error}");
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
         fs::set_permissions(store.path(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -193,7 +193,7 @@ async fn a_file_of_another_user_is_not_used() {
         return; // Only root can give files away.
     }
     let error = store.read().unwrap_err();
-    assert!(matches!(error, StoreError::Foreign { owner, .. } if owner == nobody), "{error}");
+    assert!(matches!(error, AuthStoreError::Foreign { owner, .. } if owner == nobody), "{error}");
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn a_folder_that_cannot_be_written_is_told_of() {
     fs::write(scratch.path().join("file"), "").unwrap();
     let store = AuthStore::named(Some(scratch.path().join("file/auth.json"))).unwrap();
     let error = keep(&store, "token").await.unwrap_err();
-    assert!(matches!(error, StoreError::Unwritable { .. }), "{error}");
+    assert!(matches!(error, AuthStoreError::Unwritable { .. }), "{error}");
     assert!(error.to_string().contains("--auth-store"), "{error}");
 }
 
