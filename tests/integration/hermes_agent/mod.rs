@@ -112,7 +112,8 @@ async fn drive(alg: &'static str, mut settings: Vec<(&'static str, String)>, mod
                 .arg(dev.dir.join(format!("hermes-{agent}")))
                 .arg("--signing-key-pem")
                 .arg(&pem)
-                .args(["--kid", &kid, "--alg", alg])
+                // One word: a kid may begin with a hyphen.
+                .args([&format!("--kid={kid}"), "--alg", alg])
                 .args(mode)
                 .stdin(Stdio::null());
             tokio::task::spawn_blocking(move || command.output().expect("python runs"))
