@@ -396,7 +396,7 @@ async fn a_connection_that_breaks_in_the_middle_loses_nothing() {
         woken.until(count).await;
         proxy.cut().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        proxy.mend().await;
+        proxy.restore().await;
     }
     woken.until(wake_ups.len()).await;
     until_empty(&servers).await;

@@ -10,7 +10,7 @@ pub use self::cron::Cron;
 pub use self::mcp::Mcp;
 use crate::client::store::AuthStoreError;
 
-/// Whether the command line or the auth store is wrong, which ends with exit code 2.
+/// Returns true if the command line or the auth store is wrong: exit code 2.
 pub fn is_usage_error(error: &anyhow::Error) -> bool {
     error.is::<UsageError>() || error.is::<AuthStoreError>()
 }

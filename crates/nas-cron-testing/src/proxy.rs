@@ -35,7 +35,7 @@ impl Proxy {
     }
 
     /// Lets connections through again.
-    pub async fn mend(&self) {
+    pub async fn restore(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         *self.running.lock().unwrap() = run(listener, self.to);
     }

@@ -54,7 +54,7 @@ async fn client_2_no_provision_list_or_cancel_fails_while_the_database_is_away()
             let back = async {
                 until("requests ride it out", async || (asked_again() >= before + requests).then_some(()))
                     .await;
-                proxy.mend().await;
+                proxy.restore().await;
             };
             tokio::join!(calls, back);
         }

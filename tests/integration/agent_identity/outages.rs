@@ -46,7 +46,7 @@ async fn no_call_with_an_assertion_fails_during_a_database_outage() {
     };
     let back = async {
         eventually("requests ride it out", async || (asked_again() >= 3).then_some(())).await;
-        proxy.mend().await;
+        proxy.restore().await;
     };
     let ((provisioned, listed, task, identity, shown), ()) = tokio::join!(calls, back);
     for answer in [&provisioned, &listed, &task, &identity, &shown] {

@@ -202,7 +202,7 @@ async fn hermes_agent_works_with_this_service_as_its_portal() {
     let back = async {
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(issued(), before, "the database is away");
-        database.mend().await;
+        database.restore().await;
     };
     tokio::join!(hermes.create("during", "0 0 29 2 *"), back);
     let third = hermes.kept("refresh_token");

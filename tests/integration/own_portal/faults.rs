@@ -141,7 +141,7 @@ async fn a_refresh_waits_out_an_8_s_database_outage() {
     proxy.cut().await;
     let (answer, ()) = tokio::join!(refresh(&behind, &token), async {
         tokio::time::sleep(Duration::from_secs(8)).await;
-        proxy.mend().await;
+        proxy.restore().await;
     });
     assert_eq!(answer.status, 200, "{answer:?}");
 }
@@ -155,6 +155,6 @@ async fn a_lasting_database_outage_is_503_within_the_request_budget() {
     require_not_now(&refresh(&behind, &token).await);
     // A request's budget is 12 s: without one it would wait for as long as the database is away.
     assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
-    proxy.mend().await;
+    proxy.restore().await;
     eventually("it is back", async || (refresh(&behind, &token).await.status == 200).then_some(())).await;
 }

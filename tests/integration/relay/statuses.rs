@@ -217,7 +217,7 @@ async fn a_wake_up_during_a_database_outage_is_503_and_the_next_one_delivers() {
     );
     assert!(answer.retry_after().is_some_and(|seconds| seconds >= 1), "{answer:?}");
     assert!(answer.took < Duration::from_mins(1), "it waited for the database: {answer:?}");
-    proxy.mend().await;
+    proxy.restore().await;
     let answer = eventually("it is woken", async || {
         Some(caller.wake(&wake_up).await).filter(|answer| answer.status != 503)
     })

@@ -61,7 +61,7 @@ pub(super) fn explained(refusal: &Refusal) -> String {
     if next.is_empty() { refusal.to_string() } else { format!("{refusal}. {next}") }
 }
 
-/// What to do about a refusal of the service, where its own words do not say it.
+/// Returns the next step after a refusal, or nothing if the service's own words give it.
 fn next_step(status: u16, error: Option<ErrorWord>) -> &'static str {
     match (status, error) {
         (401, _) => "The access token is expired or not for this service: the user has to log in again",

@@ -25,7 +25,7 @@ fn shown() -> ShownAuth {
     ShownAuth { auth: Some(profile()), effective_auth: Some(effective()), warnings: vec![warning()] }
 }
 
-/// What a service sends, read by `T` and written again.
+/// Reads a body of the service as `T` and writes it again.
 fn through<T: DeserializeOwned + Serialize>(sent: impl Serialize) -> (Value, Value) {
     let sent = serde_json::to_value(sent).unwrap();
     let read: T = serde_json::from_value(sent.clone()).unwrap();
