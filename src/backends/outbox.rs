@@ -1,7 +1,7 @@
 //! Tells one backend what it is to know: which wake-ups are wanted, and which are not any more.
 //!
 //! A provision is answered once its one-shot and the wake-up's row are durable; this carries out what the row says,
-//! behind the answer. A backend that is away is told later, with back-off, and meanwhile the watchdog covers. Every
+//! behind the answer. An unavailable backend is told later, with back-off, and meanwhile the watchdog covers. Every
 //! replica does this for every backend it has configured; an order is taken by one of them, for a while.
 
 use std::sync::Arc;

@@ -5,8 +5,11 @@ use axum::Json;
 use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use nas_cron_protocol::agent_identity::{
+    RegisterRequest, RegisterResponse, RegisterTaskRequest, RegisterTaskResponse,
+};
 use nas_cron_protocol::{AgentRuntimeId, TaskId};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -61,27 +64,6 @@ async fn require_on(State(state): State<AgentIdentity>, request: Request, next: 
     }
 }
 
-/// A key that is to be registered. Other fields are ignored.
-#[derive(Deserialize, ToSchema)]
-struct RegisterRequest {
-    /// The public half of an Ed25519 pair, as an OpenSSH line. A comment at its end is dropped.
-    #[schema(
-        example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea",
-        max_length = 1024
-    )]
-    agent_public_key: String,
-    /// The identity that this one takes the place of: it is revoked in the same commit.
-    replaces: Option<String>,
-}
-
-/// It is registered.
-#[derive(Debug, Serialize, ToSchema)]
-struct RegisterResponse {
-    /// The identity's name: what its signatures begin with.
-    #[schema(value_type = uuid::Uuid)]
-    agent_runtime_id: AgentRuntimeId,
-}
-
 /// Register a key
 ///
 /// With the portal's access token only: no key can make another that outlives it. The same key again answers the same
@@ -108,35 +90,14 @@ async fn register(
     Ok(Json(RegisterResponse { agent_runtime_id }))
 }
 
-/// A task that is to be registered.
-#[derive(Deserialize, ToSchema)]
-struct RegisterTaskRequest {
-    /// RFC 3339 in whole seconds and UTC; at most 5 minutes from the service's clock.
-    #[schema(example = "2026-06-18T12:34:56Z")]
-    timestamp: String,
-    /// Ed25519 over `{agent_runtime_id}:{timestamp}`, in base64.
-    #[schema(min_length = 88, max_length = 88)]
-    signature: String,
-}
-
-/// It is registered: one of the two, as the service is configured.
-#[derive(Debug, Default, Serialize, ToSchema)]
-struct RegisterTaskResponse {
-    /// The task's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<uuid::Uuid>)]
-    task_id: Option<TaskId>,
-    /// The task's name in a box that only the agent opens: a libsodium sealed box (`crypto_box_seal`) to the X25519
-    /// key of its Ed25519 pair, in base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encrypted_task_id: Option<String>,
-}
-
-impl From<TaskName> for RegisterTaskResponse {
-    fn from(name: TaskName) -> Self {
-        match name {
-            TaskName::Plain(task_id) => Self { task_id: Some(task_id), ..Self::default() },
-            TaskName::Sealed(sealed) => Self { encrypted_task_id: Some(sealed), ..Self::default() },
+/// The body of a registered task, by the form that its name has.
+fn task_response(name: TaskName) -> RegisterTaskResponse {
+    match name {
+        TaskName::Plain(task_id) => {
+            RegisterTaskResponse { task_id: Some(task_id), ..RegisterTaskResponse::default() }
+        }
+        TaskName::Sealed(sealed) => {
+            RegisterTaskResponse { encrypted_task_id: Some(sealed), ..RegisterTaskResponse::default() }
         }
     }
 }
@@ -163,7 +124,7 @@ async fn register_task(
         path.known(|name| AgentRuntimeId::parse(&name).ok()).ok_or(IdentityError::UnknownAgent)?;
     let wanted = TaskRegistration::read(&body.timestamp, &body.signature)?;
     let name = state.identities()?.register_task(agent_runtime_id, &wanted, deadline).await?;
-    Ok(Json(name.into()))
+    Ok(Json(task_response(name)))
 }
 
 /// The caller's own identities.

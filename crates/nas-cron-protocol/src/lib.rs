@@ -2,12 +2,14 @@
 //!
 //! Nothing here does I/O, and nothing depends on how a service or an agent is built: both sides of the wire use it.
 //! Every constructor that takes text from outside returns [`InvalidField`], which names the field and the fix.
-//! The contract itself is `docs/contract.md`. The bodies of its requests and responses are in [`agent_api`], [`relay`],
+//! The contract itself is `docs/contract.md`. The bodies of its requests and responses are in [`agent_api`],
+//! [`agent_identity`], [`relay`],
 //! [`fire`] and [`error`].
 
 mod words;
 
 pub mod agent_api;
+pub mod agent_identity;
 mod auth_profile;
 mod auth_scope;
 mod backend_name;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::agent_identity::RegisterRequest;
 use reqwest::Method;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
 
 use super::identity::{AgentKey, NotForUs};
 use super::transport::{Authorization, ClientError, Transport};
@@ -27,12 +28,7 @@ pub enum TaskError {
     None,
 }
 
-#[derive(Serialize)]
-struct Registration<'a> {
-    agent_public_key: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replaces: Option<&'a str>,
-}
+// Names are opaque text here, whatever server gives them: these two read less than the contract promises.
 
 #[derive(Deserialize)]
 struct Registered {
@@ -52,7 +48,7 @@ pub(super) async fn register(
     key: &AgentKey,
     replaces: Option<&str>,
 ) -> Result<String, ClientError> {
-    let body = Registration { agent_public_key: &key.public_line(), replaces };
+    let body = RegisterRequest { agent_public_key: key.public_line(), replaces: replaces.map(str::to_owned) };
     let registered: Registered =
         transport.call(Method::POST, "/v1/agent/register", Some(bearer), Some(&body), TIMEOUT).await?;
     Ok(registered.agent_runtime_id)

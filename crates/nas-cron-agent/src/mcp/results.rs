@@ -1,4 +1,4 @@
-//! What the tools answer: results, and by their types the schemas of them.
+//! Results of the tools. Their types also give the schemas.
 
 use schemars::JsonSchema;
 use serde::Serialize;
