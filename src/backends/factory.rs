@@ -33,8 +33,8 @@ pub enum Backend {
     Nats(Box<Nats>),
 }
 
-/// Makes every backend that is configured, beside our own loop. Connects to none of them yet: one that is unavailable must not
-/// keep the service from starting. `keys` sign the agents' tokens for backends that deliver themselves, which are left
+/// Makes every backend that is configured, beside our own loop. Connects to none of them yet: one that is unavailable
+/// must not keep the service from starting. `keys` sign the agents' tokens for backends that deliver themselves, which are left
 /// out without them.
 pub async fn configured(
     config: &config::Backends,

@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_fixed_values_is_completed_with_them() {
+    fn options_with_fixed_values_complete_to_them() {
         let script = Completions { shell: Shell::Bash }.script();
         let mut places =
             script.split("--use-agent-identity)").skip(1).filter_map(|after| after.split(";;").next());

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_list_is_refused_as_a_whole() {
+    fn a_malformed_list_is_refused_as_a_whole() {
         let refused = |content| open(content, None).err().map(|error| error.to_string()).unwrap();
         insta::assert_snapshot!(refused(b"[{}]"), @"it is one JSON array; make it one object a line with: jq -c '.[]'");
         insta::assert_snapshot!(refused(b"x,1\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `x,1`");

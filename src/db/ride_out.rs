@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_lost_to_another_statement_is_tried_at_once_and_a_defect_never() {
+    async fn a_lost_race_is_retried_at_once_and_a_defect_never() {
         let start = Instant::now();
         let tries = Cell::new(0);
         let answer = ride_out(start + Duration::from_secs(1), || {

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_did_not_arrive_whole_is_not_final_and_no_warning() {
+    async fn a_truncated_message_is_neither_final_nor_a_warning() {
         let (lines, _guard) = Lines::collect("info");
         for error in [ApiError::BodyTimeout, ApiError::Body("the body broke off".to_owned())] {
             let response = arrives_later(error).into_response();

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_envelope_is_refused() {
+    fn a_malformed_envelope_is_refused() {
         let text = good().to_string();
         for (presented, expected) in [
             (String::new(), "not a JSON object"),

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_line_is_told_by_what_it_is() {
+    fn another_kind_of_line_is_refused_by_name() {
         for (wrong, expected) in [
             ("", "must not be empty"),
             ("   ", "must not be empty"),

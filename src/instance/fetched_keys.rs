@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_known_is_no_refusal() {
+    async fn an_undecidable_case_is_not_a_refusal() {
         let (portal, known, new) = (Portal::default(), Signing::es256("k1"), Signing::es256("k2"));
         portal.publishes(&[&known]);
         let keys = portal.keys(FetchLimits::default());

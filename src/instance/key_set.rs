@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_pinned_says_why() {
+    fn an_unusable_pinned_key_is_refused_with_the_reason() {
         let ec = Signing::es256("k");
         let told = |text: &str| KeySet::from_pinned(text.as_bytes()).unwrap_err().to_string();
         assert!(told(&pem("PRIVATE KEY", ec.key.as_bytes())).contains("private key"));

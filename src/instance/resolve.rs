@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_resolve_is_invalid_client_only_under_a_token_of_ten_minutes() {
+    fn an_unresolved_caller_is_invalid_client_only_with_a_token_of_ten_minutes() {
         let ago = |age: TimeDelta| {
             let mut claims = claims("hermes-cli-vps", Some("s2"), Some("o1"), None);
             claims.issued_at = Some(NOW - age);

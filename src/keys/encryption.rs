@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_and_hides() {
+    fn a_sealed_secret_opens_and_is_unreadable() {
         let sealed = key(1).seal("kid", &secret()).unwrap();
         assert_eq!(key(1).open("kid", &sealed).unwrap().expose_secret(), b"private");
         assert!(!sealed.ciphertext.windows(4).any(|part| part == b"priv"));

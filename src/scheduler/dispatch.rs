@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_in_vain_is_found() {
+    fn one_shots_that_wait_in_vain_are_found() {
         let now = Instant::now();
         let mut dispatch = Dispatch::new(1, 1);
         dispatch.offer(lease("a", now + Duration::from_secs(1)), now);

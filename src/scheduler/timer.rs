@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_due_comes_in_order_and_never_before_its_instant() {
+    async fn due_entries_come_in_order_and_never_early() {
         let (timer, mut due) = Timer::start().unwrap();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_says_when_to_look_again() {
+    fn a_standing_one_shot_returns_the_next_look() {
         use OneShotState::{Armed, Dead, Delivered, Firing, Leased, Stuck, Waiting};
         let horizon = Duration::from_secs(2);
         let shown = |state, parked, due_in: Option<f64>| {

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_planted_leads_nowhere_and_what_is_there_stays() {
+    fn planted_links_are_not_followed_and_existing_files_stay() {
         let scratch = Scratch::new();
         let (path, elsewhere) = (scratch.path().join("secret"), scratch.path().join("elsewhere"));
         fs::write(&elsewhere, "theirs").unwrap();

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_agents_wrote_does_not_steer_the_terminal() {
+    fn control_characters_of_agents_are_not_printed() {
         assert_eq!(printable("a\u{1b}[2Jb\nc\u{9b}d"), "a [2Jb c d");
         assert_eq!(shortened("äöü", 3), "äöü");
         assert_eq!(shortened("äöüß", 3), "äö…");

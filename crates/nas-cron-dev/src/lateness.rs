@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_held_at_the_ends() {
+    fn values_out_of_range_are_clamped() {
         let mut lateness = Lateness::new();
         lateness.record(TimeDelta::milliseconds(-5));
         assert_eq!(lateness.max_ms().to_bits(), 0.0_f64.to_bits());

@@ -228,7 +228,7 @@ mod tests {
     use crate::testing::Signing;
 
     #[test]
-    fn what_is_signed_is_verified_and_nothing_else() {
+    fn only_signed_messages_verify() {
         let mut all: Vec<_> = [
             Algorithm::RS256,
             Algorithm::RS384,

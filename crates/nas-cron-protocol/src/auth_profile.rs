@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_provider_and_name_is_refused() {
+    fn a_malformed_profile_is_refused() {
         for other in [
             "",
             ":",
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_secret_is_refused_on_either_side_of_a_colon() {
+    fn secrets_are_refused_on_either_side_of_a_colon() {
         for secret in [
             "sk-ant-api03-x",
             "sk-proj-x",
@@ -452,7 +452,7 @@ mod tests {
         }
 
         #[test]
-        fn what_passes_is_provider_and_name_and_passes_again(value in "[a-z0-9._-]{1,70}:[A-Za-z0-9._@+/é-]{1,140}") {
+        fn accepted_profiles_are_provider_and_name_and_stable(value in "[a-z0-9._-]{1,70}:[A-Za-z0-9._@+/é-]{1,140}") {
             if let Ok(profile) = AuthProfile::new(value.clone()) {
                 prop_assert_eq!(profile.as_str(), &value);
                 prop_assert!(value.len() <= AuthProfile::MAX);

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told_where_it_breaks() {
+    fn malformed_json_is_refused_with_the_position() {
         insta::assert_snapshot!(problem(""), @"not a JSON object: EOF while parsing a value at column 0");
         insta::assert_snapshot!(problem("[1]"), @"not a JSON object: it is an array");
         insta::assert_snapshot!(problem(r#"{"a":1} x"#), @"not a JSON object: trailing characters at column 9");

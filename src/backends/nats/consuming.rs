@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_wake_up_is_not_read() {
+    fn an_invalid_wake_up_is_not_read() {
         let good = r#"{"instance_id":"i","job_id":"j","schedule_id":"0190a5e4-7c1e-7000-8000-000000000000","fire_at":"x"}"#;
         assert!(read(good.as_bytes()).is_some());
         for bad in [

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_loses_nothing_is_mended() {
+    fn harmless_deviations_are_corrected() {
         let poor = Config {
             subjects: vec!["nas-cron.wake".to_owned(), "other.things".to_owned()],
             allow_message_schedules: false,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_lose_messages_is_refused_in_words() {
+    fn a_stream_that_would_lose_messages_is_refused_with_the_reason() {
         let fit = wanted(&options());
         for (unfit, word) in [
             (Config { retention: RetentionPolicy::Limits, ..fit.clone() }, "workqueue"),

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_qstash_cannot_call_is_told() {
+    fn urls_that_qstash_cannot_call_are_reported() {
         for (url, expected) in [
             ("https://portal.example/api/agent-cron/relay", None),
             ("http://portal.example/api/agent-cron/relay", Some("it is plain http")),

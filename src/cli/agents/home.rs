@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_kept_unless_it_is_meant() {
+    fn existing_files_are_kept_unless_overwriting_is_requested() {
         let scratch = Scratch::new();
         Home::open(&scratch.0, false).unwrap().write(&json!({"a": 1}), "cron:\n").unwrap();
         let told = refused(&scratch.0, false);

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_tells_is_told_from_what_an_engine_refuses() {
+    fn unprocessed_orders_differ_from_refused_ones() {
         let untold = |last_error: Option<&str>| Untold {
             backend: BackendName::Nats,
             count: 2,

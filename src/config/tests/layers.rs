@@ -115,7 +115,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn what_kubernetes_says_about_a_service_called_nas_cron_is_no_setting() {
+fn service_variables_of_kubernetes_are_not_settings() {
     let machine = Machine::sound()
         .set("NAS_CRON_SERVICE_HOST", "10.0.0.1")
         .set("NAS_CRON_SERVICE_PORT", "80")

@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use super::*;
 
 #[test]
-fn what_is_missing_is_told_with_all_three_ways_to_set_it() {
+fn a_missing_setting_is_reported_with_all_three_ways_to_set_it() {
     assert_snapshot!(Machine::default().error(), @"
     the configuration is wrong in 2 places:
       - database_url: is not set; set NAS_CRON_DATABASE_URL or NAS_CRON_DATABASE_URL_FILE, --database-url, or database_url in the configuration file

@@ -194,7 +194,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_dialled_is_not_dialled() {
+async fn forbidden_addresses_are_not_dialled() {
     use crate::fire::address_policy::AddressError::{NameNotPermitted, NotPermitted, PlainHttp};
     let agent = Agent::listen().await;
     let port = agent.port();
@@ -316,7 +316,7 @@ async fn broken_ends_after_sending_are_ambiguous() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_ambiguous() {
+async fn an_answer_that_is_not_http_is_ambiguous() {
     for garbage in [
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",
         "HTTP/1.1 abc\r\n\r\n",

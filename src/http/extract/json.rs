@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_refused() {
+    fn a_body_that_is_not_a_json_object_is_refused() {
         for body in
             ["", " ", "job_id=j", "{", "{\"job_id\"", "{}x", "{} {}", "{'job_id':'j'}", "\u{feff}{}", "NaN"]
         {

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_refusal_leaves_is_read_up_to_a_bound() {
+    async fn the_body_of_a_refusal_is_read_up_to_a_bound() {
         assert_eq!(taken(0, "/refused", false).await, 0);
         assert_eq!(taken(64, "/refused", false).await, 64);
         assert_eq!(taken(64, "/read", false).await, 64);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asked_before_sending_is_not_waited_for() {
+    async fn a_client_that_waits_for_100_continue_does_not_delay_the_answer() {
         assert_eq!(taken(64, "/refused", true).await, 0);
     }
 

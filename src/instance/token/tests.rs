@@ -247,7 +247,7 @@ fn broken_tokens_are_refused_whatever_they_hold() {
 }
 
 #[test]
-fn what_is_shown_of_a_token_holds_nothing_of_it() {
+fn debug_output_of_a_token_reveals_nothing() {
     let portal = Signing::es256("the-kid");
     let token = portal.sign(&claims(&json!({"sid": "the-sid"})));
     let presented = Presented::read(&token, &rules(), now()).unwrap();

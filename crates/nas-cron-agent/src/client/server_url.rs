@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_read_on_the_way_is_known() {
+    fn plain_http_is_recognised() {
         for (text, in_the_clear) in [
             ("https://portal.example", false),
             ("http://portal.example", true),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_told_why() {
+    fn an_invalid_base_url_is_refused_with_the_reason() {
         for (text, why) in [
             ("portal.example", "absolute"),
             ("ftp://portal.example", "absolute"),

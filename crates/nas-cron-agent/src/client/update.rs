@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_stays() {
+    fn omitted_fields_keep_their_values() {
         let update = Update { fire_at: Some("2026-06-18T13:00:00+00:00".to_owned()), ..Update::default() };
         let request = rearmed(job(Some("https://a.example")), update).unwrap();
         assert_eq!(request.agent_callback_url, "https://a.example");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_so_already_needs_no_arm() {
+    fn an_update_without_a_change_arms_nothing() {
         let update = |fire_at: Option<&str>, url: Option<&str>| Update {
             fire_at: fire_at.map(str::to_owned),
             agent_callback_url: url.map(str::to_owned),

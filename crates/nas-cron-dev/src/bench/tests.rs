@@ -80,7 +80,7 @@ async fn one_agent_by_its_token() {
 }
 
 #[tokio::test]
-async fn what_must_not_be_is_counted() {
+async fn faults_are_counted() {
     for (manner, early, lost, duplicates, bad) in [
         (Manner::Early, 50, 0, 0, 0),
         (Manner::Silent, 0, 50, 0, 0),

@@ -260,7 +260,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_made_once_and_private() {
+    fn a_kept_file_is_made_once_and_private() {
         let scratch = Scratch::new();
         let path = scratch.path().join("secret");
         assert_eq!(kept(&path, || Ok(b"one".to_vec())).unwrap(), b"one");

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_listens_everywhere_is_reached_over_loopback() {
+    fn an_unspecified_address_is_reached_over_loopback() {
         let reached = |listen: &str| reachable(listen.parse().unwrap()).to_string();
         assert_eq!(reached("0.0.0.0:8090"), "127.0.0.1:8090");
         assert_eq!(reached("[::]:8090"), "[::1]:8090");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_decides_the_end() {
+    fn the_requested_fires_decide_the_exit_code() {
         assert_eq!(judge(None, None), ExitCode::SUCCESS);
         assert_eq!(judge(Some(&Tally::new()), None), ExitCode::SUCCESS);
         assert_eq!(judge(Some(&Tally::new()), Some(1)), ExitCode::FAILURE);

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_the_table_and_the_field() {
+    fn an_invalid_issuer_is_reported_by_table_and_field() {
         let asked = "introspection_url = 'https://c/i'\nintrospection_client_id = 'n'\n";
         let table = |name: &str, more: &str| {
             format!(

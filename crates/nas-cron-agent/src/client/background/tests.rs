@@ -277,7 +277,7 @@ async fn an_identity_that_the_server_has_forgotten_is_made_anew() {
 }
 
 #[tokio::test]
-async fn what_another_process_has_renewed_meanwhile_is_taken_from_the_store() {
+async fn a_token_renewed_by_another_process_is_read_from_the_store() {
     let world = World::new().await;
     world.client().list().await.unwrap();
     let task = world.task(&world.store);
@@ -390,7 +390,7 @@ async fn a_pending_key_that_does_not_come_back_is_replaced() {
 }
 
 #[tokio::test]
-async fn where_it_does_not_work_the_token_does_with_one_warning() {
+async fn a_failing_identity_falls_back_to_the_token_with_one_warning() {
     for (path, status, error, why) in [
         ("register", 403, "agent_identity_off", "agent identities are off"),
         ("register", 409, "too_many_identities", "cannot be registered: answered 409 too_many_identities"),
@@ -412,7 +412,7 @@ async fn where_it_does_not_work_the_token_does_with_one_warning() {
 }
 
 #[tokio::test]
-async fn what_passes_by_itself_is_no_reason_to_rest() {
+async fn a_transient_failure_does_not_pause_the_identity() {
     for (path, status, error) in [
         ("register", 503, "temporarily_unavailable"),
         ("register", 401, "invalid_token"),
@@ -454,7 +454,7 @@ async fn while_it_rests_what_another_process_has_registered_is_used() {
 }
 
 #[tokio::test]
-async fn where_the_token_does_not_do_either_the_identity_is_tried_again() {
+async fn the_identity_is_tried_again_if_the_token_fails_too() {
     let world = World::new().await;
     world.client().list().await.unwrap();
     // One that the server refuses, and none at all.

@@ -43,7 +43,7 @@ async fn with_content(scratch: &Scratch, content: &str) -> AuthStore {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_there_for_its_owner_alone() {
+async fn the_store_is_readable_by_its_owner_only() {
     let scratch = Scratch::new();
     let store = store_in(&scratch);
     assert_eq!(kept(&store), None, "a file that is not there is an empty store");
@@ -96,7 +96,7 @@ async fn it_has_exactly_the_fields_that_others_may_rely_on() {
 }
 
 #[tokio::test]
-async fn what_other_programs_keep_there_survives() {
+async fn entries_of_other_programs_survive() {
     let scratch = Scratch::new();
     let theirs = json!({
         "version": 1,
