@@ -24,7 +24,7 @@ use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
-use crate::db::{Db, DbOptions, wake_ups};
+use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
 use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::Firing;
@@ -49,8 +49,8 @@ use crate::shutdown::Shutdown;
 
 /// How long a database that is starting is waited for.
 const DATABASE_WITHIN: Duration = Duration::from_secs(30);
-/// How long a statement waits for a connection: several tries fit into a request's budget.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a statement waits for a connection to become free. Requests have budgets of their own.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The running service of this process.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ impl App {
             acquire_timeout: ACQUIRE_TIMEOUT,
         })
         .context("database_url cannot be used")?;
+        reach(&db, DATABASE_WITHIN).await.context("the database of database_url cannot be used")?;
         ready_schema(&db, config.database.migrate).await?;
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
         bootstrap(&keys, &db).await?;
@@ -184,7 +185,7 @@ impl App {
         drop(callers);
         background.cancel();
         let _ = ring.await;
-        db.close().await;
+        db.close();
         info!("ended");
         served.map(|_| ()).context("a listener broke")
     }
@@ -239,9 +240,9 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
 /// Refuses a schema that this release does not know, with the command that mends it; applies what is missing
 /// where it may.
 async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
-    let state = crate::db::ride_out(tokio::time::Instant::now() + DATABASE_WITHIN, || schema_state(db))
+    let state = ride_out(tokio::time::Instant::now() + DATABASE_WITHIN, || schema_state(db))
         .await
-        .context("the database of database_url does not answer: is it up, and the URL right?")?;
+        .context("the schema cannot be read")?;
     match state {
         SchemaState::Current => Ok(()),
         SchemaState::Behind(_) if may_migrate => {

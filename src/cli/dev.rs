@@ -33,7 +33,7 @@ impl Service for InProcess {
         let db = Db::new(&options)?;
         migrate(&db).await.context("the schema cannot be applied")?;
         let state = schema_state(&db).await.context("the schema cannot be read")?;
-        db.close().await;
+        db.close();
         if state != SchemaState::Current {
             bail!(
                 "the folder's database was made by another release of nas-cron ({state:?}); run that one, or take a new \

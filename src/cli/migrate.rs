@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::config::{DatabaseOnly, Flags};
 use crate::db::migrate::{SchemaState, Step, migrate, schema_state};
-use crate::db::{Db, DbOptions};
+use crate::db::{Db, DbOptions, DbError, reach};
 
 /// How long a database that is starting is waited for.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
 /// Bring the database's schema to the version that this binary knows.
 ///
@@ -44,21 +44,19 @@ impl Migrate {
         let options = DbOptions { url: database.url, max_connections: 2, acquire_timeout: CONNECT_WITHIN };
         let db = Db::new(&options).context("database_url cannot be used")?;
         let outcome = self.outcome(&db).await;
-        db.close().await;
+        db.close();
         terminal::print(&outcome?.render(self.json))?;
         Ok(ExitCode::SUCCESS)
     }
 
     async fn outcome(&self, db: &Db) -> anyhow::Result<Outcome> {
-        let state = schema_state(db).await.map_err(|error| {
-            let what = if error.is_transient() {
-                "the database of database_url did not answer within 10 s: is it up, are host and port right?"
-            } else {
-                "cannot read the schema of the database of database_url"
-            };
-            anyhow::Error::new(error)
-                .context(format!("{what} (`nas-cron config show` says where the setting comes from)"))
-        })?;
+        let unusable = |error: DbError| {
+            anyhow::Error::new(error).context(
+                "the database of database_url cannot be used (`nas-cron config show` says where the setting comes from)",
+            )
+        };
+        reach(db, CONNECT_WITHIN).await.map_err(unusable)?;
+        let state = schema_state(db).await.map_err(unusable)?;
         Ok(match plan(state)? {
             steps if steps.is_empty() => Outcome::Current,
             steps if self.dry_run => Outcome::Pending(steps),

@@ -20,14 +20,14 @@ use crate::config::key::{
 };
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{SchemaState, schema_state};
-use crate::db::{Db, DbOptions};
+use crate::db::{Db, DbOptions, reach};
 use crate::keys::{KeyEncryptionKey, KeyRing};
 
 /// How often a command that signs looks at the keys again.
 const KEYS_FRESH_EVERY: Duration = Duration::from_secs(3);
 
 /// How long a database that is starting is waited for.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
 // No doc comment: clap would take it for the help of each command, whose own text is on its arguments.
 #[derive(Debug, Args)]
@@ -92,9 +92,8 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         nas_cron_base::logging::init(&settings.log()?)?;
         let options = DbOptions { url: database.url, max_connections: 4, acquire_timeout: CONNECT_WITHIN };
         let db = Db::new(&options).context("database_url cannot be used")?;
-        let state = schema_state(&db)
-            .await
-            .context("the database of database_url does not answer: is it up, and the URL right?")?;
+        reach(&db, CONNECT_WITHIN).await.context("the database of database_url cannot be used")?;
+        let state = schema_state(&db).await.context("the schema cannot be read")?;
         anyhow::ensure!(
             state == SchemaState::Current,
             "the database's schema is not the one of this release: `nas-cron migrate --dry-run` tells what is to be done"

@@ -31,7 +31,7 @@ pub async fn job_is_there(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> 
         instance_id.as_str(),
         job_id.as_str(),
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?)
 }
 
@@ -66,7 +66,7 @@ pub async fn set_job(
         auth.map(AuthProfile::as_str),
         also_new,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?)
 }
 
@@ -96,7 +96,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
         &instance_ids as &[&str],
         &job_ids as &[&str],
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(rows
         .into_iter()
@@ -145,7 +145,7 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
         &ids as &[&str],
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
@@ -166,7 +166,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
         "#,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
@@ -184,7 +184,7 @@ pub async fn put(
 ) -> DbResult<bool> {
     let profiles: Option<Vec<&str>> =
         profiles.map(|profiles| profiles.iter().map(AuthProfile::as_str).collect());
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     let there = sqlx::query_scalar!(
         r#"
         SELECT CASE WHEN $1 = 'instance'
@@ -197,7 +197,7 @@ pub async fn put(
         place.scope().as_str(),
         place.id(),
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut transaction)
     .await?;
     match there {
         None => {
@@ -227,7 +227,7 @@ pub async fn put(
         !default.is_keep(),
         default.value().map(AuthProfile::as_str),
     )
-    .execute(&mut *transaction)
+    .execute(&mut transaction)
     .await?;
     transaction.commit().await?;
     Ok(true)
@@ -242,7 +242,7 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
         place.id(),
         only.as_deref() as Option<&[&str]>,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -250,7 +250,7 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
 /// Takes the profiles of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
 /// youngest of their instance that have none. Returns how many jobs it has looked at; call it again while that is not 0.
 pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbResult<i64> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     // A job that comes back this very moment has its instance's row locked until it is armed, by the foreign key. So
     // what we lock is either armed, and the second statement sees it, or is armed when we are done.
     let mut idle = sqlx::query!(
@@ -265,7 +265,7 @@ pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbRes
         limit,
     )
     .map(|row| (row.instance_id, row.job_id))
-    .fetch_all(&mut *transaction)
+    .fetch_all(&mut transaction)
     .await?;
     if idle.is_empty() {
         idle = sqlx::query!(
@@ -289,7 +289,7 @@ pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbRes
             limit,
         )
         .map(|row| (row.instance_id, row.job_id))
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
     }
     let (instance_ids, job_ids): (Vec<String>, Vec<String>) = idle.into_iter().unzip();
@@ -311,7 +311,7 @@ pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbRes
         &instance_ids,
         &job_ids,
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut transaction)
     .await?;
     transaction.commit().await?;
     Ok(looked_at)

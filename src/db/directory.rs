@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
-use sqlx::PgConnection;
 
+use super::execute::Transaction;
 use super::{Db, DbResult};
 use crate::domain::hold::Coverage;
 use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
@@ -15,10 +15,10 @@ use crate::domain::{HoldScope, PortalDenial};
 /// With `dry_run` the verdicts are found, and nothing is changed.
 /// `Conflict` when another statement took one of the sessions at the same moment: the same again will name it.
 pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool) -> DbResult<Vec<Verdict>> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     let verdicts = put_in(&mut transaction, batch, move_org).await?;
     if dry_run {
-        transaction.rollback().await?;
+        drop(transaction);
     } else {
         transaction.commit().await?;
     }
@@ -27,7 +27,7 @@ pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool)
 
 /// [`put`] as a part of a transaction.
 pub(super) async fn put_in(
-    transaction: &mut PgConnection,
+    transaction: &mut Transaction,
     batch: &[Registration],
     move_org: bool,
 ) -> DbResult<Vec<Verdict>> {
@@ -173,7 +173,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         after,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }
 
@@ -195,7 +195,7 @@ pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> Db
         instance_id.as_str(),
         enabled,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?)
 }
 
@@ -221,7 +221,7 @@ pub async fn set_callback(
         instance_id.as_str(),
         callback_url.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?)
 }
 
@@ -246,7 +246,7 @@ pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> 
         "#,
         instance_id.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?)
 }
 
@@ -265,11 +265,11 @@ pub async fn coverage(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<Cov
         scope as HoldScope,
         scope_id,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?)
 }
 
 /// What the database's clock says.
 pub async fn now(db: &Db) -> DbResult<DateTime<Utc>> {
-    Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&db.pool).await?)
+    Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(db).await?)
 }

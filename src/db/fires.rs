@@ -32,7 +32,7 @@ pub async fn of_job(
         job_id.as_str(),
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }
 
@@ -73,7 +73,7 @@ pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
         retention.as_secs_f64(),
         limit,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?;
     Ok(gone)
 }
@@ -93,7 +93,7 @@ pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
                 AND o.lease_token = f.attempt_id AND o.state = 'firing')
         "#,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -112,7 +112,7 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
         ) c ON true
         "#,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(OneShotCounts {
         oldest_overdue: duration(rows.iter().map(|row| row.overdue).fold(0.0, f64::max)),

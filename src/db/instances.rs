@@ -53,7 +53,7 @@ pub async fn by_id(db: &Db, instance_id: &InstanceId) -> DbResult<Option<AgentIn
         "#,
         instance_id.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(row.map(AgentInstance::from))
 }
@@ -73,7 +73,7 @@ pub async fn by_session(db: &Db, org_id: &OrgId, session: &SessionId) -> DbResul
         org_id.as_str(),
         session.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(row.map(AgentInstance::from))
 }

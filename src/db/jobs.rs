@@ -48,7 +48,7 @@ pub async fn list(
         after_job,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }
 
@@ -69,7 +69,7 @@ pub async fn count_redrivable(db: &Db, filter: &JobFilter) -> DbResult<i64> {
         filter.org_id.as_ref().map(OrgId::as_str),
         &states(filter),
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?)
 }
 
@@ -113,7 +113,7 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
         ended_before,
         limit,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?)
 }
 
@@ -127,7 +127,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
     let texts: Vec<&str> = batch.iter().map(|one| one.fire_at.as_str()).collect();
     let instants: Vec<DateTime<Utc>> = batch.iter().map(|one| one.fire_at.instant()).collect();
     let callbacks: Vec<&str> = batch.iter().map(|one| one.callback_url.as_str()).collect();
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     let rows = sqlx::query!(
         r#"
         WITH given AS (
@@ -186,10 +186,10 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         &callbacks as &[&str],
         super::oneshots::OWN_LOOP_WITHIN,
     )
-    .fetch_all(&mut *transaction)
+    .fetch_all(&mut transaction)
     .await?;
     if dry_run {
-        transaction.rollback().await?;
+        drop(transaction);
     } else {
         transaction.commit().await?;
     }

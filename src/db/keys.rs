@@ -6,9 +6,10 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgExecutor, Postgres, Transaction};
+use sqlx::PgExecutor;
 use tracing::instrument;
 
+use super::execute::Transaction;
 use super::{Db, DbResult};
 use crate::domain::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 
@@ -78,27 +79,26 @@ impl Db {
     /// All keys, the gone ones too, in the order they were published.
     #[instrument(name = "db.signing_keys", skip_all, err(level = "debug"))]
     pub async fn signing_keys(&self) -> DbResult<Vec<StoredKey>> {
-        list(&self.pool).await
+        list(self).await
     }
 
     /// All keys and the database's time, for looking at what is due. What is then done is decided again
     /// under [`Self::lock_signing_keys`].
     #[instrument(name = "db.signing_keys_now", skip_all, err(level = "debug"))]
     pub async fn signing_keys_now(&self) -> DbResult<(DateTime<Utc>, Vec<StoredKey>)> {
-        let mut connection = self.pool.acquire().await?;
-        Ok((instant(&mut *connection).await?, list(&mut *connection).await?))
+        Ok((instant(self).await?, list(self).await?))
     }
 
-    /// Waits (up to 5 s, then `Contended`) until nobody else changes keys, and reads them. Do no network I/O
+    /// Waits (up to 4 s, then `Contended`) until nobody else changes keys, and reads them. Do no network I/O
     /// while holding it: everybody else waits.
     #[instrument(name = "db.lock_signing_keys", skip_all, err(level = "debug"))]
     pub async fn lock_signing_keys(&self) -> DbResult<LockedKeys> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query!("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
-        sqlx::query!("SELECT pg_advisory_xact_lock($1)", KEYS_LOCK).execute(&mut *transaction).await?;
+        let mut transaction = self.begin().await?;
+        sqlx::raw_sql("SET LOCAL lock_timeout = '4s'").execute(&mut transaction).await?;
+        sqlx::query!("SELECT pg_advisory_xact_lock($1)", KEYS_LOCK).execute(&mut transaction).await?;
         // Statements of their own: under READ COMMITTED they see what the one before us committed.
-        let now = instant(&mut *transaction).await?;
-        let keys = list(&mut *transaction).await?;
+        let now = instant(&mut transaction).await?;
+        let keys = list(&mut transaction).await?;
         Ok(LockedKeys { transaction, now, keys })
     }
 }
@@ -106,7 +106,7 @@ impl Db {
 /// The keys, while nobody else can change them. Nothing is stored before [`Self::commit`].
 #[derive(Debug)]
 pub struct LockedKeys {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction,
     now: DateTime<Utc>,
     keys: Vec<StoredKey>,
 }
@@ -146,7 +146,7 @@ impl LockedKeys {
             path,
             self.now,
         )
-        .execute(&mut *self.transaction)
+        .execute(&mut self.transaction)
         .await?;
         Ok(())
     }
@@ -164,14 +164,14 @@ impl LockedKeys {
             kid,
             self.now,
         )
-        .execute(&mut *self.transaction)
+        .execute(&mut self.transaction)
         .await?;
         let activated = sqlx::query!(
             "UPDATE signing_keys SET state = 'active', activated_at = $2 WHERE kid = $1 AND state = 'next'",
             kid,
             self.now,
         )
-        .execute(&mut *self.transaction)
+        .execute(&mut self.transaction)
         .await?;
         Ok(activated.rows_affected() == 1)
     }
@@ -190,7 +190,7 @@ impl LockedKeys {
             kid,
             self.now,
         )
-        .execute(&mut *self.transaction)
+        .execute(&mut self.transaction)
         .await?;
         Ok(removed.rows_affected() == 1)
     }
@@ -210,7 +210,7 @@ impl LockedKeys {
             seen,
             self.now,
         )
-        .fetch_optional(&mut *self.transaction)
+        .fetch_optional(&mut self.transaction)
         .await?;
         Ok(since.flatten())
     }
@@ -218,7 +218,7 @@ impl LockedKeys {
     /// Reads the keys again, as this transaction has changed them.
     #[instrument(name = "db.reread_signing_keys", skip_all, err(level = "debug"))]
     pub async fn reread(&mut self) -> DbResult<()> {
-        self.keys = list(&mut *self.transaction).await?;
+        self.keys = list(&mut self.transaction).await?;
         Ok(())
     }
 

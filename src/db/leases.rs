@@ -34,7 +34,7 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
         &backends,
         &graces,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?;
     let clock = ClockSample { sent, received: Instant::now(), database: row.now };
     Ok(NextLook {
@@ -94,7 +94,7 @@ pub async fn claim_due(
         limit,
         saturated,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     let mut claimed = Claimed::default();
     for row in rows {
@@ -156,7 +156,7 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
         &tokens,
         attempt_lease.as_secs_f64(),
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     let received = Instant::now();
     let database = rows.first().map_or(DateTime::UNIX_EPOCH, |row| row.now);
@@ -224,7 +224,7 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
         &tokens,
         delay.as_secs_f64(),
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -272,7 +272,7 @@ pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> 
         ambiguous_floor.as_secs_f64(),
         limit,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }

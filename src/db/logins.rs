@@ -52,7 +52,7 @@ pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<Pr
         login_id,
         number,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(row.map(|row| PresentedLogin {
         instance_id: InstanceId::stored(row.instance_id),
@@ -76,7 +76,7 @@ pub async fn last(db: &Db, instance_id: &InstanceId) -> DbResult<Option<Login>> 
         "#,
         instance_id.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?)
 }
 
@@ -90,7 +90,7 @@ pub async fn begin(
     session: Option<&SessionId>,
     replaces: Option<Uuid>,
 ) -> DbResult<bool> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     let known = sqlx::query_scalar!(
         r#"
         UPDATE instances
@@ -101,14 +101,14 @@ pub async fn begin(
         instance_id.as_str(),
         session.map(SessionId::as_str),
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut transaction)
     .await?;
     if known.is_some() {
         sqlx::query!(
             "UPDATE logins SET ended_at = now(), ended_by = 'replaced' WHERE login_id = $1 AND ended_at IS NULL",
             replaces,
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         sqlx::query!(
             "INSERT INTO logins (login_id, instance_id, key_id) VALUES ($1, $2, $3)",
@@ -116,7 +116,7 @@ pub async fn begin(
             instance_id.as_str(),
             key_id,
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
     }
     transaction.commit().await?;
@@ -131,7 +131,7 @@ pub async fn of_other_keys(db: &Db, key_id: &[u8], limit: i64) -> DbResult<Vec<S
         key_id,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }
 
@@ -146,7 +146,7 @@ pub async fn lost(db: &Db, limit: i64) -> DbResult<Vec<String>> {
         "#,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }
 
@@ -161,7 +161,7 @@ pub async fn prune(db: &Db, retention: Duration) -> DbResult<u64> {
         "#,
         retention.as_secs_f64(),
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(gone.rows_affected())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
-use sqlx::PgConnection;
+use sqlx::PgExecutor;
 
 use super::directory::put_in;
 use super::instances::Row;
@@ -20,7 +20,7 @@ pub type Known = Option<(AgentInstance, bool)>;
 /// another org or with another session: it is to be registered first.
 #[tracing::instrument(name = "db.lookups.answered", level = "debug", skip_all)]
 pub async fn answered(db: &Db, told: &Registration, denied: Option<PortalDenial>) -> DbResult<Known> {
-    answered_in(&mut *db.pool.acquire().await?, told, denied).await
+    answered_in(db, told, denied).await
 }
 
 /// Registers what the portal knows as it says, in another org than so far where it says so, and writes down like
@@ -31,7 +31,7 @@ pub async fn registered(
     told: &Registration,
     denied: Option<PortalDenial>,
 ) -> DbResult<(Option<Verdict>, Known)> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     let verdict = put_in(&mut transaction, std::slice::from_ref(told), true).await?.into_iter().next();
     let known = answered_in(&mut transaction, told, denied).await?;
     transaction.commit().await?;
@@ -39,7 +39,7 @@ pub async fn registered(
 }
 
 async fn answered_in(
-    connection: &mut PgConnection,
+    executor: impl PgExecutor<'_>,
     told: &Registration,
     denied: Option<PortalDenial>,
 ) -> DbResult<Known> {
@@ -65,7 +65,7 @@ async fn answered_in(
         session.value().map(SessionId::as_str),
         denied as Option<PortalDenial>,
     )
-    .fetch_optional(connection)
+    .fetch_optional(executor)
     .await?;
     Ok(row.map(|row| {
         let instance = Row {
@@ -103,7 +103,7 @@ pub async fn denied(db: &Db, instance_id: &InstanceId) -> DbResult<bool> {
         "#,
         instance_id.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(is_news == Some(true))
 }
@@ -123,7 +123,7 @@ pub async fn give_up_session(
         session.as_str(),
         now_of.as_str(),
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(())
 }
@@ -137,7 +137,7 @@ pub async fn release(db: &Db, instance_id: &InstanceId) -> DbResult<u64> {
          WHERE o.instance_id = $1 AND o.parked = 'hold' AND i.instance_id = $1 AND NOT i.on_hold",
         instance_id.as_str(),
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(done.rows_affected())
 }
@@ -165,7 +165,7 @@ pub async fn to_ask_again(db: &Db, age: Duration, limit: usize) -> DbResult<Vec<
         age.as_secs_f64(),
         i64::try_from(limit).unwrap_or(i64::MAX),
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(InstanceId::stored).collect())
 }

@@ -1,8 +1,12 @@
 //! The schema and its versions. Migrations are compiled in; they only ever add.
 
+use sqlx::Executor;
 use sqlx::migrate::{Migrate, Migrator};
 
 use super::{Db, DbError, DbResult};
+
+/// Undoes the deadlines that every session begins with.
+const NO_DEADLINES: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -48,10 +52,10 @@ pub fn known_version() -> i64 {
 /// Compares; changes nothing.
 pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
     let table: Option<String> =
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&db.pool).await?;
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(db).await?;
     let applied: Vec<(i64, bool, Vec<u8>)> = if table.is_some() {
         sqlx::query_as("SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version")
-            .fetch_all(&db.pool)
+            .fetch_all(db)
             .await?
     } else {
         Vec::new()
@@ -76,13 +80,16 @@ pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
 
 /// Applies what is missing, under a database-wide lock; returns what it did. Several at once are fine:
 /// one does the work, the others find nothing to do.
+///
+/// A step may take as long as it needs, so it runs on a connection of its own without deadlines.
 pub async fn migrate(db: &Db) -> DbResult<Vec<Step>> {
-    let mut connection = db.pool.acquire().await?;
+    let mut connection = db.connector.connect().await?;
+    connection.execute(sqlx::raw_sql(NO_DEADLINES)).await?;
     connection.lock().await.map_err(unwrap_migrate_error)?;
     let before = schema_state(db).await;
     let result = match before {
         Ok(SchemaState::Behind(missing)) => MIGRATOR
-            .run_direct(None, &mut *connection, false)
+            .run_direct(None, &mut connection, false)
             .await
             .map(|()| missing)
             .map_err(unwrap_migrate_error),

@@ -4,9 +4,12 @@
 
 pub mod auth_profiles;
 mod columns;
+mod connector;
 pub mod directory;
+mod execute;
 pub mod fires;
 pub mod hints;
+mod hosts;
 pub mod identities;
 pub mod instances;
 pub mod jobs;
@@ -18,17 +21,21 @@ pub mod migrate;
 pub mod oneshots;
 pub mod outages;
 pub mod outcomes;
+mod pool;
+pub mod pooler;
 mod ride_out;
 mod seconds;
 pub mod wake_ups;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
+use secrecy::ExposeSecret;
 
+use self::connector::Connector;
+use self::pool::{Health, Pool};
 pub(crate) use ride_out::retry_for;
-pub use ride_out::ride_out;
+pub use ride_out::{reach, ride_out};
 
 /// How the database is reached.
 #[derive(Clone, Debug)]
@@ -41,10 +48,20 @@ pub struct DbOptions {
     pub acquire_timeout: Duration,
 }
 
-/// A handle to the database: cheap to clone, shared by all layers.
+/// Deadline of a statement that somebody waits for, or that fires depend on.
+const SHORT: Duration = Duration::from_secs(5);
+/// Deadline of a statement that may go through a whole table.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A handle to the database: cheap to clone, shared by all layers. Every statement has a deadline, so nothing that
+/// awaits one waits for ever.
 #[derive(Clone, Debug)]
 pub struct Db {
-    pub(crate) pool: PgPool,
+    pool: Pool,
+    connector: Arc<Connector>,
+    health: Arc<Health>,
+    patience: Duration,
+    max_connections: u32,
 }
 
 /// What went wrong with a statement.
@@ -62,6 +79,13 @@ pub enum DbError {
         /// The violated constraint.
         constraint: String,
     },
+    /// The URL leads to a pooler that keeps no sessions.
+    #[error(
+        "the database URL leads to a connection pooler in transaction mode (such as PgBouncer with pool_mode = \
+         transaction), and nas-cron needs sessions: connect to Postgres directly, or through a pool with pool_mode = \
+         session"
+    )]
+    TransactionPooler,
     /// Anything else: a defect, ours or the database's.
     #[error(transparent)]
     Defect(DbCause),
@@ -80,8 +104,9 @@ impl DbError {
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
+            // Its own words say enough.
+            sqlx::Error::Io(cause) => Self::Unavailable(cause.to_string().into()),
+            sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
@@ -89,11 +114,17 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Database(cause) => match cause.code().as_deref() {
                 // serialization_failure, deadlock_detected, lock_not_available
                 Some("40001" | "40P01" | "55P03") => Self::Contended(error.into()),
-                // connection exceptions, insufficient resources, operator intervention (shutdown, starting up)
-                Some(code) if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => {
+                // connection exceptions, insufficient resources, operator intervention (shutdown, starting up, statements
+                // that took too long), a transaction that was left idle
+                Some(code)
+                    if code.starts_with("08")
+                        || code.starts_with("53")
+                        || code.starts_with("57")
+                        || code == "25P03" =>
+                {
                     Self::Unavailable(error.into())
                 }
-                // A statement that reached a standby in the middle of a switch-over.
+                // A server that was demoted, or made read-only.
                 Some("25006") => Self::Unavailable(error.into()),
                 Some("23505") => {
                     Self::Conflict { constraint: cause.constraint().unwrap_or_default().to_owned() }
@@ -111,38 +142,56 @@ pub type DbResult<T> = Result<T, DbError>;
 impl Db {
     /// A pool that connects when it is first used.
     pub fn new(options: &DbOptions) -> DbResult<Self> {
-        use secrecy::ExposeSecret;
-        let connect = options
-            .url
-            .expose_secret()
-            .parse::<PgConnectOptions>()?
-            .application_name("nas-cron")
-            // Statements are traced by the functions that name them.
-            .log_statements(tracing::log::LevelFilter::Off)
-            .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.acquire_timeout)
-            // A dead connection shows at its first statement, which is tried again; a ping per use would
-            // double the round trips of every request.
-            .test_before_acquire(false)
-            .connect_lazy_with(connect);
-        Ok(Self { pool })
+        let connector = Arc::new(Connector::new(options.url.expose_secret())?);
+        Self::over(connector, Arc::new(Health::new()), options.max_connections, options.acquire_timeout)
     }
 
-    /// Upper bound on connections of this process's pool.
+    /// A second pool of `max_connections` to the same database: work on one of them never waits for a connection that
+    /// is busy with work on the other.
+    pub fn apart(&self, max_connections: u32) -> DbResult<Self> {
+        let (connector, health) = (Arc::clone(&self.connector), Arc::clone(&self.health));
+        Self::over(connector, health, max_connections, self.pool.wait())
+    }
+
+    fn over(
+        connector: Arc<Connector>,
+        health: Arc<Health>,
+        max_connections: u32,
+        wait: Duration,
+    ) -> DbResult<Self> {
+        let pool = Pool::new(Arc::clone(&connector), Arc::clone(&health), max_connections, wait)?;
+        Ok(Self { pool, connector, health, patience: SHORT, max_connections })
+    }
+
+    /// The same pool, for statements that may take longer than those that somebody waits for.
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        Self { patience: LONG, ..self.clone() }
+    }
+
+    /// Upper bound on connections of this pool.
     pub fn max_connections(&self) -> u32 {
-        self.pool.options().get_max_connections()
+        self.max_connections
     }
 
     /// Whether it answers.
     pub async fn ping(&self) -> DbResult<()> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(self).await?;
         Ok(())
     }
 
-    /// Closes every connection; statements after it fail as `Unavailable`.
-    pub async fn close(&self) {
-        self.pool.close().await;
+    /// How long ago a statement of this process was last answered, whichever it was.
+    pub fn silent_for(&self) -> Duration {
+        self.health.silent_for()
+    }
+
+    /// Closes connections that nobody has used for a while. The next one that is needed is opened anew.
+    pub fn close_unused(&self) {
+        self.pool.close_unused();
+    }
+
+    /// Closes every connection as it becomes free; statements after it fail as `Unavailable`.
+    pub fn close(&self) {
+        self.pool.close();
     }
 }

@@ -98,7 +98,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         rules.second_fires_max,
         OWN_LOOP_WITHIN,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(row.map(|row| Armed {
         schedule_id: ScheduleId(row.schedule_id),
@@ -137,7 +137,7 @@ pub async fn learn_skew(
         job_id.as_str(),
         schedule_id.0,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?
     .flatten())
 }
@@ -165,7 +165,7 @@ pub async fn ask_again(
         job_id.as_str(),
         dedup_key.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(row.map(|row| Armed {
         schedule_id: ScheduleId(row.schedule_id),
@@ -195,7 +195,7 @@ pub async fn move_callback(
         previous,
         new.as_str(),
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -221,7 +221,7 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
         instance_id.as_str(),
         job_id.as_str(),
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(row.map(ScheduleId))
 }
@@ -294,7 +294,7 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         "#,
         instance_id.as_str(),
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(OneShot::from).collect())
 }

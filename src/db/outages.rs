@@ -25,7 +25,7 @@ pub async fn open_outages(db: &Db, found: &[(InstanceId, JobId)]) -> DbResult<u6
         &instance_ids,
         &job_ids,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -53,7 +53,7 @@ pub async fn close_outages(db: &Db, instances: &[InstanceId]) -> DbResult<u64> {
         "#,
         &instance_ids,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -81,7 +81,7 @@ pub async fn pull_retries(db: &Db, instance_id: &InstanceId, interval: Duration)
         instance_id.as_str(),
         interval.as_secs_f64(),
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -155,7 +155,7 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
         give_up_after.as_secs_f64(),
         limit,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?;
     Ok(Tidied { released: row.released, probes: row.probes, given_up: row.given_up })
 }
@@ -173,7 +173,7 @@ pub async fn hold(db: &Db, scope: HoldScope, scope_id: &str, reason: Option<&str
         scope_id,
         reason,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?;
     Ok(inserted)
 }
@@ -183,7 +183,7 @@ pub async fn hold(db: &Db, scope: HoldScope, scope_id: &str, reason: Option<&str
 pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<bool> {
     let result =
         sqlx::query!("DELETE FROM holds WHERE scope = $1 AND scope_id = $2", scope as HoldScope, scope_id,)
-            .execute(&db.pool)
+            .execute(db)
             .await?;
     Ok(result.rows_affected() > 0)
 }
@@ -194,6 +194,6 @@ pub async fn holds(db: &Db) -> DbResult<Vec<Hold>> {
         Hold,
         r#"SELECT scope AS "scope: HoldScope", scope_id, reason, created_at FROM holds ORDER BY scope, scope_id"#,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }

@@ -92,7 +92,7 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
         rules.second_fires_max,
         rules.fire_floor,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| Recorded { attempt_id: row.attempt_id, state: row.state.0 }).collect())
 }

@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{DbError, DbResult};
+use super::{Db, DbError, DbResult, pooler};
 
 /// Pauses while the database is away. Jitter adds up to the pause itself, so that those who failed together do not come
 /// back together: 25 to 50 ms at first, 125 to 250 ms in the end.
@@ -34,7 +34,7 @@ where
     // Not an async block: that would hold the statement's future twice.
     let attempt = || {
         timeout_at(deadline, op())
-            .map(|done| done.unwrap_or(Err(DbError::Unavailable(sqlx::Error::PoolTimedOut.into()))))
+            .map(|done| done.unwrap_or(Err(DbError::Unavailable("no answer within the request's time".into()))))
     };
     let mut away = AWAY.build();
     attempt
@@ -51,6 +51,19 @@ where
         })
         .notify(|error, _| tracing::debug!(%error, "the database is asked again"))
         .await
+}
+
+/// Makes sure at a start that the database is there and keeps sessions. A database that is starting is waited for, for
+/// `within` at most, and the log says so at once.
+pub async fn reach(db: &Db, within: Duration) -> DbResult<()> {
+    let reaching = || pooler::require_sessions(db);
+    match reaching().await {
+        Err(error) if error.is_transient() => {
+            tracing::warn!(%error, within_s = within.as_secs(), "the database is not available yet; retrying");
+            ride_out(Instant::now() + within, reaching).await
+        }
+        reached => reached,
+    }
 }
 
 /// Runs `op` until it succeeds or fails for good. After `within` it is not retried any more: then the last error is

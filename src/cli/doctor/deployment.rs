@@ -11,7 +11,7 @@ use super::DEADLINE;
 use crate::backends::checks::Examined;
 use crate::config::Config;
 use crate::db::migrate::{SchemaState, schema_state};
-use crate::db::{Db, DbOptions, DbResult};
+use crate::db::{Db, DbOptions, DbResult, pooler};
 
 /// A little less than a check's deadline, so that what takes too long is told in its own words.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
@@ -61,8 +61,9 @@ impl Deployment {
     /// How long the database took to answer, or why it did not. Asked once.
     pub(super) async fn answer(&self) -> &Result<Duration, String> {
         let ask = async || {
-            // The first one connects.
             let asked = async {
+                pooler::require_sessions(&self.db).await?;
+                // The first one connects.
                 self.db.ping().await?;
                 let began = Instant::now();
                 self.db.ping().await.map(|()| began.elapsed())

@@ -34,7 +34,7 @@ pub async fn list(db: &Db, scope: Scope<'_>) -> DbResult<Vec<ListedRow>> {
         scope.org_id.map(OrgId::as_str),
         LISTED,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     let listed = rows.into_iter().map(|row| ListedRow {
         agent_runtime_id: AgentRuntimeId(row.agent_runtime_id),

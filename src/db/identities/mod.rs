@@ -19,7 +19,7 @@ const REMEMBERED_KEYS: i64 = 1_000;
 /// Registers a key, and revokes the one that it replaces, in one commit. The same again changes nothing. It waits for
 /// nobody who registers at once: then it is [`Contended`](super::DbError::Contended), and to be tried again.
 pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     // One registration of an instance at a time: the next statement sees what the one before has left. Whoever waited
     // would keep a connection from everybody else.
     let stands = sqlx::query_scalar!(
@@ -30,7 +30,7 @@ pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
         new.instance_id.as_str(),
         new.org_id.as_str(),
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut transaction)
     .await?;
     if stands.is_none() {
         return Ok(Registered::InstanceGone);
@@ -42,7 +42,7 @@ pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
             replaces.0,
             new.instance_id.as_str(),
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
     }
     let verdict = sqlx::query!(
@@ -88,7 +88,7 @@ pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
         LIVE_IDENTITIES,
         REMEMBERED_KEYS,
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut transaction)
     .await?;
     transaction.commit().await?;
     let present = verdict.present.map(AgentRuntimeId);
@@ -133,7 +133,7 @@ pub async fn presented(
         task_id.map(|id| id.0),
         tasks::TOUCH_SECONDS,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?;
     Ok(row.map(|row| Presented {
         public_key: row.public_key,
@@ -161,7 +161,7 @@ pub async fn revoke(
     scope: Scope<'_>,
     agent_runtime_id: Option<AgentRuntimeId>,
 ) -> DbResult<(i64, i64)> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     // First, as whoever registers a task does: the next statement sees each one that was.
     let found = sqlx::query_scalar!(
         r#"
@@ -174,7 +174,7 @@ pub async fn revoke(
         scope.org_id.map(OrgId::as_str),
         agent_runtime_id.map(|id| id.0),
     )
-    .fetch_all(&mut *transaction)
+    .fetch_all(&mut transaction)
     .await?;
     let revoked = sqlx::query_scalar!(
         r#"
@@ -189,7 +189,7 @@ pub async fn revoke(
         "#,
         &found,
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut transaction)
     .await?;
     transaction.commit().await?;
     Ok((i64::try_from(found.len()).unwrap_or(i64::MAX), revoked))

@@ -25,7 +25,7 @@ pub async fn register(
     task_id: TaskId,
     lifetime: Duration,
 ) -> DbResult<TaskRegistered> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     // One registration of an identity at a time, and none beside its revocation.
     let stands = sqlx::query_scalar!(
         r#"
@@ -35,7 +35,7 @@ pub async fn register(
         "#,
         agent_runtime_id.0,
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut transaction)
     .await?;
     if stands.is_none() {
         return Ok(TaskRegistered::IdentityGone);
@@ -67,7 +67,7 @@ pub async fn register(
         lifetime.as_secs_f64(),
         LIVE_TASKS,
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut transaction)
     .await?;
     transaction.commit().await?;
     Ok(if row.over { TaskRegistered::Over } else { TaskRegistered::Task(TaskId(row.task_id), row.displaced) })
@@ -99,7 +99,7 @@ pub async fn touch(db: &Db, tasks: &[TaskId], lifetime: Duration) -> DbResult<u6
         lifetime.as_secs_f64(),
         TOUCH_SECONDS,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -130,7 +130,7 @@ pub async fn revoke(
         agent_runtime_id.map(|id| id.0),
         task_id.0,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?)
 }
 
@@ -156,7 +156,7 @@ pub async fn prune(db: &Db, limit: i64) -> DbResult<u64> {
         "#,
         limit,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }

@@ -14,7 +14,7 @@ pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
         "INSERT INTO active_backend (backend) VALUES ($1) ON CONFLICT (only_one) DO NOTHING",
         Word(first) as Word<BackendName>,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound.into()))
 }
@@ -25,7 +25,7 @@ pub async fn find_active(db: &Db) -> DbResult<Option<ActiveBackend>> {
         ActiveBackend,
         r#"SELECT backend AS "backend: Word<BackendName>", generation, switched_at FROM active_backend"#,
     )
-    .fetch_optional(&db.pool)
+    .fetch_optional(db)
     .await?)
 }
 
@@ -40,7 +40,7 @@ pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> 
         "#,
         Word(backend) as Word<BackendName>,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     active(db, backend).await
 }
@@ -54,7 +54,7 @@ pub async fn concerned(db: &Db) -> DbResult<bool> {
             OR EXISTS (SELECT FROM one_shots WHERE awaits IS NOT NULL) AS "concerned!"
         "#,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?)
 }
 
@@ -65,13 +65,13 @@ const OURS_WITHIN: f64 = 60.0;
 /// Moves one-shots that await another backend than the active one over to it, at most 500 per backend they come from:
 /// their old wake-ups are unwanted, new ones wanted. What is due in a moment is left to whom it awaits.
 pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
-    let mut transaction = db.pool.begin().await?;
+    let mut transaction = db.begin().await?;
     // No switch while this is under way: whoever moves after the next one sees all that this has moved. And only
     // then the statement begins, so that it sees all that was moved before.
     let to = sqlx::query_scalar!(
         r#"SELECT backend AS "backend: Word<BackendName>" FROM active_backend FOR SHARE"#
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut transaction)
     .await?;
     let count = sqlx::query_scalar!(
         r#"
@@ -141,7 +141,7 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
         OWN_LOOP_WITHIN,
         OURS_WITHIN,
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut transaction)
     .await?;
     transaction.commit().await?;
     Ok(Moved { to: to.0, count: count.unsigned_abs() })
@@ -187,6 +187,6 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
         OWN_LOOP_WITHIN,
         OURS_WITHIN,
     )
-    .fetch_one(&db.pool)
+    .fetch_one(db)
     .await?)
 }

@@ -104,7 +104,7 @@ pub async fn take(
         grace.as_secs_f64(),
         room,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     let found = rows.into_iter().zip(wakes).map(|(row, wake)| {
         let leased = row.state.0 == Some(OneShotState::Leased);
@@ -179,7 +179,7 @@ pub async fn take_over_missed(
         &graces,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| (row.backend.0, row.count.unsigned_abs())).collect())
 }

@@ -25,7 +25,7 @@ pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
         GROUP BY b.backend ORDER BY b.backend
         "#,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }
 
@@ -40,6 +40,6 @@ pub async fn untold(db: &Db) -> DbResult<Vec<Untold>> {
         GROUP BY backend ORDER BY backend
         "#,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }

@@ -21,7 +21,7 @@ pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> Db
         after.map(|call| call.schedule_id.0),
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?)
 }
 
@@ -73,7 +73,7 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
         &delivered,
         &statuses as &[Option<i16>],
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(())
 }

@@ -61,7 +61,7 @@ pub async fn take_orders(
         lease.as_secs_f64(),
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(db)
     .await?;
     let next_in = rows.first().and_then(|row| row.next_in).map(duration);
     let mut outbox = Outbox { next_in, ..Outbox::default() };
@@ -157,7 +157,7 @@ pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
         &again_ins as &[Option<f64>],
         &cancelled,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(())
 }
@@ -167,7 +167,7 @@ pub async fn try_again(db: &Db) -> DbResult<u64> {
     let result = sqlx::query!(
         "UPDATE wake_ups SET next_try_at = now() WHERE next_try_at > now() AND last_error IS NOT NULL"
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -192,7 +192,7 @@ pub async fn find_orphans(db: &Db, limit: i64) -> DbResult<u64> {
         "#,
         limit,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }
@@ -209,7 +209,7 @@ pub async fn prune(db: &Db, past: Duration, limit: i64) -> DbResult<u64> {
         past.as_secs_f64(),
         limit,
     )
-    .execute(&db.pool)
+    .execute(db)
     .await?;
     Ok(result.rows_affected())
 }

@@ -1,0 +1,138 @@
+//! Opens sessions of the database: on the server that can be written to, within a deadline, and set up so that neither
+//! side waits for ever for the other.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
+use sqlx::{ConnectOptions, Executor, Row};
+use tokio::time::timeout;
+
+use super::hosts::hosts;
+
+/// Time for one connection: name, TCP, TLS, authentication and set-up. A lost packet of a handshake is sent again after
+/// one second, so this lets one get lost.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Head start of one server before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// What every session is set to where the server knows the setting, so that the server too notices a client that has
+/// vanished: it ends idle transactions, probes silent connections, and stops statements that nobody waits for.
+///
+/// Set after the start of the session and not in it: poolers refuse start-up parameters that they do not know.
+const SETUP: &str = "\
+SELECT pg_is_in_recovery(), \
+       (SELECT count(set_config(name, value, false)) FROM (VALUES \
+          ('statement_timeout', '60s'), ('idle_in_transaction_session_timeout', '15s'), \
+          ('client_connection_check_interval', '5s'), ('tcp_user_timeout', '15s'), \
+          ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2') \
+        ) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL)";
+
+/// Opens connections to the servers of one database URL.
+#[derive(Debug)]
+pub(super) struct Connector {
+    servers: Vec<PgConnectOptions>,
+    /// The server that was writable last: it is tried first.
+    last: AtomicUsize,
+}
+
+impl Connector {
+    /// Reads `url`; connects to nothing.
+    pub(super) fn new(url: &str) -> Result<Self, sqlx::Error> {
+        let set_up = |server: PgConnectOptions| {
+            server
+                .application_name("nas-cron")
+                // Statements are traced by the functions that name them.
+                .log_statements(tracing::log::LevelFilter::Off)
+                .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO)
+        };
+        let servers = hosts(url)?.into_iter().map(set_up).collect();
+        Ok(Self { servers, last: AtomicUsize::new(0) })
+    }
+
+    /// Opens a session on the first server that answers and can be written to. Fails with the reason of the server that
+    /// was tried first, or with all reasons where there are several servers.
+    pub(super) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let (first, count) = (self.last.load(Ordering::Relaxed), self.servers.len());
+        let mut tries: FuturesUnordered<_> = (0..count)
+            .map(|place| async move {
+                let number = (first + place) % count;
+                tokio::time::sleep(HEAD_START * u32::try_from(place).unwrap_or(u32::MAX)).await;
+                (number, self.open(number).await)
+            })
+            .collect();
+        let mut failures = Vec::new();
+        while let Some((number, tried)) = tries.next().await {
+            match tried {
+                Ok(connection) => {
+                    self.last.store(number, Ordering::Relaxed);
+                    return Ok(connection);
+                }
+                Err(error) => failures.push((number, error)),
+            }
+        }
+        Err(summary(failures, &self.servers))
+    }
+
+    async fn open(&self, number: usize) -> Result<PgConnection, sqlx::Error> {
+        let server = &self.servers[number];
+        let opening = async {
+            let connecting = server.connect().await;
+            let mut connection = connecting.map_err(|error| match error {
+                sqlx::Error::Io(cause) => failed(&format!("cannot connect to {}: {cause}", place(server))),
+                error => error,
+            })?;
+            let row = connection.fetch_one(sqlx::raw_sql(SETUP)).await?;
+            if row.try_get_unchecked::<bool, _>(0)? {
+                return Err(failed(&format!("{} is a standby and cannot be written to", place(server))));
+            }
+            Ok(connection)
+        };
+        timeout(CONNECT_WITHIN, opening).await.unwrap_or_else(|_| {
+            let within = CONNECT_WITHIN.as_secs();
+            Err(failed(&format!("{} did not answer a new connection within {within} s", place(server))))
+        })
+    }
+
+    /// Opens a session that receives notifications, on the server that was writable last.
+    pub(super) async fn listener(&self) -> Result<PgListener, sqlx::Error> {
+        let server = self.servers[self.last.load(Ordering::Relaxed) % self.servers.len()].clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(CONNECT_WITHIN)
+            .test_before_acquire(false)
+            .connect_lazy_with(server);
+        PgListener::connect_with(&pool).await
+    }
+}
+
+fn failed(why: &str) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other(why.to_owned()))
+}
+
+/// One error for what the servers said.
+fn summary(mut failures: Vec<(usize, sqlx::Error)>, servers: &[PgConnectOptions]) -> sqlx::Error {
+    if failures.len() == 1
+        && let Some((_, only)) = failures.pop()
+    {
+        return only;
+    }
+    failures.sort_by_key(|(number, _)| *number);
+    let told: Vec<_> = failures
+        .iter()
+        .map(|(number, error)| match error {
+            sqlx::Error::Io(cause) => cause.to_string(),
+            error => format!("{}: {error}", place(&servers[*number])),
+        })
+        .collect();
+    failed(&told.join("; "))
+}
+
+/// The address of a server, for people.
+fn place(server: &PgConnectOptions) -> String {
+    match server.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", server.get_host(), server.get_port()),
+    }
+}

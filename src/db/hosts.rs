@@ -1,0 +1,117 @@
+//! Reads a database URL that names one server or several, as libpq writes it.
+//!
+//! `postgres://user@a:5432,b:5433/nas_cron?target_session_attrs=read-write`, or the hosts and ports as parameters:
+//! `postgres:///nas_cron?host=a,b&port=5432,5433`. The driver knows one host, so each gets a URL of its own.
+
+use sqlx::postgres::PgConnectOptions;
+
+/// Selects the servers that a connection may use. We always write, so the values of libpq that ask for a standby are
+/// refused.
+const TARGETS: &[&str] = &["any", "read-write", "primary"];
+
+/// Returns the options of each server that `url` names, in its order.
+pub(super) fn hosts(url: &str) -> Result<Vec<PgConnectOptions>, sqlx::Error> {
+    split(url)?.iter().map(|one| one.parse()).collect()
+}
+
+/// Returns one URL for each server.
+fn split(url: &str) -> Result<Vec<String>, sqlx::Error> {
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("it has no scheme"))?;
+    let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = match before_query.find('/') {
+        Some(at) => before_query.split_at(at),
+        None => (before_query, ""),
+    };
+    // The last one: a password may hold an `@`.
+    let (user, hosts) = match authority.rfind('@') {
+        Some(at) => authority.split_at(at + 1),
+        None => ("", authority),
+    };
+    let mut parameters: Vec<(&str, &str)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name != "target_session_attrs" {
+            parameters.push((name, value));
+        } else if !TARGETS.contains(&value) {
+            return Err(invalid(&format!(
+                "target_session_attrs={value} leads to a server that cannot be written to: use read-write"
+            )));
+        }
+    }
+    let list = |name: &str| -> Vec<&str> {
+        let found = parameters.iter().find(|(one, _)| *one == name).map(|(_, value)| *value);
+        found.map(|value| value.split(',').collect()).unwrap_or_default()
+    };
+    let (in_authority, named, ports): (Vec<&str>, _, _) = (hosts.split(',').collect(), list("host"), list("port"));
+    let count = in_authority.len().max(named.len());
+    if ports.len() > 1 && ports.len() != count {
+        return Err(invalid(&format!("it names {count} hosts and {} ports", ports.len())));
+    }
+    let of = |values: &[&str], number: usize| -> String {
+        values.get(number).or_else(|| values.first()).copied().unwrap_or_default().to_owned()
+    };
+    Ok((0..count)
+        .map(|number| {
+            let query: Vec<_> = parameters
+                .iter()
+                .map(|(name, value)| match *name {
+                    "host" => format!("host={}", of(&named, number)),
+                    "port" => format!("port={}", of(&ports, number)),
+                    name => format!("{name}={value}"),
+                })
+                .collect();
+            let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+            format!("{scheme}://{user}{}{path}{query}", of(&in_authority, number))
+        })
+        .collect())
+}
+
+fn invalid(why: &str) -> sqlx::Error {
+    sqlx::Error::Configuration(format!("invalid database URL: {why}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_host_of_a_url_gets_its_own() {
+        for (url, expected) in [
+            ("postgres://u:p@a/db", vec!["postgres://u:p@a/db"]),
+            ("postgres://u:p%40@a:1,b:2/db", vec!["postgres://u:p%40@a:1/db", "postgres://u:p%40@b:2/db"]),
+            ("postgres://u:p@x@a,[::1]:2/db", vec!["postgres://u:p@x@a/db", "postgres://u:p@x@[::1]:2/db"]),
+            (
+                "postgresql://a,b/db?sslmode=require&target_session_attrs=read-write",
+                vec!["postgresql://a/db?sslmode=require", "postgresql://b/db?sslmode=require"],
+            ),
+            (
+                "postgres:///db?host=a,b&port=1,2",
+                vec!["postgres:///db?host=a&port=1", "postgres:///db?host=b&port=2"],
+            ),
+            ("postgres:///db?host=a,b&port=1", vec!["postgres:///db?host=a&port=1", "postgres:///db?host=b&port=1"]),
+            ("postgres://a", vec!["postgres://a"]),
+            ("postgres:///db", vec!["postgres:///db"]),
+        ] {
+            assert_eq!(split(url).unwrap(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports_reach_the_driver() {
+        let hosts = hosts("postgres://u@a:5001,b:5002/db?target_session_attrs=primary").unwrap();
+        let shown: Vec<_> = hosts.iter().map(|one| (one.get_host(), one.get_port(), one.get_database())).collect();
+        assert_eq!(shown, [("a", 5001, Some("db")), ("b", 5002, Some("db"))]);
+    }
+
+    #[test]
+    fn a_url_for_a_standby_or_with_too_few_ports_is_refused_with_the_reason() {
+        for (url, reason) in [
+            ("postgres://a,b/db?target_session_attrs=standby", "use read-write"),
+            ("postgres:///db?host=a,b,c&port=1,2", "3 hosts and 2 ports"),
+            ("a,b", "no scheme"),
+        ] {
+            let error = split(url).unwrap_err().to_string();
+            assert!(error.contains(reason), "{url}: {error}");
+        }
+    }
+}

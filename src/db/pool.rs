@@ -1,0 +1,214 @@
+//! The sessions of this process, and what is known of their health.
+//!
+//! A session is returned at once when its statement has ended well, without a word to the server. It is closed when
+//! its statement failed on the way, was not answered in time, or was abandoned by its caller: nothing is known of such
+//! a session, and the server may be out of reach behind it.
+//!
+//! One broken session says something about the others. They may have been opened through the same path, and only a
+//! statement would show it, each in a whole deadline. So whatever has not been heard of since then is replaced before
+//! it is used again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
+use parking_lot::Mutex;
+use sqlx::postgres::PgConnection;
+use tokio::time::timeout;
+
+use super::connector::Connector;
+
+/// Sessions that were not used for longer than this are replaced: something on the way may have forgotten them.
+const IDLE_AT_MOST: Duration = Duration::from_mins(4);
+/// Sessions are replaced at this age, so that what a server keeps for each does not grow for ever.
+const AGE_AT_MOST: Duration = Duration::from_mins(30);
+
+/// A session, and when the server was last heard of through it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) connection: PgConnection,
+    opened: Instant,
+    heard: Instant,
+}
+
+/// What all pools of a process know of the database.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// Sessions that were last heard of before this are not trusted any more.
+    suspect: Mutex<Instant>,
+    /// The last time that a statement was answered.
+    heard: Mutex<Instant>,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self { suspect: Mutex::new(now), heard: Mutex::new(now) }
+    }
+
+    /// How long ago the database last answered a statement.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.heard.lock().elapsed()
+    }
+
+    /// A statement was answered.
+    fn heard(&self, now: Instant) {
+        let mut heard = self.heard.lock();
+        *heard = (*heard).max(now);
+    }
+
+    /// Distrusts every session that was last heard of before `since`.
+    fn distrust(&self, since: Instant) {
+        let mut suspect = self.suspect.lock();
+        *suspect = (*suspect).max(since);
+    }
+}
+
+/// Opens sessions, and decides whether one may be used again.
+#[derive(Debug)]
+pub(super) struct Manager {
+    connector: Arc<Connector>,
+    health: Arc<Health>,
+}
+
+impl managed::Manager for Manager {
+    type Type = Session;
+    type Error = sqlx::Error;
+
+    async fn create(&self) -> Result<Session, sqlx::Error> {
+        let connection = self.connector.connect().await?;
+        let now = Instant::now();
+        self.health.heard(now);
+        Ok(Session { connection, opened: now, heard: now })
+    }
+
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<sqlx::Error> {
+        let trusted = session.heard >= *self.health.suspect.lock()
+            && session.heard.elapsed() <= IDLE_AT_MOST
+            && session.opened.elapsed() <= AGE_AT_MOST;
+        if trusted { Ok(()) } else { Err(RecycleError::message("not to be used again")) }
+    }
+}
+
+/// A bounded set of sessions.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    sessions: managed::Pool<Manager>,
+    health: Arc<Health>,
+    /// How long a statement waits for a session to become free.
+    wait: Duration,
+}
+
+impl Pool {
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        health: Arc<Health>,
+        size: u32,
+        wait: Duration,
+    ) -> Result<Self, sqlx::Error> {
+        let manager = Manager { connector, health: Arc::clone(&health) };
+        let sessions = managed::Pool::builder(manager)
+            .max_size(usize::try_from(size).unwrap_or(usize::MAX))
+            // What is not needed goes unused, and is closed.
+            .queue_mode(QueueMode::Lifo)
+            .build()
+            .map_err(|error| sqlx::Error::Configuration(error.into()))?;
+        Ok(Self { sessions, health, wait })
+    }
+
+    /// How long a statement waits for a session to become free.
+    pub(super) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// Takes a session out of the pool, or opens one.
+    pub(super) async fn take(&self) -> Result<Taken, sqlx::Error> {
+        match timeout(self.wait, self.sessions.get()).await {
+            Ok(Ok(session)) => Ok(Taken { session: Some(session), health: Arc::clone(&self.health), sound: false }),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Closed)) => Err(sqlx::Error::PoolClosed),
+            Ok(Err(_)) | Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!("all {} connections of this replica were busy", self.sessions.status().max_size),
+            ))),
+        }
+    }
+
+    /// Closes the sessions that nobody has used for a while.
+    pub(super) fn close_unused(&self) {
+        self.sessions.retain(|session, _| session.heard.elapsed() <= IDLE_AT_MOST);
+    }
+
+    /// Closes every session as it becomes free, and gives out no more.
+    pub(super) fn close(&self) {
+        self.sessions.close();
+    }
+}
+
+/// A session in use. It goes back to the pool if the last statement on it ended well, and is closed otherwise, also
+/// when its user is dropped in the middle.
+#[derive(Debug)]
+pub(super) struct Taken {
+    session: Option<Object<Manager>>,
+    health: Arc<Health>,
+    /// The last statement ended well.
+    sound: bool,
+}
+
+impl Taken {
+    /// From now on it goes back to the pool only after one more statement has ended well. Returns whether that is worth
+    /// a try.
+    pub(super) fn set_aside(&mut self) -> bool {
+        std::mem::take(&mut self.sound)
+    }
+
+    /// Runs one statement, for `patience` at most.
+    pub(super) async fn within<'t, T, F>(
+        &'t mut self,
+        patience: Duration,
+        statement: impl FnOnce(&'t mut PgConnection) -> F,
+    ) -> Result<T, sqlx::Error>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        // Apart from each other: the statement borrows the connection, and its end is noted beside it.
+        let Self { session, health, sound, .. } = self;
+        *sound = false;
+        let Some(session) = session else { return Err(sqlx::Error::PoolClosed) };
+        let session: &'t mut Session = session;
+        let Session { connection, heard, .. } = session;
+        let began = Instant::now();
+        let Ok(answer) = timeout(patience, statement(connection)).await else {
+            // Those that were heard of since it began have shown that they are alive.
+            health.distrust(began);
+            let silence = format!("no answer from the database within {} s", patience.as_secs_f64());
+            return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, silence)));
+        };
+        match &answer {
+            Ok(_) => *sound = true,
+            Err(sqlx::Error::Database(refusal)) => {
+                // A session that is about to end, or that cannot be written through any more, is of no use.
+                *sound = !refusal.code().is_some_and(|code| code.starts_with("57P") || matches!(code.as_ref(), "25006" | "25P03"));
+                health.heard(Instant::now());
+            }
+            Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => {
+                health.distrust(Instant::now());
+            }
+            Err(_) => {}
+        }
+        if *sound {
+            *heard = Instant::now();
+            health.heard(*heard);
+        }
+        answer
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take().filter(|_| !self.sound) {
+            // Out of the pool, which may open another one at once, and closed.
+            drop(Object::take(session));
+        }
+    }
+}
