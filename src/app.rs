@@ -16,7 +16,7 @@ use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use self::readiness::Readiness;
@@ -31,6 +31,7 @@ use crate::fire::Firing;
 use crate::fire::address_policy::AddressPolicy;
 use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
+use crate::heartbeat::Heartbeats;
 use crate::http::admin::{AdminState, AdminTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
@@ -55,7 +56,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The running service of this process.
 #[derive(Debug)]
 pub struct App {
-    db: Db,
+    /// For requests, and for fires.
+    pools: [Db; 2],
+    hearts: Heartbeats,
     keys: Arc<KeyRing>,
     scheduler: Arc<Scheduler>,
     backends: Arc<Backends>,
@@ -77,12 +80,16 @@ impl App {
         metrics_handle: PrometheusHandle,
         beside: Router,
     ) -> anyhow::Result<Self> {
+        let fires = connections_for_fires(config.database.max_connections);
         let db = Db::new(&DbOptions {
             url: config.database.url.clone(),
-            max_connections: config.database.max_connections,
+            max_connections: config.database.max_connections - fires,
             acquire_timeout: ACQUIRE_TIMEOUT,
         })
         .context("database_url cannot be used")?;
+        // Fires never wait for a connection that requests have taken.
+        let fires = db.apart(fires)?;
+        let hearts = Heartbeats::new();
         reach(&db, DATABASE_WITHIN).await.context("the database of database_url cannot be used")?;
         ready_schema(&db, config.database.migrate).await?;
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
@@ -97,16 +104,18 @@ impl App {
         require_active(&db, config.backends.first, &others).await?;
         let scheduler = Arc::new(
             Scheduler::start(
+                fires.clone(),
                 db.clone(),
                 Arc::clone(&clock),
                 firing(config, Arc::clone(&keys), Arc::clone(&clock))?,
                 scheduler_rules(config),
+                &hearts,
             )
             .context("the scheduler cannot start")?,
         );
         let backends =
             Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
-        backends.start();
+        backends.start(&hearts);
         let routes = router::router(Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
@@ -123,12 +132,13 @@ impl App {
             probe: Arc::new(Readiness {
                 db: db.clone(),
                 keys: Arc::clone(&keys),
-                scheduler: Arc::clone(&scheduler),
+                hearts: hearts.clone(),
                 shutdown: shutdown.clone(),
             }),
         });
         Ok(Self {
-            db,
+            pools: [db, fires],
+            hearts,
             keys,
             scheduler,
             backends,
@@ -148,14 +158,34 @@ impl App {
     /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
     /// what is in flight.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { db, keys, scheduler, backends, shutdown, public, operators, callers, shutdown_timeout } =
-            self;
-        let background = CancellationToken::new();
-        let ring = {
-            let (keys, db, background) = (Arc::clone(&keys), db.clone(), background.clone());
-            tokio::spawn(async move { keys.run(&db, background).await })
-        };
-        let callers: Vec<_> = callers.into_iter().map(callers::Background::spawn).collect();
+        let Self {
+            pools,
+            hearts,
+            keys,
+            scheduler,
+            backends,
+            shutdown,
+            public,
+            operators,
+            callers,
+            shutdown_timeout,
+        } = self;
+        let [requests, fires] = pools.clone();
+        let ring = [
+            hearts.supervise("key refresh", {
+                let keys = Arc::clone(&keys);
+                move || {
+                    let (keys, db) = (Arc::clone(&keys), fires.clone());
+                    async move { keys.keep_fresh(&db).await }
+                }
+            }),
+            hearts.supervise("key rotation", move || {
+                let (keys, db) = (Arc::clone(&keys), requests.clone());
+                async move { keys.keep_swept(&db).await }
+            }),
+        ]
+        .map(AbortOnDropHandle::new);
+        let callers: Vec<_> = callers.into_iter().map(|one| one.spawn(&hearts)).collect();
         let drained = {
             let (scheduler, backends, shutdown) =
                 (Arc::clone(&scheduler), Arc::clone(&backends), shutdown.clone());
@@ -182,13 +212,17 @@ impl App {
         if !ended {
             warn!("some attempts were left under way: the end of their leases recovers them");
         }
-        drop(callers);
-        background.cancel();
-        let _ = ring.await;
-        db.close();
+        drop((callers, ring));
+        pools.iter().for_each(Db::close);
         info!("ended");
         served.map(|_| ()).context("a listener broke")
     }
+}
+
+/// How many of a replica's connections are for fires alone. They are confirmed and recorded in batches, so a few go a
+/// long way; the requests of agents take the rest.
+fn connections_for_fires(max_connections: u32) -> u32 {
+    (max_connections * 3 / 10).clamp(2, 12)
 }
 
 async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Result<Option<OwnPortal>> {

@@ -21,6 +21,7 @@
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`store_error`] | a database failure as `http` sees it |
 //! | [`db`] | the only module with SQL |
+//! | [`heartbeat`] | supervision of the loops that must never stop |
 //! | [`shutdown`], [`metrics`], [`config`], [`diagnosis`] | phases of the end, metrics, settings, findings of `doctor` |
 //! | [`domain`] | what is stored, handed on and decided, as types without I/O |
 //!
@@ -51,6 +52,7 @@ pub mod diagnosis;
 pub mod directory;
 pub mod domain;
 pub mod fire;
+pub mod heartbeat;
 pub mod http;
 pub mod identity;
 pub mod instance;

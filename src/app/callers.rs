@@ -11,6 +11,7 @@ use tracing::Instrument;
 
 use crate::config::{self, Config, PortalJwks};
 use crate::db::Db;
+use crate::heartbeat::Heartbeats;
 use crate::identity::Identities;
 use crate::instance::introspection::Endpoint;
 use crate::instance::{
@@ -29,8 +30,8 @@ impl std::fmt::Debug for Background {
 
 impl Background {
     /// Runs until what is returned is dropped.
-    pub(super) fn spawn(self) -> AbortOnDropHandle<()> {
-        AbortOnDropHandle::new(tokio::spawn(self.0))
+    pub(super) fn spawn(self, hearts: &Heartbeats) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(hearts.watch("callers", self.0))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `/readyz` looks at.
+//! What the probes look at.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use futures::future::BoxFuture;
 
 use crate::db::Db;
 use crate::db::migrate::{SchemaState, schema_state};
+use crate::heartbeat::Heartbeats;
 use crate::http::health::{Finding, Probe};
 use crate::keys::KeyRing;
-use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 
-/// The running service, as far as its readiness goes.
+/// The running service, as far as its probes go.
 pub(super) struct Readiness {
     pub(super) db: Db,
     pub(super) keys: Arc<KeyRing>,
-    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) hearts: Heartbeats,
     pub(super) shutdown: Shutdown,
 }
 
@@ -26,24 +26,29 @@ impl Probe for Readiness {
         self.db.ping().map(|answer| answer.map_err(|_| "does not answer")).boxed()
     }
 
+    fn database_silent_for(&self) -> Duration {
+        self.db.silent_for()
+    }
+
     fn schema(&self) -> BoxFuture<'_, Finding> {
         async {
             match schema_state(&self.db).await {
                 // Ahead: a newer release has migrated. Migrations only add, so this one serves on until it is replaced.
-                Ok(SchemaState::Current | SchemaState::Ahead { .. }) => Ok(()),
+                // What cannot be read is the database's concern.
+                Ok(SchemaState::Current | SchemaState::Ahead { .. }) | Err(_) => Ok(()),
                 Ok(_) => Err("not the one of this release"),
-                Err(_) => Err("cannot be read"),
             }
         }
         .boxed()
     }
 
     fn signing_key(&self) -> Finding {
-        if self.keys.ready() { Ok(()) } else { Err("none that can sign now") }
+        // A view that is too old to sign with is the database's concern.
+        if self.keys.has_active_key() { Ok(()) } else { Err("none that can sign") }
     }
 
-    fn since_last_beat(&self) -> Option<Duration> {
-        Some(self.scheduler.last_beat())
+    fn stopped_loops(&self) -> Vec<&'static str> {
+        self.hearts.stopped()
     }
 
     fn is_draining(&self) -> bool {

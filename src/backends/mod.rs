@@ -45,6 +45,7 @@ pub use nas_cron_protocol::relay::WakeBody;
 
 use crate::db::Db;
 use crate::domain::one_shot::Armed;
+use crate::heartbeat::{self, Heartbeats};
 use crate::scheduler::Scheduler;
 
 /// The backends of this process: our own loop, and every other one that is configured. All of them are told, verify
@@ -80,17 +81,28 @@ impl Backends {
     }
 
     /// Starts telling and listening.
-    pub fn start(&self) {
+    pub fn start(&self, hearts: &Heartbeats) {
         for (backend, outbox) in &self.others {
             let (listener, wakes, drain) =
                 (Arc::clone(backend), self.wakes(backend.name()), self.drain.clone());
-            self.tasks.spawn(async move { listener.listen(wakes, drain).await });
-            self.tasks.spawn(Arc::clone(outbox).run(self.stop.clone()));
+            // They wait for the backend most of the time, with deadlines of their own.
+            self.tasks.spawn(hearts.supervise("backend wake-ups", move || {
+                let (listener, wakes, drain) = (Arc::clone(&listener), wakes.clone(), drain.clone());
+                async move { heartbeat::rest(listener.listen(wakes, drain)).await }
+            }));
+            let (outbox, stop) = (Arc::clone(outbox), self.stop.clone());
+            self.tasks.spawn(hearts.supervise("outbox", move || Arc::clone(&outbox).run(stop.clone())));
             let (backend, db, stop) = (Arc::clone(backend), self.db.clone(), self.stop.clone());
-            self.tasks.spawn(async move { backend.record_results(&db, stop).await });
+            self.tasks.spawn(hearts.supervise("backend results", move || {
+                let (backend, db, stop) = (Arc::clone(&backend), db.clone(), stop.clone());
+                async move { heartbeat::rest(backend.record_results(&db, stop)).await }
+            }));
         }
-        let outboxes = self.others.iter().map(|(_, outbox)| Arc::clone(outbox)).collect();
-        self.tasks.spawn(moving::run(self.db.clone(), outboxes, self.stop.clone()));
+        let outboxes: Vec<_> = self.others.iter().map(|(_, outbox)| Arc::clone(outbox)).collect();
+        let (db, stop) = (self.db.clone(), self.stop.clone());
+        self.tasks.spawn(
+            hearts.supervise("moving", move || moving::run(db.clone(), outboxes.clone(), stop.clone())),
+        );
     }
 
     /// A one-shot was armed, durably: whoever is to wake us hears of it.

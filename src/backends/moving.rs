@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::outbox::Outbox;
 use crate::db::{Db, DbResult, hints, wake_ups};
+use crate::heartbeat;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
@@ -31,9 +32,8 @@ pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
     let period = if outboxes.is_empty() { PERIOD_ALONE } else { PERIOD };
     loop {
         let pause = period.mul_f64(rand::random_range(0.75..1.25));
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+        if heartbeat::rest(stop.run_until_cancelled(tokio::time::sleep(pause))).await.is_none() {
+            return;
         }
         round = round.wrapping_add(1);
         match once(&db, &outboxes, round.is_multiple_of(ORPHANS_EVERY), &stop).await {

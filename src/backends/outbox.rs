@@ -17,6 +17,7 @@ use super::factory::Backend;
 use crate::db::{Db, DbResult, wake_ups};
 use crate::domain::lease_lengths;
 use crate::domain::outbox::{self, Order, ToArm, ToTell, Told};
+use crate::heartbeat;
 use crate::metrics;
 
 /// Orders in one round.
@@ -87,7 +88,7 @@ impl Outbox {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let rounds = Arc::new(Semaphore::new(ROUNDS));
         loop {
-            let permit = stop.run_until_cancelled(Arc::clone(&rounds).acquire_owned()).await;
+            let permit = heartbeat::rest(stop.run_until_cancelled(Arc::clone(&rounds).acquire_owned())).await;
             let Some(Ok(permit)) = permit else { break };
             let pause = match self.take().await {
                 Ok((orders, pause)) => {
@@ -107,10 +108,16 @@ impl Outbox {
                     MOST_PAUSE
                 }
             };
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(pause) => {}
-                () = self.news.notified() => tokio::time::sleep(LEAST_PAUSE).await,
+            let next = heartbeat::rest(async {
+                tokio::select! {
+                    () = stop.cancelled() => return false,
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.news.notified() => tokio::time::sleep(LEAST_PAUSE).await,
+                }
+                true
+            });
+            if !next.await {
+                break;
             }
         }
         let _ =

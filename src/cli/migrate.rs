@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::config::{DatabaseOnly, Flags};
 use crate::db::migrate::{SchemaState, Step, migrate, schema_state};
-use crate::db::{Db, DbOptions, DbError, reach};
+use crate::db::{Db, DbError, DbOptions, reach};
 
 /// How long a database that is starting is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(8);

@@ -126,8 +126,9 @@ impl Drop for Transaction {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(async move {
-                let rolled_back =
-                    session.within(patience, |connection| connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
+                let rolled_back = session
+                    .within(patience, |connection| connection.execute(sqlx::raw_sql("ROLLBACK")))
+                    .await;
                 if let Err(error) = rolled_back {
                     tracing::debug!(%error, "a transaction was ended by closing its session");
                 }
@@ -166,8 +167,10 @@ impl<'c> Executor<'c> for &'c mut Transaction {
         'c: 'e,
     {
         let patience = self.patience;
-        async move { self.session()?.within(patience, |connection| connection.prepare_with(sql, parameters)).await }
-            .boxed()
+        async move {
+            self.session()?.within(patience, |connection| connection.prepare_with(sql, parameters)).await
+        }
+        .boxed()
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>

@@ -50,5 +50,6 @@ impl Hints {
 
 async fn in_time<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
     let ended = timeout(SHORT, work).await;
-    ended.unwrap_or_else(|_| Err(DbError::Unavailable("no answer on the connection for notifications".into())))
+    ended
+        .unwrap_or_else(|_| Err(DbError::Unavailable("no answer on the connection for notifications".into())))
 }

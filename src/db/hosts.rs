@@ -42,7 +42,8 @@ fn split(url: &str) -> Result<Vec<String>, sqlx::Error> {
         let found = parameters.iter().find(|(one, _)| *one == name).map(|(_, value)| *value);
         found.map(|value| value.split(',').collect()).unwrap_or_default()
     };
-    let (in_authority, named, ports): (Vec<&str>, _, _) = (hosts.split(',').collect(), list("host"), list("port"));
+    let (in_authority, named, ports): (Vec<&str>, _, _) =
+        (hosts.split(',').collect(), list("host"), list("port"));
     let count = in_authority.len().max(named.len());
     if ports.len() > 1 && ports.len() != count {
         return Err(invalid(&format!("it names {count} hosts and {} ports", ports.len())));
@@ -88,7 +89,10 @@ mod tests {
                 "postgres:///db?host=a,b&port=1,2",
                 vec!["postgres:///db?host=a&port=1", "postgres:///db?host=b&port=2"],
             ),
-            ("postgres:///db?host=a,b&port=1", vec!["postgres:///db?host=a&port=1", "postgres:///db?host=b&port=1"]),
+            (
+                "postgres:///db?host=a,b&port=1",
+                vec!["postgres:///db?host=a&port=1", "postgres:///db?host=b&port=1"],
+            ),
             ("postgres://a", vec!["postgres://a"]),
             ("postgres:///db", vec!["postgres:///db"]),
         ] {
@@ -99,7 +103,8 @@ mod tests {
     #[test]
     fn hosts_and_ports_reach_the_driver() {
         let hosts = hosts("postgres://u@a:5001,b:5002/db?target_session_attrs=primary").unwrap();
-        let shown: Vec<_> = hosts.iter().map(|one| (one.get_host(), one.get_port(), one.get_database())).collect();
+        let shown: Vec<_> =
+            hosts.iter().map(|one| (one.get_host(), one.get_port(), one.get_database())).collect();
         assert_eq!(shown, [("a", 5001, Some("db")), ("b", 5002, Some("db"))]);
     }
 

@@ -17,9 +17,12 @@ use sqlx::postgres::PgConnection;
 use tokio::time::timeout;
 
 use super::connector::Connector;
+use crate::heartbeat;
 
 /// Sessions that were not used for longer than this are replaced: something on the way may have forgotten them.
 const IDLE_AT_MOST: Duration = Duration::from_mins(4);
+/// A statement that was abandoned after this long without an answer casts doubt on other sessions, too.
+const SUSPICIOUS_AFTER: Duration = Duration::from_secs(1);
 /// Sessions are replaced at this age, so that what a server keeps for each does not grow for ever.
 const AGE_AT_MOST: Duration = Duration::from_mins(30);
 
@@ -123,8 +126,15 @@ impl Pool {
 
     /// Takes a session out of the pool, or opens one.
     pub(super) async fn take(&self) -> Result<Taken, sqlx::Error> {
-        match timeout(self.wait, self.sessions.get()).await {
-            Ok(Ok(session)) => Ok(Taken { session: Some(session), health: Arc::clone(&self.health), sound: false }),
+        let found = timeout(self.wait, self.sessions.get()).await;
+        heartbeat::beat();
+        match found {
+            Ok(Ok(session)) => Ok(Taken {
+                session: Some(session),
+                health: Arc::clone(&self.health),
+                sound: false,
+                began: None,
+            }),
             Ok(Err(PoolError::Backend(error))) => Err(error),
             Ok(Err(PoolError::Closed)) => Err(sqlx::Error::PoolClosed),
             Ok(Err(_)) | Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
@@ -153,6 +163,8 @@ pub(super) struct Taken {
     health: Arc<Health>,
     /// The last statement ended well.
     sound: bool,
+    /// When the statement that is under way began.
+    began: Option<Instant>,
 }
 
 impl Taken {
@@ -172,15 +184,19 @@ impl Taken {
         F: Future<Output = Result<T, sqlx::Error>>,
     {
         // Apart from each other: the statement borrows the connection, and its end is noted beside it.
-        let Self { session, health, sound, .. } = self;
+        let Self { session, health, sound, began } = self;
         *sound = false;
         let Some(session) = session else { return Err(sqlx::Error::PoolClosed) };
         let session: &'t mut Session = session;
         let Session { connection, heard, .. } = session;
-        let began = Instant::now();
-        let Ok(answer) = timeout(patience, statement(connection)).await else {
+        let start = Instant::now();
+        *began = Some(start);
+        let ended = timeout(patience, statement(connection)).await;
+        *began = None;
+        heartbeat::beat();
+        let Ok(answer) = ended else {
             // Those that were heard of since it began have shown that they are alive.
-            health.distrust(began);
+            health.distrust(start);
             let silence = format!("no answer from the database within {} s", patience.as_secs_f64());
             return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, silence)));
         };
@@ -188,7 +204,9 @@ impl Taken {
             Ok(_) => *sound = true,
             Err(sqlx::Error::Database(refusal)) => {
                 // A session that is about to end, or that cannot be written through any more, is of no use.
-                *sound = !refusal.code().is_some_and(|code| code.starts_with("57P") || matches!(code.as_ref(), "25006" | "25P03"));
+                *sound = !refusal.code().is_some_and(|code| {
+                    code.starts_with("57P") || matches!(code.as_ref(), "25006" | "25P03")
+                });
                 health.heard(Instant::now());
             }
             Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => {
@@ -206,6 +224,9 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        if let Some(began) = self.began.filter(|began| began.elapsed() >= SUSPICIOUS_AFTER) {
+            self.health.distrust(began);
+        }
         if let Some(session) = self.session.take().filter(|_| !self.sound) {
             // Out of the pool, which may open another one at once, and closed.
             drop(Object::take(session));

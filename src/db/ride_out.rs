@@ -33,8 +33,9 @@ where
 {
     // Not an async block: that would hold the statement's future twice.
     let attempt = || {
-        timeout_at(deadline, op())
-            .map(|done| done.unwrap_or(Err(DbError::Unavailable("no answer within the request's time".into()))))
+        timeout_at(deadline, op()).map(|done| {
+            done.unwrap_or(Err(DbError::Unavailable("no answer within the request's time".into())))
+        })
     };
     let mut away = AWAY.build();
     attempt

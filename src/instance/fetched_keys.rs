@@ -26,6 +26,7 @@ use super::key_set::{KeySet, NotVerified};
 use super::token::Presented;
 use super::token_error::TokenError;
 use super::verify_error::VerifyError;
+use crate::heartbeat;
 
 /// Assumed where the portal does not say; it is what the portal says today.
 const DEFAULT_AGE: Duration = Duration::from_mins(5);
@@ -141,9 +142,14 @@ impl KeyRefresh {
         let (mut if_called_for, mut anyway) = (Instant::now(), Instant::now());
         loop {
             let next = if self.shared.is_called_for(brought) { if_called_for.min(anyway) } else { anyway };
-            tokio::select! {
-                () = sleep_until(next) => {}
-                () = self.shared.called_for.notified() => continue,
+            let is_time = heartbeat::rest(async {
+                tokio::select! {
+                    () = sleep_until(next) => true,
+                    () = self.shared.called_for.notified() => false,
+                }
+            });
+            if !is_time.await {
+                continue;
             }
             let began = Instant::now();
             if began < anyway && !self.shared.is_called_for(brought) {

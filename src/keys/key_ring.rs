@@ -12,7 +12,6 @@ use chrono::{DateTime, Utc};
 use nas_cron_base::clock::Clock;
 use secrecy::SecretString;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::access_token::{self, AccessSubject};
 use super::encryption::KeyEncryptionKey;
@@ -24,6 +23,7 @@ use super::sweep::{self, Done};
 use super::{KeyError, custody};
 use crate::db::Db;
 use crate::domain::{KeyState, SigningAlg, StoredKey};
+use crate::heartbeat::rest;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 /// After a refresh that failed. With the timeout below, a look that hangs and the next one fit into a view's 10 s.
@@ -219,6 +219,11 @@ impl KeyRing {
         self.view.borrow().as_ref().is_some_and(|view| view.active.is_some() && !is_stale(view, now))
     }
 
+    /// Whether an active key can be used here, however old the view of it is.
+    pub fn has_active_key(&self) -> bool {
+        self.view.borrow().as_ref().is_some_and(|view| view.active.is_some())
+    }
+
     /// Waits until [`Self::ready`]; something else has to refresh.
     pub async fn wait_until_ready(&self) {
         let mut views = self.view.subscribe();
@@ -228,32 +233,22 @@ impl KeyRing {
         }
     }
 
-    /// Refreshes every 5 s and sweeps about every 30 s, until `shutdown`. Faults are logged when they begin and
-    /// when they end, not every 5 s.
-    pub async fn run(&self, db: &Db, shutdown: CancellationToken) {
-        let work = async {
-            tokio::join!(self.keep_fresh(db), self.keep_swept(db));
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = work => {}
-        }
-    }
-
-    async fn keep_fresh(&self, db: &Db) {
+    /// Refreshes the view every 5 s. Never returns. Faults are logged when they begin and when they end, not every 5 s.
+    pub async fn keep_fresh(&self, db: &Db) {
         let mut failing = false;
         loop {
             let outcome = tokio::time::timeout(REFRESH_TIMEOUT, self.refresh(db)).await;
             report(&mut failing, outcome, "reading the signing keys");
-            tokio::time::sleep(if failing { REFRESH_AGAIN } else { REFRESH_EVERY }).await;
+            rest(tokio::time::sleep(if failing { REFRESH_AGAIN } else { REFRESH_EVERY })).await;
         }
     }
 
-    async fn keep_swept(&self, db: &Db) {
+    /// Rotates the keys that it is time for, about every 30 s. Never returns.
+    pub async fn keep_swept(&self, db: &Db) {
         let mut failing = false;
         loop {
             // Jittered, so that replicas that started together do not sweep together.
-            tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
+            rest(tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.2)))).await;
             let outcome = tokio::time::timeout(SWEEP_TIMEOUT, self.sweep(db)).await;
             report(&mut failing, outcome.map(|swept| swept.map(drop)), "rotating the signing keys");
         }

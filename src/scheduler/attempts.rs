@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use nas_cron_protocol::{InstanceId, OneShotState};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
 use crate::fire::{End, outcome};
+use crate::heartbeat;
 use crate::metrics::{self, InFlight, PanicPlace};
 
 /// Rows in one confirmation.
@@ -59,17 +60,23 @@ impl Drop for Slot {
 }
 
 /// Runs as long as the timer: takes in what is due and starts what has a slot.
-pub(super) async fn run(inner: Arc<Inner>, mut due: mpsc::UnboundedReceiver<Lease>) {
+pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedReceiver<Lease>>>) {
+    let mut due = due.lock().await;
     let confirmations = Arc::new(Semaphore::new(CONFIRMATIONS));
     let mut arrived = Vec::with_capacity(BATCH);
     let mut next_look = Instant::now();
     loop {
         let waiting = inner.dispatch.lock().queued() > 0;
-        tokio::select! {
-            count = due.recv_many(&mut arrived, BATCH) => if count == 0 { return },
-            () = inner.start.notified() => {}
-            // What waits for a slot must be given back before its lease ends.
-            () = tokio::time::sleep(CONFIRMATION_RESERVE / 2), if waiting => {}
+        let next = heartbeat::rest(async {
+            tokio::select! {
+                count = due.recv_many(&mut arrived, BATCH) => count > 0,
+                () = inner.start.notified() => true,
+                // What waits for a slot must be given back before its lease ends.
+                () = tokio::time::sleep(CONFIRMATION_RESERVE / 2), if waiting => true,
+            }
+        });
+        if !next.await {
+            return;
         }
         let ending = {
             let mut dispatch = inner.dispatch.lock();

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::Inner;
 use crate::db::{DbResult, leases, wake_ups};
+use crate::heartbeat;
 use crate::metrics;
 
 /// Rows in one claim.
@@ -38,11 +39,16 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 AFTER_A_FAULT
             }
         };
-        *inner.beat.lock() = Instant::now();
-        tokio::select! {
-            () = inner.stop.cancelled() => return,
-            () = inner.claim.notified() => tokio::time::sleep(LEAST_PAUSE).await,
-            () = tokio::time::sleep(pause) => {}
+        let next = heartbeat::rest(async {
+            tokio::select! {
+                () = inner.stop.cancelled() => return false,
+                () = inner.claim.notified() => tokio::time::sleep(LEAST_PAUSE).await,
+                () = tokio::time::sleep(pause) => {}
+            }
+            true
+        });
+        if !next.await {
+            return;
         }
     }
 }

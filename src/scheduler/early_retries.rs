@@ -22,7 +22,7 @@ impl Scheduler {
         }
         let (inner, instance_id) = (Arc::clone(&self.inner), instance.instance_id.clone());
         tokio::spawn(async move {
-            match outages::pull_retries(&inner.db, &instance_id, PULL_INTERVAL).await {
+            match outages::pull_retries(&inner.beside, &instance_id, PULL_INTERVAL).await {
                 Ok(0) => {}
                 Ok(pulled) => {
                     tracing::info!(agent.id = %instance_id, pulled, "the agent is awake: its retries come soon");

@@ -35,7 +35,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,6 +52,7 @@ use crate::domain::arm_rules::ArmRules;
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::LeaseLengths;
 use crate::fire::Firing;
+use crate::heartbeat::{self, Heartbeats};
 
 pub use self::wake::{Ending, WakeError, Woken};
 
@@ -93,6 +94,8 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct Inner {
     db: Db,
+    /// For what can wait.
+    beside: Db,
     clock: Arc<dyn Clock>,
     rules: SchedulerRules,
     firing: Firing,
@@ -115,22 +118,26 @@ struct Inner {
     /// Ends claims; what is in flight goes on.
     stop: CancellationToken,
     attempts: TaskTracker,
-    beat: Mutex<Instant>,
 }
 
 impl Scheduler {
     /// Starts claiming and firing.
+    ///
+    /// `db` is for what fires depend on alone, `beside` for the rest: neither waits for the other's connections.
     pub fn start(
         db: Db,
+        beside: Db,
         clock: Arc<dyn Clock>,
         firing: Firing,
         rules: SchedulerRules,
+        hearts: &Heartbeats,
     ) -> std::io::Result<Self> {
-        let (recorder, recorder_task) = Recorder::start(db.clone(), rules.arm_rules);
+        let (recorder, recorder_task) = Recorder::start(db.clone(), rules.arm_rules, hearts);
         let dispatch = Mutex::new(Dispatch::new(rules.in_flight_max, rules.in_flight_per_instance));
         let (timer, due) = Timer::start()?;
         let inner = Arc::new(Inner {
-            db: db.clone(),
+            db,
+            beside,
             clock,
             rules,
             firing,
@@ -146,16 +153,36 @@ impl Scheduler {
             announce: Notify::new(),
             stop: CancellationToken::new(),
             attempts: TaskTracker::new(),
-            beat: Mutex::new(Instant::now()),
         });
-        let claims_task = tokio::spawn(claims::run(Arc::clone(&inner)));
+        let shared = || Arc::clone(&inner);
+        let claims_task = hearts.supervise("claims", {
+            let inner = shared();
+            move || claims::run(Arc::clone(&inner))
+        });
         let (wakes, waking) = mpsc::channel(wake::QUEUE);
+        // What they receive from outlives a panic.
+        let (waking, due) = (Arc::new(AsyncMutex::new(waking)), Arc::new(AsyncMutex::new(due)));
         let tasks = vec![
-            tokio::spawn(wake::run(Arc::clone(&inner), waking)),
-            tokio::spawn(attempts::run(Arc::clone(&inner), due)),
-            tokio::spawn(listen(Arc::clone(&inner))),
-            tokio::spawn(announce(Arc::clone(&inner))),
-            tokio::spawn(upkeep::run(db, inner.rules.upkeep, inner.stop.clone())),
+            hearts.supervise("wake-ups", {
+                let inner = shared();
+                move || wake::run(Arc::clone(&inner), Arc::clone(&waking))
+            }),
+            hearts.supervise("dispatch", {
+                let inner = shared();
+                move || attempts::run(Arc::clone(&inner), Arc::clone(&due))
+            }),
+            hearts.supervise("hints", {
+                let inner = shared();
+                move || listen(Arc::clone(&inner))
+            }),
+            hearts.supervise("announcements", {
+                let inner = shared();
+                move || announce(Arc::clone(&inner))
+            }),
+            hearts.supervise("upkeep", {
+                let (db, rules, stop) = (inner.beside.clone(), inner.rules.upkeep, inner.stop.clone());
+                move || upkeep::run(db.clone(), rules, stop.clone())
+            }),
         ];
         Ok(Self {
             inner,
@@ -180,11 +207,6 @@ impl Scheduler {
     /// Something that is already stored may be due now (a release, a pull, a redrive).
     pub fn look(&self) {
         self.inner.look();
-    }
-
-    /// How long ago the claiming loop last came round.
-    pub fn last_beat(&self) -> Duration {
-        self.inner.beat.lock().elapsed()
     }
 
     /// Attempts under way.
@@ -273,13 +295,13 @@ async fn listen(inner: Arc<Inner>) {
     loop {
         let heard = match &mut hints {
             None => hints::Hints::listen(&inner.db).await.map(|new| hints = Some(new)),
-            Some(hints) => hints.next().await,
+            Some(hints) => heartbeat::rest(hints.next()).await,
         };
         if let Ok(()) = heard {
             inner.claim.notify_one();
         } else {
             hints = None;
-            tokio::time::sleep(PAUSE).await;
+            heartbeat::rest(tokio::time::sleep(PAUSE)).await;
         }
     }
 }
@@ -289,7 +311,7 @@ async fn listen(inner: Arc<Inner>) {
 async fn announce(inner: Arc<Inner>) {
     const PAUSE: Duration = Duration::from_millis(20);
     loop {
-        inner.announce.notified().await;
+        heartbeat::rest(inner.announce.notified()).await;
         // Not told: found by the next query of whoever would have heard it.
         let _ = hints::announce(&inner.db).await;
         tokio::time::sleep(PAUSE).await;

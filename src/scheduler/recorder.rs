@@ -3,15 +3,18 @@
 //! An attempt keeps its slot in flight until its outcome is durable, so what waits here is bounded by what may
 //! be in flight.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nas_cron_protocol::{InstanceId, JobId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use crate::db::{Db, DbError, outages, outcomes, retry_for};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::attempt::{Ended, Recorded};
+use crate::heartbeat::{self, Heartbeats};
 
 /// Most outcomes in one statement.
 const BATCH: usize = 512;
@@ -52,9 +55,11 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts the recorder; it ends when the last handle is gone and everything is recorded.
-    pub fn start(db: Db, rules: ArmRules) -> (Self, tokio::task::JoinHandle<()>) {
+    pub fn start(db: Db, rules: ArmRules, hearts: &Heartbeats) -> (Self, JoinHandle<()>) {
         let (entries, receiver) = mpsc::channel(BATCH);
-        (Self { entries }, tokio::spawn(run(db, rules, receiver)))
+        let receiver = Arc::new(Mutex::new(receiver));
+        let task = hearts.supervise("recorder", move || run(db.clone(), rules, Arc::clone(&receiver)));
+        (Self { entries }, task)
     }
 
     /// Hands an outcome in and waits until it is durable. `None`: it was recorded before, or could not be.
@@ -65,9 +70,10 @@ impl Recorder {
     }
 }
 
-async fn run(db: Db, rules: ArmRules, mut receiver: mpsc::Receiver<Entry>) {
+async fn run(db: Db, rules: ArmRules, receiver: Arc<Mutex<mpsc::Receiver<Entry>>>) {
+    let mut receiver = receiver.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
-    while receiver.recv_many(&mut batch, BATCH).await > 0 {
+    while heartbeat::rest(receiver.recv_many(&mut batch, BATCH)).await > 0 {
         let (reports, answers): (Vec<Report>, Vec<_>) = batch.drain(..).unzip();
         let recorded = record(&db, &rules, &reports).await;
         for (report, answer) in reports.iter().zip(answers) {

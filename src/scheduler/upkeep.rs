@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::db::{Db, DbResult, auth_profiles, fires, identities, logins, outages};
 use crate::domain::hold::Tidied;
+use crate::heartbeat;
 use crate::metrics;
 
 /// How often, on average; jittered so that replicas spread.
@@ -32,16 +33,16 @@ pub struct UpkeepRules {
 
 /// Runs until `stop`.
 pub async fn run(db: Db, rules: UpkeepRules, stop: CancellationToken) {
-    let mut round = 0_u32;
+    let (db, mut round) = (db.patient(), 0_u32);
     loop {
+        db.close_unused();
         if let Err(error) = once(&db, &rules, round.is_multiple_of(PRUNE_EVERY)).await {
             warn!(%error, "upkeep failed; it is tried again");
         }
         round = round.wrapping_add(1);
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+        if heartbeat::rest(stop.run_until_cancelled(tokio::time::sleep(pause))).await.is_none() {
+            return;
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nas_cron_protocol::OneShotState;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{Inner, Scheduler};
@@ -18,6 +18,7 @@ use crate::db::{DbError, DbResult, wake_ups};
 use crate::domain::attempt::Ended;
 use crate::domain::lease::Lease;
 use crate::domain::wake_up::{Found, Wake};
+use crate::heartbeat;
 
 /// Wake-ups that wait for their statement; who comes when they are as many waits outside.
 pub(super) const QUEUE: usize = 2_048;
@@ -114,11 +115,12 @@ impl Scheduler {
 }
 
 /// Runs until the scheduler has stopped.
-pub(super) async fn run(inner: Arc<Inner>, mut waking: mpsc::Receiver<Waking>) {
+pub(super) async fn run(inner: Arc<Inner>, waking: Arc<AsyncMutex<mpsc::Receiver<Waking>>>) {
+    let mut waking = waking.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         if batch.is_empty() {
-            if waking.recv_many(&mut batch, BATCH).await == 0 {
+            if heartbeat::rest(waking.recv_many(&mut batch, BATCH)).await == 0 {
                 return;
             }
         } else {

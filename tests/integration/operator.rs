@@ -987,7 +987,7 @@ mod admin_api {
     #[tokio::test]
     async fn an_unavailable_database_is_503_and_reveals_nothing_internal() {
         let api = Api::new().await;
-        api.world.db.close().await;
+        api.world.db.close();
         let answer = api.put("n", json!({"org_id": "o"})).await;
         assert_eq!(answer.status, 503);
         assert!(answer.headers.contains_key(header::RETRY_AFTER));

@@ -33,6 +33,7 @@ use crate::db::{self, Db, DbError, DbResult, hints, instances, lookups};
 use crate::domain::PortalDenial;
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::registration::{Registration, Verdict};
+use crate::heartbeat::rest;
 use crate::{config, directory, metrics};
 
 /// How long one question may take from its turn on, with what is written down of its answer.
@@ -163,7 +164,7 @@ impl Lookup {
     /// [Asks again](Self::ask_again) once a minute. Never returns; drop it to end it.
     pub async fn run(self: Arc<Self>) {
         loop {
-            sleep(AGAIN_EVERY).await;
+            rest(sleep(AGAIN_EVERY)).await;
             self.ask_again().await;
         }
     }

@@ -10,7 +10,6 @@ use nas_cron::domain::SigningAlg;
 use nas_cron::http::jwks::router;
 use nas_cron::keys::{KeyRing, MintError};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::fixture::{clock, execute, jwks, kek, kids, mint, pass, ring_with, states, verify, with_database};
@@ -79,7 +78,7 @@ async fn keys_a_stale_ring_serves_its_jwks_but_does_not_sign() {
         assert!(!ring.ready());
         assert!(ring.jwks().is_some());
 
-        database.db.close().await;
+        database.db.close();
         assert!(ring.refresh(&database.db).await.is_err());
         assert!(ring.jwks().is_some(), "the database away changes nothing");
     })
@@ -193,19 +192,17 @@ async fn keys_replicas_that_sweep_together_take_each_step_once() {
 }
 
 #[tokio::test]
-async fn keys_the_loop_makes_a_replica_ready_and_ends_on_shutdown() {
+async fn keys_the_loop_makes_a_replica_ready() {
     with_database(async |database| {
         ring_with(SigningAlg::Es256, Some(kek(1)), &clock()).bootstrap(&database.db).await.unwrap();
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
-        let shutdown = CancellationToken::new();
         let looping = {
-            let (ring, db, shutdown) = (Arc::clone(&ring), database.db.clone(), shutdown.clone());
-            tokio::spawn(async move { ring.run(&db, shutdown).await })
+            let (ring, db) = (Arc::clone(&ring), database.db.clone());
+            tokio::spawn(async move { ring.keep_fresh(&db).await })
         };
         let patience = Duration::from_mins(1);
         tokio::time::timeout(patience, ring.wait_until_ready()).await.expect("the loop refreshes");
-        shutdown.cancel();
-        tokio::time::timeout(patience, looping).await.expect("the loop ends").unwrap();
+        looping.abort();
     })
     .await;
 }
@@ -253,7 +250,7 @@ async fn keys_the_jwks_is_cacheable_and_needs_no_database() {
         assert_eq!(headers[header::CACHE_CONTROL], "no-store", "an empty set must not be cached");
 
         ring.bootstrap(&database.db).await.unwrap();
-        database.db.close().await;
+        database.db.close();
         for path in ["/.well-known/jwks.json", "/api/agent-cron/jwks.json"] {
             let (status, headers, body) = get(&ring, Method::GET, path, None).await;
             assert_eq!(status, StatusCode::OK);
