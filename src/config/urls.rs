@@ -3,6 +3,7 @@
 use url::{Host, Url};
 
 use super::problem::Wrong;
+use crate::domain::database_url::of_each_server;
 
 /// An absolute http(s) URL that paths are appended to, kept byte for byte as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,15 +71,16 @@ pub(super) fn without_credentials(text: &str) -> String {
     authority.rfind('@').map_or_else(|| text.to_owned(), |at| format!("{scheme}://***{}", &rest[at..]))
 }
 
-/// The URL of a Postgres. Only its shape: the driver reads it again.
+/// The URL of a Postgres, of one server or several. Only its shape: the driver reads it again.
 pub(super) fn database_url(text: &str) -> Result<String, Wrong> {
     let fix = "write it like postgres://user:password@host:5432/database, special characters percent-encoded";
-    let url = Url::parse(text).map_err(|error| Wrong::new(format!("is no URL ({error})"), fix))?;
-    if matches!(url.scheme(), "postgres" | "postgresql") {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new("is no Postgres URL", fix))
+    for server in of_each_server(text).map_err(|why| Wrong::new(format!("is no database URL ({why})"), fix))? {
+        let url = Url::parse(&server).map_err(|error| Wrong::new(format!("is no URL ({error})"), fix))?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(Wrong::new("is no Postgres URL", fix));
+        }
     }
+    Ok(text.to_owned())
 }
 
 /// Whether what is sent there cannot be read on the way: https, or a loopback address.

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, Row};
 use tokio::time::timeout;
 
-use super::hosts::hosts;
+use crate::domain::database_url::of_each_server;
 
 /// Time for one connection: name, TCP, TLS, authentication and set-up. A lost packet of a handshake is sent again after
 /// one second, so this lets one get lost.
@@ -47,8 +47,9 @@ impl Connector {
                 .log_statements(tracing::log::LevelFilter::Off)
                 .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO)
         };
-        let servers = hosts(url)?.into_iter().map(set_up).collect();
-        Ok(Self { servers, last: AtomicUsize::new(0) })
+        let urls = of_each_server(url).map_err(|why| sqlx::Error::Configuration(why.into()))?;
+        let servers: Result<_, sqlx::Error> = urls.iter().map(|one| one.parse().map(set_up)).collect();
+        Ok(Self { servers: servers?, last: AtomicUsize::new(0) })
     }
 
     /// Opens a session on the first server that answers and can be written to. Fails with the reason of the server that

@@ -1,8 +1,13 @@
 //! Statements about `instances`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 
+use super::batched::Batched;
 use super::seconds::duration;
 use super::{Db, DbResult};
 use crate::domain::PortalDenial;
@@ -39,41 +44,83 @@ impl From<Row> for AgentInstance {
     }
 }
 
+/// Reads of instances on behalf of callers: one for each request of the agent API.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    by_id: Arc<Batched<InstanceId, AgentInstance>>,
+    by_session: Arc<Batched<(OrgId, SessionId), AgentInstance>>,
+}
+
 /// The instance of this name, whichever org owns it.
 #[tracing::instrument(name = "db.instances.by_id", level = "debug", skip_all)]
 pub async fn by_id(db: &Db, instance_id: &InstanceId) -> DbResult<Option<AgentInstance>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        SELECT instance_id, org_id, enabled AND denied_by_portal IS NULL AS "enabled!", callback_url, skew_guard_ms,
-               skew_learned_at, unreachable_since, pulled_at,
-               extract(epoch FROM clock_timestamp() - looked_up_at)::float8 AS looked_up_seconds,
-               denied_by_portal AS "denied_by_portal: PortalDenial"
-        FROM instances WHERE instance_id = $1
-        "#,
-        instance_id.as_str(),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(AgentInstance::from))
+    let reader = db.clone();
+    let read = move |ids| read_by_id(reader.clone(), ids).boxed();
+    db.reads.by_id.get(instance_id.clone(), read).await
 }
 
 /// The instance of this org whose bootstrap session this is.
 #[tracing::instrument(name = "db.instances.by_session", level = "debug", skip_all)]
 pub async fn by_session(db: &Db, org_id: &OrgId, session: &SessionId) -> DbResult<Option<AgentInstance>> {
-    let row = sqlx::query_as!(
+    let reader = db.clone();
+    let read = move |sessions| read_by_session(reader.clone(), sessions).boxed();
+    db.reads.by_session.get((org_id.clone(), session.clone()), read).await
+}
+
+async fn read_by_id(db: Db, ids: Vec<InstanceId>) -> DbResult<HashMap<InstanceId, AgentInstance>> {
+    let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+    let rows = sqlx::query_as!(
         Row,
         r#"
         SELECT instance_id, org_id, enabled AND denied_by_portal IS NULL AS "enabled!", callback_url, skew_guard_ms,
                skew_learned_at, unreachable_since, pulled_at,
                extract(epoch FROM clock_timestamp() - looked_up_at)::float8 AS looked_up_seconds,
                denied_by_portal AS "denied_by_portal: PortalDenial"
-        FROM instances WHERE org_id = $1 AND bootstrap_session_id = $2
+        FROM instances WHERE instance_id = ANY ($1)
         "#,
-        org_id.as_str(),
-        session.as_str(),
+        &ids,
     )
-    .fetch_optional(db)
+    .fetch_all(&db)
     .await?;
-    Ok(row.map(AgentInstance::from))
+    let instances = rows.into_iter().map(AgentInstance::from);
+    Ok(instances.map(|instance| (instance.instance_id.clone(), instance)).collect())
+}
+
+async fn read_by_session(
+    db: Db,
+    sessions: Vec<(OrgId, SessionId)>,
+) -> DbResult<HashMap<(OrgId, SessionId), AgentInstance>> {
+    let (orgs, ids): (Vec<String>, Vec<String>) =
+        sessions.iter().map(|(org, id)| (org.as_str().to_owned(), id.as_str().to_owned())).unzip();
+    let rows = sqlx::query!(
+        r#"
+        SELECT w.number AS "number!", i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!",
+               i.callback_url, i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at,
+               extract(epoch FROM clock_timestamp() - i.looked_up_at)::float8 AS looked_up_seconds,
+               i.denied_by_portal AS "denied_by_portal: PortalDenial"
+        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(org_id, session_id, number)
+        JOIN instances i ON i.org_id = w.org_id AND i.bootstrap_session_id = w.session_id
+        "#,
+        &orgs,
+        &ids,
+    )
+    .fetch_all(&db)
+    .await?;
+    let found = rows.into_iter().filter_map(|row| {
+        let key = sessions.get(usize::try_from(row.number).ok()?.checked_sub(1)?)?.clone();
+        let row = Row {
+            instance_id: row.instance_id,
+            org_id: row.org_id,
+            enabled: row.enabled,
+            callback_url: row.callback_url,
+            skew_guard_ms: row.skew_guard_ms,
+            skew_learned_at: row.skew_learned_at,
+            unreachable_since: row.unreachable_since,
+            pulled_at: row.pulled_at,
+            looked_up_seconds: row.looked_up_seconds,
+            denied_by_portal: row.denied_by_portal,
+        };
+        Some((key, row.into()))
+    });
+    Ok(found.collect())
 }

@@ -3,13 +3,13 @@
 //! `sqlx` stops here: the layers above see the types of [`crate::domain`] and [`DbError`].
 
 pub mod auth_profiles;
+mod batched;
 mod columns;
 mod connector;
 pub mod directory;
 mod execute;
 pub mod fires;
 pub mod hints;
-mod hosts;
 pub mod identities;
 pub mod instances;
 pub mod jobs;
@@ -62,6 +62,7 @@ pub struct Db {
     health: Arc<Health>,
     patience: Duration,
     max_connections: u32,
+    reads: Arc<instances::Reads>,
 }
 
 /// What went wrong with a statement.
@@ -95,6 +96,17 @@ pub enum DbError {
 pub type DbCause = Box<dyn std::error::Error + Send + Sync>;
 
 impl DbError {
+    /// The same failure for another one who waited for the same statement.
+    fn again(&self) -> Self {
+        match self {
+            Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
+            Self::Contended(cause) => Self::Contended(cause.to_string().into()),
+            Self::Conflict { constraint } => Self::Conflict { constraint: constraint.clone() },
+            Self::TransactionPooler => Self::TransactionPooler,
+            Self::Defect(cause) => Self::Defect(cause.to_string().into()),
+        }
+    }
+
     /// Whether the same statement may succeed when it is tried again.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Contended(_))
@@ -160,7 +172,7 @@ impl Db {
         wait: Duration,
     ) -> DbResult<Self> {
         let pool = Pool::new(Arc::clone(&connector), Arc::clone(&health), max_connections, wait)?;
-        Ok(Self { pool, connector, health, patience: SHORT, max_connections })
+        Ok(Self { pool, connector, health, patience: SHORT, max_connections, reads: Arc::default() })
     }
 
     /// The same pool, for statements that may take longer than those that somebody waits for.

@@ -16,6 +16,7 @@ pub mod agent_instance;
 pub mod arm_rules;
 pub mod attempt;
 pub mod clock_sample;
+pub mod database_url;
 pub mod direct_call;
 pub mod hold;
 pub mod identity;

@@ -14,7 +14,7 @@ use crate::instance::{AgentInstance, Authenticator, Credential};
 
 /// What one request of hop 1 may take in all, waiting for the portal's keys and riding out the database's
 /// absences included: real agents give up after 15 s and do not try again (docs/contract.md#invariant-9-short-outages-fail-no-provision).
-pub const HOP_1_BUDGET: Duration = Duration::from_secs(12);
+pub const HOP_1_BUDGET: Duration = Duration::from_secs(13);
 
 /// When a request's budget is over, from the arrival of its head. As an extractor: put it before the body.
 #[derive(Clone, Copy, Debug)]

@@ -29,7 +29,7 @@ use crate::metrics::{self, PanicPlace};
 use crate::own_portal::{Granted, OwnPortal, RefreshError};
 
 /// What one request may take in all: real agents give up after 15 s.
-const BUDGET: Duration = Duration::from_secs(12);
+const BUDGET: Duration = Duration::from_secs(13);
 /// Where real agents put their refresh token: out of the bodies that proxies may log.
 const REFRESH_TOKEN_HEADER: HeaderName = HeaderName::from_static("x-nous-refresh-token");
 /// After this, a key may sign again.

@@ -8,7 +8,7 @@ use super::IdentityError;
 use crate::db::{self, Db, DbResult};
 
 /// Calls that may be in the room at once. With a statement a millisecond, on one connection of the smallest pool, the
-/// last of so many has its turn within a request's budget of 12 s: a herd is not sent away.
+/// last of so many has its turn within a request's budget of 13 s: a herd is not sent away.
 const ROOM: usize = 8_192;
 /// The part of the pool's connections that they may have.
 const PART: u32 = 4;

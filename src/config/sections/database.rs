@@ -21,10 +21,10 @@ pub struct Database {
 settings! { Database:
     DATABASE_URL: Key<SecretString> = "database_url", values::DATABASE_URL,
         Preset::Required { example: "postgres://nas_cron:PASSWORD@db.internal/nas_cron" },
-        "The Postgres database that holds the truth. LISTEN needs a session: with PgBouncer, use session pooling or connect directly.";
+        "Postgres database that holds the truth. Several hosts may be named (`host1:5432,host2:5432`): the writable one is used. Poolers must keep sessions.";
     DATABASE_MAX_CONNECTIONS: Key<u32> = "database_max_connections", values::count::<u32>(4, 10_000),
         Preset::Value("20"),
-        "Upper bound on this replica's connections.";
+        "Maximum number of connections of this replica: three tenths of them for fires alone, the rest for requests. One more receives notifications.";
     MIGRATE: Key<bool> = "migrate", values::SWITCH,
         Preset::Value("false"),
         "Apply missing schema migrations before serving: for small set-ups. Elsewhere run `nas-cron migrate` before a roll-out.";

@@ -1,5 +1,5 @@
 //! The portal's keys: rotated, unknown, and the portal away. These wait for real: for the 10 s between two
-//! fetches, or for the 12 s of a request's budget.
+//! fetches, or for the 13 s of a request's budget.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::fixture::{LIST, World, until};
 
-/// A request's budget is 12 s: without one it would wait for as long as the portal is away.
+/// A request's budget is 13 s: without one it would wait for as long as the portal is away.
 const BUDGET: Duration = Duration::from_mins(1);
 
 /// All at once, because they do nothing but wait.

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::bearer::NoToken;
 
-/// What one call may take: longer than a server rides out a restart of its database (12 s).
+/// What one call may take: longer than a server rides out a restart of its database (13 s).
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest `Retry-After` that is believed.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);

@@ -1,22 +1,15 @@
-//! Reads a database URL that names one server or several, as libpq writes it.
+//! Database URLs that name one server or several, as libpq writes them.
 //!
 //! `postgres://user@a:5432,b:5433/nas_cron?target_session_attrs=read-write`, or the hosts and ports as parameters:
 //! `postgres:///nas_cron?host=a,b&port=5432,5433`. The driver knows one host, so each gets a URL of its own.
-
-use sqlx::postgres::PgConnectOptions;
 
 /// Selects the servers that a connection may use. We always write, so the values of libpq that ask for a standby are
 /// refused.
 const TARGETS: &[&str] = &["any", "read-write", "primary"];
 
-/// Returns the options of each server that `url` names, in its order.
-pub(super) fn hosts(url: &str) -> Result<Vec<PgConnectOptions>, sqlx::Error> {
-    split(url)?.iter().map(|one| one.parse()).collect()
-}
-
-/// Returns one URL for each server.
-fn split(url: &str) -> Result<Vec<String>, sqlx::Error> {
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("it has no scheme"))?;
+/// Returns one URL for each server that `url` names, in its order. Fails with the reason, which repeats nothing secret.
+pub fn of_each_server(url: &str) -> Result<Vec<String>, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("it has no scheme")?;
     let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = match before_query.find('/') {
         Some(at) => before_query.split_at(at),
@@ -33,9 +26,9 @@ fn split(url: &str) -> Result<Vec<String>, sqlx::Error> {
         if name != "target_session_attrs" {
             parameters.push((name, value));
         } else if !TARGETS.contains(&value) {
-            return Err(invalid(&format!(
+            return Err(format!(
                 "target_session_attrs={value} leads to a server that cannot be written to: use read-write"
-            )));
+            ));
         }
     }
     let list = |name: &str| -> Vec<&str> {
@@ -46,7 +39,7 @@ fn split(url: &str) -> Result<Vec<String>, sqlx::Error> {
         (hosts.split(',').collect(), list("host"), list("port"));
     let count = in_authority.len().max(named.len());
     if ports.len() > 1 && ports.len() != count {
-        return Err(invalid(&format!("it names {count} hosts and {} ports", ports.len())));
+        return Err(format!("it names {count} hosts and {} ports", ports.len()));
     }
     let of = |values: &[&str], number: usize| -> String {
         values.get(number).or_else(|| values.first()).copied().unwrap_or_default().to_owned()
@@ -65,10 +58,6 @@ fn split(url: &str) -> Result<Vec<String>, sqlx::Error> {
             format!("{scheme}://{user}{}{path}{query}", of(&in_authority, number))
         })
         .collect())
-}
-
-fn invalid(why: &str) -> sqlx::Error {
-    sqlx::Error::Configuration(format!("invalid database URL: {why}").into())
 }
 
 #[cfg(test)]
@@ -96,16 +85,8 @@ mod tests {
             ("postgres://a", vec!["postgres://a"]),
             ("postgres:///db", vec!["postgres:///db"]),
         ] {
-            assert_eq!(split(url).unwrap(), expected, "{url}");
+            assert_eq!(of_each_server(url).unwrap(), expected, "{url}");
         }
-    }
-
-    #[test]
-    fn hosts_and_ports_reach_the_driver() {
-        let hosts = hosts("postgres://u@a:5001,b:5002/db?target_session_attrs=primary").unwrap();
-        let shown: Vec<_> =
-            hosts.iter().map(|one| (one.get_host(), one.get_port(), one.get_database())).collect();
-        assert_eq!(shown, [("a", 5001, Some("db")), ("b", 5002, Some("db"))]);
     }
 
     #[test]
@@ -115,7 +96,7 @@ mod tests {
             ("postgres:///db?host=a,b,c&port=1,2", "3 hosts and 2 ports"),
             ("a,b", "no scheme"),
         ] {
-            let error = split(url).unwrap_err().to_string();
+            let error = of_each_server(url).unwrap_err();
             assert!(error.contains(reason), "{url}: {error}");
         }
     }

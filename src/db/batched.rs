@@ -1,0 +1,147 @@
+//! Reads by key, many in one statement: whoever asks while a statement is under way goes into the next one.
+//!
+//! A lone reader waits for nobody. Where the way to the database is long, all readers of a moment share a few
+//! connections instead of holding one each for a whole round trip.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{DbError, DbResult};
+
+/// Statements under way at once: one that is slow holds up only a part of the readers.
+const AT_ONCE: usize = 3;
+/// Most keys in one statement.
+const BATCH: usize = 512;
+
+type Reader<V> = oneshot::Sender<DbResult<Option<V>>>;
+
+/// The reads of one kind that wait or are under way.
+pub(super) struct Batched<K, V>(Mutex<Queue<K, V>>);
+
+struct Queue<K, V> {
+    waiting: Vec<(K, Reader<V>)>,
+    under_way: usize,
+}
+
+impl<K, V> std::fmt::Debug for Batched<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Batched")
+    }
+}
+
+impl<K, V> Default for Batched<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(Queue { waiting: Vec::new(), under_way: 0 }))
+    }
+}
+
+impl<K, V> Batched<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Returns the value of `key`, read by a statement that begins after this call. `read` makes one statement of many
+    /// keys; keys without a value are not in its answer.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        key: K,
+        read: impl Fn(Vec<K>) -> BoxFuture<'static, DbResult<HashMap<K, V>>> + Send + 'static,
+    ) -> DbResult<Option<V>> {
+        let (reader, value) = oneshot::channel();
+        let starts = {
+            let mut queue = self.0.lock();
+            queue.waiting.push((key, reader));
+            let starts = queue.under_way < AT_ONCE;
+            queue.under_way += usize::from(starts);
+            starts
+        };
+        if starts {
+            let place = Place(Arc::clone(self));
+            tokio::spawn(async move { place.0.run(read).await });
+        }
+        value.await.unwrap_or_else(|_| Err(DbError::Unavailable("a read was broken off".into())))
+    }
+
+    async fn run(&self, read: impl Fn(Vec<K>) -> BoxFuture<'static, DbResult<HashMap<K, V>>>) {
+        loop {
+            let batch: Vec<(K, Reader<V>)> = {
+                let mut queue = self.0.lock();
+                let count = queue.waiting.len().min(BATCH);
+                queue.waiting.drain(..count).collect()
+            };
+            if batch.is_empty() {
+                return;
+            }
+            let keys: HashSet<K> = batch.iter().map(|(key, _)| key.clone()).collect();
+            let values = read(keys.into_iter().collect()).await;
+            for (key, reader) in batch {
+                // Nobody waits any more where a request was given up.
+                let _ = reader.send(match &values {
+                    Ok(values) => Ok(values.get(&key).cloned()),
+                    Err(error) => Err(error.again()),
+                });
+            }
+        }
+    }
+}
+
+/// A place among the statements under way; free again whatever happens.
+struct Place<K, V>(Arc<Batched<K, V>>);
+
+impl<K, V> Drop for Place<K, V> {
+    fn drop(&mut self) {
+        self.0.0.lock().under_way -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_of_a_moment_share_a_few_statements() {
+        let (batched, statements) = (Arc::new(Batched::<u32, u32>::default()), Arc::new(AtomicUsize::new(0)));
+        let get = |key| {
+            let (batched, statements) = (Arc::clone(&batched), Arc::clone(&statements));
+            async move {
+                let read = move |keys: Vec<u32>| {
+                    let statements = Arc::clone(&statements);
+                    async move {
+                        statements.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect())
+                    }
+                    .boxed()
+                };
+                batched.get(key, read).await.unwrap()
+            }
+        };
+        let values = join_all((0..1_000).map(get)).await;
+        for (key, value) in (0_u32..).zip(values) {
+            assert_eq!(value, (key % 2 == 0).then_some(key * 10));
+        }
+        assert!(statements.load(Ordering::SeqCst) <= 6, "{statements:?}");
+        assert_eq!(batched.0.lock().under_way, 0);
+    }
+
+    #[tokio::test]
+    async fn a_failure_reaches_every_reader_and_the_next_read_works() {
+        let batched = Arc::new(Batched::<u32, u32>::default());
+        let failing = |_: Vec<u32>| async { Err(DbError::Unavailable("away".into())) }.boxed();
+        let failed = batched.get(1, failing).await;
+        assert!(failed.is_err_and(|error| error.is_transient()));
+        let working = |_: Vec<u32>| async { Ok(HashMap::from([(1, 2)])) }.boxed();
+        assert_eq!(batched.get(1, working).await.unwrap(), Some(2));
+    }
+}
