@@ -94,6 +94,10 @@ impl Installation {
     pub(super) fn postgres(&self) -> PathBuf {
         self.bin_dir.join("postgres")
     }
+
+    pub(super) fn basebackup(&self) -> PathBuf {
+        self.bin_dir.join("pg_basebackup")
+    }
 }
 
 fn ask_version(postgres: &Path) -> Option<String> {
