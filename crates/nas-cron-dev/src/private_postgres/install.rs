@@ -95,8 +95,10 @@ impl Installation {
         self.bin_dir.join("postgres")
     }
 
+    /// Beside the real server: a folder of links often has only the programs that start one.
     pub(super) fn basebackup(&self) -> PathBuf {
-        self.bin_dir.join("pg_basebackup")
+        let server = self.postgres();
+        server.canonicalize().unwrap_or(server).with_file_name("pg_basebackup")
     }
 }
 
