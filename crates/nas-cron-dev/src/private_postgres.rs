@@ -23,6 +23,7 @@ mod folder;
 mod identity;
 mod install;
 mod keeper;
+mod standby;
 mod wire;
 
 pub use error::PrivatePostgresError;
@@ -109,6 +110,11 @@ pub struct PrivatePostgres {
 impl PrivatePostgres {
     /// Sets up the folder, where that is still to be done, starts the server, and waits until it answers.
     pub fn start(options: Options) -> Result<Self> {
+        Self::start_with(options, Self::init)
+    }
+
+    /// The same, where `init` makes the cluster of a new folder.
+    fn start_with(options: Options, init: impl FnOnce(&Self, &Path) -> Result<()>) -> Result<Self> {
         let data_dir = std::path::absolute(&options.data_dir)
             .map_err(PrivatePostgresError::io("resolve", &options.data_dir))?;
         let options = Options { data_dir, ..options };
@@ -137,7 +143,7 @@ impl PrivatePostgres {
         let socket_dir = folder::socket_dir(&options.data_dir, port);
         let mut this = Self { options, installation, identity, socket_dir, port, keeper: None, _lock: lock };
         if version.is_none() {
-            this.init(&cluster)?;
+            init(&this, &cluster)?;
         }
         this.start_server()?;
         Ok(this)
@@ -256,8 +262,19 @@ impl PrivatePostgres {
         command
     }
 
-    /// `initdb`, beside its final place, so that an interrupted one leaves nothing that looks finished.
+    /// `initdb`.
     fn init(&self, cluster: &Path) -> Result<()> {
+        self.make_cluster(cluster, |unfinished| {
+            let mut initdb = self.command(self.installation.initdb());
+            initdb.arg("-D").arg(unfinished);
+            initdb.args(["-U", SUPERUSER, "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8"]);
+            initdb
+        })
+    }
+
+    /// Runs a command that makes a cluster, beside its final place, so that an interrupted one leaves nothing that
+    /// looks finished.
+    fn make_cluster(&self, cluster: &Path, command: impl FnOnce(&Path) -> Command) -> Result<()> {
         let unfinished = self.options.data_dir.join("cluster.new");
         match fs::remove_dir_all(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -266,16 +283,13 @@ impl PrivatePostgres {
             _ => {}
         }
         self.make_dir(&unfinished)?;
-        let output = self
-            .command(self.installation.initdb())
-            .arg("-D")
-            .arg(&unfinished)
-            .args(["-U", SUPERUSER, "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8"])
-            .output()
-            .map_err(PrivatePostgresError::io("run", &self.installation.initdb()))?;
+        let mut command = command(&unfinished);
+        let program = PathBuf::from(command.get_program());
+        let output = command.output().map_err(PrivatePostgresError::io("run", &program))?;
         if !output.status.success() {
+            let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = [output.stdout, output.stderr].concat();
-            return Err(PrivatePostgresError::Init { output: error::tail(&text) });
+            return Err(PrivatePostgresError::Init { program, output: error::tail(&text) });
         }
         fs::rename(&unfinished, cluster).map_err(PrivatePostgresError::io("rename", &unfinished))
     }

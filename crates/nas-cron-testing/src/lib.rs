@@ -6,10 +6,13 @@
 use std::path::PathBuf;
 
 pub mod agent;
+pub mod chaos;
 pub mod cluster;
 pub mod database;
+pub mod frozen;
 pub mod jwt;
 pub mod nats;
+pub mod pgbouncer;
 pub mod portal;
 pub mod ports;
 pub mod proxy;

@@ -94,6 +94,11 @@ impl Settings {
         command
     }
 
+    /// Every setting, as an environment variable.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
     /// Runs a command to its end: status, stdout, stderr. It is killed where nobody waits for it any more.
     pub async fn run(&self, arguments: &[&str]) -> (ExitStatus, String, String) {
         let mut command = tokio::process::Command::from(self.command(arguments));

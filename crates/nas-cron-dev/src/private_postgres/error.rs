@@ -64,9 +64,11 @@ pub enum PrivatePostgresError {
         /// The folder.
         folder: PathBuf,
     },
-    /// `initdb` failed.
-    #[error("initdb failed:\n{output}")]
+    /// The program that makes the cluster failed.
+    #[error("{program} failed:\n{output}")]
     Init {
+        /// `initdb` or `pg_basebackup`.
+        program: String,
         /// The end of what it said.
         output: String,
     },

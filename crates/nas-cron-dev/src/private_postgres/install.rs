@@ -94,6 +94,12 @@ impl Installation {
     pub(super) fn postgres(&self) -> PathBuf {
         self.bin_dir.join("postgres")
     }
+
+    /// Beside the real server: a folder of links often has only the programs that start one.
+    pub(super) fn basebackup(&self) -> PathBuf {
+        let server = self.postgres();
+        server.canonicalize().unwrap_or(server).with_file_name("pg_basebackup")
+    }
 }
 
 fn ask_version(postgres: &Path) -> Option<String> {

@@ -46,6 +46,12 @@ pub(super) fn create_database(socket: &Path, name: &str) -> Result<bool> {
     }
 }
 
+/// Runs a statement and discards its rows.
+pub(super) fn execute(socket: &Path, statement: &str) -> Result<()> {
+    let failed = |error: Failure| PrivatePostgresError::Statement(error.to_string());
+    Session::open(socket, STATEMENT_LIMIT).map_err(failed)?.execute(statement).map_err(failed)
+}
+
 /// A connection that is ready for a query. Closing the socket ends it.
 #[derive(Debug)]
 pub(super) struct Session(UnixStream);

@@ -1,0 +1,108 @@
+//! The chaos run as a program: `make chaos`, or `cargo run -p nas-cron-testing --bin chaos -- --help`.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use nas_cron_testing::chaos::fault::Fault;
+use nas_cron_testing::chaos::load::Load;
+use nas_cron_testing::chaos::{Plan, run, schedule};
+
+/// Put two replicas under load, let faults strike, and check what the service promises.
+///
+/// The run starts a private Postgres behind a proxy, a portal, 100 agents and two replicas of BINARY. Agents arm 115
+/// one-shots a second and receive 170 attempts a second: about half of the first attempts are answered with 503.
+/// Then faults strike, one after the other, in an order that the seed decides. Every acknowledged provision and every
+/// fire is written into a ledger by one clock.
+///
+/// Promised: nothing lost, nothing early, no two attempts at once; no failed provision for faults of up to 10 s; every
+/// replica fires and provisions by itself 15 s after a fault has ended. The exit status is 1 where a promise was broken.
+#[derive(Parser)]
+#[command(after_help = faults())]
+struct Arguments {
+    /// The service's binary: a release build for figures, a debug build to find faults.
+    #[arg(long, default_value = "target/release/nas-cron")]
+    binary: PathBuf,
+    /// Decides the order of the faults, what each hits, and which fires are refused at first.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How long the run takes, about: faults strike more or less often. Each strikes at least once.
+    #[arg(long, default_value_t = 35, value_name = "MINUTES")]
+    duration: u64,
+    /// This fault only; may be repeated.
+    #[arg(long, value_name = "FAULT", value_parser = PossibleValuesParser::new(Fault::ALL.map(Fault::name)), hide_possible_values = true)]
+    only: Vec<String>,
+    /// The short form: most faults once and briefly, at a low load.
+    #[arg(long, conflicts_with_all = ["duration", "only"])]
+    short: bool,
+    /// Low load, whatever strikes.
+    #[arg(long)]
+    low: bool,
+    /// Print the report as JSON on stdout in place of the table.
+    #[arg(long)]
+    json: bool,
+    /// Where the table is written as Markdown.
+    #[arg(long, value_name = "FILE", default_value = "target/chaos.md")]
+    markdown: PathBuf,
+}
+
+fn faults() -> String {
+    let lines = Fault::ALL.map(|fault| format!("  {:<20} {}", fault.name(), fault.means()));
+    format!(
+        "Faults:\n{}\n\nTo repeat one fault: chaos --only black-hole-existing --duration 5 --seed 7",
+        lines.join("\n")
+    )
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let only: Vec<_> = Fault::ALL
+        .into_iter()
+        .filter(|fault| arguments.only.iter().any(|name| name == fault.name()))
+        .collect();
+    let steps = if arguments.short {
+        schedule::short(arguments.seed)
+    } else {
+        schedule::long(arguments.seed, Duration::from_mins(arguments.duration), &only)
+    };
+    let settings = if arguments.short { schedule::SHORT_LEASES.to_vec() } else { Vec::new() };
+    let load = if arguments.short || arguments.low { Load::LOW } else { Load::FULL };
+    let Ok(binary) = arguments.binary.canonicalize() else {
+        eprintln!("{} is missing: cargo build --release --bin nas-cron", arguments.binary.display());
+        return ExitCode::from(2);
+    };
+    let report = run(Plan { binary, steps, load, seed: arguments.seed, settings, progress }).await;
+    eprintln!();
+    let markdown = report.markdown();
+    if let Err(error) = std::fs::write(&arguments.markdown, &markdown) {
+        eprintln!("writing {} failed: {error}", arguments.markdown.display());
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report).expect("plain data"));
+    } else {
+        println!("{markdown}");
+    }
+    eprint!("{}", report.complaints());
+    ExitCode::from(u8::from(!report.passed()))
+}
+
+/// One line that is overwritten on a terminal; elsewhere a line every half minute.
+fn progress(line: &str) {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let mut stderr = std::io::stderr();
+    let written = if stderr.is_terminal() {
+        write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush())
+    } else if call.is_multiple_of(30) {
+        writeln!(stderr, "{line}")
+    } else {
+        Ok(())
+    };
+    // Nobody reads: then nobody misses it.
+    let _ = written;
+}

@@ -1,0 +1,104 @@
+//! The endpoint of every agent: it writes each fire down, checks its token's times, and answers after a moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::DateTime;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::ledger::{Finding, Ledger, OneShot, now};
+
+/// Difference of clocks that agents forgive, in seconds.
+const LEEWAY: i64 = 30;
+
+struct Agents {
+    ledger: Arc<Ledger>,
+    seed: u64,
+    refused_percent: u64,
+    accepted: UnboundedSender<OneShot>,
+}
+
+/// Starts it and returns its base URL. What is accepted for the first time goes to `accepted`.
+pub(super) async fn start(
+    ledger: Arc<Ledger>,
+    seed: u64,
+    refused_percent: u64,
+    accepted: UnboundedSender<OneShot>,
+) -> String {
+    let agents = Arc::new(Agents { ledger, seed, refused_percent, accepted });
+    let router = Router::new().route("/{agent}/api/cron/fire", axum::routing::post(fire)).with_state(agents);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it listens");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+async fn fire(State(agents): State<Arc<Agents>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let Some(one_shot) = one_shot(&body) else { return StatusCode::BAD_REQUEST };
+    let arrival = agents.ledger.arrived(one_shot);
+    let mut open = Open { ledger: &agents.ledger, one_shot, accepted: false };
+    if let Some(wrong) = wrong_times(&headers) {
+        agents.ledger.found(now(), Finding::BadToken, wrong);
+        return StatusCode::UNAUTHORIZED;
+    }
+    let dice = dice(agents.seed, one_shot);
+    // Long enough for a second attempt to be seen beside this one.
+    tokio::time::sleep(Duration::from_millis(20 + dice / 100 % 100)).await;
+    if arrival.is_first && dice % 100 < agents.refused_percent {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    open.accepted = true;
+    if !arrival.is_repeated {
+        // Nobody listens any more when the load has stopped.
+        let _ = agents.accepted.send(one_shot);
+    }
+    StatusCode::ACCEPTED
+}
+
+/// An attempt under way; over when dropped, which also happens when the service breaks the connection.
+struct Open<'a> {
+    ledger: &'a Ledger,
+    one_shot: OneShot,
+    accepted: bool,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.ledger.ended(self.one_shot, self.accepted);
+    }
+}
+
+fn one_shot(body: &[u8]) -> Option<OneShot> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let job = body["job_id"].as_str()?.strip_prefix("job-")?.parse().ok()?;
+    let due = DateTime::parse_from_rfc3339(body["fire_at"].as_str()?).ok()?.timestamp_micros();
+    Some(OneShot { job, due })
+}
+
+/// What is wrong with the times of the token, if something is. Signatures are the tests' business.
+fn wrong_times(headers: &HeaderMap) -> Option<String> {
+    let claims = || {
+        let token = headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")?;
+        serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?).ok()
+    };
+    let Some(claims) = claims() else { return Some("no token".to_owned()) };
+    let time = |name: &str| claims[name].as_i64().unwrap_or_default();
+    let seconds = now() / 1_000_000;
+    let good = time("nbf").max(time("iat")) <= seconds + LEEWAY && time("exp") > seconds - LEEWAY;
+    (!good).then(|| format!("iat is {} s off, exp {} s", time("iat") - seconds, time("exp") - seconds))
+}
+
+/// The same number for the same one-shot in every run of a seed, as far as instants repeat.
+fn dice(seed: u64, one_shot: OneShot) -> u64 {
+    let mixed =
+        seed ^ u64::from(one_shot.job).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ one_shot.due.unsigned_abs();
+    mixed.wrapping_mul(0xd134_2543_de82_ef95) >> 20
+}

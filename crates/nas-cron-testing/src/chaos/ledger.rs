@@ -1,0 +1,167 @@
+//! What was acknowledged and what arrived, by one clock.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::fault::Fault;
+
+/// Microseconds since 1970 by the wall clock of this machine, which is the database's, too.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    i64::try_from(since.as_micros()).expect("before 294247")
+}
+
+/// A one-shot: its job and its instant in microseconds. A job never has the same instant twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct OneShot {
+    pub(super) job: u32,
+    pub(super) due: i64,
+}
+
+/// What is known of a one-shot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Entry {
+    /// When the first 200 of its provision was there.
+    pub(super) acknowledged: Option<i64>,
+    /// When its first attempt arrived.
+    pub(super) first: Option<i64>,
+    /// When an agent accepted it.
+    pub(super) accepted: Option<i64>,
+    /// Attempts that wait for an agent's answer.
+    open: u32,
+}
+
+/// What should not happen, or not often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// An attempt before the instant.
+    Early,
+    /// An attempt beside another one.
+    Overlap,
+    /// An attempt after an accepted one: at least once allows it.
+    Repeated,
+    /// A token whose times are wrong.
+    BadToken,
+    /// A provision without a 200.
+    Failed,
+    /// A provision whose connection broke after it was sent.
+    Broken,
+}
+
+/// From a fault's begin to the next one's.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    pub(super) fault: Fault,
+    pub(super) begin: i64,
+    pub(super) end: i64,
+    /// From the end to the first fire and the first 200 of every replica; `None` where that never came.
+    pub(super) recovery: Option<Duration>,
+}
+
+#[derive(Default)]
+struct Pages {
+    entries: HashMap<OneShot, Entry>,
+    findings: Vec<(i64, Finding, String)>,
+}
+
+/// The ledger of a run.
+#[derive(Default)]
+pub(super) struct Ledger(Mutex<Pages>);
+
+/// How an attempt was received.
+pub(super) struct Arrival {
+    /// How many attempts there were before.
+    pub(super) is_first: bool,
+    /// Whether one of them was accepted.
+    pub(super) is_repeated: bool,
+}
+
+impl Ledger {
+    /// An agent is about to arm it.
+    pub(super) fn sent(&self, one_shot: OneShot) {
+        self.0.lock().entries.entry(one_shot).or_default();
+    }
+
+    pub(super) fn acknowledged(&self, one_shot: OneShot) {
+        self.0.lock().entries.entry(one_shot).or_default().acknowledged.get_or_insert_with(now);
+    }
+
+    /// Writes down an attempt, and what is wrong with it.
+    pub(super) fn arrived(&self, one_shot: OneShot) -> Arrival {
+        let at = now();
+        let pages = &mut *self.0.lock();
+        let entry = pages.entries.entry(one_shot).or_default();
+        let arrival = Arrival { is_first: entry.first.is_none(), is_repeated: entry.accepted.is_some() };
+        entry.first.get_or_insert(at);
+        let text = || format!("job {} due {}", one_shot.job, one_shot.due);
+        if at < one_shot.due {
+            pages.findings.push((at, Finding::Early, format!("{}: {} µs", text(), one_shot.due - at)));
+        }
+        if entry.open > 0 {
+            pages.findings.push((at, Finding::Overlap, text()));
+        }
+        if arrival.is_repeated {
+            pages.findings.push((at, Finding::Repeated, text()));
+        }
+        entry.open += 1;
+        arrival
+    }
+
+    /// The attempt has ended: the agent has answered, or its connection broke.
+    pub(super) fn ended(&self, one_shot: OneShot, accepted: bool) {
+        if let Some(entry) = self.0.lock().entries.get_mut(&one_shot) {
+            entry.open = entry.open.saturating_sub(1);
+            if accepted {
+                entry.accepted.get_or_insert_with(now);
+            }
+        }
+    }
+
+    /// Whether an agent has accepted it.
+    pub(super) fn is_accepted(&self, one_shot: OneShot) -> bool {
+        self.0.lock().entries.get(&one_shot).is_some_and(|entry| entry.accepted.is_some())
+    }
+
+    pub(super) fn found(&self, at: i64, finding: Finding, text: String) {
+        self.0.lock().findings.push((at, finding, text));
+    }
+
+    /// Waits until everything acknowledged has been accepted, for `limit` at most.
+    pub(super) async fn settled(&self, limit: Duration) {
+        let deadline = tokio::time::Instant::now() + limit;
+        while tokio::time::Instant::now() < deadline && self.count(is_missing) > 0 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    fn count(&self, of: impl Fn(&Entry) -> bool) -> usize {
+        self.0.lock().entries.values().filter(|entry| of(entry)).count()
+    }
+
+    /// Every one-shot and every finding, for the report.
+    pub(super) fn close(&self) -> (Vec<(OneShot, Entry)>, Vec<(i64, Finding, String)>) {
+        let pages = self.0.lock();
+        (pages.entries.iter().map(|(key, entry)| (*key, *entry)).collect(), pages.findings.clone())
+    }
+
+    /// A line about it.
+    pub(super) fn line(&self) -> String {
+        let (acknowledged, accepted) =
+            (self.count(|one| one.acknowledged.is_some()), self.count(|one| one.accepted.is_some()));
+        let pages = self.0.lock();
+        let of = |finding| pages.findings.iter().filter(|(_, found, _)| *found == finding).count();
+        format!(
+            "{acknowledged} armed, {accepted} delivered, {} early, {} overlapping, {} failed provisions",
+            of(Finding::Early),
+            of(Finding::Overlap),
+            of(Finding::Failed)
+        )
+    }
+}
+
+/// Whether it was promised and has not come.
+pub(super) fn is_missing(entry: &Entry) -> bool {
+    entry.acknowledged.is_some() && entry.accepted.is_none()
+}

@@ -1,0 +1,123 @@
+//! A process of the service that can be killed, stopped and started again at the same address.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::ports::free_address;
+use crate::service::{Settings, client};
+use crate::time::PATIENCE;
+
+/// One replica. Killed when dropped.
+pub(super) struct Replica {
+    binary: PathBuf,
+    settings: Settings,
+    log: PathBuf,
+    child: Option<Child>,
+    /// `http://host:port`
+    pub(super) url: String,
+    metrics_url: String,
+    http: reqwest::Client,
+}
+
+impl Replica {
+    /// One that is not started yet.
+    pub(super) fn new(binary: &Path, settings: Settings, log: PathBuf) -> Self {
+        let (listen, metrics) = (free_address(), free_address());
+        Self {
+            binary: binary.to_owned(),
+            settings: settings
+                .with("NAS_CRON_LISTEN", listen.to_string())
+                .with("NAS_CRON_METRICS_LISTEN", metrics.to_string()),
+            log,
+            child: None,
+            url: format!("http://{listen}"),
+            metrics_url: format!("http://{metrics}/metrics"),
+            http: client(),
+        }
+    }
+
+    /// Starts its process, with a clock that is `clock` seconds off.
+    pub(super) fn start(&mut self, clock: i8) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log");
+        let mut command = Command::new(&self.binary);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NAS_CRON_")) {
+            command.env_remove(name);
+        }
+        command.arg("serve").envs(self.settings.environment());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if clock != 0 {
+            command.env("LD_PRELOAD", faketime().expect("libfaketime is there"));
+            // Timers keep their pace: only what the time is is wrong.
+            command
+                .envs([("FAKETIME", format!("{clock:+}s").as_str()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
+        }
+        self.child = Some(command.spawn().expect("the service starts"));
+    }
+
+    /// Waits until `/readyz` says 200.
+    pub(super) async fn ready(&self) {
+        let probing = async {
+            let probe =
+                || self.http.get(format!("{}/readyz", self.url)).timeout(Duration::from_secs(1)).send();
+            while !probe().await.is_ok_and(|response| response.status().is_success()) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let ready = tokio::time::timeout(PATIENCE, probing).await;
+        assert!(ready.is_ok(), "a replica never became ready: see {}", self.log.display());
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("it is there");
+    }
+
+    /// `kill -9`, and gone when this returns.
+    pub(super) fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and gone when this returns.
+    pub(super) async fn drain(&mut self) {
+        self.signal(Signal::TERM);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while let Ok(None) = self.child.as_mut().expect("it runs").try_wait() {
+            if tokio::time::Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.kill9();
+    }
+
+    /// How many attempts it has ended since its start, or `None` where it does not say.
+    pub(super) async fn attempts(&self) -> Option<f64> {
+        let asked = self.http.get(&self.metrics_url).timeout(Duration::from_secs(2)).send().await.ok()?;
+        let text = asked.text().await.ok()?;
+        let ended = text.lines().filter(|line| {
+            line.starts_with("nas_cron_fires_total{")
+                && ["\"delivered\"", "\"failed\""].iter().any(|outcome| line.contains(outcome))
+        });
+        Some(ended.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// Where libfaketime is, if it is.
+pub(super) fn faketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders = folders.chain(["/usr/lib64".into(), "/usr/lib".into()]);
+    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.is_file())
+}

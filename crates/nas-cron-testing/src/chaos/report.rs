@@ -1,0 +1,242 @@
+//! The table: what each kind of fault did, held against what the service promises.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fault::Fault;
+use super::ledger::{Entry, Finding, Ledger, OneShot, Window, is_missing};
+use super::load::Load;
+
+/// Outages up to this length fail no provision; the half second is what starting and stopping take.
+const RIDDEN_OUT: Duration = Duration::from_millis(10_500);
+/// Upper bound on a recovery.
+const RECOVERY_REACH: Duration = Duration::from_secs(15);
+/// How many findings of a kind are shown.
+const EXAMPLES: usize = 5;
+
+/// What came of all faults of a kind.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Row {
+    /// The fault's name.
+    pub fault: &'static str,
+    /// How often it struck.
+    pub times: usize,
+    /// Provisions answered with 200, from the fault's begin to the next one's.
+    pub acknowledged: usize,
+    /// Of the one-shots due in that time, those that were acknowledged and never accepted.
+    pub lost: usize,
+    /// Attempts before their instant.
+    pub early: usize,
+    /// Attempts of a one-shot beside another of its attempts.
+    pub overlapping: usize,
+    /// Attempts after an accepted one.
+    pub repeated: usize,
+    /// Fires whose token's times an agent rejects.
+    pub bad_tokens: usize,
+    /// Provisions without a 200.
+    pub failed: usize,
+    /// Provisions under way to a replica when it was killed.
+    pub broken: usize,
+    /// 99th percentile of the lateness of first attempts, in seconds.
+    pub lateness_p99: f64,
+    /// The longest time from the end of the fault to a fire and a provision of every replica, in seconds.
+    pub recovery: Option<f64>,
+    /// What was promised and not kept.
+    pub missed: Vec<String>,
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Of the schedule.
+    pub seed: u64,
+    /// Provisions a second.
+    pub provisions_per_second: f64,
+    /// By fault; `no fault` is what was before the first one.
+    pub rows: Vec<Row>,
+    /// Faults that this machine does not allow, and why.
+    pub skipped: Vec<String>,
+    /// Some findings of each kind.
+    pub examples: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new(
+        seed: u64,
+        load: Load,
+        windows: &[Window],
+        ledger: &Ledger,
+        skipped: Vec<(Fault, &'static str)>,
+    ) -> Self {
+        let (entries, findings) = ledger.close();
+        let mut rows: BTreeMap<Option<Fault>, Row> = BTreeMap::new();
+        rows.insert(None, Row { fault: "no fault", times: 1, recovery: Some(0.0), ..Row::default() });
+        for window in windows {
+            let row = rows.entry(Some(window.fault)).or_insert_with(|| Row {
+                fault: window.fault.name(),
+                recovery: Some(0.0),
+                ..Row::default()
+            });
+            row.times += 1;
+            let recovery = window.recovery.map(|took| took.as_secs_f64());
+            row.recovery = row.recovery.zip(recovery).map(|(longest, took)| longest.max(took));
+        }
+        count_entries(&mut rows, windows, &entries);
+        let mut examples = Vec::new();
+        for (at, finding, text) in &findings {
+            let window = window_at(windows, *at);
+            let fault = window.map(|window| window.fault);
+            let row = rows.get_mut(&fault).expect("every window has a row");
+            // A replica that is killed takes the calls under way with it.
+            let killed = *finding == Finding::Broken && fault == Some(Fault::Kill);
+            let (count, name) = match finding {
+                Finding::Early => (&mut row.early, "early"),
+                Finding::Overlap => (&mut row.overlapping, "overlapping"),
+                Finding::Repeated => (&mut row.repeated, "repeated"),
+                Finding::BadToken => (&mut row.bad_tokens, "bad token"),
+                Finding::Broken if killed => (&mut row.broken, "broken"),
+                Finding::Broken | Finding::Failed => (&mut row.failed, "failed"),
+            };
+            *count += 1;
+            let promised = !matches!(finding, Finding::Repeated) && !killed;
+            if *count <= EXAMPLES && promised {
+                examples.push(format!("{name} in {}: {text}", row.fault));
+            }
+        }
+        for (fault, row) in &mut rows {
+            row.missed = missed(*fault, row, windows, &findings);
+        }
+        let skipped = skipped.iter().map(|(fault, why)| format!("{}: {why}", fault.name())).collect();
+        let rows = rows.into_values().collect();
+        Self { seed, provisions_per_second: load.provisions(), rows, skipped, examples }
+    }
+
+    /// Whether everything was kept.
+    pub fn passed(&self) -> bool {
+        self.rows.iter().all(|row| row.missed.is_empty())
+    }
+
+    /// The table as Markdown.
+    pub fn markdown(&self) -> String {
+        let mut text = format!(
+            "Seed {}, {:.0} provisions a second.\n\n\
+             | fault | times | acknowledged | lost | early | overlapping | failed provisions | broken | repeated | bad tokens | p99 lateness | recovery |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            self.seed, self.provisions_per_second
+        );
+        for row in &self.rows {
+            let recovery = match (row.fault, row.recovery) {
+                ("no fault", _) => String::new(),
+                (_, Some(seconds)) => format!("{seconds:.1} s"),
+                (_, None) => "never".to_owned(),
+            };
+            let Row { fault, times, acknowledged, lost, early, overlapping, failed, broken, .. } = row;
+            let Row { repeated, bad_tokens, lateness_p99, .. } = row;
+            let _ = writeln!(
+                text,
+                "| {fault} | {times} | {acknowledged} | {lost} | {early} | {overlapping} | {failed} | {broken} | {repeated} \
+                 | {bad_tokens} | {lateness_p99:.2} s | {recovery} |"
+            );
+        }
+        for skipped in &self.skipped {
+            let _ = writeln!(text, "\nLeft out: {skipped}.");
+        }
+        text
+    }
+
+    /// What was not kept, with examples; nothing where all was.
+    pub fn complaints(&self) -> String {
+        let mut text = String::new();
+        for row in &self.rows {
+            for missed in &row.missed {
+                let _ = writeln!(text, "{}: {missed}", row.fault);
+            }
+        }
+        if !text.is_empty() {
+            for example in &self.examples {
+                let _ = writeln!(text, "  {example}");
+            }
+        }
+        text
+    }
+}
+
+/// The last window that had begun.
+fn window_at(windows: &[Window], at: i64) -> Option<&Window> {
+    windows.iter().rev().find(|window| window.begin <= at)
+}
+
+fn count_entries(rows: &mut BTreeMap<Option<Fault>, Row>, windows: &[Window], entries: &[(OneShot, Entry)]) {
+    let mut lateness: BTreeMap<Option<Fault>, Vec<f64>> = BTreeMap::new();
+    for (one_shot, entry) in entries {
+        let fault_at = |at| window_at(windows, at).map(|window| window.fault);
+        if let Some(at) = entry.acknowledged {
+            rows.get_mut(&fault_at(at)).expect("every window has a row").acknowledged += 1;
+        }
+        let due = fault_at(one_shot.due);
+        if is_missing(entry) {
+            rows.get_mut(&due).expect("every window has a row").lost += 1;
+        }
+        // What was armed too late to be punctual says nothing.
+        if let (Some(first), Some(acknowledged)) = (entry.first, entry.acknowledged)
+            && acknowledged < one_shot.due
+        {
+            #[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]
+            lateness.entry(due).or_default().push((first - one_shot.due) as f64 / 1e6);
+        }
+    }
+    for (fault, mut all) in lateness {
+        all.sort_by(f64::total_cmp);
+        let row = rows.get_mut(&fault).expect("every window has a row");
+        row.lateness_p99 = all.get(all.len() * 99 / 100).copied().unwrap_or_default();
+    }
+}
+
+fn missed(
+    fault: Option<Fault>,
+    row: &Row,
+    windows: &[Window],
+    findings: &[(i64, Finding, String)],
+) -> Vec<String> {
+    let mut missed = Vec::new();
+    let counts = [
+        (row.lost, "lost"),
+        (row.early, "early"),
+        (row.overlapping, "overlapping"),
+        (row.bad_tokens, "bad tokens"),
+    ];
+    missed.extend(
+        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+    );
+    let failed = findings.iter().filter(|(at, finding, _)| {
+        let window = window_at(windows, *at);
+        let counts = *finding == Finding::Failed || *finding == Finding::Broken && fault != Some(Fault::Kill);
+        counts && window.map(|window| window.fault) == fault && window.is_none_or(rides_out)
+    });
+    let failed = failed.count();
+    if failed > 0 {
+        missed.push(format!("{failed} failed provisions that should have been ridden out"));
+    }
+    match (fault, row.recovery) {
+        (Some(_), None) => missed.push("not every replica recovered by itself".to_owned()),
+        (Some(_), Some(took)) if took > RECOVERY_REACH.as_secs_f64() => {
+            missed.push(format!("recovery took {took:.1} s"));
+        }
+        _ => {}
+    }
+    if let Some(reach) = fault.and_then(Fault::lateness_reach)
+        && row.lateness_p99 > reach.as_secs_f64()
+    {
+        missed.push(format!("p99 lateness {:.2} s", row.lateness_p99));
+    }
+    missed
+}
+
+/// Whether no provision may fail because of it.
+fn rides_out(window: &Window) -> bool {
+    let took = Duration::from_micros((window.end - window.begin).unsigned_abs());
+    window.fault.spares_provisions() || !window.fault.fails_provisions() && took <= RIDDEN_OUT
+}

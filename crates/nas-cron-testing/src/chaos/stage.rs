@@ -1,0 +1,155 @@
+//! What a run starts, and what all of its parts share.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use nas_cron::db::migrate;
+use sqlx::Connection;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use super::balancer::Balancer;
+use super::databases::Databases;
+use super::fault::Fault;
+use super::ledger::{Ledger, OneShot};
+use super::replica::{Replica, faketime};
+use super::{Plan, agents};
+use crate::database::connect;
+use crate::portal::Portal;
+use crate::proxy::Proxy;
+use crate::service::Settings;
+
+const REPLICAS: usize = 2;
+
+/// What load, probes and agents share.
+pub(super) struct Shared {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) balancer: Balancer,
+    /// By agent.
+    pub(super) tokens: Vec<String>,
+    /// What callback URLs begin with.
+    pub(super) callback: String,
+    /// One-shots that an agent has accepted for the first time.
+    pub(super) accepted: Mutex<UnboundedReceiver<OneShot>>,
+    /// How many there were to see whether a replica provisions.
+    pub(super) probes: AtomicU32,
+}
+
+/// Everything that runs.
+pub(super) struct Stage {
+    dir: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    pub(super) replicas: Vec<Replica>,
+    pub(super) proxy: Proxy,
+    /// `None` while a blocking step has them.
+    databases: Option<Databases>,
+    probing: AbortHandle,
+    _portal: Portal,
+}
+
+impl Stage {
+    pub(super) async fn start(plan: &Plan) -> Self {
+        let dir = std::env::temp_dir().join(format!("nas-cron-chaos-{:016x}", rand::random::<u64>()));
+        fs::create_dir(&dir).expect("a new folder");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let parent = dir.clone();
+        let databases =
+            tokio::task::spawn_blocking(move || Databases::start(&parent)).await.expect("no panic");
+        migrate::migrate(&connect(&databases.url())).await.expect("the schema can be applied");
+        register(&databases.url(), plan.load.agents).await;
+
+        let (portal, proxy) = (Portal::start().await, Proxy::start(databases.address()).await);
+        let mut url: url::Url = databases.url().parse().expect("a URL");
+        url.set_port(Some(proxy.address().port())).expect("it has a port");
+        let settings = Settings::new(url.as_str(), &portal)
+            .with("NAS_CRON_MIGRATE", "false")
+            .with("NAS_CRON_LOG_FILTER", "warn")
+            .with("NAS_CRON_DRAIN_DELAY", "4s");
+        let settings = plan.settings.iter().fold(settings, |all, (name, value)| all.with(name, *value));
+        let log = |number| dir.join(format!("replica-{number}.log"));
+        let mut replicas: Vec<_> =
+            (0..REPLICAS).map(|number| Replica::new(&plan.binary, settings.clone(), log(number))).collect();
+        for replica in &mut replicas {
+            replica.start(0);
+            replica.ready().await;
+        }
+
+        let ledger = Arc::new(Ledger::default());
+        let (sender, accepted) = unbounded_channel();
+        let shared = Arc::new(Shared {
+            callback: agents::start(Arc::clone(&ledger), plan.seed, plan.load.refused_percent, sender).await,
+            ledger,
+            balancer: Balancer::new(replicas.iter().map(|replica| replica.url.clone())),
+            tokens: (0..plan.load.agents)
+                .map(|n| portal.client_token("org-1", &format!("inst-{n}")))
+                .collect(),
+            accepted: Mutex::new(accepted),
+            probes: AtomicU32::new(0),
+        });
+        let balancer = Arc::clone(&shared);
+        let probing = tokio::spawn(async move { balancer.balancer.probe().await }).abort_handle();
+        Self { dir, shared, replicas, proxy, databases: Some(databases), probing, _portal: portal }
+    }
+
+    /// Why a fault cannot be made here, if it cannot.
+    pub(super) fn cannot(&self, fault: Fault) -> Option<&'static str> {
+        match fault {
+            Fault::Clock(_) if faketime().is_none() => Some("there is no libfaketime"),
+            Fault::DiskFull if self.databases().disk().is_none() => {
+                Some("a tmpfs can be mounted by root only")
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn databases(&self) -> &Databases {
+        self.databases.as_ref().expect("nobody else has them")
+    }
+
+    /// Does what blocks.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Databases) -> T + Send + 'static,
+    ) -> T {
+        let mut databases = self.databases.take().expect("nobody else has them");
+        let worked = tokio::task::spawn_blocking(move || {
+            let result = work(&mut databases);
+            (databases, result)
+        });
+        let (databases, result) = worked.await.expect("no panic");
+        self.databases = Some(databases);
+        result
+    }
+
+    /// Ends everything. The replicas' logs stay where the run has failed.
+    pub(super) async fn end(mut self, passed: bool) {
+        self.probing.abort();
+        for replica in &mut self.replicas {
+            replica.kill9();
+        }
+        self.blocking(Databases::bury_former).await;
+        let databases = self.databases.take();
+        tokio::task::spawn_blocking(move || drop(databases)).await.expect("no panic");
+        if passed {
+            let _ = fs::remove_dir_all(&self.dir);
+        } else {
+            eprintln!("the replicas' logs are in {}", self.dir.display());
+        }
+    }
+}
+
+async fn register(url: &str, agents: u32) {
+    let mut connection = sqlx::PgConnection::connect(url).await.expect("the server answers");
+    let last = i32::try_from(agents).expect("not so many") - 1;
+    sqlx::query(
+        "INSERT INTO instances (instance_id, org_id) SELECT 'inst-' || n, 'org-1' FROM generate_series(0, $1) n",
+    )
+    .bind(last)
+    .execute(&mut connection)
+    .await
+    .expect("agents can be registered");
+}

@@ -1,0 +1,106 @@
+//! A real PgBouncer in front of a test's server. `make test` installs it (`scripts/ensure-pgbouncer`).
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::ports::free_address;
+use crate::time::PATIENCE;
+
+/// How long a client keeps its server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// For one transaction.
+    Transaction,
+    /// Until it disconnects.
+    Session,
+}
+
+/// A running pooler. Killed when dropped.
+pub struct PgBouncer {
+    child: Child,
+    dir: PathBuf,
+    address: SocketAddr,
+}
+
+impl PgBouncer {
+    /// Starts one in front of the server of `url`, and waits until it listens.
+    pub async fn start(mode: PoolMode, url: &str) -> Self {
+        let server: url::Url = url.parse().expect("a URL");
+        let address = free_address();
+        let dir = std::env::temp_dir().join(format!("nas-cron-pgbouncer-{:016x}", rand::random::<u64>()));
+        fs::create_dir(&dir).expect("a new folder");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let users = dir.join("users.txt");
+        fs::write(&users, "\"postgres\" \"\"\n").expect("a file");
+        let ini = dir.join("pgbouncer.ini");
+        let mode = match mode {
+            PoolMode::Transaction => "transaction",
+            PoolMode::Session => "session",
+        };
+        let text = format!(
+            "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\n\
+             auth_type = trust\nauth_file = {}\npool_mode = {mode}\nmax_client_conn = 200\ndefault_pool_size = 60\n\
+             ignore_startup_parameters = extra_float_digits\n",
+            server.host_str().expect("a host"),
+            server.port().expect("a port"),
+            address.ip(),
+            address.port(),
+            users.display(),
+        );
+        fs::write(&ini, text).expect("a file");
+        let mut command = Command::new(program());
+        command.arg(&ini).current_dir(&dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            // It refuses to run as root.
+            let (uid, gid) = nobody();
+            chown(&dir, Some(uid), Some(gid)).expect("root may");
+            command.uid(uid).gid(gid);
+        }
+        let child = command.spawn().expect("pgbouncer starts: `scripts/ensure-pgbouncer` installs it");
+        let mut this = Self { child, dir, address };
+        let start = Instant::now();
+        while TcpStream::connect(address).await.is_err() {
+            assert!(this.child.try_wait().expect("it can be asked").is_none(), "pgbouncer ended at once");
+            assert!(start.elapsed() < PATIENCE, "pgbouncer does not listen");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        this
+    }
+
+    /// The same database as `url` has, through the pooler.
+    pub fn url(&self, url: &str) -> String {
+        let mut url: url::Url = url.parse().expect("a URL");
+        url.set_port(Some(self.address.port())).expect("it has a port");
+        url.into()
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Debian puts it where only root's `PATH` leads.
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let programs = folders.map(|folder: PathBuf| folder.join("pgbouncer"));
+    programs.into_iter().find(|program| program.is_file()).unwrap_or_else(|| "pgbouncer".into())
+}
+
+fn nobody() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").expect("a list of users");
+    let user = users.lines().find(|line| line.starts_with("nobody:")).expect("nobody is a user");
+    let mut fields = user.split(':').skip(2).map(|field| field.parse().expect("a number"));
+    (fields.next().expect("a user"), fields.next().expect("a group"))
+}

@@ -1,0 +1,139 @@
+//! A database that cannot be used says why: in `serve`, `doctor`, and every command, and soon.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nas_cron_dev::private_postgres::{Options, PrivatePostgres};
+use nas_cron_testing::database::server_options;
+use nas_cron_testing::portal::Portal;
+use nas_cron_testing::ports::free_address;
+use nas_cron_testing::service::Settings;
+use sqlx::{Connection, PgConnection};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// The promise is 10 s. A machine that is busy with other tests gets twice as much again.
+const LIMIT: Duration = Duration::from_secs(30);
+const COMMANDS: [&[&str]; 4] = [&["serve"], &["doctor"], &["jobs", "list"], &["migrate"]];
+
+/// Runs a command until its output has one of these words, and returns that output. `serve` may go on.
+pub(super) async fn says(settings: &Settings, command: &[&str], words: &[&str]) -> String {
+    let mut command_line = tokio::process::Command::from(settings.command(command));
+    command_line.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command_line.spawn().unwrap();
+    let said = Arc::new(Mutex::new(String::new()));
+    let readers = [
+        tokio::spawn(listen(child.stdout.take().unwrap(), Arc::clone(&said))),
+        tokio::spawn(listen(child.stderr.take().unwrap(), Arc::clone(&said))),
+    ];
+    let begun = Instant::now();
+    loop {
+        let ended = readers.iter().all(tokio::task::JoinHandle::is_finished);
+        let output = said.lock().unwrap().clone();
+        let lower = output.to_lowercase();
+        if words.iter().any(|word| lower.contains(&word.to_lowercase())) {
+            println!("{command:?} after {:?}: {output}", begun.elapsed());
+            return output;
+        }
+        assert!(!ended, "{command:?} ended after {:?} without any of {words:?}: {output}", begun.elapsed());
+        assert!(begun.elapsed() < LIMIT, "{command:?} says none of {words:?}: {output}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn listen(mut from: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        said.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+}
+
+async fn every_command_says(url: &str, words: &[&str]) {
+    let portal = Portal::start().await;
+    let settings = Settings::new(url, &portal);
+    for command in COMMANDS {
+        says(&settings, command, words).await;
+    }
+}
+
+fn url_at(address: SocketAddr) -> String {
+    format!("postgres://postgres:SECRET@{address}/nas_cron")
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_named() {
+    every_command_says(&url_at(free_address()), &["connection refused"]).await;
+}
+
+/// Something listens there, and never says a word.
+#[tokio::test]
+async fn a_server_that_never_answers_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = url_at(listener.local_addr().unwrap());
+    let silent = tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            held.push(listener.accept().await.unwrap());
+        }
+    });
+    every_command_says(&url, &["did not answer", "no answer", "timed out", "no reply"]).await;
+    silent.abort();
+}
+
+/// Nobody acknowledges the connection: the listener's queue is full, so that the kernel drops every further SYN.
+#[tokio::test]
+async fn an_address_that_swallows_connections_is_named() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await
+    {
+        queued.push(connected.unwrap());
+        assert!(queued.len() < 100, "the queue never fills");
+    }
+    every_command_says(&url_at(address), &["did not answer", "no answer", "timed out", "no reply"]).await;
+    drop((listener, queued));
+}
+
+async fn own_server(settings: &[(&str, &str)]) -> PrivatePostgres {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let mut options = server_options();
+    options.settings.extend(settings);
+    tokio::task::spawn_blocking(move || start(options)).await.unwrap()
+}
+
+fn start(options: Options) -> PrivatePostgres {
+    PrivatePostgres::start(options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_named() {
+    let server = own_server(&[]).await;
+    server.execute("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'right'").unwrap();
+    // Before all other rules.
+    let rules = server.data_dir().join("cluster/pg_hba.conf");
+    let others = std::fs::read_to_string(&rules).unwrap();
+    std::fs::write(&rules, format!("host all guarded 127.0.0.1/32 scram-sha-256\n{others}")).unwrap();
+    server.execute("SELECT pg_reload_conf()").unwrap();
+    let url = format!("postgres://guarded:WRONG@127.0.0.1:{}/postgres", server.port());
+    every_command_says(&url, &["password authentication failed"]).await;
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exhausted_server_is_named() {
+    let server = own_server(&[("max_connections", "12")]).await;
+    let url = server.tcp_url("postgres").unwrap();
+    let mut held = Vec::new();
+    while let Ok(connection) = PgConnection::connect(&url).await {
+        held.push(connection);
+    }
+    assert!(held.len() > 5, "{} connections", held.len());
+    every_command_says(&url, &["too many clients", "too many connections", "connection slots"]).await;
+    drop(held);
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+}
