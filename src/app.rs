@@ -2,6 +2,7 @@
 
 mod callers;
 mod readiness;
+mod serving;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
-use axum::serve::ListenerExt;
 use backon::{ConstantBuilder, Retryable};
 use metrics_exporter_prometheus::PrometheusHandle;
 use nas_cron_base::clock::Clock;
@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use self::readiness::Readiness;
+use self::serving::Serving;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
@@ -63,8 +64,7 @@ pub struct App {
     scheduler: Arc<Scheduler>,
     backends: Arc<Backends>,
     shutdown: Shutdown,
-    public: (TcpListener, Router),
-    operators: (TcpListener, Router),
+    serving: Serving,
     /// What keeps it known who may call.
     callers: Vec<callers::Background>,
     shutdown_timeout: Duration,
@@ -80,6 +80,7 @@ impl App {
         metrics_handle: PrometheusHandle,
         beside: Router,
     ) -> anyhow::Result<Self> {
+        let descriptors = serving::descriptors(config);
         let fires = connections_for_fires(config.database.max_connections);
         let db = Db::new(&DbOptions {
             url: config.database.url.clone(),
@@ -143,8 +144,12 @@ impl App {
             scheduler,
             backends,
             shutdown,
-            public: (public, routes.merge(beside)),
-            operators: (operators, metrics::router(metrics_handle)),
+            serving: Serving {
+                public: (public, routes.merge(beside)),
+                operators: (operators, metrics::router(metrics_handle)),
+                descriptors,
+                idle_timeout: config.http.idle_timeout,
+            },
             callers,
             shutdown_timeout: config.stop.shutdown_timeout,
         })
@@ -152,7 +157,7 @@ impl App {
 
     /// Where the public listener is bound.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.public.0.local_addr()
+        self.serving.public.0.local_addr()
     }
 
     /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
@@ -165,8 +170,7 @@ impl App {
             scheduler,
             backends,
             shutdown,
-            public,
-            operators,
+            serving,
             callers,
             shutdown_timeout,
         } = self;
@@ -195,12 +199,10 @@ impl App {
                 scheduler.drain().await;
             })
         };
-        info!(listen = %public.0.local_addr()?, metrics_listen = %operators.0.local_addr()?, "serving");
-        let served = tokio::try_join!(serve(public, &shutdown), serve(operators, &shutdown));
-        if served.is_err() {
-            // A listener that broke ends the service: others have the one-shots soon.
-            shutdown.stop();
-        }
+        let (listen, metrics_listen) =
+            (serving.public.0.local_addr()?, serving.operators.0.local_addr()?);
+        info!(%listen, %metrics_listen, "serving");
+        serving.run(&shutdown).await;
         let stopping = Instant::now();
         let _ = drained.await;
         let left = shutdown_timeout.saturating_sub(stopping.elapsed());
@@ -215,7 +217,7 @@ impl App {
         drop((callers, ring));
         pools.iter().for_each(Db::close);
         info!("ended");
-        served.map(|_| ()).context("a listener broke")
+        Ok(())
     }
 }
 
@@ -242,14 +244,6 @@ fn admin(config: &Config, db: &Db) -> AdminState {
         identities: IdentityRegistry::new(db.clone()),
         tokens: Arc::new(AdminTokens::new(config.admin_token_sha256.clone())),
     }
-}
-
-async fn serve((listener, router): (TcpListener, Router), shutdown: &Shutdown) -> std::io::Result<()> {
-    // Answers are small and complete: nothing is gained by waiting for more.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.until_stopping()).await
 }
 
 /// Connections that may wait to be accepted: all agents fetch the JWKS at the same second, each anew. The system

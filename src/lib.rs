@@ -22,7 +22,7 @@
 //! | [`store_error`] | a database failure as `http` sees it |
 //! | [`db`] | the only module with SQL |
 //! | [`heartbeat`] | supervision of the loops that must never stop |
-//! | [`shutdown`], [`metrics`], [`config`], [`diagnosis`] | phases of the end, metrics, settings, findings of `doctor` |
+//! | [`shutdown`], [`limits`], [`metrics`], [`config`], [`diagnosis`] | phases of the end, shares of the descriptor limit, metrics, settings, findings of `doctor` |
 //! | [`domain`] | what is stored, handed on and decided, as types without I/O |
 //!
 //! The words of the wire are in `nas_cron_protocol`, what all programs share is in `nas_cron_base`, and the agent's side
@@ -57,6 +57,7 @@ pub mod http;
 pub mod identity;
 pub mod instance;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod oneshot;
 pub mod own_portal;

@@ -53,7 +53,7 @@ impl Shutdown {
         self.stopping.cancelled().await;
     }
 
-    /// The same without a borrow: for `axum::serve(…).with_graceful_shutdown(…)`.
+    /// The same without a borrow: for a future that is kept.
     pub fn until_stopping(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stopping.clone().cancelled_owned()
     }

@@ -3,6 +3,7 @@
 mod backend;
 mod database;
 mod deployment;
+mod descriptors;
 mod exposure;
 mod keys;
 mod portals;
@@ -91,6 +92,7 @@ const FIRST: &[Check] = checks![
     "further issuers", Nothing, portals::issuers;
     "public URLs", Nothing, exposure::public_urls;
     "admin API", Nothing, exposure::admin_api;
+    "descriptors", Nothing, descriptors::descriptors;
     "active backend", Schema, backend::active;
 ];
 

@@ -14,6 +14,7 @@ pub mod layers;
 pub mod oauth;
 pub mod relay;
 pub mod router;
+pub mod server;
 
 pub use auth::{BearerCaller, Caller};
 pub use error::{ApiError, Problem};

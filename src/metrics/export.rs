@@ -11,7 +11,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{backends, fires, one_shots, panics, requests};
+use super::{backends, connections, fires, one_shots, panics, requests};
 
 /// How often histograms are folded, so that they take no memory while nobody scrapes.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -51,6 +51,7 @@ pub(super) fn describe() {
     backends::describe();
     requests::describe();
     panics::describe();
+    connections::describe();
 }
 
 /// `GET /metrics`, for a listener of its own. Needs a runtime: the upkeep runs until the router is dropped.

@@ -6,6 +6,7 @@
 //! export all of them.
 
 mod backends;
+mod connections;
 mod export;
 mod fires;
 mod labels;
@@ -14,6 +15,7 @@ mod panics;
 mod requests;
 
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, woken};
+pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
     InFlight, fire_ended, fire_started, fires_lost, leases_lost, recovered, set_db_clock_offset,
@@ -56,6 +58,10 @@ pub(crate) mod tests {
         recovered(3);
         set_db_clock_offset(-0.25);
         panicked(PanicPlace::Fire);
+        connection_opened(Listener::Public);
+        connection_opened(Listener::Public);
+        connection_closed(Listener::Public, Closed::Idle);
+        backlog_closed(Listener::Metrics, 2);
         drop(InFlight::begin());
         std::mem::forget(InFlight::begin());
     }

@@ -1,6 +1,7 @@
 //! Where we are reached.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::portal::issuer::PORTAL_URL;
 use crate::config::reader::Reader;
@@ -18,6 +19,8 @@ pub struct Http {
     pub metrics_listen: SocketAddr,
     /// Our base URL as seen from outside.
     pub public_url: BaseUrl,
+    /// How long a connection without a request is kept open.
+    pub idle_timeout: Duration,
 }
 
 settings! { Listening:
@@ -30,6 +33,9 @@ settings! { Listening:
     PUBLIC_URL: Key<BaseUrl> = "public_url", values::BASE_URL,
         Preset::Derived { from: PORTAL_URL.setting, suffix: "", unless: None },
         "Our own base URL as seen from outside: for relay and for the JWKS. On the portal's host by default, where we are routed by path.";
+    IDLE_TIMEOUT: Key<Duration> = "connection_idle_timeout", values::duration(values::s(1), values::HOUR),
+        Preset::Value("75s"),
+        "How long a caller's connection stays open between two requests. Longer than the load balancer keeps it, or requests meet a closing connection.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Http {
@@ -37,6 +43,7 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Http {
         listen: reader.value(&LISTEN),
         metrics_listen: reader.value(&METRICS_LISTEN),
         public_url: reader.value(&PUBLIC_URL),
+        idle_timeout: reader.value(&IDLE_TIMEOUT),
     }
 }
 

@@ -1,0 +1,128 @@
+//! One connection, from its accept to its end.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::freeze::Freeze;
+use super::handle::Handle;
+use super::phase::Times;
+use super::registry::Registry;
+use super::service::Service;
+use super::stream::Stream;
+use super::tracker::Tracker;
+use crate::metrics::{Closed, Listener};
+
+/// The longest head of a request, in bytes: credentials are a few kilobytes.
+const HEAD_MAX: usize = 64 * 1024;
+/// How long an idle connection may take to say goodbye (HTTP/2 does).
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What the connections of a listener share.
+#[derive(Debug)]
+pub(super) struct Server {
+    router: Router,
+    protocol: Builder<TokioExecutor>,
+    name: Listener,
+    times: Times,
+    pub(super) registry: Arc<Registry>,
+    pub(super) freeze: Arc<Freeze>,
+    closing: CancellationToken,
+}
+
+impl Server {
+    pub(super) fn new(
+        router: Router,
+        name: Listener,
+        times: Times,
+        registry: Arc<Registry>,
+        freeze: Arc<Freeze>,
+        closing: CancellationToken,
+    ) -> Self {
+        let mut protocol = Builder::new(TokioExecutor::new());
+        protocol.http1().max_buf_size(HEAD_MAX);
+        Self { router, protocol, name, times, registry, freeze, closing }
+    }
+
+    pub(super) const fn name(&self) -> Listener {
+        self.name
+    }
+
+    /// Takes in a connection that was just accepted: it counts from now on.
+    pub(super) fn admit(self: &Arc<Self>, stream: TcpStream) -> Connection {
+        // Responses are small and complete: nothing is gained by waiting for more.
+        let _ = stream.set_nodelay(true);
+        let stream = Arc::new(stream);
+        let handle = Arc::new(Handle::new(&stream));
+        let registry = Arc::clone(&self.registry);
+        let tracker = Arc::new(Tracker::new(handle, registry, Arc::clone(&self.freeze), self.name));
+        Connection { server: Arc::clone(self), stream, tracker }
+    }
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    server: Arc<Server>,
+    stream: Arc<TcpStream>,
+    tracker: Arc<Tracker>,
+}
+
+impl Connection {
+    /// Serves it to its end.
+    pub(super) async fn serve(self) {
+        let Self { server, stream, tracker } = self;
+        let service = Service::new(server.router.clone(), Arc::clone(&tracker));
+        let stream = TokioIo::new(Stream::new(stream, Arc::clone(&tracker)));
+        let mut connection = pin!(server.protocol.serve_connection(stream, service));
+        let mut timer = pin!(sleep(Duration::ZERO));
+        let mut is_ending = false;
+        let reason = loop {
+            tokio::select! {
+                // In this order: what can go on is no reason to close.
+                biased;
+                reason = tracker.handle.told_to_close() => break reason,
+                _ = connection.as_mut() => break Closed::Ended,
+                () = server.closing.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                reason = overdue(&tracker, &server.times, timer.as_mut()) => break reason,
+            }
+        };
+        // A connection that reads what waited during a freeze breaks off by itself.
+        let reason = if tracker.handle.is_closing() { tracker.handle.told_to_close().await } else { reason };
+        tracker.closes(reason);
+        if reason == Closed::Idle {
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(GOODBYE, connection).await;
+        }
+    }
+}
+
+/// Waits until a connection's deadline is over, and returns why it is to be closed. Looks at the deadline anew
+/// whenever the connection's task runs: only that moves it.
+async fn overdue(tracker: &Tracker, times: &Times, mut timer: Pin<&mut Sleep>) -> Closed {
+    poll_fn(|context| {
+        loop {
+            let Some((deadline, reason)) = tracker.deadline(times) else { return Poll::Pending };
+            if deadline <= Instant::now() && (reason != Closed::Idle || tracker.is_idle_in_truth()) {
+                return Poll::Ready(reason);
+            }
+            if timer.deadline() != deadline || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(context));
+        }
+    })
+    .await
+}

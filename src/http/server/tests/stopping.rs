@@ -1,0 +1,25 @@
+//! The end of the server.
+
+use super::*;
+
+#[tokio::test]
+async fn what_is_under_way_is_finished_and_the_rest_is_closed() {
+    let running = running(64, TIMES).await;
+    let mut idle = running.connect().await;
+    assert!(ask(&mut idle).await);
+    let mut silent = running.connect().await;
+    let mut working = running.connect().await;
+    working.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    // It is being served when a later connection was.
+    assert!(ask(&mut running.connect().await).await);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    running.stopping.cancel();
+    let mut response = String::new();
+    timeout(PATIENCE, working.read_to_string(&mut response)).await.unwrap().unwrap();
+    assert!(response.ends_with("slow"), "{response}");
+    closed(&mut idle).await;
+    closed(&mut silent).await;
+    timeout(PATIENCE, running.serving).await.expect("it ends").unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
+}

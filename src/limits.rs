@@ -1,0 +1,118 @@
+//! Descriptors: how many this process may have open, and who gets which share.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Open besides connections to callers, agents and the database: standard streams, the runtime's own, listeners, name
+/// lookups, and connections to portals and scheduler backends.
+const OTHERS: u64 = 96;
+/// An attempt under way has one, and the connection that an earlier attempt left open for the next has another.
+const PER_ATTEMPT: u64 = 2;
+/// Callers get this many before attempts get any that do not fit.
+const CALLERS_FIRST: u64 = 256;
+/// More than this many callers' connections cost memory and serve nobody.
+const CALLERS_MAX: u64 = 16_384;
+/// Connections to the metrics listener.
+const METRICS_MAX: u64 = 64;
+const METRICS_MIN: u64 = 4;
+
+/// Shares of the descriptor limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Descriptors that the process may have open.
+    pub limit: u64,
+    /// Connections that the public listener keeps open at once.
+    pub public_connections: usize,
+    /// Connections that the metrics listener keeps open at once.
+    pub metrics_connections: usize,
+    /// Attempts that can be under way at once: `in_flight_max`, or fewer where the limit is too low for it.
+    pub attempts: usize,
+    /// The limit at which everything fits.
+    pub needed: u64,
+}
+
+impl Descriptors {
+    /// Divides `soft_limit`. What does not fit is taken from attempts first, then from callers.
+    pub fn share(soft_limit: u64, in_flight_max: usize, database_connections: u32) -> Self {
+        let attempts = in_flight_max as u64 * PER_ATTEMPT;
+        let fixed = OTHERS + u64::from(database_connections);
+        let free = soft_limit.saturating_sub(fixed);
+        let metrics = (free / 16).clamp(METRICS_MIN, METRICS_MAX);
+        let rest = free.saturating_sub(metrics);
+        let callers = rest.saturating_sub(attempts).max(CALLERS_FIRST.min(rest / 2)).clamp(1, CALLERS_MAX);
+        let left = rest.saturating_sub(callers) / PER_ATTEMPT;
+        Self {
+            limit: soft_limit,
+            public_connections: as_count(callers),
+            metrics_connections: as_count(metrics),
+            attempts: as_count(left.clamp(1, in_flight_max as u64)),
+            needed: fixed + METRICS_MAX + CALLERS_FIRST + attempts,
+        }
+    }
+
+    /// Whether `in_flight_max` attempts fit beside everything else.
+    pub const fn fit(&self, in_flight_max: usize) -> bool {
+        self.attempts >= in_flight_max
+    }
+}
+
+fn as_count(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Returns the hard limit: what [`raise`] would raise the soft one to.
+pub fn hard_limit() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Raises the soft limit to the hard one and returns the soft limit that holds then. Systems keep the soft one low for
+/// the sake of programs that use `select`, which this one does not.
+pub fn raise() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Refused where a system has a lower bound of its own: then the old one holds.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shares(limit: u64) -> (usize, usize, usize) {
+        let shares = Descriptors::share(limit, 1024, 20);
+        (shares.public_connections, shares.metrics_connections, shares.attempts)
+    }
+
+    #[test]
+    fn a_high_limit_has_room_for_everything() {
+        assert_eq!(shares(1_048_576), (16_384, 64, 1024));
+        assert_eq!(shares(u64::MAX), (16_384, 64, 1024));
+        assert_eq!(shares(4_096), (1_868, 64, 1024));
+    }
+
+    #[test]
+    fn a_low_limit_is_divided_between_callers_and_attempts() {
+        assert_eq!(shares(1_024), (256, 56, 298));
+        assert_eq!(shares(512), (186, 24, 93));
+        assert_eq!(shares(0), (1, 4, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn shares_stay_within_the_limit(limit in 256_u64..100_000, in_flight in 1_usize..10_000, database in 4_u32..64) {
+            let shares = Descriptors::share(limit, in_flight, database);
+            let attempts = shares.attempts as u64 * PER_ATTEMPT;
+            let callers = (shares.public_connections + shares.metrics_connections) as u64;
+            prop_assert!(OTHERS + u64::from(database) + attempts + callers <= limit);
+        }
+
+        #[test]
+        fn everything_fits_from_the_needed_limit_on(in_flight in 1_usize..10_000, database in 4_u32..1_000) {
+            let needed = Descriptors::share(0, in_flight, database).needed;
+            prop_assert!(Descriptors::share(needed, in_flight, database).fit(in_flight));
+        }
+    }
+}
