@@ -199,8 +199,7 @@ impl App {
                 scheduler.drain().await;
             })
         };
-        let (listen, metrics_listen) =
-            (serving.public.0.local_addr()?, serving.operators.0.local_addr()?);
+        let (listen, metrics_listen) = (serving.public.0.local_addr()?, serving.operators.0.local_addr()?);
         info!(%listen, %metrics_listen, "serving");
         serving.run(&shutdown).await;
         let stopping = Instant::now();

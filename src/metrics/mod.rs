@@ -83,6 +83,18 @@ pub(crate) mod tests {
         let mut plain: Vec<_> = values.into_iter().filter(|line| !line.contains("_bucket{")).collect();
         plain.sort_unstable();
         insta::assert_snapshot!(plain.join("\n"), @r#"
+        nas_cron_connections_closed_total{listener="metrics",reason="displaced"} 0
+        nas_cron_connections_closed_total{listener="metrics",reason="ended"} 0
+        nas_cron_connections_closed_total{listener="metrics",reason="idle"} 0
+        nas_cron_connections_closed_total{listener="metrics",reason="slow_reader"} 0
+        nas_cron_connections_closed_total{listener="metrics",reason="stale"} 2
+        nas_cron_connections_closed_total{listener="metrics",reason="unfinished"} 0
+        nas_cron_connections_closed_total{listener="public",reason="displaced"} 0
+        nas_cron_connections_closed_total{listener="public",reason="ended"} 0
+        nas_cron_connections_closed_total{listener="public",reason="idle"} 1
+        nas_cron_connections_closed_total{listener="public",reason="slow_reader"} 0
+        nas_cron_connections_closed_total{listener="public",reason="stale"} 0
+        nas_cron_connections_closed_total{listener="public",reason="unfinished"} 0
         nas_cron_db_clock_offset_seconds -0.25
         nas_cron_dead_letters 1
         nas_cron_engine_misses_total{backend="nats"} 0
@@ -110,6 +122,8 @@ pub(crate) mod tests {
         nas_cron_one_shots{state="leased"} 0
         nas_cron_one_shots{state="stuck"} 0
         nas_cron_one_shots{state="waiting"} 0
+        nas_cron_open_connections{listener="metrics"} 0
+        nas_cron_open_connections{listener="public"} 1
         nas_cron_panics_total{place="background"} 0
         nas_cron_panics_total{place="fire"} 1
         nas_cron_panics_total{place="http"} 0

@@ -9,6 +9,7 @@ mod agent_tools;
 mod architecture;
 mod auth_profiles;
 mod backend_switch;
+mod connections;
 mod database_faults;
 mod dev;
 mod doctor;

@@ -35,7 +35,10 @@ pub fn binary_path() -> PathBuf {
 
 /// Returns a command that runs the binary under test.
 pub fn binary() -> Command {
-    let mut command = Command::new(binary_path());
+    without_our_variables(Command::new(binary_path()))
+}
+
+fn without_our_variables(mut command: Command) -> Command {
     // Nothing of the surroundings gets in.
     for (name, _) in std::env::vars() {
         if name.starts_with("NAS_CRON_") && name != "NAS_CRON_POSTGRES_BIN" {
@@ -47,13 +50,17 @@ pub fn binary() -> Command {
 
 /// What a test sets, on top of what every service needs.
 #[derive(Clone)]
-pub struct Settings(BTreeMap<&'static str, String>);
+pub struct Settings {
+    variables: BTreeMap<&'static str, String>,
+    /// The soft and the hard limit of descriptors, where the test's own do not hold.
+    descriptors: Option<(u64, u64)>,
+}
 
 impl Settings {
     /// A service on `database_url` that trusts `portal` and may call agents on loopback.
     pub fn new(database_url: &str, portal: &Portal) -> Self {
         let admin_hash = ring::digest::digest(&ring::digest::SHA256, ADMIN_TOKEN.as_bytes());
-        Self(BTreeMap::from([
+        let variables = BTreeMap::from([
             ("NAS_CRON_DATABASE_URL", database_url.to_owned()),
             ("NAS_CRON_LISTEN", "127.0.0.1:0".to_owned()),
             ("NAS_CRON_METRICS_LISTEN", "127.0.0.2:0".to_owned()),
@@ -65,32 +72,49 @@ impl Settings {
             ("NAS_CRON_MIGRATE", "true".to_owned()),
             ("NAS_CRON_LOG_FORMAT", "json".to_owned()),
             ("NAS_CRON_DRAIN_DELAY", "0s".to_owned()),
-        ]))
+        ]);
+        Self { variables, descriptors: None }
     }
 
     /// Sets one.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.0.insert(name, value.into());
+        self.variables.insert(name, value.into());
+        self
+    }
+
+    /// Limits the descriptors of the commands: soft and hard.
+    #[must_use]
+    pub fn with_descriptors(mut self, soft: u64, hard: u64) -> Self {
+        self.descriptors = Some((soft, hard));
         self
     }
 
     /// What one is set to.
     pub fn get(&self, name: &str) -> &str {
-        &self.0[name]
+        &self.variables[name]
     }
 
     /// Leaves one out.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        self.0.remove(name);
+        self.variables.remove(name);
         self
     }
 
     /// A command with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = binary();
-        command.args(arguments).envs(&self.0);
+        let mut command = match self.descriptors {
+            None => binary(),
+            Some((soft, hard)) => {
+                let mut command = without_our_variables(Command::new("sh"));
+                // The same process: its signals and its end are the binary's.
+                let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+                command.args(["-c", &script]).arg(binary_path());
+                command
+            }
+        };
+        command.args(arguments).envs(&self.variables);
         command
     }
 

@@ -44,9 +44,6 @@ mod tests {
         assert!(low.found.starts_with("1024: 298 attempts"), "{low:?}");
         assert!(low.fix.unwrap().contains("to 2484"));
         assert_eq!(judged(2_484).status, Status::Ok);
-        assert_eq!(
-            judged(u64::MAX).found,
-            "no limit: 1024 attempts and 16384 callers' connections at once"
-        );
+        assert_eq!(judged(u64::MAX).found, "no limit: 1024 attempts and 16384 callers' connections at once");
     }
 }

@@ -35,7 +35,7 @@ settings! { Listening:
         "Our own base URL as seen from outside: for relay and for the JWKS. On the portal's host by default, where we are routed by path.";
     IDLE_TIMEOUT: Key<Duration> = "connection_idle_timeout", values::duration(values::s(1), values::HOUR),
         Preset::Value("75s"),
-        "How long a caller's connection stays open between two requests. Longer than the load balancer keeps it, or requests meet a closing connection.";
+        "Idle timeout of callers' connections. Keep it above the load balancer's own, usually 60 s, so that no request meets a closing connection.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Http {

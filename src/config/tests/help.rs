@@ -29,13 +29,17 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                           NAS_CRON_MIGRATE] [default: false]
 
     Listening:
-          --listen <IP:PORT>          Where agents, the portal's backend and hosted schedulers reach us. TLS ends
-                                      in front of it. [env: NAS_CRON_LISTEN] [default: 0.0.0.0:8080]
-          --metrics-listen <IP:PORT>  Where Prometheus scrapes /metrics. Not for the public. [env:
-                                      NAS_CRON_METRICS_LISTEN] [default: 0.0.0.0:9090]
-          --public-url <URL>          Our own base URL as seen from outside: for relay and for the JWKS. On the
-                                      portal's host by default, where we are routed by path. [env:
-                                      NAS_CRON_PUBLIC_URL] [default: {portal_url}]
+          --listen <IP:PORT>                    Where agents, the portal's backend and hosted schedulers reach us.
+                                                TLS ends in front of it. [env: NAS_CRON_LISTEN] [default:
+                                                0.0.0.0:8080]
+          --metrics-listen <IP:PORT>            Where Prometheus scrapes /metrics. Not for the public. [env:
+                                                NAS_CRON_METRICS_LISTEN] [default: 0.0.0.0:9090]
+          --public-url <URL>                    Our own base URL as seen from outside: for relay and for the JWKS.
+                                                On the portal's host by default, where we are routed by path.
+                                                [env: NAS_CRON_PUBLIC_URL] [default: {portal_url}]
+          --connection-idle-timeout <DURATION>  Idle timeout of callers' connections. Keep it above the load
+                                                balancer's own, usually 60 s, so that no request meets a closing
+                                                connection. [env: NAS_CRON_CONNECTION_IDLE_TIMEOUT] [default: 75s]
 
     Portal:
           --portal-url <URL>

@@ -73,6 +73,7 @@ fn config_show_prints_values_and_origins() {
     listen                       0.0.0.0:8080                                     default
     metrics_listen               0.0.0.0:9090                                     default
     public_url                   https://portal.example/                          default, by portal_url
+    connection_idle_timeout      75s                                              default
     portal_url                   https://portal.example/                          NAS_CRON_PORTAL_URL
     portal_jwks_url              (unused: portal_jwks_file)
     portal_jwks_file             /etc/portal.pem                                  --portal-jwks-file

@@ -19,17 +19,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often such failures are told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-/// Accepts connections while there is room for them, and spawns each into `connections`.
+/// Accepts connections, makes room for each, and spawns it into `connections`.
 pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connections: &TaskTracker) {
     let mut told: Option<Instant> = None;
     loop {
-        server.registry.room().await;
         match next(listener, server).await {
-            Ok(Some(stream)) => {
-                connections.spawn(server.admit(stream).serve());
+            Ok(Accepted { stream, cleared }) => {
+                server.registry.room().await;
+                if server.freeze.is_fresh(cleared) {
+                    connections.spawn(server.admit(stream).serve());
+                } else {
+                    metrics::backlog_closed(server.name(), 1);
+                }
             }
-            // It had waited while the process was frozen.
-            Ok(None) => metrics::backlog_closed(server.name(), 1),
             // The caller's own end; the next one may be well.
             Err(error) if is_of_the_caller(&error) => tokio::task::yield_now().await,
             Err(error) => {
@@ -45,14 +47,18 @@ pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connect
     }
 }
 
-/// The next connection; nothing if it had waited while the process was frozen.
-async fn next(listener: &TcpListener, server: &Server) -> Result<Option<TcpStream>, Error> {
+/// A connection, and what had been cleared before it was accepted.
+struct Accepted {
+    stream: TcpStream,
+    cleared: u64,
+}
+
+async fn next(listener: &TcpListener, server: &Server) -> Result<Accepted, Error> {
     poll_fn(|context| {
         // In one go with the system call: waiting for a caller may take any time.
         let cleared = server.freeze.cleared();
         let accepted = ready!(listener.poll_accept(context));
-        let is_fresh = server.freeze.is_fresh(cleared);
-        accepted.map(|(stream, _)| is_fresh.then_some(stream)).into()
+        accepted.map(|(stream, _)| Accepted { stream, cleared }).into()
     })
     .await
 }

@@ -1,9 +1,10 @@
 //! The open connections of a listener, and which of them makes room for a new one.
 //!
 //! Near the bound a connection is closed that waits for its caller. Those that wait for a request's rest (silent ones
-//! above all) and idle ones are two crowds, and the bigger one gives up its oldest: so neither a flood of silent
-//! connections closes those that load balancers keep, nor do idle ones keep a new caller from sending its request.
-//! Where there is neither, a response that is not taken for a while ends. A handler at work is never disturbed.
+//! above all) and idle ones are two queues, and the longer one gives up the oldest connection that has sent nothing
+//! new. So a flood of silent connections does not close those that load balancers keep, and idle ones do not keep a new
+//! caller from sending its request. Where there is neither, a response that is not taken for a while ends. A handler
+//! at work is never disturbed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::metrics::Closed;
 
 /// A response that is being sent for less than this is not disturbed.
 const SENDING_FOR: Duration = Duration::from_secs(5);
+
+/// That many are looked at before none is found that sends nothing.
+const LOOKED_AT: usize = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -75,12 +79,23 @@ impl Open {
 
     /// The connection that makes room.
     fn victim(&self, now: Instant) -> Option<u64> {
-        let bigger = if self.requests.len() > self.idle.len() { &self.requests } else { &self.idle };
-        let slow = || {
+        let by_size = if self.requests.len() > self.idle.len() {
+            [&self.requests, &self.idle]
+        } else {
+            [&self.idle, &self.requests]
+        };
+        let slowest = || {
             let slowest = self.responses.first();
             slowest.filter(|(since, _)| now.saturating_duration_since(*since) > SENDING_FOR)
         };
-        bigger.first().or_else(slow).map(|(_, id)| *id)
+        by_size.into_iter().find_map(|queue| self.silent(queue)).or_else(|| slowest().map(|(_, id)| *id))
+    }
+
+    /// The one that waits longest and has sent nothing that is still to be read: what has will be served at once.
+    fn silent(&self, queue: &Queue) -> Option<u64> {
+        let is_silent =
+            |id: &u64| self.connections.get(id).is_some_and(|entry| !entry.handle.has_unread_bytes());
+        queue.iter().take(LOOKED_AT).map(|(_, id)| *id).find(is_silent)
     }
 
     /// Tells a connection to make room, if there is one to be told.
@@ -142,7 +157,7 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// Waits until there is room for one more. Cancel-safe.
+    /// Waits until there is room for one that was accepted. Cancel-safe.
     pub(super) async fn room(&self) {
         loop {
             let changed = self.changed.notified();

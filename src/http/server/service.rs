@@ -40,8 +40,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             return Box::pin(std::future::ready(Err(ErrorKind::ConnectionAborted.into())));
         };
         let tracker = Arc::clone(&self.tracker);
-        let request =
-            request.map(|body| Body::new(Arriving { body, tracker, is_waiting: false, has_ended: !has_body }));
+        let request = request
+            .map(|body| Body::new(Arriving { body, tracker, is_waiting: false, has_ended: !has_body }));
         let response = hyper::service::Service::call(&self.routes, request);
         Box::pin(async move {
             let Ok(response) = response.await;

@@ -3,6 +3,6 @@
 
 mod backends;
 mod database;
-mod fixture;
+pub mod fixture;
 mod keys;
 mod work;

@@ -7,7 +7,8 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// The names of DESIGN 10, and those that were added to them.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
+    "nas_cron_connections_closed_total",
     "nas_cron_db_clock_offset_seconds",
     "nas_cron_dead_letters",
     "nas_cron_engine_misses_total",
@@ -19,6 +20,7 @@ const NAMES: [&str; 14] = [
     "nas_cron_lease_lost_total",
     "nas_cron_oldest_overdue_seconds",
     "nas_cron_one_shots",
+    "nas_cron_open_connections",
     "nas_cron_panics_total",
     "nas_cron_provision_seconds",
     "nas_cron_recovered_total",
@@ -106,7 +108,7 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
     let kinds: BTreeSet<_> = labels.iter().map(|label| label.split('=').next().unwrap()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        ["backend", "endpoint", "outcome", "place", "state", "status_class"]
+        ["backend", "endpoint", "listener", "outcome", "place", "reason", "state", "status_class"]
     );
     assert!(labels.len() < 40, "{labels:?}");
 }

@@ -20,7 +20,9 @@ fn sources(folder: &Path, into: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, into);
+            if !path.ends_with("tests") {
+                sources(&path, into);
+            }
         } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             into.push_str(text.split("#[cfg(test)]").next().unwrap());

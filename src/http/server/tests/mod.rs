@@ -31,6 +31,8 @@ struct Running {
     address: SocketAddr,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
+    /// A message per request of `/slow` that has begun.
+    begun: mpsc::UnboundedReceiver<()>,
     /// A message per response of `/endless` that is over.
     over: mpsc::UnboundedReceiver<()>,
 }
@@ -55,7 +57,9 @@ async fn running(connections: usize, times: Times) -> Running {
         });
         std::future::ready(Body::from_stream(body))
     };
-    let slow = async || {
+    let (sender, begun) = mpsc::unbounded_channel();
+    let slow = async move || {
+        let _ = sender.send(());
         tokio::time::sleep(Duration::from_secs(2)).await;
         "slow"
     };
@@ -68,8 +72,9 @@ async fn running(connections: usize, times: Times) -> Running {
     let address = listener.local_addr().unwrap();
     let stopping = CancellationToken::new();
     let until = stopping.clone().cancelled_owned();
-    let serving = tokio::spawn(serve(listener, router, Listener::Public, Bounds { connections, times }, until));
-    Running { address, stopping, serving, over }
+    let serving =
+        tokio::spawn(serve(listener, router, Listener::Public, Bounds { connections, times }, until));
+    Running { address, stopping, serving, begun, over }
 }
 
 impl Running {

@@ -56,6 +56,7 @@ async fn responses_that_nobody_takes_make_room_where_nothing_else_can() {
     for _ in 0..2 {
         let mut stream = running.connect().await;
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        stream.read_u8().await.unwrap();
         slow.push(stream);
     }
     assert!(ask(&mut running.connect().await).await);
@@ -64,11 +65,12 @@ async fn responses_that_nobody_takes_make_room_where_nothing_else_can() {
 
 #[tokio::test]
 async fn handlers_at_work_are_not_disturbed() {
-    let running = running(2, TIMES).await;
+    let mut running = running(2, TIMES).await;
     let mut working = Vec::new();
     for _ in 0..2 {
         let mut stream = running.connect().await;
         stream.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+        timeout(PATIENCE, running.begun.recv()).await.expect("it begins");
         working.push(stream);
     }
     assert!(ask(&mut running.connect().await).await, "it is served after them");
