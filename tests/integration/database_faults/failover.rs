@@ -102,7 +102,9 @@ async fn by_url(pair: &Pair) -> Cluster {
     // The standby first: which one takes writes is for the service to find out.
     let url = format!("postgres://postgres@{other},{one}/nas_cron?target_session_attrs=read-write");
     Cluster::start_on(&pair.standby_url(), 2, |settings| {
-        settings.with("NAS_CRON_DATABASE_URL", url).with("NAS_CRON_LOG_FILTER", "warn")
+        settings
+            .with("NAS_CRON_DATABASE_URL", url)
+            .with("NAS_CRON_LOG_FILTER", "info,nas_cron::scheduler=warn")
     })
     .await
 }
@@ -147,7 +149,9 @@ async fn a_synchronous_standby_behind_a_switched_address_loses_nothing_acknowled
     pair.caught_up().await;
     let (standby, proxy) = (pair.standby_url(), Proxy::start(address_of(&pair.url())).await);
     let through = at(&pair.url(), proxy.address());
-    let cluster = Cluster::start_on(&through, 2, |s| s.with("NAS_CRON_LOG_FILTER", "warn")).await;
+    let cluster =
+        Cluster::start_on(&through, 2, |s| s.with("NAS_CRON_LOG_FILTER", "info,nas_cron::scheduler=warn"))
+            .await;
     let work = async {
         let over = pair.fail_over(true).await;
         proxy.switch(address_of(&standby));
@@ -168,7 +172,9 @@ async fn an_asynchronous_standby_has_what_had_reached_it() {
     let (standby, proxy) = (pair.standby_url(), Proxy::start(address_of(&pair.url())).await);
     let through = at(&pair.url(), proxy.address());
     let mut cluster = Cluster::start_on(&pair.url(), 2, |settings| {
-        settings.with("NAS_CRON_DATABASE_URL", through).with("NAS_CRON_LOG_FILTER", "warn")
+        settings
+            .with("NAS_CRON_DATABASE_URL", through)
+            .with("NAS_CRON_LOG_FILTER", "info,nas_cron::scheduler=warn")
     })
     .await;
     cluster.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(100)));

@@ -48,7 +48,7 @@ pub(super) async fn proxied_on(url: &str, replicas: usize) -> (Cluster, Proxy) {
 }
 
 fn settings_through(settings: Settings, url: &str) -> Settings {
-    settings.with("NAS_CRON_DATABASE_URL", url).with("NAS_CRON_LOG_FILTER", "warn")
+    settings.with("NAS_CRON_DATABASE_URL", url).with("NAS_CRON_LOG_FILTER", "info,nas_cron::scheduler=warn")
 }
 
 /// Puts the schema into a new database of a server.

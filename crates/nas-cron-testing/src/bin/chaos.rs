@@ -75,7 +75,12 @@ async fn main() -> ExitCode {
         eprintln!("{} is missing: cargo build --release --bin nas-cron", arguments.binary.display());
         return ExitCode::from(2);
     };
-    let report = run(Plan { binary, steps, load, seed: arguments.seed, settings, progress }).await;
+    let running = run(Plan { binary, steps, load, seed: arguments.seed, settings, progress });
+    let report = tokio::select! {
+        report = running => report,
+        // What was started goes with the run.
+        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+    };
     eprintln!();
     let markdown = report.markdown();
     if let Err(error) = std::fs::write(&arguments.markdown, &markdown) {

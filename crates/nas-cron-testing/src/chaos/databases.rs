@@ -23,6 +23,8 @@ struct Server {
 /// The servers of a run.
 pub(super) struct Databases {
     dir: PathBuf,
+    /// Whether each server gets a file system of its own.
+    disks: bool,
     number: u32,
     primary: Server,
     standby: Option<Server>,
@@ -31,13 +33,13 @@ pub(super) struct Databases {
 }
 
 impl Databases {
-    /// A primary below `dir`.
-    pub(super) fn start(dir: &Path) -> Self {
-        let (options, disk) = place(dir, 0);
+    /// A primary below `dir`; with `disks`, each server gets a file system of its own where that is possible.
+    pub(super) fn start(dir: &Path, disks: bool) -> Self {
+        let (options, disk) = place(dir, 0, disks);
         let postgres = PrivatePostgres::start(options).unwrap_or_else(|error| panic!("{error}"));
         postgres.create_database(DATABASE).expect("a database can be created");
         let primary = Server { postgres, disk };
-        Self { dir: dir.to_owned(), number: 1, primary, standby: None, former: None }
+        Self { dir: dir.to_owned(), disks, number: 1, primary, standby: None, former: None }
     }
 
     /// The server that takes writes.
@@ -67,7 +69,7 @@ impl Databases {
     /// Starts a standby, and makes commits wait for it.
     pub(super) fn prepare_failover(&mut self) {
         self.bury_former();
-        let (options, disk) = place(&self.dir, self.number);
+        let (options, disk) = place(&self.dir, self.number, self.disks);
         self.number += 1;
         let primary = &self.primary.postgres;
         let postgres = primary.start_standby(options).unwrap_or_else(|error| panic!("{error}"));
@@ -99,10 +101,10 @@ impl Databases {
     }
 }
 
-fn place(dir: &Path, number: u32) -> (Options, Option<Disk>) {
+fn place(dir: &Path, number: u32, disks: bool) -> (Options, Option<Disk>) {
     let dir = dir.join(format!("database-{number}"));
     fs::create_dir(&dir).expect("a new folder");
-    let disk = Disk::mount(&dir);
+    let disk = if disks { Disk::mount(&dir) } else { None };
     let settings =
         [("max_connections", MAX_CONNECTIONS), ("max_wal_size", "256MB"), ("min_wal_size", "80MB")];
     let options = Options {

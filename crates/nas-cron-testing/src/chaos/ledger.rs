@@ -64,6 +64,30 @@ pub(super) struct Window {
 struct Pages {
     entries: HashMap<OneShot, Entry>,
     findings: Vec<(i64, Finding, String)>,
+    /// How many of the entries are acknowledged.
+    acknowledged: usize,
+    /// How many of the entries are accepted.
+    accepted: usize,
+    /// How many of the entries [`is_missing`] holds for.
+    missing: usize,
+}
+
+impl Pages {
+    /// Changes an entry, and the counts with it: the whole book is too long to be read every second.
+    fn change<T>(&mut self, one_shot: OneShot, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let entry = self.entries.entry(one_shot).or_default();
+        let before = *entry;
+        let result = change(entry);
+        let steps = |of: fn(&Entry) -> bool| (usize::from(of(&before)), usize::from(of(entry)));
+        for (count, (was, is)) in [
+            (&mut self.acknowledged, steps(|entry| entry.acknowledged.is_some())),
+            (&mut self.accepted, steps(|entry| entry.accepted.is_some())),
+            (&mut self.missing, steps(is_missing)),
+        ] {
+            *count = *count + is - was;
+        }
+        result
+    }
 }
 
 /// The ledger of a run.
@@ -81,11 +105,13 @@ pub(super) struct Arrival {
 impl Ledger {
     /// An agent is about to arm it.
     pub(super) fn sent(&self, one_shot: OneShot) {
-        self.0.lock().entries.entry(one_shot).or_default();
+        self.0.lock().change(one_shot, |_| ());
     }
 
     pub(super) fn acknowledged(&self, one_shot: OneShot) {
-        self.0.lock().entries.entry(one_shot).or_default().acknowledged.get_or_insert_with(now);
+        self.0.lock().change(one_shot, |entry| {
+            entry.acknowledged.get_or_insert_with(now);
+        });
     }
 
     /// Writes down an attempt, and what is wrong with it.
@@ -111,12 +137,12 @@ impl Ledger {
 
     /// The attempt has ended: the agent has answered, or its connection broke.
     pub(super) fn ended(&self, one_shot: OneShot, accepted: bool) {
-        if let Some(entry) = self.0.lock().entries.get_mut(&one_shot) {
+        self.0.lock().change(one_shot, |entry| {
             entry.open = entry.open.saturating_sub(1);
             if accepted {
                 entry.accepted.get_or_insert_with(now);
             }
-        }
+        });
     }
 
     /// Whether an agent has accepted it.
@@ -131,13 +157,9 @@ impl Ledger {
     /// Waits until everything acknowledged has been accepted, for `limit` at most.
     pub(super) async fn settled(&self, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
-        while tokio::time::Instant::now() < deadline && self.count(is_missing) > 0 {
+        while tokio::time::Instant::now() < deadline && self.0.lock().missing > 0 {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-    }
-
-    fn count(&self, of: impl Fn(&Entry) -> bool) -> usize {
-        self.0.lock().entries.values().filter(|entry| of(entry)).count()
     }
 
     /// Every one-shot and every finding, for the report.
@@ -148,12 +170,12 @@ impl Ledger {
 
     /// A line about it.
     pub(super) fn line(&self) -> String {
-        let (acknowledged, accepted) =
-            (self.count(|one| one.acknowledged.is_some()), self.count(|one| one.accepted.is_some()));
         let pages = self.0.lock();
         let of = |finding| pages.findings.iter().filter(|(_, found, _)| *found == finding).count();
         format!(
-            "{acknowledged} armed, {accepted} delivered, {} early, {} overlapping, {} failed provisions",
+            "{} armed, {} delivered, {} early, {} overlapping, {} failed provisions",
+            pages.acknowledged,
+            pages.accepted,
             of(Finding::Early),
             of(Finding::Overlap),
             of(Finding::Failed)

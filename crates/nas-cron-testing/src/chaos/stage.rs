@@ -57,8 +57,9 @@ impl Stage {
         fs::create_dir(&dir).expect("a new folder");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("it is ours");
         let parent = dir.clone();
+        let disks = plan.steps.iter().any(|step| step.fault == Fault::DiskFull);
         let databases =
-            tokio::task::spawn_blocking(move || Databases::start(&parent)).await.expect("no panic");
+            tokio::task::spawn_blocking(move || Databases::start(&parent, disks)).await.expect("no panic");
         migrate::migrate(&connect(&databases.url())).await.expect("the schema can be applied");
         register(&databases.url(), plan.load.agents).await;
 
