@@ -16,7 +16,7 @@ mod requests;
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, woken};
 pub use self::export::{install, router};
 pub use self::fires::{
-    InFlight, fire_ended, fire_started, fires_lost, leases_lost, recovered, set_db_clock_offset,
+    InFlight, fire_ended, fire_started, fires_lost, fires_put_off, leases_lost, recovered, set_db_clock_offset,
 };
 pub use self::one_shots::{set_dead_letters, set_oldest_overdue, set_one_shots};
 pub use self::panics::{PanicPlace, panicked};
@@ -30,7 +30,7 @@ pub(crate) mod tests {
 
     use super::export::{describe, recorder};
     use super::*;
-    use crate::domain::FireOutcome;
+    use crate::domain::{FireOutcome, PutOff};
 
     /// What is counted while `work` runs on this thread, as Prometheus would read it.
     pub(crate) fn counted(work: impl FnOnce()) -> String {
@@ -46,6 +46,7 @@ pub(crate) mod tests {
         fire_ended(FireOutcome::Delivered, Some(202), Duration::from_millis(9));
         fire_ended(FireOutcome::Failed, None, Duration::from_secs(30));
         fires_lost(2);
+        fires_put_off(PutOff::Ports, 2);
         provisioned(Duration::from_millis(2));
         hop1_answered(Hop1::Provision, 200);
         hop1_answered(Hop1::List, 503);
@@ -88,6 +89,15 @@ pub(crate) mod tests {
         nas_cron_fire_attempt_seconds_sum{status_class="none"} 30
         nas_cron_fire_lateness_seconds_count 1
         nas_cron_fire_lateness_seconds_sum 0.0007
+        nas_cron_fires_put_off_total{reason="database"} 0
+        nas_cron_fires_put_off_total{reason="defect"} 0
+        nas_cron_fires_put_off_total{reason="descriptors"} 0
+        nas_cron_fires_put_off_total{reason="lease"} 0
+        nas_cron_fires_put_off_total{reason="memory"} 0
+        nas_cron_fires_put_off_total{reason="ports"} 2
+        nas_cron_fires_put_off_total{reason="signing_key"} 0
+        nas_cron_fires_put_off_total{reason="slots"} 0
+        nas_cron_fires_put_off_total{reason="stalled"} 0
         nas_cron_fires_total{outcome="delivered"} 1
         nas_cron_fires_total{outcome="failed"} 1
         nas_cron_fires_total{outcome="gone"} 0

@@ -11,6 +11,7 @@
 //! - [`dispatch`]: the limits in flight, globally and per instance.
 //! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
+//! - [`put_offs`]: what our own shortages put off, counted and logged.
 //! - [`early_retries`]: a calling agent's waiting retries come soon.
 //! - [`upkeep`]: parked one-shots, history, gauges.
 //!
@@ -22,6 +23,7 @@ pub mod claims;
 pub mod db_clock;
 pub mod dispatch;
 mod early_retries;
+mod put_offs;
 pub mod recorder;
 pub mod timer;
 pub mod upkeep;
@@ -43,6 +45,7 @@ use tracing::{info, warn};
 
 use self::db_clock::DbClock;
 use self::dispatch::Dispatch;
+use self::put_offs::PutOffs;
 use self::recorder::Recorder;
 use self::timer::Timer;
 use self::upkeep::UpkeepRules;
@@ -102,6 +105,8 @@ struct Inner {
     db_clock: DbClock,
     /// Who waits for how an attempt ends.
     watched: Watched,
+    /// What our own shortages put off.
+    put_offs: PutOffs,
     /// Leases held, from the claim to the confirmation or the giving back.
     held: AtomicUsize,
     /// The last claim found no room for all that was due.
@@ -139,6 +144,7 @@ impl Scheduler {
             dispatch,
             db_clock: DbClock::default(),
             watched: Watched::default(),
+            put_offs: PutOffs::default(),
             held: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             claim: Notify::new(),
