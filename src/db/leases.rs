@@ -197,7 +197,7 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
     Ok(Confirmed { attempts, unreadable, clock: ClockSample { sent, received, database } })
 }
 
-/// Gives leases back that were never sent, due again in `delay`: what was not confirmed, what a replica
+/// Gives leases back that were never sent, due again in one to two times `delay`: what was not confirmed, what a replica
 /// cannot start in time, and what it holds when it stops. An attempt that was confirmed but, as the caller
 /// knows, never sent is undone with its row of history. Fenced: what is no longer ours is left alone.
 pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u64> {
@@ -213,7 +213,8 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
             attempts = o.attempts - (o.state = 'firing')::int,
             -- Not before `fire_at` either, or what cannot be confirmed before it would come back at once, for ever.
-            next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4)),
+            -- Spread, because a shortage puts off many in one moment.
+            next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4 * (1 + random()))),
             lease_token = NULL, lease_expires_at = NULL, asked_again = false
         FROM given g
         WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token

@@ -112,8 +112,7 @@ impl AgentClient {
         // An error means that the process has a provider, which is all that is needed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shortages = Recent::default();
-        let resolver =
-            |scope| GuardedResolver::new(policy.clone(), scope, names.clone(), shortages.clone());
+        let resolver = |scope| GuardedResolver::new(policy.clone(), scope, names.clone(), shortages.clone());
         let builder = |scope| {
             reqwest::Client::builder()
                 .dns_resolver(resolver(scope))

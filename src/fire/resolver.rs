@@ -132,7 +132,12 @@ mod tests {
             ("empty.test", vec![]),
         ];
         let names = Names::Table(names.map(|(name, ips)| (name.to_owned(), ips)).into());
-        GuardedResolver::new(AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]), scope, names, Recent::default())
+        GuardedResolver::new(
+            AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
+            scope,
+            names,
+            Recent::default(),
+        )
     }
 
     async fn resolved(scope: Scope, host: &str) -> Result<Vec<String>, String> {

@@ -16,7 +16,8 @@ mod requests;
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, woken};
 pub use self::export::{install, router};
 pub use self::fires::{
-    InFlight, fire_ended, fire_started, fires_lost, fires_put_off, leases_lost, recovered, set_db_clock_offset,
+    InFlight, fire_ended, fire_started, fires_lost, fires_put_off, leases_lost, recovered,
+    set_db_clock_offset,
 };
 pub use self::one_shots::{set_dead_letters, set_oldest_overdue, set_one_shots};
 pub use self::panics::{PanicPlace, panicked};

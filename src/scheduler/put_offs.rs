@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::domain::PutOff;
 use crate::metrics;
@@ -61,7 +61,12 @@ impl PutOffs {
 }
 
 fn log(reason: PutOff, cause: &str, count: usize) {
-    warn!(%reason, cause, count, "attempts were put off: the fault is ours, and no attempt was counted");
+    const EVENT: &str = "attempts were put off: the fault is ours, and no attempt was counted";
+    if reason == PutOff::Defect {
+        error!(%reason, cause, count, "{EVENT}");
+    } else {
+        warn!(%reason, cause, count, "{EVENT}");
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod nats_cluster;
 mod one_shot_rules;
 mod operations;
 mod operator;
+mod own_limits;
 mod own_portal;
 mod portals;
 mod qstash;

@@ -35,7 +35,11 @@ pub fn binary_path() -> PathBuf {
 
 /// Returns a command that runs the binary under test.
 pub fn binary() -> Command {
-    let mut command = Command::new(binary_path());
+    clean(binary_path())
+}
+
+fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
     // Nothing of the surroundings gets in.
     for (name, _) in std::env::vars() {
         if name.starts_with("NAS_CRON_") && name != "NAS_CRON_POSTGRES_BIN" {
@@ -47,13 +51,17 @@ pub fn binary() -> Command {
 
 /// What a test sets, on top of what every service needs.
 #[derive(Clone)]
-pub struct Settings(BTreeMap<&'static str, String>);
+pub struct Settings {
+    values: BTreeMap<&'static str, String>,
+    /// What starts the binary: a program and its arguments, before the binary's path.
+    launcher: Vec<String>,
+}
 
 impl Settings {
     /// A service on `database_url` that trusts `portal` and may call agents on loopback.
     pub fn new(database_url: &str, portal: &Portal) -> Self {
         let admin_hash = ring::digest::digest(&ring::digest::SHA256, ADMIN_TOKEN.as_bytes());
-        Self(BTreeMap::from([
+        let values = BTreeMap::from([
             ("NAS_CRON_DATABASE_URL", database_url.to_owned()),
             ("NAS_CRON_LISTEN", "127.0.0.1:0".to_owned()),
             ("NAS_CRON_METRICS_LISTEN", "127.0.0.2:0".to_owned()),
@@ -65,32 +73,54 @@ impl Settings {
             ("NAS_CRON_MIGRATE", "true".to_owned()),
             ("NAS_CRON_LOG_FORMAT", "json".to_owned()),
             ("NAS_CRON_DRAIN_DELAY", "0s".to_owned()),
-        ]))
+        ]);
+        Self { values, launcher: Vec::new() }
+    }
+
+    /// Starts the binary through another program, which gets the binary's path and arguments after its own and must
+    /// replace itself with it.
+    #[must_use]
+    pub fn launched_by(mut self, launcher: &[&str]) -> Self {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Limits the descriptors that the process may open, for good.
+    #[must_use]
+    pub fn with_descriptors(self, limit: u32) -> Self {
+        self.launched_by(&["sh", "-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
     }
 
     /// Sets one.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.0.insert(name, value.into());
+        self.values.insert(name, value.into());
         self
     }
 
     /// What one is set to.
     pub fn get(&self, name: &str) -> &str {
-        &self.0[name]
+        &self.values[name]
     }
 
     /// Leaves one out.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        self.0.remove(name);
+        self.values.remove(name);
         self
     }
 
     /// A command with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = binary();
-        command.args(arguments).envs(&self.0);
+        let mut command = match self.launcher.split_first() {
+            Some((program, before)) => {
+                let mut command = clean(program);
+                command.args(before).arg(binary_path());
+                command
+            }
+            None => binary(),
+        };
+        command.args(arguments).envs(&self.values);
         command
     }
 
