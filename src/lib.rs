@@ -20,6 +20,7 @@
 //! | [`directory`] | registering agent instances |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`store_error`] | a database failure as `http` sees it |
+//! | [`db_clock`] | the database's clock, as this process knows it |
 //! | [`db`] | the only module with SQL |
 //! | [`shutdown`], [`metrics`], [`config`], [`diagnosis`] | phases of the end, metrics, settings, findings of `doctor` |
 //! | [`domain`] | what is stored, handed on and decided, as types without I/O |
@@ -47,6 +48,7 @@ pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod db_clock;
 pub mod diagnosis;
 pub mod directory;
 pub mod domain;

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use crate::db::Db;
 use crate::db::migrate::{SchemaState, schema_state};
+use crate::db_clock::DbClock;
 use crate::http::health::{Finding, Probe};
 use crate::keys::KeyRing;
 use crate::scheduler::Scheduler;
@@ -18,6 +19,7 @@ pub(super) struct Readiness {
     pub(super) db: Db,
     pub(super) keys: Arc<KeyRing>,
     pub(super) scheduler: Arc<Scheduler>,
+    pub(super) db_clock: Arc<DbClock>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -40,6 +42,15 @@ impl Probe for Readiness {
 
     fn signing_key(&self) -> Finding {
         if self.keys.ready() { Ok(()) } else { Err("none that can sign now") }
+    }
+
+    fn clock(&self) -> Finding {
+        let large = self.db_clock.offset().is_large();
+        if large {
+            Err("more than 5 s off the database's; fires and tokens go by the database's")
+        } else {
+            Ok(())
+        }
     }
 
     fn since_last_beat(&self) -> Option<Duration> {

@@ -32,6 +32,8 @@ pub trait Probe: Send + Sync + 'static {
     fn schema(&self) -> BoxFuture<'_, Finding>;
     /// Whether there is a key that signs fire tokens.
     fn signing_key(&self) -> Finding;
+    /// Whether this machine's clock agrees with the database's. It makes nothing unready.
+    fn clock(&self) -> Finding;
     /// How long ago the scheduler's loop last beat; `None`: it has not yet.
     fn since_last_beat(&self) -> Option<Duration>;
     /// Whether the service is about to end.
@@ -47,6 +49,8 @@ pub struct Findings {
     pub schema: Finding,
     /// Whether there is a key that signs fire tokens.
     pub signing_key: Finding,
+    /// Whether this machine's clock agrees with the database's.
+    pub clock: Finding,
     /// How long ago the scheduler's loop last beat.
     pub since_last_beat: Option<Duration>,
     /// Whether the service is about to end.
@@ -59,7 +63,7 @@ pub struct Health {
     /// `ok`, `failing`, or `draining` while the service ends.
     #[schema(example = "ok")]
     pub status: &'static str,
-    /// `ok`, or what is wrong, by check.
+    /// `ok`, or what is wrong, by check. `clock` is a warning: it does not change `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>, example = json!({"database": "ok"}))]
     pub checks: BTreeMap<&'static str, &'static str>,
@@ -71,7 +75,8 @@ impl Health {
     }
 }
 
-/// Ready is who passes every check. Draining outranks a failure: it is on purpose.
+/// Ready is who passes every check but `clock`: nothing goes by this machine's clock. Draining outranks a failure: it is
+/// on purpose.
 pub fn judge(findings: &Findings) -> Health {
     let scheduler = match findings.since_last_beat {
         Some(age) if age <= BEAT_WITHIN => Ok(()),
@@ -90,7 +95,8 @@ pub fn judge(findings: &Findings) -> Health {
         () if checks.iter().any(|(_, finding)| finding.is_err()) => "failing",
         () => "ok",
     };
-    Health { status, checks: checks.map(|(name, finding)| (name, finding.err().unwrap_or("ok"))).into() }
+    let shown = checks.into_iter().chain([("clock", findings.clock)]);
+    Health { status, checks: shown.map(|(name, finding)| (name, finding.err().unwrap_or("ok"))).collect() }
 }
 
 async fn findings(probe: &dyn Probe) -> Findings {
@@ -102,6 +108,7 @@ async fn findings(probe: &dyn Probe) -> Findings {
         database,
         schema,
         signing_key: probe.signing_key(),
+        clock: probe.clock(),
         since_last_beat: probe.since_last_beat(),
         draining: probe.is_draining(),
     }
@@ -116,7 +123,7 @@ pub async fn healthz() -> Json<Health> {
 
 /// Ready: may be sent requests. For readiness probes and load balancers.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
-    (status = 200, description = "Every check passes", body = Health),
+    (status = 200, description = "Every check passes, `clock` perhaps excepted", body = Health),
     (status = 503, description = "A check fails, or the service is about to end", body = Health),
 ))]
 pub async fn readyz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<Health>) {
@@ -143,6 +150,7 @@ mod tests {
         database: Ok(()),
         schema: Ok(()),
         signing_key: Ok(()),
+        clock: Ok(()),
         since_last_beat: Some(BEAT_WITHIN),
         draining: false,
     };
@@ -167,6 +175,10 @@ mod tests {
 
         fn signing_key(&self) -> Finding {
             self.findings.signing_key
+        }
+
+        fn clock(&self) -> Finding {
+            self.findings.clock
         }
 
         fn since_last_beat(&self) -> Option<Duration> {
@@ -197,7 +209,7 @@ mod tests {
     async fn ready_when_every_check_passes() {
         let (status, body) = get("/readyz", WELL, false).await;
         assert_eq!(status, StatusCode::OK);
-        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"database":"ok","not_draining":"ok","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"ok","not_draining":"ok","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
@@ -206,14 +218,21 @@ mod tests {
         let findings = Findings { schema: Err("behind"), since_last_beat: late, ..WELL };
         let (status, body) = get("/readyz", findings, false).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"database":"ok","not_draining":"ok","scheduler":"its loop hangs","schema":"behind","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"clock":"ok","database":"ok","not_draining":"ok","scheduler":"its loop hangs","schema":"behind","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
     async fn draining_is_unready_and_told_apart() {
         let (status, body) = get("/readyz", Findings { draining: true, ..WELL }, false).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        insta::assert_snapshot!(body, @r#"{"status":"draining","checks":{"database":"ok","not_draining":"draining","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"draining","checks":{"clock":"ok","database":"ok","not_draining":"draining","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
+    }
+
+    #[tokio::test]
+    async fn clock_that_is_off_is_shown_and_makes_nothing_unready() {
+        let (status, body) = get("/readyz", Findings { clock: Err("off"), ..WELL }, false).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.starts_with(r#"{"status":"ok","checks":{"clock":"off","#), "{body}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -241,6 +260,7 @@ mod tests {
                 database: finding(database),
                 schema: finding(schema),
                 signing_key: finding(key),
+                clock: Ok(()),
                 since_last_beat: beat.map(Duration::from_secs),
                 draining,
             });

@@ -51,9 +51,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
 async fn round(inner: &Inner) -> DbResult<Duration> {
     let next = leases::next_look(&inner.db, &inner.rules.graces).await?;
     inner.db_clock.observe(next.clock);
-    if let Some(offset) = inner.db_clock.offset(inner.clock.now(), Instant::now()) {
-        metrics::set_db_clock_offset(offset);
-    }
+    let offset = inner.db_clock.offset();
+    metrics::set_db_clock_offset(offset.ahead.as_seconds_f64());
+    inner.offset_log.lock().note(&offset);
     let horizon = inner.rules.horizon;
     // Under the horizon, so that nothing comes due between two looks unseen.
     let mut pause = horizon.mul_f64(IDLE_SHARE);

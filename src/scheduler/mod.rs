@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`claims`]: leases what comes due within the horizon, and takes back leases that ended.
-//! - [`timer`]: waits for each instant, to a fraction of a millisecond, by [`db_clock`].
+//! - [`timer`]: waits for each instant, to a fraction of a millisecond, by the database's clock.
 //! - [`dispatch`]: the limits in flight, globally and per instance.
 //! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
@@ -20,7 +20,7 @@
 
 pub mod attempts;
 pub mod claims;
-pub mod db_clock;
+mod clock_offset;
 pub mod dispatch;
 mod early_retries;
 mod put_offs;
@@ -34,7 +34,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -43,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use self::db_clock::DbClock;
+use self::clock_offset::OffsetLog;
 use self::dispatch::Dispatch;
 use self::put_offs::PutOffs;
 use self::recorder::Recorder;
@@ -51,6 +50,7 @@ use self::timer::Timer;
 use self::upkeep::UpkeepRules;
 use self::wake::{Waking, Watched};
 use crate::db::{Db, hints, leases};
+use crate::db_clock::DbClock;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::LeaseLengths;
@@ -96,13 +96,14 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct Inner {
     db: Db,
-    clock: Arc<dyn Clock>,
     rules: SchedulerRules,
     firing: Firing,
     recorder: Recorder,
     timer: Timer<Lease>,
     dispatch: Mutex<Dispatch>,
-    db_clock: DbClock,
+    db_clock: Arc<DbClock>,
+    /// What was last logged about this machine's clock.
+    offset_log: Mutex<OffsetLog>,
     /// Who waits for how an attempt ends.
     watched: Watched,
     /// What our own shortages put off.
@@ -127,7 +128,7 @@ impl Scheduler {
     /// Starts claiming and firing.
     pub fn start(
         db: Db,
-        clock: Arc<dyn Clock>,
+        db_clock: Arc<DbClock>,
         firing: Firing,
         rules: SchedulerRules,
     ) -> std::io::Result<Self> {
@@ -136,13 +137,13 @@ impl Scheduler {
         let (timer, due) = Timer::start()?;
         let inner = Arc::new(Inner {
             db: db.clone(),
-            clock,
             rules,
             firing,
             recorder,
             timer,
             dispatch,
-            db_clock: DbClock::default(),
+            db_clock,
+            offset_log: Mutex::default(),
             watched: Watched::default(),
             put_offs: PutOffs::default(),
             held: AtomicUsize::new(0),

@@ -9,6 +9,8 @@ mod agent_tools;
 mod architecture;
 mod auth_profiles;
 mod backend_switch;
+#[cfg(target_os = "linux")]
+mod clocks;
 mod dev;
 mod doctor;
 mod faults;

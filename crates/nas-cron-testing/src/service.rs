@@ -49,6 +49,16 @@ fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+fn faketime_library() -> PathBuf {
+    const NAME: &str = "faketime/libfaketimeMT.so.1";
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    folders
+        .chain(["/usr/lib64".into(), "/usr/lib".into()])
+        .map(|folder| folder.join(NAME))
+        .find(|library| library.exists())
+        .expect("libfaketime is installed by `scripts/ensure-faketime`")
+}
+
 /// What a test sets, on top of what every service needs.
 #[derive(Clone)]
 pub struct Settings {
@@ -89,6 +99,22 @@ impl Settings {
     #[must_use]
     pub fn with_descriptors(self, limit: u32) -> Self {
         self.launched_by(&["sh", "-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
+    }
+
+    /// Runs the process by a wall clock that is `seconds` ahead (or behind, where negative) of the machine's.
+    ///
+    /// Its monotonic clock is left alone: timers of the system would not agree with it.
+    #[must_use]
+    pub fn with_clock_ahead_by(self, seconds: i32) -> Self {
+        let preload = format!("LD_PRELOAD={}", faketime_library().display());
+        let ahead = format!("FAKETIME={seconds:+}");
+        self.launched_by(&[
+            "env",
+            &preload,
+            &ahead,
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            "DONT_FAKE_MONOTONIC=1",
+        ])
     }
 
     /// Sets one.

@@ -28,7 +28,7 @@ async fn ready_again(world: &World) {
 async fn readyz_says_which_checks_passed() {
     let world = World::new().await;
     let (status, body) = world.service.get("/readyz").await;
-    let ok = json!({"database": "ok", "schema": "ok", "signing_key": "ok", "scheduler": "ok", "not_draining": "ok"});
+    let ok = json!({"database": "ok", "schema": "ok", "signing_key": "ok", "scheduler": "ok", "not_draining": "ok", "clock": "ok"});
     assert_eq!((status, body), (200, json!({"status": "ok", "checks": ok})));
 }
 
