@@ -29,7 +29,10 @@ pub(super) const BUCKETS: &[(&str, &[f64])] =
     &[(FIRE_LATENESS, LATENESS_BUCKETS), (FIRE_ATTEMPT, ATTEMPT_BUCKETS)];
 
 pub(super) fn describe() {
-    describe_counter!(FIRES, "Attempts that ended, by how (delivered, gone, failed, lost)");
+    describe_counter!(
+        FIRES,
+        "Attempts that ended, by how: delivered, gone, failed, lost (its replica did not record its end in time)"
+    );
     describe_counter!(
         FIRES_PUT_OFF,
         "Attempts that were put off because this service was short of something, by reason; the agent has no part in \
@@ -38,7 +41,9 @@ pub(super) fn describe() {
     describe_histogram!(
         FIRE_LATENESS,
         Unit::Seconds,
-        "From the instant a fire was due to the start of its first attempt"
+        "From the moment at which a one-shot could have been fired to the start of its first attempt. Left out: what was \
+         armed after its instant, parked since or redriven, retries and second fires (see nas_cron_due_one_shots and \
+         nas_cron_parked_one_shots)"
     );
     describe_histogram!(
         FIRE_ATTEMPT,
@@ -71,7 +76,7 @@ pub fn fires_put_off(reason: PutOff, count: u64) {
     counter!(FIRES_PUT_OFF, "reason" => reason.as_str()).increment(count);
 }
 
-/// The first attempt of a fire started that long after it was due.
+/// The first attempt of a fire started that long after it could have.
 pub fn fire_started(lateness: Duration) {
     histogram!(FIRE_LATENESS).record(lateness);
 }

@@ -19,7 +19,7 @@ pub use self::fires::{
     InFlight, fire_ended, fire_started, fires_lost, fires_put_off, leases_lost, recovered,
     set_db_clock_offset,
 };
-pub use self::one_shots::{set_dead_letters, set_oldest_overdue, set_one_shots};
+pub use self::one_shots::{set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{Hop1, hop1_answered, introspected, looked_up, provisioned, token_requested};
 
@@ -27,11 +27,13 @@ pub use self::requests::{Hop1, hop1_answered, introspected, looked_up, provision
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use nas_cron_protocol::OneShotState;
+    use nas_cron_protocol::{OneShotState, ParkReason};
 
     use super::export::{describe, recorder};
     use super::*;
-    use crate::domain::{FireOutcome, PutOff};
+    use crate::domain::hold::Withheld;
+    use crate::domain::one_shot::{DueKind, OneShotCounts};
+    use crate::domain::{FireOutcome, HoldScope, PutOff};
 
     /// What is counted while `work` runs on this thread, as Prometheus would read it.
     pub(crate) fn counted(work: impl FnOnce()) -> String {
@@ -51,9 +53,19 @@ pub(crate) mod tests {
         provisioned(Duration::from_millis(2));
         hop1_answered(Hop1::Provision, 200);
         hop1_answered(Hop1::List, 503);
-        set_one_shots([(OneShotState::Armed, 5), (OneShotState::Dead, 1)]);
-        set_oldest_overdue(Duration::from_millis(1500));
-        set_dead_letters(1);
+        set_one_shots(&OneShotCounts {
+            states: vec![(OneShotState::Armed, 5), (OneShotState::Dead, 1)],
+            oldest_overdue: Duration::from_millis(1500),
+            due: vec![(DueKind::ArmedLate, 2), (DueKind::ArmedLate, 1)],
+            parked: vec![(ParkReason::Hold, 4)],
+            unsettled: true,
+        });
+        set_withheld(&Withheld {
+            holds: vec![(HoldScope::All, 1), (HoldScope::Org, 0), (HoldScope::Instance, 0)],
+            unreachable: 1,
+            disabled: 2,
+            denied: 0,
+        });
         leases_lost(1);
         recovered(3);
         set_db_clock_offset(-0.25);
@@ -129,8 +141,9 @@ pub(crate) mod tests {
     #[test]
     fn a_state_that_is_empty_again_is_zero_again() {
         let text = counted(|| {
-            set_one_shots([(OneShotState::Firing, 5)]);
-            set_one_shots([]);
+            let firing = vec![(OneShotState::Firing, 5)];
+            set_one_shots(&OneShotCounts { states: firing, ..OneShotCounts::default() });
+            set_one_shots(&OneShotCounts::default());
         });
         assert!(text.contains("nas_cron_one_shots{state=\"firing\"} 0"), "{text}");
     }

@@ -195,7 +195,9 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
     };
     drop(in_flight);
     // Not before: what was put off has not started.
-    metrics::fire_started(Duration::try_from_secs_f64(lateness).unwrap_or_default());
+    if let Some(since) = attempt.late_since {
+        metrics::fire_started((attempt.started_at - since).to_std().unwrap_or_default());
+    }
     metrics::fire_ended(ended.outcome, ended.http_status, started.elapsed());
     let reach = match reach {
         outcome::Reach::Unreachable => Reach::Lost,

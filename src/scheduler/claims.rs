@@ -73,12 +73,17 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
         if ends_in.is_zero() {
             let floor = inner.firing.retry.ambiguous_floor;
             let recovered = leases::recover_expired(&inner.db, floor, i64::from(BATCH)).await?;
-            if recovered >= u64::from(BATCH) {
+            if recovered.one_shots >= u64::from(BATCH) {
                 pause = Duration::ZERO;
             }
-            if recovered > 0 {
-                metrics::recovered(recovered);
-                warn!(recovered, "leases of a replica that died or stalled were taken back");
+            if recovered.one_shots > 0 {
+                metrics::recovered(recovered.one_shots);
+                metrics::fires_lost(recovered.attempts);
+                warn!(
+                    recovered = recovered.one_shots,
+                    lost = recovered.attempts,
+                    "leases of a replica that died or stalled were taken back"
+                );
             }
             // What had not started is due this moment.
             due_in = Some(Duration::ZERO);

@@ -17,6 +17,7 @@ mod faults;
 mod fires;
 mod hermes_agent;
 mod keys;
+mod lateness_rules;
 mod nats;
 mod nats_cluster;
 mod one_shot_rules;
