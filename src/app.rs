@@ -26,6 +26,7 @@ use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
+use crate::db_clock::DbClock;
 use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::Firing;
@@ -72,10 +73,11 @@ pub struct App {
 
 impl App {
     /// Checks and starts everything up to the listeners: when this returns they are bound, and fires happen;
-    /// requests are answered once it [runs](Self::run). `beside` is served beside the service's own routes.
+    /// requests are answered once it [runs](Self::run). `wall` is this machine's own clock, which only bounds the age of
+    /// the keys and is compared with the database's. `beside` is served beside the service's own routes.
     pub async fn start(
         config: &Config,
-        clock: Arc<dyn Clock>,
+        wall: Arc<dyn Clock>,
         shutdown: Shutdown,
         metrics_handle: PrometheusHandle,
         beside: Router,
@@ -93,6 +95,9 @@ impl App {
         let hearts = Heartbeats::new();
         reach(&db, DATABASE_WITHIN).await.context("the database of database_url cannot be used")?;
         ready_schema(&db, config.database.migrate).await?;
+        // Before anything is minted or judged.
+        let db_clock = Arc::new(database_clock(&db, wall).await?);
+        let clock: Arc<dyn Clock> = Arc::<DbClock>::clone(&db_clock);
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
         bootstrap(&keys, &db).await?;
 
@@ -107,7 +112,7 @@ impl App {
             Scheduler::start(
                 fires.clone(),
                 db.clone(),
-                Arc::clone(&clock),
+                Arc::clone(&db_clock),
                 firing(config, Arc::clone(&keys), Arc::clone(&clock))?,
                 scheduler_rules(config),
                 &hearts,
@@ -134,6 +139,7 @@ impl App {
                 db: db.clone(),
                 keys: Arc::clone(&keys),
                 hearts: hearts.clone(),
+                db_clock,
                 shutdown: shutdown.clone(),
             }),
         });
@@ -291,6 +297,13 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
             "step {version} of the database's schema is not the one of this release: see `nas-cron migrate --dry-run`"
         ),
     }
+}
+
+async fn database_clock(db: &Db, wall: Arc<dyn Clock>) -> anyhow::Result<DbClock> {
+    let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
+    crate::db::ride_out(deadline, || DbClock::read(db, Arc::clone(&wall)))
+        .await
+        .context("the database's clock cannot be read")
 }
 
 /// Refuses to serve where the active backend is not configured: new one-shots would wait for the watchdog.

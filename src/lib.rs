@@ -20,6 +20,7 @@
 //! | [`directory`] | registering agent instances |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
 //! | [`store_error`] | a database failure as `http` sees it |
+//! | [`db_clock`] | the database's clock, as this process knows it |
 //! | [`db`] | the only module with SQL |
 //! | [`heartbeat`] | supervision of the loops that must never stop |
 //! | [`shutdown`], [`limits`], [`metrics`], [`config`], [`diagnosis`] | phases of the end, shares of the descriptor limit, metrics, settings, findings of `doctor` |
@@ -48,6 +49,7 @@ pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod db_clock;
 pub mod diagnosis;
 pub mod directory;
 pub mod domain;

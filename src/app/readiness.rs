@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use crate::db::Db;
 use crate::db::migrate::{SchemaState, schema_state};
+use crate::db_clock::DbClock;
 use crate::heartbeat::Heartbeats;
 use crate::http::health::{Finding, Probe};
 use crate::keys::KeyRing;
@@ -18,6 +19,7 @@ pub(super) struct Readiness {
     pub(super) db: Db,
     pub(super) keys: Arc<KeyRing>,
     pub(super) hearts: Heartbeats,
+    pub(super) db_clock: Arc<DbClock>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -45,6 +47,15 @@ impl Probe for Readiness {
     fn signing_key(&self) -> Finding {
         // A view that is too old to sign with is the database's concern.
         if self.keys.has_active_key() { Ok(()) } else { Err("none that can sign") }
+    }
+
+    fn clock(&self) -> Finding {
+        let large = self.db_clock.offset().is_large();
+        if large {
+            Err("more than 5 s off the database's; fires and tokens go by the database's")
+        } else {
+            Ok(())
+        }
     }
 
     fn stopped_loops(&self) -> Vec<&'static str> {

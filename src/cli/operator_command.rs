@@ -21,6 +21,7 @@ use crate::config::key::{
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions, reach};
+use crate::db_clock::DbClock;
 use crate::keys::{KeyEncryptionKey, KeyRing};
 
 /// How often a command that signs looks at the keys again.
@@ -182,7 +183,8 @@ impl Operate<backend::BackendArgs, WithBackends> {
         let stop = signals::on_signal()?;
         let backends = self.flags.settings().backends()?;
         let db = self.connect().await?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = DbClock::read(&db, Arc::new(SystemClock));
+        let clock: Arc<dyn Clock> = Arc::new(clock.await.context("the database's clock cannot be read")?);
         let keys = self.key_ring(&backends, &db, &clock).await;
         if let Some(keys) = keys.clone() {
             // A view that is older than 10 s does not sign, and a switch may take longer.

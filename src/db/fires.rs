@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use nas_cron_protocol::{InstanceId, JobId, OneShotState};
+use nas_cron_protocol::{InstanceId, JobId, OneShotState, ParkReason};
 
 use super::columns::OptionalWord;
 use super::seconds::duration;
 use super::{Db, DbResult};
 use crate::domain::FireOutcome;
 use crate::domain::attempt::FireRecord;
-use crate::domain::one_shot::OneShotCounts;
+use crate::domain::one_shot::{DueKind, OneShotCounts};
 
 /// A job's latest attempts, newest first.
 pub async fn of_job(
@@ -102,21 +102,51 @@ pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
 pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
     let rows = sqlx::query!(
         r#"
-        SELECT c.state AS "state!: OptionalWord<OneShotState>", COALESCE(c.count, 0) AS "count!", COALESCE(c.parked, 0) AS "parked!",
+        SELECT c.state AS "state!: OptionalWord<OneShotState>", COALESCE(c.count, 0) AS "count!",
+               COALESCE(c.held, 0) AS "held!", COALESCE(c.behind_probe, 0) AS "behind_probe!",
+               COALESCE(c.due, 0) AS "due!", COALESCE(c.due_punctual, 0) AS "due_punctual!",
+               COALESCE(c.due_armed_late, 0) AS "due_armed_late!", COALESCE(c.due_again, 0) AS "due_again!",
                COALESCE(extract(epoch FROM now() - c.oldest), 0)::float8 AS "overdue!", outage AS "outage!"
         FROM (SELECT EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL)) AS always(outage)
         LEFT JOIN (
-            SELECT state, count(*) AS count, count(parked) AS parked,
-                   min(next_attempt_at) FILTER (WHERE state IN ('armed', 'waiting') AND parked IS NULL) AS oldest
-            FROM one_shots GROUP BY state
+            SELECT state, count(*) AS count,
+                   count(*) FILTER (WHERE parked = 'hold') AS held,
+                   count(*) FILTER (WHERE parked = 'unreachable') AS behind_probe,
+                   count(*) FILTER (WHERE is_due) AS due,
+                   count(*) FILTER (WHERE is_due AND is_punctual) AS due_punctual,
+                   count(*) FILTER (WHERE is_due AND is_again) AS due_again,
+                   count(*) FILTER (WHERE is_due AND NOT is_punctual AND NOT is_again AND fire_at < created_at)
+                       AS due_armed_late,
+                   -- Also what this service has put off, or leased and not started. `fire_at`: see the column.
+                   min(GREATEST(due_since, fire_at)) FILTER (WHERE is_punctual) AS oldest
+            FROM (
+                SELECT *, state IN ('armed', 'waiting', 'leased') AND parked IS NULL AND next_attempt_at <= now() AS is_due,
+                       attempts > 0 OR state = 'waiting' AS is_again,
+                       state IN ('armed', 'leased') AND attempts = 0 AND parked IS NULL AND due_since IS NOT NULL
+                           AS is_punctual
+                FROM one_shots
+            ) o
+            GROUP BY state
         ) c ON true
         "#,
     )
     .fetch_all(db)
     .await?;
-    Ok(OneShotCounts {
+    let mut counts = OneShotCounts {
         oldest_overdue: duration(rows.iter().map(|row| row.overdue).fold(0.0, f64::max)),
-        unsettled: rows.iter().any(|row| row.outage || row.parked > 0),
-        states: rows.into_iter().filter_map(|row| Some((row.state.0?, row.count))).collect(),
-    })
+        unsettled: rows.iter().any(|row| row.outage || row.held + row.behind_probe > 0),
+        ..OneShotCounts::default()
+    };
+    for row in rows {
+        let Some(state) = row.state.0 else { continue };
+        counts.states.push((state, row.count));
+        counts.parked.push((ParkReason::Hold, row.held));
+        counts.parked.push((ParkReason::Unreachable, row.behind_probe));
+        let released = row.due - row.due_punctual - row.due_armed_late - row.due_again;
+        counts.due.push((DueKind::Punctual, row.due_punctual));
+        counts.due.push((DueKind::ArmedLate, row.due_armed_late));
+        counts.due.push((DueKind::Released, released));
+        counts.due.push((DueKind::Again, row.due_again));
+    }
+    Ok(counts)
 }

@@ -11,7 +11,7 @@ use super::seconds::duration;
 use super::{Db, DbResult, auth_profiles, wake_ups};
 use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
-use crate::domain::lease::{Claimed, Lease, NextLook};
+use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 
 /// When something is to be done next: the one query of an idle service.
 pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextLook> {
@@ -79,6 +79,7 @@ pub async fn claim_due(
         UPDATE one_shots o
         SET state = CASE WHEN j.park IS NULL THEN 'leased' ELSE o.state END,
             parked = j.park,
+            due_since = CASE WHEN j.park IS NULL THEN o.due_since END,
             retrying_since = CASE WHEN j.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
                                   ELSE o.retrying_since END,
             lease_token = CASE WHEN j.park IS NULL THEN gen_random_uuid() ELSE o.lease_token END,
@@ -146,6 +147,8 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
                c.schedule_id AS "schedule_id?", c.lease_token AS "lease_token?", c.fire_at_text AS "fire_at_text?",
                c.fire_at AS "fire_at?", c.callback_url AS "callback_url?", c.attempts AS "attempts?",
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
+               -- GREATEST passes over NULL.
+               CASE WHEN c.attempts = 1 AND c.due_since IS NOT NULL THEN GREATEST(c.due_since, c.fire_at) END AS late_since,
                c.last_started_at AS "started_at?", c.probes AS "probes?",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
@@ -184,6 +187,7 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
                     .and_then(|since| (started_at - since).to_std().ok())
                     .unwrap_or_default(),
                 due_at: row.due_at?,
+                late_since: row.late_since,
                 started_at,
                 probes: row.probes?,
                 lease_ends: sent + attempt_lease,
@@ -197,7 +201,7 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
     Ok(Confirmed { attempts, unreadable, clock: ClockSample { sent, received, database } })
 }
 
-/// Gives leases back that were never sent, due again in `delay`: what was not confirmed, what a replica
+/// Gives leases back that were never sent, due again in one to two times `delay`: what was not confirmed, what a replica
 /// cannot start in time, and what it holds when it stops. An attempt that was confirmed but, as the caller
 /// knows, never sent is undone with its row of history. Fenced: what is no longer ours is left alone.
 pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u64> {
@@ -213,7 +217,8 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
             attempts = o.attempts - (o.state = 'firing')::int,
             -- Not before `fire_at` either, or what cannot be confirmed before it would come back at once, for ever.
-            next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4)),
+            -- Spread, because a shortage puts off many in one moment.
+            next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4 * (1 + random()))),
             lease_token = NULL, lease_expires_at = NULL, asked_again = false
         FROM given g
         WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token
@@ -240,9 +245,9 @@ fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
 }
 
 /// Takes back what leases that ended had: a lease that had not started is due again, an attempt that was under
-/// way is an ambiguous end and waits for `ambiguous_floor`. Returns how many.
-pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> DbResult<u64> {
-    let result = sqlx::query!(
+/// way is an ambiguous end and waits for `ambiguous_floor`.
+pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> DbResult<Recovered> {
+    let row = sqlx::query!(
         r#"
         WITH expired AS (
             SELECT instance_id, job_id, lease_token
@@ -255,24 +260,28 @@ pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> 
             UPDATE fires f
             SET outcome = 'lost', ended_at = now(), error = 'the lease ended before an outcome was recorded'
             FROM expired e WHERE f.attempt_id = e.lease_token AND f.outcome = 'started'
+            RETURNING 1
+        ), recovered AS (
+            UPDATE one_shots o
+            SET state = CASE WHEN o.attempts > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
+                next_attempt_at = CASE WHEN o.state = 'firing' THEN now() + make_interval(secs => $1)
+                                       ELSE o.next_attempt_at END,
+                retrying_since = CASE WHEN o.state = 'firing' THEN COALESCE(o.retrying_since, o.last_started_at)
+                                      ELSE o.retrying_since END,
+                last_status = CASE WHEN o.state = 'firing' THEN NULL ELSE o.last_status END,
+                last_error = CASE WHEN o.state = 'firing' THEN 'the lease ended before an outcome was recorded'
+                                  ELSE o.last_error END,
+                lease_expires_at = NULL, asked_again = false, updated_at = now()
+            FROM expired e
+            WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
+            RETURNING 1
         )
-        UPDATE one_shots o
-        SET state = CASE WHEN o.attempts > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
-            next_attempt_at = CASE WHEN o.state = 'firing' THEN now() + make_interval(secs => $1)
-                                   ELSE o.next_attempt_at END,
-            retrying_since = CASE WHEN o.state = 'firing' THEN COALESCE(o.retrying_since, o.last_started_at)
-                                  ELSE o.retrying_since END,
-            last_status = CASE WHEN o.state = 'firing' THEN NULL ELSE o.last_status END,
-            last_error = CASE WHEN o.state = 'firing' THEN 'the lease ended before an outcome was recorded'
-                              ELSE o.last_error END,
-            lease_expires_at = NULL, asked_again = false, updated_at = now()
-        FROM expired e
-        WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
+        SELECT (SELECT count(*) FROM recovered) AS "one_shots!", (SELECT count(*) FROM lost) AS "attempts!"
         "#,
         ambiguous_floor.as_secs_f64(),
         limit,
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(result.rows_affected())
+    Ok(Recovered { one_shots: row.one_shots.unsigned_abs(), attempts: row.attempts.unsigned_abs() })
 }

@@ -45,10 +45,11 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots AS o (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at,
-                                        callback_url, state, next_attempt_at, awaits)
+                                        callback_url, state, next_attempt_at, awaits, due_since)
             SELECT instance_id, $2, schedule_id, $4, $5, $6, $7, state, next_attempt_at,
                    CASE WHEN state = 'armed' AND next_attempt_at > now() + make_interval(secs => $12)
-                        THEN (SELECT backend FROM engine) END
+                        THEN (SELECT backend FROM engine) END,
+                   CASE WHEN state = 'armed' AND next_attempt_at >= now() THEN next_attempt_at END
             FROM wanted
             ON CONFLICT (instance_id, job_id) DO UPDATE SET
                 schedule_id = CASE WHEN o.dedup_key = excluded.dedup_key AND o.state = 'dead'
@@ -60,6 +61,8 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
                 state = excluded.state,
                 next_attempt_at = CASE WHEN excluded.next_attempt_at IS NOT NULL
                     THEN GREATEST(excluded.next_attempt_at, o.last_started_at + make_interval(secs => $8)) END,
+                due_since = CASE WHEN excluded.due_since IS NOT NULL
+                    THEN GREATEST(excluded.due_since, o.last_started_at + make_interval(secs => $8)) END,
                 awaits = excluded.awaits, parked = NULL, lease_token = NULL, lease_expires_at = NULL,
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL,
                 last_status = NULL, last_error = NULL, asked_again = false,
@@ -128,7 +131,9 @@ pub async fn learn_skew(
             WHERE i.instance_id = $1
             RETURNING make_interval(secs => i.skew_guard_ms / 1000.0) AS guard
         )
-        UPDATE one_shots o SET next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at + l.guard)
+        UPDATE one_shots o
+        SET next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at + l.guard),
+            due_since = CASE WHEN o.due_since IS NOT NULL THEN GREATEST(o.due_since, o.fire_at + l.guard) END
         FROM learned l
         WHERE o.instance_id = $1 AND o.job_id = $2 AND o.schedule_id = $3 AND o.state IN ('armed', 'leased')
         RETURNING o.next_attempt_at

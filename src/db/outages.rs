@@ -6,7 +6,7 @@ use nas_cron_protocol::{InstanceId, JobId};
 
 use super::{Db, DbResult};
 use crate::domain::HoldScope;
-use crate::domain::hold::{Hold, Tidied};
+use crate::domain::hold::{Hold, Tidied, Withheld};
 
 /// These instances could not be reached; the job that found out becomes the probe, unless there is one.
 pub async fn open_outages(db: &Db, found: &[(InstanceId, JobId)]) -> DbResult<u64> {
@@ -196,4 +196,36 @@ pub async fn holds(db: &Db) -> DbResult<Vec<Hold>> {
     )
     .fetch_all(db)
     .await?)
+}
+
+/// What keeps fires from being sent, in numbers.
+pub async fn withheld(db: &Db) -> DbResult<Withheld> {
+    let row = sqlx::query!(
+        r#"
+        SELECT (SELECT count(*) FROM instances WHERE unreachable_since IS NOT NULL) AS "unreachable!",
+               d.disabled AS "disabled!", d.denied AS "denied!",
+               h.service AS "service!", h.orgs AS "orgs!", h.instances AS "instances!"
+        FROM (
+            SELECT count(*) FILTER (WHERE NOT enabled) AS disabled,
+                   count(*) FILTER (WHERE denied_by_portal IS NOT NULL) AS denied
+            FROM instances WHERE NOT enabled OR denied_by_portal IS NOT NULL
+        ) d, (
+            SELECT count(*) FILTER (WHERE scope = 'all') AS service, count(*) FILTER (WHERE scope = 'org') AS orgs,
+                   count(*) FILTER (WHERE scope = 'instance') AS instances
+            FROM holds
+        ) h
+        "#,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Withheld {
+        holds: vec![
+            (HoldScope::All, row.service),
+            (HoldScope::Org, row.orgs),
+            (HoldScope::Instance, row.instances),
+        ],
+        unreachable: row.unreachable,
+        disabled: row.disabled,
+        denied: row.denied,
+    })
 }

@@ -71,7 +71,7 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
                 retrying_since = CASE WHEN r.outcome = 'failed' THEN COALESCE(o.retrying_since, r.started_at) END,
                 retry_after_until = CASE WHEN r.outcome = 'failed' THEN clock_timestamp() + r.retry_after END,
                 last_status = r.http_status, last_error = r.error,
-                lease_expires_at = NULL, parked = NULL, asked_again = false, updated_at = now()
+                due_since = NULL, lease_expires_at = NULL, parked = NULL, asked_again = false, updated_at = now()
             FROM recorded r LEFT JOIN keys k USING (instance_id, job_id, dedup_key)
             WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id AND o.lease_token = r.attempt_id
               -- 'waiting': the lease had ended, but no other claim holds it.

@@ -32,6 +32,9 @@ pub struct Attempt {
     pub retrying_for: Duration,
     /// When it was due: `fire_at`, or later for a retry, a floor or a skew guard.
     pub due_at: DateTime<Utc>,
+    /// When this service could have made it at the earliest, where its lateness is measured: not of a retry, a second
+    /// fire, nor of what was armed after its instant, held, or behind an outage.
+    pub late_since: Option<DateTime<Utc>>,
     /// When it started, by the database's clock.
     pub started_at: DateTime<Utc>,
     /// Whether it is the probe of an unreachable instance.

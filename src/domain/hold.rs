@@ -28,6 +28,19 @@ pub struct Hold {
     pub created_at: DateTime<Utc>,
 }
 
+/// What keeps fires from being sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// Number of holds, by scope.
+    pub holds: Vec<(HoldScope, i64)>,
+    /// Number of instances that cannot be reached.
+    pub unreachable: i64,
+    /// Number of instances that the operator has disabled.
+    pub disabled: i64,
+    /// Number of instances that the portal denies.
+    pub denied: i64,
+}
+
 /// What a scope of holds comprises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Coverage {

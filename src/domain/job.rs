@@ -68,7 +68,7 @@ pub struct JobFilter {
     pub states: Vec<OneShotState>,
     /// Parked, for whatever reason.
     pub parked: bool,
-    /// Due by the database's clock, not parked, and not tried yet: what `oldest_overdue_seconds` watches.
+    /// Due by the database's clock, not parked, and not under way.
     pub overdue: bool,
 }
 

@@ -32,6 +32,15 @@ pub struct Claimed {
     pub parked: usize,
 }
 
+/// What was taken back from leases that had ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Number of one-shots.
+    pub one_shots: u64,
+    /// Number of attempts among them that had started and whose end nobody recorded.
+    pub attempts: u64,
+}
+
 /// When the claiming loop has something to do next. Every duration is zero where its instant has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct NextLook {

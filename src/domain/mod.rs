@@ -27,10 +27,12 @@ pub mod lease_lengths;
 pub mod login;
 pub mod one_shot;
 pub mod outbox;
+mod put_off;
 pub mod registration;
 mod signing_key;
 pub mod wake_up;
 mod words;
 
+pub use put_off::PutOff;
 pub use signing_key::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 pub use words::{FireOutcome, HoldScope, LoginEnd, PortalDenial};

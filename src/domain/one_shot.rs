@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
     AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
-    ScheduleId,
+    ScheduleId, words,
 };
 
 use super::job_auth::JobAuth;
@@ -75,13 +75,31 @@ pub struct OneShot {
     pub updated_at: DateTime<Utc>,
 }
 
+words!(
+    /// Why a due one-shot is due now.
+    pub enum DueKind {
+        /// Its instant has come, and its first attempt is late from then on.
+        Punctual = "punctual",
+        /// It was armed after its instant.
+        ArmedLate = "armed_late",
+        /// It was parked, or a dead letter, and has been released or redriven.
+        Released = "released",
+        /// It was tried before: a retry, or a second fire.
+        Again = "again",
+    }
+);
+
 /// How many one-shots are in each state, and how long the oldest has been due without an attempt.
 #[derive(Clone, Debug, Default)]
 pub struct OneShotCounts {
     /// Every state that occurs, with its count.
     pub states: Vec<(OneShotState, i64)>,
-    /// How long the oldest one has been overdue; zero when nothing is. What is parked does not count.
+    /// How long the oldest one has been overdue; zero when nothing is. What is not [`DueKind::Punctual`] does not count.
     pub oldest_overdue: Duration,
+    /// Those that are due and not under way, by kind.
+    pub due: Vec<(DueKind, i64)>,
+    /// Those that are parked, by reason.
+    pub parked: Vec<(ParkReason, i64)>,
     /// Whether anything is parked or any instance unreachable: what tidying looks after.
     pub unsettled: bool,
 }

@@ -3,6 +3,8 @@
 //! What it promises:
 //! - **It connects only where it may** ([`AddressPolicy`]): literal hosts are checked in the URL, names in the
 //!   resolver. No proxies from the environment, no redirects, no token in the clear outside the allow-list.
+//! - **A shortage of our own is no answer** ([`Shortage`]): an agent that could not be dialled for want of a descriptor
+//!   was not refused by anybody.
 //! - **One deadline** over name, connection, request, status and body.
 //! - **It knows what it does not know**: [`Answer::Refused`] only if the agent cannot have got the fire. The
 //!   proof is the request body: until HTTP asks for it, nothing that an agent could act on has left.
@@ -23,17 +25,21 @@ use http_body::{Body, Frame, SizeHint};
 use nas_cron_base::clock::Clock;
 use nas_cron_base::http_client::retry_after;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use url::Url;
+use url::{Host, Url};
 
 use super::address_policy::AddressPolicy;
 use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
+use super::shortage::{self, Recent, Shortage};
+use crate::domain::PutOff;
 
 mod classify;
 
 /// How much of an answer's body is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
+/// A connection that was given up this much later than it should have been was given up by a process that stood still.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// What can be set about the connections. The defaults are meant for production.
 #[derive(Clone, Debug)]
@@ -79,6 +85,9 @@ pub struct AgentClient {
     https: reqwest::Client,
     /// A client of its own, because a resolver does not see the scheme: this one's knows the allow-list only.
     http: reqwest::Client,
+    resolver: GuardedResolver,
+    shortages: Recent,
+    connect_timeout: Duration,
     body_timeout: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -102,9 +111,11 @@ impl AgentClient {
     ) -> Result<Self, ClientError> {
         // An error means that the process has a provider, which is all that is needed.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let shortages = Recent::default();
+        let resolver = |scope| GuardedResolver::new(policy.clone(), scope, names.clone(), shortages.clone());
         let builder = |scope| {
             reqwest::Client::builder()
-                .dns_resolver(GuardedResolver::new(policy.clone(), scope, names.clone()))
+                .dns_resolver(resolver(scope))
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
@@ -124,14 +135,17 @@ impl AgentClient {
         Ok(Self {
             https: build(https)?,
             http: build(http)?,
+            resolver: resolver(Scope::Permitted),
             policy,
+            shortages,
+            connect_timeout: config.connect_timeout,
             body_timeout: config.body_timeout,
             clock,
         })
     }
 
     /// POSTs `body` (JSON) to the fire endpoint below `callback_url`, with `token` as the bearer, and waits for
-    /// the answer for `deadline` at most. Everything is an answer; there is no error.
+    /// the answer for `deadline` at most. Everything is an answer, except what kept us from dialling at all.
     ///
     /// Nothing is written once the deadline is over by the monotonic clock, also when this process was stopped in
     /// between: its timers would learn of it only after the socket.
@@ -141,7 +155,7 @@ impl AgentClient {
         token: &str,
         body: Bytes,
         deadline: Duration,
-    ) -> Answer {
+    ) -> Result<Answer, Shortage> {
         let not_after = Instant::now() + deadline;
         self.post_until(callback_url, token, body, not_after, tokio::time::sleep(deadline)).await
     }
@@ -154,14 +168,15 @@ impl AgentClient {
         body: Bytes,
         not_after: Instant,
         deadline: impl Future<Output = ()>,
-    ) -> Answer {
+    ) -> Result<Answer, Shortage> {
+        let began = Instant::now();
         let url = fire_url(callback_url);
         if let Err(error) = self.policy.check_url(&url) {
-            return Answer::Refused(Refused::Address(error));
+            return Ok(Answer::Refused(Refused::Address(error)));
         }
         let headers = match headers(token) {
             Ok(headers) => headers,
-            Err(error) => return Answer::Refused(error),
+            Err(error) => return Ok(Answer::Refused(error)),
         };
         let mut attempt = Attempt { body, not_after, taken: Arc::default(), received: None };
         let failure = tokio::select! {
@@ -172,17 +187,55 @@ impl AgentClient {
         };
         let may_have_arrived = attempt.body_taken()
             && !failure.as_ref().is_some_and(|error| classify::is_unprocessed(error, true));
-        match (attempt.received, failure) {
-            (Some(received), _) => Answer::Response {
-                status: received.status,
-                retry_after: received.retry_after,
-                body: redact(String::from_utf8_lossy(&received.body).into_owned(), token, &attempt.body),
-            },
-            (None, Some(error)) if may_have_arrived => Answer::Ambiguous(classify::ambiguous(&error)),
-            (None, Some(error)) => Answer::Refused(classify::refused(&error)),
-            (None, None) if may_have_arrived => Answer::Ambiguous(Ambiguous::Timeout),
-            (None, None) => Answer::Refused(Refused::Timeout),
+        let refused = match (attempt.received, failure) {
+            (Some(received), _) => {
+                return Ok(Answer::Response {
+                    status: received.status,
+                    retry_after: received.retry_after,
+                    body: redact(String::from_utf8_lossy(&received.body).into_owned(), token, &attempt.body),
+                });
+            }
+            (None, Some(error)) if may_have_arrived => {
+                return Ok(Answer::Ambiguous(classify::ambiguous(&error)));
+            }
+            (None, None) if may_have_arrived => return Ok(Answer::Ambiguous(Ambiguous::Timeout)),
+            (None, Some(error)) => {
+                if let Some(shortage) = self.shortage(&url, &error).await {
+                    return Err(shortage);
+                }
+                classify::refused(&error)
+            }
+            (None, None) => Refused::Timeout,
+        };
+        let allowed = self.connect_timeout.min(not_after.saturating_duration_since(began));
+        if refused == Refused::Timeout && began.elapsed() > allowed + STANDSTILL {
+            return Err(Shortage { reason: PutOff::Stalled, cause: refused.to_string() });
         }
+        Ok(Answer::Refused(refused))
+    }
+
+    /// Returns the shortage of our own behind a request that was not sent.
+    async fn shortage(&self, url: &Url, error: &reqwest::Error) -> Option<Shortage> {
+        let shortage = classify::shortage(error)?;
+        if shortage.reason == PutOff::Ports && !self.dials_from_here(url).await {
+            return None;
+        }
+        self.shortages.note(shortage.reason);
+        Some(shortage)
+    }
+
+    /// Returns whether this machine has an own address for every address of `url`.
+    async fn dials_from_here(&self, url: &Url) -> bool {
+        let ips = match url.host() {
+            Some(Host::Ipv4(ip)) => vec![ip.into()],
+            Some(Host::Ipv6(ip)) => vec![ip.into()],
+            Some(Host::Domain(name)) => match self.resolver.permitted(name).await {
+                Ok(addresses) => addresses.iter().map(std::net::SocketAddr::ip).collect(),
+                Err(_) => return true,
+            },
+            None => return false,
+        };
+        ips.into_iter().all(shortage::has_source_address)
     }
 
     /// Sends the request and reads the answer into `attempt`, which outlives a deadline.

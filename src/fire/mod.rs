@@ -9,6 +9,7 @@ pub mod client;
 pub mod outcome;
 mod redact;
 mod resolver;
+pub mod shortage;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +21,9 @@ use secrecy::ExposeSecret;
 use self::backoff::{Next, RetryPolicy};
 use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
-use crate::domain::FireOutcome;
+use self::shortage::Shortage;
 use crate::domain::attempt::{Attempt, Ended};
+use crate::domain::{FireOutcome, PutOff};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::key_ring::KeyRing;
 
@@ -53,8 +55,10 @@ pub enum End {
     },
     /// Nothing was sent, and the agent has no part in that: it does not count as an attempt.
     NotSent {
-        /// Why.
-        reason: String,
+        /// Why, in one of our words.
+        reason: PutOff,
+        /// Why, in the words of what failed.
+        cause: String,
     },
 }
 
@@ -71,20 +75,25 @@ impl Firing {
         };
         let token = match self.keys.mint(subject) {
             Ok(token) => token,
-            Err(error) => return End::NotSent { reason: error.to_string() },
+            Err(error) => return End::NotSent { reason: PutOff::SigningKey, cause: error.to_string() },
         };
         let body = FireBody::new(&attempt.job_id, &attempt.fire_at, auth);
         let body = match serde_json::to_vec(&body) {
             Ok(body) => Bytes::from(body),
-            Err(error) => return End::NotSent { reason: error.to_string() },
+            Err(error) => return End::NotSent { reason: PutOff::Defect, cause: error.to_string() },
         };
         if Instant::now() + self.timeout > attempt.lease_ends {
-            return End::NotSent { reason: "too little of its lease was left".to_owned() };
+            let cause = "too little of its lease was left".to_owned();
+            return End::NotSent { reason: PutOff::Lease, cause };
         }
         let answer = self
             .client
             .post_fire(attempt.callback_url.url(), token.expose_secret(), body, self.timeout)
             .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(Shortage { reason, cause }) => return End::NotSent { reason, cause },
+        };
         let outcome = outcome::judge(&answer);
         End::Made { reach: outcome.reach, ended: self.conclude(attempt, outcome, rand::random()) }
     }

@@ -5,10 +5,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
 
+use futures::FutureExt;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::address_policy::{AddressError, AddressPolicy};
+use super::shortage::{Recent, Shortage};
 
 /// Resolves like the machine does and leaves out what the policy refuses.
 #[derive(Clone, Debug)]
@@ -16,6 +20,7 @@ pub(crate) struct GuardedResolver {
     policy: AddressPolicy,
     scope: Scope,
     names: Names,
+    shortages: Recent,
 }
 
 /// Which addresses are left in.
@@ -44,18 +49,29 @@ pub(crate) enum ResolveError {
     /// It could not be resolved, or to nothing.
     #[error("{0}")]
     Lookup(String),
+    /// It could not be looked up, and that is our own shortage.
+    #[error(transparent)]
+    Shortage(Shortage),
     /// It resolves only to addresses that are not dialled.
     #[error(transparent)]
     NotPermitted(AddressError),
 }
 
 impl GuardedResolver {
-    pub(crate) fn new(policy: AddressPolicy, scope: Scope, names: Names) -> Self {
-        Self { policy, scope, names }
+    pub(super) fn new(policy: AddressPolicy, scope: Scope, names: Names, shortages: Recent) -> Self {
+        Self { policy, scope, names, shortages }
     }
 
-    async fn permitted(&self, host: &str) -> Result<Vec<SocketAddr>, ResolveError> {
-        let all = self.names.lookup(host).await.map_err(|error| ResolveError::Lookup(error.to_string()))?;
+    /// Returns the addresses of `host` that may be dialled, with port 0.
+    pub(super) async fn permitted(&self, host: &str) -> Result<Vec<SocketAddr>, ResolveError> {
+        let began = Instant::now();
+        let all = self.names.lookup(host).await.map_err(|error| {
+            let cause = error.to_string();
+            match self.shortages.behind_lookup(&error, began) {
+                Some(reason) => ResolveError::Shortage(Shortage { reason, cause }),
+                None => ResolveError::Lookup(cause),
+            }
+        })?;
         let (permitted, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(|&ip| match self.scope {
             Scope::Permitted => self.policy.permits(ip),
             Scope::AllowListed => self.policy.allow_lists(ip),
@@ -76,7 +92,12 @@ impl Names {
     async fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         match self {
             Self::System => {
-                Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
+                // The runtime panics where the system gives it no thread for the lookup.
+                let found = AssertUnwindSafe(async { tokio::net::lookup_host((host, 0)).await })
+                    .catch_unwind()
+                    .await
+                    .map_err(|_panic| io::Error::from(rustix::io::Errno::AGAIN))??;
+                Ok(found.map(|address| address.ip()).collect())
             }
             #[cfg(test)]
             Self::Table(names) => names
@@ -111,7 +132,12 @@ mod tests {
             ("empty.test", vec![]),
         ];
         let names = Names::Table(names.map(|(name, ips)| (name.to_owned(), ips)).into());
-        GuardedResolver::new(AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]), scope, names)
+        GuardedResolver::new(
+            AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
+            scope,
+            names,
+            Recent::default(),
+        )
     }
 
     async fn resolved(scope: Scope, host: &str) -> Result<Vec<String>, String> {

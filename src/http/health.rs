@@ -35,6 +35,8 @@ pub trait Probe: Send + Sync + 'static {
     fn schema(&self) -> BoxFuture<'_, Finding>;
     /// Whether there is a key that signs fire tokens.
     fn signing_key(&self) -> Finding;
+    /// Whether this machine's clock agrees with the database's. It makes nothing unready.
+    fn clock(&self) -> Finding;
     /// The supervised loops that have stopped.
     fn stopped_loops(&self) -> Vec<&'static str>;
     /// Whether the service is about to end.
@@ -52,6 +54,8 @@ pub struct Findings {
     pub schema: Finding,
     /// Whether there is a key that signs fire tokens.
     pub signing_key: Finding,
+    /// Whether this machine's clock agrees with the database's.
+    pub clock: Finding,
     /// Whether every supervised loop beats.
     pub loops: Finding,
     /// Whether the service is about to end.
@@ -64,7 +68,7 @@ pub struct Health {
     /// `ok`, `failing`, or `draining` while the service ends.
     #[schema(example = "ok")]
     pub status: &'static str,
-    /// `ok`, or what is wrong, by check.
+    /// `ok`, or what is wrong, by check. `clock` is a warning: it does not change `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>, example = json!({"database": "ok"}))]
     pub checks: BTreeMap<&'static str, &'static str>,
@@ -76,11 +80,13 @@ impl Health {
     }
 }
 
-/// Judges readiness. Draining outranks a failure: it is on purpose.
+/// Judges readiness. A clock that is off makes nothing unready, as nothing goes by it. Draining outranks a failure: it is
+/// on purpose.
 pub fn judge(findings: &Findings) -> Health {
     let short = findings.database_silent_for <= READY_WITHOUT_DATABASE;
     let checks = [
         ("database", findings.database, short),
+        ("clock", findings.clock, true),
         ("schema", findings.schema, false),
         ("signing_key", findings.signing_key, false),
         ("loops", findings.loops, false),
@@ -114,6 +120,7 @@ async fn findings(probe: &dyn Probe) -> Findings {
         database_silent_for: probe.database_silent_for(),
         schema: schema.unwrap_or(Ok(())),
         signing_key: probe.signing_key(),
+        clock: probe.clock(),
         loops: loops(probe),
         draining: probe.is_draining(),
     }
@@ -135,7 +142,7 @@ pub async fn healthz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<H
 
 /// Ready: may be sent requests. For readiness probes and load balancers.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
-    (status = 200, description = "Every check passes, or the database has been away for less than 15 s", body = Health),
+    (status = 200, description = "Every check passes, `clock` perhaps excepted, or the database has been away for less than 15 s", body = Health),
     (status = 503, description = "A check fails, or the service is about to end", body = Health),
 ))]
 pub async fn readyz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<Health>) {
@@ -163,6 +170,7 @@ mod tests {
         database_silent_for: Duration::ZERO,
         schema: Ok(()),
         signing_key: Ok(()),
+        clock: Ok(()),
         loops: Ok(()),
         draining: false,
     };
@@ -187,6 +195,10 @@ mod tests {
 
         fn signing_key(&self) -> Finding {
             self.findings.signing_key
+        }
+
+        fn clock(&self) -> Finding {
+            self.findings.clock
         }
 
         fn database_silent_for(&self) -> Duration {
@@ -221,7 +233,7 @@ mod tests {
     async fn ready_when_every_check_passes() {
         let (status, body) = get("/readyz", WELL, false).await;
         assert_eq!(status, StatusCode::OK);
-        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"database":"ok","loops":"ok","not_draining":"ok","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"ok","schema":"ok","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
@@ -229,7 +241,7 @@ mod tests {
         let findings = Findings { schema: Err("behind"), loops: Err(STOPPED), ..WELL };
         let (status, body) = get("/readyz", findings, false).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"database":"ok","loops":"a background loop has stopped","not_draining":"ok","schema":"behind","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"clock":"ok","database":"ok","loops":"a background loop has stopped","not_draining":"ok","schema":"behind","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
@@ -244,7 +256,7 @@ mod tests {
         let away = |silent_for| Findings { database: Err("away"), database_silent_for: silent_for, ..WELL };
         let (status, body) = get("/readyz", away(READY_WITHOUT_DATABASE), false).await;
         assert_eq!(status, StatusCode::OK);
-        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"database":"away","loops":"ok","not_draining":"ok","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"away","loops":"ok","not_draining":"ok","schema":"ok","signing_key":"ok"}}"#);
         let longer = READY_WITHOUT_DATABASE + Duration::from_millis(1);
         let (status, _) = get("/readyz", away(longer), false).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -254,7 +266,14 @@ mod tests {
     async fn draining_is_unready_and_told_apart() {
         let (status, body) = get("/readyz", Findings { draining: true, ..WELL }, false).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        insta::assert_snapshot!(body, @r#"{"status":"draining","checks":{"database":"ok","loops":"ok","not_draining":"draining","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"draining","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"draining","schema":"ok","signing_key":"ok"}}"#);
+    }
+
+    #[tokio::test]
+    async fn clock_that_is_off_is_shown_and_makes_nothing_unready() {
+        let (status, body) = get("/readyz", Findings { clock: Err("off"), ..WELL }, false).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.starts_with(r#"{"status":"ok","checks":{"clock":"off","#), "{body}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,6 +303,7 @@ mod tests {
                 database_silent_for: Duration::from_secs(silent),
                 schema: finding(schema),
                 signing_key: finding(key),
+                clock: Ok(()),
                 loops: finding(loops),
                 draining,
             });

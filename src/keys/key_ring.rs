@@ -114,7 +114,7 @@ impl KeyRing {
     }
 
     async fn load(&self, db: &Db, strictness: Strictness) -> Result<(), KeyError> {
-        let (loaded_at, loaded_wall) = (Instant::now(), self.clock.now());
+        let (loaded_at, loaded_wall) = (Instant::now(), self.clock.wall());
         let keys = db.signing_keys().await?;
         let known = self.view.borrow().clone();
         let mut signers = HashMap::new();
@@ -157,7 +157,7 @@ impl KeyRing {
     /// Mints the token of one attempt; no I/O. Mint right before sending: it is valid from this second on.
     pub fn mint(&self, fire: FireSubject<'_>) -> Result<SecretString, MintError> {
         let now = self.clock.now();
-        self.mint_valid(fire, now, Validity::now(now, self.options.token_ttl))
+        self.mint_valid(fire, Validity::now(now, self.options.token_ttl))
     }
 
     /// Mints a token for a call that somebody else makes later: good from `not_before` to `expires`. The keys must be
@@ -169,29 +169,24 @@ impl KeyRing {
         expires: DateTime<Utc>,
     ) -> Result<SecretString, MintError> {
         let now = self.clock.now();
-        self.mint_valid(fire, now, Validity::later(now, not_before, expires))
+        self.mint_valid(fire, Validity::later(now, not_before, expires))
     }
 
-    fn mint_valid(
-        &self,
-        fire: FireSubject<'_>,
-        now: DateTime<Utc>,
-        validity: Validity,
-    ) -> Result<SecretString, MintError> {
-        Ok(fire_token::mint(&*self.signer(now)?, &self.options.issuer, validity, fire)?)
+    fn mint_valid(&self, fire: FireSubject<'_>, validity: Validity) -> Result<SecretString, MintError> {
+        Ok(fire_token::mint(&*self.signer()?, &self.options.issuer, validity, fire)?)
     }
 
     /// Mints an access token, where this service is its agents' portal; no I/O. The keys must be published for as long
     /// as `ttl` ([`super::RotationPolicy::tokens_live_for`]).
     pub fn mint_access(&self, bearer: AccessSubject<'_>, ttl: Duration) -> Result<SecretString, MintError> {
         let now = self.clock.now();
-        Ok(access_token::mint(&*self.signer(now)?, &self.options.issuer, now, ttl, bearer)?)
+        Ok(access_token::mint(&*self.signer()?, &self.options.issuer, now, ttl, bearer)?)
     }
 
     /// What signs now.
-    fn signer(&self, now: DateTime<Utc>) -> Result<Arc<Signer>, MintError> {
+    fn signer(&self) -> Result<Arc<Signer>, MintError> {
         let view = self.view.borrow().clone().ok_or(MintError::NoKey)?;
-        if is_stale(&view, now) {
+        if is_stale(&view, self.clock.wall()) {
             return Err(MintError::Stale);
         }
         view.active.clone().ok_or(MintError::NoKey)
@@ -215,8 +210,8 @@ impl KeyRing {
 
     /// Whether [`Self::mint`] would sign now.
     pub fn ready(&self) -> bool {
-        let now = self.clock.now();
-        self.view.borrow().as_ref().is_some_and(|view| view.active.is_some() && !is_stale(view, now))
+        let wall = self.clock.wall();
+        self.view.borrow().as_ref().is_some_and(|view| view.active.is_some() && !is_stale(view, wall))
     }
 
     /// Whether an active key can be used here, however old the view of it is.
@@ -278,8 +273,8 @@ fn may_have_to_sign(key: &StoredKey) -> bool {
     matches!(key.record.state, KeyState::Next | KeyState::Active)
 }
 
-fn is_stale(view: &View, now: DateTime<Utc>) -> bool {
-    let by_wall = (now - view.loaded_wall).to_std().unwrap_or_default();
+fn is_stale(view: &View, wall: DateTime<Utc>) -> bool {
+    let by_wall = (wall - view.loaded_wall).to_std().unwrap_or_default();
     view.loaded_at.elapsed() > VIEW_STALENESS || by_wall > VIEW_STALENESS
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::labels::status_class;
-use crate::domain::FireOutcome;
+use crate::domain::{FireOutcome, PutOff};
 
 const FIRES: &str = "nas_cron_fires_total";
+const FIRES_PUT_OFF: &str = "nas_cron_fires_put_off_total";
 const FIRE_LATENESS: &str = "nas_cron_fire_lateness_seconds";
 const FIRE_ATTEMPT: &str = "nas_cron_fire_attempt_seconds";
 const LEASE_LOST: &str = "nas_cron_lease_lost_total";
@@ -28,11 +29,21 @@ pub(super) const BUCKETS: &[(&str, &[f64])] =
     &[(FIRE_LATENESS, LATENESS_BUCKETS), (FIRE_ATTEMPT, ATTEMPT_BUCKETS)];
 
 pub(super) fn describe() {
-    describe_counter!(FIRES, "Attempts that ended, by how (delivered, gone, failed, lost)");
+    describe_counter!(
+        FIRES,
+        "Attempts that ended, by how: delivered, gone, failed, lost (its replica did not record its end in time)"
+    );
+    describe_counter!(
+        FIRES_PUT_OFF,
+        "Attempts that were put off because this service was short of something, by reason; the agent has no part in \
+         them, and they are not counted as attempts"
+    );
     describe_histogram!(
         FIRE_LATENESS,
         Unit::Seconds,
-        "From the instant a fire was due to the start of its first attempt"
+        "From the moment at which a one-shot could have been fired to the start of its first attempt. Left out: what was \
+         armed after its instant, parked since or redriven, retries and second fires (see nas_cron_due_one_shots and \
+         nas_cron_parked_one_shots)"
     );
     describe_histogram!(
         FIRE_ATTEMPT,
@@ -46,6 +57,9 @@ pub(super) fn describe() {
     counter!(LEASE_LOST).increment(0);
     counter!(RECOVERED).increment(0);
     gauge!(IN_FLIGHT).set(0.0);
+    for reason in PutOff::ALL {
+        counter!(FIRES_PUT_OFF, "reason" => reason.as_str()).increment(0);
+    }
     for outcome in FireOutcome::ALL.iter().filter(|outcome| **outcome != FireOutcome::Started) {
         counter!(FIRES, "outcome" => outcome.as_str()).increment(0);
     }
@@ -57,7 +71,12 @@ pub fn fire_ended(outcome: FireOutcome, status: Option<u16>, took: Duration) {
     histogram!(FIRE_ATTEMPT, "status_class" => status_class(status)).record(took);
 }
 
-/// The first attempt of a fire started that long after it was due.
+/// Attempts were put off by our own fault.
+pub fn fires_put_off(reason: PutOff, count: u64) {
+    counter!(FIRES_PUT_OFF, "reason" => reason.as_str()).increment(count);
+}
+
+/// The first attempt of a fire started that long after it could have.
 pub fn fire_started(lateness: Duration) {
     histogram!(FIRE_LATENESS).record(lateness);
 }

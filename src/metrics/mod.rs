@@ -18,9 +18,10 @@ pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
-    InFlight, fire_ended, fire_started, fires_lost, leases_lost, recovered, set_db_clock_offset,
+    InFlight, fire_ended, fire_started, fires_lost, fires_put_off, leases_lost, recovered,
+    set_db_clock_offset,
 };
-pub use self::one_shots::{set_dead_letters, set_oldest_overdue, set_one_shots};
+pub use self::one_shots::{set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{Hop1, hop1_answered, introspected, looked_up, provisioned, token_requested};
 
@@ -28,11 +29,13 @@ pub use self::requests::{Hop1, hop1_answered, introspected, looked_up, provision
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use nas_cron_protocol::OneShotState;
+    use nas_cron_protocol::{OneShotState, ParkReason};
 
     use super::export::{describe, recorder};
     use super::*;
-    use crate::domain::FireOutcome;
+    use crate::domain::hold::Withheld;
+    use crate::domain::one_shot::{DueKind, OneShotCounts};
+    use crate::domain::{FireOutcome, HoldScope, PutOff};
 
     /// What is counted while `work` runs on this thread, as Prometheus would read it.
     pub(crate) fn counted(work: impl FnOnce()) -> String {
@@ -48,12 +51,23 @@ pub(crate) mod tests {
         fire_ended(FireOutcome::Delivered, Some(202), Duration::from_millis(9));
         fire_ended(FireOutcome::Failed, None, Duration::from_secs(30));
         fires_lost(2);
+        fires_put_off(PutOff::Ports, 2);
         provisioned(Duration::from_millis(2));
         hop1_answered(Hop1::Provision, 200);
         hop1_answered(Hop1::List, 503);
-        set_one_shots([(OneShotState::Armed, 5), (OneShotState::Dead, 1)]);
-        set_oldest_overdue(Duration::from_millis(1500));
-        set_dead_letters(1);
+        set_one_shots(&OneShotCounts {
+            states: vec![(OneShotState::Armed, 5), (OneShotState::Dead, 1)],
+            oldest_overdue: Duration::from_millis(1500),
+            due: vec![(DueKind::ArmedLate, 2), (DueKind::ArmedLate, 1)],
+            parked: vec![(ParkReason::Hold, 4)],
+            unsettled: true,
+        });
+        set_withheld(&Withheld {
+            holds: vec![(HoldScope::All, 1), (HoldScope::Org, 0), (HoldScope::Instance, 0)],
+            unreachable: 1,
+            disabled: 2,
+            denied: 0,
+        });
         leases_lost(1);
         recovered(3);
         set_db_clock_offset(-0.25);
@@ -106,6 +120,15 @@ pub(crate) mod tests {
         nas_cron_fire_attempt_seconds_sum{status_class="none"} 30
         nas_cron_fire_lateness_seconds_count 1
         nas_cron_fire_lateness_seconds_sum 0.0007
+        nas_cron_fires_put_off_total{reason="database"} 0
+        nas_cron_fires_put_off_total{reason="defect"} 0
+        nas_cron_fires_put_off_total{reason="descriptors"} 0
+        nas_cron_fires_put_off_total{reason="lease"} 0
+        nas_cron_fires_put_off_total{reason="memory"} 0
+        nas_cron_fires_put_off_total{reason="ports"} 2
+        nas_cron_fires_put_off_total{reason="signing_key"} 0
+        nas_cron_fires_put_off_total{reason="slots"} 0
+        nas_cron_fires_put_off_total{reason="stalled"} 0
         nas_cron_fires_total{outcome="delivered"} 1
         nas_cron_fires_total{outcome="failed"} 1
         nas_cron_fires_total{outcome="gone"} 0
@@ -138,8 +161,9 @@ pub(crate) mod tests {
     #[test]
     fn a_state_that_is_empty_again_is_zero_again() {
         let text = counted(|| {
-            set_one_shots([(OneShotState::Firing, 5)]);
-            set_one_shots([]);
+            let firing = vec![(OneShotState::Firing, 5)];
+            set_one_shots(&OneShotCounts { states: firing, ..OneShotCounts::default() });
+            set_one_shots(&OneShotCounts::default());
         });
         assert!(text.contains("nas_cron_one_shots{state=\"firing\"} 0"), "{text}");
     }

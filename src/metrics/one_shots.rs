@@ -1,44 +1,78 @@
-//! One-shots as they stand.
-
-use std::time::Duration;
+//! One-shots as they stand, and what keeps them from being fired.
 
 use metrics::{Unit, describe_gauge, gauge};
-use nas_cron_protocol::OneShotState;
+use nas_cron_protocol::{OneShotState, ParkReason};
+
+use crate::domain::hold::Withheld;
+use crate::domain::one_shot::{DueKind, OneShotCounts};
 
 const ONE_SHOTS: &str = "nas_cron_one_shots";
+const PARKED: &str = "nas_cron_parked_one_shots";
+const DUE: &str = "nas_cron_due_one_shots";
 const OLDEST_OVERDUE: &str = "nas_cron_oldest_overdue_seconds";
 const DEAD_LETTERS: &str = "nas_cron_dead_letters";
+const HOLDS: &str = "nas_cron_holds";
+const WITHHELD: &str = "nas_cron_withheld_instances";
 
 pub(super) fn describe() {
     describe_gauge!(ONE_SHOTS, "One-shots by state");
     describe_gauge!(
+        PARKED,
+        "One-shots that came due and are not attempted, by reason: hold (of the service, an org or an instance, or a \
+         disabled or denied instance), unreachable"
+    );
+    describe_gauge!(
+        DUE,
+        "One-shots that are due and not under way, by kind: punctual, armed_late (after their instant), released (from a \
+         hold, an outage or the dead letters), again (retries and second fires); only the first can be late"
+    );
+    describe_gauge!(
         OLDEST_OVERDUE,
         Unit::Seconds,
-        "How long the one-shot that waits longest has been due; 0: none"
+        "How long ago the first attempt of a one-shot should have started, of the one that waits longest; 0: none. Left \
+         out: what was armed after its instant, parked since or redriven, retries and second fires (see \
+         nas_cron_due_one_shots and nas_cron_parked_one_shots)"
     );
     describe_gauge!(DEAD_LETTERS, "Fires that were given up and not yet redriven or replaced");
+    describe_gauge!(HOLDS, "Holds that stand, by scope: all (the whole service), org, instance");
+    describe_gauge!(
+        WITHHELD,
+        "Instances whose fires are withheld, by reason: unreachable (one one-shot probes it), disabled (by the operator), \
+         denied (by the portal)"
+    );
 }
 
-/// How many one-shots are in which state; a state that is not named has none.
-pub fn set_one_shots(counts: impl IntoIterator<Item = (OneShotState, u64)>) {
-    let counts: Vec<_> = counts.into_iter().collect();
+/// How the one-shots stand. A state, kind or reason that is not named has none.
+pub fn set_one_shots(counts: &OneShotCounts) {
     for state in OneShotState::ALL {
-        let count = counts.iter().filter(|one| one.0 == *state).map(|one| one.1).sum::<u64>();
-        gauge!(ONE_SHOTS, "state" => state.as_str()).set(as_f64(count));
+        gauge!(ONE_SHOTS, "state" => state.as_str()).set(sum(&counts.states, state));
+    }
+    for reason in ParkReason::ALL {
+        gauge!(PARKED, "reason" => reason.as_str()).set(sum(&counts.parked, reason));
+    }
+    for kind in DueKind::ALL {
+        gauge!(DUE, "kind" => kind.as_str()).set(sum(&counts.due, kind));
+    }
+    gauge!(OLDEST_OVERDUE).set(counts.oldest_overdue);
+    gauge!(DEAD_LETTERS).set(sum(&counts.states, &OneShotState::Dead));
+}
+
+/// What keeps fires from being sent.
+pub fn set_withheld(withheld: &Withheld) {
+    for (scope, count) in &withheld.holds {
+        gauge!(HOLDS, "scope" => scope.as_str()).set(as_f64(*count));
+    }
+    let Withheld { unreachable, disabled, denied, .. } = *withheld;
+    for (reason, count) in [("unreachable", unreachable), ("disabled", disabled), ("denied", denied)] {
+        gauge!(WITHHELD, "reason" => reason).set(as_f64(count));
     }
 }
 
-/// How long the one-shot that waits longest has been due; zero where none is.
-pub fn set_oldest_overdue(age: Duration) {
-    gauge!(OLDEST_OVERDUE).set(age);
-}
-
-/// How many dead letters there are.
-pub fn set_dead_letters(count: u64) {
-    gauge!(DEAD_LETTERS).set(as_f64(count));
+fn sum<T: PartialEq>(counts: &[(T, i64)], of: &T) -> f64 {
+    as_f64(counts.iter().filter(|one| one.0 == *of).map(|one| one.1).sum())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
-fn as_f64(count: u64) -> f64 {
+fn as_f64(count: i64) -> f64 {
     count as f64
 }

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::Inner;
 use super::recorder::{Reach, Report};
 use crate::db::{leases, retry_for};
-use crate::domain::FireOutcome;
 use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
+use crate::domain::{FireOutcome, PutOff};
 use crate::fire::{End, outcome};
 use crate::heartbeat;
 use crate::metrics::{self, InFlight, PanicPlace};
@@ -26,8 +26,10 @@ use crate::metrics::{self, InFlight, PanicPlace};
 const BATCH: usize = 256;
 /// Confirmations under way at once: one would make everybody wait for its round trip.
 const CONFIRMATIONS: usize = 4;
-/// When to come back for what found no slot in time, or could not be signed.
+/// When to come back for what found no slot in time.
 const LATER: Duration = Duration::from_secs(1);
+/// When to come back for what was put off by a shortage of our own.
+const AFTER_A_SHORTAGE: Duration = Duration::from_secs(2);
 /// When to come back for a row that cannot be read: it takes a person to mend it.
 const UNREADABLE: Duration = Duration::from_mins(1);
 /// How long giving leases back is retried. A confirmation whose answer was lost may have committed: undoing it is worth
@@ -93,7 +95,7 @@ pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedRe
             }
         };
         if !ending.is_empty() {
-            debug!(count = ending.len(), "no slot came free in time");
+            inner.put_offs.note(PutOff::Slots, "no slot came free in time", ending.len());
             tokio::spawn(give_back(Arc::clone(&inner), ending, LATER));
         }
         while let Ok(permit) = Arc::clone(&confirmations).try_acquire_owned() {
@@ -130,7 +132,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     let confirmed = match leases::confirm(&inner.db, &batch, inner.rules.leases.attempt).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
-            warn!(%error, count = batch.len(), "a confirmation failed: nothing was sent");
+            inner.put_offs.note(PutOff::Database, &error.to_string(), batch.len());
             give_back(Arc::clone(inner), batch, Duration::ZERO).await;
             return;
         }
@@ -151,7 +153,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     let unreadable: Vec<_> =
         confirmed.unreadable.iter().filter_map(|id| waiting.remove(id)).map(|(lease, _)| lease).collect();
     if !unreadable.is_empty() {
-        error!(count = unreadable.len(), "rows with an unreadable callback URL cannot be fired");
+        inner.put_offs.note(PutOff::Defect, "the callback URL of the row is unreadable", unreadable.len());
         give_back(Arc::clone(inner), unreadable, UNREADABLE).await;
     }
     let (early, refused): (Vec<_>, Vec<_>) = waiting
@@ -173,21 +175,21 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
 /// Makes one attempt and records its end.
 async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
     let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
-    metrics::fire_started(Duration::try_from_secs_f64(lateness).unwrap_or_default());
     let in_flight = InFlight::begin();
     let started = Instant::now();
     let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt)).catch_unwind().await {
         Ok(End::Made { ended, reach }) => (ended, reach),
-        Ok(End::NotSent { reason }) => {
-            warn!(
+        Ok(End::NotSent { reason, cause }) => {
+            debug!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                reason, "an attempt was put off"
+                %reason, cause, "an attempt was put off"
             );
+            inner.put_offs.note(reason, &cause, 1);
             inner.watched.forget(std::slice::from_ref(&lease));
-            if let Err(error) =
-                retry_for(GIVING_BACK, || leases::give_back(&inner.db, std::slice::from_ref(&lease), LATER))
-                    .await
-            {
+            let lease = std::slice::from_ref(&lease);
+            let given =
+                retry_for(GIVING_BACK, || leases::give_back(&inner.db, lease, AFTER_A_SHORTAGE)).await;
+            if let Err(error) = given {
                 warn!(%error, "a lease could not be given back: it ends by itself");
             }
             return;
@@ -199,6 +201,10 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         }
     };
     drop(in_flight);
+    // Not before: what was put off has not started.
+    if let Some(since) = attempt.late_since {
+        metrics::fire_started((attempt.started_at - since).to_std().unwrap_or_default());
+    }
     metrics::fire_ended(ended.outcome, ended.http_status, started.elapsed());
     let reach = match reach {
         outcome::Reach::Unreachable => Reach::Lost,

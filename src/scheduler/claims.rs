@@ -57,9 +57,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
 async fn round(inner: &Inner) -> DbResult<Duration> {
     let next = leases::next_look(&inner.db, &inner.rules.graces).await?;
     inner.db_clock.observe(next.clock);
-    if let Some(offset) = inner.db_clock.offset(inner.clock.now(), Instant::now()) {
-        metrics::set_db_clock_offset(offset);
-    }
+    let offset = inner.db_clock.offset();
+    metrics::set_db_clock_offset(offset.ahead.as_seconds_f64());
+    inner.offset_log.lock().note(&offset);
     let horizon = inner.rules.horizon;
     // Under the horizon, so that nothing comes due between two looks unseen.
     let mut pause = horizon.mul_f64(IDLE_SHARE);
@@ -79,12 +79,17 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
         if ends_in.is_zero() {
             let floor = inner.firing.retry.ambiguous_floor;
             let recovered = leases::recover_expired(&inner.db, floor, i64::from(BATCH)).await?;
-            if recovered >= u64::from(BATCH) {
+            if recovered.one_shots >= u64::from(BATCH) {
                 pause = Duration::ZERO;
             }
-            if recovered > 0 {
-                metrics::recovered(recovered);
-                warn!(recovered, "leases of a replica that died or stalled were taken back");
+            if recovered.one_shots > 0 {
+                metrics::recovered(recovered.one_shots);
+                metrics::fires_lost(recovered.attempts);
+                warn!(
+                    recovered = recovered.one_shots,
+                    lost = recovered.attempts,
+                    "leases of a replica that died or stalled were taken back"
+                );
             }
             // What had not started is due this moment.
             due_in = Some(Duration::ZERO);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nas_cron_base::clock::Clock;
+
 use super::Scheduler;
 use crate::db::outages;
 use crate::domain::agent_instance::AgentInstance;
@@ -14,7 +16,7 @@ impl Scheduler {
     /// Pulls the waiting retries of a calling instance forward, unless that was done lately. Returns at once: it is not
     /// what the agent came for.
     pub fn awake(&self, instance: &AgentInstance) {
-        let now = self.inner.clock.now();
+        let now = self.inner.db_clock.now();
         let lately =
             instance.pulled_at.is_some_and(|at| (now - at).to_std().unwrap_or_default() < PULL_INTERVAL);
         if lately {

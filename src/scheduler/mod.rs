@@ -7,10 +7,11 @@
 //! ```
 //!
 //! - [`claims`]: leases what comes due within the horizon, and takes back leases that ended.
-//! - [`timer`]: waits for each instant, to a fraction of a millisecond, by [`db_clock`].
+//! - [`timer`]: waits for each instant, to a fraction of a millisecond, by the database's clock.
 //! - [`dispatch`]: the limits in flight, globally and per instance.
 //! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
+//! - [`put_offs`]: what our own shortages put off, counted and logged.
 //! - [`early_retries`]: a calling agent's waiting retries come soon.
 //! - [`upkeep`]: parked one-shots, history, gauges.
 //!
@@ -19,9 +20,10 @@
 
 pub mod attempts;
 pub mod claims;
-pub mod db_clock;
+mod clock_offset;
 pub mod dispatch;
 mod early_retries;
+mod put_offs;
 pub mod recorder;
 pub mod timer;
 pub mod upkeep;
@@ -32,7 +34,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
@@ -41,13 +42,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use self::db_clock::DbClock;
+use self::clock_offset::OffsetLog;
 use self::dispatch::Dispatch;
+use self::put_offs::PutOffs;
 use self::recorder::Recorder;
 use self::timer::Timer;
 use self::upkeep::UpkeepRules;
 use self::wake::{Waking, Watched};
 use crate::db::{Db, hints, leases};
+use crate::db_clock::DbClock;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::LeaseLengths;
@@ -96,15 +99,18 @@ struct Inner {
     db: Db,
     /// For what can wait.
     beside: Db,
-    clock: Arc<dyn Clock>,
     rules: SchedulerRules,
     firing: Firing,
     recorder: Recorder,
     timer: Timer<Lease>,
     dispatch: Mutex<Dispatch>,
-    db_clock: DbClock,
+    db_clock: Arc<DbClock>,
+    /// What was last logged about this machine's clock.
+    offset_log: Mutex<OffsetLog>,
     /// Who waits for how an attempt ends.
     watched: Watched,
+    /// What our own shortages put off.
+    put_offs: PutOffs,
     /// Leases held, from the claim to the confirmation or the giving back.
     held: AtomicUsize,
     /// The last claim found no room for all that was due.
@@ -127,7 +133,7 @@ impl Scheduler {
     pub fn start(
         db: Db,
         beside: Db,
-        clock: Arc<dyn Clock>,
+        db_clock: Arc<DbClock>,
         firing: Firing,
         rules: SchedulerRules,
         hearts: &Heartbeats,
@@ -138,14 +144,15 @@ impl Scheduler {
         let inner = Arc::new(Inner {
             db,
             beside,
-            clock,
             rules,
             firing,
             recorder,
             timer,
             dispatch,
-            db_clock: DbClock::default(),
+            db_clock,
+            offset_log: Mutex::default(),
             watched: Watched::default(),
+            put_offs: PutOffs::default(),
             held: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             claim: Notify::new(),

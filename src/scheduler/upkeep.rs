@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use nas_cron_protocol::OneShotState;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -61,12 +60,11 @@ async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
             );
         }
     }
-    metrics::set_one_shots(counts.states.iter().map(|(state, count)| (*state, count.unsigned_abs())));
-    metrics::set_oldest_overdue(counts.oldest_overdue);
-    let dead = counts.states.iter().find(|(state, _)| *state == OneShotState::Dead);
-    metrics::set_dead_letters(dead.map_or(0, |(_, count)| count.unsigned_abs()));
+    metrics::set_one_shots(&counts);
+    metrics::set_withheld(&outages::withheld(db).await?);
     if prune {
         let abandoned = fires::close_abandoned(db).await?;
+        metrics::fires_lost(abandoned);
         let mut pruned = 0;
         loop {
             let gone = fires::prune(db, rules.history_retention, BATCH).await?;

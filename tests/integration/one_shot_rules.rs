@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron::db::{Db, fires, leases, outages, outcomes};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
-use nas_cron::domain::lease::Lease;
+use nas_cron::domain::lease::{Lease, Recovered};
 use nas_cron::domain::one_shot::Armed;
 use nas_cron::domain::{FireOutcome, HoldScope};
 use nas_cron::oneshot::{self, Listing, Provision};
@@ -193,10 +193,11 @@ async fn a_lease_belongs_to_one_replica_and_expires() {
     world.provision("a", past(1)).await;
     let leases = world.claim().await;
     assert!(world.claim().await.is_empty(), "a claimed one is nobody else's");
-    assert_eq!(leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap(), 0);
+    let recover = async || leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap();
+    assert_eq!(recover().await, Recovered { one_shots: 0, attempts: 0 });
     world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
     assert!(world.confirm(&leases).await.is_empty(), "a lease that was lost never writes");
-    assert_eq!(leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap(), 1);
+    assert_eq!(recover().await, Recovered { one_shots: 1, attempts: 0 });
     assert_eq!(world.claim().await.len(), 1, "what had not started is due at once");
 }
 
@@ -206,7 +207,8 @@ async fn an_attempts_lost_lease_is_an_ambiguous_end_and_a_late_outcome_still_cou
     world.provision("a", past(1)).await;
     let attempt = world.start().await;
     world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
-    assert_eq!(leases::recover_expired(&world.db, Duration::from_secs(100), 10).await.unwrap(), 1);
+    let recovered = leases::recover_expired(&world.db, Duration::from_secs(100), 10).await.unwrap();
+    assert_eq!(recovered, Recovered { one_shots: 1, attempts: 1 });
     let listed = world.list().await.armed.remove(0);
     assert_eq!((listed.state, listed.attempts), (OneShotState::Waiting, 1));
     assert!(seconds_from_now(listed.next_attempt_at) > 40.0, "waits for the agent's re-arm");

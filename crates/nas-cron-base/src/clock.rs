@@ -3,14 +3,33 @@
 //! Due-ness and leases are judged by the database's clock, in SQL; this one is for tokens, caches and key rotation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
 /// What time it is.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
-    /// The wall clock.
+    /// The time that everything is judged by.
     fn now(&self) -> DateTime<Utc>;
+
+    /// The machine's own wall clock, for noticing that time has passed unseen: it goes on while a machine is suspended.
+    fn wall(&self) -> DateTime<Utc> {
+        self.now()
+    }
+}
+
+/// Time since some fixed moment, in which suspended time counts where the system offers such a clock (Linux). Never set,
+/// never runs backwards.
+pub fn steady() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    let since = rustix::time::clock_gettime(CLOCK);
+    // Neither part is negative.
+    let seconds = Duration::from_secs(u64::try_from(since.tv_sec).unwrap_or_default());
+    seconds + Duration::from_nanos(u64::try_from(since.tv_nsec).unwrap_or_default())
 }
 
 /// The machine's own clock.

@@ -35,10 +35,11 @@ pub fn binary_path() -> PathBuf {
 
 /// Returns a command that runs the binary under test.
 pub fn binary() -> Command {
-    without_our_variables(Command::new(binary_path()))
+    clean(binary_path())
 }
 
-fn without_our_variables(mut command: Command) -> Command {
+fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
     // Nothing of the surroundings gets in.
     for (name, _) in std::env::vars() {
         if name.starts_with("NAS_CRON_") && name != "NAS_CRON_POSTGRES_BIN" {
@@ -48,19 +49,29 @@ fn without_our_variables(mut command: Command) -> Command {
     command
 }
 
+fn faketime_library() -> PathBuf {
+    const NAME: &str = "faketime/libfaketimeMT.so.1";
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    folders
+        .chain(["/usr/lib64".into(), "/usr/lib".into()])
+        .map(|folder| folder.join(NAME))
+        .find(|library| library.exists())
+        .expect("libfaketime is installed by `scripts/ensure-faketime`")
+}
+
 /// What a test sets, on top of what every service needs.
 #[derive(Clone)]
 pub struct Settings {
-    variables: BTreeMap<&'static str, String>,
-    /// The soft and the hard limit of descriptors, where the test's own do not hold.
-    descriptors: Option<(u64, u64)>,
+    values: BTreeMap<&'static str, String>,
+    /// What starts the binary: a program and its arguments, before the binary's path.
+    launcher: Vec<String>,
 }
 
 impl Settings {
     /// A service on `database_url` that trusts `portal` and may call agents on loopback.
     pub fn new(database_url: &str, portal: &Portal) -> Self {
         let admin_hash = ring::digest::digest(&ring::digest::SHA256, ADMIN_TOKEN.as_bytes());
-        let variables = BTreeMap::from([
+        let values = BTreeMap::from([
             ("NAS_CRON_DATABASE_URL", database_url.to_owned()),
             ("NAS_CRON_LISTEN", "127.0.0.1:0".to_owned()),
             ("NAS_CRON_METRICS_LISTEN", "127.0.0.2:0".to_owned()),
@@ -73,54 +84,77 @@ impl Settings {
             ("NAS_CRON_LOG_FORMAT", "json".to_owned()),
             ("NAS_CRON_DRAIN_DELAY", "0s".to_owned()),
         ]);
-        Self { variables, descriptors: None }
+        Self { values, launcher: Vec::new() }
+    }
+
+    /// Starts the binary through another program, which gets the binary's path and arguments after its own and must
+    /// replace itself with it.
+    #[must_use]
+    pub fn launched_by(mut self, launcher: &[&str]) -> Self {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Limits the descriptors that the process may open: soft and hard.
+    #[must_use]
+    pub fn with_descriptors(self, soft: u64, hard: u64) -> Self {
+        // The same process: its signals and its end are the binary's.
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        self.launched_by(&["sh", "-c", &script])
+    }
+
+    /// Runs the process by a wall clock that is `seconds` ahead (or behind, where negative) of the machine's.
+    ///
+    /// Its monotonic clock is left alone: timers of the system would not agree with it.
+    #[must_use]
+    pub fn with_clock_ahead_by(self, seconds: i32) -> Self {
+        let preload = format!("LD_PRELOAD={}", faketime_library().display());
+        let ahead = format!("FAKETIME={seconds:+}");
+        self.launched_by(&[
+            "env",
+            &preload,
+            &ahead,
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            "DONT_FAKE_MONOTONIC=1",
+        ])
     }
 
     /// Sets one.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.variables.insert(name, value.into());
-        self
-    }
-
-    /// Limits the descriptors of the commands: soft and hard.
-    #[must_use]
-    pub fn with_descriptors(mut self, soft: u64, hard: u64) -> Self {
-        self.descriptors = Some((soft, hard));
+        self.values.insert(name, value.into());
         self
     }
 
     /// What one is set to.
     pub fn get(&self, name: &str) -> &str {
-        &self.variables[name]
+        &self.values[name]
     }
 
     /// Leaves one out.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        self.variables.remove(name);
+        self.values.remove(name);
         self
     }
 
     /// A command with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match self.descriptors {
-            None => binary(),
-            Some((soft, hard)) => {
-                let mut command = without_our_variables(Command::new("sh"));
-                // The same process: its signals and its end are the binary's.
-                let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
-                command.args(["-c", &script]).arg(binary_path());
+        let mut command = match self.launcher.split_first() {
+            Some((program, before)) => {
+                let mut command = clean(program);
+                command.args(before).arg(binary_path());
                 command
             }
+            None => binary(),
         };
-        command.args(arguments).envs(&self.variables);
+        command.args(arguments).envs(&self.values);
         command
     }
 
     /// Every setting, as an environment variable.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+        self.values.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     /// Runs a command to its end: status, stdout, stderr. It is killed where nobody waits for it any more.

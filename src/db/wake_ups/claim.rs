@@ -57,6 +57,7 @@ pub async fn take(
             SET awaits = NULL,
                 state = CASE WHEN r.lease THEN 'leased' ELSE o.state END,
                 parked = r.park,
+                due_since = CASE WHEN r.park IS NULL THEN o.due_since END,
                 retrying_since = CASE WHEN r.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
                                       ELSE o.retrying_since END,
                 lease_token = CASE WHEN r.lease THEN gen_random_uuid() ELSE o.lease_token END,

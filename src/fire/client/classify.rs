@@ -7,6 +7,17 @@ use std::io;
 use crate::fire::answer::{Ambiguous, Refused};
 use crate::fire::outcome::one_line;
 use crate::fire::resolver::ResolveError;
+use crate::fire::shortage::{self, Shortage};
+
+/// The shortage of our own behind an error of a request that the agent cannot have got, if there is one.
+pub(super) fn shortage(error: &reqwest::Error) -> Option<Shortage> {
+    if let Some(ResolveError::Shortage(shortage)) = find(error) {
+        return Some(shortage.clone());
+    }
+    let errors = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let reason = errors.filter_map(shortage::of).next()?;
+    Some(Shortage { reason, cause: innermost(error) })
+}
 
 /// An error of a request that the agent cannot have got.
 pub(super) fn refused(error: &reqwest::Error) -> Refused {
@@ -14,6 +25,7 @@ pub(super) fn refused(error: &reqwest::Error) -> Refused {
         return match resolve {
             ResolveError::NotPermitted(why) => Refused::Address(why.clone()),
             ResolveError::Lookup(why) => Refused::Dns(one_line(why)),
+            ResolveError::Shortage(why) => Refused::Dns(one_line(&why.cause)),
         };
     }
     let cause = innermost(error);

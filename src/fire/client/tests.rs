@@ -44,6 +44,7 @@ async fn post(client: &AgentClient, base: &str, deadline: impl Future<Output = (
     let body = Bytes::from_static(BODY.as_bytes());
     let answer =
         client.post_until(&url, TOKEN, body, Instant::now() + Duration::from_mins(1), deadline).await;
+    let answer = answer.expect("nothing of ours is short");
     let shown = format!("{answer:?} {client:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("agent-secret"), "{shown}");
     answer
@@ -63,7 +64,7 @@ async fn nothing_is_written_after_the_deadline_by_the_monotonic_clock() {
     // As after a SIGSTOP: the timer has not fired yet, the clock has moved on.
     let late = Instant::now().checked_sub(Duration::from_millis(1)).unwrap();
     let body = Bytes::from_static(BODY.as_bytes());
-    let answer = client.post_until(&url, TOKEN, body, late, std::future::pending()).await;
+    let answer = client.post_until(&url, TOKEN, body, late, std::future::pending()).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     drop(client);
     assert!(!seen.await.unwrap().contains(BODY));
@@ -245,7 +246,7 @@ async fn without_a_connection_nothing_was_sent() {
         other => panic!("{other:?}"),
     }
     let url = "https://agent.test".parse().expect("a URL");
-    let answer = client().post_fire(&url, "line\nbreak", Bytes::new(), LONG).await;
+    let answer = client().post_fire(&url, "line\nbreak", Bytes::new(), LONG).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(Refused::Request(_))), "{answer:?}");
 }
 

@@ -22,7 +22,7 @@ async fn one_shot(pool: &sqlx::PgPool, job: &str, state: &str, next_attempt_at: 
         pool,
         &format!(
             "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at)
-             VALUES ('inst-1', '{job}', gen_random_uuid(), 'key', 'then', now(), 'https://agent.example', '{state}', {next_attempt_at})"
+             VALUES ('inst-1', '{job}', gen_random_uuid(), 'key', 'then', COALESCE({next_attempt_at}, now()), 'https://agent.example', '{state}', {next_attempt_at})"
         ),
     )
     .await;

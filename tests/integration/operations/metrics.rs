@@ -7,14 +7,17 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// The names of DESIGN 10, and those that were added to them.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 21] = [
     "nas_cron_connections_closed_total",
     "nas_cron_db_clock_offset_seconds",
     "nas_cron_dead_letters",
+    "nas_cron_due_one_shots",
     "nas_cron_engine_misses_total",
     "nas_cron_fire_attempt_seconds",
     "nas_cron_fire_lateness_seconds",
+    "nas_cron_fires_put_off_total",
     "nas_cron_fires_total",
+    "nas_cron_holds",
     "nas_cron_hop1_requests_total",
     "nas_cron_in_flight",
     "nas_cron_lease_lost_total",
@@ -22,8 +25,10 @@ const NAMES: [&str; 16] = [
     "nas_cron_one_shots",
     "nas_cron_open_connections",
     "nas_cron_panics_total",
+    "nas_cron_parked_one_shots",
     "nas_cron_provision_seconds",
     "nas_cron_recovered_total",
+    "nas_cron_withheld_instances",
 ];
 
 /// The value of a series.
@@ -61,7 +66,7 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
         _ => Reply::accepted(),
     });
     for job in ["hopeless", "gone", "retried"] {
-        world.arm(job, -1_000).await;
+        world.arm(job, 3_000).await;
     }
     world.arm("later", 3_600_000).await;
     world.delivered("retried").await;
@@ -108,15 +113,15 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
     let kinds: BTreeSet<_> = labels.iter().map(|label| label.split('=').next().unwrap()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        ["backend", "endpoint", "listener", "outcome", "place", "reason", "state", "status_class"]
+        ["backend", "endpoint", "kind", "listener", "outcome", "place", "reason", "scope", "state", "status_class"]
     );
-    assert!(labels.len() < 40, "{labels:?}");
+    assert!(labels.len() < 60, "{labels:?}");
 }
 
 #[tokio::test]
 async fn lateness_is_measured_and_an_overdue_one_shot_shows() {
     let world = World::new().await;
-    world.arm("job", 500).await;
+    world.arm("job", 3_000).await;
     world.agents.wait_for("job", 1).await;
     world.delivered("job").await;
     let page = world.service.metrics().await;

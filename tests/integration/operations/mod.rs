@@ -1,6 +1,7 @@
 //! What an operator meets: the schema, probes, metrics, the configuration, the history, holds. With the real binary
 //! on a real Postgres.
 
+mod alerts;
 mod configuration;
 mod history;
 mod metrics;

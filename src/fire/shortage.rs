@@ -1,0 +1,135 @@
+//! Failures to connect that are our own: out of descriptors, ports, memory or threads. They say nothing about the agent.
+
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use crate::domain::PutOff;
+
+/// Descriptors that must be free for a failed lookup to be believed: a resolver opens several at once, and many
+/// lookups are under way when descriptors run out.
+const HEADROOM: usize = 32;
+/// How long after a shortage a failed lookup is not believed. What was short may be free again when it is looked for.
+const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// A request was not made because this process or its machine was short of something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}")]
+pub struct Shortage {
+    /// What was short.
+    pub reason: PutOff,
+    /// The system's words for it.
+    pub cause: String,
+}
+
+/// Remembers the last shortage of the process. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recent(Arc<Mutex<Option<(Instant, PutOff)>>>);
+
+impl Recent {
+    /// Notes a shortage of now.
+    pub(super) fn note(&self, reason: PutOff) {
+        *self.0.lock() = Some((Instant::now(), reason));
+    }
+
+    /// Returns the shortage behind a failed name lookup that began at `began`, if there is one.
+    ///
+    /// Without a free descriptor `getaddrinfo` reports "Name or service not known" and the like, so the error alone
+    /// does not tell.
+    pub(super) fn behind_lookup(&self, error: &io::Error, began: Instant) -> Option<PutOff> {
+        let lately = || {
+            let last = *self.0.lock();
+            last.filter(|(at, _)| *at + AFTERMATH > began).map(|(_, reason)| reason)
+        };
+        let found = of(error).or_else(out_of_memory(error)).or_else(missing_headroom);
+        if let Some(reason) = found {
+            self.note(reason);
+        }
+        found.or_else(lately)
+    }
+}
+
+/// Returns what was short, where an error of the system says so.
+pub(super) fn of(error: &io::Error) -> Option<PutOff> {
+    match Errno::from_io_error(error)? {
+        Errno::MFILE | Errno::NFILE => Some(PutOff::Descriptors),
+        Errno::ADDRNOTAVAIL => Some(PutOff::Ports),
+        Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN => Some(PutOff::Memory),
+        _ => None,
+    }
+}
+
+/// Returns whether this machine has a route and an own address for `ip`. Without one, "cannot assign requested address"
+/// means the address that was dialled, and not that ports are short. Nothing is sent.
+pub(super) fn has_source_address(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    // Port 9 discards; any would do.
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((ip, 9))).is_ok()
+}
+
+/// `EAI_MEMORY` comes without an error number.
+fn out_of_memory(error: &io::Error) -> impl FnOnce() -> Option<PutOff> {
+    let text = error.to_string();
+    move || {
+        ["Memory allocation failure", "Out of memory"]
+            .iter()
+            .any(|words| text.contains(words))
+            .then_some(PutOff::Memory)
+    }
+}
+
+/// Returns what is short when [`HEADROOM`] descriptors cannot be opened now.
+fn missing_headroom() -> Option<PutOff> {
+    let opened: io::Result<Vec<_>> = (0..HEADROOM).map(|_| UnixDatagram::unbound()).collect();
+    opened.err().as_ref().and_then(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.raw_os_error())
+    }
+
+    #[test]
+    fn shortages_of_the_system_are_told_from_failures_of_the_agent() {
+        for (errno, reason) in [
+            (Errno::MFILE, Some(PutOff::Descriptors)),
+            (Errno::NFILE, Some(PutOff::Descriptors)),
+            (Errno::ADDRNOTAVAIL, Some(PutOff::Ports)),
+            (Errno::NOBUFS, Some(PutOff::Memory)),
+            (Errno::NOMEM, Some(PutOff::Memory)),
+            (Errno::AGAIN, Some(PutOff::Memory)),
+            (Errno::CONNREFUSED, None),
+            (Errno::CONNRESET, None),
+            (Errno::HOSTUNREACH, None),
+            (Errno::TIMEDOUT, None),
+        ] {
+            assert_eq!(of(&error(errno)), reason, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn failed_lookup_is_believed_unless_something_was_short_lately() {
+        let recent = Recent::default();
+        let failure = io::Error::other("failed to lookup address information: Name or service not known");
+        assert_eq!(recent.behind_lookup(&failure, Instant::now()), None);
+        let memory = io::Error::other("failed to lookup address information: Memory allocation failure");
+        assert_eq!(recent.behind_lookup(&memory, Instant::now()), Some(PutOff::Memory));
+        recent.note(PutOff::Descriptors);
+        assert_eq!(recent.behind_lookup(&failure, Instant::now()), Some(PutOff::Descriptors));
+        let later = Instant::now() + AFTERMATH + Duration::from_millis(1);
+        assert_eq!(recent.behind_lookup(&failure, later), None);
+    }
+
+    #[test]
+    fn loopback_has_a_source_address() {
+        assert!(has_source_address(IpAddr::from([127, 0, 0, 1])));
+    }
+}

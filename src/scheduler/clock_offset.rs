@@ -1,0 +1,76 @@
+//! The offset between this machine's clock and the database's: logged when it becomes large, changes or ends.
+
+use chrono::TimeDelta;
+use tracing::{info, warn};
+
+use crate::db_clock::Offset;
+
+/// A change of a large offset that is worth another line.
+const CHANGE: TimeDelta = TimeDelta::seconds(5);
+
+/// What was last logged: the offset, while it is large.
+#[derive(Debug, Default)]
+pub(super) struct OffsetLog(Option<TimeDelta>);
+
+/// What there is to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// It is large, or another one than before.
+    Large,
+    /// It is tolerable again.
+    Over,
+}
+
+impl OffsetLog {
+    /// Logs an offset, if there is something new about it.
+    pub(super) fn note(&mut self, offset: &Offset) {
+        let offset_s = offset.ahead.as_seconds_f64();
+        match self.judge(offset) {
+            Some(Line::Large) => warn!(
+                offset_s,
+                "this machine's clock is off the database's: fires and tokens go by the database's; let NTP set both"
+            ),
+            Some(Line::Over) => info!(offset_s, "this machine's clock agrees with the database's again"),
+            None => {}
+        }
+    }
+
+    fn judge(&mut self, offset: &Offset) -> Option<Line> {
+        match self.0 {
+            Some(_) if !offset.is_large() => {
+                self.0 = None;
+                Some(Line::Over)
+            }
+            Some(last) if (offset.ahead - last).abs() <= CHANGE => None,
+            None if !offset.is_large() => None,
+            _ => {
+                self.0 = Some(offset.ahead);
+                Some(Line::Large)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offset_is_logged_once_at_a_change_and_at_its_end() {
+        let mut log = OffsetLog::default();
+        for (ahead, line) in [
+            (0, None),
+            (5, None),
+            (90, Some(Line::Large)),
+            (90, None),
+            (94, None),
+            (-90, Some(Line::Large)),
+            (-88, None),
+            (4, Some(Line::Over)),
+            (0, None),
+        ] {
+            let offset = Offset { ahead: TimeDelta::seconds(ahead), uncertainty: TimeDelta::milliseconds(1) };
+            assert_eq!(log.judge(&offset), line, "{ahead} s");
+        }
+    }
+}

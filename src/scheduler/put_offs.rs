@@ -1,0 +1,89 @@
+//! Attempts that were put off by our own fault: counted one by one, logged by reason a few seconds apart.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::{error, warn};
+
+use crate::domain::PutOff;
+use crate::metrics;
+
+/// Between two log lines of one reason. A shortage puts off thousands of attempts at once.
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
+
+/// Where attempts that were put off are reported. Clones share their counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PutOffs(Arc<Mutex<HashMap<PutOff, Unlogged>>>);
+
+/// What has come since the last line of a reason.
+#[derive(Debug, Default)]
+struct Unlogged {
+    count: usize,
+    cause: String,
+}
+
+impl PutOffs {
+    /// Reports that `count` attempts were put off. The first of a reason is logged at once.
+    pub(super) fn note(&self, reason: PutOff, cause: &str, count: usize) {
+        if count == 0 {
+            return;
+        }
+        metrics::fires_put_off(reason, count as u64);
+        if let Some(unlogged) = self.0.lock().get_mut(&reason) {
+            unlogged.count += count;
+            cause.clone_into(&mut unlogged.cause);
+            return;
+        }
+        self.0.lock().insert(reason, Unlogged::default());
+        log(reason, cause, count);
+        tokio::spawn(self.clone().log_further(reason));
+    }
+
+    /// Logs what comes until nothing has come for a while.
+    async fn log_further(self, reason: PutOff) {
+        loop {
+            tokio::time::sleep(BETWEEN_LINES).await;
+            let unlogged = {
+                let mut all = self.0.lock();
+                match all.get_mut(&reason) {
+                    Some(unlogged) if unlogged.count > 0 => std::mem::take(unlogged),
+                    _ => {
+                        all.remove(&reason);
+                        return;
+                    }
+                }
+            };
+            log(reason, &unlogged.cause, unlogged.count);
+        }
+    }
+}
+
+fn log(reason: PutOff, cause: &str, count: usize) {
+    const EVENT: &str = "attempts were put off: the fault is ours, and no attempt was counted";
+    if reason == PutOff::Defect {
+        error!(%reason, cause, count, "{EVENT}");
+    } else {
+        warn!(%reason, cause, count, "{EVENT}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn burst_is_logged_at_once_and_summed_up_later() {
+        let put_offs = PutOffs::default();
+        let unlogged = || put_offs.0.lock().get(&PutOff::Descriptors).map(|unlogged| unlogged.count);
+        for _ in 0..1_000 {
+            put_offs.note(PutOff::Descriptors, "Too many open files", 1);
+        }
+        assert_eq!(unlogged(), Some(999));
+        tokio::time::sleep(BETWEEN_LINES + Duration::from_millis(1)).await;
+        assert_eq!(unlogged(), Some(0), "one more line has said it");
+        tokio::time::sleep(BETWEEN_LINES).await;
+        assert_eq!(unlogged(), None, "the next one is logged at once");
+    }
+}
