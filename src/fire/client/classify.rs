@@ -14,8 +14,8 @@ pub(super) fn shortage(error: &reqwest::Error) -> Option<Shortage> {
     if let Some(ResolveError::Shortage(shortage)) = find(error) {
         return Some(shortage.clone());
     }
-    let errors = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
-    let reason = errors.filter_map(shortage::of).next()?;
+    let mut errors = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let reason = errors.find_map(shortage::of)?;
     Some(Shortage { reason, cause: innermost(error) })
 }
 

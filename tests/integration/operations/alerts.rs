@@ -35,12 +35,10 @@ async fn provisions_of_yesterday_are_neither_late_nor_overdue() {
     for job in 0..20 {
         world.arm(&format!("job-{job}"), A_DAY_AGO).await;
     }
+    let page = reaches(&world.service, "nas_cron_fires_total{outcome=\"delivered\"}", 1.0).await;
+    assert!(value(&page, LATENESS_COUNT).is_none_or(|count| count < 1.0), "{page}");
     let page = reaches(&world.service, "nas_cron_due_one_shots{kind=\"armed_late\"}", 1.0).await;
     assert_eq!(value(&page, OVERDUE), Some(0.0), "{page}");
-    world.delivered("job-0").await;
-    let page = world.service.metrics().await;
-    assert!(value(&page, "nas_cron_fires_total{outcome=\"delivered\"}").is_some_and(|count| count >= 1.0));
-    assert_eq!(value(&page, LATENESS_COUNT).unwrap_or_default(), 0.0, "{page}");
 }
 
 #[tokio::test]
@@ -58,7 +56,7 @@ async fn hold_of_the_whole_service_shows_and_its_release_is_not_lateness() {
     operate(&["release", "--all"]).await;
     world.delivered("job").await;
     let page = world.service.metrics().await;
-    assert_eq!(value(&page, LATENESS_COUNT).unwrap_or_default(), 0.0, "{page}");
+    assert!(value(&page, LATENESS_COUNT).is_none_or(|count| count < 1.0), "{page}");
 }
 
 #[tokio::test]
