@@ -133,9 +133,8 @@ pub(super) async fn recovered(cluster: &Cluster, probe: &str) {
         };
         tokio::join!(fires, provisions);
     }));
-    if tokio::time::timeout(RECOVERY, recover).await.is_err() {
-        panic!("after {RECOVERY:?} not every replica fires and provisions");
-    }
+    let recovered = tokio::time::timeout(RECOVERY, recover).await;
+    assert!(recovered.is_ok(), "after {RECOVERY:?} not every replica fires and provisions");
     println!("{probe}: every replica fires and provisions after {:?}", begun.elapsed());
 }
 
