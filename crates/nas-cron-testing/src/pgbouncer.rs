@@ -1,4 +1,4 @@
-//! A real PgBouncer in front of a test's server. `make test` installs it (`scripts/ensure-pgbouncer`).
+//! A real `PgBouncer` in front of a test's server. `make test` installs it (`scripts/ensure-pgbouncer`).
 
 use std::fs;
 use std::net::SocketAddr;

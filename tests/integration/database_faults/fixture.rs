@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use nas_cron_testing::agent::Reply;
+use nas_cron_testing::agent::{Fire, Reply};
 use nas_cron_testing::cluster::Cluster;
 use nas_cron_testing::database::{connect, database};
 use nas_cron_testing::proxy::Proxy;
@@ -133,9 +133,8 @@ pub(super) async fn recovered(cluster: &Cluster, probe: &str) {
         };
         tokio::join!(fires, provisions);
     }));
-    if tokio::time::timeout(RECOVERY, recover).await.is_err() {
-        panic!("after {RECOVERY:?} not every replica fires and provisions");
-    }
+    let recovered = tokio::time::timeout(RECOVERY, recover).await;
+    assert!(recovered.is_ok(), "after {RECOVERY:?} not every replica fires and provisions");
     println!("{probe}: every replica fires and provisions after {:?}", begun.elapsed());
 }
 
@@ -144,6 +143,11 @@ async fn attempts(replica: &Service) -> f64 {
     let page = replica.metrics().await;
     let ended = page.lines().filter(|line| line.starts_with("nas_cron_fires_total{outcome=\"delivered\"}"));
     ended.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// How late a fire was, in milliseconds.
+pub(super) fn lateness_of(fire: &Fire) -> f64 {
+    lateness_ms(&fire.fire_at, fire.arrived)
 }
 
 /// Waits until everything armed is delivered, and checks that nothing was early, and no two attempts under way at once.
@@ -159,7 +163,7 @@ pub(super) async fn all_came(cluster: &Cluster, calls: &Calls) {
         .await;
     let mut last: BTreeMap<String, _> = BTreeMap::new();
     for fire in cluster.agents.fires() {
-        assert!(lateness_ms(&fire.fire_at, fire.arrived) >= 0.0, "{} was early", fire.job_id);
+        assert!(lateness_of(&fire) >= 0.0, "{} was early", fire.job_id);
         if let Some(Some(answered)) = last.insert(fire.job_id.clone(), fire.answered) {
             assert!(answered <= fire.arrived, "two attempts of {} at once", fire.job_id);
         }

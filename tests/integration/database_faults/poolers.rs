@@ -1,4 +1,4 @@
-//! A real PgBouncer between the service and its database.
+//! A real `PgBouncer` between the service and its database.
 
 use nas_cron_testing::cluster::Cluster;
 use nas_cron_testing::database::database;

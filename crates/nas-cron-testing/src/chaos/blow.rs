@@ -83,7 +83,7 @@ async fn strike_database(stage: &mut Stage, step: &Step) {
             stage.blocking(|databases| frozen::thaw(databases.primary())).await;
         }
         Fault::DiskFull => {
-            stage.blocking(|databases| databases.disk().expect("there is one").fill()).await;
+            stage.blocking(fill_disk).await;
             sleep(length).await;
             stage
                 .blocking(|databases| {
@@ -112,6 +112,21 @@ async fn away(stage: &mut Stage, length: Duration, take_away: fn(&mut PrivatePos
     stage.blocking(move |databases| take_away(databases.primary())).await;
     sleep(length).await;
     stage.blocking(|databases| databases.primary().start_server().expect("it comes back")).await;
+}
+
+/// Leaves no room, not even in the segments of the write-ahead log that are kept for later.
+fn fill_disk(databases: &mut Databases) {
+    const SEGMENTS: usize = 20;
+    databases.disk().expect("there is one").fill();
+    for _ in 0..SEGMENTS {
+        let switched = databases
+            .primary()
+            .execute("SELECT pg_create_restore_point('full')")
+            .and_then(|()| databases.primary().execute("SELECT pg_switch_wal()"));
+        if switched.is_err() {
+            return;
+        }
+    }
 }
 
 fn terminate() -> String {

@@ -50,6 +50,14 @@ pub(super) enum Finding {
     Broken,
 }
 
+/// A finding, when it was made, and which one-shot or call it is about.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    pub(super) at: i64,
+    pub(super) finding: Finding,
+    pub(super) text: String,
+}
+
 /// From a fault's begin to the next one's.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
@@ -63,7 +71,7 @@ pub(super) struct Window {
 #[derive(Default)]
 struct Pages {
     entries: HashMap<OneShot, Entry>,
-    findings: Vec<(i64, Finding, String)>,
+    notes: Vec<Note>,
     /// How many of the entries are acknowledged.
     acknowledged: usize,
     /// How many of the entries are accepted.
@@ -123,13 +131,14 @@ impl Ledger {
         entry.first.get_or_insert(at);
         let text = || format!("job {} due {}", one_shot.job, one_shot.due);
         if at < one_shot.due {
-            pages.findings.push((at, Finding::Early, format!("{}: {} µs", text(), one_shot.due - at)));
+            let text = format!("{}: {} µs", text(), one_shot.due - at);
+            pages.notes.push(Note { at, finding: Finding::Early, text });
         }
         if entry.open > 0 {
-            pages.findings.push((at, Finding::Overlap, text()));
+            pages.notes.push(Note { at, finding: Finding::Overlap, text: text() });
         }
         if arrival.is_repeated {
-            pages.findings.push((at, Finding::Repeated, text()));
+            pages.notes.push(Note { at, finding: Finding::Repeated, text: text() });
         }
         entry.open += 1;
         arrival
@@ -151,7 +160,7 @@ impl Ledger {
     }
 
     pub(super) fn found(&self, at: i64, finding: Finding, text: String) {
-        self.0.lock().findings.push((at, finding, text));
+        self.0.lock().notes.push(Note { at, finding, text });
     }
 
     /// Waits until everything acknowledged has been accepted, for `limit` at most.
@@ -163,15 +172,15 @@ impl Ledger {
     }
 
     /// Every one-shot and every finding, for the report.
-    pub(super) fn close(&self) -> (Vec<(OneShot, Entry)>, Vec<(i64, Finding, String)>) {
+    pub(super) fn close(&self) -> (Vec<(OneShot, Entry)>, Vec<Note>) {
         let pages = self.0.lock();
-        (pages.entries.iter().map(|(key, entry)| (*key, *entry)).collect(), pages.findings.clone())
+        (pages.entries.iter().map(|(key, entry)| (*key, *entry)).collect(), pages.notes.clone())
     }
 
     /// A line about it.
     pub(super) fn line(&self) -> String {
         let pages = self.0.lock();
-        let of = |finding| pages.findings.iter().filter(|(_, found, _)| *found == finding).count();
+        let of = |finding| pages.notes.iter().filter(|note| note.finding == finding).count();
         format!(
             "{} armed, {} delivered, {} early, {} overlapping, {} failed provisions",
             pages.acknowledged,

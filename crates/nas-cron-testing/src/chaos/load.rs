@@ -18,6 +18,8 @@ use super::stage::Shared;
 const OWN_ACCORD: u32 = 1_000_000_000;
 /// The numbers of those that look whether a replica provisions.
 const PROBES: u32 = 2_000_000_000;
+/// How long an agent's token is good for, in seconds.
+const TOKEN_LIFETIME: i64 = 60;
 /// How far ahead one-shots are armed, in microseconds: at least, and up to so much more.
 const AHEAD: (i64, i64) = (1_500_000, 20_000_000);
 
@@ -159,11 +161,11 @@ impl State {
         };
         let ledger = &self.shared.ledger;
         ledger.sent(one_shot);
-        let (token, body) = self.shared.call(one_shot);
         let mut pause = Duration::from_millis(500);
         while !ledger.is_accepted(one_shot) {
+            let (token, body) = self.shared.call(one_shot);
             let start = now();
-            let failure = match self.shared.balancer.provision(token, &body).await {
+            let failure = match self.shared.balancer.provision(&token, &body).await {
                 Ok(()) => return ledger.acknowledged(one_shot),
                 Err(failure) => failure,
             };
@@ -178,22 +180,28 @@ impl State {
                 return;
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(4));
+            pause = (pause * 2).min(Duration::from_secs(16));
         }
     }
 }
 
 impl Shared {
-    /// The token and body of a provision.
-    pub(super) fn call(&self, one_shot: OneShot) -> (&str, Value) {
-        let agent = one_shot.job as usize % self.tokens.len();
+    /// A fresh token and the body of a provision.
+    pub(super) fn call(&self, one_shot: OneShot) -> (String, Value) {
+        let agent = format!("inst-{}", one_shot.job % self.agents);
+        let seconds = now() / 1_000_000;
+        // Short-lived, so that a replica with a wrong clock has a reason to refuse it.
+        let token = self.portal.sign(json!({
+            "client_id": format!("agent:{agent}"), "org_id": "org-1",
+            "iat": seconds, "nbf": seconds, "exp": seconds + TOKEN_LIFETIME,
+        }));
         let due = DateTime::from_timestamp_micros(one_shot.due).expect("a time of this century");
         let (job, due) = (format!("job-{}", one_shot.job), due.to_rfc3339_opts(SecondsFormat::Micros, false));
         let body = json!({
             "job_id": job, "fire_at": due, "dedup_key": format!("{job}:{due}"),
-            "agent_callback_url": format!("{}/inst-{agent}", self.callback),
+            "agent_callback_url": format!("{}/{agent}", self.callback),
         });
-        (&self.tokens[agent], body)
+        (token, body)
     }
 
     /// Provisions a one-shot at one replica, which must be told apart from the load's: whether it was acknowledged.
@@ -202,7 +210,7 @@ impl Shared {
         let one_shot = OneShot { job: PROBES + number, due: now() + AHEAD.0 };
         self.ledger.sent(one_shot);
         let (token, body) = self.call(one_shot);
-        let provisioned = self.balancer.provision_at(replica, token, &body, limit).await;
+        let provisioned = self.balancer.provision_at(replica, &token, &body, limit).await;
         if provisioned {
             self.ledger.acknowledged(one_shot);
         }

@@ -91,7 +91,7 @@ pub async fn run(plan: Plan) -> Report {
     load.stop().await;
     let ledger = Arc::clone(&stage.shared.ledger);
     with_progress(ledger.settled(SETTLING), "settling", &ledger, plan.progress).await;
-    let report = Report::new(plan.seed, plan.load, &windows, &ledger, skipped);
+    let report = Report::new(plan.seed, plan.load, &windows, &ledger, &skipped);
     stage.end(report.passed()).await;
     report
 }

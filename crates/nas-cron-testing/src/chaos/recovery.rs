@@ -41,7 +41,7 @@ pub(super) async fn wait(stage: &mut Stage, end: i64) -> Option<Duration> {
                 tokio::pin!(next);
                 loop {
                     tokio::select! {
-                        Some(true) = probes.next() => return,
+                        Some(provisioned) = probes.next() => if provisioned { return },
                         () = &mut next => break,
                     }
                 }

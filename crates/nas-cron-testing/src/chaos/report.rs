@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::fault::Fault;
-use super::ledger::{Entry, Finding, Ledger, OneShot, Window, is_missing};
+use super::ledger::{Entry, Finding, Ledger, Note, OneShot, Window, is_missing};
 use super::load::Load;
 
 /// Outages up to this length fail no provision; the half second is what starting and stopping take.
@@ -69,9 +69,9 @@ impl Report {
         load: Load,
         windows: &[Window],
         ledger: &Ledger,
-        skipped: Vec<(Fault, &'static str)>,
+        skipped: &[(Fault, &'static str)],
     ) -> Self {
-        let (entries, findings) = ledger.close();
+        let (entries, notes) = ledger.close();
         let mut rows: BTreeMap<Option<Fault>, Row> = BTreeMap::new();
         rows.insert(None, Row { fault: "no fault", times: 1, recovery: Some(0.0), ..Row::default() });
         for window in windows {
@@ -86,7 +86,7 @@ impl Report {
         }
         count_entries(&mut rows, windows, &entries);
         let mut examples = Vec::new();
-        for (at, finding, text) in &findings {
+        for Note { at, finding, text } in &notes {
             let window = window_at(windows, *at);
             let fault = window.map(|window| window.fault);
             let row = rows.get_mut(&fault).expect("every window has a row");
@@ -107,7 +107,7 @@ impl Report {
             }
         }
         for (fault, row) in &mut rows {
-            row.missed = missed(*fault, row, windows, &findings);
+            row.missed = missed(*fault, row, windows, &notes);
         }
         let skipped = skipped.iter().map(|(fault, why)| format!("{}: {why}", fault.name())).collect();
         let rows = rows.into_values().collect();
@@ -195,12 +195,7 @@ fn count_entries(rows: &mut BTreeMap<Option<Fault>, Row>, windows: &[Window], en
     }
 }
 
-fn missed(
-    fault: Option<Fault>,
-    row: &Row,
-    windows: &[Window],
-    findings: &[(i64, Finding, String)],
-) -> Vec<String> {
+fn missed(fault: Option<Fault>, row: &Row, windows: &[Window], notes: &[Note]) -> Vec<String> {
     let mut missed = Vec::new();
     let counts = [
         (row.lost, "lost"),
@@ -211,7 +206,7 @@ fn missed(
     missed.extend(
         counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
     );
-    let failed = findings.iter().filter(|(at, finding, _)| {
+    let failed = notes.iter().filter(|Note { at, finding, .. }| {
         let window = window_at(windows, *at);
         let counts = *finding == Finding::Failed || *finding == Finding::Broken && fault != Some(Fault::Kill);
         counts && window.map(|window| window.fault) == fault && window.is_none_or(rides_out)

@@ -29,8 +29,10 @@ const REPLICAS: usize = 2;
 pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) balancer: Balancer,
-    /// By agent.
-    pub(super) tokens: Vec<String>,
+    /// It issues the agents' tokens.
+    pub(super) portal: Portal,
+    /// How many agents there are.
+    pub(super) agents: u32,
     /// What callback URLs begin with.
     pub(super) callback: String,
     /// One-shots that an agent has accepted for the first time.
@@ -48,7 +50,6 @@ pub(super) struct Stage {
     /// `None` while a blocking step has them.
     databases: Option<Databases>,
     probing: AbortHandle,
-    _portal: Portal,
 }
 
 impl Stage {
@@ -85,15 +86,14 @@ impl Stage {
             callback: agents::start(Arc::clone(&ledger), plan.seed, plan.load.refused_percent, sender).await,
             ledger,
             balancer: Balancer::new(replicas.iter().map(|replica| replica.url.clone())),
-            tokens: (0..plan.load.agents)
-                .map(|n| portal.client_token("org-1", &format!("inst-{n}")))
-                .collect(),
+            portal,
+            agents: plan.load.agents,
             accepted: Mutex::new(accepted),
             probes: AtomicU32::new(0),
         });
         let balancer = Arc::clone(&shared);
         let probing = tokio::spawn(async move { balancer.balancer.probe().await }).abort_handle();
-        Self { dir, shared, replicas, proxy, databases: Some(databases), probing, _portal: portal }
+        Self { dir, shared, replicas, proxy, databases: Some(databases), probing }
     }
 
     /// Why a fault cannot be made here, if it cannot.
