@@ -111,17 +111,17 @@ impl Connection {
 
 /// Waits until a connection's deadline is over, and returns why it is to be closed. Looks at the deadline anew
 /// whenever the connection's task runs: only that moves it.
-async fn overdue(tracker: &Tracker, times: &Times, mut timer: Pin<&mut Sleep>) -> Closed {
+async fn overdue(tracker: &Tracker, times: &Times, mut alarm: Pin<&mut Sleep>) -> Closed {
     poll_fn(|context| {
         loop {
             let Some((deadline, reason)) = tracker.deadline(times) else { return Poll::Pending };
             if deadline <= Instant::now() && (reason != Closed::Idle || tracker.is_idle_in_truth()) {
                 return Poll::Ready(reason);
             }
-            if timer.deadline() != deadline || timer.is_elapsed() {
-                timer.as_mut().reset(deadline);
+            if alarm.deadline() != deadline || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
             }
-            ready!(timer.as_mut().poll(context));
+            ready!(alarm.as_mut().poll(context));
         }
     })
     .await

@@ -43,6 +43,17 @@ pub(super) struct Place {
 /// The number of a request of a connection.
 pub(super) type Number = u64;
 
+/// How far the body of the request under way has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// More of it may come, and no handler waits for it now.
+    Open,
+    /// A handler waits for more of it.
+    Wanted,
+    /// It is complete, or not wanted any more: what arrives then belongs to the next request.
+    Ended,
+}
+
 /// See the module. Pure: it is told what happens, and when.
 #[derive(Debug)]
 pub(super) struct Phase {
@@ -53,10 +64,7 @@ pub(super) struct Phase {
     requests: BTreeMap<Number, Option<Instant>>,
     /// Of the request that is not complete.
     began: Option<Instant>,
-    /// A handler waits for more of the body.
-    wants_body: bool,
-    /// The body of the request under way is complete: what arrives then belongs to the next one.
-    is_complete: bool,
+    body: Arrival,
     /// The next request has begun before the response to this one is sent.
     is_ahead: bool,
     /// The last response is not yet handed to the system; it began at this instant.
@@ -73,8 +81,7 @@ impl Phase {
             next: 0,
             requests: BTreeMap::new(),
             began: Some(now),
-            wants_body: false,
-            is_complete: false,
+            body: Arrival::Open,
             is_ahead: false,
             unsent: None,
             progress: now,
@@ -88,7 +95,7 @@ impl Phase {
             return;
         }
         if !self.requests.is_empty() || self.unsent.is_some() {
-            self.is_ahead |= self.is_complete;
+            self.is_ahead |= self.body == Arrival::Ended;
         } else if self.began.is_none() {
             self.began = Some(now);
         }
@@ -114,7 +121,8 @@ impl Phase {
             self.began = None;
         } else {
             self.began.get_or_insert(now);
-            (self.is_complete, self.is_ahead, self.wants_body) = (!has_body, false, false);
+            self.body = if has_body { Arrival::Open } else { Arrival::Ended };
+            self.is_ahead = false;
         }
         let number = self.next;
         self.next += 1;
@@ -125,13 +133,14 @@ impl Phase {
     /// A handler waits for more of its request's body, or does not wait any more.
     pub(super) fn wants_body(&mut self, wants: bool) {
         // Several bodies at once are bounded by their routes.
-        self.wants_body = wants && !self.is_http2;
+        if !self.is_http2 && self.body != Arrival::Ended {
+            self.body = if wants { Arrival::Wanted } else { Arrival::Open };
+        }
     }
 
     /// The body is complete, or not wanted any more.
     pub(super) fn body_ended(&mut self) {
-        self.wants_body = false;
-        self.is_complete = true;
+        self.body = Arrival::Ended;
     }
 
     /// The response to a request begins.
@@ -147,7 +156,7 @@ impl Phase {
         if !self.requests.is_empty() {
             return;
         }
-        (self.began, self.wants_body) = (None, false);
+        self.began = None;
         self.unsent = began.filter(|_| !self.is_http2);
         if self.unsent.is_none() {
             self.rest(now);
@@ -177,7 +186,7 @@ impl Phase {
         let place = |waits, since| Place { waits, since };
         match (self.oldest_response(), self.began) {
             (Some(since), _) => place(Waits::Response, since),
-            (None, Some(began)) if self.requests.is_empty() || self.wants_body => {
+            (None, Some(began)) if self.requests.is_empty() || self.body == Arrival::Wanted => {
                 place(Waits::Request, began)
             }
             (None, None) if self.requests.is_empty() => place(Waits::Idle, self.idle_since),
@@ -209,7 +218,7 @@ mod tests {
         request: Duration::from_secs(30),
         idle: Duration::from_secs(75),
         stall: Duration::from_secs(30),
-        response: Duration::from_secs(120),
+        response: Duration::from_mins(2),
     };
 
     struct Clock(Instant);

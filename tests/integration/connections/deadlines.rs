@@ -12,10 +12,10 @@ const HALF_HEAD: &[u8] = b"POST /api/agent-cron/provision HTTP/1.1\r\nHost: nas\
 /// Thirty seconds, less what the test's clock may be behind.
 const ALMOST: Duration = Duration::from_secs(28);
 
-/// Sends `begun`, and then a byte every second until the other side has closed. Returns how long that took.
-async fn dripping(url: &str, begun: &[u8]) -> Duration {
+/// Sends `head`, and then a byte every second until the other side has closed. Returns how long that took.
+async fn dripping(url: &str, head: &[u8]) -> Duration {
     let mut connection = Connection::open(url).await;
-    connection.send(begun).await;
+    connection.send(head).await;
     let began = Instant::now();
     while connection.0.write_all(b"x").await.is_ok() {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -24,10 +24,10 @@ async fn dripping(url: &str, begun: &[u8]) -> Duration {
     began.elapsed()
 }
 
-/// Sends `begun` and no more, and returns how long it took until the other side closed.
-async fn left(url: &str, begun: &[u8]) -> Duration {
+/// Sends `head` and no more, and returns how long it took until the other side closed.
+async fn left(url: &str, head: &[u8]) -> Duration {
     let mut connection = Connection::open(url).await;
-    connection.send(begun).await;
+    connection.send(head).await;
     connection.closed().await
 }
 

@@ -1,7 +1,11 @@
 //! The descriptor limit: raised at the start, and looked at.
 
-use nas_cron_testing::world::World;
+use std::time::Duration;
 
+use nas_cron_testing::world::{World, eventually};
+use rustix::process::{Resource, Rlimit, prlimit};
+
+use super::fixture::Connection;
 use crate::doctor::fixture::says;
 
 /// The soft and the hard limit of a running service.
@@ -30,4 +34,39 @@ async fn a_limit_that_is_too_low_is_told_at_the_start_and_by_the_doctor() {
     // It works all the same, with what there is.
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
+}
+
+/// The descriptors that a service has open, and the number that the next one gets.
+fn open(world: &World) -> (usize, u64) {
+    let folder = std::fs::read_dir(format!("/proc/{}/fd", world.service.pid())).unwrap();
+    let open: Vec<u64> =
+        folder.filter_map(|entry| entry.unwrap().file_name().into_string().unwrap().parse().ok()).collect();
+    let next = (0..u64::MAX).find(|number| !open.contains(number)).unwrap();
+    (open.len(), next)
+}
+
+#[tokio::test]
+async fn a_listener_without_descriptors_closes_the_oldest_silent_connection_and_goes_on() {
+    let world = World::new().await;
+    let mut silent = Vec::new();
+    // Until they are the last ones: what they leave is below the limit then.
+    eventually("no number is free in between", async || {
+        for _ in 0..8 {
+            silent.push(Connection::open(&world.service.url).await);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (count, next) = open(&world);
+        (count as u64 == next).then_some(())
+    })
+    .await;
+    let (_, next) = open(&world);
+    let pid = rustix::process::Pid::from_raw(world.service.pid().cast_signed());
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(next), maximum: Some(next) }).unwrap();
+    for _ in 0..3 {
+        let mut fresh = Connection::open(&world.service.url).await;
+        fresh.send(b"GET /healthz HTTP/1.1\r\nHost: nas\r\n\r\n").await;
+        assert_eq!(fresh.status().await, Some(200));
+    }
+    silent[0].closed().await;
+    assert!(world.service.log().contains("accepting a connection failed"), "{}", world.service.log());
 }

@@ -1,6 +1,8 @@
 //! A flood of silent connections at a low descriptor limit.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nas_cron_testing::world::{World, eventually};
@@ -17,9 +19,10 @@ const FLOOD: usize = 700;
 const DESCRIPTORS: u64 = 512;
 
 /// Keeps a silent connection to `address`: opens the next one when the other side has closed it.
-async fn keep_silent(address: SocketAddr) {
+async fn keep_silent(address: SocketAddr, connected: Arc<AtomicUsize>) {
     loop {
         if let Ok(mut stream) = TcpStream::connect(address).await {
+            connected.fetch_add(1, Ordering::SeqCst);
             let _ = stream.read(&mut [0]).await;
         }
         // Hundreds of them together are still a hundred a second.
@@ -28,31 +31,35 @@ async fn keep_silent(address: SocketAddr) {
 }
 
 /// The flood, on a thread of its own. It ends when this is dropped.
-struct Flood(CancellationToken);
+struct Flood {
+    over: CancellationToken,
+    connected: Arc<AtomicUsize>,
+}
 
 impl Flood {
     fn start(targets: Vec<SocketAddr>) -> Self {
         let over = CancellationToken::new();
-        let until = over.clone();
+        let connected = Arc::new(AtomicUsize::new(0));
+        let (until, count) = (over.clone(), Arc::clone(&connected));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(until.run_until_cancelled(async {
                 let mut silent = JoinSet::new();
                 for target in targets {
                     for _ in 0..FLOOD {
-                        silent.spawn(keep_silent(target));
+                        silent.spawn(keep_silent(target, Arc::clone(&count)));
                     }
                 }
                 silent.join_all().await;
             }));
         });
-        Self(over)
+        Self { over, connected }
     }
 }
 
 impl Drop for Flood {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.over.cancel();
     }
 }
 
@@ -86,13 +93,9 @@ async fn a_flood_of_silent_connections_shuts_out_nobody() {
     // As a scraper does, on a connection that it keeps.
     world.service.metrics().await;
 
-    let _flood = Flood::start(vec![address(&world.service.url), address(&world.service.metrics_url)]);
-    // It has begun when connections have to make room.
-    eventually("it is a flood", async || {
-        let of = async |listener| closed_for(&world, listener, "displaced").await;
-        (of("public").await > 0 && of("metrics").await > 0).then_some(())
-    })
-    .await;
+    let flood = Flood::start(vec![address(&world.service.url), address(&world.service.metrics_url)]);
+    eventually("it is a flood", async || (flood.connected.load(Ordering::SeqCst) >= 2 * FLOOD).then_some(()))
+        .await;
     for number in 0..20 {
         let request = provision(&world, &format!("fresh-{number}"));
         assert_eq!(asked(&world.service.url, &request).await, 200);
@@ -109,4 +112,7 @@ async fn a_flood_of_silent_connections_shuts_out_nobody() {
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
     assert!(!world.service.log().contains("accepting a connection failed"), "{}", world.service.log());
+    for listener in ["public", "metrics"] {
+        assert!(closed_for(&world, listener, "displaced").await > 0, "{listener}");
+    }
 }

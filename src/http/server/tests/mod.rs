@@ -50,7 +50,7 @@ async fn running(connections: usize, times: Times) -> Running {
     let (sender, over) = mpsc::unbounded_channel();
     let endless = move || {
         let over = Over(sender.clone());
-        let chunks = futures::stream::repeat(Bytes::from_static(&[b'x'; 1 << 16]));
+        let chunks = futures::stream::repeat(Bytes::from(vec![b'x'; 1 << 16]));
         let body = chunks.map(move |chunk| {
             let _ = &over;
             Ok::<_, Infallible>(chunk)
