@@ -15,7 +15,7 @@ words!(
         SigningKey = "signing_key",
         /// The database did not confirm the attempt.
         Database = "database",
-        /// No slot in flight came free before the lease ended.
+        /// No slot in flight came free before the lease ended, of the replica or of the instance.
         Slots = "slots",
         /// Too little of its lease was left.
         Lease = "lease",

@@ -111,6 +111,10 @@ pub(crate) mod tests {
         nas_cron_connections_closed_total{listener="public",reason="unfinished"} 0
         nas_cron_db_clock_offset_seconds -0.25
         nas_cron_dead_letters 1
+        nas_cron_due_one_shots{kind="again"} 0
+        nas_cron_due_one_shots{kind="armed_late"} 3
+        nas_cron_due_one_shots{kind="punctual"} 0
+        nas_cron_due_one_shots{kind="released"} 0
         nas_cron_engine_misses_total{backend="nats"} 0
         nas_cron_engine_misses_total{backend="qstash"} 0
         nas_cron_engine_misses_total{backend="qstash_direct"} 0
@@ -133,6 +137,9 @@ pub(crate) mod tests {
         nas_cron_fires_total{outcome="failed"} 1
         nas_cron_fires_total{outcome="gone"} 0
         nas_cron_fires_total{outcome="lost"} 2
+        nas_cron_holds{scope="all"} 1
+        nas_cron_holds{scope="instance"} 0
+        nas_cron_holds{scope="org"} 0
         nas_cron_hop1_requests_total{endpoint="list",status_class="5xx"} 1
         nas_cron_hop1_requests_total{endpoint="provision",status_class="2xx"} 1
         nas_cron_in_flight 1
@@ -150,9 +157,14 @@ pub(crate) mod tests {
         nas_cron_panics_total{place="background"} 0
         nas_cron_panics_total{place="fire"} 1
         nas_cron_panics_total{place="http"} 0
+        nas_cron_parked_one_shots{reason="hold"} 4
+        nas_cron_parked_one_shots{reason="unreachable"} 0
         nas_cron_provision_seconds_count 1
         nas_cron_provision_seconds_sum 0.002
         nas_cron_recovered_total 3
+        nas_cron_withheld_instances{reason="denied"} 0
+        nas_cron_withheld_instances{reason="disabled"} 2
+        nas_cron_withheld_instances{reason="unreachable"} 1
         "#);
         assert!(text.contains("nas_cron_fire_lateness_seconds_bucket{le=\"0.0005\"} 0"), "{text}");
         assert!(text.contains("nas_cron_fire_lateness_seconds_bucket{le=\"0.001\"} 1"), "{text}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::domain::PutOff;
 use crate::metrics;
@@ -62,10 +62,11 @@ impl PutOffs {
 
 fn log(reason: PutOff, cause: &str, count: usize) {
     const EVENT: &str = "attempts were put off: the fault is ours, and no attempt was counted";
-    if reason == PutOff::Defect {
-        error!(%reason, cause, count, "{EVENT}");
-    } else {
-        warn!(%reason, cause, count, "{EVENT}");
+    match reason {
+        PutOff::Defect => error!(%reason, cause, count, "{EVENT}"),
+        // A limit that was set on purpose, and a slow agent reaches its own.
+        PutOff::Slots => debug!(%reason, cause, count, "attempts were put off until a slot is free"),
+        _ => warn!(%reason, cause, count, "{EVENT}"),
     }
 }
 
