@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`cli`] | the operator's commands, one file each |
 //! | [`app`] | what `serve` holds; how it starts and stops |
-//! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), the agent API ([`http::agent_cron`]), errors |
+//! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), the agent API ([`http::agent_cron`]), errors, connections ([`http::server`]) |
 //! | [`backends`] | scheduler backends: Postgres, `QStash`, NATS; the outbox that tells them; moving between them |
 //! | [`scheduler`] | the service's own loop: claims, instants, slots, confirmations, outcomes |
 //! | [`own_portal`] | being the agents' portal where there is no other: logins and refresh tokens |

@@ -1,5 +1,6 @@
 //! HTTP as agents, the portal and operators meet it: all routes are on one page ([`router`]), who calls is in
-//! [`auth`], what they send is read by `extract`, how they are refused is in [`error`].
+//! [`auth`], what they send is read by `extract`, how they are refused is in [`error`]. [`server`]
+//! bounds their connections.
 
 pub mod admin;
 pub mod agent_cron;
