@@ -2,7 +2,8 @@
 //!
 //! In a black hole bytes are swallowed. Nothing is closed and nothing is reset, so that neither end notices. A
 //! connection that has lost bytes carries none any more, not even after [`Proxy::heal`]: its two ends no longer agree
-//! on what was said. It closes once its client has given it up and the fault is over.
+//! on what was said. It closes once its client has given it up and the fault is over; one that was lost by
+//! [`Proxy::black_hole_existing`] never does, so that the server keeps its session.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
