@@ -14,12 +14,13 @@ use backon::{ConstantBuilder, Retryable};
 use metrics_exporter_prometheus::PrometheusHandle;
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
+use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::readiness::Readiness;
+use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
@@ -141,6 +142,7 @@ impl App {
                 hearts: hearts.clone(),
                 db_clock,
                 shutdown: shutdown.clone(),
+                schema: Arc::new(Mutex::new(Schema::current())),
             }),
         });
         Ok(Self {

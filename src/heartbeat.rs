@@ -7,6 +7,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -31,6 +32,8 @@ tokio::task_local! {
 struct Heart {
     name: &'static str,
     state: Mutex<State>,
+    /// The log says that it has stopped.
+    is_told: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +128,7 @@ impl Heartbeats {
     }
 
     fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        let heart = Arc::new(Heart { name, state: Mutex::new(State::Beat(Instant::now())) });
+        let heart = Arc::new(Heart { name, state: Mutex::new(State::Beat(Instant::now())), is_told: AtomicBool::new(false) });
         self.0.lock().push(Arc::clone(&heart));
         let ended = Ended { heart: Arc::clone(&heart), hearts: self.clone() };
         tokio::spawn(HEART.scope(heart, async move {
@@ -134,9 +137,17 @@ impl Heartbeats {
         }))
     }
 
-    /// The names of the loops that have stopped, in the order in which they were started.
+    /// The names of the loops that have stopped, in the order in which they were started. Each is logged once.
     pub fn stopped(&self) -> Vec<&'static str> {
-        self.0.lock().iter().filter(|heart| heart.has_stopped()).map(|heart| heart.name).collect()
+        let hearts = self.0.lock();
+        let stopped = hearts.iter().filter(|heart| {
+            let has_stopped = heart.has_stopped();
+            if heart.is_told.swap(has_stopped, Ordering::Relaxed) != has_stopped && has_stopped {
+                error!(name = heart.name, "a background loop has stopped: the process has to be restarted");
+            }
+            has_stopped
+        });
+        stopped.map(|heart| heart.name).collect()
     }
 }
 
@@ -159,7 +170,7 @@ fn panicked(name: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use tokio::sync::Notify;
 

@@ -1,10 +1,9 @@
 //! What the probes look at.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
 use crate::db::Db;
 use crate::db::migrate::{SchemaState, schema_state};
@@ -14,6 +13,9 @@ use crate::http::health::{Finding, Probe};
 use crate::keys::KeyRing;
 use crate::shutdown::Shutdown;
 
+/// The schema is looked at again after this, if a probe asks.
+const SCHEMA_AGE: Duration = Duration::from_secs(2);
+
 /// The running service, as far as its probes go.
 pub(super) struct Readiness {
     pub(super) db: Db,
@@ -21,27 +23,51 @@ pub(super) struct Readiness {
     pub(super) hearts: Heartbeats,
     pub(super) db_clock: Arc<DbClock>,
     pub(super) shutdown: Shutdown,
+    pub(super) schema: Arc<Mutex<Schema>>,
+}
+
+/// The last look at the schema.
+#[derive(Debug)]
+pub(super) struct Schema {
+    found: Finding,
+    looked_at: Instant,
+    is_looked_at: bool,
+}
+
+impl Schema {
+    /// As it was found at the start.
+    pub(super) fn current() -> Self {
+        Self { found: Ok(()), looked_at: Instant::now(), is_looked_at: false }
+    }
 }
 
 impl Probe for Readiness {
-    fn database(&self) -> BoxFuture<'_, Finding> {
-        self.db.ping().map(|answer| answer.map_err(|_| "does not answer")).boxed()
-    }
-
     fn database_silent_for(&self) -> Duration {
         self.db.silent_for()
     }
 
-    fn schema(&self) -> BoxFuture<'_, Finding> {
-        async {
-            match schema_state(&self.db).await {
-                // Ahead: a newer release has migrated. Migrations only add, so this one serves on until it is replaced.
-                // What cannot be read is the database's concern.
-                Ok(SchemaState::Current | SchemaState::Ahead { .. }) | Err(_) => Ok(()),
-                Ok(_) => Err("not the one of this release"),
-            }
+    /// Returns what the last look found. The next one is made behind the answer: probes come from anybody, and must
+    /// neither wait for the database nor keep its connections busy.
+    fn schema(&self) -> Finding {
+        let mut schema = self.schema.lock();
+        if !schema.is_looked_at && schema.looked_at.elapsed() > SCHEMA_AGE {
+            schema.is_looked_at = true;
+            let (db, shared) = (self.db.clone(), Arc::clone(&self.schema));
+            tokio::spawn(async move {
+                let state = schema_state(&db).await;
+                let mut schema = shared.lock();
+                schema.is_looked_at = false;
+                schema.looked_at = Instant::now();
+                match state {
+                    // Ahead: a newer release has migrated. Migrations only add, so this one serves on until it is replaced.
+                    Ok(SchemaState::Current | SchemaState::Ahead { .. }) => schema.found = Ok(()),
+                    Ok(_) => schema.found = Err("not the one of this release"),
+                    // What cannot be read is the database's concern.
+                    Err(error) => tracing::debug!(%error, "reading the schema's version failed"),
+                }
+            });
         }
-        .boxed()
+        schema.found
     }
 
     fn signing_key(&self) -> Finding {
@@ -50,8 +76,7 @@ impl Probe for Readiness {
     }
 
     fn clock(&self) -> Finding {
-        let large = self.db_clock.offset().is_large();
-        if large {
+        if self.db_clock.offset().is_large() {
             Err("more than 5 s off the database's; fires and tokens go by the database's")
         } else {
             Ok(())

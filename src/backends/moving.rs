@@ -28,7 +28,7 @@ const ORPHANS_EVERY: u32 = 20;
 
 /// Runs until `stop`.
 pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
-    let mut round = 0_u32;
+    let (db, mut round) = (db.patient(), 0_u32);
     let period = if outboxes.is_empty() { PERIOD_ALONE } else { PERIOD };
     loop {
         let pause = period.mul_f64(rand::random_range(0.75..1.25));

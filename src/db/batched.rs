@@ -1,4 +1,4 @@
-//! Reads by key, many in one statement: whoever asks while a statement is under way goes into the next one.
+//! Batched reads by key: calls that arrive while a statement is under way share the next one.
 //!
 //! A lone reader waits for nobody. Where the way to the database is long, all readers of a moment share a few
 //! connections instead of holding one each for a whole round trip.
@@ -61,8 +61,11 @@ where
             starts
         };
         if starts {
-            let place = Place(Arc::clone(self));
-            tokio::spawn(async move { place.0.run(read).await });
+            let mut place = Place { of: Arc::clone(self), is_left: false };
+            tokio::spawn(async move {
+                place.of.run(read).await;
+                place.leave();
+            });
         }
         value.await.unwrap_or_else(|_| Err(DbError::Unavailable("a read was broken off".into())))
     }
@@ -72,11 +75,13 @@ where
             let batch: Vec<(K, Reader<V>)> = {
                 let mut queue = self.0.lock();
                 let count = queue.waiting.len().min(BATCH);
+                if count == 0 {
+                    // Under the same lock: whoever comes next finds the place free.
+                    queue.under_way -= 1;
+                    return;
+                }
                 queue.waiting.drain(..count).collect()
             };
-            if batch.is_empty() {
-                return;
-            }
             let keys: HashSet<K> = batch.iter().map(|(key, _)| key.clone()).collect();
             let values = read(keys.into_iter().collect()).await;
             for (key, reader) in batch {
@@ -90,12 +95,24 @@ where
     }
 }
 
-/// A place among the statements under way; free again whatever happens.
-struct Place<K, V>(Arc<Batched<K, V>>);
+/// A place among the statements under way. Free again also after a panic, or when the runtime ends.
+struct Place<K, V> {
+    of: Arc<Batched<K, V>>,
+    /// [`Batched::run`] has left it.
+    is_left: bool,
+}
+
+impl<K, V> Place<K, V> {
+    fn leave(&mut self) {
+        self.is_left = true;
+    }
+}
 
 impl<K, V> Drop for Place<K, V> {
     fn drop(&mut self) {
-        self.0.0.lock().under_way -= 1;
+        if !self.is_left {
+            self.of.0.lock().under_way -= 1;
+        }
     }
 }
 

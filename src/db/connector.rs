@@ -22,12 +22,20 @@ const HEAD_START: Duration = Duration::from_millis(500);
 ///
 /// Set after the start of the session and not in it: poolers refuse start-up parameters that they do not know.
 const SETUP: &str = "\
-SELECT pg_is_in_recovery(), \
+SELECT pg_is_in_recovery(), pg_backend_pid(), \
+       (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), \
        (SELECT count(set_config(name, value, false)) FROM (VALUES \
           ('statement_timeout', '60s'), ('idle_in_transaction_session_timeout', '15s'), \
-          ('client_connection_check_interval', '5s'), ('tcp_user_timeout', '15s'), \
-          ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2') \
+          ('tcp_user_timeout', '15s'), ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), \
+          ('tcp_keepalives_count', '2') \
         ) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL)";
+
+/// A session as the server knows it. The start tells it from a later one with the same process number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServerSession {
+    pub(super) pid: i32,
+    pub(super) started: String,
+}
 
 /// Opens connections to the servers of one database URL.
 #[derive(Debug)]
@@ -54,7 +62,7 @@ impl Connector {
 
     /// Opens a session on the first server that answers and can be written to. Fails with the reason of the server that
     /// was tried first, or with all reasons where there are several servers.
-    pub(super) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    pub(super) async fn connect(&self) -> Result<(PgConnection, ServerSession), sqlx::Error> {
         let (first, count) = (self.last.load(Ordering::Relaxed), self.servers.len());
         let mut tries: FuturesUnordered<_> = (0..count)
             .map(|place| async move {
@@ -66,9 +74,9 @@ impl Connector {
         let mut failures = Vec::new();
         while let Some((number, tried)) = tries.next().await {
             match tried {
-                Ok(connection) => {
+                Ok(opened) => {
                     self.last.store(number, Ordering::Relaxed);
-                    return Ok(connection);
+                    return Ok(opened);
                 }
                 Err(error) => failures.push((number, error)),
             }
@@ -76,7 +84,7 @@ impl Connector {
         Err(summary(failures, &self.servers))
     }
 
-    async fn open(&self, number: usize) -> Result<PgConnection, sqlx::Error> {
+    async fn open(&self, number: usize) -> Result<(PgConnection, ServerSession), sqlx::Error> {
         let server = &self.servers[number];
         let opening = async {
             let connecting = server.connect().await;
@@ -88,7 +96,11 @@ impl Connector {
             if row.try_get_unchecked::<bool, _>(0)? {
                 return Err(failed(&format!("{} is a standby and cannot be written to", place(server))));
             }
-            Ok(connection)
+            let session = ServerSession {
+                pid: row.try_get_unchecked(1)?,
+                started: row.try_get_unchecked::<Option<String>, _>(2)?.unwrap_or_default(),
+            };
+            Ok((connection, session))
         };
         timeout(CONNECT_WITHIN, opening).await.unwrap_or_else(|_| {
             let within = CONNECT_WITHIN.as_secs();

@@ -83,7 +83,7 @@ pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
 ///
 /// A step may take as long as it needs, so it runs on a connection of its own without deadlines.
 pub async fn migrate(db: &Db) -> DbResult<Vec<Step>> {
-    let mut connection = db.connector.connect().await?;
+    let (mut connection, _) = db.connector.connect().await?;
     connection.execute(sqlx::raw_sql(NO_DEADLINES)).await?;
     connection.lock().await.map_err(unwrap_migrate_error)?;
     let before = schema_state(db).await;

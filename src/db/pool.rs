@@ -4,6 +4,10 @@
 //! its statement failed on the way, was not answered in time, or was abandoned by its caller: nothing is known of such
 //! a session, and the server may be out of reach behind it.
 //!
+//! What was sent on a session that nobody heard of may still reach the server much later, after the statement was repeated
+//! on another session and even undone by a newer one. So the server is told to end such a session before anything else is
+//! sent to it.
+//!
 //! One broken session says something about the others. They may have been opened through the same path, and only a
 //! statement would show it, each in a whole deadline. So whatever has not been heard of since then is replaced before
 //! it is used again.
@@ -16,20 +20,23 @@ use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use tokio::time::timeout;
 
-use super::connector::Connector;
+use super::connector::{Connector, ServerSession};
 use crate::heartbeat;
 
 /// Sessions that were not used for longer than this are replaced: something on the way may have forgotten them.
 const IDLE_AT_MOST: Duration = Duration::from_mins(4);
-/// A statement that was abandoned after this long without an answer casts doubt on other sessions, too.
-const SUSPICIOUS_AFTER: Duration = Duration::from_secs(1);
+/// A statement that its caller gave up after this long without an answer is taken for lost.
+const SUSPICIOUS_AFTER: Duration = Duration::from_millis(1_500);
+/// Time to end sessions that were given up.
+const END_WITHIN: Duration = Duration::from_secs(5);
 /// Sessions are replaced at this age, so that what a server keeps for each does not grow for ever.
 const AGE_AT_MOST: Duration = Duration::from_mins(30);
 
 /// A session, and when the server was last heard of through it.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) connection: PgConnection,
+    connection: PgConnection,
+    server: ServerSession,
     opened: Instant,
     heard: Instant,
 }
@@ -41,12 +48,14 @@ pub(super) struct Health {
     suspect: Mutex<Instant>,
     /// The last time that a statement was answered.
     heard: Mutex<Instant>,
+    /// Sessions that were closed in the middle of a statement: it may still be on its way.
+    abandoned: Mutex<Vec<ServerSession>>,
 }
 
 impl Health {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { suspect: Mutex::new(now), heard: Mutex::new(now) }
+        Self { suspect: Mutex::new(now), heard: Mutex::new(now), abandoned: Mutex::default() }
     }
 
     /// How long ago the database last answered a statement.
@@ -65,6 +74,13 @@ impl Health {
         let mut suspect = self.suspect.lock();
         *suspect = (*suspect).max(since);
     }
+
+    /// A session was given up in the middle of a statement that began at `since`.
+    fn gave_up(&self, session: &ServerSession, since: Instant) {
+        // Those that were heard of since it began have shown that they are alive.
+        self.distrust(since);
+        self.abandoned.lock().push(session.clone());
+    }
 }
 
 /// Opens sessions, and decides whether one may be used again.
@@ -79,10 +95,10 @@ impl managed::Manager for Manager {
     type Error = sqlx::Error;
 
     async fn create(&self) -> Result<Session, sqlx::Error> {
-        let connection = self.connector.connect().await?;
+        let (connection, server) = self.connector.connect().await?;
         let now = Instant::now();
         self.health.heard(now);
-        Ok(Session { connection, opened: now, heard: now })
+        Ok(Session { connection, server, opened: now, heard: now })
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<sqlx::Error> {
@@ -124,8 +140,19 @@ impl Pool {
         self.wait
     }
 
-    /// Takes a session out of the pool, or opens one.
+    /// Takes a session out of the pool, or opens one. When it returns, no statement that was given up before is still to
+    /// come to the server.
     pub(super) async fn take(&self) -> Result<Taken, sqlx::Error> {
+        let mut session = self.free().await?;
+        let abandoned = self.health.abandoned.lock().clone();
+        if !abandoned.is_empty() {
+            session.within(END_WITHIN, |connection| end(connection, &abandoned)).await?;
+            self.health.abandoned.lock().retain(|one| !abandoned.contains(one));
+        }
+        Ok(session)
+    }
+
+    async fn free(&self) -> Result<Taken, sqlx::Error> {
         let found = timeout(self.wait, self.sessions.get()).await;
         heartbeat::beat();
         match found {
@@ -153,6 +180,22 @@ impl Pool {
     pub(super) fn close(&self) {
         self.sessions.close();
     }
+}
+
+/// Ends sessions at the server. One that has ended by itself, or lived on a server that is gone, is no concern.
+async fn end(connection: &mut PgConnection, sessions: &[ServerSession]) -> Result<(), sqlx::Error> {
+    let pids: Vec<i32> = sessions.iter().map(|one| one.pid).collect();
+    let starts: Vec<&str> = sessions.iter().map(|one| one.started.as_str()).collect();
+    sqlx::query(
+        "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+         JOIN unnest($1::int[], $2::timestamptz[]) AS s(pid, started)
+           ON a.pid = s.pid AND a.backend_start = s.started",
+    )
+    .bind(pids)
+    .bind(starts)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// A session in use. It goes back to the pool if the last statement on it ended well, and is closed otherwise, also
@@ -188,15 +231,14 @@ impl Taken {
         *sound = false;
         let Some(session) = session else { return Err(sqlx::Error::PoolClosed) };
         let session: &'t mut Session = session;
-        let Session { connection, heard, .. } = session;
+        let Session { connection, heard, server, .. } = session;
         let start = Instant::now();
         *began = Some(start);
         let ended = timeout(patience, statement(connection)).await;
         *began = None;
         heartbeat::beat();
         let Ok(answer) = ended else {
-            // Those that were heard of since it began have shown that they are alive.
-            health.distrust(start);
+            health.gave_up(server, start);
             let silence = format!("no answer from the database within {} s", patience.as_secs_f64());
             return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, silence)));
         };
@@ -224,8 +266,10 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if let Some(began) = self.began.filter(|began| began.elapsed() >= SUSPICIOUS_AFTER) {
-            self.health.distrust(began);
+        if let (Some(began), Some(session)) = (self.began, &self.session)
+            && began.elapsed() >= SUSPICIOUS_AFTER
+        {
+            self.health.gave_up(&session.server, began);
         }
         if let Some(session) = self.session.take().filter(|_| !self.sound) {
             // Out of the pool, which may open another one at once, and closed.

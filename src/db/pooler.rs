@@ -18,17 +18,26 @@ const EXAMINED_WITHIN: Duration = Duration::from_secs(8);
 /// transactions.
 pub async fn require_sessions(db: &Db) -> DbResult<()> {
     let examined = timeout(EXAMINED_WITHIN, keeps_sessions(db)).await;
-    match examined.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)) {
+    match examined.unwrap_or_else(|_| Err(silent())) {
         Ok(true) => Ok(()),
         Ok(false) => Err(DbError::TransactionPooler),
         Err(error) => Err(error.into()),
     }
 }
 
+fn silent() -> sqlx::Error {
+    let within = EXAMINED_WITHIN.as_secs();
+    sqlx::Error::Io(std::io::Error::other(format!(
+        "two transactions at once did not begin within {within} s; where the URL leads to a pooler, it has too few \
+         connections or pools transactions"
+    )))
+}
+
 /// Holds two server sessions at once by two transactions, gives both back, and asks which session each connection has
 /// now. A pooler hands them out anew, whether it takes the one that was given back last or first.
 async fn keeps_sessions(db: &Db) -> Result<bool, sqlx::Error> {
-    let (mut one, mut other) = futures::try_join!(db.connector.connect(), db.connector.connect())?;
+    let ((mut one, _), (mut other, _)) =
+        futures::try_join!(db.connector.connect(), db.connector.connect())?;
     let first = in_transaction(&mut one).await?;
     let second = in_transaction(&mut other).await?;
     one.execute(sqlx::raw_sql("COMMIT")).await?;

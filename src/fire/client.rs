@@ -169,7 +169,6 @@ impl AgentClient {
         not_after: Instant,
         deadline: impl Future<Output = ()>,
     ) -> Result<Answer, Shortage> {
-        let began = Instant::now();
         let url = fire_url(callback_url);
         if let Err(error) = self.policy.check_url(&url) {
             return Ok(Answer::Refused(Refused::Address(error)));
@@ -178,7 +177,8 @@ impl AgentClient {
             Ok(headers) => headers,
             Err(error) => return Ok(Answer::Refused(error)),
         };
-        let mut attempt = Attempt { body, not_after, taken: Arc::default(), received: None };
+        let mut attempt =
+            Attempt { body, not_after, taken: Arc::default(), sent: Instant::now(), received: None };
         let failure = tokio::select! {
             // What has arrived counts, also when time is up at the same moment.
             biased;
@@ -187,7 +187,8 @@ impl AgentClient {
         };
         let may_have_arrived = attempt.body_taken()
             && !failure.as_ref().is_some_and(|error| classify::is_unprocessed(error, true));
-        let refused = match (attempt.received, failure) {
+        // A limit that was passed by much was passed by a process that stood still.
+        let (refused, limit) = match (attempt.received, failure) {
             (Some(received), _) => {
                 return Ok(Answer::Response {
                     status: received.status,
@@ -203,12 +204,11 @@ impl AgentClient {
                 if let Some(shortage) = self.shortage(&url, &error).await {
                     return Err(shortage);
                 }
-                classify::refused(&error)
+                (classify::refused(&error), attempt.sent + self.connect_timeout)
             }
-            (None, None) => Refused::Timeout,
+            (None, None) => (Refused::Timeout, not_after),
         };
-        let allowed = self.connect_timeout.min(not_after.saturating_duration_since(began));
-        if refused == Refused::Timeout && began.elapsed() > allowed + STANDSTILL {
+        if refused == Refused::Timeout && Instant::now() > limit + STANDSTILL {
             return Err(Shortage { reason: PutOff::Stalled, cause: refused.to_string() });
         }
         Ok(Answer::Refused(refused))
@@ -252,6 +252,7 @@ impl AgentClient {
         let mut response = match send(attempt).await {
             Err(error) if classify::is_unprocessed(&error, attempt.body_taken()) => {
                 attempt.taken = Arc::default();
+                attempt.sent = Instant::now();
                 send(attempt).await?
             }
             result => result?,
@@ -299,6 +300,8 @@ struct Attempt {
     body: Bytes,
     not_after: Instant,
     taken: Arc<AtomicBool>,
+    /// When it was last handed to the HTTP client.
+    sent: Instant,
     received: Option<Received>,
 }
 

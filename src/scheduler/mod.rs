@@ -187,8 +187,9 @@ impl Scheduler {
                 move || announce(Arc::clone(&inner))
             }),
             hearts.supervise("upkeep", {
-                let (db, rules, stop) = (inner.beside.clone(), inner.rules.upkeep, inner.stop.clone());
-                move || upkeep::run(db.clone(), rules, stop.clone())
+                let pools = [inner.beside.clone(), inner.db.clone()];
+                let (rules, stop) = (inner.rules.upkeep, inner.stop.clone());
+                move || upkeep::run(pools[0].clone(), pools.clone(), rules, stop.clone())
             }),
         ];
         Ok(Self {

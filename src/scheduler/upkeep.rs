@@ -30,14 +30,21 @@ pub struct UpkeepRules {
     pub history_retention: Duration,
 }
 
-/// Runs until `stop`.
-pub async fn run(db: Db, rules: UpkeepRules, stop: CancellationToken) {
+/// Runs until `stop`. `pools` are those whose unused connections are closed; the statements go to `db`.
+pub async fn run(db: Db, pools: [Db; 2], rules: UpkeepRules, stop: CancellationToken) {
     let (db, mut round) = (db.patient(), 0_u32);
     loop {
-        db.close_unused();
-        if let Err(error) = once(&db, &rules, round.is_multiple_of(PRUNE_EVERY)).await {
-            warn!(%error, "upkeep failed; it is tried again");
+        pools.iter().for_each(Db::close_unused);
+        // Each by itself: what is slow or fails must not keep the others from being done.
+        if round.is_multiple_of(PRUNE_EVERY) {
+            report("throwing old rows away", throw_away(&db, &rules).await);
         }
+        let counts = fires::counts(&db).await;
+        if counts.as_ref().map_or(true, |counts| counts.unsettled) {
+            report("putting parked one-shots right", settle(&db, &rules).await);
+        }
+        report("counting one-shots", counts.map(|counts| metrics::set_one_shots(&counts)));
+        report("counting holds", outages::withheld(&db).await.map(|withheld| metrics::set_withheld(&withheld)));
         round = round.wrapping_add(1);
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
         if heartbeat::rest(stop.run_until_cancelled(tokio::time::sleep(pause))).await.is_none() {
@@ -46,43 +53,47 @@ pub async fn run(db: Db, rules: UpkeepRules, stop: CancellationToken) {
     }
 }
 
-/// One round.
-async fn once(db: &Db, rules: &UpkeepRules, prune: bool) -> DbResult<()> {
-    let counts = fires::counts(db).await?;
-    if counts.unsettled {
-        let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
-        if tidied != Tidied::default() {
-            info!(
-                released = tidied.released,
-                probes = tidied.probes,
-                given_up = tidied.given_up,
-                "parked one-shots were put right"
-            );
+fn report(what: &str, result: DbResult<()>) {
+    if let Err(error) = result {
+        warn!(%error, "{what} failed; it is tried again");
+    }
+}
+
+/// Releases and gives up what is parked for no reason any more.
+async fn settle(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
+    let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
+    if tidied != Tidied::default() {
+        info!(
+            released = tidied.released,
+            probes = tidied.probes,
+            given_up = tidied.given_up,
+            "parked one-shots were put right"
+        );
+    }
+    Ok(())
+}
+
+/// Ends the history of attempts that nobody will end, and deletes what is older than its retention.
+async fn throw_away(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
+    let abandoned = fires::close_abandoned(db).await?;
+    metrics::fires_lost(abandoned);
+    let mut pruned = 0;
+    loop {
+        let gone = fires::prune(db, rules.history_retention, BATCH).await?;
+        pruned += gone;
+        if gone == 0 {
+            break;
         }
     }
-    metrics::set_one_shots(&counts);
-    metrics::set_withheld(&outages::withheld(db).await?);
-    if prune {
-        let abandoned = fires::close_abandoned(db).await?;
-        metrics::fires_lost(abandoned);
-        let mut pruned = 0;
-        loop {
-            let gone = fires::prune(db, rules.history_retention, BATCH).await?;
-            pruned += gone;
-            if gone == 0 {
-                break;
-            }
+    while auth_profiles::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
+    for _ in 0..TASK_BATCHES {
+        if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
+            break;
         }
-        while auth_profiles::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
-        for _ in 0..TASK_BATCHES {
-            if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
-                break;
-            }
-        }
-        pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
-        if abandoned > 0 || pruned > 0 {
-            info!(abandoned, pruned, "history was put in order");
-        }
+    }
+    pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
+    if abandoned > 0 || pruned > 0 {
+        info!(abandoned, pruned, "history was put in order");
     }
     Ok(())
 }

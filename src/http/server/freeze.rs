@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
@@ -77,8 +78,18 @@ impl Freeze {
     fn clear_backlog(&self) -> u64 {
         let Some(listener) = self.listener.upgrade() else { return 0 };
         let mut count = 0;
-        while count < BACKLOG_MAX && rustix::net::accept(&*listener).is_ok() {
-            count += 1;
+        for _ in 0..BACKLOG_MAX {
+            match rustix::net::accept(&*listener) {
+                Ok(_) => count += 1,
+                Err(Errno::WOULDBLOCK) => break,
+                // Without descriptors nothing can be taken out: what is open makes room, or the rest waits on.
+                Err(Errno::MFILE | Errno::NFILE) => {
+                    self.registry.make_room();
+                    break;
+                }
+                // One caller's own end.
+                Err(_) => {}
+            }
         }
         metrics::backlog_closed(self.name, count);
         count
