@@ -98,55 +98,63 @@ pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
     Ok(result.rows_affected())
 }
 
-/// Counts, for the gauges and for upkeep.
+/// Counts, for the gauges and for upkeep: one pass over the table for the states, and indexes for the rest.
 pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
     let rows = sqlx::query!(
         r#"
+        WITH near AS MATERIALIZED (
+            -- A little ahead: what this service has put off is due again soon.
+            SELECT * FROM one_shots
+            WHERE state IN ('armed', 'waiting') AND parked IS NULL AND awaits IS NULL
+              AND next_attempt_at <= now() + interval '10 s'
+            UNION ALL
+            SELECT * FROM one_shots WHERE awaits IS NOT NULL AND next_attempt_at <= now()
+            UNION ALL
+            -- Said twice, for the index.
+            SELECT * FROM one_shots WHERE state IN ('leased', 'firing') AND state = 'leased'
+        ), judged AS (
+            SELECT next_attempt_at <= now() AS is_due, attempts > 0 OR state = 'waiting' AS again,
+                   fire_at < created_at AS armed_late,
+                   -- `fire_at`: see the column.
+                   CASE WHEN attempts = 0 AND state <> 'waiting' AND due_since IS NOT NULL
+                        THEN GREATEST(due_since, fire_at) END AS late_since
+            FROM near
+        ), due AS (
+            SELECT count(*) FILTER (WHERE is_due) AS all_due,
+                   count(*) FILTER (WHERE is_due AND late_since IS NOT NULL) AS punctual,
+                   count(*) FILTER (WHERE is_due AND again) AS again,
+                   count(*) FILTER (WHERE is_due AND late_since IS NULL AND NOT again AND armed_late) AS armed_late,
+                   min(late_since) AS oldest
+            FROM judged
+        ), parked AS (
+            SELECT count(*) FILTER (WHERE parked = 'hold') AS held,
+                   count(*) FILTER (WHERE parked = 'unreachable') AS behind_probe
+            FROM one_shots WHERE parked IS NOT NULL
+        )
         SELECT c.state AS "state!: OptionalWord<OneShotState>", COALESCE(c.count, 0) AS "count!",
-               COALESCE(c.held, 0) AS "held!", COALESCE(c.behind_probe, 0) AS "behind_probe!",
-               COALESCE(c.due, 0) AS "due!", COALESCE(c.due_punctual, 0) AS "due_punctual!",
-               COALESCE(c.due_armed_late, 0) AS "due_armed_late!", COALESCE(c.due_again, 0) AS "due_again!",
-               COALESCE(extract(epoch FROM now() - c.oldest), 0)::float8 AS "overdue!", outage AS "outage!"
-        FROM (SELECT EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL)) AS always(outage)
-        LEFT JOIN (
-            SELECT state, count(*) AS count,
-                   count(*) FILTER (WHERE parked = 'hold') AS held,
-                   count(*) FILTER (WHERE parked = 'unreachable') AS behind_probe,
-                   count(*) FILTER (WHERE is_due) AS due,
-                   count(*) FILTER (WHERE is_due AND is_punctual) AS due_punctual,
-                   count(*) FILTER (WHERE is_due AND is_again) AS due_again,
-                   count(*) FILTER (WHERE is_due AND NOT is_punctual AND NOT is_again AND fire_at < created_at)
-                       AS due_armed_late,
-                   -- Also what this service has put off, or leased and not started. `fire_at`: see the column.
-                   min(GREATEST(due_since, fire_at)) FILTER (WHERE is_punctual) AS oldest
-            FROM (
-                SELECT *, state IN ('armed', 'waiting', 'leased') AND parked IS NULL AND next_attempt_at <= now() AS is_due,
-                       attempts > 0 OR state = 'waiting' AS is_again,
-                       state IN ('armed', 'leased') AND attempts = 0 AND parked IS NULL AND due_since IS NOT NULL
-                           AS is_punctual
-                FROM one_shots
-            ) o
-            GROUP BY state
-        ) c ON true
+               parked.held AS "held!", parked.behind_probe AS "behind_probe!", due.all_due AS "all_due!",
+               due.punctual AS "punctual!", due.again AS "again!", due.armed_late AS "armed_late!",
+               COALESCE(extract(epoch FROM now() - due.oldest), 0)::float8 AS "overdue!",
+               EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL) AS "outage!"
+        FROM due CROSS JOIN parked
+        LEFT JOIN (SELECT state, count(*) AS count FROM one_shots GROUP BY state) c ON true
         "#,
     )
     .fetch_all(db)
     .await?;
-    let mut counts = OneShotCounts {
-        oldest_overdue: duration(rows.iter().map(|row| row.overdue).fold(0.0, f64::max)),
-        unsettled: rows.iter().any(|row| row.outage || row.held + row.behind_probe > 0),
-        ..OneShotCounts::default()
-    };
-    for row in rows {
-        let Some(state) = row.state.0 else { continue };
-        counts.states.push((state, row.count));
-        counts.parked.push((ParkReason::Hold, row.held));
-        counts.parked.push((ParkReason::Unreachable, row.behind_probe));
-        let released = row.due - row.due_punctual - row.due_armed_late - row.due_again;
-        counts.due.push((DueKind::Punctual, row.due_punctual));
-        counts.due.push((DueKind::ArmedLate, row.due_armed_late));
-        counts.due.push((DueKind::Released, released));
-        counts.due.push((DueKind::Again, row.due_again));
+    let mut counts = OneShotCounts::default();
+    if let Some(row) = rows.first() {
+        counts.oldest_overdue = duration(row.overdue);
+        counts.unsettled = row.outage || row.held + row.behind_probe > 0;
+        counts.parked = vec![(ParkReason::Hold, row.held), (ParkReason::Unreachable, row.behind_probe)];
+        let released = row.all_due - row.punctual - row.again - row.armed_late;
+        counts.due = vec![
+            (DueKind::Punctual, row.punctual),
+            (DueKind::ArmedLate, row.armed_late),
+            (DueKind::Released, released),
+            (DueKind::Again, row.again),
+        ];
     }
+    counts.states = rows.into_iter().filter_map(|row| Some((row.state.0?, row.count))).collect();
     Ok(counts)
 }
