@@ -144,6 +144,7 @@ impl App {
                 shutdown: shutdown.clone(),
                 schema: Arc::new(Mutex::new(Schema::current())),
             }),
+            requests_at_once: descriptors.requests_at_once(),
         });
         Ok(Self {
             pools: [db, fires],
@@ -171,17 +172,8 @@ impl App {
     /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
     /// what is in flight.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self {
-            pools,
-            hearts,
-            keys,
-            scheduler,
-            backends,
-            shutdown,
-            serving,
-            callers,
-            shutdown_timeout,
-        } = self;
+        let Self { pools, hearts, keys, scheduler, backends, shutdown, serving, callers, shutdown_timeout } =
+            self;
         let [requests, fires] = pools.clone();
         let ring = [
             hearts.supervise("key refresh", {

@@ -128,7 +128,11 @@ impl Heartbeats {
     }
 
     fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        let heart = Arc::new(Heart { name, state: Mutex::new(State::Beat(Instant::now())), is_told: AtomicBool::new(false) });
+        let heart = Arc::new(Heart {
+            name,
+            state: Mutex::new(State::Beat(Instant::now())),
+            is_told: AtomicBool::new(false),
+        });
         self.0.lock().push(Arc::clone(&heart));
         let ended = Ended { heart: Arc::clone(&heart), hearts: self.clone() };
         tokio::spawn(HEART.scope(heart, async move {

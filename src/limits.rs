@@ -49,6 +49,13 @@ impl Descriptors {
         }
     }
 
+    /// Requests that may wait for their handlers at once. The other connections are left for those that are answered at
+    /// once: probes, the JWKS, and refusals.
+    pub const fn requests_at_once(&self) -> usize {
+        let three_quarters = self.public_connections - self.public_connections / 4;
+        if three_quarters == 0 { 1 } else { three_quarters }
+    }
+
     /// Whether `in_flight_max` attempts fit beside everything else.
     pub const fn fit(&self, in_flight_max: usize) -> bool {
         self.attempts >= in_flight_max

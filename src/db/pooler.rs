@@ -36,8 +36,7 @@ fn silent() -> sqlx::Error {
 /// Holds two server sessions at once by two transactions, gives both back, and asks which session each connection has
 /// now. A pooler hands them out anew, whether it takes the one that was given back last or first.
 async fn keeps_sessions(db: &Db) -> Result<bool, sqlx::Error> {
-    let ((mut one, _), (mut other, _)) =
-        futures::try_join!(db.connector.connect(), db.connector.connect())?;
+    let ((mut one, _), (mut other, _)) = futures::try_join!(db.connector.connect(), db.connector.connect())?;
     let first = in_transaction(&mut one).await?;
     let second = in_transaction(&mut other).await?;
     one.execute(sqlx::raw_sql("COMMIT")).await?;

@@ -200,7 +200,8 @@ mod tests {
 
     #[tokio::test]
     async fn alive_whatever_the_database_does() {
-        let (status, body) = get("/healthz", Findings { database_silent_for: READY_WITHOUT_DATABASE * 9, ..WELL }).await;
+        let (status, body) =
+            get("/healthz", Findings { database_silent_for: READY_WITHOUT_DATABASE * 9, ..WELL }).await;
         assert_eq!(status, StatusCode::OK);
         insta::assert_snapshot!(body, @r#"{"status":"ok"}"#);
     }
@@ -254,8 +255,7 @@ mod tests {
 
     #[test]
     fn both_are_in_the_openapi_document() {
-        let (_, openapi) =
-            routes::<()>(Arc::new(Fixed(WELL))).split_for_parts();
+        let (_, openapi) = routes::<()>(Arc::new(Fixed(WELL))).split_for_parts();
         let paths: Vec<_> = openapi.paths.paths.keys().map(String::as_str).collect();
         assert_eq!(paths, ["/healthz", "/readyz"]);
     }

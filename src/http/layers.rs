@@ -1,24 +1,31 @@
 //! What every request passes through: its id, its log line, its safety net. Timeouts belong to the routes.
 
 use std::any::Any;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderName, Response, StatusCode};
 use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::ApiError;
 use super::error::NoFailure;
 use super::extract::unread_body;
 use crate::metrics::{self, Hop1, PanicPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// When to come again where too many requests wait.
+const CROWDED: Duration = Duration::from_secs(2);
 
 /// An id of a request that is longer is not taken over.
 const LONGEST_ID: usize = 128;
@@ -32,18 +39,35 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 /// 2. a span with `request.id`, method and matched route, and one line per request when it is answered.
 ///    Never the path as it came, the query, headers or bodies: callers put secrets there;
 /// 3. counts for hop 1;
-/// 4. what is left of the body is read before the answer goes out;
-/// 5. panics caught: counted, and answered as 500.
+/// 4. a bound on requests that wait for their handlers, `at_once`: those beyond it are answered 503, so that probes and
+///    the JWKS are served whatever else is asked;
+/// 5. what is left of the body is read before the answer goes out;
+/// 6. panics caught: counted, and answered as 500.
 ///
 /// Call it last, after all routes are there: it sees no route that is added later.
-pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>, at_once: usize) -> Router<S> {
+    let places = Arc::new(Semaphore::new(at_once));
     router
         .layer(CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response<Body>))
         .layer(middleware::from_fn(unread_body::read_to_the_end))
+        .layer(middleware::from_fn_with_state(places, bounded))
         .layer(middleware::from_fn(trace))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, FreshId))
         .layer(middleware::map_request(drop_wild_id))
+}
+
+/// Refuses a request for which there is no place, unless it is one that waits for nothing.
+async fn bounded(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response<Body> {
+    let route = request.extensions().get::<MatchedPath>();
+    if route.is_some_and(|route| QUIET_ROUTES.contains(&route.as_str())) {
+        return next.run(request).await;
+    }
+    let Ok(_place) = places.try_acquire() else {
+        let reason = "too many requests wait already".into();
+        return ApiError::Unavailable { reason, retry_after: CROWDED }.into_response();
+    };
+    next.run(request).await
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +190,7 @@ mod tests {
             .route("/healthz", get(|| async {}))
             .route("/slow", get(std::future::pending::<()>))
             .route("/api/agent-cron/list", get(broken));
-        observed(router)
+        observed(router, 2)
     }
 
     fn request(method: &str, uri: &str) -> axum::http::request::Builder {
@@ -226,6 +250,26 @@ mod tests {
         {"http.status":503,"level":"WARN","message":"answered with a failure of ours","spans":[{"http.method":"GET","http.route":"/api/admin/agents/{instance_id}","name":"request","request.id":"1"}]}
         {"http.status":404,"level":"INFO","message":"answered","spans":[{"http.method":"GET","http.route":"(none)","name":"request","request.id":"2"}]}
         "#);
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_bound_are_refused_and_probes_are_not() {
+        let app = app();
+        let mut waiting: Vec<_> = (0..2)
+            .map(|_| Box::pin(app.clone().oneshot(request("GET", "/slow").body(Body::empty()).unwrap())))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        let get = async |path| {
+            app.clone().oneshot(request("GET", path).body(Body::empty()).unwrap()).await.unwrap()
+        };
+        let refused = get("/nowhere").await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()["retry-after"], "2");
+        assert_eq!(get("/healthz").await.status(), StatusCode::OK);
+        drop(waiting);
+        assert_eq!(get("/nowhere").await.status(), StatusCode::NOT_FOUND);
     }
 
     #[tokio::test]

@@ -34,8 +34,10 @@ pub struct Parts {
     pub keys: Arc<KeyRing>,
     /// Registration by the portal's backend.
     pub admin: AdminState,
-    /// What readiness is judged by.
+    /// What the probes are answered by.
     pub probe: Arc<dyn Probe>,
+    /// Requests that may wait for their handlers at once.
+    pub requests_at_once: usize,
 }
 
 impl std::fmt::Debug for Parts {
@@ -68,6 +70,7 @@ struct Document;
 
 /// The public router, and its document at `/openapi.json`.
 pub fn router(parts: Parts) -> Router {
+    let requests_at_once = parts.requests_at_once;
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(auth_profiles::routes(parts.agent_cron.clone()))
         .merge(agent_cron::routes(parts.agent_cron))
@@ -101,7 +104,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/openapi.json", routing::get(async move || document))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
-    layers::observed(router)
+    layers::observed(router, requests_at_once)
 }
 
 /// Whatever hop 1 does for an agent with the portal's token, it does for one that calls with its own key.

@@ -44,7 +44,10 @@ pub async fn run(db: Db, pools: [Db; 2], rules: UpkeepRules, stop: CancellationT
             report("putting parked one-shots right", settle(&db, &rules).await);
         }
         report("counting one-shots", counts.map(|counts| metrics::set_one_shots(&counts)));
-        report("counting holds", outages::withheld(&db).await.map(|withheld| metrics::set_withheld(&withheld)));
+        report(
+            "counting holds",
+            outages::withheld(&db).await.map(|withheld| metrics::set_withheld(&withheld)),
+        );
         round = round.wrapping_add(1);
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
         if heartbeat::rest(stop.run_until_cancelled(tokio::time::sleep(pause))).await.is_none() {

@@ -96,6 +96,7 @@ impl Connection {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
+                () = tracker.becomes_idle() => {}
                 reason = overdue(&tracker, &server.times, timer.as_mut()) => break reason,
             }
         };
@@ -110,7 +111,7 @@ impl Connection {
 }
 
 /// Waits until a connection's deadline is over, and returns why it is to be closed. Looks at the deadline anew
-/// whenever the connection's task runs: only that moves it.
+/// whenever the connection's task runs.
 async fn overdue(tracker: &Tracker, times: &Times, mut alarm: Pin<&mut Sleep>) -> Closed {
     poll_fn(|context| {
         loop {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::freeze::Freeze;
 use super::handle::Handle;
-use super::phase::{Number, Phase, Place, Times};
+use super::phase::{Number, Phase, Place, Times, Waits};
 use super::registry::Registry;
 use crate::metrics::{self, Closed, Listener};
 
@@ -24,6 +25,8 @@ pub(super) struct Tracker {
     read_after: AtomicU64,
     name: Listener,
     reason: Mutex<Closed>,
+    /// It waits for its caller now: the connection's task must look at its deadline, which changed in another task.
+    idles: Notify,
 }
 
 impl Tracker {
@@ -39,7 +42,7 @@ impl Tracker {
         let read_after = AtomicU64::new(freeze.cleared());
         metrics::connection_opened(name);
         let (phase, reason) = (Mutex::new(phase), Mutex::new(Closed::Ended));
-        Self { id, phase, handle, registry, freeze, read_after, name, reason }
+        Self { id, phase, handle, registry, freeze, read_after, name, reason, idles: Notify::new() }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Phase, Instant) -> T) -> T {
@@ -48,10 +51,18 @@ impl Tracker {
         let changed = change(&mut phase, Instant::now());
         let after: Place = phase.place();
         if after != before {
+            if after.waits == Waits::Idle {
+                self.idles.notify_one();
+            }
             // Under the lock: the registry learns of changes in their order.
             self.registry.moved(self.id, after);
         }
         changed
+    }
+
+    /// Waits until the connection becomes idle. Cancel-safe.
+    pub(super) async fn becomes_idle(&self) {
+        self.idles.notified().await;
     }
 
     /// Returns what [`Self::received`] takes. To be called before a read.

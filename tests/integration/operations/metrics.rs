@@ -113,7 +113,18 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
     let kinds: BTreeSet<_> = labels.iter().map(|label| label.split('=').next().unwrap()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        ["backend", "endpoint", "kind", "listener", "outcome", "place", "reason", "scope", "state", "status_class"]
+        [
+            "backend",
+            "endpoint",
+            "kind",
+            "listener",
+            "outcome",
+            "place",
+            "reason",
+            "scope",
+            "state",
+            "status_class"
+        ]
     );
     assert!(labels.len() < 60, "{labels:?}");
 }
