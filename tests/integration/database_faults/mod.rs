@@ -5,6 +5,7 @@ mod chaos;
 mod failover;
 mod fixture;
 mod half_open;
+mod late;
 mod latency;
 mod poolers;
 mod probes;

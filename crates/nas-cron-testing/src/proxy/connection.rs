@@ -97,7 +97,7 @@ impl Connection {
         while let Some(Parcel { arrives, bytes }) = under_way.recv().await {
             sleep_until(arrives).await;
             let swallowed = {
-                let current = faults.wait_for(|faults| !faults.paused).await;
+                let current = faults.wait_for(|faults| !faults.holds(self.number)).await;
                 current.map_or(true, |faults| faults.swallow(self.number, way))
             };
             if bytes.is_empty() {

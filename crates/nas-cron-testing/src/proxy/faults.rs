@@ -21,6 +21,8 @@ pub(super) struct Faults {
     pub(super) connections: u64,
     /// Connections with a smaller number carry nothing any more.
     pub(super) lost_before: u64,
+    /// Connections with a smaller number hold back what they carry.
+    pub(super) held_before: u64,
     pub(super) swallow_requests: bool,
     pub(super) swallow_replies: bool,
     pub(super) paused: bool,
@@ -33,11 +35,17 @@ impl Faults {
             to,
             connections: 0,
             lost_before: 0,
+            held_before: 0,
             swallow_requests: false,
             swallow_replies: false,
             paused: false,
             one_way: Duration::ZERO,
         }
+    }
+
+    /// Whether bytes of a connection are held back, to be passed on later.
+    pub(super) fn holds(&self, connection: u64) -> bool {
+        self.paused || connection < self.held_before
     }
 
     /// Whether bytes of a connection are swallowed on this way.

@@ -77,6 +77,12 @@ impl Proxy {
         self.faults.send_modify(|faults| faults.paused = true);
     }
 
+    /// Holds back what the connections of this moment carry, losing nothing, until [`Self::heal`]: also what was sent on
+    /// one that its client has closed by then. New ones work.
+    pub fn hold_existing(&self) {
+        self.faults.send_modify(|faults| faults.held_before = faults.connections);
+    }
+
     /// Adds a round-trip time: half of it on each way, without reordering and without a limit on throughput.
     pub fn delay(&self, round_trip: Duration) {
         self.faults.send_modify(|faults| faults.one_way = round_trip / 2);

@@ -1,0 +1,63 @@
+//! A statement may reach the server long after its session was given up. By then it must not count any more.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use nas_cron::db::ride_out;
+use nas_cron::domain::arm_rules::ArmRules;
+use nas_cron::oneshot::{self, Provision};
+use nas_cron_protocol::{InstanceId, JobId};
+use nas_cron_testing::database::{connect, database};
+use nas_cron_testing::proxy::Proxy;
+use nas_cron_testing::time::PATIENCE;
+use nas_cron_testing::world::eventually;
+use tokio::time::Instant;
+
+use super::fixture::{address_of, at};
+
+const CALLBACK: &str = "https://agent.example";
+const RULES: ArmRules = ArmRules {
+    fire_floor: Duration::from_secs(1),
+    second_fire_delay: Duration::from_mins(1),
+    second_fire_interval: Duration::from_mins(5),
+    second_fires_max: 3,
+};
+
+/// A cancel is sent on a session that falls silent, is repeated on another one, and is followed by a new provision. Then
+/// the first session's bytes arrive.
+#[tokio::test]
+async fn a_statement_that_arrives_late_undoes_nothing_newer() {
+    let (_direct, url) = database().await;
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    sqlx::query("INSERT INTO instances (instance_id, org_id, callback_url) VALUES ('inst-1', 'org-1', $1)")
+        .bind(CALLBACK)
+        .execute(&pool)
+        .await
+        .unwrap();
+    let proxy = Proxy::start(address_of(&url)).await;
+    let db = connect(&at(&url, proxy.address()));
+    let (instance, job) = (InstanceId::new("inst-1").unwrap(), JobId::new("job").unwrap());
+    let provision = async |minutes| {
+        let fire_at = (Utc::now() + TimeDelta::minutes(minutes)).to_rfc3339();
+        let wanted = Provision::new("job", &fire_at, CALLBACK, &format!("job:{fire_at}")).unwrap();
+        oneshot::provision(&db, &instance, Some(CALLBACK), &wanted, &RULES).await.unwrap();
+    };
+    provision(10).await;
+    proxy.hold_existing();
+    ride_out(Instant::now() + PATIENCE, || oneshot::cancel(&db, &instance, &job)).await.unwrap();
+    provision(20).await;
+    proxy.heal();
+    eventually("the silent session is gone", async || {
+        let sessions: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'nas-cron'",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        (sessions <= 1).then_some(())
+    })
+    .await;
+    let listing = oneshot::list(&db, &instance).await.unwrap();
+    assert_eq!(listing.armed.len(), 1, "the new one-shot stands");
+}
