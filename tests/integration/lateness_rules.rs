@@ -121,9 +121,8 @@ async fn attempt_that_was_put_off_stays_late_from_its_instant() {
     let at = world.arm_due("a", 600).await;
     let leases = world.claim().await;
     assert_eq!(leases::confirm(&world.db, &leases, LONG).await.unwrap().attempts.len(), 1);
-    leases::give_back(&world.db, &leases, Duration::from_secs(30)).await.unwrap();
+    leases::give_back(&world.db, &leases, Duration::from_secs(4)).await.unwrap();
     assert!(world.counts().await.oldest_overdue >= MINUTE * 10, "although it is due later");
-    assert!(world.claim().await.is_empty());
     world.sql("UPDATE one_shots SET next_attempt_at = now()").await;
     let attempt = world.start().await;
     assert_eq!((attempt.attempt, attempt.late_since), (1, Some(at)));
