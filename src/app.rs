@@ -90,11 +90,11 @@ impl App {
             max_connections: config.database.max_connections - fires,
             acquire_timeout: ACQUIRE_TIMEOUT,
         })
-        .context("database_url cannot be used")?;
+        .context("invalid database_url")?;
         // Fires never wait for a connection that requests have taken.
         let fires = db.apart(fires)?;
         let hearts = Heartbeats::new();
-        reach(&db, DATABASE_WITHIN).await.context("the database of database_url cannot be used")?;
+        reach(&db, DATABASE_WITHIN).await.context("connecting to database_url failed")?;
         ready_schema(&db, config.database.migrate).await?;
         // Before anything is minted or judged.
         let db_clock = Arc::new(database_clock(&db, wall).await?);

@@ -42,7 +42,7 @@ impl Migrate {
         let database = settings.database()?;
         nas_cron_base::logging::init(&settings.log()?)?;
         let options = DbOptions { url: database.url, max_connections: 2, acquire_timeout: CONNECT_WITHIN };
-        let db = Db::new(&options).context("database_url cannot be used")?;
+        let db = Db::new(&options).context("invalid database_url")?;
         let outcome = self.outcome(&db).await;
         db.close();
         terminal::print(&outcome?.render(self.json))?;
@@ -52,7 +52,7 @@ impl Migrate {
     async fn outcome(&self, db: &Db) -> anyhow::Result<Outcome> {
         let unusable = |error: DbError| {
             anyhow::Error::new(error).context(
-                "the database of database_url cannot be used (`nas-cron config show` says where the setting comes from)",
+                "connecting to database_url failed (`nas-cron config show` prints where the setting comes from)",
             )
         };
         reach(db, CONNECT_WITHIN).await.map_err(unusable)?;

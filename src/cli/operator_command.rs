@@ -92,8 +92,8 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         let database = settings.database()?;
         nas_cron_base::logging::init(&settings.log()?)?;
         let options = DbOptions { url: database.url, max_connections: 4, acquire_timeout: CONNECT_WITHIN };
-        let db = Db::new(&options).context("database_url cannot be used")?;
-        reach(&db, CONNECT_WITHIN).await.context("the database of database_url cannot be used")?;
+        let db = Db::new(&options).context("invalid database_url")?;
+        reach(&db, CONNECT_WITHIN).await.context("connecting to database_url failed")?;
         let state = schema_state(&db).await.context("the schema cannot be read")?;
         anyhow::ensure!(
             state == SchemaState::Current,

@@ -75,7 +75,7 @@ pub(super) fn without_credentials(text: &str) -> String {
 pub(super) fn database_url(text: &str) -> Result<String, Wrong> {
     let fix = "write it like postgres://user:password@host:5432/database, special characters percent-encoded";
     for server in
-        of_each_server(text).map_err(|why| Wrong::new(format!("is no database URL ({why})"), fix))?
+        of_each_server(text).map_err(|why| Wrong::new(format!("is an invalid database URL ({why})"), fix))?
     {
         let url = Url::parse(&server).map_err(|error| Wrong::new(format!("is no URL ({error})"), fix))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {

@@ -1,5 +1,5 @@
-//! Opens sessions of the database: on the server that can be written to, within a deadline, and set up so that neither
-//! side waits for ever for the other.
+//! Opens sessions of the database: on the server that can be written to, within a deadline, and with timeouts on both
+//! sides.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -29,7 +29,7 @@ pub(super) fn describe() {
     describe_gauge!(
         OLDEST_OVERDUE,
         Unit::Seconds,
-        "How long ago the first attempt of a one-shot should have started, of the one that waits longest; 0: none. Left \
+        "Age of the oldest first attempt that is overdue; 0 if none is. Left \
          out: what was armed after its instant, parked since or redriven, retries and second fires (see \
          nas_cron_due_one_shots and nas_cron_parked_one_shots)"
     );

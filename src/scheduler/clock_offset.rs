@@ -28,7 +28,7 @@ impl OffsetLog {
         match self.judge(offset) {
             Some(Line::Large) => warn!(
                 offset_s,
-                "this machine's clock is off the database's: fires and tokens go by the database's; let NTP set both"
+                "local clock differs from the database clock: tokens and fires use the database clock; let NTP set both"
             ),
             Some(Line::Over) => info!(offset_s, "this machine's clock agrees with the database's again"),
             None => {}

@@ -61,7 +61,8 @@ impl PutOffs {
 }
 
 fn log(reason: PutOff, cause: &str, count: usize) {
-    const EVENT: &str = "attempts were put off: the fault is ours, and no attempt was counted";
+    const EVENT: &str =
+        "delivery attempts postponed: this service ran short; they are not counted as attempts";
     match reason {
         PutOff::Defect => error!(%reason, cause, count, "{EVENT}"),
         // A limit that was set on purpose, and a slow agent reaches its own.

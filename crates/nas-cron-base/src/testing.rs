@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::Registry;
 
 use crate::logging::subscriber;
 
@@ -52,6 +53,10 @@ impl LogLines {
     }
 
     pub(crate) fn set_default(self, pretty: bool, filter: &str) -> DefaultGuard {
+        // Tests on other threads come and go with filters of their own, and the level that lines are made at is the
+        // process's: with a subscriber that takes everything it never falls below what this test looks for.
+        static EVERYTHING: Once = Once::new();
+        EVERYTHING.call_once(|| drop(tracing::subscriber::set_global_default(Registry::default())));
         tracing::subscriber::set_default(subscriber(pretty, false, filter, move || self.clone()).unwrap())
     }
 

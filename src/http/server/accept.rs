@@ -38,7 +38,7 @@ pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connect
                 if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
                     told = Some(Instant::now());
                     let listener = server.name().as_str();
-                    warn!(listener, %error, "accepting a connection failed: the oldest one makes room");
+                    warn!(listener, %error, "accepting a connection failed; closed the connection that waits longest");
                 }
                 server.registry.make_room();
                 sleep(PAUSE).await;
