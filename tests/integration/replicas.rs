@@ -12,6 +12,7 @@ use nas_cron_testing::cluster::{Attempt, Cluster};
 use nas_cron_testing::database::server_options;
 use nas_cron_testing::service::Settings;
 use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
+use nas_cron_testing::world::eventually;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
@@ -502,6 +503,13 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     cluster.all_delivered().await;
     assert_eq!(cluster.agents.fires().len(), 52, "the one that was begun is tried again");
     cluster.replicas[0].signal(Signal::CONT);
+    // Until it has noticed, a new call is like those that waited: it is dropped.
+    eventually("it has noticed", async || {
+        let log = cluster.replicas[0].log();
+        let mut noticed = log.lines().filter(|line| line.contains("the process did not run for a while"));
+        noticed.any(|line| line.contains("\"public\"")).then_some(())
+    })
+    .await;
     // It has its wits together again when it claims, and fires.
     cluster.replicas[1].signal(Signal::TERM);
     cluster.replicas[0].provision(&token, "after", &fire_at(1_000), &url).await;
