@@ -139,6 +139,7 @@ impl App {
             probe: Arc::new(Readiness {
                 db: db.clone(),
                 keys: Arc::clone(&keys),
+                scheduler: Arc::clone(&scheduler),
                 hearts: hearts.clone(),
                 db_clock,
                 shutdown: shutdown.clone(),

@@ -11,6 +11,7 @@ use crate::db_clock::DbClock;
 use crate::heartbeat::Heartbeats;
 use crate::http::health::{Finding, Probe};
 use crate::keys::KeyRing;
+use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 
 /// The schema is looked at again after this, if a probe asks.
@@ -20,6 +21,7 @@ const SCHEMA_AGE: Duration = Duration::from_secs(2);
 pub(super) struct Readiness {
     pub(super) db: Db,
     pub(super) keys: Arc<KeyRing>,
+    pub(super) scheduler: Arc<Scheduler>,
     pub(super) hearts: Heartbeats,
     pub(super) db_clock: Arc<DbClock>,
     pub(super) shutdown: Shutdown,
@@ -81,6 +83,10 @@ impl Probe for Readiness {
         } else {
             Ok(())
         }
+    }
+
+    fn overdue_look(&self) -> Duration {
+        self.scheduler.overdue_look()
     }
 
     fn stopped_loops(&self) -> Vec<&'static str> {

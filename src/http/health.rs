@@ -22,6 +22,9 @@ pub const DATABASE_SILENT_AFTER: Duration = Duration::from_secs(8);
 /// A replica is ready this long without the database: requests wait for a short restart of it, and no provision fails.
 pub const READY_WITHOUT_DATABASE: Duration = Duration::from_secs(15);
 
+/// As long as that, the scheduler's statements may fail in a row.
+pub const READY_WITHOUT_CLAIMS: Duration = READY_WITHOUT_DATABASE;
+
 /// What one check found; a failure in words that may be public.
 pub type Finding = Result<(), &'static str>;
 
@@ -35,6 +38,8 @@ pub trait Probe: Send + Sync + 'static {
     fn signing_key(&self) -> Finding;
     /// Whether this machine's clock agrees with the database's. It makes nothing unready.
     fn clock(&self) -> Finding;
+    /// For how long the scheduler has not been able to look for work.
+    fn overdue_look(&self) -> Duration;
     /// The supervised loops that have stopped.
     fn stopped_loops(&self) -> Vec<&'static str>;
     /// Whether the service is about to end.
@@ -52,6 +57,8 @@ pub struct Findings {
     pub signing_key: Finding,
     /// Whether this machine's clock agrees with the database's.
     pub clock: Finding,
+    /// For how long the scheduler has not been able to look for work.
+    pub overdue_look: Duration,
     /// Whether every supervised loop beats.
     pub loops: Finding,
     /// Whether the service is about to end.
@@ -79,6 +86,8 @@ impl Health {
 /// Judges readiness. A clock that is off makes nothing unready, as nothing goes by it. Draining outranks a failure: it is
 /// on purpose.
 pub fn judge(findings: &Findings) -> Health {
+    let scheduler =
+        if findings.overdue_look > READY_WITHOUT_CLAIMS { Err("its statements fail") } else { Ok(()) };
     let silent = findings.database_silent_for;
     let database = if silent > DATABASE_SILENT_AFTER { Err("does not answer") } else { Ok(()) };
     let checks = [
@@ -86,6 +95,7 @@ pub fn judge(findings: &Findings) -> Health {
         ("clock", findings.clock, true),
         ("schema", findings.schema, false),
         ("signing_key", findings.signing_key, false),
+        ("scheduler", scheduler, false),
         ("loops", findings.loops, false),
         ("not_draining", if findings.draining { Err("draining") } else { Ok(()) }, false),
     ];
@@ -110,6 +120,7 @@ fn findings(probe: &dyn Probe) -> Findings {
         schema: probe.schema(),
         signing_key: probe.signing_key(),
         clock: probe.clock(),
+        overdue_look: probe.overdue_look(),
         loops: loops(probe),
         draining: probe.is_draining(),
     }
@@ -158,6 +169,7 @@ mod tests {
         schema: Ok(()),
         signing_key: Ok(()),
         clock: Ok(()),
+        overdue_look: Duration::ZERO,
         loops: Ok(()),
         draining: false,
     };
@@ -179,6 +191,10 @@ mod tests {
 
         fn database_silent_for(&self) -> Duration {
             self.0.database_silent_for
+        }
+
+        fn overdue_look(&self) -> Duration {
+            self.0.overdue_look
         }
 
         fn stopped_loops(&self) -> Vec<&'static str> {
@@ -210,15 +226,16 @@ mod tests {
     async fn ready_when_every_check_passes() {
         let (status, body) = get("/readyz", WELL).await;
         assert_eq!(status, StatusCode::OK);
-        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"ok","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"ok","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
     async fn unready_says_which_check_failed() {
-        let findings = Findings { schema: Err("behind"), loops: Err(STOPPED), ..WELL };
+        let overdue_look = READY_WITHOUT_CLAIMS + Duration::from_millis(1);
+        let findings = Findings { schema: Err("behind"), loops: Err(STOPPED), overdue_look, ..WELL };
         let (status, body) = get("/readyz", findings).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"clock":"ok","database":"ok","loops":"a background loop has stopped","not_draining":"ok","schema":"behind","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"clock":"ok","database":"ok","loops":"a background loop has stopped","not_draining":"ok","scheduler":"its statements fail","schema":"behind","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
@@ -233,7 +250,7 @@ mod tests {
         let away = |silent_for| Findings { database_silent_for: silent_for, ..WELL };
         let (status, body) = get("/readyz", away(READY_WITHOUT_DATABASE)).await;
         assert_eq!(status, StatusCode::OK);
-        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"does not answer","loops":"ok","not_draining":"ok","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"does not answer","loops":"ok","not_draining":"ok","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
         let longer = READY_WITHOUT_DATABASE + Duration::from_millis(1);
         let (status, _) = get("/readyz", away(longer)).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -243,7 +260,7 @@ mod tests {
     async fn draining_is_unready_and_told_apart() {
         let (status, body) = get("/readyz", Findings { draining: true, ..WELL }).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        insta::assert_snapshot!(body, @r#"{"status":"draining","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"draining","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"draining","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"draining","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
@@ -262,17 +279,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn readiness_needs_every_check(silent in 0_u64..30, schema: bool, key: bool, loops: bool, draining: bool) {
+        fn readiness_needs_every_check(silent in 0_u64..30, schema: bool, key: bool, look in 0_u64..30, loops: bool, draining: bool) {
             let finding = |ok: bool| if ok { Ok(()) } else { Err("wrong") };
             let health = judge(&Findings {
                 database_silent_for: Duration::from_secs(silent),
                 schema: finding(schema),
                 signing_key: finding(key),
                 clock: Ok(()),
+                overdue_look: Duration::from_secs(look),
                 loops: finding(loops),
                 draining,
             });
-            let ready = silent <= 15 && schema && key && loops && !draining;
+            let ready = silent <= 15 && schema && key && look <= 15 && loops && !draining;
             prop_assert_eq!(health.status_code() == StatusCode::OK, ready);
         }
     }

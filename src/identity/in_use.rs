@@ -100,9 +100,9 @@ mod tests {
         let in_use = Arc::new(InUse::default());
         tokio::time::pause();
         in_use.note(TaskId::fresh(), &db, Duration::from_hours(1));
-        tokio::time::sleep(LIMIT / 2).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(in_use.state().recording);
-        tokio::time::sleep(LIMIT).await;
+        tokio::time::sleep(LIMIT * 2).await;
         assert!(!in_use.state().recording);
     }
 

@@ -28,6 +28,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         let pause = match round(&inner).await {
             Ok(pause) => {
                 faults = 0;
+                *inner.next_look.lock() = Instant::now() + pause;
                 pause
             }
             Err(error) => {

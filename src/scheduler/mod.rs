@@ -124,6 +124,8 @@ struct Inner {
     /// Ends claims; what is in flight goes on.
     stop: CancellationToken,
     attempts: TaskTracker,
+    /// When the claiming loop is to have looked for work, the next time: later, its statements fail.
+    next_look: Mutex<Instant>,
 }
 
 impl Scheduler {
@@ -160,6 +162,7 @@ impl Scheduler {
             announce: Notify::new(),
             stop: CancellationToken::new(),
             attempts: TaskTracker::new(),
+            next_look: Mutex::new(Instant::now()),
         });
         let shared = || Arc::clone(&inner);
         let claims_task = hearts.supervise("claims", {
@@ -215,6 +218,11 @@ impl Scheduler {
     /// Something that is already stored may be due now (a release, a pull, a redrive).
     pub fn look(&self) {
         self.inner.look();
+    }
+
+    /// Returns for how long the claiming loop has wanted to look for work and could not; zero where it could.
+    pub fn overdue_look(&self) -> Duration {
+        self.inner.next_look.lock().elapsed()
     }
 
     /// Attempts under way.

@@ -48,7 +48,7 @@ async fn works_with_a_clock_that_is_off_by(seconds: i32) {
     assert!(body["checks"]["clock"].as_str().is_some_and(|found| found.contains("more than 5 s")), "{body}");
     let warnings = || {
         let log = world.service.log();
-        log.lines().filter(|line| line.contains("clock is off")).map(str::to_owned).collect::<Vec<_>>()
+        log.lines().filter(|line| line.contains("local clock differs")).map(str::to_owned).collect::<Vec<_>>()
     };
     eventually("the offset is in the log", async || (!warnings().is_empty()).then_some(())).await;
     let logged: Value = serde_json::from_str(&warnings()[0]).expect("JSON");

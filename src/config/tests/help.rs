@@ -17,13 +17,14 @@ fn the_flags_are_sound_and_their_help_teaches() {
       -h, --help           Print help
 
     Database:
-          --database-url <URL>            The Postgres database that holds the truth. LISTEN needs a session: with
-                                          PgBouncer, use session pooling or connect directly. Other users of the
-                                          machine can see it in the process list. [env: NAS_CRON_DATABASE_URL]
-                                          [required]
+          --database-url <URL>            Postgres database that holds the truth. Several hosts may be named
+                                          (`host1:5432,host2:5432`): the writable one is used. Poolers must keep
+                                          sessions. Other users of the machine can see it in the process list.
+                                          [env: NAS_CRON_DATABASE_URL] [required]
           --database-url-file <FILE>      The same, read from this file [env: NAS_CRON_DATABASE_URL_FILE]
-          --database-max-connections <N>  Upper bound on this replica's connections. [env:
-                                          NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
+          --database-max-connections <N>  Maximum number of connections of this replica: three tenths of them for
+                                          fires alone, the rest for requests. One more receives notifications.
+                                          [env: NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
           --migrate[=<BOOL>]              Apply missing schema migrations before serving: for small set-ups.
                                           Elsewhere run `nas-cron migrate` before a roll-out. [env:
                                           NAS_CRON_MIGRATE] [default: false]

@@ -160,7 +160,7 @@ fn the_table_for_the_readme() {
     assert_snapshot!(table.lines().take(4).collect::<Vec<_>>().join("\n"), @"
     | Variable | Default | What it is |
     |---|---|---|
-    | `NAS_CRON_DATABASE_URL` (or `NAS_CRON_DATABASE_URL_FILE`) | **required** | The Postgres database that holds the truth. LISTEN needs a session: with PgBouncer, use session pooling or connect directly. |
-    | `NAS_CRON_DATABASE_MAX_CONNECTIONS` | `20` | Upper bound on this replica's connections. |
+    | `NAS_CRON_DATABASE_URL` (or `NAS_CRON_DATABASE_URL_FILE`) | **required** | Postgres database that holds the truth. Several hosts may be named (`host1:5432,host2:5432`): the writable one is used. Poolers must keep sessions. |
+    | `NAS_CRON_DATABASE_MAX_CONNECTIONS` | `20` | Maximum number of connections of this replica: three tenths of them for fires alone, the rest for requests. One more receives notifications. |
     ");
 }
