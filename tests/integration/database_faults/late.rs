@@ -42,6 +42,8 @@ async fn a_statement_that_arrives_late_undoes_nothing_newer() {
         let wanted = Provision::new("job", &fire_at, CALLBACK, &format!("job:{fire_at}")).unwrap();
         oneshot::provision(&db, &instance, Some(CALLBACK), &wanted, &RULES).await.unwrap();
     };
+    // Both statements are prepared on the session: from then on each is a single message.
+    oneshot::cancel(&db, &instance, &job).await.unwrap();
     provision(10).await;
     proxy.hold_existing();
     ride_out(Instant::now() + PATIENCE, || oneshot::cancel(&db, &instance, &job)).await.unwrap();
