@@ -78,7 +78,7 @@ bench: postgres ## lateness, burst and arming, measured on this machine
 	@$(WITH_POSTGRES) scripts/bench
 
 # CHAOS has further arguments: make chaos CHAOS="--only kill --duration 5 --seed 7"
-chaos: postgres ## two replicas under load and faults for 35 min; the table is in target/chaos.md
+chaos: postgres ## two replicas under load and faults, about 20 min; the table is in target/chaos.md
 	-@scripts/ensure-faketime
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin chaos -- $(CHAOS)
