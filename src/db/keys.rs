@@ -225,6 +225,6 @@ impl LockedKeys {
     /// Makes the changes durable and lets the others in.
     #[instrument(name = "db.commit_signing_keys", skip_all, err(level = "debug"))]
     pub async fn commit(self) -> DbResult<()> {
-        Ok(self.transaction.commit().await?)
+        self.transaction.commit().await
     }
 }

@@ -1,4 +1,4 @@
-//! Recognizes a connection pooler that keeps no sessions, such as PgBouncer with `pool_mode = transaction`.
+//! Recognizes a connection pooler that keeps no sessions, such as `PgBouncer` with `pool_mode = transaction`.
 //!
 //! Behind one, prepared statements meet a server session that never heard of them, and LISTEN hears nothing. Most of
 //! the time it works, which is worse than not at all: so it is looked for at the start.

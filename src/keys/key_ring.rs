@@ -203,7 +203,7 @@ impl KeyRing {
         Some((view.jwks.clone()?, view.loaded_at))
     }
 
-    /// Told of every new view. Without [`Self::run`] there is none.
+    /// Told of every new view. Without [`Self::keep_fresh`] there is none.
     pub fn looks(&self) -> Looks {
         Looks(self.view.subscribe())
     }

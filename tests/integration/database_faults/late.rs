@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
 use nas_cron::db::ride_out;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{InstanceId, JobId};
 use nas_cron_testing::database::{connect, database};
 use nas_cron_testing::proxy::Proxy;
-use nas_cron_testing::time::PATIENCE;
+use nas_cron_testing::time::{PATIENCE, fire_at};
 use nas_cron_testing::world::eventually;
 use tokio::time::Instant;
 
@@ -37,8 +36,8 @@ async fn a_statement_that_arrives_late_undoes_nothing_newer() {
     let proxy = Proxy::start(address_of(&url)).await;
     let db = connect(&at(&url, proxy.address()));
     let (instance, job) = (InstanceId::new("inst-1").unwrap(), JobId::new("job").unwrap());
-    let provision = async |minutes| {
-        let fire_at = (Utc::now() + TimeDelta::minutes(minutes)).to_rfc3339();
+    let provision = async |minutes: i64| {
+        let fire_at = fire_at(minutes * 60_000);
         let wanted = Provision::new("job", &fire_at, CALLBACK, &format!("job:{fire_at}")).unwrap();
         oneshot::provision(&db, &instance, Some(CALLBACK), &wanted, &RULES).await.unwrap();
     };

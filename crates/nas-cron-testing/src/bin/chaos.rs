@@ -30,7 +30,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How long the run takes, about: faults strike more or less often. Each strikes at least once.
-    #[arg(long, default_value_t = 35, value_name = "MINUTES")]
+    #[arg(long, default_value_t = 20, value_name = "MINUTES")]
     duration: u64,
     /// This fault only; may be repeated.
     #[arg(long, value_name = "FAULT", value_parser = PossibleValuesParser::new(Fault::ALL.map(Fault::name)), hide_possible_values = true)]

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::fault::Fault;
 
 /// How long the full series takes, about.
-pub const FULL: Duration = Duration::from_mins(35);
+pub const FULL: Duration = Duration::from_mins(20);
 
 /// One fault of a series.
 #[derive(Clone, Copy, Debug)]
