@@ -11,7 +11,7 @@ use super::{Db, DbError, DbResult, SHORT};
 
 const CHANNEL: &str = "nas_cron_due";
 /// After this long without a hint the connection is tried: a broken one is as silent as a quiet one.
-const QUIET: Duration = Duration::from_secs(10);
+const QUIET: Duration = Duration::from_secs(20);
 
 /// Tells every replica, this one included, that something inside the horizon is waiting to be claimed.
 /// The payload is empty, so that hints of one transaction fold into one.

@@ -21,6 +21,9 @@ const IDLE_AUTH: i64 = 10_000;
 /// History is thrown away every this many rounds: about every five minutes.
 const PRUNE_EVERY: u32 = 20;
 
+/// Holds and withheld instances are counted every this many rounds: they last, and an idle replica makes few statements.
+const WITHHELD_EVERY: u32 = 2;
+
 /// What upkeep needs to know.
 #[derive(Clone, Copy, Debug)]
 pub struct UpkeepRules {
@@ -44,10 +47,10 @@ pub async fn run(db: Db, pools: [Db; 2], rules: UpkeepRules, stop: CancellationT
             report("putting parked one-shots right", settle(&db, &rules).await);
         }
         report("counting one-shots", counts.map(|counts| metrics::set_one_shots(&counts)));
-        report(
-            "counting holds",
-            outages::withheld(&db).await.map(|withheld| metrics::set_withheld(&withheld)),
-        );
+        if round.is_multiple_of(WITHHELD_EVERY) {
+            let withheld = outages::withheld(&db).await;
+            report("counting holds", withheld.map(|withheld| metrics::set_withheld(&withheld)));
+        }
         round = round.wrapping_add(1);
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
         if heartbeat::rest(stop.run_until_cancelled(tokio::time::sleep(pause))).await.is_none() {
