@@ -19,7 +19,7 @@ const DRIFT_PER_SECOND: Duration = Duration::from_micros(100);
 /// A good estimate of the database's clock, fed by the answers of statements that are made anyway. Whether something is
 /// due is decided by the database itself, when it confirms.
 ///
-/// Between readings, and while the database is away, it advances by a clock that is never set and counts suspended time.
+/// Between readings, and while the database is unavailable, it advances by a clock that is never set and counts suspended time.
 #[derive(Debug)]
 pub struct DbClock {
     wall: Arc<dyn Clock>,

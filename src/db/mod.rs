@@ -68,7 +68,7 @@ pub struct Db {
 /// What went wrong with a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// The database is away, restarting, or too busy to give a connection: trying again is right.
+    /// The database is unreachable, restarting, or too busy to give a connection: trying again is right.
     #[error("the database is unavailable: {0}")]
     Unavailable(#[source] DbCause),
     /// Two statements were in each other's way (deadlock, serialisation): trying again at once is right.
