@@ -41,7 +41,7 @@ pub fn backend_missed(backend: BackendName, count: u64) {
 }
 
 /// A backend brought a wake-up, and this is what it found.
-pub fn woken(backend: BackendName, found: &'static str) {
+pub fn wake_up_received(backend: BackendName, found: &'static str) {
     counter!(WAKE_UPS, "backend" => backend.as_str(), "found" => found).increment(1);
 }
 

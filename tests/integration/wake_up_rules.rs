@@ -183,7 +183,7 @@ impl World {
     }
 
     async fn told_of(&self, schedule_id: ScheduleId, generation: i32, done: Done) {
-        wake_ups::told(&self.db, &[Told { schedule_id, generation, done }]).await.unwrap();
+        wake_ups::record_results(&self.db, &[Told { schedule_id, generation, done }]).await.unwrap();
     }
 
     /// Hands the one order that there is to the engine, which calls it `message_id`.
@@ -510,8 +510,8 @@ async fn concurrent_batches_of_wake_ups_do_not_deadlock() {
         let (one, other, one_told, other_told) = tokio::join!(
             wake_ups::take(&world.db, &wakes, HORIZON, GRACE, 1_000),
             wake_ups::take(&world.db, &backwards, HORIZON, GRACE, 1_000),
-            wake_ups::told(&world.db, &armed_now),
-            wake_ups::told(&world.db, &failed),
+            wake_ups::record_results(&world.db, &armed_now),
+            wake_ups::record_results(&world.db, &failed),
         );
         one.unwrap();
         other.unwrap();

@@ -25,4 +25,4 @@ pub(super) use self::claim::graces;
 pub use self::claim::{take, take_over_missed};
 pub use self::counts::{counts, untold};
 pub use self::direct::{direct_calls, settle_direct};
-pub use self::orders::{find_orphans, prune, take_orders, told, try_again};
+pub use self::orders::{find_orphans, prune, record_results, take_orders, try_again};

@@ -106,7 +106,7 @@ pub async fn take_orders(
 }
 
 /// Records how orders went. What became unwanted while it was being armed is taken back next.
-pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
+pub async fn record_results(db: &Db, told: &[Told]) -> DbResult<()> {
     let schedule_ids: Vec<Uuid> = told.iter().map(|one| one.schedule_id.0).collect();
     let generations: Vec<i32> = told.iter().map(|one| one.generation).collect();
     let mut message_ids: Vec<Option<&str>> = Vec::with_capacity(told.len());

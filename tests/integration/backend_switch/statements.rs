@@ -85,7 +85,7 @@ impl World {
                 },
             })
             .collect();
-        wake_ups::told(&self.db, &told).await.unwrap();
+        wake_ups::record_results(&self.db, &told).await.unwrap();
     }
 
     /// Switches and moves all. Returns how many.
