@@ -18,7 +18,7 @@ const LONGEST_ANSWER: usize = 16 * 1024;
 /// response to an unsigned call.
 pub(super) async fn relay(examined: Examined<'_>) -> Finding {
     if examined.config.qstash.is_none() {
-        return Finding::skipped(format!("{NOT_CONFIGURED}: only QStash calls the relay"));
+        return Finding::skipped(format!("{NOT_CONFIGURED}: only QStash calls it"));
     }
     let url = &examined.config.relay_url;
     let finding = match unsigned(url, examined.patience).await {
@@ -26,7 +26,7 @@ pub(super) async fn relay(examined: Examined<'_>) -> Finding {
             Finding::ok(format!("{url} leads to the service"))
         }
         Ok((status, _)) => Finding::wrong(
-            format!("{url} answers an unsigned call with {status} instead of 401 invalid_signature"),
+            format!("{url} answers {status} instead of 401 invalid_signature to an unsigned call"),
             "route the unchanged path to the service, or set NAS_CRON_RELAY_URL to the URL that QStash can reach",
         ),
         Err(error) if never_answered(&error) => Finding::warning(
