@@ -92,6 +92,6 @@ async fn no_fire_is_lost_early_or_duplicated_when_a_nats_node_is_killed() {
     let counted =
         |name: &str| metrics.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
     println!("{} fires, the latest {latest:?} ms late", fires.len());
-    println!("{}", counted("nas_cron_wake_ups_total{backend=\"nats\",found=\"taken\"}"));
-    println!("{}", counted("nas_cron_engine_misses_total{backend=\"nats\"}"));
+    println!("{}", counted("nas_cron_wake_ups_total{backend=\"nats\",result=\"taken\"}"));
+    println!("{}", counted("nas_cron_backend_misses_total{backend=\"nats\"}"));
 }

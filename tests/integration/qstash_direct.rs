@@ -86,7 +86,7 @@ async fn calls_missing_in_the_log_are_fired_by_our_own_loop_after_the_grace() {
     let history = world.ended("job-1", 1).await;
     assert_eq!((history[0].outcome.as_str(), &history[0].schedule_id), ("delivered", &schedule));
     assert!(
-        world.service.metrics().await.contains("nas_cron_engine_misses_total{backend=\"qstash_direct\"} 1")
+        world.service.metrics().await.contains("nas_cron_backend_misses_total{backend=\"qstash_direct\"} 1")
     );
 }
 

@@ -54,7 +54,7 @@ async fn survives_with(fault: ApiFault, results: [(&str, &str); 2], held: usize)
             [format!("call=\"{call}\""), format!("result=\"{result}\""), r#"backend="qstash""#.to_owned()];
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         eventually(&format!("{call}: {result}"), async || {
-            (caller.counted("nas_cron_engine_calls_total", &labels).await >= 1).then_some(())
+            (caller.counted("nas_cron_backend_calls_total", &labels).await >= 1).then_some(())
         })
         .await;
     }
@@ -91,7 +91,7 @@ async fn unexpected_json_of_qstash_delays_only_its_own_orders() {
     caller.emulator.misbehave(ApiFault::WrongShape, None);
     arm_quickly(&caller, "job", FAR).await;
     eventually("garbage", async || {
-        (caller.counted("nas_cron_engine_calls_total", &["result=\"garbage\""]).await >= 1).then_some(())
+        (caller.counted("nas_cron_backend_calls_total", &["result=\"garbage\""]).await >= 1).then_some(())
     })
     .await;
     caller.emulator.behave();
@@ -177,7 +177,7 @@ async fn provisions_fires_and_the_watchdog_do_not_wait_for_a_hanging_qstash() {
     }
     caller.world.all_delivered().await;
     assert_eq!(caller.world.agents.fires().len(), 21);
-    assert_eq!(caller.counted("nas_cron_engine_misses_total", &[r#"backend="qstash""#]).await, 20);
+    assert_eq!(caller.counted("nas_cron_backend_misses_total", &[r#"backend="qstash""#]).await, 20);
     // Its connections break, and it is as it should be.
     caller.emulator.behave();
     caller.emulator.go_down().await;

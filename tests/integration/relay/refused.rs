@@ -113,8 +113,9 @@ async fn every_forgery_is_401_and_logged_once_with_its_reason_and_no_secret() {
     for reason in ["unsigned", "malformed", "key", "algorithm", "expired", "not_yet", "issuer", "body", "url"]
     {
         let count = expected.iter().filter(|one| *one == reason).count();
-        let counted =
-            caller.counted("nas_cron_relay_refused_total", &[&format!("reason=\"{reason}\"")]).await;
+        let counted = caller
+            .counted("nas_cron_relay_requests_rejected_total", &[&format!("reason=\"{reason}\"")])
+            .await;
         assert_eq!(counted, count as u64, "{reason}");
     }
     caller.says_no_secret();
@@ -150,7 +151,7 @@ async fn an_oversized_request_is_413_signed_or_not() {
         );
     }
     assert_eq!(warned(&caller, 2).await, ["oversized", "oversized"]);
-    assert_eq!(caller.counted("nas_cron_relay_refused_total", &["reason=\"oversized\""]).await, 2);
+    assert_eq!(caller.counted("nas_cron_relay_requests_rejected_total", &["reason=\"oversized\""]).await, 2);
     // As long as may be, it is read.
     let mut longest = caller.due("job", 0.0).await;
     longest.resize(64 * 1024, b' ');

@@ -29,9 +29,9 @@ async fn a_delivery_is_200_and_a_replay_of_its_wake_up_too() {
     assert_eq!(caller.wake(&next).await.said(), (200, "delivered"));
     assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
     assert_eq!(caller.world.agents.fires_of("job").len(), 2);
-    assert_eq!(caller.counted("nas_cron_engine_misses_total", &[]).await, 0);
+    assert_eq!(caller.counted("nas_cron_backend_misses_total", &[]).await, 0);
     let delivered =
-        caller.counted("nas_cron_wake_ups_total", &[r#"backend="qstash""#, r#"found="delivered""#]).await;
+        caller.counted("nas_cron_wake_ups_total", &[r#"backend="qstash""#, r#"result="delivered""#]).await;
     assert_eq!(delivered, 5);
 }
 
@@ -148,7 +148,7 @@ async fn a_wake_up_that_is_too_early_is_answered_at_once_and_our_own_loop_fires_
     let fire = caller.world.agents.wait_for("job", 1).await;
     let late = lateness_ms(&at, fire.arrived);
     assert!(late >= 0.0, "{late} ms");
-    assert_eq!(caller.counted("nas_cron_engine_misses_total", &[]).await, 0);
+    assert_eq!(caller.counted("nas_cron_backend_misses_total", &[]).await, 0);
 }
 
 /// Seconds are the engine's grain: our own timer does the rest.

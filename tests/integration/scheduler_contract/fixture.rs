@@ -232,12 +232,12 @@ impl<E: Engine> Fixture<E> {
 
     /// One-shots that the watchdog has fired in the engine's place.
     pub async fn missed(&self) -> u64 {
-        self.counted("nas_cron_engine_misses_total", "").await
+        self.counted("nas_cron_backend_misses_total", "").await
     }
 
     /// Waits until so many wake-ups have found this.
     pub async fn found(&self, what: &str, at_least: u64) {
-        self.wake_ups(&format!("found=\"{what}\""), at_least).await;
+        self.wake_ups(&format!("result=\"{what}\""), at_least).await;
     }
 
     /// Waits until so many wake-ups have come, whatever they found.

@@ -20,10 +20,10 @@ pub async fn a_backend_that_is_down_while_arming_and_back_in_time_wakes<E: Engin
     fixture.engine.down(&fixture.cluster.pool).await;
     let armed = arm_quickly(&fixture, 9_000).await;
     if E::HOSTED {
-        let failed = async || fixture.counted("nas_cron_engine_calls_total", "call=\"arm\"").await > 0;
+        let failed = async || fixture.counted("nas_cron_backend_calls_total", "call=\"arm\"").await > 0;
         nas_cron_testing::world::eventually("the engine was called", async || failed().await.then_some(()))
             .await;
-        assert_eq!(fixture.counted("nas_cron_engine_calls_total", "result=\"ok\"").await, 0);
+        assert_eq!(fixture.counted("nas_cron_backend_calls_total", "result=\"ok\"").await, 0);
     }
     fixture.engine.up().await;
     // By the engine, since the watchdog would not come: on time, unless the machine was too slow for that.
@@ -42,7 +42,7 @@ pub async fn a_backend_that_stays_down_is_replaced_by_the_watchdog<E: Engine>() 
     if E::HOSTED {
         assert!(late >= 1_000.0, "{late} ms: before the engine's grace was over");
         assert_eq!(fixture.missed().await, 1);
-        let ok = fixture.counted("nas_cron_engine_calls_total", "result=\"ok\"").await;
+        let ok = fixture.counted("nas_cron_backend_calls_total", "result=\"ok\"").await;
         assert_eq!(ok, 0, "nobody was told");
     }
 }

@@ -55,7 +55,7 @@ pub async fn concurrent_wake_ups_of_one_one_shot_fire_once<E: Engine>() {
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
     fixture.woken_by_the_engine(4).await;
     if E::HOSTED {
-        assert_eq!(fixture.counted("nas_cron_wake_ups_total", "found=\"taken\"").await, 1);
+        assert_eq!(fixture.counted("nas_cron_wake_ups_total", "result=\"taken\"").await, 1);
     }
 }
 
