@@ -225,19 +225,17 @@ pub async fn set_callback(
     .await?)
 }
 
-/// Deletes an instance with its one-shots and delivered keys; its history stays. Returns the number of deleted
+/// Deletes an instance with its one-shots; its history stays. Returns the number of deleted
 /// one-shots that were not delivered; `None` for an unknown instance.
 pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> {
     Ok(sqlx::query_scalar!(
         r#"
         WITH gone AS (
             DELETE FROM instances WHERE instance_id = $1 RETURNING instance_id
-        ), forgotten AS (
-            DELETE FROM delivered_keys k USING gone g WHERE k.instance_id = g.instance_id
-        ), untold AS (
+        ), unwanted AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
+                next_try_at = next_cancel_at(u.state, u.tries, u.next_try_at)
             FROM gone g WHERE u.instance_id = g.instance_id AND u.state <> 'unwanted'
         )
         SELECT (SELECT count(*) FROM one_shots o WHERE o.instance_id = g.instance_id AND o.state <> 'delivered')

@@ -36,89 +36,92 @@ pub async fn of_job(
     .await?)
 }
 
-/// Deletes at most `limit` rows of each kind that are older than `retention`: history, delivered keys, and one-shots
-/// that ended (a dead letter is kept as long as its history). Returns the number of deleted rows; call it again while
-/// that is not 0.
-pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
-    let gone = sqlx::query_scalar!(
+/// Creates the partitions of the coming weeks, and drops those that ended before `retention`. Returns the number of dropped
+/// partitions. Only one replica does it at a time.
+pub async fn maintain_history(db: &Db, retention: Duration) -> DbResult<i32> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT maintain_history(make_interval(secs => $1)) AS "dropped!""#,
+        retention.as_secs_f64(),
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+/// The job after which [`prune_ended`] continues.
+pub type PruneCursor = (String, String);
+
+/// Deletes one-shots that ended before `retention`. Examines `limit` rows in the order of the primary key after `after`, so
+/// that no index has to be kept for it. Returns the cursor of the next call, `None` at the end of the table, and the number
+/// of deleted rows.
+pub async fn prune_ended(
+    db: &Db,
+    retention: Duration,
+    after: Option<&PruneCursor>,
+    limit: i64,
+) -> DbResult<(Option<PruneCursor>, i64)> {
+    let row = sqlx::query!(
         r#"
-        WITH old AS (
-            SELECT now() - make_interval(secs => $1) AS before
-        ), fires_gone AS (
-            DELETE FROM fires WHERE attempt_id IN (
-                SELECT attempt_id FROM fires WHERE started_at < (SELECT before FROM old)
-                ORDER BY started_at LIMIT $2)
-            RETURNING 1
-        ), keys_gone AS (
-            DELETE FROM delivered_keys WHERE (instance_id, job_id, dedup_key) IN (
-                SELECT instance_id, job_id, dedup_key FROM delivered_keys
-                WHERE delivered_at < (SELECT before FROM old)
-                ORDER BY delivered_at LIMIT $2)
-            RETURNING 1
-        ), one_shots_gone AS (
-            DELETE FROM one_shots o
-            WHERE (instance_id, job_id) IN (
-                SELECT instance_id, job_id FROM one_shots
-                WHERE state IN ('delivered', 'stuck', 'dead') AND updated_at < (SELECT before FROM old)
-                ORDER BY updated_at LIMIT $2)
-              AND o.state IN ('delivered', 'stuck', 'dead')
+        WITH examined AS MATERIALIZED (
+            SELECT instance_id, job_id, state, updated_at FROM one_shots
+            WHERE (instance_id, job_id) > ($2 /* after instance */, $3 /* after job */)
+            ORDER BY instance_id, job_id
+            LIMIT $4 /* limit */
+        ), pruned AS (
+            DELETE FROM one_shots o USING examined e
+            WHERE e.state IN ('delivered', 'stuck', 'dead') AND e.updated_at < now() - make_interval(secs => $1 /* retention */)
+              AND o.instance_id = e.instance_id AND o.job_id = e.job_id
+              -- Unless it was provisioned again since.
+              AND o.state IN ('delivered', 'stuck', 'dead') AND o.updated_at = e.updated_at
             RETURNING o.instance_id, o.job_id
         ), idle AS (
-            UPDATE job_auth j SET idle_since = now() FROM one_shots_gone o
-            WHERE j.instance_id = o.instance_id AND j.job_id = o.job_id
+            UPDATE job_auth j SET idle_since = now() FROM pruned p
+            WHERE j.instance_id = p.instance_id AND j.job_id = p.job_id
         )
-        SELECT (SELECT count(*) FROM fires_gone) + (SELECT count(*) FROM keys_gone)
-             + (SELECT count(*) FROM one_shots_gone) AS "gone!"
+        SELECT (SELECT count(*) FROM pruned) AS "pruned!", l.instance_id AS "instance_id?", l.job_id AS "job_id?",
+               (SELECT count(*) FROM examined) AS "examined!"
+        FROM (SELECT) always
+        LEFT JOIN (SELECT instance_id, job_id FROM examined ORDER BY instance_id DESC, job_id DESC LIMIT 1) l ON true
         "#,
         retention.as_secs_f64(),
+        after.map_or("", |after| after.0.as_str()),
+        after.map_or("", |after| after.1.as_str()),
         limit,
     )
     .fetch_one(db)
     .await?;
-    Ok(gone)
+    let next = if row.examined < limit { None } else { row.instance_id.zip(row.job_id) };
+    Ok((next, row.pruned))
 }
 
-/// Closes the history of attempts whose replica died after their one-shot had been superseded or cancelled, which have
-/// no lease that could expire. Covers attempts that started between 10 minutes and a day ago.
-pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
-    let result = sqlx::query!(
-        r#"
-        UPDATE fires f
-        SET outcome = 'lost', ended_at = now(), error = 'the replica that made the attempt did not record its end'
-        WHERE f.outcome = 'started'
-          AND f.started_at BETWEEN now() - interval '1 day' AND now() - interval '10 minutes'
-          AND NOT EXISTS (
-              SELECT FROM one_shots o
-              WHERE o.instance_id = f.instance_id AND o.job_id = f.job_id
-                AND o.lease_token = f.attempt_id AND o.state = 'firing')
-        "#,
-    )
-    .execute(db)
-    .await?;
-    Ok(result.rows_affected())
-}
+/// Maximum number of rows of one kind that [`counts`] counts exactly: due, parked.
+const COUNTED: i64 = 10_000;
 
-/// Counts one-shots for the gauges and for maintenance. The states take one pass over the table; the other counts use
-/// indexes.
+/// Maximum size of the table, in pages of 8 kB, up to which [`counts`] counts states exactly. Larger ones are sampled.
+const EXACT_PAGES: i64 = 1_000;
+
+/// Pages in a sample.
+const SAMPLED_PAGES: f64 = 500.0;
+
+/// Counts one-shots for the gauges and for maintenance, without reading the whole table: states of a large table are
+/// estimated from a sample of its pages; rare states and what is due or parked are counted by their indexes, up to
+/// 10,000 each.
 pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
-    let rows = sqlx::query!(
+    let row = sqlx::query!(
         r#"
         WITH near AS MATERIALIZED (
-            -- A little ahead: what this service has put off is due again soon.
-            SELECT * FROM one_shots
-            WHERE state IN ('armed', 'waiting') AND parked IS NULL AND awaits IS NULL
-              AND next_attempt_at <= now() + interval '10 s'
+            -- A little ahead, because deferred attempts are due again soon.
+            (SELECT * FROM one_shots
+             WHERE next_attempt_at <= now() + interval '10 s'
+               AND claim_expires_at IS NULL AND parked IS NULL AND awaits IS NULL
+             ORDER BY next_attempt_at LIMIT $1 /* counted */)
             UNION ALL
-            SELECT * FROM one_shots WHERE awaits IS NOT NULL AND next_attempt_at <= now()
+            (SELECT * FROM one_shots WHERE awaits IS NOT NULL AND next_attempt_at <= now() LIMIT $1)
             UNION ALL
-            -- Said twice, for the index.
-            SELECT * FROM one_shots WHERE state IN ('leased', 'firing') AND state = 'leased'
+            (SELECT * FROM one_shots WHERE claim_expires_at IS NOT NULL AND attempt_expires_at IS NULL LIMIT $1)
         ), judged AS (
             SELECT next_attempt_at <= now() AS is_due, attempts > 0 OR state = 'waiting' AS again,
                    fire_at < created_at AS armed_late,
-                   -- `fire_at`: see the column.
-                   CASE WHEN attempts = 0 AND state <> 'waiting' AND due_since IS NOT NULL
-                        THEN GREATEST(due_since, fire_at) END AS late_since
+                   CASE WHEN attempts = 0 AND state <> 'waiting' THEN due_since END AS late_since
             FROM near
         ), due AS (
             SELECT count(*) FILTER (WHERE is_due) AS all_due,
@@ -130,32 +133,83 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
         ), parked AS (
             SELECT count(*) FILTER (WHERE parked = 'hold') AS held,
                    count(*) FILTER (WHERE parked = 'unreachable') AS behind_probe
-            FROM one_shots WHERE parked IS NOT NULL
+            FROM (SELECT parked FROM one_shots WHERE parked IS NOT NULL LIMIT $1) p
+        ), claimed AS (
+            SELECT count(*) FILTER (WHERE state = 'leased') AS leased, count(*) FILTER (WHERE state = 'firing') AS firing
+            FROM one_shots WHERE claim_expires_at IS NOT NULL
+        ), dead AS (
+            SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'stuck') AS stuck
+            FROM one_shots WHERE dead_since IS NOT NULL
         )
-        SELECT c.state AS "state!: OptionalWord<OneShotState>", COALESCE(c.count, 0) AS "count!",
-               parked.held AS "held!", parked.behind_probe AS "behind_probe!", due.all_due AS "all_due!",
-               due.punctual AS "punctual!", due.again AS "again!", due.armed_late AS "armed_late!",
-               COALESCE(extract(epoch FROM now() - due.oldest), 0)::float8 AS "overdue!",
-               EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL) AS "outage!"
-        FROM due CROSS JOIN parked
-        LEFT JOIN (SELECT state, count(*) AS count FROM one_shots GROUP BY state) c ON true
+        SELECT held AS "held!", behind_probe AS "behind_probe!", all_due AS "all_due!", punctual AS "punctual!",
+               again AS "again!", armed_late AS "armed_late!", leased AS "leased!", firing AS "firing!",
+               dead AS "dead!", stuck AS "stuck!",
+               COALESCE(extract(epoch FROM now() - oldest), 0)::float8 AS "overdue!",
+               EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL) AS "outage!",
+               pg_relation_size('one_shots') / current_setting('block_size')::int AS "pages!"
+        FROM due, parked, claimed, dead
         "#,
+        COUNTED,
     )
-    .fetch_all(db)
+    .fetch_one(db)
     .await?;
-    let mut counts = OneShotCounts::default();
-    if let Some(row) = rows.first() {
-        counts.oldest_overdue = duration(row.overdue);
-        counts.unsettled = row.outage || row.held + row.behind_probe > 0;
-        counts.parked = vec![(ParkReason::Hold, row.held), (ParkReason::Unreachable, row.behind_probe)];
-        let released = row.all_due - row.punctual - row.again - row.armed_late;
-        counts.due = vec![
+    let sampled = sampled_states(db, row.pages).await?;
+    let released = row.all_due - row.punctual - row.again - row.armed_late;
+    Ok(OneShotCounts {
+        states: vec![
+            (OneShotState::Armed, sampled.armed),
+            (OneShotState::Leased, row.leased),
+            (OneShotState::Firing, row.firing),
+            (OneShotState::Waiting, sampled.waiting),
+            (OneShotState::Delivered, sampled.delivered),
+            (OneShotState::Stuck, row.stuck),
+            (OneShotState::Dead, row.dead),
+        ],
+        oldest_overdue: duration(row.overdue),
+        due: vec![
             (DueKind::Punctual, row.punctual),
             (DueKind::ArmedLate, row.armed_late),
             (DueKind::Released, released),
             (DueKind::Again, row.again),
-        ];
-    }
-    counts.states = rows.into_iter().filter_map(|row| Some((row.state.0?, row.count))).collect();
-    Ok(counts)
+        ],
+        parked: vec![
+            (ParkReason::Hold, estimated(row.held, row.held + row.behind_probe, sampled.held)),
+            (ParkReason::Unreachable, estimated(row.behind_probe, row.held + row.behind_probe, sampled.behind_probe)),
+        ],
+        unsettled: row.outage || row.held + row.behind_probe > 0,
+    })
+}
+
+/// Returns the exact count, or the estimate where counting stopped at its limit.
+fn estimated(count: i64, all: i64, estimate: i64) -> i64 {
+    if all < COUNTED { count } else { estimate }
+}
+
+/// Counts from the whole of a small table, or estimates from a sample of a large one.
+struct Sampled {
+    armed: i64,
+    waiting: i64,
+    delivered: i64,
+    held: i64,
+    behind_probe: i64,
+}
+
+async fn sampled_states(db: &Db, pages: i64) -> DbResult<Sampled> {
+    #[expect(clippy::cast_precision_loss, reason = "a table has fewer than 2^52 pages")]
+    let share = if pages <= EXACT_PAGES { 1.0 } else { SAMPLED_PAGES / pages as f64 };
+    Ok(sqlx::query_as!(
+        Sampled,
+        r#"
+        SELECT round(count(*) FILTER (WHERE state = 'armed') / $2::float8 /* share */)::int8 AS "armed!",
+               round(count(*) FILTER (WHERE state = 'waiting') / $2)::int8 AS "waiting!",
+               round(count(*) FILTER (WHERE state = 'delivered') / $2)::int8 AS "delivered!",
+               round(count(*) FILTER (WHERE parked = 'hold') / $2)::int8 AS "held!",
+               round(count(*) FILTER (WHERE parked = 'unreachable') / $2)::int8 AS "behind_probe!"
+        FROM one_shots TABLESAMPLE SYSTEM ($1 /* percent */)
+        "#,
+        (100.0 * share) as f32,
+        share,
+    )
+    .fetch_one(db)
+    .await?)
 }

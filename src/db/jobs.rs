@@ -11,6 +11,12 @@ fn states(filter: &JobFilter) -> Vec<String> {
     filter.states.iter().map(|state| state.as_str().to_owned()).collect()
 }
 
+/// Returns true if the filter selects nothing but dead and stuck one-shots.
+fn only_ended_badly(filter: &JobFilter) -> bool {
+    let badly = |state: &OneShotState| matches!(state, OneShotState::Dead | OneShotState::Stuck);
+    !filter.states.is_empty() && filter.states.iter().all(badly)
+}
+
 /// Returns at most `limit` one-shots in the order of instance and job, starting after `after`.
 pub async fn list(
     db: &Db,
@@ -26,7 +32,7 @@ pub async fn list(
                o.fire_at_text AS fire_at, o.fire_at AS fire_at_instant, o.callback_url,
                o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
-               o.lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
+               COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_status, o.last_error, o.asked_again, o.created_at, o.updated_at
         FROM one_shots o JOIN instances i USING (instance_id)
         WHERE ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
@@ -34,6 +40,8 @@ pub async fn list(
           AND (cardinality($4::text[]) = 0 OR o.state = ANY ($4::text[]::one_shot_state[]))
           AND (NOT $5 OR o.parked IS NOT NULL)
           AND (NOT $6 OR (o.state IN ('armed', 'waiting') AND o.parked IS NULL AND o.next_attempt_at <= now()))
+          -- Lets the planner use the small index of what ended badly.
+          AND (NOT $10 OR o.dead_since IS NOT NULL)
           AND ($7::text IS NULL OR (o.instance_id, o.job_id) > ($7, $8))
         ORDER BY o.instance_id, o.job_id
         LIMIT $9
@@ -47,6 +55,7 @@ pub async fn list(
         after_instance,
         after_job,
         limit,
+        only_ended_badly(filter),
     )
     .fetch_all(db)
     .await?)
@@ -59,7 +68,7 @@ pub async fn count_redrivable(db: &Db, filter: &JobFilter) -> DbResult<i64> {
         r#"
         SELECT count(*) AS "count!"
         FROM one_shots o JOIN instances i USING (instance_id)
-        WHERE o.state IN ('dead', 'stuck')
+        WHERE o.dead_since IS NOT NULL
           AND ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
           AND ($3::text IS NULL OR i.org_id = $3)
           AND (cardinality($4::text[]) = 0 OR o.state = ANY ($4::text[]::one_shot_state[]))
@@ -80,22 +89,22 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
     Ok(sqlx::query_scalar!(
         r#"
         WITH ended AS MATERIALIZED (
-            SELECT o.instance_id, o.job_id, o.state, o.dedup_key
+            SELECT o.instance_id, o.job_id, o.state
             FROM one_shots o JOIN instances i USING (instance_id)
-            WHERE o.state IN ('dead', 'stuck') AND o.updated_at <= $5
+            WHERE o.dead_since <= $5 /* ended_before */
               AND ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
               AND ($3::text IS NULL OR i.org_id = $3)
               AND (cardinality($4::text[]) = 0 OR o.state = ANY ($4::text[]::one_shot_state[]))
             ORDER BY o.instance_id, o.job_id
             LIMIT $6
             FOR NO KEY UPDATE OF o
-        ), forgotten AS (
-            DELETE FROM delivered_keys k USING ended e
-            WHERE e.state = 'stuck' AND k.instance_id = e.instance_id AND k.job_id = e.job_id
-              AND k.dedup_key = e.dedup_key
         ), redriven AS (
             UPDATE one_shots o
-            SET state = 'armed', parked = NULL, lease_token = NULL, lease_expires_at = NULL,
+            SET state = 'armed', dead_since = NULL, lease_token = NULL,
+                delivered_key = CASE WHEN e.state <> 'stuck' THEN o.delivered_key END,
+                delivered_schedule_id = CASE WHEN e.state <> 'stuck' THEN o.delivered_schedule_id END,
+                delivered_at = CASE WHEN e.state <> 'stuck' THEN o.delivered_at END,
+                second_fires = CASE WHEN e.state <> 'stuck' THEN o.second_fires END,
                 -- Nobody waits for it at the second: the usual floor between two fires of one job will do.
                 next_attempt_at = GREATEST(now(), o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_status = NULL,
@@ -136,28 +145,24 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         ), registered AS MATERIALIZED (
             -- Locked, so that none is deleted under its new one-shots.
             SELECT * FROM instances WHERE instance_id = ANY ($1) ORDER BY instance_id FOR NO KEY UPDATE
-        ), engine AS (
+        ), external AS (
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
                                    state, next_attempt_at, awaits, due_since)
             SELECT g.instance_id, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.callback_url,
                    'armed', d.due_at,
-                   CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM engine) END,
+                   CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM external) END,
                    CASE WHEN d.due_at >= now() THEN d.due_at END
             FROM given g JOIN registered i USING (instance_id)
             CROSS JOIN LATERAL (SELECT g.fire_at + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS due_at) d
-            -- Delivered here, and cleared away since.
-            WHERE NOT EXISTS (
-                SELECT FROM delivered_keys k
-                WHERE k.instance_id = g.instance_id AND k.job_id = g.job_id AND k.dedup_key = g.dedup_key)
             ORDER BY g.instance_id, g.job_id
             ON CONFLICT (instance_id, job_id) DO NOTHING
             RETURNING instance_id, job_id, schedule_id, next_attempt_at, awaits
-        ), told AS (
+        ), wanted AS (
             INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT a.schedule_id, e.generation, e.backend, a.instance_id, a.job_id, a.next_attempt_at
-            FROM armed a JOIN engine e ON e.backend = a.awaits
+            FROM armed a JOIN external e ON e.backend = a.awaits
         ), reached AS (
             -- So that an agent which comes with another callback is known to have moved.
             UPDATE instances i SET callback_url = l.callback_url, updated_at = now()
@@ -168,10 +173,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             WHERE i.instance_id = l.instance_id AND i.callback_url IS NULL
         )
         SELECT a.job_id IS NOT NULL AS "armed!", r.instance_id IS NOT NULL AS "registered!",
-               o.dedup_key = g.dedup_key AS same_key,
-               EXISTS (SELECT FROM delivered_keys k
-                       WHERE k.instance_id = g.instance_id AND k.job_id = g.job_id AND k.dedup_key = g.dedup_key)
-                   AS "delivered!"
+               g.dedup_key IN (o.dedup_key, o.delivered_key) AS same_key
         FROM given g
         LEFT JOIN registered r USING (instance_id)
         LEFT JOIN armed a USING (instance_id, job_id)
@@ -201,7 +203,6 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             _ if row.armed => Imported::Armed,
             Some(true) => Imported::Unchanged,
             Some(false) => Imported::Kept,
-            None if row.delivered => Imported::Unchanged,
             None => Imported::Raced,
         })
         .collect())

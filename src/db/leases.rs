@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use nas_cron_protocol::{BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
+use nas_cron_protocol::{BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, ScheduleId};
 use uuid::Uuid;
 
 use super::seconds::duration;
@@ -21,15 +21,15 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
         r#"
         SELECT clock_timestamp() AS "now!",
                extract(epoch FROM (SELECT min(next_attempt_at) FROM one_shots
-                WHERE state IN ('armed', 'waiting') AND parked IS NULL AND awaits IS NULL)
+                WHERE next_attempt_at IS NOT NULL AND claim_expires_at IS NULL AND parked IS NULL AND awaits IS NULL)
                 - clock_timestamp())::float8 AS due_in,
                extract(epoch FROM (SELECT min(o.next_attempt_at + make_interval(secs => g.grace))
                 FROM unnest($1::text[], $2::float8[]) AS g(backend, grace) CROSS JOIN LATERAL (
                     SELECT next_attempt_at FROM one_shots WHERE awaits = g.backend::scheduler_backend
                     ORDER BY next_attempt_at LIMIT 1
                 ) o) - clock_timestamp())::float8 AS missed_in,
-               extract(epoch FROM (SELECT min(lease_expires_at) FROM one_shots
-                WHERE state IN ('leased', 'firing')) - clock_timestamp())::float8 AS lease_ends_in
+               extract(epoch FROM (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
+                WHERE claim_expires_at IS NOT NULL) - clock_timestamp())::float8 AS lease_ends_in
         "#,
         &backends,
         &graces,
@@ -63,17 +63,14 @@ pub async fn claim_due(
         ), due AS MATERIALIZED (
             SELECT o.instance_id, o.job_id
             FROM one_shots o
-            WHERE o.state IN ('armed', 'waiting') AND o.parked IS NULL
-              AND o.awaits IS NULL
-              AND o.next_attempt_at <= now() + make_interval(secs => $1)
-              AND o.instance_id <> ALL ($4)
+            WHERE o.next_attempt_at <= now() + make_interval(secs => $1 /* horizon */)
+              AND o.claim_expires_at IS NULL AND o.parked IS NULL AND o.awaits IS NULL
+              AND o.instance_id <> ALL ($4 /* saturated */)
             ORDER BY o.next_attempt_at
-            LIMIT $3
+            LIMIT $3 /* limit */
             FOR UPDATE OF o SKIP LOCKED
         ), judged AS (
-            SELECT due.instance_id, due.job_id,
-                   CASE WHEN i.on_hold THEN 'hold'
-                        WHEN i.probe_job_id <> due.job_id THEN 'unreachable' END::park_reason AS park
+            SELECT due.instance_id, due.job_id, park_reason_of(due.job_id, i.on_hold, i.probe_job_id) AS park
             FROM relaxed CROSS JOIN due JOIN instance_status i USING (instance_id)
         )
         UPDATE one_shots o
@@ -83,11 +80,11 @@ pub async fn claim_due(
             retrying_since = CASE WHEN j.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
                                   ELSE o.retrying_since END,
             lease_token = CASE WHEN j.park IS NULL THEN gen_random_uuid() ELSE o.lease_token END,
-            lease_expires_at = CASE WHEN j.park IS NULL
-                THEN GREATEST(o.next_attempt_at, clock_timestamp()) + make_interval(secs => $2) END
+            claim_expires_at = CASE WHEN j.park IS NULL
+                THEN GREATEST(o.next_attempt_at, clock_timestamp()) + make_interval(secs => $2 /* grace */) END
         FROM judged j
         WHERE o.instance_id = j.instance_id AND o.job_id = j.job_id
-        RETURNING o.instance_id, o.job_id, o.lease_token, o.next_attempt_at AS "due_at!", o.lease_expires_at,
+        RETURNING o.instance_id, o.job_id, o.lease_token, o.next_attempt_at AS "due_at!", o.claim_expires_at,
                   clock_timestamp() AS "now!"
         "#,
         horizon.as_secs_f64(),
@@ -99,7 +96,7 @@ pub async fn claim_due(
     .await?;
     let mut claimed = Claimed::default();
     for row in rows {
-        if let (Some(lease_token), Some(expires)) = (row.lease_token, row.lease_expires_at) {
+        if let (Some(lease_token), Some(expires)) = (row.lease_token, row.claim_expires_at) {
             claimed.leases.push(Lease {
                 instance_id: InstanceId::stored(row.instance_id),
                 job_id: JobId::stored(row.job_id),
@@ -116,7 +113,7 @@ pub async fn claim_due(
 }
 
 /// Starts the attempts whose leases are still valid: not cancelled, not superseded, not on hold, not waiting for a
-/// probe, and due by the database's clock. Each gets a lease of `attempt_lease` and a row of history. The commit is
+/// probe, and due by the database's clock. Each gets a lease of `attempt_lease`. The commit is
 /// asynchronous: a confirmation that is lost in a database crash only costs a repeated attempt.
 pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbResult<Confirmed> {
     let (instance_ids, job_ids, tokens) = columns(leases);
@@ -128,23 +125,19 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
         ), confirmed AS (
             UPDATE one_shots o
             SET state = 'firing', attempts = o.attempts + 1, last_started_at = clock_timestamp(),
-                lease_expires_at = clock_timestamp() + make_interval(secs => $4)
+                attempt_expires_at = clock_timestamp() + make_interval(secs => $4 /* attempt_lease */)
             FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token),
                  instance_status i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
               AND i.instance_id = o.instance_id AND NOT i.on_hold
               -- Claimed before its instance's outage was found out: it waits for the probe like the others.
               AND (i.probe_job_id IS NULL OR i.probe_job_id = o.job_id)
-              AND o.state = 'leased' AND o.lease_expires_at > clock_timestamp()
+              AND o.state = 'leased' AND o.claim_expires_at > clock_timestamp()
               AND GREATEST(o.next_attempt_at, o.fire_at) <= clock_timestamp()
             RETURNING o.*, i.org_id, i.unreachable_since IS NOT NULL AS probes
-        ), history AS (
-            INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at)
-            SELECT lease_token, instance_id, job_id, schedule_id, dedup_key, fire_at, attempts, last_started_at
-            FROM confirmed
         )
         SELECT clock_timestamp() AS "now!", c.instance_id AS "instance_id?", c.job_id AS "job_id?",
-               c.schedule_id AS "schedule_id?", c.lease_token AS "lease_token?", c.fire_at_text AS "fire_at_text?",
+               c.schedule_id AS "schedule_id?", c.dedup_key AS "dedup_key?", c.lease_token AS "lease_token?", c.fire_at_text AS "fire_at_text?",
                c.fire_at AS "fire_at?", c.callback_url AS "callback_url?", c.attempts AS "attempts?",
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
                -- GREATEST passes over NULL.
@@ -172,6 +165,7 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
                 instance_id: InstanceId::stored(row.instance_id?),
                 job_id: JobId::stored(row.job_id?),
                 schedule_id: ScheduleId(row.schedule_id?),
+                dedup_key: DedupKey::stored(row.dedup_key?),
                 attempt_id,
                 fire_at: FireAt::stored(row.fire_at_text?, row.fire_at?),
                 callback_url: CallbackUrl::stored(row.callback_url?)?,
@@ -203,15 +197,15 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
 
 /// Returns leases whose attempts were never sent: unconfirmed ones, those that a replica cannot start in time, and those
 /// that it holds when it stops. The one-shots are due again after one to two times `delay`. A confirmed attempt that the
-/// caller knows was never sent is undone with its row of history. Fenced: leases of others do not change.
+/// caller knows was never sent is undone. Fenced: leases of others do not change.
 pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u64> {
     let (instance_ids, job_ids, tokens) = columns(leases);
     let result = sqlx::query!(
         r#"
         WITH given AS (
             SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token)
-        ), undone AS (
-            DELETE FROM fires f USING given g WHERE f.attempt_id = g.lease_token AND f.outcome = 'started'
+        ), never_sent AS (
+            DELETE FROM superseded_attempts s USING given g WHERE s.attempt_id = g.lease_token
         )
         UPDATE one_shots o
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
@@ -219,7 +213,7 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
             -- Not before `fire_at` either, or what cannot be confirmed before it would come back at once, for ever.
             -- Spread, because a shortage puts off many in one moment.
             next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4 * (1 + random()))),
-            lease_token = NULL, lease_expires_at = NULL, asked_again = false
+            lease_token = NULL, claim_expires_at = NULL, attempt_expires_at = NULL, asked_again = false
         FROM given g
         WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token
           AND o.state IN ('leased', 'firing')
@@ -245,33 +239,46 @@ fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
 }
 
 /// Recovers one-shots whose lease has expired. Without a started attempt, they are due again at once. A started attempt
-/// counts as an ambiguous end, and its one-shot waits for `ambiguous_floor`.
+/// counts as an ambiguous end, is recorded as lost, and its one-shot waits for `ambiguous_floor`. Attempts of superseded
+/// and cancelled one-shots are recorded, too.
 pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> DbResult<Recovered> {
     let row = sqlx::query!(
         r#"
         WITH expired AS (
-            SELECT instance_id, job_id, lease_token
+            SELECT *
             FROM one_shots
-            WHERE state IN ('leased', 'firing') AND lease_expires_at <= now()
-            ORDER BY lease_expires_at
-            LIMIT $2
+            WHERE claim_expires_at <= now() AND COALESCE(attempt_expires_at, claim_expires_at) <= now()
+            ORDER BY claim_expires_at
+            LIMIT $2 /* limit */
             FOR UPDATE SKIP LOCKED
+        ), superseded AS (
+            DELETE FROM superseded_attempts
+            WHERE attempt_id IN (SELECT attempt_id FROM superseded_attempts WHERE expires_at <= now() LIMIT $2)
+            RETURNING *
         ), lost AS (
-            UPDATE fires f
-            SET outcome = 'lost', ended_at = now(), error = 'the lease ended before an outcome was recorded'
-            FROM expired e WHERE f.attempt_id = e.lease_token AND f.outcome = 'started'
+            INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
+                               ended_at, outcome, error)
+            SELECT l.*, now(), 'lost', 'the lease ended before an outcome was recorded'
+            FROM (
+                SELECT lease_token, instance_id, job_id, schedule_id, dedup_key, fire_at, attempts, last_started_at
+                FROM expired WHERE state = 'firing'
+                UNION ALL
+                SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at
+                FROM superseded
+            ) l
+            ON CONFLICT DO NOTHING
             RETURNING 1
         ), recovered AS (
             UPDATE one_shots o
             SET state = CASE WHEN o.attempts > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
-                next_attempt_at = CASE WHEN o.state = 'firing' THEN now() + make_interval(secs => $1)
+                next_attempt_at = CASE WHEN o.state = 'firing' THEN now() + make_interval(secs => $1 /* ambiguous_floor */)
                                        ELSE o.next_attempt_at END,
                 retrying_since = CASE WHEN o.state = 'firing' THEN COALESCE(o.retrying_since, o.last_started_at)
                                       ELSE o.retrying_since END,
                 last_status = CASE WHEN o.state = 'firing' THEN NULL ELSE o.last_status END,
                 last_error = CASE WHEN o.state = 'firing' THEN 'the lease ended before an outcome was recorded'
                                   ELSE o.last_error END,
-                lease_expires_at = NULL, asked_again = false, updated_at = now()
+                claim_expires_at = NULL, attempt_expires_at = NULL, asked_again = false, updated_at = now()
             FROM expired e
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
             RETURNING 1

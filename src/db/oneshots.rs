@@ -17,76 +17,63 @@ use crate::domain::one_shot::{Arm, Armed, OneShot};
 /// backend could not be armed in time. At least the lead plus the granularity of every backend.
 pub(in crate::db) const BUILT_IN_LOOP_WITHIN: f64 = 3.0;
 
-/// Arms the job's one-shot: a new job, a new key (which supersedes), or again a key that was delivered or is dead.
-/// `None`: a live one-shot with this key exists already, see [`ask_again`], or the instance was deleted.
-pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
+/// Provisions the job's one-shot: arms a new job, supersedes, or handles the same key again. The SQL function `provisioned`
+/// has the rules for a job that has a one-shot. Durable when it returns. `None`: the instance does not exist.
+pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
     let rules = RuleColumns::from(rules);
     let row = sqlx::query!(
         r#"
-        WITH wanted AS (
-            SELECT i.instance_id,
-                   COALESCE(k.schedule_id, $3) AS schedule_id,
-                   CASE WHEN k.second_fires >= $11 THEN 'stuck'
-                        WHEN k.second_fires IS NOT NULL THEN 'waiting'
-                        ELSE 'armed' END::one_shot_state AS state,
-                   CASE WHEN k.second_fires >= $11 THEN NULL
-                        WHEN k.second_fires > 0 THEN GREATEST(now(), $6, k.delivered_at + make_interval(secs => $10))
-                        WHEN k.second_fires = 0 THEN GREATEST(now(), $6, k.delivered_at + make_interval(secs => $9))
-                        ELSE $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at)
-                   END AS next_attempt_at,
-                   EXISTS (SELECT FROM one_shots p JOIN delivered_keys d USING (instance_id, job_id, dedup_key)
-                           WHERE p.instance_id = $1 AND p.job_id = $2 AND p.dedup_key <> $4
-                             -- A fast job comes back before its second fire is recorded.
-                             AND (p.state = 'firing' OR (p.state = 'delivered' AND d.second_fires > 0))) AS shows_skew
-            FROM instances i
-            LEFT JOIN delivered_keys k ON k.instance_id = $1 AND k.job_id = $2 AND k.dedup_key = $4
-            WHERE i.instance_id = $1
-        ), engine AS (
+        WITH external AS (
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
-        ), armed AS (
-            INSERT INTO one_shots AS o (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at,
-                                        callback_url, state, next_attempt_at, awaits, due_since)
-            SELECT instance_id, $2, schedule_id, $4, $5, $6, $7, state, next_attempt_at,
-                   CASE WHEN state = 'armed' AND next_attempt_at > now() + make_interval(secs => $12)
-                        THEN (SELECT backend FROM engine) END,
-                   CASE WHEN state = 'armed' AND next_attempt_at >= now() THEN next_attempt_at END
-            FROM wanted
+        ), provisioned AS (
+            INSERT INTO one_shots AS job (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+                                          state, next_attempt_at, awaits, due_since)
+            SELECT i.instance_id, $2 /* job_id */, $3 /* schedule_id */, $4 /* dedup_key */, $5 /* fire_at_text */,
+                   $6 /* fire_at */, $7 /* callback_url */, 'armed', due.at,
+                   CASE WHEN due.at > now() + make_interval(secs => $12 /* built_in_loop_within */)
+                        THEN (SELECT backend FROM external) END,
+                   CASE WHEN due.at >= now() THEN due.at END
+            FROM instances i,
+                 LATERAL (SELECT $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS at) due
+            WHERE i.instance_id = $1 /* instance_id */
             ON CONFLICT (instance_id, job_id) DO UPDATE SET
-                schedule_id = CASE WHEN o.dedup_key = excluded.dedup_key AND o.state = 'dead'
-                                   THEN o.schedule_id ELSE excluded.schedule_id END,
-                dedup_key = excluded.dedup_key,
-                fire_at_text = excluded.fire_at_text,
-                fire_at = excluded.fire_at,
-                callback_url = excluded.callback_url,
-                state = excluded.state,
-                next_attempt_at = CASE WHEN excluded.next_attempt_at IS NOT NULL
-                    THEN GREATEST(excluded.next_attempt_at, o.last_started_at + make_interval(secs => $8)) END,
-                due_since = CASE WHEN excluded.due_since IS NOT NULL
-                    THEN GREATEST(excluded.due_since, o.last_started_at + make_interval(secs => $8)) END,
-                awaits = excluded.awaits, parked = NULL, lease_token = NULL, lease_expires_at = NULL,
-                attempts = 0, retrying_since = NULL, retry_after_until = NULL,
-                last_status = NULL, last_error = NULL, asked_again = false,
-                created_at = now(), updated_at = now()
-            WHERE o.dedup_key <> excluded.dedup_key OR o.state IN ('delivered', 'dead')
-            RETURNING schedule_id, next_attempt_at, awaits
-        ), told AS (
+                (schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at, due_since, parked,
+                 awaits, lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
+                 last_started_at, last_status, last_error, asked_again, shows_skew, delivered_key, delivered_schedule_id,
+                 delivered_at, second_fires, dead_since, created_at, updated_at) = (
+                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).callback_url, (n).state,
+                       (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token,
+                       (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
+                       (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again,
+                       (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
+                       (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at
+                FROM (SELECT provisioned(job, excluded, ROW(
+                          make_interval(secs => $8 /* fire_floor */),
+                          make_interval(secs => $9 /* second_fire_delay */),
+                          make_interval(secs => $10 /* second_fire_interval */),
+                          $11 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
+            RETURNING schedule_id, state, next_attempt_at, awaits, shows_skew,
+                      -- Only a new arm was created by this statement.
+                      created_at = now() AS is_new
+        ), wanted AS (
             INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
-            SELECT a.schedule_id, e.generation, e.backend, $1, $2, a.next_attempt_at
-            FROM armed a JOIN engine e ON e.backend = a.awaits
+            SELECT p.schedule_id, e.generation, e.backend, $1, $2, p.next_attempt_at
+            FROM provisioned p JOIN external e ON e.backend = p.awaits
+            WHERE p.is_new
             ON CONFLICT (schedule_id, generation) DO UPDATE
                 SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
-        ), superseded AS (
-            UPDATE wake_ups u
-            SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
-            FROM armed a
-            WHERE u.instance_id = $1 AND u.job_id = $2 AND u.schedule_id <> a.schedule_id AND u.state <> 'unwanted'
+        ), unwanted AS (
+            UPDATE wake_ups w
+            SET state = 'unwanted', next_try_at = next_cancel_at(w.state, w.tries, w.next_try_at)
+            FROM provisioned p
+            WHERE p.is_new AND w.instance_id = $1 AND w.job_id = $2 AND w.schedule_id <> p.schedule_id
+              AND w.state <> 'unwanted'
         )
         SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits!: OptionalWord<BackendName>",
-               (SELECT w.shows_skew FROM wanted w) AS "shows_skew!",
+               is_new AND shows_skew AS "shows_skew!",
                (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
                 WHERE i.instance_id = $1) AS unknown_auth
-        FROM armed
+        FROM provisioned
         "#,
         arm.instance_id.as_str(),
         arm.job_id.as_str(),
@@ -147,40 +134,6 @@ pub async fn learn_skew(
     .flatten())
 }
 
-/// Handles the same key again for a live one-shot: during an attempt, it is remembered; else nothing changes.
-/// `None`: no live one-shot has this key (any more).
-///
-/// It updates the row even if nothing changes: only the row lock distinguishes `firing` from a delivery that is being
-/// recorded at the same time.
-pub async fn ask_again(
-    db: &Db,
-    instance_id: &InstanceId,
-    job_id: &JobId,
-    dedup_key: &DedupKey,
-) -> DbResult<Option<Armed>> {
-    let row = sqlx::query!(
-        r#"
-        UPDATE one_shots SET asked_again = (state = 'firing'), updated_at = now()
-        WHERE instance_id = $1 AND job_id = $2 AND dedup_key = $3 AND state NOT IN ('delivered', 'dead')
-        RETURNING schedule_id, next_attempt_at, awaits AS "awaits!: OptionalWord<BackendName>",
-                  (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
-                   WHERE i.instance_id = $1) AS unknown_auth
-        "#,
-        instance_id.as_str(),
-        job_id.as_str(),
-        dedup_key.as_str(),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| Armed {
-        schedule_id: ScheduleId(row.schedule_id),
-        next_attempt_at: row.next_attempt_at,
-        shows_skew: false,
-        awaits: row.awaits.0,
-        unknown_auth: row.unknown_auth.map(AuthProfile::stored),
-    }))
-}
-
 /// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback. Returns the
 /// number of those one-shots.
 pub async fn move_callback(
@@ -206,21 +159,18 @@ pub async fn move_callback(
     Ok(result.rows_affected())
 }
 
-/// Cancels a job: deletes its one-shot and its delivered keys. No attempt starts after the commit.
+/// Cancels a job: deletes its one-shot, and with it the memory of its delivered key. No attempt starts after the commit.
 /// Returns the id of the deleted one-shot's schedule, if there was one.
 pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<Option<ScheduleId>> {
     let row = sqlx::query_scalar!(
         r#"
-        WITH forgotten AS (
-            DELETE FROM delivered_keys WHERE instance_id = $1 AND job_id = $2
-        ), idle AS (
-            -- Its auth profile stays: a job that is resumed does not bring it again.
+        WITH idle AS (
+            -- The auth profile stays: a job that is resumed does not name it again.
             UPDATE job_auth SET idle_since = now() WHERE instance_id = $1 AND job_id = $2
-        ), untold AS (
-            UPDATE wake_ups u
-            SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
-            WHERE instance_id = $1 AND job_id = $2 AND state <> 'unwanted'
+        ), unwanted AS (
+            UPDATE wake_ups w
+            SET state = 'unwanted', next_try_at = next_cancel_at(w.state, w.tries, w.next_try_at)
+            WHERE w.instance_id = $1 AND w.job_id = $2 AND w.state <> 'unwanted'
         )
         DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING schedule_id
         "#,

@@ -103,7 +103,7 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
             RETURNING 1
         ), given_up AS (
             UPDATE one_shots o
-            SET state = 'dead', parked = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
+            SET state = 'dead', dead_since = now(), parked = NULL, next_attempt_at = NULL,
                 last_error = 'gave up: the instance could not be reached', updated_at = now()
             FROM (
                 SELECT p.instance_id, p.job_id FROM one_shots p

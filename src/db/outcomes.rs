@@ -1,7 +1,8 @@
 //! The statement that records the outcomes of attempts.
 
+use std::collections::HashSet;
+
 use nas_cron_protocol::OneShotState;
-use uuid::Uuid;
 
 use super::columns::OptionalWord;
 use super::seconds::RuleColumns;
@@ -9,88 +10,104 @@ use super::{Db, DbResult};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::attempt::{Ended, Recorded};
 
-/// Records outcomes in the history, the delivered keys, and the one-shot if the attempt still owns it. Durable when it
-/// returns, and harmless to repeat. Attempts that are missing from the result were recorded before.
+/// Records outcomes in the history and on their one-shots. Durable when it returns, and harmless to repeat. Attempts that
+/// are missing from the result were recorded before.
 pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResult<Vec<Recorded>> {
+    let mut recorded = Vec::with_capacity(ended.len());
+    let mut rest: Vec<&Ended> = ended.iter().collect();
+    // A statement changes a row once, so two attempts of one job go into two statements.
+    while !rest.is_empty() {
+        let mut jobs = HashSet::with_capacity(rest.len());
+        let (batch, later) =
+            rest.into_iter().partition(|one| jobs.insert((&one.attempt.instance_id, &one.attempt.job_id)));
+        recorded.extend(finish_jobs(db, batch, rules).await?);
+        rest = later;
+    }
+    Ok(recorded)
+}
+
+/// Records outcomes of different jobs. The SQL function `attempt_ended` has the rules for the one-shot.
+async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     let rules = RuleColumns::from(rules);
-    let ids: Vec<Uuid> = ended.iter().map(|e| e.attempt_id).collect();
-    let outcomes: Vec<String> = ended.iter().map(|e| e.outcome.as_str().to_owned()).collect();
-    let statuses: Vec<Option<i16>> =
-        ended.iter().map(|e| e.http_status.and_then(|s| i16::try_from(s).ok())).collect();
-    let errors: Vec<Option<String>> = ended.iter().map(|e| e.error.clone()).collect();
-    let retry_ins: Vec<Option<f64>> = ended.iter().map(|e| e.retry_in.map(|d| d.as_secs_f64())).collect();
-    let retry_afters: Vec<Option<f64>> =
-        ended.iter().map(|e| e.retry_after.map(|d| d.as_secs_f64())).collect();
+    macro_rules! column {
+        (|$one:ident| $value:expr) => {
+            ended.iter().map(|$one| $value).collect::<Vec<_>>()
+        };
+    }
     let rows = sqlx::query!(
         r#"
         WITH ended AS (
-            SELECT attempt_id, outcome::fire_outcome AS outcome, http_status, error,
+            SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
+                   clock_timestamp() AS ended_at, outcome::fire_outcome AS outcome, http_status, error,
                    make_interval(secs => retry_in) AS retry_in, make_interval(secs => retry_after) AS retry_after
-            FROM unnest($1::uuid[], $2::text[], $3::int2[], $4::text[], $5::float8[], $6::float8[])
-                AS e(attempt_id, outcome, http_status, error, retry_in, retry_after)
+            FROM unnest($1::uuid[] /* attempt_id */, $2::text[] /* instance_id */, $3::text[] /* job_id */,
+                        $4::uuid[] /* schedule_id */, $5::text[] /* dedup_key */, $6::timestamptz[] /* fire_at */,
+                        $7::int4[] /* attempt */, $8::timestamptz[] /* started_at */, $9::text[] /* outcome */,
+                        $10::int2[] /* http_status */, $11::text[] /* error */, $12::float8[] /* retry_in */,
+                        $13::float8[] /* retry_after */)
+                AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
+                     http_status, error, retry_in, retry_after)
+        ), history AS (
+            -- The fence: an outcome counts once. Recovery may have recorded the attempt as lost; the truth replaces that.
+            INSERT INTO fires AS f (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
+                                    ended_at, outcome, http_status, error)
+            SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
+                   ended_at, outcome, http_status, error
+            FROM ended
+            ON CONFLICT (instance_id, job_id, started_at, attempt_id) DO UPDATE
+                SET ended_at = excluded.ended_at, outcome = excluded.outcome, http_status = excluded.http_status,
+                    error = excluded.error
+                WHERE f.outcome = 'lost'
+            RETURNING attempt_id, ended_at
         ), recorded AS (
-            -- The fence: an outcome counts once. 'lost' is what the end of a lease wrote; the truth replaces it.
-            UPDATE fires f
-            SET outcome = e.outcome, ended_at = clock_timestamp(), http_status = e.http_status, error = e.error
-            FROM ended e
-            WHERE f.attempt_id = e.attempt_id AND f.outcome IN ('started', 'lost')
-            RETURNING f.*, e.retry_in, e.retry_after
-        ), keys AS (
-            INSERT INTO delivered_keys AS k (instance_id, job_id, dedup_key, schedule_id, delivered_at)
-            SELECT DISTINCT ON (instance_id, job_id, dedup_key) instance_id, job_id, dedup_key, r.schedule_id,
-                   -- The very instant of the history: a second fire is counted from it.
-                   r.ended_at
+            -- `ended_at` of the history: second fires are counted from that very instant.
+            SELECT e.instance_id, e.job_id,
+                   ROW(e.attempt_id, e.schedule_id, e.dedup_key, e.started_at, h.ended_at, e.outcome, e.http_status,
+                       e.error, e.retry_in, e.retry_after)::ended_attempt AS attempt
+            FROM ended e JOIN history h USING (attempt_id)
+        ), known AS (
+            DELETE FROM superseded_attempts s USING ended e WHERE s.attempt_id = e.attempt_id
+        ), changed AS (
+            UPDATE one_shots job
+            SET (state, next_attempt_at, due_since, parked, awaits, claim_expires_at, attempt_expires_at, attempts,
+                 retrying_since, retry_after_until, last_status, last_error, asked_again, delivered_key,
+                 delivered_schedule_id, delivered_at, second_fires, dead_since, updated_at) = (
+                SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).claim_expires_at,
+                       (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
+                       (n).last_status, (n).last_error, (n).asked_again, (n).delivered_key,
+                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).updated_at
+                FROM (SELECT attempt_ended(job, r.attempt, ROW(
+                          make_interval(secs => $14 /* fire_floor */),
+                          make_interval(secs => $15 /* second_fire_delay */),
+                          make_interval(secs => $16 /* second_fire_interval */),
+                          $17 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
             FROM recorded r
-            -- A superseded arm's key counts too; a cancelled job is forgotten.
-            WHERE r.outcome = 'delivered' AND EXISTS (
-                SELECT FROM one_shots o WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id)
-            ON CONFLICT (instance_id, job_id, dedup_key) DO UPDATE
-                SET delivered_at = excluded.delivered_at, second_fires = k.second_fires + 1
-            RETURNING instance_id, job_id, dedup_key, second_fires
-        ), forgotten AS (
-            DELETE FROM delivered_keys k USING recorded r
-            WHERE r.outcome = 'gone' AND k.instance_id = r.instance_id AND k.job_id = r.job_id
-              AND k.dedup_key = r.dedup_key
-        ), moved AS (
-            UPDATE one_shots o
-            SET state = CASE
-                    WHEN r.outcome = 'failed' AND r.retry_in IS NULL THEN 'dead'
-                    WHEN r.outcome = 'failed' THEN 'waiting'
-                    WHEN NOT o.asked_again THEN 'delivered'
-                    WHEN r.outcome = 'gone' THEN 'armed'
-                    WHEN k.second_fires >= $9 THEN 'stuck'
-                    ELSE 'waiting' END::one_shot_state,
-                next_attempt_at = CASE
-                    WHEN r.outcome = 'failed' THEN clock_timestamp() + r.retry_in
-                    WHEN NOT o.asked_again THEN NULL
-                    WHEN r.outcome = 'gone' THEN GREATEST(o.fire_at, o.last_started_at + make_interval(secs => $10))
-                    WHEN k.second_fires >= $9 THEN NULL
-                    WHEN k.second_fires > 0 THEN clock_timestamp() + make_interval(secs => $8)
-                    ELSE clock_timestamp() + make_interval(secs => $7) END,
-                attempts = CASE WHEN r.outcome = 'failed' OR NOT o.asked_again THEN o.attempts ELSE 0 END,
-                retrying_since = CASE WHEN r.outcome = 'failed' THEN COALESCE(o.retrying_since, r.started_at) END,
-                retry_after_until = CASE WHEN r.outcome = 'failed' THEN clock_timestamp() + r.retry_after END,
-                last_status = r.http_status, last_error = r.error,
-                due_since = NULL, lease_expires_at = NULL, parked = NULL, asked_again = false, updated_at = now()
-            FROM recorded r LEFT JOIN keys k USING (instance_id, job_id, dedup_key)
-            WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id AND o.lease_token = r.attempt_id
-              -- 'waiting': the lease had ended, but no other claim holds it.
-              AND o.state IN ('firing', 'waiting')
-            RETURNING o.lease_token, o.state
+            WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
+            RETURNING (r.attempt).attempt_id, job.state,
+                      -- Unchanged: the attempt's one-shot was superseded in the meantime.
+                      job.schedule_id = (r.attempt).schedule_id AS current
         )
-        SELECT r.attempt_id, m.state AS "state!: OptionalWord<OneShotState>"
-        FROM recorded r LEFT JOIN moved m ON m.lease_token = r.attempt_id
+        SELECT h.attempt_id AS "attempt_id!",
+               CASE WHEN c.current THEN c.state END AS "state!: OptionalWord<OneShotState>"
+        FROM history h LEFT JOIN changed c USING (attempt_id)
         "#,
-        &ids,
-        &outcomes,
-        &statuses as &[Option<i16>],
-        &errors as &[Option<String>],
-        &retry_ins as &[Option<f64>],
-        &retry_afters as &[Option<f64>],
+        &column!(|one| one.attempt.attempt_id),
+        &column!(|one| one.attempt.instance_id.as_str()) as &[&str],
+        &column!(|one| one.attempt.job_id.as_str()) as &[&str],
+        &column!(|one| one.attempt.schedule_id.0),
+        &column!(|one| one.attempt.dedup_key.as_str()) as &[&str],
+        &column!(|one| one.attempt.fire_at),
+        &column!(|one| i32::try_from(one.attempt.attempt).unwrap_or(i32::MAX)),
+        &column!(|one| one.attempt.started_at),
+        &column!(|one| one.outcome.as_str()) as &[&str],
+        &column!(|one| one.http_status.and_then(|status| i16::try_from(status).ok())) as &[Option<i16>],
+        &column!(|one| one.error.as_deref()) as &[Option<&str>],
+        &column!(|one| one.retry_in.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
+        &column!(|one| one.retry_after.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
+        rules.fire_floor,
         rules.second_fire_delay,
         rules.second_fire_interval,
         rules.second_fires_max,
-        rules.fire_floor,
     )
     .fetch_all(db)
     .await?;

@@ -77,12 +77,12 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
         r#"
         WITH active AS (
             -- The limits are for the planner, who else expects thousands of rows, and compiles what it plans for them.
-            SELECT backend, generation, NULLIF(backend, 'postgres') AS engine FROM active_backend LIMIT 1
+            SELECT backend, generation, NULLIF(backend, 'postgres') AS external FROM active_backend LIMIT 1
         ), strays AS MATERIALIZED (
             (SELECT o.instance_id, o.job_id, o.schedule_id
              FROM one_shots o
              -- As a subquery it is looked at once: joined, everything that is armed would be read in vain.
-             WHERE (SELECT engine FROM active) IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
+             WHERE (SELECT external FROM active) IS NOT NULL AND o.state = 'armed' AND o.claim_expires_at IS NULL AND o.parked IS NULL AND o.awaits IS NULL
                AND o.next_attempt_at > now() + make_interval(secs => $2)
              ORDER BY o.next_attempt_at LIMIT 500)
             UNION ALL
@@ -108,12 +108,12 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
                 WHERE o.instance_id = s.instance_id AND o.job_id = s.job_id
                   -- Not if superseded in between: its new wake-up is not seen by this statement, but by the next.
                   AND o.schedule_id = s.schedule_id
-                  AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.engine
+                  AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.external
                   AND o.next_attempt_at > now() + make_interval(secs => $1)
                 FOR NO KEY UPDATE SKIP LOCKED
             ) l
         ), moved AS (
-            UPDATE one_shots o SET awaits = a.engine
+            UPDATE one_shots o SET awaits = a.external
             FROM locked l, active a
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id
             RETURNING o.instance_id, o.job_id, o.schedule_id, o.next_attempt_at
@@ -125,14 +125,14 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
         ), untold AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
+                next_try_at = next_cancel_at(u.state, u.tries, u.next_try_at)
             FROM known k, active a
             WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation
               AND u.generation <> a.generation AND u.state <> 'unwanted'
         ), told AS (
             INSERT INTO wake_ups AS u (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT m.schedule_id, a.generation, a.backend, m.instance_id, m.job_id, m.next_attempt_at
-            FROM moved m, active a WHERE a.engine IS NOT NULL
+            FROM moved m, active a WHERE a.external IS NOT NULL
             ON CONFLICT (schedule_id, generation) DO UPDATE
                 SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
         )
@@ -167,7 +167,7 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
             WHERE u.next_try_at IS NOT NULL
         )
         SELECT (SELECT count(*) FROM one_shots o, active a
-                WHERE a.backend <> 'postgres' AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
+                WHERE a.backend <> 'postgres' AND o.state = 'armed' AND o.claim_expires_at IS NULL AND o.parked IS NULL AND o.awaits IS NULL
                   AND o.next_attempt_at > now() + make_interval(secs => $3))
                + (SELECT count(*)
                   FROM unnest(enum_range(NULL::scheduler_backend)) AS b(backend), one_shots o, active a

@@ -44,9 +44,7 @@ pub async fn take(
             ORDER BY o.next_attempt_at
             FOR UPDATE OF o SKIP LOCKED
         ), judged AS (
-            SELECT l.*, CASE WHEN NOT l.near THEN NULL
-                             WHEN i.on_hold THEN 'hold'
-                             WHEN i.probe_job_id <> l.job_id THEN 'unreachable' END::park_reason AS park
+            SELECT l.*, CASE WHEN l.near THEN park_reason_of(l.job_id, i.on_hold, i.probe_job_id) END AS park
             FROM locked l JOIN instance_status i USING (instance_id)
         ), ranked AS (
             SELECT j.*, near AND park IS NULL
@@ -61,11 +59,11 @@ pub async fn take(
                 retrying_since = CASE WHEN r.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
                                       ELSE o.retrying_since END,
                 lease_token = CASE WHEN r.lease THEN gen_random_uuid() ELSE o.lease_token END,
-                lease_expires_at = CASE WHEN r.lease
+                claim_expires_at = CASE WHEN r.lease
                     THEN GREATEST(o.next_attempt_at, clock_timestamp()) + make_interval(secs => $5) END
             FROM ranked r
             WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id
-            RETURNING r.line, o.state, o.parked, o.next_attempt_at, o.lease_token, o.lease_expires_at
+            RETURNING r.line, o.state, o.parked, o.next_attempt_at, o.lease_token, o.claim_expires_at
         ), passed_over AS (
             -- Locked by somebody else, who may only have looked: awaited still, as far as anybody knows.
             SELECT a.line, a.schedule_id FROM awaited a
@@ -84,15 +82,13 @@ pub async fn take(
             FROM heard h
             WHERE u.schedule_id = h.schedule_id AND u.generation = h.generation AND u.backend = 'qstash_direct'
         )
-        SELECT w.lease_token, w.lease_expires_at, clock_timestamp() AS "now!",
+        SELECT w.lease_token, w.claim_expires_at, clock_timestamp() AS "now!",
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
                COALESCE(w.state, o.state) AS "state!: OptionalWord<OneShotState>",
                COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!",
                o.schedule_id = g.schedule_id AS current,
                EXISTS (SELECT FROM passed_over p WHERE p.schedule_id = g.schedule_id) AS "locked!",
-               EXISTS (SELECT FROM delivered_keys k
-                       WHERE k.instance_id = g.instance_id AND k.job_id = g.job_id AND k.schedule_id = g.schedule_id)
-                   AS "delivered!"
+               COALESCE(o.delivered_schedule_id = g.schedule_id, false) AS "delivered!"
         FROM given g
         LEFT JOIN one_shots o USING (instance_id, job_id)
         LEFT JOIN woken w USING (line)
@@ -109,7 +105,7 @@ pub async fn take(
     .await?;
     let found = rows.into_iter().zip(wakes).map(|(row, wake)| {
         let leased = row.state.0 == Some(OneShotState::Leased);
-        match (row.current, row.lease_token, row.lease_expires_at, row.due_at, row.state.0) {
+        match (row.current, row.lease_token, row.claim_expires_at, row.due_at, row.state.0) {
             _ if row.locked => Found::Locked,
             (_, Some(lease_token), Some(expires), Some(due_at), _) if leased => {
                 // Counted from before the statement was sent, so that it is never later than in the database.
@@ -170,7 +166,7 @@ pub async fn take_over_missed(
         ), untold AS (
             UPDATE wake_ups u
             SET state = 'unwanted',
-                next_try_at = CASE WHEN u.state = 'wanted' AND u.tries > 0 THEN u.next_try_at ELSE now() END
+                next_try_at = next_cancel_at(u.state, u.tries, u.next_try_at)
             FROM known k
             WHERE u.schedule_id = k.schedule_id AND u.generation = k.generation AND u.state <> 'unwanted'
         )

@@ -45,6 +45,10 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
         ), settled AS (
             UPDATE one_shots o
             SET awaits = NULL,
+                delivered_key = CASE WHEN e.delivered THEN o.dedup_key ELSE o.delivered_key END,
+                delivered_schedule_id = CASE WHEN e.delivered THEN o.schedule_id ELSE o.delivered_schedule_id END,
+                delivered_at = CASE WHEN e.delivered THEN e.at ELSE o.delivered_at END,
+                second_fires = CASE WHEN e.delivered THEN 0 ELSE o.second_fires END,
                 state = CASE WHEN e.delivered THEN 'delivered' ELSE o.state END,
                 next_attempt_at = CASE WHEN e.delivered THEN NULL ELSE o.next_attempt_at END,
                 attempts = o.attempts + 1, last_started_at = e.at, last_status = e.http_status,
@@ -55,18 +59,13 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id AND o.schedule_id = e.schedule_id
               AND o.awaits = 'qstash_direct'
             RETURNING o.instance_id, o.job_id, o.schedule_id, o.dedup_key, o.fire_at, e.at, e.delivered, e.http_status
-        ), history AS (
-            INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                               ended_at, outcome, http_status, error)
-            SELECT gen_random_uuid(), instance_id, job_id, schedule_id, dedup_key, fire_at, 1, at, at,
-                   CASE WHEN delivered THEN 'delivered' ELSE 'failed' END::fire_outcome, http_status,
-                   CASE WHEN NOT delivered THEN 'QStash could not deliver it' END
-            FROM settled
         )
-        INSERT INTO delivered_keys AS k (instance_id, job_id, dedup_key, schedule_id, delivered_at)
-        SELECT instance_id, job_id, dedup_key, schedule_id, at FROM settled WHERE delivered
-        ON CONFLICT (instance_id, job_id, dedup_key) DO UPDATE
-            SET delivered_at = excluded.delivered_at, second_fires = k.second_fires + 1
+        INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
+                           outcome, http_status, error)
+        SELECT gen_random_uuid(), instance_id, job_id, schedule_id, dedup_key, fire_at, 1, at, at,
+               CASE WHEN delivered THEN 'delivered' ELSE 'failed' END::fire_outcome, http_status,
+               CASE WHEN NOT delivered THEN 'QStash could not deliver it' END
+        FROM settled
         "#,
         &schedule_ids,
         &ats,

@@ -1,0 +1,496 @@
+-- Instances, their one-shots, and what wakes them. docs/ARCHITECTURE.md ("States") explains the life of a one-shot.
+
+CREATE TYPE one_shot_state    AS ENUM ('armed', 'leased', 'firing', 'waiting', 'delivered', 'stuck', 'dead');
+CREATE TYPE park_reason       AS ENUM ('hold', 'unreachable');
+CREATE TYPE hold_scope        AS ENUM ('all', 'org', 'instance');
+CREATE TYPE fire_outcome      AS ENUM ('delivered', 'gone', 'failed', 'lost');
+CREATE TYPE portal_denial     AS ENUM ('unknown', 'disabled');
+CREATE TYPE scheduler_backend AS ENUM ('postgres', 'qstash', 'qstash_direct', 'nats');
+CREATE TYPE wake_up_state     AS ENUM ('wanted', 'armed', 'unwanted');
+
+-- ── Instances ──
+
+-- One deployed agent. Registered by the portal backend (admin API) or an operator, or cached from the portal's lookup API.
+CREATE TABLE instances (
+    instance_id          text PRIMARY KEY CHECK (length(instance_id) BETWEEN 1 AND 255),
+    org_id               text NOT NULL CHECK (length(org_id) BETWEEN 1 AND 255),
+    bootstrap_session_id text CHECK (length(bootstrap_session_id) BETWEEN 1 AND 255),
+    -- Set by an operator. Independent of `denied_by_portal`.
+    enabled              boolean NOT NULL DEFAULT true,
+    -- Callback of the latest provision. Another one means that the agent has moved.
+    callback_url         text,
+    -- Delay of its fires, learned from a slow clock. Halves every day after `skew_learned_at`.
+    skew_guard_ms        integer NOT NULL DEFAULT 0 CHECK (skew_guard_ms BETWEEN 0 AND 30000),
+    skew_learned_at      timestamptz,
+    -- An outage: only `probe_job_id` is attempted until the instance responds.
+    unreachable_since    timestamptz,
+    probe_job_id         text,
+    -- Time at which its waiting retries were last pulled forward because it called the service.
+    pulled_at            timestamptz,
+    -- Time of the portal's latest answer to a lookup. NULL: registered here, never looked up.
+    looked_up_at         timestamptz,
+    -- Time at which a replica last took on a new lookup of a denied instance.
+    asked_again_at       timestamptz,
+    -- That answer, if it was a denial.
+    denied_by_portal     portal_denial CHECK (denied_by_portal IS NULL OR looked_up_at IS NOT NULL),
+    created_at           timestamptz NOT NULL DEFAULT now(),
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    CHECK ((unreachable_since IS NULL) = (probe_job_id IS NULL)),
+    CHECK (skew_guard_ms = 0 OR skew_learned_at IS NOT NULL)
+);
+-- For a caller's `sid`.
+CREATE UNIQUE INDEX instances_bootstrap_session ON instances (org_id, bootstrap_session_id)
+    WHERE bootstrap_session_id IS NOT NULL;
+-- For the end of outages, and their count.
+CREATE INDEX instances_unreachable ON instances (unreachable_since) WHERE unreachable_since IS NOT NULL;
+-- For new lookups of denied instances, and the count of disabled and denied ones.
+CREATE INDEX instances_denied ON instances (instance_id) WHERE NOT enabled OR denied_by_portal IS NOT NULL;
+
+-- Returns the rest of a learned skew guard: half of it per day, nothing below a second.
+CREATE FUNCTION skew_guard(guard_ms integer, learned_at timestamptz) RETURNS interval
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN guard_ms = 0 THEN interval '0' -- nearly always
+        WHEN guard_ms >= 1000 * power(2, floor(extract(epoch FROM now() - learned_at) / 86400))
+        THEN make_interval(secs => guard_ms / 1000.0 / power(2, floor(extract(epoch FROM now() - learned_at) / 86400)))
+        ELSE interval '0'
+    END;
+
+-- Fires that an operator has stopped, by scope. `scope_id` is '' for the whole service.
+CREATE TABLE holds (
+    scope      hold_scope NOT NULL,
+    scope_id   text NOT NULL,
+    reason     text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (scope, scope_id),
+    CHECK ((scope = 'all') = (scope_id = ''))
+);
+
+-- Instances, with `on_hold`: true if their fires are stopped for any reason. It is a view because it is part of every
+-- claim and confirmation, and a function with a subquery would not be inlined there.
+CREATE VIEW instance_status AS
+    SELECT i.*, NOT i.enabled OR i.denied_by_portal IS NOT NULL OR EXISTS (
+        SELECT FROM holds h
+        WHERE (h.scope = 'all' AND h.scope_id = '')
+           OR (h.scope = 'org' AND h.scope_id = i.org_id)
+           OR (h.scope = 'instance' AND h.scope_id = i.instance_id)) AS on_hold
+    FROM instances i;
+
+-- Returns the reason to park a one-shot that is due, or NULL: a hold, or the probe of another job.
+CREATE FUNCTION park_reason_of(job_id text, on_hold boolean, probe_job_id text) RETURNS park_reason
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN on_hold THEN 'hold' WHEN probe_job_id <> job_id THEN 'unreachable' END::park_reason;
+
+-- ── One-shots ──
+
+-- The current one-shot of each job. A cancel deletes the row, a supersede overwrites it. Everything that decides about
+-- the job's next fire is on this row, so that its lock protects the decision.
+--
+-- Indexes and their predicates leave out `state` and `attempt_expires_at`: a confirmation changes only columns without an
+-- index, so it is a heap-only update.
+CREATE TABLE one_shots (
+    instance_id           text NOT NULL REFERENCES instances ON DELETE CASCADE,
+    job_id                text NOT NULL CHECK (length(job_id) BETWEEN 1 AND 255),
+    schedule_id           uuid NOT NULL,
+    dedup_key             text NOT NULL CHECK (length(dedup_key) BETWEEN 1 AND 512),
+    -- The agent's text, byte for byte, and the instant that it means.
+    fire_at_text          text NOT NULL CHECK (length(fire_at_text) BETWEEN 1 AND 64),
+    fire_at               timestamptz NOT NULL,
+    callback_url          text NOT NULL,
+    state                 one_shot_state NOT NULL,
+    -- No attempt starts earlier. Kept while leased and firing.
+    next_attempt_at       timestamptz,
+    -- Start of the lateness of the first attempt. NULL: lateness is not measured, because the one-shot was armed after its
+    -- instant, parked, redriven, or is fired a second time. Unlike `next_attempt_at`, a deferral does not move it.
+    due_since             timestamptz,
+    -- Hidden from claims until the hold or the outage is over.
+    parked                park_reason,
+    -- External backend that sends the first wake-up. NULL: the built-in loop.
+    awaits                scheduler_backend,
+    -- Fencing token of the latest claim, and the id of its attempt. It outlives an expired lease, so that a late outcome
+    -- still counts unless another claim has replaced it.
+    lease_token           uuid,
+    -- End of the claim's lease. It stays through the attempt, so that recovery finds the row by it.
+    claim_expires_at      timestamptz,
+    -- End of the attempt's lease, set by its confirmation.
+    attempt_expires_at    timestamptz,
+    -- Attempts started of the current retry budget.
+    attempts              integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    -- Start of the current run of failures. The retry budget ends a fixed time later.
+    retrying_since        timestamptz,
+    -- The agent's Retry-After, at most 60 s. Retries are not pulled forward before it.
+    retry_after_until     timestamptz,
+    -- Start of the job's latest attempt, over all its one-shots: the floor between two fires.
+    last_started_at       timestamptz,
+    last_status           smallint,
+    last_error            text CHECK (length(last_error) <= 1000),
+    -- The same key was provisioned again during its attempt.
+    asked_again           boolean NOT NULL DEFAULT false,
+    -- This arm followed a second fire with a new key: the agent's clock is slow.
+    shows_skew            boolean NOT NULL DEFAULT false,
+    -- The job's latest delivered key, which may differ from the current one, and its second fires.
+    delivered_key         text,
+    delivered_schedule_id uuid,
+    delivered_at          timestamptz,
+    second_fires          smallint,
+    -- Time at which it became a dead letter or stuck.
+    dead_since            timestamptz,
+    created_at            timestamptz NOT NULL DEFAULT now(),
+    updated_at            timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (instance_id, job_id),
+    CHECK ((claim_expires_at IS NOT NULL) = (state IN ('leased', 'firing'))),
+    CHECK ((attempt_expires_at IS NOT NULL) = (state = 'firing')),
+    CHECK (claim_expires_at IS NULL OR lease_token IS NOT NULL),
+    CHECK ((next_attempt_at IS NOT NULL) = (state IN ('armed', 'leased', 'firing', 'waiting'))),
+    CHECK ((dead_since IS NOT NULL) = (state IN ('stuck', 'dead'))),
+    CHECK (parked IS NULL OR state IN ('armed', 'waiting')),
+    CHECK (awaits IS NULL OR (awaits <> 'postgres' AND state = 'armed' AND parked IS NULL)),
+    CHECK (NOT asked_again OR state = 'firing'),
+    CHECK (state <> 'firing' OR attempts > 0),
+    CHECK (num_nulls(delivered_key, delivered_schedule_id, delivered_at, second_fires) IN (0, 4))
+) WITH (fillfactor = 70);
+-- For claims, and the time of the next one.
+CREATE INDEX one_shots_due ON one_shots (next_attempt_at)
+    WHERE next_attempt_at IS NOT NULL AND claim_expires_at IS NULL AND parked IS NULL AND awaits IS NULL;
+-- For the watchdog, and for moves between backends.
+CREATE INDEX one_shots_awaited ON one_shots (awaits, next_attempt_at) WHERE awaits IS NOT NULL;
+-- For recovery.
+CREATE INDEX one_shots_claimed ON one_shots (claim_expires_at) WHERE claim_expires_at IS NOT NULL;
+-- For the end of holds and outages.
+CREATE INDEX one_shots_parked ON one_shots (instance_id, next_attempt_at) WHERE parked IS NOT NULL;
+-- For `jobs list --state dead,stuck`, redrives and their counts.
+CREATE INDEX one_shots_dead ON one_shots (instance_id, job_id) WHERE dead_since IS NOT NULL;
+
+-- ── History ──
+
+-- One row per attempt, written when it ends. Partitioned by week, so that old history is dropped and not deleted.
+CREATE TABLE fires (
+    attempt_id   uuid NOT NULL,
+    instance_id  text NOT NULL,
+    job_id       text NOT NULL,
+    schedule_id  uuid NOT NULL,
+    dedup_key    text NOT NULL,
+    fire_at      timestamptz NOT NULL,
+    attempt      integer NOT NULL,
+    started_at   timestamptz NOT NULL,
+    ended_at     timestamptz NOT NULL,
+    outcome      fire_outcome NOT NULL,
+    http_status  smallint,
+    error        text CHECK (length(error) <= 1000),
+    -- For a job's history, and so that an outcome is recorded once.
+    PRIMARY KEY (instance_id, job_id, started_at, attempt_id)
+) PARTITION BY RANGE (started_at);
+-- Takes the rows of a week whose partition is missing.
+CREATE TABLE fires_default PARTITION OF fires DEFAULT;
+
+-- Creates the partitions of `fires` from last week to four weeks ahead, and drops those that ended before `retention`. The
+-- default partition is emptied of such rows, too. Returns the number of dropped partitions.
+CREATE FUNCTION maintain_history(retention interval) RETURNS integer
+    LANGUAGE plpgsql
+    SET timezone = 'UTC'
+    SET lock_timeout = '1s'
+AS $$
+DECLARE
+    week timestamptz;
+    name text;
+    dropped integer := 0;
+BEGIN
+    -- One replica at a time.
+    IF NOT pg_try_advisory_xact_lock(hashtext('nas_cron.maintain_history')) THEN
+        RETURN 0;
+    END IF;
+    FOR week IN SELECT date_trunc('week', now()) + n * interval '1 week' FROM generate_series(-1, 4) AS n LOOP
+        name := 'fires_' || to_char(week, 'YYYYMMDD');
+        IF to_regclass(name) IS NULL THEN
+            -- Attached and not created as a partition: that needs a weaker lock of `fires`.
+            EXECUTE format('CREATE TABLE %I (LIKE fires INCLUDING ALL)', name);
+            BEGIN
+                EXECUTE format('ALTER TABLE fires ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                               name, week, week + interval '1 week');
+            EXCEPTION WHEN check_violation THEN
+                -- The default partition has rows of this week already. They stay there.
+                EXECUTE format('DROP TABLE %I', name);
+            END;
+        END IF;
+    END LOOP;
+    FOR name IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'fires'::regclass AND c.relname ~ '^fires_\d{8}$'
+          AND to_date(substr(c.relname, 7), 'YYYYMMDD') + interval '1 week' <= now() - retention
+    LOOP
+        EXECUTE format('DROP TABLE %I', name);
+        dropped := dropped + 1;
+    END LOOP;
+    DELETE FROM fires_default WHERE started_at <= now() - retention;
+    RETURN dropped;
+END;
+$$;
+SELECT maintain_history('10 years');
+
+-- Attempts in flight whose one-shot was superseded or cancelled. The outcome removes the row; if the replica dies, recovery
+-- writes the attempt's history from it.
+CREATE TABLE superseded_attempts (
+    attempt_id  uuid PRIMARY KEY,
+    instance_id text NOT NULL,
+    job_id      text NOT NULL,
+    schedule_id uuid NOT NULL,
+    dedup_key   text NOT NULL,
+    fire_at     timestamptz NOT NULL,
+    attempt     integer NOT NULL,
+    started_at  timestamptz NOT NULL,
+    expires_at  timestamptz NOT NULL
+);
+
+CREATE FUNCTION keep_superseded_attempt() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    INSERT INTO superseded_attempts
+    VALUES (OLD.lease_token, OLD.instance_id, OLD.job_id, OLD.schedule_id, OLD.dedup_key, OLD.fire_at, OLD.attempts,
+            OLD.last_started_at, OLD.attempt_expires_at)
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER one_shots_superseded AFTER UPDATE ON one_shots FOR EACH ROW
+    WHEN (OLD.state = 'firing' AND NEW.lease_token IS DISTINCT FROM OLD.lease_token AND NEW.created_at <> OLD.created_at)
+    EXECUTE FUNCTION keep_superseded_attempt();
+CREATE TRIGGER one_shots_cancelled AFTER DELETE ON one_shots FOR EACH ROW
+    WHEN (OLD.state = 'firing')
+    EXECUTE FUNCTION keep_superseded_attempt();
+
+-- ── Transitions of a one-shot ──
+--
+-- Each function takes the locked row and returns the row as it is afterwards. docs/contract.md has the rules.
+
+-- Delays between the fires of one job.
+CREATE TYPE arm_rules AS (
+    -- Minimum time between the starts of two attempts that belong to different arms.
+    fire_floor           interval,
+    -- Time from a delivery to the first second fire of the same key, and to each further one.
+    second_fire_delay    interval,
+    second_fire_interval interval,
+    second_fires_max     smallint
+);
+
+-- Returns the earliest second fire of a key that was delivered at `delivered_at` and has had `second_fires` of them.
+CREATE FUNCTION second_fire_at(delivered_at timestamptz, second_fires smallint, rules arm_rules) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN delivered_at + CASE WHEN second_fires > 0 THEN (rules).second_fire_interval ELSE (rules).second_fire_delay END;
+
+-- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job.
+CREATE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    -- The same key of a live one-shot changes nothing. During an attempt it is remembered.
+    IF job.dedup_key = given.dedup_key AND job.state NOT IN ('delivered', 'dead') THEN
+        job.asked_again := job.state = 'firing';
+        job.updated_at := now();
+        RETURN job;
+    END IF;
+
+    -- A new key after a second fire: the agent provisioned the old key again because its clock is slow.
+    given.shows_skew := job.dedup_key <> given.dedup_key AND COALESCE(job.delivered_key = job.dedup_key, false)
+        AND (job.state = 'firing' OR (job.state = 'delivered' AND job.second_fires > 0));
+
+    -- These belong to the job.
+    given.last_started_at := job.last_started_at;
+    given.delivered_key := job.delivered_key;
+    given.delivered_schedule_id := job.delivered_schedule_id;
+    given.delivered_at := job.delivered_at;
+    given.second_fires := job.second_fires;
+
+    IF given.dedup_key = job.delivered_key THEN
+        -- The same key again after its delivery: fired once more, or stuck in the end.
+        given.schedule_id := job.delivered_schedule_id;
+        given.awaits := NULL;
+        given.due_since := NULL;
+        IF job.second_fires >= rules.second_fires_max THEN
+            given.state := 'stuck';
+            given.dead_since := now();
+            given.next_attempt_at := NULL;
+            RETURN given;
+        END IF;
+        given.state := 'waiting';
+        given.next_attempt_at := GREATEST(now(), given.fire_at, second_fire_at(job.delivered_at, job.second_fires, rules));
+    ELSIF given.dedup_key = job.dedup_key THEN
+        -- The same key on a dead letter: a fresh retry budget.
+        given.schedule_id := job.schedule_id;
+    END IF;
+
+    given.next_attempt_at := GREATEST(given.next_attempt_at, job.last_started_at + rules.fire_floor);
+    IF given.due_since IS NOT NULL THEN
+        given.due_since := GREATEST(given.due_since, job.last_started_at + rules.fire_floor);
+    END IF;
+    RETURN given;
+END;
+$$;
+
+-- An attempt that has ended.
+CREATE TYPE ended_attempt AS (
+    attempt_id  uuid,
+    schedule_id uuid,
+    dedup_key   text,
+    started_at  timestamptz,
+    ended_at    timestamptz,
+    outcome     fire_outcome,
+    http_status smallint,
+    error       text,
+    -- After a failure: the delay of the next attempt. NULL gives up.
+    retry_in    interval,
+    retry_after interval
+);
+
+-- The outcome of an attempt. `job` may be another arm than the attempt's, or its one-shot after its lease has ended.
+CREATE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, rules arm_rules) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    accepted  boolean := attempt.outcome IN ('delivered', 'gone');
+    -- This attempt holds the lease, or held it and no other claim followed.
+    owns      boolean := COALESCE(job.lease_token = attempt.attempt_id, false) AND job.state IN ('firing', 'waiting');
+    -- Nobody holds a started attempt, and the key was not delivered before: an accepted fire ends the one-shot, although
+    -- its claim was lost in a crash of the database.
+    unstarted boolean := accepted AND job.schedule_id = attempt.schedule_id AND job.dedup_key = attempt.dedup_key
+        AND job.state IN ('armed', 'leased', 'waiting') AND job.delivered_key IS DISTINCT FROM attempt.dedup_key;
+BEGIN
+    -- The key counts as delivered, unless a newer key was delivered since.
+    IF attempt.outcome = 'delivered'
+       AND (job.dedup_key = attempt.dedup_key OR job.delivered_key IS DISTINCT FROM job.dedup_key) THEN
+        job.second_fires := CASE WHEN job.delivered_key = attempt.dedup_key THEN job.second_fires + 1 ELSE 0 END;
+        job.delivered_key := attempt.dedup_key;
+        job.delivered_schedule_id := attempt.schedule_id;
+        job.delivered_at := attempt.ended_at;
+    ELSIF attempt.outcome = 'gone' AND job.delivered_key = attempt.dedup_key THEN
+        job.delivered_key := NULL;
+        job.delivered_schedule_id := NULL;
+        job.delivered_at := NULL;
+        job.second_fires := NULL;
+    END IF;
+
+    IF NOT (owns OR unstarted) THEN
+        RETURN job;
+    END IF;
+
+    job.claim_expires_at := NULL;
+    job.attempt_expires_at := NULL;
+    job.due_since := NULL;
+    job.parked := NULL;
+    job.awaits := NULL;
+    job.retrying_since := CASE WHEN accepted THEN NULL ELSE COALESCE(job.retrying_since, attempt.started_at) END;
+    job.retry_after_until := attempt.ended_at + attempt.retry_after;
+    job.last_status := attempt.http_status;
+    job.last_error := attempt.error;
+    job.updated_at := now();
+
+    IF NOT accepted THEN
+        job.asked_again := false;
+        IF attempt.retry_in IS NULL THEN
+            job.state := 'dead';
+            job.dead_since := now();
+            job.next_attempt_at := NULL;
+        ELSE
+            job.state := 'waiting';
+            job.next_attempt_at := clock_timestamp() + attempt.retry_in;
+        END IF;
+        RETURN job;
+    END IF;
+
+    IF NOT job.asked_again THEN
+        job.state := 'delivered';
+        job.next_attempt_at := NULL;
+        RETURN job;
+    END IF;
+
+    -- The same key came again during the attempt.
+    job.asked_again := false;
+    job.attempts := 0;
+    IF attempt.outcome = 'gone' THEN
+        job.state := 'armed';
+        job.next_attempt_at := GREATEST(job.fire_at, job.last_started_at + rules.fire_floor);
+    ELSIF job.second_fires >= rules.second_fires_max THEN
+        job.state := 'stuck';
+        job.dead_since := now();
+        job.next_attempt_at := NULL;
+    ELSE
+        job.state := 'waiting';
+        job.next_attempt_at := second_fire_at(job.delivered_at, job.second_fires, rules);
+    END IF;
+    RETURN job;
+END;
+$$;
+
+-- ── Scheduler backends ──
+
+-- The backend of new one-shots. One row, so that all replicas agree from one commit to the next.
+CREATE TABLE active_backend (
+    only_one    boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    backend     scheduler_backend NOT NULL,
+    -- Counts the switches. Part of a wake-up's name, so that a return to a backend is not deduplicated.
+    generation  integer NOT NULL DEFAULT 1,
+    switched_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- The outbox: wake-ups that external backends have to be told, or have been. Written with the one-shot, carried out later.
+-- It does not reference `one_shots`, because a cancelled wake-up outlives its one-shot.
+CREATE TABLE wake_ups (
+    schedule_id uuid NOT NULL,
+    generation  integer NOT NULL,
+    backend     scheduler_backend NOT NULL CHECK (backend <> 'postgres'),
+    instance_id text NOT NULL,
+    job_id      text NOT NULL,
+    due_at      timestamptz NOT NULL,
+    state       wake_up_state NOT NULL DEFAULT 'wanted',
+    -- The backend's name for it, if it has one.
+    message_id  text,
+    -- Time of the next call. Moved ahead during a call, so that another replica takes over after a crash.
+    next_try_at timestamptz DEFAULT now(),
+    tries       integer NOT NULL DEFAULT 0,
+    last_error  text CHECK (length(last_error) <= 1000),
+    PRIMARY KEY (schedule_id, generation),
+    CHECK ((next_try_at IS NULL) = (state = 'armed'))
+) WITH (fillfactor = 80);
+-- For the outbox loop.
+CREATE INDEX wake_ups_to_do ON wake_ups (backend, next_try_at) WHERE next_try_at IS NOT NULL;
+-- For a supersede or cancel.
+CREATE INDEX wake_ups_job ON wake_ups (instance_id, job_id);
+-- For results of direct calls, and for pruning.
+CREATE INDEX wake_ups_due_at ON wake_ups (due_at);
+
+-- Returns the next call for a wake-up that becomes unwanted: now, or after the call that may be in progress.
+CREATE FUNCTION next_cancel_at(state wake_up_state, tries integer, next_try_at timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN state = 'wanted' AND tries > 0 THEN next_try_at ELSE now() END;
+
+-- ── Signing keys ──
+
+CREATE TYPE signing_alg AS ENUM ('ES256', 'RS256');
+CREATE TYPE key_state   AS ENUM ('next', 'active', 'retired', 'gone');
+
+-- Keys that sign fire tokens. The private half is stored encrypted (AES-256-GCM), or in a PEM file outside.
+CREATE TABLE signing_keys (
+    kid           text PRIMARY KEY,
+    alg           signing_alg NOT NULL,
+    state         key_state NOT NULL,
+    -- Imported from the portal: rotated by hand, and activated only when agents can see it.
+    imported      boolean NOT NULL DEFAULT false,
+    public_jwk    jsonb NOT NULL,
+    private_nonce bytea,
+    private_key   bytea,
+    pem_path      text,
+    published_at  timestamptz NOT NULL,
+    -- First time at which an imported key was seen at the JWKS URL that agents use.
+    seen_at       timestamptz,
+    activated_at  timestamptz,
+    retired_at    timestamptz,
+    gone_at       timestamptz,
+    CHECK ((private_key IS NULL) = (private_nonce IS NULL)),
+    CHECK (state = 'gone' OR (private_key IS NOT NULL) <> (pem_path IS NOT NULL)),
+    CHECK (state <> 'active' OR (activated_at IS NOT NULL AND retired_at IS NULL)),
+    CHECK ((state IN ('retired', 'gone')) = (retired_at IS NOT NULL)),
+    CHECK ((state = 'gone') = (gone_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX signing_keys_one_active ON signing_keys ((true)) WHERE state = 'active';
+-- One successor at a time: a rotation is one row, whoever begins it.
+CREATE UNIQUE INDEX signing_keys_one_next ON signing_keys ((true)) WHERE state = 'next';
