@@ -92,9 +92,6 @@ impl OneShots {
     }
 }
 
-/// How often [`provision`] looks again when the one-shot keeps changing hands under it.
-const RACES: usize = 8;
-
 /// Arms one one-shot for the job, durably when it returns. `previous_callback` is the callback the instance
 /// last came with: another one now means that it has moved, and its other one-shots move along.
 ///
@@ -120,22 +117,15 @@ pub async fn provision(
         fire_at: &wanted.fire_at,
         callback_url: &wanted.callback_url,
     };
-    // Each statement is atomic by itself. Between the two a live one-shot can end (then it is armed anew) and
-    // an ended one can be armed by a concurrent provision (then it lives).
-    for _ in 0..RACES {
-        if let Some(mut armed) = oneshots::arm(db, &arm, rules).await? {
-            if armed.shows_skew {
-                armed.next_attempt_at =
-                    oneshots::learn_skew(db, instance_id, &wanted.job_id, armed.schedule_id).await?;
-            }
-            return Ok(armed);
-        }
-        if let Some(armed) = oneshots::ask_again(db, instance_id, &wanted.job_id, &wanted.dedup_key).await? {
-            return Ok(armed);
-        }
+    let Some(mut armed) = oneshots::provision(db, &arm, rules).await? else {
+        // The caller was resolved a moment ago, and its instance was deleted since.
+        return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
+    };
+    if armed.shows_skew {
+        armed.next_attempt_at =
+            oneshots::learn_skew(db, instance_id, &wanted.job_id, armed.schedule_id).await?;
     }
-    // Only a deleted instance gets here: it was resolved a moment ago and has no row any more.
-    Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() })
+    Ok(armed)
 }
 
 /// Cancels the job's one-shot and forgets its delivered keys; an unknown job is fine.

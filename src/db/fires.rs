@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, ParkReason};
 
-use super::columns::OptionalWord;
 use super::seconds::duration;
 use super::{Db, DbResult};
 use crate::domain::FireOutcome;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, OneShotState, ScheduleId};
+use nas_cron_protocol::{
+    CallbackUrl, DedupKey, EffectiveAuth, FireAt, InstanceId, JobId, OneShotState, ScheduleId,
+};
 use uuid::Uuid;
 
 use super::FireOutcome;
@@ -18,6 +20,8 @@ pub struct Attempt {
     pub job_id: JobId,
     /// The arm that the attempt belongs to.
     pub schedule_id: ScheduleId,
+    /// The arm's key.
+    pub dedup_key: DedupKey,
     /// The attempt's name in the history: the token of its lease.
     pub attempt_id: Uuid,
     /// The instant, and its text.
@@ -43,6 +47,43 @@ pub struct Attempt {
     pub lease_ends: Instant,
 }
 
+impl Attempt {
+    /// Returns what the history records of this attempt.
+    pub fn started(&self) -> StartedAttempt {
+        StartedAttempt {
+            attempt_id: self.attempt_id,
+            instance_id: self.instance_id.clone(),
+            job_id: self.job_id.clone(),
+            schedule_id: self.schedule_id,
+            dedup_key: self.dedup_key.clone(),
+            fire_at: self.fire_at.instant(),
+            attempt: self.attempt,
+            started_at: self.started_at,
+        }
+    }
+}
+
+/// What the history records of an attempt that has started.
+#[derive(Clone, Debug)]
+pub struct StartedAttempt {
+    /// Id of the attempt: the token of its lease.
+    pub attempt_id: Uuid,
+    /// The instance that owns the job.
+    pub instance_id: InstanceId,
+    /// The job.
+    pub job_id: JobId,
+    /// The arm that the attempt belongs to.
+    pub schedule_id: ScheduleId,
+    /// The arm's key.
+    pub dedup_key: DedupKey,
+    /// The arm's instant.
+    pub fire_at: DateTime<Utc>,
+    /// The number of the attempt within the retry budget, from 1.
+    pub attempt: u32,
+    /// Start of the attempt, by the database's clock.
+    pub started_at: DateTime<Utc>,
+}
+
 /// The answer to a confirmation (docs/contract.md#confirmation).
 #[derive(Debug)]
 pub struct Confirmed {
@@ -58,7 +99,7 @@ pub struct Confirmed {
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The attempt.
-    pub attempt_id: Uuid,
+    pub attempt: StartedAttempt,
     /// How it ended.
     pub outcome: FireOutcome,
     /// HTTP status of the answer, if there was one.
@@ -103,7 +144,7 @@ pub struct FireRecord {
     /// When it started.
     pub started_at: DateTime<Utc>,
     /// When its outcome was recorded.
-    pub ended_at: Option<DateTime<Utc>>,
+    pub ended_at: DateTime<Utc>,
     /// How it ended.
     pub outcome: FireOutcome,
     /// The answer's status.

@@ -41,8 +41,6 @@ words!(
     /// How an attempt ended.
     #[derive(utoipa::ToSchema)]
     pub enum FireOutcome {
-        /// Not yet.
-        Started = "started",
         /// Accepted with any 2xx.
         Delivered = "delivered",
         /// Accepted, and the agent no longer has the job.

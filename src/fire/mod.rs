@@ -124,7 +124,7 @@ impl Firing {
             }
         };
         Ended {
-            attempt_id: attempt.attempt_id,
+            attempt: attempt.started(),
             outcome: fire_outcome,
             http_status: outcome.status,
             error: outcome.error,

@@ -77,7 +77,7 @@ async fn run(db: Db, rules: ArmRules, receiver: Arc<Mutex<mpsc::Receiver<Entry>>
         let (reports, answers): (Vec<Report>, Vec<_>) = batch.drain(..).unzip();
         let recorded = record(&db, &rules, &reports).await;
         for (report, answer) in reports.iter().zip(answers) {
-            let of_this = recorded.iter().find(|one| one.attempt_id == report.ended.attempt_id).copied();
+            let of_this = recorded.iter().find(|one| one.attempt_id == report.ended.attempt.attempt_id).copied();
             // Nobody waits any more when the attempt's task was aborted; it is recorded all the same.
             let _ = answer.send(of_this);
         }
@@ -114,7 +114,7 @@ async fn one_by_one(db: &Db, rules: &ArmRules, ended: &[Ended]) -> Vec<Recorded>
         match retry_for(KEEP_TRYING, || outcomes::finish_fires(db, std::slice::from_ref(one), rules)).await {
             Ok(rows) => recorded.extend(rows),
             Err(error) => {
-                error!(%error, fire.attempt_id = %one.attempt_id, "an outcome could not be recorded: its lease's end will recover it");
+                error!(%error, fire.attempt_id = %one.attempt.attempt_id, "an outcome could not be recorded: its lease's end will recover it");
             }
         }
     }

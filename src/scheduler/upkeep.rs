@@ -16,6 +16,8 @@ const PERIOD: Duration = Duration::from_secs(15);
 const BATCH: i64 = 2_000;
 /// Statements in a row that throw away tasks: what is left after them goes the next time.
 const TASK_BATCHES: u32 = 100;
+/// Batches of one-shots that are examined in one round: 10 million in a day and a half.
+const PRUNE_BATCHES: u32 = 12;
 /// Jobs of one instance that are without a one-shot, and whose auth profile is kept for when they come back.
 const IDLE_AUTH: i64 = 10_000;
 /// History is thrown away every this many rounds: about every five minutes.
@@ -35,12 +37,12 @@ pub struct UpkeepRules {
 
 /// Runs until `stop`. `pools` are those whose unused connections are closed; the statements go to `db`.
 pub async fn run(db: Db, pools: [Db; 2], rules: UpkeepRules, stop: CancellationToken) {
-    let (db, mut round) = (db.patient(), 0_u32);
+    let (db, mut round, mut cursor) = (db.patient(), 0_u32, None);
     loop {
         pools.iter().for_each(Db::close_unused);
         // Each by itself: what is slow or fails must not keep the others from being done.
         if round.is_multiple_of(PRUNE_EVERY) {
-            report("throwing old rows away", throw_away(&db, &rules).await);
+            report("throwing old rows away", throw_away(&db, &rules, &mut cursor).await);
         }
         let counts = fires::counts(&db).await;
         if counts.as_ref().map_or(true, |counts| counts.unsettled) {
@@ -79,15 +81,15 @@ async fn settle(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
     Ok(())
 }
 
-/// Ends the history of attempts that nobody will end, and deletes what is older than its retention.
-async fn throw_away(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
-    let abandoned = fires::close_abandoned(db).await?;
-    metrics::fires_lost(abandoned);
+/// Drops and deletes what is older than its retention. `cursor` is the job after which one-shots are examined next.
+async fn throw_away(db: &Db, rules: &UpkeepRules, cursor: &mut Option<fires::PruneCursor>) -> DbResult<()> {
+    let dropped = fires::maintain_history(db, rules.history_retention).await?;
     let mut pruned = 0;
-    loop {
-        let gone = fires::prune(db, rules.history_retention, BATCH).await?;
+    for _ in 0..PRUNE_BATCHES {
+        let (next, gone) = fires::prune_ended(db, rules.history_retention, cursor.as_ref(), BATCH).await?;
+        *cursor = next;
         pruned += gone;
-        if gone == 0 {
+        if cursor.is_none() {
             break;
         }
     }
@@ -98,8 +100,8 @@ async fn throw_away(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
         }
     }
     pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
-    if abandoned > 0 || pruned > 0 {
-        info!(abandoned, pruned, "history was put in order");
+    if dropped > 0 || pruned > 0 {
+        info!(dropped, pruned, "history was put in order");
     }
     Ok(())
 }

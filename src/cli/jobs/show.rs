@@ -78,7 +78,7 @@ fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
             one.attempt.to_string(),
             relative(now, one.started_at),
             span(late.max(chrono::TimeDelta::zero())),
-            or_dash(one.ended_at.map(|end| span(end - one.started_at))),
+            span(one.ended_at - one.started_at),
             one.outcome.to_string(),
             or_dash(one.http_status),
             or_dash(one.error.as_deref().map(|error| shortened(&printable(error), 48))),
