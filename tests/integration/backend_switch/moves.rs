@@ -82,17 +82,17 @@ impl Fixture {
         let (status, out, error) = settings.run(&["jobs", "import", file.to_str().unwrap(), "--json"]).await;
         std::fs::remove_file(&file).unwrap();
         assert!(status.success(), "{out}{error}");
-        let told: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(told["armed"], due + far, "{told}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["armed"], due + far, "{report}");
     }
 
     /// Runs a switch to its end.
     async fn switch(&self, to: &str) -> Value {
         let (status, out, error) = self.cluster.settings.run(&["backend", "switch", to, "--json"]).await;
         assert!(status.success(), "{out}{error}");
-        let told: Value = serde_json::from_str(&out).expect(&out);
-        assert_eq!((&told["active"], &told["finished"]), (&json!(to), &json!(true)), "{told}");
-        told
+        let report: Value = serde_json::from_str(&out).expect(&out);
+        assert_eq!((&report["active"], &report["finished"]), (&json!(to), &json!(true)), "{report}");
+        report
     }
 
     /// Starts a switch, and kills it once `far_enough` is true of a count. Returns false if the switch ended before.
@@ -252,7 +252,7 @@ async fn until_nats_holds(servers: &NatsServers, schedules: usize) {
 }
 
 const MOVED_TO_NATS: &str = "SELECT count(*) FROM one_shots WHERE awaits = 'nats'";
-const TOLD_TO_NATS: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'nats' AND state = 'armed'";
+const ARMED_AT_NATS: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'nats' AND state = 'armed'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_one_shots_move_to_nats_and_back_while_replicas_and_servers_are_killed() {
@@ -270,7 +270,7 @@ async fn ten_thousand_one_shots_move_to_nats_and_back_while_replicas_and_servers
         let killed = if kills == 0 {
             fixture.kill_switch("nats", MOVED_TO_NATS, |moved| moved >= 1_500).await
         } else {
-            fixture.kill_switch("nats", TOLD_TO_NATS, |told| told >= 1_500).await
+            fixture.kill_switch("nats", ARMED_AT_NATS, |armed| armed >= 1_500).await
         };
         if killed {
             kills += 1;
@@ -290,8 +290,8 @@ async fn ten_thousand_one_shots_move_to_nats_and_back_while_replicas_and_servers
     let until = now() + TimeDelta::minutes(20);
     fixture.all_fired(until).await;
     // Finishes one-shots that were armed during a switch, or cancelled during a kill.
-    let told = fixture.switch("nats").await;
-    assert_eq!(told["switched"], false);
+    let report = fixture.switch("nats").await;
+    assert_eq!(report["switched"], false);
     until_at_rest(&fixture.cluster).await;
     fixture.audit(until, Some("nats")).await;
     until_nats_holds(&servers, fixture.ledger.due_after(until)).await;
@@ -337,7 +337,7 @@ impl Forwarder {
     }
 }
 
-const TOLD_TO_QSTASH: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'qstash' AND state = 'armed'";
+const ARMED_AT_QSTASH: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'qstash' AND state = 'armed'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_one_shots_move_to_qstash_and_back() {
@@ -358,7 +358,7 @@ async fn two_thousand_one_shots_move_to_qstash_and_back() {
     fixture.import(200, 8_000, 1_800).await;
     let stop = Arc::new(AtomicBool::new(false));
     let traffic = fixture.traffic(&fixture.cluster.replicas[0], Arc::clone(&stop));
-    while !fixture.kill_switch("qstash", TOLD_TO_QSTASH, |told| told >= 300).await {
+    while !fixture.kill_switch("qstash", ARMED_AT_QSTASH, |armed| armed >= 300).await {
         fixture.switch("postgres").await;
     }
     fixture.switch("qstash").await;

@@ -74,7 +74,7 @@ impl World {
     }
 
     async fn tell(&self, orders: &[ToTell]) {
-        let told: Vec<_> = orders
+        let results: Vec<_> = orders
             .iter()
             .map(|order| Told {
                 schedule_id: order.schedule_id,
@@ -85,7 +85,7 @@ impl World {
                 },
             })
             .collect();
-        wake_ups::record_results(&self.db, &told).await.unwrap();
+        wake_ups::record_results(&self.db, &results).await.unwrap();
     }
 
     /// Switches and moves everything. Returns the number of one-shots moved.
@@ -171,7 +171,11 @@ async fn one_shots_that_are_due_soon_or_parked_are_not_moved() {
     assert_eq!(world.switch(BackendName::Qstash).await, 1);
     assert_eq!(world.awaits("far").await.as_deref(), Some("qstash"));
     assert_eq!((world.awaits("woken").await, world.awaits("held").await), (None, None));
-    assert_eq!(world.awaits("near").await.as_deref(), Some("nats"), "if nats is unavailable, the watchdog fires it");
+    assert_eq!(
+        world.awaits("near").await.as_deref(),
+        Some("nats"),
+        "if nats is unavailable, the watchdog fires it"
+    );
 }
 
 #[tokio::test]
@@ -182,7 +186,10 @@ async fn a_switch_and_a_batch_of_a_move_wait_for_each_other() {
     sqlx::query("SELECT FROM active_backend FOR SHARE").execute(&mut *batch).await.unwrap();
     let db = world.db.clone();
     let mut switch = tokio::spawn(async move { wake_ups::activate(&db, BackendName::Nats).await });
-    assert!(tokio::time::timeout(A_WHILE, &mut switch).await.is_err(), "the switch did not wait for the batch");
+    assert!(
+        tokio::time::timeout(A_WHILE, &mut switch).await.is_err(),
+        "the switch did not wait for the batch"
+    );
     batch.commit().await.unwrap();
     assert_eq!(switch.await.unwrap().unwrap().backend, BackendName::Nats);
 
@@ -191,7 +198,10 @@ async fn a_switch_and_a_batch_of_a_move_wait_for_each_other() {
     sqlx::query(back).execute(&mut *switch).await.unwrap();
     let db = world.db.clone();
     let mut batch = tokio::spawn(async move { wake_ups::move_to_active(&db).await });
-    assert!(tokio::time::timeout(A_WHILE, &mut batch).await.is_err(), "the batch did not wait for the switch");
+    assert!(
+        tokio::time::timeout(A_WHILE, &mut batch).await.is_err(),
+        "the batch did not wait for the switch"
+    );
     switch.commit().await.unwrap();
     assert_eq!(batch.await.unwrap().unwrap().to, BackendName::Qstash);
     assert_eq!(world.awaits("job").await.as_deref(), Some("qstash"));

@@ -118,7 +118,10 @@ async fn every_forgery_is_401_and_logged_once_with_its_reason_and_no_secret() {
         assert_eq!(counted, count as u64, "{reason}");
     }
     caller.says_no_secret();
-    assert!(!caller.world.service.log().contains("attacker.test"), "the log contains nothing from the forged requests");
+    assert!(
+        !caller.world.service.log().contains("attacker.test"),
+        "the log contains nothing from the forged requests"
+    );
     assert_eq!(caller.counted("nas_cron_wake_ups_total", &[]).await, 0);
     assert_eq!(caller.world.agents.fires().len(), 0);
     // The one-shot has not changed.

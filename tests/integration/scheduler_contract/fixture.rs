@@ -128,7 +128,8 @@ impl<B: TestedBackend> Fixture<B> {
     /// Waits until the outbox is empty and the backend has no pending wake-up.
     pub async fn nothing_left(&self) {
         self.cluster.until_none("SELECT count(*) FROM wake_ups").await;
-        eventually("the backend holds nothing", async || (self.backend.held().await == 0).then_some(())).await;
+        eventually("the backend holds nothing", async || (self.backend.held().await == 0).then_some(()))
+            .await;
     }
 
     /// Makes a job due now, without a wake-up.

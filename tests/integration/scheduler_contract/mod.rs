@@ -5,8 +5,8 @@
 //! - `fixture`: the service, its agents, and the queries of the cases.
 //! - the other modules: the cases.
 
-mod balancer;
 mod backends;
+mod balancer;
 mod fixture;
 mod outages;
 mod restarts;
