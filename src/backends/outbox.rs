@@ -214,7 +214,10 @@ impl Outbox {
         let failing = failures > 0;
         if failing != self.failing.swap(failing, Ordering::Relaxed) {
             if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-                warn!(%backend, call, failures, %error, "calls to the external backend failed; retrying, fires may be late");
+                warn!(
+                    %backend, call, failures, %error,
+                    "calls to the external backend failed; retrying, fires may be late"
+                );
             } else {
                 info!(%backend, "calls to the external backend succeed again");
             }

@@ -242,10 +242,14 @@ async fn a_wrong_token_and_broken_limits_are_refusals_without_a_secret() {
     let mut wrong = ours.clone();
     wrong.token = SecretString::from("wr0ng-token");
     let text = refused(wrong.clone(), wake_up(0)).await;
-    assert_eq!(text, "refused: 401: invalid token");
+    assert_eq!(text, "refused the request: 401: invalid token");
     let unhealthy = client(wrong).health().await;
     assert_eq!(unhealthy, Err(BackendError::Refused("401: invalid token".to_owned())));
-    assert!(refused(ours.clone(), wake_up(0)).await.starts_with("refused: 400: invalid Upstash-Retries"));
+    assert!(
+        refused(ours.clone(), wake_up(0))
+            .await
+            .starts_with("refused the request: 400: invalid Upstash-Retries")
+    );
     let mut fewer = ours.clone();
     fewer.retries = 2;
     assert!(refused(fewer.clone(), wake_up(7_200_000)).await.contains("delay"));

@@ -278,7 +278,7 @@ fn bodies() -> Vec<Case> {
         Case::new("body: a trailing line break", good_token(), &[BODY, b"\n"].concat()),
         Case::new("body: cut off", good_token(), &BODY[..BODY.len() - 1]),
         Case::new("body: empty, and signed", of(b""), b"").good(),
-        Case::new("body: empty, signed with one", good_token(), b""),
+        Case::new("body: empty, with the signature of another body", good_token(), b""),
         Case::new("body: 1 MB", of(&large), &large).good(),
         Case::new(
             "body: other scripts",
