@@ -14,7 +14,7 @@ mod one_shots;
 mod panics;
 mod requests;
 
-pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, woken};
+pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, wake_up_received};
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
