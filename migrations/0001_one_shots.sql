@@ -314,7 +314,7 @@ BEGIN
         END IF;
         given.state := 'waiting';
         given.next_attempt_at := GREATEST(now(), given.fire_at, second_fire_at(job.delivered_at, job.second_fires, rules));
-    ELSIF given.dedup_key = job.dedup_key THEN
+    ELSIF given.dedup_key = job.dedup_key AND job.state = 'dead' THEN
         -- The same key on a dead letter: a fresh retry budget.
         given.schedule_id := job.schedule_id;
     END IF;
@@ -373,6 +373,7 @@ BEGIN
         RETURN job;
     END IF;
 
+    job.lease_token := attempt.attempt_id;
     job.claim_expires_at := NULL;
     job.attempt_expires_at := NULL;
     job.due_since := NULL;

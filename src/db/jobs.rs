@@ -173,7 +173,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             WHERE i.instance_id = l.instance_id AND i.callback_url IS NULL
         )
         SELECT a.job_id IS NOT NULL AS "armed!", r.instance_id IS NOT NULL AS "registered!",
-               g.dedup_key IN (o.dedup_key, o.delivered_key) AS same_key
+               g.dedup_key = o.dedup_key OR (o.delivered_key IS NOT NULL AND g.dedup_key = o.delivered_key) AS same_key
         FROM given g
         LEFT JOIN registered r USING (instance_id)
         LEFT JOIN armed a USING (instance_id, job_id)

@@ -77,7 +77,8 @@ async fn run(db: Db, rules: ArmRules, receiver: Arc<Mutex<mpsc::Receiver<Entry>>
         let (reports, answers): (Vec<Report>, Vec<_>) = batch.drain(..).unzip();
         let recorded = record(&db, &rules, &reports).await;
         for (report, answer) in reports.iter().zip(answers) {
-            let of_this = recorded.iter().find(|one| one.attempt_id == report.ended.attempt.attempt_id).copied();
+            let of_this =
+                recorded.iter().find(|one| one.attempt_id == report.ended.attempt.attempt_id).copied();
             // Nobody waits any more when the attempt's task was aborted; it is recorded all the same.
             let _ = answer.send(of_this);
         }

@@ -81,7 +81,7 @@ impl World {
 
     async fn end(&self, attempt: &Attempt, outcome: FireOutcome, retry_in: Option<Duration>) {
         let ended = Ended {
-            attempt_id: attempt.attempt_id,
+            attempt: attempt.started(),
             outcome,
             http_status: None,
             error: None,
@@ -142,7 +142,7 @@ async fn one_shot_armed_after_its_instant_is_not_late() {
     world.arm("other", -600).await;
     assert!(world.counts().await.oldest_overdue.is_zero());
     world.arm("other", 601).await;
-    world.sql("UPDATE one_shots SET state = 'delivered', next_attempt_at = NULL, lease_expires_at = NULL WHERE job_id = 'yesterday'").await;
+    world.sql("UPDATE one_shots SET state = 'delivered', next_attempt_at = NULL, claim_expires_at = NULL, attempt_expires_at = NULL WHERE job_id = 'yesterday'").await;
     let at = world.arm_due("other", 600).await;
     assert_eq!(world.start().await.late_since, Some(at));
 }

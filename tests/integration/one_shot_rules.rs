@@ -94,7 +94,7 @@ impl World {
         retry_in: Option<u64>,
     ) -> Option<OneShotState> {
         let ended = Ended {
-            attempt_id: attempt.attempt_id,
+            attempt: attempt.started(),
             outcome,
             http_status: Some(202),
             error: None,
@@ -111,11 +111,20 @@ impl World {
         attempt
     }
 
+    /// Ends every lease now.
+    async fn expire_leases(&self) {
+        self.sql(
+            "UPDATE one_shots SET claim_expires_at = now() - interval '1 ms',
+             attempt_expires_at = CASE WHEN state = 'firing' THEN now() - interval '1 ms' END",
+        )
+        .await;
+    }
+
     /// Makes as if the last delivery (and start) had been this long ago.
     async fn age(&self, seconds: i64) {
         self.sql(&format!(
-            "UPDATE delivered_keys SET delivered_at = delivered_at - interval '{seconds} s';
-             UPDATE one_shots SET last_started_at = last_started_at - interval '{seconds} s',
+            "UPDATE one_shots SET delivered_at = delivered_at - interval '{seconds} s',
+                                  last_started_at = last_started_at - interval '{seconds} s',
                                   next_attempt_at = next_attempt_at - interval '{seconds} s'"
         ))
         .await;
@@ -195,7 +204,7 @@ async fn a_lease_belongs_to_one_replica_and_expires() {
     assert!(world.claim().await.is_empty(), "a claimed one is nobody else's");
     let recover = async || leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap();
     assert_eq!(recover().await, Recovered { one_shots: 0, attempts: 0 });
-    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    world.expire_leases().await;
     assert!(world.confirm(&leases).await.is_empty(), "a lease that was lost never writes");
     assert_eq!(recover().await, Recovered { one_shots: 1, attempts: 0 });
     assert_eq!(world.claim().await.len(), 1, "what had not started is due at once");
@@ -206,7 +215,7 @@ async fn an_attempts_lost_lease_is_an_ambiguous_end_and_a_late_outcome_still_cou
     let world = World::new().await;
     world.provision("a", past(1)).await;
     let attempt = world.start().await;
-    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    world.expire_leases().await;
     let recovered = leases::recover_expired(&world.db, Duration::from_secs(100), 10).await.unwrap();
     assert_eq!(recovered, Recovered { one_shots: 1, attempts: 1 });
     let listed = world.list().await.armed.remove(0);
@@ -221,7 +230,7 @@ async fn a_late_outcome_does_not_touch_another_claims_one_shot() {
     let world = World::new().await;
     world.provision("a", past(1)).await;
     let attempt = world.start().await;
-    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    world.expire_leases().await;
     leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
     let second = world.start().await;
     assert_eq!(world.end(&attempt, FireOutcome::Failed, Some(5)).await, None, "history only");
@@ -249,7 +258,7 @@ async fn recording_twice_changes_nothing() {
     world.provision("a", past(1)).await;
     let attempt = world.deliver().await;
     let again = Ended {
-        attempt_id: attempt.attempt_id,
+        attempt: attempt.started(),
         outcome: FireOutcome::Failed,
         http_status: None,
         error: None,
@@ -581,7 +590,7 @@ async fn an_attempt_refused_before_its_fire_at_is_not_claimed_again_before_it() 
 }
 
 #[tokio::test]
-async fn history_older_than_the_retention_is_pruned_in_batches() {
+async fn ended_one_shots_are_pruned_after_the_retention_in_batches() {
     let world = World::new().await;
     for job in ["old", "new", "armed"] {
         world.provision(job, past(if job == "armed" { -100 } else { 1 })).await;
@@ -589,22 +598,56 @@ async fn history_older_than_the_retention_is_pruned_in_batches() {
     for attempt in world.confirm(&world.claim().await).await {
         world.end(&attempt, FireOutcome::Delivered, None).await;
     }
-    world.sql("UPDATE fires SET started_at = started_at - interval '31 days' WHERE job_id = 'old'").await;
-    world
-        .sql(
-            "UPDATE delivered_keys SET delivered_at = delivered_at - interval '31 days' WHERE job_id = 'old'",
-        )
-        .await;
     world
         .sql("UPDATE one_shots SET updated_at = updated_at - interval '31 days' WHERE job_id <> 'new'")
         .await;
+    // A row at a time: `armed`, `new`, `old`.
     let month = Duration::from_hours(30 * 24);
-    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 3, "a row of each kind");
-    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 0);
+    let (mut cursor, mut deleted) = (None, Vec::new());
+    for _ in 0..3 {
+        let (next, gone) = fires::prune_ended(&world.db, month, cursor.as_ref(), 1).await.unwrap();
+        cursor = next;
+        deleted.push(gone);
+    }
+    assert_eq!(deleted, [0, 0, 1], "what is armed is not history, however old");
+    assert_eq!(fires::prune_ended(&world.db, month, cursor.as_ref(), 1).await.unwrap(), (None, 0), "the end");
+    assert_eq!(world.list().await.armed.len(), 1);
+}
+
+#[tokio::test]
+async fn history_is_dropped_by_partition_after_its_retention() {
+    let world = World::new().await;
+    for job in ["old", "new"] {
+        world.provision(job, past(1)).await;
+    }
+    for attempt in world.confirm(&world.claim().await).await {
+        world.end(&attempt, FireOutcome::Delivered, None).await;
+    }
+    let weeks = async || {
+        let count = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'fires'::regclass";
+        let mut connection = sqlx::PgConnection::connect(&world.url).await.unwrap();
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await.unwrap()
+    };
+    let before = weeks().await;
+    // A week of long ago, and one row in it.
+    world
+        .sql(
+            "CREATE TABLE fires_20200106 (LIKE fires INCLUDING ALL);
+             ALTER TABLE fires ATTACH PARTITION fires_20200106 FOR VALUES FROM ('2020-01-06Z') TO ('2020-01-13Z');
+             UPDATE fires SET started_at = '2020-01-07Z' WHERE job_id = 'old'",
+        )
+        .await;
     let history = |job| {
         let job = JobId::new(job).unwrap();
         async { fires::of_job(&world.db, &world.instance, &{ job }, 10).await.unwrap().len() }
     };
+    assert_eq!((history("old").await, history("new").await), (1, 1));
+    assert_eq!(fires::maintain_history(&world.db, Duration::from_hours(30 * 24)).await.unwrap(), 1);
     assert_eq!((history("old").await, history("new").await), (0, 1));
-    assert_eq!(world.list().await.armed.len(), 1, "what is armed is not history, however old");
+    assert_eq!(weeks().await, before);
+    // A week whose partition is missing goes into the default one, and out of it in time.
+    world.sql("UPDATE fires SET started_at = '2020-01-07Z' WHERE job_id = 'new'").await;
+    assert_eq!(history("new").await, 1);
+    assert_eq!(fires::maintain_history(&world.db, Duration::from_hours(30 * 24)).await.unwrap(), 0);
+    assert_eq!(history("new").await, 0);
 }

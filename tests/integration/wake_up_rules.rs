@@ -133,9 +133,9 @@ impl World {
 
     /// Confirms a lease, and records a delivery.
     async fn deliver(&self, lease: Lease) {
-        assert_eq!(self.confirm(std::slice::from_ref(&lease)).await, 1);
+        let confirmed = leases::confirm(&self.db, &[lease], Duration::from_secs(40)).await.unwrap().attempts;
         let ended = Ended {
-            attempt_id: lease.lease_token,
+            attempt: confirmed[0].started(),
             outcome: FireOutcome::Delivered,
             http_status: Some(202),
             error: None,
@@ -302,7 +302,7 @@ async fn every_wake_up_gets_the_current_state() {
     let cancelled = world.awaiting("cancelled", 0.0).await;
     world.cancel("cancelled").await;
     let dead = world.awaiting("dead", 0.0).await;
-    world.sql("UPDATE one_shots SET state = 'dead', awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'").await;
+    world.sql("UPDATE one_shots SET state = 'dead', dead_since = now(), awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'").await;
     let done = world.awaiting("done", 0.0).await;
     world.deliver(leased(world.take_one("done", done).await)).await;
     let again = world.awaiting("again", 0.0).await;

@@ -107,7 +107,7 @@ mod tests {
             fire_at: now() - TimeDelta::seconds(60),
             attempt: 2,
             started_at: now() - TimeDelta::seconds(20),
-            ended_at: Some(now() - TimeDelta::milliseconds(19_988)),
+            ended_at: now() - TimeDelta::milliseconds(19_988),
             outcome: FireOutcome::Failed,
             http_status: Some(503),
             error: Some("the agent answered 503".to_owned()),

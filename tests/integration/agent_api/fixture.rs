@@ -116,8 +116,7 @@ impl World {
             "SELECT jsonb_build_object( \
                  'instances', (SELECT jsonb_agg(i ORDER BY instance_id) FROM instances i), \
                  'one_shots', (SELECT jsonb_agg(o ORDER BY instance_id, job_id) FROM one_shots o), \
-                 'delivered_keys', (SELECT jsonb_agg(k ORDER BY instance_id, job_id, dedup_key) FROM delivered_keys k), \
-                 'fires', (SELECT jsonb_agg(f ORDER BY attempt_id) FROM fires f))",
+                 'fires', (SELECT jsonb_agg(f ORDER BY started_at, attempt_id) FROM fires f))",
         )
         .fetch_one(&self.pool)
         .await

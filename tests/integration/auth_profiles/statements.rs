@@ -56,7 +56,11 @@ impl Kept {
 
     /// A round of upkeep.
     async fn tidy(&self) {
-        while fires::prune(&self.db, RETENTION, 100).await.unwrap() > 0 {}
+        assert_eq!(
+            fires::prune_ended(&self.db, RETENTION, None, 100).await.unwrap().0,
+            None,
+            "all are examined"
+        );
         let mut rounds = 0;
         while auth_profiles::prune(&self.db, RETENTION, KEPT, 100).await.unwrap() > 0 {
             rounds += 1;

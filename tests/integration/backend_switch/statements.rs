@@ -51,7 +51,7 @@ impl World {
             fire_at: &FireAt::parse(&at).unwrap(),
             callback_url: &CallbackUrl::parse("https://agent.example").unwrap(),
         };
-        oneshots::arm(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
+        oneshots::provision(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
     }
 
     async fn cancel(&self, job: &str) {

@@ -21,8 +21,10 @@ async fn one_shot(pool: &sqlx::PgPool, job: &str, state: &str, next_attempt_at: 
     run(
         pool,
         &format!(
-            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at)
-             VALUES ('inst-1', '{job}', gen_random_uuid(), 'key', 'then', COALESCE({next_attempt_at}, now()), 'https://agent.example', '{state}', {next_attempt_at})"
+            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                    next_attempt_at, due_since, dead_since)
+             VALUES ('inst-1', '{job}', gen_random_uuid(), 'key', 'then', COALESCE({next_attempt_at}, now()), 'https://agent.example', '{state}',
+                     {next_attempt_at}, {next_attempt_at}, CASE WHEN '{state}' IN ('dead', 'stuck') THEN now() END)"
         ),
     )
     .await;

@@ -107,6 +107,6 @@ async fn attempt_whose_end_nobody_recorded_is_counted_as_lost() {
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
     // As if its replica had died long ago.
-    world.sql("UPDATE one_shots SET lease_expires_at = now() WHERE state = 'firing'").await;
+    world.sql("UPDATE one_shots SET claim_expires_at = now(), attempt_expires_at = now() WHERE state = 'firing'").await;
     reaches(&world.service, "nas_cron_fires_total{outcome=\"lost\"}", 1.0).await;
 }

@@ -43,7 +43,7 @@ async fn a_wake_up_for_a_cancelled_job_is_gone() {
     let dead = caller.due("dead", 0.0).await;
     caller
         .world
-        .sql("UPDATE one_shots SET state = 'dead', awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'")
+        .sql("UPDATE one_shots SET state = 'dead', dead_since = now(), awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'")
         .await;
     let unknown = Caller::body("unknown", "0190a5e4-7c1e-7000-8000-000000000000", "2026-06-18T12:00:00Z");
     let foreign = String::from_utf8(caller.due("job", 0.0).await).unwrap().replace("inst-1", "inst-2");
