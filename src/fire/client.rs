@@ -32,7 +32,7 @@ use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
 use super::shortage::{self, Recent, Shortage};
-use crate::domain::PutOff;
+use crate::domain::Deferral;
 
 mod classify;
 
@@ -209,7 +209,7 @@ impl AgentClient {
             (None, None) => (Refused::Timeout, not_after),
         };
         if refused == Refused::Timeout && Instant::now() > limit + STANDSTILL {
-            return Err(Shortage { reason: PutOff::Stalled, cause: refused.to_string() });
+            return Err(Shortage { reason: Deferral::Stalled, cause: refused.to_string() });
         }
         Ok(Answer::Refused(refused))
     }
@@ -217,7 +217,7 @@ impl AgentClient {
     /// Returns the shortage of our own behind a request that was not sent.
     async fn shortage(&self, url: &Url, error: &reqwest::Error) -> Option<Shortage> {
         let shortage = classify::shortage(error)?;
-        if shortage.reason == PutOff::Ports && !self.dials_from_here(url).await {
+        if shortage.reason == Deferral::Ports && !self.dials_from_here(url).await {
             return None;
         }
         self.shortages.note(shortage.reason);

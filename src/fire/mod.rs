@@ -23,7 +23,7 @@ use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
 use self::shortage::Shortage;
 use crate::domain::attempt::{Attempt, Ended};
-use crate::domain::{FireOutcome, PutOff};
+use crate::domain::{FireOutcome, Deferral};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::key_ring::KeyRing;
 
@@ -56,7 +56,7 @@ pub enum End {
     /// Nothing was sent, and the agent has no part in that: it does not count as an attempt.
     NotSent {
         /// Why, in one of our words.
-        reason: PutOff,
+        reason: Deferral,
         /// Why, in the words of what failed.
         cause: String,
     },
@@ -75,16 +75,16 @@ impl Firing {
         };
         let token = match self.keys.mint(subject) {
             Ok(token) => token,
-            Err(error) => return End::NotSent { reason: PutOff::SigningKey, cause: error.to_string() },
+            Err(error) => return End::NotSent { reason: Deferral::SigningKey, cause: error.to_string() },
         };
         let body = FireBody::new(&attempt.job_id, &attempt.fire_at, auth);
         let body = match serde_json::to_vec(&body) {
             Ok(body) => Bytes::from(body),
-            Err(error) => return End::NotSent { reason: PutOff::Defect, cause: error.to_string() },
+            Err(error) => return End::NotSent { reason: Deferral::Defect, cause: error.to_string() },
         };
         if Instant::now() + self.timeout > attempt.lease_ends {
             let cause = "too little of its lease was left".to_owned();
-            return End::NotSent { reason: PutOff::Lease, cause };
+            return End::NotSent { reason: Deferral::Lease, cause };
         }
         let answer = self
             .client

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use crate::domain::PutOff;
+use crate::domain::Deferral;
 
 /// Descriptors that must be free for a failed lookup to be believed: a resolver opens several at once, and many
 /// lookups are under way when descriptors run out.
@@ -22,18 +22,18 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 #[error("{cause}")]
 pub struct Shortage {
     /// What was short.
-    pub reason: PutOff,
+    pub reason: Deferral,
     /// The system's words for it.
     pub cause: String,
 }
 
 /// Remembers the last shortage of the process. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Recent(Arc<Mutex<Option<(Instant, PutOff)>>>);
+pub(super) struct Recent(Arc<Mutex<Option<(Instant, Deferral)>>>);
 
 impl Recent {
     /// Notes a shortage of now.
-    pub(super) fn note(&self, reason: PutOff) {
+    pub(super) fn note(&self, reason: Deferral) {
         *self.0.lock() = Some((Instant::now(), reason));
     }
 
@@ -41,7 +41,7 @@ impl Recent {
     ///
     /// Without a free descriptor `getaddrinfo` reports "Name or service not known" and the like, so the error alone
     /// does not tell.
-    pub(super) fn behind_lookup(&self, error: &io::Error, began: Instant) -> Option<PutOff> {
+    pub(super) fn behind_lookup(&self, error: &io::Error, began: Instant) -> Option<Deferral> {
         let lately = || {
             let last = *self.0.lock();
             last.filter(|(at, _)| *at + AFTERMATH > began).map(|(_, reason)| reason)
@@ -55,11 +55,11 @@ impl Recent {
 }
 
 /// Returns what was short, where an error of the system says so.
-pub(super) fn of(error: &io::Error) -> Option<PutOff> {
+pub(super) fn of(error: &io::Error) -> Option<Deferral> {
     match Errno::from_io_error(error)? {
-        Errno::MFILE | Errno::NFILE => Some(PutOff::Descriptors),
-        Errno::ADDRNOTAVAIL => Some(PutOff::Ports),
-        Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN => Some(PutOff::Memory),
+        Errno::MFILE | Errno::NFILE => Some(Deferral::Descriptors),
+        Errno::ADDRNOTAVAIL => Some(Deferral::Ports),
+        Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN => Some(Deferral::Memory),
         _ => None,
     }
 }
@@ -73,18 +73,18 @@ pub(super) fn has_source_address(ip: IpAddr) -> bool {
 }
 
 /// `EAI_MEMORY` comes without an error number.
-fn out_of_memory(error: &io::Error) -> impl FnOnce() -> Option<PutOff> {
+fn out_of_memory(error: &io::Error) -> impl FnOnce() -> Option<Deferral> {
     let text = error.to_string();
     move || {
         ["Memory allocation failure", "Out of memory"]
             .iter()
             .any(|words| text.contains(words))
-            .then_some(PutOff::Memory)
+            .then_some(Deferral::Memory)
     }
 }
 
 /// Returns what is short when [`HEADROOM`] descriptors cannot be opened now.
-fn missing_headroom() -> Option<PutOff> {
+fn missing_headroom() -> Option<Deferral> {
     let opened: io::Result<Vec<_>> = (0..HEADROOM).map(|_| UnixDatagram::unbound()).collect();
     opened.err().as_ref().and_then(of)
 }
@@ -100,12 +100,12 @@ mod tests {
     #[test]
     fn shortages_of_the_system_are_told_from_failures_of_the_agent() {
         for (errno, reason) in [
-            (Errno::MFILE, Some(PutOff::Descriptors)),
-            (Errno::NFILE, Some(PutOff::Descriptors)),
-            (Errno::ADDRNOTAVAIL, Some(PutOff::Ports)),
-            (Errno::NOBUFS, Some(PutOff::Memory)),
-            (Errno::NOMEM, Some(PutOff::Memory)),
-            (Errno::AGAIN, Some(PutOff::Memory)),
+            (Errno::MFILE, Some(Deferral::Descriptors)),
+            (Errno::NFILE, Some(Deferral::Descriptors)),
+            (Errno::ADDRNOTAVAIL, Some(Deferral::Ports)),
+            (Errno::NOBUFS, Some(Deferral::Memory)),
+            (Errno::NOMEM, Some(Deferral::Memory)),
+            (Errno::AGAIN, Some(Deferral::Memory)),
             (Errno::CONNREFUSED, None),
             (Errno::CONNRESET, None),
             (Errno::HOSTUNREACH, None),
@@ -121,9 +121,9 @@ mod tests {
         let failure = io::Error::other("failed to lookup address information: Name or service not known");
         assert_eq!(recent.behind_lookup(&failure, Instant::now()), None);
         let memory = io::Error::other("failed to lookup address information: Memory allocation failure");
-        assert_eq!(recent.behind_lookup(&memory, Instant::now()), Some(PutOff::Memory));
-        recent.note(PutOff::Descriptors);
-        assert_eq!(recent.behind_lookup(&failure, Instant::now()), Some(PutOff::Descriptors));
+        assert_eq!(recent.behind_lookup(&memory, Instant::now()), Some(Deferral::Memory));
+        recent.note(Deferral::Descriptors);
+        assert_eq!(recent.behind_lookup(&failure, Instant::now()), Some(Deferral::Descriptors));
         let later = Instant::now() + AFTERMATH + Duration::from_millis(1);
         assert_eq!(recent.behind_lookup(&failure, later), None);
     }

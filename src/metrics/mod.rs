@@ -18,7 +18,7 @@ pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
-    InFlight, fire_ended, fire_started, fires_lost, fires_put_off, leases_lost, recovered,
+    InFlight, fire_ended, fire_started, fires_lost, attempts_deferred, leases_lost, recovered,
     set_db_clock_offset,
 };
 pub use self::one_shots::{set_one_shots, set_withheld};
@@ -35,7 +35,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::domain::hold::Withheld;
     use crate::domain::one_shot::{DueKind, OneShotCounts};
-    use crate::domain::{FireOutcome, HoldScope, PutOff};
+    use crate::domain::{FireOutcome, HoldScope, Deferral};
 
     /// What is counted while `work` runs on this thread, as Prometheus would read it.
     pub(crate) fn counted(work: impl FnOnce()) -> String {
@@ -51,7 +51,7 @@ pub(crate) mod tests {
         fire_ended(FireOutcome::Delivered, Some(202), Duration::from_millis(9));
         fire_ended(FireOutcome::Failed, None, Duration::from_secs(30));
         fires_lost(2);
-        fires_put_off(PutOff::Ports, 2);
+        attempts_deferred(Deferral::Ports, 2);
         provisioned(Duration::from_millis(2));
         hop1_answered(Hop1::Provision, 200);
         hop1_answered(Hop1::List, 503);

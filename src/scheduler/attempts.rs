@@ -17,7 +17,7 @@ use crate::db::{leases, retry_for};
 use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
-use crate::domain::{FireOutcome, PutOff};
+use crate::domain::{FireOutcome, Deferral};
 use crate::fire::{End, outcome};
 use crate::heartbeat;
 use crate::metrics::{self, InFlight, PanicPlace};
@@ -95,7 +95,7 @@ pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedRe
             }
         };
         if !ending.is_empty() {
-            inner.put_offs.note(PutOff::Slots, "no slot came free in time", ending.len());
+            inner.deferrals.note(Deferral::Slots, "no slot came free in time", ending.len());
             tokio::spawn(give_back(Arc::clone(&inner), ending, LATER));
         }
         while let Ok(permit) = Arc::clone(&confirmations).try_acquire_owned() {
@@ -132,7 +132,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     let confirmed = match leases::confirm(&inner.db, &batch, inner.rules.leases.attempt).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
-            inner.put_offs.note(PutOff::Database, &error.to_string(), batch.len());
+            inner.deferrals.note(Deferral::Database, &error.to_string(), batch.len());
             give_back(Arc::clone(inner), batch, Duration::ZERO).await;
             return;
         }
@@ -153,7 +153,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     let unreadable: Vec<_> =
         confirmed.unreadable.iter().filter_map(|id| waiting.remove(id)).map(|(lease, _)| lease).collect();
     if !unreadable.is_empty() {
-        inner.put_offs.note(PutOff::Defect, "the callback URL of the row is unreadable", unreadable.len());
+        inner.deferrals.note(Deferral::Defect, "the callback URL of the row is unreadable", unreadable.len());
         give_back(Arc::clone(inner), unreadable, UNREADABLE).await;
     }
     let (early, refused): (Vec<_>, Vec<_>) = waiting
@@ -184,7 +184,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
                 %reason, cause, "an attempt was put off"
             );
-            inner.put_offs.note(reason, &cause, 1);
+            inner.deferrals.note(reason, &cause, 1);
             inner.watched.forget(std::slice::from_ref(&lease));
             let lease = std::slice::from_ref(&lease);
             let given =

@@ -11,9 +11,9 @@
 //! - [`dispatch`]: the limits in flight, globally and per instance.
 //! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
 //! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
-//! - [`put_offs`]: what our own shortages put off, counted and logged.
+//! - [`deferrals`]: what our own shortages put off, counted and logged.
 //! - [`early_retries`]: a calling agent's waiting retries come soon.
-//! - [`upkeep`]: parked one-shots, history, gauges.
+//! - [`maintenance`]: parked one-shots, history, gauges.
 //!
 //! Any number of replicas run this on one database. A lease that ended is another's to claim; everything written
 //! about an attempt is fenced by its lease token; the database's clock decides what is due.
@@ -23,10 +23,10 @@ pub mod claims;
 mod clock_offset;
 pub mod dispatch;
 mod early_retries;
-mod put_offs;
+mod deferrals;
 pub mod recorder;
 pub mod timer;
-pub mod upkeep;
+pub mod maintenance;
 pub mod wake;
 
 use std::sync::Arc;
@@ -44,10 +44,10 @@ use tracing::{info, warn};
 
 use self::clock_offset::OffsetLog;
 use self::dispatch::Dispatch;
-use self::put_offs::PutOffs;
+use self::deferrals::Deferrals;
 use self::recorder::Recorder;
 use self::timer::Timer;
-use self::upkeep::UpkeepRules;
+use self::maintenance::MaintenanceRules;
 use self::wake::{Waking, Watched};
 use crate::db::{Db, hints, leases};
 use crate::db_clock::DbClock;
@@ -80,7 +80,7 @@ pub struct SchedulerRules {
     /// The times between fires of one job.
     pub arm_rules: ArmRules,
     /// What upkeep needs to know.
-    pub upkeep: UpkeepRules,
+    pub maintenance: MaintenanceRules,
 }
 
 /// The running scheduler of this process.
@@ -110,7 +110,7 @@ struct Inner {
     /// Who waits for how an attempt ends.
     watched: Watched,
     /// What our own shortages put off.
-    put_offs: PutOffs,
+    deferrals: Deferrals,
     /// Leases held, from the claim to the confirmation or the giving back.
     held: AtomicUsize,
     /// The last claim found no room for all that was due.
@@ -154,7 +154,7 @@ impl Scheduler {
             db_clock,
             offset_log: Mutex::default(),
             watched: Watched::default(),
-            put_offs: PutOffs::default(),
+            deferrals: Deferrals::default(),
             held: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             claim: Notify::new(),
@@ -189,10 +189,10 @@ impl Scheduler {
                 let inner = shared();
                 move || announce(Arc::clone(&inner))
             }),
-            hearts.supervise("upkeep", {
+            hearts.supervise("maintenance", {
                 let pools = [inner.beside.clone(), inner.db.clone()];
-                let (rules, stop) = (inner.rules.upkeep, inner.stop.clone());
-                move || upkeep::run(pools[0].clone(), pools.clone(), rules, stop.clone())
+                let (rules, stop) = (inner.rules.maintenance, inner.stop.clone());
+                move || maintenance::run(pools[0].clone(), pools.clone(), rules, stop.clone())
             }),
         ];
         Ok(Self {

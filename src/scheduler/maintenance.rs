@@ -26,7 +26,7 @@ const WITHHELD_EVERY: u32 = 2;
 
 /// What upkeep needs to know.
 #[derive(Clone, Copy, Debug)]
-pub struct UpkeepRules {
+pub struct MaintenanceRules {
     /// How long a one-shot may wait for a probe.
     pub give_up_after: Duration,
     /// How long history and what ended are kept.
@@ -34,7 +34,7 @@ pub struct UpkeepRules {
 }
 
 /// Runs until `stop`. `pools` are those whose unused connections are closed; the statements go to `db`.
-pub async fn run(db: Db, pools: [Db; 2], rules: UpkeepRules, stop: CancellationToken) {
+pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: CancellationToken) {
     let (db, mut round) = (db.patient(), 0_u32);
     loop {
         pools.iter().for_each(Db::close_unused);
@@ -66,7 +66,7 @@ fn report(what: &str, result: DbResult<()>) {
 }
 
 /// Releases and gives up what is parked for no reason any more.
-async fn settle(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
+async fn settle(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
     let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
     if tidied != Tidied::default() {
         info!(
@@ -80,7 +80,7 @@ async fn settle(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
 }
 
 /// Ends the history of attempts that nobody will end, and deletes what is older than its retention.
-async fn throw_away(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
+async fn throw_away(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
     let abandoned = fires::close_abandoned(db).await?;
     metrics::fires_lost(abandoned);
     let mut pruned = 0;

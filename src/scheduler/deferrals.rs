@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{debug, error, warn};
 
-use crate::domain::PutOff;
+use crate::domain::Deferral;
 use crate::metrics;
 
 /// Between two log lines of one reason. A shortage puts off thousands of attempts at once.
@@ -15,7 +15,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(5);
 
 /// Where attempts that were put off are reported. Clones share their counts.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PutOffs(Arc<Mutex<HashMap<PutOff, Unlogged>>>);
+pub(super) struct Deferrals(Arc<Mutex<HashMap<Deferral, Unlogged>>>);
 
 /// What has come since the last line of a reason.
 #[derive(Debug, Default)]
@@ -24,13 +24,13 @@ struct Unlogged {
     cause: String,
 }
 
-impl PutOffs {
+impl Deferrals {
     /// Reports that `count` attempts were put off. The first of a reason is logged at once.
-    pub(super) fn note(&self, reason: PutOff, cause: &str, count: usize) {
+    pub(super) fn note(&self, reason: Deferral, cause: &str, count: usize) {
         if count == 0 {
             return;
         }
-        metrics::fires_put_off(reason, count as u64);
+        metrics::attempts_deferred(reason, count as u64);
         if let Some(unlogged) = self.0.lock().get_mut(&reason) {
             unlogged.count += count;
             cause.clone_into(&mut unlogged.cause);
@@ -42,7 +42,7 @@ impl PutOffs {
     }
 
     /// Logs what comes until nothing has come for a while.
-    async fn log_further(self, reason: PutOff) {
+    async fn log_further(self, reason: Deferral) {
         loop {
             tokio::time::sleep(BETWEEN_LINES).await;
             let unlogged = {
@@ -60,13 +60,13 @@ impl PutOffs {
     }
 }
 
-fn log(reason: PutOff, cause: &str, count: usize) {
+fn log(reason: Deferral, cause: &str, count: usize) {
     const EVENT: &str =
         "delivery attempts postponed: this service ran short; they are not counted as attempts";
     match reason {
-        PutOff::Defect => error!(%reason, cause, count, "{EVENT}"),
+        Deferral::Defect => error!(%reason, cause, count, "{EVENT}"),
         // A limit that was set on purpose, and a slow agent reaches its own.
-        PutOff::Slots => debug!(%reason, cause, count, "attempts were put off until a slot is free"),
+        Deferral::Slots => debug!(%reason, cause, count, "attempts were put off until a slot is free"),
         _ => warn!(%reason, cause, count, "{EVENT}"),
     }
 }
@@ -77,10 +77,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn burst_is_logged_at_once_and_summed_up_later() {
-        let put_offs = PutOffs::default();
-        let unlogged = || put_offs.0.lock().get(&PutOff::Descriptors).map(|unlogged| unlogged.count);
+        let deferrals = Deferrals::default();
+        let unlogged = || deferrals.0.lock().get(&Deferral::Descriptors).map(|unlogged| unlogged.count);
         for _ in 0..1_000 {
-            put_offs.note(PutOff::Descriptors, "Too many open files", 1);
+            deferrals.note(Deferral::Descriptors, "Too many open files", 1);
         }
         assert_eq!(unlogged(), Some(999));
         tokio::time::sleep(BETWEEN_LINES + Duration::from_millis(1)).await;
