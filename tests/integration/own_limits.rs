@@ -67,6 +67,6 @@ async fn shortage_of_descriptors_burns_no_attempt_and_marks_no_instance() {
     assert_eq!(world.agents.fires().len(), ONE_SHOTS, "each was sent once");
 
     let log = world.service.log();
-    let lines = log.lines().filter(|line| line.contains("delivery attempts postponed")).count();
+    let lines = log.lines().filter(|line| line.contains("delivery attempts deferred: ")).count();
     assert!((1..=20).contains(&lines), "{lines} lines for {put_off} attempts");
 }

@@ -80,7 +80,7 @@ async fn readyz_fails_without_a_key_that_can_sign_and_nothing_is_sent_unsigned()
     assert_eq!(failing(&world).await, json!({"signing_key": "no usable active key"}));
     world.arm("job", 0).await;
     eventually("the attempt is put off", async || {
-        world.service.log().contains("delivery attempts postponed").then_some(())
+        world.service.log().contains("delivery attempts deferred: ").then_some(())
     })
     .await;
     assert_eq!(world.agents.fires().len(), 0);
