@@ -23,7 +23,7 @@ use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
 use self::shortage::Shortage;
 use crate::domain::attempt::{Attempt, Ended};
-use crate::domain::{FireOutcome, Deferral};
+use crate::domain::{Deferral, FireOutcome};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::key_ring::KeyRing;
 

@@ -140,7 +140,9 @@ impl std::fmt::Display for Reason {
         f.write_str(match self {
             Self::FirstKey => "a new service needs its first key",
             Self::NothingSigns => "no key is active, and no next key is published",
-            Self::PeriodEnds => "the active key's period ends soon, and caches must learn its successor before",
+            Self::PeriodEnds => {
+                "the active key's period ends soon, and caches must learn its successor before"
+            }
             Self::CachesKnowIt => "it was published long enough for every cache to know it",
             Self::TokensExpired => "all tokens that it signed have expired",
         })

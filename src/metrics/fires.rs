@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::labels::status_class;
-use crate::domain::{FireOutcome, Deferral};
+use crate::domain::{Deferral, FireOutcome};
 
 const FIRES: &str = "nas_cron_fires_total";
 const FIRES_PUT_OFF: &str = "nas_cron_fires_put_off_total";

@@ -18,7 +18,7 @@ pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
-    InFlight, fire_ended, fire_started, fires_lost, attempts_deferred, leases_lost, recovered,
+    InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered,
     set_db_clock_offset,
 };
 pub use self::one_shots::{set_one_shots, set_withheld};
@@ -35,7 +35,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::domain::hold::Withheld;
     use crate::domain::one_shot::{DueKind, OneShotCounts};
-    use crate::domain::{FireOutcome, HoldScope, Deferral};
+    use crate::domain::{Deferral, FireOutcome, HoldScope};
 
     /// What is counted while `work` runs on this thread, as Prometheus would read it.
     pub(crate) fn counted(work: impl FnOnce()) -> String {

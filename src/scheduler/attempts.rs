@@ -17,7 +17,7 @@ use crate::db::{leases, retry_for};
 use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
-use crate::domain::{FireOutcome, Deferral};
+use crate::domain::{Deferral, FireOutcome};
 use crate::fire::{End, outcome};
 use crate::heartbeat;
 use crate::metrics::{self, InFlight, PanicPlace};

@@ -61,7 +61,8 @@ impl Deferrals {
 }
 
 fn log(reason: Deferral, cause: &str, count: usize) {
-    const EVENT: &str = "delivery attempts deferred: nas-cron could not make them; they do not count as attempts";
+    const EVENT: &str =
+        "delivery attempts deferred: nas-cron could not make them; they do not count as attempts";
     match reason {
         Deferral::Defect => error!(%reason, cause, count, "{EVENT}"),
         // Not a fault: the limit is set on purpose, and a slow agent reaches its own.

@@ -30,7 +30,9 @@ impl Scheduler {
                     tracing::info!(agent.id = %instance_id, pulled, "agent called; its waiting retries pulled forward");
                     inner.look();
                 }
-                Err(error) => tracing::debug!(%error, "pulling retries forward failed; the agent's next call repeats it"),
+                Err(error) => {
+                    tracing::debug!(%error, "pulling retries forward failed; the agent's next call repeats it")
+                }
             }
         });
     }

@@ -21,12 +21,12 @@
 pub mod attempts;
 pub mod claims;
 mod clock_offset;
+mod deferrals;
 pub mod dispatch;
 mod early_retries;
-mod deferrals;
+pub mod maintenance;
 pub mod recorder;
 pub mod timer;
-pub mod maintenance;
 pub mod wake;
 
 use std::sync::Arc;
@@ -43,11 +43,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::clock_offset::OffsetLog;
-use self::dispatch::Dispatch;
 use self::deferrals::Deferrals;
+use self::dispatch::Dispatch;
+use self::maintenance::MaintenanceRules;
 use self::recorder::Recorder;
 use self::timer::Timer;
-use self::maintenance::MaintenanceRules;
 use self::wake::{Waking, Watched};
 use crate::db::{Db, hints, leases};
 use crate::db_clock::DbClock;
@@ -241,7 +241,9 @@ impl Scheduler {
         if let Some(mut claims) = claims
             && tokio::time::timeout(LAST_CLAIM, &mut claims).await.is_err()
         {
-            warn!("last claim timed out; one-shots that it may have leased are recovered when their leases expire");
+            warn!(
+                "last claim timed out; one-shots that it may have leased are recovered when their leases expire"
+            );
             claims.abort();
         }
         self.give_back_held().await;
