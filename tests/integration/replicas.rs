@@ -268,7 +268,7 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
     for fire in fires {
         arrived.entry((&fire.job_id, &fire.fire_at)).or_default().push(fire);
     }
-    let (mut delivered, mut lost, mut under_way_at_its_end, mut latest) = (0, 0, 0, 0.0_f64);
+    let (mut delivered, mut lost, mut in_flight_at_its_end, mut latest) = (0, 0, 0, 0.0_f64);
     for (schedule, arm) in arms {
         let attempts = of_schedule.remove(schedule).unwrap_or_default();
         let fires = arrived.remove(&(arm.job.as_str(), arm.fire_at.as_str())).unwrap_or_default();
@@ -318,7 +318,7 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
             for attempt in &attempts {
                 assert!(attempt.started_at <= ended, "{arm:?} started after its end: {attempt:?}");
             }
-            under_way_at_its_end +=
+            in_flight_at_its_end +=
                 attempts.iter().filter(|a| a.ended_at.is_some_and(|at| at > ended)).count();
             assert!(fires.len() <= attempts.len(), "{arm:?}: {fires:#?}");
         }
@@ -356,7 +356,7 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
     assert!(of_schedule.is_empty() && arrived.is_empty(), "fires without an arm: {arrived:#?}");
     println!(
         "{} arms, {delivered} to be delivered, {} attempts, {} arrivals, {lost} lost with the killed replica, \
-         {under_way_at_its_end} were under way when they were ended, the latest by {latest:.0} ms",
+         {in_flight_at_its_end} were in flight when their arm ended, the latest by {latest:.0} ms",
         arms.len(),
         attempts.len(),
         fires.len(),

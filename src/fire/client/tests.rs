@@ -355,8 +355,8 @@ async fn slow_body_does_not_change_the_result() {
         connection.write("HTTP/1.1 202 Yes\r\ncontent-length: 100\r\n\r\n").await;
         connection.read_to_end().await;
     });
-    let (told, deadline) = oneshot::channel();
-    let clock = ReportingClock(std::sync::Mutex::new(Some(told)));
+    let (reported, deadline) = oneshot::channel();
+    let clock = ReportingClock(std::sync::Mutex::new(Some(reported)));
     let client = client_with_clock(&["127.0.0.0/8"], &ClientConfig::default(), clock);
     let answer = post(&client, &base, async { deadline.await.expect("the clock") }).await;
     assert_eq!(answer, response(202, None, ""));

@@ -40,12 +40,12 @@ async fn a_provision_outlasts_ten_seconds_without_the_database() {
     let (cluster, proxy) = proxied(1).await;
     let token = cluster.agent("inst-1").await;
     let (replica, callback) = (&cluster.replicas[0], cluster.agents.callback("inst-1"));
-    let (away, restored) = watch::channel(false);
+    let (outage_over, restored) = watch::channel(false);
     proxy.cut().await;
     let outage = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
         proxy.restore().await;
-        away.send(true).unwrap();
+        outage_over.send(true).unwrap();
     };
     let calls = join_all((0..CALLS).map(async |number| {
         let begun = Instant::now();

@@ -26,7 +26,7 @@ async fn waits(world: &World, job: &str) -> Vec<f64> {
 }
 
 /// Returns an address of this machine without a listener, and reserved for this test.
-async fn nobody(ip: &str) -> String {
+async fn unused_address(ip: &str) -> String {
     let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
@@ -102,7 +102,7 @@ async fn contract_retries_a_refused_connection_is_definite_and_visible_and_ends_
     const ACCEPT: &[Step] = &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")];
     // The delay after an ambiguous failure is longer than this test.
     let world = World::with(|s| quick(s).with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "10m")).await;
-    let address = nobody("127.0.0.71").await;
+    let address = unused_address("127.0.0.71").await;
     world.service.provision(&world.token, "job", &fire_at(-1_000), &format!("http://{address}")).await;
     let history = world.ended("job", 2).await;
     assert_eq!((history[0].outcome.as_str(), history[0].status), ("failed", None));
@@ -214,7 +214,7 @@ async fn contract_retries_an_exhausted_budget_makes_a_listed_dead_letter_that_th
 async fn contract_retries_one_one_shot_probes_an_unreachable_instance() {
     const ACCEPT: &[Step] = &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")];
     let world = World::with(quick).await;
-    let address = nobody("127.0.0.72").await;
+    let address = unused_address("127.0.0.72").await;
     let callback = format!("http://{address}");
     let arm = async |job: &str| world.service.provision(&world.token, job, &fire_at(-1_000), &callback).await;
     arm("probe").await;
