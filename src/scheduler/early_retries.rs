@@ -31,7 +31,7 @@ impl Scheduler {
                     inner.look();
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "pulling retries forward failed; the agent's next call repeats it")
+                    tracing::debug!(%error, "pulling retries forward failed; the agent's next call repeats it");
                 }
             }
         });
