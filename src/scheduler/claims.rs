@@ -109,8 +109,8 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     Ok(pause)
 }
 
-/// Takes over one-shots whose external wake-up is overdue; the claim that follows leases them. Returns their number, at
-/// most one batch.
+/// Takes over one-shots whose external wake-up is overdue; the claim that follows leases them. Returns their number. If it
+/// is a whole batch, there may be more.
 async fn watchdog(inner: &Inner) -> DbResult<u64> {
     let mut all = 0;
     for (backend, missed) in wake_ups::take_over_missed(&inner.db, &inner.rules.graces, BATCH.into()).await? {
