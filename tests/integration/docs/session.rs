@@ -96,7 +96,7 @@ pub async fn execute(path: &str) {
     );
     let database_url = empty_database().await;
     let script = with_test_addresses(&script(path, &page), &database_url);
-    let session = tokio::task::spawn_blocking(move || Session::new().run(&script, &database_url));
+    let session = tokio::task::spawn_blocking(move || Session::new().run(script, &database_url));
     if let Err(error) = session.await {
         std::panic::resume_unwind(error.into_panic());
     }
@@ -169,7 +169,9 @@ impl Session {
         Self { folder, child: None }
     }
 
-    fn run(mut self, script: &str, database_url: &str) {
+    fn run(mut self, script: String, database_url: &str) {
+        // Pages use /tmp where a reader wants a folder outside of the checkout.
+        let script = script.replace("/tmp/", &format!("{}/tmp/", self.folder.display()));
         let script_file = self.folder.join("script.sh");
         fs::write(&script_file, script).unwrap();
         let status = self.bash(&script_file, database_url);
