@@ -3,7 +3,7 @@
 /// A page's shell blocks, in order.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// Name of the prelude in `tests/docs` that runs before the first block.
+    /// Names of the preludes in `tests/docs` that run before the first block, separated by commas.
     pub setup: Option<String>,
     pub blocks: Vec<Block>,
 }

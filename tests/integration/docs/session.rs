@@ -106,10 +106,12 @@ pub async fn execute(path: &str) {
 fn script(path: &str, page: &Page) -> String {
     let mut script = PROLOGUE.to_owned();
     if let Some(setup) = &page.setup {
-        let prelude = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/docs/{setup}.sh"));
-        let prelude =
-            fs::read_to_string(&prelude).unwrap_or_else(|error| panic!("{}: {error}", prelude.display()));
-        writeln!(script, ": tests/docs/{setup}.sh\n{prelude}").unwrap();
+        for name in setup.split(", ") {
+            let prelude = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/docs/{name}.sh"));
+            let prelude =
+                fs::read_to_string(&prelude).unwrap_or_else(|error| panic!("{}: {error}", prelude.display()));
+            writeln!(script, ": tests/docs/{name}.sh\n{prelude}").unwrap();
+        }
     }
     for block in page.executed() {
         writeln!(script, ": {path}:{}", block.line).unwrap();

@@ -118,7 +118,10 @@ async fn serve_says_which_listener_cannot_be_bound() {
 async fn configuration_page_has_the_table_of_all_settings() {
     let page = include_str!("../../../docs/configuration.md");
     let (_, table, _) = settings().await.run(&["config", "table"]).await;
-    assert!(page.contains(table.trim()), "put the output of `nas-cron config table` into docs/configuration.md");
+    assert!(
+        page.contains(table.trim()),
+        "put the output of `nas-cron config table` into docs/configuration.md"
+    );
 }
 
 #[tokio::test]
@@ -137,8 +140,7 @@ async fn every_command_in_the_readme_and_the_pages_exists() {
                     word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
                 })
                 .collect();
-            let groups =
-                ["agents", "auth-profiles", "backend", "config", "cron", "jobs", "keys"];
+            let groups = ["agents", "auth-profiles", "backend", "config", "cron", "jobs", "keys"];
             let depth = if words.first().is_some_and(|name| groups.contains(name)) { 2 } else { 1 };
             paths.insert(words[..words.len().min(depth)].join(" "));
         }
