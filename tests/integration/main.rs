@@ -14,6 +14,7 @@ mod clocks;
 mod connections;
 mod database_faults;
 mod dev;
+mod docs;
 mod doctor;
 mod faults;
 mod fires;
