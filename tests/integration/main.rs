@@ -26,6 +26,7 @@ mod nats_cluster;
 mod one_shot_rules;
 mod operations;
 mod operator;
+mod own_agent;
 mod own_limits;
 mod own_portal;
 mod portals;

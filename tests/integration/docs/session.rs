@@ -31,7 +31,8 @@ const HOSTS: [(&str, &str); 5] = [
 ];
 
 /// Databases that pages use in their examples: the page's own database takes their place.
-const DATABASES: [&str; 3] = [
+const DATABASES: [&str; 4] = [
+    "postgres://$USER@localhost/nas_cron?host=/var/run/postgresql",
     "postgres://$USER@/nas_cron?host=/var/run/postgresql",
     "postgres://nas_cron:password@db.internal/nas_cron",
     "postgres:///nas_cron",
