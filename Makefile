@@ -50,9 +50,9 @@ qstash-sdks: target/qstash-venv/.ready target/qstash-node/.ready ## install the 
 
 agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## install the real codex and an MCP client below target/
 
-# target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME.
-
 own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install the libraries of the example agents below target/
+
+# target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME.
 .SECONDEXPANSION:
 external = tests/external/$(subst -,_,$(1))
 PIP = -m pip install --quiet --disable-pip-version-check

@@ -97,7 +97,7 @@ pub async fn execute(path: &str) {
     );
     let database_url = empty_database().await;
     let script = with_test_addresses(&script(path, &page), &database_url);
-    let session = tokio::task::spawn_blocking(move || Session::new().run(script, &database_url));
+    let session = tokio::task::spawn_blocking(move || Session::new().run(&script, &database_url));
     if let Err(error) = session.await {
         std::panic::resume_unwind(error.into_panic());
     }
@@ -172,7 +172,7 @@ impl Session {
         Self { folder, child: None }
     }
 
-    fn run(mut self, script: String, database_url: &str) {
+    fn run(mut self, script: &str, database_url: &str) {
         // Pages use /tmp where a reader wants a folder outside of the checkout.
         let script = script.replace("/tmp/", &format!("{}/tmp/", self.folder.display()));
         let script_file = self.folder.join("script.sh");
