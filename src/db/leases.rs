@@ -28,8 +28,10 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
                     SELECT next_attempt_at FROM one_shots WHERE awaits = g.backend::scheduler_backend
                     ORDER BY next_attempt_at LIMIT 1
                 ) o) - clock_timestamp())::float8 AS missed_in,
-               extract(epoch FROM (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
-                WHERE claim_expires_at IS NOT NULL) - clock_timestamp())::float8 AS lease_ends_in
+               extract(epoch FROM LEAST(
+                    (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
+                     WHERE claim_expires_at IS NOT NULL),
+                    (SELECT min(expires_at) FROM superseded_attempts)) - clock_timestamp())::float8 AS lease_ends_in
         "#,
         &backends,
         &graces,

@@ -63,8 +63,8 @@ async fn serve_refuses_an_active_backend_that_is_not_configured() {
     let output = serve.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
-    let wanted = "the active scheduler backend is nats, and it is not configured here: configure it (see \
-                  docs/backends.md), or make another one active first with `nas-cron backend switch`";
+    let wanted = "the active scheduler backend is nats, but it is not configured here: configure it (see \
+                  docs/backends.md), or activate another one with `nas-cron backend switch`";
     assert!(error.contains(wanted), "{error}");
 }
 

@@ -93,7 +93,7 @@ async fn keys_a_wrong_key_encryption_key_fails_the_start_and_changes_nothing() {
         // A successor is due: a replica with the wrong key must not be the one that makes it.
         pass(&database, 91 * 24 * 3600).await;
         let before = states(&database).await;
-        for (wrong, part) in [(Some(kek(2)), "cannot be opened with"), (None, "is not set")] {
+        for (wrong, part) in [(Some(kek(2)), "was encrypted with another key"), (None, "is not set")] {
             let ring = ring_with(SigningAlg::Es256, wrong, &clock);
             let error = ring.bootstrap(&database.db).await.unwrap_err().to_string();
             assert!(error.contains("NAS_CRON_KEY_ENCRYPTION_KEY") && error.contains(part), "{error}");

@@ -115,37 +115,45 @@ async fn serve_says_which_listener_cannot_be_bound() {
 }
 
 #[tokio::test]
-async fn the_readme_has_the_table_of_all_settings() {
-    let readme = include_str!("../../../README.md");
+async fn configuration_page_has_the_table_of_all_settings() {
+    let page = include_str!("../../../docs/configuration.md");
     let (_, table, _) = settings().await.run(&["config", "table"]).await;
-    assert!(readme.contains(table.trim()), "put the output of `nas-cron config table` into README.md");
+    assert!(
+        page.contains(table.trim()),
+        "put the output of `nas-cron config table` into docs/configuration.md"
+    );
 }
 
 #[tokio::test]
-async fn every_command_in_the_readme_exists() {
-    let readme = include_str!("../../../README.md");
-    let commands =
-        readme.split('`').chain(readme.lines()).filter_map(|text| text.trim().strip_prefix("nas-cron "));
-    let mut seen = 0;
-    for command in commands {
-        let words: Vec<&str> = command
-            .split_whitespace()
-            .take_while(|word| {
-                word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
-            })
-            .take(2)
-            .collect();
-        let [name, ..] = words[..] else { continue };
-        let subcommands = ["agents", "jobs", "keys", "config"];
-        let path = if subcommands.contains(&name) { &words[..] } else { &words[..1] };
-        let mut arguments = path.to_vec();
-        arguments.push("--help");
-        let output = tokio::task::spawn_blocking({
-            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-            move || binary().args(arguments).output().unwrap()
-        });
-        assert!(output.await.unwrap().status.success(), "nas-cron {}", path.join(" "));
-        seen += 1;
+async fn every_command_in_the_readme_and_the_pages_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut paths = std::collections::BTreeSet::new();
+    for page in pages {
+        let page = std::fs::read_to_string(page).unwrap();
+        for code in page.split('`').skip(1).step_by(2) {
+            let Some(command) = code.trim().strip_prefix("nas-cron ") else { continue };
+            let words: Vec<_> = command
+                .split_whitespace()
+                .take_while(|word| {
+                    word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+                })
+                .collect();
+            let groups = ["agents", "auth-profiles", "backend", "config", "cron", "jobs", "keys"];
+            let depth = if words.first().is_some_and(|name| groups.contains(name)) { 2 } else { 1 };
+            paths.insert(words[..words.len().min(depth)].join(" "));
+        }
     }
-    assert!(seen > 10, "{seen}");
+    assert!(paths.len() > 30, "{paths:?}");
+    let mut unknown = Vec::new();
+    for path in &paths {
+        let mut command = binary();
+        command.args(path.split_whitespace()).arg("--help");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        if !output.status.success() {
+            unknown.push(path);
+        }
+    }
+    assert!(unknown.is_empty(), "no such commands: {unknown:?}");
 }

@@ -62,7 +62,7 @@ fn name(world: &World) -> &str {
 async fn readyz_fails_on_a_schema_of_another_release() {
     let world = World::new().await;
     world.sql("UPDATE _sqlx_migrations SET success = false WHERE version = 1").await;
-    assert_eq!(failing(&world).await, json!({"schema": "not the one of this release"}));
+    assert_eq!(failing(&world).await, json!({"schema": "does not fit this release"}));
     world.sql("UPDATE _sqlx_migrations SET success = true WHERE version = 1").await;
     ready_again(&world).await;
     // A newer release that has migrated does not take the old replicas out of service.
@@ -77,10 +77,10 @@ async fn readyz_fails_without_a_key_that_can_sign_and_nothing_is_sent_unsigned()
     world
         .sql("UPDATE signing_keys SET private_key = 'broken', private_nonce = 'broken', kid = 'other'")
         .await;
-    assert_eq!(failing(&world).await, json!({"signing_key": "none that can sign"}));
+    assert_eq!(failing(&world).await, json!({"signing_key": "no usable active key"}));
     world.arm("job", 0).await;
     eventually("the attempt is put off", async || {
-        world.service.log().contains("delivery attempts postponed").then_some(())
+        world.service.log().contains("delivery attempts deferred: ").then_some(())
     })
     .await;
     assert_eq!(world.agents.fires().len(), 0);
