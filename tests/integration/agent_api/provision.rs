@@ -4,7 +4,7 @@ use nas_cron_testing::service::Service;
 use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
 use serde_json::{Value, json};
 
-use super::fixture::World;
+use super::fixture::{World, until};
 
 /// The `armed` entry of a job.
 fn armed<'a>(list: &'a Value, job: &str) -> &'a Value {
@@ -22,8 +22,10 @@ async fn invariant_1_an_acknowledged_provision_survives_sigkill() {
     let list = other.list(&world.token).await;
     assert_eq!(armed(&list, "job-2")["schedule_id"], json!(far));
     let fire = world.agents.wait_for("job-1", 1).await;
-    let fired: String =
-        sqlx::query_scalar("SELECT schedule_id::text FROM fires").fetch_one(&world.pool).await.unwrap();
+    let fired: String = until("its outcome is recorded", async || {
+        sqlx::query_scalar("SELECT schedule_id::text FROM fires").fetch_optional(&world.pool).await.unwrap()
+    })
+    .await;
     assert_eq!(fired, schedule);
     assert_eq!(fire.fire_at, at);
 }

@@ -149,7 +149,7 @@ impl Fixture {
 
     /// Returns jobs with an attempt that was interrupted when its replica was killed.
     async fn lost(&self) -> Vec<String> {
-        sqlx::query_scalar("SELECT job_id FROM fires WHERE outcome IN ('lost', 'started')")
+        sqlx::query_scalar("SELECT job_id FROM fires WHERE outcome = 'lost' UNION ALL SELECT job_id FROM superseded_attempts")
             .fetch_all(&self.cluster.pool)
             .await
             .unwrap()

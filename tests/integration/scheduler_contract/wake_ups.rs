@@ -161,7 +161,7 @@ pub async fn a_cancel_around_the_instant_is_never_followed_by_an_attempt<B: Test
     let cancelled = futures::future::join_all(cancelling).await;
     fixture.nothing_left().await;
     // Attempts that started before the answer end.
-    fixture.cluster.until_none("SELECT count(*) FROM fires WHERE outcome = 'started'").await;
+    fixture.cluster.until_none("SELECT count(*) FROM superseded_attempts").await;
     let mut started = 0;
     for ((armed, offset), cancelled) in all.iter().zip(cancelled) {
         let attempts = fixture.attempts_of(&armed.job).await;
