@@ -67,8 +67,7 @@ impl Signer<Vec<u8>> for RingSigner {
         match self {
             Self::Rsa(_, pair, encoding) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
-                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature)
-                    .map_err(unspecified)?;
+                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature).map_err(unspecified)?;
                 Ok(signature)
             }
             Self::Ecdsa(_, pair) => {
