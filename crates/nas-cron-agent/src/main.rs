@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use nas_cron_agent::cli::{self, Cron, Mcp};
 use nas_cron_base::terminal::error_in_one_line;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Command::Cron(command) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .map_err(anyhow::Error::from)
+            .context("starting the async runtime failed")
             .and_then(|runtime| runtime.block_on(command.run())),
         Command::Mcp(command) => command.run(),
     };

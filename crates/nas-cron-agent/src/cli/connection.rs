@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args;
 
 pub(super) use self::explain::explain_identity_error;
@@ -19,6 +20,8 @@ use crate::client::bearer::{self, Bearer};
 use crate::client::server_url::ServerUrl;
 use crate::client::store::{AuthStore, AuthStoreError, Mode, ServerEntry};
 use crate::client::{Client, Credentials};
+
+const NO_HTTP_CLIENT: &str = "creating the HTTP client failed";
 
 /// Options that select the server and the credentials.
 #[derive(Clone, Debug, Args)]
@@ -75,7 +78,8 @@ impl ConnectionArgs {
         }
         warn_if_unencrypted(&server);
         let client = match self.mode()?.or(stored).unwrap_or(if_unset) {
-            Mode::Off => Client::new(server.as_url().clone(), Credentials::Bearer(bearer.clone()))?,
+            Mode::Off => Client::new(server.as_url().clone(), Credentials::Bearer(bearer.clone()))
+                .context(NO_HTTP_CLIENT)?,
             Mode::On => Client::as_agent_identity(background_task(&server, &store, bearer.clone())?),
         };
         Ok(Connection { client, server, bearer, store, entry })
@@ -176,8 +180,9 @@ fn warn_if_unencrypted(server: &ServerUrl) {
     }
 }
 
-fn background_task(server: &ServerUrl, store: &AuthStore, bearer: Bearer) -> reqwest::Result<BackgroundTask> {
+fn background_task(server: &ServerUrl, store: &AuthStore, bearer: Bearer) -> anyhow::Result<BackgroundTask> {
     BackgroundTask::new(server.clone(), store.clone(), bearer, Arc::new(SystemClock), warn)
+        .context(NO_HTTP_CLIENT)
 }
 
 impl Connection {

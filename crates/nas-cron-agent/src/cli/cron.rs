@@ -51,7 +51,7 @@ enum CronCommand {
     Identity(identity::Identity),
 }
 
-/// Cancel a job's one-shot: once the command has succeeded, no attempt of it starts.
+/// Cancel a job's one-shot. After the command has succeeded, no attempt of the one-shot starts.
 ///
 /// Cancelling an unknown job succeeds too.
 #[derive(Debug, Args)]

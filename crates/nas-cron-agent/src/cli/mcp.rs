@@ -38,7 +38,8 @@ pub struct Mcp {
 impl Mcp {
     /// Serves until stdin closes or a signal arrives.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.context("starting the async runtime failed")?;
         let result = runtime.block_on(self.serve());
         // A pending read of stdin cannot be cancelled; waiting for it would block the exit.
         runtime.shutdown_background();
@@ -47,7 +48,7 @@ impl Mcp {
 
     async fn serve(self) -> anyhow::Result<ExitCode> {
         logging::init(&Log { format: LogFormat::Pretty, filter: LOG_FILTER.to_owned() })?;
-        let ends = signals::on_signal()?;
+        let ends = signals::on_signal().context("installing the signal handlers failed")?;
         let connection = self.connection.connect()?;
         let callback = connection.callback_url(self.callback_url.as_ref())?;
         // The URL in the store may have been edited by hand.

@@ -4,7 +4,7 @@
 //! that finds no task takes the store's lock, reads again, registers and releases the lock; processes that waited for the
 //! lock then find the new task. A task or an identity that the server no longer knows is replaced in the same way.
 //!
-//! None of this ever fails a call: the access token is the fallback, with one warning per process. After a permanent
+//! A failure here never fails a call: the access token is the fallback, with one warning per process. After a permanent
 //! rejection the identity is paused ([`BackgroundTask::fall_back`]). During the pause, a task that another process has
 //! registered is still used, and the identity is tried again if the access token is rejected too.
 

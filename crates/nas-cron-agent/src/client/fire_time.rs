@@ -19,6 +19,12 @@ pub(crate) fn at(text: &str) -> Result<FireAt, String> {
     })
 }
 
+/// Parses a duration with units. The error does not repeat the text.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "must be a duration with units, such as 90s or 2h 30m".to_owned())
+}
+
 /// Returns the instant after a duration from now, in this machine's time zone.
 pub(crate) fn after(now: DateTime<Utc>, wait: Duration) -> Result<FireAt, String> {
     let too_far = || "is too far in the future: the latest year is 9999".to_owned();

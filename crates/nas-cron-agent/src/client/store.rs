@@ -70,7 +70,7 @@ pub enum AuthStoreError {
     },
     /// The content is not an auth store.
     #[error(
-        "invalid auth store: {path} {problem}; it was not changed: restore it, or move it away and log in again with \
+        "invalid auth store: {path} {problem}; it was not changed: restore it, or move it aside and log in again with \
          `nas-cron cron login`"
     )]
     Malformed {
@@ -113,7 +113,7 @@ pub enum AuthStoreError {
     },
 }
 
-/// The path of the store. Each operation opens the file anew.
+/// The path of the store. Each operation opens the file again.
 #[derive(Clone, Debug)]
 pub struct AuthStore {
     path: PathBuf,

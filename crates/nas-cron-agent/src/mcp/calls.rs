@@ -150,10 +150,9 @@ impl Calls {
                 Err(of("in")("must not be combined with fire_at: give one of them".to_owned()))
             }
             (Some(text), None) => fire_time::at(&text).map_err(of("fire_at")),
-            (None, Some(length)) => match humantime::parse_duration(&length) {
-                Ok(length) => fire_time::after(self.clock.now(), length).map_err(of("in")),
-                Err(_) => Err(of("in")("must be a duration with units, such as 90s or 2h 30m".to_owned())),
-            },
+            (None, Some(length)) => fire_time::duration(&length)
+                .and_then(|length| fire_time::after(self.clock.now(), length))
+                .map_err(of("in")),
         };
         time.map(|at| Some(at.as_str().to_owned()))
     }

@@ -16,7 +16,7 @@ pub(super) struct WhenArgs {
     #[arg(long, value_name = "ISO", value_parser = fire_time::at)]
     at: Option<FireAt>,
     /// Fire after this duration, such as 90s, 15m or `1h 30m`.
-    #[arg(long = "in", value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "at")]
+    #[arg(long = "in", value_name = "DURATION", value_parser = fire_time::duration, conflicts_with = "at")]
     wait: Option<Duration>,
 }
 
@@ -59,12 +59,12 @@ mod tests {
     #[test]
     fn instants_are_printed_relative_and_in_their_own_offset() {
         let now: DateTime<Utc> = "2026-06-18T12:00:35Z".parse().unwrap();
-        let told = |text| format_instant(now, text);
-        insta::assert_snapshot!(told("2026-06-18T14:02:05+02:00"), @"in 1 min 30 s, 14:02:05 +02:00");
-        insta::assert_snapshot!(told("2026-06-18T12:00:35.9Z"), @"now, 12:00:35 +00:00");
-        insta::assert_snapshot!(told("2026-06-19T09:30:00+02:00"), @"in 19 h 29 min, 2026-06-19 09:30:00 +02:00");
-        insta::assert_snapshot!(told("2026-06-17T12:00:35-05:00"), @"19 h ago, 2026-06-17 12:00:35 -05:00");
-        insta::assert_snapshot!(told("20260618T120135Z"), @"in 1 min, 12:01:35 +00:00");
-        insta::assert_snapshot!(told("soon\u{1b}[2J"), @"soon [2J");
+        let formatted = |text| format_instant(now, text);
+        insta::assert_snapshot!(formatted("2026-06-18T14:02:05+02:00"), @"in 1 min 30 s, 14:02:05 +02:00");
+        insta::assert_snapshot!(formatted("2026-06-18T12:00:35.9Z"), @"now, 12:00:35 +00:00");
+        insta::assert_snapshot!(formatted("2026-06-19T09:30:00+02:00"), @"in 19 h 29 min, 2026-06-19 09:30:00 +02:00");
+        insta::assert_snapshot!(formatted("2026-06-17T12:00:35-05:00"), @"19 h ago, 2026-06-17 12:00:35 -05:00");
+        insta::assert_snapshot!(formatted("20260618T120135Z"), @"in 1 min, 12:01:35 +00:00");
+        insta::assert_snapshot!(formatted("soon\u{1b}[2J"), @"soon [2J");
     }
 }
