@@ -51,7 +51,7 @@ enum CronCommand {
     Identity(identity::Identity),
 }
 
-/// Cancel a job's one-shot. After the command has succeeded, no attempt of the one-shot starts.
+/// Cancel a job's one-shot. No attempt of it starts after the command has succeeded.
 ///
 /// Cancelling an unknown job succeeds too.
 #[derive(Debug, Args)]

@@ -70,7 +70,7 @@ pub enum AuthStoreError {
     },
     /// The content is not an auth store.
     #[error(
-        "invalid auth store: {path} {problem}; it was not changed: restore it, or move it aside and log in again with \
+        "the auth store {path} {problem}; it was not changed: restore it, or move it aside and log in again with \
          `nas-cron cron login`"
     )]
     Malformed {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nas_cron_base::clock::{Clock, SystemClock};
-use nas_cron_base::http_client::{self, causes, retry_after};
+use nas_cron_base::http_client::{self, retry_after};
 use nas_cron_protocol::error::{ErrorBody, ErrorWord};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Response};
@@ -163,12 +163,25 @@ impl Transport {
     }
 
     fn unavailable(&self, error: reqwest::Error) -> ClientError {
-        ClientError::Unavailable { server: self.base.to_string(), reason: causes(error) }
+        ClientError::Unavailable { server: self.base.to_string(), reason: reason(error) }
     }
 
     fn invalid_response(&self, reason: String) -> ClientError {
         ClientError::InvalidResponse { server: self.base.to_string(), reason }
     }
+}
+
+/// Returns the root cause, without the URL and the layers of the HTTP library.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    if error.is_timeout() {
+        return "it timed out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if error.is_connect() { format!("could not connect: {cause}") } else { cause.to_string() }
 }
 
 #[cfg(test)]
