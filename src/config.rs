@@ -1,18 +1,18 @@
-//! The configuration: TOML file, environment and flags, all from the one table [`SETTINGS`].
+//! Configuration from a TOML file, the environment and flags, all defined by one table, [`SETTINGS`].
 //!
 //! ```text
-//!   flags ─┐                         ┌─ Config            what `serve` needs, typed and cross-checked
-//!   env  ──┼─ Settings::gather ──────┼─ Settings::database, ::backends, ::log: what other commands need of it
+//!   flags ─┐                         ┌─ Config            for `serve`: typed and cross-checked
+//!   env  ──┼─ Settings::gather ──────┼─ Settings::database, ::backends, ::log: for other commands
 //!   file ──┘  texts with origins     └─ show::…           `nas-cron config show`
 //! ```
 //!
-//! A flag wins over the environment, the environment over the file, the file over the default. An unknown name is
-//! refused, every problem is reported at once with its origin and its fix, and no secret is printed.
+//! A flag overrides the environment, the environment the file, and the file the default. An unknown name is an error. All
+//! problems are reported at once, each with its origin and its fix. Secrets are never printed.
 //!
 //! - `setting`: a row of the table. `typed_key`, `values`: a key with the type of its value.
 //! - `sections`: each section's keys, values and rules; `table`: their rows in one table.
-//! - `layers`: from flags, environment and file to texts. `reader`: from texts to values. `service`: all sections.
-//! - `parse`, `urls`: what texts mean. `problem`: what is wrong. `flags`, `show`: the table on the command line.
+//! - `layers`: from flags, environment and file to texts. `reader`: from texts to values. `service`: all sections together.
+//! - `parse`, `urls`: parsers. `problem`: errors. `flags`, `show`: the table on the command line.
 //!
 //! To add a setting, add its key to the file of its section and read it there.
 

@@ -1,4 +1,4 @@
-//! The table as flags of the command line.
+//! The table of settings as command-line flags.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,9 +12,9 @@ use super::layers::{Settings, Sources};
 use super::setting::{Kind, Section, Setting};
 use super::table::SETTINGS;
 
-/// Which settings a subcommand takes as flags. File and environment may always hold all of them.
+/// Selects the settings that a subcommand accepts as flags. File and environment may always contain all of them.
 pub trait Pick {
-    /// Whether this one.
+    /// True if the setting is accepted as a flag.
     fn takes(setting: &Setting) -> bool;
 }
 
@@ -28,7 +28,7 @@ impl Pick for Everything {
     }
 }
 
-/// The way to the database, and logs: `migrate` and its like.
+/// Database and logging settings: `migrate` and similar commands.
 #[derive(Clone, Copy, Debug)]
 pub struct DatabaseOnly;
 
@@ -38,7 +38,7 @@ impl Pick for DatabaseOnly {
     }
 }
 
-/// Flags generated from the table: `#[command(flatten)]` it into a subcommand. `Debug` shows names only, as
+/// Flags generated from the table. Add them to a subcommand with `#[command(flatten)]`. `Debug` shows only names, since
 /// values may be secrets.
 pub struct Flags<P> {
     config: Option<PathBuf>,
@@ -58,7 +58,7 @@ impl<P> Flags<P> {
         self.settings_from(std::env::vars_os().collect(), &|path| std::fs::read_to_string(path))
     }
 
-    /// The same from another environment and another disk.
+    /// Gathers settings from another environment and file system.
     pub fn settings_from(
         &self,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
@@ -75,7 +75,7 @@ impl<P: Pick> clap::Args for Flags<P> {
             .long("config")
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
-            .help("TOML file with settings, `key = value` [env: NAS_CRON_CONFIG]");
+            .help("Configuration file (TOML, `key = value`) [env: NAS_CRON_CONFIG]");
         command.arg(config).args(SETTINGS.iter().filter(|setting| P::takes(setting)).flat_map(args))
     }
 
@@ -106,16 +106,19 @@ impl<P: Pick> clap::FromArgMatches for Flags<P> {
     }
 }
 
-/// The flag of a setting, and of a secret the one that names a file. Values stay text: what they mean is judged
-/// in one place for all layers, with everything that is wrong told at once.
+/// Returns the flag of a setting, and for a secret also the flag that names a file. Values stay text: they are parsed in
+/// one place for all layers, so that all problems are reported at once.
 fn args(setting: &Setting) -> impl Iterator<Item = Arg> {
     let heading = setting.section.title();
     let default = match setting.default_in_words() {
         words if words == "required" => "[required]".to_owned(),
         words => format!("[default: {words}]"),
     };
-    let seen =
-        if setting.secret { " Other users of the machine can see it in the process list." } else { "" };
+    let seen = if setting.secret {
+        " Visible to other users of the machine in the process list; prefer the variable or the file."
+    } else {
+        ""
+    };
     let own = Arg::new(setting.key)
         .long(setting.flag())
         .value_name(setting.kind.placeholder())
@@ -132,7 +135,7 @@ fn args(setting: &Setting) -> impl Iterator<Item = Arg> {
             .long(setting.file_key().replace('_', "-"))
             .value_name("FILE")
             .help_heading(heading)
-            .help(format!("The same, read from this file [env: {}_FILE]", setting.env()))
+            .help(format!("File that contains {} [env: {}_FILE]", setting.key, setting.env()))
     });
     [Some(own), file].into_iter().flatten()
 }

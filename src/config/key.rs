@@ -1,4 +1,4 @@
-//! The keys of settings that code outside the configuration names.
+//! Keys of settings that code outside the configuration refers to.
 
 pub use super::sections::database::DATABASE_URL;
 pub use super::sections::keys::{AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY};

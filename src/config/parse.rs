@@ -1,4 +1,4 @@
-//! What texts mean: one pure function per kind of setting. Errors quote nothing; who calls knows whether it may.
+//! Parsing of values: one pure function per kind of setting. Errors never quote the value, which may be a secret.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -10,26 +10,32 @@ use ipnet::IpNet;
 
 use super::problem::Wrong;
 
-/// A token that is sent in a header.
+/// Parses a token that is sent in a header.
 pub(super) fn header(text: &str) -> Result<String, Wrong> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
     } else {
-        Err(Wrong::new("cannot be sent in a header", "write visible ASCII characters, without a space"))
+        Err(Wrong::new(
+            "contains characters that are not allowed in a header",
+            "use visible ASCII characters without spaces",
+        ))
     }
 }
 
-/// IP and port.
+/// Parses an IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     SocketAddr::from_str(text).map_err(|_| {
-        Wrong::new("is no address to listen at", "write IP and port, like 0.0.0.0:8080 or [::]:8080")
+        Wrong::new(
+            "is not a listen address",
+            "set an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",
+        )
     })
 }
 
-/// A whole number within bounds.
+/// Parses a whole number from `min` to `max`.
 pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, Wrong> {
     let fix = || format!("set a whole number from {min} to {max}");
-    let count = u64::from_str(text).map_err(|_| Wrong::new("is no whole number", fix()))?;
+    let count = u64::from_str(text).map_err(|_| Wrong::new("is not a whole number", fix()))?;
     match count {
         _ if count < min => Err(Wrong::new("is too small", fix())),
         _ if count > max => Err(Wrong::new("is too large", fix())),
@@ -37,15 +43,15 @@ pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, Wrong> {
     }
 }
 
-/// A length of time within bounds.
+/// Parses a duration from `min` to `max`.
 pub(super) fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, Wrong> {
     let fix = || {
         let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
-        format!("set something like 500ms, 30s, 5m, 12h or 90d, from {min} to {max}")
+        format!("set a duration from {min} to {max}, such as 500ms, 30s, 5m, 12h or 90d")
     };
     let duration = humantime::parse_duration(text).map_err(|_| match f64::from_str(text) {
-        Ok(number) if number >= 0.0 => Wrong::new("is a length of time without its unit", fix()),
-        _ => Wrong::new("is no length of time", fix()),
+        Ok(number) if number >= 0.0 => Wrong::new("is a duration without a unit", fix()),
+        _ => Wrong::new("is not a duration", fix()),
     })?;
     match duration {
         _ if duration < min => Err(Wrong::new("is too short", fix())),
@@ -54,57 +60,61 @@ pub(super) fn duration(text: &str, min: Duration, max: Duration) -> Result<Durat
     }
 }
 
-/// True or false.
+/// Parses a boolean.
 pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
     match text {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(Wrong::new("is neither true nor false", "set true or false")),
+        _ => Err(Wrong::new("is not a boolean", "set true or false")),
     }
 }
 
-/// One of the words, in any case.
+/// Returns the one of `words` that equals the text, ignoring case.
 pub(super) fn choice(text: &str, words: &'static [&'static str]) -> Result<&'static str, Wrong> {
-    words
-        .iter()
-        .copied()
-        .find(|word| word.eq_ignore_ascii_case(text))
-        .ok_or_else(|| Wrong::new("is not known", format!("set {}", words.join(" or "))))
+    words.iter().copied().find(|word| word.eq_ignore_ascii_case(text)).ok_or_else(|| {
+        Wrong::new(
+            "is not a known value",
+            match words {
+                [one, other] => format!("set {one} or {other}"),
+                several => format!("set one of {}", several.join(", ")),
+            },
+        )
+    })
 }
 
-/// A network; a bare address is a network of one.
+/// Parses a network. A bare address is a network of one host.
 pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
     if let Ok(address) = IpAddr::from_str(text) {
         return Ok(IpNet::from(address));
     }
     let network = IpNet::from_str(text).map_err(|_| {
-        Wrong::new("is no network", "write addresses and networks like 10.0.0.0/8, 192.0.2.7 or fd00::/8")
+        Wrong::new("is not a network", "set addresses and networks such as 10.0.0.0/8, 192.0.2.7 or fd00::/8")
     })?;
     if network == network.trunc() {
         Ok(network)
     } else {
         Err(Wrong::new(
-            "has address bits beyond its prefix",
-            format!("write {} for the network or {} for the one address", network.trunc(), network.addr()),
+            "has host bits set",
+            format!("set {} for the network or {} for the single address", network.trunc(), network.addr()),
         ))
     }
 }
 
-/// A SHA-256 in hex.
+/// Parses a SHA-256 hash in hex.
 pub(super) fn hash(text: &str) -> Result<[u8; 32], Wrong> {
     let mut hash = [0; 32];
     hex::decode_to_slice(text, &mut hash).map_err(|_| {
         Wrong::new(
-            "is no SHA-256 in hex (64 digits)",
+            "is not a SHA-256 hash in hex (64 digits)",
             "set the token's hash, not the token: printf %s \"$TOKEN\" | sha256sum",
         )
     })?;
     Ok(hash)
 }
 
-/// 32 bytes in base64, of either alphabet, with or without padding.
+/// Parses 32 bytes in base64, in either alphabet, with or without padding.
 pub(super) fn key(text: &str) -> Result<[u8; 32], Wrong> {
-    let fix = "make one with: openssl rand -base64 32";
+    let fix = "generate one with: openssl rand -base64 32";
     let bytes = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD]
         .iter()
         .find_map(|engine| engine.decode(text).ok())
@@ -113,17 +123,17 @@ pub(super) fn key(text: &str) -> Result<[u8; 32], Wrong> {
     bytes.try_into().map_err(|_| Wrong::new(format!("is {length} bytes long instead of 32"), fix))
 }
 
-/// Directives for log lines.
+/// Checks the directives of a log filter.
 pub(super) fn log_filter(text: &str) -> Result<String, Wrong> {
-    // The parser cuts at byte positions and panics inside a longer character (tracing-subscriber 0.3.23).
+    // The parser slices at byte positions and panics inside a multi-byte character (tracing-subscriber 0.3.23).
     if !text.is_ascii() {
-        let fix = "set something like info or info,nas_cron::fire=debug";
-        return Err(Wrong::new("is no log filter (it is not ASCII)", fix));
+        let fix = "set a filter such as info or info,nas_cron::fire=debug";
+        return Err(Wrong::new("is not a valid log filter (non-ASCII characters)", fix));
     }
     tracing_subscriber::EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| {
         Wrong::new(
-            format!("is no log filter ({error})"),
-            "set something like info or info,nas_cron::fire=debug",
+            format!("is not a valid log filter ({error})"),
+            "set a filter such as info or info,nas_cron::fire=debug",
         )
     })
 }
@@ -140,7 +150,7 @@ mod tests {
         assert_eq!(network("::1").unwrap().to_string(), "::1/128");
         assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
         let wrong = network("10.1.2.3/8").unwrap_err();
-        assert_eq!(wrong.fix, "write 10.0.0.0/8 for the network or 10.1.2.3 for the one address");
+        assert_eq!(wrong.fix, "set 10.0.0.0/8 for the network or 10.1.2.3 for the single address");
         for text in ["", "10.0.0.0/33", "10.0.0", "localhost", "10.0.0.0/8/8"] {
             assert!(network(text).is_err(), "{text:?}");
         }
@@ -155,10 +165,10 @@ mod tests {
         for (text, wrong) in [
             ("59s", "is too short"),
             ("120001ms", "is too long"),
-            ("90", "is a length of time without its unit"),
-            ("", "is no length of time"),
-            ("soon", "is no length of time"),
-            ("-90s", "is no length of time"),
+            ("90", "is a duration without a unit"),
+            ("", "is not a duration"),
+            ("soon", "is not a duration"),
+            ("-90s", "is not a duration"),
         ] {
             assert_eq!(duration(text, min, max).unwrap_err().wrong, wrong, "{text:?}");
         }
@@ -175,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn words_and_switches() {
+    fn choices_booleans_counts_and_filters_are_checked() {
         assert_eq!(choice("es256", &["ES256", "RS256"]).unwrap(), "ES256");
         assert_eq!(choice("HS256", &["ES256", "RS256"]).unwrap_err().fix, "set ES256 or RS256");
         assert!(switch("on").unwrap() && !switch("0").unwrap() && switch("maybe").is_err());
         assert_eq!(count("4", 4, 5).unwrap(), 4);
         assert_eq!(count("3", 4, 5).unwrap_err().fix, "set a whole number from 4 to 5");
         assert_eq!(count("6", 4, 5).unwrap_err().wrong, "is too large");
-        assert_eq!(count("-1", 4, 5).unwrap_err().wrong, "is no whole number");
+        assert_eq!(count("-1", 4, 5).unwrap_err().wrong, "is not a whole number");
         assert!(log_filter("info,nas_cron=debug").is_ok() && log_filter("nas_cron=loud").is_err());
         assert!(log_filter("\u{20000}[").is_err(), "where the parser itself would panic");
     }

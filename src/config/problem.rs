@@ -1,34 +1,34 @@
-//! What is wrong with a configuration: which setting, where it came from, how to fix it.
+//! Problems of a configuration: the setting, the origin of its value, and the fix.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::setting::Setting;
 
-/// Where a value came from.
+/// Origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The command line: the flag as it is written.
+    /// Command line: the flag as written.
     Flag(String),
-    /// The environment: the variable's name.
+    /// Environment: the variable's name.
     Environment(String),
-    /// The configuration file.
+    /// Configuration file.
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Line number, counted from 1.
         line: usize,
     },
-    /// A file that holds one secret.
+    /// File that contains one secret.
     SecretFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Who named it.
+        /// Origin of the file's name.
         named_by: Box<Origin>,
     },
-    /// Nobody set it.
+    /// The default.
     Default,
-    /// Nobody set it; it follows another setting.
+    /// A default that is derived from the setting with this key.
     Derived(&'static str),
 }
 
@@ -39,75 +39,76 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{} line {line}", path.display()),
             Self::SecretFile { path, named_by } => write!(f, "{} named by {named_by}", path.display()),
             Self::Default => f.write_str("default"),
-            Self::Derived(from) => write!(f, "default, by {from}"),
+            Self::Derived(from) => write!(f, "default, from {from}"),
         }
     }
 }
 
-/// Why a value cannot be accepted, and what would be right. Never quotes a secret.
+/// Reason why a value is rejected, and the fix. Never quotes a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// What is wrong, as a phrase.
+    /// Reason, as a phrase.
     pub wrong: String,
-    /// What to do, as a phrase.
+    /// Fix, as a phrase.
     pub fix: String,
 }
 
 impl Wrong {
-    /// Both phrases.
+    /// Creates one from both phrases.
     pub fn new(wrong: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { wrong: wrong.into(), fix: fix.into() }
     }
 }
 
-/// One thing that is wrong with the configuration.
+/// One problem of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The keys it is about, one for most problems; several for a cross-check.
+    /// Keys of the settings concerned; several for a rule between settings.
     pub keys: Vec<String>,
-    /// The same with values and origins, ready to be shown.
-    subject: String,
-    wrong: Wrong,
+    /// The settings with values and origins, and what is wrong with them, as one clause.
+    clause: String,
+    fix: String,
 }
 
 impl Problem {
-    /// About one value. `shown` is what may be quoted of it: nothing of a secret.
+    /// Creates a problem of one value. `wrong` is a predicate, such as "is too short". `shown` is the value if it may be quoted, `None` for a secret.
     pub(super) fn about(key: &str, shown: Option<&str>, origin: &Origin, wrong: Wrong) -> Self {
-        Self { keys: vec![key.to_owned()], subject: subject(key, shown, origin), wrong }
+        Self {
+            keys: vec![key.to_owned()],
+            clause: format!("{} {}", subject(key, shown, origin), wrong.wrong),
+            fix: wrong.fix,
+        }
     }
 
-    /// About several settings that do not go together.
+    /// Creates a problem of several settings that conflict. `wrong` is a clause.
     pub(super) fn between(parts: &[(&str, Option<String>, Origin)], wrong: Wrong) -> Self {
         let shown: Vec<_> =
             parts.iter().map(|(key, shown, origin)| subject(key, shown.as_deref(), origin)).collect();
         Self {
             keys: parts.iter().map(|part| part.0.to_owned()).collect(),
-            subject: shown.join(" and "),
-            wrong,
+            clause: format!("{}: {}", shown.join(" and "), wrong.wrong),
+            fix: wrong.fix,
         }
     }
 
-    /// About a setting that nobody set.
+    /// Creates a problem of a required setting that is not set.
     pub(super) fn missing(setting: &Setting) -> Self {
         let or_file = if setting.secret { format!(" or {}_FILE", setting.env()) } else { String::new() };
         Self {
             keys: vec![setting.key.to_owned()],
-            subject: setting.key.to_owned(),
-            wrong: Wrong::new(
-                "is not set",
-                format!(
-                    "set {}{or_file}, --{}, or {} in the configuration file",
-                    setting.env(),
-                    setting.flag(),
-                    setting.key
-                ),
+            clause: format!("{} is not set", setting.key),
+            fix: format!(
+                "set {}{or_file}, --{}, or {} in the configuration file",
+                setting.env(),
+                setting.flag(),
+                setting.key
             ),
         }
     }
 
-    /// About something that is no setting: a file that cannot be read, a name that is not known.
+    /// Creates a problem that concerns no setting: an unreadable file, an unknown name. `wrong` is a predicate.
     pub(super) fn other(subject: impl Into<String>, wrong: Wrong) -> Self {
-        Self { keys: Vec::new(), subject: subject.into(), wrong }
+        Self { keys: Vec::new(), clause: format!("{} {}", subject.into(), wrong.wrong), fix: wrong.fix }
     }
 }
 
@@ -120,23 +121,23 @@ fn subject(key: &str, shown: Option<&str>, origin: &Origin) -> String {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.subject, self.wrong.wrong, self.wrong.fix)
+        write!(f, "{}; {}", self.clause, self.fix)
     }
 }
 
-/// Everything that is wrong with a configuration, at once.
+/// All problems of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// Never empty.
+    /// The problems, at least one.
     pub problems: Vec<Problem>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.as_slice() {
-            [one] => write!(f, "the configuration is wrong: {one}"),
+            [one] => write!(f, "invalid configuration: {one}"),
             several => {
-                write!(f, "the configuration is wrong in {} places:", several.len())?;
+                write!(f, "invalid configuration, {} problems:", several.len())?;
                 several.iter().try_for_each(|one| write!(f, "\n  - {one}"))
             }
         }

@@ -1,4 +1,4 @@
-//! The configuration of the service, and the parts of it that commands need.
+//! The configuration of the service, and the parts that commands need.
 
 use std::time::Duration;
 
@@ -24,46 +24,46 @@ use super::sections::retries::{self, Retry, SecondFire};
 use super::sections::stopping::{self, Stop};
 use super::table::SETTINGS;
 
-/// Everything `serve` is told. `Debug` shows no secret.
+/// Complete configuration of `serve`. `Debug` shows no secrets.
 #[derive(Debug)]
 pub struct Config {
-    /// How Postgres is reached.
+    /// Connection to Postgres.
     pub database: Database,
-    /// Where we are reached.
+    /// Listeners and the public URL.
     pub http: Http,
-    /// Who issues the agents' tokens.
+    /// Issuers of access tokens.
     pub portal: Portal,
-    /// The keys that sign fire tokens.
+    /// Keys that sign fire tokens.
     pub keys: Keys,
-    /// Keys that agents call with.
+    /// Agent identities.
     pub identity: Identity,
-    /// SHA-256 of every admin token; empty: no admin API.
+    /// SHA-256 of each admin token; empty disables the admin API.
     pub admin_token_sha256: Vec<[u8; 32]>,
-    /// Calls to agents.
+    /// Delivery attempts.
     pub fire: Fire,
-    /// What follows a failed call.
+    /// Retries.
     pub retry: Retry,
-    /// What follows a key that comes again after its delivery.
+    /// Second fires.
     pub second_fire: SecondFire,
-    /// The scheduler backends.
+    /// Scheduler backends.
     pub backends: Backends,
-    /// How long a claim holds.
+    /// Leases of the scheduler.
     pub lease: Lease,
-    /// How long fires and attempts are kept.
+    /// Retention of the delivery history.
     pub history_retention: Duration,
-    /// How the service ends.
+    /// Graceful shutdown.
     pub stop: Stop,
-    /// Log lines.
+    /// Logging.
     pub log: Log,
 }
 
 impl Settings {
-    /// Gathers flags, environment and file. Never fails: problems are reported by whoever reads it.
+    /// Gathers flags, environment and file. Never fails: problems are reported when values are read.
     pub fn gather(sources: &Sources<'_>) -> Self {
         Self::lay_over(SETTINGS, sources)
     }
 
-    /// Everything `serve` needs, cross-checked.
+    /// Returns the complete configuration of `serve`, cross-checked.
     pub fn config(&self) -> Result<Config, ConfigError> {
         let mut reader = Reader::new(self);
         let config = read(&mut reader);
@@ -71,14 +71,14 @@ impl Settings {
         reader.end(config)
     }
 
-    /// What a command needs that only talks to the database.
+    /// Returns the configuration of a command that only uses the database.
     pub fn database(&self) -> Result<Database, ConfigError> {
         let mut reader = Reader::new(self);
         let database = database::read(&mut reader);
         reader.end(database)
     }
 
-    /// What a command needs that talks to scheduler backends, but is not the service.
+    /// Returns the configuration of a command that uses scheduler backends.
     pub fn backends(&self) -> Result<Backends, ConfigError> {
         let mut reader = Reader::new(self);
         let backends = backends::read(&mut reader);
@@ -86,14 +86,14 @@ impl Settings {
         reader.end(backends)
     }
 
-    /// What a command needs that makes logins at our own portal. An error where there is no such portal.
+    /// Returns the configuration of a command that creates logins at the built-in portal. Fails if that portal is disabled.
     pub fn own_portal(&self) -> Result<OwnPortal, ConfigError> {
         let mut reader = Reader::new(self);
         let portal = own::read(&mut reader);
         reader.end(portal)
     }
 
-    /// What logging needs.
+    /// Returns the configuration of logging.
     pub fn log(&self) -> Result<Log, ConfigError> {
         let mut reader = Reader::new(self);
         let log = logs::read(&mut reader);
@@ -102,16 +102,16 @@ impl Settings {
 }
 
 impl Config {
-    /// The key-encryption key, or what to set. To be asked wherever a private key is, or would be made, in the
-    /// database; not where all signing keys are files outside it.
+    /// Returns the key-encryption key, or an error that names the setting. Call it wherever a private key is read from or
+    /// written to the database.
     pub fn require_key_encryption_key(&self) -> Result<&SecretBox<[u8; 32]>, ConfigError> {
         self.keys.key_encryption_key.as_ref().ok_or_else(|| ConfigError {
             problems: vec![Problem::other(
                 "key_encryption_key",
                 Wrong::new(
-                    "is not set, and private signing keys are stored in the database only encrypted",
-                    "set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, on every replica to \
-                     the same key; make one with: openssl rand -base64 32",
+                    "is not set, but private signing keys are stored in the database only in encrypted form",
+                    "set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; \
+                     generate one with: openssl rand -base64 32",
                 ),
             )],
         })
@@ -137,7 +137,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
     }
 }
 
-/// Rules between settings: each is sound by itself, and together they would break the contract.
+/// Checks the rules between settings that are valid separately but would break the contract together.
 fn check(config: &Config, reader: &mut Reader<'_>) {
     listening::check(&config.http, reader);
     portal::check(&config.portal, reader);

@@ -2,69 +2,72 @@
 
 use std::time::Duration;
 
-/// The prefix of every environment variable that is ours.
+/// Prefix of every environment variable of nas-cron.
 pub const ENV_PREFIX: &str = "NAS_CRON_";
 
-/// Variables with our prefix that are no settings, with what they are for. Any other one is refused by name.
+/// Variables with the prefix that are not settings, and their purpose. Any other name is rejected.
 pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("NAS_CRON_CONFIG", "path of the configuration file"),
-    ("NAS_CRON_SERVER", "base URL of the server that an agent's tools call"),
-    ("NAS_CRON_ACCESS_TOKEN", "portal access token that an agent's tools call with"),
-    ("NAS_CRON_AUTH_STORE", "path of the auth store of an agent's tools"),
-    ("NAS_CRON_CALLBACK_URL", "where an agent's tools let the agent be called"),
-    ("NAS_CRON_USE_AGENT_IDENTITY", "whether an agent's tools call as the agent's own identity"),
+    ("NAS_CRON_SERVER", "base URL of the server, for `nas-cron cron` and `nas-cron mcp`"),
+    ("NAS_CRON_ACCESS_TOKEN", "portal access token, for `nas-cron cron` and `nas-cron mcp`"),
+    ("NAS_CRON_AUTH_STORE", "path of the auth store, for `nas-cron cron` and `nas-cron mcp`"),
+    ("NAS_CRON_CALLBACK_URL", "callback URL of the agent, for `nas-cron cron` and `nas-cron mcp`"),
+    (
+        "NAS_CRON_USE_AGENT_IDENTITY",
+        "`on` or `off`: use the agent's own identity, for `nas-cron cron` and `nas-cron mcp`",
+    ),
 ];
 
 /// One setting of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Its key in the TOML file; every other spelling is made of it.
+    /// Key in the TOML file, from which the other spellings are derived.
     pub key: &'static str,
-    /// Under which heading it is shown.
+    /// Heading in help and tables.
     pub section: Section,
-    /// What it may be.
+    /// Kind of its value.
     pub kind: Kind,
-    /// What holds when nobody sets it.
+    /// Default.
     pub default: Preset,
-    /// Never printed, and also read from the file that `<key>_file` names.
+    /// True if the value is never printed and may also be read from the file named by `<key>_file`.
     pub secret: bool,
-    /// One or two sentences for whoever deploys.
+    /// Description: one or two sentences for operators.
     pub help: &'static str,
 }
 
-/// The headings of the help, in its order.
+/// Headings of the help, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// How Postgres is reached.
+    /// Connection to Postgres.
     Database,
-    /// Where we are reached.
+    /// Listeners and the public URL.
     Listening,
-    /// Who issues the agents' tokens.
+    /// Issuers of access tokens.
     Portal,
-    /// What signs fire tokens.
+    /// Keys that sign fire tokens.
     Keys,
-    /// Keys that agents call with.
+    /// Keys of agents.
     Identity,
-    /// Who may administer.
+    /// Access to the admin API.
     Administration,
-    /// Calls to agents.
+    /// Delivery attempts.
     Fires,
-    /// What follows a failed call, or a repeated key.
+    /// Retries and second fires.
     Retries,
-    /// Our own loop.
+    /// Leases of the scheduler.
     Scheduler,
-    /// Who wakes us.
+    /// Scheduler backends.
     Backends,
-    /// What is kept.
+    /// Retention.
     History,
-    /// How it ends.
+    /// Graceful shutdown.
     Stopping,
-    /// What is said.
+    /// Logging.
     Logs,
 }
 
 impl Section {
-    /// The heading.
+    /// Returns the heading.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Database => "Database",
@@ -84,7 +87,7 @@ impl Section {
     }
 }
 
-/// What a setting may be. Bounds are inclusive.
+/// Kind of a setting's value. Bounds are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `postgres://…`
@@ -93,7 +96,7 @@ pub enum Kind {
     BaseUrl,
     /// An absolute http(s) URL.
     Url,
-    /// A path of a file.
+    /// Path of a file.
     Path,
     /// Any text.
     Text,
@@ -101,16 +104,16 @@ pub enum Kind {
     Address,
     /// A whole number.
     Count {
-        /// At least.
+        /// Minimum.
         min: u64,
-        /// At most.
+        /// Maximum.
         max: u64,
     },
-    /// A length of time, as `humantime` reads it.
+    /// Duration in the format of `humantime`.
     Duration {
-        /// At least.
+        /// Minimum.
         min: Duration,
-        /// At most.
+        /// Maximum.
         max: Duration,
     },
     /// True or false.
@@ -130,12 +133,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it takes several values: commas in environment and flags, an array in TOML.
+    /// True if it takes several values: separated by commas in environment and flags, an array in TOML.
     pub const fn is_list(self) -> bool {
         matches!(self, Self::Words | Self::Networks | Self::Hashes)
     }
 
-    /// What stands for the value in the help.
+    /// Returns the placeholder of the value in help.
     pub const fn placeholder(self) -> &'static str {
         match self {
             Self::DatabaseUrl | Self::BaseUrl | Self::Url => "URL",
@@ -155,56 +158,56 @@ impl Kind {
     }
 }
 
-/// What holds when nobody sets it.
+/// Default.
 #[derive(Clone, Copy, Debug)]
 pub enum Preset {
-    /// It must be set.
+    /// None: the setting is required.
     Required {
-        /// What it could look like.
+        /// Example value.
         example: &'static str,
     },
-    /// Nothing.
+    /// Unset.
     Unset {
-        /// What its absence means.
+        /// Effect of leaving it unset.
         means: &'static str,
-        /// What it could look like.
+        /// Example value.
         example: &'static str,
     },
-    /// This.
+    /// A fixed value.
     Value(&'static str),
-    /// Another setting's value with something appended.
+    /// Another setting's value with a suffix.
     Derived {
         /// The other setting.
         from: &'static Setting,
-        /// What is appended, after one slash at the end was dropped; nothing keeps the value as it is.
+        /// Suffix, appended after dropping one trailing slash; empty keeps the value unchanged.
         suffix: &'static str,
-        /// A setting in whose presence there is no default.
+        /// Setting that disables this default when it is set.
         unless: Option<&'static Setting>,
     },
 }
 
 impl Setting {
-    /// Whether it is this one.
+    /// True if both are the same setting.
     pub fn is(&self, other: &Self) -> bool {
         self.key == other.key
     }
 
-    /// `NAS_CRON_<KEY>`.
+    /// Returns the environment variable, `NAS_CRON_<KEY>`.
     pub fn env(&self) -> String {
         format!("{ENV_PREFIX}{}", self.key.to_ascii_uppercase())
     }
 
-    /// `--<key>`, without its two dashes.
+    /// Returns the flag's name without the leading dashes.
     pub fn flag(&self) -> String {
         self.key.replace('_', "-")
     }
 
-    /// The key that names a file with the secret in it.
+    /// Returns the key of the setting that names a file with the secret.
     pub fn file_key(&self) -> String {
         format!("{}_file", self.key)
     }
 
-    /// The default in words, for help and tables.
+    /// Returns the default as text for help and tables.
     pub fn default_in_words(&self) -> String {
         match self.default {
             Preset::Required { .. } => "required".to_owned(),

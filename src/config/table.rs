@@ -1,5 +1,5 @@
-//! The one table of settings. The flags, their help, the names in the environment and in the TOML file, the README's
-//! table and the example file all come from it.
+//! The table of all settings. Flags, help, environment variables, TOML keys, the table in docs/configuration.md and the
+//! example file are generated from it.
 
 use super::sections::{
     administration, backends, database, fires, history, identity, keys, leases, listening, logs, portal,
@@ -7,7 +7,7 @@ use super::sections::{
 };
 use super::setting::Setting;
 
-/// The rows of each section, in the order in which they are shown.
+/// Rows of each section, in display order.
 const SECTIONS: &[&[&[Setting]]] = &[
     &[database::SETTINGS, listening::SETTINGS],
     portal::TABLES,
@@ -17,11 +17,11 @@ const SECTIONS: &[&[&[Setting]]] = &[
     &[history::SETTINGS, stopping::SETTINGS, logs::SETTINGS],
 ];
 
-/// Every setting there is, in the order in which it is shown.
+/// All settings, in display order.
 pub const SETTINGS: &[Setting] = &joined::<{ count() }>();
 
 impl Setting {
-    /// The setting of that key.
+    /// Returns the setting with this key.
     pub fn find(key: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.key == key)
     }

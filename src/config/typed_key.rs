@@ -1,32 +1,32 @@
-//! Typed keys of settings. Code names a constant, so a misspelt key or a wrong type does not compile.
+//! Typed keys of settings. Code refers to constants, so a misspelt key or a wrong type does not compile.
 
 use super::setting::Setting;
 use super::values::ValueType;
 
-/// A setting that always has a value: it is required, has a default, or follows another setting.
+/// A setting that always has a value: required, with a default, or derived from another setting.
 #[derive(Debug)]
 pub struct Key<T> {
-    /// Its row in the table.
+    /// Row in the table.
     pub setting: &'static Setting,
-    /// How its text is read.
+    /// Type of its value.
     pub(super) value: ValueType<T>,
 }
 
 /// A setting that may be unset.
 #[derive(Debug)]
 pub struct OptionalKey<T> {
-    /// Its row in the table.
+    /// Row in the table.
     pub setting: &'static Setting,
-    /// How its text is read.
+    /// Type of its value.
     pub(super) value: ValueType<T>,
 }
 
-/// A setting with any number of values, none where it is unset.
+/// A setting with any number of values; none if unset.
 #[derive(Debug)]
 pub struct ListKey<T> {
-    /// Its row in the table.
+    /// Row in the table.
     pub setting: &'static Setting,
-    /// How each of its texts is read.
+    /// Type of each value.
     pub(super) value: ValueType<T>,
 }
 
@@ -48,7 +48,7 @@ macro_rules! settings {
             };
         )+
 
-        /// The section's rows of the table, in the order in which they are shown.
+        /// The section's rows of the table, in display order.
         pub const SETTINGS: &[$crate::config::setting::Setting] = &[$(*$key.setting),+];
     };
 }

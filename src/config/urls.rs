@@ -1,11 +1,11 @@
-//! URLs in settings: what is accepted, and what may be shown of them.
+//! URLs in settings: which are accepted, and how they are shown without credentials.
 
 use url::{Host, Url};
 
 use super::problem::Wrong;
 use crate::domain::database_url::of_each_server;
 
-/// An absolute http(s) URL that paths are appended to, kept byte for byte as it was written.
+/// An absolute http(s) URL that paths are appended to, kept byte for byte as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     text: String,
@@ -13,79 +13,82 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// As it was written: what tokens carry as `iss`.
+    /// Returns the URL as written. Tokens carry it as `iss`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// As it is dialled.
+    /// Returns the parsed URL.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// With `path` (which begins with a slash) appended; a slash at the base's end is not doubled.
+    /// Appends `path`, which begins with a slash. A slash at the end of the base is not doubled.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.text.strip_suffix('/').unwrap_or(&self.text))
     }
 }
 
-/// An absolute http(s) URL without credentials and fragment.
+/// Parses an absolute http(s) URL without credentials and fragment.
 pub(super) fn url(text: &str) -> Result<Url, Wrong> {
-    let fix = "write it like https://portal.example/path";
+    let fix = "set an absolute URL such as https://portal.example/path";
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Wrong::new("a URL has no white space", fix));
+        return Err(Wrong::new("contains white space", fix));
     }
-    let url = Url::parse(text).map_err(|_| Wrong::new("is no absolute URL", fix))?;
+    let url = Url::parse(text).map_err(|_| Wrong::new("is not an absolute URL", fix))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Wrong::new("is no http(s) URL", fix));
+        return Err(Wrong::new("is not an http(s) URL", fix));
     }
-    // `https:host` and `https:/host` parse too, and would be another text than the URL that is dialled.
+    // `https:host` and `https:/host` parse too, but the text would differ from the URL that is called.
     if !text.get(url.scheme().len()..).is_some_and(|rest| rest.starts_with("://")) {
-        return Err(Wrong::new("is no absolute URL", fix));
+        return Err(Wrong::new("is not an absolute URL", fix));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Wrong::new(
-            "carries credentials, which would be published",
-            "remove what is before the @",
+            "contains credentials, which would be published",
+            "remove everything before the @",
         ));
     }
     if url.fragment().is_some() {
-        return Err(Wrong::new("carries a fragment", "remove the # and what follows"));
+        return Err(Wrong::new("contains a fragment", "remove the # and everything after it"));
     }
     Ok(url)
 }
 
-/// A URL that paths are appended to.
+/// Parses a URL that paths are appended to.
 pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
     let url = url(text)?;
     if url.query().is_some() {
-        return Err(Wrong::new("carries a query", "remove the ? and what follows: paths are appended to it"));
+        return Err(Wrong::new(
+            "contains a query",
+            "remove the ? and everything after it, since paths are appended",
+        ));
     }
     Ok(BaseUrl { text: text.to_owned(), url })
 }
 
-/// The URL without the credentials that do not belong there.
+/// Returns the URL with credentials replaced by `***`.
 pub(super) fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
     authority.rfind('@').map_or_else(|| text.to_owned(), |at| format!("{scheme}://***{}", &rest[at..]))
 }
 
-/// The URL of a Postgres, of one server or several. Only its shape: the driver reads it again.
+/// Checks the form of a Postgres URL with one host or several. The driver parses it again.
 pub(super) fn database_url(text: &str) -> Result<String, Wrong> {
-    let fix = "write it like postgres://user:password@host:5432/database, special characters percent-encoded";
+    let fix = "set a URL such as postgres://user:password@host:5432/database, with special characters percent-encoded";
     for server in
         of_each_server(text).map_err(|why| Wrong::new(format!("is an invalid database URL ({why})"), fix))?
     {
-        let url = Url::parse(&server).map_err(|error| Wrong::new(format!("is no URL ({error})"), fix))?;
+        let url = Url::parse(&server).map_err(|error| Wrong::new(format!("is not a URL ({error})"), fix))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(Wrong::new("is no Postgres URL", fix));
+            return Err(Wrong::new("is not a Postgres URL", fix));
         }
     }
     Ok(text.to_owned())
 }
 
-/// Whether what is sent there cannot be read on the way: https, or a loopback address.
+/// True if data sent to this URL cannot be read in transit: https, or a loopback address.
 pub(super) fn keeps_secrets(url: &Url) -> bool {
     let local = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -95,7 +98,7 @@ pub(super) fn keeps_secrets(url: &Url) -> bool {
     url.scheme() == "https" || local
 }
 
-/// In the place of a URL that cannot be read.
+/// Placeholder for an invalid URL.
 pub(super) fn stand_in() -> BaseUrl {
     base_url("https://stand-in.invalid").expect("the stand-in is a URL")
 }
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_are_no_base() {
+    fn invalid_base_urls_are_rejected() {
         for text in [
             "",
             "portal.example",
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_taken_out_of_what_is_shown() {
+    fn credentials_are_removed_from_shown_urls() {
         assert_eq!(without_credentials("https://u:p@ss@host/x@y"), "https://***@host/x@y");
         assert_eq!(without_credentials("https://host/x@y"), "https://host/x@y");
         assert_eq!(without_credentials("postgres://u:p@host?x"), "postgres://***@host?x");
@@ -151,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_a_base_url_keeps_its_text(path in "(/[a-zA-Z0-9._~-]{0,8}){0,3}") {
+        fn every_base_url_keeps_its_text(path in "(/[a-zA-Z0-9._~-]{0,8}){0,3}") {
             let text = format!("https://portal.example{path}");
             let base = base_url(&text).unwrap();
             prop_assert_eq!(base.as_str(), text);

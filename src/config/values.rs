@@ -1,4 +1,4 @@
-//! Types of values that settings have: what the table shows of each, and how its text is read.
+//! Types of setting values: the kind that the table shows, and the parser.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use super::problem::Wrong;
 use super::setting::Kind;
 use super::urls::{self, BaseUrl};
 
-/// A type of values.
+/// A type of setting values.
 #[derive(Debug)]
 pub(super) struct ValueType<T> {
-    /// What the table shows of it.
+    /// Kind that the table shows.
     pub(super) kind: Kind,
-    /// Never printed, and also read from the file that `<key>_file` names.
+    /// True if the value is never printed and may also be read from the file named by `<key>_file`.
     pub(super) secret: bool,
-    /// From text to value; the kind has the bounds.
+    /// Parses a text. The kind carries the bounds.
     pub(super) parse: fn(Kind, &str) -> Result<T, Wrong>,
-    /// In the place of a value that cannot be read. It never leaves the reader.
+    /// Placeholder for an invalid value. It never leaves the reader.
     pub(super) stand_in: fn() -> T,
 }
 
-/// An enum whose values have names. The first one is its stand-in.
+/// An enum whose values have names. The first value is the placeholder for invalid ones.
 pub(super) trait Choice: Copy + 'static {
-    /// The names, as they are shown.
+    /// Names, as shown.
     const WORDS: &'static [&'static str];
-    /// The values, in the order of their names.
+    /// Values, in the order of `WORDS`.
     const VALUES: &'static [Self];
 }
 
@@ -44,7 +44,7 @@ impl<T> ValueType<T> {
     }
 }
 
-/// The URL of a Postgres. A secret: it carries the password.
+/// URL of a Postgres database. It is a secret because it may contain the password.
 pub(super) const DATABASE_URL: ValueType<SecretString> = ValueType::secret(
     Kind::DatabaseUrl,
     |_, text| urls::database_url(text).map(SecretString::from),
@@ -56,13 +56,13 @@ pub(super) const BASE_URL: ValueType<BaseUrl> =
 /// An absolute http(s) URL.
 pub(super) const URL: ValueType<Url> =
     ValueType::new(Kind::Url, |_, text| urls::url(text), || urls::stand_in().url().clone());
-/// A path of a file.
+/// Path of a file.
 pub(super) const PATH: ValueType<PathBuf> =
     ValueType::new(Kind::Path, |_, text| Ok(PathBuf::from(text)), PathBuf::new);
 /// Any text.
 pub(super) const TEXT: ValueType<String> =
     ValueType::new(Kind::Text, |_, text| Ok(text.to_owned()), String::new);
-/// Any text that is a secret.
+/// Any secret text.
 pub(super) const SECRET: ValueType<SecretString> =
     ValueType::secret(Kind::Text, |_, text| Ok(SecretString::from(text)), || SecretString::from(""));
 /// A bearer token.
@@ -94,21 +94,21 @@ pub(super) const KEY: ValueType<SecretBox<[u8; 32]>> = ValueType::secret(
     |_, text| parse::key(text).map(|bytes| SecretBox::new(Box::new(bytes))),
     || SecretBox::new(Box::new([0; 32])),
 );
-/// Directives for log lines.
+/// Directives of a log filter.
 pub(super) const LOG_FILTER: ValueType<String> =
     ValueType::new(Kind::LogFilter, |_, text| parse::log_filter(text), String::new);
 
-/// A text with rules of its own.
+/// Text with its own rules.
 pub(super) const fn text(parse: fn(Kind, &str) -> Result<String, Wrong>) -> ValueType<String> {
     ValueType::new(Kind::Text, parse, String::new)
 }
 
-/// The content of the file at a path.
+/// Parsed content of the file at a path.
 pub(super) const fn file<T>(read: fn(Kind, &str) -> Result<Vec<T>, Wrong>) -> ValueType<Vec<T>> {
     ValueType::new(Kind::Path, read, Vec::new)
 }
 
-/// A length of time within these bounds, which are inclusive.
+/// Duration within these inclusive bounds.
 pub(super) const fn duration(min: Duration, max: Duration) -> ValueType<Duration> {
     let parse = |kind, text: &str| {
         let Kind::Duration { min, max } = kind else { unreachable!("a duration's kind has its bounds") };
@@ -117,7 +117,7 @@ pub(super) const fn duration(min: Duration, max: Duration) -> ValueType<Duration
     ValueType::new(Kind::Duration { min, max }, parse, || Duration::ZERO)
 }
 
-/// A whole number within these bounds, which are inclusive and far below `T`'s end.
+/// Whole number within these inclusive bounds, which must fit into `T`.
 pub(super) const fn count<T: TryFrom<u64> + Default>(min: u64, max: u64) -> ValueType<T> {
     let parse = |kind, text: &str| {
         let Kind::Count { min, max } = kind else { unreachable!("a count's kind has its bounds") };
@@ -136,12 +136,12 @@ pub(super) const fn choice<T: Choice>() -> ValueType<T> {
     ValueType::new(Kind::Choice(T::WORDS), parse, || T::VALUES[0])
 }
 
-/// So many milliseconds.
+/// Returns a duration in milliseconds.
 pub(super) const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// So many seconds.
+/// Returns a duration in seconds.
 pub(super) const fn s(count: u64) -> Duration {
     Duration::from_secs(count)
 }

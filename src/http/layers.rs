@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::ApiError;
 use super::error::NoFailure;
 use super::extract::unread_body;
-use crate::metrics::{self, Hop1, PanicPlace};
+use crate::metrics::{self, AgentApi, PanicPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -107,7 +107,7 @@ async fn trace(request: Request, next: Next) -> Response<Body> {
         tracing::info_span!("request", request.id = id, http.method = %request.method(), http.route = route);
     let mut line = Line {
         quiet: QUIET_ROUTES.contains(&route),
-        hop1: Hop1::of_route(route),
+        agent_api: AgentApi::of_route(route),
         began: Instant::now(),
         answered: false,
         span: span.clone(),
@@ -120,7 +120,7 @@ async fn trace(request: Request, next: Next) -> Response<Body> {
 /// Says how a request ended, also when nobody waits for its answer any more.
 struct Line {
     quiet: bool,
-    hop1: Option<Hop1>,
+    agent_api: Option<AgentApi>,
     began: Instant,
     answered: bool,
     span: tracing::Span,
@@ -131,9 +131,9 @@ impl Line {
         let (status, no_failure) = (response.status(), response.extensions().get::<NoFailure>().is_some());
         self.answered = true;
         let took = self.began.elapsed();
-        if let Some(endpoint) = self.hop1 {
-            metrics::hop1_answered(endpoint, status.as_u16());
-            if endpoint == Hop1::Provision && status.is_success() {
+        if let Some(endpoint) = self.agent_api {
+            metrics::agent_api_answered(endpoint, status.as_u16());
+            if endpoint == AgentApi::Provision && status.is_success() {
                 metrics::provisioned(took);
             }
         }
@@ -304,7 +304,7 @@ mod tests {
         });
         assert!(counted.contains("nas_cron_panics_total{place=\"http\"} 1"), "{counted}");
         assert!(
-            counted.contains("nas_cron_hop1_requests_total{endpoint=\"list\",status_class=\"5xx\"} 1"),
+            counted.contains("nas_cron_agent_api_requests_total{endpoint=\"list\",status_class=\"5xx\"} 1"),
             "{counted}"
         );
     }
@@ -316,9 +316,10 @@ mod tests {
             runtime.block_on(send(request("POST", "/api/agent-cron/provision")));
             runtime.block_on(send(request("GET", "/api/agent-cron/provision")));
         });
-        assert!(counted.contains("nas_cron_provision_seconds_count 1"), "{counted}");
+        assert!(counted.contains("nas_cron_provision_duration_seconds_count 1"), "{counted}");
         assert!(
-            counted.contains("nas_cron_hop1_requests_total{endpoint=\"provision\",status_class=\"4xx\"} 1"),
+            counted
+                .contains("nas_cron_agent_api_requests_total{endpoint=\"provision\",status_class=\"4xx\"} 1"),
             "{counted}"
         );
     }

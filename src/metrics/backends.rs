@@ -1,62 +1,62 @@
-//! Scheduler backends: what they were asked for, and what they brought.
+//! Scheduler backends: calls to them, and wake-ups from them.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use nas_cron_protocol::BackendName;
 
-const BACKEND_CALLS: &str = "nas_cron_engine_calls_total";
-const BACKEND_MISSES: &str = "nas_cron_engine_misses_total";
+const BACKEND_CALLS: &str = "nas_cron_backend_calls_total";
+const BACKEND_MISSES: &str = "nas_cron_backend_misses_total";
 const WAKE_UPS: &str = "nas_cron_wake_ups_total";
-const WAKE_UPS_HELD: &str = "nas_cron_wake_ups";
-const RELAY_REFUSED: &str = "nas_cron_relay_refused_total";
+const OUTBOX_ROWS: &str = "nas_cron_outbox_rows";
+const RELAY_REJECTED: &str = "nas_cron_relay_requests_rejected_total";
 
 pub(super) fn describe() {
     describe_counter!(
         BACKEND_CALLS,
-        "What hosted engines were asked for, by backend, call (arm, cancel; listen and log where that fails) and result"
+        "Calls to external scheduler backends, by backend, call (arm, cancel; failures of listen and log) and result"
     );
     describe_counter!(
         BACKEND_MISSES,
-        "One-shots that their engine did not wake in time, so that our own loop did"
+        "One-shots whose external backend sent no wake-up in time, so that nas-cron fired them itself"
     );
-    describe_counter!(WAKE_UPS, "Wake-ups that engines brought, by backend and by what they found");
+    describe_counter!(WAKE_UPS, "Wake-ups received from external backends, by backend and result");
     describe_gauge!(
-        WAKE_UPS_HELD,
-        "What hosted engines are to bring (armed), have still to be told of (wanted) or to take back (unwanted)"
+        OUTBOX_ROWS,
+        "Outbox rows, by backend and state: wanted (not yet handed over), armed (handed over), unwanted (to be cancelled)"
     );
-    describe_counter!(RELAY_REFUSED, "Requests to the relay without a valid signature, by reason");
+    describe_counter!(RELAY_REJECTED, "Relay requests without a valid signature, by reason");
     for backend in BackendName::ALL.iter().filter(|backend| **backend != BackendName::Postgres) {
         counter!(BACKEND_MISSES, "backend" => backend.as_str()).increment(0);
     }
 }
 
-/// A backend was asked to `call` (`arm`, `cancel`, `listen`, `log`) so many wake-ups, with this result (`ok`, or what was wrong).
+/// Records calls to a backend: `call` is `arm`, `cancel`, `listen` or `log`; `result` is `ok` or the kind of failure.
 pub fn backend_called(backend: BackendName, call: &'static str, result: &'static str, count: u64) {
     counter!(BACKEND_CALLS, "backend" => backend.as_str(), "call" => call, "result" => result)
         .increment(count);
 }
 
-/// One-shots that their backend did not wake within the watchdog's grace.
+/// Records one-shots whose backend sent no wake-up within the watchdog's grace.
 pub fn backend_missed(backend: BackendName, count: u64) {
     counter!(BACKEND_MISSES, "backend" => backend.as_str()).increment(count);
 }
 
-/// A backend brought a wake-up, and this is what it found.
-pub fn woken(backend: BackendName, found: &'static str) {
-    counter!(WAKE_UPS, "backend" => backend.as_str(), "found" => found).increment(1);
+/// Records a wake-up received from a backend, and its result.
+pub fn wake_up_received(backend: BackendName, result: &'static str) {
+    counter!(WAKE_UPS, "backend" => backend.as_str(), "result" => result).increment(1);
 }
 
-/// Wake-ups of a backend, by state.
+/// Sets the number of outbox rows of a backend, by state.
 pub fn set_wake_ups(backend: BackendName, states: impl IntoIterator<Item = (&'static str, i64)>) {
     if backend == BackendName::Postgres {
         return;
     }
     for (state, count) in states {
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        gauge!(WAKE_UPS_HELD, "backend" => backend.as_str(), "state" => state).set(count as f64);
+        gauge!(OUTBOX_ROWS, "backend" => backend.as_str(), "state" => state).set(count as f64);
     }
 }
 
-/// A request to the relay was refused, for this reason.
+/// Records a rejected relay request.
 pub fn relay_refused(reason: &'static str) {
-    counter!(RELAY_REFUSED, "reason" => reason).increment(1);
+    counter!(RELAY_REJECTED, "reason" => reason).increment(1);
 }

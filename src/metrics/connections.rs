@@ -5,19 +5,19 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 const OPEN: &str = "nas_cron_open_connections";
 const CLOSED: &str = "nas_cron_connections_closed_total";
 
-/// The listener of a connection.
+/// Listener that accepted a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// Of agents, the portal's backend and hosted schedulers.
+    /// For agents, the portal backend and external scheduler backends.
     Public,
-    /// Of Prometheus.
+    /// For Prometheus.
     Metrics,
 }
 
 impl Listener {
     const ALL: &'static [Self] = &[Self::Public, Self::Metrics];
 
-    /// Its name, as in labels.
+    /// Returns the label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
@@ -26,18 +26,18 @@ impl Listener {
     }
 }
 
-/// The reason why a connection was closed.
+/// Reason for closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The caller closed it, or asked for that, or broke the protocol; or the service stops.
+    /// The caller closed it, asked to close it or broke the protocol, or the service is stopping.
     Ended,
-    /// No request arrived, or one that was not complete in time.
+    /// No complete request arrived in time.
     Unfinished,
-    /// No further request came in time.
+    /// No further request arrived in time.
     Idle,
-    /// The caller did not take a response in time.
+    /// The caller did not read a response in time.
     SlowReader,
-    /// A newer connection needed its place.
+    /// Closed to make room for a newer connection.
     Displaced,
     /// Its request had waited while the process was frozen.
     Stale,
@@ -63,8 +63,8 @@ pub(super) fn describe() {
     describe_gauge!(OPEN, "Open inbound connections, by listener");
     describe_counter!(
         CLOSED,
-        "Inbound connections that were closed, by listener and reason (ended by the caller; unfinished request; idle; \
-         slow_reader of a response; displaced by newer ones near the bound; stale after a freeze of the process)"
+        "Inbound connections that were closed, by listener and reason: ended (by the caller), unfinished (request), idle, \
+         slow_reader (of a response), displaced (by newer ones near the limit), stale (after the process was frozen)"
     );
     for listener in Listener::ALL {
         gauge!(OPEN, "listener" => listener.as_str()).set(0.0);
@@ -74,18 +74,18 @@ pub(super) fn describe() {
     }
 }
 
-/// A connection was accepted.
+/// Records an accepted connection.
 pub fn connection_opened(listener: Listener) {
     gauge!(OPEN, "listener" => listener.as_str()).increment(1.0);
 }
 
-/// An accepted connection was closed.
+/// Records that an accepted connection was closed.
 pub fn connection_closed(listener: Listener, reason: Closed) {
     gauge!(OPEN, "listener" => listener.as_str()).decrement(1.0);
     counter!(CLOSED, "listener" => listener.as_str(), "reason" => reason.as_str()).increment(1);
 }
 
-/// Connections were closed out of the backlog, without having been served.
+/// Records connections that were closed from the backlog without being served.
 pub fn backlog_closed(listener: Listener, count: u64) {
     counter!(CLOSED, "listener" => listener.as_str(), "reason" => Closed::Stale.as_str()).increment(count);
 }

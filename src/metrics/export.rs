@@ -1,4 +1,4 @@
-//! Export of the metrics: the recorder, and `GET /metrics`.
+//! Export of the metrics: the recorder and `GET /metrics`.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,19 +13,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{backends, connections, fires, one_shots, panics, requests};
 
-/// How often histograms are folded, so that they take no memory while nobody scrapes.
+/// Interval at which histogram samples are aggregated, so that memory stays bounded without scrapes.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
-/// Takes in what is counted from now on and describes it. Any number of calls: all get the same handle.
+/// Installs the global recorder and describes the metrics. Repeated calls return the same handle.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     let install = || {
         let recorder = recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, describe);
-        // Another recorder can only be there if a host program brought its own; ours then stays empty.
+        // Only a host program can have installed another recorder; this one then stays empty.
         if metrics::set_global_recorder(recorder).is_err() {
-            tracing::warn!("another metrics recorder is installed: /metrics stays empty");
+            tracing::warn!("another metrics recorder is installed, so /metrics stays empty");
         }
         handle
     };
@@ -44,7 +44,7 @@ pub(super) fn recorder() -> PrometheusRecorder {
         .build_recorder()
 }
 
-/// Describes every metric, and makes those appear whose zero is worth seeing before anything happened.
+/// Describes every metric, and initializes those whose zero is meaningful before the first event.
 pub(super) fn describe() {
     fires::describe();
     one_shots::describe();
@@ -54,7 +54,8 @@ pub(super) fn describe() {
     connections::describe();
 }
 
-/// `GET /metrics`, for a listener of its own. Needs a runtime: the upkeep runs until the router is dropped.
+/// Returns the router of `GET /metrics`, for its own listener. Requires a Tokio runtime: aggregation runs until the router
+/// is dropped.
 pub fn router(handle: PrometheusHandle) -> Router {
     let upkeep = tokio::spawn({
         let handle = handle.clone();
@@ -84,7 +85,7 @@ mod tests {
     use crate::metrics::{PanicPlace, panicked};
 
     #[tokio::test]
-    async fn installed_twice_it_is_one_and_served() {
+    async fn repeated_installs_share_one_recorder() {
         let (one, other) = (install(), install());
         panicked(PanicPlace::Background);
         assert!(one.render().contains("nas_cron_panics_total{place=\"background\"}"));
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_upkeep_ends_with_its_router() {
+    async fn aggregation_ends_with_its_router() {
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let router = router(recorder().handle());
         tokio::time::advance(UPKEEP_PERIOD * 3).await;

@@ -1,6 +1,6 @@
-//! Values of labels.
+//! Label values.
 
-/// The class of an HTTP status as a label: `2xx`, or `none` where there was no answer.
+/// Returns the class of an HTTP status, such as `2xx`, or `none` without a response.
 pub(super) fn status_class(status: Option<u16>) -> &'static str {
     match status {
         Some(100..=199) => "1xx",

@@ -1,9 +1,9 @@
-//! What Prometheus sees. Every name exists once, behind a function that says what counts.
+//! Prometheus metrics. Each name exists once, behind a function that records it.
 //!
-//! Base units, prefix `nas_cron_`, and no id or URL as a label: the number of series does not grow with use.
+//! Base units, prefix `nas_cron_`, no ids or URLs as labels: the number of series does not grow with use.
 //!
-//! Each file has the names of its topic, their descriptions, and the functions that record. [`install`] and [`router`]
-//! export all of them.
+//! Each file contains the names of one topic, their descriptions and the recording functions. [`install`] and [`router`]
+//! export them.
 
 mod backends;
 mod connections;
@@ -14,7 +14,7 @@ mod one_shots;
 mod panics;
 mod requests;
 
-pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, woken};
+pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, wake_up_received};
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
@@ -23,7 +23,9 @@ pub use self::fires::{
 };
 pub use self::one_shots::{set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
-pub use self::requests::{Hop1, hop1_answered, introspected, looked_up, provisioned, token_requested};
+pub use self::requests::{
+    AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
+};
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -37,7 +39,7 @@ pub(crate) mod tests {
     use crate::domain::one_shot::{DueKind, OneShotCounts};
     use crate::domain::{FireOutcome, HoldScope, PutOff};
 
-    /// What is counted while `work` runs on this thread, as Prometheus would read it.
+    /// Returns the metrics recorded while `work` runs on this thread, in the text format of Prometheus.
     pub(crate) fn counted(work: impl FnOnce()) -> String {
         let recorder = recorder();
         let handle = recorder.handle();
@@ -53,8 +55,8 @@ pub(crate) mod tests {
         fires_lost(2);
         fires_put_off(PutOff::Ports, 2);
         provisioned(Duration::from_millis(2));
-        hop1_answered(Hop1::Provision, 200);
-        hop1_answered(Hop1::List, 503);
+        agent_api_answered(AgentApi::Provision, 200);
+        agent_api_answered(AgentApi::List, 503);
         set_one_shots(&OneShotCounts {
             states: vec![(OneShotState::Armed, 5), (OneShotState::Dead, 1)],
             oldest_overdue: Duration::from_millis(1500),
@@ -81,7 +83,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_metric_is_described_and_has_its_buckets() {
+    fn every_metric_has_a_description_and_histograms_have_buckets() {
         let text = counted(everything);
         let values: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
         for line in &values {
@@ -97,6 +99,21 @@ pub(crate) mod tests {
         let mut plain: Vec<_> = values.into_iter().filter(|line| !line.contains("_bucket{")).collect();
         plain.sort_unstable();
         insta::assert_snapshot!(plain.join("\n"), @r#"
+        nas_cron_agent_api_requests_total{endpoint="list",status_class="5xx"} 1
+        nas_cron_agent_api_requests_total{endpoint="provision",status_class="2xx"} 1
+        nas_cron_attempts_deferred_total{reason="database"} 0
+        nas_cron_attempts_deferred_total{reason="defect"} 0
+        nas_cron_attempts_deferred_total{reason="descriptors"} 0
+        nas_cron_attempts_deferred_total{reason="lease"} 0
+        nas_cron_attempts_deferred_total{reason="memory"} 0
+        nas_cron_attempts_deferred_total{reason="ports"} 2
+        nas_cron_attempts_deferred_total{reason="signing_key"} 0
+        nas_cron_attempts_deferred_total{reason="slots"} 0
+        nas_cron_attempts_deferred_total{reason="stalled"} 0
+        nas_cron_attempts_in_flight 1
+        nas_cron_backend_misses_total{backend="nats"} 0
+        nas_cron_backend_misses_total{backend="qstash"} 0
+        nas_cron_backend_misses_total{backend="qstash_direct"} 0
         nas_cron_connections_closed_total{listener="metrics",reason="displaced"} 0
         nas_cron_connections_closed_total{listener="metrics",reason="ended"} 0
         nas_cron_connections_closed_total{listener="metrics",reason="idle"} 0
@@ -109,30 +126,18 @@ pub(crate) mod tests {
         nas_cron_connections_closed_total{listener="public",reason="slow_reader"} 0
         nas_cron_connections_closed_total{listener="public",reason="stale"} 0
         nas_cron_connections_closed_total{listener="public",reason="unfinished"} 0
-        nas_cron_db_clock_offset_seconds -0.25
+        nas_cron_database_clock_offset_seconds -0.25
         nas_cron_dead_letters 1
         nas_cron_due_one_shots{kind="again"} 0
         nas_cron_due_one_shots{kind="armed_late"} 3
         nas_cron_due_one_shots{kind="punctual"} 0
         nas_cron_due_one_shots{kind="released"} 0
-        nas_cron_engine_misses_total{backend="nats"} 0
-        nas_cron_engine_misses_total{backend="qstash"} 0
-        nas_cron_engine_misses_total{backend="qstash_direct"} 0
-        nas_cron_fire_attempt_seconds_count{status_class="2xx"} 1
-        nas_cron_fire_attempt_seconds_count{status_class="none"} 1
-        nas_cron_fire_attempt_seconds_sum{status_class="2xx"} 0.009
-        nas_cron_fire_attempt_seconds_sum{status_class="none"} 30
+        nas_cron_fire_attempt_duration_seconds_count{status_class="2xx"} 1
+        nas_cron_fire_attempt_duration_seconds_count{status_class="none"} 1
+        nas_cron_fire_attempt_duration_seconds_sum{status_class="2xx"} 0.009
+        nas_cron_fire_attempt_duration_seconds_sum{status_class="none"} 30
         nas_cron_fire_lateness_seconds_count 1
         nas_cron_fire_lateness_seconds_sum 0.0007
-        nas_cron_fires_put_off_total{reason="database"} 0
-        nas_cron_fires_put_off_total{reason="defect"} 0
-        nas_cron_fires_put_off_total{reason="descriptors"} 0
-        nas_cron_fires_put_off_total{reason="lease"} 0
-        nas_cron_fires_put_off_total{reason="memory"} 0
-        nas_cron_fires_put_off_total{reason="ports"} 2
-        nas_cron_fires_put_off_total{reason="signing_key"} 0
-        nas_cron_fires_put_off_total{reason="slots"} 0
-        nas_cron_fires_put_off_total{reason="stalled"} 0
         nas_cron_fires_total{outcome="delivered"} 1
         nas_cron_fires_total{outcome="failed"} 1
         nas_cron_fires_total{outcome="gone"} 0
@@ -140,11 +145,9 @@ pub(crate) mod tests {
         nas_cron_holds{scope="all"} 1
         nas_cron_holds{scope="instance"} 0
         nas_cron_holds{scope="org"} 0
-        nas_cron_hop1_requests_total{endpoint="list",status_class="5xx"} 1
-        nas_cron_hop1_requests_total{endpoint="provision",status_class="2xx"} 1
-        nas_cron_in_flight 1
-        nas_cron_lease_lost_total 1
+        nas_cron_leases_lost_total 1
         nas_cron_oldest_overdue_seconds 1.5
+        nas_cron_one_shots_recovered_total 3
         nas_cron_one_shots{state="armed"} 5
         nas_cron_one_shots{state="dead"} 1
         nas_cron_one_shots{state="delivered"} 0
@@ -159,9 +162,8 @@ pub(crate) mod tests {
         nas_cron_panics_total{place="http"} 0
         nas_cron_parked_one_shots{reason="hold"} 4
         nas_cron_parked_one_shots{reason="unreachable"} 0
-        nas_cron_provision_seconds_count 1
-        nas_cron_provision_seconds_sum 0.002
-        nas_cron_recovered_total 3
+        nas_cron_provision_duration_seconds_count 1
+        nas_cron_provision_duration_seconds_sum 0.002
         nas_cron_withheld_instances{reason="denied"} 0
         nas_cron_withheld_instances{reason="disabled"} 2
         nas_cron_withheld_instances{reason="unreachable"} 1
@@ -171,7 +173,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_state_that_is_empty_again_is_zero_again() {
+    fn a_state_without_one_shots_is_reset_to_zero() {
         let text = counted(|| {
             let firing = vec![(OneShotState::Firing, 5)];
             set_one_shots(&OneShotCounts { states: firing, ..OneShotCounts::default() });

@@ -1,4 +1,4 @@
-//! One-shots as they stand, and what keeps them from being fired.
+//! One-shots by state, and the reasons why some are not fired.
 
 use metrics::{Unit, describe_gauge, gauge};
 use nas_cron_protocol::{OneShotState, ParkReason};
@@ -18,31 +18,34 @@ pub(super) fn describe() {
     describe_gauge!(ONE_SHOTS, "One-shots by state");
     describe_gauge!(
         PARKED,
-        "One-shots that came due and are not attempted, by reason: hold (of the service, an org or an instance, or a \
-         disabled or denied instance), unreachable"
+        "One-shots that came due but are not attempted, by reason: hold (of the service, an org or an instance, or because \
+         the instance is disabled or denied), unreachable"
     );
     describe_gauge!(
         DUE,
-        "One-shots that are due and not under way, by kind: punctual, armed_late (after their instant), released (from a \
-         hold, an outage or the dead letters), again (retries and second fires); only the first can be late"
+        "One-shots that are due and not in flight, by kind: punctual, armed_late (armed after their instant), released \
+         (after a hold, an outage or a redrive), again (retries and second fires); only punctual ones can be late"
     );
     describe_gauge!(
         OLDEST_OVERDUE,
         Unit::Seconds,
-        "Age of the oldest first attempt that is overdue; 0 if none is. Left \
-         out: what was armed after its instant, parked since or redriven, retries and second fires (see \
-         nas_cron_due_one_shots and nas_cron_parked_one_shots)"
+        "Age of the oldest overdue first attempt, 0 if none is overdue. Excludes one-shots that were armed after their \
+         instant, parked or redriven, and retries and second fires (see nas_cron_due_one_shots and \
+         nas_cron_parked_one_shots)"
     );
-    describe_gauge!(DEAD_LETTERS, "Fires that were given up and not yet redriven or replaced");
-    describe_gauge!(HOLDS, "Holds that stand, by scope: all (the whole service), org, instance");
+    describe_gauge!(
+        DEAD_LETTERS,
+        "Fires whose retry budget is spent and that were not yet redriven or superseded"
+    );
+    describe_gauge!(HOLDS, "Active holds, by scope: all (the whole service), org, instance");
     describe_gauge!(
         WITHHELD,
-        "Instances whose fires are withheld, by reason: unreachable (one one-shot probes it), disabled (by the operator), \
-         denied (by the portal)"
+        "Instances whose fires are withheld, by reason: unreachable (one one-shot probes the instance), disabled (by an \
+         operator), denied (by the portal)"
     );
 }
 
-/// How the one-shots stand. A state, kind or reason that is not named has none.
+/// Sets the gauges of one-shots. A state, kind or reason missing from `counts` is set to 0.
 pub fn set_one_shots(counts: &OneShotCounts) {
     for state in OneShotState::ALL {
         gauge!(ONE_SHOTS, "state" => state.as_str()).set(sum(&counts.states, state));
@@ -57,7 +60,7 @@ pub fn set_one_shots(counts: &OneShotCounts) {
     gauge!(DEAD_LETTERS).set(sum(&counts.states, &OneShotState::Dead));
 }
 
-/// What keeps fires from being sent.
+/// Sets the gauges of holds and withheld instances.
 pub fn set_withheld(withheld: &Withheld) {
     for (scope, count) in &withheld.holds {
         gauge!(HOLDS, "scope" => scope.as_str()).set(as_f64(*count));

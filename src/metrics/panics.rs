@@ -1,24 +1,24 @@
-//! Panics that were caught.
+//! Caught panics.
 
 use metrics::{counter, describe_counter};
 
 const PANICS: &str = "nas_cron_panics_total";
 
 pub(super) fn describe() {
-    describe_counter!(PANICS, "Panics that were caught, by place");
+    describe_counter!(PANICS, "Caught panics, by place: http, fire, background");
     for place in [PanicPlace::Http, PanicPlace::Fire, PanicPlace::Background] {
         counter!(PANICS, "place" => place.as_str()).increment(0);
     }
 }
 
-/// Where a panic was caught.
+/// Place at which a panic was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PanicPlace {
-    /// In the handler of a request.
+    /// The handler of a request.
     Http,
-    /// In an attempt.
+    /// A delivery attempt.
     Fire,
-    /// In a loop or a sweep.
+    /// A background loop or sweep.
     Background,
 }
 
@@ -32,7 +32,7 @@ impl PanicPlace {
     }
 }
 
-/// A panic was caught.
+/// Records a caught panic.
 pub fn panicked(place: PanicPlace) {
     counter!(PANICS, "place" => place.as_str()).increment(1);
 }

@@ -1,4 +1,4 @@
-//! Requests of agents, and what others are asked about them.
+//! Requests of agents, and requests to the portal about them.
 
 use std::time::Duration;
 
@@ -6,43 +6,50 @@ use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 use super::labels::status_class;
 
-const PROVISION: &str = "nas_cron_provision_seconds";
-const HOP1_REQUESTS: &str = "nas_cron_hop1_requests_total";
+const PROVISION: &str = "nas_cron_provision_duration_seconds";
+const AGENT_API_REQUESTS: &str = "nas_cron_agent_api_requests_total";
 const TOKEN_REQUESTS: &str = "nas_cron_token_requests_total";
 const LOOKUPS: &str = "nas_cron_directory_lookups_total";
 const INTROSPECTIONS: &str = "nas_cron_introspections_total";
-/// From one commit to the 15 s after which real agents have hung up, in seconds.
+/// Seconds, from a single commit to the 15 s after which real agents give up.
 const PROVISION_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 12.0, 15.0];
 
-/// The buckets of the histograms.
+/// Buckets of the histograms.
 pub(super) const BUCKETS: &[(&str, &[f64])] = &[(PROVISION, PROVISION_BUCKETS)];
 
 pub(super) fn describe() {
-    describe_histogram!(PROVISION, Unit::Seconds, "Length of a provision, from request to durable answer");
-    describe_counter!(HOP1_REQUESTS, "Requests of agents, by endpoint and class of our status");
+    describe_histogram!(
+        PROVISION,
+        Unit::Seconds,
+        "Duration of a successful provision, from the request to the durable answer"
+    );
+    describe_counter!(
+        AGENT_API_REQUESTS,
+        "Requests to the agent API, by endpoint and class of the response status"
+    );
     describe_counter!(
         TOKEN_REQUESTS,
-        "Requests to our own portal's token endpoint, by result (granted, refused, invalid_grant, reused, held, unavailable)"
+        "Requests to the built-in portal's token endpoint, by result: granted, refused, invalid_grant, reused, held, unavailable"
     );
     describe_counter!(
         LOOKUPS,
-        "What the portal was asked about instances, by what it said (found, disabled, unknown; away and useless: nothing)"
+        "Requests to the portal's lookup API, by outcome: found, disabled, unknown; unavailable (no response), invalid (response)"
     );
     describe_counter!(
         INTROSPECTIONS,
-        "What issuers were asked about opaque tokens, by what they said (active, inactive; away and useless: nothing)"
+        "Introspections of opaque tokens, by outcome: active, inactive; unavailable (no response), invalid (response)"
     );
 }
 
-/// A provision was answered with success after that long.
+/// Records the duration of a successful provision.
 pub fn provisioned(took: Duration) {
     histogram!(PROVISION).record(took);
 }
 
-/// The endpoints of hop 1.
+/// An endpoint of the agent API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hop1 {
+pub enum AgentApi {
     /// `POST /api/agent-cron/provision`
     Provision,
     /// `POST /api/agent-cron/cancel`
@@ -55,8 +62,8 @@ pub enum Hop1 {
     AuthProfiles,
 }
 
-impl Hop1 {
-    /// The endpoint of a route, if it is one of hop 1.
+impl AgentApi {
+    /// Returns the endpoint of a route, or `None` if it is not part of the agent API.
     pub fn of_route(route: &str) -> Option<Self> {
         match route {
             "/api/agent-cron/provision" => Some(Self::Provision),
@@ -79,23 +86,23 @@ impl Hop1 {
     }
 }
 
-/// A request of an agent was answered with that status.
-pub fn hop1_answered(endpoint: Hop1, status: u16) {
-    counter!(HOP1_REQUESTS, "endpoint" => endpoint.as_str(), "status_class" => status_class(Some(status)))
+/// Records a response to an agent, with its status.
+pub fn agent_api_answered(endpoint: AgentApi, status: u16) {
+    counter!(AGENT_API_REQUESTS, "endpoint" => endpoint.as_str(), "status_class" => status_class(Some(status)))
         .increment(1);
 }
 
-/// A request to our own portal's token endpoint had this result.
+/// Records a request to the built-in portal's token endpoint.
 pub fn token_requested(result: &'static str) {
     counter!(TOKEN_REQUESTS, "result" => result).increment(1);
 }
 
-/// The portal was asked about an instance, and said this (`found`, `disabled`, `unknown`) or nothing (`away`, `useless`).
+/// Records a lookup at the portal: `found`, `disabled`, `unknown`, `unavailable` or `invalid`.
 pub fn looked_up(outcome: &'static str) {
     counter!(LOOKUPS, "outcome" => outcome).increment(1);
 }
 
-/// An issuer was asked about a token, and said this (`active`, `inactive`) or nothing (`away`, `useless`).
+/// Records an introspection: `active`, `inactive`, `unavailable` or `invalid`.
 pub fn introspected(outcome: &'static str) {
     counter!(INTROSPECTIONS, "outcome" => outcome).increment(1);
 }
@@ -105,8 +112,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_of_hop_1() {
-        assert_eq!(Hop1::of_route("/api/agent-cron/provision"), Some(Hop1::Provision));
-        assert_eq!(Hop1::of_route("/api/agent-cron/relay"), None);
+    fn only_routes_of_the_agent_api_have_an_endpoint() {
+        assert_eq!(AgentApi::of_route("/api/agent-cron/provision"), Some(AgentApi::Provision));
+        assert_eq!(AgentApi::of_route("/api/agent-cron/relay"), None);
     }
 }

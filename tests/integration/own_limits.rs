@@ -56,7 +56,7 @@ async fn shortage_of_descriptors_burns_no_attempt_and_marks_no_instance() {
     .await;
 
     assert_eq!(unreachable, 0, "instances marked unreachable");
-    let put_off = counted(&world, "nas_cron_fires_put_off_total{reason=\"descriptors\"}").await;
+    let put_off = counted(&world, "nas_cron_attempts_deferred_total{reason=\"descriptors\"}").await;
     assert!(put_off >= 20.0, "descriptors did not run out: {put_off}");
     let attempts: Vec<(i32, String, i64)> =
         sqlx::query_as("SELECT attempt, outcome::text, count(*) FROM fires GROUP BY 1, 2 ORDER BY 1, 2")

@@ -386,7 +386,7 @@ async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
         leaving.provision(&slow, &format!("slow-{number}"), &fire_at(700), &slow_url).await;
     }
     cluster.agents.wait_until("all slow ones", |fires| fires.len() == 16).await;
-    assert!(gauge(&leaving.metrics().await, "nas_cron_in_flight") > 0.0, "it has its share");
+    assert!(gauge(&leaving.metrics().await, "nas_cron_attempts_in_flight") > 0.0, "it has its share");
     for number in 0..40 {
         leaving.provision(&token, &format!("soon-{number}"), &fire_at(800 + number * 20), &url).await;
     }

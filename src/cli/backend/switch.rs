@@ -205,7 +205,7 @@ fn patience(context: &BackendContext, left: &Left) -> Duration {
 async fn tell(context: &BackendContext, report: &mut Report) -> DbResult<usize> {
     let rounds = context.outboxes.iter().flat_map(|outbox| std::iter::repeat_n(outbox, ROUNDS));
     let mut orders = 0;
-    for done in try_join_all(rounds.map(|outbox| again(|| outbox.tell_next()))).await? {
+    for done in try_join_all(rounds.map(|outbox| again(|| outbox.run_round()))).await? {
         report.told += done.armed;
         report.taken_back += done.taken_back;
         orders += done.armed + done.taken_back;

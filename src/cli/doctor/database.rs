@@ -64,7 +64,7 @@ fn judge_offset(offset: &Offset) -> Finding {
     if offset.is_large() {
         Finding::warning(
             format!("{found}; fires and tokens go by the database's, log lines by this machine's"),
-            "let NTP set the clocks of both machines; `nas_cron_db_clock_offset_seconds` watches it",
+            "let NTP set the clocks of both machines; `nas_cron_database_clock_offset_seconds` watches it",
         )
     } else {
         Finding::ok(found)

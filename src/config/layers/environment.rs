@@ -1,4 +1,4 @@
-//! The layer of the environment.
+//! Values from the environment.
 
 use std::ffi::OsString;
 
@@ -6,10 +6,10 @@ use super::super::problem::{Origin, Problem, Wrong};
 use super::super::setting::{ENV_PREFIX, OTHER_VARIABLES};
 use super::raw::Raw;
 
-/// A value that a layer gives: its key, in lower case, as it was written, and where.
+/// A value of a layer: lower-case key, value as written, origin.
 pub(super) type Entry = (String, Raw, Origin);
 
-/// The variables with our prefix, by key. An empty variable counts as unset: compose files write `${X:-}`.
+/// Returns the variables with the prefix, by key. An empty variable counts as unset, because compose files use `${X:-}`.
 pub(super) fn read(variables: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Vec<Entry> {
     let mut found = Vec::new();
     for (name, value) in variables {
@@ -23,15 +23,17 @@ pub(super) fn read(variables: &[(OsString, OsString)], problems: &mut Vec<Proble
             Some(value) => {
                 found.push((key.to_ascii_lowercase(), Raw::One(value.to_owned()), origin));
             }
-            None => problems.push(Problem::other(name, Wrong::new("is not valid UTF-8", "set it to text"))),
+            None => {
+                problems.push(Problem::other(name, Wrong::new("is not valid UTF-8", "set it to UTF-8 text")))
+            }
         }
     }
     found.sort_by(|one, other| one.0.cmp(&other.0));
     found
 }
 
-/// Kubernetes puts `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_8080_TCP_ADDR` and their like into the environment
-/// of every pod beside a Service: one that is called `nas-cron` would look like settings of ours.
+/// True for a variable that Kubernetes sets for a Service named `nas-cron`, such as `NAS_CRON_SERVICE_HOST` or
+/// `NAS_CRON_PORT_8080_TCP_ADDR`. They are not settings.
 fn is_service_link(key: &str, value: &str) -> bool {
     let key = format!("_{key}");
     let numbered = |rest: &str| {
@@ -47,7 +49,7 @@ fn is_service_link(key: &str, value: &str) -> bool {
         || key.match_indices("_PORT_").any(|(at, found)| numbered(&key[at + found.len()..]))
 }
 
-/// Whether a variable of our prefix is no setting, but means something to us.
+/// True if a variable with the prefix is not a setting but has another purpose.
 pub(super) fn is_other(key: &str) -> bool {
     let plain = |name: &str| name[ENV_PREFIX.len()..].to_ascii_lowercase();
     OTHER_VARIABLES.iter().any(|(name, _)| plain(name) == key)

@@ -1,4 +1,4 @@
-//! The layer of the TOML file.
+//! Values from the TOML file.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::super::problem::{Origin, Problem, Wrong};
 use super::environment::Entry;
 use super::raw::Raw;
 
-/// The values in the file at this path.
+/// Returns the values in the file at this path.
 pub(super) fn read(
     path: &Path,
     read: &dyn Fn(&Path) -> io::Result<String>,
@@ -20,8 +20,8 @@ pub(super) fn read(
         Ok(text) => text,
         Err(error) => {
             let wrong = Wrong::new(
-                format!("the configuration file cannot be read: {error}"),
-                "mend --config or NAS_CRON_CONFIG; `nas-cron config example` prints a file to start from",
+                format!("could not be read: {error}"),
+                "fix --config or NAS_CRON_CONFIG; `nas-cron config example` prints a file to start from",
             );
             problems.push(Problem::other(name.to_string(), wrong));
             return Vec::new();
@@ -31,11 +31,11 @@ pub(super) fn read(
     let table = match DeTable::parse(&text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            // Not the error's own text: it quotes the line, and the line may hold a secret.
+            // `error.to_string()` would quote the line, which may contain a secret.
             let line = error.span().map_or(1, |span| line_of(span.start));
             let wrong = Wrong::new(
-                format!("is not TOML: {}", error.message()),
-                "write one `key = value` a line, text in quotes",
+                format!("is not valid TOML: {}", error.message()),
+                "write one `key = value` per line, with text in quotes",
             );
             problems.push(Problem::other(format!("{name} line {line}"), wrong));
             return Vec::new();
@@ -62,16 +62,19 @@ fn raw_of(value: &DeValue<'_>) -> Result<Raw, Wrong> {
     match value {
         DeValue::Array(items) => {
             let texts: Option<Vec<_>> = items.iter().map(|item| scalar(item.get_ref())).collect();
-            texts
-                .map(Raw::Many)
-                .ok_or_else(|| Wrong::new("is a list of other than text", "put quotes around its values"))
+            texts.map(Raw::Many).ok_or_else(|| {
+                Wrong::new("is a list with values other than text", "put quotes around each value")
+            })
         }
         DeValue::Table(_) => Err(Wrong::new(
-            "is a table, and settings have no sections",
-            "write the settings flat, `key = value`",
+            "is a table, but settings have no sections",
+            "write `key = value` at the top level",
         )),
         other => scalar(other).map(Raw::One).ok_or_else(|| {
-            Wrong::new(format!("is a {}, which no setting is", other.type_str()), "put quotes around it")
+            Wrong::new(
+                format!("is of the type {}, which no setting has", other.type_str()),
+                "put quotes around it",
+            )
         }),
     }
 }

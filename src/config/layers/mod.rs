@@ -1,7 +1,7 @@
-//! The layers a value can come from, laid over each other: flag over environment over file over default.
+//! Sources of values, in order of precedence: flag, environment, file, default.
 //!
-//! Text in, text out: what a value means is read later, and only by who needs it. What cannot wait is found
-//! here: unknown names, and secrets set twice.
+//! Values stay text here and are parsed later, by the code that needs them. Unknown names and secrets that are set twice are
+//! reported here.
 
 mod environment;
 mod file;
@@ -19,19 +19,19 @@ pub(super) use self::raw::{Given, Raw};
 use super::problem::{Origin, Problem, Wrong};
 use super::setting::{Preset, Setting};
 
-/// What the outside says. The process's own environment and disk, or a test's.
+/// Input: the process's own environment and file system, or a test's.
 pub struct Sources<'a> {
-    /// What the command line says, by key (or by key of a secret's file).
+    /// Command-line values by key, or by the key of a secret's file.
     pub flags: Vec<(String, Vec<String>)>,
-    /// The configuration file that the command line names.
+    /// Configuration file named on the command line.
     pub config: Option<PathBuf>,
-    /// The environment.
+    /// Environment variables.
     pub environment: Vec<(OsString, OsString)>,
     /// Reads a whole file.
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
 }
 
-/// What was gathered, and what was wrong with it. `Debug` shows no secret.
+/// The gathered values and their problems. `Debug` shows no secrets.
 pub struct Settings {
     table: &'static [Setting],
     given: BTreeMap<&'static str, Given>,
@@ -45,8 +45,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Lays the layers over each other, for the settings of this table. Never fails: problems are reported by whoever
-    /// reads it.
+    /// Merges the layers for the settings of this table. Never fails: problems are reported when values are read.
     pub(super) fn lay_over(table: &'static [Setting], sources: &Sources<'_>) -> Self {
         let mut settings = Self { table, given: BTreeMap::new(), problems: Vec::new() };
         let environment = environment::read(&sources.environment, &mut settings.problems);
@@ -72,12 +71,12 @@ impl Settings {
         settings
     }
 
-    /// What is wrong with names, files and secrets, whatever the values are.
+    /// Returns the problems of names, files and secrets, independent of values.
     pub(super) fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// The value that holds: given, default, or derived. `None`: unset.
+    /// Returns the effective value: given, default, or derived. `None` if unset.
     pub(super) fn effective(&self, setting: &Setting) -> Option<Given> {
         if let Some(given) = self.given.get(setting.key) {
             return Some(given.clone());
@@ -98,17 +97,17 @@ impl Settings {
         }
     }
 
-    /// Whether the operator set it.
+    /// True if the operator set it.
     pub(super) fn is_given(&self, setting: &Setting) -> bool {
         self.given.contains_key(setting.key)
     }
 
-    /// The value that holds, as it may be shown: of a secret, that it is there. `None`: unset.
+    /// Returns the effective value for display, `***` for a secret. `None` if unset.
     pub fn shown(&self, setting: &Setting) -> Option<String> {
         self.effective(setting).map(|given| given.shown(setting))
     }
 
-    /// One layer over what is there.
+    /// Adds one layer, which overrides the earlier ones.
     fn lay(&mut self, layer: Vec<Entry>, read: &dyn Fn(&Path) -> io::Result<String>) {
         let mut here: BTreeMap<&'static str, Given> = BTreeMap::new();
         for (key, raw, origin) in layer {
@@ -147,17 +146,17 @@ impl Settings {
         let path = PathBuf::from(path);
         let wrong = match read(&path) {
             Ok(text) => {
-                // Editors and `echo` end a file with a newline that is not part of the secret.
+                // Editors and `echo` append a newline that is not part of the secret.
                 let text = text.trim_end_matches(['\r', '\n']);
                 if !text.is_empty() {
                     let origin = Origin::SecretFile { path, named_by: Box::new(named_by) };
                     return Some(Given { raw: Raw::One(text.to_owned()), origin });
                 }
-                Wrong::new("the file is empty", "write the secret into it")
+                Wrong::new("is empty", "write the secret into it")
             }
             Err(error) => Wrong::new(
-                format!("the file cannot be read: {error}"),
-                "mend the path or its permissions for the user that nas-cron runs as",
+                format!("could not be read: {error}"),
+                "fix the path, or let the user that runs nas-cron read the file",
             ),
         };
         let origin = Origin::SecretFile { path, named_by: Box::new(named_by) };

@@ -1,18 +1,18 @@
-//! A value as it was written, and where it came from.
+//! A value as written, and its origin.
 
 use super::super::parse;
 use super::super::problem::Origin;
 use super::super::setting::{Kind, Setting};
 use super::super::urls;
 
-/// A value as it was written.
+/// A value as written.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::config) enum Raw {
     One(String),
     Many(Vec<String>),
 }
 
-/// A value and where it came from.
+/// A value and its origin.
 #[derive(Clone)]
 pub(in crate::config) struct Given {
     pub(in crate::config) raw: Raw,
@@ -20,7 +20,7 @@ pub(in crate::config) struct Given {
 }
 
 impl Raw {
-    /// As one text.
+    /// Returns the value as one text.
     pub(in crate::config) fn flat(&self) -> String {
         match self {
             Self::One(text) => text.clone(),
@@ -35,7 +35,7 @@ impl Raw {
         }
     }
 
-    /// As a list: texts are split at commas.
+    /// Returns the value as a list, split at commas.
     pub(in crate::config) fn parts(&self) -> Vec<String> {
         let texts = match self {
             Self::One(text) => std::slice::from_ref(text),
@@ -47,12 +47,12 @@ impl Raw {
 }
 
 impl Given {
-    /// As it may be shown.
+    /// Returns the value for display.
     pub(in crate::config) fn shown(&self, setting: &Setting) -> String {
         let text = self.raw.flat();
         match setting.kind {
             _ if setting.secret => "***".to_owned(),
-            // A token in the place of its hash is a secret that went astray.
+            // The operator may have entered the token instead of its hash.
             Kind::Hashes => {
                 let shown = |part: String| if parse::hash(&part).is_ok() { part } else { "***".to_owned() };
                 self.raw.parts().into_iter().map(shown).collect::<Vec<_>>().join(",")

@@ -1,12 +1,12 @@
-//! Names that no setting has.
+//! Unknown names.
 
 use super::super::problem::{Origin, Problem, Wrong};
 use super::super::setting::{ENV_PREFIX, OTHER_VARIABLES, Setting};
 
-/// Names closer than this are offered as what was meant.
+/// Minimum similarity of a suggested name.
 const ALIKE: f64 = 0.6;
 
-/// A problem: an unknown name, with the one that was probably meant, both in the spelling of where it stands.
+/// Creates the problem of an unknown name, with a suggestion in the spelling of the same layer.
 pub(super) fn unknown(key: &str, origin: &Origin, table: &[Setting]) -> Problem {
     let spell: fn(&str) -> String = match origin {
         Origin::Environment(_) => |key| format!("{ENV_PREFIX}{}", key.to_ascii_uppercase()),
@@ -29,12 +29,12 @@ pub(super) fn unknown(key: &str, origin: &Origin, table: &[Setting]) -> Problem 
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|one, other| one.0.total_cmp(&other.0));
     let fix = closest.map_or_else(
-        || "remove it, or see `nas-cron config table` for all settings".to_owned(),
+        || "remove it; `nas-cron config table` lists all settings".to_owned(),
         |(_, name)| format!("did you mean {}?", spell(&name)),
     );
     let subject = match origin {
         Origin::Environment(name) | Origin::Flag(name) => name.clone(),
         _ => format!("{key} ({origin})"),
     };
-    Problem::other(subject, Wrong::new("there is no such setting", fix))
+    Problem::other(subject, Wrong::new("is not a setting", fix))
 }

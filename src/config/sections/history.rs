@@ -1,4 +1,4 @@
-//! Retention of fires and attempts.
+//! Retention of the delivery history.
 
 use std::time::Duration;
 
@@ -9,5 +9,5 @@ use crate::config::values;
 settings! { History:
     HISTORY_RETENTION: Key<Duration> = "history_retention", values::duration(values::HOUR, values::DECADE),
         Preset::Value("30d"),
-        "How long the rows of fires and attempts are kept.";
+        "Retention period of the delivery history (fires and their attempts).";
 }

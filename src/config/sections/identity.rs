@@ -1,4 +1,4 @@
-//! Keys that agents call with, beside the portal's tokens.
+//! Agent identities: keys that agents call with instead of the portal's tokens.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use crate::config::setting::Preset;
 use crate::config::typed_key::{Key, settings};
 use crate::config::values;
 
-/// Keys that agents call with, beside the portal's tokens.
+/// Agent identities: keys that agents call with instead of the portal's tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
-    /// Whether there are any.
+    /// True if agent identities are enabled.
     pub on: bool,
-    /// How long a task lives without use.
+    /// Lifetime of a task since its last use.
     pub task_lifetime: Duration,
-    /// Whether a task's name is answered so that only its agent can read it.
+    /// True if a task's id is returned encrypted to the agent's key.
     pub task_ids_encrypted: bool,
 }
 
 settings! { Identity:
     AGENT_IDENTITY: Key<bool> = "agent_identity", values::SWITCH,
         Preset::Value("false"),
-        "Whether agents may register an Ed25519 key and call with `Authorization: AgentAssertion` beside the portal's tokens. See docs/agent-identity.md.";
+        "Allow agents to register an Ed25519 key and to call with `Authorization: AgentAssertion` as an alternative to the portal's tokens. See docs/agent-identity.md.";
     AGENT_TASK_LIFETIME: Key<Duration> = "agent_task_lifetime", values::duration(values::s(15 * 60), values::YEAR),
         Preset::Value("24h"),
-        "How long a task that an agent has registered lives without being used; every use renews it.";
+        "Lifetime of a registered agent task since its last use. Each use renews it.";
     AGENT_TASK_IDS_ENCRYPTED: Key<bool> = "agent_task_ids_encrypted", values::SWITCH,
         Preset::Value("false"),
-        "Answer a task's name as `encrypted_task_id`: a sealed box that only the agent's own key opens.";
+        "Return a task's id as `encrypted_task_id`, a sealed box that only the agent's own key can open.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Identity {

@@ -1,4 +1,4 @@
-//! The keys that sign fire tokens.
+//! Keys that sign fire tokens.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use crate::config::typed_key::{Key, OptionalKey, settings};
 use crate::config::values::{self, Choice};
 use crate::domain::SigningAlg;
 
-/// The keys that sign fire tokens.
+/// Keys that sign fire tokens.
 #[derive(Debug)]
 pub struct Keys {
-    /// The algorithm of keys that are made from now on.
+    /// Algorithm of newly generated keys.
     pub signing_alg: SigningAlg,
-    /// How long one key signs.
+    /// Time for which one key signs.
     pub rotation_period: Duration,
-    /// Encrypts private keys at rest. Ask [`Config::require_key_encryption_key`] where it must be there.
+    /// Encrypts private keys at rest. Use [`Config::require_key_encryption_key`] where it is required.
     ///
     /// [`Config::require_key_encryption_key`]: crate::config::Config::require_key_encryption_key
     pub key_encryption_key: Option<SecretBox<[u8; 32]>>,
-    /// Where agents fetch the keys of fire tokens.
+    /// URL from which agents fetch the public keys of fire tokens.
     pub agents_jwks_url: Url,
-    /// How long a fire token is good for: 60 to 120 s (docs/contract.md#fire-token).
+    /// Lifetime of a fire token, 60 to 120 s (docs/contract.md#fire-token).
     pub fire_token_ttl: Duration,
 }
 
@@ -37,19 +37,19 @@ impl Choice for SigningAlg {
 settings! { Keys:
     SIGNING_ALG: Key<SigningAlg> = "signing_alg", values::choice::<SigningAlg>(),
         Preset::Value("ES256"),
-        "The algorithm of keys that are made from now on. ES256 signs about 28 times faster.";
+        "Algorithm of newly generated signing keys. ES256 signs about 28 times faster than RS256.";
     KEY_ROTATION_PERIOD: Key<Duration> = "key_rotation_period", values::duration(values::HOUR, values::DECADE),
         Preset::Value("90d"),
-        "How long one key signs before the next one takes over.";
+        "Time after which the next signing key replaces the current one.";
     KEY_ENCRYPTION_KEY: OptionalKey<SecretBox<[u8; 32]>> = "key_encryption_key", values::KEY,
-        Preset::Unset { means: "none: `serve` refuses to start while signing keys live in the database", example: "BASE64 OF 32 RANDOM BYTES" },
-        "Encrypts the private signing keys at rest: 32 bytes in base64, the same on every replica. Make one with `openssl rand -base64 32`.";
+        Preset::Unset { means: "none; `serve` refuses to start if signing keys are stored in the database", example: "BASE64 OF 32 RANDOM BYTES" },
+        "Key that encrypts the private signing keys at rest: 32 bytes in base64, the same on every replica. Generate one with `openssl rand -base64 32`.";
     AGENTS_JWKS_URL: Key<Url> = "agents_jwks_url", values::URL,
         Preset::Derived { from: PUBLIC_URL.setting, suffix: "/api/agent-cron/jwks.json", unless: None },
-        "Where agents fetch the keys of fire tokens. An imported key is activated only once it is seen there.";
+        "URL from which agents fetch the public keys of fire tokens. An imported key is activated only after it is visible there.";
     FIRE_TOKEN_TTL: Key<Duration> = "fire_token_ttl", values::duration(values::s(60), values::s(120)),
         Preset::Value("90s"),
-        "How long a fire token is good for, from its minting.";
+        "Lifetime of a fire token.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Keys {

@@ -1,4 +1,4 @@
-//! Leases of the scheduler. What the settings come to is decided in `domain::lease_lengths`.
+//! Leases of the scheduler. `domain::lease_lengths` computes their lengths from these settings.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use crate::config::typed_key::{Key, settings};
 use crate::config::values;
 use crate::domain::lease_lengths::LeaseLengths;
 
-/// How long a claim holds.
+/// Leases of claimed one-shots.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// How far ahead of its instant a one-shot is leased.
+    /// Time before `fire_at` at which a one-shot may be leased.
     pub horizon: Duration,
-    /// From its instant to the end of an unconfirmed lease.
+    /// Time from `fire_at` to the end of an unconfirmed lease.
     pub grace: Duration,
-    /// From the attempt's deadline to the end of a confirmed lease.
+    /// Time from the attempt's deadline to the end of a confirmed lease.
     pub margin: Duration,
-    /// Leases held at once.
+    /// Maximum number of leases held at once.
     pub capacity: usize,
 }
 
 settings! { Scheduler:
     LEASE_HORIZON: Key<Duration> = "lease_horizon", values::duration(values::ms(100), values::s(60)),
         Preset::Value("2s"),
-        "How far ahead a replica leases what comes due.";
+        "Time before `fire_at` at which a replica leases a one-shot.";
     LEASE_GRACE: Key<Duration> = "lease_grace", values::duration(values::ms(100), values::s(60)),
         Preset::Value("3s"),
-        "How long after its instant an unstarted one-shot stays leased: what a killed replica had claimed is at most this much late, plus the next claim.";
+        "Time after `fire_at` for which a one-shot whose attempt has not started stays leased. Worst-case delay after a replica crash is this plus one claim cycle.";
     LEASE_MARGIN: Key<Duration> = "lease_margin", values::duration(values::s(0), values::HOUR),
         Preset::Value("10s"),
-        "What the lease of a started attempt has beyond the attempt's deadline: time to record how it ended.";
+        "Time by which the lease of a started attempt outlasts the attempt's timeout, to record its outcome.";
     LEASE_CAPACITY: Key<usize> = "lease_capacity", values::count::<usize>(1, 1_000_000),
         Preset::Value("8192"),
-        "How many one-shots a replica leases at once.";
+        "Maximum one-shots leased at once per replica.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Lease {
@@ -47,7 +47,7 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Lease {
 }
 
 impl Lease {
-    /// How long the leases of one-shots last, by these settings and those of `fire`.
+    /// Returns the lease lengths that follow from these settings and `fire`.
     pub const fn lengths(&self, fire: &Fire) -> LeaseLengths {
         LeaseLengths::new(self.grace, fire.timeout, self.margin)
     }
@@ -57,13 +57,13 @@ pub(in crate::config) fn check(lease: &Lease, fire: &Fire, reader: &mut Reader<'
     reader.rule(
         &[LEASE_MARGIN.setting],
         lease.lengths(fire).outlast_attempts_of(fire.timeout),
-        "a lease could end before its attempt's deadline, and a second attempt start beside it",
+        "a lease could end before its attempt's deadline, and a second attempt could start meanwhile",
         "set lease_margin to 1s or more",
     );
     reader.rule(
         &[LEASE_CAPACITY.setting, IN_FLIGHT_MAX.setting],
         lease.capacity >= fire.in_flight_max,
-        "a replica could never have that many attempts under way, as each needs a lease",
+        "each attempt in flight needs a lease, so in_flight_max could never be reached",
         "raise lease_capacity or lower in_flight_max",
     );
 }

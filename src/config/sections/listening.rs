@@ -1,4 +1,4 @@
-//! Where we are reached.
+//! Listeners and the public URL.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,32 +10,32 @@ use crate::config::typed_key::{Key, settings};
 use crate::config::urls::BaseUrl;
 use crate::config::values;
 
-/// Where we are reached.
+/// Listeners and the public URL.
 #[derive(Clone, Debug)]
 pub struct Http {
-    /// By agents, the portal's backend and hosted schedulers.
+    /// Address for agents, the portal backend and external scheduler backends.
     pub listen: SocketAddr,
-    /// By Prometheus. Never the same as `listen`.
+    /// Address for Prometheus. Never the same as `listen`.
     pub metrics_listen: SocketAddr,
-    /// Our base URL as seen from outside.
+    /// Base URL of this service as seen from outside.
     pub public_url: BaseUrl,
-    /// How long a connection without a request is kept open.
+    /// Time after which a connection without a request is closed.
     pub idle_timeout: Duration,
 }
 
 settings! { Listening:
     LISTEN: Key<SocketAddr> = "listen", values::ADDRESS,
         Preset::Value("0.0.0.0:8080"),
-        "Where agents, the portal's backend and hosted schedulers reach us. TLS ends in front of it.";
+        "Listen address for agents, the portal backend and external scheduler backends. TLS is terminated in front of it.";
     METRICS_LISTEN: Key<SocketAddr> = "metrics_listen", values::ADDRESS,
         Preset::Value("0.0.0.0:9090"),
-        "Where Prometheus scrapes /metrics. Not for the public.";
+        "Listen address for Prometheus (/metrics). Do not expose it publicly.";
     PUBLIC_URL: Key<BaseUrl> = "public_url", values::BASE_URL,
         Preset::Derived { from: PORTAL_URL.setting, suffix: "", unless: None },
-        "Our own base URL as seen from outside: for relay and for the JWKS. On the portal's host by default, where we are routed by path.";
+        "Base URL of this service as seen from outside, used for the relay and the JWKS. The default assumes that the portal's host routes nas-cron's paths to it.";
     IDLE_TIMEOUT: Key<Duration> = "connection_idle_timeout", values::duration(values::s(1), values::HOUR),
         Preset::Value("75s"),
-        "Idle timeout of callers' connections. Keep it above the load balancer's own, usually 60 s, so that no request meets a closing connection.";
+        "Idle timeout of inbound connections. Keep it longer than the load balancer's idle timeout, usually 60 s, so that no request is sent on a closing connection.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Http {
@@ -51,15 +51,15 @@ pub(in crate::config) fn check(http: &Http, reader: &mut Reader<'_>) {
     reader.rule(
         &[LISTEN.setting, METRICS_LISTEN.setting],
         !clash(http.listen, http.metrics_listen),
-        "cannot both have that port, and metrics are not for the public",
+        "both use the same port, and metrics must not be public",
         "give metrics_listen another port",
     );
 }
 
-/// Whether binding both would fail or answer one in the place of the other.
+/// True if the listeners could not both be bound, or one would receive the other's requests.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    // Port 0 is any free one.
+    // Port 0 means any free port.
     one.port() != 0 && one.port() == other.port() && same_ip
 }
 

@@ -1,4 +1,4 @@
-//! Log lines.
+//! Logging.
 
 use nas_cron_base::logging::{Log, LogFormat};
 
@@ -15,10 +15,10 @@ impl Choice for LogFormat {
 settings! { Logs:
     LOG_FORMAT: Key<LogFormat> = "log_format", values::choice::<LogFormat>(),
         Preset::Value("auto"),
-        "How log lines look on stderr; auto is pretty on a terminal and JSON elsewhere.";
+        "Format of log lines on stderr. `auto` is pretty on a terminal and JSON otherwise.";
     LOG_FILTER: Key<String> = "log_filter", values::LOG_FILTER,
         Preset::Value("info"),
-        "Which log lines are written, such as `info,nas_cron::fire=debug`.";
+        "Log level, optionally per module, such as `info,nas_cron::fire=debug`.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Log {

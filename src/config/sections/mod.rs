@@ -1,7 +1,7 @@
-//! The settings by section: the rows of the table, the values that they become, and the rules between them.
+//! Settings by section: their rows of the table, their values, and the rules between them.
 //!
-//! A section's file has its keys (`settings!`), its struct, `read` and `check`. Rules that look at two sections stand
-//! with the one that depends on the other.
+//! A section's file declares its keys (`settings!`), its struct, `read` and `check`. A rule between two sections is in the
+//! file of the dependent one.
 
 pub(super) mod administration;
 pub mod backends;

@@ -1,4 +1,4 @@
-//! How the service ends.
+//! Graceful shutdown.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use crate::config::setting::Preset;
 use crate::config::typed_key::{Key, settings};
 use crate::config::values;
 
-/// How the service ends.
+/// Graceful shutdown.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
-    /// From the first signal to the closing of the listeners.
+    /// Time from the first signal to the closing of the listeners.
     pub drain_delay: Duration,
-    /// From then to the end, at most.
+    /// Maximum time from then until the process exits.
     pub shutdown_timeout: Duration,
 }
 
 settings! { Stopping:
     DRAIN_DELAY: Key<Duration> = "drain_delay", values::duration(values::s(0), values::HOUR),
         Preset::Value("15s"),
-        "How long agents are still served after the first SIGTERM, while /readyz answers 503 and no fire is claimed.";
+        "Time after the first SIGTERM during which requests are still served, /readyz returns 503 and no new fires are claimed.";
     SHUTDOWN_TIMEOUT: Key<Duration> = "shutdown_timeout", values::duration(values::s(0), values::HOUR),
         Preset::Value("45s"),
-        "How long attempts under way are then waited for. Give the orchestrator more than drain_delay and this together.";
+        "Time after the drain delay to wait for attempts in flight. The orchestrator's grace period must exceed drain_delay plus this.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Stop {

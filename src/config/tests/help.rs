@@ -13,251 +13,261 @@ fn the_flags_are_sound_and_their_help_teaches() {
     Usage: serve [OPTIONS]
 
     Options:
-          --config <FILE>  TOML file with settings, `key = value` [env: NAS_CRON_CONFIG]
+          --config <FILE>  Configuration file (TOML, `key = value`) [env: NAS_CRON_CONFIG]
       -h, --help           Print help
 
     Database:
-          --database-url <URL>            Postgres database that holds the truth. Several hosts may be named
-                                          (`host1:5432,host2:5432`): the writable one is used. Poolers must keep
-                                          sessions. Other users of the machine can see it in the process list.
-                                          [env: NAS_CRON_DATABASE_URL] [required]
-          --database-url-file <FILE>      The same, read from this file [env: NAS_CRON_DATABASE_URL_FILE]
-          --database-max-connections <N>  Maximum number of connections of this replica: three tenths of them for
-                                          fires alone, the rest for requests. One more receives notifications.
-                                          [env: NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
-          --migrate[=<BOOL>]              Apply missing schema migrations before serving: for small set-ups.
-                                          Elsewhere run `nas-cron migrate` before a roll-out. [env:
+          --database-url <URL>            URL of the Postgres database. It may list several hosts
+                                          (`host1:5432,host2:5432`); the writable one is used. A connection pooler
+                                          must run in session mode. Visible to other users of the machine in the
+                                          process list; prefer the variable or the file. [env:
+                                          NAS_CRON_DATABASE_URL] [required]
+          --database-url-file <FILE>      File that contains database_url [env: NAS_CRON_DATABASE_URL_FILE]
+          --database-max-connections <N>  Maximum database connections per replica. Three tenths are reserved for
+                                          fires, the rest serve requests. One additional connection receives
+                                          notifications. [env: NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
+          --migrate[=<BOOL>]              Apply missing schema migrations at start. Convenient for a single
+                                          replica; otherwise run `nas-cron migrate` before each rollout. [env:
                                           NAS_CRON_MIGRATE] [default: false]
 
     Listening:
-          --listen <IP:PORT>                    Where agents, the portal's backend and hosted schedulers reach us.
-                                                TLS ends in front of it. [env: NAS_CRON_LISTEN] [default:
-                                                0.0.0.0:8080]
-          --metrics-listen <IP:PORT>            Where Prometheus scrapes /metrics. Not for the public. [env:
-                                                NAS_CRON_METRICS_LISTEN] [default: 0.0.0.0:9090]
-          --public-url <URL>                    Our own base URL as seen from outside: for relay and for the JWKS.
-                                                On the portal's host by default, where we are routed by path.
-                                                [env: NAS_CRON_PUBLIC_URL] [default: {portal_url}]
-          --connection-idle-timeout <DURATION>  Idle timeout of callers' connections. Keep it above the load
-                                                balancer's own, usually 60 s, so that no request meets a closing
-                                                connection. [env: NAS_CRON_CONNECTION_IDLE_TIMEOUT] [default: 75s]
+          --listen <IP:PORT>                    Listen address for agents, the portal backend and external
+                                                scheduler backends. TLS is terminated in front of it. [env:
+                                                NAS_CRON_LISTEN] [default: 0.0.0.0:8080]
+          --metrics-listen <IP:PORT>            Listen address for Prometheus (/metrics). Do not expose it
+                                                publicly. [env: NAS_CRON_METRICS_LISTEN] [default: 0.0.0.0:9090]
+          --public-url <URL>                    Base URL of this service as seen from outside, used for the relay
+                                                and the JWKS. The default assumes that the portal's host routes
+                                                nas-cron's paths to it. [env: NAS_CRON_PUBLIC_URL] [default:
+                                                {portal_url}]
+          --connection-idle-timeout <DURATION>  Idle timeout of inbound connections. Keep it longer than the load
+                                                balancer's idle timeout, usually 60 s, so that no request is sent
+                                                on a closing connection. [env: NAS_CRON_CONNECTION_IDLE_TIMEOUT]
+                                                [default: 75s]
 
     Portal:
           --portal-url <URL>
-              The portal's base URL: issuer of the agents' access tokens and `iss` of our fire tokens. Kept byte
-              for byte: agents compare it as a string. [env: NAS_CRON_PORTAL_URL] [required]
+              Base URL of the portal: issuer of the agents' access tokens and `iss` of fire tokens. Kept byte for
+              byte, because agents compare it as a string. [env: NAS_CRON_PORTAL_URL] [required]
           --portal-jwks-url <URL>
-              Where the keys of the portal's tokens are fetched. [env: NAS_CRON_PORTAL_JWKS_URL] [default:
+              URL of the JWKS that verifies the portal's access tokens. [env: NAS_CRON_PORTAL_JWKS_URL] [default:
               {portal_url}/.well-known/jwks.json]
           --portal-jwks-file <FILE>
-              The keys of the portal's tokens, pinned: a JWKS or a PEM file. Instead of portal_jwks_url. [env:
-              NAS_CRON_PORTAL_JWKS_FILE] [default: fetched by URL]
+              File with the portal's public keys (JWKS or PEM), instead of portal_jwks_url. [env:
+              NAS_CRON_PORTAL_JWKS_FILE] [default: keys are fetched from portal_jwks_url]
           --portal-audiences <NAME,…>
-              Audiences (`aud`) that access tokens may have. [env: NAS_CRON_PORTAL_AUDIENCES] [default: not
-              judged]
+              Accepted audiences (`aud`) of access tokens. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any
+              audience]
           --own-portal[=<BOOL>]
-              This service is its agents' portal: it issues their access tokens at {portal_url}/api/oauth/token,
-              signed with its own keys, and takes no others. For self-hosters; see docs/self-hosting.md. [env:
-              NAS_CRON_OWN_PORTAL] [default: false]
+              Enable the built-in portal: nas-cron issues its agents' access tokens at
+              {portal_url}/api/oauth/token, signed with its own keys, and accepts no other portal's. For
+              self-hosters; see docs/self-hosting.md. [env: NAS_CRON_OWN_PORTAL] [default: false]
           --access-token-ttl <DURATION>
-              How long an access token lives that own_portal issues. Agents refresh theirs two minutes before its
-              end. [env: NAS_CRON_ACCESS_TOKEN_TTL] [default: 1h]
+              Lifetime of access tokens issued by the built-in portal. Agents refresh them two minutes before they
+              expire. [env: NAS_CRON_ACCESS_TOKEN_TTL] [default: 1h]
           --directory <NAME>
-              Where it is known which agent instances there are: in our own table, where they are registered, or
-              at the portal, which is asked at lookup_url. See docs/portals.md. [env: NAS_CRON_DIRECTORY]
-              [default: table]
+              Source of agent instances: `table` for instances registered with nas-cron, or `lookup` for the
+              portal's API at lookup_url. See docs/portals.md. [env: NAS_CRON_DIRECTORY] [default: table]
           --lookup-url <URL>
-              Where the portal says which instance a client or a session is. [env: NAS_CRON_LOOKUP_URL] [default:
-              needed with directory = lookup]
+              URL of the portal's lookup API, which maps a client or session to an agent instance. [env:
+              NAS_CRON_LOOKUP_URL] [default: required with directory = lookup]
           --lookup-token <TEXT>
-              The bearer token that opens lookup_url. Other users of the machine can see it in the process list.
-              [env: NAS_CRON_LOOKUP_TOKEN] [default: needed with directory = lookup]
+              Bearer token for lookup_url. Visible to other users of the machine in the process list; prefer the
+              variable or the file. [env: NAS_CRON_LOOKUP_TOKEN] [default: required with directory = lookup]
           --lookup-token-file <FILE>
-              The same, read from this file [env: NAS_CRON_LOOKUP_TOKEN_FILE]
+              File that contains lookup_token [env: NAS_CRON_LOOKUP_TOKEN_FILE]
           --lookup-ttl <DURATION>
-              How long an answer of lookup_url is taken as it is; then it is asked again. [env:
-              NAS_CRON_LOOKUP_TTL] [default: 60s]
+              Cache TTL for lookup responses. [env: NAS_CRON_LOOKUP_TTL] [default: 60s]
           --lookup-negative-ttl <DURATION>
-              How long an instance that lookup_url does not know is not asked for again. [env:
-              NAS_CRON_LOOKUP_NEGATIVE_TTL] [default: 10s]
+              Cache TTL for instances that the lookup does not know. [env: NAS_CRON_LOOKUP_NEGATIVE_TTL] [default:
+              10s]
           --lookup-stale <DURATION>
-              How old an answer of lookup_url may be that is used while the portal is away. [env:
+              Maximum age of a cached lookup response that may be used while the portal is unavailable. [env:
               NAS_CRON_LOOKUP_STALE] [default: 7d]
           --introspection-url <URL>
-              Where the portal says what an access token that is no JWT stands for (RFC 7662). [env:
-              NAS_CRON_INTROSPECTION_URL] [default: opaque tokens are refused]
+              URL of the portal's token introspection endpoint (RFC 7662), for access tokens that are not JWTs.
+              [env: NAS_CRON_INTROSPECTION_URL] [default: opaque tokens are refused]
           --introspection-client-id <TEXT>
-              The client as which we ask introspection_url, by HTTP Basic. [env: NAS_CRON_INTROSPECTION_CLIENT_ID]
-              [default: needed beside introspection_url]
+              Client id for introspection_url (HTTP Basic authentication). [env: NAS_CRON_INTROSPECTION_CLIENT_ID]
+              [default: required with introspection_url]
           --introspection-client-secret <TEXT>
-              That client's secret. Other users of the machine can see it in the process list. [env:
-              NAS_CRON_INTROSPECTION_CLIENT_SECRET] [default: needed beside introspection_url]
+              Client secret for introspection_url. Visible to other users of the machine in the process list;
+              prefer the variable or the file. [env: NAS_CRON_INTROSPECTION_CLIENT_SECRET] [default: required with
+              introspection_url]
           --introspection-client-secret-file <FILE>
-              The same, read from this file [env: NAS_CRON_INTROSPECTION_CLIENT_SECRET_FILE]
+              File that contains introspection_client_secret [env: NAS_CRON_INTROSPECTION_CLIENT_SECRET_FILE]
           --introspection-ttl <DURATION>
-              How long an answer about an active token is taken as it is, and so how long a revoked one may still
-              open something. [env: NAS_CRON_INTROSPECTION_TTL] [default: 60s]
+              Cache TTL for active tokens, per replica. A revoked token may be accepted for this long. [env:
+              NAS_CRON_INTROSPECTION_TTL] [default: 60s]
           --issuers-file <FILE>
-              Further issuers of access tokens, each with its own rules: a TOML file with a table [[issuer]] for
-              each. See docs/portals.md. [env: NAS_CRON_ISSUERS_FILE] [default: the portal alone]
+              TOML file with further issuers of access tokens, one [[issuer]] table each. See docs/portals.md.
+              [env: NAS_CRON_ISSUERS_FILE] [default: only the portal]
 
     Keys:
-          --signing-alg <NAME>              The algorithm of keys that are made from now on. ES256 signs about 28
-                                            times faster. [env: NAS_CRON_SIGNING_ALG] [default: ES256]
-          --key-rotation-period <DURATION>  How long one key signs before the next one takes over. [env:
+          --signing-alg <NAME>              Algorithm of newly generated signing keys. ES256 signs about 28 times
+                                            faster than RS256. [env: NAS_CRON_SIGNING_ALG] [default: ES256]
+          --key-rotation-period <DURATION>  Time after which the next signing key replaces the current one. [env:
                                             NAS_CRON_KEY_ROTATION_PERIOD] [default: 90d]
-          --key-encryption-key <BASE64>     Encrypts the private signing keys at rest: 32 bytes in base64, the
-                                            same on every replica. Make one with `openssl rand -base64 32`. Other
-                                            users of the machine can see it in the process list. [env:
-                                            NAS_CRON_KEY_ENCRYPTION_KEY] [default: none: `serve` refuses to start
-                                            while signing keys live in the database]
-          --key-encryption-key-file <FILE>  The same, read from this file [env: NAS_CRON_KEY_ENCRYPTION_KEY_FILE]
-          --agents-jwks-url <URL>           Where agents fetch the keys of fire tokens. An imported key is
-                                            activated only once it is seen there. [env: NAS_CRON_AGENTS_JWKS_URL]
-                                            [default: {public_url}/api/agent-cron/jwks.json]
-          --fire-token-ttl <DURATION>       How long a fire token is good for, from its minting. [env:
-                                            NAS_CRON_FIRE_TOKEN_TTL] [default: 90s]
+          --key-encryption-key <BASE64>     Key that encrypts the private signing keys at rest: 32 bytes in
+                                            base64, the same on every replica. Generate one with `openssl rand
+                                            -base64 32`. Visible to other users of the machine in the process
+                                            list; prefer the variable or the file. [env:
+                                            NAS_CRON_KEY_ENCRYPTION_KEY] [default: none; `serve` refuses to start
+                                            if signing keys are stored in the database]
+          --key-encryption-key-file <FILE>  File that contains key_encryption_key [env:
+                                            NAS_CRON_KEY_ENCRYPTION_KEY_FILE]
+          --agents-jwks-url <URL>           URL from which agents fetch the public keys of fire tokens. An
+                                            imported key is activated only after it is visible there. [env:
+                                            NAS_CRON_AGENTS_JWKS_URL] [default:
+                                            {public_url}/api/agent-cron/jwks.json]
+          --fire-token-ttl <DURATION>       Lifetime of a fire token. [env: NAS_CRON_FIRE_TOKEN_TTL] [default:
+                                            90s]
 
     Agent identity:
-          --agent-identity[=<BOOL>]            Whether agents may register an Ed25519 key and call with
-                                               `Authorization: AgentAssertion` beside the portal's tokens. See
-                                               docs/agent-identity.md. [env: NAS_CRON_AGENT_IDENTITY] [default:
-                                               false]
-          --agent-task-lifetime <DURATION>     How long a task that an agent has registered lives without being
-                                               used; every use renews it. [env: NAS_CRON_AGENT_TASK_LIFETIME]
-                                               [default: 24h]
-          --agent-task-ids-encrypted[=<BOOL>]  Answer a task's name as `encrypted_task_id`: a sealed box that only
-                                               the agent's own key opens. [env: NAS_CRON_AGENT_TASK_IDS_ENCRYPTED]
+          --agent-identity[=<BOOL>]            Allow agents to register an Ed25519 key and to call with
+                                               `Authorization: AgentAssertion` as an alternative to the portal's
+                                               tokens. See docs/agent-identity.md. [env: NAS_CRON_AGENT_IDENTITY]
                                                [default: false]
+          --agent-task-lifetime <DURATION>     Lifetime of a registered agent task since its last use. Each use
+                                               renews it. [env: NAS_CRON_AGENT_TASK_LIFETIME] [default: 24h]
+          --agent-task-ids-encrypted[=<BOOL>]  Return a task's id as `encrypted_task_id`, a sealed box that only
+                                               the agent's own key can open. [env:
+                                               NAS_CRON_AGENT_TASK_IDS_ENCRYPTED] [default: false]
 
     Administration:
-          --admin-token-sha256 <HEX,…>  SHA-256 of each bearer token that opens the admin API, in hex: `printf %s
-                                        "$TOKEN" | sha256sum`. [env: NAS_CRON_ADMIN_TOKEN_SHA256] [default: no
-                                        admin API]
+          --admin-token-sha256 <HEX,…>  SHA-256 hashes (hex) of the bearer tokens accepted by the admin API. To
+                                        compute one: `printf %s "$TOKEN" | sha256sum`. [env:
+                                        NAS_CRON_ADMIN_TOKEN_SHA256] [default: admin API disabled]
 
     Fires:
-          --callback-allow <CIDR,…>     Networks whose agents are called although they are not public, and also
-                                        over plain http. A bare address is a network of one. [env:
-                                        NAS_CRON_CALLBACK_ALLOW] [default: public addresses over https only]
-          --fire-timeout <DURATION>     An attempt's one deadline, over connecting, headers and body. An agent may
-                                        have to boot in it. [env: NAS_CRON_FIRE_TIMEOUT] [default: 30s]
-          --connect-timeout <DURATION>  How long connecting to an agent may take, TLS included. [env:
+          --callback-allow <CIDR,…>     Non-public networks whose agents may be called, also over plain http. A
+                                        bare address means that single host. [env: NAS_CRON_CALLBACK_ALLOW]
+                                        [default: only public addresses, over https]
+          --fire-timeout <DURATION>     Timeout of one delivery attempt, from connecting to the end of the
+                                        response body. It must leave an agent time to boot. [env:
+                                        NAS_CRON_FIRE_TIMEOUT] [default: 30s]
+          --connect-timeout <DURATION>  Timeout for connecting to an agent, TLS handshake included. [env:
                                         NAS_CRON_CONNECT_TIMEOUT] [default: 10s]
-          --in-flight-max <N>           How many attempts this replica has under way at once. [env:
+          --in-flight-max <N>           Maximum concurrent delivery attempts per replica. [env:
                                         NAS_CRON_IN_FLIGHT_MAX] [default: 1024]
-          --in-flight-per-instance <N>  How many of them may go to one agent instance, so that a slow one holds up
-                                        nobody. [env: NAS_CRON_IN_FLIGHT_PER_INSTANCE] [default: 16]
-          --fire-floor <DURATION>       The least time between two fires of one job; a fire that comes sooner is
+          --in-flight-per-instance <N>  Maximum concurrent delivery attempts to one agent instance, so that a slow
+                                        agent does not delay others. [env: NAS_CRON_IN_FLIGHT_PER_INSTANCE]
+                                        [default: 16]
+          --fire-floor <DURATION>       Minimum time between two fires of one job. A fire that is due sooner is
                                         delayed. [env: NAS_CRON_FIRE_FLOOR] [default: 1s]
 
     Retries and repeats:
-          --retry-definite-base <DURATION>    The first wait after a definite refusal (connection refused, a
-                                              status); doubles with jitter. [env: NAS_CRON_RETRY_DEFINITE_BASE]
-                                              [default: 1s]
-          --retry-ambiguous-floor <DURATION>  The least wait after an ambiguous end (timeout, reset, lost lease):
-                                              time for the agent's re-arm to come first. [env:
+          --retry-definite-base <DURATION>    First retry delay after a definite refusal (connection refused, an
+                                              HTTP status). Doubles with jitter. [env:
+                                              NAS_CRON_RETRY_DEFINITE_BASE] [default: 1s]
+          --retry-ambiguous-floor <DURATION>  Minimum retry delay after an ambiguous failure (timeout, connection
+                                              reset, lost lease). It gives the agent time to re-arm first. [env:
                                               NAS_CRON_RETRY_AMBIGUOUS_FLOOR] [default: 10s]
-          --retry-cap <DURATION>              No wait between two attempts is longer, an agent's Retry-After
-                                              included. [env: NAS_CRON_RETRY_CAP] [default: 1h]
-          --retry-give-up-after <DURATION>    How long a fire is tried before it becomes a dead letter. [env:
-                                              NAS_CRON_RETRY_GIVE_UP_AFTER] [default: 72h]
-          --second-fire-delay <DURATION>      How long after its delivery a key that is provisioned again is fired
-                                              once more. [env: NAS_CRON_SECOND_FIRE_DELAY] [default: 60s]
-          --second-fire-interval <DURATION>   The least time between two such second fires of one key. [env:
+          --retry-cap <DURATION>              Maximum retry delay, also for an agent's Retry-After. [env:
+                                              NAS_CRON_RETRY_CAP] [default: 1h]
+          --retry-give-up-after <DURATION>    Retry budget: time after the first failure at which a fire becomes a
+                                              dead letter. [env: NAS_CRON_RETRY_GIVE_UP_AFTER] [default: 72h]
+          --second-fire-delay <DURATION>      Time after a delivery at which a key that was provisioned again is
+                                              fired once more. [env: NAS_CRON_SECOND_FIRE_DELAY] [default: 60s]
+          --second-fire-interval <DURATION>   Minimum time between two second fires of one key. [env:
                                               NAS_CRON_SECOND_FIRE_INTERVAL] [default: 300s]
-          --second-fires-max <N>              How many second fires a key gets before it is shown as stuck. [env:
-                                              NAS_CRON_SECOND_FIRES_MAX] [default: 3]
+          --second-fires-max <N>              Maximum second fires of one key. After that the job is shown as
+                                              stuck. [env: NAS_CRON_SECOND_FIRES_MAX] [default: 3]
 
     Scheduler and leases:
-          --lease-horizon <DURATION>  How far ahead a replica leases what comes due. [env: NAS_CRON_LEASE_HORIZON]
-                                      [default: 2s]
-          --lease-grace <DURATION>    How long after its instant an unstarted one-shot stays leased: what a killed
-                                      replica had claimed is at most this much late, plus the next claim. [env:
-                                      NAS_CRON_LEASE_GRACE] [default: 3s]
-          --lease-margin <DURATION>   What the lease of a started attempt has beyond the attempt's deadline: time
-                                      to record how it ended. [env: NAS_CRON_LEASE_MARGIN] [default: 10s]
-          --lease-capacity <N>        How many one-shots a replica leases at once. [env: NAS_CRON_LEASE_CAPACITY]
+          --lease-horizon <DURATION>  Time before `fire_at` at which a replica leases a one-shot. [env:
+                                      NAS_CRON_LEASE_HORIZON] [default: 2s]
+          --lease-grace <DURATION>    Time after `fire_at` for which a one-shot whose attempt has not started
+                                      stays leased. Worst-case delay after a replica crash is this plus one claim
+                                      cycle. [env: NAS_CRON_LEASE_GRACE] [default: 3s]
+          --lease-margin <DURATION>   Time by which the lease of a started attempt outlasts the attempt's timeout,
+                                      to record its outcome. [env: NAS_CRON_LEASE_MARGIN] [default: 10s]
+          --lease-capacity <N>        Maximum one-shots leased at once per replica. [env: NAS_CRON_LEASE_CAPACITY]
                                       [default: 8192]
 
     Scheduler backends:
           --backend <NAME>
-              Who wakes us first at a fire's instant, when the service starts for the first time. From then on the
-              database says it: `nas-cron backend switch`. [env: NAS_CRON_BACKEND] [default: postgres]
+              Scheduler backend to start with, when the database is new. Afterwards the active backend is stored
+              in the database; change it with `nas-cron backend switch`. [env: NAS_CRON_BACKEND] [default:
+              postgres]
           --relay-url <URL>
-              Where a hosted scheduler calls us, as it sees us: what its signatures are bound to. [env:
+              Relay URL that external scheduler backends call. Their signatures are verified against it. [env:
               NAS_CRON_RELAY_URL] [default: {public_url}/api/agent-cron/relay]
           --watchdog-grace <DURATION>
-              How long after its instant our own loop leaves a fire to the hosted scheduler that is to wake us.
-              [env: NAS_CRON_WATCHDOG_GRACE] [default: 5s]
+              Time after `fire_at` to wait for the external backend's wake-up before nas-cron fires the one-shot
+              itself. [env: NAS_CRON_WATCHDOG_GRACE] [default: 5s]
           --engine-timeout <DURATION>
-              How long one call to a hosted scheduler may take. [env: NAS_CRON_ENGINE_TIMEOUT] [default: 10s]
+              Timeout of one call to an external scheduler backend. [env: NAS_CRON_ENGINE_TIMEOUT] [default: 10s]
           --qstash-token <TEXT>
-              The token that publishes to QStash. Its presence configures the backends qstash and qstash_direct.
-              Other users of the machine can see it in the process list. [env: NAS_CRON_QSTASH_TOKEN] [default:
-              QStash is not configured]
+              Token for publishing to QStash. Setting it enables the backends qstash and qstash_direct. Visible to
+              other users of the machine in the process list; prefer the variable or the file. [env:
+              NAS_CRON_QSTASH_TOKEN] [default: QStash is not configured]
           --qstash-token-file <FILE>
-              The same, read from this file [env: NAS_CRON_QSTASH_TOKEN_FILE]
+              File that contains qstash_token [env: NAS_CRON_QSTASH_TOKEN_FILE]
           --qstash-current-signing-key <TEXT>
-              The key that QStash signs its calls with. Other users of the machine can see it in the process list.
-              [env: NAS_CRON_QSTASH_CURRENT_SIGNING_KEY] [default: needed beside qstash_token]
+              Current signing key of QStash, to verify its calls. Visible to other users of the machine in the
+              process list; prefer the variable or the file. [env: NAS_CRON_QSTASH_CURRENT_SIGNING_KEY] [default:
+              required with qstash_token]
           --qstash-current-signing-key-file <FILE>
-              The same, read from this file [env: NAS_CRON_QSTASH_CURRENT_SIGNING_KEY_FILE]
+              File that contains qstash_current_signing_key [env: NAS_CRON_QSTASH_CURRENT_SIGNING_KEY_FILE]
           --qstash-next-signing-key <TEXT>
-              The key that QStash will sign with after a rotation: accepted too, so that rotating needs no
-              downtime. Other users of the machine can see it in the process list. [env:
+              Next signing key of QStash, accepted too so that a rotation needs no downtime. Visible to other
+              users of the machine in the process list; prefer the variable or the file. [env:
               NAS_CRON_QSTASH_NEXT_SIGNING_KEY] [default: none]
           --qstash-next-signing-key-file <FILE>
-              The same, read from this file [env: NAS_CRON_QSTASH_NEXT_SIGNING_KEY_FILE]
+              File that contains qstash_next_signing_key [env: NAS_CRON_QSTASH_NEXT_SIGNING_KEY_FILE]
           --qstash-url <URL>
-              QStash's API, by region. [env: NAS_CRON_QSTASH_URL] [default: https://qstash.upstash.io]
+              Base URL of the QStash API; it depends on the region. [env: NAS_CRON_QSTASH_URL] [default:
+              https://qstash.upstash.io]
           --qstash-retries <N>
-              How often QStash calls again what was not accepted, by its plan. Retries towards the agent are ours
-              anyway. [env: NAS_CRON_QSTASH_RETRIES] [default: 3]
+              Number of times QStash repeats a relay call that was not accepted; limited by the plan. Retries to
+              the agent are always made by nas-cron. [env: NAS_CRON_QSTASH_RETRIES] [default: 3]
           --qstash-furthest <DURATION>
-              How far ahead QStash takes a message, by its plan; what is later is handed over when it is near
-              enough. [env: NAS_CRON_QSTASH_FURTHEST] [default: 7d]
+              Maximum delay that the QStash plan allows. One-shots further ahead are handed to QStash later. [env:
+              NAS_CRON_QSTASH_FURTHEST] [default: 7d]
           --qstash-direct-grace <DURATION>
-              With qstash_direct: how long after its instant a fire of which QStash's log says nothing is made by
-              our own loop. [env: NAS_CRON_QSTASH_DIRECT_GRACE] [default: 15m]
+              For qstash_direct: time after `fire_at` to wait for a result in QStash's log before nas-cron fires
+              the one-shot itself. [env: NAS_CRON_QSTASH_DIRECT_GRACE] [default: 15m]
           --nats-urls <NAME,…>
-              The servers of a NATS JetStream, 2.12 or later. Their presence configures the backend nats. [env:
+              URLs of the NATS servers (JetStream, 2.12 or later). Setting them enables the nats backend. [env:
               NAS_CRON_NATS_URLS] [default: NATS is not configured]
           --nats-credentials-file <FILE>
-              The account's credentials: a .creds file. [env: NAS_CRON_NATS_CREDENTIALS_FILE] [default: no
+              Credentials file (.creds) of the NATS account. [env: NAS_CRON_NATS_CREDENTIALS_FILE] [default: no
               authentication]
           --nats-ca-file <FILE>
-              Authorities that the servers' certificates may come from, as PEM. [env: NAS_CRON_NATS_CA_FILE]
-              [default: the system's authorities]
+              Certificate authorities for the NATS servers' certificates, as PEM. [env: NAS_CRON_NATS_CA_FILE]
+              [default: the system's certificate authorities]
           --nats-certificate-file <FILE>
-              Our own certificate, where the servers ask for one, as PEM; with nats_key_file. [env:
+              Client certificate for the NATS servers, as PEM. Requires nats_key_file. [env:
               NAS_CRON_NATS_CERTIFICATE_FILE] [default: none]
           --nats-key-file <FILE>
-              Our certificate's private key, as PEM. [env: NAS_CRON_NATS_KEY_FILE] [default: none]
+              Private key of the client certificate, as PEM. [env: NAS_CRON_NATS_KEY_FILE] [default: none]
           --nats-stream <TEXT>
-              The stream that holds the wake-ups; made where there is none. [env: NAS_CRON_NATS_STREAM] [default:
-              NAS_CRON]
+              Name of the stream that holds the wake-ups. It is created if missing. [env: NAS_CRON_NATS_STREAM]
+              [default: NAS_CRON]
           --nats-subject <TEXT>
-              What the stream's subjects begin with, and the name of its consumer. Another one, and another
-              stream, for every service on the same account. [env: NAS_CRON_NATS_SUBJECT] [default: nas-cron]
+              Prefix of the stream's subjects, and name of its consumer. Each nas-cron service on the same NATS
+              account needs its own subject and stream. [env: NAS_CRON_NATS_SUBJECT] [default: nas-cron]
           --nats-replicas <N>
-              How many servers keep each wake-up; 3 in a cluster. [env: NAS_CRON_NATS_REPLICAS] [default: 1]
+              Number of NATS servers that store each wake-up. Use 3 in a cluster. [env: NAS_CRON_NATS_REPLICAS]
+              [default: 1]
 
     History:
-          --history-retention <DURATION>  How long the rows of fires and attempts are kept. [env:
-                                          NAS_CRON_HISTORY_RETENTION] [default: 30d]
+          --history-retention <DURATION>  Retention period of the delivery history (fires and their attempts).
+                                          [env: NAS_CRON_HISTORY_RETENTION] [default: 30d]
 
     Stopping:
-          --drain-delay <DURATION>       How long agents are still served after the first SIGTERM, while /readyz
-                                         answers 503 and no fire is claimed. [env: NAS_CRON_DRAIN_DELAY] [default:
-                                         15s]
-          --shutdown-timeout <DURATION>  How long attempts under way are then waited for. Give the orchestrator
-                                         more than drain_delay and this together. [env: NAS_CRON_SHUTDOWN_TIMEOUT]
-                                         [default: 45s]
+          --drain-delay <DURATION>       Time after the first SIGTERM during which requests are still served,
+                                         /readyz returns 503 and no new fires are claimed. [env:
+                                         NAS_CRON_DRAIN_DELAY] [default: 15s]
+          --shutdown-timeout <DURATION>  Time after the drain delay to wait for attempts in flight. The
+                                         orchestrator's grace period must exceed drain_delay plus this. [env:
+                                         NAS_CRON_SHUTDOWN_TIMEOUT] [default: 45s]
 
     Logs:
-          --log-format <NAME>        How log lines look on stderr; auto is pretty on a terminal and JSON
-                                     elsewhere. [env: NAS_CRON_LOG_FORMAT] [default: auto]
-          --log-filter <DIRECTIVES>  Which log lines are written, such as `info,nas_cron::fire=debug`. [env:
+          --log-format <NAME>        Format of log lines on stderr. `auto` is pretty on a terminal and JSON
+                                     otherwise. [env: NAS_CRON_LOG_FORMAT] [default: auto]
+          --log-filter <DIRECTIVES>  Log level, optionally per module, such as `info,nas_cron::fire=debug`. [env:
                                      NAS_CRON_LOG_FILTER] [default: info]
     "#);
 }

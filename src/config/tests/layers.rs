@@ -1,4 +1,4 @@
-//! Which layer wins, and what each of them may hold.
+//! Precedence of the layers, and the values that each may contain.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 
 #[test]
-fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+fn a_flag_overrides_the_environment_the_file_and_the_default() {
     let machine = Machine::sound();
     assert_eq!(machine.value("fire_timeout"), "30s from default");
     let machine = machine.set("NAS_CRON_CONFIG", "a.toml").file("a.toml", "\n\nfire_timeout = \"31s\"\n");
@@ -19,7 +19,7 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
 }
 
 #[test]
-fn variables_of_the_agents_tools_are_none_of_its_business() {
+fn variables_of_the_agents_tools_are_ignored() {
     for (name, _) in OTHER_VARIABLES.iter().filter(|(name, _)| *name != "NAS_CRON_CONFIG") {
         let machine = Machine::sound().set(name, "whatever");
         assert_eq!(machine.value("fire_timeout"), "30s from default");
@@ -30,7 +30,7 @@ fn variables_of_the_agents_tools_are_none_of_its_business() {
 }
 
 #[test]
-fn the_flag_config_wins_over_its_variable() {
+fn the_flag_config_overrides_its_variable() {
     let machine = Machine::sound().set("NAS_CRON_CONFIG", "a.toml").file("a.toml", "log_filter = \"debug\"");
     let machine = machine.arguments(&["--config", "b.toml"]).file("b.toml", "log_filter = \"warn\"");
     assert_eq!(machine.value("log_filter"), "warn from b.toml line 1");
@@ -51,7 +51,7 @@ fn every_setting_can_come_from_every_layer_and_is_read() {
         (_, _, Preset::Required { example } | Preset::Unset { example, .. }) => example,
         (key, ..) => panic!("no text for {key}"),
     };
-    // Either of the two is enough, and both are refused.
+    // Either of the two is enough, and setting both is an error.
     let settings = || SETTINGS.iter().filter(|setting| setting.key != "portal_jwks_file");
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
 
@@ -74,7 +74,7 @@ fn every_setting_can_come_from_every_layer_and_is_read() {
 }
 
 #[test]
-fn lists_are_commas_outside_and_arrays_in_toml() {
+fn lists_are_comma_separated_or_toml_arrays() {
     let networks =
         |config: &Config| config.fire.callback_allow.iter().map(ToString::to_string).collect::<Vec<_>>();
     let machine = Machine::sound().set("NAS_CRON_CALLBACK_ALLOW", "10.0.0.0/8, 192.0.2.7,");
@@ -84,7 +84,7 @@ fn lists_are_commas_outside_and_arrays_in_toml() {
     let machine =
         machine.arguments(&["--config", "a.toml"]).file("a.toml", "portal_audiences = [\"a\", \"b\"]");
     assert_eq!(machine.config().portal.audiences, ["a", "b"]);
-    // A flag can also take away what the environment gives.
+    // A flag can also switch off what the environment sets.
     let machine =
         Machine::sound().set("NAS_CRON_CALLBACK_ALLOW", "10.0.0.0/8").arguments(&["--callback-allow="]);
     assert!(machine.config().fire.callback_allow.is_empty());
@@ -129,7 +129,7 @@ fn service_variables_of_kubernetes_are_not_settings() {
 }
 
 #[test]
-fn no_file_is_read_that_nobody_named() {
+fn a_file_is_read_only_if_it_is_named() {
     let read = |path: &Path| -> io::Result<String> { panic!("{} was read", path.display()) };
     let sources =
         Sources { flags: Vec::new(), config: None::<PathBuf>, environment: Vec::new(), read: &read };

@@ -1,4 +1,4 @@
-//! The layers together, as a deployment meets them.
+//! The layers together, as in a deployment.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +18,7 @@ mod secrets;
 const DATABASE: &str = "postgres://nas:hunter2@db.internal/nas";
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// A machine: what is typed, exported and on its disk.
+/// A machine: command line, environment and files.
 #[derive(Default)]
 struct Machine {
     arguments: Vec<&'static str>,
@@ -27,7 +27,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// With the two settings that `serve` cannot do without.
+    /// Returns a machine with the two settings that `serve` requires.
     fn sound() -> Self {
         Self {
             environment: vec![

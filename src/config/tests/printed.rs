@@ -1,4 +1,4 @@
-//! The table as it is printed: `config show`, the example file, the table for the README.
+//! The printed table: `config show`, the example file, the table in docs/configuration.md.
 
 use insta::assert_snapshot;
 
@@ -44,7 +44,7 @@ fn the_example_file_changes_nothing_and_says_the_defaults() {
     let as_it_is = Machine::sound().arguments(&["--config=a.toml"]).file("a.toml", example.clone());
     assert_eq!(format!("{:?}", as_it_is.config()), format!("{:?}", Machine::sound().config()));
 
-    // With the comment signs taken off every line that shows a default, it still says the same.
+    // Uncommenting every line that shows a default changes nothing.
     let mut uncommented = String::new();
     for line in example.lines() {
         let key = line.strip_prefix('#').and_then(|line| line.split(" = ").next()).and_then(Setting::find);
@@ -72,34 +72,34 @@ fn config_show_prints_values_and_origins() {
     migrate                      false                                            default
     listen                       0.0.0.0:8080                                     default
     metrics_listen               0.0.0.0:9090                                     default
-    public_url                   https://portal.example/                          default, by portal_url
+    public_url                   https://portal.example/                          default, from portal_url
     connection_idle_timeout      75s                                              default
     portal_url                   https://portal.example/                          NAS_CRON_PORTAL_URL
     portal_jwks_url              (unused: portal_jwks_file)
     portal_jwks_file             /etc/portal.pem                                  --portal-jwks-file
-    portal_audiences             (not judged)
+    portal_audiences             (any audience)
     own_portal                   false                                            default
     access_token_ttl             1h                                               default
     directory                    table                                            default
-    lookup_url                   (needed with directory = lookup)
-    lookup_token                 (needed with directory = lookup)
+    lookup_url                   (required with directory = lookup)
+    lookup_token                 (required with directory = lookup)
     lookup_ttl                   60s                                              default
     lookup_negative_ttl          10s                                              default
     lookup_stale                 7d                                               default
     introspection_url            (opaque tokens are refused)
-    introspection_client_id      (needed beside introspection_url)
-    introspection_client_secret  (needed beside introspection_url)
+    introspection_client_id      (required with introspection_url)
+    introspection_client_secret  (required with introspection_url)
     introspection_ttl            60s                                              default
-    issuers_file                 (the portal alone)
+    issuers_file                 (only the portal)
     signing_alg                  ES256                                            default
     key_rotation_period          90d                                              default
     key_encryption_key           ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
-    agents_jwks_url              https://portal.example/api/agent-cron/jwks.json  default, by public_url
+    agents_jwks_url              https://portal.example/api/agent-cron/jwks.json  default, from public_url
     fire_token_ttl               90s                                              default
     agent_identity               false                                            default
     agent_task_lifetime          24h                                              default
     agent_task_ids_encrypted     false                                            default
-    admin_token_sha256           (no admin API)
+    admin_token_sha256           (admin API disabled)
     callback_allow               10.0.0.0/8,::1                                   NAS_CRON_CALLBACK_ALLOW
     fire_timeout                 30s                                              default
     connect_timeout              10s                                              default
@@ -118,11 +118,11 @@ fn config_show_prints_values_and_origins() {
     lease_margin                 10s                                              default
     lease_capacity               8192                                             default
     backend                      postgres                                         default
-    relay_url                    https://portal.example/api/agent-cron/relay      default, by public_url
+    relay_url                    https://portal.example/api/agent-cron/relay      default, from public_url
     watchdog_grace               5s                                               default
     engine_timeout               10s                                              default
     qstash_token                 (QStash is not configured)
-    qstash_current_signing_key   (needed beside qstash_token)
+    qstash_current_signing_key   (required with qstash_token)
     qstash_next_signing_key      (none)
     qstash_url                   https://qstash.upstash.io                        default
     qstash_retries               3                                                default
@@ -130,7 +130,7 @@ fn config_show_prints_values_and_origins() {
     qstash_direct_grace          15m                                              default
     nats_urls                    (NATS is not configured)
     nats_credentials_file        (no authentication)
-    nats_ca_file                 (the system's authorities)
+    nats_ca_file                 (the system's certificate authorities)
     nats_certificate_file        (none)
     nats_key_file                (none)
     nats_stream                  NAS_CRON                                         default
@@ -158,9 +158,9 @@ fn the_table_for_the_readme() {
     assert_eq!(table.lines().count(), SETTINGS.len() + 2);
     assert!(table.lines().all(|line| line.starts_with('|') && line.ends_with('|')));
     assert_snapshot!(table.lines().take(4).collect::<Vec<_>>().join("\n"), @"
-    | Variable | Default | What it is |
+    | Variable | Default | Description |
     |---|---|---|
-    | `NAS_CRON_DATABASE_URL` (or `NAS_CRON_DATABASE_URL_FILE`) | **required** | Postgres database that holds the truth. Several hosts may be named (`host1:5432,host2:5432`): the writable one is used. Poolers must keep sessions. |
-    | `NAS_CRON_DATABASE_MAX_CONNECTIONS` | `20` | Maximum number of connections of this replica: three tenths of them for fires alone, the rest for requests. One more receives notifications. |
+    | `NAS_CRON_DATABASE_URL` (or `NAS_CRON_DATABASE_URL_FILE`) | **required** | URL of the Postgres database. It may list several hosts (`host1:5432,host2:5432`); the writable one is used. A connection pooler must run in session mode. |
+    | `NAS_CRON_DATABASE_MAX_CONNECTIONS` | `20` | Maximum database connections per replica. Three tenths are reserved for fires, the rest serve requests. One additional connection receives notifications. |
     ");
 }

@@ -36,7 +36,7 @@ fn the_jwks_at_the_public_url_follow_it() {
 }
 
 #[test]
-fn settings_that_do_not_go_together() {
+fn conflicting_settings_are_reported() {
     let machine = Machine::sound()
         .set("NAS_CRON_METRICS_LISTEN", "127.0.0.1:8080")
         .set("NAS_CRON_PORTAL_JWKS_URL", "https://portal.example/keys")
@@ -49,24 +49,24 @@ fn settings_that_do_not_go_together() {
         .set("NAS_CRON_SECOND_FIRE_DELAY", "10m")
         .arguments(&["--portal-jwks-file=/etc/portal.pem"]);
     assert_snapshot!(machine.error(), @"
-    the configuration is wrong in 9 places:
-      - listen = `0.0.0.0:8080` (default) and metrics_listen = `127.0.0.1:8080` (NAS_CRON_METRICS_LISTEN): cannot both have that port, and metrics are not for the public; give metrics_listen another port
-      - portal_jwks_url = `https://portal.example/keys` (NAS_CRON_PORTAL_JWKS_URL) and portal_jwks_file = `/etc/portal.pem` (--portal-jwks-file): both are set, and the portal's keys come from one place; keep the URL to have them refreshed, or the file to pin them
-      - lease_margin = `500ms` (NAS_CRON_LEASE_MARGIN): a lease could end before its attempt's deadline, and a second attempt start beside it; set lease_margin to 1s or more
-      - lease_capacity = `1000` (NAS_CRON_LEASE_CAPACITY) and in_flight_max = `1024` (default): a replica could never have that many attempts under way, as each needs a lease; raise lease_capacity or lower in_flight_max
-      - connect_timeout = `31s` (NAS_CRON_CONNECT_TIMEOUT) and fire_timeout = `30s` (default): connecting is a part of the attempt; lower connect_timeout or raise fire_timeout
-      - retry_definite_base = `2h` (NAS_CRON_RETRY_DEFINITE_BASE) and retry_cap = `1h` (default): the first wait would be longer than the longest; lower retry_definite_base or raise retry_cap
-      - retry_ambiguous_floor = `3h` (NAS_CRON_RETRY_AMBIGUOUS_FLOOR) and retry_cap = `1h` (default): the least wait would be longer than the longest; lower retry_ambiguous_floor or raise retry_cap
-      - retry_cap = `1h` (default) and retry_give_up_after = `30m` (NAS_CRON_RETRY_GIVE_UP_AFTER): a fire could be given up before its next attempt; lower retry_cap or raise retry_give_up_after
-      - second_fire_delay = `10m` (NAS_CRON_SECOND_FIRE_DELAY) and second_fire_interval = `300s` (default): the second fire would wait longer than the third; lower second_fire_delay or raise second_fire_interval
+    invalid configuration, 9 problems:
+      - listen = `0.0.0.0:8080` (default) and metrics_listen = `127.0.0.1:8080` (NAS_CRON_METRICS_LISTEN): both use the same port, and metrics must not be public; give metrics_listen another port
+      - portal_jwks_url = `https://portal.example/keys` (NAS_CRON_PORTAL_JWKS_URL) and portal_jwks_file = `/etc/portal.pem` (--portal-jwks-file): only one of them can be set; keep the URL for keys that refresh, or the file for pinned keys
+      - lease_margin = `500ms` (NAS_CRON_LEASE_MARGIN): a lease could end before its attempt's deadline, and a second attempt could start meanwhile; set lease_margin to 1s or more
+      - lease_capacity = `1000` (NAS_CRON_LEASE_CAPACITY) and in_flight_max = `1024` (default): each attempt in flight needs a lease, so in_flight_max could never be reached; raise lease_capacity or lower in_flight_max
+      - connect_timeout = `31s` (NAS_CRON_CONNECT_TIMEOUT) and fire_timeout = `30s` (default): connecting is part of the attempt and cannot have more time than the whole attempt; lower connect_timeout or raise fire_timeout
+      - retry_definite_base = `2h` (NAS_CRON_RETRY_DEFINITE_BASE) and retry_cap = `1h` (default): the first retry delay would exceed the maximum; lower retry_definite_base or raise retry_cap
+      - retry_ambiguous_floor = `3h` (NAS_CRON_RETRY_AMBIGUOUS_FLOOR) and retry_cap = `1h` (default): the minimum retry delay would exceed the maximum; lower retry_ambiguous_floor or raise retry_cap
+      - retry_cap = `1h` (default) and retry_give_up_after = `30m` (NAS_CRON_RETRY_GIVE_UP_AFTER): the retry budget could be spent before the next attempt; lower retry_cap or raise retry_give_up_after
+      - second_fire_delay = `10m` (NAS_CRON_SECOND_FIRE_DELAY) and second_fire_interval = `300s` (default): the first second fire would be delayed for longer than later ones; lower second_fire_delay or raise second_fire_interval
     ");
     let slow = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "91s");
-    assert_snapshot!(slow.error(), @"the configuration is wrong: fire_timeout = `91s` (NAS_CRON_FIRE_TIMEOUT) and fire_token_ttl = `90s` (default): an agent that boots during the attempt could find its token expired; lower fire_timeout or raise fire_token_ttl (at most 120s)");
+    assert_snapshot!(slow.error(), @"invalid configuration: fire_timeout = `91s` (NAS_CRON_FIRE_TIMEOUT) and fire_token_ttl = `90s` (default): the token could expire while the agent is still booting; lower fire_timeout or raise fire_token_ttl (at most 120s)");
     assert!(slow.set("NAS_CRON_FIRE_TOKEN_TTL", "91s").settings().config().is_ok());
 }
 
 #[test]
-fn a_portal_of_one_s_own_takes_no_other_s_keys_and_needs_one_key() {
+fn the_built_in_portal_rejects_other_keys_and_needs_a_key_encryption_key() {
     let own = Machine::sound().set("NAS_CRON_OWN_PORTAL", "true").set("NAS_CRON_KEY_ENCRYPTION_KEY", KEY);
     assert_eq!(own.config().portal.jwks, PortalJwks::Own);
     assert_eq!(own.config().portal.access_token_ttl, Duration::from_hours(1));
@@ -78,11 +78,11 @@ fn a_portal_of_one_s_own_takes_no_other_s_keys_and_needs_one_key() {
         .set("NAS_CRON_ACCESS_TOKEN_TTL", "9m")
         .unset("NAS_CRON_KEY_ENCRYPTION_KEY");
     assert_snapshot!(wrong.error(), @"
-    the configuration is wrong in 4 places:
-      - access_token_ttl = `9m` (NAS_CRON_ACCESS_TOKEN_TTL): is too short; set something like 500ms, 30s, 5m, 12h or 90d, from 10m to 1day
-      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_jwks_file = `/etc/portal.pem` (NAS_CRON_PORTAL_JWKS_FILE): access tokens are verified with our own keys, and no others; leave it out, or set own_portal to false if another portal issues the tokens
-      - own_portal = `true` (NAS_CRON_OWN_PORTAL): the agents' refresh tokens are made of the key-encryption key, and it is not set; set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, everywhere to the same key; make one with: openssl rand -base64 32
-      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_audiences = `cron` (NAS_CRON_PORTAL_AUDIENCES): the audience of our own access tokens is not among them; add hermes-cli-vps to portal_audiences, or leave it out
+    invalid configuration, 4 problems:
+      - access_token_ttl = `9m` (NAS_CRON_ACCESS_TOKEN_TTL) is too short; set a duration from 10m to 1day, such as 500ms, 30s, 5m, 12h or 90d
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_jwks_file = `/etc/portal.pem` (NAS_CRON_PORTAL_JWKS_FILE): the built-in portal verifies access tokens with its own keys only; remove it, or set own_portal to false if another portal issues the tokens
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL): the built-in portal derives refresh tokens from the key-encryption key, which is not set; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; generate one with: openssl rand -base64 32
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_audiences = `cron` (NAS_CRON_PORTAL_AUDIENCES): the audience of the built-in portal's own access tokens is missing; add hermes-cli-vps to portal_audiences, or remove portal_audiences
     ");
     let asks = Machine::sound()
         .set("NAS_CRON_OWN_PORTAL", "true")
@@ -90,19 +90,19 @@ fn a_portal_of_one_s_own_takes_no_other_s_keys_and_needs_one_key() {
         .set("NAS_CRON_INTROSPECTION_URL", "https://portal.example/introspect")
         .set("NAS_CRON_INTROSPECTION_CLIENT_ID", "cron")
         .set("NAS_CRON_INTROSPECTION_CLIENT_SECRET", "secret");
-    assert!(asks.error().contains("nobody to ask about them"), "{}", asks.error());
+    assert!(asks.error().contains("does not introspect them"), "{}", asks.error());
     let off = Machine::sound().settings().own_portal().unwrap_err();
-    assert_snapshot!(off, @"the configuration is wrong: own_portal = `false` (default): the agents' tokens come from another portal, and so do their logins; set own_portal to true for this command and for `serve`, or register the agent with `nas-cron agents add`");
+    assert_snapshot!(off, @"invalid configuration: own_portal = `false` (default): another portal issues the agents' tokens and logins; set own_portal to true for this command and for `serve`, or register the agent with `nas-cron agents add`");
 }
 
 #[test]
-fn a_rule_is_not_judged_where_one_of_its_settings_is_wrong() {
+fn a_rule_is_not_checked_if_one_of_its_settings_is_invalid() {
     let error = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "forever").error();
-    assert!(error.starts_with("the configuration is wrong: fire_timeout = `forever`"), "{error}");
+    assert!(error.starts_with("invalid configuration: fire_timeout = `forever`"), "{error}");
 }
 
 #[test]
-fn every_backend_but_our_own_loop_has_variables_and_a_grace() {
+fn every_external_backend_has_variables_and_a_grace() {
     let configured = Machine::sound().config().backends;
     for backend in BackendName::ALL.iter().copied().filter(|one| *one != BackendName::Postgres) {
         assert!(!backends::variables_of(backend).is_empty(), "{backend}");

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use super::*;
 
 #[test]
-fn secrets_also_come_from_files_without_their_last_newline() {
+fn secrets_are_read_from_files_without_the_final_newline() {
     let machine =
         Machine::sound().unset("NAS_CRON_DATABASE_URL").set("NAS_CRON_DATABASE_URL_FILE", "/run/db");
     let machine = machine.file("/run/db", format!("{DATABASE}\n")).file("/run/kek", format!("{KEY}\r\n"));
@@ -18,23 +18,23 @@ fn secrets_also_come_from_files_without_their_last_newline() {
 }
 
 #[test]
-fn a_secret_set_twice_in_one_layer_is_refused_and_a_higher_layer_wins() {
+fn a_secret_set_twice_in_one_layer_is_rejected_and_a_higher_layer_overrides() {
     let machine = Machine::sound().set("NAS_CRON_DATABASE_URL_FILE", "/run/db").file("/run/db", DATABASE);
-    assert_snapshot!(machine.error(), @"the configuration is wrong: database_url (NAS_CRON_DATABASE_URL) and database_url_file (NAS_CRON_DATABASE_URL_FILE): both are set; keep one of them");
+    assert_snapshot!(machine.error(), @"invalid configuration: database_url (NAS_CRON_DATABASE_URL) and database_url_file (NAS_CRON_DATABASE_URL_FILE): both are set; keep one of them");
     let machine = Machine::sound().arguments(&["--database-url-file=/run/db"]);
     let machine = machine.file("/run/db", "postgres://other.internal/nas");
     assert_eq!(machine.config().database.url.expose_secret(), "postgres://other.internal/nas");
 }
 
 #[test]
-fn secret_files_that_cannot_be_used() {
+fn unusable_secret_files_are_reported() {
     let machine =
         Machine::sound().unset("NAS_CRON_DATABASE_URL").set("NAS_CRON_DATABASE_URL_FILE", "/run/db");
     let machine = machine.set("NAS_CRON_KEY_ENCRYPTION_KEY_FILE", "/run/kek").file("/run/kek", "\n");
     assert_snapshot!(machine.error(), @"
-    the configuration is wrong in 2 places:
-      - database_url (/run/db named by NAS_CRON_DATABASE_URL_FILE): the file cannot be read: entity not found; mend the path or its permissions for the user that nas-cron runs as
-      - key_encryption_key (/run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE): the file is empty; write the secret into it
+    invalid configuration, 2 problems:
+      - database_url (/run/db named by NAS_CRON_DATABASE_URL_FILE) could not be read: entity not found; fix the path, or let the user that runs nas-cron read the file
+      - key_encryption_key (/run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE) is empty; write the secret into it
     ");
 }
 
@@ -62,7 +62,7 @@ fn no_secret_is_ever_printed() {
 }
 
 #[test]
-fn serve_is_told_how_to_make_a_key_encryption_key() {
+fn serve_explains_how_to_generate_a_key_encryption_key() {
     let config = Machine::sound().config();
-    assert_snapshot!(config.require_key_encryption_key().unwrap_err(), @"the configuration is wrong: key_encryption_key: is not set, and private signing keys are stored in the database only encrypted; set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, on every replica to the same key; make one with: openssl rand -base64 32");
+    assert_snapshot!(config.require_key_encryption_key().unwrap_err(), @"invalid configuration: key_encryption_key is not set, but private signing keys are stored in the database only in encrypted form; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; generate one with: openssl rand -base64 32");
 }

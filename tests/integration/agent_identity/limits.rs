@@ -186,7 +186,7 @@ async fn waiting_registrations_do_not_exhaust_the_connection_pool() {
         ("a key", "SELECT FROM instances WHERE instance_id = 'inst-1' FOR NO KEY UPDATE"),
         ("a task", "SELECT FROM agent_identities FOR NO KEY UPDATE"),
     ] {
-        let before = service.log().matches("the database is asked again").count();
+        let before = service.log().matches("database statement failed; retrying").count();
         let mut held = world.pool.begin().await.unwrap();
         sqlx::query(lock).execute(&mut *held).await.unwrap();
         let body = json!({"agent_public_key": key.line()});
@@ -198,7 +198,8 @@ async fn waiting_registrations_do_not_exhaust_the_connection_pool() {
         }));
         let others = async {
             eventually("they try", async || {
-                let asked_again = service.log().matches("the database is asked again").count() - before;
+                let asked_again =
+                    service.log().matches("database statement failed; retrying").count() - before;
                 (asked_again >= 20 || waiting_for_locks(&world).await >= 4).then_some(())
             })
             .await;

@@ -31,7 +31,7 @@ async fn no_call_with_an_assertion_fails_during_a_database_outage() {
     let key = Key::fresh();
     let new = json!({"agent_public_key": key.line()});
     let (assertion, asked_again) =
-        (agent.assertion(), || service.log().matches("the database is asked again").count());
+        (agent.assertion(), || service.log().matches("database statement failed; retrying").count());
     proxy.cut().await;
     let cut = Instant::now();
     let second = agent.second(1);

@@ -88,7 +88,7 @@ async fn a_task_registered_concurrently_with_its_identitys_revocation_is_revoked
         ] {
             sqlx::query(sql).bind(&agent.id).execute(&mut *registering).await.unwrap();
         }
-        let asked_again = || service.log().matches("the database is asked again").count();
+        let asked_again = || service.log().matches("database statement failed; retrying").count();
         let before = asked_again();
         let ended = async {
             if replaced {

@@ -93,7 +93,7 @@ async fn patch_sets_and_clears_without_touching_the_arm() {
     assert_eq!(row(&world, job).await, armed);
     let page = world.service.metrics().await;
     assert!(
-        page.contains("nas_cron_hop1_requests_total{endpoint=\"update\",status_class=\"2xx\"} 4\n"),
+        page.contains("nas_cron_agent_api_requests_total{endpoint=\"update\",status_class=\"2xx\"} 4\n"),
         "{page}"
     );
 }

@@ -151,7 +151,7 @@ async fn an_invalid_issuers_file_is_refused_at_the_start_with_its_table_and_fiel
         let file = File::of(text);
         refused(sound.clone().with("NAS_CRON_ISSUERS_FILE", file.path()), told).await;
     }
-    refused(sound.clone().with("NAS_CRON_ISSUERS_FILE", "/nowhere/issuers.toml"), "cannot be read").await;
+    refused(sound.clone().with("NAS_CRON_ISSUERS_FILE", "/nowhere/issuers.toml"), "could not be read").await;
     // Keys that cannot be read end it a little later.
     let file = File::of("[[issuer]]\nissuer = 'https://a'\njwks_file = 'nowhere.pem'\nall_orgs = true\n");
     let (_, url) = nas_cron_testing::database::database().await;

@@ -10,14 +10,14 @@ use crate::config::setting::{Preset, Setting};
 use crate::config::typed_key::{Key, settings};
 use crate::config::values::{self, Choice};
 
-/// What generic code has to know about the settings of one product: its backends, and what configures them.
+/// The backends of one product, and the settings that configure them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Product {
-    /// Its name, as people write it.
+    /// Name of the product, for messages.
     pub(super) name: &'static str,
-    /// The backends that it brings.
+    /// Backends that the product provides.
     pub(super) backends: &'static [BackendName],
-    /// The settings that it cannot do without. The presence of the first one configures its backends.
+    /// Settings that the product requires. Setting the first one enables its backends.
     pub(super) required: &'static [&'static Setting],
 }
 
@@ -29,14 +29,14 @@ impl Choice for BackendName {
 settings! { Backends:
     BACKEND: Key<BackendName> = "backend", values::choice::<BackendName>(),
         Preset::Value("postgres"),
-        "Who wakes us first at a fire's instant, when the service starts for the first time. From then on the database says it: `nas-cron backend switch`.";
+        "Scheduler backend to start with, when the database is new. Afterwards the active backend is stored in the database; change it with `nas-cron backend switch`.";
     RELAY_URL: Key<Url> = "relay_url", values::URL,
         Preset::Derived { from: PUBLIC_URL.setting, suffix: "/api/agent-cron/relay", unless: None },
-        "Where a hosted scheduler calls us, as it sees us: what its signatures are bound to.";
+        "Relay URL that external scheduler backends call. Their signatures are verified against it.";
     WATCHDOG_GRACE: Key<Duration> = "watchdog_grace", values::duration(values::ms(500), values::HOUR),
         Preset::Value("5s"),
-        "How long after its instant our own loop leaves a fire to the hosted scheduler that is to wake us.";
+        "Time after `fire_at` to wait for the external backend's wake-up before nas-cron fires the one-shot itself.";
     ENGINE_TIMEOUT: Key<Duration> = "engine_timeout", values::duration(values::ms(100), values::s(60)),
         Preset::Value("10s"),
-        "How long one call to a hosted scheduler may take.";
+        "Timeout of one call to an external scheduler backend.";
 }

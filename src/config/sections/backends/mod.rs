@@ -1,4 +1,4 @@
-//! Scheduler backends. Each product has a file of its own: settings, values, rules.
+//! Scheduler backends. Each product has its own file with settings, values and rules.
 
 mod general;
 mod nats;
@@ -15,50 +15,49 @@ pub use self::qstash::Qstash;
 use crate::config::reader::Reader;
 use crate::config::setting::Setting;
 
-/// The scheduler backends, as far as they are configured.
+/// The configured scheduler backends.
 #[derive(Clone, Debug)]
 pub struct Backends {
-    /// The active one of a service that starts for the first time.
+    /// Active backend of a service that starts for the first time.
     pub first: BackendName,
-    /// Where backends call us.
+    /// Relay URL that external backends call.
     pub relay_url: Url,
-    /// How long one call to a backend may take.
+    /// Timeout of one call to a backend.
     pub call_timeout: Duration,
-    /// The watchdog: how long after its instant our own loop leaves a fire to a backend; each one's, configured or
-    /// not, but for our own loop, which has none.
+    /// Watchdog grace of each external backend, configured or not: time after `fire_at` to wait for its wake-up.
     pub graces: Vec<(BackendName, Duration)>,
-    /// QStash, where it is configured.
+    /// Settings of QStash, if it is configured.
     pub qstash: Option<Qstash>,
-    /// NATS, where it is configured.
+    /// Settings of NATS, if it is configured.
     pub nats: Option<Nats>,
 }
 
-/// Everything that brings backends.
+/// Products that provide external backends.
 const PRODUCTS: &[Product] = &[qstash::PRODUCT, nats::PRODUCT];
 
 /// The section's rows of the table.
 pub(in crate::config) const TABLES: &[&[Setting]] = &[general::SETTINGS, qstash::SETTINGS, nats::SETTINGS];
 
 impl Backends {
-    /// The backends that are configured, beside our own loop, which always is.
+    /// Returns the configured external backends.
     pub fn configured(&self) -> Vec<BackendName> {
         let products =
             [self.qstash.as_ref().map(|_| qstash::PRODUCT), self.nats.as_ref().map(|_| nats::PRODUCT)];
         products.into_iter().flatten().flat_map(|product| product.backends).copied().collect()
     }
 
-    /// Whether this backend is configured: our own loop always is.
+    /// True if this backend is configured. Postgres always is.
     pub fn is_configured(&self, backend: BackendName) -> bool {
         backend == BackendName::Postgres || self.configured().contains(&backend)
     }
 
-    /// The watchdog's grace for this backend; zero for our own loop.
+    /// Returns the watchdog grace of this backend, zero for Postgres.
     pub fn grace(&self, backend: BackendName) -> Duration {
         self.graces.iter().find(|one| one.0 == backend).map_or(Duration::ZERO, |one| one.1)
     }
 }
 
-/// The variables that configure a backend, as a list in words. Empty for our own loop, which needs none.
+/// Returns the variables that configure a backend as a readable list, empty for Postgres.
 pub fn variables_of(backend: BackendName) -> String {
     let product = PRODUCTS.iter().find(|product| product.backends.contains(&backend));
     let required = product.map_or(&[][..], |product| product.required);
@@ -80,7 +79,7 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Backends {
 pub(in crate::config) fn check(backends: &Backends, reader: &mut Reader<'_>) {
     let product = PRODUCTS.iter().find(|product| product.backends.contains(&backends.first));
     let configured = product.is_none_or(|product| reader.is_given(product.required[0]));
-    reader.rule(&[BACKEND.setting], configured, "that backend is not configured", &how_to_configure());
+    reader.rule(&[BACKEND.setting], configured, "this backend is not configured", &how_to_configure());
     qstash::check(backends.qstash.as_ref(), reader);
     nats::check(reader);
 }

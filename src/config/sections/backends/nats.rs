@@ -12,58 +12,58 @@ use crate::config::setting::Preset;
 use crate::config::typed_key::{Key, ListKey, OptionalKey, settings};
 use crate::config::values;
 
-/// How NATS is reached, and where the wake-ups are in it.
+/// Connection to NATS, and the stream of the wake-ups.
 #[derive(Clone, Debug)]
 pub struct Nats {
-    /// The servers.
+    /// Server URLs.
     pub urls: Vec<String>,
-    /// The account's credentials.
+    /// Credentials file of the account.
     pub credentials_file: Option<PathBuf>,
-    /// Who signs the servers' certificates.
+    /// Certificate authorities of the servers.
     pub ca_file: Option<PathBuf>,
-    /// Our certificate.
+    /// Client certificate.
     pub certificate_file: Option<PathBuf>,
-    /// Its private key.
+    /// Private key of the client certificate.
     pub key_file: Option<PathBuf>,
-    /// The stream.
+    /// Name of the stream.
     pub stream: String,
-    /// What its subjects begin with.
+    /// Prefix of the stream's subjects.
     pub subject: String,
-    /// How many servers keep each wake-up.
+    /// Number of servers that store each wake-up.
     pub replicas: usize,
 }
 
 settings! { Backends:
     NATS_URLS: ListKey<String> = "nats_urls", values::WORDS,
         Preset::Unset { means: "NATS is not configured", example: "tls://nats-1.internal:4222,tls://nats-2.internal:4222" },
-        "The servers of a NATS JetStream, 2.12 or later. Their presence configures the backend nats.";
+        "URLs of the NATS servers (JetStream, 2.12 or later). Setting them enables the nats backend.";
     NATS_CREDENTIALS_FILE: OptionalKey<PathBuf> = "nats_credentials_file", values::PATH,
         Preset::Unset { means: "no authentication", example: "/etc/nas-cron/nats.creds" },
-        "The account's credentials: a .creds file.";
+        "Credentials file (.creds) of the NATS account.";
     NATS_CA_FILE: OptionalKey<PathBuf> = "nats_ca_file", values::PATH,
-        Preset::Unset { means: "the system's authorities", example: "/etc/nas-cron/nats-ca.pem" },
-        "Authorities that the servers' certificates may come from, as PEM.";
+        Preset::Unset { means: "the system's certificate authorities", example: "/etc/nas-cron/nats-ca.pem" },
+        "Certificate authorities for the NATS servers' certificates, as PEM.";
     NATS_CERTIFICATE_FILE: OptionalKey<PathBuf> = "nats_certificate_file", values::PATH,
         Preset::Unset { means: "none", example: "/etc/nas-cron/nats-client.pem" },
-        "Our own certificate, where the servers ask for one, as PEM; with nats_key_file.";
+        "Client certificate for the NATS servers, as PEM. Requires nats_key_file.";
     NATS_KEY_FILE: OptionalKey<PathBuf> = "nats_key_file", values::PATH,
         Preset::Unset { means: "none", example: "/etc/nas-cron/nats-client.key" },
-        "Our certificate's private key, as PEM.";
+        "Private key of the client certificate, as PEM.";
     NATS_STREAM: Key<String> = "nats_stream", values::text(|_, text| name(text)),
         Preset::Value("NAS_CRON"),
-        "The stream that holds the wake-ups; made where there is none.";
+        "Name of the stream that holds the wake-ups. It is created if missing.";
     NATS_SUBJECT: Key<String> = "nats_subject", values::text(|_, text| name(text)),
         Preset::Value("nas-cron"),
-        "What the stream's subjects begin with, and the name of its consumer. Another one, and another stream, for every service on the same account.";
+        "Prefix of the stream's subjects, and name of its consumer. Each nas-cron service on the same NATS account needs its own subject and stream.";
     NATS_REPLICAS: Key<usize> = "nats_replicas", values::count::<usize>(1, 5),
         Preset::Value("1"),
-        "How many servers keep each wake-up; 3 in a cluster.";
+        "Number of NATS servers that store each wake-up. Use 3 in a cluster.";
 }
 
 pub(super) const PRODUCT: Product =
     Product { name: "NATS", backends: &[BackendName::Nats], required: &[NATS_URLS.setting] };
 
-/// `None` without a server.
+/// Returns `None` if no server is configured.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Nats> {
     let nats = Nats {
         urls: reader.list(&NATS_URLS),
@@ -78,7 +78,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Nats> {
     (!nats.urls.is_empty()).then_some(nats)
 }
 
-/// The watchdog's grace: the usual one.
+/// Returns the watchdog grace of the backend.
 pub(super) fn graces(usual: Duration) -> [(BackendName, Duration); 1] {
     [(BackendName::Nats, usual)]
 }
@@ -89,23 +89,23 @@ pub(super) fn check(reader: &mut Reader<'_>) {
     reader.rule(
         &[NATS_CERTIFICATE_FILE.setting],
         key || !certificate,
-        "a certificate is no use without its key",
+        "the certificate's private key is missing",
         "set nats_key_file too",
     );
     reader.rule(
         &[NATS_KEY_FILE.setting],
         certificate || !key,
-        "a key is no use without its certificate",
+        "the certificate of this key is missing",
         "set nats_certificate_file too",
     );
 }
 
-/// The name of a stream, or the beginning of subjects.
+/// Parses the name of a stream or the prefix of subjects.
 fn name(text: &str) -> Result<String, Wrong> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !text.is_empty() && text.len() <= 64 && text.chars().all(fits) {
         Ok(text.to_owned())
     } else {
-        Err(Wrong::new("is no name in NATS", "write 1 to 64 letters, digits, dashes and underscores"))
+        Err(Wrong::new("is not a valid NATS name", "use 1 to 64 letters, digits, '-' and '_'"))
     }
 }

@@ -12,45 +12,45 @@ use crate::config::typed_key::{Key, OptionalKey, settings};
 use crate::config::urls::{BaseUrl, keeps_secrets};
 use crate::config::values;
 
-/// How QStash is reached, and what it may be asked for.
+/// Connection to QStash, and the limits of its plan.
 #[derive(Clone, Debug)]
 pub struct Qstash {
-    /// Its API.
+    /// Base URL of the API.
     pub url: BaseUrl,
-    /// What publishes.
+    /// Token that publishes messages.
     pub token: SecretString,
-    /// What it signs with.
+    /// Key that currently signs QStash's calls.
     pub current_signing_key: SecretString,
-    /// What it will sign with.
+    /// Key that will sign QStash's calls after a rotation.
     pub next_signing_key: Option<SecretString>,
-    /// How often it calls again.
+    /// Number of retries of a rejected call.
     pub retries: u8,
-    /// How far ahead it takes a message.
+    /// Maximum delay of a message.
     pub furthest: Duration,
 }
 
 settings! { Backends:
     QSTASH_TOKEN: OptionalKey<SecretString> = "qstash_token", values::SECRET,
         Preset::Unset { means: "QStash is not configured", example: "TOKEN" },
-        "The token that publishes to QStash. Its presence configures the backends qstash and qstash_direct.";
+        "Token for publishing to QStash. Setting it enables the backends qstash and qstash_direct.";
     QSTASH_CURRENT_SIGNING_KEY: OptionalKey<SecretString> = "qstash_current_signing_key", values::SECRET,
-        Preset::Unset { means: "needed beside qstash_token", example: "sig_CURRENT" },
-        "The key that QStash signs its calls with.";
+        Preset::Unset { means: "required with qstash_token", example: "sig_CURRENT" },
+        "Current signing key of QStash, to verify its calls.";
     QSTASH_NEXT_SIGNING_KEY: OptionalKey<SecretString> = "qstash_next_signing_key", values::SECRET,
         Preset::Unset { means: "none", example: "sig_NEXT" },
-        "The key that QStash will sign with after a rotation: accepted too, so that rotating needs no downtime.";
+        "Next signing key of QStash, accepted too so that a rotation needs no downtime.";
     QSTASH_URL: Key<BaseUrl> = "qstash_url", values::BASE_URL,
         Preset::Value("https://qstash.upstash.io"),
-        "QStash's API, by region.";
+        "Base URL of the QStash API; it depends on the region.";
     QSTASH_RETRIES: Key<u8> = "qstash_retries", values::count::<u8>(0, 100),
         Preset::Value("3"),
-        "How often QStash calls again what was not accepted, by its plan. Retries towards the agent are ours anyway.";
+        "Number of times QStash repeats a relay call that was not accepted; limited by the plan. Retries to the agent are always made by nas-cron.";
     QSTASH_FURTHEST: Key<Duration> = "qstash_furthest", values::duration(values::s(60), values::YEAR),
         Preset::Value("7d"),
-        "How far ahead QStash takes a message, by its plan; what is later is handed over when it is near enough.";
+        "Maximum delay that the QStash plan allows. One-shots further ahead are handed to QStash later.";
     QSTASH_DIRECT_GRACE: Key<Duration> = "qstash_direct_grace", values::duration(values::s(60), values::HOUR),
         Preset::Value("15m"),
-        "With qstash_direct: how long after its instant a fire of which QStash's log says nothing is made by our own loop.";
+        "For qstash_direct: time after `fire_at` to wait for a result in QStash's log before nas-cron fires the one-shot itself.";
 }
 
 pub(super) const PRODUCT: Product = Product {
@@ -65,12 +65,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Qstash> {
     let token = reader.optional(&QSTASH_TOKEN);
     let current_signing_key = reader.optional(&QSTASH_CURRENT_SIGNING_KEY);
     let next_signing_key = reader.optional(&QSTASH_NEXT_SIGNING_KEY);
-    // One without the other is reported by the rules.
+    // `check` reports one that is set without the other.
     let (token, current_signing_key) = token.zip(current_signing_key)?;
     Some(Qstash { url, token, current_signing_key, next_signing_key, retries, furthest })
 }
 
-/// The watchdog's graces; `usual` where a backend has none of its own.
+/// Returns the watchdog graces; `usual` applies to a backend without its own.
 pub(super) fn read_graces(usual: Duration, reader: &mut Reader<'_>) -> [(BackendName, Duration); 2] {
     [(BackendName::Qstash, usual), (BackendName::QstashDirect, reader.value(&QSTASH_DIRECT_GRACE))]
 }
@@ -87,13 +87,13 @@ pub(super) fn check(qstash: Option<&Qstash>, reader: &mut Reader<'_>) {
     reader.rule(
         &[QSTASH_TOKEN.setting],
         key || !token,
-        "QStash's calls could not be told from a stranger's",
+        "QStash's calls could not be authenticated",
         "set qstash_current_signing_key too",
     );
     reader.rule(
         &[QSTASH_TOKEN.setting],
         !token || reader.has(RELAY_URL.setting),
-        "QStash could not be told where to call us",
-        "set relay_url, or public_url or portal_url that it is derived from",
+        "QStash needs a URL to call",
+        "set relay_url, or public_url or portal_url, from which it is derived",
     );
 }

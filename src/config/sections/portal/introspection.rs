@@ -15,27 +15,27 @@ use crate::config::values;
 /// An introspection endpoint (RFC 7662).
 #[derive(Clone, Debug)]
 pub struct Introspection {
-    /// Where it is asked.
+    /// URL of the endpoint.
     pub url: Url,
-    /// As which client.
+    /// Client id for HTTP Basic authentication.
     pub client_id: String,
-    /// The client's secret.
+    /// Secret of the client.
     pub client_secret: SecretString,
 }
 
 settings! { Portal:
     INTROSPECTION_URL: OptionalKey<Url> = "introspection_url", values::URL,
         Preset::Unset { means: "opaque tokens are refused", example: "https://portal.example/oauth/introspect" },
-        "Where the portal says what an access token that is no JWT stands for (RFC 7662).";
+        "URL of the portal's token introspection endpoint (RFC 7662), for access tokens that are not JWTs.";
     INTROSPECTION_CLIENT_ID: OptionalKey<String> = "introspection_client_id", values::TEXT,
-        Preset::Unset { means: "needed beside introspection_url", example: "nas-cron" },
-        "The client as which we ask introspection_url, by HTTP Basic.";
+        Preset::Unset { means: "required with introspection_url", example: "nas-cron" },
+        "Client id for introspection_url (HTTP Basic authentication).";
     INTROSPECTION_CLIENT_SECRET: OptionalKey<SecretString> = "introspection_client_secret", values::SECRET,
-        Preset::Unset { means: "needed beside introspection_url", example: "SECRET" },
-        "That client's secret.";
+        Preset::Unset { means: "required with introspection_url", example: "SECRET" },
+        "Client secret for introspection_url.";
     INTROSPECTION_TTL: Key<Duration> = "introspection_ttl", values::duration(values::s(1), values::HOUR),
         Preset::Value("60s"),
-        "How long an answer about an active token is taken as it is, and so how long a revoked one may still open something.";
+        "Cache TTL for active tokens, per replica. A revoked token may be accepted for this long.";
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Introspection> {
@@ -46,7 +46,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Introspection> {
     Some(Introspection { url, client_id, client_secret })
 }
 
-/// `own`: whether this service is the portal.
+/// Checks the rules between settings. `own`: true if the built-in portal is enabled.
 pub(super) fn check(introspection: Option<&Introspection>, own: bool, reader: &mut Reader<'_>) {
     let settings =
         [INTROSPECTION_URL.setting, INTROSPECTION_CLIENT_ID.setting, INTROSPECTION_CLIENT_SECRET.setting];
@@ -55,23 +55,23 @@ pub(super) fn check(introspection: Option<&Introspection>, own: bool, reader: &m
         reader.rule(
             &[setting],
             !is_given || given == [true; 3],
-            "introspection takes a URL, a client and its secret",
+            "introspection needs a URL, a client id and a client secret",
             "set introspection_url, introspection_client_id and introspection_client_secret, or none of them",
         );
     }
     reader.rule(
         &[OWN_PORTAL.setting, INTROSPECTION_URL.setting],
         !own || !given[0],
-        "this service issues the portal's tokens itself, and has nobody to ask about them",
-        "take introspection_url away (further issuers have theirs in issuers_file), or set own_portal to false if \
+        "the built-in portal issues its access tokens itself and does not introspect them",
+        "remove introspection_url (further issuers have their own in issuers_file), or set own_portal to false if \
          another portal issues the tokens",
     );
     if let Some(introspection) = introspection {
         reader.rule(
             &[INTROSPECTION_URL.setting],
             keeps_secrets(&introspection.url),
-            "agents' tokens would be sent in the clear",
-            "write an https URL (http is for loopback only)",
+            "agents' tokens would be sent unencrypted",
+            "use an https URL (http is allowed for loopback only)",
         );
     }
 }

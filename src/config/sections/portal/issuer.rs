@@ -17,26 +17,26 @@ pub enum PortalJwks {
     Url(Url),
     /// Pinned: a JWKS or a PEM file.
     File(PathBuf),
-    /// They are our own: this service is the portal.
+    /// The service's own keys: the built-in portal.
     Own,
 }
 
 settings! { Portal:
     PORTAL_URL: Key<BaseUrl> = "portal_url", values::BASE_URL,
         Preset::Required { example: "https://portal.example" },
-        "The portal's base URL: issuer of the agents' access tokens and `iss` of our fire tokens. Kept byte for byte: agents compare it as a string.";
+        "Base URL of the portal: issuer of the agents' access tokens and `iss` of fire tokens. Kept byte for byte, because agents compare it as a string.";
     PORTAL_JWKS_URL: Key<Url> = "portal_jwks_url", values::URL,
         Preset::Derived { from: PORTAL_URL.setting, suffix: "/.well-known/jwks.json", unless: Some(PORTAL_JWKS_FILE.setting) },
-        "Where the keys of the portal's tokens are fetched.";
+        "URL of the JWKS that verifies the portal's access tokens.";
     PORTAL_JWKS_FILE: OptionalKey<PathBuf> = "portal_jwks_file", values::PATH,
-        Preset::Unset { means: "fetched by URL", example: "/etc/nas-cron/portal.jwks.json" },
-        "The keys of the portal's tokens, pinned: a JWKS or a PEM file. Instead of portal_jwks_url.";
+        Preset::Unset { means: "keys are fetched from portal_jwks_url", example: "/etc/nas-cron/portal.jwks.json" },
+        "File with the portal's public keys (JWKS or PEM), instead of portal_jwks_url.";
     PORTAL_AUDIENCES: ListKey<String> = "portal_audiences", values::WORDS,
-        Preset::Unset { means: "not judged", example: "hermes-cli-vps" },
-        "Audiences (`aud`) that access tokens may have.";
+        Preset::Unset { means: "any audience", example: "hermes-cli-vps" },
+        "Accepted audiences (`aud`) of access tokens.";
 }
 
-/// The keys, where another service is the portal.
+/// Reads the source of the portal's keys if another service is the portal.
 pub(super) fn read_jwks(reader: &mut Reader<'_>) -> PortalJwks {
     if reader.is_given(PORTAL_JWKS_FILE.setting) {
         PortalJwks::File(reader.optional(&PORTAL_JWKS_FILE).unwrap_or_default())
@@ -50,7 +50,7 @@ pub(super) fn check(reader: &mut Reader<'_>) {
     reader.rule(
         &[PORTAL_JWKS_URL.setting, PORTAL_JWKS_FILE.setting],
         !both,
-        "both are set, and the portal's keys come from one place",
-        "keep the URL to have them refreshed, or the file to pin them",
+        "only one of them can be set",
+        "keep the URL for keys that refresh, or the file for pinned keys",
     );
 }

@@ -1,6 +1,6 @@
-//! The file of `issuers_file`: issuers of access tokens beside the portal, each with rules of its own.
+//! The file named by `issuers_file`: further issuers of access tokens, each with its own rules.
 //!
-//! What is wrong names the table and the field. The file holds no secret: it names files that do.
+//! Errors name the table and the field. The file contains no secrets, only the names of files that do.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,36 +19,36 @@ use crate::config::values;
 
 settings! { Portal:
     ISSUERS_FILE: OptionalKey<Vec<Issuer>> = "issuers_file", values::file(|_, path| read(path)),
-        Preset::Unset { means: "the portal alone", example: "/etc/nas-cron/issuers.toml" },
-        "Further issuers of access tokens, each with its own rules: a TOML file with a table [[issuer]] for each. See docs/portals.md.";
+        Preset::Unset { means: "only the portal", example: "/etc/nas-cron/issuers.toml" },
+        "TOML file with further issuers of access tokens, one [[issuer]] table each. See docs/portals.md.";
 }
 
-/// More are not read: each is asked for its keys, or for every opaque token.
+/// Maximum number of issuers. The keys of each are fetched, or its tokens introspected.
 const MOST: usize = 64;
 
-/// An issuer of access tokens beside the portal.
+/// An issuer of access tokens other than the portal.
 #[derive(Clone, Debug)]
 pub struct Issuer {
-    /// The `iss` of its tokens, byte for byte.
+    /// The tokens' `iss`, byte for byte.
     pub issuer: String,
-    /// Where the keys of its JWTs come from; `None`: its tokens are introspected.
+    /// Source of the keys that verify its JWTs; `None` if its tokens are introspected.
     pub jwks: Option<PortalJwks>,
-    /// Where it says what its tokens stand for.
+    /// Introspection endpoint for its opaque tokens.
     pub introspection: Option<Introspection>,
-    /// What its opaque tokens begin with: there where `introspection` is. No other's begins with it.
+    /// Prefix of its opaque tokens, unique among issuers. Set if and only if `introspection` is.
     pub token_prefix: Option<String>,
-    /// Allowed `aud`; empty: not judged.
+    /// Accepted `aud`; empty accepts any.
     pub audiences: Vec<String>,
-    /// For whose instances it may speak.
+    /// Orgs whose instances its tokens may name.
     pub orgs: Orgs,
 }
 
-/// For whose instances an issuer may speak.
+/// Orgs whose instances an issuer's tokens may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Orgs {
-    /// Every org's, as the portal.
+    /// Every org, like the portal.
     All,
-    /// These orgs' only.
+    /// Only these orgs.
     Only(BTreeSet<String>),
 }
 
@@ -77,20 +77,20 @@ struct Table {
     all_orgs: bool,
 }
 
-/// Reads the file at this path. Paths in it start from its own folder.
+/// Reads the file at this path. Relative paths in it are relative to its directory.
 fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
     let path = Path::new(path);
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Wrong::new(format!("cannot be read: {error}"), "name a file that `serve` may read")
+        Wrong::new(format!("could not be read: {error}"), "name a file that `serve` can read")
     })?;
     let file: File = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        let fix = "write a table [[issuer]] for each; docs/portals.md shows one";
-        Wrong::new(format!("is wrong at line {line}: {}", error.message()), fix)
+        let fix = "write one [[issuer]] table per issuer; docs/portals.md has an example";
+        Wrong::new(format!("is invalid at line {line}: {}", error.message()), fix)
     })?;
     if file.issuer.is_empty() || file.issuer.len() > MOST {
-        let fix = format!("write 1 to {MOST} tables [[issuer]], or take issuers_file away");
-        return Err(Wrong::new(format!("has {} tables [[issuer]]", file.issuer.len()), fix));
+        let fix = format!("write 1 to {MOST} [[issuer]] tables, or remove issuers_file");
+        return Err(Wrong::new(format!("has {} [[issuer]] tables", file.issuer.len()), fix));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut seen = BTreeSet::new();
@@ -99,19 +99,23 @@ fn read(path: &str) -> Result<Vec<Issuer>, Wrong> {
         let named = table.issuer.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
         let read = table.read(folder).and_then(|issuer| {
             if !seen.insert(issuer.issuer.clone()) {
-                return Err(wrong("issuer", "is that of an earlier table", "give each issuer one table"));
+                return Err(wrong(
+                    "issuer",
+                    "is the same as in an earlier table",
+                    "write one table per issuer",
+                ));
             }
             let both = |one: &String, other: &String| one.starts_with(other) || other.starts_with(one);
             let mut earlier = issuers.iter().filter_map(|earlier| earlier.token_prefix.as_ref());
             if issuer.token_prefix.as_ref().is_some_and(|own| earlier.any(|other| both(own, other))) {
-                let fix = "give each issuer a prefix that no token of another begins with";
-                return Err(wrong("token_prefix", "and that of an earlier table begin alike", fix));
+                let fix = "give each issuer a prefix that no other issuer's tokens start with";
+                return Err(wrong("token_prefix", "overlaps with the prefix of an earlier table", fix));
             }
             Ok(issuer)
         });
         let issuer = read.map_err(|error| {
-            let place = format!("table {} of [[issuer]]{named}", index + 1);
-            Wrong::new(format!("is wrong in {place}: {}", error.wrong), error.fix)
+            let place = format!("[[issuer]] table {}{named}", index + 1);
+            Wrong::new(format!("is invalid in {place}: {}", error.wrong), error.fix)
         })?;
         issuers.push(issuer);
     }
@@ -122,7 +126,7 @@ fn wrong(field: &str, wrong: impl std::fmt::Display, fix: impl Into<String>) -> 
     Wrong::new(format!("{field} {wrong}"), fix)
 }
 
-/// What is wrong, with the field before it.
+/// Returns a function that puts the field's name before an error.
 fn of(field: &str) -> impl FnOnce(Wrong) -> Wrong + '_ {
     move |error| wrong(field, error.wrong, error.fix)
 }
@@ -132,19 +136,22 @@ impl Table {
         let fix = "write the `iss` of its tokens, byte for byte";
         let issuer = self.issuer.ok_or_else(|| wrong("issuer", "is missing", fix))?;
         if issuer.is_empty() || issuer.len() > 2048 || issuer.chars().any(char::is_control) {
-            return Err(wrong("issuer", "is empty, too long, or holds control characters", fix));
+            return Err(wrong(
+                "issuer",
+                "is empty, longer than 2048 bytes, or contains control characters",
+                fix,
+            ));
         }
         let jwks = match (self.jwks_url, self.jwks_file) {
             (Some(_), Some(_)) => {
-                let fix = "keep the URL to have its keys refreshed, or the file to pin them";
+                let fix = "keep the URL for keys that refresh, or the file for pinned keys";
                 return Err(wrong("jwks_url", "and jwks_file are both set", fix));
             }
             (Some(url), None) => {
                 let url = urls::url(&url).map_err(of("jwks_url"))?;
                 if !keeps_secrets(&url) {
-                    let wrong_with =
-                        "would have keys fetched in the clear, which anybody on the way could replace";
-                    let fix = "write an https URL (http is for loopback only)";
+                    let wrong_with = "is not https, so the keys could be replaced in transit";
+                    let fix = "use an https URL (http is allowed for loopback only)";
                     return Err(wrong("jwks_url", wrong_with, fix));
                 }
                 Some(PortalJwks::Url(url))
@@ -163,22 +170,21 @@ impl Table {
             }
             _ => {
                 let fix = "set introspection_url, introspection_client_id and introspection_client_secret_file, or none";
-                return Err(wrong("introspection_url", "takes a client and its secret", fix));
+                return Err(wrong("introspection_url", "needs a client id and a client secret", fix));
             }
         };
         if jwks.is_none() && introspection.is_none() {
             let fix = "set jwks_url, jwks_file, or introspection_url with its client";
-            return Err(wrong("jwks_url", "is missing: nothing could verify its tokens", fix));
+            return Err(wrong("jwks_url", "is missing: its tokens could not be verified", fix));
         }
         let token_prefix = token_prefix(self.token_prefix, introspection.is_some())?;
         let orgs = match (self.all_orgs, self.orgs) {
             (true, orgs) if orgs.is_empty() => Orgs::All,
             (true, _) => {
-                return Err(wrong("all_orgs", "and orgs are both set", "keep the one that is meant"));
+                return Err(wrong("all_orgs", "and orgs are both set", "keep one of them"));
             }
             (false, orgs) if orgs.is_empty() => {
-                let fix =
-                    "list the orgs that it may speak for; `all_orgs = true` lets it name any org's agents";
+                let fix = "list the orgs whose agents its tokens may name, or set `all_orgs = true`";
                 return Err(wrong("orgs", "is missing", fix));
             }
             (false, orgs) => Orgs::Only(orgs.into_iter().collect()),
@@ -187,21 +193,27 @@ impl Table {
     }
 }
 
-/// A token goes to one issuer alone, and this tells to which: whoever is shown a token may use it.
+/// Reads the prefix that selects the one issuer an opaque token is sent to, since whoever receives a token could use it.
 fn token_prefix(given: Option<String>, introspects: bool) -> Result<Option<String>, Wrong> {
     let field = "token_prefix";
     match given {
         None if !introspects => Ok(None),
         None => {
-            let fix = "write what its opaque tokens begin with, and no others do, such as `partner_`";
-            Err(wrong(field, "is missing: with introspection_url it tells which tokens are sent there", fix))
+            let fix = "write a prefix that only its opaque tokens have, such as `partner_`";
+            Err(wrong(
+                field,
+                "is missing: with introspection_url it selects the tokens to introspect there",
+                fix,
+            ))
         }
-        Some(_) if !introspects => {
-            Err(wrong(field, "is for issuers with introspection_url", "set that too, or take it away"))
-        }
+        Some(_) if !introspects => Err(wrong(
+            field,
+            "is only for issuers with introspection_url",
+            "set introspection_url, or remove token_prefix",
+        )),
         Some(prefix) if parse::header(&prefix).is_err() => {
-            let fix = "write visible ASCII characters, without a space";
-            Err(wrong(field, "is empty, or begins no token", fix))
+            let fix = "use visible ASCII characters without spaces";
+            Err(wrong(field, "is empty or contains characters that no token has", fix))
         }
         Some(prefix) => Ok(Some(prefix)),
     }
@@ -210,17 +222,21 @@ fn token_prefix(given: Option<String>, introspects: bool) -> Result<Option<Strin
 fn introspection(url: &str, client_id: String, secret_file: &Path) -> Result<Introspection, Wrong> {
     let url = urls::url(url).map_err(of("introspection_url"))?;
     if !keeps_secrets(&url) {
-        let fix = "write an https URL (http is for loopback only)";
-        return Err(wrong("introspection_url", "would get agents' tokens in the clear", fix));
+        let fix = "use an https URL (http is allowed for loopback only)";
+        return Err(wrong(
+            "introspection_url",
+            "is not https, so agents' tokens would be sent unencrypted",
+            fix,
+        ));
     }
     let field = "introspection_client_secret_file";
     let secret = std::fs::read_to_string(secret_file).map_err(|error| {
-        let fix = "name a file that `serve` may read, with the secret alone in it";
-        wrong(field, format!("{} cannot be read: {error}", secret_file.display()), fix)
+        let fix = "name a file that `serve` can read and that contains only the secret";
+        wrong(field, format!("{} could not be read: {error}", secret_file.display()), fix)
     })?;
     let secret = secret.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(wrong(field, format!("{} is empty", secret_file.display()), "put the secret into it"));
+        return Err(wrong(field, format!("{} is empty", secret_file.display()), "write the secret into it"));
     }
     Ok(Introspection { url, client_id, client_secret: SecretString::from(secret) })
 }
@@ -229,7 +245,7 @@ fn introspection(url: &str, client_id: String, secret_file: &Path) -> Result<Int
 mod tests {
     use super::*;
 
-    /// Reads a file of this text, with `secret` beside it.
+    /// Reads a file with this text, next to a file `secret`.
     fn given(text: &str) -> Result<Vec<Issuer>, Wrong> {
         let folder = std::env::temp_dir().join(format!("nas-cron-issuers-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder).unwrap();
@@ -246,7 +262,7 @@ mod tests {
         "[[issuer]]\nissuer = 'https://a/'\njwks_url = 'https://a/keys'\norgs = ['o1', 'o2']\n";
 
     #[test]
-    fn a_file_with_issuers_of_every_kind() {
+    fn issuers_of_every_kind_are_read() {
         let text = format!(
             "{SOUND}audiences = ['x']\n[[issuer]]\nissuer = 'b'\njwks_file = 'b.pem'\nall_orgs = true\n\
              [[issuer]]\nissuer = 'c'\nintrospection_url = 'http://127.0.0.1/i'\nintrospection_client_id = 'n'\n\
@@ -275,51 +291,54 @@ mod tests {
         for (text, told) in [
             (table("a", ""), "token_prefix is missing"),
             (table("a", "token_prefix = ''\n"), "token_prefix is empty"),
-            (table("a", "token_prefix = 'a b'\n"), "token_prefix is empty, or begins no token"),
-            (format!("{SOUND}token_prefix = 'a'\n"), "token_prefix is for issuers with introspection_url"),
+            (table("a", "token_prefix = 'a b'\n"), "token_prefix is empty or contains characters"),
+            (
+                format!("{SOUND}token_prefix = 'a'\n"),
+                "token_prefix is only for issuers with introspection_url",
+            ),
             (
                 table("a", "token_prefix = 'p_'\n") + &table("b", "token_prefix = 'p_2'\n"),
-                "table 2 of [[issuer]] (b): token_prefix and that of an earlier table begin alike",
+                "[[issuer]] table 2 (b): token_prefix overlaps with the prefix of an earlier table",
             ),
             (
                 table("a", "token_prefix = 'p_2'\n") + &table("b", "token_prefix = 'p_'\n"),
-                "token_prefix and that of an earlier table begin alike",
+                "token_prefix overlaps with the prefix of an earlier table",
             ),
-            (String::new(), "has 0 tables"),
+            (String::new(), "has 0 [[issuer]] tables"),
             ("[[issuer]]\nissuer = 'a'\njwks_uri = 'x'\n".to_owned(), "line 3: unknown field `jwks_uri`"),
             ("[[issuers]]\n".to_owned(), "unknown field `issuers`"),
-            ("[[issuer]\n".to_owned(), "is wrong at line 1"),
+            ("[[issuer]\n".to_owned(), "is invalid at line 1"),
             ("[[issuer]]\nissuer = 7\n".to_owned(), "line 2: invalid type"),
             (
                 "[[issuer]]\njwks_url = 'https://a'\norgs = ['o']\n".to_owned(),
-                "table 1 of [[issuer]]: issuer is missing",
+                "[[issuer]] table 1: issuer is missing",
             ),
-            (
-                SOUND.replace("https://a/keys", "http://a/keys"),
-                "jwks_url would have keys fetched in the clear",
-            ),
+            (SOUND.replace("https://a/keys", "http://a/keys"), "jwks_url is not https"),
             ("[[issuer]]\nissuer = ''\n".to_owned(), "issuer is empty"),
-            (format!("{SOUND}{SOUND}"), "table 2 of [[issuer]] (https://a/): issuer is that of an earlier"),
+            (
+                format!("{SOUND}{SOUND}"),
+                "[[issuer]] table 2 (https://a/): issuer is the same as in an earlier table",
+            ),
             (format!("{SOUND}jwks_file = 'x'\n"), "jwks_url and jwks_file are both set"),
             (format!("{SOUND}all_orgs = true\n"), "all_orgs and orgs are both set"),
             ("[[issuer]]\nissuer = 'a'\norgs = ['o']\n".to_owned(), "jwks_url is missing"),
             ("[[issuer]]\nissuer = 'a'\njwks_url = 'https://a'\n".to_owned(), "orgs is missing"),
             (
                 "[[issuer]]\nissuer = 'a'\njwks_url = 'a'\norgs = ['o']\n".to_owned(),
-                "jwks_url is no absolute URL",
+                "jwks_url is not an absolute URL",
             ),
-            (format!("{SOUND}{asked}"), "introspection_url takes a client"),
-            (format!("{SOUND}{asked}introspection_client_secret_file = 'none'\n"), "none cannot be read"),
+            (format!("{SOUND}{asked}"), "introspection_url needs a client"),
+            (format!("{SOUND}{asked}introspection_client_secret_file = 'none'\n"), "none could not be read"),
             (format!("{SOUND}{asked}introspection_client_secret_file = 'empty'\n"), "empty is empty"),
             (
                 format!("{SOUND}{asked}introspection_client_secret_file = 'secret'\n")
                     .replace("https://c", "http://c"),
-                "introspection_url would get agents' tokens in the clear",
+                "introspection_url is not https",
             ),
         ] {
             let error = given(&text).unwrap_err();
             assert!(error.wrong.contains(told) && !error.fix.is_empty(), "{text}: {error:?}");
         }
-        assert!(read("/nowhere/issuers.toml").unwrap_err().wrong.contains("cannot be read"));
+        assert!(read("/nowhere/issuers.toml").unwrap_err().wrong.contains("could not be read"));
     }
 }

@@ -19,24 +19,24 @@ use crate::config::reader::Reader;
 use crate::config::setting::Setting;
 use crate::config::urls::BaseUrl;
 
-/// Who issues the agents' tokens.
+/// The portal, and further issuers of access tokens.
 #[derive(Clone, Debug)]
 pub struct Portal {
-    /// Issuer of access tokens and of fire tokens, byte for byte.
+    /// Issuer (`iss`) of access tokens and fire tokens, byte for byte.
     pub url: BaseUrl,
-    /// Where the keys of its tokens come from.
+    /// Source of the keys that verify the portal's tokens.
     pub jwks: PortalJwks,
-    /// Allowed `aud` of access tokens; empty: not judged.
+    /// Accepted `aud` of access tokens; empty accepts any.
     pub audiences: Vec<String>,
-    /// How long the access tokens live that are issued here, where [`PortalJwks::Own`] is set.
+    /// Lifetime of access tokens issued by the built-in portal ([`PortalJwks::Own`]).
     pub access_token_ttl: Duration,
-    /// Where the portal is asked which instances there are; `None`: our own table knows.
+    /// The portal's lookup API; `None` if the service's own table lists the instances.
     pub lookup: Option<Lookup>,
-    /// Where the portal is asked what an opaque token stands for.
+    /// Introspection endpoint for opaque tokens.
     pub introspection: Option<Introspection>,
-    /// How long an answer about an active token is taken as it is, whichever issuer's.
+    /// Cache TTL of active opaque tokens, for every issuer.
     pub introspection_ttl: Duration,
-    /// Further issuers, none of them called like the portal.
+    /// Further issuers; none has the portal's `iss`.
     pub issuers: Vec<Issuer>,
 }
 
@@ -64,15 +64,15 @@ pub(in crate::config) fn check(portal: &Portal, reader: &mut Reader<'_>) {
     reader.rule(
         &[OWN_PORTAL.setting, PORTAL_AUDIENCES.setting],
         !own || portal.audiences.is_empty() || portal.audiences.iter().any(|one| one == HOSTED_CLIENT),
-        "the audience of our own access tokens is not among them",
-        &format!("add {HOSTED_CLIENT} to portal_audiences, or leave it out"),
+        "the audience of the built-in portal's own access tokens is missing",
+        &format!("add {HOSTED_CLIENT} to portal_audiences, or remove portal_audiences"),
     );
     lookup::check(portal.lookup.as_ref(), own, reader);
     introspection::check(portal.introspection.as_ref(), own, reader);
     reader.rule(
         &[ISSUERS_FILE.setting, PORTAL_URL.setting],
         portal.issuers.iter().all(|other| other.issuer != portal.url.as_str()),
-        "the portal is among the further issuers, and a token could be judged by the rules of either",
-        "take that table out of the file: the portal's rules are settings of their own",
+        "the issuers file contains the portal itself, so a token could match two sets of rules",
+        "remove that table from the file: the portal has its own settings",
     );
 }

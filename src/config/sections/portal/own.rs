@@ -1,4 +1,4 @@
-//! Being the agents' portal, where there is no other.
+//! The built-in portal, for agents without another portal.
 
 use std::time::Duration;
 
@@ -13,27 +13,27 @@ use crate::config::typed_key::{Key, settings};
 use crate::config::urls::BaseUrl;
 use crate::config::values;
 
-/// What a command needs that makes logins at our own portal, but is not the service.
+/// Settings for a command that creates logins at the built-in portal.
 #[derive(Debug)]
 pub struct OwnPortal {
-    /// Issuer of access tokens and of fire tokens, and where agents refresh theirs.
+    /// Issuer of access tokens and fire tokens, and base URL of the token endpoint.
     pub url: BaseUrl,
-    /// Where agents fetch the keys of fire tokens.
+    /// URL from which agents fetch the public keys of fire tokens.
     pub agents_jwks_url: Url,
-    /// The refresh tokens' key is derived from this one.
+    /// Key from which the refresh tokens' key is derived.
     pub key_encryption_key: SecretBox<[u8; 32]>,
 }
 
 settings! { Portal:
     OWN_PORTAL: Key<bool> = "own_portal", values::SWITCH,
         Preset::Value("false"),
-        "This service is its agents' portal: it issues their access tokens at {portal_url}/api/oauth/token, signed with its own keys, and takes no others. For self-hosters; see docs/self-hosting.md.";
+        "Enable the built-in portal: nas-cron issues its agents' access tokens at {portal_url}/api/oauth/token, signed with its own keys, and accepts no other portal's. For self-hosters; see docs/self-hosting.md.";
     ACCESS_TOKEN_TTL: Key<Duration> = "access_token_ttl", values::duration(values::s(600), values::DAY),
         Preset::Value("1h"),
-        "How long an access token lives that own_portal issues. Agents refresh theirs two minutes before its end.";
+        "Lifetime of access tokens issued by the built-in portal. Agents refresh them two minutes before they expire.";
 }
 
-/// For a command that makes logins. A problem where another service is the portal.
+/// Reads the settings for a command that creates logins. Reports a problem if the built-in portal is disabled.
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> OwnPortal {
     let own = reader.value(&OWN_PORTAL);
     let portal = OwnPortal {
@@ -47,28 +47,28 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> OwnPortal {
     reader.rule(
         &[OWN_PORTAL.setting],
         own,
-        "the agents' tokens come from another portal, and so do their logins",
+        "another portal issues the agents' tokens and logins",
         "set own_portal to true for this command and for `serve`, or register the agent with `nas-cron agents add`",
     );
     portal
 }
 
-/// `own`: whether this service is the portal.
+/// Checks the rules between settings. `own`: true if the built-in portal is enabled.
 pub(super) fn check(own: bool, reader: &mut Reader<'_>) {
     for setting in [PORTAL_JWKS_URL.setting, PORTAL_JWKS_FILE.setting] {
         reader.rule(
             &[OWN_PORTAL.setting, setting],
             !own || !reader.is_given(setting),
-            "access tokens are verified with our own keys, and no others",
-            "leave it out, or set own_portal to false if another portal issues the tokens",
+            "the built-in portal verifies access tokens with its own keys only",
+            "remove it, or set own_portal to false if another portal issues the tokens",
         );
     }
-    // A key that cannot be read is reported by itself, and has a value.
+    // An invalid key is reported separately, and counts as set here.
     reader.rule(
         &[OWN_PORTAL.setting],
         !own || reader.has(KEY_ENCRYPTION_KEY.setting),
-        "the agents' refresh tokens are made of the key-encryption key, and it is not set",
-        "set NAS_CRON_KEY_ENCRYPTION_KEY, or NAS_CRON_KEY_ENCRYPTION_KEY_FILE, everywhere to the same key; make one \
+        "the built-in portal derives refresh tokens from the key-encryption key, which is not set",
+        "set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; generate one \
          with: openssl rand -base64 32",
     );
 }
