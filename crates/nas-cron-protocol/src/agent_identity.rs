@@ -26,7 +26,7 @@ pub struct RegisterRequest {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterResponse {
-    /// ID of the identity. Its signed messages start with it.
+    /// ID of the identity. Signed messages start with it.
     #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub agent_runtime_id: AgentRuntimeId,
 }

@@ -10,9 +10,9 @@ use super::{AuthScope, InstanceId, InvalidField, OrgId};
 const MAX_PROVIDER: usize = 64;
 /// Maximum length of the name in bytes.
 const MAX_NAME: usize = 128;
-/// Number of consecutive ASCII letters and digits from which a value counts as a key, not as a word.
+/// Minimum run of ASCII letters and digits that counts as a key rather than as a word.
 const SECRET_RUN: usize = 24;
-/// Number of ASCII letters and digits from which [`is_randomly_mixed`] applies.
+/// Minimum number of ASCII letters and digits for [`is_randomly_mixed`] to apply.
 const SECRET_MIX: usize = 28;
 
 /// Prefixes of well-known issuers' keys and tokens. Lower-case prefixes match in any case.
@@ -81,7 +81,7 @@ impl AuthProfile {
         &self.0
     }
 
-    /// Reads a stored row, which was validated on insert.
+    /// Wraps a stored value, which was validated on insert.
     pub fn stored(value: String) -> Self {
         Self(value)
     }

@@ -8,8 +8,8 @@ use super::InvalidField;
 const FIELD: &str = "agent_callback_url";
 const MAX_LENGTH: usize = 2048;
 
-/// An agent's base URL: http or https, without credentials, query or fragment. The text is kept as it was sent. The
-/// policy for its address is checked at the fire.
+/// An agent's base URL: http or https, without credentials, query or fragment. The text is kept as it was sent. Its
+/// address is checked against the policy at the fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
@@ -46,7 +46,7 @@ impl CallbackUrl {
         Ok(Self { text: text.to_owned(), url })
     }
 
-    /// Reads a stored row, whose URL was validated on insert; `None` if it does not parse after all.
+    /// Parses a stored value, which was validated on insert; `None` if it is not a URL.
     pub fn stored(text: String) -> Option<Self> {
         Url::parse(&text).ok().map(|url| Self { text, url })
     }

@@ -11,7 +11,7 @@ crate::words!(
         InvalidRequest = "invalid_request",
         /// The token is missing or invalid.
         InvalidToken = "invalid_token",
-        /// The client or identity may never call. Real agents stop calling permanently.
+        /// The client or identity is permanently not allowed to call. Real agents stop calling.
         InvalidClient = "invalid_client",
         /// The instance is disabled.
         AccessDenied = "access_denied",
@@ -31,11 +31,11 @@ crate::words!(
         SchemeNotEnabled = "scheme_not_enabled",
         /// Agent identities are switched off.
         AgentIdentityOff = "agent_identity_off",
-        /// The key was revoked and stays so.
+        /// The key was revoked and cannot be registered again.
         KeyRevoked = "key_revoked",
         /// The instance has the maximum number of identities.
         TooManyIdentities = "too_many_identities",
-        /// The task of this registration was revoked and stays so.
+        /// The task of this registration was revoked or has expired, and is not restored.
         TaskRevoked = "task_revoked",
         /// The admin API is off: the service has no admin token.
         AdminApiOff = "admin_api_off",

@@ -50,7 +50,7 @@ impl FireAt {
         self.instant
     }
 
-    /// Reads a stored row, which was validated on insert.
+    /// Wraps a stored value, which was validated on insert.
     pub fn stored(text: String, instant: DateTime<Utc>) -> Self {
         Self { text, instant }
     }

@@ -91,11 +91,11 @@ impl SessionId {
     }
 }
 
-/// Adds a constructor for stored rows.
+/// Adds a constructor for stored values.
 macro_rules! read_back {
     ($($name:ident),+) => {
         $(impl $name {
-            /// Reads a stored row, which was validated on insert.
+            /// Wraps a stored value, which was validated on insert.
             pub fn stored(value: String) -> Self {
                 Self(value)
             }

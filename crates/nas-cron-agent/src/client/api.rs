@@ -49,7 +49,7 @@ pub struct ChangedAuth {
     pub auth: Option<String>,
     /// Auth profile of the next fire.
     pub effective_auth: Option<EffectiveAuth>,
-    /// Conditions that are not errors.
+    /// Warnings about the request, which succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -106,7 +106,7 @@ pub struct ListedJob {
     /// Auth profile of the next fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
-    /// Conditions that are not errors.
+    /// Warnings about the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -114,11 +114,11 @@ pub struct ListedJob {
 /// The auth profiles that the caller's jobs may name.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct AuthProfiles {
-    /// Registered profiles: naming another one is a warning.
+    /// Registered profiles. A job that names another one gets a warning.
     pub profiles: Vec<KnownProfile>,
     /// Defaults for jobs without a profile of their own, by scope.
     pub defaults: AuthDefaults,
-    /// Conditions that are not errors.
+    /// Warnings about defaults that are not registered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }

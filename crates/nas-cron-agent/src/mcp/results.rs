@@ -16,7 +16,7 @@ pub(super) struct Armed {
     pub(super) agent_callback_url: String,
     /// ID of the armed one-shot; another time gets another ID.
     pub(super) schedule_id: String,
-    /// Conditions that are not errors. Report them to the user.
+    /// Warnings about the call, which succeeded. Report them to the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<Warning>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Updated {
     pub(super) auth: Option<String>,
     /// Auth profile of the next fire, if the job was not armed again.
     pub(super) effective_auth: Option<EffectiveAuth>,
-    /// Conditions that are not errors. Report them to the user.
+    /// Warnings about the call, which succeeded. Report them to the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<Warning>,
 }

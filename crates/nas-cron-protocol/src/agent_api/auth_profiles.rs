@@ -16,7 +16,7 @@ pub struct ShownAuth {
     /// Auth profile of the next fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
-    /// Conditions that are not errors.
+    /// Warnings about the auth profile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -43,7 +43,7 @@ pub struct ChangedJob {
     pub auth: Option<AuthProfile>,
     /// Auth profile of the next fire.
     pub effective_auth: Option<EffectiveAuth>,
-    /// Conditions that are not errors; absent if there are none.
+    /// Warnings about the request, which succeeded; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -91,7 +91,7 @@ pub struct AuthDefaults {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthProfiles {
-    /// Registered profiles: naming another one is a warning.
+    /// Registered profiles. A job that names another one gets a warning.
     pub profiles: Vec<KnownProfile>,
     /// Defaults by scope.
     pub defaults: AuthDefaults,

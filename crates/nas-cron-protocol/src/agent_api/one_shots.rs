@@ -36,7 +36,7 @@ pub struct ProvisionResponse {
     /// Opaque ID of the one-shot.
     #[cfg_attr(feature = "openapi", schema(example = "0190a5e4-7c1e-7000-8000-000000000000"))]
     pub schedule_id: String,
-    /// Conditions that are not errors; absent if there are none.
+    /// Warnings about the request, which succeeded; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
