@@ -2,6 +2,7 @@
 //!
 //! `sqlx` stops here: the layers above see the types of [`crate::domain`] and [`DbError`].
 
+pub mod advice;
 pub mod auth_profiles;
 mod batched;
 mod columns;

@@ -1,4 +1,4 @@
-//! `nas-cron agents`: which instances there are.
+//! `nas-cron agents`: the registered agent instances.
 
 mod add;
 mod config;
@@ -35,10 +35,10 @@ use crate::db::Db;
 use crate::directory;
 use crate::domain::registration::Agent;
 
-/// Register agents, and see how they are.
+/// Register, list, show, disable and remove agents.
 ///
-/// Works on the database, also while the service is down. The portal's backend does the same over the admin API:
-/// PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
+/// The command works on the database, also while the service is down. A portal backend can use the admin API instead: PUT,
+/// GET and DELETE `/api/admin/agents/{instance_id}`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -57,10 +57,12 @@ enum AgentsCommand {
     Enroll(EnrollArgs),
     List(ListArgs),
     Show(OneArgs),
-    /// Hold an agent's fires and refuse its calls. None is lost: `enable` releases them.
+    /// Disable an agent: hold its fires and refuse its calls.
+    ///
+    /// No fire is lost: `nas-cron agents enable` releases them.
     #[command(after_help = "Example:\n  nas-cron agents disable agent-1")]
     Disable(OneArgs),
-    /// Let an agent provision and be fired again, at once for what is due.
+    /// Enable an agent. Its due one-shots fire at once.
     #[command(after_help = "Example:\n  nas-cron agents enable agent-1")]
     Enable(OneArgs),
     Remove(RemoveArgs),
@@ -74,25 +76,25 @@ enum AgentsCommand {
 /// Show one agent.
 #[derive(Clone, Debug, Args)]
 struct OneArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What the configuration says of where agents turn to. Only `config` and `enroll` need it.
+/// URLs that agents use, from the configuration. Only `config` and `enroll` need them.
 #[derive(Debug)]
 pub struct Urls {
-    /// The portal's, if it is set.
+    /// Portal URL, if it is set.
     pub portal: Option<String>,
-    /// Where agents fetch the keys of fire tokens, if it or what it follows from is set.
+    /// JWKS URL of the agents, if it is set or can be derived.
     pub agents_jwks: Option<String>,
-    /// This service as the portal, or why it is none.
+    /// Settings of the built-in portal, or the reason why it is off.
     pub own_portal: Result<OwnPortal, ConfigError>,
 }
 
-/// Does what was asked for, and says so on `out`.
+/// Runs the command, and writes its result to `out`.
 pub async fn run(args: AgentsArgs, db: &Db, urls: Urls, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         AgentsCommand::Add(args) => add::run(args, db, out).await,
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_teaches() {
+    fn help_matches_its_snapshot() {
         let mut command: Command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @r#"
         Register agents, and see how they are.
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_checked_and_named() {
+    fn invalid_arguments_are_named() {
         assert!(
             parse(&["add", "a", "--org", "o", "--session", "s", "--callback-url", "https://a.example/x"])
                 .is_ok()

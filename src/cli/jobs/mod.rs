@@ -20,9 +20,9 @@ use self::show::ShowArgs;
 use super::import_file::ImportArgs;
 use crate::db::Db;
 
-/// See, cancel, redrive and import one-shots.
+/// List, show, cancel, redrive and import one-shots.
 ///
-/// Works on the database, also while the service is down.
+/// The command works on the database, also while the service is down.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -41,13 +41,13 @@ enum JobsCommand {
     Show(ShowArgs),
     Cancel(CancelArgs),
     Redrive(RedriveArgs),
-    /// Arm one-shots from another service, from JSON Lines.
+    /// Import one-shots of another service from JSON Lines, and arm them.
     ///
-    /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and `dedup_key` (if left out, job and instant
-    /// as real agents write it: `{job_id}:{fire_at}`).
-    /// The agents must be registered. What an agent has provisioned here meanwhile stays; what is past fires at once.
-    /// Good lines are taken, every bad one is named, and the exit code is 1 if there was one. Repeating it changes
-    /// nothing.
+    /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and optionally `dedup_key` [default:
+    /// `{job_id}:{fire_at}`, as real agents write it]. The agents must be registered.
+    ///
+    /// A one-shot that the agent has already armed here is kept. One-shots with a past `fire_at` fire at once. Valid lines
+    /// are imported and invalid lines are reported, with exit code 1. Importing a file again changes nothing.
     #[command(after_help = "\
 Examples:
   nas-cron hold --all --reason cut-over && nas-cron jobs import one-shots.jsonl && nas-cron release --all
@@ -55,7 +55,7 @@ Examples:
     Import(ImportArgs),
 }
 
-/// Does what was asked for, and says so on `out`.
+/// Runs the command, and writes its result to `out`.
 pub async fn run(args: JobsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         JobsCommand::List(args) => list::run(args, db, out).await,
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_teaches() {
+    fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @r#"
         See, cancel, redrive and import one-shots.
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_checked_and_named() {
+    fn invalid_arguments_are_named() {
         assert!(parse(&["list", "--state", "dead,stuck"]).is_ok());
         for good in
             [&["redrive", "a"][..], &["redrive", "a", "j"], &["redrive", "--org", "o"], &["redrive", "--all"]]
@@ -172,6 +172,7 @@ mod tests {
 
         For more information, try '--help'.
         "#);
+        insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"");
         insta::assert_snapshot!(parse(&["list", "--after", "x"]).unwrap_err(), @r#"
         error: invalid value 'x' for '--after <CURSOR>': is not what a list ended with
 
