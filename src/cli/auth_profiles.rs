@@ -312,12 +312,12 @@ mod tests {
         PROFILE        KNOWN TO
         claude:budget  org
         claude:work    instance
-        Agent agent-1: jobs that name none get claude:lost, the default of the org.
+        Agent agent-1: jobs that name no profile get claude:lost, the default of the org.
         Warning: the auth profile `claude:lost` is known neither to the instance, nor to its org, nor to the service; fires carry it all the same, and it may be registered later.
         ");
         insta::assert_snapshot!(profiles_text(&AuthPlace::Service, &AuthProfiles::default()), @"
-        No profile is known.
-        The service: jobs that name none get none: no default is set.
+        No known profiles.
+        The service: jobs that name no profile get none, because no default is set.
         ");
         let entry = |scope, scope_id: &str, default| AuthEntry {
             scope,
@@ -327,10 +327,10 @@ mod tests {
         };
         let entries = [entry(AuthScope::Service, "", true), entry(AuthScope::Org, "ac\u{1b}me", false)];
         insta::assert_snapshot!(entries_table(&entries), @"
-        WHERE        PROFILE      AS
+        PLACE        PROFILE      KIND
         the service  claude:work  default
         org ac me    claude:work  known
         ");
-        insta::assert_snapshot!(entries_table(&[]), @"No auth profile is known anywhere, and no default is set.");
+        insta::assert_snapshot!(entries_table(&[]), @"No known profiles and no defaults.");
     }
 }

@@ -273,25 +273,25 @@ mod tests {
         let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, put_off: 1, last_error: None };
         let all = [standing(BackendName::Postgres, 1_003), qstash, direct, nats];
         insta::assert_snapshot!(status_text(&active, &left, &all, now), @"
-        nats is active, since 5 min ago (generation 3).
+        Active backend: nats (activated 5 min ago, generation 3).
 
-        BACKEND        CONFIGURED  ANSWERS  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres       yes         yes      1003       -       -      -         -
-        qstash         yes         no       0          0       0      12        did not answer in time
-        qstash_direct  no          -        0          0       0      0         -
-        nats           yes         yes      9000       400     8600   0         -
+        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
+        postgres       yes         yes        1003       -       -      -         -
+        qstash         yes         no         0          0       0      12        did not answer in time
+        qstash_direct  no          -          0          0       0      0         -
+        nats           yes         yes        9000       400     8600   0         -
 
-        1 wake-up is further ahead than nats takes: handed over when near enough.
+        1 wake-up is further in the future than nats accepts, and will be armed there later.
 
-        A move is unfinished: 1000 one-shots to be moved, 399 wake-ups to be told, 12 wake-ups to be taken back. The running replicas go on with it; `nas-cron backend switch nats` does it now.
+        The switch is unfinished: 1000 one-shots to move, 399 wake-ups to arm, 12 wake-ups to cancel. The running replicas complete it; `nas-cron backend switch nats` completes it now.
         ");
         let quiet = [standing(BackendName::Postgres, 1)];
         let active = ActiveBackend { backend: BackendName::Postgres, ..active };
         insta::assert_snapshot!(status_text(&active, &Left::default(), &quiet, now), @"
-        postgres is active, since 5 min ago (generation 3).
+        Active backend: postgres (activated 5 min ago, generation 3).
 
-        BACKEND   CONFIGURED  ANSWERS  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres  yes         yes      1          -       -      -         -
+        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
+        postgres  yes         yes        1          -       -      -         -
         ");
     }
 
@@ -299,16 +299,17 @@ mod tests {
     fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
-        See who wakes us first at a fire's instant, and switch to another.
+        Show or switch the scheduler backend.
 
-        The active backend is a row of the database: new one-shots go to it, from one commit to the next. The others
-        go on bringing what they have. Whoever it is, what is overdue is fired by the service's own loop.
+        A scheduler backend wakes the service when a one-shot is due. The active backend, stored in the database, gets
+        all new one-shots; the other backends still send the wake-ups that they hold. If an external backend misses a
+        wake-up, the Postgres loop fires the one-shot.
 
         Usage: nas-cron backend <COMMAND>
 
         Commands:
-          status  Show which backend is active, what each holds, and whether it answers
-          switch  Make another backend the active one, and bring every one-shot to it
+          status  Show the active backend, and the wake-ups and reachability of each backend
+          switch  Activate another backend, and move all one-shots to it
           help    Print this message or the help of the given subcommand(s)
 
         Options:
@@ -318,13 +319,13 @@ mod tests {
         Examples:
           nas-cron backend status
           nas-cron backend switch nats
-          nas-cron backend switch postgres            Away from an engine that is down: nothing is lost
+          nas-cron backend switch postgres            Leave an external backend that is down; nothing is lost
         ");
         let status = command.find_subcommand_mut("status").unwrap();
         insta::assert_snapshot!(status.render_long_help(), @r#"
-        Show which backend is active, what each holds, and whether it answers.
+        Show the active backend, and the wake-ups and reachability of each backend.
 
-        An engine answers or not as it is reached from here, with the settings of this command.
+        Reachability is tested from this machine, with the settings of this command.
 
         Usage: status [OPTIONS]
 
@@ -335,32 +336,34 @@ mod tests {
           -h, --help
                   Print help (see a summary with '-h')
 
-        ONE-SHOTS  what it is to wake (of postgres: what is armed, and no engine's)
-        WANTED     wake-ups that it has still to be told of
-        ARMED      wake-ups that it has confirmed
-        UNWANTED   wake-ups that it has still to take back
+        Columns:
+          ONE-SHOTS  one-shots that the backend wakes (postgres: armed one-shots without an external backend)
+          WANTED     wake-ups that are not yet armed at the backend
+          ARMED      wake-ups that the backend has confirmed
+          UNWANTED   wake-ups that are not yet cancelled at the backend
 
         Example:
           nas-cron backend status --json | jq '.unfinished'
         "#);
         let switch = command.find_subcommand_mut("switch").unwrap();
         insta::assert_snapshot!(switch.render_long_help(), @r#"
-        Make another backend the active one, and bring every one-shot to it.
+        Activate another backend, and move all one-shots to it.
 
-        Configure it on every replica first. New one-shots go to it at once; the others follow in batches, their
-        wake-ups are asked for there and taken back where they were. Provisions and fires go on meanwhile. It can be
-        broken off at any moment, and nothing is lost: the running replicas finish it, and so does the same command
-        again.
+        Configure the backend on every replica first. New one-shots go to it at once. The others are moved in batches:
+        their wake-ups are armed at the new backend and cancelled at the old one. Provisions and fires continue
+        meanwhile. You can interrupt the command at any time and lose nothing: the running replicas complete the
+        switch, and so does the same command again.
 
         Usage: switch [OPTIONS] <BACKEND>
 
         Arguments:
           <BACKEND>
-                  Which one: `nas-cron backend status` lists them
+                  Backend to activate; `nas-cron backend status` lists them
 
         Options:
               --force
-                  Also when it does not answer: what it misses, the service's own loop fires some seconds late
+                  Switch even if the backend is unreachable. The Postgres loop then fires its one-shots some seconds
+                  late
 
               --json
                   Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`
@@ -371,7 +374,7 @@ mod tests {
         Examples:
           nas-cron backend switch nats
           nas-cron backend switch postgres --json
-          nas-cron backend switch qstash --force      Although it does not answer now
+          nas-cron backend switch qstash --force      Even if it is unreachable now
         "#);
     }
 }

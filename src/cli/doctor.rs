@@ -229,18 +229,18 @@ mod tests {
             _ => arg.hide(true),
         });
         insta::assert_snapshot!(command.render_long_help(), @r#"
-        Check a deployment from where it runs, and say how to mend what is wrong.
+        Diagnose a deployment and suggest fixes.
 
-        Takes the settings that `serve` takes: run it beside the service, with the same environment and file. It looks
-        at the configuration, the database, the signing keys and where agents fetch them, the portal, the scheduler
-        backends, and at what should have fired. It fires and moves nothing; a NATS stream that is missing is made, as
-        `serve` would. What has no answer within 5 s says so.
+        Run it on the machine of the service, with the same settings as `serve`: the same environment and
+        configuration file. It checks the configuration, the database, the signing keys and the JWKS that agents
+        fetch, the portal, the scheduler backends, and the overdue fires. It fires nothing and changes nothing, except
+        that it creates a missing NATS stream, as `serve` does. Each check has 5 s.
 
         Usage: nas-cron doctor [OPTIONS]
 
         Options:
               --json
-                  Print JSON: {"well", "checks": [{"check", "status", "found", "mend"}]}
+                  Print JSON: {"ok", "checks": [{"check", "status", "found", "fix"}]}
 
               --config <FILE>
                   TOML file with settings, `key = value` [env: NAS_CRON_CONFIG]
@@ -248,17 +248,19 @@ mod tests {
           -h, --help
                   Print help (see a summary with '-h')
 
-        Marks: ✓ (ok) as it should be; ! (warning) look at it when there is time; ✗ (wrong) does not work, or not for
-        long.
-        A dash: there is nothing to look at, or it cannot be looked at before something else is mended.
+        Marks:
+          ✓ ok       healthy
+          ! warning  works, but needs attention
+          ✗ wrong    does not work, or will soon stop working
+          -          not checked: it does not apply, or another problem prevents the check
 
-        Exit codes: 0 all well, warnings included; 1 something is wrong.
+        Exit codes: 0 nothing is wrong (there may be warnings); 1 something is wrong.
 
         Examples:
           nas-cron doctor                             With the settings in the environment
           nas-cron doctor --config nas-cron.toml
           kubectl exec deploy/nas-cron -- nas-cron doctor
-          nas-cron doctor --json | jq -r '.checks[] | select(.status == "wrong") | .mend'
+          nas-cron doctor --json | jq -r '.checks[] | select(.status == "wrong") | .fix'
         "#);
     }
 
@@ -280,26 +282,28 @@ mod tests {
             Line { check: "NATS", finding: Finding::skipped("not configured") },
         ];
         insta::assert_snapshot!(report(&lines, true), @"
-        ✓  database   answers in 1 ms
-        !  admin API  closed
+           CHECK      FOUND
+        ✓  database   responds in 1 ms
+        !  admin API  disabled
                       → set NAS_CRON_ADMIN_TOKEN_SHA256
         ✗  schema     lacks 2 steps
                       and a  [2J
                       → run it
         -  NATS       not configured
 
-        1 wrong, 1 warning.
+        1 problem, 1 warning.
         ");
         insta::assert_snapshot!(report(&lines, false), @"
-        ok       database   answers in 1 ms
-        warning  admin API  closed
-                            mend: set NAS_CRON_ADMIN_TOKEN_SHA256
+        STATUS   CHECK      FOUND
+        ok       database   responds in 1 ms
+        warning  admin API  disabled
+                            fix: set NAS_CRON_ADMIN_TOKEN_SHA256
         wrong    schema     lacks 2 steps
                             and a  [2J
-                            mend: run it
+                            fix: run it
         -        NATS       not configured
 
-        1 wrong, 1 warning.
+        1 problem, 1 warning.
         ");
         assert!(report(&lines[..1], true).ends_with("\nNo problems.\n"));
         assert!(report(&lines[..2], true).ends_with("\nNo problems, 1 warning.\n"));

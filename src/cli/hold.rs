@@ -251,30 +251,31 @@ mod tests {
     #[test]
     fn help_matches_its_snapshot() {
         insta::assert_snapshot!(Cli::command().term_width(110).render_long_help(), @r#"
-        Stop the fires of everything, of an org or of an agent; none is lost.
+        Hold the fires of all agents, of an org or of one agent.
 
-        Provisions are taken as before. An attempt that is under way ends by itself; none starts once this has
-        returned. What comes due is parked until `nas-cron release`, and fires then at once.
+        Agents can still arm, cancel and list one-shots. Attempts in flight are finished; after this command has
+        returned, no attempt starts. One-shots that come due are parked, not lost: `nas-cron release` ends the hold,
+        and they fire at once.
 
         Usage: nas-cron hold [OPTIONS] <--all|--org <ORG>|--instance <INSTANCE_ID>>
                nas-cron hold <COMMAND>
 
         Commands:
-          list  Show what is on hold, since when, why, and how many one-shots are parked by it
+          list  List the holds with their age, reason and number of parked one-shots
           help  Print this message or the help of the given subcommand(s)
 
         Options:
               --all
-                  The whole service
+                  All agents of the service
 
               --org <ORG>
-                  Every agent of this org
+                  All agents of this org
 
               --instance <INSTANCE_ID>
-                  This agent
+                  Only this agent
 
               --reason <REASON>
-                  Why, for whoever looks at it later
+                  Reason for the hold, shown by `nas-cron hold list`
 
               --json
                   Print JSON

@@ -302,14 +302,14 @@ mod tests {
         insta::assert_snapshot!(
             all(b"a,on\nx,yes\n\"y,\"\"z\",\n w , 0 \nx\nx,maybe\n\n\xff,1\n,true\n"),
             @r#"
-            2 Ok((Some("x"), Some(true)))
-            3 Ok((Some("y,\"z"), None))
-            4 Ok((Some("w"), Some(false)))
-            5 Err("the header names 2 columns; cells here: 1")
-            6 Err("on: must be true or false")
-            7 Err("a: must be UTF-8")
-            9 Ok((None, Some(true)))
-            "#
+        2 Ok((Some("x"), Some(true)))
+        3 Ok((Some("y,\"z"), None))
+        4 Ok((Some("w"), Some(false)))
+        5 Err("the header has 2 columns, this line has 1")
+        6 Err("on: must be true or false")
+        7 Err("a: must be UTF-8")
+        9 Ok((None, Some(true)))
+        "#
         );
     }
 
@@ -331,10 +331,10 @@ mod tests {
     #[test]
     fn malformed_file_is_rejected_as_a_whole() {
         let refused = |content| open(content, None).err().map(|error| error.to_string()).unwrap();
-        insta::assert_snapshot!(refused(b"[{}]"), @"it is one JSON array; make it one object a line with: jq -c '.[]'");
-        insta::assert_snapshot!(refused(b"x,1\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `x,1`");
-        insta::assert_snapshot!(refused(b"a;b\n1;2\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `a;b`");
-        insta::assert_snapshot!(refused(b"a,c\n1,2\n"), @"unknown column `c`; known are a,b,on");
-        insta::assert_snapshot!(refused(b"a,a\n1,2\n"), @"column `a` is there twice");
+        insta::assert_snapshot!(refused(b"[{}]"), @"the file is one JSON array, but JSON Lines has one object per line; convert it with: jq -c '.[]'");
+        insta::assert_snapshot!(refused(b"x,1\n"), @"column a is missing in the header `x,1`: the first line of a CSV must name its columns, separated by commas; known columns are a,b,on");
+        insta::assert_snapshot!(refused(b"a;b\n1;2\n"), @"column a is missing in the header `a;b`: the first line of a CSV must name its columns, separated by commas; known columns are a,b,on");
+        insta::assert_snapshot!(refused(b"a,c\n1,2\n"), @"unknown column `c`; known columns are a,b,on");
+        insta::assert_snapshot!(refused(b"a,a\n1,2\n"), @"duplicate column `a`");
     }
 }

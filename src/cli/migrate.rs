@@ -140,7 +140,7 @@ mod tests {
     fn outcomes_are_rendered_as_text_and_json() {
         assert_snapshot!(Outcome::Current.render(false), @"The schema is up to date: nothing to do.");
         assert_snapshot!(Outcome::Pending(steps()).render(false), @"
-        2 steps to apply; nothing was changed (--dry-run):
+        2 steps to apply (dry run: nothing was changed):
           0001  init
           0002  callbacks index
         ");
@@ -156,7 +156,7 @@ mod tests {
     fn unknown_schemas_are_rejected() {
         assert_eq!(plan(SchemaState::Behind(steps())).unwrap(), steps());
         assert!(plan(SchemaState::Current).unwrap().is_empty());
-        assert_snapshot!(plan(SchemaState::Ahead { found: 7, known: 1 }).unwrap_err(), @"the database's schema is at version 7, and this release knows 1 at most; nothing was changed. Run the release that made it, or a later one");
-        assert_snapshot!(plan(SchemaState::Diverged { version: 1 }).unwrap_err(), @"step 1 of the schema was applied with another content than this release has, or broke off in the middle; nothing was changed. Compare the table _sqlx_migrations with migrations/ of the release that made it, or restore a backup");
+        assert_snapshot!(plan(SchemaState::Ahead { found: 7, known: 1 }).unwrap_err(), @"the database schema has version 7, but this release knows versions up to 1; nothing was changed. Use the release that migrated it, or a later one");
+        assert_snapshot!(plan(SchemaState::Diverged { version: 1 }).unwrap_err(), @"step 1 in the database differs from the one of this release, or failed half-way; nothing was changed. Check that database_url names a database of nas-cron; then compare its table _sqlx_migrations with migrations/ of the release that applied it, or restore a backup");
     }
 }

@@ -98,11 +98,11 @@ mod tests {
             next_attempt_at: None,
             ..agent()
         };
-        insta::assert_snapshot!(agents_table(&[agent(), disabled], now), @r#"
-        AGENT    ORG   STATE     ARMED  PARKED  DEAD  NEXT      CALLBACK
-        agent-1  acme  ok        2      0       1     in 3 min  https://agent-1.example
-        agent-2  acme  disabled  2      0       1     -         -
-        "#);
+        insta::assert_snapshot!(agents_table(&[agent(), disabled], now), @"
+        AGENT    ORG   STATE     ARMED  PARKED  DEAD  NEXT ATTEMPT  CALLBACK
+        agent-1  acme  ok        2      0       1     in 3 min      https://agent-1.example
+        agent-2  acme  disabled  2      0       1     -             -
+        ");
         insta::assert_snapshot!(agents_table(&[], now), @"No agents. `nas-cron agents add` registers one.");
     }
 }

@@ -84,18 +84,18 @@ mod tests {
         );
         let unreachable =
             Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
-        insta::assert_snapshot!(facts(&unreachable, None, now), @r#"
-        agent         agent-1
-        org           acme
-        session       sid-1
-        state         unreachable: one one-shot probes it, the others wait for that
-        callback      https://agent-1.example
-        unreachable   30 s ago (2027-01-15 07:59:30 UTC)
-        armed         2 one-shots, of which 1 parked
-        dead          1 one-shot
-        next attempt  in 3 min (2027-01-15 08:03:00 UTC)
-        registered    4 d ago (2027-01-11 08:00:00 UTC)
-        changed       5 h ago (2027-01-15 03:00:00 UTC)
-        "#);
+        insta::assert_snapshot!(facts(&unreachable, None, now), @"
+        agent              agent-1
+        org                acme
+        session            sid-1
+        state              unreachable: one one-shot probes it, the others are parked
+        callback           https://agent-1.example
+        unreachable since  30 s ago (2027-01-15 07:59:30 UTC)
+        armed              2 one-shots, of which 1 parked
+        dead               1 one-shot
+        next attempt       in 3 min (2027-01-15 08:03:00 UTC)
+        registered         4 d ago (2027-01-11 08:00:00 UTC)
+        changed            5 h ago (2027-01-15 03:00:00 UTC)
+        ");
     }
 }

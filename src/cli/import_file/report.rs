@@ -100,13 +100,13 @@ mod tests {
         report.skipped.push(Remark { line: 3, problem: "already armed".to_owned() });
         let mut out = Vec::new();
         let error = report.end(false, &mut out).unwrap_err();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
         line 2: bad [2J
         line 9: org_id: is missing
-        line 3: skipped: it is there
-        5 lines: 1 added, 0 unchanged, 2 bad.
-        "#);
-        insta::assert_snapshot!(error, @"2 of 5 lines cannot be imported; mend them and import the file again: what is there already stays as it is");
+        line 3: skipped: already armed
+        5 lines: 1 added, 0 unchanged, 2 invalid.
+        ");
+        insta::assert_snapshot!(error, @"2 of 5 lines are invalid; correct them and import the file again: lines that are already imported stay unchanged");
         let mut out = Vec::new();
         Report::new(true, &["added"]).end(true, &mut out).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"

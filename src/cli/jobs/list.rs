@@ -160,11 +160,11 @@ mod tests {
         let parked = Job { parked: Some(ParkReason::Hold), job_id: "c".to_owned(), ..job() };
         let awaiting = Job { awaits: Some(BackendName::Nats), job_id: "d".to_owned(), ..job() };
         insta::assert_snapshot!(jobs_table(&[job(), dead(), parked, awaiting], now()), @"
-        AGENT    JOB           STATE               FIRE AT                    NEXT      ATTEMPTS  LAST
-        agent-1  3f2a9c01d4e5  armed               2027-01-15T09:03:00+01:00  in 3 min  0         -
-        agent-1  b             dead                2027-01-15T09:03:00+01:00  -         81        503 the agent answered 503: <html> [2J
-        agent-1  c             armed, on hold      2027-01-15T09:03:00+01:00  in 3 min  0         -
-        agent-1  d             armed, awaits nats  2027-01-15T09:03:00+01:00  in 3 min  0         -
+        AGENT    JOB           STATE               PARKED  FIRE AT                    NEXT ATTEMPT  ATTEMPTS  LAST RESULT
+        agent-1  3f2a9c01d4e5  armed               -       2027-01-15T09:03:00+01:00  in 3 min      -         -
+        agent-1  b             dead                -       2027-01-15T09:03:00+01:00  -             81        503 the agent answered 503: <html> [2J
+        agent-1  c             armed               hold    2027-01-15T09:03:00+01:00  in 3 min      -         -
+        agent-1  d             armed, awaits nats  -       2027-01-15T09:03:00+01:00  in 3 min      -         -
         ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
     }

@@ -116,6 +116,6 @@ mod tests {
         ATTEMPT  STARTED   LATE  TOOK   OUTCOME  STATUS  ERROR                   SCHEDULE
         2        20 s ago  40 s  12 ms  failed   503     the agent answered 503  00000000-0000-0000-0000-000000000007
         "#);
-        insta::assert_snapshot!(attempts_table(&[], now()), @"No attempts yet.");
+        insta::assert_snapshot!(attempts_table(&[], now()), @"No attempts.");
     }
 }

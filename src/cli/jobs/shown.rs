@@ -113,12 +113,13 @@ mod tests {
     #[test]
     fn facts_match_their_snapshot() {
         let shown = ShownJob { job: dead(), auth: ShownAuth::default() };
-        insta::assert_snapshot!(facts(&shown, now()), @r#"
+        insta::assert_snapshot!(facts(&shown, now()), @"
         agent          agent-1 of org acme
         job            b
         schedule       00000000-0000-0000-0000-000000000007
         key            3f2a9c01d4e5:2027-01-15T09:03:00+01:00
         state          dead
+        parked         -
         fire at        2027-01-15T09:03:00+01:00 (in 3 min)
         callback       https://agent-1.example
         auth           -
@@ -130,7 +131,7 @@ mod tests {
         failing since  3 d ago (2027-01-12 08:00:00.000 UTC)
         armed          3 h ago (2027-01-15 05:00:00.000 UTC)
         changed        3 h ago (2027-01-15 05:00:00.000 UTC)
-                       `nas-cron jobs redrive` fires it again.
-        "#);
+        fix            `nas-cron jobs redrive` fires it again
+        ");
     }
 }

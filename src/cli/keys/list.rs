@@ -181,6 +181,12 @@ mod tests {
         let mut out = Vec::new();
         let keys = [key("key-1", KeyState::Active), next];
         print(now, &keys, &RotationPolicy::default(), false, false, &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
+        KEY    ALGORITHM  STATE   ORIGIN     PUBLISHED  ACTIVATED    RETIRED  NEXT STEP
+        key-1  ES256      active  generated  90 d ago   2 d 2 h ago  -        -
+        key-2  ES256      next    generated  10 s ago   -            -        signs in 15 min
+
+        In 15 min: activate `key-2`, because it has been published for so long that every cache knows it.
+        ");
     }
 }
