@@ -209,7 +209,7 @@ mod tests {
         assert!(!scratch.0.join("shared/nous_auth.json").exists(), "the agent would prefer it");
         for odd in ["", "[]", "{\"providers\": []}"] {
             fs::write(scratch.0.join("auth.json"), odd).unwrap();
-            assert!(refused(&scratch.0, true).contains("move it away"), "{odd}");
+            assert!(refused(&scratch.0, true).contains("move the file away"), "{odd}");
         }
     }
 

@@ -78,7 +78,7 @@ fn print(
         writeln!(out)?;
     }
     for Planned { at, step } in &planned {
-        writeln!(out, "{}: {step}, because {}.", capital(&when(now, *at)), step.reason())?;
+        writeln!(out, "{}: {step} ({}).", capital(&when(now, *at)), step.reason())?;
     }
     if by_hand {
         writeln!(out, "Rotation is by hand, because an imported key is in use.")?;

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration is said before anything happens, and secrets are never printed.
+//! Configuration errors are reported at the start, and secrets are never printed.
 
 use nas_cron_testing::portal::Portal;
 use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Settings, binary};
@@ -41,14 +41,14 @@ async fn an_invalid_setting_is_named_and_serve_exits_with_2() {
         let (status, _, said) = sound.clone().without(name).run(&["serve"]).await;
         assert!(status.code() == Some(2) && said.contains(name), "{said}");
     }
-    // Everything at once, and not one after the other.
+    // All errors are reported at once.
     let two = sound.with("NAS_CRON_LISTEN", "x").with("NAS_CRON_RETRY_CAP", "y");
     let (_, _, said) = two.run(&["serve"]).await;
     assert!(said.contains("NAS_CRON_LISTEN") && said.contains("NAS_CRON_RETRY_CAP"), "{said}");
 }
 
 #[tokio::test]
-async fn config_show_prints_no_secret_whether_it_is_right_or_wrong() {
+async fn config_show_prints_no_secret_of_valid_or_invalid_settings() {
     let right = settings().await;
     let wrong =
         right.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "hunter2hunter2").with("NAS_CRON_LISTEN", "x");
@@ -64,7 +64,7 @@ async fn config_show_prints_no_secret_whether_it_is_right_or_wrong() {
 }
 
 #[tokio::test]
-async fn the_example_file_is_what_config_example_prints_and_serve_can_read_it() {
+async fn the_example_file_is_current_and_valid() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/nas-cron.example.toml");
     let (_, printed, _) = settings().await.run(&["config", "example"]).await;
     assert_eq!(
@@ -82,7 +82,7 @@ async fn the_example_file_is_what_config_example_prints_and_serve_can_read_it() 
             .map(|(key, one)| (key, one["value"].clone()))
             .collect()
     };
-    assert_eq!(values(&with_file), values(&plain), "it changes nothing");
+    assert_eq!(values(&with_file), values(&plain), "the example file has the defaults");
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn an_invalid_command_line_exits_with_2() {
 }
 
 #[tokio::test]
-async fn serve_says_which_listener_cannot_be_bound() {
+async fn serve_names_a_listener_that_could_not_be_bound() {
     let (_, url) = nas_cron_testing::database::database().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! `migrate`, and what `serve` does about a schema that is not its own.
+//! `nas-cron migrate`, and the schema check of `nas-cron serve`.
 
 use nas_cron_testing::database::{database, empty_database};
 use nas_cron_testing::portal::Portal;
@@ -6,7 +6,7 @@ use nas_cron_testing::service::Settings;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-/// Settings on `url` that do not migrate by themselves.
+/// Settings for `url` without automatic migration.
 async fn settings(url: &str) -> Settings {
     Settings::new(url, &Portal::start().await).without("NAS_CRON_MIGRATE")
 }
@@ -15,7 +15,7 @@ async fn sql(url: &str, statement: &'static str) {
     sqlx::raw_sql(statement).execute(&PgPool::connect(url).await.unwrap()).await.expect(statement);
 }
 
-/// Everything in the catalogue that a migration could make, and what is noted about migrations.
+/// Returns all relations of the schema, and the recorded migrations.
 async fn shape(url: &str) -> (Vec<String>, Option<String>) {
     let pool = PgPool::connect(url).await.unwrap();
     let relations = sqlx::query_scalar(
@@ -26,7 +26,7 @@ async fn shape(url: &str) -> (Vec<String>, Option<String>) {
     (relations, sqlx::query_scalar(noted).fetch_one(&pool).await.unwrap_or_default())
 }
 
-/// `serve` must refuse, say all of `words`, and leave the schema as it was.
+/// Checks that `serve` refuses to start, that its error contains all `words`, and that the schema is unchanged.
 async fn refuses(url: &str, words: &[&str]) {
     let before = shape(url).await;
     let (status, _, said) = settings(url).await.run(&["serve"]).await;
@@ -100,7 +100,11 @@ async fn migrate_is_idempotent_and_its_dry_run_changes_nothing() {
     assert_eq!(shape(&url).await, nothing, "a dry run");
 
     let migrated: Value = serde_json::from_str(&run(&["migrate", "--json"]).await).unwrap();
-    assert_eq!(migrated, json!({"status": "migrated", "steps": pending["steps"]}), "what was announced");
+    assert_eq!(
+        migrated,
+        json!({"status": "migrated", "steps": pending["steps"]}),
+        "the steps of the dry run"
+    );
     let done = shape(&url).await;
     assert_ne!(done, nothing);
     for _ in 0..2 {
