@@ -26,7 +26,9 @@ Examples:
   nas-cron auth-profiles list
   nas-cron auth-profiles set --org acme claude:work claude:budget --default claude:budget
   nas-cron auth-profiles set --service --no-default
-  nas-cron auth-profiles clear --instance agent-1 claude:work")]
+  nas-cron auth-profiles clear --instance agent-1 claude:work
+
+Settings go before the subcommand: nas-cron auth-profiles --config nas-cron.toml list")]
 pub struct AuthProfilesArgs {
     #[command(subcommand)]
     command: AuthProfilesCommand,

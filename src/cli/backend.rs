@@ -32,7 +32,9 @@ use crate::domain::active_backend::{ActiveBackend, BackendCounts, Left};
 Examples:
   nas-cron backend status
   nas-cron backend switch nats
-  nas-cron backend switch postgres            Leave an external backend that is down; nothing is lost")]
+  nas-cron backend switch postgres            Leave an external backend that is down; nothing is lost
+
+Settings go before the subcommand: nas-cron backend --config nas-cron.toml status")]
 pub struct BackendArgs {
     #[command(subcommand)]
     command: BackendCommand,

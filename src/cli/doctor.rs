@@ -163,7 +163,7 @@ async fn examine(deployment: &Deployment) -> Vec<Line> {
             Some(lacking) => Finding::skipped(lacking),
             None => tokio::time::timeout(DEADLINE, look()).await.unwrap_or_else(|_| {
                 Finding::wrong(
-                    "no result within 5 s",
+                    "timed out after 5 s",
                     "run `nas-cron doctor` again when this machine is less busy",
                 )
             }),

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use nas_cron_base::terminal;
 use nas_cron_protocol::Fields;
@@ -68,7 +68,9 @@ impl Lines {
             let bar = ProgressBar::new_spinner().with_style(style?);
             return Self::new(bar.wrap_read(io::stdin()), format, columns, bar);
         }
-        let file = File::open(path).with_context(|| format!("opening {} failed", path.display()))?;
+        let file = File::open(path).map_err(|error| {
+            anyhow!("opening {} failed: {error}; check the path and its permissions", path.display())
+        })?;
         let bytes = file.metadata()?.len();
         let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
         let bar = ProgressBar::new(bytes).with_style(style?);

@@ -23,9 +23,9 @@ use crate::own_portal::{self, EnrollError, Enrolled, Enrollment, LoginChange, Re
 /// Prints the auth.json and config.yaml that hermes-agent needs or, with --home, writes them into its home. Needs the
 /// setting `own_portal`.
 ///
-/// Enrolling an agent again gives it the same login. With --home, add --force if the home already holds a login. Use
-/// --new-login if the login is lost, stolen or ended: it ends the old login. A login belongs to one home: if two copies of
-/// a home use it, the login ends.
+/// Enrolling an agent again gives it the same login, or a new one if the login has ended. With --home, add --force if the
+/// home already holds a login. If the tokens are lost or stolen, add --new-login: it ends the present login. A login
+/// belongs to one home: it ends when two copies of a home use it.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

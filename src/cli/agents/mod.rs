@@ -45,7 +45,9 @@ Examples:
   nas-cron agents add agent-1 --org acme --session 0192f3a1
   nas-cron agents import agents.csv --dry-run
   nas-cron agents config agent-1 >> config.yaml
-  nas-cron agents list --org acme --json")]
+  nas-cron agents list --org acme --json
+
+Settings go before the subcommand: nas-cron agents --config nas-cron.toml list")]
 pub struct AgentsArgs {
     #[command(subcommand)]
     command: AgentsCommand,

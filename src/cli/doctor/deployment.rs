@@ -98,7 +98,7 @@ async fn within_deadline<T>(asked: impl Future<Output = DbResult<T>>) -> Result<
     match tokio::time::timeout(DEADLINE, asked).await {
         Ok(answer) => answer.map_err(|error| error.advice()),
         Err(_) => Err(Advice {
-            failure: "no response within 5 s".to_owned(),
+            failure: "the database did not answer within 5 s".to_owned(),
             fix: "check that Postgres is running and not overloaded, and that database_url is right",
         }),
     }

@@ -29,7 +29,9 @@ Examples:
   nas-cron jobs list --state dead,stuck
   nas-cron jobs show agent-1 3f2a9c01d4e5
   nas-cron jobs redrive --org acme --dry-run
-  nas-cron jobs import one-shots.jsonl")]
+  nas-cron jobs import one-shots.jsonl
+
+Settings go before the subcommand: nas-cron jobs --config nas-cron.toml list")]
 pub struct JobsArgs {
     #[command(subcommand)]
     command: JobsCommand,

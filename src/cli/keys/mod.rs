@@ -27,7 +27,16 @@ use crate::domain::{KeyRecord, KeyState, SigningAlg};
 use crate::keys::{KeyEncryptionKey, RotationPolicy};
 
 /// List, rotate, import and export the keys that sign fire tokens.
+///
+/// The service rotates its keys automatically. The command works on the database, also while the service is down.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  nas-cron keys list
+  nas-cron keys rotate
+  nas-cron keys rotate --now --yes            After a leak of the active key
+
+Settings go before the subcommand: nas-cron keys --config nas-cron.toml list")]
 pub struct KeysArgs {
     /// The subcommand.
     #[command(subcommand)]
@@ -90,8 +99,8 @@ Examples:
     },
     /// Activate the next key: it signs fire tokens from then on.
     ///
-    /// Needed for imported keys only. The key must be in the JWKS that agents fetch: run this command once to record that
-    /// it is there, and again 910 s later to activate it.
+    /// Needed only while an imported key is in use. The key must be in the JWKS that agents fetch: run this command once to
+    /// record that it is there, and again 910 s later to activate it.
     #[command(after_help = "Example:\n  nas-cron keys activate portal-1")]
     Activate {
         /// Key id.
