@@ -322,6 +322,8 @@ mod tests {
           nas-cron backend status
           nas-cron backend switch nats
           nas-cron backend switch postgres            Leave an external backend that is down; nothing is lost
+
+        Settings go before the subcommand: nas-cron backend --config nas-cron.toml status
         ");
         let status = command.find_subcommand_mut("status").unwrap();
         insta::assert_snapshot!(status.render_long_help(), @r#"

@@ -304,13 +304,13 @@ mod tests {
         insta::assert_snapshot!(
             all(b"a,on\nx,yes\n\"y,\"\"z\",\n w , 0 \nx\nx,maybe\n\n\xff,1\n,true\n"),
             @r#"
-        2 Ok((Some("x"), Some(true)))
-        3 Ok((Some("y,\"z"), None))
-        4 Ok((Some("w"), Some(false)))
-        5 Err("the header has 2 columns, this line has 1")
-        6 Err("on: must be true or false")
-        7 Err("a: must be UTF-8")
-        9 Ok((None, Some(true)))
+            2 Ok((Some("x"), Some(true)))
+            3 Ok((Some("y,\"z"), None))
+            4 Ok((Some("w"), Some(false)))
+            5 Err("the header has 2 columns, this line has 1")
+            6 Err("on: must be true or false")
+            7 Err("a: must be UTF-8")
+            9 Ok((None, Some(true)))
         "#
         );
     }

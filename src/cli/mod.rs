@@ -195,9 +195,8 @@ mod tests {
           nas-cron cron add report --in 90s           Arm a one-shot, as an agent does
           nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
-        Exit codes: 0 success; 1 failure; 2 invalid command line or configuration; 130 or 143 ended by a second SIGINT
-        or
-        SIGTERM.
+        Exit codes: 0 success; 1 failure; 2 invalid command line or configuration.
+        130 or 143: ended by a second SIGINT or SIGTERM.
         ");
     }
 

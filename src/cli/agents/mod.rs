@@ -174,6 +174,8 @@ mod tests {
           nas-cron agents import agents.csv --dry-run
           nas-cron agents config agent-1 >> config.yaml
           nas-cron agents list --org acme --json
+
+        Settings go before the subcommand: nas-cron agents --config nas-cron.toml list
         ");
         let import = command.find_subcommand_mut("import").unwrap();
         insta::assert_snapshot!(import.render_long_help(), @r#"

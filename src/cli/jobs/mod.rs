@@ -116,6 +116,8 @@ mod tests {
           nas-cron jobs show agent-1 3f2a9c01d4e5
           nas-cron jobs redrive --org acme --dry-run
           nas-cron jobs import one-shots.jsonl
+
+        Settings go before the subcommand: nas-cron jobs --config nas-cron.toml list
         ");
         let redrive = command.find_subcommand_mut("redrive").unwrap();
         insta::assert_snapshot!(redrive.render_long_help(), @"

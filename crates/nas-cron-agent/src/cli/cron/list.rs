@@ -177,9 +177,9 @@ mod tests {
     fn a_list_is_a_table() {
         insta::assert_snapshot!(in_table(&listing(), now()), @"
         JOB         STATE                  FIRES                                ATTEMPTS  AUTH                   LAST ERROR
-        report      armed                  in 90 s, 14:02:05 +02:00             0         claude:work (unknown)  -
+        report      armed                  in 1 min 30 s, 14:02:05 +02:00       0         claude:work (unknown)  -
         sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org's)     status 503
-        old-server  -                      in 4 min, 12:05:00 +00:00            -         -                      -
+        old-server  -                      in 4 min 25 s, 12:05:00 +00:00       -         -                      -
         gone        dead                   4 d ago, 2026-06-14 12:00:00 +00:00  30        -                      connection refused
         ");
         insta::assert_snapshot!(in_table(&Listing::default(), now()), @"Nothing is armed. `nas-cron cron add` arms a one-shot.");
@@ -208,7 +208,7 @@ mod tests {
         attempts      30
         next attempt  -
         last error    connection refused
-        given up      24 h ago, 2026-06-17 12:00:00 +00:00
+        given up      1 d ago, 2026-06-17 12:00:00 +00:00
         schedule      s4
         ");
     }

@@ -60,11 +60,11 @@ mod tests {
     fn an_instant_is_told_from_here_and_by_its_own_clock() {
         let now: DateTime<Utc> = "2026-06-18T12:00:35Z".parse().unwrap();
         let told = |text| told(now, text);
-        insta::assert_snapshot!(told("2026-06-18T14:02:05+02:00"), @"in 90 s, 14:02:05 +02:00");
+        insta::assert_snapshot!(told("2026-06-18T14:02:05+02:00"), @"in 1 min 30 s, 14:02:05 +02:00");
         insta::assert_snapshot!(told("2026-06-18T12:00:35.9Z"), @"now, 12:00:35 +00:00");
-        insta::assert_snapshot!(told("2026-06-19T09:30:00+02:00"), @"in 19 h, 2026-06-19 09:30:00 +02:00");
+        insta::assert_snapshot!(told("2026-06-19T09:30:00+02:00"), @"in 19 h 29 min, 2026-06-19 09:30:00 +02:00");
         insta::assert_snapshot!(told("2026-06-17T12:00:35-05:00"), @"19 h ago, 2026-06-17 12:00:35 -05:00");
-        insta::assert_snapshot!(told("20260618T120135Z"), @"in 60 s, 12:01:35 +00:00");
+        insta::assert_snapshot!(told("20260618T120135Z"), @"in 1 min, 12:01:35 +00:00");
         insta::assert_snapshot!(told("soon\u{1b}[2J"), @"soon [2J");
     }
 }
