@@ -103,7 +103,7 @@ pub async fn run(args: HoldArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result
     match (args.command, args.scope) {
         (Some(HoldCommand::List { json }), _) => list(json, db, out).await,
         (None, Some(scope)) => hold(&scope, args.reason.as_deref(), args.json, db, out).await,
-        (None, None) => unreachable!("clap requires a scope where there is no subcommand"),
+        (None, None) => unreachable!("clap requires a scope or a subcommand"),
     }
 }
 

@@ -236,7 +236,7 @@ mod directory_rules {
         let error = world.fails("agents add c --org o --session s").await;
         assert!(error.contains("agent `a`"), "{error}");
         let error = world.fails("agents add b --org o --move-org").await;
-        assert!(error.contains("agent `a`"), "the session that is kept counts too: {error}");
+        assert!(error.contains("agent `a`"), "the present session counts as well: {error}");
     }
 
     #[tokio::test]
@@ -299,13 +299,13 @@ mod directory_rules {
     async fn disabling_an_agent_holds_its_fires_and_enabling_releases_them_at_once() {
         let world = World::with_agents().await;
         world.provision("a", "j", &at(-10), CALLBACK).await;
-        let told = world.ok("agents disable a").await;
-        assert!(told.contains("It has 1 one-shot; none fires until `nas-cron agents enable`"), "{told}");
+        let output = world.ok("agents disable a").await;
+        assert!(output.contains("It has 1 one-shot; none fires until `nas-cron agents enable`"), "{output}");
         assert!(world.claim().await.is_empty());
         assert_eq!(world.json("agents show a").await["parked"], 1);
         let mut hints = Hints::listen(&world.db).await.unwrap();
-        let told = world.ok("agents enable a").await;
-        assert!(told.contains("is enabled; 1 one-shot released"), "{told}");
+        let output = world.ok("agents enable a").await;
+        assert!(output.contains("is enabled; 1 one-shot released"), "{output}");
         hints.next().await.unwrap();
         assert_eq!(world.start().await.len(), 1);
         assert!(world.ok("agents enable a").await.contains("is already enabled"));
@@ -331,8 +331,8 @@ mod directory_rules {
         let at_callback = |url: &str| {
             format!("SELECT count(*) FROM one_shots WHERE instance_id = 'a' AND callback_url = '{url}'")
         };
-        let told = world.json("agents set-callback a https://new.example").await;
-        assert_eq!(told["moved"], 2);
+        let output = world.json("agents set-callback a https://new.example").await;
+        assert_eq!(output["moved"], 2);
         assert_eq!(world.one::<i64>(&at_callback("https://new.example")).await, 2);
         world.ok("agents add a --org o --callback-url https://newer.example").await;
         assert_eq!(world.one::<i64>(&at_callback("https://newer.example")).await, 2);
@@ -399,8 +399,8 @@ mod directory_rules {
             expected_audience: "agent:a"
             nas_jwks_url: "https://cron.example/api/agent-cron/jwks.json"
         "#);
-        let told = world.json("agents config b --callback-url https://b.example").await;
-        assert_eq!(told["cron"]["chronos"]["expected_audience"], "agent:b");
+        let output = world.json("agents config b --callback-url https://b.example").await;
+        assert_eq!(output["cron"]["chronos"]["expected_audience"], "agent:b");
         assert!(world.fails("agents config x").await.contains("no agent `x` is registered"));
     }
 }
@@ -589,7 +589,11 @@ mod jobs_rules {
                 .await;
         }
         assert_eq!(world.json("jobs show a j").await["job"]["state"], "stuck");
-        assert_eq!(world.json("jobs redrive a").await["redriven"], 0, "sets are of dead letters only");
+        assert_eq!(
+            world.json("jobs redrive a").await["redriven"],
+            0,
+            "without --include-stuck, only dead letters are redriven"
+        );
         assert_eq!(world.json("jobs redrive a --include-stuck").await["redriven"], 1);
         world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '1 s'").await;
         assert_eq!(world.end_all(FireOutcome::Delivered).await, 1);
@@ -666,7 +670,7 @@ mod jobs_import {
         let shown = world.json("jobs show a mine").await;
         assert_eq!(shown["job"]["schedule_id"], kept.schedule_id.to_string());
         let attempts = world.start().await;
-        assert_eq!(attempts.len(), 1, "what is past fires at once");
+        assert_eq!(attempts.len(), 1, "an overdue one-shot fires at once");
         assert_eq!(attempts[0].fire_at.as_str(), past);
     }
 
@@ -703,7 +707,7 @@ mod jobs_import {
         assert_eq!(report["unchanged"], 1, "it was delivered here");
         world.sql("DELETE FROM one_shots WHERE job_id = 'j0'").await;
         let (report, _) = world.import("jobs", "jobs.jsonl", first).await;
-        assert_eq!(report["unchanged"], 1, "and cleared away");
+        assert_eq!(report["unchanged"], 1, "it was deleted after its delivery");
     }
 
     #[tokio::test]

@@ -26,10 +26,7 @@ async fn fails(world: &World, line: &str) -> String {
 #[tokio::test]
 async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() {
     let world = World::new().await;
-    assert_eq!(
-        ok(&world, "auth-profiles list").await,
-        "No auth profile is known anywhere, and no default is set.\n"
-    );
+    assert_eq!(ok(&world, "auth-profiles list").await, "No known profiles and no defaults.\n");
     let set = "auth-profiles set --org org-1 claude:work claude:budget --default claude:budget";
     let seen = json(&world, set).await;
     assert_eq!(
@@ -49,7 +46,7 @@ async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() 
     let all = ok(&world, "auth-profiles list").await;
     assert_eq!(
         all,
-        "WHERE         PROFILE        AS\n\
+        "PLACE         PROFILE        KIND\n\
          org org-1     claude:budget  known\n\
          org org-1     claude:budget  default\n\
          org org-1     claude:work    known\n\
@@ -89,7 +86,7 @@ async fn jobs_are_shown_with_their_profile_and_its_source() {
     assert_eq!(plain["effective_auth"], json!({"auth": "claude:all", "source": "service"}));
     assert_eq!(&json(&world, "jobs show inst-1 own").await["job"], own);
     let shown = ok(&world, "jobs show inst-1 own").await;
-    assert!(shown.contains("claude:new (by job, not known here)"), "{shown}");
+    assert!(shown.contains("claude:new (by job, unknown here)"), "{shown}");
     let shown = ok(&world, "jobs show inst-1 plain").await;
     assert!(shown.contains("claude:all (by service)"), "{shown}");
 }

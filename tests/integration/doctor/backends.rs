@@ -4,7 +4,7 @@ use nas_cron_testing::nats::NatsServers;
 use nas_cron_testing::qstash_emulator::Emulator;
 use nas_cron_testing::service::Settings;
 
-use super::fixture::{NOBODY, bare, examined, reports, served};
+use super::fixture::{NOTHING_LISTENS, bare, examined, reports, served};
 
 fn with_qstash(settings: Settings, emulator: &Emulator) -> Settings {
     let account = emulator.settings();
@@ -91,8 +91,14 @@ async fn a_relay_url_that_leads_elsewhere_is_reported() {
     reports(&at(format!("{}/api/agent-cron/rely", world.service.url)), "relay", "wrong", "answers 404", fix)
         .await;
     reports(&at(world.portal.jwks_url()), "relay", "wrong", "answers 405", fix).await;
-    reports(&at(format!("https://{NOBODY}/relay")), "relay", "warning", "cannot be reached from here", "401")
-        .await;
+    reports(
+        &at(format!("https://{NOTHING_LISTENS}/relay")),
+        "relay",
+        "warning",
+        "cannot be reached from here",
+        "401",
+    )
+    .await;
     let unused = examined(&settings, |report| report.line("relay").0 == "skipped").await;
     assert!(unused.line("relay").1.ends_with("only QStash calls it"));
 }

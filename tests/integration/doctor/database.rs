@@ -7,7 +7,7 @@ use nas_cron_testing::service::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::fixture::{NOBODY, Report, bare, examined, reports, served};
+use super::fixture::{NOTHING_LISTENS, Report, bare, examined, reports, served};
 
 #[tokio::test]
 async fn a_healthy_deployment_passes_every_check() {
@@ -50,7 +50,7 @@ fn skips_what_needs_the_database(report: &Report) {
 #[tokio::test]
 async fn an_unreachable_database_is_reported() {
     let (settings, _portal, _) = bare().await;
-    let settings = settings.with("NAS_CRON_DATABASE_URL", format!("postgres://u:SECRET@{NOBODY}/x"));
+    let settings = settings.with("NAS_CRON_DATABASE_URL", format!("postgres://u:SECRET@{NOTHING_LISTENS}/x"));
     let report = reports(&settings, "database", "wrong", "unavailable: ", "NAS_CRON_DATABASE_URL").await;
     skips_what_needs_the_database(&report);
     assert!(!report.json.to_string().contains("SECRET"));

@@ -9,7 +9,7 @@ use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
 /// An address where nothing listens.
-pub const NOBODY: &str = "127.0.0.1:1";
+pub const NOTHING_LISTENS: &str = "127.0.0.1:1";
 
 /// A report of `nas-cron doctor`.
 #[derive(Debug)]

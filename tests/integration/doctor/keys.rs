@@ -2,7 +2,7 @@
 
 use nas_cron_testing::portal::Portal;
 
-use super::fixture::{NOBODY, bare, examined, reports, served};
+use super::fixture::{NOTHING_LISTENS, bare, examined, reports, served};
 
 #[tokio::test]
 async fn a_signing_key_encrypted_with_another_key_is_reported() {
@@ -41,7 +41,7 @@ async fn an_unusable_agents_jwks_is_reported() {
     reports(&at(format!("{}/healthz", world.service.url)), "agents' JWKS", "wrong", "is not a JWKS", fix)
         .await;
     // Agents may reach more than this machine.
-    let unreachable = at(format!("http://{NOBODY}/jwks.json"));
+    let unreachable = at(format!("http://{NOTHING_LISTENS}/jwks.json"));
     reports(&unreachable, "agents' JWKS", "warning", "is unreachable from here", "curl").await;
 }
 

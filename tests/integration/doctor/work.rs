@@ -2,7 +2,7 @@
 
 use nas_cron_testing::service::Settings;
 
-use super::fixture::{NOBODY, bare, reports};
+use super::fixture::{NOTHING_LISTENS, bare, reports};
 
 /// A database with an agent, without a service.
 async fn idle() -> (Settings, sqlx::PgPool, nas_cron_testing::portal::Portal) {
@@ -74,7 +74,7 @@ async fn holds_are_reported_by_name() {
 #[tokio::test]
 async fn stuck_outbox_rows_and_an_unfinished_switch_are_reported() {
     let (settings, pool, _portal) = idle().await;
-    let settings = settings.with("NAS_CRON_NATS_URLS", format!("nats://{NOBODY}"));
+    let settings = settings.with("NAS_CRON_NATS_URLS", format!("nats://{NOTHING_LISTENS}"));
     run(&pool, "INSERT INTO active_backend (backend) VALUES ('nats')").await;
     // A one-shot of the Postgres loop: it has yet to move.
     one_shot(&pool, "far", "armed", "now() + interval '1 day'").await;

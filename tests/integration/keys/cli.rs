@@ -73,9 +73,9 @@ async fn keys_rotate_starts_a_rotation_that_the_service_completes() {
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         ring.bootstrap(&database.db).await.unwrap();
 
-        let told = keys_json(&context, &["rotate", "--json"]).await;
-        assert_eq!(told["state"], "next");
-        let next = told["kid"].as_str().unwrap();
+        let output = keys_json(&context, &["rotate", "--json"]).await;
+        assert_eq!(output["state"], "next");
+        let next = output["kid"].as_str().unwrap();
         let again = keys(&context, &["rotate"]).await.unwrap();
         assert!(again.contains("A rotation has already begun"), "{again}");
         let early = keys(&context, &["activate", next]).await.unwrap_err();
@@ -129,9 +129,9 @@ async fn keys_imported_sign_only_when_agents_can_see_them() {
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         ring.bootstrap(&database.db).await.unwrap();
 
-        let told = import(&context, "rsa-pkcs1", &["--kid", "portal-1", "--json"]).await.unwrap();
-        let told: Value = serde_json::from_str(&told).unwrap();
-        assert_eq!((&told["kid"], &told["state"]), (&json!("portal-1"), &json!("next")));
+        let output = import(&context, "rsa-pkcs1", &["--kid", "portal-1", "--json"]).await.unwrap();
+        let output: Value = serde_json::from_str(&output).unwrap();
+        assert_eq!((&output["kid"], &output["state"]), (&json!("portal-1"), &json!("next")));
         let again = import(&context, "rsa-pkcs8", &[]).await.unwrap_err();
         assert!(again.contains("already known: `portal-1`"), "the same key under another name: {again}");
         let error = keys(&context, &["rotate"]).await.unwrap_err();
@@ -190,8 +190,8 @@ async fn keys_an_imported_first_key_is_activated_by_hand_once_agents_can_see_it(
         let file = std::env::temp_dir().join(format!("nas-cron-{}.pem", uuid::Uuid::new_v4()));
         std::fs::copy(pem::path("ec-sec1"), &file).unwrap();
         let file = file.to_str().unwrap();
-        let told = keys_json(&blind, &["import", "--pem", file, "--in-place", "--json"]).await;
-        let kid = told["kid"].as_str().unwrap();
+        let output = keys_json(&blind, &["import", "--pem", file, "--in-place", "--json"]).await;
+        let kid = output["kid"].as_str().unwrap();
 
         // No key-encryption key is needed while all private halves are in files.
         let ring = ring_with(SigningAlg::Es256, None, &clock());

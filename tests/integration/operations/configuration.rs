@@ -11,7 +11,7 @@ async fn settings() -> Settings {
 #[tokio::test]
 async fn an_invalid_setting_is_named_and_serve_exits_with_2() {
     let sound = settings().await;
-    for (name, value, said_too) in [
+    for (name, value, expected) in [
         ("NAS_CRON_FIRE_TIMOUT", "30s", "NAS_CRON_FIRE_TIMEOUT"),
         ("NAS_CRON_UTTER_NONSENSE", "1", "NAS_CRON_UTTER_NONSENSE"),
         ("NAS_CRON_DATABASE_URL", "mysql://x:hunter2hunter2@y/z", "database_url"),
@@ -32,19 +32,19 @@ async fn an_invalid_setting_is_named_and_serve_exits_with_2() {
         ("NAS_CRON_BACKEND", "sundial", "backend"),
         ("NAS_CRON_CONFIG", "/nowhere/nas-cron.toml", "/nowhere/nas-cron.toml"),
     ] {
-        let (status, out, said) = sound.clone().with(name, value).run(&["serve"]).await;
-        assert_eq!(status.code(), Some(2), "{name}={value}: {said}");
-        assert!(said.contains(said_too), "{name}={value}: {said}");
-        assert!(!said.contains("hunter2") && out.is_empty(), "{name}: {said}");
+        let (status, out, stderr) = sound.clone().with(name, value).run(&["serve"]).await;
+        assert_eq!(status.code(), Some(2), "{name}={value}: {stderr}");
+        assert!(stderr.contains(expected), "{name}={value}: {stderr}");
+        assert!(!stderr.contains("hunter2") && out.is_empty(), "{name}: {stderr}");
     }
     for name in ["NAS_CRON_DATABASE_URL", "NAS_CRON_PORTAL_URL"] {
-        let (status, _, said) = sound.clone().without(name).run(&["serve"]).await;
-        assert!(status.code() == Some(2) && said.contains(name), "{said}");
+        let (status, _, stderr) = sound.clone().without(name).run(&["serve"]).await;
+        assert!(status.code() == Some(2) && stderr.contains(name), "{stderr}");
     }
     // All errors are reported at once.
     let two = sound.with("NAS_CRON_LISTEN", "x").with("NAS_CRON_RETRY_CAP", "y");
-    let (_, _, said) = two.run(&["serve"]).await;
-    assert!(said.contains("NAS_CRON_LISTEN") && said.contains("NAS_CRON_RETRY_CAP"), "{said}");
+    let (_, _, stderr) = two.run(&["serve"]).await;
+    assert!(stderr.contains("NAS_CRON_LISTEN") && stderr.contains("NAS_CRON_RETRY_CAP"), "{stderr}");
 }
 
 #[tokio::test]
@@ -54,10 +54,10 @@ async fn config_show_prints_no_secret_of_valid_or_invalid_settings() {
         right.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "hunter2hunter2").with("NAS_CRON_LISTEN", "x");
     for settings in [right, wrong] {
         for arguments in [&["config", "show"][..], &["config", "show", "--json"]] {
-            let (_, out, said) = settings.run(arguments).await;
+            let (_, out, stderr) = settings.run(arguments).await;
             assert!(out.contains("database_url") && out.contains("***"), "{out}");
             for secret in ["hunter2", KEY_ENCRYPTION_KEY] {
-                assert!(!out.contains(secret) && !said.contains(secret), "{secret} in {out}{said}");
+                assert!(!out.contains(secret) && !stderr.contains(secret), "{secret} in {out}{stderr}");
             }
         }
     }
@@ -109,8 +109,8 @@ async fn serve_names_a_listener_that_could_not_be_bound() {
     for (name, setting) in [("NAS_CRON_LISTEN", "(listen)"), ("NAS_CRON_METRICS_LISTEN", "(metrics_listen)")]
     {
         let settings = Settings::new(&url, &Portal::start().await).with(name, &address);
-        let (status, _, said) = settings.run(&["serve"]).await;
-        assert!(!status.success() && said.contains(&address) && said.contains(setting), "{said}");
+        let (status, _, stderr) = settings.run(&["serve"]).await;
+        assert!(!status.success() && stderr.contains(&address) && stderr.contains(setting), "{stderr}");
     }
 }
 
