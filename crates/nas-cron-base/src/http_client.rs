@@ -30,6 +30,20 @@ pub fn below(base: &Url, path: &str) -> Url {
     url
 }
 
+/// Returns the reason for a failed request in words for a user: a timeout, or the most specific cause, such as
+/// "Connection refused (os error 111)".
+pub fn reason(error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no response in time".to_owned();
+    }
+    let error = error.without_url();
+    let mut cause: &dyn Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 /// Formats an error with all its causes; the last one is the most specific. The URL is left out: it may hold credentials
 /// or name an agent.
 pub fn causes(error: reqwest::Error) -> String {

@@ -90,7 +90,7 @@ async fn operators_list_and_revoke_identities_by_commands() {
     let (_, said, _) = run(&["agents", "revoke", "inst-1", "--identity", &agent.id]).await;
     assert_eq!(said, format!("Key {} of agent inst-1 is revoked.\n", agent.id));
     let (_, said, _) = run(&["agents", "revoke", "inst-1", "--identity", &agent.id]).await;
-    assert_eq!(said, format!("Key {} of agent inst-1 is revoked already.\n", agent.id));
+    assert_eq!(said, format!("Key {} of agent inst-1 is already revoked.\n", agent.id));
     list(service, &agent.assertion()).await.unasserted("unknown_agent");
     let all = Identity::new(service, &world.token).await;
     let (_, said, _) = run(&["agents", "revoke", "inst-1", "--all"]).await;
