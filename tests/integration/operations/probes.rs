@@ -97,7 +97,7 @@ async fn readyz_fails_when_nothing_can_be_claimed() {
     let world = World::new().await;
     let mut blocker = world.pool.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE one_shots IN ACCESS EXCLUSIVE MODE").execute(&mut *blocker).await.unwrap();
-    assert_eq!(failing(&world).await, json!({"scheduler": "its statements fail"}));
+    assert_eq!(failing(&world).await, json!({"scheduler": "statements are failing"}));
     blocker.rollback().await.unwrap();
     ready_again(&world).await;
 }
