@@ -506,7 +506,7 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     // Until it has noticed, a new call is like those that waited: it is dropped.
     eventually("it has noticed", async || {
         let log = cluster.replicas[0].log();
-        let mut noticed = log.lines().filter(|line| line.contains("the process did not run for a while"));
+        let mut noticed = log.lines().filter(|line| line.contains("process was frozen"));
         noticed.any(|line| line.contains("\"public\"")).then_some(())
     })
     .await;

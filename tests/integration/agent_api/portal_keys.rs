@@ -98,7 +98,7 @@ async fn a_portal_that_is_away_at_the_start_is_waited_for_within_the_request() {
     let replica = Service::start(&world.settings).await;
     let (listed, ()) = tokio::join!(replica.list(&world.token), async {
         until("a fetch has failed", async || {
-            replica.log().contains("the portal's keys could not be fetched").then_some(())
+            replica.log().contains("fetching the portal's keys failed").then_some(())
         })
         .await;
         portal.come_back().await;

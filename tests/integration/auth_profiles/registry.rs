@@ -101,7 +101,7 @@ async fn an_invalid_field_is_named_and_nothing_is_changed() {
         ("?auth=b", "auth: must be provider:name"),
         ("?auth=", "auth: "),
         ("?profile=claude:a", "profile: unknown parameter"),
-        ("?auth=claude:a&auth=claude:b", "auth: must not be there twice"),
+        ("?auth=claude:a&auth=claude:b", "auth: must occur only once"),
     ] {
         let (status, answer) =
             call(&world, "DELETE", &format!("{REGISTRY}{query}"), &world.token, None).await;

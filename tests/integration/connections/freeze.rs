@@ -21,7 +21,7 @@ async fn served(world: &World) -> Connection {
 /// How many freezes the public listener has told of.
 fn told(world: &World) -> usize {
     let log = world.service.log();
-    let lines = log.lines().filter(|line| line.contains("did not run for a while"));
+    let lines = log.lines().filter(|line| line.contains("process was frozen"));
     lines.filter(|line| line.contains("\"public\"")).count()
 }
 

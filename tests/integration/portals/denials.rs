@@ -233,7 +233,7 @@ async fn denied_instances_that_have_something_to_fire_are_asked_about_again() {
         negative_ttl: Duration::from_secs(1),
         stale: five_minutes,
     };
-    nas_cron::instance::Lookup::new(&at, db).unwrap().ask_again().await;
+    nas_cron::instance::Lookup::new(&at, db).unwrap().recheck_denied().await;
     assert_eq!(denied(&fixture).await, None);
 }
 
@@ -250,7 +250,7 @@ async fn a_denial_takes_effect_while_lookups_of_other_instances_fail() {
     tokio::select! {
         answer = fixture.list(&odd) => panic!("it waits for an answer: {answer:?}"),
         () = async {
-            eventually("it has none", async || fixture.service.log().contains("it could not be asked").then_some(())).await;
+            eventually("it has none", async || fixture.service.log().contains("endpoint call failed").then_some(())).await;
             later(&fixture).await;
             // At once from memory, and asked in passing.
             fixture.list(&token).await.is(200, "");
