@@ -44,7 +44,7 @@ async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() 
 
     let said = ok(&world, "auth-profiles set --instance inst-1 --default claude:night").await;
     assert!(said.contains("Agent inst-1: jobs that name none get claude:night"), "{said}");
-    assert!(said.contains("Warning: the auth profile `claude:night` is known neither"), "{said}");
+    assert!(said.contains("Warning: unknown auth profile `claude:night`"), "{said}");
     assert_eq!(json(&world, "auth-profiles list --org org-1").await, seen, "the list of the org stays");
     let all = ok(&world, "auth-profiles list").await;
     assert_eq!(

@@ -13,8 +13,8 @@ pub(crate) fn unknown(auth: &str) -> Value {
     json!({
         "code": "auth_profile_unknown",
         "message": format!(
-            "the auth profile `{auth}` is known neither to the instance, nor to its org, nor to the service; fires \
-             carry it all the same, and it may be registered later"
+            "unknown auth profile `{auth}`: not registered for the instance, its org or the service; fires carry it \
+             anyway, and it can be registered later"
         ),
     })
 }
