@@ -143,7 +143,7 @@ impl Line {
         match status {
             _ if self.quiet => tracing::debug!(http.status = status, duration_ms, "request completed"),
             500.. if !is_expected => {
-                tracing::warn!(http.status = status, duration_ms, "request failed");
+                tracing::warn!(http.status = status, duration_ms, "request completed with a server error");
             }
             _ => tracing::info!(http.status = status, duration_ms, "request completed"),
         }
@@ -162,8 +162,7 @@ impl Drop for Line {
 /// The response after a panic in a handler. The panic message is only logged (`nas_cron_base::logging::init`).
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     metrics::panicked(PanicPlace::Http);
-    let body =
-        r#"{"error":"server_error","error_description":"internal error; the request can be retried"}"#;
+    let body = r#"{"error":"server_error","error_description":"internal error; the request can be retried"}"#;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -248,7 +247,7 @@ mod tests {
         send(request("GET", "/nowhere/s3cret").header("x-request-id", "2")).await;
         send(request("GET", "/healthz").header("x-request-id", "3")).await;
         insta::assert_snapshot!(logged(&lines), @r#"
-        {"http.status":503,"level":"WARN","message":"request failed","spans":[{"http.method":"GET","http.route":"/api/admin/agents/{instance_id}","name":"request","request.id":"1"}]}
+        {"http.status":503,"level":"WARN","message":"request completed with a server error","spans":[{"http.method":"GET","http.route":"/api/admin/agents/{instance_id}","name":"request","request.id":"1"}]}
         {"http.status":404,"level":"INFO","message":"request completed","spans":[{"http.method":"GET","http.route":"(none)","name":"request","request.id":"2"}]}
         "#);
     }

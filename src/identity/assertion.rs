@@ -63,7 +63,8 @@ impl Assertion {
         if json.first() != Some(&b'{') {
             return Err(Invalid("the assertion is not a JSON object"));
         }
-        let envelope: Envelope = serde_json::from_slice(&json).map_err(|error| Invalid(json_problem(&error)))?;
+        let envelope: Envelope =
+            serde_json::from_slice(&json).map_err(|error| Invalid(json_problem(&error)))?;
         // The signature covers the text, so only one form of each ID is accepted.
         Ok(Self {
             agent_runtime_id: AgentRuntimeId::parse(&envelope.agent_runtime_id)

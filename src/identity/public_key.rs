@@ -47,7 +47,8 @@ impl PublicKey {
         let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
         let kind = words.next().ok_or_else(|| refuse("must not be empty"))?;
         check_type(kind)?;
-        let text = words.next().ok_or_else(|| refuse("ends after the key type: the key in base64 is missing"))?;
+        let text =
+            words.next().ok_or_else(|| refuse("ends after the key type: the key in base64 is missing"))?;
         let blob = STANDARD
             .decode(text)
             .map_err(|_| refuse("is not base64 after the key type (the standard alphabet, with padding)"))?;
@@ -63,8 +64,9 @@ impl PublicKey {
             return Err(refuse("has another key type in its base64 than before it"));
         }
         let (point, rest) = string(rest).ok_or_else(truncated)?;
-        let point: [u8; LENGTH] =
-            point.try_into().map_err(|_| refuse("must contain a key of 32 bytes, the length of Ed25519 keys"))?;
+        let point: [u8; LENGTH] = point
+            .try_into()
+            .map_err(|_| refuse("must contain a key of 32 bytes, the length of Ed25519 keys"))?;
         if !rest.is_empty() {
             return Err(refuse("has extra bytes after the key in its base64"));
         }

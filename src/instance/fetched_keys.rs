@@ -434,7 +434,11 @@ mod tests {
         portal.0.faults.lock().unwrap().push_back(FetchError::Invalid("garbage".to_owned()));
         let start = Instant::now();
         assert_eq!(call(&keys, &new).await, Err(TokenError::UnknownKey.into()));
-        assert_eq!(start.elapsed(), secs(10), "an invalid response proves nothing, and the next fetch is 10 s later");
+        assert_eq!(
+            start.elapsed(),
+            secs(10),
+            "an invalid response proves nothing, and the next fetch is 10 s later"
+        );
         assert_eq!(call(&keys, &known).await, Ok(()));
         assert_eq!(keys.known(), 1);
         // An empty set does not withdraw the known keys.

@@ -130,7 +130,9 @@ fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
     // Only the position: serde's own text may quote values, which must not reach the log.
     let invalid = |error: serde_json::Error| {
         let (line, column) = (error.line(), error.column());
-        FetchError::Invalid(format!("not an introspection response (RFC 7662): error at line {line} column {column}"))
+        FetchError::Invalid(format!(
+            "not an introspection response (RFC 7662): error at line {line} column {column}"
+        ))
     };
     // serde's derive would also accept an array.
     if body.trim_ascii_start().first() != Some(&b'{') {
@@ -187,7 +189,7 @@ struct ByValue;
 enum Outcome {
     Active(Known),
     Inactive,
-    NoAnswer,
+    Unavailable,
 }
 
 /// All endpoints, with the cache of their responses.

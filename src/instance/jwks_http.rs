@@ -109,7 +109,10 @@ mod tests {
         assert!(invalid(fetched("x".repeat(MAX_BODY + 1)).await));
         let redirect = (reqwest::StatusCode::FOUND, [(LOCATION, "/other")], "");
         assert!(invalid(fetched(redirect).await), "redirects are not followed");
-        assert!(matches!(fetched((reqwest::StatusCode::BAD_GATEWAY, "")).await, Err(FetchError::Unavailable(_))));
+        assert!(matches!(
+            fetched((reqwest::StatusCode::BAD_GATEWAY, "")).await,
+            Err(FetchError::Unavailable(_))
+        ));
 
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let nobody =

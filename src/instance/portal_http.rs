@@ -53,5 +53,9 @@ pub(super) fn unexpected_status(status: StatusCode, hint: &str) -> FetchError {
         return FetchError::Unavailable(format!("status {status}"));
     }
     let is_rejected = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    FetchError::Invalid(if is_rejected { format!("status {status}: {hint}") } else { format!("status {status}") })
+    FetchError::Invalid(if is_rejected {
+        format!("status {status}: {hint}")
+    } else {
+        format!("status {status}")
+    })
 }

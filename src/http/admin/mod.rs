@@ -64,9 +64,9 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::OtherOrg(_) => {
                 Self::Conflict(format!("{error}; to move it to this org, add ?move_org=true").into())
             }
-            DirectoryError::SessionTaken(_) => Self::Conflict(
-                format!("{error}; remove that agent or change its session first").into(),
-            ),
+            DirectoryError::SessionTaken(_) => {
+                Self::Conflict(format!("{error}; remove that agent or change its session first").into())
+            }
             DirectoryError::Db(error) => Self::Store(error.into()),
         }
     }

@@ -30,9 +30,7 @@ pub enum ApiError {
     #[error("missing bearer token: send an Authorization header with the scheme Bearer")]
     NoToken,
     /// 401: the bearer token or assertion is missing.
-    #[error(
-        "missing credential: send an Authorization header with the scheme Bearer or AgentAssertion"
-    )]
+    #[error("missing credential: send an Authorization header with the scheme Bearer or AgentAssertion")]
     NoCredential,
     /// 401: the bearer token is invalid.
     #[error("{0}")]

@@ -37,7 +37,10 @@ pub(in crate::http) enum AgentIdentityErrors {
 /// Errors of every operation for agents with a JSON body.
 #[derive(IntoResponses)]
 pub(in crate::http) enum BodyErrors {
-    #[response(status = 400, description = "A field is missing or invalid. The description begins with its name.")]
+    #[response(
+        status = 400,
+        description = "A field is missing or invalid. The description begins with its name."
+    )]
     BadRequest(ErrorBody),
     #[response(status = 413, description = "The body is longer than 64 KiB.")]
     TooLarge(ErrorBody),

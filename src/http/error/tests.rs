@@ -111,7 +111,8 @@ async fn every_identity_error_has_its_status_word_and_headers() {
 
 #[tokio::test]
 async fn description_begins_with_the_field_name() {
-    let (_, body, _) = response_parts(ApiError::from(InvalidField::new("fire_at", "must have an offset"))).await;
+    let (_, body, _) =
+        response_parts(ApiError::from(InvalidField::new("fire_at", "must have an offset"))).await;
     assert_eq!(
         body,
         json!({"error": "invalid_request", "error_description": "fire_at: must have an offset"})

@@ -101,7 +101,8 @@ impl Connection {
             }
         };
         // A connection that reads bytes from before a freeze fails by itself, but has a reason in its handle.
-        let reason = if tracker.handle.is_closing() { tracker.handle.close_requested().await } else { reason };
+        let reason =
+            if tracker.handle.is_closing() { tracker.handle.close_requested().await } else { reason };
         tracker.closes(reason);
         if reason == Closed::Idle {
             connection.as_mut().graceful_shutdown();

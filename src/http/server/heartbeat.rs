@@ -73,7 +73,11 @@ mod tests {
         let frozen_for = Some(Duration::from_millis(5_001));
         assert_eq!(beat(11_001), Beat { freezes: 1, frozen_for });
         assert_eq!(beat(11_002), Beat { freezes: 1, frozen_for: None });
-        assert_eq!(beat(10_000), Beat { freezes: 1, frozen_for: None }, "a thread that had read the time before");
+        assert_eq!(
+            beat(10_000),
+            Beat { freezes: 1, frozen_for: None },
+            "a thread that had read the time before"
+        );
         assert_eq!(beat(20_000).freezes, 2);
     }
 

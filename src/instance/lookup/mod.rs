@@ -80,7 +80,7 @@ enum Outcome {
     Known(AgentInstance),
     Unknown,
     /// The portal is unavailable, or its response could not be stored.
-    NoAnswer,
+    Unavailable,
 }
 
 /// The instance could not be looked up.
@@ -135,7 +135,8 @@ impl Lookup {
                 return Ok(None);
             }
             // A row in another org than the token's would reject the caller, which only the portal may decide.
-            let fits = |row: &AgentInstance| !matches!(&query, Query::Client(_, Some(org)) if *org != row.org_id);
+            let fits =
+                |row: &AgentInstance| !matches!(&query, Query::Client(_, Some(org)) if *org != row.org_id);
             let usable = row.filter(|row| self.is_usable(row) && fits(row));
             if let Some(row) = usable.as_ref().filter(|_| !self.breaker.may_probe()) {
                 return Ok(Some(row.clone()));

@@ -179,7 +179,11 @@ mod tests {
         let yes = parse(&client(), 200, plain).unwrap().unwrap();
         assert!(yes.enabled && yes.bootstrap_session_id == Given::Keep);
         let by_session = parse(&session(), 200, plain).unwrap().unwrap();
-        assert_eq!(by_session.bootstrap_session_id.value().unwrap().as_str(), "s", "the session of the query");
+        assert_eq!(
+            by_session.bootstrap_session_id.value().unwrap().as_str(),
+            "s",
+            "the session of the query"
+        );
         let full = r#"{"instance":{"instance_id":"a","org_id":"o","bootstrap_session_id":"s","enabled":false,"x":[1]},"y":2}"#;
         let yes = parse(&session(), 200, full).unwrap().unwrap();
         assert!(!yes.enabled && yes.bootstrap_session_id == Given::Set(SessionId::new("s").unwrap()));
@@ -190,7 +194,10 @@ mod tests {
     #[test]
     fn negative_response_is_explicit_and_everything_else_is_invalid() {
         assert_eq!(parse(&client(), 200, r#"{"instance":null}"#), Ok(None));
-        assert_eq!(parse(&client(), 404, r#"{"error":"unknown_instance","error_description":"…"}"#), Ok(None));
+        assert_eq!(
+            parse(&client(), 404, r#"{"error":"unknown_instance","error_description":"…"}"#),
+            Ok(None)
+        );
         for (status, body) in [
             (200, "{}"),
             (200, ""),

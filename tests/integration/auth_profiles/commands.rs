@@ -1,4 +1,4 @@
-//! The operator's commands: `nas-cron auth-profiles`, and what `nas-cron jobs` says of profiles.
+//! The operator's commands: `nas-cron auth-profiles`, and the profiles in `nas-cron jobs`.
 
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Invariant 6: an instance sees and touches its own, whatever it sends.
+//! Invariant 6: an instance sees and changes only its own profiles, whatever it sends.
 
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::World;
@@ -32,7 +32,7 @@ async fn jobs_of_the_same_name_in_two_instances_have_separate_profiles() {
     admin(&world, "PUT", ORG, Some(&json!({"profiles": ["claude:org-1"], "default": "claude:org-1"}))).await;
 
     for (token, agent, scope) in [(&sibling, "inst-2", "org"), (&stranger, "inst-3", "none")] {
-        // What the other sees of it: nothing.
+        // The other instance sees none of its profiles.
         let seen = done(&world, "GET", REGISTRY, token, None).await;
         let names: Vec<_> = seen["profiles"].as_array().unwrap().iter().map(|one| &one["auth"]).collect();
         let expected = if scope == "org" { vec![json!("claude:org-1")] } else { vec![] };
@@ -43,7 +43,7 @@ async fn jobs_of_the_same_name_in_two_instances_have_separate_profiles() {
         let (status, _) = call(&world, "PATCH", path, token, Some(&change)).await;
         assert_eq!(status, 404, "{agent} has no such job");
 
-        // What it does: to its own alone.
+        // The other instance changes only its own.
         let armed = arm(&world, token, agent, "shared", 3_600_000, &json!({})).await;
         assert_eq!(armed.get("warnings"), None, "{agent}'s job has no profile of its own");
         let armed = arm(&world, token, agent, "shared", 3_600_000, &json!({"auth": "claude:of-1"})).await;
@@ -70,7 +70,7 @@ async fn jobs_of_the_same_name_in_two_instances_have_separate_profiles() {
     assert_eq!(seen["profiles"][0], json!({"auth": "claude:of-1", "scope": "instance"}));
     assert_eq!(seen["defaults"]["instance"], "claude:default-of-1");
 
-    // And the fires, of the same job at the same time.
+    // The fires of the jobs with the same ID carry their own profiles.
     provision(&world, "shared", 0, &json!({})).await;
     arm(&world, &sibling, "inst-2", "shared", 0, &json!({})).await;
     arm(&world, &stranger, "inst-3", "shared", 0, &json!({})).await;
