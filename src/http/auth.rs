@@ -208,8 +208,8 @@ mod tests {
             (401, Some("invalid_token"), Some("Bearer, AgentAssertion"))
         );
         let fire = token(&portal, &json!({"purpose": "cron_fire", "aud": "agent:i1"}));
-        let stranger = token(&Signing::es256("k"), &json!({"client_id": "agent:i1"}));
-        for bad in ["Bearer garbage".to_owned(), fire, stranger] {
+        let forged = token(&Signing::es256("k"), &json!({"client_id": "agent:i1"}));
+        for bad in ["Bearer garbage".to_owned(), fire, forged] {
             let (status, body, challenge) = call(&service, Some(bad)).await;
             assert_eq!((status, body["error"].as_str()), (401, Some("invalid_token")));
             assert_eq!(challenge.as_deref(), Some("Bearer error=\"invalid_token\""));

@@ -56,10 +56,10 @@ struct FireTokenClaims {
     /// Time of minting.
     #[schema(example = 1_781_786_096)]
     iat: i64,
-    /// Equals `iat`.
+    /// Start of validity: equals `iat`, except with the backend `qstash_direct`.
     #[schema(example = 1_781_786_096)]
     nbf: i64,
-    /// Expiry: 60 to 120 s after `iat`, 90 s by default.
+    /// Expiry: 60 to 120 s after `iat`, 90 s by default; later with the backend `qstash_direct`.
     #[schema(example = 1_781_786_186)]
     exp: i64,
     /// Unique per attempt.
@@ -78,9 +78,9 @@ struct FireTokenClaims {
 /// The agent's answer to a fire.
 #[derive(ToSchema)]
 struct FireAnswer {
-    /// `gone` if the agent no longer has the job. Every other value, and every other body, means that the fire is accepted.
-    #[schema(example = "gone")]
-    status: String,
+    /// `gone` if the agent no longer has the job. With any other body, the fire counts as delivered.
+    #[schema(value_type = String, required = false, example = "gone")]
+    status: Option<String>,
 }
 
 /// Fire a one-shot

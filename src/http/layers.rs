@@ -42,7 +42,7 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 /// 3. Metrics of the agent API.
 /// 4. A limit of `at_once` requests in flight. Further requests get a 503, so that probes and the JWKS are always served.
 /// 5. The unread rest of the body is read before the response is sent.
-/// 6. Panics are caught, counted and answered with a 500.
+/// 6. Panics are caught and counted, and the response is a 500.
 ///
 /// Call it after all routes are added: it does not apply to later ones.
 pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>, at_once: usize) -> Router<S> {

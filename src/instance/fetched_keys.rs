@@ -274,14 +274,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unknown_kid_is_401_only_after_a_fetch_that_began_after_the_request() {
-        let (portal, known, stranger) = (Portal::default(), Signing::es256("k1"), Signing::es256("zz"));
+        let (portal, known, unknown) = (Portal::default(), Signing::es256("k1"), Signing::es256("zz"));
         portal.publishes(&[&known]);
         *portal.0.takes.lock().unwrap() = secs(1);
         let keys = portal.keys(FetchLimits::default());
         // The request arrives during the first fetch, which therefore does not count.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let arrived = Instant::now();
-        assert_eq!(call(&keys, &stranger).await, Err(TokenError::UnknownKey.into()));
+        assert_eq!(call(&keys, &unknown).await, Err(TokenError::UnknownKey.into()));
         let fetches = portal.fetches();
         assert_eq!(fetches.len(), 2);
         assert!(fetches[1] > arrived && fetches[1] - fetches[0] >= secs(10), "one fetch in 10 s");
@@ -327,12 +327,12 @@ mod tests {
         let start = Instant::now();
         let mut flood = JoinSet::new();
         let mut agents = JoinSet::new();
-        let mut stranger = Signing::es256("");
+        let mut unknown = Signing::es256("");
         for n in 0..6000 {
-            stranger.kid = Some(format!("invented-{n}"));
+            unknown.kid = Some(format!("invented-{n}"));
             flood.spawn({
-                let (keys, stranger) = (keys.clone(), stranger.clone());
-                async move { call(&keys, &stranger).await }
+                let (keys, unknown) = (keys.clone(), unknown.clone());
+                async move { call(&keys, &unknown).await }
             });
             if n == 2345 {
                 portal.publishes(&[&old, &new]);
@@ -491,22 +491,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_requests_are_limited_and_free_their_places() {
-        let (portal, known, stranger) = (Portal::default(), Signing::es256("k1"), Signing::es256("zz"));
+        let (portal, known, unknown) = (Portal::default(), Signing::es256("k1"), Signing::es256("zz"));
         portal.publishes(&[&known]);
         let keys = portal.keys(FetchLimits { waiters: 2, ..FetchLimits::default() });
         assert_eq!(call(&keys, &known).await, Ok(()));
         for _ in 0..2 {
             let mut waiting: Vec<_> = Vec::new();
             for _ in 0..2 {
-                let mut one = Box::pin(call(&keys, &stranger));
+                let mut one = Box::pin(call(&keys, &unknown));
                 assert!(timeout(Duration::ZERO, &mut one).await.is_err());
                 waiting.push(one);
             }
-            assert_eq!(call(&keys, &stranger).await, Err(VerifyError::TooManyWaiters));
+            assert_eq!(call(&keys, &unknown).await, Err(VerifyError::TooManyWaiters));
             assert_eq!(call(&keys, &known).await, Ok(()), "a request with a known key is not affected");
             // Cancelled requests free their places; the others get their response.
             drop(waiting.pop());
-            assert_eq!(call(&keys, &stranger).await, Err(TokenError::UnknownKey.into()));
+            assert_eq!(call(&keys, &unknown).await, Err(TokenError::UnknownKey.into()));
             assert_eq!(waiting.pop().unwrap().await, Err(TokenError::UnknownKey.into()));
         }
     }

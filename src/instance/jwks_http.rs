@@ -115,10 +115,10 @@ mod tests {
         ));
 
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let nobody =
+        let unreachable =
             fetch_from(format!("http://u:secret@{free}/").parse().unwrap()).unwrap()().await.unwrap_err();
-        assert!(matches!(nobody, FetchError::Unavailable(_)));
-        assert!(!nobody.to_string().contains("secret"), "{nobody}");
+        assert!(matches!(unreachable, FetchError::Unavailable(_)));
+        assert!(!unreachable.to_string().contains("secret"), "{unreachable}");
     }
 
     #[test]

@@ -118,10 +118,10 @@ mod tests {
 
         assert_eq!(call(keys.clone(), old).await, Ok(()));
         let mut herd = JoinSet::new();
-        let mut stranger = Signing::es256("");
+        let mut unknown = Signing::es256("");
         for n in 0..1000 {
-            stranger.kid = Some(format!("invented-{n}"));
-            herd.spawn(call(keys.clone(), stranger.clone()));
+            unknown.kid = Some(format!("invented-{n}"));
+            herd.spawn(call(keys.clone(), unknown.clone()));
         }
         herd.spawn(call(keys.clone(), new));
         let answers = herd.join_all().await;

@@ -65,7 +65,7 @@ pub enum RefreshError {
     Replaced,
     /// Permanent: a spent token was presented, now or earlier. Agents explain this to their users by the word "reuse".
     #[error(
-        "refresh token reuse: a spent refresh token was presented, so the login has ended; enroll the agent again"
+        "refresh token reuse: a spent token was presented, so the login has ended; enroll the agent again"
     )]
     Reused,
     /// Temporary, until the agent is enabled.
@@ -123,8 +123,8 @@ impl OwnPortal {
         if login.ended_now {
             warn!(
                 agent.id = %login.instance_id,
-                "a spent refresh token was presented: two agents use this login, or an old copy was restored; the login \
-                 has ended, use `nas-cron agents enroll` to begin another"
+                "a spent refresh token was presented and its login ended: two agents use it, or an old copy was restored; \
+                 begin another login with `nas-cron agents enroll`"
             );
         }
         match login.ended_by {

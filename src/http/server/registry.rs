@@ -135,7 +135,7 @@ impl Registry {
         let mut open = self.open.lock();
         let Some(entry) = open.connections.get_mut(&id) else { return };
         let Some(before) = entry.place.replace(place) else {
-            // It is leaving.
+            // It was asked to make room.
             entry.place = None;
             return;
         };

@@ -196,11 +196,11 @@ fn without_a_kid_all_keys_are_tried() {
     let (rsa, mut ec) = (Signing::rsa(Algorithm::RS256, "rsa"), Signing::es256("ec"));
     let keys = KeySet::from_jwks(&jwks([&rsa, &ec])).unwrap();
     ec.kid = None;
-    let mut stranger = Signing::es256("");
-    stranger.kid = None;
+    let mut unknown = Signing::es256("");
+    unknown.kid = None;
     let good = claims(&json!({}));
     assert!(judge(&keys, &rules(), &ec.sign(&good)).is_ok());
-    assert_eq!(judge(&keys, &rules(), &stranger.sign(&good)), Err(TokenError::UnknownKey));
+    assert_eq!(judge(&keys, &rules(), &unknown.sign(&good)), Err(TokenError::UnknownKey));
 }
 
 #[test]

@@ -26,18 +26,18 @@ async fn contract_an_unknown_key_is_401_only_after_a_fetch_that_began_after_the_
 async fn invented_kids_cannot_starve_a_new_key_of_the_portal() {
     let world = World::start().await;
     until("the fetch at the start", async || (world.portal.fetches() == 1).then_some(())).await;
-    let stranger = Portal::start().await;
+    let other = Portal::start().await;
     let invented: Vec<_> = (0..40)
         .map(|i| {
             let header = json!({"alg": "ES256", "kid": format!("invented-{i}")});
             let claims = all_claims(&json!({"client_id": "agent:inst-1", "org_id": "org-1"}));
-            stranger.sign_as_is(&header, &claims)
+            other.sign_as_is(&header, &claims)
         })
         .collect();
     world.portal.rotate();
     let rotated = world.portal.session_token("org-1", "sid-1");
     let began = Instant::now();
-    let strangers = join_all(invented.iter().map(|token| world.call("GET", LIST, Some(token), "")));
+    let invented_calls = join_all(invented.iter().map(|token| world.call("GET", LIST, Some(token), "")));
     let legitimate = async {
         let answers = join_all((0..5).map(|_| world.call("GET", LIST, Some(&rotated), ""))).await;
         (answers, began.elapsed())
@@ -47,13 +47,13 @@ async fn invented_kids_cannot_starve_a_new_key_of_the_portal() {
         world.service.list(&world.token).await;
         began.elapsed()
     };
-    let (strangers, (legitimate, fetched), known) = tokio::join!(strangers, legitimate, known);
+    let (invented_calls, (legitimate, fetched), known) = tokio::join!(invented_calls, legitimate, known);
     assert!(began.elapsed() < BUDGET, "{:?}", began.elapsed());
     assert!(known < fetched, "{known:?} with a known key, {fetched:?} with one that had to be fetched");
     for answer in legitimate {
         assert_eq!(answer.status, 200, "accepted within the request: {answer:?}");
     }
-    for answer in strangers {
+    for answer in invented_calls {
         answer.refused(401, "invalid_token");
     }
     // On a busy machine, some requests arrive after that fetch has begun, and wait for the next one.

@@ -44,7 +44,7 @@ async fn readyz_fails_while_the_database_is_away_and_recovers() {
     run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name(&world)))
         .await;
     let failing = failing(&world).await;
-    assert_eq!(failing["database"], "does not answer", "{failing}");
+    assert_eq!(failing["database"], "unavailable", "{failing}");
     assert!(!failing.to_string().contains(name(&world)), "nothing of the inside: {failing}");
     run(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&world))).await;
     ready_again(&world).await;

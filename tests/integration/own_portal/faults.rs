@@ -49,7 +49,7 @@ async fn disabled_and_removed_agents_get_no_permanent_error() {
 }
 
 #[tokio::test]
-async fn switching_the_own_portal_off_ends_no_login() {
+async fn switching_the_built_in_portal_off_ends_no_login() {
     let world = World::new().await;
     let token = world.enroll("agent-1").await;
     let portal = nas_cron_testing::portal::Portal::start().await;
