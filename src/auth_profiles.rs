@@ -93,7 +93,8 @@ impl Profiles {
         }
     }
 
-    /// Removes the profiles of a place, or only one: see [`forget`]. Waits for an unavailable database until `deadline`.
+    /// Removes the profiles of a place, or only one: see [`forget`]. Waits for an unavailable database until
+    /// `deadline`.
     pub async fn forget_until(
         &self,
         place: &AuthPlace,
@@ -109,8 +110,8 @@ impl Profiles {
     }
 }
 
-/// Sets or removes a job's profile without re-arming its one-shot. Returns `None` if the job does not exist. Waits for an
-/// unavailable database until `deadline`.
+/// Sets or removes a job's profile without re-arming its one-shot. Returns `None` if the job does not exist. Waits for
+/// an unavailable database until `deadline`.
 pub async fn change_job(
     db: &Db,
     instance_id: &InstanceId,
@@ -206,14 +207,14 @@ impl TryFrom<AuthProfilesChange> for Registry {
 }
 
 /// Registers profiles at a place. Returns false if the place is an unknown instance. Repeating the call is safe. Of two
-/// concurrent calls, one replaces the other completely. Retries until `deadline` after conflicts with other changes, and
-/// while the database is unavailable.
+/// concurrent calls, one replaces the other completely. Retries until `deadline` after conflicts with other changes,
+/// and while the database is unavailable.
 pub async fn put(db: &Db, place: &AuthPlace, wanted: &Registry, deadline: Instant) -> DbResult<bool> {
     ride_out(deadline, || auth_profiles::put(db, place, wanted.profiles.as_deref(), &wanted.default)).await
 }
 
-/// Removes all known profiles of a place, or only these; unknown ones are ignored. The default stays. Returns the number of
-/// removed profiles.
+/// Removes all known profiles of a place, or only these; unknown ones are ignored. The default stays. Returns the
+/// number of removed profiles.
 pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) -> DbResult<u64> {
     auth_profiles::forget(db, place, only).await
 }

@@ -1,5 +1,5 @@
-//! The directory of agent instances: the rules of registration, below the admin API and the operator's commands, and above
-//! SQL.
+//! The directory of agent instances: the rules of registration, below the admin API and the operator's commands, and
+//! above SQL.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub enum DirectoryError {
     /// No instance with this ID is registered.
     #[error("no agent `{0}` is registered")]
     Unknown(InstanceId),
-    /// The instance belongs to another org. A move needs confirmation, because tokens of the old org stop working and those of
-    /// the new one start to work.
+    /// The instance belongs to another org. A move needs confirmation, because tokens of the old org stop working and
+    /// those of the new one start to work.
     #[error("the agent belongs to org `{0}`")]
     OtherOrg(String),
     /// Another instance has the session. Tokens of two instances with one session could not be distinguished.
@@ -43,8 +43,8 @@ pub enum Change {
     Unchanged,
 }
 
-/// Reads a registration from `fields`. Unknown fields are rejected. If `instance_id` is given (from a path), the fields must
-/// not contain it.
+/// Reads a registration from `fields`. Unknown fields are rejected. If `instance_id` is given (from a path), the fields
+/// must not contain it.
 pub fn registration(
     mut fields: Fields,
     instance_id: Option<InstanceId>,
@@ -74,8 +74,8 @@ pub fn callback_url(text: &str) -> Result<CallbackUrl, InvalidField> {
 /// Maximum number of tries of a statement that loses conflicts with concurrent ones.
 const RACES: usize = 8;
 
-/// Registers a batch with one statement; use batches of at most about 1,000. Returns one verdict each, in order. A verdict is
-/// [`Verdict::Raced`] only if all tries lost. With `dry_run`, nothing is changed.
+/// Registers a batch with one statement; use batches of at most about 1,000. Returns one verdict each, in order. A
+/// verdict is [`Verdict::Raced`] only if all tries lost. With `dry_run`, nothing is changed.
 pub async fn register_all(
     db: &Db,
     batch: &[Registration],
@@ -99,8 +99,8 @@ pub async fn register_all(
     Ok(verdicts)
 }
 
-/// Runs a statement, and retries it after conflicts with concurrent ones. A statement that lost was rolled back completely,
-/// and its next try sees the other's changes.
+/// Runs a statement, and retries it after conflicts with concurrent ones. A statement that lost was rolled back
+/// completely, and its next try sees the other's changes.
 pub(crate) async fn again<T, F>(statement: impl Fn() -> F) -> DbResult<T>
 where
     F: Future<Output = DbResult<T>>,
@@ -160,8 +160,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: u32
     Ok(Page { items, next })
 }
 
-/// Deletes an instance with its one-shots; no attempt of them starts afterwards. Returns the number of deleted one-shots that
-/// were not delivered.
+/// Deletes an instance with its one-shots; no attempt of them starts afterwards. Returns the number of deleted
+/// one-shots that were not delivered.
 pub async fn remove(db: &Db, instance_id: &InstanceId) -> Result<i64, DirectoryError> {
     let gone = again(|| directory::delete(db, instance_id)).await?;
     gone.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
@@ -207,8 +207,8 @@ impl Directory {
     }
 }
 
-/// Enables or disables an instance. The fires of a disabled instance are held; none is lost. Returns true if this changed
-/// anything.
+/// Enables or disables an instance. The fires of a disabled instance are held; none is lost. Returns true if this
+/// changed anything.
 pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> Result<bool, DirectoryError> {
     let changed = again(|| directory::set_enabled(db, instance_id, enabled)).await?;
     let changed = changed.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))?;
@@ -228,8 +228,8 @@ pub async fn set_callback(
     moved.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
 }
 
-/// Ends a hold and releases the one-shots that only it held. Returns true if the hold existed, and the number of one-shots in
-/// its scope that are no longer parked.
+/// Ends a hold and releases the one-shots that only it held. Returns true if the hold existed, and the number of
+/// one-shots in its scope that are no longer parked.
 pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<(bool, i64)> {
     let before = directory::coverage(db, scope, scope_id).await?.parked;
     let existed = outages::release(db, scope, scope_id).await?;
@@ -241,7 +241,8 @@ pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<(boo
 
 /// Maximum number of rows per statement.
 const TIDY_BATCH: i64 = 2_000;
-/// Maximum time to wait for an unreachable instance. Only the running service, which has the setting, gives up its one-shots.
+/// Maximum time to wait for an unreachable instance. Only the running service, which has the setting, gives up its
+/// one-shots.
 const NEVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Releases every parked one-shot without a hold, and wakes the replicas.

@@ -66,8 +66,8 @@ async fn require_on(State(state): State<AgentIdentity>, request: Request, next: 
 
 /// Register a key
 ///
-/// Requires an access token of the portal: a key cannot register another key that would outlive it. Registering the same
-/// key again returns the same `agent_runtime_id`.
+/// Requires an access token of the portal: a key cannot register another key that would outlive it. Registering the
+/// same key again returns the same `agent_runtime_id`.
 #[utoipa::path(post, path = "/v1/agent/register", operation_id = "register_identity", tag = "agent-identity",
     security(("portal_access_token" = [])), request_body = RegisterRequest, responses(
     (status = 200, description = "Registered, now or earlier.", body = RegisterResponse),
@@ -104,8 +104,8 @@ fn task_response(name: TaskName) -> RegisterTaskResponse {
 
 /// Register a task
 ///
-/// The signature is the credential; no `Authorization` header is needed. The same signature returns the same task. If an
-/// identity already has 64 tasks, its least recently used task is revoked.
+/// The signature is the credential; no `Authorization` header is needed. The same signature returns the same task. If
+/// an identity already has 64 tasks, its least recently used task is revoked.
 #[utoipa::path(post, path = "/v1/agent/{agent_runtime_id}/task/register", operation_id = "register_task",
     tag = "agent-identity", security(()), request_body = RegisterTaskRequest,
     params(("agent_runtime_id" = String, Path, description = "The identity's ID.")), responses(

@@ -13,7 +13,8 @@ use super::error::ApiError;
 use crate::instance::{AgentInstance, Authenticator, Credential};
 
 /// Maximum time for one request of the agent API, including waits for the portal's keys and for an unavailable
-/// database. Real agents time out after 15 s and do not retry (docs/contract.md#invariant-9-short-outages-fail-no-provision).
+/// database. Real agents time out after 15 s and do not retry
+/// (docs/contract.md#invariant-9-short-outages-fail-no-provision).
 pub const AGENT_API_BUDGET: Duration = Duration::from_secs(13);
 
 /// Deadline of a request, counted from the arrival of its head. As an extractor, it must precede the body.

@@ -78,8 +78,8 @@ async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>,
 
 /// Replace the instance's known auth profiles
 ///
-/// Also sets the instance's default if `default` is given. Repeating the request changes nothing. Profiles are names; never
-/// send a secret.
+/// Also sets the instance's default if `default` is given. Repeating the request changes nothing. Profiles are names;
+/// never send a secret.
 #[utoipa::path(put, path = "/api/agent-cron/auth-profiles", operation_id = "put_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), request_body = AuthProfilesChange, responses(
     (status = 200, description = "The profiles after the change.", body = AuthProfiles),

@@ -85,9 +85,9 @@ struct FireAnswer {
 
 /// Fire a one-shot
 ///
-/// The service sends this request to `{agent_callback_url}/api/cron/fire` when the one-shot is due, and again after each
-/// failed attempt. The agent must answer within 30 s, before it runs the job. Delivery is at least once: claim the job
-/// before running it, so that a repeated fire does not run it twice.
+/// The service sends this request to `{agent_callback_url}/api/cron/fire` when the one-shot is due, and again after
+/// each failed attempt. The agent must answer within 30 s, before it runs the job. Delivery is at least once: claim the
+/// job before running it, so that a repeated fire does not run it twice.
 #[utoipa::path(post, path = NAME, operation_id = "fire", tag = "fire", security(("fire_token" = [])),
     request_body = FireRequest, responses(
     (status = 200, description = "`{\"status\":\"gone\"}`: the agent no longer has the job. The service does not retry, and forgets the key. Any other body: delivered.", body = FireAnswer),

@@ -16,8 +16,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Time without a database response after which the database is reported as unavailable. A replica runs a statement every
-/// few seconds.
+/// Time without a database response after which the database is reported as unavailable. A replica runs a statement
+/// every few seconds.
 pub const DATABASE_SILENT_AFTER: Duration = Duration::from_secs(8);
 
 /// Maximum time without the database during which a replica stays ready: requests wait for a short restart of the

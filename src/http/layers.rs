@@ -40,7 +40,8 @@ const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json",
 /// 2. A span with `request.id`, method and matched route, and one log line per request when it ends. The actual path,
 ///    the query, headers and bodies are never logged, because callers put secrets there.
 /// 3. Metrics of the agent API.
-/// 4. A limit of `at_once` requests in flight. Further requests get a 503, so that probes and the JWKS are always served.
+/// 4. A limit of `at_once` requests in flight. Further requests get a 503, so that probes and the JWKS are always
+///    served.
 /// 5. The unread rest of the body is read before the response is sent.
 /// 6. Panics are caught and counted, and the response is a 500.
 ///

@@ -1,4 +1,5 @@
-//! `POST /api/oauth/token`: the built-in portal's token endpoint, where agents refresh their access tokens (RFC 6749, 6).
+//! `POST /api/oauth/token`: the built-in portal's token endpoint, where agents refresh their access tokens (RFC 6749,
+//! 6).
 //!
 //! Agents delete their tokens on `invalid_grant` and on every error that is not OAuth-shaped. Therefore only permanent
 //! failures are `invalid_grant`; temporary ones are 503 `temporarily_unavailable`.

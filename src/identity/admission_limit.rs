@@ -1,5 +1,5 @@
-//! Limits the database connections that unauthenticated and registering callers share. Anyone can invent an ID, which must
-//! not keep connections from known callers.
+//! Limits the database connections that unauthenticated and registering callers share. Anyone can invent an ID, which
+//! must not keep connections from known callers.
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::IdentityError;
 use crate::db::{self, Db, DbResult};
 
-/// Maximum number of calls in the queue, running ones included. At one statement per millisecond, on the single connection
-/// of the smallest pool, the last of them runs within a request's 13 s, so a herd is not rejected.
+/// Maximum number of calls in the queue, running ones included. At one statement per millisecond, on the single
+/// connection of the smallest pool, the last of them runs within a request's 13 s, so a herd is not rejected.
 const MAX_QUEUED: usize = 8_192;
 /// The share of the pool's connections: one in this many.
 const POOL_SHARE: u32 = 4;

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use super::IdentityError;
 use super::public_key::PublicKey;
 
-/// Maximum difference between the agent's clock and the service's, in both directions (docs/contract.md#agent-identity).
+/// Maximum difference between the agent's clock and the service's, in both directions
+/// (docs/contract.md#agent-identity).
 pub const WINDOW: TimeDelta = TimeDelta::minutes(5);
 /// Maximum length of an envelope, in bytes of base64. A real one has 352.
 const MAX_ENVELOPE: usize = 2048;
@@ -50,7 +51,8 @@ impl std::fmt::Debug for Assertion {
 }
 
 impl Assertion {
-    /// Parses the text after the scheme. An ID that this service would not create is reported as unknown, not as malformed.
+    /// Parses the text after the scheme. An ID that this service would not create is reported as unknown, not as
+    /// malformed.
     pub fn read(presented: &str) -> Result<Self, IdentityError> {
         use IdentityError::Invalid;
         if presented.len() > MAX_ENVELOPE {

@@ -1,8 +1,8 @@
 //! Agent identities: authenticates agents that sign assertions with a key of their own.
 //!
-//! An agent registers a public key once, with an access token of the portal ([`public_key`]). It registers tasks with the
-//! key, and calls with assertions for a task ([`assertion`]). Every call reads identity, task and instance in one statement
-//! and caches nothing, so that a revocation takes effect at once on every replica.
+//! An agent registers a public key once, with an access token of the portal ([`public_key`]). It registers tasks with
+//! the key, and calls with assertions for a task ([`assertion`]). Every call reads identity, task and instance in one
+//! statement and caches nothing, so that a revocation takes effect at once on every replica.
 
 mod admission_limit;
 pub mod assertion;
@@ -144,8 +144,8 @@ impl Identities {
         Ok(instance.clone())
     }
 
-    /// Registers a key for `instance`, which was authenticated by an access token. Registering the same key again returns
-    /// the same ID.
+    /// Registers a key for `instance`, which was authenticated by an access token. Registering the same key again
+    /// returns the same ID.
     pub async fn register(
         &self,
         instance: &AgentInstance,
@@ -171,7 +171,8 @@ impl Identities {
         }
     }
 
-    /// Registers a task of an identity, which is authenticated by the signature. The same signature returns the same task.
+    /// Registers a task of an identity, which is authenticated by the signature. The same signature returns the same
+    /// task.
     pub async fn register_task(
         &self,
         agent_runtime_id: AgentRuntimeId,

@@ -55,7 +55,8 @@ impl PublicKey {
         Self::from_blob(&blob)
     }
 
-    /// Parses the decoded base64: the type and the point, each a length-prefixed string (RFC 4251, 5), and nothing else.
+    /// Parses the decoded base64: the type and the point, each a length-prefixed string (RFC 4251, 5), and nothing
+    /// else.
     fn from_blob(blob: &[u8]) -> Result<Self, InvalidField> {
         let refuse = |problem: &str| InvalidField::new(FIELD, problem);
         let truncated = || refuse("is truncated: the base64 ends too early");
@@ -95,8 +96,8 @@ impl PublicKey {
         &self.0
     }
 
-    /// True if `signature` is this key's signature of `message`: pure Ed25519 (RFC 8032, 5.1.7), with a canonical second half
-    /// only.
+    /// True if `signature` is this key's signature of `message`: pure Ed25519 (RFC 8032, 5.1.7), with a canonical
+    /// second half only.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
     }

@@ -1,5 +1,5 @@
-//! Lists and revokes identities and tasks, for agents, the admin API and operators. Also works while agent identities are
-//! off.
+//! Lists and revokes identities and tasks, for agents, the admin API and operators. Also works while agent identities
+//! are off.
 
 use chrono::{DateTime, Utc};
 
@@ -73,8 +73,8 @@ pub fn any_org(instance_id: &InstanceId) -> Scope<'_> {
     Scope { instance_id, org_id: None }
 }
 
-/// Lists the identities in `scope`: active ones first, then revoked ones; newest first; at most 100, with at most 100 tasks
-/// each.
+/// Lists the identities in `scope`: active ones first, then revoked ones; newest first; at most 100, with at most 100
+/// tasks each.
 pub async fn list(db: &Db, scope: Scope<'_>) -> DbResult<Vec<IdentityRecord>> {
     let mut identities: Vec<IdentityRecord> = Vec::new();
     for row in listing::list(db, scope).await? {
@@ -96,8 +96,8 @@ pub async fn list(db: &Db, scope: Scope<'_>) -> DbResult<Vec<IdentityRecord>> {
     Ok(identities)
 }
 
-/// Revokes an identity and its tasks, at once on every replica. Returns true if it was not revoked before, and `None` if
-/// `scope` has no identity with this ID.
+/// Revokes an identity and its tasks, at once on every replica. Returns true if it was not revoked before, and `None`
+/// if `scope` has no identity with this ID.
 pub async fn revoke(db: &Db, scope: Scope<'_>, id: AgentRuntimeId) -> DbResult<Option<bool>> {
     let (found, revoked) = identities::revoke(db, scope, Some(id)).await?;
     Ok((found > 0).then_some(revoked > 0))
@@ -108,8 +108,8 @@ pub async fn revoke_all(db: &Db, scope: Scope<'_>) -> DbResult<i64> {
     Ok(identities::revoke(db, scope, None).await?.1)
 }
 
-/// Revokes a task of this identity, or of any identity if it is `None`. Returns true if the task was not revoked before, and
-/// `None` if `scope` has no task with this ID.
+/// Revokes a task of this identity, or of any identity if it is `None`. Returns true if the task was not revoked
+/// before, and `None` if `scope` has no task with this ID.
 pub async fn revoke_task(
     db: &Db,
     scope: Scope<'_>,

@@ -1,17 +1,17 @@
 //! Keys of a JWKS URL: fetched, cached and refreshed.
 //!
 //! A token with an unknown key is rejected only after a fetch that *began after the request arrived*
-//! (docs/contract.md#authentication). Until then the request waits; if no such fetch succeeds, the token is not rejected.
-//! There is one fetch at a time, and all waiting requests share the next one. Therefore a caller with a thousand invented
-//! `kid`s causes no more fetches than one agent with a new key, and does not delay that agent.
+//! (docs/contract.md#authentication). Until then the request waits; if no such fetch succeeds, the token is not
+//! rejected. There is one fetch at a time, and all waiting requests share the next one. Therefore a caller with a
+//! thousand invented `kid`s causes no more fetches than one agent with a new key, and does not delay that agent.
 //!
 //! | result of the last fetch | next fetch while requests wait | next fetch otherwise |
 //! |---|---|---|
 //! | a valid or invalid response | 10 s after it began | after `max-age`; back-off of up to 5 min after an invalid response |
 //! | no response, or a 5xx | 1 s after it ended, to detect a recovered portal quickly | back-off of up to 5 min |
 //!
-//! A key is dropped only when the portal publishes a usable set without it. During an outage, however long, known keys stay
-//! valid.
+//! A key is dropped only when the portal publishes a usable set without it. During an outage, however long, known keys
+//! stay valid.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -135,7 +135,8 @@ impl Shared {
 }
 
 impl KeyRefresh {
-    /// Fetches at once, then whenever the keys are due for a refresh or requests wait. Never returns; drop it to end it.
+    /// Fetches at once, then whenever the keys are due for a refresh or requests wait. Never returns; drop it to end
+    /// it.
     pub async fn run(self) {
         let limits = self.shared.limits;
         // The number of the last successful fetch, and the failures since.

@@ -5,8 +5,8 @@
 //! | active | `introspection_ttl` | until its `exp`; for another 10 min if it has none |
 //! | not active | 10 s | – |
 //!
-//! The cache key is the token's SHA-256; tokens are never stored. The rules for tokens are checked at each use, so that no
-//! cached response outlives its `exp`. If introspection fails, the token is not rejected.
+//! The cache key is the token's SHA-256; tokens are never stored. The rules for tokens are checked at each use, so that
+//! no cached response outlives its `exp`. If introspection fails, the token is not rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +48,8 @@ const CACHE_CAPACITY: u64 = 20_000;
 
 /// Maximum time that a call waits for its turn: no request waits longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(12);
-/// Maximum number of concurrent calls for tokens that were never active here. Anyone can invent such tokens; the remaining
-/// calls are reserved for known ones.
+/// Maximum number of concurrent calls for tokens that were never active here. Anyone can invent such tokens; the
+/// remaining calls are reserved for known ones.
 const MAX_UNSEEN: usize = 48;
 
 /// One issuer's introspection endpoint.
@@ -220,9 +220,9 @@ impl Introspections {
         })
     }
 
-    /// Returns the claims of an active token, if they satisfy `rules`. The token itself determines its endpoint `at`, so no
-    /// other endpoint ever receives it. Waits for a response until `deadline`, or for [`FALLBACK_WAIT`] if a cached one is
-    /// usable.
+    /// Returns the claims of an active token, if they satisfy `rules`. The token itself determines its endpoint `at`,
+    /// so no other endpoint ever receives it. Waits for a response until `deadline`, or for [`FALLBACK_WAIT`] if a
+    /// cached one is usable.
     pub(super) async fn ask(
         self: &Arc<Self>,
         token: &str,

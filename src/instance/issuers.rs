@@ -1,9 +1,9 @@
 //! The accepted issuers of access tokens: the portal, and those that `issuers_file` adds.
 //!
-//! A JWT is verified by the rules and keys of the issuer in its `iss` (compared byte for byte) only, so a key of one issuer
-//! never verifies another issuer's token. An opaque token belongs to the issuer whose prefix it begins with, otherwise to
-//! the portal. It is sent to no other issuer, because any recipient could use it. A JWT is introspected only if its issuer
-//! is configured with introspection and without keys.
+//! A JWT is verified by the rules and keys of the issuer in its `iss` (compared byte for byte) only, so a key of one
+//! issuer never verifies another issuer's token. An opaque token belongs to the issuer whose prefix it begins with,
+//! otherwise to the portal. It is sent to no other issuer, because any recipient could use it. A JWT is introspected
+//! only if its issuer is configured with introspection and without keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,8 +60,8 @@ pub struct Verified<'a> {
 }
 
 impl Issuers {
-    /// Accepts the tokens of the portal and of `others`, whose names must be distinct. Introspection responses are cached
-    /// for `introspection_ttl`.
+    /// Accepts the tokens of the portal and of `others`, whose names must be distinct. Introspection responses are
+    /// cached for `introspection_ttl`.
     pub fn new(portal: Issuer, others: Vec<Issuer>, introspection_ttl: Duration) -> Self {
         let (mut known, mut endpoints) = (Vec::new(), Vec::new());
         for Issuer { rules, keys, introspection, token_prefix } in std::iter::once(portal).chain(others) {

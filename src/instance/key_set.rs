@@ -91,8 +91,8 @@ impl KeySet {
         }))
     }
 
-    /// Reads the pinned keys of an operator: a JWKS, or PEM with one or more public keys. PEM keys have no `kid`, so each is
-    /// tried for every token.
+    /// Reads the pinned keys of an operator: a JWKS, or PEM with one or more public keys. PEM keys have no `kid`, so
+    /// each is tried for every token.
     pub fn from_pinned(text: &[u8]) -> Result<Self, KeySetError> {
         nas_cron_jwt::install();
         if text.trim_ascii_start().starts_with(b"{") {
@@ -143,8 +143,8 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Verifies a token with the keys that may have signed it: those with its `kid` and those without one, or all keys if
-    /// the token has no `kid`.
+    /// Verifies a token with the keys that may have signed it: those with its `kid` and those without one, or all keys
+    /// if the token has no `kid`.
     pub(super) fn verify(&self, token: &Presented<'_>) -> Result<AccessClaims, NotVerified> {
         let mut refusal = None;
         for key in &self.keys {

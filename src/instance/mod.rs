@@ -1,9 +1,10 @@
 //! Authentication of callers: from an access token to an agent instance.
 //!
-//! A token is verified by the rules ([`TokenRules`]) of its issuer ([`issuers`]), and by the issuer's keys ([`portal_keys`])
-//! or its introspection endpoint ([`introspection`]). The token's claims are then resolved ([`resolve`]) to an instance in
-//! the table or in the portal ([`lookup`]). [`Authenticator`] runs these steps within the deadline of the request.
-//! Assertions, which agents may present instead of a token, are verified by [`crate::identity`].
+//! A token is verified by the rules ([`TokenRules`]) of its issuer ([`issuers`]), and by the issuer's keys
+//! ([`portal_keys`]) or its introspection endpoint ([`introspection`]). The token's claims are then resolved
+//! ([`resolve`]) to an instance in the table or in the portal ([`lookup`]). [`Authenticator`] runs these steps within
+//! the deadline of the request. Assertions, which agents may present instead of a token, are verified by
+//! [`crate::identity`].
 
 mod circuit_breaker;
 mod claims;

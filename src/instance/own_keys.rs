@@ -1,7 +1,7 @@
 //! The built-in portal's keys, which are the service's own and need no fetch.
 //!
-//! A request with an unknown key waits for a look at the keys that began after the request arrived, as with a portal. The
-//! key ring looks every five seconds, however many requests wait.
+//! A request with an unknown key waits for a look at the keys that began after the request arrived, as with a portal.
+//! The key ring looks every five seconds, however many requests wait.
 
 use std::sync::Arc;
 

@@ -13,8 +13,8 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which an idle connection is kept; shorter than servers keep theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Returns a client that keeps up to `idle` connections per host. It does not follow redirects, which could leak a secret
-/// to another host, and ignores proxies in the environment.
+/// Returns a client that keeps up to `idle` connections per host. It does not follow redirects, which could leak a
+/// secret to another host, and ignores proxies in the environment.
 pub(super) fn client(idle: usize) -> Result<Client, reqwest::Error> {
     // Fails only if a provider is installed already, which can only be ring, too.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -46,8 +46,8 @@ pub(super) fn unavailable(error: reqwest::Error) -> FetchError {
     FetchError::Unavailable(causes(error))
 }
 
-/// The error for an unexpected status: a 5xx or 429 means that the portal is unavailable, any other is an invalid response.
-/// `hint` is added if the status shows rejected credentials.
+/// The error for an unexpected status: a 5xx or 429 means that the portal is unavailable, any other is an invalid
+/// response. `hint` is added if the status shows rejected credentials.
 pub(super) fn unexpected_status(status: StatusCode, hint: &str) -> FetchError {
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return FetchError::Unavailable(format!("status {status}"));

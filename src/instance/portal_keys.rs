@@ -33,8 +33,8 @@ impl PortalKeys {
         Self(Source::Pinned(Arc::new(keys)))
     }
 
-    /// Keys from a JWKS URL, initially none. Spawn [`KeyRefresh::run`], and end it last, because the agent API is served
-    /// during a drain.
+    /// Keys from a JWKS URL, initially none. Spawn [`KeyRefresh::run`], and end it last, because the agent API is
+    /// served during a drain.
     pub fn from_url(url: Url, limits: FetchLimits) -> Result<(Self, KeyRefresh), reqwest::Error> {
         let (keys, refresh) = FetchedKeys::new(jwks_http::fetch_from(url)?, limits);
         Ok((Self(Source::Url(keys)), refresh))
@@ -59,7 +59,8 @@ impl PortalKeys {
         }
     }
 
-    /// Verifies a token. Call it as soon as the request has arrived. Waits only if the key is unknown, until `deadline`.
+    /// Verifies a token. Call it as soon as the request has arrived. Waits only if the key is unknown, until
+    /// `deadline`.
     pub async fn verify(
         &self,
         token: &Presented<'_>,

@@ -1,7 +1,7 @@
 //! Resolves the claims of a verified token to the calling agent instance (docs/contract.md#who-calls).
 //!
-//! [`identify`] returns the identity to look up, and [`admit`] checks the instance that was found. Both are pure. A caller
-//! that does not resolve causes the same statement and gets the same response in all cases.
+//! [`identify`] returns the identity to look up, and [`admit`] checks the instance that was found. Both are pure. A
+//! caller that does not resolve causes the same statement and gets the same response in all cases.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
@@ -39,7 +39,8 @@ pub enum Refusal {
     NotYetKnown,
 }
 
-/// Returns the identity in the claims: an `agent:<id>` client, otherwise a session within an org. Fails if there is neither.
+/// Returns the identity in the claims: an `agent:<id>` client, otherwise a session within an org. Fails if there is
+/// neither.
 pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
     if let Some(id) = agent_of(claims) {
         return Ok(InstanceId::new(id).map_or(Identity::Nowhere, Identity::Client));
@@ -53,8 +54,8 @@ pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
     }
 }
 
-/// Checks the instance that was found. An instance that is unknown, deleted, in another org, or different from the one in
-/// the other claims gives the same result, so that callers cannot distinguish these cases.
+/// Checks the instance that was found. An instance that is unknown, deleted, in another org, or different from the one
+/// in the other claims gives the same result, so that callers cannot distinguish these cases.
 pub fn admit(
     claims: &AccessClaims,
     found: Option<AgentInstance>,

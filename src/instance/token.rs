@@ -1,7 +1,7 @@
 //! Parsing of access tokens that are signed JWTs.
 //!
-//! A [`Presented`] token is well-formed and its claims satisfy the [`TokenRules`]. A [`KeySet`](super::KeySet) verifies its
-//! signature, and only then reveals its [`AccessClaims`].
+//! A [`Presented`] token is well-formed and its claims satisfy the [`TokenRules`]. A [`KeySet`](super::KeySet) verifies
+//! its signature, and only then reveals its [`AccessClaims`].
 
 use std::fmt;
 

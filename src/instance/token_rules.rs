@@ -19,8 +19,8 @@ pub struct TokenRules {
 }
 
 impl TokenRules {
-    /// Accepts tokens with this `iss`, compared byte for byte (the portal's is `portal_url`), for instances of all orgs. If
-    /// `audiences` is empty, `aud` is not checked.
+    /// Accepts tokens with this `iss`, compared byte for byte (the portal's is `portal_url`), for instances of all
+    /// orgs. If `audiences` is empty, `aud` is not checked.
     pub fn new(issuer: impl Into<String>, audiences: impl IntoIterator<Item = String>) -> Self {
         Self { issuer: issuer.into(), audiences: audiences.into_iter().collect(), orgs: Orgs::All }
     }
@@ -82,7 +82,7 @@ impl TokenRules {
 pub(super) enum Form {
     /// The signed token itself.
     Signed,
-    /// An introspection response (RFC 7662, 2.2). `iss` and `exp` are optional, because the issuer itself responds, and an
-    /// expired token is not active.
+    /// An introspection response (RFC 7662, 2.2). `iss` and `exp` are optional, because the issuer itself responds, and
+    /// an expired token is not active.
     Introspected,
 }

@@ -70,8 +70,8 @@ impl From<DbError> for EnrollError {
 }
 
 /// Registers the agent and begins a login. Repeating it changes nothing, and returns a refresh token of the open login.
-/// The first login keeps the session that the agent was registered with; every later one has a new session. While logins
-/// of another key exist, only an enrollment that ends one of them succeeds.
+/// The first login keeps the session that the agent was registered with; every later one has a new session. While
+/// logins of another key exist, only an enrollment that ends one of them succeeds.
 pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enrolled, EnrollError> {
     let Enrollment { instance_id, org_id, callback_url, new_login } = wanted;
     if let Some(others) = OfOtherKeys::find(db, key).await? {

@@ -1,9 +1,9 @@
 //! The built-in portal: logins of agents, and the tokens that keep them alive.
 //!
-//! An operator enrolls an agent ([`enroll`]) and gives it the first refresh token. The agent exchanges each refresh token
-//! for an access token and the next refresh token ([`OwnPortal::refresh`]). A refresh token stays valid until its successor
-//! is first presented. If it is presented after that, either it was copied, or the agent was restored from an old state.
-//! The two cannot be distinguished, so the login ends.
+//! An operator enrolls an agent ([`enroll`]) and gives it the first refresh token. The agent exchanges each refresh
+//! token for an access token and the next refresh token ([`OwnPortal::refresh`]). A refresh token stays valid until its
+//! successor is first presented. If it is presented after that, either it was copied, or the agent was restored from an
+//! old state. The two cannot be distinguished, so the login ends.
 //!
 //! Agents delete their tokens on a permanent error. Therefore only permanent failures are reported as such.
 
@@ -54,8 +54,9 @@ pub enum RefreshError {
         "this service did not issue the refresh token, or issued it with another key-encryption key: enroll the agent again"
     )]
     Unknown,
-    /// Temporary, until the login is restored: the token is authentic, but the database does not have its login. The agent was
-    /// removed, or the database is another one or was restored from an earlier backup; the cases cannot be distinguished.
+    /// Temporary, until the login is restored: the token is authentic, but the database does not have its login. The
+    /// agent was removed, or the database is another one or was restored from an earlier backup; the cases cannot be
+    /// distinguished.
     #[error(
         "the login of this refresh token is not in the database: restore the login, or enroll the agent again"
     )]
@@ -97,8 +98,8 @@ pub enum StartError {
 }
 
 impl OwnPortal {
-    /// Starts with the key-encryption key of the existing logins. Access tokens will live for `access_token_ttl`, in whole
-    /// seconds. Waits for an unavailable database until `deadline`.
+    /// Starts with the key-encryption key of the existing logins. Access tokens will live for `access_token_ttl`, in
+    /// whole seconds. Waits for an unavailable database until `deadline`.
     pub async fn start(
         db: &Db,
         keys: Arc<KeyRing>,
@@ -113,8 +114,8 @@ impl OwnPortal {
         }
     }
 
-    /// Exchanges a refresh token. Waits for an unavailable database until `deadline`. A token that the key-encryption key
-    /// did not create is rejected without a database statement.
+    /// Exchanges a refresh token. Waits for an unavailable database until `deadline`. A token that the key-encryption
+    /// key did not create is rejected without a database statement.
     pub async fn refresh(&self, refresh_token: &str, deadline: Instant) -> Result<Granted, RefreshError> {
         let ticket = self.refresh_key.read(refresh_token).ok_or(RefreshError::Unknown)?;
         let presented =
@@ -145,8 +146,8 @@ impl OwnPortal {
         })
     }
 
-    /// Mints an access token. After a database outage, the keys are too stale to sign until they are reloaded, which is tried
-    /// about every second. This waits for it until `deadline`, because real agents do not retry.
+    /// Mints an access token. After a database outage, the keys are too stale to sign until they are reloaded, which is
+    /// tried about every second. This waits for it until `deadline`, because real agents do not retry.
     async fn mint(&self, bearer: AccessSubject<'_>, deadline: Instant) -> Result<SecretString, MintError> {
         match self.keys.mint_access(bearer, self.access_token_ttl) {
             Err(MintError::Stale | MintError::NoKey) => {

@@ -1,10 +1,10 @@
 //! Refresh tokens that are not stored.
 //!
-//! The tokens of a login are numbered and authenticate themselves: `prefix . base64url(login, number, tag)`. The tag is an
-//! HMAC-SHA256 of the rest, with a key that is derived from the key-encryption key (HKDF, RFC 5869). Therefore:
+//! The tokens of a login are numbered and authenticate themselves: `prefix . base64url(login, number, tag)`. The tag is
+//! an HMAC-SHA256 of the rest, with a key that is derived from the key-encryption key (HKDF, RFC 5869). Therefore:
 //!
-//! - The same token always has the same successor, so refreshes that are repeated after a lost response, or made by several
-//!   processes at once, cannot fork a login.
+//! - The same token always has the same successor, so refreshes that are repeated after a lost response, or made by
+//!   several processes at once, cannot fork a login.
 //! - A login's row has one number, and every token with a lower number is known to be spent, however old it is.
 //! - Invented tokens are rejected without a database statement, and the contents of the database give no access.
 

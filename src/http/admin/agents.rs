@@ -35,8 +35,8 @@ pub(super) struct RegistrationBody {
     /// The agent's callback URL, also for its armed one-shots. Usually omitted: the agent sends it with each provision.
     #[schema(max_length = 2048, format = "uri")]
     callback_url: Option<String>,
-    /// True if the agent may call the agent API and be fired. Default for a new agent: `true`. `false` holds its fires; none
-    /// is lost.
+    /// True if the agent may call the agent API and be fired. Default for a new agent: `true`. `false` holds its fires;
+    /// none is lost.
     enabled: Option<bool>,
 }
 

@@ -1,7 +1,7 @@
 //! The admin API, with which the portal's backend registers the agents that it creates.
 //!
-//! All routes require an admin token ([`tokens`]), and return errors as problem details (RFC 9457). The operations are in
-//! [`crate::directory`], which the operator's commands use as well.
+//! All routes require an admin token ([`tokens`]), and return errors as problem details (RFC 9457). The operations are
+//! in [`crate::directory`], which the operator's commands use as well.
 
 mod agents;
 mod auth_profiles;

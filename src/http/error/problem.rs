@@ -28,8 +28,8 @@ pub struct ProblemBody {
     pub error: Cow<'static, str>,
 }
 
-/// An [`ApiError`] whose response is problem details. Handlers return `Result<_, Problem>`, and use `?` on anything that
-/// converts to an [`ApiError`].
+/// An [`ApiError`] whose response is problem details. Handlers return `Result<_, Problem>`, and use `?` on anything
+/// that converts to an [`ApiError`].
 #[derive(Debug)]
 pub struct Problem(pub ApiError);
 

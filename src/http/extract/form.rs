@@ -22,8 +22,8 @@ pub(in crate::http) fn require(headers: &HeaderMap) -> Result<(), ApiError> {
 pub(in crate::http) struct FormFields(Vec<(&'static str, SecretString)>);
 
 impl FormFields {
-    /// Reads the known fields. An empty field counts as missing; unknown fields are ignored. Fails with 400 if a known field
-    /// occurs more than once.
+    /// Reads the known fields. An empty field counts as missing; unknown fields are ignored. Fails with 400 if a known
+    /// field occurs more than once.
     pub(in crate::http) fn parse(body: &[u8], known: &[&'static str]) -> Result<Self, ApiError> {
         let mut fields = Vec::with_capacity(known.len());
         for (name, value) in url::form_urlencoded::parse(body) {

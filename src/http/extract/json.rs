@@ -59,8 +59,8 @@ fn deserialize<T: DeserializeOwned>(bytes: &[u8], fields: &[&str]) -> Result<T, 
     Ok(value)
 }
 
-/// Returns the place of an error: the field and the index in its list. Other keys are left out, because the sender chose
-/// them.
+/// Returns the place of an error: the field and the index in its list. Other keys are left out, because the sender
+/// chose them.
 fn place(path: &Path, fields: &[&str]) -> String {
     let mut segments = path.iter();
     let mut place = match segments.next() {

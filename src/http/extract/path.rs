@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use super::refuse;
 use crate::http::ApiError;
 
-/// The unchecked parameters of a path. Extracting them never fails: the handler reports invalid ones, after errors of the
-/// credential and the body.
+/// The unchecked parameters of a path. Extracting them never fails: the handler reports invalid ones, after errors of
+/// the credential and the body.
 #[derive(Debug)]
 pub(in crate::http) struct PathNames<T>(Result<T, PathRejection>);
 

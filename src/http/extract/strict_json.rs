@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Any JSON value that can be stored. (`serde_json` itself limits nesting, and rejects lone surrogates in strings that it
-/// reads rather than skips.)
+/// Any JSON value that can be stored. (`serde_json` itself limits nesting, and rejects lone surrogates in strings that
+/// it reads rather than skips.)
 pub(super) struct Sound {
     pub(super) is_object: bool,
 }

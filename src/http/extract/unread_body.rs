@@ -1,8 +1,8 @@
 //! Reads the rest of a body that an early response left unread.
 //!
-//! If the connection is closed while the client is still sending, the client gets a reset and may never see the response.
-//! Python's clients send head and body separately, and a 401 or 503 only needs the head. Therefore the rest of the body is
-//! read and discarded before the response is sent, within limits.
+//! If the connection is closed while the client is still sending, the client gets a reset and may never see the
+//! response. Python's clients send head and body separately, and a 401 or 503 only needs the head. Therefore the rest
+//! of the body is read and discarded before the response is sent, within limits.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

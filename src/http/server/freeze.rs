@@ -1,9 +1,9 @@
 //! Drops requests that arrived while the process was frozen (stopped, or starved of CPU time).
 //!
 //! The thread that detects a freeze first clears: it closes the connections in the backlog, and every connection with
-//! unread bytes. The result of an accept or a read is used only if all freezes so far were cleared before the system call,
-//! and no freeze was detected until after it. Therefore it does not matter which thread runs first, nor where a thread was
-//! stopped.
+//! unread bytes. The result of an accept or a read is used only if all freezes so far were cleared before the system
+//! call, and no freeze was detected until after it. Therefore it does not matter which thread runs first, nor where a
+//! thread was stopped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,8 +19,8 @@ use super::registry::Registry;
 use crate::metrics::{self, Closed, Listener};
 
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of connections that one clearing closes: more than a backlog holds, so that new callers cannot prolong
-/// it.
+/// Maximum number of connections that one clearing closes: more than a backlog holds, so that new callers cannot
+/// prolong it.
 const BACKLOG_MAX: u64 = 65_536;
 
 /// Detects freezes of the process, and clears after them.

@@ -14,8 +14,8 @@ const MILLIS: u32 = 48;
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     origin: Instant,
-    /// The last beat and the number of freezes, in one word, so that a thread that sees the beat after a freeze also sees
-    /// the freeze.
+    /// The last beat and the number of freezes, in one word, so that a thread that sees the beat after a freeze also
+    /// sees the freeze.
     word: AtomicU64,
 }
 

@@ -1,9 +1,10 @@
 //! The server below the routes. It accepts connections and limits their number and the time that each may take.
 //!
 //! - A connection whose request is not complete in time is closed ([`phase`]), and so is one that sends nothing.
-//! - A connection without a request for [`Times::idle`] is closed, and so is one whose caller does not read the response.
-//! - A listener has a maximum number of connections. Near the limit, a new connection replaces the one that has kept the
-//!   service waiting longest ([`registry`]), so that a flood of silent connections cannot lock out other callers.
+//! - A connection without a request for [`Times::idle`] is closed, and so is one whose caller does not read the
+//!   response.
+//! - A listener has a maximum number of connections. Near the limit, a new connection replaces the one that has kept
+//!   the service waiting longest ([`registry`]), so that a flood of silent connections cannot lock out other callers.
 //! - After a freeze of the process, requests that arrived meanwhile are dropped ([`freeze`]): their callers have timed
 //!   out, and may have sent newer requests elsewhere.
 //!

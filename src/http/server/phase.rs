@@ -10,8 +10,8 @@ use crate::metrics::Closed;
 /// Deadlines of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// Maximum time from the first byte of a request to its last. For the first request, it counts from the accept. Bytes
-    /// in between do not extend it.
+    /// Maximum time from the first byte of a request to its last. For the first request, it counts from the accept.
+    /// Bytes in between do not extend it.
     pub request: Duration,
     /// Maximum time from the last byte of a response to the first byte of the next request.
     pub idle: Duration,

@@ -1,10 +1,10 @@
 //! The open connections of a listener, and the choice of the one that makes room for a new one.
 //!
-//! Near the limit, a connection that waits for its caller is closed. Connections with an incomplete request (mostly silent
-//! ones) and idle connections form two queues. The longer queue gives up its oldest connection without unread bytes.
-//! Therefore a flood of silent connections does not close those that load balancers keep open, and idle connections do not
-//! keep new callers out. If both queues are empty, the oldest response that has been in flight for a while is aborted. A
-//! connection whose handler is at work is never closed.
+//! Near the limit, a connection that waits for its caller is closed. Connections with an incomplete request (mostly
+//! silent ones) and idle connections form two queues. The longer queue gives up its oldest connection without unread
+//! bytes. Therefore a flood of silent connections does not close those that load balancers keep open, and idle
+//! connections do not keep new callers out. If both queues are empty, the oldest response that has been in flight for a
+//! while is aborted. A connection whose handler is at work is never closed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Finds instances with the portal's lookup, and caches its responses.
 //!
-//! A positive response is stored in the table `instances`, to which the jobs refer anyway. It is shared by all replicas and
-//! survives restarts.
+//! A positive response is stored in the table `instances`, to which the jobs refer anyway. It is shared by all replicas
+//! and survives restarts.
 //!
 //! | row in the table | used without a lookup | used while the portal is unavailable |
 //! |---|---|---|
@@ -10,9 +10,9 @@
 //! | registered here, never looked up | no | yes |
 //! | unknown to the portal | no | no |
 //!
-//! A negative response is explicit ([`wire`]). It is cached in memory for `lookup_negative_ttl`. It also marks the row as
-//! denied, so that its fires are held; a later positive response removes the mark. If the portal is unavailable for longer
-//! than a request can wait, the caller is not rejected.
+//! A negative response is explicit ([`wire`]). It is cached in memory for `lookup_negative_ttl`. It also marks the row
+//! as denied, so that its fires are held; a later positive response removes the mark. If the portal is unavailable for
+//! longer than a request can wait, the caller is not rejected.
 
 mod wire;
 
@@ -113,7 +113,8 @@ impl Lookup {
         }))
     }
 
-    /// Finds an instance. Waits for the portal until `deadline`, or for [`FALLBACK_WAIT`] if the table has a usable row.
+    /// Finds an instance. Waits for the portal until `deadline`, or for [`FALLBACK_WAIT`] if the table has a usable
+    /// row.
     pub(super) async fn find(
         self: &Arc<Self>,
         query: Query,
@@ -172,8 +173,8 @@ impl Lookup {
         }
     }
 
-    /// Looks up denied instances with held fires again: the denial may have been a mistake, and an agent that sleeps until
-    /// it is fired would never call again.
+    /// Looks up denied instances with held fires again: the denial may have been a mistake, and an agent that sleeps
+    /// until it is fired would never call again.
     pub async fn recheck_denied(self: &Arc<Self>) {
         // While the portal is unavailable, they stay due for a recheck.
         while !self.breaker.is_open() {
@@ -262,8 +263,8 @@ impl Lookup {
     }
 
     /// Stores a positive response in the table. The portal is the authority: an instance that is now in another org is
-    /// moved there with its jobs, and a session that now belongs to another instance is taken from its current owner. The
-    /// callback, which the agent sets, and `enabled`, which the operator sets, stay.
+    /// moved there with its jobs, and a session that now belongs to another instance is taken from its current owner.
+    /// The callback, which the agent sets, and `enabled`, which the operator sets, stay.
     async fn remember(&self, found: Found, until: Instant) -> DbResult<Outcome> {
         let denied = (!found.enabled).then_some(PortalDenial::Disabled);
         let found = Registration {
@@ -306,8 +307,8 @@ impl Lookup {
         Ok(Outcome::Known(instance))
     }
 
-    /// Caches a negative response. An instance in the table is first looked up by its ID alone, before it is denied: the
-    /// portal may have given it another session, or moved it to another org.
+    /// Caches a negative response. An instance in the table is first looked up by its ID alone, before it is denied:
+    /// the portal may have given it another session, or moved it to another org.
     async fn forget(&self, query: &Query, until: Instant) -> DbResult<Outcome> {
         if let Query::Client(instance_id, None) = query {
             self.deny(instance_id, until).await?;

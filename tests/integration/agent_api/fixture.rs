@@ -1,5 +1,5 @@
-//! The fixture of the agent API's tests: a portal, agents, a service with its own database, and three instances: `inst-1`
-//! (`sid-1`) and `inst-2` (`sid-2`) of `org-1`, and `inst-3` (also `sid-1`) of `org-2`.
+//! The fixture of the agent API's tests: a portal, agents, a service with its own database, and three instances:
+//! `inst-1` (`sid-1`) and `inst-2` (`sid-2`) of `org-1`, and `inst-3` (also `sid-1`) of `org-2`.
 
 use std::time::Duration;
 

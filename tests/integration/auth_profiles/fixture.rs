@@ -80,7 +80,8 @@ pub(crate) async fn listed(world: &World, job: &str) -> Value {
     world.listed(job).await.unwrap_or_else(|| panic!("{job} is listed")).1
 }
 
-/// Returns the profile that a fire carries. Body and token must agree, and without a profile the body has no other field.
+/// Returns the profile that a fire carries. Body and token must agree, and without a profile the body has no other
+/// field.
 pub(crate) fn carried(fire: &Fire) -> Option<String> {
     let claims = fire.token.split('.').nth(1).expect("a JWT");
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();

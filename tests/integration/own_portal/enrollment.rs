@@ -153,8 +153,8 @@ async fn another_key_encryption_key_fails_the_start_and_ends_no_login() {
     Service::start(&world.settings).await;
 }
 
-/// A token of an old session gets `invalid_token`, after which agents refresh it. On `invalid_client`, real agents would stop
-/// for good.
+/// A token of an old session gets `invalid_token`, after which agents refresh it. On `invalid_client`, real agents
+/// would stop for good.
 #[tokio::test]
 async fn token_of_an_old_session_is_invalid_token_at_any_age() {
     let world = World::new().await;

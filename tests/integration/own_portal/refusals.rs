@@ -1,4 +1,5 @@
-//! Malformed requests and invented tokens. Each error is OAuth-shaped; on any other, real agents would delete their tokens.
+//! Malformed requests and invented tokens. Each error is OAuth-shaped; on any other, real agents would delete their
+//! tokens.
 
 use nas_cron_testing::service::client;
 use nas_cron_testing::world::eventually;

@@ -1,4 +1,5 @@
-//! The portal's lookup, opaque tokens and several issuers (docs/portals.md), over real sockets and with the real binary.
+//! The portal's lookup, opaque tokens and several issuers (docs/portals.md), over real sockets and with the real
+//! binary.
 
 mod assertions;
 mod authority;
