@@ -315,7 +315,7 @@ mod tests {
         claude:budget  org
         claude:work    instance
         Agent agent-1: jobs that name no profile get claude:lost, the default of the org.
-        Warning: the auth profile `claude:lost` is known neither to the instance, nor to its org, nor to the service; fires carry it all the same, and it may be registered later.
+        Warning: unknown auth profile `claude:lost`: not registered for the instance, its org or the service; fires carry it anyway, and it can be registered later.
         ");
         insta::assert_snapshot!(profiles_text(&AuthPlace::Service, &AuthProfiles::default()), @"
         No known profiles.

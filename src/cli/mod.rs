@@ -171,8 +171,8 @@ mod tests {
           keys           List, rotate, import and export the keys that sign fire tokens
           backend        Show or switch the scheduler backend
           bench          Measure a running service, with a sink of its own in the place of agents
-          cron           Arm, change, see and cancel one-shots at any nas-cron server, as their agent
-          mcp            Give a model tools for one-shots: an MCP server on stdin and stdout
+          cron           Arm, update, list and cancel one-shots on any nas-cron server, as their agent
+          mcp            Serve one-shots as MCP tools for a model, on stdin and stdout
           doctor         Diagnose a deployment and suggest fixes
           config         Show the configuration, the table of settings, or an example file
           health         Check whether the service on this machine is alive or ready

@@ -148,7 +148,7 @@ async fn a_key_is_rotated_in_one_commit() {
     }
     let itself = json!({"agent_public_key": new.key.line(), "replaces": new.id});
     let answer = register(service, &world.token, &itself).await;
-    assert!(answer.refused(400, "invalid_request").contains("this very key"));
+    assert!(answer.refused(400, "invalid_request").contains("the same key"));
     assert_eq!(tables(&world).await, before, "a rejected rotation changes nothing");
     assert_eq!(list(service, &stranger.assertion()).await.status, 200);
 }

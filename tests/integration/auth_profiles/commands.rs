@@ -1,4 +1,4 @@
-//! The operator's commands: `nas-cron auth-profiles`, and what `nas-cron jobs` says of profiles.
+//! The operator's commands: `nas-cron auth-profiles`, and the profiles in `nas-cron jobs`.
 
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() 
 
     let said = ok(&world, "auth-profiles set --instance inst-1 --default claude:night").await;
     assert!(said.contains("Agent inst-1: jobs that name no profile get claude:night"), "{said}");
-    assert!(said.contains("Warning: the auth profile `claude:night` is known neither"), "{said}");
+    assert!(said.contains("Warning: unknown auth profile `claude:night`"), "{said}");
     assert_eq!(json(&world, "auth-profiles list --org org-1").await, seen, "the list of the org stays");
     let all = ok(&world, "auth-profiles list").await;
     assert_eq!(

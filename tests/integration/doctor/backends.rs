@@ -87,10 +87,10 @@ async fn a_relay_url_that_leads_elsewhere_is_reported() {
     let ours = at(format!("{}/api/agent-cron/relay", world.service.url));
     let report = reports(&ours, "relay", "warning", "leads to the service", "public https URL").await;
     assert!(report.line("relay").1.ends_with("but its host is not public"), "{report:#?}");
-    let mend = "route the unchanged path to the service";
-    reports(&at(format!("{}/api/agent-cron/rely", world.service.url)), "relay", "wrong", "answers 404", mend)
+    let fix = "route the unchanged path to the service";
+    reports(&at(format!("{}/api/agent-cron/rely", world.service.url)), "relay", "wrong", "answers 404", fix)
         .await;
-    reports(&at(world.portal.jwks_url()), "relay", "wrong", "answers 405", mend).await;
+    reports(&at(world.portal.jwks_url()), "relay", "wrong", "answers 405", fix).await;
     reports(&at(format!("https://{NOTHING_LISTENS}/relay")), "relay", "warning", "could not be reached from here", "401")
         .await;
     reports(&at(world.portal.jwks_url()), "relay", "wrong", "answers 405", fix).await;

@@ -196,7 +196,7 @@ async fn hermes_agent_works_with_this_service_as_its_portal() {
 
     // The database is away at the moment of a refresh, from before the command until its request has come.
     hermes.expire();
-    let issued = || service.log().matches("an access token was issued").count();
+    let issued = || service.log().matches("access token issued").count();
     let before = issued();
     database.cut().await;
     let back = async {

@@ -44,7 +44,7 @@ async fn readyz_fails_during_a_database_outage_and_recovers() {
     run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name(&world)))
         .await;
     let failing = failing(&world).await;
-    assert_eq!(failing["database"], "does not answer", "{failing}");
+    assert_eq!(failing["database"], "unavailable", "{failing}");
     assert!(!failing.to_string().contains(name(&world)), "no internal details: {failing}");
     run(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&world))).await;
     ready_again(&world).await;
@@ -97,7 +97,7 @@ async fn readyz_fails_while_claims_fail() {
     let world = World::new().await;
     let mut blocker = world.pool.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE one_shots IN ACCESS EXCLUSIVE MODE").execute(&mut *blocker).await.unwrap();
-    assert_eq!(failing(&world).await, json!({"scheduler": "its statements fail"}));
+    assert_eq!(failing(&world).await, json!({"scheduler": "statements are failing"}));
     blocker.rollback().await.unwrap();
     ready_again(&world).await;
 }
