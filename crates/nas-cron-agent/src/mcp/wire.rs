@@ -23,8 +23,8 @@ const MAX_IN_FLIGHT: usize = 16;
 /// Time that a host which does not read its input may delay the exit.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// A transport with the limits of this module. A request holds a slot from being read until its response is written, so that neither
-/// a host that only writes nor one that never reads can exhaust the memory.
+/// A transport with the limits of this module. A request holds a slot from being read until its response is written, so
+/// that neither a host that only writes nor one that never reads can exhaust the memory.
 pub(super) struct Wire<R: AsyncRead, W: AsyncWrite> {
     inner: AsyncRwTransport<RoleServer, R, W>,
     slots: Arc<Semaphore>,
