@@ -387,7 +387,10 @@ async fn draining_replica_hands_over_its_leases_and_finishes_its_attempts() {
         leaving.provision(&slow, &format!("slow-{number}"), &fire_at(700), &slow_url).await;
     }
     cluster.agents.wait_until("all slow ones", |fires| fires.len() == 16).await;
-    assert!(gauge(&leaving.metrics().await, "nas_cron_attempts_in_flight") > 0.0, "it has attempts in flight");
+    assert!(
+        gauge(&leaving.metrics().await, "nas_cron_attempts_in_flight") > 0.0,
+        "it has attempts in flight"
+    );
     for number in 0..40 {
         leaving.provision(&token, &format!("soon-{number}"), &fire_at(800 + number * 20), &url).await;
     }

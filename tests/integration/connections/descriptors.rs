@@ -29,8 +29,14 @@ async fn low_descriptor_limit_is_reported_at_the_start_and_by_the_doctor() {
     let world = World::with(|settings| settings.with_descriptors(1_024, 1_024)).await;
     let log = world.service.log();
     assert!(log.contains("file descriptor limit too low for in_flight_max"), "{log}");
-    reports(&world.settings, "descriptors", "warning", "1024: enough for 298 concurrent attempts", "raise the hard limit to 2484")
-        .await;
+    reports(
+        &world.settings,
+        "descriptors",
+        "warning",
+        "1024: enough for 298 concurrent attempts",
+        "raise the hard limit to 2484",
+    )
+    .await;
     // The service still works within the limit.
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;

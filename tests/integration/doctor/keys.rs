@@ -50,7 +50,8 @@ async fn an_unavailable_portal_jwks_is_reported() {
     let (settings, portal, _) = bare().await;
     reports(&settings, "portal's keys", "ok", "1 usable", "").await;
     portal.leave().await;
-    reports(&settings, "portal's keys", "wrong", "the portal is unavailable", "NAS_CRON_PORTAL_JWKS_URL").await;
+    reports(&settings, "portal's keys", "wrong", "the portal is unavailable", "NAS_CRON_PORTAL_JWKS_URL")
+        .await;
     let file = std::env::temp_dir().join(format!("{}.json", uuid::Uuid::new_v4()));
     let pinned = settings.without("NAS_CRON_PORTAL_JWKS_URL");
     let pinned = pinned.with("NAS_CRON_PORTAL_JWKS_FILE", file.to_str().unwrap());

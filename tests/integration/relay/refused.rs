@@ -113,8 +113,9 @@ async fn every_forgery_is_401_and_logged_once_with_its_reason_and_no_secret() {
     for reason in ["unsigned", "malformed", "key", "algorithm", "expired", "not_yet", "issuer", "body", "url"]
     {
         let count = expected.iter().filter(|one| *one == reason).count();
-        let counted =
-            caller.counted("nas_cron_relay_requests_rejected_total", &[&format!("reason=\"{reason}\"")]).await;
+        let counted = caller
+            .counted("nas_cron_relay_requests_rejected_total", &[&format!("reason=\"{reason}\"")])
+            .await;
         assert_eq!(counted, count as u64, "{reason}");
     }
     caller.says_no_secret();

@@ -141,7 +141,10 @@ async fn client_2_a_provision_that_fails_is_trouble() {
     let service = FakeService::with(Manner::Refuses).await;
     let mut agent = Running::against(&service);
     let What::Trouble { what } = agent.next().await else { panic!() };
-    assert_eq!(what, "provision failed: the server returned 503 temporarily_unavailable: temporarily_unavailable");
+    assert_eq!(
+        what,
+        "provision failed: the server returned 503 temporarily_unavailable: temporarily_unavailable"
+    );
     agent.end().await;
 }
 
