@@ -19,7 +19,8 @@ demo: ## a service, two agents and their fires on this machine; ^C ends it
 test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
-lint: ## formatting, clippy, and the documentation's links
+lint: ## formatting, words, clippy, and the documentation's links
+	@scripts/check-words
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --package nas-cron --no-default-features -- -D warnings
