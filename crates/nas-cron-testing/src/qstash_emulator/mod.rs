@@ -127,17 +127,17 @@ impl Emulator {
         Ok(emulator)
     }
 
-    /// One with the defaults, but for back-offs: a thousandth.
+    /// Starts an emulator with default settings, except for back-offs of a thousandth.
     pub async fn quick() -> Self {
         Self::start(Settings { backoff: 0.001, ..Settings::default() }).await.expect("a free port")
     }
 
-    /// The base of its API, without a slash at the end.
+    /// Returns the base URL of its API, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it was started with.
+    /// Returns its settings.
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
     }
