@@ -222,7 +222,7 @@ mod tests {
             (json!({"exp": 1_799_999_970}), "expired"),
             (json!({"nbf": 1_800_000_031}), "not valid yet"),
             (json!({"iat": 1_800_000_031}), "not valid yet"),
-            (json!({"exp": null}), "claims"),
+            (json!({"exp": null}), "a claim is invalid"),
         ] {
             let error = verify(changes.clone()).await.unwrap_err();
             assert!(error.contains(expected), "{changes}: {error}");

@@ -31,7 +31,7 @@ pub(super) fn text(dev: &DevJson, dir: &Path, metrics: SocketAddr, demo: bool) -
     // Self-hosted agents are identified by their client.
     if let Some(own) = agents.iter().find(|agent| agent.sid.is_none()) {
         let DevAgent { instance_id, org_id, client_id, .. } = own;
-        let without_demo = if demo { ", with `nas-cron dev --no-demo`" } else { "" };
+        let without_demo = if demo { " (with `nas-cron dev --no-demo`)" } else { "" };
         let _ = write!(
             text,
             "\nTo connect your own hermes-agent as {instance_id}{without_demo}, put into its config.yaml:\n\
@@ -88,7 +88,7 @@ mod tests {
           agents      dev-hosted       of dev-org-a, identified by bootstrap session dev-session
                       dev-self-hosted  of dev-org-b, identified by client agent:dev-self-hosted
 
-        To connect your own hermes-agent as dev-self-hosted, with `nas-cron dev --no-demo`, put into its config.yaml:
+        To connect your own hermes-agent as dev-self-hosted (with `nas-cron dev --no-demo`), put into its config.yaml:
           cron:
             provider: chronos
             chronos:
