@@ -1,6 +1,6 @@
-//! What a scheduler backend is: one trait, and the words that it is told and answers in.
+//! The interface of a scheduler backend: one trait, and the types of its arguments and results.
 //!
-//! The files that a new backend touches are listed in docs/backends.md#adding-a-backend.
+//! docs/backends.md#adding-a-backend lists the files that a new backend touches.
 
 use std::time::Duration;
 
@@ -14,56 +14,60 @@ use tokio_util::sync::CancellationToken;
 use super::wakes::Wakes;
 use crate::db::Db;
 
-/// What sends a one-shot's first wake-up. A backend brings the *first* wake-up and nothing else: whether the
-/// one-shot still stands, the exact millisecond, retries, floors and holds are our own loop's, on every backend.
+/// The sender of a one-shot's first wake-up. A backend sends the *first* wake-up and nothing else. On every backend,
+/// the built-in loop decides whether the one-shot is still current, when exactly it fires, and how retries, floors
+/// and holds apply.
 ///
-/// Nothing here may hang: every call has its own deadline, and ends with a [`BackendError`] after it.
+/// No call may hang: each has its own deadline, and returns a [`BackendError`] after it.
 pub trait SchedulerBackend: Send + Sync {
-    /// Which one it is.
+    /// Returns the backend's name.
     fn name(&self) -> BackendName;
 
-    /// What it can do.
+    /// Returns the backend's limits.
     fn limits(&self) -> Limits;
 
-    /// Asks for these wake-ups. One answer per wake-up, in order: what the backend calls it (where a cancel needs
-    /// that), or why not. Asking again for the same `schedule_id` and `generation` is harmless.
+    /// Arms these wake-ups. Returns one result per wake-up, in order: the backend's message id (where a cancel needs
+    /// it), or an error. Repeating the call with the same `schedule_id` and `generation` is harmless.
     fn arm(
         &self,
         wake_ups: &[WakeUp],
     ) -> impl Future<Output = Vec<Result<Option<String>, BackendError>>> + Send;
 
-    /// Takes wake-ups back. One answer per wake-up, in order; what is not there any more counts as taken back.
+    /// Cancels wake-ups. Returns one result per wake-up, in order. A wake-up that no longer exists counts as cancelled.
     fn cancel(&self, wake_ups: &[Unwanted]) -> impl Future<Output = Vec<Result<(), BackendError>>> + Send;
 
-    /// Whether the backend itself made this request, over the exact bytes of its body (docs/contract.md#relay).
+    /// Verifies that the backend itself signed this request, over the exact bytes of its body
+    /// (docs/contract.md#relay).
     fn verify(&self, request: &RelayRequest<'_>) -> Result<(), Refusal>;
 
-    /// Whether it would answer now.
+    /// Checks that the backend is reachable and accepts our credentials.
     fn health(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
 
-    /// Brings in the wake-ups that do not come over HTTP, until `stop`. Reconnects by itself.
+    /// Receives the wake-ups that do not arrive over HTTP, until `stop`. Reconnects by itself.
     fn listen(&self, wakes: Wakes, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 
-    /// Where the backend calls agents itself: records how those calls ended, until `stop`. Others have nothing to do.
+    /// Records the results of the calls that the backend makes to agents itself, until `stop`. Does nothing for
+    /// backends that make no such calls.
     fn record_results(&self, _db: &Db, _stop: CancellationToken) -> impl Future<Output = ()> + Send {
         async {}
     }
 }
 
-/// What a backend can do. What is too far ahead or too long is not handed over; grain and lead the backend itself
-/// allows for. As JSON in seconds and bytes.
+/// The limits of a backend. The outbox respects `furthest` and `largest_payload`; the backend itself allows for
+/// `granularity` and `lead`. Serialized in seconds and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Limits {
-    /// The grain of its instants; the lead is at least as long.
+    /// Resolution of the backend's timestamps. The lead is at least as long.
     #[serde(serialize_with = "seconds")]
     pub granularity: Duration,
-    /// How much before its instant we are woken: our own timer does the rest, to the millisecond.
+    /// Time from the wake-up to the one-shot's instant. The built-in loop's timer covers it to the millisecond.
     #[serde(serialize_with = "seconds")]
     pub lead: Duration,
-    /// How far ahead it takes a wake-up; what is due later is handed over when it is near enough. `None`: any.
+    /// Maximum time ahead at which the backend accepts a wake-up; later ones are armed when they are near enough.
+    /// `None`: no limit.
     #[serde(serialize_with = "maybe_seconds")]
     pub furthest: Option<Duration>,
-    /// The longest body it takes, in bytes.
+    /// Maximum length of a body, in bytes.
     pub largest_payload: usize,
 }
 
@@ -71,7 +75,7 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
-#[expect(clippy::ref_option, reason = "what serde calls it with")]
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn maybe_seconds<S: serde::Serializer>(
     duration: &Option<Duration>,
     serializer: S,
@@ -83,62 +87,63 @@ fn maybe_seconds<S: serde::Serializer>(
 }
 
 impl Limits {
-    /// Whether the backend takes this body.
+    /// Checks that the wake-up's body is not longer than `largest_payload`.
     pub fn check(&self, wake_up: &WakeUp) -> Result<(), BackendError> {
         let length = serde_json::to_vec(&WakeBody::from(wake_up)).map_or(usize::MAX, |body| body.len());
         if length <= self.largest_payload {
             return Ok(());
         }
         Err(BackendError::Refused(format!(
-            "the wake-up is {length} bytes long, and it takes {}",
+            "the wake-up is {length} bytes long, the maximum is {}",
             self.largest_payload
         )))
     }
 }
 
-/// A wake-up that a backend is to bring.
+/// A wake-up for a backend to send.
 #[derive(Clone, Debug)]
 pub struct WakeUp {
-    /// Whose job.
+    /// The instance that owns the job.
     pub instance_id: InstanceId,
-    /// Which job.
+    /// The job.
     pub job_id: JobId,
-    /// Which arm of it: with `generation` the wake-up's name.
+    /// The arm of the job. With `generation`, it identifies the wake-up.
     pub schedule_id: ScheduleId,
-    /// Counts the moves between backends, so that a return to one is not deduplicated away.
+    /// Number of the switch between backends that created the wake-up. It keeps a backend from deduplicating the
+    /// wake-up of a one-shot that returns to it.
     pub generation: i32,
     /// The one-shot's instant, and its text.
     pub fire_at: FireAt,
-    /// When its first attempt may start: `fire_at`, or later for a floor or a skew guard. The backend is to wake
-    /// us its [`Limits::lead`] before.
+    /// Earliest start of the first attempt: `fire_at`, or later for a floor or a skew guard. The backend sends the
+    /// wake-up [`Limits::lead`] earlier.
     pub due_at: DateTime<Utc>,
-    /// Where the fire goes.
+    /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// With which profile, as it was set when this was made: only direct mode needs it so early.
+    /// The auth profile at the time of the arm. Only direct mode needs it this early.
     pub auth: Option<AuthProfile>,
-    /// Direct mode: the backend is to call the agent itself, not before `due_at`.
+    /// Direct mode: the call that the backend makes to the agent, not before `due_at`.
     pub direct: Option<DirectCall>,
 }
 
-/// The call that a backend makes in our place.
+/// A call that a backend makes to an agent in place of the service.
 #[derive(Clone, Debug)]
 pub struct DirectCall {
-    /// Where to: the agent's fire endpoint.
+    /// The agent's fire endpoint.
     pub url: String,
-    /// The `Authorization` header's value.
+    /// Value of the `Authorization` header.
     pub authorization: SecretString,
-    /// The body, as in hop 3.
+    /// The body of the fire.
     pub body: String,
 }
 
-/// A wake-up that is not wanted any more.
+/// A wake-up to cancel.
 #[derive(Clone, Debug)]
 pub struct Unwanted {
-    /// Of which arm.
+    /// The arm of the job.
     pub schedule_id: ScheduleId,
-    /// Of which generation.
+    /// The generation of the wake-up.
     pub generation: i32,
-    /// What the backend calls it, where it said so.
+    /// The backend's message id, where it returned one.
     pub message_id: Option<String>,
 }
 
@@ -153,7 +158,7 @@ impl From<&WakeUp> for WakeBody {
     }
 }
 
-/// A request to the relay, before anything of it is believed.
+/// A request to the relay that is not verified yet.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayRequest<'a> {
     /// Its headers.
@@ -164,31 +169,31 @@ pub struct RelayRequest<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Why a request to the relay is not the backend's.
+/// The reason why a request to the relay is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// It carries no signature, or none of a backend that is configured.
+    /// No signature, or no configured backend that signs its requests.
     Unsigned,
-    /// The signature is no JWT of the backend's form.
+    /// The signature is not a JWT in the backend's format.
     Malformed,
-    /// Another algorithm than the backend's.
+    /// Unexpected signing algorithm.
     Algorithm,
-    /// No key of ours made it.
+    /// Signed with an unknown key.
     Key,
-    /// Its time is over.
+    /// The signature has expired.
     Expired,
-    /// Its time has not come.
+    /// The signature is not valid yet.
     NotYet,
-    /// Another issuer.
+    /// Unexpected issuer.
     Issuer,
-    /// Made for another URL.
+    /// Signed for another URL.
     Url,
-    /// Made for another body.
+    /// Signed for another body.
     Body,
 }
 
 impl Refusal {
-    /// All of them.
+    /// All reasons.
     pub const ALL: &'static [Self] = &[
         Self::Unsigned,
         Self::Malformed,
@@ -201,7 +206,7 @@ impl Refusal {
         Self::Body,
     ];
 
-    /// For logs and metrics.
+    /// Returns the name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unsigned => "unsigned",
@@ -217,31 +222,31 @@ impl Refusal {
     }
 }
 
-/// Why a backend did not do what it was asked for. The texts are for the operator and hold no secret.
+/// A failed call to a backend. The texts are for the operator and contain no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// No connection, or it broke.
-    #[error("cannot be reached: {0}")]
+    /// The connection failed or broke, or the backend is unavailable.
+    #[error("could not be reached: {0}")]
     Unreachable(String),
-    /// No answer within the call's deadline.
+    /// No response within the call's deadline.
     #[error("did not answer in time")]
     TimedOut,
     /// Too many calls.
-    #[error("asks for fewer calls (429)")]
+    #[error("rejected the call: rate limit exceeded (429)")]
     RateLimited {
-        /// When to come again, where it said so.
+        /// Time until the next call is allowed, where the backend named one.
         retry_after: Option<Duration>,
     },
-    /// It understood and refused.
-    #[error("refused: {0}")]
+    /// The backend, or a check of this service, rejected the request.
+    #[error("refused the request: {0}")]
     Refused(String),
-    /// An answer that is none.
-    #[error("answered what is no answer: {0}")]
+    /// The response is invalid.
+    #[error("returned an invalid response: {0}")]
     Garbage(String),
 }
 
 impl BackendError {
-    /// For metrics.
+    /// Returns the name in metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
@@ -252,7 +257,7 @@ impl BackendError {
         }
     }
 
-    /// How long the backend asked to be left alone.
+    /// Returns the time that the backend asked to wait before the next call.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } => *retry_after,
@@ -266,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_checked_and_shown_in_seconds_and_bytes() {
+    fn limits_are_enforced_and_serialized_in_seconds_and_bytes() {
         let limits = Limits {
             granularity: Duration::from_secs(1),
             lead: Duration::from_millis(1_500),
@@ -294,7 +299,7 @@ mod tests {
         assert_eq!(limits.check(&wake_up(&longest)), Ok(()));
         assert_eq!(
             limits.check(&wake_up(&format!("{longest}j"))),
-            Err(BackendError::Refused("the wake-up is 201 bytes long, and it takes 200".to_owned()))
+            Err(BackendError::Refused("the wake-up is 201 bytes long, the maximum is 200".to_owned()))
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of `nas-cron doctor` that backends bring. Each of them is shown also where its backend is not configured.
+//! Interface of the backends' checks in `nas-cron doctor`. A check is shown even if its backend is not configured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,38 +11,38 @@ use crate::config;
 use crate::db::Db;
 use crate::diagnosis::Finding;
 
-/// What a check finds where its backend is not configured.
+/// Finding of a check whose backend is not configured.
 pub const NOT_CONFIGURED: &str = "not configured";
 
-/// The end of the advice about a backend that does not answer.
+/// The end of the fix for a backend that is unreachable.
 pub const MEANWHILE: &str =
-    "meanwhile fires come some seconds late; `nas-cron backend switch postgres` does without it";
+    "until then, fires are some seconds late; `nas-cron backend switch postgres` stops using this backend";
 
-/// What a check looks at.
+/// The input of a check.
 #[derive(Clone, Copy, Debug)]
 pub struct Examined<'a> {
-    /// The settings. One call to a backend may take no longer than `patience`.
+    /// The settings. Their call timeout is at most `patience`.
     pub config: &'a config::Backends,
     /// The wall clock.
     pub clock: &'a Arc<dyn Clock>,
-    /// The database, which may not answer.
+    /// The database, which may be unreachable.
     pub db: &'a Db,
-    /// How long a check may wait for somebody.
+    /// Maximum time that a check waits for a response.
     pub patience: Duration,
 }
 
-/// One thing to look at.
+/// One check.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendCheck {
-    /// Its name in the report.
+    /// The name in the report.
     pub name: &'static str,
-    /// Whether it needs the tables of this release.
+    /// True if the check reads tables of this release.
     pub needs_schema: bool,
-    /// Looks at it.
+    /// Runs the check.
     pub look: for<'a> fn(Examined<'a>) -> BoxFuture<'a, Finding>,
 }
 
-/// Whether the backend answers: `ok` is found where it does, `fix` is the advice where it does not.
+/// Checks the backend's health. The finding is `ok` if it is healthy, or the error with `fix`.
 pub async fn answers(backend: &impl SchedulerBackend, ok: &str, fix: &str) -> Finding {
     match backend.health().await {
         Ok(()) => Finding::ok(ok),

@@ -1,6 +1,6 @@
-//! The closed set of backends, and the one place that makes them. Code elsewhere asks the trait.
+//! The closed set of backends, and the one place that constructs them. Code elsewhere uses the trait.
 //!
-//! The files that a new backend touches are listed in docs/backends.md#adding-a-backend.
+//! docs/backends.md#adding-a-backend lists the files that a new backend touches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +20,22 @@ use crate::config;
 use crate::db::Db;
 use crate::keys::KeyRing;
 
-/// Every backend there is.
+/// A scheduler backend.
 #[derive(Debug)]
 pub enum Backend {
-    /// Our own loop.
+    /// The Postgres loop.
     Postgres(Postgres),
-    /// `QStash` calling our relay.
+    /// `QStash`, which calls the relay.
     Qstash(Arc<Qstash>),
-    /// `QStash` calling the agents.
+    /// `QStash`, which calls the agents itself.
     QstashDirect(QstashDirect),
-    /// NATS.
+    /// NATS `JetStream`.
     Nats(Box<Nats>),
 }
 
-/// Makes every backend that is configured, beside our own loop. Connects to none of them yet: one that is unavailable
-/// must not keep the service from starting. `keys` sign the agents' tokens for backends that deliver themselves, which are left
-/// out without them.
+/// Constructs every external backend that is configured. Does not wait for connections: an unavailable backend must
+/// not keep the service from starting. `keys` sign the fire tokens for backends that call agents themselves; without
+/// `keys`, these backends are left out.
 pub async fn configured(
     config: &config::Backends,
     keys: Option<&Arc<KeyRing>>,
@@ -55,18 +55,18 @@ pub async fn configured(
     Ok(backends)
 }
 
-/// How long the tokens live that a backend is given ahead of their time, because it delivers itself; `None` where no
-/// such backend is configured.
+/// Returns the maximum lifetime of the tokens that are minted ahead for a backend that calls agents itself; `None` if
+/// no such backend is configured.
 pub fn tokens_minted_ahead(config: &config::Backends) -> Option<Duration> {
     config.qstash.as_ref().map(|_| qstash::direct::FURTHEST + qstash::direct::TOKEN_OUTLIVES)
 }
 
-/// The checks of every backend, in the order in which they are shown.
+/// Returns the checks of every backend, in display order.
 pub fn checks() -> impl Iterator<Item = &'static BackendCheck> {
     [qstash::checks::CHECKS, nats::checks::CHECKS].into_iter().flatten()
 }
 
-/// The same call on whichever it is.
+/// Forwards a call to the backend in each variant.
 macro_rules! on_each {
     ($self:ident, $backend:ident => $call:expr) => {
         match $self {

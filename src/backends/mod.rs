@@ -1,22 +1,23 @@
-//! Scheduler backends: what sends a one-shot's first wake-up, our own loop over Postgres or another service.
+//! Scheduler backends: senders of a one-shot's first wake-up. One is the Postgres loop; the others are external
+//! services.
 //!
 //! ```text
 //!   provision ──▶ one row each in one_shots (awaits a backend) and wake_ups (wanted), one commit
-//!                      │ outbox: told behind the answer
+//!                      │ outbox: sent after the response
 //!                      ▼
 //!                   backend ─── relay, signed ──┐
-//!                      └─── messages ───────────┴──▶ wakes ──▶ our own loop, as any claim
+//!                      └─── messages ───────────┴──▶ wakes ──▶ scheduler, like any claim
 //! ```
 //!
-//! The row in Postgres is the truth, and our own loop ([`crate::scheduler`]) makes every attempt. A backend only
-//! decides who says "now" for the first one; the loop itself says it a grace later, if the backend does not.
+//! The row in Postgres is authoritative, and the built-in loop ([`crate::scheduler`]) makes every attempt. A backend
+//! only sends the first wake-up. If it sends none within the grace period, the loop fires the one-shot without it.
 //!
-//! - [`backend`]: the trait, and its words. [`factory`]: the closed set, and the one factory.
-//! - [`outbox`]: tells a backend what is wanted. [`wakes`]: takes in what backends bring.
-//! - [`postgres`], [`qstash`], [`nats`]: the backends. [`checks`]: what they bring to `nas-cron doctor`.
-//! - [`moving`]: brings every one-shot to the active backend, after a switch.
+//! - [`backend`]: the trait and its types. [`factory`]: the closed set of backends, and their constructor.
+//! - [`outbox`]: arms and cancels wake-ups at a backend. [`wakes`]: passes received wake-ups to the scheduler.
+//! - [`postgres`], [`qstash`], [`nats`]: the backends. [`checks`]: their checks in `nas-cron doctor`.
+//! - [`moving`]: moves every one-shot to the active backend after a switch.
 //!
-//! docs/backends.md#adding-a-backend lists the files to touch.
+//! docs/backends.md#adding-a-backend lists the files that a new backend touches.
 
 pub mod backend;
 pub mod checks;
@@ -48,23 +49,24 @@ use crate::domain::one_shot::Armed;
 use crate::heartbeat::{self, Heartbeats};
 use crate::scheduler::Scheduler;
 
-/// The backends of this process: our own loop, and every other one that is configured. All of them are told, verify
-/// and bring wake-ups all the time; only new one-shots go to the active one alone, which is a row.
+/// The backends of this process: the Postgres loop, and every external backend that is configured. All of them arm,
+/// cancel, verify and receive wake-ups all the time. Only new one-shots go to the active backend alone, which is
+/// stored in the database.
 #[derive(Debug)]
 pub struct Backends {
     db: Db,
     scheduler: Arc<Scheduler>,
-    /// Those beside our own loop.
+    /// The external backends.
     others: Vec<(Arc<Backend>, Arc<Outbox>)>,
-    /// Ends what brings wake-ups in.
+    /// Stops the tasks that receive wake-ups.
     drain: CancellationToken,
-    /// Ends the telling.
+    /// Stops the outboxes and the tasks beside them.
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Backends {
-    /// Our own loop and these, one call to which may take `call_timeout`.
+    /// Creates the set from the external backends in `others`. `call_timeout` is the timeout of one call to them.
     pub fn new(db: Db, scheduler: Arc<Scheduler>, others: Vec<Backend>, call_timeout: Duration) -> Self {
         let others = others.into_iter().map(|backend| {
             let backend = Arc::new(backend);
@@ -80,12 +82,12 @@ impl Backends {
         }
     }
 
-    /// Starts telling and listening.
+    /// Starts the outboxes, and the tasks that receive wake-ups.
     pub fn start(&self, hearts: &Heartbeats) {
         for (backend, outbox) in &self.others {
             let (listener, wakes, drain) =
                 (Arc::clone(backend), self.wakes(backend.name()), self.drain.clone());
-            // They wait for the backend most of the time, with deadlines of their own.
+            // These tasks spend most of their time waiting for the backend, with deadlines of their own.
             self.tasks.spawn(hearts.supervise("backend wake-ups", move || {
                 let (listener, wakes, drain) = (Arc::clone(&listener), wakes.clone(), drain.clone());
                 async move { heartbeat::rest(listener.listen(wakes, drain)).await }
@@ -105,45 +107,46 @@ impl Backends {
         );
     }
 
-    /// A one-shot was armed, durably: whoever is to wake us hears of it.
+    /// Notifies the scheduler and the outboxes that a one-shot was armed and is durable.
     pub fn armed(&self, armed: &Armed) {
         if armed.awaits.is_none() {
             self.scheduler.arm(armed.next_attempt_at);
         }
-        self.look();
+        self.notify_outboxes();
     }
 
-    /// Something was armed, superseded or cancelled: backends may have to be told.
-    pub fn look(&self) {
+    /// Notifies the outboxes that a one-shot was armed, superseded or cancelled.
+    pub fn notify_outboxes(&self) {
         for (_, outbox) in &self.others {
-            outbox.look();
+            outbox.notify();
         }
     }
 
-    /// Whose request to the relay this is, by its signature.
+    /// Verifies the signature of a request to the relay. Returns the backend that sent it.
     pub fn verify(&self, request: &RelayRequest<'_>) -> Result<BackendName, Refusal> {
         let mut refusal = Refusal::Unsigned;
         for (backend, _) in &self.others {
             match backend.verify(request) {
                 Ok(()) => return Ok(backend.name()),
                 Err(Refusal::Unsigned) => {}
-                Err(telling) => refusal = telling,
+                Err(specific) => refusal = specific,
             }
         }
         Err(refusal)
     }
 
-    /// Where what `backend` brings goes in.
+    /// Returns the entry point for wake-ups of `backend`.
     pub fn wakes(&self, backend: BackendName) -> Wakes {
         Wakes::new(backend, Arc::clone(&self.scheduler))
     }
 
-    /// Stops bringing wake-ups in: other replicas do. Backends are still told, because the agent API is served on.
+    /// Stops receiving wake-ups, which other replicas continue to do. The outboxes keep running, because the agent
+    /// API is still served.
     pub fn drain(&self) {
         self.drain.cancel();
     }
 
-    /// Stops telling too; what is under way is finished.
+    /// Stops the outboxes too, after the rounds in flight.
     pub async fn finish(&self) {
         self.drain.cancel();
         self.stop.cancel();

@@ -1,7 +1,7 @@
-//! Moving house: after a switch, every one-shot is brought to the active backend.
+//! Moves every one-shot to the active backend after a switch.
 //!
-//! `nas-cron backend switch` changes one row and drives the moving; every replica does the same now and then, so that
-//! a switch that was broken off is finished, and what was armed in the very moment of the switch follows.
+//! `nas-cron backend switch` changes one row and runs the move. Every replica also runs it periodically: it finishes
+//! interrupted switches, and moves one-shots that were armed during a switch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,16 @@ use crate::db::{Db, DbResult, hints, wake_ups};
 use crate::heartbeat;
 use crate::metrics;
 
-/// How often, on average; jittered so that replicas spread.
+/// Average interval between rounds. Jitter spreads the replicas.
 const PERIOD: Duration = Duration::from_secs(15);
-/// The same where no backend is configured: whoever has one does it sooner, and an idle service should be idle.
+/// Average interval where no external backend is configured. Replicas that have one run sooner, and an idle service
+/// should stay idle.
 const PERIOD_ALONE: Duration = Duration::from_mins(1);
 /// Rows in one statement.
 const BATCH: i64 = 500;
-/// Wake-ups of fires that were due this long ago are nobody's any more.
+/// Age at which an outbox row is deleted, counted from its due time.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(2);
-/// Orphans are looked for every this many rounds: that goes through all there is.
+/// Number of rounds between two searches for orphans, which scan the whole outbox.
 const ORPHANS_EVERY: u32 = 20;
 
 /// Runs until `stop`.
@@ -38,23 +39,23 @@ pub async fn run(db: Db, outboxes: Vec<Arc<Outbox>>, stop: CancellationToken) {
         round = round.wrapping_add(1);
         match once(&db, &outboxes, round.is_multiple_of(ORPHANS_EVERY), &stop).await {
             Ok(0) => {}
-            Ok(moved) => info!(moved, "one-shots were moved to the active backend"),
-            Err(error) => warn!(%error, "moving to the active backend failed; it is tried again"),
+            Ok(moved) => info!(moved, "one-shots moved to the active backend"),
+            Err(error) => warn!(%error, "moving one-shots to the active backend failed; retrying"),
         }
     }
 }
 
-/// Moves one batch. Returns how many have moved: none when there is nothing left to move.
+/// Moves one batch. Returns the number of one-shots moved: 0 when nothing is left to move.
 pub async fn batch(db: &Db) -> DbResult<u64> {
     let moved = wake_ups::move_to_active(db).await?;
     if moved.count > 0 && moved.to == BackendName::Postgres {
-        // Some of it may be due before the replicas look by themselves.
+        // Some one-shots may be due before the replicas' next query.
         hints::announce(db).await?;
     }
     Ok(moved.count)
 }
 
-/// One round. Returns how many have moved.
+/// Runs one round. Returns the number of one-shots moved.
 async fn once(db: &Db, outboxes: &[Arc<Outbox>], orphans: bool, stop: &CancellationToken) -> DbResult<u64> {
     let mut moved = 0;
     if outboxes.is_empty() && !wake_ups::concerned(db).await? {
@@ -67,7 +68,7 @@ async fn once(db: &Db, outboxes: &[Arc<Outbox>], orphans: bool, stop: &Cancellat
             break;
         }
         for outbox in outboxes {
-            outbox.look();
+            outbox.notify();
         }
     }
     while orphans && wake_ups::find_orphans(db, BATCH).await? > 0 && !stop.is_cancelled() {}

@@ -1,8 +1,9 @@
-//! Tells one backend what it is to know: which wake-ups are wanted, and which are not any more.
+//! Arms and cancels wake-ups at one backend, as the rows of the outbox (table `wake_ups`) ask.
 //!
-//! A provision is answered once its one-shot and the wake-up's row are durable; this carries out what the row says,
-//! behind the answer. An unavailable backend is told later, with back-off, and meanwhile the watchdog covers. Every
-//! replica does this for every backend it has configured; an order is taken by one of them, for a while.
+//! A provision is answered once its one-shot and its outbox row are durable; the outbox calls the backend afterwards.
+//! An outbox row that is due is an *order* to arm or to cancel a wake-up. Failed orders are retried with back-off;
+//! meanwhile, the watchdog fires one-shots whose wake-up is missing. Every replica runs an outbox for every backend
+//! that it has configured. One replica at a time leases an order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,45 +21,45 @@ use crate::domain::outbox::{self, Order, ToArm, ToTell, Told};
 use crate::heartbeat;
 use crate::metrics;
 
-/// Orders in one round.
+/// Maximum orders in one round.
 const BATCH: usize = 256;
-/// Rounds under way at once: a slow answer of one must not hold up the next.
+/// Maximum rounds in flight, so that one slow response does not delay the next round.
 const ROUNDS: usize = 4;
-/// Deadlines of one call that a batch of calls may take, by what the backends promise; and one more to be sure.
+/// Duration of a batch of calls, in timeouts of one call: the maximum that the backends promise, plus one in reserve.
 const CALLS: u32 = 4;
-/// Between looks at least, so that orders which come one by one go together.
+/// Minimum pause between queries, so that orders which arrive one by one share a round.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
-/// Between looks at most: what other replicas left, and what has come near enough.
+/// Maximum pause between queries: they also find orders of dead replicas, and one-shots that have come near enough.
 const MOST_PAUSE: Duration = Duration::from_secs(5);
-/// The first wait after a failure; it doubles.
+/// First back-off after a failure; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The longest.
+/// Maximum back-off.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// What a backend has done of what it was told.
+/// The number of orders that a backend has carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Wake-ups that it will bring.
+    /// Wake-ups armed.
     pub armed: usize,
-    /// Wake-ups that it has taken back.
+    /// Wake-ups cancelled.
     pub taken_back: usize,
 }
 
-/// The orders for one backend.
+/// The outbox of one backend.
 #[derive(Debug)]
 pub struct Outbox {
     db: Db,
     backend: Arc<Backend>,
-    /// How long one batch of calls may take, however slow the backend. A round has two.
+    /// Timeout of one batch of calls. A round has two batches.
     calls: Duration,
-    /// Something is to be told.
+    /// Signals that there may be orders.
     news: Notify,
-    /// The backend did not do what it was last asked for.
+    /// True if the last batch had a failure.
     failing: AtomicBool,
 }
 
 impl Outbox {
-    /// For this backend, one call to which may take `call_timeout`.
+    /// Creates the outbox of `backend`. `call_timeout` is the timeout of one call to it.
     pub fn new(db: Db, backend: Arc<Backend>, call_timeout: Duration) -> Self {
         Self {
             db,
@@ -69,42 +70,42 @@ impl Outbox {
         }
     }
 
-    /// Whom it tells.
+    /// Returns the backend.
     pub fn backend(&self) -> &Backend {
         &self.backend
     }
 
-    /// How long a round's orders are its own: others do what it has not recorded by then.
+    /// Returns how long a round leases its orders. Afterwards another round takes those that are not recorded.
     pub fn lease(&self) -> Duration {
         lease_lengths::of_orders(self.calls)
     }
 
-    /// There may be something to tell.
-    pub fn look(&self) {
+    /// Signals that there may be orders.
+    pub fn notify(&self) {
         self.news.notify_one();
     }
 
-    /// Runs until `stop`; a round that is under way then is finished.
+    /// Runs until `stop`, and finishes the rounds in flight.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let rounds = Arc::new(Semaphore::new(ROUNDS));
         loop {
             let permit = heartbeat::rest(stop.run_until_cancelled(Arc::clone(&rounds).acquire_owned())).await;
             let Some(Ok(permit)) = permit else { break };
-            let pause = match self.take().await {
+            let pause = match self.take_orders().await {
                 Ok((orders, pause)) => {
                     if !orders.is_empty() {
                         let outbox = Arc::clone(&self);
                         tokio::spawn(async move {
-                            outbox.tell(orders).await;
+                            outbox.carry_out(orders).await;
                             drop(permit);
-                            // What failed, or became unwanted meanwhile, has a time of its own now.
-                            outbox.look();
+                            // Orders that failed or became unwanted meanwhile have a new due time.
+                            outbox.notify();
                         });
                     }
                     pause
                 }
                 Err(error) => {
-                    warn!(%error, backend = %self.backend.name(), "what is to be told cannot be read; it is tried again");
+                    warn!(%error, backend = %self.backend.name(), "reading the outbox failed; retrying");
                     MOST_PAUSE
                 }
             };
@@ -124,14 +125,14 @@ impl Outbox {
             tokio::time::timeout(self.lease(), rounds.acquire_many(u32::try_from(ROUNDS).unwrap_or(1))).await;
     }
 
-    /// Tells one batch of what is due to be told. Any number of these may be under way at once, here and elsewhere.
-    pub async fn tell_next(&self) -> DbResult<Done> {
-        let (orders, _) = self.take().await?;
-        Ok(self.tell(orders).await)
+    /// Runs one round. Rounds may run concurrently, also on other replicas.
+    pub async fn run_round(&self) -> DbResult<Done> {
+        let (orders, _) = self.take_orders().await?;
+        Ok(self.carry_out(orders).await)
     }
 
-    /// The next round's orders, and when to look again.
-    async fn take(&self) -> DbResult<(Vec<ToTell>, Duration)> {
+    /// Leases the orders of the next round. Also returns the pause until the next query.
+    async fn take_orders(&self) -> DbResult<(Vec<ToTell>, Duration)> {
         let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
         let furthest = self.backend.limits().furthest;
         let taken =
@@ -144,14 +145,15 @@ impl Outbox {
         Ok((taken.to_tell, pause))
     }
 
-    /// One round: what is wanted first, so that a superseded wake-up goes after its successor was told.
-    async fn tell(&self, orders: Vec<ToTell>) -> Done {
+    /// Carries out the orders of one round. Arms come first, so that a superseded wake-up is cancelled after its
+    /// successor is armed.
+    async fn carry_out(&self, orders: Vec<ToTell>) -> Done {
         let mut done = Done::default();
         if orders.is_empty() {
             return done;
         }
         let limits = self.backend.limits();
-        let (mut wanted, mut unwanted, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut wanted, mut unwanted, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for order in orders {
             let (schedule_id, generation, tries) = (order.schedule_id, order.generation, order.tries);
             match order.order {
@@ -159,9 +161,9 @@ impl Outbox {
                     let wake_up = wake_up(schedule_id, generation, *one_shot);
                     match limits.check(&wake_up) {
                         Ok(()) => wanted.push((tries, wake_up)),
-                        // In vain: the watchdog will have it.
+                        // Every retry fails as well; the watchdog fires the one-shot.
                         Err(error) => {
-                            told.push(Told { schedule_id, generation, done: failed(tries, &error) });
+                            results.push(Told { schedule_id, generation, done: failed(tries, &error) });
                         }
                     }
                 }
@@ -177,7 +179,7 @@ impl Outbox {
             done.armed += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
                 let done = answer.map_or_else(|error| failed(tries, &error), outbox::Done::Armed);
-                told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
+                results.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
         if !unwanted.is_empty() {
@@ -187,17 +189,20 @@ impl Outbox {
             done.taken_back += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
                 let done = answer.map_or_else(|error| failed(tries, &error), |()| outbox::Done::Cancelled);
-                told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
+                results.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
-        // Not recorded: told once more when the orders' lease is over, which is harmless.
-        if let Err(error) = wake_ups::told(&self.db, &told).await {
-            warn!(%error, backend = %self.backend.name(), count = told.len(), "what was told is not recorded");
+        // If this fails, the orders are repeated after their lease, which is harmless.
+        if let Err(error) = wake_ups::record_results(&self.db, &results).await {
+            warn!(
+                %error, backend = %self.backend.name(), count = results.len(),
+                "recording the results of outbox orders failed"
+            );
         }
         done
     }
 
-    /// Metrics, and a line when the backend begins to fail or is back.
+    /// Counts the results. Logs when calls begin to fail and when they succeed again.
     fn count<T>(&self, call: &'static str, answers: &[Result<T, BackendError>]) {
         let backend = self.backend.name();
         let mut failures = 0;
@@ -209,15 +214,18 @@ impl Outbox {
         let failing = failures > 0;
         if failing != self.failing.swap(failing, Ordering::Relaxed) {
             if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-                warn!(%backend, call, failures, %error, "the engine cannot be told: it is tried again, our own loop covers");
+                warn!(
+                    %backend, call, failures, %error,
+                    "calls to the external backend failed; retrying, fires may be late"
+                );
             } else {
-                info!(%backend, "the engine can be told again");
+                info!(%backend, "calls to the external backend succeed again");
             }
         }
     }
 }
 
-/// As the backend takes it.
+/// Returns the wake-up as the backend takes it.
 fn wake_up(schedule_id: nas_cron_protocol::ScheduleId, generation: i32, one_shot: ToArm) -> WakeUp {
     WakeUp {
         instance_id: one_shot.instance_id,
@@ -232,7 +240,7 @@ fn wake_up(schedule_id: nas_cron_protocol::ScheduleId, generation: i32, one_shot
     }
 }
 
-/// Whatever a backend does: the round ends, and every order has an answer.
+/// Limits a batch of calls to `within`, and fills up missing results: every order gets one, whatever the backend does.
 async fn in_time<T>(
     within: Duration,
     count: usize,
@@ -248,7 +256,7 @@ fn failed(tries: u32, error: &BackendError) -> outbox::Done {
     outbox::Done::Failed { again_in, error: error.to_string() }
 }
 
-/// When to try again after so many failures; `jitter` is drawn from `[0, 1)`.
+/// Returns the back-off after this many failures; `jitter` is drawn from `[0, 1)`.
 fn again_in(tries: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
     let step = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1))).min(LONGEST_WAIT);
     step.mul_f64(1.0 + jitter / 2.0).max(retry_after.unwrap_or_default().min(LONGEST_WAIT * 5))
@@ -259,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_minute_and_respect_what_the_engine_asks_for() {
+    fn back_off_doubles_up_to_a_minute_and_respects_the_backends_retry_after() {
         let ms = Duration::from_millis;
         assert_eq!(again_in(1, None, 0.0), ms(500));
         assert_eq!(again_in(2, None, 0.5), ms(1_250));

@@ -1,5 +1,5 @@
-//! Our own loop as a backend. There is nobody to tell: the row that was armed is what it reads, and hop 1 nudges it
-//! in passing ([`crate::scheduler::Scheduler::arm`]).
+//! The Postgres loop as a backend. Nothing has to be armed or cancelled: the loop reads the rows of the one-shots, and
+//! a provision wakes it ([`crate::scheduler::Scheduler::arm`]).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp};
 use super::wakes::Wakes;
 
-/// Our own loop.
+/// The Postgres loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Postgres;
 
@@ -35,12 +35,12 @@ impl SchedulerBackend for Postgres {
         vec![Ok(()); wake_ups.len()]
     }
 
-    /// It never calls the relay.
+    /// Rejects every request: the Postgres loop never calls the relay.
     fn verify(&self, _: &RelayRequest<'_>) -> Result<(), Refusal> {
         Err(Refusal::Unsigned)
     }
 
-    /// Without the database there is no service at all: `/readyz` says so.
+    /// Always succeeds: `/readyz` reports a database that is unavailable.
     async fn health(&self) -> Result<(), BackendError> {
         Ok(())
     }

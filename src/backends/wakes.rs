@@ -1,4 +1,4 @@
-//! How a wake-up enters: below any signature check, the same for every backend.
+//! The entry point for wake-ups. It is the same for every backend, and comes after any signature check.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::domain::wake_up::Wake;
 use crate::metrics;
 use crate::scheduler::{Scheduler, WakeError, Woken};
 
-/// Where a backend hands in the wake-ups that it brings.
+/// The entry point for the wake-ups of one backend.
 #[derive(Clone, Debug)]
 pub struct Wakes {
     backend: BackendName,
@@ -17,21 +17,21 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// From `backend` into `scheduler`.
+    /// Creates the entry point from `backend` into `scheduler`.
     pub fn new(backend: BackendName, scheduler: Arc<Scheduler>) -> Self {
         Self { backend, scheduler }
     }
 
-    /// Takes in a wake-up. When it returns `Ok` the backend has done its part: the one-shot is durably our own
-    /// loop's, whatever happens to this process. When it fails, nothing has changed.
+    /// Processes a wake-up. After `Ok` the backend is no longer needed: the one-shot belongs durably to the built-in
+    /// loop, even if this process dies. After an error, nothing has changed.
     pub async fn wake(&self, wake: Wake) -> Result<Woken, WakeError> {
         let woken = self.scheduler.wake(wake).await?;
-        metrics::woken(self.backend, woken.as_str());
+        metrics::wake_up_received(self.backend, woken.as_str());
         Ok(woken)
     }
 
-    /// Takes in a batch: one answer each, in order. All of them, or none of those that failed: a batch that failed is
-    /// harmless to hand in again.
+    /// Processes a batch. Returns one result per wake-up, in order, or the first error. It is harmless to repeat a
+    /// batch that failed.
     pub async fn wake_all(&self, wakes: impl IntoIterator<Item = Wake>) -> Result<Vec<Woken>, WakeError> {
         try_join_all(wakes.into_iter().map(|wake| self.wake(wake))).await
     }

@@ -1,4 +1,4 @@
-//! Statements about auth profiles: a job's own, the defaults, and which are known.
+//! Statements about auth profiles: those of jobs, the defaults, and the known profiles.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::columns::Word;
 use super::{Db, DbError, DbResult};
 use crate::domain::job_auth::{AuthEntry, JobAuth};
 
-/// The profile that a statement's four candidates come to, by the one rule.
+/// Returns the effective profile among a statement's four candidates, by [`resolve_auth`].
 pub(super) fn effective(
     job: Option<String>,
     instance: Option<String>,
@@ -21,7 +21,7 @@ pub(super) fn effective(
     resolve_auth(stored(job), stored(instance), stored(org), stored(service))
 }
 
-/// Whether a job is there, as [`set_job`] has it.
+/// Returns true if a job exists in the sense of [`set_job`].
 pub async fn job_is_there(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<bool> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -35,8 +35,8 @@ pub async fn job_is_there(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> 
     .await?)
 }
 
-/// Gives a job a profile of its own, or takes it away. Returns whether the job was there: it has a one-shot, also one
-/// that has ended, or a profile of its own. `also_new` gives one to a job that was not.
+/// Sets or removes a job's own profile. Returns true if the job existed: it has a one-shot (possibly ended), or a
+/// profile of its own. With `also_new`, a profile is set even if the job did not exist.
 pub async fn set_job(
     db: &Db,
     instance_id: &InstanceId,
@@ -70,7 +70,7 @@ pub async fn set_job(
     .await?)
 }
 
-/// The auth profile of a job, from a statement's four candidates.
+/// Returns the auth profile of a job, from a statement's four candidates.
 pub(super) fn job_auth(
     job: Option<String>,
     instance: Option<String>,
@@ -82,7 +82,7 @@ pub(super) fn job_auth(
     JobAuth { auth, effective: effective(job, instance, org, service), unknown }
 }
 
-/// With which profiles these jobs are fired, one each, in their order; whether or not they are there.
+/// Returns the profiles that these jobs use, one per job, in order. The jobs need not exist.
 pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     let (instance_ids, job_ids): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
     let rows = sqlx::query!(
@@ -121,7 +121,7 @@ impl From<EntryRow> for AuthEntry {
     }
 }
 
-/// What is set at these places; at most `limit`, by place and profile.
+/// Returns the entries of these places, at most `limit`, ordered by place and profile.
 pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<AuthEntry>> {
     let scopes: Vec<&str> = places.iter().map(|place| place.scope().as_str()).collect();
     let ids: Vec<&str> = places.iter().map(AuthPlace::id).collect();
@@ -150,7 +150,7 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
     Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
 
-/// What is set everywhere; at most `limit`, by place and profile.
+/// Returns the entries of all places, at most `limit`, ordered by place and profile.
 pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
     let rows = sqlx::query_as!(
         EntryRow,
@@ -171,11 +171,11 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
     Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
 
-/// Makes these the profiles that are known at a place, where given, and sets its default. Returns whether the place
-/// is there: an unknown instance has none, and nothing is changed.
+/// Replaces the known profiles of a place, if `profiles` is given, and sets its default. Returns true if the place
+/// exists; for an unknown instance, nothing changes.
 ///
-/// Two at the same place do not mix: while one is at it, the other is [`DbError::Contended`] at once. It holds no
-/// connection while it waits, and replaces what the first has committed.
+/// Concurrent calls for one place do not mix: while one is in progress, others fail at once with
+/// [`DbError::Contended`]. A retry holds no connection while it waits, and replaces what the first call has committed.
 pub async fn put(
     db: &Db,
     place: &AuthPlace,
@@ -201,7 +201,7 @@ pub async fn put(
     .await?;
     match there {
         None => {
-            return Err(DbError::Contended("the place is being changed".into()));
+            return Err(DbError::Contended("another call is changing the same auth profiles".into()));
         }
         Some(false) => return Ok(false),
         Some(true) => {}
@@ -233,7 +233,7 @@ pub async fn put(
     Ok(true)
 }
 
-/// Forgets the profiles that are known at a place, or only these. The default stays. Returns how many there were.
+/// Deletes the known profiles of a place, or only those in `only`. The default stays. Returns the number deleted.
 pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) -> DbResult<u64> {
     let only: Option<Vec<&str>> = only.map(|only| only.iter().map(AuthProfile::as_str).collect());
     let result = sqlx::query!(
@@ -247,12 +247,13 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
     Ok(result.rows_affected())
 }
 
-/// Takes the profiles of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
-/// youngest of their instance that have none. Returns how many jobs it has looked at; call it again while that is not 0.
+/// Deletes the profiles of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
+/// most recent jobs of their instance without a one-shot. Returns the number of jobs examined; call it again while
+/// that is not 0.
 pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbResult<i64> {
     let mut transaction = db.begin().await?;
-    // A job that comes back this very moment has its instance's row locked until it is armed, by the foreign key. So
-    // what we lock is either armed, and the second statement sees it, or is armed when we are done.
+    // By the foreign key, a concurrent arm of a job keeps its instance's row locked until it commits. So a job that is
+    // locked here was either armed before, and the second statement sees it, or is armed after this transaction.
     let mut idle = sqlx::query!(
         r#"
         SELECT j.instance_id, j.job_id FROM job_auth j JOIN instances i USING (instance_id)

@@ -1,7 +1,7 @@
-//! Batched reads by key: calls that arrive while a statement is under way share the next one.
+//! Batched reads by key: calls that arrive while a statement is in flight share the next one.
 //!
-//! A lone reader waits for nobody. Where the way to the database is long, all readers of a moment share a few
-//! connections instead of holding one each for a whole round trip.
+//! A single reader does not wait. With a high latency to the database, concurrent readers share a few connections
+//! instead of holding one each for a whole round trip.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -13,14 +13,14 @@ use tokio::sync::oneshot;
 
 use super::{DbError, DbResult};
 
-/// Statements under way at once: one that is slow holds up only a part of the readers.
+/// Maximum statements in flight, so that one slow statement delays only a part of the readers.
 const AT_ONCE: usize = 3;
-/// Most keys in one statement.
+/// Maximum keys in one statement.
 const BATCH: usize = 512;
 
 type Reader<V> = oneshot::Sender<DbResult<Option<V>>>;
 
-/// The reads of one kind that wait or are under way.
+/// The reads of one kind that wait or are in flight.
 pub(super) struct Batched<K, V>(Mutex<Queue<K, V>>);
 
 struct Queue<K, V> {
@@ -45,8 +45,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// Returns the value of `key`, read by a statement that begins after this call. `read` makes one statement of many
-    /// keys; keys without a value are not in its answer.
+    /// Returns the value of `key`, read by a statement that begins after this call. `read` reads many keys in one
+    /// statement; its result lacks keys without a value.
     pub(super) async fn get(
         self: &Arc<Self>,
         key: K,
@@ -67,7 +67,7 @@ where
                 place.leave();
             });
         }
-        value.await.unwrap_or_else(|_| Err(DbError::Unavailable("a read was broken off".into())))
+        value.await.unwrap_or_else(|_| Err(DbError::Unavailable("the read was interrupted".into())))
     }
 
     async fn run(&self, read: impl Fn(Vec<K>) -> BoxFuture<'static, DbResult<HashMap<K, V>>>) {
@@ -76,7 +76,7 @@ where
                 let mut queue = self.0.lock();
                 let count = queue.waiting.len().min(BATCH);
                 if count == 0 {
-                    // Under the same lock: whoever comes next finds the place free.
+                    // Under the same lock, so that the next caller finds the place free.
                     queue.under_way -= 1;
                     return;
                 }
@@ -85,7 +85,7 @@ where
             let keys: HashSet<K> = batch.iter().map(|(key, _)| key.clone()).collect();
             let values = read(keys.into_iter().collect()).await;
             for (key, reader) in batch {
-                // Nobody waits any more where a request was given up.
+                // The receiver is gone if its request was aborted.
                 let _ = reader.send(match &values {
                     Ok(values) => Ok(values.get(&key).cloned()),
                     Err(error) => Err(error.again()),
@@ -95,10 +95,10 @@ where
     }
 }
 
-/// A place among the statements under way. Free again also after a panic, or when the runtime ends.
+/// A place among the statements in flight. It is also released after a panic, or when the runtime ends.
 struct Place<K, V> {
     of: Arc<Batched<K, V>>,
-    /// [`Batched::run`] has left it.
+    /// True if [`Batched::run`] has released it.
     is_left: bool,
 }
 
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn readers_of_a_moment_share_a_few_statements() {
+    async fn concurrent_readers_share_a_few_statements() {
         let (batched, statements) = (Arc::new(Batched::<u32, u32>::default()), Arc::new(AtomicUsize::new(0)));
         let get = |key| {
             let (batched, statements) = (Arc::clone(&batched), Arc::clone(&statements));
@@ -153,9 +153,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_reaches_every_reader_and_the_next_read_works() {
+    async fn failure_reaches_every_reader_and_the_next_read_works() {
         let batched = Arc::new(Batched::<u32, u32>::default());
-        let failing = |_: Vec<u32>| async { Err(DbError::Unavailable("away".into())) }.boxed();
+        let failing = |_: Vec<u32>| async { Err(DbError::Unavailable("no connection".into())) }.boxed();
         let failed = batched.get(1, failing).await;
         assert!(failed.is_err_and(|error| error.is_transient()));
         let working = |_: Vec<u32>| async { Ok(HashMap::from([(1, 2)])) }.boxed();

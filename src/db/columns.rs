@@ -1,7 +1,7 @@
-//! Columns of Postgres enums: how words are stored.
+//! Mapping of Rust enums to columns of Postgres enums.
 //!
-//! The service's own words implement `sqlx::Type` here, so that nothing outside `db` knows `sqlx`. The contract's words
-//! belong to another crate and are wrapped: a statement reads them as `"state: Word<OneShotState>"`.
+//! Enums of this crate implement `sqlx::Type` here, so that nothing outside `db` depends on `sqlx`. Enums of the
+//! protocol crate are wrapped: a statement reads them as `"state: Word<OneShotState>"`.
 
 use std::str::FromStr;
 
@@ -13,19 +13,19 @@ use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
 use crate::domain::{FireOutcome, HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
-/// A word that is stored as a value of the Postgres enum `TYPE`.
+/// A Rust enum that is stored as the Postgres enum `TYPE`.
 pub(super) trait StoredWord: Copy + FromStr<Err: Into<BoxDynError>> {
-    /// The enum's name.
+    /// Name of the Postgres enum.
     const TYPE: &'static str;
-    /// The value's label.
+    /// Returns the stored label of the value.
     fn label(self) -> &'static str;
 }
 
-/// A word of the contract in a column.
+/// A value of an enum of the protocol crate in a column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word<T>(pub(super) T);
 
-/// A word of the contract in a column that may be null: `"parked!: OptionalWord<ParkReason>"`.
+/// The same in a column that may be null: `"parked!: OptionalWord<ParkReason>"`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OptionalWord<T>(pub(super) Option<T>);
 

@@ -1,5 +1,4 @@
-//! Opens sessions of the database: on the server that can be written to, within a deadline, and with timeouts on both
-//! sides.
+//! Opens database sessions: on the writable server, within a deadline, and with timeouts on both sides.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,16 +10,16 @@ use tokio::time::timeout;
 
 use crate::domain::database_url::of_each_server;
 
-/// Time for one connection: name, TCP, TLS, authentication and set-up. A lost packet of a handshake is sent again after
-/// one second, so this lets one get lost.
+/// Timeout of opening one connection: name resolution, TCP, TLS, authentication and set-up. TCP resends a lost packet
+/// of the handshake after one second, so this tolerates the loss of one.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// Head start of one server before the next one is tried beside it.
+/// Head start of one server before the next one is tried concurrently.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// What every session is set to where the server knows the setting, so that the server too notices a client that has
-/// vanished: it ends idle transactions, probes silent connections, and stops statements that nobody waits for.
+/// Settings of every session, where the server supports them. They let the server detect a client that has vanished:
+/// it ends idle transactions, probes silent connections, and stops abandoned statements.
 ///
-/// Set after the start of the session and not in it: poolers refuse start-up parameters that they do not know.
+/// They are set after the start of the session, because poolers refuse unknown start-up parameters.
 const SETUP: &str = "\
 SELECT pg_is_in_recovery(), pg_backend_pid(), \
        (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), \
@@ -30,7 +29,8 @@ SELECT pg_is_in_recovery(), pg_backend_pid(), \
           ('tcp_keepalives_count', '2') \
         ) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL)";
 
-/// A session as the server knows it. The start tells it from a later one with the same process number.
+/// The server's identification of a session. The start time distinguishes it from a later session with the same
+/// process id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerSession {
     pub(super) pid: i32,
@@ -41,17 +41,17 @@ pub(super) struct ServerSession {
 #[derive(Debug)]
 pub(super) struct Connector {
     servers: Vec<PgConnectOptions>,
-    /// The server that was writable last: it is tried first.
+    /// Index of the last writable server, which is tried first.
     last: AtomicUsize,
 }
 
 impl Connector {
-    /// Reads `url`; connects to nothing.
+    /// Parses `url`. Does not connect.
     pub(super) fn new(url: &str) -> Result<Self, sqlx::Error> {
         let set_up = |server: PgConnectOptions| {
             server
                 .application_name("nas-cron")
-                // Statements are traced by the functions that name them.
+                // The functions in this module trace statements by name.
                 .log_statements(tracing::log::LevelFilter::Off)
                 .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO)
         };
@@ -60,8 +60,8 @@ impl Connector {
         Ok(Self { servers: servers?, last: AtomicUsize::new(0) })
     }
 
-    /// Opens a session on the first server that answers and can be written to. Fails with the reason of the server that
-    /// was tried first, or with all reasons where there are several servers.
+    /// Opens a session on the first server that answers and is writable. If all servers fail, the error has the
+    /// reasons of all of them.
     pub(super) async fn connect(&self) -> Result<(PgConnection, ServerSession), sqlx::Error> {
         let (first, count) = (self.last.load(Ordering::Relaxed), self.servers.len());
         let mut tries: FuturesUnordered<_> = (0..count)
@@ -104,11 +104,11 @@ impl Connector {
         };
         timeout(CONNECT_WITHIN, opening).await.unwrap_or_else(|_| {
             let within = CONNECT_WITHIN.as_secs();
-            Err(failed(&format!("{} did not answer a new connection within {within} s", place(server))))
+            Err(failed(&format!("connecting to {} timed out after {within} s", place(server))))
         })
     }
 
-    /// Opens a session that receives notifications, on the server that was writable last.
+    /// Opens a session that receives notifications, on the last writable server.
     pub(super) async fn listener(&self) -> Result<PgListener, sqlx::Error> {
         let server = self.servers[self.last.load(Ordering::Relaxed) % self.servers.len()].clone();
         let pool = PgPoolOptions::new()
@@ -124,7 +124,7 @@ fn failed(why: &str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::other(why.to_owned()))
 }
 
-/// One error for what the servers said.
+/// Combines the errors of the servers into one.
 fn summary(mut failures: Vec<(usize, sqlx::Error)>, servers: &[PgConnectOptions]) -> sqlx::Error {
     if failures.len() == 1
         && let Some((_, only)) = failures.pop()
@@ -132,17 +132,17 @@ fn summary(mut failures: Vec<(usize, sqlx::Error)>, servers: &[PgConnectOptions]
         return only;
     }
     failures.sort_by_key(|(number, _)| *number);
-    let told: Vec<_> = failures
+    let reasons: Vec<_> = failures
         .iter()
         .map(|(number, error)| match error {
             sqlx::Error::Io(cause) => cause.to_string(),
             error => format!("{}: {error}", place(&servers[*number])),
         })
         .collect();
-    failed(&told.join("; "))
+    failed(&reasons.join("; "))
 }
 
-/// The address of a server, for people.
+/// Returns the address of a server for error messages.
 fn place(server: &PgConnectOptions) -> String {
     match server.get_socket() {
         Some(socket) => socket.display().to_string(),

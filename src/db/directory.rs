@@ -1,4 +1,4 @@
-//! Statements about which instances there are: for the portal's backend (admin API) and for operators.
+//! Statements that register, change and list instances: for the portal's backend (admin API) and for operators.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
@@ -9,11 +9,11 @@ use crate::domain::hold::Coverage;
 use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
 use crate::domain::{HoldScope, PortalDenial};
 
-/// Registers a batch in one statement, each instance by itself: what is refused does not hold up the rest.
-/// Returns a verdict for each, in the order of the batch.
+/// Registers a batch in one statement. A refused instance does not affect the others.
+/// Returns a verdict for each instance, in the order of the batch.
 ///
-/// With `dry_run` the verdicts are found, and nothing is changed.
-/// `Conflict` when another statement took one of the sessions at the same moment: the same again will name it.
+/// With `dry_run`, only the verdicts are determined; nothing changes.
+/// `Conflict`: a concurrent statement has just taken one of the sessions. The verdicts of a retry name it.
 pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool) -> DbResult<Vec<Verdict>> {
     let mut transaction = db.begin().await?;
     let verdicts = put_in(&mut transaction, batch, move_org).await?;
@@ -25,7 +25,7 @@ pub async fn put(db: &Db, batch: &[Registration], move_org: bool, dry_run: bool)
     Ok(verdicts)
 }
 
-/// [`put`] as a part of a transaction.
+/// Runs [`put`] as a part of a transaction.
 pub(super) async fn put_in(
     transaction: &mut Transaction,
     batch: &[Registration],
@@ -118,7 +118,7 @@ pub(super) async fn put_in(
     Ok(rows.into_iter().map(Verdict::from).collect())
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "what a row of the statement says")]
+#[expect(clippy::struct_excessive_bools, reason = "the columns of the statement's row")]
 struct PutRow {
     repeated: bool,
     known: bool,
@@ -142,7 +142,7 @@ impl From<PutRow> for Verdict {
     }
 }
 
-/// At most `limit` instances in the order of their names, from after `after` on.
+/// Returns at most `limit` instances in the order of their ids, starting after `after`.
 pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64) -> DbResult<Vec<Agent>> {
     Ok(sqlx::query_as!(
         Agent,
@@ -177,8 +177,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
     .await?)
 }
 
-/// Lets an instance provision and be fired, or stops it. Letting it, what the portal's lookup last said against it is
-/// forgotten, until it says so again. Returns whether that changed anything; `None` for an unknown one.
+/// Enables or disables an instance. Enabling it also clears the denial that the portal's lookup last reported, until
+/// the lookup reports it again. Returns true if anything changed; `None` for an unknown instance.
 pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> DbResult<Option<bool>> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -199,8 +199,8 @@ pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> Db
     .await?)
 }
 
-/// Gives an instance and all its one-shots another callback. Returns how many one-shots had another one; `None`
-/// for an unknown instance.
+/// Sets the callback of an instance and of all its one-shots. Returns the number of one-shots that changed; `None` for
+/// an unknown instance.
 pub async fn set_callback(
     db: &Db,
     instance_id: &InstanceId,
@@ -225,8 +225,8 @@ pub async fn set_callback(
     .await?)
 }
 
-/// Deletes an instance with its one-shots and delivered keys; its history stays. Returns how many one-shots
-/// went that were not delivered; `None` for an unknown one.
+/// Deletes an instance with its one-shots and delivered keys; its history stays. Returns the number of deleted
+/// one-shots that were not delivered; `None` for an unknown instance.
 pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -250,7 +250,7 @@ pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> 
     .await?)
 }
 
-/// Counts what a scope comprises, whether or not it is on hold.
+/// Counts the instances and one-shots in a scope, whether or not it is on hold.
 pub async fn coverage(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<Coverage> {
     Ok(sqlx::query_as!(
         Coverage,
@@ -269,7 +269,7 @@ pub async fn coverage(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<Cov
     .await?)
 }
 
-/// What the database's clock says.
+/// Returns the time by the database's clock.
 pub async fn now(db: &Db) -> DbResult<DateTime<Utc>> {
     Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(db).await?)
 }

@@ -1,7 +1,7 @@
-//! How statements get a session: [`Db`] and [`Transaction`] take part in sqlx's functions as executors.
+//! Implements sqlx's `Executor` for [`Db`] and [`Transaction`].
 //!
-//! Every statement has a deadline, so whatever awaits one ends. Its rows are collected before they are returned: no
-//! session is held while rows are used.
+//! Every statement has a timeout. All rows are collected before they are returned: no session is held while the caller
+//! processes rows.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn optional<'q, E: Execute<'q, Postgres> + 'q>(
     session.within(patience, |connection| connection.fetch_optional(query)).await
 }
 
-/// The steps of a statement that has ended, as the stream that sqlx expects.
+/// Returns the results of a statement as the stream that sqlx expects.
 fn steps<'e>(
     ended: impl Future<Output = Result<Vec<Step>, Error>> + Send + 'e,
 ) -> BoxStream<'e, Result<Step, Error>> {
@@ -85,7 +85,7 @@ impl<'c> Executor<'c> for &'c Db {
     }
 }
 
-/// Several statements, all of which take effect or none. What is not [committed](Self::commit) is rolled back.
+/// A transaction. It is rolled back unless it is [committed](Self::commit).
 #[derive(Debug)]
 pub(super) struct Transaction {
     /// `None` once it has ended.
@@ -94,7 +94,7 @@ pub(super) struct Transaction {
 }
 
 impl Db {
-    /// Begins a transaction. Its statements have the deadlines of this handle.
+    /// Begins a transaction. Its statements have the timeout of this handle.
     pub(super) async fn begin(&self) -> DbResult<Transaction> {
         let mut session = self.pool.take().await?;
         session.within(self.patience, |connection| connection.execute(sqlx::raw_sql("BEGIN"))).await?;
@@ -103,7 +103,7 @@ impl Db {
 }
 
 impl Transaction {
-    /// Makes everything durable. After an error it is unknown whether it was.
+    /// Commits. After an error, it is unknown whether the commit took effect.
     pub(super) async fn commit(mut self) -> DbResult<()> {
         let patience = self.patience;
         let Some(mut session) = self.session.take() else { return Ok(()) };
@@ -120,7 +120,7 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         let Some(mut session) = self.session.take() else { return };
         let patience = self.patience;
-        // Behind the caller's back, or a lost race would cost a new session. Where that fails the session is closed, which
+        // Rolls back in the background, so that the session can be reused. If that fails, the session is closed, which
         // rolls back as well.
         if session.set_aside()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -130,7 +130,7 @@ impl Drop for Transaction {
                     .within(patience, |connection| connection.execute(sqlx::raw_sql("ROLLBACK")))
                     .await;
                 if let Err(error) = rolled_back {
-                    tracing::debug!(%error, "a transaction was ended by closing its session");
+                    tracing::debug!(%error, "rollback failed; session closed");
                 }
             });
         }

@@ -1,4 +1,4 @@
-//! Statements about the history of attempts, and about what is thrown away.
+//! Statements about the history of attempts, about maintenance, and the counts for the gauges.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::domain::FireOutcome;
 use crate::domain::attempt::FireRecord;
 use crate::domain::one_shot::{DueKind, OneShotCounts};
 
-/// A job's latest attempts, newest first.
+/// Returns a job's latest attempts, newest first.
 pub async fn of_job(
     db: &Db,
     instance_id: &InstanceId,
@@ -36,9 +36,9 @@ pub async fn of_job(
     .await?)
 }
 
-/// Throws away at most `limit` rows of each kind that are older than `retention`: history, delivered keys, and
-/// the one-shots that ended (a dead letter is kept as long as its history). Returns how many rows went; call it
-/// again while that is not 0.
+/// Deletes at most `limit` rows of each kind that are older than `retention`: history, delivered keys, and one-shots
+/// that ended (a dead letter is kept as long as its history). Returns the number of deleted rows; call it again while
+/// that is not 0.
 pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
     let gone = sqlx::query_scalar!(
         r#"
@@ -78,8 +78,8 @@ pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<i64> {
     Ok(gone)
 }
 
-/// Closes the history of attempts whose replica died after their one-shot had been superseded or cancelled: no
-/// lease is left to recover them by. Looks at attempts that started between 10 minutes and a day ago.
+/// Closes the history of attempts whose replica died after their one-shot had been superseded or cancelled, which have
+/// no lease that could expire. Covers attempts that started between 10 minutes and a day ago.
 pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
     let result = sqlx::query!(
         r#"
@@ -98,7 +98,8 @@ pub async fn close_abandoned(db: &Db) -> DbResult<u64> {
     Ok(result.rows_affected())
 }
 
-/// Counts, for the gauges and for upkeep: one pass over the table for the states, and indexes for the rest.
+/// Counts one-shots for the gauges and for maintenance. The states take one pass over the table; the other counts use
+/// indexes.
 pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
     let rows = sqlx::query!(
         r#"

@@ -1,5 +1,5 @@
-//! NOTIFY and LISTEN: replicas tell each other that something is due soon. Only a hint: whoever misses it finds
-//! the row by its next query.
+//! NOTIFY and LISTEN: replicas notify each other that a one-shot is due soon. This is only a hint: a replica that
+//! misses it finds the row with its next query.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use tokio::time::timeout;
 use super::{Db, DbError, DbResult, SHORT};
 
 const CHANNEL: &str = "nas_cron_due";
-/// After this long without a hint the connection is tried: a broken one is as silent as a quiet one.
+/// Time without a hint after which the connection is tested: a broken one is as silent as an idle one.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Tells every replica, this one included, that something inside the horizon is waiting to be claimed.
-/// The payload is empty, so that hints of one transaction fold into one.
+/// Notifies every replica, including this one, that a one-shot within the horizon can be claimed.
+/// The payload is empty, so that Postgres merges the notifications of one transaction.
 pub async fn announce(db: &Db) -> DbResult<()> {
     sqlx::query("NOTIFY nas_cron_due").execute(db).await?;
     Ok(())
 }
 
-/// A subscription to the hints. It holds one session of its own (so no transaction pooler in between).
+/// A subscription to the hints. It holds a session of its own, and does not work through a pooler in transaction mode.
 #[derive(Debug)]
 pub struct Hints(PgListener);
 
@@ -35,8 +35,8 @@ impl Hints {
         .await
     }
 
-    /// Waits for the next hint. A connection that was lost and is back counts as one: something may have been missed.
-    /// Fails when the connection turns out to be broken.
+    /// Waits for the next hint. Also returns after a reconnect, because a hint may have been missed. Fails if the
+    /// connection is broken.
     pub async fn next(&mut self) -> DbResult<()> {
         loop {
             if let Ok(received) = timeout(QUIET, self.0.try_recv()).await {
@@ -50,6 +50,5 @@ impl Hints {
 
 async fn in_time<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
     let ended = timeout(SHORT, work).await;
-    ended
-        .unwrap_or_else(|_| Err(DbError::Unavailable("no answer on the connection for notifications".into())))
+    ended.unwrap_or_else(|_| Err(DbError::Unavailable("the notification connection timed out".into())))
 }

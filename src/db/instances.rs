@@ -37,21 +37,21 @@ impl From<Row> for AgentInstance {
             skew_learned_at: row.skew_learned_at,
             unreachable_since: row.unreachable_since,
             pulled_at: row.pulled_at,
-            // A clock that was set back is no reason to ask again.
+            // Negative after the database's clock was set back; counts as zero, so that no new lookup is made.
             looked_up: row.looked_up_seconds.map(duration),
             denied_by_portal: row.denied_by_portal,
         }
     }
 }
 
-/// Reads of instances on behalf of callers: one for each request of the agent API.
+/// Batched reads of instances: one read for each request to the agent API.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     by_id: Arc<Batched<InstanceId, AgentInstance>>,
     by_session: Arc<Batched<(OrgId, SessionId), AgentInstance>>,
 }
 
-/// The instance of this name, whichever org owns it.
+/// Returns the instance with this id, in any org.
 #[tracing::instrument(name = "db.instances.by_id", level = "debug", skip_all)]
 pub async fn by_id(db: &Db, instance_id: &InstanceId) -> DbResult<Option<AgentInstance>> {
     let reader = db.clone();
@@ -59,7 +59,7 @@ pub async fn by_id(db: &Db, instance_id: &InstanceId) -> DbResult<Option<AgentIn
     db.reads.by_id.get(instance_id.clone(), read).await
 }
 
-/// The instance of this org whose bootstrap session this is.
+/// Returns the instance of this org with this bootstrap session.
 #[tracing::instrument(name = "db.instances.by_session", level = "debug", skip_all)]
 pub async fn by_session(db: &Db, org_id: &OrgId, session: &SessionId) -> DbResult<Option<AgentInstance>> {
     let reader = db.clone();

@@ -1,4 +1,4 @@
-//! The operator's statements about one-shots: over all instances, by what they have in common.
+//! Statements about one-shots on behalf of operators: over all instances, selected by a filter.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId};
@@ -11,7 +11,7 @@ fn states(filter: &JobFilter) -> Vec<String> {
     filter.states.iter().map(|state| state.as_str().to_owned()).collect()
 }
 
-/// At most `limit` one-shots in the order of instance and job, from after `after` on.
+/// Returns at most `limit` one-shots in the order of instance and job, starting after `after`.
 pub async fn list(
     db: &Db,
     filter: &JobFilter,
@@ -52,8 +52,8 @@ pub async fn list(
     .await?)
 }
 
-/// How many one-shots in a filter's instances, org and job are dead or stuck, of the filter's states (both
-/// when it has none).
+/// Counts the dead and stuck one-shots in a filter's instance, org and job, limited to the filter's states if it has
+/// any.
 pub async fn count_redrivable(db: &Db, filter: &JobFilter) -> DbResult<i64> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -73,9 +73,9 @@ pub async fn count_redrivable(db: &Db, filter: &JobFilter) -> DbResult<i64> {
     .await?)
 }
 
-/// Arms dead and stuck one-shots again: the same `schedule_id`, a fresh budget, due now. A stuck one's key is
-/// forgotten, so that it has its second fires again. Takes at most `limit` of those that ended before
-/// `ended_before`, so that what dies again meanwhile is not driven in circles. Returns how many.
+/// Redrives dead and stuck one-shots: the same `schedule_id`, a fresh retry budget, due now. The delivered key of a
+/// stuck one is deleted, so that it may have second fires again. Takes at most `limit` that ended before
+/// `ended_before`, so that one that fails again is not redriven in a loop. Returns the number redriven.
 pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, limit: i64) -> DbResult<i64> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -117,8 +117,8 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
     .await?)
 }
 
-/// Arms a batch in one statement where nothing is armed yet; what an agent has provisioned is never touched.
-/// No job may be in a batch twice. Returns what became of each, in order; with `dry_run`, what would have.
+/// Arms a batch of jobs without a one-shot in one statement; one-shots that an agent has provisioned never change.
+/// A batch may contain a job only once. Returns the result of each import, in order; with `dry_run`, nothing changes.
 pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Imported>> {
     let instance_ids: Vec<&str> = batch.iter().map(|one| one.instance_id.as_str()).collect();
     let job_ids: Vec<&str> = batch.iter().map(|one| one.job_id.as_str()).collect();
@@ -185,7 +185,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         &texts as &[&str],
         &instants,
         &callbacks as &[&str],
-        super::oneshots::OWN_LOOP_WITHIN,
+        super::oneshots::BUILT_IN_LOOP_WITHIN,
     )
     .fetch_all(&mut transaction)
     .await?;

@@ -1,8 +1,8 @@
 //! Statements about `signing_keys`.
 //!
-//! Keys change rarely and every replica looks after them, so all changes go through [`LockedKeys`]: one
-//! transaction at a time over the whole database, which reads the keys again after it got the lock and stamps
-//! what it changes with one instant of the database's clock.
+//! Keys change rarely, and every replica maintains them. All changes therefore go through [`LockedKeys`]: one
+//! transaction at a time in the whole database, which reads the keys after it has the lock, and stamps its changes
+//! with one instant of the database's clock.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::execute::Transaction;
 use super::{Db, DbResult};
 use crate::domain::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 
-/// The advisory lock that changes of keys take; the number is the ASCII of `naskeys`.
+/// The advisory lock for changes of keys. The number is the ASCII code of `naskeys`.
 const KEYS_LOCK: i64 = 0x6e_61_73_6b_65_79_73;
 
 struct Row {
@@ -76,34 +76,34 @@ async fn instant(executor: impl PgExecutor<'_>) -> DbResult<DateTime<Utc>> {
 }
 
 impl Db {
-    /// All keys, the gone ones too, in the order they were published.
+    /// Returns all keys, including those that are gone, in the order of publication.
     #[instrument(name = "db.signing_keys", skip_all, err(level = "debug"))]
     pub async fn signing_keys(&self) -> DbResult<Vec<StoredKey>> {
         list(self).await
     }
 
-    /// All keys and the database's time, for looking at what is due. What is then done is decided again
-    /// under [`Self::lock_signing_keys`].
+    /// Returns all keys and the database's time, to find out whether a change is due. The change itself is decided
+    /// again under [`Self::lock_signing_keys`].
     #[instrument(name = "db.signing_keys_now", skip_all, err(level = "debug"))]
     pub async fn signing_keys_now(&self) -> DbResult<(DateTime<Utc>, Vec<StoredKey>)> {
         Ok((instant(self).await?, list(self).await?))
     }
 
-    /// Waits (up to 4 s, then `Contended`) until nobody else changes keys, and reads them. Do no network I/O
-    /// while holding it: everybody else waits.
+    /// Takes the lock for changes of keys, and reads the keys. Waits up to 4 s, then fails with `Contended`. Do no
+    /// network I/O while holding the lock: all other changes wait.
     #[instrument(name = "db.lock_signing_keys", skip_all, err(level = "debug"))]
     pub async fn lock_signing_keys(&self) -> DbResult<LockedKeys> {
         let mut transaction = self.begin().await?;
         sqlx::raw_sql("SET LOCAL lock_timeout = '4s'").execute(&mut transaction).await?;
         sqlx::query!("SELECT pg_advisory_xact_lock($1)", KEYS_LOCK).execute(&mut transaction).await?;
-        // Statements of their own: under READ COMMITTED they see what the one before us committed.
+        // Separate statements: under READ COMMITTED, they see what the previous holder of the lock committed.
         let now = instant(&mut transaction).await?;
         let keys = list(&mut transaction).await?;
         Ok(LockedKeys { transaction, now, keys })
     }
 }
 
-/// The keys, while nobody else can change them. Nothing is stored before [`Self::commit`].
+/// The signing keys, locked against other changes. Changes take effect with [`Self::commit`].
 #[derive(Debug)]
 pub struct LockedKeys {
     transaction: Transaction,
@@ -112,18 +112,18 @@ pub struct LockedKeys {
 }
 
 impl LockedKeys {
-    /// The database's time after the lock was got: every change is stamped with it.
+    /// Returns the database's time after the lock was taken, with which every change is stamped.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
     }
 
-    /// The keys as they stood then.
+    /// Returns the keys as they were when the lock was taken, or at the last [`Self::reread`].
     pub fn keys(&self) -> &[StoredKey] {
         &self.keys
     }
 
-    /// Publishes a key. `Conflict` on `signing_keys_pkey` (its kid is known) or `signing_keys_one_next`
-    /// (another one waits to be activated).
+    /// Publishes a key. Fails with `Conflict` on `signing_keys_pkey` (the kid exists) or `signing_keys_one_next`
+    /// (another next key exists).
     #[instrument(name = "db.insert_next_key", skip_all, fields(kid = %key.kid), err(level = "debug"))]
     pub async fn insert_next(&mut self, key: &NewKey) -> DbResult<()> {
         let (nonce, ciphertext, path) = match &key.private {
@@ -151,10 +151,10 @@ impl LockedKeys {
         Ok(())
     }
 
-    /// Lets a next key sign, and retires the active one. `false` if `kid` is no next key: nothing changed.
+    /// Activates a next key, and retires the active one. Returns false, without a change, if `kid` is not a next key.
     #[instrument(name = "db.activate_key", skip(self), err(level = "debug"))]
     pub async fn activate(&mut self, kid: &str) -> DbResult<bool> {
-        // First the old one: the unique index on the active key is checked row by row.
+        // Retires the old key first: the unique index on the active key is checked row by row.
         sqlx::query!(
             "
             UPDATE signing_keys SET state = 'retired', retired_at = $2
@@ -176,8 +176,8 @@ impl LockedKeys {
         Ok(activated.rows_affected() == 1)
     }
 
-    /// Publishes a key no more and erases its private half: a retired one whose time is over, or a next one
-    /// that never signed. `false` if `kid` is neither: nothing changed.
+    /// Unpublishes a key and erases its private half: a retired key after its retention, or a next key that never
+    /// signed. Returns false, without a change, if `kid` is neither.
     #[instrument(name = "db.remove_key", skip(self), err(level = "debug"))]
     pub async fn remove(&mut self, kid: &str) -> DbResult<bool> {
         let removed = sqlx::query!(
@@ -195,8 +195,8 @@ impl LockedKeys {
         Ok(removed.rows_affected() == 1)
     }
 
-    /// Records whether a next key shows at the agents' JWKS URL, and answers since when it does: the first
-    /// sighting counts, until a look in vain forgets it.
+    /// Records whether a next key is visible at the agents' JWKS URL. Returns since when it has been visible: the first
+    /// sighting counts, and is cleared when the key is not visible.
     #[instrument(name = "db.record_key_sighting", skip(self), err(level = "debug"))]
     pub async fn record_sighting(&mut self, kid: &str, seen: bool) -> DbResult<Option<DateTime<Utc>>> {
         let since = sqlx::query_scalar!(
@@ -215,14 +215,14 @@ impl LockedKeys {
         Ok(since.flatten())
     }
 
-    /// Reads the keys again, as this transaction has changed them.
+    /// Reads the keys again, with the changes of this transaction.
     #[instrument(name = "db.reread_signing_keys", skip_all, err(level = "debug"))]
     pub async fn reread(&mut self) -> DbResult<()> {
         self.keys = list(&mut self.transaction).await?;
         Ok(())
     }
 
-    /// Makes the changes durable and lets the others in.
+    /// Commits the changes and releases the lock.
     #[instrument(name = "db.commit_signing_keys", skip_all, err(level = "debug"))]
     pub async fn commit(self) -> DbResult<()> {
         self.transaction.commit().await

@@ -1,5 +1,5 @@
-//! The life of an attempt in SQL: claimed by a lease, confirmed at its instant, ended. Every statement
-//! takes a batch, and every write about an attempt is fenced by its lease token.
+//! Statements about leases: claims, confirmations, and recovery. Every statement takes a batch, and every write about
+//! an attempt is fenced by its lease token.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 
-/// When something is to be done next: the one query of an idle service.
+/// Returns when the next claim, backend miss and lease expiry are due. This is the only query of an idle service.
 pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextLook> {
     let (backends, graces) = wake_ups::graces(graces);
     let sent = Instant::now();
@@ -45,9 +45,9 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
     })
 }
 
-/// Leases what comes due within `horizon`, soonest first, at most `limit`, of instances not in `saturated`.
-/// What is due but on hold, or waits for another's probe, is parked instead. A lease ends `grace` after
-/// its instant. A lost claim costs nothing (the row is still due), so it commits asynchronously.
+/// Leases at most `limit` one-shots that are due within `horizon`, soonest first, except those of instances in
+/// `saturated`. A one-shot that is on hold, or waits for the probe of its instance, is parked instead. A lease ends
+/// `grace` after the due time. The commit is asynchronous: after a lost claim, the row is simply due again.
 pub async fn claim_due(
     db: &Db,
     horizon: Duration,
@@ -105,7 +105,7 @@ pub async fn claim_due(
                 job_id: JobId::stored(row.job_id),
                 lease_token,
                 due_at: row.due_at,
-                // Counted from before the statement was sent: never later than the database thinks.
+                // Counted from before the statement was sent, so that it is never later than in the database.
                 ends: sent + (expires - row.now).to_std().unwrap_or_default(),
             });
         } else {
@@ -115,9 +115,9 @@ pub async fn claim_due(
     Ok(claimed)
 }
 
-/// Starts the attempts whose leases still stand: not cancelled, not superseded, not on hold, not waiting for
-/// another's probe, due by the database's clock. Each lives for `attempt_lease` and has its row of history when this has committed,
-/// asynchronously: a confirmation lost in a database crash costs a repeated attempt, no more.
+/// Starts the attempts whose leases are still valid: not cancelled, not superseded, not on hold, not waiting for a
+/// probe, and due by the database's clock. Each gets a lease of `attempt_lease` and a row of history. The commit is
+/// asynchronous: a confirmation that is lost in a database crash only costs a repeated attempt.
 pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbResult<Confirmed> {
     let (instance_ids, job_ids, tokens) = columns(leases);
     let sent = Instant::now();
@@ -201,9 +201,9 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
     Ok(Confirmed { attempts, unreadable, clock: ClockSample { sent, received, database } })
 }
 
-/// Gives leases back that were never sent, due again in one to two times `delay`: what was not confirmed, what a replica
-/// cannot start in time, and what it holds when it stops. An attempt that was confirmed but, as the caller
-/// knows, never sent is undone with its row of history. Fenced: what is no longer ours is left alone.
+/// Returns leases whose attempts were never sent: unconfirmed ones, those that a replica cannot start in time, and those
+/// that it holds when it stops. The one-shots are due again after one to two times `delay`. A confirmed attempt that the
+/// caller knows was never sent is undone with its row of history. Fenced: leases of others do not change.
 pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u64> {
     let (instance_ids, job_ids, tokens) = columns(leases);
     let result = sqlx::query!(
@@ -244,8 +244,8 @@ fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
     columns
 }
 
-/// Takes back what leases that ended had: a lease that had not started is due again, an attempt that was under
-/// way is an ambiguous end and waits for `ambiguous_floor`.
+/// Recovers one-shots whose lease has expired. Without a started attempt, they are due again at once. A started attempt
+/// counts as an ambiguous end, and its one-shot waits for `ambiguous_floor`.
 pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> DbResult<Recovered> {
     let row = sqlx::query!(
         r#"

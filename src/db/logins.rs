@@ -1,4 +1,5 @@
-//! Statements about logins at our own portal. A row knows of every refresh token of its login whether it is spent.
+//! Statements about logins at the built-in portal. The number in a login's row shows which of its refresh tokens are
+//! spent.
 
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ struct PresentedRow {
     ended_now: bool,
 }
 
-/// Takes note that the refresh token of this number was presented. The last one that was, and its successor, are
-/// good, and the latter spends the former. A number beyond that was handed out by us too, before the database went
-/// back to a backup: it is good. A spent one ends the login. Of an instance that is disabled or has no session nothing
-/// is advanced: its tokens are kept for it. `None`: there is no such login.
+/// Records that the refresh token with this number was presented. The last presented token and its successor are valid;
+/// presenting the successor spends the former. A higher number is valid too: it was issued before the database was
+/// restored from a backup. A spent token ends the login. For an instance that is disabled or has no session, the number
+/// does not advance, so that its tokens stay valid. `None`: unknown login.
 ///
-/// Safe to repeat; concurrent ones of one login come one after the other.
+/// Safe to repeat. Concurrent calls for one login are serialized.
 #[tracing::instrument(name = "db.logins.present", level = "debug", skip_all)]
 pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<PresentedLogin>> {
     let row = sqlx::query_as!(
@@ -64,7 +65,7 @@ pub async fn present(db: &Db, login_id: Uuid, number: i64) -> DbResult<Option<Pr
     }))
 }
 
-/// The instance's last login, ended or not.
+/// Returns the instance's last login, ended or not.
 pub async fn last(db: &Db, instance_id: &InstanceId) -> DbResult<Option<Login>> {
     Ok(sqlx::query_as!(
         Login,
@@ -80,8 +81,9 @@ pub async fn last(db: &Db, instance_id: &InstanceId) -> DbResult<Option<Login>> 
     .await?)
 }
 
-/// Begins a login of an instance, durably, in the place of the one that is called `replaces`. With a `session` the instance gets that one, and
-/// access tokens of the old one open nothing any more. `Conflict`: it has another open login. Returns whether the instance is there.
+/// Begins a login of an instance, durably, and ends the login `replaces`. With `session`, the instance gets that
+/// bootstrap session, and access tokens of the old session become invalid. Fails with `Conflict` if the instance has
+/// another open login. Returns true if the instance exists.
 pub async fn begin(
     db: &Db,
     instance_id: &InstanceId,
@@ -123,8 +125,8 @@ pub async fn begin(
     Ok(known.is_some())
 }
 
-/// The instances whose open login has refresh tokens that another key made (with this one they would all look forged),
-/// in the order of their names, at most `limit` of them.
+/// Returns at most `limit` instances, in the order of their ids, whose open login has refresh tokens made with another
+/// key than `key_id`. With the current key, these tokens would look forged.
 pub async fn of_other_keys(db: &Db, key_id: &[u8], limit: i64) -> DbResult<Vec<String>> {
     Ok(sqlx::query_scalar!(
         "SELECT instance_id FROM logins WHERE ended_at IS NULL AND key_id <> $1 ORDER BY instance_id LIMIT $2",
@@ -135,7 +137,7 @@ pub async fn of_other_keys(db: &Db, key_id: &[u8], limit: i64) -> DbResult<Vec<S
     .await?)
 }
 
-/// Instances that have lost their login to a reuse and got no other since, at most `limit` of them.
+/// Returns at most `limit` instances whose login was ended by the reuse of a refresh token, and that have no open login.
 pub async fn lost(db: &Db, limit: i64) -> DbResult<Vec<String>> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -150,8 +152,8 @@ pub async fn lost(db: &Db, limit: i64) -> DbResult<Vec<String>> {
     .await?)
 }
 
-/// Forgets logins that ended longer ago than `retention`: their tokens are then those of no login. Never an instance's
-/// last one, however long ago it ended: it tells that the next one needs a session of its own. Returns how many.
+/// Deletes logins that ended more than `retention` ago, whose tokens are then unknown. Keeps an ended login while its
+/// instance has no open one: it shows that the next login needs a new session. Returns the number deleted.
 pub async fn prune(db: &Db, retention: Duration) -> DbResult<u64> {
     let gone = sqlx::query!(
         r#"

@@ -1,4 +1,4 @@
-//! Statements about what the portal's lookup answered: `instances` is the memory of it.
+//! Statements that store the portal's lookup responses in `instances`.
 
 use std::time::Duration;
 
@@ -12,38 +12,38 @@ use crate::domain::PortalDenial;
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::registration::{Registration, Verdict};
 
-/// The instance as the table has it, and whether an earlier denial ended. `None`: it has none like it.
+/// A stored instance, and true if an earlier denial ended. `None`: the table has no matching instance.
 pub type Known = Option<(AgentInstance, bool)>;
 
-/// The portal knows this instance, as it stands in the table. Writes down that it was asked, and what it has against it.
-/// Returns the instance, and whether an earlier denial ended; `None` where the table has no such instance, or has it in
-/// another org or with another session: it is to be registered first.
+/// Records a lookup response for an instance that is stored as the portal reports it: the time, and the denial if there
+/// is one. Returns the instance, and true if an earlier denial ended. `None` if the table lacks the instance, or has it
+/// in another org or with another session: it must be registered first.
 #[tracing::instrument(name = "db.lookups.answered", level = "debug", skip_all)]
-pub async fn answered(db: &Db, told: &Registration, denied: Option<PortalDenial>) -> DbResult<Known> {
-    answered_in(db, told, denied).await
+pub async fn answered(db: &Db, reported: &Registration, denied: Option<PortalDenial>) -> DbResult<Known> {
+    answered_in(db, reported, denied).await
 }
 
-/// Registers what the portal knows as it says, in another org than so far where it says so, and writes down like
-/// [`answered`] that it was asked: both or neither, so that what it has against a new one counts from the first moment.
+/// Registers an instance as the portal reports it, also in another org than before, and records the lookup like
+/// [`answered`]. One transaction does both, so that the denial of a new instance applies from the start.
 #[tracing::instrument(name = "db.lookups.registered", level = "debug", skip_all)]
 pub async fn registered(
     db: &Db,
-    told: &Registration,
+    reported: &Registration,
     denied: Option<PortalDenial>,
 ) -> DbResult<(Option<Verdict>, Known)> {
     let mut transaction = db.begin().await?;
-    let verdict = put_in(&mut transaction, std::slice::from_ref(told), true).await?.into_iter().next();
-    let known = answered_in(&mut transaction, told, denied).await?;
+    let verdict = put_in(&mut transaction, std::slice::from_ref(reported), true).await?.into_iter().next();
+    let known = answered_in(&mut transaction, reported, denied).await?;
     transaction.commit().await?;
     Ok((verdict, known))
 }
 
 async fn answered_in(
     executor: impl PgExecutor<'_>,
-    told: &Registration,
+    reported: &Registration,
     denied: Option<PortalDenial>,
 ) -> DbResult<Known> {
-    let session = &told.bootstrap_session_id;
+    let session = &reported.bootstrap_session_id;
     let row = sqlx::query!(
         r#"
         WITH present AS (
@@ -59,8 +59,8 @@ async fn answered_in(
         RETURNING i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!", i.callback_url,
                   i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at, p.was_denied AS "was_denied!"
         "#,
-        told.instance_id.as_str(),
-        told.org_id.as_str(),
+        reported.instance_id.as_str(),
+        reported.org_id.as_str(),
         session.is_keep(),
         session.value().map(SessionId::as_str),
         denied as Option<PortalDenial>,
@@ -84,7 +84,7 @@ async fn answered_in(
     }))
 }
 
-/// The portal does not know this instance in any org. Returns whether that is news.
+/// Records that the portal knows this instance in no org. Returns true if that is new.
 #[tracing::instrument(name = "db.lookups.denied", level = "debug", skip_all)]
 pub async fn denied(db: &Db, instance_id: &InstanceId) -> DbResult<bool> {
     let is_news = sqlx::query_scalar!(
@@ -108,7 +108,7 @@ pub async fn denied(db: &Db, instance_id: &InstanceId) -> DbResult<bool> {
     Ok(is_news == Some(true))
 }
 
-/// The portal says that this session is another instance's: takes it from whoever has it here.
+/// Removes a session from other instances of the org, because the portal reports that it belongs to `now_of`.
 #[tracing::instrument(name = "db.lookups.give_up_session", level = "debug", skip_all)]
 pub async fn give_up_session(
     db: &Db,
@@ -128,8 +128,8 @@ pub async fn give_up_session(
     Ok(())
 }
 
-/// The instance is denied no longer, or in another org: releases those of its one-shots that no hold applies to. Returns
-/// how many.
+/// Releases the parked one-shots of an instance after the end of a denial or a move to another org, unless a hold still
+/// applies. Returns the number released.
 #[tracing::instrument(name = "db.lookups.release", level = "debug", skip_all)]
 pub async fn release(db: &Db, instance_id: &InstanceId) -> DbResult<u64> {
     let done = sqlx::query!(
@@ -142,9 +142,9 @@ pub async fn release(db: &Db, instance_id: &InstanceId) -> DbResult<u64> {
     Ok(done.rows_affected())
 }
 
-/// Instances that the portal denies, that have something to fire, and that it was last asked about longer ago than
-/// `age`: they may never call again, so somebody else has to ask. Marks them, so that replicas share them; what is
-/// remembered is as old as it was until there is an answer.
+/// Returns at most `limit` denied instances with armed one-shots whose last lookup is older than `age`. They may never
+/// call again, so the service looks them up by itself. Marks the returned instances, so that replicas share the work;
+/// the stored response keeps its age until there is a new one.
 #[tracing::instrument(name = "db.lookups.to_ask_again", level = "debug", skip_all)]
 pub async fn to_ask_again(db: &Db, age: Duration, limit: usize) -> DbResult<Vec<InstanceId>> {
     let rows = sqlx::query_scalar!(

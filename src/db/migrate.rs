@@ -1,41 +1,41 @@
-//! The schema and its versions. Migrations are compiled in; they only ever add.
+//! The schema and its versions. Migrations are compiled in, and only ever add to the schema.
 
 use sqlx::Executor;
 use sqlx::migrate::{Migrate, Migrator};
 
 use super::{Db, DbError, DbResult};
 
-/// Undoes the deadlines that every session begins with.
+/// Removes the timeouts that every session starts with.
 const NO_DEADLINES: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// One step of the schema.
+/// One migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The number its file begins with.
+    /// The version: the number at the start of the file name.
     pub version: i64,
-    /// What its file is called.
+    /// The description: the rest of the file name.
     pub description: String,
 }
 
-/// How the database's schema compares with the one this binary knows.
+/// Comparison of the database's schema with the one that this binary knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaState {
-    /// The same.
+    /// The schemas match.
     Current,
-    /// Older: these steps are missing.
+    /// The database's schema is older. These migrations are missing.
     Behind(Vec<Step>),
-    /// Newer: a later release has been here.
+    /// The database's schema is newer: a later release has migrated it.
     Ahead {
         /// The newest version in the database.
         found: i64,
-        /// The newest version this binary knows.
+        /// The newest version that this binary knows.
         known: i64,
     },
-    /// A step was applied with another content, or broke off in the middle.
+    /// A migration was applied with other contents, or was interrupted.
     Diverged {
-        /// The step in question.
+        /// The version of the migration.
         version: i64,
     },
 }
@@ -44,12 +44,12 @@ fn steps() -> impl Iterator<Item = &'static sqlx::migrate::Migration> {
     MIGRATOR.iter().filter(|one| one.migration_type.is_up_migration())
 }
 
-/// The newest version that this binary knows.
+/// Returns the newest version that this binary knows.
 pub fn known_version() -> i64 {
     steps().map(|step| step.version).max().unwrap_or(0)
 }
 
-/// Compares; changes nothing.
+/// Compares the database's schema with the one that this binary knows. Changes nothing.
 pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
     let table: Option<String> =
         sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(db).await?;
@@ -78,10 +78,10 @@ pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
     Ok(if missing.is_empty() { SchemaState::Current } else { SchemaState::Behind(missing) })
 }
 
-/// Applies what is missing, under a database-wide lock; returns what it did. Several at once are fine:
-/// one does the work, the others find nothing to do.
+/// Applies the missing migrations under a database-wide lock, and returns them. Concurrent calls are safe: one does the
+/// work, and the others find nothing to do.
 ///
-/// A step may take as long as it needs, so it runs on a connection of its own without deadlines.
+/// Migrations may take long, so they run on a connection of their own without timeouts.
 pub async fn migrate(db: &Db) -> DbResult<Vec<Step>> {
     let (mut connection, _) = db.connector.connect().await?;
     connection.execute(sqlx::raw_sql(NO_DEADLINES)).await?;

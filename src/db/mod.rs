@@ -1,7 +1,8 @@
-//! The only place with SQL. One named function per statement; whatever touches many rows is one statement.
+//! All SQL statements of the service: one named function per statement. An operation on many rows is one statement.
 //!
-//! `sqlx` stops here: the layers above see the types of [`crate::domain`] and [`DbError`].
+//! Only this module uses `sqlx`: the layers above see the types of [`crate::domain`] and [`DbError`].
 
+pub mod advice;
 pub mod auth_profiles;
 mod batched;
 mod columns;
@@ -37,24 +38,23 @@ use self::pool::{Health, Pool};
 pub(crate) use ride_out::retry_for;
 pub use ride_out::{reach, ride_out};
 
-/// How the database is reached.
+/// Options of the database connections.
 #[derive(Clone, Debug)]
 pub struct DbOptions {
-    /// `postgres://…`; a password in it never reaches a log.
+    /// URL, `postgres://…`. Its password is never logged.
     pub url: secrecy::SecretString,
-    /// Upper bound on connections of this process's pool.
+    /// Maximum connections of the pool.
     pub max_connections: u32,
-    /// How long a statement waits for a free connection before it counts as a fault.
+    /// Maximum time that a statement waits for a free connection before it fails.
     pub acquire_timeout: Duration,
 }
 
-/// Deadline of a statement that somebody waits for, or that fires depend on.
+/// Timeout of a statement that a caller waits for, or that fires depend on.
 const SHORT: Duration = Duration::from_secs(5);
-/// Deadline of a statement that may go through a whole table.
+/// Timeout of a statement that may scan a whole table.
 const LONG: Duration = Duration::from_secs(30);
 
-/// A handle to the database: cheap to clone, shared by all layers. Every statement has a deadline, so nothing that
-/// awaits one waits for ever.
+/// A handle to the database: cheap to clone, shared by all layers. Every statement has a timeout.
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: Pool,
@@ -65,38 +65,38 @@ pub struct Db {
     reads: Arc<instances::Reads>,
 }
 
-/// What went wrong with a statement.
+/// A failed statement.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// The database is unreachable, restarting, or too busy to give a connection: trying again is right.
+    /// The database is unreachable, restarting, or has no free connection. A retry may succeed.
     #[error("the database is unavailable: {0}")]
     Unavailable(#[source] DbCause),
-    /// Two statements were in each other's way (deadlock, serialisation): trying again at once is right.
-    #[error("the statement lost to a concurrent one: {0}")]
+    /// The statement conflicted with a concurrent one (deadlock, serialization failure, lock). Retry at once.
+    #[error("the statement conflicted with a concurrent one: {0}")]
     Contended(#[source] DbCause),
-    /// A uniqueness rule of the schema refused the row; the name of the constraint says which.
-    #[error("the row would break {constraint}")]
+    /// A unique constraint of the schema rejected the row.
+    #[error("the row violates the constraint {constraint}")]
     Conflict {
-        /// The violated constraint.
+        /// Name of the violated constraint.
         constraint: String,
     },
-    /// The URL leads to a pooler that keeps no sessions.
+    /// The URL leads to a connection pooler in transaction mode.
     #[error(
         "the database URL leads to a connection pooler in transaction mode (such as PgBouncer with pool_mode = \
-         transaction), and nas-cron needs sessions: connect to Postgres directly, or through a pool with pool_mode = \
+         transaction), but nas-cron needs sessions: connect to Postgres directly, or through a pool with pool_mode = \
          session"
     )]
     TransactionPooler,
-    /// Anything else: a defect, ours or the database's.
+    /// Any other failure: a defect of the service or the database.
     #[error(transparent)]
     Defect(DbCause),
 }
 
-/// What the driver reported: for the log, and of no type that the layers above could branch on.
+/// The driver's error, for the log only: the type is erased, so that the layers above cannot branch on it.
 pub type DbCause = Box<dyn std::error::Error + Send + Sync>;
 
 impl DbError {
-    /// The same failure for another one who waited for the same statement.
+    /// Returns a copy of the error for another caller that waited for the same statement.
     fn again(&self) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
@@ -107,7 +107,7 @@ impl DbError {
         }
     }
 
-    /// Whether the same statement may succeed when it is tried again.
+    /// Returns true if the same statement may succeed when it is retried.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Contended(_))
     }
@@ -116,7 +116,7 @@ impl DbError {
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            // Its own words say enough.
+            // Drops the driver's prefix: the text of the cause is enough.
             sqlx::Error::Io(cause) => Self::Unavailable(cause.to_string().into()),
             sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
@@ -126,8 +126,8 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Database(cause) => match cause.code().as_deref() {
                 // serialization_failure, deadlock_detected, lock_not_available
                 Some("40001" | "40P01" | "55P03") => Self::Contended(error.into()),
-                // connection exceptions, insufficient resources, operator intervention (shutdown, starting up, statements
-                // that took too long), a transaction that was left idle
+                // Connection exceptions, insufficient resources, operator intervention (shutdown, start-up, statement
+                // timeout), idle transaction timeout.
                 Some(code)
                     if code.starts_with("08")
                         || code.starts_with("53")
@@ -148,18 +148,18 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// What a statement answers.
+/// The result of a statement.
 pub type DbResult<T> = Result<T, DbError>;
 
 impl Db {
-    /// A pool that connects when it is first used.
+    /// Creates a pool that connects when it is first used.
     pub fn new(options: &DbOptions) -> DbResult<Self> {
         let connector = Arc::new(Connector::new(options.url.expose_secret())?);
         Self::over(connector, Arc::new(Health::new()), options.max_connections, options.acquire_timeout)
     }
 
-    /// A second pool of `max_connections` to the same database: work on one of them never waits for a connection that
-    /// is busy with work on the other.
+    /// Creates a second pool with up to `max_connections` to the same database. Work in one pool never waits for the
+    /// connections of the other.
     pub fn apart(&self, max_connections: u32) -> DbResult<Self> {
         let (connector, health) = (Arc::clone(&self.connector), Arc::clone(&self.health));
         Self::over(connector, health, max_connections, self.pool.wait())
@@ -175,29 +175,29 @@ impl Db {
         Ok(Self { pool, connector, health, patience: SHORT, max_connections, reads: Arc::default() })
     }
 
-    /// The same pool, for statements that may take longer than those that somebody waits for.
+    /// Returns a handle to the same pool with a longer statement timeout, for background work.
     #[must_use]
     pub fn patient(&self) -> Self {
         Self { patience: LONG, ..self.clone() }
     }
 
-    /// Upper bound on connections of this pool.
+    /// Returns the maximum number of connections of this pool.
     pub fn max_connections(&self) -> u32 {
         self.max_connections
     }
 
-    /// Whether it answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> DbResult<()> {
         sqlx::query("SELECT 1").execute(self).await?;
         Ok(())
     }
 
-    /// How long ago a statement of this process was last answered, whichever it was.
+    /// Returns the time since the database last answered any statement of this process.
     pub fn silent_for(&self) -> Duration {
         self.health.silent_for()
     }
 
-    /// Closes connections that nobody has used for a while. The next one that is needed is opened anew.
+    /// Closes connections that were idle for a while. The next one is opened when it is needed.
     pub fn close_unused(&self) {
         self.pool.close_unused();
     }

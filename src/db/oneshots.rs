@@ -1,4 +1,4 @@
-//! Statements about a job's current one-shot on behalf of hop 1: provision, cancel, list.
+//! Statements about a job's current one-shot on behalf of the agent API: provision, cancel, list.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
@@ -13,12 +13,12 @@ use super::{Db, DbResult, auth_profiles};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::{Arm, Armed, OneShot};
 
-/// What is due within so many seconds is woken by our own loop on every backend: an engine could not be told in
-/// time. No less than any engine's lead and grain together.
-pub(in crate::db) const OWN_LOOP_WITHIN: f64 = 3.0;
+/// Maximum time to the instant, in seconds, at which the built-in loop fires a one-shot without its backend: an external
+/// backend could not be armed in time. At least the lead plus the granularity of every backend.
+pub(in crate::db) const BUILT_IN_LOOP_WITHIN: f64 = 3.0;
 
-/// Arms the job's one-shot: a new job, a new key (supersedes), a key that was delivered or is dead (again).
-/// `None`: a live one with this key is there already, see [`ask_again`]; or the instance is gone.
+/// Arms the job's one-shot: a new job, a new key (which supersedes), or again a key that was delivered or is dead.
+/// `None`: a live one-shot with this key exists already, see [`ask_again`], or the instance was deleted.
 pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
     let rules = RuleColumns::from(rules);
     let row = sqlx::query!(
@@ -99,7 +99,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         rules.second_fire_delay,
         rules.second_fire_interval,
         rules.second_fires_max,
-        OWN_LOOP_WITHIN,
+        BUILT_IN_LOOP_WITHIN,
     )
     .fetch_optional(db)
     .await?;
@@ -112,9 +112,9 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
     }))
 }
 
-/// The new arm showed that its agent's clock is slow ([`Armed::shows_skew`]): the instance's skew guard is learned (1 s,
-/// then twice what is left of it, 30 s at most), and delays this arm already. Returns when its next attempt may start;
-/// `None` when it is not armed any more.
+/// Sets or raises the instance's skew guard after an arm that showed a slow agent clock ([`Armed::shows_skew`]): 1 s,
+/// then twice the remaining guard, at most 30 s. It already delays this arm. Returns the earliest start of its next
+/// attempt; `None` if it is no longer armed.
 pub async fn learn_skew(
     db: &Db,
     instance_id: &InstanceId,
@@ -147,11 +147,11 @@ pub async fn learn_skew(
     .flatten())
 }
 
-/// The same key again while its one-shot lives: nothing changes, but during an attempt it is remembered.
-/// `None`: there is no live one-shot with this key (any more).
+/// Handles the same key again for a live one-shot: during an attempt, it is remembered; else nothing changes.
+/// `None`: no live one-shot has this key (any more).
 ///
-/// It writes even where nothing changes: only the row's lock tells a `firing` from a delivery that is
-/// being recorded this very moment.
+/// It updates the row even if nothing changes: only the row lock distinguishes `firing` from a delivery that is being
+/// recorded at the same time.
 pub async fn ask_again(
     db: &Db,
     instance_id: &InstanceId,
@@ -181,7 +181,8 @@ pub async fn ask_again(
     }))
 }
 
-/// The agent has moved: what holds its previous callback gets the new one. Returns how many did.
+/// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback. Returns the
+/// number of those one-shots.
 pub async fn move_callback(
     db: &Db,
     instance_id: &InstanceId,
@@ -205,8 +206,8 @@ pub async fn move_callback(
     Ok(result.rows_affected())
 }
 
-/// Forgets the job: its one-shot and its delivered keys. No attempt starts after it has committed.
-/// Returns the schedule that was live, if any.
+/// Cancels a job: deletes its one-shot and its delivered keys. No attempt starts after the commit.
+/// Returns the id of the deleted one-shot's schedule, if there was one.
 pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<Option<ScheduleId>> {
     let row = sqlx::query_scalar!(
         r#"
@@ -282,7 +283,7 @@ impl From<Row> for OneShot {
     }
 }
 
-/// An instance's one-shots that are not delivered, soonest first.
+/// Returns an instance's one-shots that are not delivered, soonest first.
 pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
     let rows = sqlx::query_as!(
         Row,

@@ -1,4 +1,4 @@
-//! Statements about instances that cannot be reached, are on hold, or have just shown that they are awake.
+//! Statements about instances that are unreachable, on hold, or have just shown that they are awake.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Db, DbResult};
 use crate::domain::HoldScope;
 use crate::domain::hold::{Hold, Tidied, Withheld};
 
-/// These instances could not be reached; the job that found out becomes the probe, unless there is one.
+/// Marks instances as unreachable. The job whose attempt failed becomes the probe, unless the instance has one.
 pub async fn open_outages(db: &Db, found: &[(InstanceId, JobId)]) -> DbResult<u64> {
     let instance_ids: Vec<String> = found.iter().map(|(instance, _)| instance.as_str().to_owned()).collect();
     let job_ids: Vec<String> = found.iter().map(|(_, job)| job.as_str().to_owned()).collect();
@@ -30,8 +30,8 @@ pub async fn open_outages(db: &Db, found: &[(InstanceId, JobId)]) -> DbResult<u6
     Ok(result.rows_affected())
 }
 
-/// These instances answered: their outages are over, what waited for the probe is released, and what waits
-/// for a retry of its own comes within two seconds. Returns how many one-shots were released.
+/// Ends the outages of instances that answered. One-shots that waited for the probe are released; those that wait for a
+/// retry of their own are due within two seconds. Returns the number of changed one-shots.
 pub async fn close_outages(db: &Db, instances: &[InstanceId]) -> DbResult<u64> {
     let instance_ids: Vec<String> = instances.iter().map(|one| one.as_str().to_owned()).collect();
     let result = sqlx::query!(
@@ -58,9 +58,9 @@ pub async fn close_outages(db: &Db, instances: &[InstanceId]) -> DbResult<u64> {
     Ok(result.rows_affected())
 }
 
-/// The instance has called us, so it is awake: its waiting retries come 1 to 3 s from now, at most once in
-/// `interval` per instance, never before its unexpired Retry-After. Attempt counts are kept; what waits for a
-/// probe goes on waiting for it. Returns how many were pulled.
+/// Pulls forward the waiting retries of an instance that has called the service, and so is awake: to 1 to 3 s from now,
+/// at most once per `interval` and instance, never before an unexpired `Retry-After`. Attempt counts stay, and one-shots
+/// that wait for a probe keep waiting. Returns the number of retries pulled forward.
 pub async fn pull_retries(db: &Db, instance_id: &InstanceId, interval: Duration) -> DbResult<u64> {
     let result = sqlx::query!(
         r#"
@@ -86,8 +86,8 @@ pub async fn pull_retries(db: &Db, instance_id: &InstanceId, interval: Duration)
     Ok(result.rows_affected())
 }
 
-/// Puts right what concurrent holds, releases and cancels can leave behind: parked one-shots whose hold is
-/// over, unreachable instances without a live probe, and what has waited for a probe for `give_up_after`.
+/// Cleans up after concurrent holds, releases and cancels: releases parked one-shots whose hold has ended, chooses new
+/// probes for unreachable instances without one, and gives up one-shots that waited for a probe for `give_up_after`.
 pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResult<Tidied> {
     let row = sqlx::query!(
         r#"
@@ -160,8 +160,8 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
     Ok(Tidied { released: row.released, probes: row.probes, given_up: row.given_up })
 }
 
-/// Stops fires of a scope. No attempt starts once it has committed; what is under way ends by itself.
-/// `false` if it stood already (a reason given now replaces the old one).
+/// Puts a scope on hold. No attempt starts after the commit; attempts in flight continue. Returns false if the hold
+/// existed already; a new reason then replaces the old one.
 pub async fn hold(db: &Db, scope: HoldScope, scope_id: &str, reason: Option<&str>) -> DbResult<bool> {
     let inserted = sqlx::query_scalar!(
         r#"
@@ -178,8 +178,7 @@ pub async fn hold(db: &Db, scope: HoldScope, scope_id: &str, reason: Option<&str
     Ok(inserted)
 }
 
-/// Ends a hold. What was parked is released by the next tidying (see [`tidy_parked`]).
-/// `false` if there was none.
+/// Ends a hold. The next run of [`tidy_parked`] releases the parked one-shots. Returns false if there was no hold.
 pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<bool> {
     let result =
         sqlx::query!("DELETE FROM holds WHERE scope = $1 AND scope_id = $2", scope as HoldScope, scope_id,)
@@ -188,7 +187,7 @@ pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<bool
     Ok(result.rows_affected() > 0)
 }
 
-/// All holds, the widest first.
+/// Returns all holds, the widest first.
 pub async fn holds(db: &Db) -> DbResult<Vec<Hold>> {
     Ok(sqlx::query_as!(
         Hold,
@@ -198,7 +197,7 @@ pub async fn holds(db: &Db) -> DbResult<Vec<Hold>> {
     .await?)
 }
 
-/// What keeps fires from being sent, in numbers.
+/// Counts what stops fires: holds, and instances that are unreachable, disabled or denied.
 pub async fn withheld(db: &Db) -> DbResult<Withheld> {
     let row = sqlx::query!(
         r#"

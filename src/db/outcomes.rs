@@ -1,4 +1,4 @@
-//! How attempts ended, in SQL: history, delivered keys, and the one-shot where it is still the attempt's.
+//! The statement that records the outcomes of attempts.
 
 use nas_cron_protocol::OneShotState;
 use uuid::Uuid;
@@ -9,8 +9,8 @@ use super::{Db, DbResult};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::attempt::{Ended, Recorded};
 
-/// Records outcomes: history, delivered keys, and the one-shot where it is still this attempt's. Durable when
-/// it returns, and harmless when repeated. What is not in the answer had been recorded before.
+/// Records outcomes in the history, the delivered keys, and the one-shot if the attempt still owns it. Durable when it
+/// returns, and harmless to repeat. Attempts that are missing from the result were recorded before.
 pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     let rules = RuleColumns::from(rules);
     let ids: Vec<Uuid> = ended.iter().map(|e| e.attempt_id).collect();

@@ -1,16 +1,14 @@
-//! The sessions of this process, and what is known of their health.
+//! The pool of database sessions, and their health.
 //!
-//! A session is returned at once when its statement has ended well, without a word to the server. It is closed when
-//! its statement failed on the way, was not answered in time, or was abandoned by its caller: nothing is known of such
-//! a session, and the server may be out of reach behind it.
+//! A session returns to the pool as soon as its statement succeeds, without a health check. It is closed if its
+//! statement failed in transit, timed out, or was abandoned by its caller: the state of such a session is unknown, and
+//! the server may be unreachable through it.
 //!
-//! What was sent on a session that nobody heard of may still reach the server much later, after the statement was repeated
-//! on another session and even undone by a newer one. So the server is told to end such a session before anything else is
-//! sent to it.
+//! A statement on an abandoned session may reach the server much later, after it was repeated on another session or even
+//! undone by a newer statement. Such a session is therefore ended on the server before any other statement is sent.
 //!
-//! One broken session says something about the others. They may have been opened through the same path, and only a
-//! statement would show it, each in a whole deadline. So whatever has not been heard of since then is replaced before
-//! it is used again.
+//! If one session breaks, others on the same network path may be broken too, and each would cost a whole statement
+//! timeout to find out. So every session that has not been answered since then is replaced before its next use.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,16 +21,16 @@ use tokio::time::timeout;
 use super::connector::{Connector, ServerSession};
 use crate::heartbeat;
 
-/// Sessions that were not used for longer than this are replaced: something on the way may have forgotten them.
+/// Maximum idle time of a session: afterwards, a NAT or firewall may have dropped the connection.
 const IDLE_AT_MOST: Duration = Duration::from_mins(4);
-/// A statement that its caller gave up after this long without an answer is taken for lost.
+/// Time without a response after which a statement that its caller aborts counts as lost.
 const SUSPICIOUS_AFTER: Duration = Duration::from_millis(1_500);
-/// Time to end sessions that were given up.
+/// Timeout of the statement that ends abandoned sessions.
 const END_WITHIN: Duration = Duration::from_secs(5);
-/// Sessions are replaced at this age, so that what a server keeps for each does not grow for ever.
+/// Maximum age of a session. It bounds the memory that the server keeps for each.
 const AGE_AT_MOST: Duration = Duration::from_mins(30);
 
-/// A session, and when the server was last heard of through it.
+/// A session, and the time of the last response on it.
 #[derive(Debug)]
 pub(super) struct Session {
     connection: PgConnection,
@@ -41,14 +39,14 @@ pub(super) struct Session {
     heard: Instant,
 }
 
-/// What all pools of a process know of the database.
+/// The state of the database's health that all pools of a process share.
 #[derive(Debug)]
 pub(super) struct Health {
-    /// Sessions that were last heard of before this are not trusted any more.
+    /// Sessions whose last response is older than this are no longer trusted.
     suspect: Mutex<Instant>,
-    /// The last time that a statement was answered.
+    /// Time of the last response to any statement.
     heard: Mutex<Instant>,
-    /// Sessions that were closed in the middle of a statement: it may still be on its way.
+    /// Sessions that were closed during a statement, which may still reach the server.
     abandoned: Mutex<Vec<ServerSession>>,
 }
 
@@ -58,32 +56,32 @@ impl Health {
         Self { suspect: Mutex::new(now), heard: Mutex::new(now), abandoned: Mutex::default() }
     }
 
-    /// How long ago the database last answered a statement.
+    /// Returns the time since the database last answered a statement.
     pub(super) fn silent_for(&self) -> Duration {
         self.heard.lock().elapsed()
     }
 
-    /// A statement was answered.
+    /// Records a response to a statement.
     fn heard(&self, now: Instant) {
         let mut heard = self.heard.lock();
         *heard = (*heard).max(now);
     }
 
-    /// Distrusts every session that was last heard of before `since`.
+    /// Stops trusting sessions whose last response is older than `since`.
     fn distrust(&self, since: Instant) {
         let mut suspect = self.suspect.lock();
         *suspect = (*suspect).max(since);
     }
 
-    /// A session was given up in the middle of a statement that began at `since`.
+    /// Records that a session was abandoned during a statement that began at `since`.
     fn gave_up(&self, session: &ServerSession, since: Instant) {
-        // Those that were heard of since it began have shown that they are alive.
+        // Sessions with a response since then are alive.
         self.distrust(since);
         self.abandoned.lock().push(session.clone());
     }
 }
 
-/// Opens sessions, and decides whether one may be used again.
+/// Opens sessions, and decides whether one may be reused.
 #[derive(Debug)]
 pub(super) struct Manager {
     connector: Arc<Connector>,
@@ -105,16 +103,16 @@ impl managed::Manager for Manager {
         let trusted = session.heard >= *self.health.suspect.lock()
             && session.heard.elapsed() <= IDLE_AT_MOST
             && session.opened.elapsed() <= AGE_AT_MOST;
-        if trusted { Ok(()) } else { Err(RecycleError::message("not to be used again")) }
+        if trusted { Ok(()) } else { Err(RecycleError::message("not trusted")) }
     }
 }
 
-/// A bounded set of sessions.
+/// A pool with a maximum number of sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     sessions: managed::Pool<Manager>,
     health: Arc<Health>,
-    /// How long a statement waits for a session to become free.
+    /// Maximum time that a statement waits for a free session.
     wait: Duration,
 }
 
@@ -128,20 +126,20 @@ impl Pool {
         let manager = Manager { connector, health: Arc::clone(&health) };
         let sessions = managed::Pool::builder(manager)
             .max_size(usize::try_from(size).unwrap_or(usize::MAX))
-            // What is not needed goes unused, and is closed.
+            // Last in, first out: surplus sessions stay idle and are closed.
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|error| sqlx::Error::Configuration(error.into()))?;
         Ok(Self { sessions, health, wait })
     }
 
-    /// How long a statement waits for a session to become free.
+    /// Returns the maximum time that a statement waits for a free session.
     pub(super) fn wait(&self) -> Duration {
         self.wait
     }
 
-    /// Takes a session out of the pool, or opens one. When it returns, no statement that was given up before is still to
-    /// come to the server.
+    /// Takes a session from the pool, or opens one. Afterwards, no statement that was abandoned before can reach the
+    /// server any more.
     pub(super) async fn take(&self) -> Result<Taken, sqlx::Error> {
         let mut session = self.free().await?;
         let abandoned = self.health.abandoned.lock().clone();
@@ -171,18 +169,18 @@ impl Pool {
         }
     }
 
-    /// Closes the sessions that nobody has used for a while.
+    /// Closes sessions that were idle for too long.
     pub(super) fn close_unused(&self) {
         self.sessions.retain(|session, _| session.heard.elapsed() <= IDLE_AT_MOST);
     }
 
-    /// Closes every session as it becomes free, and gives out no more.
+    /// Closes every session as it becomes free. No further session can be taken.
     pub(super) fn close(&self) {
         self.sessions.close();
     }
 }
 
-/// Ends sessions at the server. One that has ended by itself, or lived on a server that is gone, is no concern.
+/// Ends sessions on the server. Sessions that no longer exist are ignored.
 async fn end(connection: &mut PgConnection, sessions: &[ServerSession]) -> Result<(), sqlx::Error> {
     let pids: Vec<i32> = sessions.iter().map(|one| one.pid).collect();
     let starts: Vec<&str> = sessions.iter().map(|one| one.started.as_str()).collect();
@@ -198,26 +196,25 @@ async fn end(connection: &mut PgConnection, sessions: &[ServerSession]) -> Resul
     Ok(())
 }
 
-/// A session in use. It goes back to the pool if the last statement on it ended well, and is closed otherwise, also
-/// when its user is dropped in the middle.
+/// A session in use. On drop, it returns to the pool if its last statement succeeded, and is closed otherwise. A dropped
+/// statement counts as failed.
 #[derive(Debug)]
 pub(super) struct Taken {
     session: Option<Object<Manager>>,
     health: Arc<Health>,
-    /// The last statement ended well.
+    /// True if the session is usable after its last statement.
     sound: bool,
-    /// When the statement that is under way began.
+    /// Start of the statement in flight.
     began: Option<Instant>,
 }
 
 impl Taken {
-    /// From now on it goes back to the pool only after one more statement has ended well. Returns whether that is worth
-    /// a try.
+    /// Keeps the session out of the pool until one more statement succeeds. Returns true if it was usable so far.
     pub(super) fn set_aside(&mut self) -> bool {
         std::mem::take(&mut self.sound)
     }
 
-    /// Runs one statement, for `patience` at most.
+    /// Runs one statement with `patience` as its timeout.
     pub(super) async fn within<'t, T, F>(
         &'t mut self,
         patience: Duration,
@@ -226,7 +223,7 @@ impl Taken {
     where
         F: Future<Output = Result<T, sqlx::Error>>,
     {
-        // Apart from each other: the statement borrows the connection, and its end is noted beside it.
+        // Separate borrows: the statement borrows the connection while the other fields change.
         let Self { session, health, sound, began } = self;
         *sound = false;
         let Some(session) = session else { return Err(sqlx::Error::PoolClosed) };
@@ -245,7 +242,7 @@ impl Taken {
         match &answer {
             Ok(_) => *sound = true,
             Err(sqlx::Error::Database(refusal)) => {
-                // A session that is about to end, or that cannot be written through any more, is of no use.
+                // A session that is about to end, or has become read-only, is not usable.
                 *sound = !refusal.code().is_some_and(|code| {
                     code.starts_with("57P") || matches!(code.as_ref(), "25006" | "25P03")
                 });
@@ -272,7 +269,7 @@ impl Drop for Taken {
             self.health.gave_up(&session.server, began);
         }
         if let Some(session) = self.session.take().filter(|_| !self.sound) {
-            // Out of the pool, which may open another one at once, and closed.
+            // Removes it from the pool, which may open another one at once, and closes it.
             drop(Object::take(session));
         }
     }

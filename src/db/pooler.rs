@@ -1,7 +1,7 @@
-//! Recognizes a connection pooler that keeps no sessions, such as `PgBouncer` with `pool_mode = transaction`.
+//! Detects a connection pooler that keeps no sessions, such as `PgBouncer` with `pool_mode = transaction`.
 //!
-//! Behind one, prepared statements meet a server session that never heard of them, and LISTEN hears nothing. Most of
-//! the time it works, which is worse than not at all: so it is looked for at the start.
+//! Behind one, prepared statements reach server sessions that do not know them, and LISTEN receives nothing. Most
+//! statements work, so the failures are hard to trace: the service checks for a pooler at its start.
 
 use std::time::Duration;
 
@@ -11,11 +11,10 @@ use tokio::time::timeout;
 
 use super::{Db, DbError, DbResult};
 
-/// Time for the whole examination.
+/// Timeout of the whole check.
 const EXAMINED_WITHIN: Duration = Duration::from_secs(8);
 
-/// Fails with [`DbError::TransactionPooler`] where two connections of ours swap their server sessions between
-/// transactions.
+/// Fails with [`DbError::TransactionPooler`] if two connections swap their server sessions between transactions.
 pub async fn require_sessions(db: &Db) -> DbResult<()> {
     let examined = timeout(EXAMINED_WITHIN, keeps_sessions(db)).await;
     match examined.unwrap_or_else(|_| Err(silent())) {
@@ -28,13 +27,13 @@ pub async fn require_sessions(db: &Db) -> DbResult<()> {
 fn silent() -> sqlx::Error {
     let within = EXAMINED_WITHIN.as_secs();
     sqlx::Error::Io(std::io::Error::other(format!(
-        "two transactions at once did not begin within {within} s; where the URL leads to a pooler, it has too few \
-         connections or pools transactions"
+        "beginning two concurrent transactions timed out after {within} s; if the URL leads to a pooler, it has too few \
+         connections, or is in transaction mode"
     )))
 }
 
-/// Holds two server sessions at once by two transactions, gives both back, and asks which session each connection has
-/// now. A pooler hands them out anew, whether it takes the one that was given back last or first.
+/// Holds two server sessions in two concurrent transactions, ends both, and checks that each connection still has its
+/// session. A pooler in transaction mode reassigns them, whether it hands out the last or the first free one.
 async fn keeps_sessions(db: &Db) -> Result<bool, sqlx::Error> {
     let ((mut one, _), (mut other, _)) = futures::try_join!(db.connector.connect(), db.connector.connect())?;
     let first = in_transaction(&mut one).await?;
@@ -49,7 +48,8 @@ async fn in_transaction(connection: &mut PgConnection) -> Result<i32, sqlx::Erro
     session(connection).await
 }
 
-/// The server process behind a connection. By the simple protocol, which every pooler passes on.
+/// Returns the process id of the server session behind a connection. Uses the simple protocol, which every pooler
+/// supports.
 async fn session(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     connection.fetch_one(sqlx::raw_sql("SELECT pg_backend_pid()")).await?.try_get_unchecked(0)
 }

@@ -1,4 +1,4 @@
-//! Retries of statements through the database's short absences: a restart, a switch-over, a deadlock lost.
+//! Retries of statements through short outages of the database (a restart, a failover) and after lost deadlocks.
 
 use std::time::Duration;
 
@@ -8,67 +8,68 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Db, DbError, DbResult, pooler};
 
-/// Pauses while the database is away. Jitter adds up to the pause itself, so that those who failed together do not come
-/// back together: 25 to 50 ms at first, 125 to 250 ms in the end.
-const AWAY: ExponentialBuilder = ExponentialBuilder::new()
+/// Back-off while the database is unavailable: 25 to 50 ms at first, 125 to 250 ms at most. Jitter of up to 100 % keeps
+/// statements that failed together from being retried together.
+const UNAVAILABLE: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(25))
     .with_max_delay(Duration::from_millis(125))
     .with_factor(2.0)
     .with_jitter()
     .without_max_times();
-/// The longest pause after a statement that lost to another one.
+/// Maximum pause after a conflict with a concurrent statement.
 const CONTENDED: Duration = Duration::from_millis(10);
-/// Pauses of those whom nobody waits for.
+/// Interval between retries of background statements.
 const UNATTENDED: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(100)).without_max_times();
 
-/// Runs `op` until it succeeds, fails for good, or `deadline` is there; then the last error is returned.
-/// Real agents do not retry a failed provision, so we do (docs/contract.md#invariant-9-short-outages-fail-no-provision).
+/// Runs `op` until it succeeds, fails permanently, or `deadline` passes; returns the last error. The service retries,
+/// because real agents do not retry a failed provision
+/// (docs/contract.md#invariant-9-short-outages-fail-no-provision).
 ///
-/// `op` may have happened although it failed (the connection broke after the commit): it must be safe to
-/// run twice. It is dropped at the deadline, wherever it is.
+/// `op` must be safe to run twice: it may have taken effect although it failed (the connection broke after the
+/// commit). At the deadline, it is dropped even in the middle of a statement.
 pub async fn ride_out<T, F>(deadline: Instant, mut op: impl FnMut() -> F) -> DbResult<T>
 where
     F: Future<Output = DbResult<T>>,
 {
-    // Not an async block: that would hold the statement's future twice.
+    // Not an async block, which would store the statement's future twice.
     let attempt = || {
         timeout_at(deadline, op()).map(|done| {
-            done.unwrap_or(Err(DbError::Unavailable("no answer within the request's time".into())))
+            done.unwrap_or(Err(DbError::Unavailable("no answer before the request's deadline".into())))
         })
     };
-    let mut away = AWAY.build();
+    let mut unavailable = UNAVAILABLE.build();
     attempt
         .retry(ConstantBuilder::new().without_max_times())
         .when(DbError::is_transient)
         .adjust(|error, _| {
-            // A race that was lost says nothing about how long the database stays away.
+            // A conflict does not advance the back-off for outages.
             let pause = if matches!(error, DbError::Contended(_)) {
                 CONTENDED.mul_f64(rand::random())
             } else {
-                away.next()?
+                unavailable.next()?
             };
             (Instant::now() + pause < deadline).then_some(pause)
         })
-        .notify(|error, _| tracing::debug!(%error, "the database is asked again"))
+        .notify(|error, _| tracing::debug!(%error, "database statement failed; retrying"))
         .await
 }
 
-/// Makes sure at a start that the database is there and keeps sessions. A database that is starting is waited for, for
-/// `within` at most, and the log says so at once.
+/// Checks at the start of a process that the database is reachable and keeps sessions. Waits up to `within` for a
+/// database that is unavailable, and logs that it waits.
 pub async fn reach(db: &Db, within: Duration) -> DbResult<()> {
     let reaching = || pooler::require_sessions(db);
     match reaching().await {
         Err(error) if error.is_transient() => {
-            tracing::warn!(%error, within_s = within.as_secs(), "the database is not available yet; retrying");
+            tracing::warn!(%error, within_s = within.as_secs(), "database unavailable; retrying");
             ride_out(Instant::now() + within, reaching).await
         }
         reached => reached,
     }
 }
 
-/// Runs `op` until it succeeds or fails for good. After `within` it is not retried any more: then the last error is
-/// returned. It is never dropped in the middle.
+/// Runs `op` until it succeeds or fails permanently. After `within`, it is not retried, and the last error is returned.
+/// It is never dropped in the middle of a statement.
 ///
 /// As with [`ride_out`], `op` must be safe to run twice.
 pub(crate) async fn retry_for<T, F>(within: Duration, op: impl FnMut() -> F) -> DbResult<T>
@@ -85,29 +86,29 @@ mod tests {
 
     use super::*;
 
-    fn away() -> DbError {
+    fn unavailable() -> DbError {
         DbError::Unavailable("no connection in time".into())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_restart_of_five_seconds_is_ridden_out() {
+    async fn restart_of_five_seconds_is_ridden_out() {
         let start = Instant::now();
         let back = start + Duration::from_secs(5);
         let tries = Cell::new(0);
         let answer = ride_out(start + Duration::from_secs(12), || {
             tries.set(tries.get() + 1);
-            async { if Instant::now() < back { Err(away()) } else { Ok(7) } }
+            async { if Instant::now() < back { Err(unavailable()) } else { Ok(7) } }
         })
         .await;
         assert_eq!(answer.unwrap(), 7);
-        assert!(back.elapsed() <= Duration::from_millis(250), "it came back at once");
+        assert!(back.elapsed() <= Duration::from_millis(250), "retried soon after the restart");
         assert!((20..=60).contains(&tries.get()), "{} tries", tries.get());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_ends_it_also_in_the_middle_of_a_statement() {
+    async fn deadline_interrupts_a_statement() {
         let deadline = Instant::now() + Duration::from_secs(2);
-        let failed: DbResult<()> = ride_out(deadline, || async { Err(away()) }).await;
+        let failed: DbResult<()> = ride_out(deadline, || async { Err(unavailable()) }).await;
         assert!(matches!(failed, Err(DbError::Unavailable(_))));
         assert!(Instant::now() <= deadline);
         let hung: DbResult<()> = ride_out(deadline, std::future::pending).await;
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_race_is_retried_at_once_and_a_defect_never() {
+    async fn conflict_is_retried_at_once_and_a_defect_never() {
         let start = Instant::now();
         let tries = Cell::new(0);
         let answer = ride_out(start + Duration::from_secs(1), || {

@@ -1,11 +1,11 @@
-//! How durations are stored: in seconds as `float8`, the argument of `make_interval(secs => …)` and the result of
-//! `extract(epoch FROM …)`.
+//! Conversion of durations to and from seconds as `float8`: the argument of `make_interval(secs => …)`, and the result
+//! of `extract(epoch FROM …)`.
 
 use std::time::Duration;
 
 use crate::domain::arm_rules::ArmRules;
 
-/// Returns the duration of so many seconds; zero where they are negative, which is an instant that has passed.
+/// Returns the duration of this many seconds; zero if they are negative, as for an instant in the past.
 pub(super) fn duration(seconds: f64) -> Duration {
     if seconds > 0.0 { Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX) } else { Duration::ZERO }
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_that_have_passed_are_no_duration() {
+    fn negative_seconds_become_zero() {
         assert_eq!(duration(1.5), Duration::from_millis(1_500));
         for passed in [0.0, -0.0, -3.0, f64::NEG_INFINITY, f64::NAN] {
             assert_eq!(duration(passed), Duration::ZERO, "{passed}");
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn more_second_fires_than_a_column_holds_are_as_many_as_it_holds() {
+    fn second_fires_max_is_capped_at_the_columns_maximum() {
         let rules = ArmRules {
             fire_floor: Duration::from_millis(1_500),
             second_fire_delay: Duration::from_mins(1),

@@ -88,7 +88,7 @@ async fn cancel(
 ) -> Result<Json<CancelResponse>, ApiError> {
     let job_id = JobId::new(body.job_id)?;
     state.one_shots.cancel(&caller.instance, &job_id, caller.deadline).await?;
-    state.backends.look();
+    state.backends.notify_outboxes();
     state.scheduler.awake(&caller.instance);
     Ok(Json(CancelResponse { ok: true }))
 }

@@ -41,7 +41,7 @@ pub fn backend_missed(backend: BackendName, count: u64) {
 }
 
 /// Records a wake-up received from a backend, and its result.
-pub fn woken(backend: BackendName, result: &'static str) {
+pub fn wake_up_received(backend: BackendName, result: &'static str) {
     counter!(WAKE_UPS, "backend" => backend.as_str(), "result" => result).increment(1);
 }
 

@@ -1,4 +1,4 @@
-//! What NATS answers when it does not do what it was asked for, in our words.
+//! Maps the errors of the NATS client to [`BackendError`].
 
 use std::error::Error as _;
 
@@ -11,7 +11,7 @@ use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, PurgeError
 
 use crate::backends::BackendError;
 
-/// `JetStream` understood, and said no.
+/// Maps an error response of `JetStream`.
 fn api(error: &ApiError) -> BackendError {
     match error.code() {
         429 => BackendError::RateLimited { retry_after: None },
@@ -24,17 +24,17 @@ fn api(error: &ApiError) -> BackendError {
 fn request_kind(kind: RequestErrorKind, text: String) -> BackendError {
     match kind {
         RequestErrorKind::TimedOut => BackendError::TimedOut,
-        // Nobody listens to the API: JetStream is off, or its leader is being elected.
-        RequestErrorKind::NoResponders => {
-            BackendError::Unreachable("JetStream does not answer: is it enabled for the account?".to_owned())
-        }
+        // JetStream is disabled, or its leader is being elected.
+        RequestErrorKind::NoResponders => BackendError::Unreachable(
+            "JetStream does not respond: check that it is enabled for the account".to_owned(),
+        ),
         RequestErrorKind::InvalidSubject => BackendError::Refused(text),
-        // The answer did not parse, or the client is closed.
+        // The response did not parse, or the client is closed.
         RequestErrorKind::Other => BackendError::Garbage(text),
     }
 }
 
-/// A request's error inside another one.
+/// Maps a request's error that is the source of another error.
 fn inner_request(error: &(dyn std::error::Error + 'static)) -> BackendError {
     match error.source().and_then(|source| source.downcast_ref::<RequestError>()) {
         Some(inner) => request(inner),
@@ -76,7 +76,7 @@ pub(super) fn publish(error: &PublishError) -> BackendError {
     match error.kind() {
         PublishErrorKind::TimedOut => BackendError::TimedOut,
         PublishErrorKind::StreamNotFound => {
-            BackendError::Unreachable("no stream takes the wake-up: missing, or without a leader".to_owned())
+            BackendError::Unreachable("the stream is missing or has no leader".to_owned())
         }
         PublishErrorKind::BrokenPipe => BackendError::Unreachable("the connection is closing".to_owned()),
         PublishErrorKind::MaxAckPending => BackendError::RateLimited { retry_after: None },

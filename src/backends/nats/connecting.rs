@@ -1,4 +1,4 @@
-//! The connection: dialled in the background, for ever, and judged before every call.
+//! The connection: opened in the background with unlimited retries, and checked before every call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::options::{NatsOptions, NatsOptionsError};
 use crate::backends::BackendError;
 
-/// A server that went without a word is noticed after two of these.
+/// Interval between pings. A server that died silently is detected after two of them.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A client that reconnects by itself.
@@ -24,21 +24,21 @@ pub(super) struct Connection {
     jetstream: jetstream::Context,
     servers: String,
     news: Arc<News>,
-    /// Until then a call waits for the first connection.
+    /// Until this instant, a call waits for the first connection.
     first_until: Instant,
 }
 
-/// What the client's callbacks told last.
+/// The latest reports of the client's callbacks.
 #[derive(Debug)]
 struct News {
-    /// Counts connections made and lost.
+    /// Number of connections opened and lost.
     changes: watch::Sender<u64>,
-    /// Why the last attempt to connect failed.
+    /// Error of the last failed attempt to connect.
     problem: Mutex<Option<String>>,
 }
 
 impl Connection {
-    /// Checks the options and begins to connect.
+    /// Checks the options and starts to connect.
     pub(super) async fn start(options: &NatsOptions) -> Result<Self, NatsOptionsError> {
         let addresses = options.addresses()?;
         let news = Arc::new(News { changes: watch::Sender::new(0), problem: Mutex::new(None) });
@@ -52,7 +52,8 @@ impl Connection {
                 events.hear(&event);
                 std::future::ready(())
             })
-            // Called before every attempt. It chooses nothing: it is where the last failure is told in words.
+            // Called before every attempt to choose a server. It chooses none: only here does the client report the
+            // error of the last attempt.
             .reconnect_to_server_callback(move |servers, _| {
                 problems.failed(servers.into_iter().filter_map(|server| {
                     server.last_error.map(|error| format!("{}: {error}", server.addr.as_url_str()))
@@ -61,14 +62,15 @@ impl Connection {
             })
             .connect(addresses)
             .await
-            // Nothing was dialled yet: only the addresses can be wrong.
+            // Nothing was connected yet: only the addresses can be invalid.
             .map_err(|error| NatsOptionsError::Url(options.urls.join(", "), error.to_string()))?;
         let jetstream = ContextBuilder::new().timeout(options.timeout).build(client.clone());
         let first_until = Instant::now() + options.timeout;
         Ok(Self { client, jetstream, servers: options.urls.join(", "), news, first_until })
     }
 
-    /// `JetStream`, if there is a connection. Only a young process waits for it, within a call's deadline.
+    /// Returns `JetStream` if the client is connected. Waits for a connection only within one call timeout after the
+    /// start.
     pub(super) async fn jetstream(&self) -> Result<&jetstream::Context, BackendError> {
         let mut changes = self.news.changes.subscribe();
         while !self.is_connected() {
@@ -79,27 +81,27 @@ impl Connection {
         Ok(&self.jetstream)
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection. Returns `JetStream`.
     pub(super) async fn connected(&self) -> &jetstream::Context {
         let mut changes = self.news.changes.subscribe();
         while !self.is_connected() {
-            // We hold the sender: it cannot be gone.
+            // Cannot fail: `self.news` holds the sender.
             let _ = changes.changed().await;
         }
         &self.jetstream
     }
 
-    /// Tells of every connection that is made or lost from now on.
+    /// Returns a receiver that changes with every connection opened or lost from now on.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.news.changes.subscribe()
     }
 
-    /// The client, connected or not.
+    /// Returns the client, connected or not.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The version of the server, where we are connected.
+    /// Returns the version of the connected server.
     pub(super) fn server_version(&self) -> Option<String> {
         self.client.try_server_info().map(|info| info.version)
     }
@@ -110,7 +112,9 @@ impl Connection {
 
     fn unreachable(&self) -> BackendError {
         let problem = self.news.problem.lock();
-        BackendError::Unreachable(problem.clone().unwrap_or_else(|| format!("{}: no answer", self.servers)))
+        BackendError::Unreachable(
+            problem.clone().unwrap_or_else(|| format!("{}: not connected", self.servers)),
+        )
     }
 }
 
@@ -123,18 +127,18 @@ impl News {
                 self.changes.send_modify(|changes| *changes += 1);
             }
             Event::Disconnected => {
-                warn!("the connection to NATS is lost; trying again");
+                warn!("connection to NATS lost; reconnecting");
                 self.changes.send_modify(|changes| *changes += 1);
             }
-            // Told in words by the next attempt.
-            Event::ClientError(ClientError::Other(_)) => debug!(%event, "NATS"),
-            Event::ServerError(error) => warn!(%error, "NATS refuses something"),
-            Event::ClientError(_) | Event::SlowConsumer(_) => warn!(%event, "NATS"),
-            Event::LameDuckMode | Event::Draining | Event::Closed => info!(%event, "NATS"),
+            // The next attempt to connect reports the error in full.
+            Event::ClientError(ClientError::Other(_)) => debug!(%event, "NATS client error"),
+            Event::ServerError(error) => warn!(%error, "NATS server error"),
+            Event::ClientError(_) | Event::SlowConsumer(_) => warn!(%event, "NATS client error"),
+            Event::LameDuckMode | Event::Draining | Event::Closed => info!(%event, "NATS connection changed"),
         }
     }
 
-    /// Keeps why the servers cannot be reached, and says it when it is new.
+    /// Records why connecting failed. Logs the reason if it has changed.
     fn failed(&self, why: impl Iterator<Item = String>) {
         let why: Vec<String> = why.collect();
         if why.is_empty() {
@@ -143,7 +147,7 @@ impl News {
         let why = why.join("; ");
         let mut problem = self.problem.lock();
         if problem.as_deref() != Some(&why) {
-            warn!(%why, "NATS cannot be reached; trying again");
+            warn!(%why, "connecting to NATS failed; retrying");
             *problem = Some(why);
         }
     }

@@ -1,5 +1,5 @@
-//! From our hands into the loop: a wake-up is acknowledged as soon as whatever it found is durable, and never
-//! dropped before.
+//! Passes received wake-ups to the scheduler. A wake-up is acknowledged once its result is durable, and never dropped
+//! before.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -24,13 +24,13 @@ use crate::domain::wake_up::Wake;
 use crate::metrics;
 use crate::scheduler::Woken;
 
-/// Batches that are handed in at once.
+/// Maximum batches that are passed on concurrently.
 const AT_ONCE: usize = 4;
 
-/// Between two tries of the same thing: the first wait, and the longest.
+/// Back-off between two tries: the first pause and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Pulls and hands in until `stop`, and then until what is in hand is done with.
+/// Pulls wake-ups and passes them on until `stop`, then processes those that were received.
 pub(super) async fn run<F, Fut, E>(nats: &Nats, wake: F, stop: CancellationToken)
 where
     F: Fn(Vec<Wake>) -> Fut + Sync,
@@ -38,7 +38,7 @@ where
     E: Display + Send,
 {
     let hands = Hands::empty();
-    // Bounded by the room in our hands.
+    // Bounded by the room in `hands`.
     let (out, mut held) = mpsc::unbounded_channel();
     let taking = Taking { nats, stop: &stop, failing: AtomicBool::new(false), unreadable: AtomicU64::new(0) };
     let handing_in = async {
@@ -61,11 +61,11 @@ where
         _ = futures::future::join(pulling, handing_in) => {}
         () = hands.progress(&nats.connection, nats.options.ack_wait) => {}
     }
-    // The last acknowledgements are on their way when this returns.
+    // Sends the last acknowledgements.
     let _ = timeout(nats.options.timeout, nats.connection.client().flush()).await;
 }
 
-/// Sets up and pulls, again and again: after a restart, without a leader, when somebody deleted the stream.
+/// Sets up the stream and pulls from it. Starts over after every error: a restart, a missing leader, a deleted stream.
 async fn pull_for_ever(
     nats: &Nats,
     hands: &Arc<Hands>,
@@ -89,13 +89,13 @@ async fn pull_for_ever(
             Err(problem) => problem,
             Ok((consumer, since)) => {
                 if !said.is_empty() {
-                    info!("wake-ups come from NATS again");
+                    info!("receiving wake-ups from NATS again");
                     said.clear();
                 }
                 match hands.pull(&nats.connection, &consumer, &out, stop).await {
                     Ok(()) => return,
                     Err(problem) => {
-                        // It went well for a while: what ended it is news, and may be over.
+                        // Pulling worked for a while: this is a new problem, and it may be short.
                         if since.elapsed() > PAUSES.1 {
                             pause = PAUSES.0;
                         }
@@ -106,9 +106,9 @@ async fn pull_for_ever(
         };
         metrics::backend_called(BackendName::Nats, "listen", "failed", 1);
         if problem == said {
-            debug!(%problem, "no wake-ups from NATS");
+            debug!(%problem, "receiving wake-ups from NATS failed");
         } else {
-            warn!(%problem, "no wake-ups from NATS; trying again");
+            warn!(%problem, "receiving wake-ups from NATS failed; retrying");
             said = problem;
         }
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -128,18 +128,18 @@ async fn set_up(
     stream::consumer(jetstream, &nats.options).await
 }
 
-/// What the batches share.
+/// State that the batches share.
 struct Taking<'a> {
     nats: &'a Nats,
     stop: &'a CancellationToken,
-    /// The last batch could not be handed in.
+    /// True if passing on the last batch failed.
     failing: AtomicBool,
-    /// Messages that were no wake-ups.
+    /// Number of messages that were not valid wake-ups.
     unreadable: AtomicU64,
 }
 
 impl Taking<'_> {
-    /// Hands one batch in, until it is taken or we stop.
+    /// Passes one batch on; retries until it succeeds or `stop` is cancelled.
     async fn take_in<F, Fut, E>(&self, batch: Vec<Held>, wake: &F)
     where
         F: Fn(Vec<Wake>) -> Fut,
@@ -161,18 +161,18 @@ impl Taking<'_> {
             match wake(wakes.clone()).await {
                 Ok(woken) => {
                     if self.failing.swap(false, Ordering::Relaxed) {
-                        info!("wake-ups are taken in again");
+                        info!("storing wake-ups from NATS succeeds again");
                     }
-                    // Whatever was found is durably our own loop's, or over.
-                    // Without an answer: not acknowledged, and so it comes again.
+                    // Each one-shot now belongs durably to the built-in loop, or has ended. A message without a
+                    // result is not acknowledged, and the server delivers it again.
                     answers.extend(held.drain(..).zip(woken.iter().map(|_| AckKind::Ack)));
                 }
                 Err(error) => {
                     if !self.failing.swap(true, Ordering::Relaxed) {
-                        warn!(%error, "wake-ups cannot be taken in; they are kept and tried again");
+                        warn!(%error, "storing wake-ups from NATS failed; retrying");
                     }
                     if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                        // For another replica, now.
+                        // Redelivered to another replica at once.
                         answers.extend(held.drain(..).map(|one| (one, AckKind::Nak(None))));
                     }
                     pause = (pause * 2).min(PAUSES.1);
@@ -181,9 +181,9 @@ impl Taking<'_> {
         }
         let telling = async {
             for (one, answer) in &answers {
-                // Not told: it comes again, and is then found to be under way or over.
+                // An unacknowledged wake-up is delivered again, and then finds its one-shot in flight or ended.
                 if let Err(error) = one.message.ack_with(*answer).await {
-                    debug!(%error, "a wake-up was not acknowledged");
+                    debug!(%error, "acknowledging a wake-up failed");
                 }
             }
         };
@@ -195,7 +195,7 @@ impl Taking<'_> {
         if before == 0 {
             warn!(
                 subject = self.nats.options.wake_subject(),
-                "a message from NATS is no wake-up of ours: dropped, and so are others like it"
+                "invalid wake-up message from NATS dropped; further ones are dropped without a log line"
             );
         }
     }
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_wake_up_is_not_read() {
+    fn invalid_wake_up_is_rejected() {
         let good = r#"{"instance_id":"i","job_id":"j","schedule_id":"0190a5e4-7c1e-7000-8000-000000000000","fire_at":"x"}"#;
         assert!(read(good.as_bytes()).is_some());
         for bad in [

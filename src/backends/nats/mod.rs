@@ -1,13 +1,13 @@
-//! NATS `JetStream`: a distributed backend that operators run themselves.
+//! NATS `JetStream`: an external backend that operators run themselves.
 //!
-//! A wake-up is a scheduled message on a subject of its own (servers from 2.12 on have them); when its time comes
-//! the server puts it on the one subject that all replicas consume together.
+//! A wake-up is a scheduled message on a subject of its own (servers support this since 2.12). When it is due, the
+//! server puts it on the one subject that all replicas consume together.
 //!
-//! - `options`: what the operator says, checked. `checks`: what `nas-cron doctor` looks at.
-//! - `connecting`: the connection, made in the background.
-//! - `stream`: the stream and the consumer, made or judged.
+//! - `options`: the operator's settings, validated. `checks`: the checks of `nas-cron doctor`.
+//! - `connecting`: the connection, opened in the background. `answers`: the mapping of errors.
+//! - `stream`: the stream and the consumer, created or checked.
 //! - `schedules`: arming and cancelling.
-//! - `pulling`: from the server into our hands; `consuming`: from our hands into the loop.
+//! - `pulling`: receives wake-ups from the server; `consuming`: passes them to the scheduler.
 
 mod answers;
 pub mod checks;
@@ -35,19 +35,20 @@ use crate::scheduler::Woken;
 
 pub use self::options::{NatsOptions, NatsOptionsError};
 
-/// The server looks four times a second for what is due, and a burst takes its time: early enough for both.
+/// Time from the wake-up to the instant. The server checks for due messages four times a second, and a burst takes
+/// some time: this covers both.
 const LEAD: Duration = Duration::from_secs(1);
 
-/// The server counts nanoseconds in 64 bits: what lies beyond the year 2262 would fire at once.
+/// Maximum time ahead. The server counts nanoseconds in 64 bits: a time after the year 2262 would fire at once.
 const FURTHEST: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// What a message has beside its payload, generously.
+/// Upper bound on the length of a message's headers, in bytes.
 const HEADERS: usize = 1024;
 
-/// The payload that servers take unless they are told otherwise.
+/// Default maximum payload of a server, in bytes.
 const USUAL_PAYLOAD: usize = 1024 * 1024;
 
-/// Scheduled messages of a NATS `JetStream`.
+/// The NATS backend: scheduled messages of `JetStream`.
 #[derive(Debug)]
 pub struct Nats {
     options: NatsOptions,
@@ -56,22 +57,22 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Checks the options and begins to connect in the background, for ever: a server that is away fails nothing
-    /// here. Needs the runtime.
+    /// Checks the options and starts to connect in the background, with unlimited retries: an unreachable server is
+    /// not an error here. Needs a Tokio runtime.
     pub async fn new(options: NatsOptions) -> Result<Self, NatsOptionsError> {
         let connection = Connection::start(&options).await?;
         Ok(Self { options, connection, schedules: Schedules::new() })
     }
 
-    /// The servers that are configured, if some are. Connects in the background.
+    /// Creates the backend if NATS is configured. Connects in the background.
     pub async fn configured(config: &config::Backends) -> anyhow::Result<Option<Self>> {
         let Some(options) = NatsOptions::from_config(config) else { return Ok(None) };
-        Ok(Some(Self::new(options).await.context("NATS cannot be used as it is configured")?))
+        Ok(Some(Self::new(options).await.context("invalid NATS settings")?))
     }
 
-    /// Brings in wake-ups until `stop`, as [`SchedulerBackend::listen`] does, into anything that takes batches:
-    /// one answer per wake-up, in order. What `wake` fails on is kept in hand and handed in again, however long
-    /// that lasts. Up to four batches are handed in at once.
+    /// Receives wake-ups until `stop`, as [`SchedulerBackend::listen`] does, and passes them in batches to `wake`,
+    /// which returns one result per wake-up, in order. A batch on which `wake` fails is kept and retried without
+    /// limit. Up to four batches are passed on concurrently.
     pub async fn consume<F, Fut, E>(&self, wake: F, stop: CancellationToken)
     where
         F: Fn(Vec<Wake>) -> Fut + Sync,
@@ -89,12 +90,12 @@ impl SchedulerBackend for Nats {
 
     fn limits(&self) -> Limits {
         let payload = match self.connection.client().max_payload() {
-            // Not told yet.
+            // The server has not reported it yet.
             0 => USUAL_PAYLOAD,
-            told => told,
+            reported => reported,
         };
         Limits {
-            // The own timer's, which has the last second.
+            // The resolution of the built-in loop's timer, which covers the lead.
             granularity: Duration::from_micros(1),
             lead: LEAD,
             furthest: Some(FURTHEST),
@@ -110,7 +111,7 @@ impl SchedulerBackend for Nats {
         self.schedules.cancel(&self.connection, &self.options, wake_ups).await
     }
 
-    /// NATS calls nobody over HTTP.
+    /// Rejects every request: NATS makes no HTTP calls.
     fn verify(&self, _: &RelayRequest<'_>) -> Result<(), Refusal> {
         Err(Refusal::Unsigned)
     }

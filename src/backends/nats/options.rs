@@ -1,4 +1,4 @@
-//! What the operator says about NATS, checked before anything is dialled.
+//! The NATS settings, validated before the first connection.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,44 +12,44 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config;
 
-/// How long a wake-up may be in one replica's hands without a word before another gets it.
+/// Default of [`NatsOptions::ack_wait`].
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
-/// How NATS is reached, and what is ours there.
+/// Connection to NATS, and the names of the stream and the subjects.
 #[derive(Clone, Debug)]
 pub struct NatsOptions {
-    /// The servers, `nats://host:4222` or `tls://host:4222`. One is enough: a cluster tells of its others.
+    /// Server URLs, `nats://host:4222` or `tls://host:4222`. One is enough: a cluster announces its other servers.
     pub urls: Vec<String>,
     /// A `.creds` file: the user's JWT and the seed of its key.
     pub credentials_file: Option<PathBuf>,
-    /// A token, where the server asks for one.
+    /// Token for servers that require one.
     pub token: Option<SecretString>,
-    /// A user name, with `password`.
+    /// User name, with `password`.
     pub user: Option<String>,
-    /// The password of `user`.
+    /// Password of `user`.
     pub password: Option<SecretString>,
-    /// Who signed the servers' certificates (PEM). Without it: the system's authorities.
+    /// CA certificates of the servers (PEM). Default: the system's CA certificates.
     pub tls_ca_file: Option<PathBuf>,
-    /// Our own certificate (PEM), with `tls_key_file`, where the server asks for one.
+    /// Client certificate (PEM) for servers that require one, with `tls_key_file`.
     pub tls_cert_file: Option<PathBuf>,
-    /// The key of `tls_cert_file` (PEM).
+    /// Private key of `tls_cert_file` (PEM).
     pub tls_key_file: Option<PathBuf>,
-    /// Never talk to a server without TLS. One `tls://` URL or one of the files above says the same.
+    /// Require TLS for every server. One `tls://` URL or one of the TLS files above implies it.
     pub tls_required: bool,
-    /// The stream's name.
+    /// Name of the stream.
     pub stream: String,
-    /// Begins every subject of ours.
+    /// Prefix of all subjects.
     pub subject_prefix: String,
-    /// How many servers of a cluster hold each wake-up, at least.
+    /// Minimum number of servers of a cluster that hold each wake-up.
     pub replicas: usize,
-    /// The deadline of every call.
+    /// Timeout of every call.
     pub timeout: Duration,
-    /// How long a wake-up may be in one replica's hands without a word before another gets it.
+    /// Time without progress from a replica after which the server redelivers its wake-up to another one.
     pub ack_wait: Duration,
 }
 
 impl NatsOptions {
-    /// For these servers, without credentials; all else as in the documentation.
+    /// Creates options for these servers, without credentials, with the documented defaults.
     pub fn new(urls: Vec<String>) -> Self {
         Self {
             urls,
@@ -69,7 +69,7 @@ impl NatsOptions {
         }
     }
 
-    /// As configured; `None` where NATS is not.
+    /// Creates options from the settings; `None` if NATS is not configured.
     pub fn from_config(config: &config::Backends) -> Option<Self> {
         config.nats.as_ref().map(|nats| Self {
             credentials_file: nats.credentials_file.clone(),
@@ -84,28 +84,30 @@ impl NatsOptions {
         })
     }
 
-    /// The subject of one schedule; the job's other arms, and the same one after a move there and back, have others,
-    /// so that nothing done to this one hits them.
+    /// Returns the subject of one schedule. Other arms of the job, and the same arm in another generation, have
+    /// subjects of their own and are not affected by operations on this one.
     pub(super) fn schedule_subject(&self, schedule_id: impl fmt::Display, generation: i32) -> String {
         format!("{}.schedule.{schedule_id}-{generation}", self.subject_prefix)
     }
 
-    /// The subjects of all schedules.
+    /// Returns the pattern that matches the subjects of all schedules.
     pub(super) fn schedule_subjects(&self) -> String {
         format!("{}.schedule.*", self.subject_prefix)
     }
 
-    /// The durable consumer that all replicas share; services with other subjects have another one.
+    /// Returns the name of the durable consumer that all replicas share. Services with another subject prefix have a
+    /// consumer of their own.
     pub(super) fn consumer(&self) -> &str {
         &self.subject_prefix
     }
 
-    /// Where schedules put their wake-ups. One for all: the server keeps an index entry per subject.
+    /// Returns the subject that due wake-ups are published to. All share one: the server keeps an index entry per
+    /// subject.
     pub(super) fn wake_subject(&self) -> String {
         format!("{}.wake", self.subject_prefix)
     }
 
-    /// The servers, checked.
+    /// Validates and returns the server addresses.
     pub(super) fn addresses(&self) -> Result<Vec<ServerAddr>, NatsOptionsError> {
         if self.urls.is_empty() {
             return Err(NatsOptionsError::NoUrl);
@@ -115,15 +117,15 @@ impl NatsOptions {
             .map(|text| {
                 let wrong = |why: &str| NatsOptionsError::Url(without_user(text), why.to_owned());
                 if !text.starts_with("nats://") && !text.starts_with("tls://") {
-                    return Err(wrong("it begins with neither nats:// nor tls://"));
+                    return Err(wrong("the scheme must be nats:// or tls://"));
                 }
                 let address = ServerAddr::from_str(text).map_err(|error| wrong(&error.to_string()))?;
                 if address.host().is_empty() {
-                    return Err(wrong("it names no host"));
+                    return Err(wrong("the host is missing"));
                 }
                 if address.has_user_pass() || address.password().is_some() {
                     return Err(wrong(
-                        "it carries credentials: write them into the file that nats_credentials_file names",
+                        "it contains credentials: put them into the file that nats_credentials_file names",
                     ));
                 }
                 Ok(address)
@@ -131,7 +133,8 @@ impl NatsOptions {
             .collect()
     }
 
-    /// The servers that a cluster tells of come without a scheme: what holds for one has to hold for all.
+    /// Returns true if every server must use TLS. Servers that a cluster announces come without a scheme, so one
+    /// setting has to cover all servers.
     fn requires_tls(&self) -> bool {
         let files = [&self.tls_ca_file, &self.tls_cert_file, &self.tls_key_file];
         self.tls_required
@@ -139,7 +142,7 @@ impl NatsOptions {
             || self.urls.iter().any(|url| url.starts_with("tls://"))
     }
 
-    /// What the client is told, without its callbacks. Reads every file, so that what is wrong shows at the start.
+    /// Returns the client's options, without its callbacks. Reads every file, so that invalid ones fail at the start.
     pub(super) fn connect_options(&self) -> Result<ConnectOptions, NatsOptionsError> {
         check_name("stream", &self.stream, |c| c != '.')?;
         check_name("subject_prefix", &self.subject_prefix, |_| true)?;
@@ -158,16 +161,16 @@ impl NatsOptions {
             let text = SecretString::from(
                 std::fs::read_to_string(path).map_err(|error| NatsOptionsError::file(path, error))?,
             );
-            // The reason could quote the file.
+            // The client's error is left out: it could quote the file.
             options = options
                 .credentials(text.expose_secret())
-                .map_err(|_| NatsOptionsError::file(path, "it is no NATS credentials file"))?;
+                .map_err(|_| NatsOptionsError::file(path, "not a valid NATS credentials file"))?;
         } else if let Some(token) = &self.token {
             options = options.token(token.expose_secret().to_owned());
         } else if let (Some(user), Some(password)) = (&self.user, &self.password) {
             options = options.user_and_password(user.clone(), password.expose_secret().to_owned());
         }
-        // The client reads them again at every connection, so that renewed certificates are taken up.
+        // The client reads these files again for every connection, and so picks up renewed certificates.
         if let Some(path) = &self.tls_ca_file {
             check_certificates(path)?;
             options = options.add_root_certificates(path.clone());
@@ -176,7 +179,7 @@ impl NatsOptions {
             (Some(certificate), Some(key)) => {
                 check_certificates(certificate)?;
                 PrivateKeyDer::from_pem_file(key)
-                    .map_err(|_| NatsOptionsError::file(key, "there is no private key (PEM) in it"))?;
+                    .map_err(|_| NatsOptionsError::file(key, "no valid private key (PEM) found"))?;
                 options = options.add_client_certificate(certificate.clone(), key.clone());
             }
             (None, None) => {}
@@ -190,28 +193,30 @@ impl NatsOptions {
     }
 }
 
-/// Why the options are none.
+/// Invalid NATS options.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsOptionsError {
-    /// No server.
-    #[error("no NATS server is named")]
+    /// No server URL.
+    #[error("no NATS server URL is set")]
     NoUrl,
-    /// A URL, and what is wrong with it.
-    #[error("{0} is no URL of a NATS server: {1}")]
+    /// An invalid URL, and the reason.
+    #[error("invalid NATS server URL {0}: {1}")]
     Url(String, String),
-    /// A name that would not stand in a subject.
-    #[error("{0} {1:?} cannot be: use letters, digits, - and _")]
+    /// A name that is not allowed in a subject.
+    #[error(
+        "invalid NATS {0} {1:?}: use letters, digits, '-' and '_'; in subject_prefix also '.' between parts"
+    )]
     Name(&'static str, String),
-    /// Not 1 to 5.
-    #[error("NATS keeps 1 to 5 replicas, not {0}")]
+    /// A number of replicas outside 1 to 5.
+    #[error("invalid number of NATS replicas {0}: use 1 to 5")]
     Replicas(usize),
     /// More than one of credentials file, token and user.
-    #[error("only one of credentials file, token and user can hold")]
+    #[error("several kinds of NATS credentials are set: use only one of credentials file, token and user")]
     SeveralCredentials,
-    /// One without the other.
-    #[error("{0} and {1} go together")]
+    /// One of two options without the other.
+    #[error("set both {0} and {1}, or neither")]
     Halves(&'static str, &'static str),
-    /// A file that cannot be used.
+    /// An invalid or unreadable file, and the reason.
     #[error("{0}: {1}")]
     File(PathBuf, String),
 }
@@ -222,7 +227,7 @@ impl NatsOptionsError {
     }
 }
 
-/// Tokens of letters, digits, `-` and `_`, with `.` between where `also` lets it.
+/// Checks that a name consists of tokens of letters, digits, `-` and `_`, separated by `.` where `also` allows it.
 fn check_name(field: &'static str, name: &str, also: impl Fn(char) -> bool) -> Result<(), NatsOptionsError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c) || (c == '.' && also(c));
     if name.split('.').any(str::is_empty) || !name.chars().all(fits) {
@@ -232,7 +237,7 @@ fn check_name(field: &'static str, name: &str, also: impl Fn(char) -> bool) -> R
 }
 
 fn check_certificates(path: &Path) -> Result<(), NatsOptionsError> {
-    let none = || NatsOptionsError::file(path, "there is no certificate (PEM) in it");
+    let none = || NatsOptionsError::file(path, "no valid certificate (PEM) found");
     let certificates = CertificateDer::pem_file_iter(path).map_err(|_| none())?;
     match certificates.collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if !certificates.is_empty() => Ok(()),
@@ -240,7 +245,7 @@ fn check_certificates(path: &Path) -> Result<(), NatsOptionsError> {
     }
 }
 
-/// A URL as it may be shown.
+/// Returns the URL without user name and password.
 fn without_user(text: &str) -> String {
     match (text.find("://"), text.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}***{}", &text[..scheme + 3], &text[at..]),
@@ -257,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_those_of_nats_and_carry_no_credentials() {
+    fn urls_need_a_nats_scheme_and_no_credentials() {
         for url in ["nats://nats.example", "nats://127.0.0.1:4222", "tls://[::1]:4222"] {
             assert!(options(url).addresses().is_ok(), "{url}");
         }
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stand_in_subjects() {
+    fn names_must_be_valid_in_subjects() {
         let with = |stream: &str, prefix: &str| {
             NatsOptions {
                 stream: stream.to_owned(),
@@ -296,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn one_word_of_tls_holds_for_all_servers() {
+    fn one_tls_option_applies_to_all_servers() {
         assert!(!options("nats://n").requires_tls());
         let mixed = NatsOptions::new(vec!["nats://a".to_owned(), "tls://b".to_owned()]);
         let asked = NatsOptions { tls_required: true, ..options("nats://n") };
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_come_whole_and_only_one_way() {
+    fn credentials_must_be_complete_and_of_one_kind() {
         let both = NatsOptions {
             token: Some("t".into()),
             user: Some("u".to_owned()),
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_none_are_named() {
+    fn errors_name_missing_files() {
         let nowhere = PathBuf::from("/nowhere/at/all");
         for options in [
             NatsOptions { credentials_file: Some(nowhere.clone()), ..options("nats://n") },

@@ -1,4 +1,4 @@
-//! From the server into our hands. What is in hand is kept from others by progress acknowledgements.
+//! Receives wake-ups from the server. Progress acknowledgements keep the server from redelivering those in hand.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::connecting::Connection;
 
-/// The most that one pull brings.
+/// Maximum wake-ups in one pull.
 pub(super) const BATCH: usize = 500;
 
-/// The most that one replica has in hand.
+/// Maximum wake-ups that one replica has in hand.
 pub(super) const ROOM: usize = 4 * BATCH;
 
-/// How long a pull stays open. Nothing can arrive after its end, so it is also what a stop waits for.
+/// Duration of a pull request. Nothing arrives after its end, so a stop waits at most this long.
 const PULL: Duration = Duration::from_secs(1);
 
-/// How much later than that its end may be told.
-const TOLD: Duration = Duration::from_secs(1);
+/// Maximum delay of the server's message that a pull has ended. Also the timeout for sending a pull request.
+const END_DELAY: Duration = Duration::from_secs(1);
 
-/// A wake-up in hand. Dropping it makes room, and ends its progress.
+/// A wake-up in hand. Dropping it makes room, and ends its progress acknowledgements.
 pub(super) struct Held {
     pub(super) message: Message,
     hands: Arc<Hands>,
@@ -42,12 +42,12 @@ impl Drop for Held {
     }
 }
 
-/// All that this replica has in hand.
+/// The wake-ups that this replica has in hand: received, and not acknowledged yet.
 #[derive(Debug)]
 pub(super) struct Hands {
     room: Arc<Semaphore>,
     taken: AtomicU64,
-    /// By number: where the server hears about it, and since when we have it.
+    /// By number: the subject for acknowledgements, and the time of arrival.
     replies: Mutex<HashMap<u64, (Subject, Instant)>>,
 }
 
@@ -72,9 +72,9 @@ impl Hands {
         Held { message, hands: Arc::clone(self), number, _room: room }
     }
 
-    /// Tells the server again and again that what is in hand is worked on. Never ends.
+    /// Sends progress acknowledgements for the wake-ups in hand. Never returns.
     pub(super) async fn progress(&self, connection: &Connection, ack_wait: Duration) {
-        // Two such words may be lost.
+        // Two acknowledgements in a row may be lost.
         let pause = ack_wait / 4;
         loop {
             tokio::time::sleep(pause).await;
@@ -86,17 +86,17 @@ impl Hands {
                 .collect();
             let telling = async {
                 for reply in old {
-                    // Not told: then another replica gets it too, which is harmless.
+                    // If this fails, another replica gets the wake-up too, which is harmless.
                     let _ = connection.client().publish(reply, AckKind::Progress.into()).await;
                 }
             };
-            // While the connection is away nobody listens, and there is another round.
+            // Publishing blocks without a connection; the next round tries again.
             let _ = timeout(pause, telling).await;
         }
     }
 
-    /// Pulls into `out` until `stop` or an error (in the server's words). What came is in `out` then, and nothing
-    /// is on its way any more.
+    /// Pulls into `out` until `stop`, or until an error, which is returned as text. By then, everything that was
+    /// received is in `out`, and no pull request is open.
     pub(super) async fn pull(
         self: &Arc<Self>,
         connection: &Connection,
@@ -107,21 +107,21 @@ impl Hands {
         let mut changes = connection.changes();
         loop {
             let beginning = async {
-                // A pull that waits for a connection would be answered when nobody listens to it any more.
+                // A pull request that waited for a connection could be answered after its end.
                 connection.connected().await;
                 self.find_room().await
             };
             let Some(mut room) = stop.run_until_cancelled(beginning).await else { return Ok(()) };
             changes.mark_unchanged();
             let begin = consumer.batch().max_messages(room.num_permits()).expires(PULL).messages();
-            let mut pulled = timeout(TOLD, begin)
+            let mut pulled = timeout(END_DELAY, begin)
                 .await
-                .map_err(|_| "the connection takes nothing".to_owned())?
+                .map_err(|_| "sending the pull request timed out".to_owned())?
                 .map_err(|error| error.to_string())?;
-            let end = Instant::now() + PULL + TOLD;
+            let end = Instant::now() + PULL + END_DELAY;
             let mut hold = |message: Message| {
                 if let Some(one) = room.split(1) {
-                    // The receiver goes after us.
+                    // The receiver outlives this task.
                     let _ = out.send(self.take(message, one));
                 }
             };
@@ -132,7 +132,7 @@ impl Hands {
                         Some(Err(error)) => break Err(error.to_string()),
                         None => break Ok(()),
                     },
-                    // Whoever had our request is gone, and its end will not be told.
+                    // The server that had the request is gone, and will not report its end.
                     _ = changes.changed() => break Ok(()),
                     () = sleep_until(end) => break Ok(()),
                 }
@@ -147,12 +147,12 @@ impl Hands {
         }
     }
 
-    /// Waits for room, and takes up to a batch of it.
+    /// Waits for room, and reserves it for up to one batch.
     async fn find_room(&self) -> OwnedSemaphorePermit {
-        let open = "nobody closes the semaphore";
+        let open = "the semaphore is never closed";
         let mut room = Arc::clone(&self.room).acquire_owned().await.expect(open);
         let more = self.room.available_permits().min(BATCH - 1);
-        // Only this task takes room, so that what was there still is.
+        // Only this task takes room, so the permits counted above are still available.
         if let Ok(more) = Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
             room.merge(more);
         }

@@ -1,4 +1,4 @@
-//! Arming and cancelling: one subject per schedule, so that publishing again replaces and a purge takes back.
+//! Arms and cancels wake-ups. Each schedule has its own subject: publishing again replaces it, and a purge cancels it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,15 +17,15 @@ use super::options::NatsOptions;
 use super::{answers, stream};
 use crate::backends::{BackendError, Unwanted, WakeBody, WakeUp};
 
-/// Purges under way at once.
+/// Maximum purges in flight.
 const PURGES: usize = 32;
 
-/// The schedules of our stream.
+/// The schedules in the stream.
 #[derive(Debug)]
 pub(super) struct Schedules {
-    /// The stream was found fit, and nothing has said otherwise since.
+    /// True if the stream was checked, and no call has failed since.
     ready: AtomicBool,
-    /// One set-up at a time.
+    /// Limits set-up to one at a time.
     setting_up: tokio::sync::Mutex<()>,
 }
 
@@ -34,12 +34,12 @@ impl Schedules {
         Self { ready: AtomicBool::new(false), setting_up: tokio::sync::Mutex::new(()) }
     }
 
-    /// Looks at the stream again before it is used the next time.
+    /// Makes the next call check the stream again.
     pub(super) fn doubt(&self) {
         self.ready.store(false, Ordering::SeqCst);
     }
 
-    /// `JetStream`, with a stream that is fit.
+    /// Returns `JetStream`, after a check of the stream where one is needed.
     pub(super) async fn ready<'a>(
         &self,
         connection: &'a Connection,
@@ -56,7 +56,7 @@ impl Schedules {
         Ok(jetstream)
     }
 
-    /// Sends all of them, then waits for all answers under one deadline.
+    /// Publishes all schedules, then waits for all responses, under one deadline.
     pub(super) async fn arm(
         &self,
         connection: &Connection,
@@ -91,7 +91,7 @@ impl Schedules {
         .await
     }
 
-    /// Purges the subject of each.
+    /// Purges the subjects of these schedules.
     pub(super) async fn cancel(
         &self,
         connection: &Connection,
@@ -126,7 +126,7 @@ impl Schedules {
     }
 }
 
-/// Hands one over to the connection. Its answer comes later.
+/// Publishes one schedule. The returned future resolves to the server's response.
 async fn send(
     jetstream: &Context,
     options: &NatsOptions,
@@ -134,9 +134,7 @@ async fn send(
     wake_up: &WakeUp,
 ) -> Result<<PublishAckFuture as IntoFuture>::IntoFuture, BackendError> {
     if wake_up.direct.is_some() {
-        return Err(BackendError::Refused(
-            "NATS calls no agents: there is no direct mode with it".to_owned(),
-        ));
+        return Err(BackendError::Refused("NATS has no direct mode: it cannot call agents".to_owned()));
     }
     let body = serde_json::to_vec(&WakeBody::from(wake_up))
         .map_err(|error| BackendError::Refused(error.to_string()))?;
@@ -152,7 +150,7 @@ async fn send(
     }
 }
 
-/// The schedule's own text. The server takes what is past as now; before 1970 it never comes.
+/// Returns the value of the schedule header. The server fires a past schedule at once, but never one before 1970.
 fn at(due_at: DateTime<Utc>, lead: Duration) -> String {
     let at = due_at.checked_sub_signed(chrono::TimeDelta::from_std(lead).unwrap_or_default());
     let at = at.unwrap_or(due_at).max(DateTime::UNIX_EPOCH);

@@ -1,8 +1,8 @@
-//! The stream and the consumer: made where they are missing, judged where they are there.
+//! The stream and the consumer: created if missing, checked if they exist.
 //!
-//! The stream is a work queue: a schedule, which nobody consumes, stays until it fires or is purged, and a wake-up
-//! goes with its acknowledgement. (Interest retention throws schedules away at once; with limits, wake-ups that
-//! were acknowledged stay for ever.)
+//! The stream is a work queue: a schedule has no consumer and stays until it fires or is purged; a wake-up is removed
+//! when it is acknowledged. (Interest retention would discard schedules at once; limits retention would keep
+//! acknowledged wake-ups forever.)
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::answers;
 use super::options::NatsOptions;
 use crate::backends::BackendError;
 
-/// The first server with scheduled messages.
+/// The first server version with scheduled messages.
 const FIRST_SERVER: (u32, u32) = (2, 12);
 
-/// Makes sure that the stream is there and fit. Any number of replicas may do it at once.
+/// Creates the stream, or checks and repairs the existing one. Replicas may do this concurrently.
 pub(super) async fn set_up(
     jetstream: &Context,
     server_version: Option<&str>,
@@ -32,29 +32,30 @@ pub(super) async fn set_up(
     {
         let (major, minor) = FIRST_SERVER;
         return Err(BackendError::Refused(format!(
-            "the NATS server is version {version}: scheduled messages need {major}.{minor} or newer"
+            "the version of the NATS server is {version}: scheduled messages need {major}.{minor} or newer"
         )));
     }
     let found = match find(jetstream, options).await? {
         Some(config) => config,
         None => match jetstream.create_stream(wanted(options)).await {
             Ok(stream) => {
-                info!(stream = options.stream, "the NATS stream was made");
+                info!(stream = options.stream, "NATS stream created");
                 stream.cached_info().config.clone()
             }
-            // Another replica, of another configuration, was faster.
-            Err(error) if exists(&error) => find(jetstream, options)
-                .await?
-                .ok_or_else(|| BackendError::Unreachable(format!("{}: made and gone", options.stream)))?,
+            // Another replica, with another configuration, was faster.
+            Err(error) if exists(&error) => find(jetstream, options).await?.ok_or_else(|| {
+                BackendError::Unreachable(format!("stream {}: created and deleted again", options.stream))
+            })?,
             Err(error) => return Err(answers::create_stream(&error)),
         },
     };
-    if let Some(mended) = mend(&found, options)? {
-        let info = jetstream.update_stream(&mended).await.map_err(|error| answers::create_stream(&error))?;
-        info!(stream = options.stream, "the NATS stream was changed to what nas-cron needs");
-        if mend(&info.config, options)?.is_some() {
+    if let Some(repaired) = repair(&found, options)? {
+        let info =
+            jetstream.update_stream(&repaired).await.map_err(|error| answers::create_stream(&error))?;
+        info!(stream = options.stream, "NATS stream updated to the required configuration");
+        if repair(&info.config, options)?.is_some() {
             return Err(BackendError::Refused(format!(
-                "the NATS stream {} does not become what nas-cron needs",
+                "NATS stream {} still lacks the required configuration after an update",
                 options.stream
             )));
         }
@@ -63,13 +64,13 @@ pub(super) async fn set_up(
         warn!(
             stream = options.stream,
             max_bytes = found.max_bytes,
-            "the NATS stream drops its oldest wake-ups when it is full: they will be late"
+            "the NATS stream drops its oldest wake-ups when it reaches max_bytes; their fires will be late"
         );
     }
     Ok(())
 }
 
-/// The consumer, made where it is missing.
+/// Returns the consumer; creates or updates it if needed.
 pub(super) async fn consumer(
     jetstream: &Context,
     options: &NatsOptions,
@@ -79,14 +80,14 @@ pub(super) async fn consumer(
         description: Some("All replicas of nas-cron".to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: options.ack_wait,
-        // A wake-up is given up by nobody but the row in Postgres.
+        // Unlimited redelivery: only the row in Postgres decides that a wake-up is obsolete.
         max_deliver: -1,
-        // What replicas hold is bounded by themselves. A bound here would stop all for one that hangs.
+        // Unlimited, because replicas limit what they hold: a limit here would let one hanging replica block all.
         max_ack_pending: -1,
         filter_subject: options.wake_subject(),
         ..pull::Config::default()
     };
-    // An account that may not create consumers can have it made beforehand.
+    // An operator can create the consumer in advance for an account that may not create consumers.
     if let Ok(there) =
         jetstream.get_consumer_from_stream::<pull::Config, _, _>(options.consumer(), &options.stream).await
     {
@@ -106,12 +107,12 @@ pub(super) async fn consumer(
         .map_err(|error| answers::consumer(&error))
 }
 
-/// Whether servers of this version know scheduled messages.
+/// Returns true if servers of this version support scheduled messages.
 fn has_schedules(version: &str) -> bool {
     let mut numbers = version.split(['.', '-']).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= FIRST_SERVER,
-        // Of a build that names itself otherwise, the stream's own answer decides.
+        // For a build with another version format, the server's response to the stream's configuration decides.
         _ => true,
     }
 }
@@ -124,7 +125,7 @@ fn wanted(options: &NatsOptions) -> Config {
         retention: RetentionPolicy::WorkQueue,
         storage: StorageType::File,
         num_replicas: options.replicas,
-        // A schedule is replaced by a roll-up of its subject and taken back by a purge.
+        // A schedule is replaced by a roll-up of its subject, and cancelled by a purge.
         allow_rollup: true,
         allow_message_schedules: true,
         ..Config::default()
@@ -139,44 +140,44 @@ async fn find(jetstream: &Context, options: &NatsOptions) -> Result<Option<Confi
     }
 }
 
-/// What has to change in a stream that somebody made. Nothing is changed that could lose messages, of ours or of
-/// others: that is refused in words.
-fn mend(found: &Config, options: &NatsOptions) -> Result<Option<Config>, BackendError> {
+/// Returns the configuration that an existing stream needs, or `None` if it needs no change. Fails with the reasons
+/// where a change could lose messages, ours or others'.
+fn repair(found: &Config, options: &NatsOptions) -> Result<Option<Config>, BackendError> {
     let unfit = [
         (found.retention != RetentionPolicy::WorkQueue, "its retention is not workqueue"),
         (found.mirror.is_some() || found.sources.is_some(), "it mirrors or sources another stream"),
-        (found.subject_transform.is_some(), "it rewrites subjects"),
+        (found.subject_transform.is_some(), "it transforms subjects"),
         (found.sealed, "it is sealed"),
-        (found.no_ack, "it acknowledges nothing (no_ack)"),
-        (found.deny_purge, "it denies purges, so that nothing can be cancelled"),
-        (found.max_age > Duration::ZERO, "its max_age ends wake-ups before their time"),
+        (found.no_ack, "it acknowledges no messages (no_ack)"),
+        (found.deny_purge, "it denies purges, which cancel wake-ups"),
+        (found.max_age > Duration::ZERO, "its max_age deletes wake-ups before they are due"),
         (found.max_messages > 0, "its max_msgs drops wake-ups"),
         (found.max_messages_per_subject > 0, "its max_msgs_per_subject drops wake-ups"),
-        (found.storage != StorageType::File, "it is kept in memory and ends with its servers"),
+        (found.storage != StorageType::File, "its storage is memory, which does not survive a restart"),
     ];
     let unfit: Vec<&str> = unfit.into_iter().filter_map(|(is, why)| is.then_some(why)).collect();
     if !unfit.is_empty() {
         return Err(BackendError::Refused(format!(
-            "the NATS stream {} cannot hold wake-ups: {}. Delete it, or name another one",
+            "NATS stream {} is not suitable for wake-ups: {}. Delete it, or set another stream name",
             options.stream,
             unfit.join("; ")
         )));
     }
     let wanted = wanted(options);
-    let mut mended = found.clone();
+    let mut repaired = found.clone();
     for subject in wanted.subjects {
-        if !mended.subjects.iter().any(|there| covers(there, &subject)) {
-            mended.subjects.push(subject);
+        if !repaired.subjects.iter().any(|there| covers(there, &subject)) {
+            repaired.subjects.push(subject);
         }
     }
-    mended.allow_rollup = true;
-    mended.allow_message_schedules = true;
-    // More than was asked for stays: another replica's configuration, or the operator's own hand.
-    mended.num_replicas = mended.num_replicas.max(options.replicas);
-    Ok((mended != *found).then_some(mended))
+    repaired.allow_rollup = true;
+    repaired.allow_message_schedules = true;
+    // A higher number stays: another replica's configuration or the operator may have set it.
+    repaired.num_replicas = repaired.num_replicas.max(options.replicas);
+    Ok((repaired != *found).then_some(repaired))
 }
 
-/// Whether everything that `inner` matches is matched by `outer`.
+/// Returns true if `outer` matches every subject that `inner` matches.
 fn covers(outer: &str, inner: &str) -> bool {
     let (mut outer, mut inner) = (outer.split('.'), inner.split('.'));
     loop {
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_from_2_12_on_have_schedules() {
+    fn versions_since_2_12_have_schedules() {
         for version in ["2.12.0", "2.12", "2.15.1", "2.12.0-RC.1", "3.0.0", "main"] {
             assert!(has_schedules(version), "{version}");
         }
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_ours_is_left_alone() {
+    fn suitable_stream_needs_no_repair() {
         let unlimited = Config {
             max_messages: -1,
             max_bytes: -1,
@@ -226,12 +227,12 @@ mod tests {
             ..wanted(&options())
         };
         for fit in [wanted(&options()), unlimited] {
-            assert_eq!(mend(&fit, &options()).unwrap(), None);
+            assert_eq!(repair(&fit, &options()).unwrap(), None);
         }
     }
 
     #[test]
-    fn harmless_deviations_are_corrected() {
+    fn harmless_deviations_are_repaired() {
         let poor = Config {
             subjects: vec!["nas-cron.wake".to_owned(), "other.things".to_owned()],
             allow_message_schedules: false,
@@ -239,14 +240,14 @@ mod tests {
             num_replicas: 1,
             ..wanted(&options())
         };
-        let mended = mend(&poor, &options()).unwrap().expect("something is to be done");
-        assert_eq!(mended.subjects, ["nas-cron.wake", "other.things", "nas-cron.schedule.*"]);
-        assert!(mended.allow_message_schedules && mended.allow_rollup && mended.num_replicas == 3);
-        assert_eq!(mend(&mended, &options()).unwrap(), None);
+        let repaired = repair(&poor, &options()).unwrap().expect("a repair is needed");
+        assert_eq!(repaired.subjects, ["nas-cron.wake", "other.things", "nas-cron.schedule.*"]);
+        assert!(repaired.allow_message_schedules && repaired.allow_rollup && repaired.num_replicas == 3);
+        assert_eq!(repair(&repaired, &options()).unwrap(), None);
     }
 
     #[test]
-    fn a_stream_that_would_lose_messages_is_refused_with_the_reason() {
+    fn stream_that_would_lose_messages_is_refused_with_the_reason() {
         let fit = wanted(&options());
         for (unfit, word) in [
             (Config { retention: RetentionPolicy::Limits, ..fit.clone() }, "workqueue"),
@@ -257,7 +258,7 @@ mod tests {
             (Config { deny_purge: true, ..fit.clone() }, "purges"),
             (Config { sealed: true, ..fit }, "sealed"),
         ] {
-            match mend(&unfit, &options()) {
+            match repair(&unfit, &options()) {
                 Err(BackendError::Refused(why)) => assert!(why.contains(word), "{word}: {why}"),
                 other => panic!("{word}: {other:?}"),
             }

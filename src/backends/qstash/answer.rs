@@ -1,4 +1,4 @@
-//! What QStash answers, and which of our errors that is.
+//! Reads QStash's responses, and maps failures to [`BackendError`].
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use serde::de::DeserializeOwned;
 
 use crate::backends::BackendError;
 
-/// How much is read of an answer, in bytes.
+/// Maximum length of a response body, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
-/// How much of its words is kept in an error, in characters.
+/// Maximum length of the text in an error, in characters.
 const MAX_WORDS: usize = 200;
-/// The longest that "come again" is believed: a daily limit ends within a day.
+/// Maximum pause that a rate limit may ask for: a daily limit ends within a day.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
-/// The words of a refusal of something that is not there (any more).
+/// Start of the error text for something that does not exist (any more).
 const NOT_FOUND: &str = "404";
 
-/// An answer, whole.
+/// A complete response.
 pub(super) struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -28,21 +28,21 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Sends and reads, up to `longest` bytes of body. The client's deadline is over all of it.
+    /// Sends the request and reads up to `longest` bytes of the response's body. The client's timeout covers all of it.
     pub(super) async fn to(request: RequestBuilder, longest: usize) -> Result<Self, BackendError> {
         let mut response = request.send().await.map_err(broken)?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > longest {
-                return Err(BackendError::Garbage(format!("more than {longest} bytes ({status})")));
+                return Err(BackendError::Garbage(format!("longer than {longest} bytes ({status})")));
             }
             body.extend_from_slice(&chunk);
         }
         Ok(Self { status, headers, body })
     }
 
-    /// Itself if it is a 2xx, else the error that it is.
+    /// Returns the response if its status is 2xx, or the matching error.
     pub(super) fn good(self, secrets: &[&SecretString], now: DateTime<Utc>) -> Result<Self, BackendError> {
         if self.status.is_success() {
             return Ok(self);
@@ -55,18 +55,18 @@ impl Answer {
         Err(if self.status.is_client_error() {
             BackendError::Refused(format!("{status}{words}"))
         } else if self.status.is_server_error() {
-            BackendError::Unreachable(format!("it answered {status}{words}"))
+            BackendError::Unreachable(format!("status {status}{words}"))
         } else {
-            // Redirects are not followed: they would take the token elsewhere.
+            // Redirects are not followed: they would send the token to another server.
             BackendError::Garbage(format!("status {status}"))
         })
     }
 
-    /// Its body, as JSON of this shape.
+    /// Parses the body as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, BackendError> {
-        // The error's text may quote the body.
+        // The text of serde's error is left out: it may quote the body.
         serde_json::from_slice(&self.body).map_err(|error| {
-            let kind = if error.is_data() { "JSON of another shape" } else { "no JSON" };
+            let kind = if error.is_data() { "unexpected JSON" } else { "not JSON" };
             BackendError::Garbage(format!(
                 "{kind} ({} bytes, status {})",
                 self.body.len(),
@@ -75,7 +75,7 @@ impl Answer {
         })
     }
 
-    /// `": …"`, what it says is wrong, if it says so in the documented form and quotes no secret.
+    /// Returns `": "` and QStash's error text, if it has the documented form and quotes no secret; else nothing.
     fn words(&self, secrets: &[&SecretString]) -> String {
         let value: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
         let Some(words) = value.as_ref().and_then(|value| value.get("error")?.as_str()) else {
@@ -89,13 +89,13 @@ impl Answer {
     }
 }
 
-/// Whether it refused because the thing is not there.
+/// Returns true if QStash refused a request because its object does not exist.
 pub(super) fn is_not_found(error: &BackendError) -> bool {
     matches!(error, BackendError::Refused(words) if words.split(':').next() == Some(NOT_FOUND))
 }
 
-/// When to come again: `Retry-After`, else QStash's own headers, which name the instant at which the exhausted limit
-/// is reset: the daily one where there is one, else the one for bursts.
+/// Returns the time until the next call is allowed: from `Retry-After`, else from QStash's own headers, which name the
+/// instant when the exhausted limit is reset. The daily limit takes precedence over the burst limit.
 fn pause(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let reset = |name| headers.get(name).and_then(|value| unix_time(value.to_str().ok()?.trim()));
     let until = |at: DateTime<Utc>| (at - now).to_std().unwrap_or_default();
@@ -104,7 +104,8 @@ fn pause(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
         .map(|pause| pause.min(LONGEST_PAUSE))
 }
 
-/// "Unix timestamp" is all that is documented: what would be thousands of years away in seconds is in milliseconds.
+/// Parses a "Unix timestamp", as QStash's documentation calls it without a unit. A number that would be thousands of
+/// years away in seconds is in milliseconds.
 fn unix_time(text: &str) -> Option<DateTime<Utc>> {
     match text.parse().ok()? {
         seconds @ 0..100_000_000_000 => DateTime::from_timestamp(seconds, 0),
@@ -117,11 +118,11 @@ fn broken(error: reqwest::Error) -> BackendError {
         return BackendError::TimedOut;
     }
     let text = causes(error);
-    // An answer that is no HTTP is one, if a bad one.
+    // The server responded, though not with HTTP.
     if text.contains("invalid HTTP") { BackendError::Garbage(text) } else { BackendError::Unreachable(text) }
 }
 
-/// What happened, in so many words; without the URL, which names an agent in direct mode.
+/// Returns the error's text and its causes, shortened, without the URL: in direct mode, it names an agent.
 pub(super) fn causes(error: reqwest::Error) -> String {
     http_client::causes(error).chars().take(MAX_WORDS).collect()
 }
@@ -147,11 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_told_by_what_can_be_done_about_it() {
+    fn each_status_maps_to_its_kind_of_error() {
         let refused = |words: &str| BackendError::Refused(words.to_owned());
         assert_eq!(error(answer(401, &[], r#"{"error":"no such user"}"#)), refused("401: no such user"));
         assert_eq!(error(answer(400, &[], "<html>")), refused("400"));
-        assert_eq!(error(answer(503, &[], "")), BackendError::Unreachable("it answered 503".to_owned()));
+        assert_eq!(error(answer(503, &[], "")), BackendError::Unreachable("status 503".to_owned()));
         assert_eq!(error(answer(302, &[], "")).kind(), "garbage");
         assert!(is_not_found(&error(answer(404, &[], r#"{"error":"gone"}"#))));
         assert!(is_not_found(&error(answer(404, &[], ""))));
@@ -159,16 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_short_and_hold_no_secret() {
-        assert_eq!(error(answer(400, &[], r#"{"error":"bad token t0ken"}"#)).to_string(), "refused: 400");
-        assert_eq!(error(answer(400, &[], r#"{"error":"Bearer x"}"#)).to_string(), "refused: 400");
+    fn errors_are_short_and_contain_no_secret() {
+        let text = |body: &str| error(answer(400, &[], body)).to_string();
+        assert_eq!(text(r#"{"error":"bad token t0ken"}"#), "refused the request: 400");
+        assert_eq!(text(r#"{"error":"Bearer x"}"#), "refused the request: 400");
         let long = format!(r#"{{"error":"a\n{}"}}"#, "x".repeat(5000));
         let text = error(answer(400, &[], &long)).to_string();
         assert!(text.len() < 250 && text.contains("a x"), "{text}");
     }
 
     #[test]
-    fn a_pause_is_found_in_any_of_the_documented_headers() {
+    fn pause_is_read_from_each_documented_header() {
         let pause = |headers: &[(&'static str, &str)]| {
             error(answer(429, headers, "")).retry_after().map(|pause| pause.as_secs())
         };

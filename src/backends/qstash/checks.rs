@@ -1,4 +1,4 @@
-//! Checks of `nas-cron doctor`: direct mode, the account, its keys. The relay's is in [`super::relay_check`].
+//! Checks of `nas-cron doctor`: direct mode, the account, its signing keys. [`super::relay_check`] has the relay's.
 
 use nas_cron_protocol::BackendName;
 
@@ -7,7 +7,7 @@ use crate::backends::checks::{BackendCheck, Examined, MEANWHILE, NOT_CONFIGURED,
 use crate::db::wake_ups;
 use crate::diagnosis::{Finding, failed};
 
-/// In the order in which they are shown.
+/// The checks, in display order.
 pub const CHECKS: &[BackendCheck] = &[
     BackendCheck {
         name: "direct mode",
@@ -27,19 +27,19 @@ pub const CHECKS: &[BackendCheck] = &[
     },
 ];
 
-/// Direct mode gives up some of what the service promises otherwise (docs/backends.md).
+/// Warns while direct mode is active: it weakens some guarantees of the service (docs/backends.md).
 async fn direct_mode(examined: Examined<'_>) -> Finding {
     match wake_ups::find_active(examined.db).await {
         Ok(Some(active)) if active.backend == BackendName::QstashDirect => Finding::warning(
-            "on: QStash calls the agents itself, and that gives up\n\
-             - invariant 3: a fire may come before its instant, by the leeway of the agent's clock\n\
-             - invariant 4: a call that is under way is made although its one-shot was cancelled or superseded\n\
-             - invariant 5: our own loop may call beside QStash, where its log says nothing for long\n\
-             - invariant 7: tokens wait at QStash, and are good for longer than 120 s\n\
-             and how a call ended is known from QStash's log alone",
-            "docs/backends.md, \"Direct mode\", says when it is worth that; `nas-cron backend switch qstash` ends it",
+            "on: QStash calls the agents itself, which weakens these guarantees:\n\
+             - invariant 3: a fire may arrive before its instant, by the leeway of the agent's clock\n\
+             - invariant 4: a call in flight is made even if its one-shot was cancelled or superseded\n\
+             - invariant 5: the built-in loop may call beside QStash, if QStash's log lacks a result for long\n\
+             - invariant 7: tokens are stored at QStash, and are valid for longer than 120 s\n\
+             The result of a call is known only from QStash's log",
+            "see docs/backends.md, \"Direct mode\"; `nas-cron backend switch qstash` ends it",
         ),
-        Ok(_) => Finding::ok("off: every attempt is made by the service"),
+        Ok(_) => Finding::ok("off: the service makes every attempt"),
         Err(error) => failed(error),
     }
 }
@@ -47,37 +47,37 @@ async fn direct_mode(examined: Examined<'_>) -> Finding {
 async fn connection(examined: Examined<'_>) -> Finding {
     match Qstash::configured(examined.config, examined.clock) {
         Ok(Some(qstash)) => {
-            let fix = format!("see NAS_CRON_QSTASH_URL and NAS_CRON_QSTASH_TOKEN; {MEANWHILE}");
-            answers(&*qstash, "answers; it knows the token", &fix).await
+            let fix = format!("check NAS_CRON_QSTASH_URL and NAS_CRON_QSTASH_TOKEN; {MEANWHILE}");
+            answers(&*qstash, "reachable; the token is accepted", &fix).await
         }
         Ok(None) => Finding::skipped(NOT_CONFIGURED),
         Err(error) => Finding::wrong(
             format!("{error:#}"),
-            "see the NAS_CRON_QSTASH_… settings: `nas-cron serve` does not start",
+            "correct the NAS_CRON_QSTASH_… settings: `nas-cron serve` does not start with them",
         ),
     }
 }
 
-/// What the account signs with must be what the relay believes.
+/// Compares the account's signing keys with those that the relay accepts.
 async fn signing_keys(examined: Examined<'_>) -> Finding {
     let Ok(Some(qstash)) = Qstash::configured(examined.config, examined.clock) else {
         return Finding::skipped(if examined.config.qstash.is_some() {
-            "not looked at: QStash cannot be used as it is configured"
+            "not checked: the QStash settings are invalid"
         } else {
             NOT_CONFIGURED
         });
     };
     let both = "set NAS_CRON_QSTASH_CURRENT_SIGNING_KEY and NAS_CRON_QSTASH_NEXT_SIGNING_KEY to those of the account";
     match qstash.key_standing().await {
-        Ok(KeyStanding::Current) => Finding::ok("the account's, current and next"),
+        Ok(KeyStanding::Current) => Finding::ok("the current and the next key match the account's"),
         Ok(KeyStanding::Behind) => Finding::warning(
-            "the account's next key is not known here: after its next rotation every wake-up is refused",
+            "the account's next key is not configured: after its next rotation, every wake-up is refused",
             both,
         ),
         Ok(KeyStanding::Unknown) => Finding::wrong(
-            "the account signs with a key that is not known here: every wake-up is refused",
+            "the account signs with a key that is not configured: every wake-up is refused",
             both,
         ),
-        Err(error) => Finding::skipped(format!("not looked at: QStash {error}")),
+        Err(error) => Finding::skipped(format!("not checked: QStash {error}")),
     }
 }

@@ -1,8 +1,8 @@
-//! Direct mode, the contract's escape hatch: `QStash` calls the agent itself, with a token of ours that it forwards.
+//! Direct mode: `QStash` calls the agent itself, and forwards a fire token of the service.
 //!
-//! For where the relay's traffic is too much. What it gives up, and why, is in docs/backends.md ("Direct mode"). The
-//! token is minted when `QStash` is told, so that is at most an hour ahead; how a call ended, only `QStash`'s log knows
-//! (`direct_results`).
+//! It is meant for deployments whose relay would have too much traffic. docs/backends.md ("Direct mode") lists the
+//! guarantees that it weakens. The token is minted when the call is handed to `QStash`, at most an hour ahead. Only
+//! `QStash`'s log has the results of the calls (`direct_results`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use crate::fire::client;
 use crate::keys::KeyRing;
 use crate::keys::fire_token::FireSubject;
 
-/// How far ahead a token is minted.
+/// Maximum time ahead at which a token is minted.
 pub const FURTHEST: Duration = Duration::from_hours(1);
-/// How long a token is good for after its instant: `QStash`'s tries (at once, 12 s and 2.5 min later), and time for the
-/// agent to boot.
+/// Time from the instant to the expiry of a token: it covers `QStash`'s tries (at once, 12 s and 2.5 min later) and the
+/// boot of the agent.
 pub const TOKEN_OUTLIVES: Duration = Duration::from_mins(5);
 
-/// `QStash`, calling the agents.
+/// The direct mode of `QStash`.
 #[derive(Debug)]
 pub struct QstashDirect {
     qstash: Arc<Qstash>,
@@ -36,12 +36,12 @@ pub struct QstashDirect {
 }
 
 impl QstashDirect {
-    /// Over this account, with tokens signed by these keys.
+    /// Creates the backend for an account. `keys` sign the fire tokens.
     pub fn new(qstash: Arc<Qstash>, keys: Arc<KeyRing>) -> Self {
         Self { qstash, keys }
     }
 
-    /// With the call that is to be made in our place.
+    /// Adds the call to the agent, with a new token.
     fn direct(&self, wake_up: &WakeUp) -> Result<WakeUp, BackendError> {
         let subject = FireSubject {
             instance_id: &wake_up.instance_id,
@@ -91,7 +91,7 @@ impl SchedulerBackend for QstashDirect {
         self.qstash.cancel(wake_ups).await
     }
 
-    /// It calls the agents, not the relay.
+    /// Rejects every request: direct mode never calls the relay.
     fn verify(&self, _: &RelayRequest<'_>) -> Result<(), Refusal> {
         Err(Refusal::Unsigned)
     }

@@ -1,7 +1,7 @@
-//! How direct calls ended: `QStash`'s log is read, and what it says is recorded.
+//! Reads the results of direct calls from `QStash`'s log and records them.
 //!
-//! What was delivered leaves the list like any other fire. What was not is our own loop's, with its retries; and so is,
-//! after the watchdog's grace, what the log says nothing of.
+//! A delivered one-shot leaves `list` like any other. The built-in loop retries calls that failed and, after the
+//! watchdog's grace period, also calls without a result in the log.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::db::{Db, DbError, wake_ups};
 use crate::domain::direct_call::{DirectCall, DirectResult};
 use crate::metrics;
 
-/// Between two looks at the log while calls are out; jittered so that replicas spread.
+/// Average interval between two reads of the log. Jitter spreads the replicas.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Calls that are asked after at once.
+/// Calls in one batch.
 const BATCH: i64 = 200;
 
-/// Why results could not be read.
+/// A failure to read or record results.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
-    #[error("QStash's log: {0}")]
+    #[error("QStash {0}")]
     Log(#[from] BackendError),
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// Runs until `stop`. `log` is the account that the calls were published to.
+/// Runs until `stop`. `log` is the account through which the calls were published.
 pub(super) async fn run(db: &Db, log: &Qstash, stop: CancellationToken) {
     let mut failing = false;
     loop {
@@ -43,10 +43,10 @@ pub(super) async fn run(db: &Db, log: &Qstash, stop: CancellationToken) {
         match once {
             Ok(settled) => {
                 if std::mem::take(&mut failing) {
-                    info!("the results of direct calls are read again");
+                    info!("reading the results of direct calls succeeds again");
                 }
                 if settled > 0 {
-                    info!(settled, "the results of direct calls were read");
+                    info!(settled, "results of direct calls recorded");
                 }
             }
             Err(error) => {
@@ -54,14 +54,14 @@ pub(super) async fn run(db: &Db, log: &Qstash, stop: CancellationToken) {
                     metrics::backend_called(BackendName::QstashDirect, "log", error.kind(), 1);
                 }
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(%error, "the results of direct calls cannot be read; it is tried again");
+                    warn!(%error, "reading the results of direct calls failed; retrying");
                 }
             }
         }
     }
 }
 
-/// Asks after every call whose time has come, a batch at a time. Returns how many have ended.
+/// Looks up every call that is due, in batches. Returns the number of calls that have ended.
 async fn settle_all(db: &Db, log: &Qstash) -> Result<usize, Unread> {
     let (mut settled, mut last) = (0, None);
     loop {

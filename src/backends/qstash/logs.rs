@@ -1,4 +1,4 @@
-//! QStash's log: the only place that tells how a direct call ended.
+//! Reads QStash's log, the only source of the results of direct calls.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,33 +10,33 @@ use url::form_urlencoded;
 use super::{Qstash, message_path};
 use crate::backends::BackendError;
 
-/// How much is read of one page, in bytes.
+/// Maximum length of one page, in bytes.
 const MAX_PAGE: usize = 1 << 20;
-/// How many messages are asked for at once: with two retries they have about ten entries each.
+/// Messages in one call. With two retries, each has about ten entries.
 const MESSAGES_PER_CALL: usize = 20;
-/// How many entries are asked for at once: more than 100 are not promised.
+/// Entries in one page. More than 100 are not guaranteed.
 const ENTRIES_PER_PAGE: usize = 100;
-/// How many pages are read for the messages of one call.
+/// Maximum pages that are read for the messages of one call.
 const PAGES: usize = 5;
 
-/// How a direct call ended.
+/// The result of a direct call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectEnd {
     /// The agent answered 2xx.
     Delivered {
-        /// When, by QStash's clock.
+        /// Time of the end, by QStash's clock.
         at: DateTime<Utc>,
     },
-    /// All tries are used up, or the agent answered that another one is pointless.
+    /// All tries have failed, or the agent answered that a retry is pointless.
     Failed {
-        /// When, by QStash's clock.
+        /// Time of the end, by QStash's clock.
         at: DateTime<Utc>,
-        /// The last status of the agent, where it answered.
+        /// The last HTTP status of the agent, if it answered.
         status: Option<u16>,
     },
-    /// It was taken back in time.
+    /// The call was cancelled in time.
     Cancelled {
-        /// When, by QStash's clock.
+        /// Time of the end, by QStash's clock.
         at: DateTime<Utc>,
     },
 }
@@ -44,7 +44,7 @@ pub enum DirectEnd {
 #[derive(Deserialize)]
 struct Page {
     cursor: Option<String>,
-    /// One name in the SDKs, the other in the documentation.
+    /// The SDKs use one name, the documentation the other.
     #[serde(alias = "logs")]
     events: Vec<Entry>,
 }
@@ -60,17 +60,18 @@ struct Entry {
 }
 
 impl Qstash {
-    /// How the direct calls with these names ended, as far as QStash's log knows it; who is not in the answer is still
-    /// under way, or older than the log (a few days, and 10,000 entries of the whole account on small plans).
+    /// Returns the results of the direct calls with these message ids, from the entries of QStash's log since `since`.
+    /// A call without a result is still in flight, or older than the log (a few days, and 10,000 entries of the whole
+    /// account on small plans).
     ///
-    /// Entries before `since` are not looked at. A call per 20 messages and page, one after the other, each with its own deadline.
+    /// Makes one call to QStash per 20 messages and page, one after the other, each with its own timeout.
     pub async fn direct_ends(
         &self,
         message_ids: &[String],
         since: DateTime<Utc>,
     ) -> Result<HashMap<String, DirectEnd>, BackendError> {
         let mut ends = HashMap::new();
-        // A name that is none would ask for the log of everything.
+        // An empty id would select the log of all messages.
         let named: Vec<&String> = message_ids.iter().filter(|id| message_path(id).is_some()).collect();
         for messages in named.chunks(MESSAGES_PER_CALL) {
             let wanted: HashSet<&str> = messages.iter().map(|id| id.as_str()).collect();
@@ -82,7 +83,7 @@ impl Qstash {
                     note(entry, since, &mut ends, &mut statuses);
                 }
                 let all = messages.iter().all(|id| ends.contains_key(*id));
-                // A cursor that stands still would show the same page for ever.
+                // An unchanged cursor would return the same page forever.
                 if all || page.cursor.as_deref().is_none_or(str::is_empty) || page.cursor == cursor {
                     break;
                 }
@@ -132,7 +133,7 @@ fn note(
         "FAILED" => DirectEnd::Failed { at, status: entry.response_status },
         // The documentation spells it with two Ls, the SDKs with one.
         "CANCELLED" | "CANCELED" => DirectEnd::Cancelled { at },
-        // The status of an agent is in the entry of the try, not in that of the end. The last try's counts.
+        // The agent's status is in the entry of each try, not in that of the end. The last try counts.
         _ => {
             if let Some(status) = entry.response_status {
                 let last = statuses.entry(entry.message_id.clone()).or_insert((at, status));
@@ -143,14 +144,14 @@ fn note(
             return;
         }
     };
-    // A call that was both delivered and something else was delivered.
+    // "Delivered" takes precedence over any other end.
     let slot = ends.entry(entry.message_id.clone()).or_insert(end);
     if matches!(end, DirectEnd::Delivered { .. }) {
         *slot = end;
     }
 }
 
-/// Milliseconds since 1970: a number, or (in older answers) its text.
+/// Parses milliseconds since 1970 from a number or, in older responses, a string.
 fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -162,5 +163,7 @@ fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<U
         Time::Number(millis) => Some(millis),
         Time::Text(text) => text.parse().ok(),
     };
-    millis.and_then(DateTime::from_timestamp_millis).ok_or_else(|| serde::de::Error::custom("no instant"))
+    millis
+        .and_then(DateTime::from_timestamp_millis)
+        .ok_or_else(|| serde::de::Error::custom("invalid timestamp"))
 }

@@ -1,11 +1,13 @@
-//! QStash, Upstash's hosted scheduler: told by HTTP, heard by its signed calls to our relay.
+//! QStash, an external backend run by Upstash. It is controlled over HTTP, and wakes the service by signed calls to the
+//! relay.
 //!
-//! Its grain is the second, and it promises "not before": so it is asked for 1 to 2 s before the instant, and our own
-//! timer does the rest. A direct call is finished by nobody of ours: it is asked for the next whole second instead.
+//! QStash's resolution is one second, and it guarantees "not before". A wake-up is therefore scheduled 1 to 2 s before
+//! the instant, and the built-in loop's timer covers the rest. A direct call has no such timer: it is scheduled for the
+//! next whole second.
 //!
-//! - `options`: the account, the relay and their limits. `checks`, `relay_check`: what `nas-cron doctor` looks at.
-//! - `publish`, `answer`: a wake-up as a message, and QStash's responses. [`signature`]: its calls to the relay.
-//! - [`direct`]: QStash calling the agents itself; `direct_results`, `logs`: how those calls ended.
+//! - `options`: the account, the relay and their limits. `checks`, `relay_check`: the checks of `nas-cron doctor`.
+//! - `publish`, `answer`: messages to QStash, and its responses. [`signature`]: verification of its calls to the relay.
+//! - [`direct`]: the mode in which QStash calls the agents itself. `direct_results`, `logs`: the results of those calls.
 
 mod answer;
 pub mod checks;
@@ -40,17 +42,17 @@ use self::signature::SigningKeys;
 use super::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes};
 use crate::config;
 
-/// The header that carries the signature of a call to the relay.
+/// Header with the signature of a call to the relay.
 pub const SIGNATURE_HEADER: &str = "upstash-signature";
 
-/// The longest message of the smallest plan (1 MB).
+/// Maximum length of a message on the smallest plan (1 MB).
 const LARGEST_MESSAGE: usize = 1_000_000;
 
-/// One account of QStash. Keeps connections; share one per process.
+/// A QStash account. It pools connections: share one per process.
 #[derive(Debug)]
 pub struct Qstash {
     client: Client,
-    /// Without a slash at the end.
+    /// Base URL without a trailing slash.
     base: String,
     authorization: HeaderValue,
     keys: SigningKeys,
@@ -58,15 +60,15 @@ pub struct Qstash {
     clock: Arc<dyn Clock>,
 }
 
-/// How the configured signing keys stand against the account's.
+/// Comparison of the configured signing keys with the account's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStanding {
-    /// Both are the account's.
+    /// Both keys of the account are configured.
     Current,
-    /// The account was rotated once: what signs now is our next key, or its next key is unknown here. The next
-    /// rotation would interrupt the relay.
+    /// The account signs with a configured key, but its next key is not configured. The next rotation would interrupt
+    /// the relay.
     Behind,
-    /// The account signs with a key that is not configured: every call to the relay is refused.
+    /// The account signs with a key that is not configured. Every call to the relay is refused.
     Unknown,
 }
 
@@ -89,10 +91,10 @@ struct Published {
 }
 
 impl Qstash {
-    /// Sets up the client, and `ring` as the process's TLS provider unless one is installed already.
-    /// `clock` is for a `Retry-After` that is a date.
+    /// Creates the client, and installs `ring` as the process's TLS provider unless one is installed already.
+    /// `clock` is needed for a `Retry-After` with a date.
     pub fn new(options: QstashOptions, clock: Arc<dyn Clock>) -> Result<Self, QstashSetupError> {
-        // An error means that the process has a provider, which is all that is needed.
+        // An error means that the process already has a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let keys = SigningKeys::new(&options.current_signing_key, options.next_signing_key.as_ref())?;
         let base = publish::base(&options.url).ok_or(QstashSetupError::Url)?;
@@ -102,7 +104,7 @@ impl Qstash {
             Ok(value) if !token.trim().is_empty() => value,
             _ => return Err(QstashSetupError::Token),
         };
-        // Keeps it out of debug output, and out of the HTTP/2 compression table.
+        // Keeps the token out of debug output and out of the HTTP/2 compression table.
         authorization.set_sensitive(true);
         let client = Client::builder()
             .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
@@ -118,14 +120,14 @@ impl Qstash {
         Ok(Self { client, base, authorization, keys, options, clock })
     }
 
-    /// The account that is configured, if one is. Connects to nothing yet.
+    /// Creates the account if QStash is configured. Does not connect.
     pub fn configured(
         config: &config::Backends,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(options) = QstashOptions::from_config(config) else { return Ok(None) };
         let account = Self::new(options, Arc::clone(clock));
-        Ok(Some(Arc::new(account.context("QStash cannot be used as it is configured")?)))
+        Ok(Some(Arc::new(account.context("invalid QStash settings")?)))
     }
 
     /// Compares the configured signing keys with the account's.
@@ -155,7 +157,7 @@ impl Qstash {
             .header(ACCEPT, "application/json")
     }
 
-    /// One call. An answer other than 2xx is an error, whose text holds no secret of ours.
+    /// Makes one call. A response other than 2xx is an error; its text contains none of the configured secrets.
     async fn call(&self, request: RequestBuilder, longest: usize) -> Result<Answer, BackendError> {
         let mut secrets = vec![&self.options.token, &self.options.current_signing_key];
         secrets.extend(&self.options.next_signing_key);
@@ -165,10 +167,10 @@ impl Qstash {
     async fn publish(&self, wake_up: &WakeUp) -> Result<Option<String>, BackendError> {
         let message = publish::message(wake_up, &self.options);
         let url = publish::url(&self.base, &message.destination)
-            .ok_or_else(|| BackendError::Refused("the agent's URL is none".to_owned()))?;
+            .ok_or_else(|| BackendError::Refused("the agent's URL is invalid".to_owned()))?;
         let headers = message
             .headers()
-            .ok_or_else(|| BackendError::Refused("the message does not fit into headers".to_owned()))?;
+            .ok_or_else(|| BackendError::Refused("a header of the message is invalid".to_owned()))?;
         let request = self
             .client
             .post(url)
@@ -178,23 +180,24 @@ impl Qstash {
             .body(message.body);
         let published: Published = self.call(request, MAX_ANSWER).await?.json()?;
         if message_path(&published.message_id).is_none() {
-            return Err(BackendError::Garbage("a message without a usable name".to_owned()));
+            return Err(BackendError::Garbage("invalid message id".to_owned()));
         }
         Ok(Some(published.message_id))
     }
 
     async fn take_back(&self, message_id: Option<&str>) -> Result<(), BackendError> {
         let Some(message_id) = message_id else { return Ok(()) };
-        let path = message_path(message_id)
-            .ok_or_else(|| BackendError::Refused("no name of a message".to_owned()))?;
+        let path =
+            message_path(message_id).ok_or_else(|| BackendError::Refused("invalid message id".to_owned()))?;
         match self.call(self.request(Method::DELETE, &path), MAX_ANSWER).await {
             Err(error) if answer::is_not_found(&error) => Ok(()),
             result => result.map(drop),
         }
     }
 
-    /// Does all of them, at most `in_flight` at once. What QStash says to all of us (it is away, or asks for fewer
-    /// calls) ends the batch: the rest is not tried. So a batch takes three deadlines of a call at most.
+    /// Makes a batch of calls, with at most `in_flight` at once. An error that concerns the whole account (QStash is
+    /// unreachable, or limits the rate) ends the batch, and the remaining calls fail with it. A batch takes at most
+    /// three timeouts of one call.
     async fn batch<T, R, F>(&self, items: &[T], call: impl Fn(usize) -> F) -> Vec<Result<R, BackendError>>
     where
         F: Future<Output = Result<R, BackendError>>,
@@ -215,7 +218,7 @@ impl Qstash {
                     if let Err(error) = &result
                         && !matches!(error, BackendError::Refused(_) | BackendError::Garbage(_))
                     {
-                        // The first one says it for all.
+                        // The first such error is kept.
                         let _ = stopped.set(error.clone());
                     }
                     result
@@ -227,15 +230,15 @@ impl Qstash {
     }
 }
 
-/// The path of one message. An empty or dotted name would lead to the path of all messages, where a DELETE takes back
-/// everything; anything but plain characters is no name that QStash gives.
+/// Returns the path of one message; `None` for an id with characters that QStash does not use. An empty or dotted id
+/// would lead to the path of all messages, where a DELETE cancels everything.
 fn message_path(message_id: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'~');
     let named = (1..=512).contains(&message_id.len()) && message_id.bytes().all(plain);
     named.then(|| format!("/v2/messages/{message_id}"))
 }
 
-/// The one signature of a request.
+/// Returns the signature of a request that has exactly one.
 fn signature_of(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let mut values = headers.get_all(SIGNATURE_HEADER).iter();
     match (values.next(), values.next()) {
@@ -277,7 +280,7 @@ impl SchedulerBackend for Qstash {
     }
 
     async fn listen(&self, _: Wakes, stop: CancellationToken) {
-        // Its wake-ups come over HTTP, to the relay.
+        // Wake-ups arrive over HTTP, at the relay.
         stop.cancelled().await;
     }
 }

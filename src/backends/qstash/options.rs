@@ -1,4 +1,4 @@
-//! The account of QStash, our relay, and the limits of both.
+//! Settings of the QStash account and the relay.
 
 use std::time::Duration;
 
@@ -8,54 +8,54 @@ use url::Url;
 use super::signature::EmptyKey;
 use crate::config;
 
-/// How many calls may be under way at once, per round.
+/// Default of [`QstashOptions::in_flight`].
 const IN_FLIGHT: usize = 32;
 
-/// How to reach an account of QStash.
+/// Options of a QStash account.
 #[derive(Clone, Debug)]
 pub struct QstashOptions {
-    /// The base of its API, by region.
+    /// Base URL of the API, which depends on the region.
     pub url: Url,
     /// The account's `QSTASH_TOKEN`.
     pub token: SecretString,
     /// The account's current signing key.
     pub current_signing_key: SecretString,
-    /// The account's next signing key. Without it a rotation of the keys interrupts the relay.
+    /// The account's next signing key. Without it, a rotation of the keys interrupts the relay.
     pub next_signing_key: Option<SecretString>,
-    /// The public URL of our relay, as signatures must name it.
+    /// Public URL of the relay, exactly as signatures name it.
     pub relay_url: String,
-    /// How often QStash calls the relay again after an answer that is no 2xx. Plans allow 3 to 5.
+    /// Number of times QStash repeats a call to the relay that was not answered with 2xx. Plans allow 3 to 5.
     pub retries: u8,
-    /// How far ahead it takes a message: 7 days on the smallest plan.
+    /// Maximum time ahead of a message: 7 days on the smallest plan.
     pub furthest: Duration,
-    /// How many calls may be under way at once, per batch.
+    /// Maximum calls in flight per batch.
     pub in_flight: usize,
-    /// The deadline of one call, over connection, headers and body. 10 s is plenty.
+    /// Timeout of one call, including connection, headers and body. 10 s is plenty.
     pub timeout: Duration,
 }
 
-/// The options cannot work.
+/// Invalid options.
 #[derive(Debug, thiserror::Error)]
 pub enum QstashSetupError {
-    /// A signing key is empty.
+    /// An empty signing key.
     #[error(transparent)]
     Key(#[from] EmptyKey),
-    /// The token is empty or has characters that no header takes.
-    #[error("the QStash token cannot be sent in a header")]
+    /// A token that is empty, or has characters that are not allowed in a header.
+    #[error("invalid QStash token: it is empty or has characters that are not allowed in an HTTP header")]
     Token,
-    /// The relay's URL would reach QStash, and so the signatures, in another spelling.
-    #[error("the relay's URL must be absolute, http or https, and spelled as it is sent: {0}")]
+    /// A relay URL that QStash, and so the signatures, would spell differently.
+    #[error("invalid relay URL: it must be absolute, http or https, and in normalized form: {0}")]
     RelayUrl(String),
-    /// The base of the API cannot have a path appended.
-    #[error("the QStash URL must be http or https, without a query")]
+    /// An API URL to which no path can be appended.
+    #[error("invalid QStash URL: it must be http or https, without query and fragment")]
     Url,
-    /// No HTTP client could be made.
-    #[error("the client for QStash could not be set up (are the system's CA certificates installed?): {0}")]
+    /// The HTTP client could not be created.
+    #[error("creating the HTTP client for QStash failed (are the system's CA certificates installed?): {0}")]
     Client(String),
 }
 
 impl QstashOptions {
-    /// As configured; `None` where QStash is not.
+    /// Creates options from the settings; `None` if QStash is not configured.
     pub fn from_config(config: &config::Backends) -> Option<Self> {
         config.qstash.as_ref().map(|qstash| Self {
             url: qstash.url.url().clone(),

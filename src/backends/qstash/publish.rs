@@ -1,4 +1,4 @@
-//! A wake-up as a message of QStash: where it goes, when, and with which headers.
+//! Converts a wake-up to a QStash message: destination, time and headers.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use url::Url;
 use super::QstashOptions;
 use crate::backends::{WakeBody, WakeUp};
 
-/// How much before its instant the relay is called, at most: a second and the rest of a whole one.
+/// Maximum time from the call of the relay to the instant: one second, plus the rounding to whole seconds.
 pub(super) const LEAD: Duration = Duration::from_secs(2);
 
-/// How long QStash waits for an answer: longer than the relay or an agent's fire endpoint may take.
+/// Time that QStash waits for a response. It exceeds the maximum of the relay and of an agent's fire endpoint.
 const TIMEOUT: &str = "50s";
 
-/// Direct calls are made again less often: nobody of ours keeps two of them apart.
+/// Maximum retries of a direct call. They are fewer, because the service does not deduplicate direct calls.
 const DIRECT_RETRIES: u8 = 2;
 
-/// What is published.
+/// A message to publish.
 pub(super) struct Message {
     pub(super) destination: String,
     pub(super) body: String,
@@ -29,7 +29,7 @@ pub(super) struct Message {
     authorization: Option<SecretString>,
 }
 
-/// What a wake-up is to QStash.
+/// Returns the message for a wake-up.
 pub(super) fn message(wake_up: &WakeUp, options: &QstashOptions) -> Message {
     let name = format!("{}-{}", wake_up.schedule_id, wake_up.generation);
     match &wake_up.direct {
@@ -52,18 +52,18 @@ pub(super) fn message(wake_up: &WakeUp, options: &QstashOptions) -> Message {
     }
 }
 
-/// The whole second that is 1 to 2 s before the instant: our own timer does the rest.
+/// Returns the whole second that is 1 to 2 s before the instant. The built-in loop's timer covers the rest.
 fn relay_second(due_at: DateTime<Utc>) -> i64 {
     due_at.timestamp() - 1
 }
 
-/// The first whole second that is not before the instant: nobody of ours could wait for the rest.
+/// Returns the first whole second that is not before the instant: no timer of the service delays a direct call.
 fn direct_second(due_at: DateTime<Utc>) -> i64 {
     due_at.timestamp() + i64::from(due_at.timestamp_subsec_nanos() > 0)
 }
 
 impl Message {
-    /// Its headers; `None` if the authorization does not fit into one.
+    /// Returns the headers; `None` if a value is not allowed in a header.
     pub(super) fn headers(&self) -> Option<HeaderMap> {
         let text = |value: String| HeaderValue::try_from(value).ok();
         let mut headers = HeaderMap::new();
@@ -78,34 +78,34 @@ impl Message {
             let mut value = text(authorization.expose_secret().to_owned())?;
             value.set_sensitive(true);
             set("upstash-forward-authorization", value);
-            // Or whoever may read the account's log could fire the agent.
+            // Otherwise, a reader of the account's log could fire the agent.
             set("upstash-redact-fields", HeaderValue::from_static("header[Authorization]"));
         }
         Some(headers)
     }
 }
 
-/// The base of the API as text that paths are appended to.
+/// Returns the base URL of the API as text to append paths to; `None` if the URL is not suitable.
 pub(super) fn base(url: &Url) -> Option<String> {
     let plain = url.query().is_none() && url.fragment().is_none() && matches!(url.scheme(), "http" | "https");
     plain.then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Where to publish to. The destination is the rest of the path as it is, its query included: that is what the
-/// official clients send.
+/// Returns the URL to publish to. It ends in the unescaped destination, including its query, as with the official
+/// clients.
 pub(super) fn url(base: &str, destination: &str) -> Option<Url> {
     Url::parse(&format!("{base}/v2/publish/{destination}")).ok()
 }
 
-/// Whether this URL comes out of [`url()`] unchanged: signatures name it byte for byte.
+/// Checks that [`url()`] leaves the relay URL unchanged: signatures name it byte for byte.
 pub(super) fn check_relay_url(base: &str, relay_url: &str) -> Result<(), String> {
     let parsed = Url::parse(relay_url).map_err(|error| error.to_string())?;
-    let sent = url(base, relay_url).ok_or("it cannot be sent")?;
+    let sent = url(base, relay_url).ok_or("it cannot be part of a request to QStash")?;
     let sent = sent.as_str().strip_prefix(&format!("{base}/v2/publish/")).unwrap_or_default();
     if !matches!(parsed.scheme(), "http" | "https") || parsed.fragment().is_some() {
-        Err("it is neither http nor https, or has a fragment".to_owned())
+        Err("it is not http or https, or it has a fragment".to_owned())
     } else if sent != relay_url || parsed.as_str() != relay_url {
-        Err(format!("write {parsed}"))
+        Err(format!("set it to {parsed}"))
     } else {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The check of the relay, as QStash would find it.
+//! The relay's check in `nas-cron doctor`: calls the relay by the URL that QStash uses.
 
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use crate::backends::checks::{Examined, NOT_CONFIGURED};
 use crate::diagnosis::{Finding, Status, never_answered};
 use crate::fire::address_policy::AddressPolicy;
 
-/// Our own refusal is a few hundred bytes.
+/// Maximum length of a response that is read, in bytes. The service's own has a few hundred.
 const LONGEST_ANSWER: usize = 16 * 1024;
 
-/// Whether its URL can be called by QStash, and leads to us: nobody else refuses an unsigned call as we do.
+/// Checks that QStash can reach the relay URL, and that it leads to the service. The service is recognized by its
+/// response to an unsigned call.
 pub(super) async fn relay(examined: Examined<'_>) -> Finding {
     if examined.config.qstash.is_none() {
         return Finding::skipped(format!("{NOT_CONFIGURED}: only QStash calls it"));
@@ -25,34 +26,34 @@ pub(super) async fn relay(examined: Examined<'_>) -> Finding {
             Finding::ok(format!("{url} leads to the service"))
         }
         Ok((status, _)) => Finding::wrong(
-            format!("{url} answers {status} where the service would refuse with 401 invalid_signature"),
-            "lead its path to the service, unchanged, or set NAS_CRON_RELAY_URL to where QStash finds it",
+            format!("{url} answers {status} instead of 401 invalid_signature to an unsigned call"),
+            "route the unchanged path to the service, or set NAS_CRON_RELAY_URL to the URL that QStash can reach",
         ),
         Err(error) if never_answered(&error) => Finding::warning(
-            format!("{url} cannot be reached from here: {error:#}"),
-            "QStash may see more than this machine: an unsigned POST from outside must be answered 401",
+            format!("{url} could not be reached from here: {error:#}"),
+            "QStash may still reach it: check from outside that an unsigned POST is answered with 401",
         ),
         Err(error) => Finding::wrong(
-            format!("{url} does not answer as the service: {error:#}"),
-            "lead its path to the service, unchanged",
+            format!("{url} did not answer like the service: {error:#}"),
+            "route the unchanged path to the service",
         ),
     };
     match obstacle(url) {
         Some(obstacle) if finding.status == Status::Ok => Finding::warning(
             format!("{}, but {obstacle}", finding.found),
-            "set NAS_CRON_RELAY_URL to its public https URL, unless your QStash runs beside it",
+            "set NAS_CRON_RELAY_URL to the public https URL, unless QStash runs in the same network",
         ),
         Some(obstacle) => Finding { found: format!("{}; and {obstacle}", finding.found), ..finding },
         None => finding,
     }
 }
 
-/// What keeps strangers from calling it, or shows them what is in it.
+/// Returns why QStash may not reach the URL, or why the calls would not be confidential.
 fn obstacle(url: &Url) -> Option<&'static str> {
     let public = match url.host() {
         Some(Host::Ipv4(ip)) => AddressPolicy::default().permits(ip.into()),
         Some(Host::Ipv6(ip)) => AddressPolicy::default().permits(ip.into()),
-        // A name without a dot is known to one machine, or one network.
+        // A name without a dot resolves on one machine or in one network only.
         Some(Host::Domain(name)) => name.contains('.') && !name.ends_with(".localhost"),
         None => false,
     };
@@ -63,7 +64,7 @@ fn obstacle(url: &Url) -> Option<&'static str> {
     }
 }
 
-/// Calls it as nobody in particular.
+/// Calls the relay without a signature.
 async fn unsigned(url: &Url, patience: Duration) -> anyhow::Result<(StatusCode, Vec<u8>)> {
     let client = reqwest::Client::builder()
         .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_that_qstash_cannot_call_are_reported() {
+    fn urls_out_of_qstashs_reach_are_reported() {
         for (url, expected) in [
             ("https://portal.example/api/agent-cron/relay", None),
             ("http://portal.example/api/agent-cron/relay", Some("it is plain http")),
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_refusal_counts() {
+    fn only_the_services_own_refusal_counts() {
         let ours = br#"{"type":"about:blank","status":401,"error":"invalid_signature"}"#;
         assert!(is_our_refusal(StatusCode::UNAUTHORIZED, ours));
         assert!(!is_our_refusal(StatusCode::FORBIDDEN, ours));

@@ -1,8 +1,8 @@
-//! Whether QStash made a request: the JWT in `Upstash-Signature`.
+//! Verifies that QStash made a request, by the JWT in `Upstash-Signature`.
 //!
-//! The rules are those of the two official receivers (`PyPI` `qstash`, npm `@upstash/qstash`), and where the two
-//! differ, the stricter one's: `tests/integration/qstash/signatures.rs` compares all three on one table. Neither tolerates a clock that
-//! differs, so this does not either.
+//! The rules are those of the two official receivers (`PyPI` `qstash`, npm `@upstash/qstash`). Where the two differ,
+//! the stricter rule applies. `tests/integration/qstash/signatures.rs` compares all three on one table. Like the
+//! official receivers, this one tolerates no clock skew.
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
@@ -17,23 +17,23 @@ use crate::backends::Refusal;
 /// `iss` of every signature.
 const ISSUER: &str = "Upstash";
 
-/// base64url with or without padding, in its one canonical spelling.
+/// base64url with or without padding, in its canonical form only.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The keys that a signature may be made with: the one in use, and the one that a rotation brings into use.
+/// The accepted signing keys: the account's current key, and the next one, which signs after a rotation.
 #[derive(Clone, Debug)]
 pub struct SigningKeys(Vec<hmac::Key>);
 
-/// A signing key is empty: anybody could sign with it.
+/// An empty signing key, with which anyone could sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a QStash signing key is empty")]
 pub struct EmptyKey;
 
 impl SigningKeys {
-    /// As the console shows them, `sig_…`.
+    /// Creates the keys from their text in the QStash console, `sig_…`.
     pub fn new(current: &SecretString, next: Option<&SecretString>) -> Result<Self, EmptyKey> {
         let key = |key: &SecretString| match key.expose_secret().as_bytes() {
             [] => Err(EmptyKey),
@@ -42,16 +42,16 @@ impl SigningKeys {
         std::iter::once(current).chain(next).map(key).collect::<Result<_, _>>().map(Self)
     }
 
-    /// In constant time, whichever key it is.
+    /// Returns true if one of the keys made `tag`. Takes the same time for each key.
     fn has_made(&self, signed: &[u8], tag: &[u8]) -> bool {
         self.0.iter().fold(false, |made, key| made | hmac::verify(key, signed, tag).is_ok())
     }
 }
 
-/// Checks `signature`, the value of `Upstash-Signature`, for a request to `url` with these bytes of body.
-/// The claims are not read before the signature is known to be good.
+/// Verifies `signature`, the value of `Upstash-Signature`, for a request to `url` with this body.
+/// The claims are read only after the signature is verified.
 ///
-/// `url` is what was published to, byte for byte; never what the request says about itself.
+/// `url` is the destination of the published message, byte for byte. Never take it from the request.
 pub fn verify(
     signature: &[u8],
     keys: &SigningKeys,
@@ -78,8 +78,8 @@ fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
     if header.get("alg").and_then(Value::as_str) != Some("HS256") {
         return Err(Refusal::Algorithm);
     }
-    // RFC 7515, section 4.1.11: what is critical must be understood, and no extension is. An unencoded payload
-    // (RFC 7797) must be marked critical, and is not believed where it is not.
+    // RFC 7515, section 4.1.11: critical extensions must be understood, and none is supported. An unencoded payload
+    // (RFC 7797) must be marked critical; one that is not marked is rejected too.
     let odd_id = header.get("kid").is_some_and(|kid| !kid.is_string());
     if odd_id || header.contains_key("crit") || header.get("b64") == Some(&Value::Bool(false)) {
         return Err(Refusal::Malformed);
@@ -98,7 +98,7 @@ fn check_claims(
     let (issuer, subject, hash) = (text("iss")?, text("sub")?, text("body")?);
     let (expires, not_before) = (number("exp")?, number("nbf")?);
     let made = if claims.contains_key("iat") { Some(number("iat")?) } else { None };
-    // Nobody is an audience here, so a token that is made for one is made for somebody else.
+    // QStash sets no audience: a token with one is meant for another service.
     let odd_id = claims.get("jti").is_some_and(|jti| !jti.is_string());
     if odd_id || claims.get("aud").is_some_and(is_something) {
         return Err(Refusal::Malformed);
@@ -117,7 +117,7 @@ fn check_claims(
     if subject != url {
         return Err(Refusal::Url);
     }
-    // The official receivers take text only.
+    // The official receivers accept only text bodies.
     let expected = general_purpose::URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, body));
     if std::str::from_utf8(body).is_err() || hash.trim_end_matches('=') != expected {
         return Err(Refusal::Body);
@@ -125,7 +125,7 @@ fn check_claims(
     Ok(())
 }
 
-/// What a script language takes for something.
+/// Returns true if JavaScript and Python treat the value as non-empty.
 fn is_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -137,13 +137,13 @@ fn is_something(value: &Value) -> bool {
     }
 }
 
-/// Of a member that is there twice the last one counts, as in every receiver.
+/// Parses a part as a JSON object. The last of several members with the same name counts, as in both receivers.
 fn object(part: &[u8]) -> Result<Map<String, Value>, Refusal> {
     serde_json::from_slice(&decode(part)?).map_err(|_| Refusal::Malformed)
 }
 
 fn decode(part: &[u8]) -> Result<Vec<u8>, Refusal> {
-    // Half a padding is none.
+    // The padding must be complete.
     if part.contains(&b'=') && !part.len().is_multiple_of(4) {
         return Err(Refusal::Malformed);
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn both_keys_are_good_and_no_other() {
+    fn only_the_two_configured_keys_are_accepted() {
         let claims = claims().to_string();
         assert_eq!(judge(&sign("sig_current", HS256, &claims), BODY), Ok(()));
         assert_eq!(judge(&sign("sig_next", HS256, &claims), BODY), Ok(()));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_is_wrong() {
+    fn refusals_name_the_reason() {
         for (claims, refusal) in [
             (with("iss", json!("upstash")), Refusal::Issuer),
             (with("sub", json!(format!("{URL}/"))), Refusal::Url),
@@ -225,7 +225,7 @@ mod tests {
         ] {
             assert_eq!(judged(&claims), Err(refusal), "{claims}");
         }
-        assert_eq!(judged(&with("exp", json!(NOW + 1))), Ok(()), "good until it ends");
+        assert_eq!(judged(&with("exp", json!(NOW + 1))), Ok(()), "valid until it expires");
         let good = sign("sig_current", HS256, &claims().to_string());
         assert_eq!(judge(&good, b"{}"), Err(Refusal::Body));
         for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS512"}"#, r#"{"alg":"RS256"}"#, "{}"] {
@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn the_claims_are_not_read_before_the_signature() {
+    fn claims_are_read_only_after_the_signature_is_verified() {
         assert_eq!(judge(&sign("sig_other", HS256, "no JSON"), BODY), Err(Refusal::Key));
         assert_eq!(judge(&sign("sig_current", HS256, "no JSON"), BODY), Err(Refusal::Malformed));
     }
 
     #[test]
-    fn no_byte_of_it_can_be_changed() {
+    fn every_changed_byte_is_detected() {
         let good = sign("sig_current", HS256, &claims().to_string());
         assert_eq!(judge(&good, BODY), Ok(()));
         for at in 0..good.len() {
@@ -258,7 +258,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_makes_it_panic(bytes: Vec<u8>, payload: String) {
+        fn no_input_makes_it_panic(bytes: Vec<u8>, payload: String) {
             let now = DateTime::from_timestamp(NOW, 0).unwrap();
             proptest::prop_assert!(verify(&bytes, &keys(), URL, BODY, now).is_err());
             proptest::prop_assert!(judge(&sign("sig_current", HS256, &payload), BODY).is_err());

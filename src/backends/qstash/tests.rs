@@ -1,4 +1,4 @@
-//! What is pure about it; the rest is in `tests/integration/qstash`, against the emulator.
+//! Tests of the pure parts. `tests/integration/qstash` tests the rest against the emulator.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ fn sent(wake_up: &WakeUp, name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_relay_message_is_what_the_contract_says() {
+fn relay_message_matches_the_contract() {
     let wake_up = wake_up("2026-06-18T06:49:56.5Z".parse().unwrap(), false);
     let message = publish::message(&wake_up, &options());
     assert_eq!(message.destination, RELAY);
@@ -69,7 +69,7 @@ fn a_relay_message_is_what_the_contract_says() {
 }
 
 #[test]
-fn a_direct_message_goes_to_the_agent_and_its_token_stays_out_of_logs() {
+fn direct_message_goes_to_the_agent_and_keeps_its_token_out_of_logs() {
     let wake_up = wake_up("2026-06-18T06:49:56.5Z".parse().unwrap(), true);
     let message = publish::message(&wake_up, &options());
     assert_eq!(message.destination, "https://agent.example/api/cron/fire");
@@ -91,7 +91,7 @@ fn a_direct_message_goes_to_the_agent_and_its_token_stays_out_of_logs() {
 
 proptest! {
     #[test]
-    fn the_relay_is_called_one_to_two_seconds_before_and_an_agent_never(micros in 0_i64..4_000_000_000_000_000) {
+    fn relay_is_called_one_to_two_seconds_early_and_an_agent_never_early(micros in 0_i64..4_000_000_000_000_000) {
         let due_at = DateTime::from_timestamp_micros(micros).unwrap();
         let second = |direct| {
             let seconds = sent(&wake_up(due_at, direct), "upstash-not-before").unwrap().parse().unwrap();
@@ -105,7 +105,7 @@ proptest! {
 }
 
 #[test]
-fn options_that_cannot_work_are_refused_and_nothing_shows_a_secret() {
+fn invalid_options_are_refused_and_debug_output_contains_no_secret() {
     let new = |change: fn(&mut QstashOptions)| {
         let mut options = options();
         change(&mut options);
@@ -138,7 +138,7 @@ fn options_that_cannot_work_are_refused_and_nothing_shows_a_secret() {
 }
 
 #[test]
-fn a_name_that_is_none_leads_nowhere() {
+fn invalid_message_ids_have_no_path() {
     assert_eq!(message_path("msg_26hZ-C").as_deref(), Some("/v2/messages/msg_26hZ-C"));
     for bad in ["", ".", "..", "a/b", "a?b", "a#", "a b", "%2e", "é"] {
         assert_eq!(message_path(bad), None, "{bad:?}");
@@ -147,7 +147,7 @@ fn a_name_that_is_none_leads_nowhere() {
 }
 
 #[test]
-fn a_request_has_one_signature() {
+fn request_must_have_exactly_one_signature() {
     let mut headers = HeaderMap::new();
     assert_eq!(signature_of(&headers), Err(Refusal::Unsigned));
     headers.append(SIGNATURE_HEADER, HeaderValue::from_static("a"));

@@ -1,15 +1,15 @@
-//! Statements that show identities and tasks.
+//! Statements that list identities and tasks.
 
 use nas_cron_protocol::{AgentRuntimeId, OrgId, TaskId};
 
 use crate::db::{Db, DbResult};
 use crate::domain::identity::{ListedRow, Scope, TaskRecord};
 
-/// Identities, and tasks of each, in one listing.
+/// Maximum identities, and maximum tasks of each identity, in one listing.
 const LISTED: i64 = 100;
 
-/// An instance's identities with their tasks: those that stand before those that were revoked, each the latest first,
-/// a hundred of both at most.
+/// Returns an instance's identities with their tasks, at most 100 of each. Valid ones come before revoked ones; within
+/// both groups, the latest come first.
 pub async fn list(db: &Db, scope: Scope<'_>) -> DbResult<Vec<ListedRow>> {
     let rows = sqlx::query!(
         r#"

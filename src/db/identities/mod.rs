@@ -1,4 +1,4 @@
-//! Statements about the keys that agents call with; about what they call under in [`tasks`].
+//! Statements about agent identities (the keys that agents sign with). [`tasks`] has those about tasks.
 
 pub mod listing;
 pub mod tasks;
@@ -11,17 +11,18 @@ use crate::domain::PortalDenial;
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::identity::{NewIdentity, Presented, Registered, Scope, TaskInUse};
 
-/// Identities of one instance that are not revoked.
+/// Maximum identities of one instance that are not revoked.
 pub const LIVE_IDENTITIES: i64 = 16;
-/// Revoked keys of one instance that are remembered, the last ones: whoever rotates without end fills no table.
+/// Maximum revoked keys of one instance that are kept, the most recent ones. It bounds the table when an agent rotates
+/// endlessly.
 const REMEMBERED_KEYS: i64 = 1_000;
 
-/// Registers a key, and revokes the one that it replaces, in one commit. The same again changes nothing. It waits for
-/// nobody who registers at once: then it is [`Contended`](super::DbError::Contended), and to be tried again.
+/// Registers a key, and revokes the key that it replaces, in one transaction. A repeated call changes nothing. Does not
+/// wait for a concurrent registration: it fails with [`Contended`](super::DbError::Contended), and the caller retries.
 pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
     let mut transaction = db.begin().await?;
-    // One registration of an instance at a time: the next statement sees what the one before has left. Whoever waited
-    // would keep a connection from everybody else.
+    // Serializes the registrations of an instance: the next statement sees the result of the one before. NOWAIT,
+    // because a waiting registration would occupy a connection.
     let stands = sqlx::query_scalar!(
         r#"
         SELECT true AS "stands!" FROM instances WHERE instance_id = $1 AND org_id = $2
@@ -36,7 +37,7 @@ pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
         return Ok(Registered::InstanceGone);
     }
     if let Some(replaces) = new.replaces {
-        // None of its tasks is just being registered, to be missed by the next statement.
+        // Excludes a concurrent registration of a task, which the next statement would miss.
         sqlx::query!(
             "SELECT FROM agent_identities WHERE agent_runtime_id = $1 AND instance_id = $2 FOR NO KEY UPDATE NOWAIT",
             replaces.0,
@@ -107,8 +108,8 @@ pub async fn register(db: &Db, new: &NewIdentity<'_>) -> DbResult<Registered> {
     })
 }
 
-/// Reads an identity with its instance and, where one is named, its task: one statement, by which a revocation holds
-/// from its commit on. `None` for an unknown identity.
+/// Reads an identity with its instance and, if `task_id` is given, its task. One statement reads all of them, so a
+/// revocation takes effect with its commit. `None` for an unknown identity.
 #[tracing::instrument(name = "db.identities.presented", level = "debug", skip_all)]
 pub async fn presented(
     db: &Db,
@@ -154,15 +155,15 @@ pub async fn presented(
     }))
 }
 
-/// Revokes an identity, or all of them, with their tasks. Returns how many there are that were meant, and how many of
-/// them were not revoked before.
+/// Revokes one identity, or all identities in `scope`, with their tasks. Returns the number of matching identities,
+/// and how many of them were newly revoked.
 pub async fn revoke(
     db: &Db,
     scope: Scope<'_>,
     agent_runtime_id: Option<AgentRuntimeId>,
 ) -> DbResult<(i64, i64)> {
     let mut transaction = db.begin().await?;
-    // First, as whoever registers a task does: the next statement sees each one that was.
+    // Lock the identities first, as the registration of a task does: the next statement then sees every task.
     let found = sqlx::query_scalar!(
         r#"
         SELECT agent_runtime_id FROM agent_identities

@@ -9,15 +9,15 @@ use uuid::Uuid;
 use crate::db::{Db, DbResult};
 use crate::domain::identity::{Scope, TaskRegistered};
 
-/// Tasks of one identity that are neither revoked nor expired.
+/// Maximum tasks of one identity that are neither revoked nor expired.
 pub const LIVE_TASKS: i64 = 64;
-/// A task in use is renewed, and the use recorded, once in this many seconds.
+/// Minimum interval between two renewals of a task in use, in seconds. Each renewal also records the use.
 pub(super) const TOUCH_SECONDS: f64 = 60.0;
 
-/// Registers a task that lives for `lifetime` unless it is renewed. `signed_at`, whole seconds, names the registration:
-/// the same again answers the same task. Where the identity has as many as it may have, the one that was not used for
-/// longest goes. It waits for nobody who has hold of the identity: then it is
-/// [`Contended`](crate::db::DbError::Contended), and to be tried again.
+/// Registers a task that expires after `lifetime` unless it is renewed. `signed_at`, in whole seconds, identifies the
+/// registration: a repeated call returns the same task. If the identity has the maximum number of tasks, the least
+/// recently used one is revoked. Does not wait for a lock on the identity: it fails with
+/// [`Contended`](crate::db::DbError::Contended), and the caller retries.
 pub async fn register(
     db: &Db,
     agent_runtime_id: AgentRuntimeId,
@@ -26,7 +26,7 @@ pub async fn register(
     lifetime: Duration,
 ) -> DbResult<TaskRegistered> {
     let mut transaction = db.begin().await?;
-    // One registration of an identity at a time, and none beside its revocation.
+    // Serializes the registrations of an identity's tasks with each other and with its revocation.
     let stands = sqlx::query_scalar!(
         r#"
         SELECT true AS "stands!" FROM agent_identities a JOIN instances i USING (instance_id)
@@ -73,8 +73,8 @@ pub async fn register(
     Ok(if row.over { TaskRegistered::Over } else { TaskRegistered::Task(TaskId(row.task_id), row.displaced) })
 }
 
-/// Records that tasks, and their identities, are in use, and renews the tasks for `lifetime` from now; what was done
-/// lately is left alone.
+/// Records the use of tasks and their identities, and renews the tasks for `lifetime` from now. Skips tasks that were
+/// renewed within the last minute.
 pub async fn touch(db: &Db, tasks: &[TaskId], lifetime: Duration) -> DbResult<u64> {
     let tasks: Vec<Uuid> = tasks.iter().map(|id| id.0).collect();
     let result = sqlx::query!(
@@ -104,8 +104,8 @@ pub async fn touch(db: &Db, tasks: &[TaskId], lifetime: Duration) -> DbResult<u6
     Ok(result.rows_affected())
 }
 
-/// Revokes one task of an identity, or of whichever it is. Returns whether that changed anything; `None` for one that
-/// is not there.
+/// Revokes a task, of a given identity or of any in `scope`. Returns true if it was newly revoked; `None` for an
+/// unknown task.
 pub async fn revoke(
     db: &Db,
     scope: Scope<'_>,
@@ -134,9 +134,9 @@ pub async fn revoke(
     .await?)
 }
 
-/// Throws away at most `limit` tasks that expired an hour ago, or were revoked and are signed for a time a quarter of an
-/// hour ago: by then no clock in the window takes their registration any more, so that none comes back. So whoever
-/// registers one a second leaves no more than that much of them. Returns how many went.
+/// Deletes at most `limit` tasks that expired an hour ago, or that were revoked and whose `signed_at` is 15 minutes
+/// ago. By then, the clock tolerance rejects a repeated registration, so a deleted task cannot return. This also bounds
+/// the rows of an agent that registers a task every second. Returns the number of deleted tasks.
 pub async fn prune(db: &Db, limit: i64) -> DbResult<u64> {
     let result = sqlx::query!(
         r#"

@@ -1,14 +1,14 @@
-//! The backend that new one-shots go to, and the moving of all others to it.
+//! Statements about the active backend, and the move of one-shots to it.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
 
 use crate::db::columns::Word;
-use crate::db::oneshots::OWN_LOOP_WITHIN;
+use crate::db::oneshots::BUILT_IN_LOOP_WITHIN;
 use crate::db::{Db, DbError, DbResult};
 use crate::domain::active_backend::{ActiveBackend, Left, Moved};
 
-/// Which backend is active. `first` is, if this is the first start ever.
+/// Returns the active backend. At the very first start, `first` becomes active.
 pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
     sqlx::query!(
         "INSERT INTO active_backend (backend) VALUES ($1) ON CONFLICT (only_one) DO NOTHING",
@@ -19,7 +19,7 @@ pub async fn active(db: &Db, first: BackendName) -> DbResult<ActiveBackend> {
     find_active(db).await?.ok_or_else(|| DbError::Defect(sqlx::Error::RowNotFound.into()))
 }
 
-/// Which backend is active; nothing before the first start.
+/// Returns the active backend; `None` before the very first start.
 pub async fn find_active(db: &Db) -> DbResult<Option<ActiveBackend>> {
     Ok(sqlx::query_as!(
         ActiveBackend,
@@ -29,7 +29,7 @@ pub async fn find_active(db: &Db) -> DbResult<Option<ActiveBackend>> {
     .await?)
 }
 
-/// Makes `backend` the one that new one-shots go to, from this commit on. Does nothing where it is already.
+/// Makes `backend` the active one: new one-shots go to it after this commit. Does nothing if it is active already.
 pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> {
     sqlx::query!(
         r#"
@@ -45,7 +45,7 @@ pub async fn activate(db: &Db, backend: BackendName) -> DbResult<ActiveBackend> 
     active(db, backend).await
 }
 
-/// Whether hosted engines have anything to do with this service: one is active, or something of one is left.
+/// Returns true if external backends are in use: one is active, or has outbox rows or one-shots left.
 pub async fn concerned(db: &Db) -> DbResult<bool> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -58,16 +58,16 @@ pub async fn concerned(db: &Db) -> DbResult<bool> {
     .await?)
 }
 
-/// What is due within so many seconds stays our own loop's when an engine becomes active: it is in good hands, and an
-/// engine that has just woken it would take it for told already.
-const OURS_WITHIN: f64 = 60.0;
+/// Maximum time to the instant, in seconds, at which a one-shot stays with the built-in loop when an external backend
+/// becomes active. A backend that has just sent its wake-up would also deduplicate a new one.
+const STAYS_WITHIN: f64 = 60.0;
 
-/// Moves one-shots that await another backend than the active one over to it, at most 500 per backend they come from:
-/// their old wake-ups are unwanted, new ones wanted. What is due in a moment is left to whom it awaits.
+/// Moves one-shots that await another backend to the active one, at most 500 from each backend. Their old outbox rows
+/// become unwanted, and new ones are wanted. One-shots that are due soon stay with the backend that they await.
 pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
     let mut transaction = db.begin().await?;
-    // No switch while this is under way: whoever moves after the next one sees all that this has moved. And only
-    // then the statement begins, so that it sees all that was moved before.
+    // The lock excludes a switch during this transaction, so that a later move sees everything that this one moves. The
+    // statement begins after the lock, so that it sees everything that was moved before.
     let to = sqlx::query_scalar!(
         r#"SELECT backend AS "backend: Word<BackendName>" FROM active_backend FOR SHARE"#
     )
@@ -138,8 +138,8 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
         )
         SELECT count(*) AS "count!" FROM moved
         "#,
-        OWN_LOOP_WITHIN,
-        OURS_WITHIN,
+        BUILT_IN_LOOP_WITHIN,
+        STAYS_WITHIN,
     )
     .fetch_one(&mut transaction)
     .await?;
@@ -147,7 +147,7 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
     Ok(Moved { to: to.0, count: count.unsigned_abs() })
 }
 
-/// What is left to do of the move, as far as it is about what was `armed_before` then.
+/// Counts the steps left of a move, limited to one-shots that were armed before `armed_before`.
 pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
     Ok(sqlx::query_as!(
         Left,
@@ -184,8 +184,8 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
         FROM to_do
         "#,
         armed_before,
-        OWN_LOOP_WITHIN,
-        OURS_WITHIN,
+        BUILT_IN_LOOP_WITHIN,
+        STAYS_WITHIN,
     )
     .fetch_one(db)
     .await?)

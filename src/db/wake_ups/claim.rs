@@ -1,4 +1,4 @@
-//! What engines bring, and what they should have brought by now.
+//! Statements that process received wake-ups, and take over one-shots whose wake-up is missing.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::db::{Db, DbResult};
 use crate::domain::lease::Lease;
 use crate::domain::wake_up::{Found, Wake};
 
-/// Takes in wake-ups, one answer each, in order: whatever awaited its engine is our own loop's from now on, and what
-/// is due within `horizon` is leased, at most `room` of them. Durable when it returns.
+/// Processes wake-ups. Returns one result per wake-up, in order. One-shots that awaited their backend now belong to the
+/// built-in loop, and at most `room` of those due within `horizon` are leased. Durable when it returns.
 ///
-/// What is on hold or waits for another's probe is parked when it comes due, as in [`crate::db::leases::claim_due`].
+/// One-shots that are due, but on hold or waiting for a probe, are parked as in [`crate::db::leases::claim_due`].
 #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 pub async fn take(
     db: &Db,
@@ -112,7 +112,7 @@ pub async fn take(
         match (row.current, row.lease_token, row.lease_expires_at, row.due_at, row.state.0) {
             _ if row.locked => Found::Locked,
             (_, Some(lease_token), Some(expires), Some(due_at), _) if leased => {
-                // Counted from before the statement was sent: never later than the database thinks.
+                // Counted from before the statement was sent, so that it is never later than in the database.
                 let ends = sent + (expires - row.now).to_std().unwrap_or_default();
                 let (instance_id, job_id) = (wake.instance_id.clone(), wake.job_id.clone());
                 Found::Leased(Lease { instance_id, job_id, lease_token, due_at, ends })
@@ -130,15 +130,15 @@ pub async fn take(
     Ok(found.collect())
 }
 
-/// As SQL takes them.
+/// Returns wake-ups as arguments of a statement.
 fn columns(wakes: &[Wake]) -> (Vec<&str>, Vec<&str>, Vec<Uuid>) {
     let names =
         wakes.iter().map(|wake| (wake.instance_id.as_str(), wake.job_id.as_str(), wake.schedule_id.0));
     names.collect()
 }
 
-/// The watchdog: what its engine should have woken `grace` ago, by its backend, is our own loop's from now on. At
-/// most `limit` of each. Returns how many, by backend.
+/// Takes over one-shots whose external backend did not send their wake-up within its grace period (the watchdog). They
+/// now belong to the built-in loop. Takes at most `limit` per backend. Returns the number of misses by backend.
 pub async fn take_over_missed(
     db: &Db,
     graces: &[(BackendName, Duration)],
@@ -185,7 +185,7 @@ pub async fn take_over_missed(
     Ok(rows.into_iter().map(|row| (row.backend.0, row.count.unsigned_abs())).collect())
 }
 
-/// Graces as SQL takes them.
+/// Returns grace periods as arguments of a statement.
 pub(in crate::db) fn graces(graces: &[(BackendName, Duration)]) -> (Vec<String>, Vec<f64>) {
     graces.iter().map(|(backend, grace)| (backend.as_str().to_owned(), grace.as_secs_f64())).unzip()
 }

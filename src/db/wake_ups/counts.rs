@@ -6,7 +6,7 @@ use crate::db::columns::Word;
 use crate::db::{Db, DbResult};
 use crate::domain::active_backend::{BackendCounts, Untold};
 
-/// Counts for every backend.
+/// Returns the counts of every backend.
 pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
     Ok(sqlx::query_as!(
         BackendCounts,
@@ -29,7 +29,8 @@ pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
     .await?)
 }
 
-/// What could not be told, and what nobody tells. What is merely on its way, or put off, is not in it.
+/// Counts outbox rows by backend that have failed, or were due more than a minute ago. Rows that are in progress or
+/// postponed are left out.
 pub async fn untold(db: &Db) -> DbResult<Vec<Untold>> {
     Ok(sqlx::query_as!(
         Untold,

@@ -1,4 +1,4 @@
-//! Calls that an engine makes to agents itself, and how its log says that they ended.
+//! Statements about calls that an external backend makes to agents itself, and their results.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::db::{Db, DbResult};
 use crate::domain::direct_call::{DirectCall, DirectResult};
 
-/// Direct calls whose time has come and whose end is not known yet, the oldest first, from after `after` on.
+/// Returns direct calls that are due and have no known result, the oldest first, starting after `after`.
 pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> DbResult<Vec<DirectCall>> {
     Ok(sqlx::query_as!(
         DirectCall,
@@ -25,8 +25,8 @@ pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> Db
     .await?)
 }
 
-/// Records how direct calls ended, with a row of history each: what was delivered is, and the rest is our own loop's,
-/// due now.
+/// Records the results of direct calls, with a row of history for each. Delivered one-shots end; the others now belong
+/// to the built-in loop, and are due now.
 pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
     let schedule_ids: Vec<Uuid> = results.iter().map(|one| one.schedule_id.0).collect();
     let ats: Vec<DateTime<Utc>> = results.iter().map(|one| one.at).collect();

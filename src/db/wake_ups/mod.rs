@@ -1,18 +1,18 @@
-//! What hosted engines are told, and what they tell us: the statements of the room [`crate::backends`].
+//! Statements about wake-ups of external backends: the SQL of [`crate::backends`].
 //!
-//! A wake-up is `wanted` from the commit of its one-shot on, `armed` once its engine has confirmed it, and `unwanted`
-//! when its one-shot was cancelled, superseded, moved to another backend or woken by our own loop. Its row goes
-//! when the engine has woken us, or has taken it back.
+//! An outbox row (a row of `wake_ups`) is `wanted` from the commit of its one-shot, `armed` once the backend has
+//! confirmed the wake-up, and `unwanted` when its one-shot was cancelled, superseded, moved to another backend or woken
+//! by the built-in loop. The row is deleted when the wake-up arrives, or the backend has cancelled it.
 //!
-//! Statements that touch many of these rows lock them in the order of their key, one-shots before them: so none waits
-//! for another that waits for it. What becomes unwanted while it is being told stays with whoever tells it until that
-//! is over, or the engine could be told to take back what it does not have yet, and get it right after.
+//! To avoid deadlocks, statements lock these rows in the order of their key, after the one-shots. A row that becomes
+//! unwanted while its wake-up is being armed stays leased until that call has ended: otherwise, the backend could get
+//! the cancel before the arm, and keep the wake-up.
 //!
 //! - [`claim`]: wake-ups that arrive, and those that are overdue.
-//! - [`orders`]: what they are to be told.
-//! - [`mod@active`]: the backend that new one-shots go to, and the moving to it.
-//! - [`mod@counts`]: where all of it stands.
-//! - [`direct`]: how calls ended that an engine made to an agent itself.
+//! - [`orders`]: arms and cancels for the backends (the outbox).
+//! - [`mod@active`]: the active backend, and the move to it.
+//! - [`mod@counts`]: counts of one-shots and outbox rows.
+//! - [`direct`]: results of calls that an external backend made to agents itself.
 
 pub mod active;
 pub mod claim;
@@ -25,4 +25,4 @@ pub(super) use self::claim::graces;
 pub use self::claim::{take, take_over_missed};
 pub use self::counts::{counts, untold};
 pub use self::direct::{direct_calls, settle_direct};
-pub use self::orders::{find_orphans, prune, take_orders, told, try_again};
+pub use self::orders::{find_orphans, prune, record_results, take_orders, try_again};

@@ -1,4 +1,4 @@
-//! What engines are to be told: the outbox.
+//! Statements about the outbox: orders to arm and cancel wake-ups at external backends.
 
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use crate::db::seconds::duration;
 use crate::db::{Db, DbResult, auth_profiles};
 use crate::domain::outbox::{Done, Order, Outbox, ToArm, ToTell, Told};
 
-/// Takes what is to be told to `backend` now, for `lease`: whoever does not [`tell`](told) by then has died, and another
-/// replica does it again. What is due later than `furthest` from now is put off until it is near enough.
+/// Leases the orders for `backend` that are due, for `lease`. If a replica does not [record](record_results) an order by
+/// then, another one repeats it. One-shots that are due later than `furthest` from now are postponed until they are near
+/// enough.
 pub async fn take_orders(
     db: &Db,
     backend: BackendName,
@@ -56,7 +57,7 @@ pub async fn take_orders(
         CROSS JOIN LATERAL auth_of_job(n.instance_id, n.org_id, o.job_id) a
         "#,
         Word(backend) as Word<BackendName>,
-        // Beyond any calendar, where there is no bound.
+        // More than 3,000 years, where there is no limit.
         furthest.map_or(1e11, |furthest| furthest.as_secs_f64()),
         lease.as_secs_f64(),
         limit,
@@ -90,7 +91,7 @@ pub async fn take_orders(
                 ),
             })
         };
-        // What is wanted no more, without having been told so yet, is taken back like the rest.
+        // A row whose one-shot no longer awaits this backend is cancelled like an unwanted one.
         let order = match arm().filter(|_| row.wanted == Some(true)) {
             Some(one_shot) => Order::Arm { one_shot: Box::new(one_shot) },
             None => Order::Cancel { message_id: row.message_id },
@@ -105,15 +106,15 @@ pub async fn take_orders(
     Ok(outbox)
 }
 
-/// Records how orders went. What became unwanted while it was being armed is taken back next.
-pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
-    let schedule_ids: Vec<Uuid> = told.iter().map(|one| one.schedule_id.0).collect();
-    let generations: Vec<i32> = told.iter().map(|one| one.generation).collect();
-    let mut message_ids: Vec<Option<&str>> = Vec::with_capacity(told.len());
-    let mut errors: Vec<Option<&str>> = Vec::with_capacity(told.len());
-    let mut again_ins: Vec<Option<f64>> = Vec::with_capacity(told.len());
-    let mut cancelled: Vec<bool> = Vec::with_capacity(told.len());
-    for one in told {
+/// Records the results of orders. A wake-up that became unwanted while it was being armed is due for a cancel.
+pub async fn record_results(db: &Db, results: &[Told]) -> DbResult<()> {
+    let schedule_ids: Vec<Uuid> = results.iter().map(|one| one.schedule_id.0).collect();
+    let generations: Vec<i32> = results.iter().map(|one| one.generation).collect();
+    let mut message_ids: Vec<Option<&str>> = Vec::with_capacity(results.len());
+    let mut errors: Vec<Option<&str>> = Vec::with_capacity(results.len());
+    let mut again_ins: Vec<Option<f64>> = Vec::with_capacity(results.len());
+    let mut cancelled: Vec<bool> = Vec::with_capacity(results.len());
+    for one in results {
         let (message_id, error, again_in) = match &one.done {
             Done::Armed(message_id) => (message_id.as_deref(), None, None),
             Done::Cancelled => (None, None, None),
@@ -162,7 +163,7 @@ pub async fn told(db: &Db, told: &[Told]) -> DbResult<()> {
     Ok(())
 }
 
-/// What failed is told again now, whatever wait it had before it: somebody has mended something. Returns how many.
+/// Makes failed orders due now, without waiting for their back-off. Returns the number of orders.
 pub async fn try_again(db: &Db) -> DbResult<u64> {
     let result = sqlx::query!(
         "UPDATE wake_ups SET next_try_at = now() WHERE next_try_at > now() AND last_error IS NOT NULL"
@@ -172,8 +173,8 @@ pub async fn try_again(db: &Db) -> DbResult<u64> {
     Ok(result.rows_affected())
 }
 
-/// What an engine is to bring, or has still to be told of, and no one-shot awaits any more: two calls for one job at the
-/// same moment can leave it behind. It is to be taken back. Returns how many.
+/// Marks armed outbox rows that no one-shot awaits as unwanted. Two concurrent calls for one job can leave them behind.
+/// Returns the number marked.
 pub async fn find_orphans(db: &Db, limit: i64) -> DbResult<u64> {
     let result = sqlx::query!(
         r#"
@@ -197,7 +198,8 @@ pub async fn find_orphans(db: &Db, limit: i64) -> DbResult<u64> {
     Ok(result.rows_affected())
 }
 
-/// Throws away what no engine will bring or take back any more: due `past` ago. Returns how many.
+/// Deletes at most `limit` outbox rows that were due `past` ago: no wake-up or cancel is expected for them any more.
+/// Returns the number deleted.
 pub async fn prune(db: &Db, past: Duration, limit: i64) -> DbResult<u64> {
     let result = sqlx::query!(
         r#"

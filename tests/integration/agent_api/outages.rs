@@ -27,7 +27,7 @@ async fn behind_a_proxy() -> (World, Proxy) {
 async fn client_2_no_provision_list_or_cancel_fails_while_the_database_is_away() {
     let (world, proxy) = behind_a_proxy().await;
     world.arm("before", 3_600_000).await;
-    let asked_again = || world.service.log().matches("the database is asked again").count();
+    let asked_again = || world.service.log().matches("database statement failed; retrying").count();
     let agents = async {
         join_all((0..10).map(|agent| {
             let world = &world;

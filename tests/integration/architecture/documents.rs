@@ -46,7 +46,7 @@ fn anchor(heading: &str) -> String {
 }
 
 fn pages() -> BTreeMap<PathBuf, String> {
-    texts(&["README.md", "CHANGELOG.md", "docs"], &["md"]).into_iter().collect()
+    texts(&["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs"], &["md"]).into_iter().collect()
 }
 
 #[test]

@@ -223,7 +223,7 @@ async fn enroll_writes_a_home_and_overwrites_none() {
 
     let (status, out, said) = world.settings.run(&[&again[..], &["--force", "--new-login"]].concat()).await;
     assert!(
-        status.success() && out.contains("config.yaml is there already, and needs this part"),
+        status.success() && out.contains("config.yaml already exists; add this part to it"),
         "{out}{said}"
     );
     assert!(!out.contains("nascron_rt_"), "what is written is not printed");

@@ -40,7 +40,7 @@ async fn fires_of_an_instance_unknown_to_the_portal_are_held_until_it_is_known_a
         (&json!("unknown"), &json!(true), &json!(true))
     );
     let (_, told, _) = fixture.settings.run(&["agents", "show", "inst-1"]).await;
-    assert!(told.contains("denied: the portal does not know it"), "{told}");
+    assert!(told.contains("denied: the portal reports it as unknown"), "{told}");
     eventually("it is parked", async || {
         fixture.value::<bool>("SELECT parked IS NOT NULL FROM one_shots").await.then_some(())
     })

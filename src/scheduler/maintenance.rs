@@ -1,4 +1,4 @@
-//! What is done now and then, by every replica without harm: parked one-shots, history, gauges.
+//! Periodic maintenance: parked one-shots, history, gauges. All replicas run it; concurrent rounds are harmless.
 
 use std::time::Duration;
 
@@ -10,41 +10,41 @@ use crate::domain::hold::Tidied;
 use crate::heartbeat;
 use crate::metrics;
 
-/// How often, on average; jittered so that replicas spread.
+/// Average time between rounds, with jitter so that replicas spread.
 const PERIOD: Duration = Duration::from_secs(15);
-/// Rows in one statement.
+/// Maximum number of rows in one statement.
 const BATCH: i64 = 2_000;
-/// Statements in a row that throw away tasks: what is left after them goes the next time.
+/// Maximum number of consecutive statements that delete expired tasks. The next round continues.
 const TASK_BATCHES: u32 = 100;
-/// Jobs of one instance that are without a one-shot, and whose auth profile is kept for when they come back.
+/// Maximum number of idle jobs per instance whose auth profile is kept. An idle job has no one-shot.
 const IDLE_AUTH: i64 = 10_000;
-/// History is thrown away every this many rounds: about every five minutes.
+/// Number of rounds between two deletions of old history: about five minutes.
 const PRUNE_EVERY: u32 = 20;
-
-/// Holds and withheld instances are counted every this many rounds: they last, and an idle replica makes few statements.
+/// Number of rounds between two counts of holds and withheld instances. They change rarely, and an idle replica should make
+/// few statements.
 const WITHHELD_EVERY: u32 = 2;
 
-/// What upkeep needs to know.
+/// Settings of the maintenance loop.
 #[derive(Clone, Copy, Debug)]
-pub struct UpkeepRules {
-    /// How long a one-shot may wait for a probe.
+pub struct MaintenanceRules {
+    /// Maximum time that a one-shot waits for a probe.
     pub give_up_after: Duration,
-    /// How long history and what ended are kept.
+    /// Retention of history and of ended one-shots.
     pub history_retention: Duration,
 }
 
-/// Runs until `stop`. `pools` are those whose unused connections are closed; the statements go to `db`.
-pub async fn run(db: Db, pools: [Db; 2], rules: UpkeepRules, stop: CancellationToken) {
+/// Runs until `stop`. Statements use `db`; unused connections of `pools` are closed.
+pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: CancellationToken) {
     let (db, mut round) = (db.patient(), 0_u32);
     loop {
         pools.iter().for_each(Db::close_unused);
-        // Each by itself: what is slow or fails must not keep the others from being done.
+        // Errors are reported one by one, so that a failed step does not prevent the others.
         if round.is_multiple_of(PRUNE_EVERY) {
-            report("throwing old rows away", throw_away(&db, &rules).await);
+            report("deleting old history", prune(&db, &rules).await);
         }
         let counts = fires::counts(&db).await;
         if counts.as_ref().map_or(true, |counts| counts.unsettled) {
-            report("putting parked one-shots right", settle(&db, &rules).await);
+            report("checking parked one-shots", settle(&db, &rules).await);
         }
         report("counting one-shots", counts.map(|counts| metrics::set_one_shots(&counts)));
         if round.is_multiple_of(WITHHELD_EVERY) {
@@ -59,28 +59,28 @@ pub async fn run(db: Db, pools: [Db; 2], rules: UpkeepRules, stop: CancellationT
     }
 }
 
-fn report(what: &str, result: DbResult<()>) {
+fn report(step: &str, result: DbResult<()>) {
     if let Err(error) = result {
-        warn!(%error, "{what} failed; it is tried again");
+        warn!(%error, "{step} failed; retrying in the next round");
     }
 }
 
-/// Releases and gives up what is parked for no reason any more.
-async fn settle(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
+/// Releases parked one-shots without a hold, replaces missing probes, and gives up one-shots whose retry budget is spent.
+async fn settle(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
     let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
     if tidied != Tidied::default() {
         info!(
             released = tidied.released,
             probes = tidied.probes,
             given_up = tidied.given_up,
-            "parked one-shots were put right"
+            "parked one-shots updated"
         );
     }
     Ok(())
 }
 
-/// Ends the history of attempts that nobody will end, and deletes what is older than its retention.
-async fn throw_away(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
+/// Ends the history of abandoned attempts, and deletes rows older than their retention.
+async fn prune(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
     let abandoned = fires::close_abandoned(db).await?;
     metrics::fires_lost(abandoned);
     let mut pruned = 0;
@@ -99,7 +99,7 @@ async fn throw_away(db: &Db, rules: &UpkeepRules) -> DbResult<()> {
     }
     pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
     if abandoned > 0 || pruned > 0 {
-        info!(abandoned, pruned, "history was put in order");
+        info!(abandoned, pruned, "old history deleted");
     }
     Ok(())
 }

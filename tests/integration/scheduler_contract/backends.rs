@@ -1,4 +1,4 @@
-//! The backends under test, and the means to make trouble with each.
+//! The backends under test, and the faults that a case can cause with each.
 
 use std::time::Duration;
 
@@ -14,41 +14,41 @@ use sqlx::PgPool;
 use super::balancer::Balancer;
 use super::fixture::Armed;
 
-/// A backend, as a case sees it.
-pub trait Engine: Sized {
+/// A backend under test.
+pub trait TestedBackend: Sized {
     /// The backend's name.
     const NAME: &'static str;
-    /// Whether something outside of us brings the first wake-up.
-    const HOSTED: bool;
-    /// Whether it takes a wake-up that is a year ahead.
+    /// True for an external backend, which sends the first wake-up.
+    const EXTERNAL: bool;
+    /// True if it accepts a wake-up that is a year ahead.
     const TAKES_A_YEAR: bool;
-    /// How far ahead a case arms, in milliseconds. Hosted engines have no part in what is due within 3 s.
+    /// Time from the arm to the instant, in milliseconds. External backends are not used for one-shots due within 3 s.
     const LEAD: i64 = 4_500;
-    /// The same where something must have happened before the first wake-up.
+    /// The same for cases that need more time before the first wake-up.
     const LONG_LEAD: i64 = 7_000;
 
-    /// Starts what the backend needs.
+    /// Starts the backend.
     async fn start() -> Self;
 
-    /// What the service is to be set to.
+    /// Adds the backend's settings to those of the service.
     fn settings(&self, settings: Settings) -> Settings;
 
-    /// Where wake-ups go from now on.
+    /// Sets the replicas that receive wake-ups from now on.
     fn serve(&self, _: &[Service]) {}
 
-    /// It goes away.
+    /// Makes the backend unavailable.
     async fn down(&mut self, pool: &PgPool);
 
-    /// It comes back.
+    /// Makes the backend available again.
     async fn up(&mut self);
 
-    /// It loses every wake-up that it was to bring.
+    /// Makes the backend lose every pending wake-up.
     async fn forget(&mut self, pool: &PgPool);
 
-    /// It brings a wake-up, whether it was asked to or not.
+    /// Sends a wake-up, whether it was armed or not.
     async fn wake(&self, pool: &PgPool, armed: &Armed);
 
-    /// How many wake-ups it has still to bring.
+    /// Returns the number of pending wake-ups.
     async fn held(&self) -> usize;
 }
 
@@ -58,16 +58,16 @@ fn body(armed: &Armed) -> Value {
     })
 }
 
-/// Our own loop. It reads Postgres, which is not what these cases are about (`tests/faults.rs` is); what wakes it
-/// between two looks is a notification, so that stands for an engine:
-/// - down, or a wake-up lost: the replicas' subscriptions are cut, and what is notified meanwhile is lost;
-/// - a wake-up that comes: a notification. It names no one-shot, so what is said of a superseded or delivered one
-///   holds because the loop looks at rows alone.
+/// The Postgres loop. Faults of Postgres itself are tested elsewhere (`faults.rs`). Here, the notifications that wake
+/// the loop between two queries stand for a backend:
+/// - unavailable, or a wake-up lost: the replicas' subscriptions are cut, and notifications are lost meanwhile;
+/// - a wake-up: a notification. It names no one-shot: the cases about superseded and delivered ones hold because the
+///   loop reads only rows.
 pub struct Postgres;
 
-impl Engine for Postgres {
+impl TestedBackend for Postgres {
     const NAME: &'static str = "postgres";
-    const HOSTED: bool = false;
+    const EXTERNAL: bool = false;
     const TAKES_A_YEAR: bool = false;
     const LEAD: i64 = 2_500;
     const LONG_LEAD: i64 = 5_000;
@@ -83,7 +83,7 @@ impl Engine for Postgres {
     async fn down(&mut self, pool: &PgPool) {
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                    WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-        // Not yet there right after the start.
+        // There is no subscription yet right after the start.
         eventually("a subscription is cut", async || {
             let count: i64 = sqlx::query_scalar(cut).fetch_one(pool).await.unwrap();
             (count > 0).then_some(())
@@ -106,7 +106,7 @@ impl Engine for Postgres {
     }
 }
 
-/// `QStash`: the emulator, which the official SDKs check elsewhere.
+/// `QStash`: the emulator, which other tests check with the official SDKs.
 pub struct Qstash {
     emulator: Emulator,
     balancer: Balancer,
@@ -118,13 +118,13 @@ impl Qstash {
     }
 }
 
-impl Engine for Qstash {
+impl TestedBackend for Qstash {
     const NAME: &'static str = "qstash";
-    const HOSTED: bool = true;
+    const EXTERNAL: bool = true;
     const TAKES_A_YEAR: bool = false;
 
     async fn start() -> Self {
-        // Its back-offs: a quarter of a second, three seconds, half a minute.
+        // Back-offs of a quarter of a second, three seconds and half a minute.
         let settings = qstash_emulator::Settings { backoff: 0.02, ..qstash_emulator::Settings::default() };
         Self { emulator: Emulator::start(settings).await.unwrap(), balancer: Balancer::start().await }
     }
@@ -169,7 +169,7 @@ impl Engine for Qstash {
     }
 }
 
-/// NATS: the real server.
+/// NATS: a real server.
 pub struct Nats {
     servers: NatsServers,
 }
@@ -180,9 +180,9 @@ impl Nats {
     }
 }
 
-impl Engine for Nats {
+impl TestedBackend for Nats {
     const NAME: &'static str = "nats";
-    const HOSTED: bool = true;
+    const EXTERNAL: bool = true;
     const TAKES_A_YEAR: bool = true;
 
     async fn start() -> Self {

@@ -1,4 +1,4 @@
-//! Attempts that were put off by our own fault: counted one by one, logged by reason a few seconds apart.
+//! Counts deferred attempts one by one, and logs them by reason with a few seconds between the lines.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,30 +7,30 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{debug, error, warn};
 
-use crate::domain::PutOff;
+use crate::domain::Deferral;
 use crate::metrics;
 
-/// Between two log lines of one reason. A shortage puts off thousands of attempts at once.
+/// Time between two log lines of one reason. A shortage defers thousands of attempts at once.
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
 
-/// Where attempts that were put off are reported. Clones share their counts.
+/// Reports deferred attempts. Clones share their counts.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PutOffs(Arc<Mutex<HashMap<PutOff, Unlogged>>>);
+pub(super) struct Deferrals(Arc<Mutex<HashMap<Deferral, Unlogged>>>);
 
-/// What has come since the last line of a reason.
+/// Deferred attempts since the last log line of a reason.
 #[derive(Debug, Default)]
 struct Unlogged {
     count: usize,
     cause: String,
 }
 
-impl PutOffs {
-    /// Reports that `count` attempts were put off. The first of a reason is logged at once.
-    pub(super) fn note(&self, reason: PutOff, cause: &str, count: usize) {
+impl Deferrals {
+    /// Reports `count` deferred attempts. The first report of a reason is logged at once.
+    pub(super) fn note(&self, reason: Deferral, cause: &str, count: usize) {
         if count == 0 {
             return;
         }
-        metrics::fires_put_off(reason, count as u64);
+        metrics::attempts_deferred(reason, count as u64);
         if let Some(unlogged) = self.0.lock().get_mut(&reason) {
             unlogged.count += count;
             cause.clone_into(&mut unlogged.cause);
@@ -41,8 +41,8 @@ impl PutOffs {
         tokio::spawn(self.clone().log_further(reason));
     }
 
-    /// Logs what comes until nothing has come for a while.
-    async fn log_further(self, reason: PutOff) {
+    /// Logs further attempts of this reason, until none was deferred between two lines.
+    async fn log_further(self, reason: Deferral) {
         loop {
             tokio::time::sleep(BETWEEN_LINES).await;
             let unlogged = {
@@ -60,13 +60,13 @@ impl PutOffs {
     }
 }
 
-fn log(reason: PutOff, cause: &str, count: usize) {
+fn log(reason: Deferral, cause: &str, count: usize) {
     const EVENT: &str =
-        "delivery attempts postponed: this service ran short; they are not counted as attempts";
+        "delivery attempts deferred: nas-cron could not make them; they do not count as attempts";
     match reason {
-        PutOff::Defect => error!(%reason, cause, count, "{EVENT}"),
-        // A limit that was set on purpose, and a slow agent reaches its own.
-        PutOff::Slots => debug!(%reason, cause, count, "attempts were put off until a slot is free"),
+        Deferral::Defect => error!(%reason, cause, count, "{EVENT}"),
+        // Not a fault: the limit is set on purpose, and a slow agent reaches its own.
+        Deferral::Slots => debug!(%reason, cause, count, "delivery attempts deferred until a slot is free"),
         _ => warn!(%reason, cause, count, "{EVENT}"),
     }
 }
@@ -76,15 +76,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn burst_is_logged_at_once_and_summed_up_later() {
-        let put_offs = PutOffs::default();
-        let unlogged = || put_offs.0.lock().get(&PutOff::Descriptors).map(|unlogged| unlogged.count);
+    async fn burst_is_logged_at_once_and_then_summed_up() {
+        let deferrals = Deferrals::default();
+        let unlogged = || deferrals.0.lock().get(&Deferral::Descriptors).map(|unlogged| unlogged.count);
         for _ in 0..1_000 {
-            put_offs.note(PutOff::Descriptors, "Too many open files", 1);
+            deferrals.note(Deferral::Descriptors, "Too many open files", 1);
         }
         assert_eq!(unlogged(), Some(999));
         tokio::time::sleep(BETWEEN_LINES + Duration::from_millis(1)).await;
-        assert_eq!(unlogged(), Some(0), "one more line has said it");
+        assert_eq!(unlogged(), Some(0), "one more line has reported them");
         tokio::time::sleep(BETWEEN_LINES).await;
         assert_eq!(unlogged(), None, "the next one is logged at once");
     }
