@@ -99,7 +99,7 @@ mod tests {
         Print its access token, for auth.json:
           nas-cron dev token --dir /d --client-id agent:dev-self-hosted --org dev-org-b --ttl 24h
         Measure this service:
-         nas-cron bench --dir /d
+          nas-cron bench --dir /d
 
         Press ^C to stop; the folder keeps the data for the next run.
         ");
