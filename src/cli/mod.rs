@@ -160,8 +160,8 @@ mod tests {
 
         Commands:
           serve          Run the service: agent API, scheduler, fires, JWKS, health checks, metrics
-          dev            Run everything on this machine, with nothing configured: a private Postgres, a portal, the
-                         service, demo agents
+          dev            Run a complete deployment on this machine: a private Postgres, a portal, the service and demo
+                         agents
           migrate        Migrate the database schema to the version of this binary
           agents         Register, list, show, disable and remove agents
           jobs           List, show, cancel, redrive and import one-shots
@@ -170,7 +170,7 @@ mod tests {
           auth-profiles  Show and set the known auth profiles and the default profiles
           keys           List, rotate, import and export the keys that sign fire tokens
           backend        Show or switch the scheduler backend
-          bench          Measure a running service, with a sink of its own in the place of agents
+          bench          Measure the lateness and throughput of a running service
           cron           Arm, update, list and cancel one-shots on any nas-cron server, as their agent
           mcp            Serve one-shots as MCP tools for a model, on stdin and stdout
           doctor         Diagnose a deployment and suggest fixes
