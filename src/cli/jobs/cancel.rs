@@ -37,7 +37,7 @@ pub(super) async fn run(args: &CancelArgs, db: &Db, out: &mut dyn Write) -> anyh
     let (job, agent) = (&args.job_id, &args.instance_id);
     match schedule_id {
         Some(schedule_id) => {
-            writeln!(out, "Job {job} of agent {agent} is cancelled (schedule {schedule_id}).")?
+            writeln!(out, "Job {job} of agent {agent} is cancelled (schedule {schedule_id}).")?;
         }
         None => writeln!(out, "Job {job} of agent {agent} has no one-shot: nothing to cancel.")?,
     }
