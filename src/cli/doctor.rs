@@ -243,7 +243,7 @@ mod tests {
                   Print JSON: {"ok", "checks": [{"check", "status", "found", "fix"}]}
 
               --config <FILE>
-                  TOML file with settings, `key = value` [env: NAS_CRON_CONFIG]
+                  Configuration file (TOML, `key = value`) [env: NAS_CRON_CONFIG]
 
           -h, --help
                   Print help (see a summary with '-h')

@@ -160,8 +160,8 @@ mod tests {
 
         Commands:
           serve          Run the service: agent API, scheduler, fires, JWKS, health checks, metrics
-          dev            Run a complete deployment on this machine: a private Postgres, a portal, the service and
-                         demo agents
+          dev            Run a complete deployment on this machine: a private Postgres, a portal, the service and demo
+                         agents
           migrate        Migrate the database schema to the version of this binary
           agents         Register, list, show, disable and remove agents
           jobs           List, show, cancel, redrive and import one-shots

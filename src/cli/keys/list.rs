@@ -186,7 +186,7 @@ mod tests {
         key-1  ES256      active  generated  90 d ago   2 d 2 h ago  -        -
         key-2  ES256      next    generated  10 s ago   -            -        signs in 15 min
 
-        In 15 min: activate `key-2` (it has been published for so long that every cache knows it).
+        In 15 min: activate `key-2` (it was published long enough for every cache to know it).
         ");
     }
 }
