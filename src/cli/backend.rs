@@ -195,7 +195,7 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
         ]);
     }
     text.push_str(&terminal::text(table));
-    if left.put_off > 0 {
+    if left.postponed > 0 {
         text.push_str(&too_far_ahead(left, *backend));
     }
     if left.count() > 0 {
@@ -225,7 +225,7 @@ fn remaining(left: &Left) -> String {
 
 /// Describes the wake-ups that the backend does not accept yet.
 fn too_far_ahead(left: &Left, backend: BackendName) -> String {
-    let (wake_ups, are) = (counted(left.put_off, "wake-up"), if left.put_off == 1 { "is" } else { "are" });
+    let (wake_ups, are) = (counted(left.postponed, "wake-up"), if left.postponed == 1 { "is" } else { "are" });
     format!(
         "\n{wake_ups} {are} further in the future than {backend} accepts, and will be armed there later.\n"
     )
@@ -250,7 +250,7 @@ mod tests {
             backend,
             one_shots,
             wanted: 0,
-            put_off: 0,
+            postponed: 0,
             armed: 0,
             unwanted: 0,
             last_error: None,
@@ -272,7 +272,7 @@ mod tests {
         qstash.counts.unwanted = 12;
         (qstash.answers, qstash.error) = (Some(false), Some("did not answer in time".to_owned()));
         let direct = Standing { configured: false, answers: None, ..standing(BackendName::QstashDirect, 0) };
-        let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, put_off: 1, last_error: None };
+        let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, postponed: 1, last_error: None };
         let all = [standing(BackendName::Postgres, 1_003), qstash, direct, nats];
         insta::assert_snapshot!(status_text(&active, &left, &all, now), @"
         Active backend: nats (activated 5 min ago, generation 3).

@@ -104,7 +104,7 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
     let rows = sqlx::query!(
         r#"
         WITH near AS MATERIALIZED (
-            -- A little ahead: what this service has put off is due again soon.
+            -- A little ahead, because deferred attempts are due again soon.
             SELECT * FROM one_shots
             WHERE state IN ('armed', 'waiting') AND parked IS NULL AND awaits IS NULL
               AND next_attempt_at <= now() + interval '10 s'

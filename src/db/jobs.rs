@@ -96,7 +96,7 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
         ), redriven AS (
             UPDATE one_shots o
             SET state = 'armed', parked = NULL, lease_token = NULL, lease_expires_at = NULL,
-                -- Nobody waits for it at the second: the usual floor between two fires of one job will do.
+                -- A redrive is not urgent to the second, so the default floor between two fires is enough.
                 next_attempt_at = GREATEST(now(), o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_status = NULL,
                 last_error = NULL, asked_again = false, updated_at = now()
@@ -136,14 +136,14 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         ), registered AS MATERIALIZED (
             -- Locked, so that none is deleted under its new one-shots.
             SELECT * FROM instances WHERE instance_id = ANY ($1) ORDER BY instance_id FOR NO KEY UPDATE
-        ), engine AS (
+        ), external AS (
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
                                    state, next_attempt_at, awaits, due_since)
             SELECT g.instance_id, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.callback_url,
                    'armed', d.due_at,
-                   CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM engine) END,
+                   CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM external) END,
                    CASE WHEN d.due_at >= now() THEN d.due_at END
             FROM given g JOIN registered i USING (instance_id)
             CROSS JOIN LATERAL (SELECT g.fire_at + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS due_at) d
@@ -157,7 +157,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         ), told AS (
             INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT a.schedule_id, e.generation, e.backend, a.instance_id, a.job_id, a.next_attempt_at
-            FROM armed a JOIN engine e ON e.backend = a.awaits
+            FROM armed a JOIN external e ON e.backend = a.awaits
         ), reached AS (
             -- So that an agent which comes with another callback is known to have moved.
             UPDATE instances i SET callback_url = l.callback_url, updated_at = now()

@@ -41,14 +41,14 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
             FROM instances i
             LEFT JOIN delivered_keys k ON k.instance_id = $1 AND k.job_id = $2 AND k.dedup_key = $4
             WHERE i.instance_id = $1
-        ), engine AS (
+        ), external AS (
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots AS o (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at,
                                         callback_url, state, next_attempt_at, awaits, due_since)
             SELECT instance_id, $2, schedule_id, $4, $5, $6, $7, state, next_attempt_at,
                    CASE WHEN state = 'armed' AND next_attempt_at > now() + make_interval(secs => $12)
-                        THEN (SELECT backend FROM engine) END,
+                        THEN (SELECT backend FROM external) END,
                    CASE WHEN state = 'armed' AND next_attempt_at >= now() THEN next_attempt_at END
             FROM wanted
             ON CONFLICT (instance_id, job_id) DO UPDATE SET
@@ -72,7 +72,7 @@ pub async fn arm(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Ar
         ), told AS (
             INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT a.schedule_id, e.generation, e.backend, $1, $2, a.next_attempt_at
-            FROM armed a JOIN engine e ON e.backend = a.awaits
+            FROM armed a JOIN external e ON e.backend = a.awaits
             ON CONFLICT (schedule_id, generation) DO UPDATE
                 SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
         ), superseded AS (

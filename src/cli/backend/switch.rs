@@ -98,7 +98,7 @@ pub(super) async fn run(
             out,
             "{to} {was}: {moved} moved, {told} wake-ups armed and {taken_back} cancelled by this command, in {seconds:.1} s."
         )?;
-        if left.put_off > 0 {
+        if left.postponed > 0 {
             out.write_all(too_far_ahead(&left, to).trim_start().as_bytes())?;
         }
     }

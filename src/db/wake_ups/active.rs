@@ -77,12 +77,12 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
         r#"
         WITH active AS (
             -- The limits are for the planner, who else expects thousands of rows, and compiles what it plans for them.
-            SELECT backend, generation, NULLIF(backend, 'postgres') AS engine FROM active_backend LIMIT 1
+            SELECT backend, generation, NULLIF(backend, 'postgres') AS external FROM active_backend LIMIT 1
         ), strays AS MATERIALIZED (
             (SELECT o.instance_id, o.job_id, o.schedule_id
              FROM one_shots o
              -- As a subquery it is looked at once: joined, everything that is armed would be read in vain.
-             WHERE (SELECT engine FROM active) IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
+             WHERE (SELECT external FROM active) IS NOT NULL AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS NULL
                AND o.next_attempt_at > now() + make_interval(secs => $2)
              ORDER BY o.next_attempt_at LIMIT 500)
             UNION ALL
@@ -108,12 +108,12 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
                 WHERE o.instance_id = s.instance_id AND o.job_id = s.job_id
                   -- Not if superseded in between: its new wake-up is not seen by this statement, but by the next.
                   AND o.schedule_id = s.schedule_id
-                  AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.engine
+                  AND o.state = 'armed' AND o.parked IS NULL AND o.awaits IS DISTINCT FROM a.external
                   AND o.next_attempt_at > now() + make_interval(secs => $1)
                 FOR NO KEY UPDATE SKIP LOCKED
             ) l
         ), moved AS (
-            UPDATE one_shots o SET awaits = a.engine
+            UPDATE one_shots o SET awaits = a.external
             FROM locked l, active a
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id
             RETURNING o.instance_id, o.job_id, o.schedule_id, o.next_attempt_at
@@ -132,7 +132,7 @@ pub async fn move_to_active(db: &Db) -> DbResult<Moved> {
         ), told AS (
             INSERT INTO wake_ups AS u (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT m.schedule_id, a.generation, a.backend, m.instance_id, m.job_id, m.next_attempt_at
-            FROM moved m, active a WHERE a.engine IS NOT NULL
+            FROM moved m, active a WHERE a.external IS NOT NULL
             ON CONFLICT (schedule_id, generation) DO UPDATE
                 SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
         )
@@ -156,8 +156,8 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
             SELECT backend FROM active_backend LIMIT 1
         ), to_do AS (
             SELECT u.state, u.last_error, u.backend = a.backend AS active,
-                   -- Only what was never tried and has yet a time to come was put off.
-                   u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now() AS put_off,
+                   -- Postponed: never tried, and not due yet.
+                   u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now() AS postponed,
                    u.state = 'wanted' AND u.backend = a.backend AND EXISTS (
                        SELECT FROM one_shots o
                        WHERE o.instance_id = u.instance_id AND o.job_id = u.job_id AND o.schedule_id = u.schedule_id
@@ -177,9 +177,9 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
                         SELECT FROM wake_ups u
                         WHERE u.schedule_id = o.schedule_id AND u.backend = b.backend
                           AND (u.state = 'armed' OR u.tries > 0)))) AS "to_move!",
-               count(*) FILTER (WHERE awaited AND NOT put_off) AS "to_tell!",
+               count(*) FILTER (WHERE awaited AND NOT postponed) AS "to_tell!",
                count(*) FILTER (WHERE NOT active AND state = 'unwanted') AS "to_take_back!",
-               count(*) FILTER (WHERE active AND put_off) AS "put_off!",
+               count(*) FILTER (WHERE active AND postponed) AS "postponed!",
                max(last_error) AS last_error
         FROM to_do
         "#,

@@ -122,7 +122,7 @@ pub fn method_not_allowed() -> Ready<ApiError> {
 pub(super) struct ExpectedUnavailable;
 
 impl ApiError {
-    /// True for a 503 that is no failure of the service: the login is held, or the request did not arrive completely.
+    /// True for a 503 that is not a failure of the service: the login is held, or the request did not arrive completely.
     fn is_expected(&self) -> bool {
         match self {
             Self::Held(_) => true,

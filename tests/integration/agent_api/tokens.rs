@@ -85,7 +85,7 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
         ("expired", json!({"exp": now - 31})),
         ("long expired", json!({"exp": 0})),
         ("no expiry", json!({"exp": null})),
-        ("an expiry that is no number", json!({"exp": "tomorrow"})),
+        ("an expiry that is not a number", json!({"exp": "tomorrow"})),
         ("not yet valid", json!({"nbf": now + 60})),
         ("issued in the future", json!({"iat": now + 60})),
         ("no issuer", json!({"iss": null})),
@@ -96,8 +96,8 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
         ("a purpose", json!({"purpose": "cron_fire"})),
         ("another purpose", json!({"purpose": ""})),
         ("an odd purpose", json!({"purpose": false})),
-        ("a client that is no text", json!({"client_id": 7})),
-        ("a session that is no text", json!({"sid": ["sid-1"]})),
+        ("a client that is not a text", json!({"client_id": 7})),
+        ("a session that is not a text", json!({"sid": ["sid-1"]})),
     ] {
         assert_rejected(&world, what, &sign(changes)).await;
     }

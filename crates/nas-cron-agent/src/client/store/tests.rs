@@ -188,12 +188,12 @@ async fn store_of_another_user_is_rejected() {
     let scratch = Scratch::new();
     let store = store_in(&scratch);
     keep(&store, "before").await.unwrap();
-    let nobody = 65_534;
-    if std::os::unix::fs::chown(store.path(), Some(nobody), None).is_err() {
+    let other = 65_534;
+    if std::os::unix::fs::chown(store.path(), Some(other), None).is_err() {
         return; // Only root can change the owner.
     }
     let error = store.read().unwrap_err();
-    assert!(matches!(error, AuthStoreError::WrongOwner { owner, .. } if owner == nobody), "{error}");
+    assert!(matches!(error, AuthStoreError::WrongOwner { owner, .. } if owner == other), "{error}");
 }
 
 #[tokio::test]
