@@ -19,7 +19,8 @@ demo: ## run a service with two agents on this machine; ^C stops it
 test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent lint check-sqlx ## check everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
-lint: ## formatting, clippy, and the documentation's links
+lint: ## formatting, words, clippy, and the documentation's links
+	@scripts/check-words
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --package nas-cron --no-default-features -- -D warnings

@@ -105,7 +105,7 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
                 delivered_schedule_id = CASE WHEN e.state <> 'stuck' THEN o.delivered_schedule_id END,
                 delivered_at = CASE WHEN e.state <> 'stuck' THEN o.delivered_at END,
                 second_fires = CASE WHEN e.state <> 'stuck' THEN o.second_fires END,
-                -- Nobody waits for it at the second: the usual floor between two fires of one job will do.
+                -- A redrive is not urgent to the second, so the default floor between two fires is enough.
                 next_attempt_at = GREATEST(now(), o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_status = NULL,
                 last_error = NULL, asked_again = false, updated_at = now()

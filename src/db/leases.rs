@@ -213,7 +213,7 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
             attempts = o.attempts - (o.state = 'firing')::int,
             -- Not before `fire_at` either, or what cannot be confirmed before it would come back at once, for ever.
-            -- Spread, because a shortage puts off many in one moment.
+            -- Spread, because a shortage defers many at once.
             next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4 * (1 + random()))),
             lease_token = NULL, claim_expires_at = NULL, attempt_expires_at = NULL, asked_again = false
         FROM given g

@@ -33,7 +33,7 @@ pub struct Left {
     /// Number of wake-ups that are not yet cancelled at the other backends.
     pub to_take_back: i64,
     /// Number of wake-ups too far ahead for the active backend: they are armed there later.
-    pub put_off: i64,
+    pub postponed: i64,
     /// The last error of a call to a backend, if calls fail.
     pub last_error: Option<String>,
 }
@@ -55,7 +55,7 @@ pub struct BackendCounts {
     /// Outbox rows in the state wanted: wake-ups that are not yet armed at the backend.
     pub wanted: i64,
     /// Number of `wanted` rows that are too far ahead for the backend.
-    pub put_off: i64,
+    pub postponed: i64,
     /// Outbox rows in the state armed: wake-ups that the backend has confirmed.
     pub armed: i64,
     /// Outbox rows in the state unwanted: wake-ups that are not yet cancelled at the backend.

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 const MARK: &str = "[redacted]";
-/// Minimum length of a redacted string. Shorter strings are no useful secrets, and redacting them would garble the text.
+/// Minimum length of a redacted string. Shorter strings are not useful secrets, and redacting them would garble the text.
 const MIN_SECRET_BYTES: usize = 8;
 
 /// Returns `text` with the fire token and all strings inside `auth` of the request body redacted.

@@ -1,6 +1,6 @@
 //! The integration tests, in one binary: the real service on a real Postgres, over real sockets.
 //!
-//! `cargo test --test integration fires::` runs one group. What the groups share is in `crates/nas-cron-testing`;
+//! `cargo test --test integration fires::` runs one group. Shared fixtures are in `crates/nas-cron-testing`;
 //! scripts and packages of other programs are in `tests/external`, fixed inputs in `tests/data`.
 
 mod agent_api;

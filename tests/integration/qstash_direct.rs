@@ -100,13 +100,13 @@ async fn only_one_shots_due_within_an_hour_are_handed_over_and_a_cancel_removes_
     let pending = qstash.pending();
     assert_eq!(pending.len(), 1);
     assert_eq!(pending[0].url, format!("{}/api/cron/fire", world.callback()));
-    let put_off: f64 = sqlx::query_scalar(
+    let ahead: f64 = sqlx::query_scalar(
         "SELECT extract(epoch FROM due_at - next_try_at)::float8 FROM wake_ups WHERE job_id = 'far'",
     )
     .fetch_one(&world.pool)
     .await
     .unwrap();
-    assert!((put_off - 3_600.0).abs() < 1.0, "armed {put_off} s before its instant");
+    assert!((ahead - 3_600.0).abs() < 1.0, "armed {ahead} s before its instant");
     world.service.cancel(&world.token, "near").await;
     qstash.until(|counts| counts.cancelled == 1).await;
     assert!(qstash.pending().is_empty());

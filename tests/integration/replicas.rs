@@ -511,7 +511,7 @@ async fn replica_frozen_past_its_leases_sends_nothing_that_another_replica_took(
     // Until it has noticed the freeze, new calls are dropped like those that waited.
     eventually("it has noticed the freeze", async || {
         let log = cluster.replicas[0].log();
-        let mut noticed = log.lines().filter(|line| line.contains("the process did not run for a while"));
+        let mut noticed = log.lines().filter(|line| line.contains("process was frozen"));
         noticed.any(|line| line.contains("\"public\"")).then_some(())
     })
     .await;

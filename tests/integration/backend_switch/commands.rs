@@ -113,7 +113,7 @@ async fn the_backend_setting_counts_at_the_first_start_and_the_stored_row_afterw
     let qstash = &status["backends"][1];
     assert_eq!((&qstash["configured"], &qstash["answers"]), (&json!(false), &Value::Null), "{status}");
     let (done, out, _) = settings.run(&["backend", "status"]).await;
-    assert!(done.success() && out.starts_with("nats is active, since "), "{out}");
+    assert!(done.success() && out.starts_with("Active backend: nats (activated "), "{out}");
 
     let moved = json_of(&settings, &["backend", "switch", "postgres"]).await;
     assert_eq!((&moved["moved"], &moved["finished"]), (&json!(1), &json!(true)), "{moved}");
@@ -144,7 +144,7 @@ async fn a_switch_to_an_unusable_backend_is_refused() {
         .with("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", "sig_current");
     let (code, error) = fails(&qstash, &["backend", "status"]).await;
     assert_eq!(code, Some(2));
-    assert!(error.contains("QStash could not be told where to call us"), "{error}");
+    assert!(error.contains("QStash needs a URL to call"), "{error}");
     let qstash = qstash.with("NAS_CRON_RELAY_URL", "https://cron.example/api/agent-cron/relay");
     let (_, error) = fails(&qstash, &["backend", "switch", "qstash_direct"]).await;
     assert!(error.contains("with all settings of the service"), "{error}");
@@ -164,7 +164,7 @@ async fn a_switch_to_an_unusable_backend_is_refused() {
     assert_eq!(active(&url).await, ("nats".to_owned(), 2));
     servers.restart(0).await;
     let (done, out, error) = nats.run(&["backend", "switch", "nats"]).await;
-    assert!(done.success() && out.starts_with("nats was active already: 0 one-shots moved"), "{out}{error}");
+    assert!(done.success() && out.starts_with("nats was already active: 0 one-shots moved"), "{out}{error}");
 }
 
 #[tokio::test]
@@ -208,13 +208,13 @@ async fn an_interrupted_switch_reports_that_replicas_continue_and_the_next_comma
     let output = switch.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("1200 wake-ups to be told"), "{error}");
+    assert!(error.contains("1200 wake-ups to arm"), "{error}");
     assert!(
-        error.contains("the running replicas go on with it, and so does the same command again"),
+        error.contains("the running replicas complete the switch, and so does the same command again"),
         "{error}"
     );
     let (_, out, _) = settings.run(&["backend", "status"]).await;
-    assert!(out.contains("A move is unfinished: 1200 wake-ups to be told."), "{out}");
+    assert!(out.contains("The switch is unfinished: 1200 wake-ups to arm."), "{out}");
 
     servers.restart(0).await;
     // Failed orders are repeated after their back-off; orders in flight, after their lease.

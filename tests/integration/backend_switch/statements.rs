@@ -116,7 +116,7 @@ async fn an_order_being_armed_is_not_cancelled_before_the_backend_has_it() {
     let world = World::with_active(BackendName::Nats).await;
     for how in ["cancelled", "superseded", "moved"] {
         world.arm("job", HOUR).await;
-        let (being_told, shown) = world.orders(BackendName::Nats).await;
+        let (taken, shown) = world.orders(BackendName::Nats).await;
         assert_eq!(shown, ["+1"], "{how}");
         match how {
             "cancelled" => world.cancel("job").await,
@@ -126,7 +126,7 @@ async fn an_order_being_armed_is_not_cancelled_before_the_backend_has_it() {
         let (successor, shown) = world.orders(BackendName::Nats).await;
         assert_eq!(shown, if how == "superseded" { &["+1"][..] } else { &[] }, "{how}: too early");
         world.tell(&successor).await;
-        world.tell(&being_told).await;
+        world.tell(&taken).await;
         let (taken_back, shown) = world.orders(BackendName::Nats).await;
         assert_eq!(shown, ["-1"], "{how}");
         world.tell(&taken_back).await;

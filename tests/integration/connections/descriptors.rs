@@ -6,7 +6,7 @@ use nas_cron_testing::world::{World, eventually};
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::fixture::Connection;
-use crate::doctor::fixture::says;
+use crate::doctor::fixture::reports;
 
 /// Returns the soft and the hard limit of a running service.
 fn limits(world: &World) -> (String, String) {
@@ -21,7 +21,7 @@ async fn the_soft_limit_is_raised_to_the_hard_one() {
     let world = World::with(|settings| settings.with_descriptors(256, 4_096)).await;
     assert_eq!(limits(&world), ("4096".to_owned(), "4096".to_owned()));
     assert!(!world.service.log().contains("file descriptor limit too low"), "everything fits");
-    says(&world.settings, "descriptors", "ok", "4096: 1024 attempts", "").await;
+    reports(&world.settings, "descriptors", "ok", "4096: enough for 1024 concurrent attempts", "").await;
 }
 
 #[tokio::test]
@@ -29,8 +29,14 @@ async fn low_descriptor_limit_is_reported_at_the_start_and_by_the_doctor() {
     let world = World::with(|settings| settings.with_descriptors(1_024, 1_024)).await;
     let log = world.service.log();
     assert!(log.contains("file descriptor limit too low for in_flight_max"), "{log}");
-    says(&world.settings, "descriptors", "warning", "1024: 298 attempts", "raise the hard limit to 2484")
-        .await;
+    reports(
+        &world.settings,
+        "descriptors",
+        "warning",
+        "1024: enough for 298 concurrent attempts",
+        "raise the hard limit to 2484",
+    )
+    .await;
     // The service still works within the limit.
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;

@@ -21,7 +21,7 @@ async fn served(world: &World) -> Connection {
 /// Returns the number of freezes that the public listener has logged.
 fn logged(world: &World) -> usize {
     let log = world.service.log();
-    let lines = log.lines().filter(|line| line.contains("did not run for a while"));
+    let lines = log.lines().filter(|line| line.contains("process was frozen"));
     lines.filter(|line| line.contains("\"public\"")).count()
 }
 

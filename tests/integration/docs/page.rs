@@ -17,7 +17,7 @@ pub struct Block {
     pub mode: Mode,
 }
 
-/// How a block runs.
+/// The way in which a block is executed.
 #[derive(Debug, PartialEq)]
 pub enum Mode {
     /// Every command runs to its end.

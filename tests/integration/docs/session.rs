@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::page::{Mode, Page};
 
 /// Maximum duration of a page.
-const PAGE_TIMEOUT: Duration = Duration::from_mins(4);
+const PAGE_TIMEOUT: Duration = Duration::from_mins(8);
 
 /// Ports that pages use in their examples. Each becomes a free port of this machine, the same within a page.
 const PORTS: [&str; 6] = ["8080", "8090", "9090", "9119", "9120", "4222"];

@@ -21,7 +21,7 @@ pub async fn a_backend_that_is_down_while_arming_and_back_in_time_wakes<B: Teste
     let armed = arm_quickly(&fixture, 9_000).await;
     if B::EXTERNAL {
         let failed = async || fixture.counted("nas_cron_backend_calls_total", "call=\"arm\"").await > 0;
-        nas_cron_testing::world::eventually("the engine was called", async || failed().await.then_some(()))
+        nas_cron_testing::world::eventually("the backend was called", async || failed().await.then_some(()))
             .await;
         assert_eq!(fixture.counted("nas_cron_backend_calls_total", "result=\"ok\"").await, 0);
     }

@@ -1,4 +1,4 @@
-//! Calls of hop 1, as many at once as wanted, over connections that are kept.
+//! Concurrent calls of the agent API over kept-alive connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,28 +15,28 @@ use tokio::task::JoinSet;
 use super::fleet::Fleet;
 use super::stage::Stage;
 
-/// Calls under way at once, and connections.
+/// Maximum concurrent calls, and connections.
 pub(super) const IN_FLIGHT: usize = 32;
-/// As real agents wait.
+/// The timeout of real agents.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A prepared call: nothing is left to do but to send it.
+/// A prepared request.
 #[derive(Debug)]
 pub(super) struct Call {
     authorization: HeaderValue,
     body: Bytes,
 }
 
-/// The way to the service.
+/// A client of the agent API.
 #[derive(Clone, Debug)]
-pub(super) struct Hop1 {
+pub(super) struct AgentApi {
     http: Client,
     provision: Url,
     cancel: Url,
 }
 
-impl Hop1 {
-    /// Of the service at this base URL.
+impl AgentApi {
+    /// Creates a client for the service at this base URL.
     pub(super) fn new(base: &Url) -> anyhow::Result<Self> {
         let http = http_client::builder(base).pool_max_idle_per_host(IN_FLIGHT).timeout(TIMEOUT).build()?;
         let below = |path| http_client::below(base, path);
@@ -47,8 +47,8 @@ impl Hop1 {
         })
     }
 
-    /// Arms all of the stage; answers how long it took. `tick` is told of each call that was answered. The first
-    /// failure ends it.
+    /// Arms all one-shots of the stage and returns the time it took. Calls `tick` after each success, and stops at the
+    /// first failure.
     pub(super) async fn arm(
         &self,
         fleet: &Fleet,
@@ -69,7 +69,7 @@ impl Hop1 {
         self.drive(&self.provision, calls.collect(), tick).await.context("provision failed")
     }
 
-    /// Cancels what has not arrived of the stage; answers how long it took, and how many there were.
+    /// Cancels the one-shots of the stage that have not fired. Returns the time it took and their number.
     pub(super) async fn cancel(
         &self,
         fleet: &Fleet,
@@ -112,8 +112,8 @@ impl Hop1 {
             });
         }
         while let Some(ended) = running.join_next().await {
-            // What is left of the others is dropped with the set.
-            ended.context("a worker broke off")??;
+            // The other workers are aborted when the set is dropped.
+            ended.context("a worker panicked")??;
         }
         Ok(start.elapsed())
     }
@@ -127,12 +127,12 @@ async fn send(http: &Client, url: Url, call: &Call) -> anyhow::Result<()> {
         .body(call.body.clone());
     let exchange = async || {
         let response = request.send().await?;
-        // Read to its end, or the connection could not be used again.
+        // Read to its end, so that the connection can be reused.
         Ok((response.status(), response.bytes().await?))
     };
     match exchange().await {
         Ok((status, _)) if status.is_success() => Ok(()),
-        Ok((status, body)) => bail!("the service answered {status} {}", String::from_utf8_lossy(&body)),
+        Ok((status, body)) => bail!("the service returned {status} {}", String::from_utf8_lossy(&body)),
         Err(error) => bail!(nas_cron_base::http_client::causes(error)),
     }
 }

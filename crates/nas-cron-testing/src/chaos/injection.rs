@@ -1,4 +1,4 @@
-//! A fault, from its begin to its end.
+//! Injects a fault, from its begin to its end.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::schedule::Step;
 use super::stage::Stage;
 use crate::frozen;
 
-/// Makes what the fault needs, before it strikes.
+/// Prepares a fault.
 pub(super) async fn prepare(stage: &mut Stage, fault: Fault) {
     if matches!(fault, Fault::FailoverKilled | Fault::FailoverFrozen) {
         stage.blocking(Databases::prepare_failover).await;
@@ -24,8 +24,8 @@ pub(super) async fn prepare(stage: &mut Stage, fault: Fault) {
     }
 }
 
-/// Makes a fault, waits until it is over, and returns when it was.
-pub(super) async fn strike(stage: &mut Stage, step: &Step) -> i64 {
+/// Injects a fault, waits until it is over, and returns the time of its end, in microseconds.
+pub(super) async fn inject(stage: &mut Stage, step: &Step) -> i64 {
     let number = step.dice as usize % stage.replicas.len();
     let length = sleep(step.length);
     match step.fault {
@@ -50,7 +50,7 @@ pub(super) async fn strike(stage: &mut Stage, step: &Step) -> i64 {
                 stage.replicas[number].drain().await;
                 stage.replicas[number].start(clock);
                 if clock != 0 {
-                    // One that is never ready with a wrong clock shows in what follows.
+                    // Without a wait until it is ready: a replica that never is shows up in the recovery.
                     sleep(step.length).await;
                 }
             }
@@ -66,16 +66,16 @@ pub(super) async fn strike(stage: &mut Stage, step: &Step) -> i64 {
             length.await;
             stage.proxy.heal();
         }
-        _ => strike_database(stage, step).await,
+        _ => inject_database_fault(stage, step).await,
     }
     now()
 }
 
-async fn strike_database(stage: &mut Stage, step: &Step) {
+async fn inject_database_fault(stage: &mut Stage, step: &Step) {
     let length = step.length;
     match step.fault {
-        Fault::DatabaseRestart => away(stage, length, PrivatePostgres::stop_server).await,
-        Fault::DatabaseCrash => away(stage, length, PrivatePostgres::kill9).await,
+        Fault::DatabaseRestart => outage(stage, length, PrivatePostgres::stop_server).await,
+        Fault::DatabaseCrash => outage(stage, length, PrivatePostgres::kill9).await,
         Fault::TerminatedBackends => stage.blocking(|databases| databases.execute(&terminate())).await,
         Fault::DatabasePaused => {
             stage.blocking(|databases| frozen::freeze(databases.primary())).await;
@@ -87,9 +87,9 @@ async fn strike_database(stage: &mut Stage, step: &Step) {
             sleep(length).await;
             stage
                 .blocking(|databases| {
-                    databases.disk().expect("there is one").free();
-                    // A full disk may end the server: then whoever made room starts it again.
-                    databases.primary().start_server().expect("it comes back");
+                    databases.disk().expect("the fault was not skipped").free();
+                    // A full disk may stop the server. An operator would start it again.
+                    databases.primary().start_server().expect("the server starts");
                 })
                 .await;
         }
@@ -107,17 +107,17 @@ async fn strike_database(stage: &mut Stage, step: &Step) {
     }
 }
 
-/// The database is away for a while.
-async fn away(stage: &mut Stage, length: Duration, take_away: fn(&mut PrivatePostgres)) {
-    stage.blocking(move |databases| take_away(databases.primary())).await;
+/// Stops the database for a while.
+async fn outage(stage: &mut Stage, length: Duration, stop: fn(&mut PrivatePostgres)) {
+    stage.blocking(move |databases| stop(databases.primary())).await;
     sleep(length).await;
-    stage.blocking(|databases| databases.primary().start_server().expect("it comes back")).await;
+    stage.blocking(|databases| databases.primary().start_server().expect("the server starts")).await;
 }
 
-/// Leaves no room, not even in the segments of the write-ahead log that are kept for later.
+/// Fills the disk, and the recycled segments of the write-ahead log.
 fn fill_disk(databases: &mut Databases) {
     const SEGMENTS: usize = 20;
-    databases.disk().expect("there is one").fill();
+    databases.disk().expect("the fault was not skipped").fill();
     for _ in 0..SEGMENTS {
         let switched = databases
             .primary()
@@ -140,9 +140,9 @@ fn read_only(databases: &Databases, value: &str) {
     databases.execute("SELECT pg_reload_conf()");
 }
 
-/// Ends every session, and holds every slot that becomes free.
+/// Terminates all sessions, and occupies every connection slot that becomes free.
 async fn take_every_slot(url: &str, length: Duration) {
-    let mut admin = PgConnection::connect(url).await.expect("there is a slot yet");
+    let mut admin = PgConnection::connect(url).await.expect("a slot is free");
     let end = Instant::now() + length;
     let greedy = async || {
         let mut held = Vec::new();
@@ -155,7 +155,7 @@ async fn take_every_slot(url: &str, length: Duration) {
         held
     };
     let terminating = async {
-        // The slots that are free are taken first.
+        // The free slots are occupied first.
         sleep(length / 4).await;
         let terminate = terminate().replace(
             "pid <> pg_backend_pid()",

@@ -1,4 +1,4 @@
-//! A demo agent's fire endpoint.
+//! The fire endpoint of a demo agent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::super::event::{Event, Verdict, What};
+use super::super::event::{Event, EventKind, Verdict};
 use super::super::fire_verifier::{FireClaims, FireVerifier, Unverified};
 
-/// How many one-shots are remembered, to tell a repeated fire from an unknown one.
+/// Number of remembered one-shots. They distinguish a repeated fire from an unknown one.
 const REMEMBERED: usize = 16;
 const MAX_BODY: usize = 64 * 1024;
 
-/// Knows what may come, and judges what does.
+/// The fires that an agent expects, and its checks of those that arrive.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Endpoint {
     instance_id: String,
     job_id: String,
     verifier: FireVerifier,
     clock: Arc<dyn Clock>,
     events: UnboundedSender<Event>,
-    /// The newest last.
+    /// Oldest first.
     expected: Mutex<VecDeque<Expected>>,
-    /// Rung when the newest one has come.
-    bell: Notify,
+    /// Notified when the newest one has arrived.
+    newest_fired: Notify,
 }
 
 #[derive(Debug)]
@@ -47,22 +47,22 @@ struct Expected {
     fired: bool,
 }
 
-/// The endpoint, at the path that real agents have.
-pub(super) fn router(door: Arc<Door>) -> Router {
-    Router::new().route("/api/cron/fire", post(fire)).with_state(door)
+/// Returns the endpoint, at the path that real agents use.
+pub(super) fn router(endpoint: Arc<Endpoint>) -> Router {
+    Router::new().route("/api/cron/fire", post(fire)).with_state(endpoint)
 }
 
-async fn fire(State(door): State<Arc<Door>>, request: Request) -> Response {
-    // Before the body is read, and long before its token is verified.
-    let arrived = door.clock.now();
+async fn fire(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
+    // Taken before the body is read and the token is verified.
+    let arrived = endpoint.clock.now();
     let (Parts { headers, .. }, body) = request.into_parts();
-    let claims = match door.verify(&headers).await {
+    let claims = match endpoint.verify(&headers).await {
         Ok(claims) => claims,
-        Err(why) => return door.refuse(&why),
+        Err(why) => return endpoint.refuse(&why),
     };
     let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
     match serde_json::from_slice::<FireBody<'_>>(&body).ok() {
-        Some(fire) => door.accept(&claims, &fire, arrived),
+        Some(fire) => endpoint.accept(&claims, &fire, arrived),
         None => refusal(StatusCode::BAD_REQUEST, "job_id or fire_at is missing"),
     }
 }
@@ -71,7 +71,7 @@ fn refusal(status: StatusCode, detail: &str) -> Response {
     (status, Json(json!({ "detail": detail }))).into_response()
 }
 
-impl Door {
+impl Endpoint {
     pub(super) fn new(
         instance_id: String,
         job_id: String,
@@ -79,11 +79,11 @@ impl Door {
         clock: Arc<dyn Clock>,
         events: UnboundedSender<Event>,
     ) -> Self {
-        let (expected, bell) = (Mutex::default(), Notify::new());
-        Self { instance_id, job_id, verifier, clock, events, expected, bell }
+        let (expected, newest_fired) = (Mutex::default(), Notify::new());
+        Self { instance_id, job_id, verifier, clock, events, expected, newest_fired }
     }
 
-    /// From now on this fire may come.
+    /// Adds an expected fire.
     pub(super) fn expect(&self, due: DateTime<Utc>, fire_at: String) {
         let mut expected = self.expected.lock();
         if expected.len() == REMEMBERED {
@@ -92,14 +92,14 @@ impl Door {
         expected.push_back(Expected { due, fire_at, fired: false });
     }
 
-    /// Waits for the newest one.
+    /// Waits for the newest expected fire.
     pub(super) async fn fired(&self) {
         while self.is_waiting() {
-            self.bell.notified().await;
+            self.newest_fired.notified().await;
         }
     }
 
-    /// Whether the newest one is still to come.
+    /// True if the newest expected fire has not arrived.
     pub(super) fn is_waiting(&self) -> bool {
         let expected = self.expected.lock();
         expected.back().is_some_and(|newest| !newest.fired)
@@ -118,34 +118,36 @@ impl Door {
         if fire.job_id != self.job_id {
             return Json(json!({ "status": "gone" })).into_response();
         }
-        self.tell(self.judge(&fire.fire_at, arrived));
-        self.bell.notify_one();
+        self.report(self.judge(&fire.fire_at, arrived));
+        self.newest_fired.notify_one();
         (StatusCode::ACCEPTED, Json(json!({ "status": "accepted" }))).into_response()
     }
 
-    fn judge(&self, fire_at: &str, arrived: DateTime<Utc>) -> What {
+    fn judge(&self, fire_at: &str, arrived: DateTime<Utc>) -> EventKind {
         let mut expected = self.expected.lock();
         let Some(found) = expected.iter_mut().find(|one| one.fire_at == fire_at) else {
             let newest = expected.back().map_or("nothing", |one| one.fire_at.as_str());
-            return What::Unverified { why: format!("fire_at is {fire_at}, and {newest} was provisioned") };
+            return EventKind::Unverified {
+                why: format!("fire_at is {fire_at}, but {newest} was provisioned"),
+            };
         };
         let lateness = arrived - found.due;
         let again = std::mem::replace(&mut found.fired, true);
         let verdict = match (again, lateness < chrono::TimeDelta::zero()) {
             (_, true) => Verdict::Early,
             (true, false) => Verdict::Again,
-            (false, false) => Verdict::Good,
+            (false, false) => Verdict::OnTime,
         };
-        What::Fired { fire_at: fire_at.to_owned(), lateness, verdict }
+        EventKind::Fired { fire_at: fire_at.to_owned(), lateness, verdict }
     }
 
     fn refuse(&self, why: &Unverified) -> Response {
-        self.tell(What::Unverified { why: why.to_string() });
+        self.report(EventKind::Unverified { why: why.to_string() });
         refusal(StatusCode::UNAUTHORIZED, "invalid token")
     }
 
-    fn tell(&self, what: What) {
-        // Nobody listens any more: the end is near.
-        let _ = self.events.send(Event { agent: self.instance_id.clone(), at: self.clock.now(), what });
+    fn report(&self, kind: EventKind) {
+        // The receiver is gone if the run is ending.
+        let _ = self.events.send(Event { agent: self.instance_id.clone(), at: self.clock.now(), kind });
     }
 }
