@@ -225,7 +225,8 @@ fn remaining(left: &Left) -> String {
 
 /// Describes the wake-ups that the backend does not accept yet.
 fn too_far_ahead(left: &Left, backend: BackendName) -> String {
-    let (wake_ups, are) = (counted(left.postponed, "wake-up"), if left.postponed == 1 { "is" } else { "are" });
+    let (wake_ups, are) =
+        (counted(left.postponed, "wake-up"), if left.postponed == 1 { "is" } else { "are" });
     format!(
         "\n{wake_ups} {are} further in the future than {backend} accepts, and will be armed there later.\n"
     )

@@ -90,6 +90,15 @@ async fn a_relay_url_that_leads_elsewhere_is_reported() {
     let fix = "route the unchanged path to the service";
     reports(&at(format!("{}/api/agent-cron/rely", world.service.url)), "relay", "wrong", "answers 404", fix)
         .await;
+    reports(&at(world.portal.jwks_url()), "relay", "wrong", "answers 405", fix).await;
+    reports(
+        &at(format!("https://{NOTHING_LISTENS}/relay")),
+        "relay",
+        "warning",
+        "could not be reached from here",
+        "401",
+    )
+    .await;
     let unused = examined(&settings, |report| report.line("relay").0 == "skipped").await;
     assert!(unused.line("relay").1.ends_with("only QStash calls it"));
 }

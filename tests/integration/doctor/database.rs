@@ -37,7 +37,7 @@ async fn all_configuration_errors_are_reported() {
     let (settings, _portal, _) = bare().await;
     let settings = settings.without("NAS_CRON_PORTAL_URL").with("NAS_CRON_LISTEN", "nowhere");
     let report =
-        reports(&settings, "configuration", "wrong", "portal_url: is not set", "nas-cron config show").await;
+        reports(&settings, "configuration", "wrong", "portal_url is not set", "nas-cron config show").await;
     assert!(report.line("configuration").1.contains("listen = `nowhere`"), "{report:#?}");
 }
 

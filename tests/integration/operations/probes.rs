@@ -146,7 +146,7 @@ async fn readyz_is_ok_while_external_backends_are_unreachable() {
     eventually("arming the wake-up at QStash fails", async || {
         let error: Option<String> =
             sqlx::query_scalar("SELECT last_error FROM wake_ups").fetch_one(&world.pool).await.unwrap();
-        error.filter(|error| error.contains("cannot be reached"))
+        error.filter(|error| error.contains("could not be reached"))
     })
     .await;
     let (status, body) = world.service.get("/readyz").await;

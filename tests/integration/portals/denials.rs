@@ -117,7 +117,11 @@ async fn an_instance_that_moves_takes_its_jobs_along_and_its_old_orgs_tokens_sto
     later(&fixture).await;
     fixture.list(&fixture.old_client("org-1", "inst-1")).await.is(403, "invalid_client");
     fixture.list(&fixture.old_session("org-1", "sid-1")).await.is(403, "invalid_client");
-    assert_eq!(denied(&fixture).await, None, "a negative response for another org does not deny the instance");
+    assert_eq!(
+        denied(&fixture).await,
+        None,
+        "a negative response for another org does not deny the instance"
+    );
     fixture.list(&fixture.old_client("org-2", "inst-1")).await.is(200, "");
 }
 

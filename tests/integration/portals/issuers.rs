@@ -139,13 +139,13 @@ async fn invalid_issuers_file_fails_the_start_with_its_table_and_field() {
     for (text, expected) in [
         (
             "[[issuer]]\nissuer = 'https://a'\njwks_url = 'https://a/keys'\n",
-            "table 1 of [[issuer]] (https://a): orgs",
+            "[[issuer]] table 1 (https://a): orgs",
         ),
         ("[[issuer]]\njwks_urls = 'x'\n", "jwks_urls"),
-        ("", "has 0 tables"),
+        ("", "has 0 [[issuer]] tables"),
         (
             "[[issuer]]\nissuer = 'https://portal.test'\njwks_url = 'https://a/keys'\nall_orgs = true\n",
-            "the portal is among the further issuers",
+            "the issuers file contains the portal itself",
         ),
     ] {
         let file = File::of(text);
