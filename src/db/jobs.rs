@@ -33,7 +33,9 @@ pub async fn list(
                o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
-               o.last_status, o.last_error, o.asked_again, o.created_at, o.updated_at
+               o.last_status, o.last_error,
+               COALESCE(o.state = 'firing' AND o.asked_again_at > o.last_started_at, false) AS "asked_again!",
+               o.created_at, o.updated_at
         FROM one_shots o JOIN instances i USING (instance_id)
         WHERE ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
           AND ($3::text IS NULL OR i.org_id = $3)
@@ -108,7 +110,7 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
                 -- A redrive is not urgent to the second, so the default floor between two fires is enough.
                 next_attempt_at = GREATEST(now(), o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_status = NULL,
-                last_error = NULL, asked_again = false, updated_at = now()
+                last_error = NULL, updated_at = now()
             FROM ended e
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
             RETURNING 1

@@ -70,11 +70,11 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         ), changed AS (
             UPDATE one_shots job
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
-                 retrying_since, retry_after_until, last_status, last_error, asked_again, delivered_key,
+                 retrying_since, retry_after_until, last_status, last_error, delivered_key,
                  delivered_schedule_id, delivered_at, second_fires, dead_since, updated_at) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
                        (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
-                       (n).last_status, (n).last_error, (n).asked_again, (n).delivered_key,
+                       (n).last_status, (n).last_error, (n).delivered_key,
                        (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).updated_at
                 FROM (SELECT attempt_ended(job, r.attempt, ROW(
                           make_interval(secs => $14 /* fire_floor */),

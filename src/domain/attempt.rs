@@ -63,7 +63,7 @@ impl Attempt {
     }
 }
 
-/// What the history records of an attempt that has started.
+/// The part of an attempt that the history records, known when it has started.
 #[derive(Clone, Debug)]
 pub struct StartedAttempt {
     /// Id of the attempt: the token of its lease.
