@@ -16,11 +16,12 @@ use crate::row::{Ended, Given, Id, Outcome, Row, Rules, State, Time};
 /// A tick. Its parts order the events between two ticks.
 const TICK: Time = 64;
 /// A replica without a renewal for this long aborts its attempts (12 s).
-const ABORT_AFTER: Time = TICK;
+const ABORT_AFTER: Time = 2 * TICK;
 /// A heartbeat of this age lets others recover started attempts (15 s).
-const TAKE_OVER_AFTER: Time = 2 * TICK;
+const TAKE_OVER_AFTER: Time = 3 * TICK;
 
-/// Delays in ticks. Only their order has a meaning: abort < take-over < deadline < end of the lease <= second fire. Without
+/// Delays in ticks. Only their order has a meaning: abort < take-over < the retry after it < deadline < end of
+/// the lease <= second fire. Without
 /// heartbeats, fewer ticks do.
 #[derive(Clone, Copy, Debug)]
 struct Delays {
@@ -125,12 +126,6 @@ pub enum Mistake {
     LockAlone,
     /// A replica counts from the reply to its renewal, not from its sending.
     CountedFromReply,
-    /// A late renewal counts although attempts from before it were not aborted.
-    RenewalBeforeAbort,
-    /// The age of the latest renewal is not checked before the POST is written.
-    NoCheckBeforePost,
-    /// The replica's clock stands still while it is frozen.
-    ClockStopsWhileFrozen,
     /// Renewals commit asynchronously.
     AsynchronousRenewal,
     /// Early recovery does not look at the locked row's start again.
@@ -158,6 +153,8 @@ pub struct Config {
     pub future: bool,
     /// New one-shots in the future await an external backend.
     pub backend: bool,
+    /// The backend loses wake-ups.
+    pub wake_ups_lost: bool,
     /// The agent may answer `gone`.
     pub gone: bool,
     /// Attempts of a retry budget.
@@ -170,7 +167,9 @@ pub struct Config {
     pub heartbeats: bool,
     /// Confirmations commit synchronously. Without it, two attempts may overlap after a crash of the database.
     pub synchronous_confirmations: bool,
-    /// The session of a frozen replica may end.
+    /// A lost confirmation does not excuse that two attempts overlap.
+    pub strict_overlap: bool,
+    /// A replica may be frozen and without its session at once.
     pub terminations_while_frozen: bool,
     /// A planted mistake.
     pub mistake: Option<Mistake>,
@@ -183,18 +182,20 @@ impl Config {
         keys: 1,
         future: false,
         backend: false,
+        wake_ups_lost: false,
         gone: false,
         attempts_max: 2,
         tasks_max: 2,
         snapshots: false,
         heartbeats: false,
         synchronous_confirmations: false,
+        strict_overlap: false,
         terminations_while_frozen: false,
         mistake: None,
     };
 
     const fn delays(&self) -> &'static Delays {
-        const WITH_HEARTBEATS: Delays = Delays::of(3 * TICK);
+        const WITH_HEARTBEATS: Delays = Delays::of(5 * TICK);
         const WITHOUT: Delays = Delays::of(TICK);
         if self.heartbeats { &WITH_HEARTBEATS } else { &WITHOUT }
     }
@@ -328,6 +329,8 @@ enum Statement {
     Release,
     RecoverDead,
     Renew { sent: Time },
+    /// The reply to a renewal.
+    Renewed { sent: Time },
 }
 
 /// A step of the model. Statements have their names.
@@ -467,7 +470,7 @@ impl World {
             });
         }
         if self.may_tick(config) {
-            add(Action::Tick, &|world| world.tick(config));
+            add(Action::Tick, &|world| world.tick());
         }
         steps
     }
@@ -547,7 +550,7 @@ impl World {
                     world.send(Statement::ClaimDue { replica, on_hold }, config.snapshots, config);
                 });
             }
-            if row.is_some_and(|row| row.awaits) {
+            if row.is_some_and(|row| row.awaits) && !config.wake_ups_lost {
                 add(Action::Take { replica }, &|world| {
                     world.send(Statement::Take { replica, on_hold }, config.snapshots, config);
                 });
@@ -579,10 +582,9 @@ impl World {
             }
             // Fresh renewals change nothing.
             let aborted = self.has_renewed(0)
-                || config.makes(Mistake::RenewalBeforeAbort)
                 || !self.of_faulty().any(|task| matches!(task.phase, Phase::Confirmed | Phase::Posted));
             let old = self.faulty.renewed < 0 || !self.faulty.locked;
-            if self.can_send(0) && old && aborted && !running("renew") {
+            if self.can_send(0) && old && aborted && !running("renew") && !running("renewed") {
                 add(Action::Renew, &|world| {
                     world.send(Statement::Renew { sent: 0 }, config.snapshots, config);
                 });
@@ -612,8 +614,7 @@ impl World {
             let may_post = match phase {
                 Phase::Leased => config.makes(Mistake::NoConfirmation),
                 Phase::Confirmed => {
-                    (self.has_renewed(replica) || config.makes(Mistake::NoCheckBeforePost))
-                        && Self::lease_outlasts_deadline(task, config)
+                    self.has_renewed(replica) && Self::lease_outlasts_deadline(task, config)
                 }
                 _ => false,
             };
@@ -721,7 +722,7 @@ impl World {
                 world.durable = None;
             });
         }
-        if status == Status::Up && self.limits.freezes.is_left() {
+        if status == Status::Up && self.limits.freezes.is_left() && (locked || config.terminations_while_frozen) {
             add(Action::Freeze, &|world| {
                 world.limits.freezes.take();
                 world.faulty.status = Status::Frozen;
@@ -785,7 +786,7 @@ impl World {
         !self.tasks.iter().any(timer) && self.running.iter().all(|(begun, _)| *begun > -TICK)
     }
 
-    fn tick(&mut self, config: &Config) {
+    fn tick(&mut self) {
         fn age(row: &mut Option<Row>) {
             if let Some(row) = row {
                 row.fire_at -= TICK;
@@ -809,21 +810,16 @@ impl World {
             age(&mut durable.row);
             durable.renewed -= TICK;
         }
-        let stands_still = config.makes(Mistake::ClockStopsWhileFrozen) && self.faulty.status == Status::Frozen;
-        if !stands_still {
-            self.faulty.renewed -= TICK;
-        }
+        self.faulty.renewed -= TICK;
         for task in &mut self.tasks {
-            if !(stands_still && owner(task.token) == 0) {
-                task.started -= TICK;
-            }
+            task.started -= TICK;
             task.confirmed -= TICK;
             task.posted -= TICK;
         }
         for (begun, statement) in &mut self.running {
             *begun -= TICK;
             match statement {
-                Statement::Renew { sent } => *sent -= TICK,
+                Statement::Renew { sent } | Statement::Renewed { sent } => *sent -= TICK,
                 Statement::Provision { snapshot, .. } => age(snapshot),
                 _ => {}
             }
@@ -903,13 +899,15 @@ impl World {
                 }
                 if self.faulty.status != Status::Down {
                     self.faulty.locked = true;
-                    // A reply that is lost in a partition leaves the older renewal.
-                    if self.faulty.connected {
-                        self.faulty.renewed =
-                            if config.makes(Mistake::CountedFromReply) { 0 } else { self.faulty.renewed.max(sent) };
-                    }
+                    self.send(Statement::Renewed { sent }, config.snapshots, config);
                 }
             }
+            // A reply that is lost in a partition leaves the older renewal.
+            Statement::Renewed { sent } if self.faulty.connected => {
+                let sent = if config.makes(Mistake::CountedFromReply) { 0 } else { sent };
+                self.faulty.renewed = self.faulty.renewed.max(sent);
+            }
+            Statement::Renewed { .. } => {}
         }
     }
 
@@ -1090,7 +1088,7 @@ impl World {
             self.violation = Some(Violation::Lost);
         }
         let under_way = |task: &&Task| {
-            !task.unconfirmed
+            (!task.unconfirmed || config.strict_overlap)
                 && match task.phase {
                     Phase::Posted => task.posted > -config.delays().deadline,
                     Phase::Confirmed => {
@@ -1241,6 +1239,7 @@ impl Statement {
             Self::Release => "release",
             Self::RecoverDead => "recover_dead",
             Self::Renew { .. } => "renew",
+            Self::Renewed { .. } => "renewed",
         }
     }
 
@@ -1249,7 +1248,7 @@ impl Statement {
         match self {
             Self::ClaimDue { replica, .. } | Self::Take { replica, .. } => Some(*replica),
             Self::Confirm { token, .. } => Some(owner(*token)),
-            Self::Renew { .. } => Some(0),
+            Self::Renew { .. } | Self::Renewed { .. } => Some(0),
             _ => None,
         }
     }
