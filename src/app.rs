@@ -1,4 +1,4 @@
-//! The service as `serve` runs it: what it holds, how it starts, how it ends.
+//! The service that `serve` runs: start, parts and shutdown.
 
 mod callers;
 mod readiness;
@@ -47,19 +47,19 @@ use crate::keys::{
 use crate::metrics;
 use crate::oneshot::OneShots;
 use crate::own_portal::OwnPortal;
-use crate::scheduler::upkeep::UpkeepRules;
+use crate::scheduler::maintenance::MaintenanceRules;
 use crate::scheduler::{Scheduler, SchedulerRules};
 use crate::shutdown::Shutdown;
 
-/// How long a database that is starting is waited for.
+/// Maximum time to wait at the start for a database that is not up yet.
 const DATABASE_WITHIN: Duration = Duration::from_secs(30);
-/// How long a statement waits for a connection to become free. Requests have budgets of their own.
+/// Maximum time that a statement waits for a free connection. Requests have their own, shorter budgets.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The running service of this process.
 #[derive(Debug)]
 pub struct App {
-    /// For requests, and for fires.
+    /// The connection pools for requests and for fires, in this order.
     pools: [Db; 2],
     hearts: Heartbeats,
     keys: Arc<KeyRing>,
@@ -67,15 +67,17 @@ pub struct App {
     backends: Arc<Backends>,
     shutdown: Shutdown,
     serving: Serving,
-    /// What keeps it known who may call.
+    /// Background tasks of authentication: JWKS refresh and portal lookups.
     callers: Vec<callers::Background>,
     shutdown_timeout: Duration,
 }
 
 impl App {
-    /// Checks and starts everything up to the listeners: when this returns they are bound, and fires happen;
-    /// requests are answered once it [runs](Self::run). `wall` is this machine's own clock, which only bounds the age of
-    /// the keys and is compared with the database's. `beside` is served beside the service's own routes.
+    /// Checks the configuration and starts all parts. On return the listeners are bound and fires are sent; requests are
+    /// answered from [`Self::run`] on.
+    ///
+    /// `wall` is this machine's own clock: it only limits the age of the keys and is compared with the database's clock.
+    /// `beside` holds further routes for the public listener.
     pub async fn start(
         config: &Config,
         wall: Arc<dyn Clock>,
@@ -91,12 +93,12 @@ impl App {
             acquire_timeout: ACQUIRE_TIMEOUT,
         })
         .context("invalid database_url")?;
-        // Fires never wait for a connection that requests have taken.
+        // A pool of their own, so that fires never wait for connections that requests hold.
         let fires = db.apart(fires)?;
         let hearts = Heartbeats::new();
         reach(&db, DATABASE_WITHIN).await.context("connecting to database_url failed")?;
         ready_schema(&db, config.database.migrate).await?;
-        // Before anything is minted or judged.
+        // Tokens are minted and verified by this clock.
         let db_clock = Arc::new(database_clock(&db, wall).await?);
         let clock: Arc<dyn Clock> = Arc::<DbClock>::clone(&db_clock);
         let keys = Arc::new(key_ring(config, Arc::clone(&clock))?);
@@ -106,7 +108,7 @@ impl App {
         let public = bind(config.http.listen, "listen")?;
         let operators = bind(config.http.metrics_listen, "metrics_listen")?;
         let (authenticator, callers) = callers::authenticator(config, &db, &keys, Arc::clone(&clock)).await?;
-        // Before the first claim: what may refuse to start must not have leased anything.
+        // All checks that can fail come before the first claim, so that a failed start leaves no leases behind.
         let others = factory::configured(&config.backends, Some(&keys), &clock).await?;
         require_active(&db, config.backends.first, &others).await?;
         let scheduler = Arc::new(
@@ -118,7 +120,7 @@ impl App {
                 scheduler_rules(config),
                 &hearts,
             )
-            .context("the scheduler cannot start")?,
+            .context("starting the scheduler failed: the timer thread could not be created")?,
         );
         let backends =
             Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
@@ -165,13 +167,13 @@ impl App {
         })
     }
 
-    /// Where the public listener is bound.
+    /// Returns the bound address of the public listener.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.serving.public.0.local_addr()
     }
 
-    /// Serves until the shutdown is over: drains (claims stop, hop 1 goes on), closes the listeners, finishes
-    /// what is in flight.
+    /// Serves until the shutdown is complete. At a shutdown, claims stop while the agent API is still served (drain); then
+    /// the listeners close and the attempts in flight finish.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { pools, hearts, keys, scheduler, backends, shutdown, serving, callers, shutdown_timeout } =
             self;
@@ -201,28 +203,28 @@ impl App {
             })
         };
         let (listen, metrics_listen) = (serving.public.0.local_addr()?, serving.operators.0.local_addr()?);
-        info!(%listen, %metrics_listen, "serving");
+        info!(%listen, %metrics_listen, "service started");
         serving.run(&shutdown).await;
         let stopping = Instant::now();
         let _ = drained.await;
         let left = shutdown_timeout.saturating_sub(stopping.elapsed());
-        let (told, ended) =
+        let (called, ended) =
             tokio::join!(tokio::time::timeout(left, backends.finish()), scheduler.finish(left));
-        if told.is_err() {
-            warn!("an engine was still being told: other replicas do it again");
+        if called.is_err() {
+            warn!("shutdown timed out with calls to a backend in flight; another replica repeats them");
         }
         if !ended {
-            warn!("some attempts were left under way: the end of their leases recovers them");
+            warn!("shutdown timed out with attempts in flight; they are recovered when their leases expire");
         }
         drop((callers, ring));
         pools.iter().for_each(Db::close);
-        info!("ended");
+        info!("database connections closed");
         Ok(())
     }
 }
 
-/// How many of a replica's connections are for fires alone. They are confirmed and recorded in batches, so a few go a
-/// long way; the requests of agents take the rest.
+/// Returns the number of connections that are reserved for fires. Fires are confirmed and recorded in batches, so a few
+/// connections are enough; requests get the rest.
 fn connections_for_fires(max_connections: u32) -> u32 {
     (max_connections * 3 / 10).clamp(2, 12)
 }
@@ -246,8 +248,8 @@ fn admin(config: &Config, db: &Db) -> AdminState {
     }
 }
 
-/// Connections that may wait to be accepted: all agents fetch the JWKS at the same second, each anew. The system
-/// may allow fewer (`net.core.somaxconn`).
+/// Maximum number of connections that wait to be accepted: agents that are fired at the same second all fetch the JWKS,
+/// each on a new connection. The system may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4_096;
 
 fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
@@ -260,36 +262,37 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     };
     listen().with_context(|| {
         format!(
-            "cannot listen on {address} ({setting}): is something else there already? Choose another port"
+            "could not listen on {address} ({setting}): stop the process that uses this address, or choose another port"
         )
     })
 }
 
-/// Refuses a schema that this release does not know, with the command that mends it; applies what is missing
-/// where it may.
+/// Applies missing schema steps if `may_migrate`. Fails with the command that fixes it if the schema does not fit this
+/// release.
 async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
     let state = ride_out(tokio::time::Instant::now() + DATABASE_WITHIN, || schema_state(db))
         .await
-        .context("the schema cannot be read")?;
+        .context("reading the database's schema version failed")?;
     match state {
         SchemaState::Current => Ok(()),
         SchemaState::Behind(_) if may_migrate => {
-            for step in migrate(db).await.context("cannot migrate")? {
-                info!(step.version, step.description, "migrated");
+            for step in migrate(db).await.context("migrating the database's schema failed")? {
+                info!(step.version, step.description, "schema step applied");
             }
             Ok(())
         }
         SchemaState::Behind(steps) => anyhow::bail!(
-            "the database's schema lacks {} step(s) that this release needs: run `nas-cron migrate` first, or \
-             `nas-cron serve --migrate` in small set-ups",
+            "the database's schema lacks {} step(s) that this release needs: run `nas-cron migrate` first, or start with \
+             `nas-cron serve --migrate`",
             steps.len()
         ),
         SchemaState::Ahead { found, known } => anyhow::bail!(
-            "the database's schema is at version {found}, and this release knows {known} at most: run the release \
-             that migrated it, or a later one (`nas-cron migrate --dry-run` compares)"
+            "the database's schema has version {found}, but this release supports {known} at most: run the release that \
+             migrated it, or a later one (`nas-cron migrate --dry-run` shows the difference)"
         ),
         SchemaState::Diverged { version } => anyhow::bail!(
-            "step {version} of the database's schema is not the one of this release: see `nas-cron migrate --dry-run`"
+            "step {version} of the database's schema differs from this release's: run `nas-cron migrate --dry-run` for \
+             details"
         ),
     }
 }
@@ -298,22 +301,23 @@ async fn database_clock(db: &Db, wall: Arc<dyn Clock>) -> anyhow::Result<DbClock
     let deadline = tokio::time::Instant::now() + DATABASE_WITHIN;
     crate::db::ride_out(deadline, || DbClock::read(db, Arc::clone(&wall)))
         .await
-        .context("the database's clock cannot be read")
+        .context("reading the database's clock failed")
 }
 
-/// Refuses to serve where the active backend is not configured: new one-shots would wait for the watchdog.
+/// Fails if the active backend is not configured: new one-shots would be late by its grace period, because only the
+/// watchdog would fire them.
 async fn require_active(db: &Db, first: BackendName, others: &[Backend]) -> anyhow::Result<()> {
-    let active = wake_ups::active(db, first).await.context("which backend is active cannot be read")?;
+    let active = wake_ups::active(db, first).await.context("reading the active scheduler backend failed")?;
     anyhow::ensure!(
         active.backend == BackendName::Postgres || others.iter().any(|one| one.name() == active.backend),
-        "the active scheduler backend is {}, and it is not configured here: configure it (see docs/backends.md), or \
-         make another one active first with `nas-cron backend switch`",
+        "the active scheduler backend is {}, but it is not configured here: configure it (see docs/backends.md), or \
+         activate another one with `nas-cron backend switch`",
         active.backend
     );
     Ok(())
 }
 
-/// The keys that sign fires, as configured.
+/// Returns an empty key ring with the configured options.
 pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRing> {
     Ok(KeyRing::new(
         KeyRingOptions {
@@ -327,8 +331,8 @@ pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRin
     ))
 }
 
-/// A backend that delivers itself is given tokens ahead of their time; where we are the portal, access tokens live
-/// longer than those of fires.
+/// Returns the rotation policy for the configured period and the longest-lived tokens. A backend that delivers fires
+/// itself gets tokens that are minted ahead; the built-in portal's access tokens live longer than fire tokens.
 pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
     let policy = RotationPolicy::with_period(config.keys.rotation_period)?;
     let policy = match factory::tokens_minted_ahead(&config.backends) {
@@ -339,22 +343,22 @@ pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
     Ok(if own { policy.tokens_live_for(access_token::MAX_TTL) } else { policy })
 }
 
-/// What seals private keys, where it is configured.
+/// Returns the key that encrypts private keys, if one is configured.
 pub fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
     let configured = config.keys.key_encryption_key.as_ref();
     Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
 }
 
-/// Makes or reads the signing keys, for as long as the database takes to answer.
+/// Loads the signing keys; for a new service it generates the first one. Retries while the database is unavailable.
 async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
     let pauses = ConstantBuilder::new().with_delay(Duration::from_millis(200)).without_max_times();
-    // Two first replicas at once: one of them made the key.
+    // A conflict counts as transient too: when two new replicas start at once, only one generates the first key.
     (|| keys.bootstrap(db))
         .retry(pauses)
         .when(|error| matches!(error, KeyError::Db(error) if error.is_transient()))
-        .notify(|error, _| warn!(%error, "the signing keys cannot be read yet"))
+        .notify(|error, _| warn!(%error, "reading the signing keys failed; retrying"))
         .await
-        .context("the signing keys cannot be used")
+        .context("loading the signing keys failed")
 }
 
 fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {
@@ -387,7 +391,7 @@ fn scheduler_rules(config: &Config) -> SchedulerRules {
         in_flight_max: config.fire.in_flight_max,
         in_flight_per_instance: config.fire.in_flight_per_instance,
         arm_rules: arm_rules(config),
-        upkeep: UpkeepRules {
+        maintenance: MaintenanceRules {
             give_up_after: config.retry.give_up_after,
             history_retention: config.history_retention,
         },

@@ -1,8 +1,8 @@
-//! Auth profiles above SQL: a job's own, the defaults of instances, orgs and the service, and which are known. For
-//! hop 1, the admin API and the operator's command.
+//! Auth profiles, above SQL: the profiles of jobs, the defaults of instances, orgs and the service, and the known
+//! profiles. For the agent API, the admin API and the operator's command.
 //!
-//! A profile names credentials that the agent has. Nothing here has ever seen one: what looks like a secret does not
-//! become an [`AuthProfile`].
+//! A profile names credentials of the agent. The service never has the credentials themselves: a text that looks like a
+//! secret is rejected as an [`AuthProfile`].
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::domain::agent_instance::AgentInstance;
 use crate::domain::job_auth::JobAuth;
 use crate::store_error::StoreError;
 
-/// Known profiles of one place at most.
+/// Maximum number of known profiles per place.
 pub const MAX_PROFILES: usize = 200;
-/// How long a change by the portal or the operator waits for others at the same place.
+/// Maximum time for which a change by the portal or the operator waits for concurrent changes at the same place.
 pub const PUT_WITHIN: Duration = Duration::from_secs(5);
-/// More than all places of one instance can have together.
+/// Limit of a query: more entries than all places of one instance can have.
 const ALL: i64 = 1_000;
 
-/// A profile that is named and not known: it may be added later, and is passed on meanwhile.
+/// Returns the warning for an unknown profile. Fires carry it anyway, and it can be registered later.
 pub fn unknown(auth: &AuthProfile) -> Warning {
     Warning {
         code: "auth_profile_unknown".into(),
         message: format!(
-            "the auth profile `{auth}` is known neither to the instance, nor to its org, nor to the service; fires \
-             carry it all the same, and it may be registered later"
+            "unknown auth profile `{auth}`: not registered for the instance, its org or the service; fires carry it \
+             anyway, and it can be registered later"
         ),
     }
 }
@@ -43,12 +43,12 @@ impl From<JobAuth> for ShownAuth {
     }
 }
 
-/// The known auth profiles and those of jobs, as agents and the admin API see and change them.
+/// The known auth profiles and those of jobs, for the agent API and the admin API.
 #[derive(Clone, Debug)]
 pub struct Profiles(Db);
 
 impl Profiles {
-    /// Over the profiles of `db`.
+    /// The profiles in `db`.
     pub fn new(db: Db) -> Self {
         Self(db)
     }
@@ -64,7 +64,8 @@ impl Profiles {
         Ok(change_job(&self.0, &caller.instance_id, job_id, auth, deadline).await?)
     }
 
-    /// What a caller may name: see [`of_instance`]. Rides out the database's short absences until `deadline`.
+    /// Returns the profiles that a caller's jobs may name: see [`of_instance`]. Waits for an unavailable database until
+    /// `deadline`.
     pub async fn of_caller(
         &self,
         caller: &AgentInstance,
@@ -73,12 +74,12 @@ impl Profiles {
         Ok(ride_out(deadline, || of_instance(&self.0, &caller.instance_id, &caller.org_id)).await?)
     }
 
-    /// What may be named at a place: see [`of_place`].
+    /// Returns the known profiles of a place: see [`of_place`].
     pub async fn of_place(&self, place: &AuthPlace) -> Result<AuthProfiles, DirectoryError> {
         of_place(&self.0, place).await
     }
 
-    /// Registers profiles at a place: see [`put`]. Fails where the place is an instance that is not registered.
+    /// Registers profiles at a place: see [`put`]. Fails if the place is an instance that is not registered.
     pub async fn put(
         &self,
         place: &AuthPlace,
@@ -92,7 +93,7 @@ impl Profiles {
         }
     }
 
-    /// Forgets the profiles of a place, or only one: see [`forget`]. Rides out the database's short absences until
+    /// Removes the profiles of a place, or only one: see [`forget`]. Waits for an unavailable database until
     /// `deadline`.
     pub async fn forget_until(
         &self,
@@ -103,14 +104,14 @@ impl Profiles {
         Ok(ride_out(deadline, || forget(&self.0, place, only.map(std::slice::from_ref))).await?)
     }
 
-    /// The same for an operator, who is told at once that the database is unavailable.
+    /// The same for an operator. Fails at once if the database is unavailable.
     pub async fn forget(&self, place: &AuthPlace, only: Option<&AuthProfile>) -> Result<u64, StoreError> {
         Ok(again(|| forget(&self.0, place, only.map(std::slice::from_ref))).await?)
     }
 }
 
-/// Gives a job another profile of its own, or takes it away, without touching its arm; `None` for a job that is not
-/// there. The database's short absences are ridden out until `deadline`.
+/// Sets or removes a job's profile without re-arming its one-shot. Returns `None` if the job does not exist. Waits for
+/// an unavailable database until `deadline`.
 pub async fn change_job(
     db: &Db,
     instance_id: &InstanceId,
@@ -118,12 +119,12 @@ pub async fn change_job(
     auth: Option<&AuthProfile>,
     deadline: Instant,
 ) -> DbResult<Option<ShownAuth>> {
-    // Asked once and not again with each try: what is taken away may be all that there was of the job.
+    // Checked once and not with each try: if the first try removes the profile, the job may no longer exist.
     if !ride_out(deadline, || auth_profiles::job_is_there(db, instance_id, job_id)).await? {
         return Ok(None);
     }
     ride_out(deadline, async || {
-        // Should it go this very moment, what is set is there all the same.
+        // Sets the profile even if the job ends concurrently.
         auth_profiles::set_job(db, instance_id, job_id, auth, true).await?;
         let found = auth_profiles::of_jobs(db, &[(instance_id.as_str(), job_id.as_str())]).await?;
         Ok(found.into_iter().next().map(ShownAuth::from))
@@ -131,13 +132,13 @@ pub async fn change_job(
     .await
 }
 
-/// What an instance of this org may name, and what its jobs get.
+/// Returns the known profiles and the defaults for the jobs of an instance in this org.
 pub async fn of_instance(db: &Db, instance_id: &InstanceId, org_id: &OrgId) -> DbResult<AuthProfiles> {
     let (instance, org) = (AuthPlace::Instance(instance_id.clone()), AuthPlace::Org(org_id.clone()));
     read(db, &[instance, org, AuthPlace::Service]).await
 }
 
-/// What may be named at a place, and what is set there and around it. An instance must be registered.
+/// Returns the known profiles and the defaults of a place and of the places around it. An instance must be registered.
 pub async fn of_place(db: &Db, place: &AuthPlace) -> Result<AuthProfiles, DirectoryError> {
     Ok(match place {
         AuthPlace::Service => read(db, &[AuthPlace::Service]).await?,
@@ -162,7 +163,7 @@ async fn read(db: &Db, places: &[AuthPlace]) -> DbResult<AuthProfiles> {
             AuthScope::Instance => &mut found.defaults.instance,
         } = Some(entry.auth);
     }
-    // By name, and the nearest place first.
+    // By name, then the narrowest scope first.
     found.profiles.sort_by(|a, b| a.auth.cmp(&b.auth).then_with(|| (b.scope as u8).cmp(&(a.scope as u8))));
     let AuthDefaults { instance, org, service } = &found.defaults;
     let set = [instance, org, service].into_iter().flatten();
@@ -172,7 +173,7 @@ async fn read(db: &Db, places: &[AuthPlace]) -> DbResult<AuthProfiles> {
     Ok(found)
 }
 
-/// What is to be registered at a place.
+/// The profiles and the default to register at a place.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     profiles: Option<Vec<AuthProfile>>,
@@ -180,7 +181,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// `profiles` replace those that are known there, where given; one that is named twice counts once.
+    /// `profiles` replace the known ones of the place; `None` keeps them. Duplicates count once.
     pub fn new(
         profiles: Option<Vec<AuthProfile>>,
         default: Given<AuthProfile>,
@@ -205,15 +206,15 @@ impl TryFrom<AuthProfilesChange> for Registry {
     }
 }
 
-/// Registers it at a place. Returns whether the place is there: an unknown instance has none. Repeating it is harmless.
-/// Of two at once, one replaces the other whole. Tried again until `deadline`, while others are at the same place or the
-/// database is away.
+/// Registers profiles at a place. Returns false if the place is an unknown instance. Repeating the call is safe. Of two
+/// concurrent calls, one replaces the other completely. Retries until `deadline` after conflicts with other changes,
+/// and while the database is unavailable.
 pub async fn put(db: &Db, place: &AuthPlace, wanted: &Registry, deadline: Instant) -> DbResult<bool> {
     ride_out(deadline, || auth_profiles::put(db, place, wanted.profiles.as_deref(), &wanted.default)).await
 }
 
-/// Forgets the profiles that are known at a place, or only these; none is fine. The default stays. Returns how many
-/// there were.
+/// Removes all known profiles of a place, or only these; unknown ones are ignored. The default stays. Returns the
+/// number of removed profiles.
 pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) -> DbResult<u64> {
     auth_profiles::forget(db, place, only).await
 }

@@ -1,5 +1,5 @@
-//! The database's clock as this process knows it. Everything here is timed, minted and judged by it: a replica whose own
-//! clock is wrong must not make tokens that agents refuse, nor refuse tokens that are good.
+//! An estimate of the database's clock. All timing, minting and verification use it: a replica whose own clock is wrong
+//! must not mint tokens that agents reject, or reject valid tokens.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,42 +11,43 @@ use parking_lot::Mutex;
 use crate::db::{Db, DbResult, directory};
 use crate::domain::clock_sample::ClockSample;
 
-/// Offsets between this machine's clock and the database's that nobody needs to hear of.
+/// Maximum offset between this machine's clock and the database's that is not reported.
 pub const TOLERATED_OFFSET: TimeDelta = TimeDelta::seconds(5);
-/// How fast two clocks may drift apart, at worst: an old reading loses to a slightly less sharp new one.
+/// Maximum drift between two clocks per second. It makes readings less certain with age, so that newer ones replace them.
 const DRIFT_PER_SECOND: Duration = Duration::from_micros(100);
 
-/// A good estimate of the database's clock, fed by the answers of statements that are made anyway. Whether something is
-/// due is decided by the database itself, when it confirms.
+/// An estimate of the database's clock, from readings that other statements return. The final decision that a one-shot
+/// is due is the database's own, at the confirmation.
 ///
-/// Between readings, and while the database is unavailable, it advances by a clock that is never set and counts suspended time.
+/// Between readings, and while the database is unavailable, the estimate advances with a clock that is never set and
+/// that counts suspended time.
 #[derive(Debug)]
 pub struct DbClock {
     wall: Arc<dyn Clock>,
     anchor: Mutex<Anchor>,
 }
 
-/// One reading, and how wrong it can be.
+/// One reading and its maximum error.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     here: Instant,
-    /// The same moment by [`steady`].
+    /// The same instant by [`steady`].
     steady: Duration,
     there: DateTime<Utc>,
     uncertainty: Duration,
 }
 
-/// How far this machine's clock is off.
+/// The offset between the database's clock and this machine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
     /// The database's clock minus this machine's.
     pub ahead: TimeDelta,
-    /// How wrong that can be, in both directions.
+    /// Maximum error of `ahead`, in both directions.
     pub uncertainty: TimeDelta,
 }
 
 impl Offset {
-    /// Returns whether it is certainly beyond [`TOLERATED_OFFSET`].
+    /// Returns true if the offset exceeds [`TOLERATED_OFFSET`] even with the maximum error.
     pub fn is_large(&self) -> bool {
         self.ahead.abs() - self.uncertainty > TOLERATED_OFFSET
     }
@@ -71,23 +72,23 @@ impl Anchor {
 }
 
 impl DbClock {
-    /// Knows the time from a first reading. `wall` is this machine's own clock, which it is compared with.
+    /// Starts from a first reading. `wall` is this machine's own clock, for [`Self::offset`].
     pub fn new(first: &ClockSample, wall: Arc<dyn Clock>) -> Self {
         Self { wall, anchor: Mutex::new(Anchor::of(first)) }
     }
 
-    /// Takes a first reading. Fails as the statement does.
+    /// Reads the database's clock and starts from this reading.
     pub async fn read(db: &Db, wall: Arc<dyn Clock>) -> DbResult<Self> {
         let sent = Instant::now();
         let database = directory::now(db).await?;
         Ok(Self::new(&ClockSample { sent, received: Instant::now(), database }, wall))
     }
 
-    /// Takes a reading in, if it is sharper than what the last one has become.
+    /// Replaces the current reading if `sample` is at least as certain, or shows that a clock was set.
     pub fn observe(&self, sample: ClockSample) {
         let new = Anchor::of(&sample);
         let mut anchor = self.anchor.lock();
-        // A reading that contradicts the old one beyond both uncertainties means that a clock was set.
+        // A difference beyond both maximum errors means that a clock was set.
         let predicted = anchor.there + new.here.saturating_duration_since(anchor.here);
         let uncertainty = anchor.uncertainty_at(new.here);
         let jumped =
@@ -97,7 +98,8 @@ impl DbClock {
         }
     }
 
-    /// When it is `there` in the database, by our monotonic clock; at once when it has passed.
+    /// Returns the instant by this process's monotonic clock at which the database's clock reads `there`. An instant that
+    /// has passed by the database's clock has passed by the monotonic clock, too.
     pub fn instant_of(&self, there: DateTime<Utc>) -> Instant {
         let anchor = *self.anchor.lock();
         let ahead = there - anchor.there;
@@ -107,7 +109,7 @@ impl DbClock {
         }
     }
 
-    /// How far the database's clock is ahead of this machine's.
+    /// Returns the offset between the database's clock and this machine's.
     pub fn offset(&self) -> Offset {
         let uncertainty = self.anchor.lock().uncertainty_at(Instant::now());
         Offset {
@@ -147,20 +149,20 @@ mod tests {
     }
 
     #[test]
-    fn the_sharper_reading_wins_until_it_has_aged() {
+    fn sharper_reading_stays_until_it_has_aged() {
         let start = Instant::now();
         let clock = clock(sample(start, 2, moment(0)));
         assert_eq!(clock.instant_of(moment(10)), start + Duration::from_millis(10_001));
-        // Blunter and consistent: ignored while the first is fresh.
+        // Less certain and consistent: ignored while the first is fresh.
         clock.observe(sample(start + Duration::from_secs(1), 40, moment(1)));
         assert_eq!(clock.instant_of(moment(10)), start + Duration::from_millis(10_001));
-        // Nearly as sharp, a minute later: taken.
+        // Nearly as certain, a minute later: accepted.
         clock.observe(sample(start + Duration::from_mins(1), 4, moment(60)));
         assert_eq!(clock.instant_of(moment(70)), start + Duration::from_millis(70_002));
     }
 
     #[test]
-    fn a_clock_that_was_set_is_noticed_whatever_the_sharpness() {
+    fn jump_of_the_clock_replaces_the_reading() {
         let start = Instant::now();
         let clock = clock(sample(start, 2, moment(0)));
         clock.observe(sample(start + Duration::from_secs(1), 10, moment(31)));
@@ -168,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_at_once() {
+    fn past_instants_are_due_now() {
         let clock = clock(sample(Instant::now(), 2, moment(100)));
         assert!(clock.instant_of(moment(50)) <= Instant::now());
     }
 
     #[test]
-    fn time_is_that_of_the_last_reading_and_goes_on() {
+    fn clock_advances_from_its_last_reading() {
         let clock = clock(sample(Instant::now(), 0, moment(100)));
         let passed = clock.now() - moment(100);
         assert!(passed >= TimeDelta::zero() && passed < TimeDelta::seconds(60), "{passed}");
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn offset_is_large_only_where_that_is_certain() {
+    fn offset_is_large_only_beyond_its_maximum_error() {
         let offset = |ahead, uncertainty| Offset {
             ahead: TimeDelta::milliseconds(ahead),
             uncertainty: TimeDelta::milliseconds(uncertainty),

@@ -2,22 +2,22 @@
 
 use serde::Serialize;
 
-/// The status of what a check looked at.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// Healthy.
     Ok,
-    /// It works, and somebody should know.
+    /// It works, but deserves attention.
     Warning,
-    /// It does not work, or not for long.
+    /// It does not work, or will soon stop working.
     Wrong,
-    /// Nothing to look at, or nothing that could be seen.
+    /// Not checked: it does not apply, or something that the check needs is missing.
     Skipped,
 }
 
 impl Status {
-    /// For a terminal.
+    /// Returns the mark shown on a terminal.
     pub const fn sign(self) -> &'static str {
         match self {
             Self::Ok => "✓",
@@ -27,7 +27,7 @@ impl Status {
         }
     }
 
-    /// For everything else.
+    /// Returns the word shown elsewhere.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -38,46 +38,48 @@ impl Status {
     }
 }
 
-/// What a check found, and what to do about it.
+/// The finding of one check, with the fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How it is.
+    /// Result of the check.
     pub status: Status,
-    /// For people, in one line or several. Holds no secret.
+    /// Text for people, of one or more lines, without secrets.
     pub found: String,
-    /// What to do, where something is to be done.
-    #[serde(rename = "mend")]
+    /// The fix, if one is needed.
     pub fix: Option<String>,
 }
 
 impl Finding {
-    /// As it should be.
+    /// A healthy result.
     pub fn ok(found: impl Into<String>) -> Self {
         Self { status: Status::Ok, found: found.into(), fix: None }
     }
 
-    /// It works, and somebody should know.
+    /// A result that works but deserves attention.
     pub fn warning(found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { status: Status::Warning, found: found.into(), fix: Some(fix.into()) }
     }
 
-    /// It does not work, or not for long.
+    /// A result that does not work, or will soon stop working.
     pub fn wrong(found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { status: Status::Wrong, found: found.into(), fix: Some(fix.into()) }
     }
 
-    /// Not looked at, and why.
-    pub fn skipped(why: impl Into<String>) -> Self {
-        Self { status: Status::Skipped, found: why.into(), fix: None }
+    /// A check that was skipped, with the reason.
+    pub fn skipped(reason: impl Into<String>) -> Self {
+        Self { status: Status::Skipped, found: reason.into(), fix: None }
     }
 }
 
-/// The finding where a statement failed.
+/// The finding of a check whose database statement failed.
 pub fn failed(error: impl std::fmt::Display) -> Finding {
-    Finding::wrong(format!("cannot be read: {error}"), "see the database's log, and look again")
+    Finding::wrong(
+        format!("reading the database failed: {error}"),
+        "see the log of the database, then run `nas-cron doctor` again",
+    )
 }
 
-/// Whether a request failed without a response: then it may work from elsewhere.
+/// True if a request failed without a response. The same request may succeed from another machine.
 pub fn never_answered(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<reqwest::Error>();
     error.is_some_and(|error| error.is_connect() || error.is_timeout() || error.is_request())

@@ -1,4 +1,4 @@
-//! Which instances there are: the rules of registration, below the admin API and the operator's commands, and
+//! The directory of agent instances: the rules of registration, below the admin API and the operator's commands, and
 //! above SQL.
 
 use std::time::Duration;
@@ -10,40 +10,41 @@ use crate::domain::HoldScope;
 use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
 use crate::store_error::StoreError;
 
-/// The fields of a registration beside the instance's name, on the wire and in imports.
+/// The fields of a registration other than the instance ID, on the wire and in imports.
 pub const FIELDS: [&str; 4] = ["org_id", "bootstrap_session_id", "callback_url", "enabled"];
 
-/// Why an instance is not registered, found or changed.
+/// An instance could not be registered, found or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// There is none of this name.
+    /// No instance with this ID is registered.
     #[error("no agent `{0}` is registered")]
     Unknown(InstanceId),
-    /// Its tokens carry its org: moved unasked, the old org's would stop working and another org's would start.
+    /// The instance belongs to another org. A move needs confirmation, because tokens of the old org stop working and
+    /// those of the new one start to work.
     #[error("the agent belongs to org `{0}`")]
     OtherOrg(String),
-    /// Two instances with one session cannot be told apart by their tokens.
-    #[error("the bootstrap session is that of agent `{0}` of the same org")]
+    /// Another instance has the session. Tokens of two instances with one session could not be distinguished.
+    #[error("the bootstrap session belongs to agent `{0}` of the same org")]
     SessionTaken(String),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// What a registration did.
+/// The effect of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// It is new.
+    /// The instance is new.
     Added,
-    /// It was there and has changed.
+    /// The instance was known and has changed.
     Updated,
-    /// It was there like this.
+    /// The instance was known and has not changed.
     Unchanged,
 }
 
-/// Takes a registration out of `fields`; unknown ones are refused by name. `instance_id` from elsewhere (a
-/// path) means that it must not be among the fields.
+/// Reads a registration from `fields`. Unknown fields are rejected. If `instance_id` is given (from a path), the fields
+/// must not contain it.
 pub fn registration(
     mut fields: Fields,
     instance_id: Option<InstanceId>,
@@ -65,16 +66,16 @@ pub fn registration(
     Ok(registration)
 }
 
-/// A callback under the name it has here: on hop 1 it is called `agent_callback_url`.
+/// Parses a callback URL. Errors name the field `callback_url`, which the agent API calls `agent_callback_url`.
 pub fn callback_url(text: &str) -> Result<CallbackUrl, InvalidField> {
     CallbackUrl::parse(text).map_err(|error| InvalidField { field: "callback_url", problem: error.problem })
 }
 
-/// How often a statement that lost to a concurrent one is tried again.
+/// Maximum number of tries of a statement that loses conflicts with concurrent ones.
 const RACES: usize = 8;
 
-/// Registers a batch, at most a thousand or so at a time: one statement. One verdict each, in order; none is
-/// [`Verdict::Raced`] unless the race goes on for ever. With `dry_run` nothing is changed.
+/// Registers a batch with one statement; use batches of at most about 1,000. Returns one verdict each, in order. A
+/// verdict is [`Verdict::Raced`] only if all tries lost. With `dry_run`, nothing is changed.
 pub async fn register_all(
     db: &Db,
     batch: &[Registration],
@@ -91,14 +92,15 @@ pub async fn register_all(
         let now = again(|| directory::put(db, &left, move_org, dry_run)).await?;
         raced.into_iter().zip(now).for_each(|(index, verdict)| verdicts[index] = verdict);
     }
-    // Whoever was enabled, or has left an org that is on hold, is fired from now on.
+    // An update may have enabled an instance, or moved it out of an org that is on hold.
     if !dry_run && verdicts.contains(&Verdict::Updated) {
         release_parked(db).await?;
     }
     Ok(verdicts)
 }
 
-/// Tries again what lost to a concurrent statement: it was rolled back as a whole, and sees what was in its way.
+/// Runs a statement, and retries it after conflicts with concurrent ones. A statement that lost was rolled back
+/// completely, and its next try sees the other's changes.
 pub(crate) async fn again<T, F>(statement: impl Fn() -> F) -> DbResult<T>
 where
     F: Future<Output = DbResult<T>>,
@@ -112,7 +114,7 @@ where
     statement().await
 }
 
-/// Registers one instance; repeating it changes nothing.
+/// Registers one instance. Repeating the call changes nothing.
 pub async fn register(
     db: &Db,
     wanted: Registration,
@@ -133,23 +135,23 @@ pub async fn register(
     Ok((change, find(db, &instance_id).await?))
 }
 
-/// The instance of this name.
+/// Finds the instance with this ID.
 pub async fn find(db: &Db, instance_id: &InstanceId) -> Result<Agent, DirectoryError> {
     let filter = AgentFilter { instance_id: Some(instance_id.clone()), ..AgentFilter::default() };
     let found = directory::list(db, &filter, None, 1).await?.into_iter().next();
     found.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
 }
 
-/// A page of a list: where it ends early, `next` is what to come back with.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Page<T> {
-    /// In order.
+    /// The items in order.
     pub items: Vec<T>,
-    /// From here on there is more; `None` at the end.
+    /// Cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// At most `limit` instances in the order of their names, from after `after` on.
+/// Lists at most `limit` instances after `after`, ordered by ID.
 pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: u32) -> DbResult<Page<Agent>> {
     let mut items = directory::list(db, filter, after, i64::from(limit) + 1).await?;
     let more = items.len() > limit as usize;
@@ -158,19 +160,19 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: u32
     Ok(Page { items, next })
 }
 
-/// Deletes an instance with its one-shots; no attempt of them starts any more. Returns how many one-shots went
-/// that were not delivered.
+/// Deletes an instance with its one-shots; no attempt of them starts afterwards. Returns the number of deleted
+/// one-shots that were not delivered.
 pub async fn remove(db: &Db, instance_id: &InstanceId) -> Result<i64, DirectoryError> {
     let gone = again(|| directory::delete(db, instance_id)).await?;
     gone.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
 }
 
-/// The registered agents, as the admin API sees and changes them.
+/// The registered agents, for the admin API.
 #[derive(Clone, Debug)]
 pub struct Directory(Db);
 
 impl Directory {
-    /// Over the agents of `db`.
+    /// The agents in `db`.
     pub fn new(db: Db) -> Self {
         Self(db)
     }
@@ -184,12 +186,12 @@ impl Directory {
         register(&self.0, wanted, move_org).await
     }
 
-    /// The instance of this name.
+    /// Finds the instance with this ID.
     pub async fn find(&self, instance_id: &InstanceId) -> Result<Agent, DirectoryError> {
         find(&self.0, instance_id).await
     }
 
-    /// A page of instances: see [`list`].
+    /// Lists a page of instances: see [`list`].
     pub async fn list(
         &self,
         filter: &AgentFilter,
@@ -205,8 +207,8 @@ impl Directory {
     }
 }
 
-/// Lets an instance provision and be fired, or stops it: its fires are then held, none is lost. Returns whether
-/// that changed anything.
+/// Enables or disables an instance. The fires of a disabled instance are held; none is lost. Returns true if this
+/// changed anything.
 pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> Result<bool, DirectoryError> {
     let changed = again(|| directory::set_enabled(db, instance_id, enabled)).await?;
     let changed = changed.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))?;
@@ -216,7 +218,7 @@ pub async fn set_enabled(db: &Db, instance_id: &InstanceId, enabled: bool) -> Re
     Ok(changed)
 }
 
-/// Gives an instance and all its one-shots another callback. Returns how many one-shots had another one.
+/// Sets the callback of an instance and of all its one-shots. Returns the number of one-shots that had another one.
 pub async fn set_callback(
     db: &Db,
     instance_id: &InstanceId,
@@ -226,24 +228,24 @@ pub async fn set_callback(
     moved.ok_or_else(|| DirectoryError::Unknown(instance_id.clone()))
 }
 
-/// Ends a hold and releases what only it held up. Returns whether there was one, and how many one-shots of its
-/// scope are parked no longer.
+/// Ends a hold and releases the one-shots that only it held. Returns true if the hold existed, and the number of
+/// one-shots in its scope that are no longer parked.
 pub async fn release(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<(bool, i64)> {
     let before = directory::coverage(db, scope, scope_id).await?.parked;
     let existed = outages::release(db, scope, scope_id).await?;
     release_parked(db).await?;
-    // A running service tidies too: what it released meanwhile was released all the same.
+    // Counted before and after, because a running service may also release some of them.
     let after = directory::coverage(db, scope, scope_id).await?.parked;
     Ok((existed, (before - after).max(0)))
 }
 
-/// Rows of one tidying.
+/// Maximum number of rows per statement.
 const TIDY_BATCH: i64 = 2_000;
-/// How long an unreachable instance's one-shots are waited for is the running service's setting: here none is
-/// given up.
+/// Maximum time to wait for an unreachable instance. Only the running service, which has the setting, gives up its
+/// one-shots.
 const NEVER: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// Releases every parked one-shot that no hold applies to, and wakes the replicas for it.
+/// Releases every parked one-shot without a hold, and wakes the replicas.
 async fn release_parked(db: &Db) -> DbResult<()> {
     let mut races = 0;
     loop {
@@ -255,7 +257,7 @@ async fn release_parked(db: &Db) -> DbResult<()> {
                     return Ok(());
                 }
             }
-            // Every replica tidies every ten seconds: what loses all these races is in good hands.
+            // If all tries lose, the replicas release the rest within ten seconds.
             Err(DbError::Contended(_)) if races == RACES => return Ok(()),
             Err(DbError::Contended(_)) => races += 1,
             Err(error) => return Err(error),

@@ -1,9 +1,9 @@
-//! Supervision of the loops that must never stop.
+//! Supervision of the background loops.
 //!
-//! A supervised loop is either at work or at rest. At work it beats with every step: each end of a statement is a beat,
-//! in time or not, so a database that is down stops no heart. At rest it waits for something to do, for however long.
-//! A loop that is at work and has not beaten for a minute hangs, and `/healthz` says so. A loop that panics is started
-//! again.
+//! A supervised loop is either working or resting. While it works, the end of every SQL statement counts as a heartbeat,
+//! even if the statement failed or timed out: an outage of the database must not make loops look stopped. A resting loop
+//! waits for work and needs no heartbeat. `/healthz` fails when a working loop had no heartbeat for a minute. A loop that
+//! panics is restarted.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ use tracing::error;
 
 use crate::metrics::{self, PanicPlace};
 
-/// A loop at work that has not beaten for this long has stopped. Longer than any statement may take.
+/// Maximum time without a heartbeat while a loop works; after it the loop counts as stopped. Longer than any statement
+/// may take.
 const STOPPED_AFTER: Duration = Duration::from_mins(1);
-/// Before a loop that panicked is started again.
+/// Delay before a loop that panicked is restarted.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
@@ -27,22 +28,22 @@ tokio::task_local! {
     static HEART: Arc<Heart>;
 }
 
-/// One loop's heart.
+/// The heartbeat state of one loop.
 #[derive(Debug)]
 struct Heart {
     name: &'static str,
     state: Mutex<State>,
-    /// The log says that it has stopped.
-    is_told: AtomicBool,
+    /// True once the loop's stop has been logged.
+    is_logged: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// At work since its last beat.
+    /// The loop works; its last heartbeat was at this time.
     Beat(Instant),
-    /// Waiting for something to do.
+    /// The loop waits for work.
     Rest,
-    /// It panicked and cannot be started again.
+    /// The loop panicked and cannot be restarted.
     Dead,
 }
 
@@ -60,7 +61,7 @@ impl Heart {
     }
 }
 
-/// One beat of the loop that this task runs. Does nothing elsewhere, and while the loop rests.
+/// Records a heartbeat of the loop that this task runs. Does nothing outside a supervised loop, or while the loop rests.
 pub fn beat() {
     let _ = HEART.try_with(|heart| {
         let mut state = heart.state.lock();
@@ -70,9 +71,9 @@ pub fn beat() {
     });
 }
 
-/// Waits for something to do: meanwhile the loop that this task runs rests.
+/// Awaits `wait`. Until it is ready, the loop that this task runs counts as resting.
 pub async fn rest<T>(wait: impl Future<Output = T>) -> T {
-    /// Back at work, also when the wait is abandoned.
+    /// Sets the state back to working, also when the wait is cancelled.
     struct Awake(Option<Arc<Heart>>);
     impl Drop for Awake {
         fn drop(&mut self) {
@@ -93,13 +94,13 @@ pub async fn rest<T>(wait: impl Future<Output = T>) -> T {
 pub struct Heartbeats(Arc<Mutex<Vec<Arc<Heart>>>>);
 
 impl Heartbeats {
-    /// No loop yet.
+    /// Returns a registry without loops.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Runs `work` as a loop called `name`, and starts it again when it panics. It ends when `work` returns or the task is
-    /// aborted.
+    /// Runs `work` as a loop called `name`, and restarts it when it panics. The loop ends when `work` returns or the task
+    /// is aborted.
     pub fn supervise<W>(&self, name: &'static str, work: impl Fn() -> W + Send + 'static) -> JoinHandle<()>
     where
         W: Future<Output = ()> + Send + 'static,
@@ -112,7 +113,8 @@ impl Heartbeats {
         })
     }
 
-    /// Runs `work`, which can be started only once, as a loop called `name`. When it panics its heart has stopped for good.
+    /// Runs `work`, which can start only once, as a loop called `name`. When it panics, the loop counts as stopped until
+    /// the process ends.
     pub fn watch(
         &self,
         name: &'static str,
@@ -131,7 +133,7 @@ impl Heartbeats {
         let heart = Arc::new(Heart {
             name,
             state: Mutex::new(State::Beat(Instant::now())),
-            is_told: AtomicBool::new(false),
+            is_logged: AtomicBool::new(false),
         });
         self.0.lock().push(Arc::clone(&heart));
         let ended = Ended { heart: Arc::clone(&heart), hearts: self.clone() };
@@ -141,13 +143,13 @@ impl Heartbeats {
         }))
     }
 
-    /// The names of the loops that have stopped, in the order in which they were started. Each is logged once.
+    /// Returns the names of the stopped loops, in the order of their start. Logs each one once.
     pub fn stopped(&self) -> Vec<&'static str> {
         let hearts = self.0.lock();
         let stopped = hearts.iter().filter(|heart| {
             let has_stopped = heart.has_stopped();
-            if heart.is_told.swap(has_stopped, Ordering::Relaxed) != has_stopped && has_stopped {
-                error!(name = heart.name, "a background loop has stopped: the process has to be restarted");
+            if heart.is_logged.swap(has_stopped, Ordering::Relaxed) != has_stopped && has_stopped {
+                error!(name = heart.name, "background loop stopped; restart the process");
             }
             has_stopped
         });
@@ -155,7 +157,7 @@ impl Heartbeats {
     }
 }
 
-/// Forgets a loop that has ended on purpose.
+/// Removes its loop from the registry when dropped: the loop ended on purpose.
 struct Ended {
     heart: Arc<Heart>,
     hearts: Heartbeats,
@@ -169,7 +171,7 @@ impl Drop for Ended {
 
 fn panicked(name: &str) {
     metrics::panicked(PanicPlace::Background);
-    error!(name, "a background loop panicked");
+    error!(name, "background loop panicked");
 }
 
 #[cfg(test)]
@@ -180,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    /// Makes the loop's last beat as old as that.
+    /// Sets the time of each working loop's last heartbeat back by `age`.
     fn age(hearts: &Heartbeats, age: Duration) {
         for heart in hearts.0.lock().iter() {
             let mut state = heart.state.lock();
@@ -191,10 +193,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_loop_that_hangs_at_work_has_stopped_and_one_that_rests_has_not() {
+    async fn hanging_loop_counts_as_stopped_and_resting_loop_does_not() {
         let hearts = Heartbeats::new();
         let (hang, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let task = hearts.supervise("looks", {
+        let task = hearts.supervise("claims", {
             let (hang, go) = (Arc::clone(&hang), Arc::clone(&go));
             move || {
                 let (hang, go) = (Arc::clone(&hang), Arc::clone(&go));
@@ -213,31 +215,31 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(hearts.stopped().is_empty(), "it has just begun to work");
         age(&hearts, STOPPED_AFTER * 2);
-        assert_eq!(hearts.stopped(), ["looks"]);
+        assert_eq!(hearts.stopped(), ["claims"]);
         hang.notify_one();
         tokio::task::yield_now().await;
         assert!(hearts.stopped().is_empty(), "it rests again");
         task.abort();
         let _ = task.await;
-        assert!(hearts.0.lock().is_empty(), "what was ended on purpose is no concern any more");
+        assert!(hearts.0.lock().is_empty(), "a loop that ended on purpose is not supervised any more");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_panics_is_started_again() {
+    async fn panicked_loop_is_restarted() {
         let (hearts, starts) = (Heartbeats::new(), Arc::new(AtomicU32::new(0)));
         let counted = Arc::clone(&starts);
-        let task = hearts.supervise("stumbles", move || {
+        let task = hearts.supervise("panics twice", move || {
             let starts = Arc::clone(&counted);
             async move {
                 assert!(starts.fetch_add(1, Ordering::SeqCst) >= 2, "not yet");
             }
         });
-        task.await.expect("it ends by itself in the end");
+        task.await.expect("the third run returns");
         assert_eq!(starts.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test]
-    async fn a_loop_that_cannot_be_started_again_is_dead_after_a_panic() {
+    async fn loop_that_cannot_restart_counts_as_stopped_after_a_panic() {
         let hearts = Heartbeats::new();
         let task = hearts.watch("fragile", async { panic!("broken") });
         for _ in 0..10 {

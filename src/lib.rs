@@ -1,47 +1,59 @@
 //! nas-cron: one-shot cron for agents that scale to zero.
 //!
-//! # The map
+//! # Modules
 //!
-//! Modules import those further down. Who may import whom is a table in `docs/ARCHITECTURE.md`, checked by a test.
+//! A module imports only modules further down in this table. `docs/ARCHITECTURE.md` lists the permitted imports, and a
+//! test checks them.
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! |---|---|
 //! | [`cli`] | the operator's commands, one file each |
-//! | [`app`] | what `serve` holds; how it starts and stops |
-//! | [`http`] | all routes ([`http::router`]), who calls ([`http::auth`]), the agent API ([`http::agent_cron`]), errors, connections ([`http::server`]) |
-//! | [`backends`] | scheduler backends: Postgres, `QStash`, NATS; the outbox that tells them; moving between them |
-//! | [`scheduler`] | the service's own loop: claims, instants, slots, confirmations, outcomes |
-//! | [`own_portal`] | being the agents' portal where there is no other: logins and refresh tokens |
-//! | [`oneshot`] | what provision, cancel and list mean |
-//! | [`auth_profiles`] | auth profiles: what is set where, and which are known |
-//! | [`fire`] | one attempt: mint, POST, judge |
+//! | [`app`] | start and shutdown of `serve`, and everything that it holds |
+//! | [`http`] | all routes ([`http::router`]), authentication of callers ([`http::auth`]), the agent API ([`http::agent_cron`]), error responses, connections ([`http::server`]) |
+//! | [`backends`] | scheduler backends (Postgres, `QStash`, NATS), the outbox of orders to external backends, moves between backends |
+//! | [`scheduler`] | the Postgres loop: claims, timer, slots, confirmations, outcomes |
+//! | [`own_portal`] | the built-in portal, for agents without another one: logins and refresh tokens |
+//! | [`oneshot`] | the rules of provision, cancel and list |
+//! | [`auth_profiles`] | auth profiles: defaults and registered names per service, org and instance |
+//! | [`fire`] | one attempt: mint a token, POST the fire, judge the response |
 //! | [`instance`] | from an access token to an agent instance |
 //! | [`identity`] | from a registered key to an agent instance |
-//! | [`directory`] | registering agent instances |
+//! | [`directory`] | registration of agent instances |
 //! | [`keys`] | the keys that sign fire tokens, and their rotation |
-//! | [`store_error`] | a database failure as `http` sees it |
-//! | [`db_clock`] | the database's clock, as this process knows it |
-//! | [`db`] | the only module with SQL |
-//! | [`heartbeat`] | supervision of the loops that must never stop |
-//! | [`shutdown`], [`limits`], [`metrics`], [`config`], [`diagnosis`] | phases of the end, shares of the descriptor limit, metrics, settings, findings of `doctor` |
-//! | [`domain`] | what is stored, handed on and decided, as types without I/O |
+//! | [`store_error`] | a database failure as `http` reports it |
+//! | [`db_clock`] | this process's estimate of the database's clock |
+//! | [`db`] | all SQL |
+//! | [`heartbeat`] | supervision of the background loops |
+//! | [`shutdown`], [`limits`], [`metrics`], [`config`], [`diagnosis`] | shutdown phases, shares of the descriptor limit, metrics, settings, findings of `doctor` |
+//! | [`domain`] | types that the modules above store, pass on and decide about; no I/O |
 //!
-//! The words of the wire are in `nas_cron_protocol`, what all programs share is in `nas_cron_base`, and the agent's side
-//! is `nas_cron_agent`.
+//! Three crates are separate: `nas_cron_protocol` has the types of the wire, `nas_cron_base` has the code that all programs
+//! share, and `nas_cron_agent` is the agent's side.
 //!
 //! # Two journeys
 //!
-//! **A request** (`provision`): [`http::router`] → [`http::auth::Caller`] → [`instance::Authenticator`] (an access token
-//! by its issuer, or an assertion by [`identity`]; then its instance, by our own table or the portal's lookup) →
-//! [`http::agent_cron`] → [`oneshot::provision`] (the rule) → [`db::oneshots::arm`] (one statement, durable) →
-//! [`backends::Backends::armed`] (the scheduler wakes if it is soon; an external backend is told).
+//! **A request** (provision):
 //!
-//! **A fire**: [`scheduler::claims`] (lease what comes due), or [`http::relay`] or [`backends::nats`] with a backend's
-//! wake-up → [`scheduler::wake`] (lease that one) → [`scheduler::timer`] (wait for the instant) →
-//! [`scheduler::dispatch`] (a slot in flight) → [`db::leases::confirm`] (it still stands: the attempt has started)
-//! → [`fire::Firing::fire`] (mint, POST, judge) → [`scheduler::recorder`] → [`db::outcomes::finish_fires`].
+//! 1. [`http::router`] routes it to its handler.
+//! 2. [`http::auth::Caller`] and [`instance::Authenticator`] authenticate it: an access token by its issuer, or an
+//!    assertion by [`identity`]. They find the agent instance in the service's own table or with the portal's lookup API.
+//! 3. [`http::agent_cron`] reads the body and calls [`oneshot::provision`], which applies the rules.
+//! 4. [`db::oneshots::arm`] stores the one-shot in one statement. From here on it is durable.
+//! 5. [`backends::Backends::armed`] wakes the scheduler if the one-shot is due soon, or arms it at the external backend.
 //!
-//! No transaction is open while HTTP is in flight. The row in Postgres is the truth; everything in memory may be lost.
+//! **A fire**:
+//!
+//! 1. [`scheduler::claims`] leases the one-shots that come due. A wake-up from an external backend arrives through
+//!    [`http::relay`] or [`backends::nats`], and [`scheduler::wake`] leases its one-shot instead.
+//! 2. [`scheduler::timer`] waits for the instant.
+//! 3. [`scheduler::dispatch`] waits for a free slot in flight.
+//! 4. [`db::leases::confirm`] checks that the one-shot is still due and leased here. When it commits, the attempt has
+//!    started.
+//! 5. [`fire::Firing::fire`] mints the token, POSTs the fire and judges the response.
+//! 6. [`scheduler::recorder`] records the outcome in batches, with [`db::outcomes::finish_fires`].
+//!
+//! No transaction is open while an HTTP request is in flight. The row in Postgres is the truth: everything in memory may
+//! be lost.
 
 pub mod app;
 pub mod auth_profiles;

@@ -1,17 +1,17 @@
-//! Descriptors: how many this process may have open, and who gets which share.
+//! The file descriptor limit of this process and its division.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open besides connections to callers, agents and the database: standard streams, the runtime's own, listeners, name
-/// lookups, and connections to portals and scheduler backends.
+/// Reserve for everything except connections to callers, agents and the database: standard streams, the runtime,
+/// listeners, name lookups, and connections to portals and scheduler backends.
 const OTHERS: u64 = 96;
-/// An attempt under way has one, and the connection that an earlier attempt left open for the next has another.
+/// Descriptors per attempt in flight: its connection, and an idle one that an earlier attempt left open for reuse.
 const PER_ATTEMPT: u64 = 2;
-/// Callers get this many before attempts get any that do not fit.
+/// Connections that callers get even if fewer attempts fit then.
 const CALLERS_FIRST: u64 = 256;
-/// More than this many callers' connections cost memory and serve nobody.
+/// Maximum number of callers' connections: more would only cost memory.
 const CALLERS_MAX: u64 = 16_384;
-/// Connections to the metrics listener.
+/// Maximum number of connections to the metrics listener.
 const METRICS_MAX: u64 = 64;
 const METRICS_MIN: u64 = 4;
 
@@ -20,18 +20,18 @@ const METRICS_MIN: u64 = 4;
 pub struct Descriptors {
     /// Descriptors that the process may have open.
     pub limit: u64,
-    /// Connections that the public listener keeps open at once.
+    /// Maximum number of open connections at the public listener.
     pub public_connections: usize,
-    /// Connections that the metrics listener keeps open at once.
+    /// Maximum number of open connections at the metrics listener.
     pub metrics_connections: usize,
-    /// Attempts that can be under way at once: `in_flight_max`, or fewer where the limit is too low for it.
+    /// Attempts in flight that fit: `in_flight_max`, or fewer if the limit is too low.
     pub attempts: usize,
-    /// The limit at which everything fits.
+    /// The lowest limit at which `in_flight_max` attempts fit.
     pub needed: u64,
 }
 
 impl Descriptors {
-    /// Divides `soft_limit`. What does not fit is taken from attempts first, then from callers.
+    /// Divides `soft_limit`. If it is too low, attempts get fewer descriptors first, then callers.
     pub fn share(soft_limit: u64, in_flight_max: usize, database_connections: u32) -> Self {
         let attempts = in_flight_max as u64 * PER_ATTEMPT;
         let fixed = OTHERS + u64::from(database_connections);
@@ -49,14 +49,14 @@ impl Descriptors {
         }
     }
 
-    /// Requests that may wait for their handlers at once. The other connections are left for those that are answered at
-    /// once: probes, the JWKS, and refusals.
+    /// Returns the maximum number of requests whose handlers run at the same time. The other connections stay free for
+    /// responses that need no wait: probes, the JWKS, and rejections.
     pub const fn requests_at_once(&self) -> usize {
         let three_quarters = self.public_connections - self.public_connections / 4;
         if three_quarters == 0 { 1 } else { three_quarters }
     }
 
-    /// Whether `in_flight_max` attempts fit beside everything else.
+    /// Returns true if `in_flight_max` attempts fit.
     pub const fn fit(&self, in_flight_max: usize) -> bool {
         self.attempts >= in_flight_max
     }
@@ -66,17 +66,17 @@ fn as_count(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// Returns the hard limit: what [`raise`] would raise the soft one to.
+/// Returns the hard limit, to which [`raise`] sets the soft limit.
 pub fn hard_limit() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// Raises the soft limit to the hard one and returns the soft limit that holds then. Systems keep the soft one low for
-/// the sake of programs that use `select`, which this one does not.
+/// Raises the soft limit to the hard limit, and returns the resulting soft limit. Systems keep the soft limit low for
+/// programs that use `select`; this one does not use it.
 pub fn raise() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        // Refused where a system has a lower bound of its own: then the old one holds.
+        // Fails on systems with a lower maximum of their own; the old limit stays then.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn a_high_limit_has_room_for_everything() {
+    fn high_limit_has_room_for_everything() {
         assert_eq!(shares(1_048_576), (16_384, 64, 1024));
         assert_eq!(shares(u64::MAX), (16_384, 64, 1024));
         assert_eq!(shares(4_096), (1_868, 64, 1024));
     }
 
     #[test]
-    fn a_low_limit_is_divided_between_callers_and_attempts() {
+    fn low_limit_is_divided_between_callers_and_attempts() {
         assert_eq!(shares(1_024), (256, 56, 298));
         assert_eq!(shares(512), (186, 24, 93));
         assert_eq!(shares(0), (1, 4, 1));
@@ -117,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn everything_fits_from_the_needed_limit_on(in_flight in 1_usize..10_000, database in 4_u32..1_000) {
+        fn everything_fits_at_the_needed_limit(in_flight in 1_usize..10_000, database in 4_u32..1_000) {
             let needed = Descriptors::share(0, in_flight, database).needed;
             prop_assert!(Descriptors::share(needed, in_flight, database).fit(in_flight));
         }

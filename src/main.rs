@@ -1,11 +1,11 @@
-//! Parse, run, exit code.
+//! The `nas-cron` binary: parses the command line, runs the command, returns its exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    // Before anything speaks TLS. It can only fail where a provider is there already, which is as good.
+    // Needed before the first TLS connection. It fails only if a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     nas_cron::cli::Cli::parse().run()
 }

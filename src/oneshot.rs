@@ -1,4 +1,4 @@
-//! What provision, cancel and list mean (docs/contract.md#agent-api), below HTTP and above SQL.
+//! The rules of provision, cancel and list (docs/contract.md#agent-api), below HTTP and above SQL.
 
 use nas_cron_protocol::{
     AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
@@ -11,23 +11,23 @@ use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::{Arm, Armed, OneShot};
 use crate::store_error::StoreError;
 
-/// A provision that passed every check of its fields.
+/// A provision request with valid fields.
 #[derive(Clone, Debug)]
 pub struct Provision {
-    /// Which job.
+    /// The job.
     pub job_id: JobId,
-    /// When.
+    /// The instant of the fire.
     pub fire_at: FireAt,
-    /// Where.
+    /// The callback of the fire.
     pub callback_url: CallbackUrl,
-    /// What makes it idempotent.
+    /// The key that makes the request idempotent.
     pub dedup_key: DedupKey,
     /// The job's own auth profile. It never supersedes.
     pub auth: Given<AuthProfile>,
 }
 
 impl Provision {
-    /// Checks the fields, in the order of the contract; the first wrong one is named.
+    /// Checks the fields in the order of the contract. The error names the first invalid one.
     pub fn new(
         job_id: &str,
         fire_at: &str,
@@ -43,14 +43,14 @@ impl Provision {
         })
     }
 
-    /// The same, with what it says of the job's auth profile.
+    /// Sets the request's value for the job's auth profile.
     #[must_use]
     pub fn with_auth(self, auth: Given<AuthProfile>) -> Self {
         Self { auth, ..self }
     }
 }
 
-/// What agents do with their one-shots. Each call rides out the database's short absences until its deadline, because
+/// The operations of agents on their one-shots. Each call waits for an unavailable database until its deadline, because
 /// real agents do not retry (docs/contract.md#invariant-9-short-outages-fail-no-provision).
 #[derive(Clone, Debug)]
 pub struct OneShots {
@@ -59,12 +59,12 @@ pub struct OneShots {
 }
 
 impl OneShots {
-    /// Over the one-shots of `db`; `rules` are the times between fires of one job.
+    /// The one-shots in `db`. `rules` define the times between fires of one job.
     pub fn new(db: Db, rules: ArmRules) -> Self {
         Self { db, rules }
     }
 
-    /// Arms one one-shot of the caller: see [`provision`].
+    /// Arms a one-shot for the caller: see [`provision`].
     pub async fn provision(
         &self,
         caller: &AgentInstance,
@@ -76,7 +76,7 @@ impl OneShots {
         Ok(ride_out(deadline, arming).await?)
     }
 
-    /// Cancels one of the caller's jobs: see [`cancel`].
+    /// Cancels a job's one-shot for the caller: see [`cancel`].
     pub async fn cancel(
         &self,
         caller: &AgentInstance,
@@ -86,16 +86,16 @@ impl OneShots {
         Ok(ride_out(deadline, || cancel(&self.db, &caller.instance_id, job_id)).await?)
     }
 
-    /// The caller's one-shots: see [`list`].
+    /// Lists the caller's one-shots: see [`list`].
     pub async fn list(&self, caller: &AgentInstance, deadline: Instant) -> Result<Listing, StoreError> {
         Ok(ride_out(deadline, || list(&self.db, &caller.instance_id)).await?)
     }
 }
 
-/// Arms one one-shot for the job, durably when it returns. `previous_callback` is the callback the instance
-/// last came with: another one now means that it has moved, and its other one-shots move along.
+/// Arms a one-shot for the job. The one-shot is durable when this returns. `previous_callback` is the callback that the
+/// instance last sent. A different one now means that the agent has moved, so its other one-shots get the new callback.
 ///
-/// Repeating it is harmless, so a caller may try again after any transient error.
+/// Repeating the call is safe, so a caller may retry after any transient error.
 pub async fn provision(
     db: &Db,
     instance_id: &InstanceId,
@@ -106,7 +106,7 @@ pub async fn provision(
     if previous_callback != Some(wanted.callback_url.as_str()) {
         oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
     }
-    // Before it is armed, or what is due now would be fired without it.
+    // Before arming, so that a one-shot that is due now fires with the profile.
     if !wanted.auth.is_keep() {
         auth_profiles::set_job(db, instance_id, &wanted.job_id, wanted.auth.value(), true).await?;
     }
@@ -118,7 +118,7 @@ pub async fn provision(
         callback_url: &wanted.callback_url,
     };
     let Some(mut armed) = oneshots::provision(db, &arm, rules).await? else {
-        // The caller was resolved a moment ago, and its instance was deleted since.
+        // The instance was deleted after the caller was authenticated.
         return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
     };
     if armed.shows_skew {
@@ -128,22 +128,22 @@ pub async fn provision(
     Ok(armed)
 }
 
-/// Cancels the job's one-shot and forgets its delivered keys; an unknown job is fine.
+/// Cancels the job's one-shot and forgets its delivered keys. Cancelling an unknown job succeeds.
 pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<()> {
     oneshots::cancel(db, instance_id, job_id).await?;
     Ok(())
 }
 
-/// An instance's one-shots, as `list` shows them.
+/// An instance's one-shots for `list`.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// Armed, leased, firing, waiting; soonest first.
+    /// Armed, leased, firing and waiting one-shots, soonest first.
     pub armed: Vec<OneShot>,
-    /// Dead letters, and what is stuck.
+    /// Dead letters and stuck one-shots.
     pub dead: Vec<OneShot>,
 }
 
-/// What was delivered is in neither part.
+/// Lists an instance's one-shots. Delivered ones are in neither part.
 pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Listing> {
     let (dead, armed) = oneshots::list(db, instance_id)
         .await?

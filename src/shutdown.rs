@@ -1,15 +1,15 @@
-//! How the service ends.
+//! The phases of a shutdown.
 //!
 //! ```text
-//!   running ──first signal──▶ draining ──drain_delay over──▶ stopping ──work done──▶ exit 0
-//!                             /readyz 503                    listeners closed        (or shutdown_timeout over:
-//!                             no claims                      in flight finished       what is left is recovered
-//!                             hop 1 served on                or released              from its leases)
+//!   running ──first signal──▶ draining ──after drain_delay──▶ stopping ──work done──▶ exit 0
+//!                             /readyz 503                     listeners closed        (also after shutdown_timeout:
+//!                             no claims                       attempts in flight       attempts still in flight are
+//!                             agent API still served          finish                   recovered from their leases)
 //!                └──────────── second signal, at any time ────────────▶ exit 128 + its number, at once
 //! ```
 //!
-//! Agents do not retry a failed provision (docs/ARCHITECTURE.md), so a replica serves hop 1 until every load
-//! balancer has seen its 503. Parts of the service hold a [`Shutdown`] and wait for the phase that concerns them.
+//! Agents do not retry a failed provision (docs/ARCHITECTURE.md), so a draining replica serves the agent API until every
+//! load balancer has seen its 503. Parts of the service hold a [`Shutdown`] and wait for the phases that concern them.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Stop;
 
-/// Which phase it is, for everyone who must act on it. Clones share it.
+/// The current phase. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
@@ -28,62 +28,63 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Running.
+    /// Returns a shutdown in the phase "running".
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether the end has begun. True while stopping, too.
+    /// Returns true while draining or stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
 
-    /// Whether listeners are to be closed.
+    /// Returns true while stopping: listeners must close.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
     }
 
-    /// Waits until the end begins: claim nothing any more. Cancel-safe.
+    /// Waits until draining begins: claims must stop. Cancel-safe.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
     }
 
-    /// Waits until listeners are to be closed. Cancel-safe.
+    /// Waits until stopping begins: listeners must close. Cancel-safe.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 
-    /// The same without a borrow: for a future that is kept.
+    /// Like [`Self::stopping`], but returns a future that borrows nothing.
     pub fn until_stopping(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stopping.clone().cancelled_owned()
     }
 
-    /// Begins the end. Done by [`run`] at the first signal; tests and `dev` may begin it themselves.
+    /// Starts draining. [`run`] does this at the first signal; tests and `dev` call it themselves.
     pub fn drain(&self) {
         self.draining.cancel();
     }
 
-    /// Closes the listeners. Done by [`run`] when the drain delay is over.
+    /// Starts stopping. [`run`] does this after the drain delay.
     pub fn stop(&self) {
         self.draining.cancel();
         self.stopping.cancel();
     }
 }
 
-/// How it ended.
+/// The way in which the work ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended<T> {
-    /// The work ended, by itself or because it was asked to.
+    /// The work finished, by itself or because of the shutdown.
     Finished(T),
-    /// The work was still not done when the shutdown timeout was over. Nothing is lost: what was in flight is
-    /// recovered from its leases.
+    /// The work was not finished at the shutdown timeout. Nothing is lost: attempts in flight are recovered from their
+    /// leases.
     TimedOut,
-    /// A second signal came.
+    /// A second signal arrived.
     Forced(Signal),
 }
 
 impl<T> Ended<T> {
-    /// The process's exit code: 0, or that of the second signal. `of` judges what the work came to.
+    /// Returns the process's exit code: 128 plus the number of the second signal, 0 after a timeout, and otherwise `of`
+    /// applied to the work's result.
     pub fn exit_code(self, of: impl FnOnce(T) -> ExitCode) -> ExitCode {
         match self {
             Self::Finished(value) => of(value),
@@ -93,10 +94,10 @@ impl<T> Ended<T> {
     }
 }
 
-/// Runs `work` to its end and leads it through the phases as signals come. The work watches `shutdown`: it ends
-/// when its listeners are closed (after [`Shutdown::stopping`]) and what was in flight is finished or released.
+/// Runs `work` to its end, and changes the phase when signals arrive and times run out. The work watches `shutdown`: it
+/// ends when its listeners are closed (after [`Shutdown::stopping`]) and all attempts in flight are finished or released.
 ///
-/// Pure but for time: signals come from [`nas_cron_base::signals::signals`], or from a test.
+/// Signals come from [`nas_cron_base::signals::signals`], or from a test.
 pub async fn run<T>(
     shutdown: &Shutdown,
     mut signals: mpsc::Receiver<Signal>,
@@ -108,7 +109,8 @@ pub async fn run<T>(
         tracing::info!(
             signal = first.name(),
             drain_delay = ?stop.drain_delay,
-            "draining: not ready, no new claims, agents are served on; a second signal ends at once"
+            "signal received, draining: readiness fails, claims stop, requests are still served; a second signal \
+             stops at once"
         );
         shutdown.drain();
         next(&mut signals).await
@@ -119,28 +121,34 @@ pub async fn run<T>(
             () = tokio::time::sleep(stop.drain_delay) => {}
             () = shutdown.stopping() => {}
         }
-        tracing::info!(shutdown_timeout = ?stop.shutdown_timeout, "stopping: listeners close, attempts under way are finished");
+        tracing::info!(
+            shutdown_timeout = ?stop.shutdown_timeout,
+            "drain finished, stopping: listeners close, attempts in flight finish"
+        );
         shutdown.stop();
         tokio::time::sleep(stop.shutdown_timeout).await;
     };
     tokio::select! {
         biased;
         signal = forced => {
-            tracing::warn!(signal = signal.name(), "ended at once by a second signal; leases recover what was in flight");
+            tracing::warn!(
+                signal = signal.name(),
+                "second signal received, stopped at once; attempts in flight are recovered from their leases"
+            );
             Ended::Forced(signal)
         }
         value = work => {
-            tracing::info!("stopped");
+            tracing::info!("service stopped");
             Ended::Finished(value)
         }
         () = timed_out => {
-            tracing::warn!("the shutdown timeout is over; leases recover what was in flight");
+            tracing::warn!("shutdown timed out; attempts in flight are recovered from their leases");
             Ended::TimedOut
         }
     }
 }
 
-/// The next signal; never, once nobody can send one.
+/// Returns the next signal. Never returns once no sender is left.
 async fn next(signals: &mut mpsc::Receiver<Signal>) -> Signal {
     match signals.recv().await {
         Some(signal) => signal,
@@ -165,7 +173,7 @@ mod tests {
         ended: tokio::task::JoinHandle<(Ended<&'static str>, Duration)>,
     }
 
-    /// A service whose work takes `tail` from the closing of its listeners on.
+    /// A service whose work takes `tail` after its listeners close.
     fn service(tail: Duration) -> Service {
         let shutdown = Shutdown::new();
         let (signals, receiver) = mpsc::channel(4);
@@ -186,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_signal_drains_then_stops_then_ends() {
+    async fn first_signal_drains_then_stops_then_ends() {
         let service = service(Duration::from_secs(2));
         assert!(!service.shutdown.is_draining());
         let began = Instant::now();
@@ -203,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_does_not_end_is_left_after_the_timeout() {
+    async fn endless_work_is_abandoned_at_the_timeout() {
         let service = service(Duration::from_hours(1));
         service.signals.send(Signal::Interrupt).await.unwrap();
         let (ended, took) = service.ended.await.unwrap();
@@ -212,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_signal_ends_at_once_while_draining() {
+    async fn second_signal_ends_at_once_while_draining() {
         let service = service(Duration::ZERO);
         service.signals.send(Signal::Terminate).await.unwrap();
         service.shutdown.draining().await;
@@ -222,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_signal_ends_at_once_while_stopping() {
+    async fn second_signal_ends_at_once_while_stopping() {
         let service = service(Duration::from_hours(1));
         service.signals.send(Signal::Terminate).await.unwrap();
         service.shutdown.stopping().await;
@@ -233,14 +241,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_ends_by_itself_ends_it() {
+    async fn run_ends_when_its_work_ends() {
         let (_signals, receiver) = mpsc::channel(4);
         let ended = run(&Shutdown::new(), receiver, STOP, async { "port taken" }).await;
         assert_eq!(ended, Ended::Finished("port taken"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_can_be_begun_and_shortened_without_a_signal() {
+    async fn shutdown_starts_and_skips_the_drain_delay_without_a_signal() {
         let service = service(Duration::ZERO);
         service.shutdown.drain();
         tokio::task::yield_now().await;
@@ -250,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_are_those_that_shells_know() {
+    fn exit_codes_follow_the_shell_convention() {
         assert_eq!((Signal::Interrupt.exit_code(), Signal::Terminate.exit_code()), (130, 143));
         let code = |ended: Ended<u8>| format!("{:?}", ended.exit_code(ExitCode::from));
         assert_eq!(code(Ended::TimedOut), format!("{:?}", ExitCode::SUCCESS));

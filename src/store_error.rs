@@ -1,14 +1,14 @@
-//! A database failure as the layers above the rooms see it.
+//! Database failures for the layers above SQL.
 
 use crate::db::DbError;
 
-/// The database did not do what a request needed. Whether it may later is all that callers have to know.
+/// A database statement failed. Callers only need to know if a retry may succeed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct StoreError(#[from] DbError);
 
 impl StoreError {
-    /// Whether the same request may succeed when it is tried again.
+    /// True if a retry of the same request may succeed.
     pub fn is_transient(&self) -> bool {
         self.0.is_transient()
     }
@@ -16,12 +16,12 @@ impl StoreError {
 
 #[cfg(test)]
 impl StoreError {
-    /// One that passes.
+    /// A transient error.
     pub(crate) fn unavailable() -> Self {
         Self(DbError::Unavailable("no connection in time from the pool".into()))
     }
 
-    /// One that does not, and names something of the inside.
+    /// A permanent error that contains an internal detail.
     pub(crate) fn defect(inside: &str) -> Self {
         Self(DbError::Defect(inside.into()))
     }

@@ -1,4 +1,4 @@
-//! How callers are known: the issuers as configured, the portal's lookup, and what keeps both up to date.
+//! Authentication of callers: the configured issuers, the portal's lookup API, and the tasks that keep both up to date.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::instance::{
 };
 use crate::keys::KeyRing;
 
-/// Never ends by itself. Hop 1 is served on during a drain, so it ends last.
+/// A task that runs until the end of the process. It ends last, because the agent API is served during a drain.
 pub(super) struct Background(BoxFuture<'static, ()>);
 
 impl std::fmt::Debug for Background {
@@ -29,13 +29,13 @@ impl std::fmt::Debug for Background {
 }
 
 impl Background {
-    /// Runs until what is returned is dropped.
+    /// Starts the task. It runs until the returned handle is dropped.
     pub(super) fn spawn(self, hearts: &Heartbeats) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(hearts.watch("callers", self.0))
     }
 }
 
-/// Who may call, and what is to run for it.
+/// Returns the authenticator for the configured issuers and the tasks that it needs.
 pub(super) async fn authenticator(
     config: &Config,
     db: &Db,
@@ -107,9 +107,9 @@ async fn keys(
         PortalJwks::File(path) => {
             let bytes = tokio::fs::read(path)
                 .await
-                .with_context(|| format!("{setting}: cannot read {}", path.display()))?;
+                .with_context(|| format!("{setting}: reading {} failed", path.display()))?;
             let keys = KeySet::from_pinned(&bytes)
-                .with_context(|| format!("{setting}: {} holds no usable key", path.display()))?;
+                .with_context(|| format!("{setting}: no usable key in {}", path.display()))?;
             Ok((PortalKeys::pinned(keys), None))
         }
     }

@@ -1,4 +1,4 @@
-//! What the probes look at.
+//! The state that `/healthz` and `/readyz` report.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::keys::KeyRing;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 
-/// The schema is looked at again after this, if a probe asks.
+/// Maximum age of the last schema check: an older one is repeated at the next probe.
 const SCHEMA_AGE: Duration = Duration::from_secs(2);
 
-/// The running service, as far as its probes go.
+/// The parts of the running service that its probes check.
 pub(super) struct Readiness {
     pub(super) db: Db,
     pub(super) keys: Arc<KeyRing>,
@@ -28,18 +28,18 @@ pub(super) struct Readiness {
     pub(super) schema: Arc<Mutex<Schema>>,
 }
 
-/// The last look at the schema.
+/// The last check of the schema.
 #[derive(Debug)]
 pub(super) struct Schema {
     found: Finding,
-    looked_at: Instant,
-    is_looked_at: bool,
+    checked_at: Instant,
+    is_being_checked: bool,
 }
 
 impl Schema {
-    /// As it was found at the start.
+    /// The result of the check at the start: no problem.
     pub(super) fn current() -> Self {
-        Self { found: Ok(()), looked_at: Instant::now(), is_looked_at: false }
+        Self { found: Ok(()), checked_at: Instant::now(), is_being_checked: false }
     }
 }
 
@@ -48,23 +48,23 @@ impl Probe for Readiness {
         self.db.silent_for()
     }
 
-    /// Returns what the last look found. The next one is made behind the answer: probes come from anybody, and must
+    /// Returns the result of the last check. A new check runs in the background: probes are unauthenticated, so they must
     /// neither wait for the database nor keep its connections busy.
     fn schema(&self) -> Finding {
         let mut schema = self.schema.lock();
-        if !schema.is_looked_at && schema.looked_at.elapsed() > SCHEMA_AGE {
-            schema.is_looked_at = true;
+        if !schema.is_being_checked && schema.checked_at.elapsed() > SCHEMA_AGE {
+            schema.is_being_checked = true;
             let (db, shared) = (self.db.clone(), Arc::clone(&self.schema));
             tokio::spawn(async move {
                 let state = schema_state(&db).await;
                 let mut schema = shared.lock();
-                schema.is_looked_at = false;
-                schema.looked_at = Instant::now();
+                schema.is_being_checked = false;
+                schema.checked_at = Instant::now();
                 match state {
-                    // Ahead: a newer release has migrated. Migrations only add, so this one serves on until it is replaced.
+                    // Ahead: a newer release has migrated. Migrations only add, so this one works until it is replaced.
                     Ok(SchemaState::Current | SchemaState::Ahead { .. }) => schema.found = Ok(()),
-                    Ok(_) => schema.found = Err("not the one of this release"),
-                    // What cannot be read is the database's concern.
+                    Ok(_) => schema.found = Err("does not fit this release"),
+                    // The database's own check reports this.
                     Err(error) => tracing::debug!(%error, "reading the schema's version failed"),
                 }
             });
@@ -73,13 +73,13 @@ impl Probe for Readiness {
     }
 
     fn signing_key(&self) -> Finding {
-        // A view that is too old to sign with is the database's concern.
-        if self.keys.has_active_key() { Ok(()) } else { Err("none that can sign") }
+        // A view that is too old to sign with is not counted here: the database's own check reports its cause.
+        if self.keys.has_active_key() { Ok(()) } else { Err("no usable active key") }
     }
 
     fn clock(&self) -> Finding {
         if self.db_clock.offset().is_large() {
-            Err("more than 5 s off the database's; fires and tokens go by the database's")
+            Err("differs from the database's by more than 5 s; fires and tokens use the database's")
         } else {
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! The two listeners: what they serve, and within which bounds.
+//! The public listener, the metrics listener, and their limits.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::limits::{self, Descriptors};
 use crate::metrics::Listener;
 use crate::shutdown::Shutdown;
 
-/// The listeners, bound.
+/// The bound listeners with their routes.
 #[derive(Debug)]
 pub(super) struct Serving {
     pub(super) public: (TcpListener, Router),
@@ -22,7 +22,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Serves both until they are to be closed and what is under way is finished.
+    /// Serves both listeners until the shutdown closes them and their requests in flight have finished.
     pub(super) async fn run(self, shutdown: &Shutdown) {
         let Self { public, operators, descriptors, idle_timeout } = self;
         let times = Times::with_idle(idle_timeout);
@@ -36,7 +36,8 @@ impl Serving {
     }
 }
 
-/// Raises the descriptor limit as far as the system allows and divides it; warns where attempts do not fit.
+/// Raises the file descriptor limit as far as the system allows, and divides it. Logs a warning if `in_flight_max`
+/// attempts do not fit.
 pub(super) fn descriptors(config: &Config) -> Descriptors {
     let in_flight_max = config.fire.in_flight_max;
     let shares = Descriptors::share(limits::raise(), in_flight_max, config.database.max_connections);
@@ -46,8 +47,8 @@ pub(super) fn descriptors(config: &Config) -> Descriptors {
             needed = shares.needed,
             in_flight_max,
             attempts_that_fit = shares.attempts,
-            "the descriptor limit is too low for in_flight_max: raise the hard limit (ulimit -Hn, LimitNOFILE), or \
-             lower in_flight_max"
+            "file descriptor limit too low for in_flight_max: raise the hard limit (ulimit -Hn, LimitNOFILE) or lower \
+             in_flight_max"
         );
     }
     shares

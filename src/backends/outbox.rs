@@ -153,7 +153,7 @@ impl Outbox {
             return done;
         }
         let limits = self.backend.limits();
-        let (mut wanted, mut unwanted, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut wanted, mut unwanted, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for order in orders {
             let (schedule_id, generation, tries) = (order.schedule_id, order.generation, order.tries);
             match order.order {
@@ -163,7 +163,7 @@ impl Outbox {
                         Ok(()) => wanted.push((tries, wake_up)),
                         // Every retry fails as well; the watchdog fires the one-shot.
                         Err(error) => {
-                            told.push(Told { schedule_id, generation, done: failed(tries, &error) });
+                            results.push(Told { schedule_id, generation, done: failed(tries, &error) });
                         }
                     }
                 }
@@ -179,7 +179,7 @@ impl Outbox {
             done.armed += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
                 let done = answer.map_or_else(|error| failed(tries, &error), outbox::Done::Armed);
-                told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
+                results.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
         if !unwanted.is_empty() {
@@ -189,13 +189,13 @@ impl Outbox {
             done.taken_back += answers.iter().filter(|answer| answer.is_ok()).count();
             for ((wake_up, tries), answer) in wake_ups.iter().zip(tries).zip(answers) {
                 let done = answer.map_or_else(|error| failed(tries, &error), |()| outbox::Done::Cancelled);
-                told.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
+                results.push(Told { schedule_id: wake_up.schedule_id, generation: wake_up.generation, done });
             }
         }
         // If this fails, the orders are repeated after their lease, which is harmless.
-        if let Err(error) = wake_ups::record_results(&self.db, &told).await {
+        if let Err(error) = wake_ups::record_results(&self.db, &results).await {
             warn!(
-                %error, backend = %self.backend.name(), count = told.len(),
+                %error, backend = %self.backend.name(), count = results.len(),
                 "recording the results of outbox orders failed"
             );
         }
@@ -214,7 +214,10 @@ impl Outbox {
         let failing = failures > 0;
         if failing != self.failing.swap(failing, Ordering::Relaxed) {
             if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-                warn!(%backend, call, failures, %error, "calls to the external backend failed; retrying, fires may be late");
+                warn!(
+                    %backend, call, failures, %error,
+                    "calls to the external backend failed; retrying, fires may be late"
+                );
             } else {
                 info!(%backend, "calls to the external backend succeed again");
             }

@@ -1,4 +1,4 @@
-//! `nas-cron auth-profiles`: which auth profiles are known, and what jobs get that name none.
+//! `nas-cron auth-profiles`: the known auth profiles, and the defaults for jobs that name none.
 
 use std::io::Write;
 
@@ -15,18 +15,20 @@ use crate::db::Db;
 use crate::directory::{self, DirectoryError, again};
 use crate::domain::job_auth::AuthEntry;
 
-/// See and set which auth profiles are known, and the defaults of jobs that name none.
+/// Show and set the known auth profiles and the default profiles.
 ///
-/// A profile is a provider and a name, such as claude:work: credentials that the agent has, and this service never
-/// sees. A fire carries its job's own profile, else its agent's default, its org's, or the service's. Works on the
-/// database, also while the service is down; what is set here holds from the next fire on.
+/// An auth profile (PROVIDER:NAME, such as claude:work) selects credentials that the agent holds; nas-cron never sees the
+/// credentials. A fire carries the profile of its job or else the default of its agent, of its org or of the service, in
+/// this order. The command works on the database, also while the service is down. Changes apply from the next fire on.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron auth-profiles list
   nas-cron auth-profiles set --org acme claude:work claude:budget --default claude:budget
   nas-cron auth-profiles set --service --no-default
-  nas-cron auth-profiles clear --instance agent-1 claude:work")]
+  nas-cron auth-profiles clear --instance agent-1 claude:work
+
+Settings go before the subcommand: nas-cron auth-profiles --config nas-cron.toml list")]
 pub struct AuthProfilesArgs {
     #[command(subcommand)]
     command: AuthProfilesCommand,
@@ -39,7 +41,7 @@ enum AuthProfilesCommand {
     Clear(ClearArgs),
 }
 
-/// Show what is known to an agent, an org or the service, and its defaults; or what is set anywhere.
+/// Show the known profiles and defaults of an agent, an org or the service, or all entries.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron auth-profiles list --instance agent-1")]
 #[command(mut_group("PlaceArgs", |group| group.required(false)))]
@@ -51,23 +53,23 @@ struct ListArgs {
     json: bool,
 }
 
-/// Make these the known profiles of an agent, an org or the service, or set its default.
+/// Set the known profiles or the default of an agent, an org or the service.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron auth-profiles set --org acme claude:work claude:budget
   nas-cron auth-profiles set --service --default claude:budget")]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["profiles", "default", "no_default"]))]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["profiles", "default", "no_default"]))]
 struct SetArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// All that are to be known there; without any, those that are stay.
+    /// Known profiles. They replace the previous ones; without any, the previous ones stay.
     #[arg(value_name = "PROFILE")]
     profiles: Vec<String>,
-    /// What jobs get that name none.
+    /// Default profile of jobs that name none.
     #[arg(long, value_name = "PROFILE")]
     default: Option<String>,
-    /// They get none from here.
+    /// Remove the default.
     #[arg(long, conflicts_with = "default")]
     no_default: bool,
     /// Print JSON.
@@ -75,13 +77,13 @@ struct SetArgs {
     json: bool,
 }
 
-/// Forget known profiles of an agent, an org or the service: all, or those that are named. The default stays.
+/// Remove known profiles of an agent, an org or the service. The default stays.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron auth-profiles clear --org acme claude:budget")]
 struct ClearArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Only these.
+    /// Profiles to remove; without any, all are removed.
     #[arg(value_name = "PROFILE")]
     profiles: Vec<String>,
     /// Print JSON.
@@ -89,17 +91,17 @@ struct ClearArgs {
     json: bool,
 }
 
-/// Whose profiles.
+/// Owner of the profiles.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 struct PlaceArgs {
-    /// The service's: for every agent.
+    /// Profiles of the service, for all agents.
     #[arg(long)]
     service: bool,
-    /// This org's: for its agents.
+    /// Profiles of this org, for its agents.
     #[arg(long)]
     org: Option<OrgId>,
-    /// This agent's.
+    /// Profiles of this agent.
     #[arg(long, value_name = "INSTANCE_ID")]
     instance: Option<InstanceId>,
 }
@@ -114,11 +116,11 @@ impl PlaceArgs {
     }
 }
 
-/// Does what was asked for, and says so on `out`.
+/// Runs the command, and writes its result to `out`.
 pub async fn run(args: AuthProfilesArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         AuthProfilesCommand::List(args) => match &args.place {
-            Some(place) => tell(&place.place(), args.json, db, out).await,
+            Some(place) => show(&place.place(), args.json, db, out).await,
             None => list_all(args.json, db, out).await,
         },
         AuthProfilesCommand::Set(args) => set(args, db, out).await,
@@ -126,7 +128,7 @@ pub async fn run(args: AuthProfilesArgs, db: &Db, out: &mut dyn Write) -> anyhow
     }
 }
 
-/// Not by clap: its errors repeat what was given, and it may be a secret.
+/// Parses the profile at this position. Clap does not: its errors repeat the value, which may be a secret.
 fn profile(text: &str, number: usize) -> anyhow::Result<AuthProfile> {
     AuthProfile::new(text).map_err(|error| anyhow::anyhow!("profile {number} {}", error.problem))
 }
@@ -151,29 +153,29 @@ async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> 
     if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
         return Err(explained(DirectoryError::Unknown(instance_id.clone())));
     }
-    tell(&place, args.json, db, out).await
+    show(&place, args.json, db, out).await
 }
 
 async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let place = args.place.place();
-    // A typo would clear nothing, and look as if it had.
+    // A misspelt agent must not look like a success.
     if let AuthPlace::Instance(instance_id) = &place {
         directory::find(db, instance_id).await.map_err(explained)?;
     }
     let named = profiles(&args.profiles)?;
     let only = Some(named.as_slice()).filter(|named| !named.is_empty());
     let forgotten = again(|| auth_profiles::forget(db, &place, only)).await?;
-    tell(&place, args.json, db, out).await?;
+    show(&place, args.json, db, out).await?;
     ensure!(
         forgotten >= named.len() as u64,
-        "{forgotten} of {} were known there; `nas-cron auth-profiles list` shows what is where",
+        "removed {forgotten} of {}: the others were not known there; `nas-cron auth-profiles list` shows all entries",
         terminal::counted(i64::try_from(named.len())?, "profile")
     );
     Ok(())
 }
 
-/// Shows how a place is now.
-async fn tell(place: &AuthPlace, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+/// Shows the current profiles and defaults of a place.
+async fn show(place: &AuthPlace, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let found = auth_profiles::of_place(db, place).await.map_err(explained)?;
     if json {
         return terminal::json(out, &found);
@@ -196,7 +198,7 @@ fn profiles_text(place: &AuthPlace, found: &AuthProfiles) -> String {
         table.add_row([one.auth.to_string(), one.scope.to_string()]);
     }
     let known =
-        if found.profiles.is_empty() { "No profile is known.\n".to_owned() } else { terminal::text(table) };
+        if found.profiles.is_empty() { "No known profiles.\n".to_owned() } else { terminal::text(table) };
     let defaults = [
         (AuthScope::Instance, &found.defaults.instance),
         (AuthScope::Org, &found.defaults.org),
@@ -205,37 +207,37 @@ fn profiles_text(place: &AuthPlace, found: &AuthProfiles) -> String {
     let first = defaults.into_iter().find_map(|(scope, auth)| Some((scope, auth.as_ref()?)));
     let jobs = match first {
         Some((scope, auth)) => format!("get {auth}, the default of the {scope}"),
-        None => "get none: no default is set".to_owned(),
+        None => "get none, because no default is set".to_owned(),
     };
     let place = capital(&named(place.scope(), place.id()));
     let warnings = found.warnings.iter().map(|warning| format!("Warning: {}.\n", warning.message));
     let warnings = warnings.collect::<Vec<_>>().concat();
-    format!("{known}{place}: jobs that name none {jobs}.\n{warnings}")
+    format!("{known}{place}: jobs that name no profile {jobs}.\n{warnings}")
 }
 
-/// Rows of a list of everything at most.
-const EVERYTHING: usize = 10_000;
+/// Maximum number of entries in the list of all places.
+const ENTRIES_MAX: usize = 10_000;
 
 async fn list_all(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let limit = i64::try_from(EVERYTHING + 1)?;
+    let limit = i64::try_from(ENTRIES_MAX + 1)?;
     let mut entries = crate::db::auth_profiles::all_entries(db, limit).await?;
-    let more = entries.len() > EVERYTHING;
-    entries.truncate(EVERYTHING);
+    let more = entries.len() > ENTRIES_MAX;
+    entries.truncate(ENTRIES_MAX);
     if json {
         return terminal::json(out, &serde_json::json!({ "entries": entries, "more": more }));
     }
     out.write_all(entries_table(&entries).as_bytes())?;
     if more {
-        writeln!(out, "There are more: name an org or an agent.")?;
+        writeln!(out, "There are more than {ENTRIES_MAX} entries: use --org or --instance.")?;
     }
     Ok(())
 }
 
 fn entries_table(entries: &[AuthEntry]) -> String {
     if entries.is_empty() {
-        return "No auth profile is known anywhere, and no default is set.\n".to_owned();
+        return "No known profiles and no defaults.\n".to_owned();
     }
-    let mut table = terminal::table(&["WHERE", "PROFILE", "AS"]);
+    let mut table = terminal::table(&["PLACE", "PROFILE", "KIND"]);
     for one in entries {
         let kind = if one.default { "default" } else { "known" };
         table.add_row([named(one.scope, &one.scope_id), one.auth.to_string(), kind.to_owned()]);
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn one_place_and_something_to_do() {
+    fn one_place_and_one_change_are_required() {
         for good in [
             "list",
             "list --json",
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tables() {
+    fn tables_match_their_snapshots() {
         let auth = |text: &str| AuthProfile::new(text).unwrap();
         let place = AuthPlace::Instance(InstanceId::new("agent-1").unwrap());
         let found = AuthProfiles {
@@ -312,12 +314,12 @@ mod tests {
         PROFILE        KNOWN TO
         claude:budget  org
         claude:work    instance
-        Agent agent-1: jobs that name none get claude:lost, the default of the org.
-        Warning: the auth profile `claude:lost` is known neither to the instance, nor to its org, nor to the service; fires carry it all the same, and it may be registered later.
+        Agent agent-1: jobs that name no profile get claude:lost, the default of the org.
+        Warning: unknown auth profile `claude:lost`: not registered for the instance, its org or the service; fires carry it anyway, and it can be registered later.
         ");
         insta::assert_snapshot!(profiles_text(&AuthPlace::Service, &AuthProfiles::default()), @"
-        No profile is known.
-        The service: jobs that name none get none: no default is set.
+        No known profiles.
+        The service: jobs that name no profile get none, because no default is set.
         ");
         let entry = |scope, scope_id: &str, default| AuthEntry {
             scope,
@@ -327,10 +329,10 @@ mod tests {
         };
         let entries = [entry(AuthScope::Service, "", true), entry(AuthScope::Org, "ac\u{1b}me", false)];
         insta::assert_snapshot!(entries_table(&entries), @"
-        WHERE        PROFILE      AS
+        PLACE        PROFILE      KIND
         the service  claude:work  default
         org ac me    claude:work  known
         ");
-        insta::assert_snapshot!(entries_table(&[]), @"No auth profile is known anywhere, and no default is set.");
+        insta::assert_snapshot!(entries_table(&[]), @"No known profiles and no defaults.");
     }
 }

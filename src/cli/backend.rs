@@ -1,4 +1,4 @@
-//! `nas-cron backend`: who wakes us first, and how one-shots move from one to another.
+//! `nas-cron backend`: the state of the scheduler backends, and the switch to another one.
 
 mod switch;
 
@@ -22,16 +22,19 @@ use crate::backends::{Backend, Limits, SchedulerBackend};
 use crate::db::{Db, directory, wake_ups};
 use crate::domain::active_backend::{ActiveBackend, BackendCounts, Left};
 
-/// See who wakes us first at a fire's instant, and switch to another.
+/// Show or switch the scheduler backend.
 ///
-/// The active backend is a row of the database: new one-shots go to it, from one commit to the next. The others go on
-/// bringing what they have. Whoever it is, what is overdue is fired by the service's own loop.
+/// A scheduler backend wakes the service when a one-shot is due. The active backend, stored in the database, gets all new
+/// one-shots; the other backends still send the wake-ups that they hold. If an external backend misses a wake-up, the
+/// Postgres loop fires the one-shot.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron backend status
   nas-cron backend switch nats
-  nas-cron backend switch postgres            Away from an engine that is down: nothing is lost")]
+  nas-cron backend switch postgres            Leave an external backend that is down; nothing is lost
+
+Settings go before the subcommand: nas-cron backend --config nas-cron.toml status")]
 pub struct BackendArgs {
     #[command(subcommand)]
     command: BackendCommand,
@@ -39,14 +42,15 @@ pub struct BackendArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum BackendCommand {
-    /// Show which backend is active, what each holds, and whether it answers.
+    /// Show the active backend, and the wake-ups and reachability of each backend.
     ///
-    /// An engine answers or not as it is reached from here, with the settings of this command.
+    /// Reachability is tested from this machine, with the settings of this command.
     #[command(after_help = "\
-ONE-SHOTS  what it is to wake (of postgres: what is armed, and no engine's)
-WANTED     wake-ups that it has still to be told of
-ARMED      wake-ups that it has confirmed
-UNWANTED   wake-ups that it has still to take back
+Columns:
+  ONE-SHOTS  one-shots that the backend wakes (postgres: armed one-shots without an external backend)
+  WANTED     wake-ups that are not yet armed at the backend
+  ARMED      wake-ups that the backend has confirmed
+  UNWANTED   wake-ups that are not yet cancelled at the backend
 
 Example:
   nas-cron backend status --json | jq '.unfinished'")]
@@ -58,21 +62,21 @@ Example:
     Switch(switch::SwitchArgs),
 }
 
-/// What the commands work with.
+/// Context of the commands.
 #[derive(Debug)]
 pub struct BackendContext {
     /// The database.
     pub db: Db,
-    /// The backends that are configured here, and can be told by this command.
+    /// The configured backends at which this command can arm and cancel wake-ups.
     pub outboxes: Vec<Outbox>,
-    /// What is configured here, whether or not this command can tell it.
+    /// All backends that are configured here.
     pub configured: Vec<BackendName>,
-    /// Somebody wants this to end.
+    /// Cancelled when the operator interrupts the command.
     pub stop: CancellationToken,
 }
 
 impl BackendContext {
-    /// Over these backends, one call to which may take `call_timeout`.
+    /// Creates the context. `call_timeout` limits each call to one of `backends`.
     pub fn new(
         db: Db,
         backends: Vec<Backend>,
@@ -94,7 +98,7 @@ impl BackendContext {
     }
 }
 
-/// Does what was asked for, and says so on `out`.
+/// Runs the command, and writes its result to `out`.
 pub async fn run(args: BackendArgs, context: &BackendContext, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         BackendCommand::Status { json } => status(json, context, out).await,
@@ -102,29 +106,28 @@ pub async fn run(args: BackendArgs, context: &BackendContext, out: &mut dyn Writ
     }
 }
 
-/// Which one is active. No service has started yet where there is none.
+/// Returns the active backend. There is none before the first start of the service.
 async fn active(db: &Db) -> anyhow::Result<ActiveBackend> {
     match wake_ups::find_active(db).await? {
         Some(active) => Ok(active),
         None => bail!(
-            "no backend is active yet: the service makes NAS_CRON_BACKEND the active one when it starts for the first \
-             time (`nas-cron serve`)"
+            "no backend is active yet: `nas-cron serve` activates the one named by NAS_CRON_BACKEND at its first start"
         ),
     }
 }
 
-/// One backend as `status` shows it.
+/// State of one backend, as `status` shows it.
 #[derive(Debug, serde::Serialize)]
 struct Standing {
     #[serde(flatten)]
     counts: BackendCounts,
-    /// Whether this environment has its settings.
+    /// True if its settings are present here.
     configured: bool,
-    /// What it can do, where it is configured.
+    /// Its limits, if it is configured.
     limits: Option<Limits>,
-    /// Whether it answered just now; nothing where nobody could ask.
+    /// True if it was reachable just now; `None` if this command cannot reach it with its settings.
     answers: Option<bool>,
-    /// Why it did not.
+    /// The error, if it was unreachable.
     error: Option<String>,
 }
 
@@ -137,7 +140,7 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
     let backends = join_all(counts.into_iter().map(async |counts| {
         let health = match context.outbox(counts.backend) {
             Some(outbox) => Some(outbox.backend().health().await.map_err(|error| error.to_string())),
-            // Whoever could not reach it would not be here.
+            // The statements above have just reached the database.
             None => (counts.backend == BackendName::Postgres).then_some(Ok(())),
         };
         let answers = health.as_ref().map(Result::is_ok);
@@ -150,11 +153,11 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
     }))
     .await;
     if json {
-        let told = json!({
+        let report = json!({
             "active": active.backend, "generation": active.generation, "switched_at": active.switched_at,
             "unfinished": left.count() > 0, "left": left, "backends": backends,
         });
-        return terminal::json(out, &told);
+        return terminal::json(out, &report);
     }
     out.write_all(status_text(&active, &left, &backends, now).as_bytes())?;
     Ok(())
@@ -163,11 +166,11 @@ async fn status(json: bool, context: &BackendContext, out: &mut dyn Write) -> an
 fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: DateTime<Utc>) -> String {
     let ActiveBackend { backend, generation, switched_at } = active;
     let since = relative(now, *switched_at);
-    let mut text = format!("{backend} is active, since {since} (generation {generation}).\n\n");
+    let mut text = format!("Active backend: {backend} (activated {since}, generation {generation}).\n\n");
     let mut table = terminal::table(&[
         "BACKEND",
         "CONFIGURED",
-        "ANSWERS",
+        "REACHABLE",
         "ONE-SHOTS",
         "WANTED",
         "ARMED",
@@ -176,8 +179,8 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
     ]);
     for one in backends {
         let counts = &one.counts;
-        let ours = counts.backend == BackendName::Postgres;
-        let count = |count: i64| if ours { "-".to_owned() } else { count.to_string() };
+        let postgres = counts.backend == BackendName::Postgres;
+        let count = |count: i64| if postgres { "-".to_owned() } else { count.to_string() };
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         let error = one.error.as_ref().or(counts.last_error.as_ref());
         table.add_row([
@@ -192,26 +195,26 @@ fn status_text(active: &ActiveBackend, left: &Left, backends: &[Standing], now: 
         ]);
     }
     text.push_str(&terminal::text(table));
-    if left.put_off > 0 {
-        text.push_str(&put_off(left, *backend));
+    if left.postponed > 0 {
+        text.push_str(&too_far_ahead(left, *backend));
     }
     if left.count() > 0 {
         let _ = writeln!(
             text,
-            "\nA move is unfinished: {}. The running replicas go on with it; `nas-cron backend switch {backend}` does it \
-             now.",
-            still(left)
+            "\nThe switch is unfinished: {}. The running replicas complete it; `nas-cron backend switch {backend}` \
+             completes it now.",
+            remaining(left)
         );
     }
     text
 }
 
-/// What is left of a move, in words.
-fn still(left: &Left) -> String {
+/// Describes the remaining work of a switch.
+fn remaining(left: &Left) -> String {
     let parts = [
-        (left.to_move, "one-shot", "to be moved"),
-        (left.to_tell, "wake-up", "to be told"),
-        (left.to_take_back, "wake-up", "to be taken back"),
+        (left.to_move, "one-shot", "to move"),
+        (left.to_tell, "wake-up", "to arm"),
+        (left.to_take_back, "wake-up", "to cancel"),
     ];
     let parts = parts.iter().filter(|(count, ..)| *count > 0);
     parts
@@ -220,9 +223,13 @@ fn still(left: &Left) -> String {
         .join(", ")
 }
 
-fn put_off(left: &Left, backend: BackendName) -> String {
-    let (wake_ups, are) = (counted(left.put_off, "wake-up"), if left.put_off == 1 { "is" } else { "are" });
-    format!("\n{wake_ups} {are} further ahead than {backend} takes: handed over when near enough.\n")
+/// Describes the wake-ups that the backend does not accept yet.
+fn too_far_ahead(left: &Left, backend: BackendName) -> String {
+    let (wake_ups, are) =
+        (counted(left.postponed, "wake-up"), if left.postponed == 1 { "is" } else { "are" });
+    format!(
+        "\n{wake_ups} {are} further in the future than {backend} accepts, and will be armed there later.\n"
+    )
 }
 
 #[cfg(test)]
@@ -244,7 +251,7 @@ mod tests {
             backend,
             one_shots,
             wanted: 0,
-            put_off: 0,
+            postponed: 0,
             armed: 0,
             unwanted: 0,
             last_error: None,
@@ -253,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn status_says_what_is_unfinished_and_who_goes_on() {
+    fn status_shows_an_unfinished_switch() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let active = ActiveBackend {
             backend: BackendName::Nats,
@@ -266,45 +273,46 @@ mod tests {
         qstash.counts.unwanted = 12;
         (qstash.answers, qstash.error) = (Some(false), Some("did not answer in time".to_owned()));
         let direct = Standing { configured: false, answers: None, ..standing(BackendName::QstashDirect, 0) };
-        let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, put_off: 1, last_error: None };
+        let left = Left { to_move: 1_000, to_tell: 399, to_take_back: 12, postponed: 1, last_error: None };
         let all = [standing(BackendName::Postgres, 1_003), qstash, direct, nats];
         insta::assert_snapshot!(status_text(&active, &left, &all, now), @"
-        nats is active, since 5 min ago (generation 3).
+        Active backend: nats (activated 5 min ago, generation 3).
 
-        BACKEND        CONFIGURED  ANSWERS  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres       yes         yes      1003       -       -      -         -
-        qstash         yes         no       0          0       0      12        did not answer in time
-        qstash_direct  no          -        0          0       0      0         -
-        nats           yes         yes      9000       400     8600   0         -
+        BACKEND        CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
+        postgres       yes         yes        1003       -       -      -         -
+        qstash         yes         no         0          0       0      12        did not answer in time
+        qstash_direct  no          -          0          0       0      0         -
+        nats           yes         yes        9000       400     8600   0         -
 
-        1 wake-up is further ahead than nats takes: handed over when near enough.
+        1 wake-up is further in the future than nats accepts, and will be armed there later.
 
-        A move is unfinished: 1000 one-shots to be moved, 399 wake-ups to be told, 12 wake-ups to be taken back. The running replicas go on with it; `nas-cron backend switch nats` does it now.
+        The switch is unfinished: 1000 one-shots to move, 399 wake-ups to arm, 12 wake-ups to cancel. The running replicas complete it; `nas-cron backend switch nats` completes it now.
         ");
         let quiet = [standing(BackendName::Postgres, 1)];
         let active = ActiveBackend { backend: BackendName::Postgres, ..active };
         insta::assert_snapshot!(status_text(&active, &Left::default(), &quiet, now), @"
-        postgres is active, since 5 min ago (generation 3).
+        Active backend: postgres (activated 5 min ago, generation 3).
 
-        BACKEND   CONFIGURED  ANSWERS  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
-        postgres  yes         yes      1          -       -      -         -
+        BACKEND   CONFIGURED  REACHABLE  ONE-SHOTS  WANTED  ARMED  UNWANTED  LAST ERROR
+        postgres  yes         yes        1          -       -      -         -
         ");
     }
 
     #[test]
-    fn the_help_teaches() {
+    fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
-        See who wakes us first at a fire's instant, and switch to another.
+        Show or switch the scheduler backend.
 
-        The active backend is a row of the database: new one-shots go to it, from one commit to the next. The others
-        go on bringing what they have. Whoever it is, what is overdue is fired by the service's own loop.
+        A scheduler backend wakes the service when a one-shot is due. The active backend, stored in the database, gets
+        all new one-shots; the other backends still send the wake-ups that they hold. If an external backend misses a
+        wake-up, the Postgres loop fires the one-shot.
 
         Usage: nas-cron backend <COMMAND>
 
         Commands:
-          status  Show which backend is active, what each holds, and whether it answers
-          switch  Make another backend the active one, and bring every one-shot to it
+          status  Show the active backend, and the wake-ups and reachability of each backend
+          switch  Activate another backend, and move all one-shots to it
           help    Print this message or the help of the given subcommand(s)
 
         Options:
@@ -314,13 +322,15 @@ mod tests {
         Examples:
           nas-cron backend status
           nas-cron backend switch nats
-          nas-cron backend switch postgres            Away from an engine that is down: nothing is lost
+          nas-cron backend switch postgres            Leave an external backend that is down; nothing is lost
+
+        Settings go before the subcommand: nas-cron backend --config nas-cron.toml status
         ");
         let status = command.find_subcommand_mut("status").unwrap();
         insta::assert_snapshot!(status.render_long_help(), @r#"
-        Show which backend is active, what each holds, and whether it answers.
+        Show the active backend, and the wake-ups and reachability of each backend.
 
-        An engine answers or not as it is reached from here, with the settings of this command.
+        Reachability is tested from this machine, with the settings of this command.
 
         Usage: status [OPTIONS]
 
@@ -331,32 +341,34 @@ mod tests {
           -h, --help
                   Print help (see a summary with '-h')
 
-        ONE-SHOTS  what it is to wake (of postgres: what is armed, and no engine's)
-        WANTED     wake-ups that it has still to be told of
-        ARMED      wake-ups that it has confirmed
-        UNWANTED   wake-ups that it has still to take back
+        Columns:
+          ONE-SHOTS  one-shots that the backend wakes (postgres: armed one-shots without an external backend)
+          WANTED     wake-ups that are not yet armed at the backend
+          ARMED      wake-ups that the backend has confirmed
+          UNWANTED   wake-ups that are not yet cancelled at the backend
 
         Example:
           nas-cron backend status --json | jq '.unfinished'
         "#);
         let switch = command.find_subcommand_mut("switch").unwrap();
         insta::assert_snapshot!(switch.render_long_help(), @r#"
-        Make another backend the active one, and bring every one-shot to it.
+        Activate another backend, and move all one-shots to it.
 
-        Configure it on every replica first. New one-shots go to it at once; the others follow in batches, their
-        wake-ups are asked for there and taken back where they were. Provisions and fires go on meanwhile. It can be
-        broken off at any moment, and nothing is lost: the running replicas finish it, and so does the same command
-        again.
+        Configure the backend on every replica first. New one-shots go to it at once. The others are moved in batches:
+        their wake-ups are armed at the new backend and cancelled at the old one. Provisions and fires continue
+        meanwhile. You can interrupt the command at any time and lose nothing: the running replicas complete the
+        switch, and so does the same command again.
 
         Usage: switch [OPTIONS] <BACKEND>
 
         Arguments:
           <BACKEND>
-                  Which one: `nas-cron backend status` lists them
+                  Backend to activate; `nas-cron backend status` lists them
 
         Options:
               --force
-                  Also when it does not answer: what it misses, the service's own loop fires some seconds late
+                  Switch even if the backend is unreachable. The Postgres loop then fires its one-shots some seconds
+                  late
 
               --json
                   Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`
@@ -367,7 +379,7 @@ mod tests {
         Examples:
           nas-cron backend switch nats
           nas-cron backend switch postgres --json
-          nas-cron backend switch qstash --force      Although it does not answer now
+          nas-cron backend switch qstash --force      Even if it is unreachable now
         "#);
     }
 }

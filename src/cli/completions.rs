@@ -1,4 +1,4 @@
-//! `nas-cron completions`
+//! `nas-cron completions`.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use nas_cron_base::terminal;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron completions zsh > \"${fpath[1]}/_nas-cron\"")]
 pub(super) struct Completions {
-    /// The shell.
+    /// Shell to complete for.
     shell: Shell,
 }
 
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_gets_a_script_with_every_subcommand() {
+    fn script_of_every_shell_contains_every_subcommand() {
         for shell in Shell::value_variants() {
             let script = Completions { shell: *shell }.script();
             assert!(script.contains("migrate") && script.contains("completions"), "{shell}");

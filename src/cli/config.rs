@@ -1,4 +1,4 @@
-//! `nas-cron config`
+//! `nas-cron config`.
 
 use std::process::ExitCode;
 
@@ -11,19 +11,20 @@ use crate::config::{Everything, Flags, show};
 #[derive(Debug, Args)]
 pub(super) struct Config {
     #[command(subcommand)]
-    what: What,
+    command: ConfigCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Print every setting as `serve` would find it with the same flags, environment and file.
+enum ConfigCommand {
+    /// Print all settings that `serve` would use with the same flags, environment and file.
     ///
-    /// Each with where it comes from; secrets as ***. What is wrong is told on stderr, and the exit code is 2.
+    /// Shows the value and the origin of each setting; secrets are shown as ***. Invalid settings are reported on stderr,
+    /// with exit code 2.
     #[command(after_help = "Example:\n  nas-cron config show --config nas-cron.toml --json")]
     Show(Show),
-    /// Print the table of settings in markdown, as in the README.
+    /// Print the table of all settings in Markdown, as in the documentation.
     Table,
-    /// Print an example of a configuration file: every setting with its default, commented out.
+    /// Print an example configuration file: all settings with their defaults, commented out.
     #[command(after_help = "Example:\n  nas-cron config example > nas-cron.toml")]
     Example,
 }
@@ -39,10 +40,10 @@ struct Show {
 
 impl Config {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        match self.what {
-            What::Show(show) => return show.run(),
-            What::Table => terminal::print(&show::markdown())?,
-            What::Example => terminal::print(&show::example())?,
+        match self.command {
+            ConfigCommand::Show(show) => return show.run(),
+            ConfigCommand::Table => terminal::print(&show::markdown())?,
+            ConfigCommand::Example => terminal::print(&show::example())?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -57,11 +58,11 @@ impl Show {
             show::table(&settings)
         };
         terminal::print(&text)?;
-        // Shown first, judged second: who mends it wants to see both.
+        // The values are printed first, because fixing an invalid one takes both the values and the error.
         let config = settings.config()?;
         if let Err(error) = config.require_key_encryption_key() {
             eprintln!(
-                "nas-cron: `serve` will refuse this unless all signing keys are outside the database: {error}"
+                "nas-cron: `serve` needs this setting, unless all signing keys are kept outside the database: {error}"
             );
         }
         Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `nas-cron dev`: the service as the development commands run it.
+//! The service inside `nas-cron dev` and `nas-cron bench`.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::db::{Db, DbOptions};
 use crate::metrics;
 use crate::shutdown::Shutdown;
 
-/// The service of this binary, in this process.
+/// The service, run in this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InProcess;
 
@@ -26,17 +26,17 @@ impl Service for InProcess {
     async fn migrate(&self, database_url: &SecretString) -> anyhow::Result<()> {
         let options = DbOptions {
             url: database_url.clone(),
-            // `migrate` holds its lock on one connection and looks with the other.
+            // `migrate` holds its lock on one connection and reads with the other.
             max_connections: 2,
             acquire_timeout: Duration::from_secs(10),
         };
         let db = Db::new(&options)?;
-        migrate(&db).await.context("the schema cannot be applied")?;
-        let state = schema_state(&db).await.context("the schema cannot be read")?;
+        migrate(&db).await.context("migrating the database failed")?;
+        let state = schema_state(&db).await.context("reading the schema version failed")?;
         db.close();
         if state != SchemaState::Current {
             bail!(
-                "the folder's database was made by another release of nas-cron ({state:?}); run that one, or take a new \
+                "the database in this folder belongs to another release of nas-cron; run that release, or choose a new \
                  folder with --dir"
             );
         }
@@ -48,27 +48,27 @@ impl Service for InProcess {
         logging::init(&config.log)?;
         let shutdown = Shutdown::new();
         let app = App::start(&config, Arc::new(SystemClock), shutdown.clone(), metrics::install(), beside);
-        let app = app.await.context("the service cannot start")?;
+        let app = app.await.context("starting the service failed")?;
         Ok(Running { stop: Box::new(move || shutdown.stop()), task: tokio::spawn(app.run()) })
     }
 }
 
-/// The configuration: what is decided, then the environment, then the defaults.
-fn config(decided: Vec<Setting>, environment: Vec<(OsString, OsString)>) -> Result<Config, ConfigError> {
-    let mut flags = decided;
-    let is_decided = |key: &str| {
-        // The two name one thing, and secrets may come from files.
+/// Builds the configuration from the settings that the command fixes, then the environment, then the defaults.
+fn config(fixed: Vec<Setting>, environment: Vec<(OsString, OsString)>) -> Result<Config, ConfigError> {
+    let mut flags = fixed;
+    let is_fixed = |key: &str| {
+        // An inherited portal_jwks_file would replace the fixed portal_jwks_url.
         key == "portal_jwks_file" || flags.iter().any(|(flag, _)| flag == key)
     };
     let inherited: Vec<_> = environment
         .into_iter()
         .filter(|(name, _)| {
             let setting = SETTINGS.iter().find(|setting| *name == *setting.env());
-            setting.is_some_and(|setting| !is_decided(setting.key))
+            setting.is_some_and(|setting| !is_fixed(setting.key))
         })
         .collect();
     if !inherited.iter().any(|(name, _)| name == "NAS_CRON_LOG_FILTER") {
-        // The demo prints a line per fire itself.
+        // The demo prints its own line per fire.
         flags.push(("log_filter".to_owned(), vec!["warn".to_owned()]));
     }
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
@@ -86,7 +86,7 @@ mod tests {
 
     fn with_environment(environment: &[(&str, &str)]) -> Config {
         let one = |key: &str, value: String| (key.to_owned(), vec![value]);
-        let decided = vec![
+        let fixed = vec![
             one("database_url", "postgres://postgres@localhost:5432/nas_cron?host=/tmp/x".to_owned()),
             one("public_url", "http://127.0.0.1:8090".to_owned()),
             one("portal_url", "http://127.0.0.1:8090".to_owned()),
@@ -96,12 +96,11 @@ mod tests {
             ("callback_allow".to_owned(), vec!["127.0.0.0/8".to_owned(), "::1".to_owned()]),
             one("drain_delay", "0s".to_owned()),
         ];
-        config(decided, environment.iter().map(|(name, value)| (name.into(), value.into())).collect())
-            .unwrap()
+        config(fixed, environment.iter().map(|(name, value)| (name.into(), value.into())).collect()).unwrap()
     }
 
     #[test]
-    fn decided_settings_win_over_the_environment() {
+    fn fixed_settings_win_over_the_environment() {
         let config = with_environment(&[
             ("NAS_CRON_PORTAL_URL", "https://portal.example"),
             ("NAS_CRON_PORTAL_JWKS_FILE", "/nowhere"),

@@ -2,19 +2,21 @@
 
 use crate::directory::DirectoryError;
 
-/// An error of the directory, with the next step.
+/// Adds the next step to an error of the directory.
 pub(super) fn explained(error: DirectoryError) -> anyhow::Error {
     let next = match &error {
         DirectoryError::Unknown(_) => {
-            "`nas-cron agents list` shows which are; `nas-cron agents add` registers one"
+            "`nas-cron agents list` shows the registered agents; `nas-cron agents add` registers one"
         }
-        DirectoryError::OtherOrg(_) => {
-            "if it has really moved, say so with --move-org: the old org's tokens stop working"
-        }
+        DirectoryError::OtherOrg(_) => "add --move-org to move it; tokens of the old org then stop working",
         DirectoryError::SessionTaken(_) => {
-            "remove that agent, or give it another session, with `nas-cron agents` first"
+            "first give that agent another session with `nas-cron agents add --session`, or remove it with `nas-cron agents remove`"
         }
-        DirectoryError::Db(_) => return anyhow::Error::new(error),
+        DirectoryError::Db(_) => "",
     };
+    // The database error itself: the command line explains it.
+    if let DirectoryError::Db(error) = error {
+        return error.into();
+    }
     anyhow::anyhow!("{error}; {next}")
 }

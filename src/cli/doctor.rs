@@ -1,4 +1,4 @@
-//! `nas-cron doctor`: what of a deployment is well, seen from where it runs, and how to mend what is not.
+//! `nas-cron doctor`: checks a deployment from the machine that it runs on, and suggests fixes.
 
 mod backend;
 mod database;
@@ -24,61 +24,64 @@ use crate::backends::factory;
 use crate::config::{ConfigError, Everything, Flags};
 use crate::diagnosis::{Finding, Status};
 
-/// How long one check may take, once what it needs is there.
+/// Time limit of one check.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Check a deployment from where it runs, and say how to mend what is wrong.
+/// Diagnose a deployment and suggest fixes.
 ///
-/// Takes the settings that `serve` takes: run it beside the service, with the same environment and file. It looks at
-/// the configuration, the database, the signing keys and where agents fetch them, the portal, the scheduler backends,
-/// and at what should have fired. It fires and moves nothing; a NATS stream that is missing is made, as `serve` would.
-/// What has no answer within 5 s says so.
+/// Run it on the machine of the service, with the same settings as `serve`: the same environment and configuration file.
+/// It checks the configuration, the database, the signing keys and the JWKS that agents fetch, the portal, the scheduler
+/// backends, and the overdue fires. It fires nothing and changes nothing, except that it creates a missing NATS stream, as
+/// `serve` does. Each check has 5 s.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Marks: ✓ (ok) as it should be; ! (warning) look at it when there is time; ✗ (wrong) does not work, or not for long.
-A dash: there is nothing to look at, or it cannot be looked at before something else is mended.
+Marks:
+  ✓ ok       healthy
+  ! warning  works, but needs attention
+  ✗ wrong    does not work, or will soon stop working
+  -          not checked: it does not apply, or another problem prevents the check
 
-Exit codes: 0 all well, warnings included; 1 something is wrong.
+Exit codes: 0 nothing is wrong (there may be warnings); 1 something is wrong.
 
 Examples:
-  nas-cron doctor                             With the environment of the service
+  nas-cron doctor                             With the settings in the environment
   nas-cron doctor --config nas-cron.toml
   kubectl exec deploy/nas-cron -- nas-cron doctor
-  nas-cron doctor --json | jq -r '.checks[] | select(.status == \"wrong\") | .mend'")]
+  nas-cron doctor --json | jq -r '.checks[] | select(.status == \"wrong\") | .fix'")]
 pub(super) struct Doctor {
-    /// Print JSON: {"well", "checks": [{"check", "status", "found", "mend"}]}.
+    /// Print JSON: {"ok", "checks": [{"check", "status", "found", "fix"}]}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     flags: Flags<Everything>,
 }
 
-/// One thing to look at.
+/// One check.
 #[derive(Clone, Copy)]
 struct Check {
     name: &'static str,
-    /// Without this there is nothing to be found out.
+    /// The check is skipped without this.
     needs: Needs,
     look: Look,
 }
 
-/// Finds out.
+/// The function that makes the finding.
 #[derive(Clone, Copy)]
 enum Look {
-    /// At the deployment.
+    /// A check of the deployment.
     Deployment(fn(&Deployment) -> BoxFuture<'_, Finding>),
-    /// At a backend, as it brings it.
+    /// A check that a backend defines.
     Backend(&'static BackendCheck),
 }
 
-/// `Check`s of functions that answer in their own time.
+/// Builds `Check`s of asynchronous functions.
 macro_rules! checks {
     ($($name:literal, $needs:ident, $look:path;)+) => {
         &[$(Check { name: $name, needs: Needs::$needs, look: Look::Deployment(|deployment| Box::pin($look(deployment))) }),+]
     };
 }
 
-/// What is looked at before the checks of backends, in the order in which it is shown.
+/// Checks before those of the backends, in the order of the report.
 const FIRST: &[Check] = checks![
     "database", Nothing, database::answers;
     "schema", Database, database::schema;
@@ -96,7 +99,7 @@ const FIRST: &[Check] = checks![
     "active backend", Schema, backend::active;
 ];
 
-/// What is looked at after them.
+/// Checks after those of the backends, in the order of the report.
 const LAST: &[Check] = checks![
     "wake-ups", Schema, work::wake_ups;
     "move", Schema, work::moving;
@@ -106,7 +109,7 @@ const LAST: &[Check] = checks![
     "logins", Schema, work::logins;
 ];
 
-/// What one check found.
+/// A check with its finding.
 #[derive(Debug, serde::Serialize)]
 struct Line {
     check: &'static str,
@@ -119,7 +122,7 @@ impl Doctor {
         let lines = match self.flags.settings().config() {
             Ok(config) => {
                 let deployment = Deployment::new(config)?;
-                let mut lines = vec![Line { check: "configuration", finding: Finding::ok("sound") }];
+                let mut lines = vec![Line { check: "configuration", finding: Finding::ok("valid") }];
                 lines.extend(examine(&deployment).await);
                 lines
             }
@@ -127,8 +130,8 @@ impl Doctor {
         };
         let out = &mut io::stdout();
         let printed = if self.json {
-            let well = !lines.iter().any(|line| line.finding.status == Status::Wrong);
-            terminal::json(out, &json!({ "well": well, "checks": lines }))
+            let ok = !lines.iter().any(|line| line.finding.status == Status::Wrong);
+            terminal::json(out, &json!({ "ok": ok, "checks": lines }))
         } else {
             let text = report(&lines, out.is_terminal());
             out.write_all(text.as_bytes()).map_err(Into::into)
@@ -139,7 +142,7 @@ impl Doctor {
     }
 }
 
-/// Everything that is looked at, in the order in which it is shown.
+/// Returns all checks, in the order of the report.
 fn checks() -> impl Iterator<Item = Check> {
     let of_backend = |check: &'static BackendCheck| Check {
         name: check.name,
@@ -149,7 +152,7 @@ fn checks() -> impl Iterator<Item = Check> {
     FIRST.iter().copied().chain(factory::checks().map(of_backend)).chain(LAST.iter().copied())
 }
 
-/// All checks at once; the answers in their order.
+/// Runs all checks concurrently. Returns the findings in the order of the report.
 async fn examine(deployment: &Deployment) -> Vec<Line> {
     join_all(checks().map(async |check| {
         let look = || match check.look {
@@ -159,7 +162,10 @@ async fn examine(deployment: &Deployment) -> Vec<Line> {
         let finding = match deployment.lacks(check.needs).await {
             Some(lacking) => Finding::skipped(lacking),
             None => tokio::time::timeout(DEADLINE, look()).await.unwrap_or_else(|_| {
-                Finding::wrong("no answer within 5 s", "see what keeps it, and look again")
+                Finding::wrong(
+                    "timed out after 5 s",
+                    "run `nas-cron doctor` again when this machine is less busy",
+                )
             }),
         };
         Line { check: check.name, finding }
@@ -167,35 +173,37 @@ async fn examine(deployment: &Deployment) -> Vec<Line> {
     .await
 }
 
-/// Nothing can be looked at without settings.
+/// The report for an invalid configuration: without settings, no other check can run.
 fn unconfigured(error: &ConfigError) -> Vec<Line> {
     let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
     let finding = Finding::wrong(
         problems.join("\n"),
-        "`nas-cron config show` tells what holds and where it comes from; the rest is looked at after that",
+        "correct these settings (`nas-cron config show` prints the values and their origins), then run `nas-cron doctor` \
+         again for the other checks",
     );
     vec![Line { check: "configuration", finding }]
 }
 
-/// A table and its sum. For people on a terminal with signs, elsewhere in words.
+/// Formats the report as a table with a summary. `terminal` selects marks instead of words.
 fn report(lines: &[Line], terminal: bool) -> String {
-    let mut table = terminal::bare();
+    let mut table = terminal::table(&[if terminal { "" } else { "STATUS" }, "CHECK", "FOUND"]);
     for Line { check, finding } in lines {
         let Finding { status, found, fix } = finding;
-        let (mark, arrow) = if terminal { (status.sign(), "→") } else { (status.word(), "mend:") };
+        let (mark, arrow) = if terminal { (status.sign(), "→") } else { (status.word(), "fix:") };
         let mut text: Vec<_> = found.lines().map(terminal::printable).collect();
         text.extend(fix.iter().map(|fix| format!("{arrow} {}", terminal::printable(fix))));
         table.add_row([mark, *check, &text.join("\n")]);
     }
     let count = |status| lines.iter().filter(|line| line.finding.status == status).count();
     let (wrong, warnings) = (count(Status::Wrong), count(Status::Warning));
-    let warnings = counted(i64::try_from(warnings).unwrap_or(i64::MAX), "warning");
-    let sum = match (wrong, count(Status::Warning)) {
-        (0, 0) => "All is well.".to_owned(),
-        (0, _) => format!("It works, with {warnings}."),
-        (wrong, _) => format!("{wrong} wrong, {warnings}."),
+    let counted = |count: usize, noun| counted(i64::try_from(count).unwrap_or(i64::MAX), noun);
+    let summary = match (wrong, warnings) {
+        (0, 0) => "No problems.".to_owned(),
+        (wrong, 0) => format!("{}.", counted(wrong, "problem")),
+        (0, warnings) => format!("No problems, {}.", counted(warnings, "warning")),
+        (wrong, warnings) => format!("{}, {}.", counted(wrong, "problem"), counted(warnings, "warning")),
     };
-    format!("{}\n{sum}\n", terminal::text(table))
+    format!("{}\n{summary}\n", terminal::text(table))
 }
 
 #[cfg(test)]
@@ -214,86 +222,90 @@ mod tests {
     }
 
     #[test]
-    fn the_help_teaches() {
-        // Without the settings, which are the same as everywhere.
+    fn help_matches_its_snapshot() {
+        // Without the settings, which all commands share.
         let mut command = Cli::command().term_width(110).mut_args(|arg| match arg.get_id().as_str() {
             "json" | "help" | "config" => arg,
             _ => arg.hide(true),
         });
         insta::assert_snapshot!(command.render_long_help(), @r#"
-        Check a deployment from where it runs, and say how to mend what is wrong.
+        Diagnose a deployment and suggest fixes.
 
-        Takes the settings that `serve` takes: run it beside the service, with the same environment and file. It looks
-        at the configuration, the database, the signing keys and where agents fetch them, the portal, the scheduler
-        backends, and at what should have fired. It fires and moves nothing; a NATS stream that is missing is made, as
-        `serve` would. What has no answer within 5 s says so.
+        Run it on the machine of the service, with the same settings as `serve`: the same environment and
+        configuration file. It checks the configuration, the database, the signing keys and the JWKS that agents
+        fetch, the portal, the scheduler backends, and the overdue fires. It fires nothing and changes nothing, except
+        that it creates a missing NATS stream, as `serve` does. Each check has 5 s.
 
         Usage: nas-cron doctor [OPTIONS]
 
         Options:
               --json
-                  Print JSON: {"well", "checks": [{"check", "status", "found", "mend"}]}
+                  Print JSON: {"ok", "checks": [{"check", "status", "found", "fix"}]}
 
               --config <FILE>
-                  TOML file with settings, `key = value` [env: NAS_CRON_CONFIG]
+                  Configuration file (TOML, `key = value`) [env: NAS_CRON_CONFIG]
 
           -h, --help
                   Print help (see a summary with '-h')
 
-        Marks: ✓ (ok) as it should be; ! (warning) look at it when there is time; ✗ (wrong) does not work, or not for
-        long.
-        A dash: there is nothing to look at, or it cannot be looked at before something else is mended.
+        Marks:
+          ✓ ok       healthy
+          ! warning  works, but needs attention
+          ✗ wrong    does not work, or will soon stop working
+          -          not checked: it does not apply, or another problem prevents the check
 
-        Exit codes: 0 all well, warnings included; 1 something is wrong.
+        Exit codes: 0 nothing is wrong (there may be warnings); 1 something is wrong.
 
         Examples:
-          nas-cron doctor                             With the environment of the service
+          nas-cron doctor                             With the settings in the environment
           nas-cron doctor --config nas-cron.toml
           kubectl exec deploy/nas-cron -- nas-cron doctor
-          nas-cron doctor --json | jq -r '.checks[] | select(.status == "wrong") | .mend'
+          nas-cron doctor --json | jq -r '.checks[] | select(.status == "wrong") | .fix'
         "#);
     }
 
     #[test]
-    fn every_check_has_its_own_name() {
+    fn check_names_are_unique() {
         let names: HashSet<_> = checks().map(|check| check.name).collect();
         assert_eq!(names.len(), checks().count());
     }
 
     #[test]
-    fn the_report() {
+    fn report_matches_its_snapshots() {
         let lines = [
-            Line { check: "database", finding: Finding::ok("answers in 1 ms") },
+            Line { check: "database", finding: Finding::ok("responds in 1 ms") },
             Line {
                 check: "admin API",
-                finding: Finding::warning("closed", "set NAS_CRON_ADMIN_TOKEN_SHA256"),
+                finding: Finding::warning("disabled", "set NAS_CRON_ADMIN_TOKEN_SHA256"),
             },
             Line { check: "schema", finding: Finding::wrong("lacks 2 steps\nand a \u{1b}[2J", "run it") },
             Line { check: "NATS", finding: Finding::skipped("not configured") },
         ];
         insta::assert_snapshot!(report(&lines, true), @"
-        ✓  database   answers in 1 ms
-        !  admin API  closed
+           CHECK      FOUND
+        ✓  database   responds in 1 ms
+        !  admin API  disabled
                       → set NAS_CRON_ADMIN_TOKEN_SHA256
         ✗  schema     lacks 2 steps
                       and a  [2J
                       → run it
         -  NATS       not configured
 
-        1 wrong, 1 warning.
+        1 problem, 1 warning.
         ");
         insta::assert_snapshot!(report(&lines, false), @"
-        ok       database   answers in 1 ms
-        warning  admin API  closed
-                            mend: set NAS_CRON_ADMIN_TOKEN_SHA256
+        STATUS   CHECK      FOUND
+        ok       database   responds in 1 ms
+        warning  admin API  disabled
+                            fix: set NAS_CRON_ADMIN_TOKEN_SHA256
         wrong    schema     lacks 2 steps
                             and a  [2J
-                            mend: run it
+                            fix: run it
         -        NATS       not configured
 
-        1 wrong, 1 warning.
+        1 problem, 1 warning.
         ");
-        assert!(report(&lines[..1], true).ends_with("\nAll is well.\n"));
-        assert!(report(&lines[..2], true).ends_with("\nIt works, with 1 warning.\n"));
+        assert!(report(&lines[..1], true).ends_with("\nNo problems.\n"));
+        assert!(report(&lines[..2], true).ends_with("\nNo problems, 1 warning.\n"));
     }
 }

@@ -1,22 +1,23 @@
-//! `nas-cron health`
+//! `nas-cron health`.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
-use nas_cron_base::terminal;
+use nas_cron_base::http_client;
+use nas_cron_base::terminal::{self, printable};
 
-/// Ask a running service on this machine whether it is alive.
+/// Check whether the service on this machine is alive or ready.
 ///
-/// For container health checks, where there is no other HTTP client. Exit code 0: yes; 1: no.
+/// For health checks in containers that have no other HTTP client. Exit codes: 0 healthy; 1 unhealthy.
 #[derive(Debug, Args)]
 pub(super) struct Health {
-    /// Where it listens; an unspecified address is asked on loopback.
+    /// Listen address of the service. For 0.0.0.0 or [::], loopback is used.
     #[arg(long, env = "NAS_CRON_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Ask whether it is ready for requests instead.
+    /// Check /readyz (ready for requests) instead of /healthz (alive).
     #[arg(long)]
     ready: bool,
 }
@@ -37,13 +38,15 @@ impl Health {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(2))
             .build()?;
-        let answer =
-            client.get(format!("http://{address}/{path}")).send().await.with_context(|| {
-                format!("nothing answers on {address}: is `nas-cron serve` running there?")
-            })?;
-        let status = answer.status();
+        let response = client.get(format!("http://{address}/{path}")).send().await.map_err(|error| {
+            anyhow!(
+                "no response from http://{address}/{path}: {}; check that `nas-cron serve` is running and listens there",
+                http_client::reason(error)
+            )
+        })?;
+        let status = response.status();
         if !status.is_success() {
-            bail!("{path} answers {status}: {}", answer.text().await.unwrap_or_default());
+            bail!("/{path} returned {status}: {}", printable(&response.text().await.unwrap_or_default()));
         }
         terminal::print("ok")?;
         Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `nas-cron hold` and `nas-cron release`: stop fires without losing any.
+//! `nas-cron hold` and `nas-cron release`: stop fires for a while without losing any.
 
 use std::io::Write;
 
@@ -17,10 +17,10 @@ use crate::directory;
 use crate::domain::HoldScope;
 use crate::domain::hold::{Coverage, Hold};
 
-/// Stop the fires of everything, of an org or of an agent; none is lost.
+/// Hold the fires of all agents, of an org or of one agent.
 ///
-/// Provisions are taken as before. An attempt that is under way ends by itself; none starts once this has returned.
-/// What comes due is parked until `nas-cron release`, and fires then at once.
+/// Agents can still arm, cancel and list one-shots. Attempts in flight are finished; after this command has returned, no
+/// attempt starts. One-shots that come due are parked, not lost: `nas-cron release` ends the hold, and they fire at once.
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
@@ -33,7 +33,7 @@ pub struct HoldArgs {
     command: Option<HoldCommand>,
     #[command(flatten)]
     scope: Option<ScopeArgs>,
-    /// Why, for whoever looks at it later.
+    /// Reason for the hold, shown by `nas-cron hold list`.
     #[arg(long)]
     reason: Option<String>,
     /// Print JSON.
@@ -43,7 +43,7 @@ pub struct HoldArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum HoldCommand {
-    /// Show what is on hold, since when, why, and how many one-shots are parked by it.
+    /// List the holds with their age, reason and number of parked one-shots.
     List {
         /// Print JSON: {"holds": […]}.
         #[arg(long)]
@@ -51,7 +51,7 @@ enum HoldCommand {
     },
 }
 
-/// End a hold: what it has parked fires now.
+/// End a hold. Its parked one-shots fire at once, unless another hold covers them.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -65,17 +65,17 @@ pub struct ReleaseArgs {
     json: bool,
 }
 
-/// What a hold covers.
+/// Scope of a hold.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 struct ScopeArgs {
-    /// The whole service.
+    /// All agents of the service.
     #[arg(long)]
     all: bool,
-    /// Every agent of this org.
+    /// All agents of this org.
     #[arg(long)]
     org: Option<OrgId>,
-    /// This agent.
+    /// Only this agent.
     #[arg(long, value_name = "INSTANCE_ID")]
     instance: Option<InstanceId>,
 }
@@ -98,12 +98,12 @@ fn named(scope: HoldScope, scope_id: &str) -> String {
     }
 }
 
-/// Does what was asked for, and says so on `out`.
+/// Runs the command, and writes its result to `out`.
 pub async fn run(args: HoldArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     match (args.command, args.scope) {
         (Some(HoldCommand::List { json }), _) => list(json, db, out).await,
         (None, Some(scope)) => hold(&scope, args.reason.as_deref(), args.json, db, out).await,
-        (None, None) => unreachable!("clap requires a scope where there is no subcommand"),
+        (None, None) => unreachable!("clap requires a scope or a subcommand"),
     }
 }
 
@@ -115,14 +115,14 @@ async fn hold(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let (scope, scope_id) = args.scope();
-    // A typo would hold nobody, and look as if it had.
+    // A misspelt agent must not look like a successful hold.
     if let Some(instance_id) = &args.instance {
         directory::find(db, instance_id).await.map_err(explained)?;
     }
     let covered = coverage(db, scope, scope_id).await?;
     ensure!(
         scope != HoldScope::Org || covered.agents > 0,
-        "no agent of org {scope_id} is registered; `nas-cron agents list` shows which orgs have some"
+        "no agent of org {scope_id} is registered; `nas-cron agents list` shows the registered agents and their orgs"
     );
     let new = outages::hold(db, scope, scope_id, reason).await?;
     if json {
@@ -131,37 +131,37 @@ async fn hold(
             &json!({ "scope": scope, "scope_id": scope_id, "new": new, "covers": covered }),
         );
     }
-    let already = if new { "is on hold" } else { "was on hold already" };
+    let already = if new { "is on hold" } else { "was already on hold" };
     let Coverage { agents, armed, .. } = covered;
     let (agents, armed) = (counted(agents, "agent"), counted(armed, "one-shot"));
     writeln!(
         out,
-        "{} {already}: {agents} with {armed}. None fires until it is released.",
+        "{} {already}: {agents} with {armed}. None fires until `nas-cron release`.",
         capital(&named(scope, scope_id))
     )?;
     Ok(())
 }
 
-/// Ends a hold, and says on `out` what that did.
+/// Ends a hold, and writes to `out` how many one-shots it released.
 pub async fn release(args: ReleaseArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let (scope, scope_id) = args.scope.scope();
     let (existed, released) = directory::release(db, scope, scope_id).await?;
     let left = coverage(db, scope, scope_id).await?.parked;
     if args.json {
-        let told = json!({ "scope": scope, "scope_id": scope_id, "existed": existed, "released": released, "still_parked": left });
-        return terminal::json(out, &told);
+        let report = json!({ "scope": scope, "scope_id": scope_id, "existed": existed, "released": released, "still_parked": left });
+        return terminal::json(out, &report);
     }
     let name = capital(&named(scope, scope_id));
     if existed {
         writeln!(out, "{name} is released: {} no longer parked.", counted(released, "one-shot"))?;
     } else {
-        writeln!(out, "{name} was not on hold. `nas-cron hold list` shows what is.")?;
+        writeln!(out, "{name} was not on hold. `nas-cron hold list` shows the holds.")?;
     }
     if left > 0 {
         let parked = counted(left, "one-shot");
         writeln!(
             out,
-            "Still parked: {parked}, by another hold or a disabled agent. See `nas-cron hold list`."
+            "Still parked: {parked}, because of another hold or a disabled agent; see `nas-cron hold list`."
         )?;
     }
     Ok(())
@@ -177,7 +177,7 @@ struct Standing {
 
 async fn list(json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut standing = Vec::new();
-    // A handful, by people.
+    // Operators set holds by hand: there are few.
     for hold in outages::holds(db).await? {
         let covers = coverage(db, hold.scope, &hold.scope_id).await?;
         standing.push(Standing { hold, covers });
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_scope() {
+    fn exactly_one_scope_is_required() {
         for good in [
             &["--all"][..],
             &["--org", "o"],
@@ -249,32 +249,33 @@ mod tests {
     }
 
     #[test]
-    fn the_help_teaches() {
+    fn help_matches_its_snapshot() {
         insta::assert_snapshot!(Cli::command().term_width(110).render_long_help(), @r#"
-        Stop the fires of everything, of an org or of an agent; none is lost.
+        Hold the fires of all agents, of an org or of one agent.
 
-        Provisions are taken as before. An attempt that is under way ends by itself; none starts once this has
-        returned. What comes due is parked until `nas-cron release`, and fires then at once.
+        Agents can still arm, cancel and list one-shots. Attempts in flight are finished; after this command has
+        returned, no attempt starts. One-shots that come due are parked, not lost: `nas-cron release` ends the hold,
+        and they fire at once.
 
         Usage: nas-cron hold [OPTIONS] <--all|--org <ORG>|--instance <INSTANCE_ID>>
                nas-cron hold <COMMAND>
 
         Commands:
-          list  Show what is on hold, since when, why, and how many one-shots are parked by it
+          list  List the holds with their age, reason and number of parked one-shots
           help  Print this message or the help of the given subcommand(s)
 
         Options:
               --all
-                  The whole service
+                  All agents of the service
 
               --org <ORG>
-                  Every agent of this org
+                  All agents of this org
 
               --instance <INSTANCE_ID>
-                  This agent
+                  Only this agent
 
               --reason <REASON>
-                  Why, for whoever looks at it later
+                  Reason for the hold, shown by `nas-cron hold list`
 
               --json
                   Print JSON
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table() {
+    fn table_matches_its_snapshot() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let hold = |scope, scope_id: &str, reason: Option<&str>| Standing {
             hold: Hold {

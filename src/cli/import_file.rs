@@ -1,4 +1,4 @@
-//! Imports: a file line by line with a progress bar, and a report of what became of the lines.
+//! Imports: reads a file line by line with a progress bar, and reports the result of every line.
 
 mod report;
 
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use nas_cron_base::terminal;
 use nas_cron_protocol::Fields;
@@ -14,41 +14,41 @@ use serde_json::{Map, Value};
 
 pub(super) use self::report::{Remark, Report, broke_off};
 
-/// Rows of one statement.
+/// Maximum rows per statement.
 pub(super) const BATCH: usize = 1_000;
-/// The longest line of JSON, in bytes.
+/// Maximum length of a JSON line, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// How a file is written.
+/// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// JSON Lines: one object a line.
+    /// JSON Lines: one object per line.
     Jsonl,
-    /// CSV, with a header that names the columns.
+    /// CSV: the first line names the columns.
     Csv,
 }
 
-/// What can be in a file.
+/// Fields of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Columns {
-    /// Every name that is known.
+    /// All known names.
     pub(super) known: &'static [&'static str],
-    /// Those that a CSV must have.
+    /// Names that a CSV header must contain.
     pub(super) required: &'static [&'static str],
-    /// Those that are true or false.
+    /// Names of Boolean fields.
     pub(super) flags: &'static [&'static str],
 }
 
-/// One line, or what is wrong with it.
+/// One line of a file.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// From 1, as editors count.
+    /// Line number, from 1.
     pub(super) number: u64,
-    /// Its fields.
+    /// Fields of the line, or the problem with it.
     pub(super) fields: Result<Fields, String>,
 }
 
-/// A file that is being read.
+/// A file under import.
 pub(super) struct Lines {
     reader: Source,
     columns: Columns,
@@ -61,19 +61,21 @@ enum Source {
 }
 
 impl Lines {
-    /// Opens a file, or stdin for `-`. The bar shows on stderr, and only on a terminal.
+    /// Opens a file, or stdin for `-`. The progress bar is drawn on stderr, and only if it is a terminal.
     pub(super) fn open(path: &Path, format: Option<Format>, columns: Columns) -> anyhow::Result<Self> {
         if path == Path::new("-") {
             let style = ProgressStyle::with_template("{spinner} {bytes} read, {bytes_per_sec}");
             let bar = ProgressBar::new_spinner().with_style(style?);
             return Self::new(bar.wrap_read(io::stdin()), format, columns, bar);
         }
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = File::open(path).map_err(|error| {
+            anyhow!("opening {} failed: {error}; check the path and its permissions", path.display())
+        })?;
         let bytes = file.metadata()?.len();
         let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
         let bar = ProgressBar::new(bytes).with_style(style?);
         Self::new(bar.wrap_read(file), format.or_else(|| by_extension(path)), columns, bar)
-            .with_context(|| format!("cannot import {}", path.display()))
+            .with_context(|| format!("importing {} failed", path.display()))
     }
 
     fn new(
@@ -84,7 +86,7 @@ impl Lines {
     ) -> anyhow::Result<Self> {
         let mut input: Box<dyn BufRead> = Box::new(BufReader::with_capacity(1 << 16, input));
         if input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
-            // Spreadsheets write it.
+            // A byte order mark, as spreadsheets write it.
             input.consume(3);
         }
         let format = match format {
@@ -96,7 +98,7 @@ impl Lines {
             Format::Csv => {
                 let mut input =
                     csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(input);
-                let header = input.headers().context("cannot read the header")?;
+                let header = input.headers().context("reading the header failed")?;
                 let header: Vec<String> = header.iter().map(str::to_owned).collect();
                 check_header(&header, &columns)?;
                 Source::Csv { input: Box::new(input), header }
@@ -105,16 +107,16 @@ impl Lines {
         Ok(Self { reader, columns, bar })
     }
 
-    /// The next line that is not blank; `None` at the end.
+    /// Returns the next line that is not blank, or `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Line>> {
         match &mut self.reader {
             Source::Jsonl { input, number } => next_json(input, number),
             Source::Csv { input, header } => next_record(input, header, &self.columns),
         }
-        .context("cannot read on")
+        .context("reading the file failed")
     }
 
-    /// Takes the bar away, before anything is printed.
+    /// Removes the progress bar. Call it before printing.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -134,8 +136,10 @@ fn by_content(input: &mut dyn BufRead) -> anyhow::Result<Format> {
         let Some(&first) = buffer.first() else { return Ok(Format::Jsonl) };
         match first {
             b'{' => return Ok(Format::Jsonl),
-            b'[' => bail!("it is one JSON array; make it one object a line with: jq -c '.[]'"),
-            // Blank lines before it are counted as none: nothing is wrong with them.
+            b'[' => bail!(
+                "the file is one JSON array, but JSON Lines has one object per line; convert it with: jq -c '.[]'"
+            ),
+            // Leading blank lines are allowed, and not counted.
             b' ' | b'\t' | b'\r' | b'\n' => input.consume(1),
             _ => return Ok(Format::Csv),
         }
@@ -147,14 +151,17 @@ fn check_header(header: &[String], columns: &Columns) -> anyhow::Result<()> {
     let found = terminal::shortened(&terminal::printable(&header.join(",")), 80);
     if let Some(missing) = columns.required.iter().find(|name| !header.iter().any(|h| h == *name)) {
         bail!(
-            "the first line of a CSV names its columns, separated by commas: {known}. \
-             Missing is {missing}; found was `{found}`"
+            "column {missing} is missing in the header `{found}`: the first line of a CSV must name its columns, separated by \
+             commas; known columns are {known}"
         );
     }
     for (index, name) in header.iter().enumerate() {
         let shown = terminal::printable(name);
-        ensure!(columns.known.contains(&name.as_str()), "unknown column `{shown}`; known are {known}");
-        ensure!(!header[..index].contains(name), "column `{shown}` is there twice");
+        ensure!(
+            columns.known.contains(&name.as_str()),
+            "unknown column `{shown}`; known columns are {known}"
+        );
+        ensure!(!header[..index].contains(name), "duplicate column `{shown}`");
     }
     Ok(())
 }
@@ -207,10 +214,10 @@ fn next_record(
     Ok(Some(Line { number, fields: cells(&record, header, columns) }))
 }
 
-/// An empty cell is an absent field.
+/// Returns the fields of a CSV line. An empty cell is an absent field.
 fn cells(record: &csv::ByteRecord, header: &[String], columns: &Columns) -> Result<Fields, String> {
     if record.len() != header.len() {
-        return Err(format!("the header names {} columns; cells here: {}", header.len(), record.len()));
+        return Err(format!("the header has {} columns, this line has {}", header.len(), record.len()));
     }
     let mut fields = Map::new();
     for (name, cell) in header.iter().zip(record) {
@@ -232,18 +239,18 @@ fn cells(record: &csv::ByteRecord, header: &[String], columns: &Columns) -> Resu
     Ok(Fields::from_map(fields))
 }
 
-/// The arguments that all imports have.
+/// Arguments of all imports.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ImportArgs {
-    /// The file; `-` is stdin.
+    /// File to import; `-` reads stdin.
     pub(super) file: PathBuf,
-    /// How it is written, if neither its name nor its beginning tell.
+    /// Format of the file [default: recognised by its name or content].
     #[arg(long, value_enum)]
     pub(super) format: Option<Format>,
-    /// Judge every line, also against the database, and change nothing.
+    /// Check all lines, also against the database, without changing anything.
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Print JSON: the counts, and each bad line as {"line","problem"}.
+    /// Print JSON: the counts, and each invalid line as {"line", "problem"}.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -276,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_are_told_by_their_beginning() {
+    fn json_lines_are_recognised_by_their_first_character() {
         insta::assert_snapshot!(
             all(b"\xef\xbb\xbf{\"a\":\"x\"}\r\n\n  {\"a\":\"y\",\"on\":false}  \n{\"a\":7}\nnonsense\n{\"c\":1}\n\xff\n{\"a\":\"last\"}"),
             @r#"
@@ -293,23 +300,23 @@ mod tests {
     }
 
     #[test]
-    fn csv_is_everything_else() {
+    fn other_content_is_read_as_csv() {
         insta::assert_snapshot!(
             all(b"a,on\nx,yes\n\"y,\"\"z\",\n w , 0 \nx\nx,maybe\n\n\xff,1\n,true\n"),
             @r#"
             2 Ok((Some("x"), Some(true)))
             3 Ok((Some("y,\"z"), None))
             4 Ok((Some("w"), Some(false)))
-            5 Err("the header names 2 columns; cells here: 1")
+            5 Err("the header has 2 columns, this line has 1")
             6 Err("on: must be true or false")
             7 Err("a: must be UTF-8")
             9 Ok((None, Some(true)))
-            "#
+        "#
         );
     }
 
     #[test]
-    fn a_line_without_end_is_one_bad_line() {
+    fn overlong_line_is_one_invalid_line() {
         let mut content = vec![b'x'; 200_000];
         content.splice(..0, *b"{\"a\":\"");
         content.extend_from_slice(b"\n{\"a\":\"after\"}\n");
@@ -324,12 +331,12 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_list_is_refused_as_a_whole() {
+    fn malformed_file_is_rejected_as_a_whole() {
         let refused = |content| open(content, None).err().map(|error| error.to_string()).unwrap();
-        insta::assert_snapshot!(refused(b"[{}]"), @"it is one JSON array; make it one object a line with: jq -c '.[]'");
-        insta::assert_snapshot!(refused(b"x,1\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `x,1`");
-        insta::assert_snapshot!(refused(b"a;b\n1;2\n"), @"the first line of a CSV names its columns, separated by commas: a,b,on. Missing is a; found was `a;b`");
-        insta::assert_snapshot!(refused(b"a,c\n1,2\n"), @"unknown column `c`; known are a,b,on");
-        insta::assert_snapshot!(refused(b"a,a\n1,2\n"), @"column `a` is there twice");
+        insta::assert_snapshot!(refused(b"[{}]"), @"the file is one JSON array, but JSON Lines has one object per line; convert it with: jq -c '.[]'");
+        insta::assert_snapshot!(refused(b"x,1\n"), @"column a is missing in the header `x,1`: the first line of a CSV must name its columns, separated by commas; known columns are a,b,on");
+        insta::assert_snapshot!(refused(b"a;b\n1;2\n"), @"column a is missing in the header `a;b`: the first line of a CSV must name its columns, separated by commas; known columns are a,b,on");
+        insta::assert_snapshot!(refused(b"a,c\n1,2\n"), @"unknown column `c`; known columns are a,b,on");
+        insta::assert_snapshot!(refused(b"a,a\n1,2\n"), @"duplicate column `a`");
     }
 }

@@ -13,20 +13,20 @@ use crate::config::{DatabaseOnly, Flags};
 use crate::db::migrate::{SchemaState, Step, migrate, schema_state};
 use crate::db::{Db, DbError, DbOptions, reach};
 
-/// How long a database that is starting is waited for.
+/// Time to wait for a database that is starting.
 const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
-/// Bring the database's schema to the version that this binary knows.
+/// Migrate the database schema to the version of this binary.
 ///
-/// Takes a lock, so that any number may run at once; does nothing where nothing is to be done. Migrations only
-/// ever add: replicas of the release before go on while it runs, and after it.
+/// Concurrent runs are safe: one takes a lock and migrates, the others wait and find nothing to do. Migrations only add
+/// to the schema: replicas of the previous release keep running during and after a migration.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron migrate --dry-run
   NAS_CRON_DATABASE_URL_FILE=/run/secrets/database_url nas-cron migrate --json")]
 pub(super) struct Migrate {
-    /// Say what would be done, and do nothing.
+    /// Show the pending migrations without applying them.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON: {"status": "current" | "pending" | "migrated", "steps": [{"version", "description"}]}.
@@ -50,11 +50,8 @@ impl Migrate {
     }
 
     async fn outcome(&self, db: &Db) -> anyhow::Result<Outcome> {
-        let unusable = |error: DbError| {
-            anyhow::Error::new(error).context(
-                "connecting to database_url failed (`nas-cron config show` prints where the setting comes from)",
-            )
-        };
+        let unusable =
+            |error: DbError| anyhow::Error::new(error).context("connecting to the database failed");
         reach(db, CONNECT_WITHIN).await.map_err(unusable)?;
         let state = schema_state(db).await.map_err(unusable)?;
         Ok(match plan(state)? {
@@ -62,28 +59,28 @@ impl Migrate {
             steps if self.dry_run => Outcome::Pending(steps),
             _ => {
                 let done = migrate(db).await.context(
-                    "cannot migrate; each step is done entirely or not at all, so mend the cause and run it again",
+                    "the migration failed, and its step was rolled back; fix the cause and run `nas-cron migrate` again",
                 )?;
-                // Another one was faster: between the look and the lock it did all of it.
+                // Another process migrated between the check and the lock.
                 if done.is_empty() { Outcome::Current } else { Outcome::Migrated(done) }
             }
         })
     }
 }
 
-/// The steps that are missing, or why none may be made.
+/// Returns the missing steps, or an error if this release must not migrate the schema.
 fn plan(state: SchemaState) -> anyhow::Result<Vec<Step>> {
     match state {
         SchemaState::Current => Ok(Vec::new()),
         SchemaState::Behind(steps) => Ok(steps),
         SchemaState::Ahead { found, known } => bail!(
-            "the database's schema is at version {found}, and this release knows {known} at most; nothing was \
-             changed. Run the release that made it, or a later one"
+            "the database schema has version {found}, but this release knows versions up to {known}; nothing was \
+             changed. Use the release that migrated it, or a later one"
         ),
         SchemaState::Diverged { version } => bail!(
-            "step {version} of the schema was applied with another content than this release has, or broke off \
-             in the middle; nothing was changed. Compare the table _sqlx_migrations with migrations/ of the release \
-             that made it, or restore a backup"
+            "step {version} in the database differs from the one of this release, or failed half-way; nothing was \
+             changed. Check that database_url names a database of nas-cron; then compare its table _sqlx_migrations \
+             with migrations/ of the release that applied it, or restore a backup"
         ),
     }
 }
@@ -115,12 +112,12 @@ impl Outcome {
         };
         let mut text = match self {
             Self::Current => "The schema is up to date: nothing to do.".to_owned(),
-            Self::Pending(_) => format!("{counted} to apply; nothing was changed (--dry-run):"),
+            Self::Pending(_) => format!("{counted} to apply (dry run: nothing was changed):"),
             Self::Migrated(_) => format!("Applied {counted}:"),
         };
         for step in steps {
             write!(text, "\n  {:04}  {}", step.version, step.description)
-                .expect("a String takes all that is written to it");
+                .expect("writing to a String does not fail");
         }
         text
     }
@@ -140,10 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn what_it_says() {
+    fn outcomes_are_rendered_as_text_and_json() {
         assert_snapshot!(Outcome::Current.render(false), @"The schema is up to date: nothing to do.");
         assert_snapshot!(Outcome::Pending(steps()).render(false), @"
-        2 steps to apply; nothing was changed (--dry-run):
+        2 steps to apply (dry run: nothing was changed):
           0001  init
           0002  callbacks index
         ");
@@ -156,10 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_it_does_not_know_is_left_alone() {
+    fn unknown_schemas_are_rejected() {
         assert_eq!(plan(SchemaState::Behind(steps())).unwrap(), steps());
         assert!(plan(SchemaState::Current).unwrap().is_empty());
-        assert_snapshot!(plan(SchemaState::Ahead { found: 7, known: 1 }).unwrap_err(), @"the database's schema is at version 7, and this release knows 1 at most; nothing was changed. Run the release that made it, or a later one");
-        assert_snapshot!(plan(SchemaState::Diverged { version: 1 }).unwrap_err(), @"step 1 of the schema was applied with another content than this release has, or broke off in the middle; nothing was changed. Compare the table _sqlx_migrations with migrations/ of the release that made it, or restore a backup");
+        assert_snapshot!(plan(SchemaState::Ahead { found: 7, known: 1 }).unwrap_err(), @"the database schema has version 7, but this release knows versions up to 1; nothing was changed. Use the release that migrated it, or a later one");
+        assert_snapshot!(plan(SchemaState::Diverged { version: 1 }).unwrap_err(), @"step 1 in the database differs from the one of this release, or failed half-way; nothing was changed. Check that database_url names a database of nas-cron; then compare its table _sqlx_migrations with migrations/ of the release that applied it, or restore a backup");
     }
 }

@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand.
 //!
-//! A subcommand prints its result on stdout and says everything else on stderr. Its end is an exit code:
-//! 0 done, 1 failed, 2 the command line or the configuration is wrong.
+//! A subcommand prints its result on stdout and everything else on stderr. Exit codes: 0 success, 1 failure, 2 invalid
+//! command line or configuration.
 
 pub mod agents;
 pub mod auth_profiles;
@@ -32,32 +32,34 @@ use self::process::{failed, in_runtime};
 const LONG_ABOUT: &str = "\
 One-shot cron for agents that scale to zero.
 
-An agent that sleeps cannot wake itself. nas-cron keeps its next appointment in Postgres and calls it in time:
+A sleeping agent cannot wake itself. nas-cron stores the time of its next job in Postgres and calls it on time:
 
-  1. The agent arms a one-shot: POST /api/agent-cron/provision, with its portal access token. Answered once it \
-is durable.
-  2. At the instant the scheduler wakes the service: its own loop over Postgres, or a hosted engine by relay.
-  3. The service calls the agent: POST {callback}/api/cron/fire, with a token that opens this one door for two \
-minutes at most. The agent runs its job and arms the next one-shot.
+  1. The agent arms a one-shot: POST /api/agent-cron/provision, with its portal access token. The response means \
+that the one-shot is durable.
+  2. When the one-shot is due, a scheduler backend wakes the service: the built-in Postgres loop, or an external \
+backend (NATS or QStash).
+  3. The service calls the agent: POST {callback}/api/cron/fire, with a token that is valid for two minutes at most, \
+and only for this call. The agent runs its job and arms the next one-shot.
 
-What was armed is delivered at least once, never before its instant, or it is a dead letter that you can see.";
+Every one-shot is delivered at least once, never before its time. If all attempts fail, it is kept as a dead letter \
+that you can inspect and redrive.";
 
 #[cfg(feature = "dev")]
 const DEV_EXAMPLE: &str = "
-  nas-cron dev                                Everything on this machine, to see it work";
+  nas-cron dev                                Run everything on this machine, as a demo";
 #[cfg(not(feature = "dev"))]
 const DEV_EXAMPLE: &str = "";
 
 const EXAMPLES: &str = "
-  nas-cron config example > nas-cron.toml     A commented file to start from
-  nas-cron config show --config nas-cron.toml What holds, and where it comes from
-  nas-cron doctor --config nas-cron.toml      What is well where it runs, and how to mend what is not
-  nas-cron migrate --dry-run                  What a schema migration would do
-  nas-cron cron add report --in 90s           A one-shot, armed as its agent would arm it
+  nas-cron config example > nas-cron.toml     Write a commented configuration file
+  nas-cron config show --config nas-cron.toml Show the settings in effect and their origins
+  nas-cron doctor --config nas-cron.toml      Check the deployment, with fixes
+  nas-cron migrate --dry-run                  Show pending schema migrations
+  nas-cron cron add report --in 90s           Arm a one-shot, as an agent does
   nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
-Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.
-130 and 143: ended at once by a second SIGINT or SIGTERM.";
+Exit codes: 0 success; 1 failure; 2 invalid command line or configuration.
+130 or 143: ended by a second SIGINT or SIGTERM.";
 
 fn after_help() -> String {
     format!("Examples:{DEV_EXAMPLE}{EXAMPLES}")
@@ -96,7 +98,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked for, and says on stderr what went wrong.
+    /// Runs the command, reports an error on stderr, and returns the exit code.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Serve(command) => in_runtime(command.run()),
@@ -130,47 +132,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[cfg(feature = "dev")]
     #[test]
-    fn the_help_teaches() {
+    fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
         One-shot cron for agents that scale to zero.
 
-        An agent that sleeps cannot wake itself. nas-cron keeps its next appointment in Postgres and calls it in time:
+        A sleeping agent cannot wake itself. nas-cron stores the time of its next job in Postgres and calls it on
+        time:
 
-          1. The agent arms a one-shot: POST /api/agent-cron/provision, with its portal access token. Answered once it
-          is durable.
-          2. At the instant the scheduler wakes the service: its own loop over Postgres, or a hosted engine by relay.
-          3. The service calls the agent: POST {callback}/api/cron/fire, with a token that opens this one door for two
-          minutes at most. The agent runs its job and arms the next one-shot.
+          1. The agent arms a one-shot: POST /api/agent-cron/provision, with its portal access token. The response
+          means that the one-shot is durable.
+          2. When the one-shot is due, a scheduler backend wakes the service: the built-in Postgres loop, or an
+          external backend (NATS or QStash).
+          3. The service calls the agent: POST {callback}/api/cron/fire, with a token that is valid for two minutes at
+          most, and only for this call. The agent runs its job and arms the next one-shot.
 
-        What was armed is delivered at least once, never before its instant, or it is a dead letter that you can see.
+        Every one-shot is delivered at least once, never before its time. If all attempts fail, it is kept as a dead
+        letter that you can inspect and redrive.
 
         Usage: nas-cron <COMMAND>
 
         Commands:
-          serve          Run the service: hop 1, the scheduler, the fires, JWKS, health, metrics
-          dev            Run everything on this machine, with nothing configured: a private Postgres, a portal, the
-                         service, demo agents
-          migrate        Bring the database's schema to the version that this binary knows
-          agents         Register agents, and see how they are
-          jobs           See, cancel, redrive and import one-shots
-          hold           Stop the fires of everything, of an org or of an agent; none is lost
-          release        End a hold: what it has parked fires now
-          auth-profiles  See and set which auth profiles are known, and the defaults of jobs that name none
-          keys           See, rotate, import and export the keys that sign fire tokens
-          backend        See who wakes us first at a fire's instant, and switch to another
-          bench          Measure a running service, with a sink of its own in the place of agents
-          cron           Arm, change, see and cancel one-shots at any nas-cron server, as their agent
-          mcp            Give a model tools for one-shots: an MCP server on stdin and stdout
-          doctor         Check a deployment from where it runs, and say how to mend what is wrong
+          serve          Run the service: agent API, scheduler, fires, JWKS, health checks, metrics
+          dev            Run a complete deployment on this machine: a private Postgres, a portal, the service and demo
+                         agents
+          migrate        Migrate the database schema to the version of this binary
+          agents         Register, list, show, disable and remove agents
+          jobs           List, show, cancel, redrive and import one-shots
+          hold           Hold the fires of all agents, of an org or of one agent
+          release        End a hold. Its parked one-shots fire at once, unless another hold covers them
+          auth-profiles  Show and set the known auth profiles and the default profiles
+          keys           List, rotate, import and export the keys that sign fire tokens
+          backend        Show or switch the scheduler backend
+          bench          Measure the lateness and throughput of a running service
+          cron           Arm, update, list and cancel one-shots on any nas-cron server, as their agent
+          mcp            Serve one-shots as MCP tools for a model, on stdin and stdout
+          doctor         Diagnose a deployment and suggest fixes
           config         Show the configuration, the table of settings, or an example file
-          health         Ask a running service on this machine whether it is alive
+          health         Check whether the service on this machine is alive or ready
           completions    Print a completion script for a shell
           help           Print this message or the help of the given subcommand(s)
 
@@ -182,21 +187,21 @@ mod tests {
                   Print version
 
         Examples:
-          nas-cron dev                                Everything on this machine, to see it work
-          nas-cron config example > nas-cron.toml     A commented file to start from
-          nas-cron config show --config nas-cron.toml What holds, and where it comes from
-          nas-cron doctor --config nas-cron.toml      What is well where it runs, and how to mend what is not
-          nas-cron migrate --dry-run                  What a schema migration would do
-          nas-cron cron add report --in 90s           A one-shot, armed as its agent would arm it
+          nas-cron dev                                Run everything on this machine, as a demo
+          nas-cron config example > nas-cron.toml     Write a commented configuration file
+          nas-cron config show --config nas-cron.toml Show the settings in effect and their origins
+          nas-cron doctor --config nas-cron.toml      Check the deployment, with fixes
+          nas-cron migrate --dry-run                  Show pending schema migrations
+          nas-cron cron add report --in 90s           Arm a one-shot, as an agent does
           nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
-        Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong.
-        130 and 143: ended at once by a second SIGINT or SIGTERM.
+        Exit codes: 0 success; 1 failure; 2 invalid command line or configuration.
+        130 or 143: ended by a second SIGINT or SIGTERM.
         ");
     }
 
     #[test]
-    fn every_example_in_the_help_is_a_subcommand() {
+    fn every_example_in_the_help_names_a_subcommand() {
         let command = Cli::command();
         let help = after_help();
         let lines = help.lines().filter_map(|line| line.trim().strip_prefix("nas-cron "));
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn every_subcommand_says_what_it_is() {
+    fn every_subcommand_has_a_description() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
         }

@@ -1,4 +1,4 @@
-//! What the operator's commands share: they work on the database, also while the service is down.
+//! Shared parts of the operator's commands. They work on the database directly, also while the service is down.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::signals;
+use nas_cron_base::terminal::counted;
 use secrecy::ExposeSecret;
 
 use super::{agents, auth_profiles, backend, hold, jobs, keys};
@@ -24,10 +25,10 @@ use crate::db::{Db, DbOptions, reach};
 use crate::db_clock::DbClock;
 use crate::keys::{KeyEncryptionKey, KeyRing};
 
-/// How often a command that signs looks at the keys again.
+/// Interval between reads of the signing keys, for a command that signs.
 const KEYS_FRESH_EVERY: Duration = Duration::from_secs(3);
 
-/// How long a database that is starting is waited for.
+/// Time to wait for a database that is starting.
 const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
 // No doc comment: clap would take it for the help of each command, whose own text is on its arguments.
@@ -39,7 +40,7 @@ pub(super) struct Operate<A: Args + fmt::Debug, P: Pick = DatabaseOnly> {
     flags: Flags<P>,
 }
 
-/// The settings of the `agents` command: its `config` prints URLs, and its `enroll` makes logins.
+/// The settings of the `agents` command: `agents config` prints URLs, and `agents enroll` creates logins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithPortal;
 
@@ -56,7 +57,7 @@ impl Pick for WithPortal {
     }
 }
 
-/// The URLs that commands print.
+/// The database settings, and the URLs that commands print.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithUrls;
 
@@ -66,7 +67,7 @@ impl Pick for WithUrls {
     }
 }
 
-/// The settings of the `keys` command: those of the service that concern keys.
+/// The settings of the `keys` command: the database, the URLs, and all settings of keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithKeys;
 
@@ -76,13 +77,33 @@ impl Pick for WithKeys {
     }
 }
 
-/// The settings of the `backend` command: those of the service that concern scheduler backends.
+/// The settings of the `backend` command: the database, the URLs, and all settings of backends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithBackends;
 
 impl Pick for WithBackends {
     fn takes(setting: &Setting) -> bool {
         WithUrls::takes(setting) || setting.section == Section::Backends
+    }
+}
+
+/// Describes a schema of another release, with the next step.
+fn other_schema(state: &SchemaState) -> String {
+    match state {
+        SchemaState::Current => "the database schema is up to date".to_owned(),
+        SchemaState::Behind(steps) => format!(
+            "the database schema is older than this release ({} missing): run `nas-cron migrate` first, or with --dry-run \
+             to see the steps",
+            counted(i64::try_from(steps.len()).unwrap_or(i64::MAX), "migration")
+        ),
+        SchemaState::Ahead { found, known } => format!(
+            "the database schema has version {found}, but this release knows versions up to {known}: use the release that \
+             migrated it, or a later one"
+        ),
+        SchemaState::Diverged { version } => format!(
+            "migration {version} in the database differs from the one of this release, or failed half-way: \
+             `nas-cron migrate --dry-run` says what to do"
+        ),
     }
 }
 
@@ -93,13 +114,10 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         nas_cron_base::logging::init(&settings.log()?)?;
         let options = DbOptions { url: database.url, max_connections: 4, acquire_timeout: CONNECT_WITHIN };
         let db = Db::new(&options).context("invalid database_url")?;
-        reach(&db, CONNECT_WITHIN).await.context("connecting to database_url failed")?;
-        let state = schema_state(&db).await.context("the schema cannot be read")?;
-        anyhow::ensure!(
-            state == SchemaState::Current,
-            "the database's schema is not the one of this release: `nas-cron migrate --dry-run` tells what is to be done"
-        );
-        // Nobody's provision waits for an operator's command, which may go through all there is.
+        reach(&db, CONNECT_WITHIN).await.context("connecting to the database failed")?;
+        let state = schema_state(&db).await.context("reading the schema version failed")?;
+        anyhow::ensure!(state == SchemaState::Current, "{}", other_schema(&state));
+        // A command may read whole tables, and no agent waits for it.
         Ok(db.patient())
     }
 
@@ -108,7 +126,7 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
     }
 }
 
-/// A reader that has seen enough (`| head`) is no failure.
+/// Maps the result of a command to its exit code. A closed pipe (`| head`) is a success.
 pub(super) fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     match result {
         Err(error)
@@ -185,15 +203,15 @@ impl Operate<backend::BackendArgs, WithBackends> {
         let backends = self.flags.settings().backends()?;
         let db = self.connect().await?;
         let clock = DbClock::read(&db, Arc::new(SystemClock));
-        let clock: Arc<dyn Clock> = Arc::new(clock.await.context("the database's clock cannot be read")?);
+        let clock: Arc<dyn Clock> = Arc::new(clock.await.context("reading the database's clock failed")?);
         let keys = self.key_ring(&backends, &db, &clock).await;
         if let Some(keys) = keys.clone() {
-            // A view that is older than 10 s does not sign, and a switch may take longer.
+            // Keys read more than 10 s ago do not sign, and a switch may take longer.
             let db = db.clone();
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(KEYS_FRESH_EVERY).await;
-                    // Failed: without a fresh view nothing is signed, and the replicas tell what is left.
+                    // On failure nothing is signed, and the replicas send the remaining wake-ups.
                     let _ = keys.refresh(&db).await;
                 }
             });
@@ -204,8 +222,8 @@ impl Operate<backend::BackendArgs, WithBackends> {
         ended(backend::run(self.args, &context, &mut io::stdout()).await)
     }
 
-    /// What signs the tokens that a backend is given which delivers itself: only that needs the settings of the whole
-    /// service, and so there is none where they are not.
+    /// Returns the signing keys for a backend that delivers fires itself, or `None` if no such backend is configured or
+    /// the settings of the service are incomplete. No other backend needs signing keys.
     async fn key_ring(&self, backends: &Backends, db: &Db, clock: &Arc<dyn Clock>) -> Option<Arc<KeyRing>> {
         factory::tokens_minted_ahead(backends)?;
         let config = self.flags.settings().config().ok()?;

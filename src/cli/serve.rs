@@ -1,4 +1,4 @@
-//! `nas-cron serve`
+//! `nas-cron serve`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use crate::config::{Everything, Flags};
 use crate::metrics;
 use crate::shutdown::{self, Ended, Shutdown};
 
-/// Run the service: hop 1, the scheduler, the fires, JWKS, health, metrics.
+/// Run the service: agent API, scheduler, fires, JWKS, health checks, metrics.
 ///
-/// Any number of replicas may run on one database. Ends gracefully on SIGTERM: /readyz says 503, claims stop, hop 1
-/// is served on until the drain delay is over, what is in flight is finished. A second signal ends it at once.
+/// Any number of replicas can share one database. SIGTERM or SIGINT starts a graceful shutdown: /readyz returns 503 and
+/// no more one-shots are claimed; the agent API is served until the drain delay has passed, and attempts in flight are
+/// finished. A second signal ends the process at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +25,7 @@ Examples:
   NAS_CRON_DATABASE_URL_FILE=/run/secrets/database_url NAS_CRON_PORTAL_URL=https://portal.example \\
     NAS_CRON_KEY_ENCRYPTION_KEY_FILE=/run/secrets/key_encryption_key nas-cron serve --migrate
 
-`nas-cron config show` tells what holds and where it comes from; `nas-cron dev` runs everything on one machine.")]
+`nas-cron config show` prints the settings in effect and their origin. `nas-cron dev` runs everything on one machine.")]
 pub(super) struct Serve {
     #[command(flatten)]
     flags: Flags<Everything>,
@@ -40,7 +41,7 @@ impl Serve {
             let clock = Arc::new(SystemClock);
             let starting = App::start(&config, clock, shutdown.clone(), metrics::install(), Router::new());
             tokio::select! {
-                // Asked to end before it had begun.
+                // A signal arrived during the start.
                 () = shutdown.draining() => Ok(()),
                 app = starting => app?.run().await,
             }

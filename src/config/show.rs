@@ -14,7 +14,7 @@ use super::table::SETTINGS;
 pub fn table(settings: &Settings) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["setting", "value", "from"]);
+    table.set_header(["SETTING", "VALUE", "FROM"]);
     for setting in SETTINGS {
         let given = settings.effective(setting);
         let origin = given.as_ref().map_or_else(String::new, |given| given.origin.to_string());

@@ -132,14 +132,14 @@ fn summary(mut failures: Vec<(usize, sqlx::Error)>, servers: &[PgConnectOptions]
         return only;
     }
     failures.sort_by_key(|(number, _)| *number);
-    let told: Vec<_> = failures
+    let reasons: Vec<_> = failures
         .iter()
         .map(|(number, error)| match error {
             sqlx::Error::Io(cause) => cause.to_string(),
             error => format!("{}: {error}", place(&servers[*number])),
         })
         .collect();
-    failed(&told.join("; "))
+    failed(&reasons.join("; "))
 }
 
 /// Returns the address of a server for error messages.

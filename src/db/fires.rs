@@ -173,7 +173,10 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
         ],
         parked: vec![
             (ParkReason::Hold, estimated(row.held, row.held + row.behind_probe, sampled.held)),
-            (ParkReason::Unreachable, estimated(row.behind_probe, row.held + row.behind_probe, sampled.behind_probe)),
+            (
+                ParkReason::Unreachable,
+                estimated(row.behind_probe, row.held + row.behind_probe, sampled.behind_probe),
+            ),
         ],
         unsettled: row.outage || row.held + row.behind_probe > 0,
     })

@@ -33,7 +33,9 @@ pub async fn list(
                o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
-               o.last_status, o.last_error, o.asked_again, o.created_at, o.updated_at
+               o.last_status, o.last_error,
+               COALESCE(o.state = 'firing' AND o.asked_again_at > o.last_started_at, false) AS "asked_again!",
+               o.created_at, o.updated_at
         FROM one_shots o JOIN instances i USING (instance_id)
         WHERE ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
           AND ($3::text IS NULL OR i.org_id = $3)
@@ -105,10 +107,10 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
                 delivered_schedule_id = CASE WHEN e.state <> 'stuck' THEN o.delivered_schedule_id END,
                 delivered_at = CASE WHEN e.state <> 'stuck' THEN o.delivered_at END,
                 second_fires = CASE WHEN e.state <> 'stuck' THEN o.second_fires END,
-                -- Nobody waits for it at the second: the usual floor between two fires of one job will do.
+                -- A redrive is not urgent to the second, so the default floor between two fires is enough.
                 next_attempt_at = GREATEST(now(), o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_status = NULL,
-                last_error = NULL, asked_again = false, updated_at = now()
+                last_error = NULL, updated_at = now()
             FROM ended e
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
             RETURNING 1
@@ -173,7 +175,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             WHERE i.instance_id = l.instance_id AND i.callback_url IS NULL
         )
         SELECT a.job_id IS NOT NULL AS "armed!", r.instance_id IS NOT NULL AS "registered!",
-               g.dedup_key IN (o.dedup_key, o.delivered_key) AS same_key
+               g.dedup_key = o.dedup_key OR (o.delivered_key IS NOT NULL AND g.dedup_key = o.delivered_key) AS same_key
         FROM given g
         LEFT JOIN registered r USING (instance_id)
         LEFT JOIN armed a USING (instance_id, job_id)

@@ -28,8 +28,10 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
                     SELECT next_attempt_at FROM one_shots WHERE awaits = g.backend::scheduler_backend
                     ORDER BY next_attempt_at LIMIT 1
                 ) o) - clock_timestamp())::float8 AS missed_in,
-               extract(epoch FROM (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
-                WHERE claim_expires_at IS NOT NULL) - clock_timestamp())::float8 AS lease_ends_in
+               extract(epoch FROM LEAST(
+                    (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
+                     WHERE claim_expires_at IS NOT NULL),
+                    (SELECT min(expires_at) FROM superseded_attempts)) - clock_timestamp())::float8 AS lease_ends_in
         "#,
         &backends,
         &graces,
@@ -211,9 +213,9 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
             attempts = o.attempts - (o.state = 'firing')::int,
             -- Not before `fire_at` either, or what cannot be confirmed before it would come back at once, for ever.
-            -- Spread, because a shortage puts off many in one moment.
+            -- Spread, because a shortage defers many at once.
             next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4 * (1 + random()))),
-            lease_token = NULL, claim_expires_at = NULL, attempt_expires_at = NULL, asked_again = false
+            lease_token = NULL, claim_expires_at = NULL, attempt_expires_at = NULL
         FROM given g
         WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token
           AND o.state IN ('leased', 'firing')
@@ -278,7 +280,7 @@ pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> 
                 last_status = CASE WHEN o.state = 'firing' THEN NULL ELSE o.last_status END,
                 last_error = CASE WHEN o.state = 'firing' THEN 'the lease ended before an outcome was recorded'
                                   ELSE o.last_error END,
-                claim_expires_at = NULL, attempt_expires_at = NULL, asked_again = false, updated_at = now()
+                claim_expires_at = NULL, attempt_expires_at = NULL, updated_at = now()
             FROM expired e
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
             RETURNING 1

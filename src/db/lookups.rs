@@ -19,8 +19,8 @@ pub type Known = Option<(AgentInstance, bool)>;
 /// is one. Returns the instance, and true if an earlier denial ended. `None` if the table lacks the instance, or has it
 /// in another org or with another session: it must be registered first.
 #[tracing::instrument(name = "db.lookups.answered", level = "debug", skip_all)]
-pub async fn answered(db: &Db, told: &Registration, denied: Option<PortalDenial>) -> DbResult<Known> {
-    answered_in(db, told, denied).await
+pub async fn answered(db: &Db, reported: &Registration, denied: Option<PortalDenial>) -> DbResult<Known> {
+    answered_in(db, reported, denied).await
 }
 
 /// Registers an instance as the portal reports it, also in another org than before, and records the lookup like
@@ -28,22 +28,22 @@ pub async fn answered(db: &Db, told: &Registration, denied: Option<PortalDenial>
 #[tracing::instrument(name = "db.lookups.registered", level = "debug", skip_all)]
 pub async fn registered(
     db: &Db,
-    told: &Registration,
+    reported: &Registration,
     denied: Option<PortalDenial>,
 ) -> DbResult<(Option<Verdict>, Known)> {
     let mut transaction = db.begin().await?;
-    let verdict = put_in(&mut transaction, std::slice::from_ref(told), true).await?.into_iter().next();
-    let known = answered_in(&mut transaction, told, denied).await?;
+    let verdict = put_in(&mut transaction, std::slice::from_ref(reported), true).await?.into_iter().next();
+    let known = answered_in(&mut transaction, reported, denied).await?;
     transaction.commit().await?;
     Ok((verdict, known))
 }
 
 async fn answered_in(
     executor: impl PgExecutor<'_>,
-    told: &Registration,
+    reported: &Registration,
     denied: Option<PortalDenial>,
 ) -> DbResult<Known> {
-    let session = &told.bootstrap_session_id;
+    let session = &reported.bootstrap_session_id;
     let row = sqlx::query!(
         r#"
         WITH present AS (
@@ -59,8 +59,8 @@ async fn answered_in(
         RETURNING i.instance_id, i.org_id, i.enabled AND i.denied_by_portal IS NULL AS "enabled!", i.callback_url,
                   i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at, p.was_denied AS "was_denied!"
         "#,
-        told.instance_id.as_str(),
-        told.org_id.as_str(),
+        reported.instance_id.as_str(),
+        reported.org_id.as_str(),
         session.is_keep(),
         session.value().map(SessionId::as_str),
         denied as Option<PortalDenial>,

@@ -2,6 +2,7 @@
 //!
 //! Only this module uses `sqlx`: the layers above see the types of [`crate::domain`] and [`DbError`].
 
+pub mod advice;
 pub mod auth_profiles;
 mod batched;
 mod columns;

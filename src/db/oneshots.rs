@@ -39,12 +39,12 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
             ON CONFLICT (instance_id, job_id) DO UPDATE SET
                 (schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at, due_since, parked,
                  awaits, lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
-                 last_started_at, last_status, last_error, asked_again, shows_skew, delivered_key, delivered_schedule_id,
+                 last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
                  delivered_at, second_fires, dead_since, created_at, updated_at) = (
                 SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).callback_url, (n).state,
                        (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token,
                        (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
-                       (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again,
+                       (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
                        (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
                        (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at
                 FROM (SELECT provisioned(job, excluded, ROW(

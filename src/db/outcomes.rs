@@ -69,12 +69,12 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             DELETE FROM superseded_attempts s USING ended e WHERE s.attempt_id = e.attempt_id
         ), changed AS (
             UPDATE one_shots job
-            SET (state, next_attempt_at, due_since, parked, awaits, claim_expires_at, attempt_expires_at, attempts,
-                 retrying_since, retry_after_until, last_status, last_error, asked_again, delivered_key,
+            SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
+                 retrying_since, retry_after_until, last_status, last_error, delivered_key,
                  delivered_schedule_id, delivered_at, second_fires, dead_since, updated_at) = (
-                SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).claim_expires_at,
+                SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
                        (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
-                       (n).last_status, (n).last_error, (n).asked_again, (n).delivered_key,
+                       (n).last_status, (n).last_error, (n).delivered_key,
                        (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).updated_at
                 FROM (SELECT attempt_ended(job, r.attempt, ROW(
                           make_interval(secs => $14 /* fire_floor */),
@@ -83,12 +83,11 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
                           $17 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
             FROM recorded r
             WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
-            RETURNING (r.attempt).attempt_id, job.state,
-                      -- Unchanged: the attempt's one-shot was superseded in the meantime.
-                      job.schedule_id = (r.attempt).schedule_id AS current
+            RETURNING (r.attempt).attempt_id, job.state, job.lease_token
         )
         SELECT h.attempt_id AS "attempt_id!",
-               CASE WHEN c.current THEN c.state END AS "state!: OptionalWord<OneShotState>"
+               -- Another token: the one-shot was superseded in the meantime, or another claim holds it.
+               CASE WHEN c.lease_token = c.attempt_id THEN c.state END AS "state!: OptionalWord<OneShotState>"
         FROM history h LEFT JOIN changed c USING (attempt_id)
         "#,
         &column!(|one| one.attempt.attempt_id),

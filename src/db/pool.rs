@@ -5,7 +5,7 @@
 //! the server may be unreachable through it.
 //!
 //! A statement on an abandoned session may reach the server much later, after it was repeated on another session or even
-//! undone by a newer statement. The server is therefore told to end such a session before it gets any other statement.
+//! undone by a newer statement. Such a session is therefore ended on the server before any other statement is sent.
 //!
 //! If one session breaks, others on the same network path may be broken too, and each would cost a whole statement
 //! timeout to find out. So every session that has not been answered since then is replaced before its next use.

@@ -3,43 +3,43 @@
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
 
-/// The backend that new one-shots go to.
+/// The scheduler backend for new one-shots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ActiveBackend {
     /// The backend.
     pub backend: BackendName,
     /// Number of switches so far, plus one.
     pub generation: i32,
-    /// When it became active.
+    /// Time at which it became active.
     pub switched_at: DateTime<Utc>,
 }
 
 /// The result of one batch of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// The backend that they were moved to.
+    /// The new backend of the one-shots.
     pub to: BackendName,
     /// Number of one-shots moved.
     pub count: u64,
 }
 
-/// What is left to do of a move to the active backend.
+/// The remaining work of a move to the active backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Left {
-    /// One-shots that are still to be moved.
+    /// Number of one-shots that still belong to another backend.
     pub to_move: i64,
-    /// Wake-ups of one-shots armed before a given instant that the active backend is still to be told of.
+    /// Number of wake-ups that are not yet armed at the active backend, of one-shots armed before a given instant.
     pub to_tell: i64,
-    /// Wake-ups that the other backends are still to take back.
+    /// Number of wake-ups that are not yet cancelled at the other backends.
     pub to_take_back: i64,
-    /// Wake-ups too far ahead for the active backend: it is told once they are near enough.
-    pub put_off: i64,
-    /// Why telling fails, where it does.
+    /// Number of wake-ups too far ahead for the active backend: they are armed there later.
+    pub postponed: i64,
+    /// The last error of a call to a backend, if calls fail.
     pub last_error: Option<String>,
 }
 
 impl Left {
-    /// Returns the number of steps that have to be done now.
+    /// Returns the number of steps that are due now.
     pub const fn count(&self) -> i64 {
         self.to_move + self.to_tell + self.to_take_back
     }
@@ -50,27 +50,27 @@ impl Left {
 pub struct BackendCounts {
     /// The backend.
     pub backend: BackendName,
-    /// Armed one-shots that it is to wake.
+    /// Armed one-shots whose first wake-up comes from this backend.
     pub one_shots: i64,
-    /// Wake-ups that it is still to be told of.
+    /// Outbox rows in the state wanted: wake-ups that are not yet armed at the backend.
     pub wanted: i64,
-    /// Of these, the ones too far ahead for it.
-    pub put_off: i64,
-    /// Wake-ups that it has confirmed.
+    /// Number of `wanted` rows that are too far ahead for the backend.
+    pub postponed: i64,
+    /// Outbox rows in the state armed: wake-ups that the backend has confirmed.
     pub armed: i64,
-    /// Wake-ups that it is still to take back.
+    /// Outbox rows in the state unwanted: wake-ups that are not yet cancelled at the backend.
     pub unwanted: i64,
-    /// The last error of telling it, where something is still to be told.
+    /// The last error of a call to the backend, if orders are still pending.
     pub last_error: Option<String>,
 }
 
-/// Wake-ups that a backend should have been told of, or told to take back.
+/// Overdue orders to a backend: wake-ups that should be armed or cancelled there by now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untold {
     /// The backend.
     pub backend: BackendName,
     /// Number of wake-ups.
     pub count: i64,
-    /// Why it could not be told; `None` where nobody has tried for more than a minute.
+    /// The error of the last call; `None` if no replica has tried for more than a minute.
     pub last_error: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! An agent instance, as a request or a fire of it needs to know it.
+//! An agent instance as requests and fires see it.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use nas_cron_protocol::{InstanceId, OrgId};
 
 use super::PortalDenial;
 
-/// An agent instance as it stands in the database.
+/// An agent instance as stored in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentInstance {
-    /// Its name at the portal.
+    /// Its id at the portal.
     pub instance_id: InstanceId,
-    /// Who owns it.
+    /// The org that owns it.
     pub org_id: OrgId,
-    /// Whether it may call, and be fired: neither the operator nor the portal has it switched off.
+    /// True if it may call and be fired: neither the operator nor the portal has disabled it.
     pub enabled: bool,
-    /// The callback it last came with.
+    /// Its last callback URL.
     pub callback_url: Option<String>,
-    /// How much later its fires start, in milliseconds, as learned at `skew_learned_at` (it decays since).
+    /// Delay of its fires in milliseconds, as learned at `skew_learned_at`. It decays from then on.
     pub skew_guard_ms: i32,
-    /// When the skew guard was last learned.
+    /// Time at which the skew guard was last learned.
     pub skew_learned_at: Option<DateTime<Utc>>,
-    /// Since when it cannot be reached.
+    /// Start of the current outage, if the instance is unreachable.
     pub unreachable_since: Option<DateTime<Utc>>,
-    /// When its waiting retries were last pulled forward.
+    /// Time at which its waiting retries were last pulled forward.
     pub pulled_at: Option<DateTime<Utc>>,
-    /// How long ago the portal last answered about it, by the database's clock; `None`: it was never asked.
+    /// Time since the last response of the portal's lookup, by the database's clock; `None` if there was no lookup.
     pub looked_up: Option<Duration>,
-    /// What it answered, unless it was a yes.
+    /// The portal's denial, if its last response was one.
     pub denied_by_portal: Option<PortalDenial>,
 }

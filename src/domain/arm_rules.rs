@@ -7,10 +7,10 @@ use std::time::Duration;
 pub struct ArmRules {
     /// Minimum time between the starts of two attempts of one job that belong to different arms.
     pub fire_floor: Duration,
-    /// From a delivery to the second fire of the same key.
+    /// Time from a delivery to the second fire of the same key.
     pub second_fire_delay: Duration,
     /// Minimum time between a delivery and every further second fire of the same key.
     pub second_fire_interval: Duration,
-    /// Maximum number of second fires per key; after that the one-shot is stuck.
+    /// Maximum number of second fires per key; after them the one-shot is stuck.
     pub second_fires_max: u32,
 }

@@ -1,4 +1,4 @@
-//! An attempt: from its confirmation to its recorded outcome.
+//! Attempts, from the confirmation to the recorded outcome.
 
 use std::time::{Duration, Instant};
 
@@ -22,28 +22,28 @@ pub struct Attempt {
     pub schedule_id: ScheduleId,
     /// The arm's key.
     pub dedup_key: DedupKey,
-    /// The attempt's name in the history: the token of its lease.
+    /// The attempt's id in the history: the fencing token of its lease.
     pub attempt_id: Uuid,
     /// The instant, and its text.
     pub fire_at: FireAt,
     /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// The auth profile, as it is set when the attempt starts.
+    /// The auth profile that is set when the attempt starts.
     pub auth: Option<EffectiveAuth>,
-    /// The number of the attempt within the retry budget, from 1.
+    /// Number of the attempt within the retry budget, from 1.
     pub attempt: u32,
-    /// How long the one-shot has been failing.
+    /// Time since the first failure of the current run of failures.
     pub retrying_for: Duration,
-    /// When it was due: `fire_at`, or later for a retry, a floor or a skew guard.
+    /// Time at which it was due: `fire_at`, or later after a retry, a fire floor or a skew guard.
     pub due_at: DateTime<Utc>,
-    /// When this service could have made it at the earliest, where its lateness is measured: not of a retry, a second
-    /// fire, nor of what was armed after its instant, held, or behind an outage.
+    /// Earliest time at which this service could have made it, if its lateness is measured. `None` for retries, second
+    /// fires, and one-shots that were armed after their instant, held, or parked by an outage.
     pub late_since: Option<DateTime<Utc>>,
-    /// When it started, by the database's clock.
+    /// Its start, by the database's clock.
     pub started_at: DateTime<Utc>,
-    /// Whether it is the probe of an unreachable instance.
+    /// True if it probes an unreachable instance.
     pub probes: bool,
-    /// When its lease ends by this process's monotonic clock, never later than by the database's.
+    /// End of its lease by this process's monotonic clock, never later than by the database's clock.
     pub lease_ends: Instant,
 }
 
@@ -63,7 +63,7 @@ impl Attempt {
     }
 }
 
-/// What the history records of an attempt that has started.
+/// The part of an attempt that the history records, known when it has started.
 #[derive(Clone, Debug)]
 pub struct StartedAttempt {
     /// Id of the attempt: the token of its lease.
@@ -84,71 +84,71 @@ pub struct StartedAttempt {
     pub started_at: DateTime<Utc>,
 }
 
-/// The answer to a confirmation (docs/contract.md#confirmation).
+/// The result of a confirmation (docs/contract.md#confirmation).
 #[derive(Debug)]
 pub struct Confirmed {
-    /// The attempts that have started. A lease that was handed in and is not among them must not be fired.
+    /// The attempts that have started. Leases of the batch that are not among them must not be fired.
     pub attempts: Vec<Attempt>,
-    /// Attempts that have started by the database but cannot be sent, because their rows cannot be read: a defect.
+    /// Attempts that have started in the database, but whose rows are unreadable, so that nothing can be sent: a defect.
     pub unreadable: Vec<Uuid>,
     /// A reading of the database's clock.
     pub clock: ClockSample,
 }
 
-/// How an attempt ended, and what follows.
+/// The end of an attempt, with the retry that follows.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The attempt.
     pub attempt: StartedAttempt,
-    /// How it ended.
+    /// The outcome.
     pub outcome: FireOutcome,
-    /// HTTP status of the answer, if there was one.
+    /// HTTP status of the response, if there was one.
     pub http_status: Option<u16>,
-    /// What was wrong, for the operator.
+    /// The error, for the operator.
     pub error: Option<String>,
-    /// After a failure: when to try again; `None` gives up.
+    /// After a failure: time until the next attempt; `None` if the retry budget is spent.
     pub retry_in: Option<Duration>,
-    /// After a failure: how long the agent asked to be left alone, 60 s at most (docs/contract.md#retries).
+    /// After a failure: the agent's `Retry-After`, 60 s at most (docs/contract.md#retries).
     pub retry_after: Option<Duration>,
 }
 
 impl Ended {
-    /// Returns whether the agent accepted the fire or no longer has the job: either way there is nothing to retry.
+    /// Returns true if the agent accepted the fire or no longer has the job: both end the retries.
     pub fn is_accepted(&self) -> bool {
         matches!(self.outcome, FireOutcome::Delivered | FireOutcome::Gone)
     }
 }
 
-/// What a recorded outcome made of its one-shot.
+/// A one-shot after an outcome of it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// The attempt.
     pub attempt_id: Uuid,
-    /// The one-shot's state now; `None` when it had been superseded or cancelled in the meantime.
+    /// The one-shot's new state; `None` if it was superseded or cancelled in the meantime.
     pub state: Option<OneShotState>,
 }
 
-/// One attempt, as history has it.
+/// An attempt in the history.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct FireRecord {
-    /// Its name.
+    /// Its id.
     pub attempt_id: Uuid,
-    /// Of which arm.
+    /// The arm that the attempt belongs to.
     pub schedule_id: ScheduleId,
     /// The arm's key.
     pub dedup_key: String,
-    /// When the arm was for.
+    /// The arm's instant.
     pub fire_at: DateTime<Utc>,
-    /// Which attempt of its budget, from 1.
+    /// Number of the attempt within the retry budget, from 1.
     pub attempt: i32,
-    /// When it started.
+    /// Start of the attempt.
     pub started_at: DateTime<Utc>,
-    /// When its outcome was recorded.
+    /// Time at which its outcome was recorded.
     pub ended_at: DateTime<Utc>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: FireOutcome,
-    /// The answer's status.
+    /// HTTP status of the response.
     pub http_status: Option<i16>,
-    /// What was wrong.
+    /// The error.
     pub error: Option<String>,
 }

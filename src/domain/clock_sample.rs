@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 /// A reading of the database's clock between two readings of this process's monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockSample {
-    /// Right before the statement was sent.
+    /// Local time right before the statement was sent.
     pub sent: Instant,
-    /// Right after its answer arrived.
+    /// Local time right after its result arrived.
     pub received: Instant,
-    /// What the database's clock read in between.
+    /// The database's time in between.
     pub database: DateTime<Utc>,
 }

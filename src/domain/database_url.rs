@@ -3,19 +3,19 @@
 //! `postgres://user@a:5432,b:5433/nas_cron?target_session_attrs=read-write`, or the hosts and ports as parameters:
 //! `postgres:///nas_cron?host=a,b&port=5432,5433`. The driver knows one host, so each gets a URL of its own.
 
-/// Selects the servers that a connection may use. We always write, so the values of libpq that ask for a standby are
-/// refused.
+/// Supported values of `target_session_attrs`. The service always writes, so libpq's values that select a standby are
+/// rejected.
 const TARGETS: &[&str] = &["any", "read-write", "primary"];
 
-/// Returns one URL for each server that `url` names, in its order. Fails with the reason, which repeats nothing secret.
+/// Returns one URL for each server that `url` names, in its order. The error states the reason and contains no secrets.
 pub fn of_each_server(url: &str) -> Result<Vec<String>, String> {
-    let (scheme, rest) = url.split_once("://").ok_or("it has no scheme")?;
+    let (scheme, rest) = url.split_once("://").ok_or("it has no scheme: begin with postgres://")?;
     let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = match before_query.find('/') {
         Some(at) => before_query.split_at(at),
         None => (before_query, ""),
     };
-    // The last one: a password may hold an `@`.
+    // The last `@`: a password may contain one.
     let (user, hosts) = match authority.rfind('@') {
         Some(at) => authority.split_at(at + 1),
         None => ("", authority),
@@ -27,7 +27,7 @@ pub fn of_each_server(url: &str) -> Result<Vec<String>, String> {
             parameters.push((name, value));
         } else if !TARGETS.contains(&value) {
             return Err(format!(
-                "target_session_attrs={value} leads to a server that cannot be written to: use read-write"
+                "unsupported target_session_attrs={value}: the service needs a server that it can write to; use read-write"
             ));
         }
     }
@@ -39,7 +39,10 @@ pub fn of_each_server(url: &str) -> Result<Vec<String>, String> {
         (hosts.split(',').collect(), list("host"), list("port"));
     let count = in_authority.len().max(named.len());
     if ports.len() > 1 && ports.len() != count {
-        return Err(format!("it names {count} hosts and {} ports", ports.len()));
+        return Err(format!(
+            "it names {count} hosts and {} ports: name one port for each host, or one for all",
+            ports.len()
+        ));
     }
     let of = |values: &[&str], number: usize| -> String {
         values.get(number).or_else(|| values.first()).copied().unwrap_or_default().to_owned()
@@ -65,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_host_of_a_url_gets_its_own() {
+    fn each_host_gets_its_own_url() {
         for (url, expected) in [
             ("postgres://u:p@a/db", vec!["postgres://u:p@a/db"]),
             ("postgres://u:p%40@a:1,b:2/db", vec!["postgres://u:p%40@a:1/db", "postgres://u:p%40@b:2/db"]),
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_for_a_standby_or_with_too_few_ports_is_refused_with_the_reason() {
+    fn url_for_a_standby_or_with_too_few_ports_is_rejected_with_the_reason() {
         for (url, reason) in [
             ("postgres://a,b/db?target_session_attrs=standby", "use read-write"),
             ("postgres:///db?host=a,b,c&port=1,2", "3 hosts and 2 ports"),

@@ -1,28 +1,28 @@
-//! Calls that a hosted backend makes to agents itself (QStash's direct mode).
+//! Calls that an external backend makes to agents itself (QStash's direct mode).
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::ScheduleId;
 
-/// A direct call that is due, and whose end is not known yet.
+/// A direct call that is due and whose result is still unknown.
 #[derive(Clone, Debug)]
 pub struct DirectCall {
     /// The arm that it delivers.
     pub schedule_id: ScheduleId,
-    /// The backend's name for it.
+    /// The backend's id of the call.
     pub message_id: String,
-    /// The backend makes it no earlier.
+    /// Earliest time at which the backend makes the call.
     pub due_at: DateTime<Utc>,
 }
 
-/// How a direct call ended, by the backend's log.
+/// The result of a direct call, from the backend's log.
 #[derive(Clone, Debug)]
 pub struct DirectResult {
-    /// The arm that it was for.
+    /// The arm that it delivers.
     pub schedule_id: ScheduleId,
-    /// When it ended, by the backend's clock.
+    /// End of the call, by the backend's clock.
     pub at: DateTime<Utc>,
-    /// Whether the agent accepted it.
+    /// True if the agent accepted it.
     pub delivered: bool,
-    /// The agent's last HTTP status, where the log has one.
+    /// The agent's last HTTP status, if the log has one.
     pub http_status: Option<u16>,
 }

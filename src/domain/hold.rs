@@ -1,39 +1,39 @@
-//! Holds, and the one-shots that are parked by one or behind a probe.
+//! Holds, and one-shots that are parked by a hold or by an outage of their instance.
 
 use chrono::{DateTime, Utc};
 
 use super::HoldScope;
 
-/// What a tidying changed.
+/// Number of parked one-shots that a maintenance round changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tidied {
-    /// Released because no hold applies any more.
+    /// One-shots released because no hold applies any more.
     pub released: i64,
-    /// Made the probe of an unreachable instance that had lost its own.
+    /// One-shots chosen as the new probe of an unreachable instance that had none.
     pub probes: i64,
-    /// Given up while waiting for a probe.
+    /// One-shots whose retry budget ended while they waited for a probe.
     pub given_up: i64,
 }
 
-/// A hold, as it stands.
+/// A hold in force.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Hold {
-    /// What it covers.
+    /// Scope of the hold.
     pub scope: HoldScope,
-    /// The org's or instance's id; empty for the whole service.
+    /// Id of the org or instance; empty for the whole service.
     pub scope_id: String,
-    /// Why, in the operator's words.
+    /// The operator's reason.
     pub reason: Option<String>,
-    /// Since when.
+    /// Start of the hold.
     pub created_at: DateTime<Utc>,
 }
 
-/// What keeps fires from being sent.
+/// Everything that stops fires at present.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Withheld {
     /// Number of holds, by scope.
     pub holds: Vec<(HoldScope, i64)>,
-    /// Number of instances that cannot be reached.
+    /// Number of unreachable instances.
     pub unreachable: i64,
     /// Number of instances that the operator has disabled.
     pub disabled: i64,
@@ -41,13 +41,13 @@ pub struct Withheld {
     pub denied: i64,
 }
 
-/// What a scope of holds comprises.
+/// Instances and one-shots in the scope of a hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Coverage {
-    /// Its instances.
+    /// Number of instances.
     pub agents: i64,
-    /// Their one-shots that are armed, leased, firing or waiting.
+    /// Number of their one-shots that are armed, leased, firing or waiting.
     pub armed: i64,
-    /// Of these: came due, and are parked by a hold.
+    /// Number of `armed` one-shots that came due and are parked by a hold.
     pub parked: i64,
 }

@@ -1,113 +1,114 @@
-//! Agent identities: keys that agents call with, and the tasks that they call under.
+//! Agent identities: keys with which agents authenticate, and their tasks.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{AgentRuntimeId, InstanceId, OrgId, TaskId};
 
 use super::agent_instance::AgentInstance;
 
-/// A key that is to be registered.
+/// A key for registration.
 #[derive(Clone, Debug)]
 pub struct NewIdentity<'a> {
-    /// The name it gets if it is new.
+    /// The id that it gets if it is new.
     pub agent_runtime_id: AgentRuntimeId,
-    /// Whose it is.
+    /// The instance that it belongs to.
     pub instance_id: &'a InstanceId,
-    /// Who owned the instance when it was told who calls.
+    /// The instance's org at the time of authentication.
     pub org_id: &'a OrgId,
     /// The encoded point.
     pub public_key: &'a [u8; 32],
-    /// The identity that it takes the place of, if any.
+    /// The identity that it replaces, if any.
     pub replaces: Option<AgentRuntimeId>,
 }
 
-/// What became of a registration.
+/// The result of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
-    /// It is there, under this name: as of now, or since an earlier registration.
+    /// The identity is registered under this id, now or by an earlier registration.
     Identity(AgentRuntimeId),
-    /// Refused: this key was revoked.
+    /// Rejected: this key was revoked.
     KeyRevoked,
-    /// Refused: the instance has as many as it may have.
+    /// Rejected: the instance has the maximum number of identities.
     TooMany,
-    /// Refused: it is to take the place of one that the instance does not have.
+    /// Rejected: the instance does not have the identity that it should replace.
     NothingToReplace,
-    /// Refused: it is to take its own place.
+    /// Rejected: the identity should replace itself.
     ReplacesItself,
-    /// Refused: the instance is not there, or another org's by now.
+    /// Rejected: the instance was removed, or belongs to another org now.
     InstanceGone,
 }
 
-/// What there is of an identity, and of one of its tasks, when something signed by it comes.
+/// The stored data of an identity and one of its tasks, for the verification of a signature.
 #[derive(Clone, Debug)]
 pub struct Presented {
     /// The encoded point.
     pub public_key: Vec<u8>,
-    /// Whether it was revoked, or belongs to an org that has the instance no longer.
+    /// True if the identity was revoked, or its org no longer owns the instance.
     pub ended: bool,
-    /// The task, if it is this identity's, not revoked and not expired: whether its use is to be recorded.
+    /// The task, if it belongs to this identity and is neither revoked nor expired.
     pub task: Option<TaskInUse>,
-    /// Whose identity it is.
+    /// The instance that the identity belongs to.
     pub instance: AgentInstance,
 }
 
-/// A task that stands.
+/// A valid task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskInUse {
-    /// Whether it is time to renew it, and to record that it is used.
+    /// True if its expiry and its last use must be updated now.
     pub touch: bool,
 }
 
-/// Which identities are meant.
+/// Selection of identities.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
-    /// Of this instance.
+    /// Identities of this instance.
     pub instance_id: &'a InstanceId,
-    /// And of this org only.
+    /// Identities of this org only, if set.
     pub org_id: Option<&'a OrgId>,
 }
 
-/// What became of a task's registration.
+/// The result of a task's registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskRegistered {
-    /// It stands, under this name: as of now, or since the same registration came before. With how many others had
-    /// to go for it.
+    /// The task is registered under this id, now or by the same registration before; with the number of other tasks that
+    /// were removed for it.
     Task(TaskId, i64),
-    /// This very registration made a task that was revoked, or has expired: it does not come back.
+    /// The same registration created a task before that was revoked or has expired; the task is not restored.
     Over,
-    /// The identity was revoked meanwhile, or is gone.
+    /// The identity was revoked or removed in the meantime.
     IdentityGone,
 }
 
-/// A registered task, as it is shown.
+/// A registered task as listings show it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct TaskRecord {
-    /// Its name.
+    /// Id of the task.
     #[schema(value_type = uuid::Uuid)]
     pub task_id: TaskId,
-    /// When it was registered.
+    /// Time of its registration.
     pub created_at: DateTime<Utc>,
-    /// Until when it is good for, unless it is used before.
+    /// Time at which it expires, unless it is used before.
     pub expires_at: DateTime<Utc>,
-    /// When it was last used, to the minute.
+    /// Time of its last use, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
+    /// Time of its revocation.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// A row of a listing: an identity, with its key as it is stored, and one task of it.
+/// A row of a listing: an identity with its stored key and one of its tasks. An identity with several tasks has several
+/// rows, one after the other.
 #[derive(Clone, Debug)]
 pub struct ListedRow {
-    /// Its tasks are to be gathered from the rows that follow.
+    /// Id of the identity.
     pub agent_runtime_id: AgentRuntimeId,
     /// The encoded point.
     pub public_key: Vec<u8>,
-    /// When it was registered.
+    /// Time of its registration.
     pub created_at: DateTime<Utc>,
-    /// When it was last used.
+    /// Time of its last use.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
+    /// Time of its revocation.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// Its org, where that has the instance no longer.
+    /// Its org, if that org no longer owns the instance.
     pub of_org: Option<String>,
     /// One of its tasks, if it has any.
     pub task: Option<TaskRecord>,

@@ -6,98 +6,98 @@ use nas_cron_protocol::{
     ScheduleId,
 };
 
-/// A job's current one-shot, with everything about it.
+/// A job and its current one-shot.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Job {
-    /// Whose job.
+    /// The instance that owns the job.
     pub instance_id: String,
-    /// Whose instance.
+    /// The org that owns the instance.
     pub org_id: String,
-    /// Which job.
+    /// The job.
     pub job_id: String,
-    /// The arm's name.
+    /// The arm's id.
     pub schedule_id: ScheduleId,
-    /// What makes it idempotent.
+    /// The key that makes arming idempotent.
     pub dedup_key: String,
-    /// When, byte for byte as it came.
+    /// The instant as text, byte for byte as received.
     pub fire_at: String,
-    /// What that means.
+    /// The instant that `fire_at` denotes.
     pub fire_at_instant: DateTime<Utc>,
-    /// Where.
+    /// The base URL that fires are posted to.
     pub callback_url: String,
-    /// Where it stands.
+    /// The one-shot's state.
     pub state: OneShotState,
-    /// Why it is not tried although it may be due.
+    /// The reason for which it is not attempted although it may be due.
     pub parked: Option<ParkReason>,
-    /// The external scheduler backend that sends its first wake-up; `None`: our own loop does.
+    /// The external backend that sends its first wake-up; `None` for the Postgres loop.
     pub awaits: Option<BackendName>,
-    /// When its next attempt may start.
+    /// Earliest start of its next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// When the lease of a leased or firing one ends.
+    /// End of its lease, if it is leased or firing.
     pub lease_expires_at: Option<DateTime<Utc>>,
-    /// Attempts started of its current budget.
+    /// Number of attempts started within its current retry budget.
     pub attempts: i32,
-    /// When the current run of failures began.
+    /// Start of the current run of failures.
     pub retrying_since: Option<DateTime<Utc>>,
-    /// Until when the agent asked to be left alone.
+    /// End of the agent's last `Retry-After`.
     pub retry_after_until: Option<DateTime<Utc>>,
-    /// When the job's last attempt started, also of an earlier one-shot.
+    /// Start of the job's last attempt, which may belong to an earlier one-shot.
     pub last_started_at: Option<DateTime<Utc>>,
-    /// The last answer's status.
+    /// HTTP status of the last response.
     pub last_status: Option<i16>,
-    /// What was wrong with the last attempt.
+    /// The last attempt's error.
     pub last_error: Option<String>,
-    /// Whether the same key came again during the attempt that is under way.
+    /// True if the same key was provisioned again during the attempt in flight.
     pub asked_again: bool,
-    /// When it was armed.
+    /// Time at which it was armed.
     pub created_at: DateTime<Utc>,
-    /// When it last changed.
+    /// Time of its last change.
     pub updated_at: DateTime<Utc>,
 }
 
-/// Which one-shots are meant; everything that is given must hold.
+/// Selection of one-shots: all given conditions must hold.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
-    /// Of this instance.
+    /// One-shots of this instance.
     pub instance_id: Option<InstanceId>,
-    /// Of this job.
+    /// One-shots of this job.
     pub job_id: Option<JobId>,
-    /// Of this org.
+    /// One-shots of this org.
     pub org_id: Option<OrgId>,
-    /// In one of these states; any when empty.
+    /// One-shots in one of these states; empty for any state.
     pub states: Vec<OneShotState>,
-    /// Parked, for whatever reason.
+    /// Parked one-shots only, for any reason.
     pub parked: bool,
-    /// Due by the database's clock, not parked, and not under way.
+    /// One-shots that are due by the database's clock, not parked, and not in flight.
     pub overdue: bool,
 }
 
 /// A one-shot from another service.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// Whose job.
+    /// The instance that owns the job.
     pub instance_id: InstanceId,
-    /// Which job.
+    /// The job.
     pub job_id: JobId,
-    /// When; one that is past fires at once.
+    /// The instant, and its text; a past instant fires at once.
     pub fire_at: FireAt,
-    /// Where.
+    /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// What makes it idempotent.
+    /// The key that makes arming idempotent.
     pub dedup_key: DedupKey,
 }
 
-/// What became of an import.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Imported {
-    /// Armed.
+    /// The one-shot is armed.
     Armed,
-    /// It was there, or had been delivered here, with this key.
+    /// A one-shot with this key is armed already, or was delivered here.
     Unchanged,
-    /// The job has a one-shot with another key: provisioned since, it stays.
+    /// Not imported: the job has a newer one-shot with another key.
     Kept,
-    /// No such instance is registered.
+    /// The instance is not registered.
     UnknownInstance,
-    /// The job was armed at the same moment: the same again will tell.
+    /// Another statement armed the job at the same time; repeat the import.
     Raced,
 }

@@ -1,4 +1,4 @@
-//! The auth profile of a job, and the profiles that are set at a place.
+//! The auth profile of a job, and the auth profiles of the service, an org or an instance.
 
 use nas_cron_protocol::{AuthProfile, AuthScope, EffectiveAuth};
 
@@ -7,21 +7,21 @@ use nas_cron_protocol::{AuthProfile, AuthScope, EffectiveAuth};
 pub struct JobAuth {
     /// The job's own profile.
     pub auth: Option<AuthProfile>,
-    /// The profile that its next fire carries, and where that is set.
+    /// The profile that its next fire carries, and the scope that sets it.
     pub effective: Option<EffectiveAuth>,
-    /// Whether the job's own profile is registered neither for its instance, nor for its org, nor for the service.
+    /// True if the job's own profile is registered neither for its instance, nor for its org, nor for the service.
     pub unknown: bool,
 }
 
-/// What is set at a place: a profile that is known there, or its default.
+/// A registered auth profile, or the default, of one scope.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct AuthEntry {
-    /// What kind of place.
+    /// The scope: service, org or instance.
     pub scope: AuthScope,
-    /// Which org or instance; empty for the service.
+    /// Id of the org or instance; empty for the service.
     pub scope_id: String,
     /// The profile.
     pub auth: AuthProfile,
-    /// Whether it is the default there, rather than one of the known ones.
+    /// True for the scope's default, false for a registered profile.
     pub default: bool,
 }

@@ -1,4 +1,4 @@
-//! Leases: what a replica holds of a one-shot between its claim and its attempt.
+//! Leases: a replica's right to start the next attempt of a one-shot.
 
 use std::time::{Duration, Instant};
 
@@ -15,40 +15,40 @@ pub struct Lease {
     pub instance_id: InstanceId,
     /// The job.
     pub job_id: JobId,
-    /// The fencing token of everything that is written about the one-shot.
+    /// The fencing token of all writes under this lease.
     pub lease_token: Uuid,
-    /// No attempt starts before this, by the database's clock.
+    /// Earliest start of the attempt, by the database's clock.
     pub due_at: DateTime<Utc>,
-    /// When it ends by this process's monotonic clock, never later than by the database's.
+    /// End of the lease by this process's monotonic clock, never later than by the database's clock.
     pub ends: Instant,
 }
 
-/// The one-shots that a claim found.
+/// The result of a claim.
 #[derive(Debug, Default)]
 pub struct Claimed {
-    /// The leases that this replica holds now.
+    /// The new leases of this replica.
     pub leases: Vec<Lease>,
-    /// Number of one-shots that came due and were parked: on hold, or of an instance that cannot be reached.
+    /// Number of one-shots that came due and were parked, because of a hold or an unreachable instance.
     pub parked: usize,
 }
 
-/// What was taken back from leases that had ended.
+/// The one-shots that were recovered from expired leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
     /// Number of one-shots.
     pub one_shots: u64,
-    /// Number of attempts among them that had started and whose end nobody recorded.
+    /// Number of their attempts that had started and whose outcome was not recorded.
     pub attempts: u64,
 }
 
-/// When the claiming loop has something to do next. Every duration is zero where its instant has passed.
+/// The next work of the claiming loop. Each duration is zero once its instant has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct NextLook {
-    /// Until the first one-shot is due.
+    /// Time until the first one-shot is due.
     pub due_in: Option<Duration>,
-    /// Until the first one-shot that a hosted backend is to wake is overdue by that backend's grace.
+    /// Time until the first external wake-up is overdue by its backend's grace period.
     pub missed_in: Option<Duration>,
-    /// Until the first lease ends.
+    /// Time until the first lease expires.
     pub lease_ends_in: Option<Duration>,
     /// A reading of the database's clock.
     pub clock: ClockSample,

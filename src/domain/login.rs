@@ -1,4 +1,4 @@
-//! Logins at our own portal.
+//! Logins at the built-in portal.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
@@ -6,41 +6,41 @@ use uuid::Uuid;
 
 use super::LoginEnd;
 
-/// A login as it stands after one of its refresh tokens was presented, and its instance.
+/// A login and its instance, after one of its refresh tokens was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresentedLogin {
-    /// Whose it is.
+    /// The instance that the login belongs to.
     pub instance_id: InstanceId,
-    /// Who owns that.
+    /// The org that owns the instance.
     pub org_id: OrgId,
-    /// The session planted in it, which its access tokens carry.
+    /// The instance's bootstrap session, which its access tokens carry.
     pub sid: Option<SessionId>,
-    /// Whether it may call.
+    /// True if the instance may call.
     pub enabled: bool,
-    /// Why the login is over, if it is.
+    /// The reason for which the login has ended, if it has.
     pub ended_by: Option<LoginEnd>,
-    /// Whether that is because of what was presented now.
+    /// True if the token that was presented now has ended the login.
     pub ended_now: bool,
 }
 
-/// An instance's login, for operators. Not its name, which is a part of its refresh tokens.
+/// An instance's login, for operators. Its id is not shown, because it is part of its refresh tokens.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Login {
-    /// Its name.
+    /// Its id.
     #[serde(skip)]
     pub login_id: Uuid,
-    /// Names the key that its refresh tokens are made with.
+    /// Id of the key that its refresh tokens are derived with.
     #[serde(skip)]
     pub key_id: Vec<u8>,
-    /// The last refresh token that was presented, counted from 0.
+    /// Number of the last refresh token that was presented, from 0.
     #[serde(skip)]
     pub number: i64,
-    /// When it was made.
+    /// Time at which it was created.
     pub created_at: DateTime<Utc>,
-    /// When its agent last got an access token for it.
+    /// Time at which its agent last got an access token.
     pub refreshed_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// Time at which it ended.
     pub ended_at: Option<DateTime<Utc>>,
-    /// Why.
+    /// The reason for its end.
     pub ended_by: Option<LoginEnd>,
 }

@@ -1,15 +1,15 @@
-//! The service's own words and records as types, below all other layers: what it stores and decides beyond the words
-//! of the contract, which are in `nas_cron_protocol`. Nothing here does I/O.
+//! The service's own types, below all other layers. They add to the types of the contract, which are in
+//! `nas_cron_protocol`. Nothing here does I/O.
 //!
-//! - [`one_shot`], [`arm_rules`], [`job_auth`]: arming a job's one-shot, and how it stands.
-//! - [`lease`], [`attempt`]: a one-shot on its way through claim, confirmation and outcome, by the database's clock
-//!   ([`clock_sample`]). [`lease_lengths`]: how long every lease lasts.
-//! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`]: what hosted backends bring and are told.
-//! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: the instances, what they call with, and
-//!   what stops their fires.
-//! - [`job`]: what operators see of a job. Signing keys are at the top of this module.
+//! - [`one_shot`], [`arm_rules`], [`job_auth`]: arming, and the state of a job's one-shot.
+//! - [`lease`], [`attempt`]: a one-shot from its claim through the confirmation to its outcome, by the database's clock
+//!   ([`clock_sample`]). [`lease_lengths`]: the lengths of all leases. [`Deferral`]: reasons for deferred attempts.
+//! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`]: wake-ups from external backends, and orders to them.
+//! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
+//!   conditions that stop their fires.
+//! - [`job`]: jobs as operators see them. [`StoredKey`] and the other types at the top of this module: signing keys.
 //!
-//! `db` reads and writes these types; the layers above pass them on without knowing how they are stored.
+//! `db` reads and writes these types. The layers above it do not know how they are stored.
 
 pub mod active_backend;
 pub mod agent_instance;
@@ -17,6 +17,7 @@ pub mod arm_rules;
 pub mod attempt;
 pub mod clock_sample;
 pub mod database_url;
+mod deferral;
 pub mod direct_call;
 pub mod hold;
 pub mod identity;
@@ -27,12 +28,11 @@ pub mod lease_lengths;
 pub mod login;
 pub mod one_shot;
 pub mod outbox;
-mod put_off;
 pub mod registration;
 mod signing_key;
 pub mod wake_up;
 mod words;
 
-pub use put_off::PutOff;
+pub use deferral::Deferral;
 pub use signing_key::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 pub use words::{FireOutcome, HoldScope, LoginEnd, PortalDenial};

@@ -1,4 +1,4 @@
-//! A job's current one-shot: how it is armed, and how it stands.
+//! A job's current one-shot: arming, state and counts.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use nas_cron_protocol::{
 
 use super::job_auth::JobAuth;
 
-/// A one-shot that is to be armed.
+/// The parameters of an arm.
 #[derive(Clone, Debug)]
 pub struct Arm<'a> {
     /// The instance that owns the job.
@@ -25,18 +25,19 @@ pub struct Arm<'a> {
     pub callback_url: &'a CallbackUrl,
 }
 
-/// The one-shot that stands after a provision.
+/// A job's current one-shot after a provision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Armed {
-    /// The arm's name.
+    /// The arm's id.
     pub schedule_id: ScheduleId,
-    /// When its next attempt may start; `None` when it is stuck.
+    /// Earliest start of its next attempt; `None` if it is stuck.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Whether a new key followed a delivered second fire: the agent's clock is slow (docs/contract.md#same-key-again).
+    /// True if a new key followed a delivered second fire: the agent's clock is slow (docs/contract.md#same-key-again).
     pub shows_skew: bool,
-    /// The hosted backend that is to bring the first wake-up, and is still to be told; `None`: the scheduler itself.
+    /// The external backend that must be called to arm the first wake-up; `None` for the Postgres loop.
     pub awaits: Option<BackendName>,
-    /// The job's own auth profile, if it is registered nowhere around its instance: worth a warning, no error.
+    /// The job's own auth profile, if it is registered neither for its instance, nor for its org, nor for the service.
+    /// This is worth a warning, not an error.
     pub unknown_auth: Option<AuthProfile>,
 }
 
@@ -47,7 +48,7 @@ pub struct OneShot {
     pub instance_id: InstanceId,
     /// The job.
     pub job_id: JobId,
-    /// The arm's name.
+    /// The arm's id.
     pub schedule_id: ScheduleId,
     /// The arm's key.
     pub dedup_key: DedupKey,
@@ -55,51 +56,51 @@ pub struct OneShot {
     pub fire_at: FireAt,
     /// The URL that the fire goes to.
     pub callback_url: String,
-    /// The state it is in.
+    /// The one-shot's state.
     pub state: OneShotState,
-    /// Why it is not attempted although it may be due.
+    /// The reason for which it is not attempted although it may be due.
     pub parked: Option<ParkReason>,
-    /// The hosted backend that is to bring its first wake-up; `None`: the scheduler itself.
+    /// The external backend that sends its first wake-up; `None` for the Postgres loop.
     pub awaits: Option<BackendName>,
-    /// Attempts started of its current retry budget.
+    /// Number of attempts started within its current retry budget.
     pub attempts: i32,
-    /// When its next attempt may start.
+    /// Earliest start of its next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// HTTP status of the last answer.
+    /// HTTP status of the last response.
     pub last_status: Option<i16>,
-    /// What was wrong with the last attempt.
+    /// The last attempt's error.
     pub last_error: Option<String>,
     /// The auth profile that its job is fired with.
     pub auth: JobAuth,
-    /// When it last changed.
+    /// Time of its last change.
     pub updated_at: DateTime<Utc>,
 }
 
 words!(
-    /// Why a due one-shot is due now.
+    /// The reason for which a one-shot is due now.
     pub enum DueKind {
-        /// Its instant has come, and its first attempt is late from then on.
+        /// Its instant has passed, and its first attempt has been late since then.
         Punctual = "punctual",
         /// It was armed after its instant.
         ArmedLate = "armed_late",
-        /// It was parked, or a dead letter, and has been released or redriven.
+        /// It was parked or a dead letter, and was released or redriven.
         Released = "released",
-        /// It was tried before: a retry, or a second fire.
+        /// It was attempted before: a retry or a second fire.
         Again = "again",
     }
 );
 
-/// How many one-shots are in each state, and how long the oldest has been due without an attempt.
+/// Counts of one-shots by state, due kind and park reason.
 #[derive(Clone, Debug, Default)]
 pub struct OneShotCounts {
-    /// Every state that occurs, with its count.
+    /// Number of one-shots by state. States without one-shots may be missing.
     pub states: Vec<(OneShotState, i64)>,
-    /// How long the oldest one has been overdue; zero when nothing is. What is not [`DueKind::Punctual`] does not count.
+    /// Time for which the oldest [`DueKind::Punctual`] one-shot has been overdue; zero if there is none.
     pub oldest_overdue: Duration,
-    /// Those that are due and not under way, by kind.
+    /// Number of one-shots that are due and not in flight, by kind.
     pub due: Vec<(DueKind, i64)>,
-    /// Those that are parked, by reason.
+    /// Number of parked one-shots, by reason.
     pub parked: Vec<(ParkReason, i64)>,
-    /// Whether anything is parked or any instance unreachable: what tidying looks after.
+    /// True if a one-shot is parked or an instance is unreachable: maintenance then has parked one-shots to check.
     pub unsettled: bool,
 }

@@ -1,21 +1,21 @@
-//! The outbox: what a hosted backend is to be told about the wake-ups that it brings.
+//! The outbox: orders to an external backend to arm or cancel wake-ups.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{CallbackUrl, EffectiveAuth, FireAt, InstanceId, JobId, ScheduleId};
 
-/// What a hosted backend is to be told about a wake-up.
+/// An order to an external backend.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// To bring it.
+    /// Arm a wake-up.
     Arm {
         /// The one-shot that it is for.
         one_shot: Box<ToArm>,
     },
-    /// To take it back.
+    /// Cancel a wake-up.
     Cancel {
-        /// The backend's name for it, where the backend gave one.
+        /// The backend's id of the wake-up, if it returned one.
         message_id: Option<String>,
     },
 }
@@ -29,61 +29,61 @@ pub struct ToArm {
     pub job_id: JobId,
     /// The instant, and its text.
     pub fire_at: FireAt,
-    /// When its first attempt may start.
+    /// Earliest start of its first attempt.
     pub due_at: DateTime<Utc>,
     /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// The auth profile as it is set now: for a backend that calls the agent itself.
+    /// The current auth profile, for a backend that calls the agent itself.
     pub auth: Option<EffectiveAuth>,
 }
 
-/// An order that is due to be told.
+/// An order that is due.
 #[derive(Clone, Debug)]
 pub struct ToTell {
     /// The arm that the wake-up is for.
     pub schedule_id: ScheduleId,
-    /// The generation of the wake-up: it counts the switches between backends.
+    /// Generation of the wake-up: it grows by one with each switch of the backend.
     pub generation: i32,
-    /// Number of times that it was tried, this time included.
+    /// Number of tries, this one included.
     pub tries: u32,
     /// The order.
     pub order: Order,
 }
 
-/// The orders of one round, and when the next ones are due.
+/// The orders of one round, and the time of the next round.
 #[derive(Clone, Debug, Default)]
 pub struct Outbox {
-    /// Orders that are to be told now.
+    /// Orders that are due now.
     pub to_tell: Vec<ToTell>,
-    /// Number of rows that were looked at; if it is as many as were asked for, there may be more.
+    /// Number of rows that were read; if it equals the limit of the query, there may be more.
     pub looked_at: usize,
-    /// Until the next order is due, where there is one and none was due now.
+    /// Time until the next order is due, if none was due now.
     pub next_in: Option<Duration>,
 }
 
-/// How telling an order went.
+/// An order with its result.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// The arm that the wake-up is for.
     pub schedule_id: ScheduleId,
-    /// The generation of the wake-up.
+    /// Generation of the wake-up.
     pub generation: i32,
     /// The result.
     pub done: Done,
 }
 
-/// The result of telling an order.
+/// The result of an order.
 #[derive(Clone, Debug)]
 pub enum Done {
-    /// The backend brings the wake-up, under this name where it gave one.
+    /// The backend has armed the wake-up; with its id of the wake-up, if it returned one.
     Armed(Option<String>),
-    /// The backend has taken the wake-up back.
+    /// The backend has cancelled the wake-up.
     Cancelled,
-    /// The backend did not do it; the order is told again.
+    /// The order failed and is retried.
     Failed {
-        /// When to tell it again.
+        /// Time until the retry.
         again_in: Duration,
-        /// Why it failed, for the operator.
+        /// The error, for the operator.
         error: String,
     },
 }

@@ -1,90 +1,90 @@
-//! The registry of agent instances: registrations, and how instances are listed.
+//! The registry of agent instances: registration and listing.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
 use super::PortalDenial;
 
-/// An instance as it is to be registered. What may be left out keeps what an earlier registration, or the
-/// agent itself, said.
+/// The registration of an instance. An omitted value keeps the value from an earlier registration or from the agent
+/// itself.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// Its name.
+    /// Its id.
     pub instance_id: InstanceId,
-    /// Who owns it.
+    /// The org that owns it.
     pub org_id: OrgId,
-    /// The session planted in it at its first boot: how its tokens are told when they carry no `agent:<id>`.
+    /// The session planted in it at its first boot. It identifies tokens that carry no `agent:<id>`.
     pub bootstrap_session_id: Given<SessionId>,
-    /// Where it is reached; `None` keeps what it last came with. Another one moves its one-shots along.
+    /// Its callback URL; `None` keeps the current one. A new URL also moves its one-shots.
     pub callback_url: Option<CallbackUrl>,
-    /// Whether it may provision and be fired; `None` keeps, and is `true` for a new one. `true` also forgets what the
-    /// portal's lookup last said against it, until it says so again.
+    /// True if it may provision and be fired. `None` keeps the current value, and means `true` for a new instance. `true`
+    /// also deletes the denial of the portal's last lookup, until the next lookup.
     pub enabled: Option<bool>,
 }
 
-/// What became of a registration.
+/// The result of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is new.
+    /// The instance was added.
     Added,
-    /// It was there and has changed.
+    /// The instance was updated.
     Updated,
-    /// It was there like this.
+    /// The instance was registered already, with the same values.
     Unchanged,
-    /// Refused: it belongs to this other org, and a move was not asked for.
+    /// Rejected: the instance belongs to this other org, and no move was requested.
     OtherOrg(String),
-    /// Refused: its bootstrap session is this other instance's, in the same org.
+    /// Rejected: its bootstrap session belongs to this other instance of the same org.
     SessionTaken(String),
-    /// Refused: the same batch names it before.
+    /// Rejected: the instance occurs earlier in the same batch.
     Repeated,
-    /// Another statement registered it at the same moment: the same again will know it.
+    /// Another statement registered it at the same time; repeat the registration.
     Raced,
 }
 
 /// A registered instance.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Agent {
-    /// Its name.
+    /// Its id.
     pub instance_id: String,
-    /// Who owns it.
+    /// The org that owns it.
     pub org_id: String,
     /// The session planted in it at its first boot.
     pub bootstrap_session_id: Option<String>,
-    /// Whether it may provision and be fired.
+    /// True if it may provision and be fired.
     pub enabled: bool,
-    /// Whether its fires are held, by being disabled, by the portal's word or by a hold of any scope.
+    /// True if its fires are held: it is disabled, the portal denies it, or a hold of any scope covers it.
     pub on_hold: bool,
-    /// What the portal's lookup last said against it; absent where it said nothing.
+    /// The portal's denial in its last lookup response; absent if the portal did not deny it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denied_by_portal: Option<PortalDenial>,
-    /// When the portal's lookup last answered about it; absent where it was never asked.
+    /// Time of the portal's last lookup response; absent if there was no lookup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looked_up_at: Option<DateTime<Utc>>,
-    /// The callback it last came with, or was registered with.
+    /// Its last callback URL, from the agent or from its registration.
     pub callback_url: Option<String>,
-    /// Since when it cannot be reached; `null` when it can, as far as is known.
+    /// Start of the current outage; `null` if the instance is not known to be unreachable.
     pub unreachable_since: Option<DateTime<Utc>>,
-    /// One-shots that are armed, leased, firing or waiting.
+    /// Number of one-shots that are armed, leased, firing or waiting.
     pub armed: i64,
-    /// Of these: parked, because of a hold or because it cannot be reached.
+    /// Number of `armed` one-shots that are parked, because of a hold or because the instance is unreachable.
     pub parked: i64,
-    /// Dead letters and stuck one-shots.
+    /// Number of dead letters and stuck one-shots.
     pub dead: i64,
-    /// When its next attempt may start.
+    /// Earliest start of its next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// When it was registered.
+    /// Time of its registration.
     pub created_at: DateTime<Utc>,
-    /// When its registration last changed.
+    /// Time of the last change of its registration.
     pub updated_at: DateTime<Utc>,
 }
 
-/// Which instances to list.
+/// Selection of instances for a listing.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
-    /// Of this org only.
+    /// Instances of this org.
     pub org_id: Option<OrgId>,
-    /// Only those that are, or are not, enabled.
+    /// Enabled (`true`) or disabled (`false`) instances.
     pub enabled: Option<bool>,
-    /// Only this one.
+    /// This instance.
     pub instance_id: Option<InstanceId>,
 }

@@ -1,4 +1,4 @@
-//! Signing keys: what everybody may see of one, and where its private half is.
+//! Signing keys: their public record, and the place of their private half.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::words;
 use serde::{Deserialize, Serialize};
 
-/// How fire tokens are signed. Real agents accept RS256/384/512 and ES256/384; these two are made here.
+/// The signature algorithm of a key. Real agents accept RS256/384/512 and ES256/384; this service supports two of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum SigningAlg {
     /// ECDSA on P-256 with SHA-256 (RFC 7518, 3.4).
@@ -19,7 +19,7 @@ pub enum SigningAlg {
 }
 
 impl SigningAlg {
-    /// The JOSE name.
+    /// Returns the JOSE name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
@@ -41,62 +41,62 @@ impl std::str::FromStr for SigningAlg {
         match text {
             "ES256" => Ok(Self::Es256),
             "RS256" => Ok(Self::Rs256),
-            other => Err(format!("unknown signing algorithm `{other}`: one of ES256, RS256")),
+            other => Err(format!("unknown signing algorithm `{other}`: use ES256 or RS256")),
         }
     }
 }
 
 words!(
-    /// Where a key stands in its life. Next, active and retired keys are published; only the active one signs.
+    /// The state of a signing key. Next, active and retired keys are published; only the active one signs.
     #[derive(PartialOrd, Ord, utoipa::ToSchema)]
     pub enum KeyState {
         /// Published, so that caches learn it; does not sign yet.
         Next = "next",
         /// Signs.
         Active = "active",
-        /// Signs no more; published until what it signed has expired.
+        /// No longer signs; published until all tokens that it signed have expired.
         Retired = "retired",
         /// No longer published; its private half is erased.
         Gone = "gone",
     }
 );
 
-/// A signing key as everybody may see it. All times are the database's.
+/// The public record of a signing key. All times are by the database's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// Its name in the header of tokens and in the JWKS.
+    /// Its `kid` in token headers and in the JWKS.
     pub kid: String,
-    /// How it signs.
+    /// Its algorithm.
     pub alg: SigningAlg,
-    /// Where it stands.
+    /// Its state.
     pub state: KeyState,
-    /// Brought from the portal: rotation is then by hand.
+    /// True if it was imported from the portal: such keys rotate by hand.
     pub imported: bool,
-    /// The public half as it is published (RFC 7517).
+    /// The public half as published (RFC 7517).
     pub public_jwk: serde_json::Value,
-    /// Since when it is in our JWKS.
+    /// Time at which it entered the service's JWKS.
     pub published_at: DateTime<Utc>,
-    /// Since when it signs, or signed.
+    /// Time at which it started to sign.
     pub activated_at: Option<DateTime<Utc>>,
-    /// When it stopped signing.
+    /// Time at which it stopped signing.
     pub retired_at: Option<DateTime<Utc>>,
-    /// When it left the JWKS.
+    /// Time at which it left the JWKS.
     pub gone_at: Option<DateTime<Utc>>,
-    /// When it was first seen at the JWKS URL that agents use; only looked for when rotation is by hand.
+    /// Time at which it was first seen at the JWKS URL that agents use; checked only when keys rotate by hand.
     pub seen_at: Option<DateTime<Utc>>,
 }
 
 impl KeyRecord {
-    /// Whether it belongs in the JWKS.
+    /// Returns true if it belongs in the JWKS.
     pub fn is_published(&self) -> bool {
         self.state != KeyState::Gone
     }
 }
 
-/// Where the private half of a key is.
+/// The place of a key's private half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivateHalf {
-    /// In the row, sealed (AES-256-GCM).
+    /// In the row, encrypted (AES-256-GCM).
     Sealed {
         /// 12 bytes.
         nonce: Vec<u8>,
@@ -105,27 +105,27 @@ pub enum PrivateHalf {
     },
     /// In a PEM file that every replica can read.
     File(PathBuf),
-    /// Nowhere: the key is gone.
+    /// Erased: the key is gone.
     Erased,
 }
 
-/// A signing key as it is stored.
+/// A signing key as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
-    /// What everybody may see.
+    /// Its public record.
     pub record: KeyRecord,
-    /// Where its private half is.
+    /// Its private half.
     pub private: PrivateHalf,
 }
 
-/// A key to be published.
+/// A new key, before its publication.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// Its name.
+    /// Its `kid`.
     pub kid: String,
-    /// How it signs.
+    /// Its algorithm.
     pub alg: SigningAlg,
-    /// Brought from the portal.
+    /// True if it was imported from the portal.
     pub imported: bool,
     /// The public half.
     pub public_jwk: serde_json::Value,

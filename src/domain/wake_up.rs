@@ -1,4 +1,4 @@
-//! A hosted backend's wake-up, and the one-shot that it found.
+//! Wake-ups from external backends.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use nas_cron_protocol::{InstanceId, JobId, OneShotState, ScheduleId};
 
 use super::lease::Lease;
 
-/// A hosted backend's call that a one-shot is due, or about to be.
+/// An external backend's call that a one-shot is due, or will be soon.
 #[derive(Clone, Debug)]
 pub struct Wake {
     /// The instance that owns the job.
@@ -17,26 +17,27 @@ pub struct Wake {
     pub schedule_id: ScheduleId,
 }
 
-/// What a wake-up found, and what it has changed.
+/// The result of a wake-up in the database.
 #[derive(Debug)]
 pub enum Found {
     /// This replica has leased the one-shot.
     Leased(Lease),
-    /// It is the job's current one-shot, as it stands. If it awaited its backend, it is the scheduler's now.
+    /// The arm is the job's current one-shot and was not leased. If it waited for its backend, the Postgres loop fires it
+    /// now.
     Standing {
-        /// The state it is in.
+        /// Its state.
         state: OneShotState,
-        /// Whether it is on hold, or waits for the probe of its instance.
+        /// True if it is parked: by a hold, or because its instance is unreachable.
         parked: bool,
-        /// Until its next attempt may start; zero when that has passed, `None` when there is to be none.
+        /// Time until its next attempt may start; zero if that has passed, `None` if there will be no further attempt.
         due_in: Option<Duration>,
     },
-    /// This arm is not the job's current one, and was delivered.
+    /// The arm was delivered and is no longer the job's current one.
     Delivered,
     /// Another arm has replaced it.
     Superseded,
-    /// There is no one-shot of the job.
+    /// The job has no one-shot.
     Gone,
-    /// Another statement is writing its row at this moment. Nothing has changed; hand the wake-up in again.
+    /// Another statement holds a lock on its row. Nothing has changed; repeat the wake-up.
     Locked,
 }

@@ -3,29 +3,29 @@
 use nas_cron_protocol::words;
 
 words!(
-    /// Why a login at our own portal is over.
+    /// The reason for which a login at the built-in portal has ended.
     #[derive(utoipa::ToSchema)]
     pub enum LoginEnd {
-        /// A spent refresh token was presented.
+        /// A used refresh token was presented again.
         Reused = "reused",
-        /// The operator made another one.
+        /// The operator created another login.
         Replaced = "replaced",
     }
 );
 
 words!(
-    /// What the portal said about an instance, unless it was a yes: its fires are then held.
+    /// The portal's denial of an instance. Its fires are held.
     #[derive(utoipa::ToSchema)]
     pub enum PortalDenial {
-        /// The portal does not know it: its tokens open nothing.
+        /// The portal does not know the instance: its tokens are rejected.
         Unknown = "unknown",
-        /// The portal has it switched off.
+        /// The portal has disabled the instance.
         Disabled = "disabled",
     }
 );
 
 words!(
-    /// What a hold covers.
+    /// The scope of a hold.
     #[derive(utoipa::ToSchema)]
     pub enum HoldScope {
         /// The whole service.
@@ -38,16 +38,16 @@ words!(
 );
 
 words!(
-    /// How an attempt ended.
+    /// The outcome of an attempt.
     #[derive(utoipa::ToSchema)]
     pub enum FireOutcome {
-        /// Accepted with any 2xx.
+        /// The agent accepted the fire with a 2xx status.
         Delivered = "delivered",
-        /// Accepted, and the agent no longer has the job.
+        /// The agent no longer has the job.
         Gone = "gone",
-        /// Not accepted.
+        /// The agent did not accept the fire.
         Failed = "failed",
-        /// Its lease ended before an outcome was recorded.
+        /// The lease expired before an outcome was recorded.
         Lost = "lost",
     }
 );

@@ -1,27 +1,26 @@
-//! Which addresses may be dialled: public unicast ones, and what the operator allows on top.
+//! The addresses that fires may be sent to: public unicast addresses, and the operator's allow-list.
 //!
-//! An agent chooses its own callback URL, so that URL is hostile input: without this check it would
-//! make the service call its own network (server-side request forgery), cloud metadata first of all.
+//! An agent chooses its own callback URL, so that URL is hostile input. Without this check it could make the service call
+//! its own network (server-side request forgery), above all the cloud metadata service.
 //!
-//! The rules follow the IANA registries, read from the side of caution: an address is refused unless it is
-//! known to be public unicast.
+//! The rules follow the IANA registries. In doubt an address is refused: only known public unicast addresses are allowed.
 //! - [IPv4 special-purpose addresses](https://www.iana.org/assignments/iana-ipv4-special-registry)
 //! - [IPv4 multicast](https://www.iana.org/assignments/multicast-addresses)
 //! - [IPv6 special-purpose addresses](https://www.iana.org/assignments/iana-ipv6-special-registry)
 //! - [IPv6 address space](https://www.iana.org/assignments/ipv6-address-space): only `2000::/3` is global unicast
 //!
-//! A name is checked where it is resolved (`fire::resolver`), so that the address checked is the address
-//! dialled. A literal address never reaches a resolver: [`AddressPolicy::check_url`] is for those.
+//! A host name is checked where it is resolved (`fire::resolver`), so that the checked address is the dialled one. A
+//! literal address never reaches a resolver; [`AddressPolicy::check_url`] checks it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use url::{Host, Url};
 
-/// IPv4 blocks that are never dialled, with the name the registry gives them.
+/// IPv4 blocks that are never dialled, with their names in the registry.
 ///
-/// Blocks the registry calls globally reachable are listed too where no agent can live in them
-/// (anycast sinks and relays), and one platform address that is not in any registry.
+/// The list includes blocks that the registry calls globally reachable but that contain no agents (anycast sinks and
+/// relays), and one platform address that is in no registry.
 const REFUSED_V4: &[(Ipv4Addr, u8, &str)] = &[
     (Ipv4Addr::UNSPECIFIED, 8, "\"this network\", RFC 791"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "private use, RFC 1918"),
@@ -44,8 +43,8 @@ const REFUSED_V4: &[(Ipv4Addr, u8, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, RFC 1112, with the limited broadcast, RFC 8190"),
 ];
 
-/// IPv6 blocks inside `2000::/3` that are never dialled. All outside of it is refused anyway: unspecified,
-/// loopback, IPv4-compatible, local-use NAT64, discard-only, unique local, link local, site local, multicast.
+/// IPv6 blocks inside `2000::/3` that are never dialled. Addresses outside of it are refused anyway: unspecified, loopback,
+/// IPv4-compatible, local-use NAT64, discard-only, unique local, link local, site local, multicast.
 const REFUSED_V6: &[(Ipv6Addr, u8, &str)] = &[
     (
         Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),
@@ -57,48 +56,48 @@ const REFUSED_V6: &[(Ipv6Addr, u8, &str)] = &[
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "documentation, RFC 9637"),
 ];
 
-/// Which addresses the service may connect to.
+/// The rules for addresses that the service connects to.
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
     allow: Vec<IpNet>,
 }
 
-/// Why a URL may not be called. The texts are for the operator and name the mend.
+/// Reasons for which a URL is refused. The texts are for operators and agents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Neither https nor http.
-    #[error("the scheme `{0}` is not supported: the callback must be an https URL")]
+    /// The scheme is neither https nor http.
+    #[error("unsupported scheme `{0}`: the callback must be an https URL")]
     Scheme(String),
-    /// Plain http outside the allow-list.
-    #[error("plain http is only used for addresses in the allow-list: the callback must be an https URL")]
+    /// The scheme is http, and the address is not in the allow-list.
+    #[error("plain http is only allowed for addresses in the allow-list: the callback must be an https URL")]
     PlainHttp,
-    /// A name and a password in the URL would be sent in place of the fire token.
-    #[error("the callback must not carry credentials")]
+    /// The URL contains a user name or a password, which would be sent instead of the fire token.
+    #[error("the callback URL must not contain credentials")]
     Credentials,
-    /// No host to connect to.
-    #[error("the callback has no host")]
+    /// The URL has no host.
+    #[error("the callback URL has no host")]
     NoHost,
-    /// The host is a literal address that may not be dialled.
-    #[error("the address {0} is not public and not in the allow-list")]
+    /// The host is a literal address that must not be dialled.
+    #[error("the address {0} is neither public nor in the allow-list")]
     NotPermitted(IpAddr),
-    /// The host is a name that leads to nothing that may be dialled. The text keeps the addresses to itself,
-    /// because agents get to see it: it must not be a way to ask for the names of the service's own network.
-    #[error("the host name leads to no address that is public or in the allow-list")]
+    /// The host name resolves only to addresses that must not be dialled. The text does not name the addresses: agents see
+    /// it, and must not learn the addresses of the service's own network from it.
+    #[error("the host name resolves to no address that is public or in the allow-list")]
     NameNotPermitted,
 }
 
 impl AddressPolicy {
     /// Permits public unicast addresses, and every address in `allow`.
     pub fn new(allow: Vec<IpNet>) -> Self {
-        // Addresses are compared in their IPv4 form wherever they have one, so networks have to be too.
+        // Addresses are compared in their IPv4 form if they have one, so networks must be in this form, too.
         Self { allow: allow.into_iter().map(unmapped).collect() }
     }
 
-    /// Whether `ip` may be dialled over https.
+    /// Returns true if `ip` may be dialled over https.
     ///
-    /// An address that carries an IPv4 address inside (IPv4-mapped, NAT64 `64:ff9b::/96`, 6to4 `2002::/16`) is
-    /// judged by that one, since that is where the packets end. The other carriers, IPv4-compatible (`::/96`)
-    /// and Teredo (`2001::/32`), are refused whatever they carry: both are dead, and nobody can be reached there.
+    /// An address that embeds an IPv4 address (IPv4-mapped, NAT64 `64:ff9b::/96`, 6to4 `2002::/16`) is judged by the
+    /// embedded one, because packets are delivered there. The other embeddings, IPv4-compatible (`::/96`) and Teredo
+    /// (`2001::/32`), are always refused: both are obsolete, and no agent is reachable through them.
     pub fn permits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         if self.allow_lists(ip) {
@@ -113,19 +112,18 @@ impl AddressPolicy {
         }
     }
 
-    /// Whether `ip` is in the allow-list. Plain http needs this much, see [`Self::check_url`].
+    /// Returns true if `ip` is in the allow-list. Plain http requires it, see [`Self::check_url`].
     pub fn allow_lists(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.allow.iter().any(|network| network.contains(&ip))
     }
 
-    /// Checks what can be seen in the URL alone: the scheme, credentials, and a host that is a literal address.
+    /// Checks the URL itself: the scheme, credentials, and a host that is a literal address.
     ///
-    /// Plain http is for networks the operator vouches for. It is possible only with an allow-list, and then
-    /// every address dialled has to be in it: a literal host is checked here, a name by the resolver.
+    /// Plain http is for networks that the operator trusts. It requires an allow-list that contains the dialled address: a
+    /// literal host is checked here, a host name by the resolver.
     ///
-    /// `Url` has already turned the odd spellings of an IPv4 address (`0x7f.1`, `2130706433`, `127.1.`) into
-    /// the address that they mean.
+    /// `Url` has already converted unusual spellings of IPv4 addresses (`0x7f.1`, `2130706433`, `127.1.`).
     pub fn check_url(&self, url: &Url) -> Result<(), AddressError> {
         let plain = match url.scheme() {
             "https" => false,
@@ -150,7 +148,7 @@ impl AddressPolicy {
     }
 }
 
-/// `::ffff:10.0.0.0/104` is what an IPv4 network looks like to a dual-stack socket: `10.0.0.0/8`.
+/// Returns the IPv4 form of an IPv4-mapped network: `10.0.0.0/8` for `::ffff:10.0.0.0/104`.
 fn unmapped(network: IpNet) -> IpNet {
     if let IpNet::V6(v6) = network
         && let Some(address) = v6.addr().to_ipv4_mapped()
@@ -162,7 +160,7 @@ fn unmapped(network: IpNet) -> IpNet {
     network
 }
 
-/// The IPv4 address at the end of a translator or tunnel: NAT64 (RFC 6052) and 6to4 (RFC 3056).
+/// Returns the IPv4 address behind a translator or tunnel: NAT64 (RFC 6052) or 6to4 (RFC 3056).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let from = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match ip.segments() {

@@ -1,67 +1,67 @@
-//! What came of one POST to an agent, told apart the way the retries need it (docs/contract.md#answers-table).
+//! Results of one POST to an agent, distinguished as the retries need it (docs/contract.md#answers-table).
 //!
-//! No text in here ever holds the fire token or the body that was sent.
+//! Their texts never contain the fire token or the request body.
 
 use std::time::Duration;
 
 use super::address_policy::AddressError;
 
-/// The end of one POST.
+/// The result of one POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The agent, or something in front of it, answered with a status. That decides, even where the rest of
-    /// the body never came: an agent that said 202 has the fire.
+    /// The agent, or a gateway in front of it, returned a status. The status decides, even if the rest of the body never
+    /// arrives: an agent that returned 202 has the fire.
     Response {
         /// The HTTP status, 100 to 999.
         status: u16,
-        /// `Retry-After`, from now; an HTTP-date is turned into a delay (RFC 9110, section 10.2.3).
+        /// `Retry-After` from now on; an HTTP-date is converted to a delay (RFC 9110, section 10.2.3).
         retry_after: Option<Duration>,
-        /// Up to 16 KiB of the body as text; what we sent and must not be shown is cut out.
+        /// Up to 16 KiB of the body as text, with echoed secrets redacted.
         body: String,
     },
-    /// The agent definitely did not get the fire.
+    /// The agent definitely did not receive the fire.
     Refused(Refused),
-    /// The agent may have got the fire.
+    /// The agent may have received the fire.
     Ambiguous(Ambiguous),
 }
 
-/// Why an agent definitely did not get a fire.
+/// Reasons for which an agent definitely did not receive a fire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The URL, or every address its host resolves to, is one we do not dial.
+    /// The address policy refuses the URL, or every address that its host resolves to.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The host name could not be resolved.
-    #[error("the host name could not be resolved: {0}")]
+    /// Name resolution failed.
+    #[error("resolving the host name failed: {0}")]
     Dns(String),
-    /// No TCP connection came about.
-    #[error("could not connect: {0}")]
+    /// The TCP connection failed.
+    #[error("connecting failed: {0}")]
     Connect(String),
-    /// The TCP connection came about, the TLS session did not.
+    /// The TCP connection succeeded, and the TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(String),
-    /// Time was up before the request could be sent.
-    #[error("could not connect in time")]
+    /// The timeout passed before the request could be sent.
+    #[error("connecting timed out")]
     Timeout,
-    /// Somebody was there and turned the request away unprocessed: the connection ended before it could be
-    /// sent, or HTTP/2 said so.
-    #[error("the request was turned away unprocessed: {0}")]
+    /// The server closed the connection before the request was sent, or reported over HTTP/2 that it did not process the
+    /// request.
+    #[error("the server did not process the request: {0}")]
     Unprocessed(String),
-    /// No request could be made of the URL and the token: a defect of ours.
-    #[error("no request could be made: {0}")]
+    /// No request could be built from the URL and the token: a defect of nas-cron.
+    #[error("building the request failed: {0}")]
     Request(String),
 }
 
-/// Why it is unknown whether an agent got a fire.
+/// Reasons for which it is unknown whether an agent received a fire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguous {
-    /// The request was sent, and time was up before a status came.
-    #[error("no answer in time")]
+    /// The request was sent, and no status arrived before the timeout.
+    #[error("the agent's response timed out")]
     Timeout,
     /// The connection was closed or reset after the request was sent.
-    #[error("the connection ended before an answer came: {0}")]
+    #[error("the connection ended before the response: {0}")]
     Broken(String),
-    /// What came back is not HTTP.
-    #[error("the answer is not HTTP: {0}")]
+    /// The response is not valid HTTP.
+    #[error("the response is not valid HTTP: {0}")]
     Malformed(String),
 }

@@ -1,38 +1,39 @@
-//! When a failed attempt is tried again. Pure: time and chance come in as arguments.
+//! The back-off of retries. A pure function: time and jitter are arguments.
 
 use std::time::Duration;
 
 use crate::config;
 
-/// How sure it is that the agent did not get the fire. See `docs/contract.md#retries`.
+/// The kind of a failure: certain or not (docs/contract.md#retries).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryKind {
-    /// The agent did not accept: no connection came about, or it answered with a status.
+    /// The agent did not accept the fire: connecting failed, or the status was not 2xx.
     Definite,
-    /// The agent may have accepted: no answer in time, a connection that broke after sending, an expired lease.
+    /// The agent may have accepted the fire: the response timed out, the connection broke after sending, or the lease
+    /// expired.
     Ambiguous,
 }
 
-/// The bounds of the retries. All fields are configuration (`retry_…`).
+/// The limits of retries. All fields are settings (`retry_…`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The delay after the first failed attempt; it doubles with every further one.
+    /// Delay after the first failed attempt. It doubles with every further one.
     pub definite_base: Duration,
-    /// No retry comes sooner than this after an ambiguous end, so that the re-arm of an agent that did get
-    /// the fire can supersede the retry first.
+    /// Minimum delay after an ambiguous failure. An agent that did receive the fire has time to re-arm, which supersedes
+    /// the retry.
     pub ambiguous_floor: Duration,
-    /// No delay is longer, whatever `Retry-After` asks for.
+    /// Maximum delay, even if `Retry-After` is longer.
     pub cap: Duration,
-    /// No retry comes later than this after the first failed attempt.
+    /// Maximum time from the first failed attempt to the last retry.
     pub give_up_after: Duration,
 }
 
-/// What follows a failed attempt.
+/// The consequence of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Try again after this long.
+    /// Retry after this delay.
     After(Duration),
-    /// The budget is used up: the fire becomes a dead letter.
+    /// The retry budget is spent: the fire becomes a dead letter.
     GiveUp,
 }
 
@@ -44,18 +45,18 @@ impl From<&config::Retry> for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delay after `attempts` failed attempts (the one that just failed included, so at least 1), the
-    /// first of which failed `retrying_for` ago. `jitter` is drawn uniformly from `[0, 1)` by the caller.
+    /// Returns the delay after `attempts` failed attempts (the one that just failed included, so at least 1), the first of
+    /// which failed `retrying_for` ago. The caller draws `jitter` uniformly from `[0, 1)`.
     ///
-    /// - The step is `definite_base` doubled per further attempt, at least `ambiguous_floor` after an ambiguous
-    ///   end, and at most two thirds of `cap`. The delay is drawn from `[step, 1.5 × step)`: upwards, so that a
-    ///   minimum stays one, and below `cap`, so that even the longest delays are spread (40 to 60 min).
-    /// - `retry_after`, cut to `cap`, is a lower bound; it is spread upwards by up to a tenth, because an agent
-    ///   names the same one to everybody it turns away.
-    /// - The last retry comes at the give-up moment itself at the latest. If that is sooner than a minimum
-    ///   allows (`definite_base`, `ambiguous_floor`, `retry_after`), the attempt that just failed was the last.
+    /// - The step is `definite_base`, doubled with each further attempt; at least `ambiguous_floor` after an ambiguous
+    ///   failure, and at most two thirds of `cap`. The delay is drawn from `[step, 1.5 × step)`: jitter only adds, so that
+    ///   minimums hold, and even the longest delays are spread below `cap` (40 to 60 min).
+    /// - `retry_after`, at most `cap`, is a minimum. Jitter adds up to a tenth, because an agent returns the same value to
+    ///   all requests that it rejects.
+    /// - The last retry is at the end of the budget at the latest. If the minimums (`definite_base`, `ambiguous_floor`,
+    ///   `retry_after`) do not allow that, the attempt that just failed was the last.
     ///
-    /// A minimum above `cap` is a contradiction in the configuration; the minimum wins.
+    /// If a minimum exceeds `cap`, the minimum wins.
     pub fn next(
         &self,
         attempts: u32,
@@ -69,7 +70,6 @@ impl RetryPolicy {
             RetryKind::Ambiguous => self.ambiguous_floor.max(self.definite_base),
         };
         let asked = retry_after.unwrap_or_default().min(self.cap);
-        // Nothing waits for less than this, whatever the dice say.
         let floor = minimum.max(asked);
 
         let remaining = self.give_up_after.saturating_sub(retrying_for);
@@ -83,7 +83,7 @@ impl RetryPolicy {
         Next::After(delay.min(self.cap).min(remaining).max(floor))
     }
 
-    /// `definite_base`, doubled `attempts - 1` times; past the range of a `Duration` it stays at its end.
+    /// Returns `definite_base`, doubled `attempts - 1` times, and `Duration::MAX` on overflow.
     fn doubled(&self, attempts: u32) -> Duration {
         2u32.checked_pow(attempts.saturating_sub(1))
             .and_then(|factor| self.definite_base.checked_mul(factor))
@@ -91,7 +91,7 @@ impl RetryPolicy {
     }
 }
 
-/// `duration` and the given share of it on top.
+/// Returns `duration` plus the given share of it.
 fn stretch(duration: Duration, share: f64) -> Duration {
     let extra = Duration::try_from_secs_f64(duration.as_secs_f64() * share).unwrap_or(Duration::MAX);
     duration.saturating_add(extra)
@@ -113,7 +113,7 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    /// Those of the table of settings.
+    /// The policy of the default settings.
     fn defaults() -> RetryPolicy {
         let required = [("database_url", "postgres://db/nas"), ("portal_url", "https://portal.example")];
         let flags = required.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).to_vec();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_the_contracts() {
+    fn defaults_are_those_of_the_contract() {
         use RetryKind::{Ambiguous, Definite};
         for (attempts, kind, retry_after, at_least, below) in [
             (1, Definite, None, 1, 1.5),
@@ -147,7 +147,7 @@ mod tests {
             (1, Definite, Some(60), 60, 66.0),
             (1, Ambiguous, Some(60), 60, 66.0),
             (1, Ambiguous, Some(3), 10, 15.0),
-            // Attempts are counted from 1; a 0 is taken for one.
+            // Attempts are counted from 1; 0 counts as 1.
             (0, Definite, None, 1, 1.5),
         ] {
             let case = (attempts, kind, retry_after);
@@ -155,13 +155,13 @@ mod tests {
             let longest = delay(attempts, kind, retry_after, ALMOST_ONE).as_secs_f64();
             assert!(longest <= below && longest > below * 0.999, "{case:?}: {longest}");
         }
-        // A day is asked for, an hour is given.
+        // A `Retry-After` of a day is limited to an hour.
         assert_eq!(delay(1, Definite, Some(86_400), 0.0), HOUR);
         assert_eq!(delay(1, Definite, Some(u64::MAX), 0.5), HOUR);
     }
 
     #[test]
-    fn the_last_retry_is_at_the_give_up_moment_and_then_it_is_over() {
+    fn last_retry_is_at_the_end_of_the_budget() {
         let policy = defaults();
         let next = |kind, retry_after, retrying_for| policy.next(300, kind, retry_after, retrying_for, 0.9);
         let before_the_end = |millis| (3 * DAY).saturating_sub(Duration::from_millis(millis));
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(next(definite, None, before_the_end(600_000)), Next::After(secs(600)));
         assert_eq!(next(definite, None, before_the_end(1000)), Next::After(secs(1)));
         assert_eq!(next(ambiguous, None, before_the_end(10_000)), Next::After(secs(10)));
-        // Too little is left for any retry that keeps its minimum.
+        // The rest of the budget is shorter than the minimum delay.
         assert_eq!(next(definite, None, before_the_end(999)), Next::GiveUp);
         assert_eq!(next(ambiguous, None, before_the_end(9000)), Next::GiveUp);
         assert_eq!(next(definite, Some(secs(601)), before_the_end(600_000)), Next::GiveUp);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_of_72_hours_costs_under_150_attempts() {
+    fn outage_of_72_hours_takes_fewer_than_150_attempts() {
         let policy = defaults();
         for jitter in [0.0, 0.5, ALMOST_ONE] {
             let (mut attempts, mut elapsed) = (1, Duration::ZERO);
@@ -187,7 +187,7 @@ mod tests {
                 elapsed += delay;
                 attempts += 1;
             }
-            assert_eq!(elapsed, 3 * DAY, "the last attempt is made at the give-up moment");
+            assert_eq!(elapsed, 3 * DAY, "the last attempt is at the end of the budget");
             assert!((70..150).contains(&attempts), "{attempts}");
         }
     }
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_bound_holds_at_once(
+        fn all_limits_hold_together(
             policy in policies(),
             attempts: u32,
             ambiguous: bool,
@@ -240,7 +240,7 @@ mod tests {
         }
 
         #[test]
-        fn one_more_failure_never_shortens_the_step(policy in policies(), attempts in 1..u32::MAX) {
+        fn further_failures_never_shorten_the_step(policy in policies(), attempts in 1..u32::MAX) {
             let patient = RetryPolicy { give_up_after: Duration::MAX, ..policy };
             let step = |attempts| patient.next(attempts, RetryKind::Definite, None, Duration::ZERO, 0.0);
             match (step(attempts), step(attempts + 1)) {

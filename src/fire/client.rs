@@ -1,18 +1,19 @@
-//! The only outgoing client to agents.
+//! The HTTP client for agents.
 //!
-//! What it promises:
-//! - **It connects only where it may** ([`AddressPolicy`]): literal hosts are checked in the URL, names in the
-//!   resolver. No proxies from the environment, no redirects, no token in the clear outside the allow-list.
-//! - **A shortage of our own is no answer** ([`Shortage`]): an agent that could not be dialled for want of a descriptor
-//!   was not refused by anybody.
-//! - **One deadline** over name, connection, request, status and body.
-//! - **It knows what it does not know**: [`Answer::Refused`] only if the agent cannot have got the fire. The
-//!   proof is the request body: until HTTP asks for it, nothing that an agent could act on has left.
-//! - **It never sends twice what may have been processed.** `reqwest`'s own retries are off, and its connection
-//!   pool takes a request back only if nothing of it was written (a kept connection that the agent had closed).
-//!   On top of that, one more try is made where the protocol says that nothing was processed: a connection that
-//!   ended before the body was asked for, HTTP/2 `REFUSED_STREAM` (RFC 9113, section 8.7), and a graceful
-//!   `GOAWAY` that does not cover the request (section 6.8). A kept connection that breaks later is ambiguous.
+//! Its guarantees:
+//! - **It connects only to permitted addresses** ([`AddressPolicy`]): literal hosts are checked in the URL, names in the
+//!   resolver. It uses no proxies from the environment, follows no redirects, and sends no token over plain http outside
+//!   the allow-list.
+//! - **A shortage of this process is not the agent's failure** ([`Shortage`]): without a free descriptor, for example, no
+//!   agent was dialled.
+//! - **One timeout** covers name resolution, connection, request, status and body.
+//! - **It reports [`Answer::Refused`] only if the agent cannot have received the fire.** The request body decides: before
+//!   HTTP asks for it, nothing was sent that an agent could act on.
+//! - **It never sends a request again that may have been processed.** `reqwest`'s retries are off, and its connection pool
+//!   reuses a request only if nothing of it was written (an idle connection that the agent had closed). Beyond that, the
+//!   client sends a request once more if the protocol guarantees that it was not processed: the connection ended before the
+//!   body was requested, HTTP/2 `REFUSED_STREAM` (RFC 9113, section 8.7), or a graceful `GOAWAY` that does not cover the
+//!   request (section 6.8). A reused connection that breaks later is ambiguous.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,29 +33,29 @@ use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
 use super::shortage::{self, Recent, Shortage};
-use crate::domain::PutOff;
+use crate::domain::Deferral;
 
 mod classify;
 
-/// How much of an answer's body is read, in bytes.
+/// Maximum number of bytes that are read of a response body.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
-/// A connection that was given up this much later than it should have been was given up by a process that stood still.
-const STANDSTILL: Duration = Duration::from_secs(2);
+/// Delay of a timeout after which this process counts as stalled: it was stopped, or had no CPU, while it connected.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
 
-/// What can be set about the connections. The defaults are meant for production.
+/// Settings of the connections. The defaults are meant for production.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Upper bound for name, TCP and TLS together. Default 10 s: what takes longer is an outage.
+    /// Timeout of name resolution, TCP and TLS together. Default 10 s; a longer wait counts as an outage.
     pub connect_timeout: Duration,
-    /// How long an unused connection is kept. Default 4 s, below the 5 s after which common agent servers
-    /// (uvicorn, Node) close it: a request that crosses such a close is lost without anybody knowing.
+    /// Time for which an idle connection is kept. Default 4 s, below the 5 s after which common agent servers (uvicorn,
+    /// Node) close it: a request that is sent during the close is lost with an ambiguous result.
     pub pool_idle_timeout: Duration,
-    /// How many unused connections are kept per agent. Default 256.
+    /// Maximum number of idle connections per agent. Default 256.
     pub pool_max_idle_per_host: usize,
-    /// How long the body may take once the status is there, within the deadline. Default 5 s: the status has
+    /// Maximum time from the status to the end of the body, within the attempt's timeout. Default 5 s: the status has
     /// decided, and the outcome should be recorded soon.
     pub body_timeout: Duration,
-    /// Certificates of authorities that are trusted beside the system's.
+    /// Trusted root certificates in addition to the system's.
     pub extra_roots: Vec<reqwest::Certificate>,
 }
 
@@ -70,20 +71,20 @@ impl Default for ClientConfig {
     }
 }
 
-/// No client could be made: the system has no trusted certificates, or an extra one is unreadable.
+/// Building the client failed: the system has no trusted certificates, or an extra one is unreadable.
 #[derive(Debug, thiserror::Error)]
-#[error("the client for agents could not be set up (are the system's CA certificates installed?): {cause}")]
+#[error("setting up the HTTP client for agents failed: {cause}; install the system's CA certificates")]
 pub struct ClientError {
-    /// The innermost reason.
+    /// Text of the innermost error.
     cause: String,
 }
 
-/// Posts fires to agents. Keeps connections; share one per process.
+/// Posts fires to agents and keeps connections. Share one per process.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
     policy: AddressPolicy,
     https: reqwest::Client,
-    /// A client of its own, because a resolver does not see the scheme: this one's knows the allow-list only.
+    /// A separate client, because a resolver does not know the scheme: its resolver returns allow-listed addresses only.
     http: reqwest::Client,
     resolver: GuardedResolver,
     shortages: Recent,
@@ -93,8 +94,8 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// Sets up the client, and `ring` as the process's TLS provider unless one is installed already.
-    /// `clock` is for a `Retry-After` that is a date.
+    /// Returns a client. Installs `ring` as the process's TLS provider unless one is installed already. `clock` converts a
+    /// `Retry-After` that is a date.
     pub fn new(
         policy: AddressPolicy,
         config: &ClientConfig,
@@ -109,7 +110,7 @@ impl AgentClient {
         clock: Arc<dyn Clock>,
         names: &Names,
     ) -> Result<Self, ClientError> {
-        // An error means that the process has a provider, which is all that is needed.
+        // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shortages = Recent::default();
         let resolver = |scope| GuardedResolver::new(policy.clone(), scope, names.clone(), shortages.clone());
@@ -127,7 +128,7 @@ impl AgentClient {
         };
         let https =
             builder(Scope::Permitted).https_only(true).tls_certs_merge(config.extra_roots.iter().cloned());
-        // It never speaks TLS: spare it the system's certificates.
+        // This client never uses TLS, so it does not load the system's certificates.
         let http = builder(Scope::AllowListed).tls_certs_only([]);
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| ClientError { cause: classify::innermost(&error) })
@@ -144,11 +145,11 @@ impl AgentClient {
         })
     }
 
-    /// POSTs `body` (JSON) to the fire endpoint below `callback_url`, with `token` as the bearer, and waits for
-    /// the answer for `deadline` at most. Everything is an answer, except what kept us from dialling at all.
+    /// POSTs `body` (JSON) to the fire endpoint below `callback_url`, with `token` as the bearer token, and waits for the
+    /// response for `deadline` at most. Fails only with a shortage, which prevented the connection.
     ///
-    /// Nothing is written once the deadline is over by the monotonic clock, also when this process was stopped in
-    /// between: its timers would learn of it only after the socket.
+    /// Nothing is written after the deadline by the monotonic clock. Timers alone do not guarantee that: after a pause of
+    /// the process, the socket may become ready before the timer fires.
     pub async fn post_fire(
         &self,
         callback_url: &Url,
@@ -160,7 +161,7 @@ impl AgentClient {
         self.post_until(callback_url, token, body, not_after, tokio::time::sleep(deadline)).await
     }
 
-    /// Like [`Self::post_fire`]; time is up when `deadline` is ready.
+    /// Like [`Self::post_fire`], with a future that is ready at the deadline.
     async fn post_until(
         &self,
         callback_url: &Url,
@@ -180,14 +181,14 @@ impl AgentClient {
         let mut attempt =
             Attempt { body, not_after, taken: Arc::default(), sent: Instant::now(), received: None };
         let failure = tokio::select! {
-            // What has arrived counts, also when time is up at the same moment.
+            // A response that arrives at the same time as the deadline counts.
             biased;
             result = self.exchange(&url, headers, &mut attempt) => result.err(),
             () = deadline => None,
         };
         let may_have_arrived = attempt.body_taken()
             && !failure.as_ref().is_some_and(|error| classify::is_unprocessed(error, true));
-        // A limit that was passed by much was passed by a process that stood still.
+        // `limit` is the time at which the failure should have been noticed; much later means that the process stalled.
         let (refused, limit) = match (attempt.received, failure) {
             (Some(received), _) => {
                 return Ok(Answer::Response {
@@ -208,24 +209,24 @@ impl AgentClient {
             }
             (None, None) => (Refused::Timeout, not_after),
         };
-        if refused == Refused::Timeout && Instant::now() > limit + STANDSTILL {
-            return Err(Shortage { reason: PutOff::Stalled, cause: refused.to_string() });
+        if refused == Refused::Timeout && Instant::now() > limit + STALLED_AFTER {
+            return Err(Shortage { reason: Deferral::Stalled, cause: refused.to_string() });
         }
         Ok(Answer::Refused(refused))
     }
 
-    /// Returns the shortage of our own behind a request that was not sent.
+    /// Returns the shortage that prevented a request, if any.
     async fn shortage(&self, url: &Url, error: &reqwest::Error) -> Option<Shortage> {
         let shortage = classify::shortage(error)?;
-        if shortage.reason == PutOff::Ports && !self.dials_from_here(url).await {
+        if shortage.reason == Deferral::Ports && !self.has_source_addresses(url).await {
             return None;
         }
         self.shortages.note(shortage.reason);
         Some(shortage)
     }
 
-    /// Returns whether this machine has an own address for every address of `url`.
-    async fn dials_from_here(&self, url: &Url) -> bool {
+    /// Returns true if this machine has a source address for every address of `url`.
+    async fn has_source_addresses(&self, url: &Url) -> bool {
         let ips = match url.host() {
             Some(Host::Ipv4(ip)) => vec![ip.into()],
             Some(Host::Ipv6(ip)) => vec![ip.into()],
@@ -238,7 +239,7 @@ impl AgentClient {
         ips.into_iter().all(shortage::has_source_address)
     }
 
-    /// Sends the request and reads the answer into `attempt`, which outlives a deadline.
+    /// Sends the request and reads the response into `attempt`, which is kept when the deadline cancels this future.
     async fn exchange(
         &self,
         url: &Url,
@@ -262,8 +263,8 @@ impl AgentClient {
             retry_after: retry_after(response.headers(), self.clock.now()),
             body: Vec::new(),
         });
-        // From here on the status stands, whatever becomes of the body. Dropping the response early closes the
-        // connection (HTTP/1) or resets the stream (HTTP/2), so that the agent does not send in vain.
+        // The status has decided; errors of the body are ignored. Dropping the response early closes the connection
+        // (HTTP/1) or resets the stream (HTTP/2), so that the agent stops sending.
         let _ = tokio::time::timeout(self.body_timeout, async {
             while let Ok(Some(chunk)) = response.chunk().await {
                 let room = MAX_BODY_BYTES - received.body.len();
@@ -278,7 +279,7 @@ impl AgentClient {
     }
 }
 
-/// `{base}/api/cron/fire`, whether or not the base ends in a slash or has a path (docs/contract.md#fire).
+/// Returns `{base}/api/cron/fire` for a base with or without a path and a trailing slash (docs/contract.md#fire).
 pub fn fire_url(base: &Url) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/api/cron/fire", base.path().trim_end_matches('/')));
@@ -288,19 +289,19 @@ pub fn fire_url(base: &Url) -> Url {
 
 fn headers(token: &str) -> Result<HeaderMap, Refused> {
     let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
-        .map_err(|_| Refused::Request("the token does not fit into a header".to_owned()))?;
-    // Keeps it out of debug output, and out of the HTTP/2 compression table.
+        .map_err(|_| Refused::Request("the token is not a valid header value".to_owned()))?;
+    // Keeps the token out of debug output and out of the HTTP/2 compression table.
     bearer.set_sensitive(true);
     let json = HeaderValue::from_static("application/json");
     Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer), (CONTENT_TYPE, json.clone()), (ACCEPT, json)]))
 }
 
-/// One attempt's memory: what of it must be known after it was cut off.
+/// The state of one attempt that is needed after its cancellation.
 struct Attempt {
     body: Bytes,
     not_after: Instant,
     taken: Arc<AtomicBool>,
-    /// When it was last handed to the HTTP client.
+    /// Time at which the request was last passed to the HTTP client.
     sent: Instant,
     received: Option<Received>,
 }
@@ -320,18 +321,18 @@ impl Attempt {
         })
     }
 
-    /// Whether HTTP has asked for the body: from then on it may be on the wire, whole.
+    /// Returns true if HTTP has asked for the body: from then on the whole request may be on the wire.
     fn body_taken(&self) -> bool {
         self.taken.load(Ordering::Acquire)
     }
 }
 
-/// The request was to be written after its deadline.
+/// The request was not written before its deadline.
 #[derive(Debug, thiserror::Error)]
-#[error("too late to be sent")]
+#[error("the deadline passed before the request was sent")]
 struct TooLate;
 
-/// A request body that notes when it is taken. It cannot be cloned, so nobody below can send it again.
+/// A request body that records when HTTP asks for it. It cannot be cloned, so the layers below cannot send it again.
 struct FireBody {
     bytes: Option<Bytes>,
     not_after: Instant,
@@ -353,7 +354,7 @@ impl Body for FireBody {
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 
-    /// Always `false` before the body was polled: an empty one must be noted like any other.
+    /// Returns `false` before the first poll, so that an empty body is recorded, too.
     fn is_end_stream(&self) -> bool {
         self.bytes.is_none()
     }

@@ -1,6 +1,6 @@
-//! One attempt, from the confirmed row to its end: mint a token, POST it to the agent, judge the answer.
+//! One delivery attempt, after its confirmation: mint a token, POST the fire to the agent, judge the response.
 //!
-//! Nothing here touches the database: the caller has confirmed the attempt, and records how it ended.
+//! Nothing here uses the database: the caller confirms the attempt before and records its outcome afterwards.
 
 pub mod address_policy;
 pub mod answer;
@@ -23,48 +23,49 @@ use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
 use self::shortage::Shortage;
 use crate::domain::attempt::{Attempt, Ended};
-use crate::domain::{FireOutcome, PutOff};
+use crate::domain::{Deferral, FireOutcome};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::key_ring::KeyRing;
 
-/// The longest `Retry-After` that a pull forward respects (docs/contract.md#retries).
+/// Maximum `Retry-After` that an early retry respects (docs/contract.md#retries).
 const RETRY_AFTER_KEPT: Duration = Duration::from_mins(1);
 
-/// What it takes to fire.
+/// The parts that a delivery attempt uses.
 #[derive(Debug)]
 pub struct Firing {
-    /// The way out to agents.
+    /// The HTTP client for agents.
     pub client: AgentClient,
-    /// Who signs.
+    /// The keys that sign fire tokens.
     pub keys: Arc<KeyRing>,
-    /// When to try again.
+    /// The limits of retries.
     pub retry: RetryPolicy,
-    /// One deadline over connect, headers and body.
+    /// Timeout of the whole attempt: connect, status and body.
     pub timeout: Duration,
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Debug)]
 pub enum End {
-    /// It was made.
+    /// The attempt was made.
     Made {
-        /// What to record.
+        /// The outcome, for recording.
         ended: Ended,
-        /// What it says about the instance.
+        /// The reachability of the instance.
         reach: Reach,
     },
-    /// Nothing was sent, and the agent has no part in that: it does not count as an attempt.
+    /// The attempt was deferred: nothing was sent, for a reason that the agent did not cause. It does not count as an
+    /// attempt.
     NotSent {
-        /// Why, in one of our words.
-        reason: PutOff,
-        /// Why, in the words of what failed.
+        /// The reason.
+        reason: Deferral,
+        /// The error text of the failed operation.
         cause: String,
     },
 }
 
 impl Firing {
-    /// Makes the attempt. Its lease is checked by the monotonic clock right before the POST is written: a process
-    /// that was stopped for a while must not send what another replica may hold by now.
+    /// Makes the attempt. Its lease is checked with the monotonic clock right before the POST is written: after a pause of
+    /// this process, another replica may hold the one-shot.
     pub async fn fire(&self, attempt: &Attempt) -> End {
         let auth = attempt.auth.as_ref().map(|found| &found.auth);
         let subject = FireSubject {
@@ -75,16 +76,16 @@ impl Firing {
         };
         let token = match self.keys.mint(subject) {
             Ok(token) => token,
-            Err(error) => return End::NotSent { reason: PutOff::SigningKey, cause: error.to_string() },
+            Err(error) => return End::NotSent { reason: Deferral::SigningKey, cause: error.to_string() },
         };
         let body = FireBody::new(&attempt.job_id, &attempt.fire_at, auth);
         let body = match serde_json::to_vec(&body) {
             Ok(body) => Bytes::from(body),
-            Err(error) => return End::NotSent { reason: PutOff::Defect, cause: error.to_string() },
+            Err(error) => return End::NotSent { reason: Deferral::Defect, cause: error.to_string() },
         };
         if Instant::now() + self.timeout > attempt.lease_ends {
-            let cause = "too little of its lease was left".to_owned();
-            return End::NotSent { reason: PutOff::Lease, cause };
+            let cause = "the rest of its lease was shorter than the attempt's timeout".to_owned();
+            return End::NotSent { reason: Deferral::Lease, cause };
         }
         let answer = self
             .client
@@ -98,7 +99,7 @@ impl Firing {
         End::Made { reach: outcome.reach, ended: self.conclude(attempt, outcome, rand::random()) }
     }
 
-    /// What a failure of our own making (a panic) is recorded as: the agent may have got the fire.
+    /// Returns the outcome of an attempt that panicked: the agent may have received the fire.
     pub fn broken(&self, attempt: &Attempt) -> Ended {
         let outcome = Outcome {
             verdict: Verdict::Retry { kind: backoff::RetryKind::Ambiguous, retry_after: None },
@@ -109,7 +110,7 @@ impl Firing {
         self.conclude(attempt, outcome, rand::random())
     }
 
-    /// Turns the judgement into what is recorded: when to try again, or that it is given up.
+    /// Converts a judged result to the outcome for recording, with the next retry.
     fn conclude(&self, attempt: &Attempt, outcome: Outcome, jitter: f64) -> Ended {
         let (fire_outcome, retry_in, retry_after) = match outcome.verdict {
             Verdict::Delivered => (FireOutcome::Delivered, None, None),

@@ -1,15 +1,15 @@
-//! What an answer means for the one-shot, for the instance, and for the operator. Pure.
+//! The meaning of a POST's result for the one-shot, the instance and the operator. Pure functions.
 //!
-//! | answer | verdict | instance |
+//! | result | verdict | instance |
 //! |---|---|---|
 //! | 200 with `{"status":"gone"}` | gone | reached |
 //! | any other 2xx | delivered | reached |
 //! | 502, 504 | retry, definite | unreachable |
 //! | 503 | retry, definite | unknown |
 //! | any other status, 3xx included | retry, definite | reached |
-//! | no name, no connection, no TLS | retry, definite | unreachable |
-//! | turned away unprocessed, an address that is not dialled | retry, definite | unknown |
-//! | time up, broken or malformed after sending | retry, ambiguous | unknown |
+//! | name resolution, connection or TLS handshake failed | retry, definite | unreachable |
+//! | request not processed by the server, address refused by the policy | retry, definite | unknown |
+//! | timeout, broken connection or invalid response after sending | retry, ambiguous | unknown |
 
 use std::time::Duration;
 
@@ -18,67 +18,68 @@ use serde::Deserialize;
 use super::answer::{Answer, Refused};
 use super::backoff::RetryKind;
 
-/// The longest error text kept for the operator, in bytes.
+/// Maximum length of a stored error text, in bytes.
 pub const MAX_ERROR_BYTES: usize = 500;
 
 /// The meaning of one [`Answer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What becomes of the one-shot.
+    /// The consequence for the one-shot.
     pub verdict: Verdict,
-    /// What it says about the instance.
+    /// The reachability of the instance.
     pub reach: Reach,
     /// The HTTP status, if there was one.
     pub status: Option<u16>,
-    /// Why it was not accepted: at most [`MAX_ERROR_BYTES`] of one line of text. `None` exactly when it was.
+    /// The error as one line of at most [`MAX_ERROR_BYTES`]; `None` exactly if the fire was accepted.
     pub error: Option<String>,
 }
 
-/// What becomes of a one-shot after an attempt.
+/// The consequence of an attempt for its one-shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The agent has accepted it.
+    /// The agent accepted the fire.
     Delivered,
-    /// Delivered too: the agent no longer has the job, so the key may be forgotten.
+    /// The agent no longer has the job. There is nothing to retry, and the key may be forgotten.
     Gone,
-    /// It has to be tried again.
+    /// The attempt failed and must be retried.
     Retry {
-        /// Whether the agent may have got it all the same.
+        /// The kind of the failure.
         kind: RetryKind,
-        /// How long the agent asked us to stay away, uncapped.
+        /// The agent's `Retry-After`, without a maximum.
         retry_after: Option<Duration>,
     },
 }
 
-/// What an attempt says about the instance behind it, for the one probe per instance of docs/contract.md#retries.
+/// The reachability of an instance after an attempt, for the one probe per unreachable instance
+/// (docs/contract.md#retries).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// The agent itself answered.
+    /// The agent itself responded.
     Reached,
-    /// Nobody was there: no connection, or a gateway that says so.
+    /// The agent is unreachable: connecting failed, or a gateway reported it.
     Unreachable,
-    /// Neither can be said. A 503 may be the gateway's or the agent's own (draining).
+    /// Unknown. A 503, for example, may come from a gateway or from a draining agent.
     Unknown,
 }
 
 impl Outcome {
-    /// Whether it starts (or continues) an outage of the whole instance.
+    /// Returns true if it starts or continues an outage of the instance.
     pub fn opens_outage(&self) -> bool {
         self.reach == Reach::Unreachable
     }
 
-    /// Whether it ends an outage: the instance's other one-shots may be tried again.
+    /// Returns true if it ends an outage: the instance's other one-shots may be attempted again.
     pub fn closes_outage(&self) -> bool {
         self.reach == Reach::Reached
     }
 
-    /// Whether the one-shot is done with.
+    /// Returns true if there is nothing to retry.
     pub fn is_accepted(&self) -> bool {
         matches!(self.verdict, Verdict::Delivered | Verdict::Gone)
     }
 }
 
-/// Judges an answer. See the table at the top of the module.
+/// Judges the result of a POST by the table at the top of this module.
 pub fn judge(answer: &Answer) -> Outcome {
     match answer {
         Answer::Response { status, body, .. } if (200..300).contains(status) => Outcome {
@@ -107,7 +108,7 @@ pub fn judge(answer: &Answer) -> Outcome {
                 Refused::Dns(_) | Refused::Connect(_) | Refused::Tls(_) | Refused::Timeout => {
                     Reach::Unreachable
                 }
-                // Somebody was there; or it is our own doing, which says nothing about the instance.
+                // The server was reachable, or the failure says nothing about the instance.
                 Refused::Unprocessed(_) | Refused::Address(_) | Refused::Request(_) => Reach::Unknown,
             },
             status: None,
@@ -130,8 +131,8 @@ fn says_gone(body: &str) -> bool {
     serde_json::from_str::<Status>(body).is_ok_and(|answer| answer.status == "gone")
 }
 
-/// One line that is safe to print: white space and control characters become single blanks, marks that
-/// rearrange text in a terminal are dropped, and it is cut at a character boundary.
+/// Returns `text` as one line that is safe to print. White space and control characters become single spaces, characters
+/// that rearrange text in a terminal are removed, and the line is cut at a character boundary.
 pub fn one_line(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_its_row() {
+    fn every_status_follows_the_table() {
         let retry_after = Some(Duration::from_secs(7));
         let definite = Verdict::Retry { kind: RetryKind::Definite, retry_after };
         for status in 100..=599 {
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_end_without_a_status_has_its_row() {
+    fn every_failure_without_a_status_follows_the_table() {
         use RetryKind::{Ambiguous as A, Definite as D};
         for (answer, kind, opens) in [
             (Answer::Refused(Refused::Address(AddressError::PlainHttp)), D, false),
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn gone_is_a_200_that_says_so() {
+    fn only_a_200_with_the_status_gone_is_gone() {
         for (status, body, verdict) in [
             (200, r#"{"status":"gone"}"#, Verdict::Gone),
             (200, " {\"job_id\": \"x\", \"status\": \"gone\"}\n", Verdict::Gone),
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_gets_one_short_line() {
+    fn error_is_one_short_line() {
         let error = |status, body: &str| judge(&response(status, body)).error.expect("an error");
         assert_eq!(error(500, "  boom\r\n\tat line\u{0}3\u{1b}[31m "), "boom at line 3 [31m");
         assert_eq!(error(401, "\u{202e}desrever\u{feff}"), "desrever");
@@ -242,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_one_printable_line(body in any::<String>()) {
+        fn any_body_becomes_one_printable_line(body in any::<String>()) {
             let line = one_line(&body);
             prop_assert!(line.len() <= MAX_ERROR_BYTES);
             prop_assert!(!line.chars().any(char::is_control));

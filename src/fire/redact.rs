@@ -1,14 +1,13 @@
-//! Agents echo what they got into their error pages: some frameworks answer a 422 with the whole input.
-//! What they echo of our secrets must not reach the operator's screen or a log
-//! (docs/contract.md#invariant-8-no-secrets-in-the-log).
+//! Redaction of echoed secrets. Some agents' frameworks return the whole request in the body of a 422. Secrets of the
+//! request must not reach the operator's screen or a log (docs/contract.md#invariant-8-no-secrets-in-the-log).
 
 use serde_json::Value;
 
 const MARK: &str = "[redacted]";
-/// Shorter strings are no secrets worth the name, and cutting them out would garble the text.
+/// Minimum length of a redacted string. Shorter strings are not useful secrets, and redacting them would garble the text.
 const MIN_SECRET_BYTES: usize = 8;
 
-/// `text` without the fire token, and without any string inside the `auth` of the request body.
+/// Returns `text` with the fire token and all strings inside `auth` of the request body redacted.
 pub(crate) fn redact(text: String, token: &str, request_body: &[u8]) -> String {
     if text.is_empty() {
         return text;
@@ -29,7 +28,7 @@ pub(crate) fn redact(text: String, token: &str, request_body: &[u8]) -> String {
 fn collect(value: &Value, secrets: &mut Vec<String>) {
     match value {
         Value::String(secret) => {
-            // An echo inside JSON is the escaped form.
+            // An echo inside JSON has the escaped form.
             let escaped = Value::String(secret.clone()).to_string();
             secrets.push(escaped[1..escaped.len() - 1].to_owned());
             secrets.push(secret.clone());
@@ -45,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_echo_of_the_token_or_of_auth_is_cut_out() {
+    fn echoed_token_and_auth_are_redacted() {
         let request = br#"{"job_id":"abcdef123456","auth":{"key":"s3cret\"quoted","list":["another-secret"],"n":1,"s":"tiny"}}"#;
         let echo = r#"{"got":{"authorization":"Bearer eyJ.x.y","key":"s3cret\"quoted"},"a":"another-secret","job":"abcdef123456"} s3cret"quoted tiny"#;
         assert_eq!(
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_object_still_loses_the_token() {
+    fn token_is_redacted_even_if_the_request_is_not_a_json_object() {
         for request in [&b""[..], b"[]", b"{", b"{\"auth\":null}"] {
             assert_eq!(redact("my-token-1234".to_owned(), "my-token-1234", request), MARK);
         }

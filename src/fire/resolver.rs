@@ -1,7 +1,7 @@
-//! Name resolution for the agent client: only addresses that may be dialled come out of it.
+//! Name resolution for the agent client. It returns only addresses that the policy permits.
 //!
-//! Checking here, and not before, is what makes the check hold: a name that resolves to a public address when
-//! it is checked and to a private one when it is dialled (DNS rebinding) gains nothing.
+//! The check is here and not earlier because of DNS rebinding: a name could resolve to a public address when it is
+//! checked, and to a private one when it is dialled.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use super::address_policy::{AddressError, AddressPolicy};
 use super::shortage::{Recent, Shortage};
 
-/// Resolves like the machine does and leaves out what the policy refuses.
+/// Resolves names with the system's resolver, and removes the addresses that the policy refuses.
 #[derive(Clone, Debug)]
 pub(crate) struct GuardedResolver {
     policy: AddressPolicy,
@@ -23,36 +23,37 @@ pub(crate) struct GuardedResolver {
     shortages: Recent,
 }
 
-/// Which addresses are left in.
+/// The addresses that a resolver returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Whatever the policy permits.
+    /// All addresses that the policy permits.
     Permitted,
-    /// The allow-list alone: for plain http, see [`AddressPolicy::check_url`].
+    /// Addresses in the allow-list only: for plain http, see [`AddressPolicy::check_url`].
     AllowListed,
 }
 
-/// Who knows the names.
+/// The source of names.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Names {
-    /// The machine: `/etc/hosts`, DNS, whatever it is set up with.
+    /// The system's resolver: `/etc/hosts`, DNS, or anything else that is configured.
     #[default]
     System,
-    /// A table, for tests that must not depend on the machine's.
+    /// A table, for tests that must not depend on the system.
     #[cfg(test)]
     Table(std::collections::HashMap<String, Vec<IpAddr>>),
 }
 
-/// Why a name leads nowhere. Carried through `reqwest`'s errors and found again by `client::classify`.
+/// Reasons for which a name has no usable address. They pass through `reqwest`'s errors, and `client::classify` extracts
+/// them.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResolveError {
-    /// It could not be resolved, or to nothing.
+    /// The lookup failed or returned no address.
     #[error("{0}")]
     Lookup(String),
-    /// It could not be looked up, and that is our own shortage.
+    /// The lookup failed because of a shortage of this process or its machine.
     #[error(transparent)]
     Shortage(Shortage),
-    /// It resolves only to addresses that are not dialled.
+    /// The policy refuses all addresses of the name.
     #[error(transparent)]
     NotPermitted(AddressError),
 }
@@ -62,7 +63,7 @@ impl GuardedResolver {
         Self { policy, scope, names, shortages }
     }
 
-    /// Returns the addresses of `host` that may be dialled, with port 0.
+    /// Returns the permitted addresses of `host`, with port 0: the client inserts the port of the URL.
     pub(super) async fn permitted(&self, host: &str) -> Result<Vec<SocketAddr>, ResolveError> {
         let began = Instant::now();
         let all = self.names.lookup(host).await.map_err(|error| {
@@ -83,7 +84,6 @@ impl GuardedResolver {
                 None => ResolveError::Lookup("the name has no addresses".to_owned()),
             });
         }
-        // Port 0: the client puts in the one from the URL.
         Ok(permitted.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
     }
 }
@@ -92,7 +92,7 @@ impl Names {
     async fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         match self {
             Self::System => {
-                // The runtime panics where the system gives it no thread for the lookup.
+                // The runtime panics if it cannot create a thread for the lookup.
                 let found = AssertUnwindSafe(async { tokio::net::lookup_host((host, 0)).await })
                     .catch_unwind()
                     .await
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_may_be_dialled_comes_out() {
+    async fn resolver_returns_permitted_addresses_only() {
         use Scope::{AllowListed, Permitted};
         let not_permitted = || Err(AddressError::NameNotPermitted.to_string());
         let found = |ips: &[&str]| Ok(ips.iter().map(|&ip| ip.to_owned()).collect::<Vec<_>>());

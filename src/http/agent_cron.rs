@@ -1,4 +1,4 @@
-//! Hop 1, as agents call it: provision, cancel, list. Extract, call, map; the rules are in [`crate::oneshot`].
+//! The agent API: provision, cancel and list. The handlers only translate HTTP; the rules are in [`crate::oneshot`].
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use crate::instance::Authenticator;
 use crate::oneshot::{OneShots, Provision};
 use crate::scheduler::Scheduler;
 
-/// What hop 1 needs.
+/// State of the agent API.
 #[derive(Clone, Debug)]
 pub struct AgentCron {
-    /// Who calls.
+    /// Identifies the calling instance.
     pub authenticator: Authenticator,
-    /// What agents do with their one-shots.
+    /// Arms, cancels and lists one-shots.
     pub one_shots: OneShots,
-    /// What they do with auth profiles.
+    /// Reads and changes auth profiles.
     pub profiles: Profiles,
-    /// Who is told of what was armed.
+    /// Scheduler backends, notified of armed and cancelled one-shots.
     pub backends: Arc<Backends>,
-    /// Who is told of what comes soon.
+    /// The Postgres loop, notified of agents that called and are therefore awake.
     pub scheduler: Arc<Scheduler>,
 }
 
@@ -42,7 +42,7 @@ impl FromRef<AgentCron> for Authenticator {
     }
 }
 
-/// The routes, with their documentation.
+/// Returns the documented routes.
 pub fn routes(state: AgentCron) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(provision))
@@ -53,10 +53,10 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
 
 /// Arm a one-shot for a job
 ///
-/// Answered once it is durable. Repeating it is harmless.
+/// The response is sent once the one-shot is durable. Repeating the request is safe.
 #[utoipa::path(post, path = "/api/agent-cron/provision", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = ProvisionRequest, responses(
-    (status = 200, description = "Armed, durably", body = ProvisionResponse),
+    (status = 200, description = "Armed durably.", body = ProvisionResponse),
     AgentApiErrors, BodyErrors))]
 async fn provision(
     State(state): State<AgentCron>,
@@ -76,10 +76,10 @@ async fn provision(
 
 /// Cancel a job's one-shot
 ///
-/// No attempt starts after the answer. An unknown job is fine.
+/// No attempt starts after the response. Cancelling an unknown job succeeds.
 #[utoipa::path(post, path = "/api/agent-cron/cancel", tag = "agent-cron", security(("portal_access_token" = [])),
     request_body = CancelRequest, responses(
-    (status = 200, description = "Cancelled, or there was none", body = CancelResponse),
+    (status = 200, description = "Cancelled, or the job had no one-shot.", body = CancelResponse),
     AgentApiErrors, BodyErrors))]
 async fn cancel(
     State(state): State<AgentCron>,
@@ -132,7 +132,7 @@ impl From<OneShot> for DeadOneShot {
 /// List the caller's one-shots
 #[utoipa::path(get, path = "/api/agent-cron/list", tag = "agent-cron", security(("portal_access_token" = [])),
     responses(
-    (status = 200, description = "The caller's own, and nobody else's", body = ListResponse),
+    (status = 200, description = "The one-shots of the calling instance only.", body = ListResponse),
     AgentApiErrors))]
 async fn list(State(state): State<AgentCron>, caller: Caller) -> Result<Json<ListResponse>, ApiError> {
     let listing = state.one_shots.list(&caller.instance, caller.deadline).await?;

@@ -1,5 +1,5 @@
-//! `/v1/agent`: keys that agents call with, and the tasks that they call under. Extract, call, map; the rules are in
-//! [`crate::identity`].
+//! `/v1/agent`: the keys and tasks of agents that call with assertions. The handlers only translate HTTP; the rules are
+//! in [`crate::identity`].
 
 use axum::Json;
 use axum::extract::{FromRef, Request, State};
@@ -25,10 +25,10 @@ use crate::identity::registry::IdentityRecord;
 use crate::identity::{Identities, IdentityError, PublicKey, TaskName};
 use crate::instance::Authenticator;
 
-/// What these endpoints need.
+/// State of the agent identity endpoints.
 #[derive(Clone, Debug)]
 pub struct AgentIdentity {
-    /// Who calls; and the identities, where there are any.
+    /// Identifies the calling instance. Also holds the identities, if the feature is on.
     pub authenticator: Authenticator,
 }
 
@@ -44,7 +44,7 @@ impl AgentIdentity {
     }
 }
 
-/// The routes, with their documentation.
+/// Returns the documented routes.
 pub fn routes<S: Clone + Send + Sync + 'static>(state: AgentIdentity) -> OpenApiRouter<S> {
     OpenApiRouter::new()
         .routes(routes!(register))
@@ -52,7 +52,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(state: AgentIdentity) -> OpenApi
         .routes(routes!(list))
         .routes(routes!(revoke))
         .routes(routes!(revoke_task))
-        // Outermost: whoever asks, with whatever credential, learns that it is off.
+        // Outermost: while the feature is off, the response is the same for every credential.
         .layer(from_fn_with_state(state.clone(), require_on))
         .with_state(state)
 }
@@ -66,15 +66,15 @@ async fn require_on(State(state): State<AgentIdentity>, request: Request, next: 
 
 /// Register a key
 ///
-/// With the portal's access token only: no key can make another that outlives it. The same key again answers the same
-/// name.
+/// Requires an access token of the portal: a key cannot register another key that would outlive it. Registering the
+/// same key again returns the same `agent_runtime_id`.
 #[utoipa::path(post, path = "/v1/agent/register", operation_id = "register_identity", tag = "agent-identity",
     security(("portal_access_token" = [])), request_body = RegisterRequest, responses(
-    (status = 200, description = "Registered, as of now or before", body = RegisterResponse),
+    (status = 200, description = "Registered, now or earlier.", body = RegisterResponse),
     AgentIdentityErrors, BodyErrors,
-    (status = 401, description = "The access token is bad, or there is none", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`: this service has no agent identities. `invalid_client` or `access_denied`, as on hop 1", body = ErrorBody),
-    (status = 409, description = "`key_revoked`: this key does not come back. `too_many_identities`: revoke one, or name it in `replaces`", body = ErrorBody)))]
+    (status = 401, description = "The access token is missing or invalid.", body = ErrorBody),
+    (status = 403, description = "`agent_identity_off`: agent identities are off. `invalid_client` or `access_denied`, as in the agent API.", body = ErrorBody),
+    (status = 409, description = "`key_revoked`: a revoked key cannot be registered again. `too_many_identities`: revoke one, or name it in `replaces`.", body = ErrorBody)))]
 async fn register(
     State(state): State<AgentIdentity>,
     BearerCaller(caller): BearerCaller,
@@ -86,11 +86,11 @@ async fn register(
         replaces.map_err(|error| nas_cron_protocol::InvalidField { field: "replaces", ..error })?;
     let identities = state.identities()?;
     let agent_runtime_id = identities.register(&caller.instance, &key, replaces, caller.deadline).await?;
-    info!(agent.id = %caller.instance.instance_id, %agent_runtime_id, "a key is registered");
+    info!(agent.id = %caller.instance.instance_id, %agent_runtime_id, "agent key registered");
     Ok(Json(RegisterResponse { agent_runtime_id }))
 }
 
-/// The body of a registered task, by the form that its name has.
+/// The response body for a registered task: its ID in plain or sealed form.
 fn task_response(name: TaskName) -> RegisterTaskResponse {
     match name {
         TaskName::Plain(task_id) => {
@@ -104,16 +104,16 @@ fn task_response(name: TaskName) -> RegisterTaskResponse {
 
 /// Register a task
 ///
-/// The signature is the credential: no Authorization is needed. The same signature again answers the same task. Where
-/// an identity has 64 tasks, the one that was not used for longest is revoked.
+/// The signature is the credential; no `Authorization` header is needed. The same signature returns the same task. If
+/// an identity already has 64 tasks, its least recently used task is revoked.
 #[utoipa::path(post, path = "/v1/agent/{agent_runtime_id}/task/register", operation_id = "register_task",
     tag = "agent-identity", security(()), request_body = RegisterTaskRequest,
-    params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
-    (status = 200, description = "Registered, as of now or before", body = RegisterTaskResponse),
+    params(("agent_runtime_id" = String, Path, description = "The identity's ID.")), responses(
+    (status = 200, description = "Registered, now or earlier.", body = RegisterTaskResponse),
     AgentIdentityErrors, BodyErrors,
-    (status = 401, description = "`invalid_assertion`: the clock or the signature is wrong. `unknown_agent`: register a key first", body = ErrorBody),
-    (status = 403, description = "`agent_identity_off`, or `access_denied`: the instance is disabled", body = ErrorBody),
-    (status = 409, description = "`task_revoked`: the task of this very signature does not come back; sign for another second", body = ErrorBody)))]
+    (status = 401, description = "`invalid_assertion`: the timestamp or the signature is invalid. `unknown_agent`: register a key first.", body = ErrorBody),
+    (status = 403, description = "`agent_identity_off`: agent identities are off. `access_denied`: the instance is disabled.", body = ErrorBody),
+    (status = 409, description = "`task_revoked`: the task of this signature was revoked. Sign a new timestamp.", body = ErrorBody)))]
 async fn register_task(
     State(state): State<AgentIdentity>,
     Deadline(deadline): Deadline,
@@ -127,17 +127,17 @@ async fn register_task(
     Ok(Json(task_response(name)))
 }
 
-/// The caller's own identities.
+/// The identities of an instance.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct IdentitiesResponse {
-    /// Those that stand before those that were revoked, the latest first; a hundred at most.
+    /// Active identities first, then revoked ones; newest first, at most 100.
     pub(super) identities: Vec<IdentityRecord>,
 }
 
 /// List the caller's identities and their tasks
 #[utoipa::path(get, path = "/v1/agent", operation_id = "list_identities", tag = "agent-identity",
     security(("portal_access_token" = []), ("agent_assertion" = [])), responses(
-    (status = 200, description = "The caller's own, and nobody else's", body = IdentitiesResponse),
+    (status = 200, description = "The identities of the calling instance only.", body = IdentitiesResponse),
     AgentIdentityErrors))]
 async fn list(
     State(state): State<AgentIdentity>,
@@ -147,7 +147,7 @@ async fn list(
     Ok(Json(IdentitiesResponse { identities }))
 }
 
-/// It is revoked, or was before.
+/// Confirmation of a revocation.
 #[derive(Debug, Serialize, ToSchema)]
 struct RevokeResponse {
     /// Always true.
@@ -156,13 +156,13 @@ struct RevokeResponse {
 
 /// Revoke an identity
 ///
-/// Nothing that its key signs is taken any more, on any replica, once this is answered; and the key does not come back.
+/// Once the response is sent, every replica rejects what the key signs. A revoked key cannot be registered again.
 #[utoipa::path(delete, path = "/v1/agent/{agent_runtime_id}", operation_id = "revoke_identity", tag = "agent-identity",
     security(("portal_access_token" = []), ("agent_assertion" = [])),
-    params(("agent_runtime_id" = String, Path, description = "The identity.")), responses(
-    (status = 200, description = "Revoked, now or before", body = RevokeResponse),
+    params(("agent_runtime_id" = String, Path, description = "The identity's ID.")), responses(
+    (status = 200, description = "Revoked, now or earlier.", body = RevokeResponse),
     AgentIdentityErrors,
-    (status = 404, description = "The caller has no such identity", body = ErrorBody)))]
+    (status = 404, description = "The calling instance has no identity with this ID.", body = ErrorBody)))]
 async fn revoke(
     State(state): State<AgentIdentity>,
     caller: Caller,
@@ -171,20 +171,20 @@ async fn revoke(
     let id = path.known(|name| AgentRuntimeId::parse(&name).ok()).ok_or_else(no_identity)?;
     let revoking = state.identities()?.revoke(&caller.instance, id, caller.deadline);
     revoking.await?.ok_or_else(no_identity)?;
-    info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "an identity is revoked");
+    info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "agent identity revoked");
     Ok(Json(RevokeResponse { ok: true }))
 }
 
 /// Revoke a task
 ///
-/// Nothing that is signed for it is taken any more, on any replica, once this is answered.
+/// Once the response is sent, every replica rejects assertions for this task.
 #[utoipa::path(delete, path = "/v1/agent/{agent_runtime_id}/task/{task_id}", operation_id = "revoke_task",
     tag = "agent-identity", security(("portal_access_token" = []), ("agent_assertion" = [])),
-    params(("agent_runtime_id" = String, Path, description = "The identity."),
-           ("task_id" = String, Path, description = "One of its tasks.")), responses(
-    (status = 200, description = "Revoked, now or before", body = RevokeResponse),
+    params(("agent_runtime_id" = String, Path, description = "The identity's ID."),
+           ("task_id" = String, Path, description = "The task's ID.")), responses(
+    (status = 200, description = "Revoked, now or earlier.", body = RevokeResponse),
     AgentIdentityErrors,
-    (status = 404, description = "The caller has no such task", body = ErrorBody)))]
+    (status = 404, description = "The calling instance has no task with this ID.", body = ErrorBody)))]
 async fn revoke_task(
     State(state): State<AgentIdentity>,
     caller: Caller,
@@ -195,16 +195,16 @@ async fn revoke_task(
     let (id, task_id) = names.ok_or_else(no_task)?;
     let revoking = state.identities()?.revoke_task(&caller.instance, id, task_id, caller.deadline);
     revoking.await?.ok_or_else(no_task)?;
-    info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "a task is revoked");
+    info!(agent.id = %caller.instance.instance_id, agent_runtime_id = %id, "agent task revoked");
     Ok(Json(RevokeResponse { ok: true }))
 }
 
-/// There is none, or it is somebody else's: nobody may tell them apart.
+/// 404 for an identity that does not exist or belongs to another instance; the two must look the same.
 pub(super) fn no_identity() -> ApiError {
-    ApiError::NotFound("this agent has no such identity".into())
+    ApiError::NotFound("this agent has no identity with this ID".into())
 }
 
-/// There is none, or it is somebody else's.
+/// 404 for a task that does not exist or belongs to another instance; the two must look the same.
 pub(super) fn no_task() -> ApiError {
-    ApiError::NotFound("this agent has no such task".into())
+    ApiError::NotFound("this agent has no task with this ID".into())
 }

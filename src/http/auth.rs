@@ -1,4 +1,4 @@
-//! Who calls, on hop 1: an agent instance, or a clear refusal.
+//! Extractors that authenticate the calling agent instance.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use super::error::ApiError;
 use crate::instance::{AgentInstance, Authenticator, Credential};
 
-/// What one request of hop 1 may take in all, waiting for the portal's keys and riding out the database's
-/// absences included: real agents give up after 15 s and do not try again (docs/contract.md#invariant-9-short-outages-fail-no-provision).
-pub const HOP_1_BUDGET: Duration = Duration::from_secs(13);
+/// Maximum time for one request of the agent API, including waits for the portal's keys and for an unavailable
+/// database. Real agents time out after 15 s and do not retry
+/// (docs/contract.md#invariant-9-short-outages-fail-no-provision).
+pub const AGENT_API_BUDGET: Duration = Duration::from_secs(13);
 
-/// When a request's budget is over, from the arrival of its head. As an extractor: put it before the body.
+/// Deadline of a request, counted from the arrival of its head. As an extractor, it must precede the body.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub Instant);
 
@@ -24,16 +25,17 @@ impl<S: Sync> FromRequestParts<S> for Deadline {
     type Rejection = Infallible;
 
     async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(Instant::now() + HOP_1_BUDGET))
+        Ok(Self(Instant::now() + AGENT_API_BUDGET))
     }
 }
 
-/// The agent instance that calls, by a token or by a key of its own. As an extractor: put it before the body.
+/// The calling agent instance, authenticated by an access token or an assertion. As an extractor, it must precede the
+/// body.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Enabled, and the credential's own.
+    /// The instance that the credential belongs to. It is enabled.
     pub instance: AgentInstance,
-    /// When the request's budget is over: what is left is for its statements.
+    /// Deadline of the request, for its database statements.
     pub deadline: Instant,
 }
 
@@ -44,7 +46,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let deadline = Instant::now() + HOP_1_BUDGET;
+        let deadline = Instant::now() + AGENT_API_BUDGET;
         let authenticator = Authenticator::from_ref(state);
         let credential = match credential(&parts.headers) {
             Err(ApiError::NoToken) if authenticator.identities.is_some() => Err(ApiError::NoCredential),
@@ -66,8 +68,7 @@ impl Caller {
     }
 }
 
-/// The agent instance that calls with the portal's token, where no key will do. As an extractor: put it before the
-/// body.
+/// The calling agent instance, authenticated by an access token only. As an extractor, it must precede the body.
 #[derive(Clone, Debug)]
 pub struct BearerCaller(pub Caller);
 
@@ -78,13 +79,13 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let deadline = Instant::now() + HOP_1_BUDGET;
+        let deadline = Instant::now() + AGENT_API_BUDGET;
         let credential = Credential::Bearer(bearer_token(&parts.headers)?);
         Caller::known(&Authenticator::from_ref(state), credential, deadline).await.map(Self)
     }
 }
 
-/// The one bearer token of a request (RFC 6750, 2.1).
+/// Returns the bearer token of a request (RFC 6750, 2.1).
 pub fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
     match credential(headers)? {
         Credential::Bearer(token) => Ok(token),
@@ -92,8 +93,8 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
     }
 }
 
-/// The one credential of a request, by its scheme. The scheme's case does not matter (RFC 9110, 11.1), nor does space
-/// around what follows it.
+/// Returns the credential of a request. The scheme is case-insensitive (RFC 9110, 11.1); white space around the
+/// credential is ignored.
 fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).into_iter();
     let value = values.next().ok_or(ApiError::NoToken)?;
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authorization_header_in_all_its_clothes() {
+    fn bearer_token_is_read_from_the_authorization_header() {
         for good in ["Bearer t.o.k", "bearer t.o.k", "BEARER   t.o.k  ", " Bearer\tt.o.k"] {
             assert_eq!(bearer_token(&headers(&[good])).unwrap(), "t.o.k", "{good:?}");
         }
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_is_told_by_its_scheme() {
+    fn assertion_is_recognized_by_its_scheme() {
         for good in ["AgentAssertion e30", "agentassertion e30", "AGENTASSERTION \t e30 "] {
             assert!(
                 matches!(credential(&headers(&[good])).unwrap(), Credential::AgentAssertion("e30")),
@@ -172,7 +173,7 @@ mod tests {
         ));
     }
 
-    /// What answers has not asked the database: there is none.
+    /// A service without a database: its responses come from authentication alone.
     fn service(keys: &[&Signing]) -> Router {
         Router::new()
             .route("/", post(async |caller: Caller| caller.instance.instance_id.to_string()))
@@ -208,8 +209,8 @@ mod tests {
             (401, Some("invalid_token"), Some("Bearer, AgentAssertion"))
         );
         let fire = token(&portal, &json!({"purpose": "cron_fire", "aud": "agent:i1"}));
-        let stranger = token(&Signing::es256("k"), &json!({"client_id": "agent:i1"}));
-        for bad in ["Bearer garbage".to_owned(), fire, stranger] {
+        let forged = token(&Signing::es256("k"), &json!({"client_id": "agent:i1"}));
+        for bad in ["Bearer garbage".to_owned(), fire, forged] {
             let (status, body, challenge) = call(&service, Some(bad)).await;
             assert_eq!((status, body["error"].as_str()), (401, Some("invalid_token")));
             assert_eq!(challenge.as_deref(), Some("Bearer error=\"invalid_token\""));
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_stays_away_is_503_once_the_budget_is_over_and_never_403() {
+    async fn unavailable_database_is_503_at_the_deadline_and_never_403() {
         let portal = Signing::es256("k");
         let service = service(&[&portal]);
         let token = token(&portal, &json!({"client_id": "agent:i1"}));
@@ -242,15 +243,15 @@ mod tests {
             let (status, body, _) = call(&service, Some(credential)).await;
             assert_eq!((status, body["error"].as_str()), (503, Some("temporarily_unavailable")));
             let took = arrived.elapsed();
-            // Timers are kept to the millisecond.
-            let budget = Duration::from_secs(11)..=HOP_1_BUDGET + Duration::from_millis(5);
+            // tokio's timers have a resolution of 1 ms.
+            let budget = Duration::from_secs(11)..=AGENT_API_BUDGET + Duration::from_millis(5);
             assert!(budget.contains(&took), "{took:?}");
         }
     }
 
-    /// The registration of a task is the only request whose sender is known by its body.
+    /// A task registration is the only request that is authenticated by its body.
     #[tokio::test]
-    async fn the_time_that_a_body_takes_is_of_the_budget() {
+    async fn time_to_receive_the_body_counts_towards_the_deadline() {
         let authenticator = authenticator(&[&Signing::es256("k")]);
         let state = AgentIdentity { authenticator };
         let router: Router = agent_identity::routes(state).into();
@@ -266,7 +267,7 @@ mod tests {
             router.oneshot(Request::post(path).body(Body::from_stream(slow)).unwrap()).await.unwrap();
         assert_eq!(response.status().as_u16(), 503);
         let took = arrived.elapsed();
-        let budget = Duration::from_secs(11)..=HOP_1_BUDGET + Duration::from_millis(5);
+        let budget = Duration::from_secs(11)..=AGENT_API_BUDGET + Duration::from_millis(5);
         assert!(budget.contains(&took), "{took:?}");
     }
 }

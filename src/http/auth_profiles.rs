@@ -1,4 +1,4 @@
-//! Hop 1 about auth profiles: a job's own, and which are known where the caller is. The rules are in
+//! Auth profiles in the agent API: a job's profile, and the known profiles of the calling instance. The rules are in
 //! [`crate::auth_profiles`].
 
 use axum::Json;
@@ -15,21 +15,21 @@ use super::extract::{PathNames, QueryParams, refuse};
 use super::{ApiError, Caller, JsonBody};
 use crate::auth_profiles::Registry;
 
-/// The routes, with their documentation.
+/// Returns the documented routes.
 pub fn routes(state: AgentCron) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(change)).routes(routes!(get, put, delete)).with_state(state)
 }
 
 /// Change a job's auth profile
 ///
-/// Its arm is not touched: the next fire carries the new one. An attempt that has started keeps what it has.
+/// The job's one-shot is not re-armed; its next fire carries the new profile. An attempt in flight keeps the old one.
 #[utoipa::path(patch, path = "/api/agent-cron/jobs/{job_id}", operation_id = "change_job", tag = "agent-cron",
     security(("portal_access_token" = [])),
-    params(("job_id" = String, Path, description = "The agent's name for the job", min_length = 1, max_length = 255)),
+    params(("job_id" = String, Path, description = "The job's ID, chosen by the agent.", min_length = 1, max_length = 255)),
     request_body = JobChange, responses(
-    (status = 200, description = "Changed, durably", body = ChangedJob),
+    (status = 200, description = "Changed durably.", body = ChangedJob),
     AgentApiErrors, BodyErrors,
-    (status = 404, description = "The caller has no such job", body = ErrorBody)))]
+    (status = 404, description = "The calling instance has no job with this ID.", body = ErrorBody)))]
 async fn change(
     State(state): State<AgentCron>,
     caller: Caller,
@@ -38,12 +38,13 @@ async fn change(
 ) -> Result<Json<ChangedJob>, ApiError> {
     let job_id = path.name("job_id", JobId::new)?;
     if body.auth.is_keep() {
-        return Err(refuse("auth", "is missing: give a profile, or null to take it away"));
+        return Err(refuse("auth", "is missing: send a profile name, or null to remove the profile"));
     }
     let auth = body.auth.value();
     let changed = state.profiles.change_job(&caller.instance, &job_id, auth, caller.deadline).await?;
     state.scheduler.awake(&caller.instance);
-    let shown = changed.ok_or_else(|| ApiError::NotFound("the caller has no job of this job_id".into()))?;
+    let shown =
+        changed.ok_or_else(|| ApiError::NotFound("this instance has no job with this job_id".into()))?;
     Ok(Json(ChangedJob {
         job_id,
         auth: shown.auth,
@@ -52,7 +53,7 @@ async fn change(
     }))
 }
 
-/// The one profile that a query means, if it means one.
+/// Returns the profile that a query names, if any.
 pub(super) fn only(query: Option<&str>) -> Result<Option<AuthProfile>, ApiError> {
     let query = QueryParams::parse(query, &["auth"])?;
     Ok(query.text("auth").map(AuthProfile::new).transpose()?)
@@ -60,10 +61,10 @@ pub(super) fn only(query: Option<&str>) -> Result<Option<AuthProfile>, ApiError>
 
 /// Read the known auth profiles
 ///
-/// Those of the caller's instance, of its org and of the service, and the defaults that are set.
+/// Returns the profiles of the calling instance, of its org and of the service, and the defaults that are set.
 #[utoipa::path(get, path = "/api/agent-cron/auth-profiles", operation_id = "get_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), responses(
-    (status = 200, description = "What jobs may name without a warning, and what they get without naming one", body = AuthProfiles),
+    (status = 200, description = "The known profiles, and the defaults for jobs without a profile.", body = AuthProfiles),
     AgentApiErrors))]
 async fn get(State(state): State<AgentCron>, caller: Caller) -> Result<Json<AuthProfiles>, ApiError> {
     shown(&state, &caller).await
@@ -77,10 +78,11 @@ async fn shown(state: &AgentCron, caller: &Caller) -> Result<Json<AuthProfiles>,
 
 /// Replace the instance's known auth profiles
 ///
-/// And its default, where one is given. Repeating it changes nothing. Names only: never a secret.
+/// Also sets the instance's default if `default` is given. Repeating the request changes nothing. Profiles are names;
+/// never send a secret.
 #[utoipa::path(put, path = "/api/agent-cron/auth-profiles", operation_id = "put_auth_profiles", tag = "agent-cron",
     security(("portal_access_token" = [])), request_body = AuthProfilesChange, responses(
-    (status = 200, description = "As it is now", body = AuthProfiles),
+    (status = 200, description = "The profiles after the change.", body = AuthProfiles),
     AgentApiErrors, BodyErrors))]
 async fn put(
     State(state): State<AgentCron>,
@@ -93,15 +95,16 @@ async fn put(
     shown(&state, &caller).await
 }
 
-/// Forget the instance's known auth profiles
+/// Remove the instance's known auth profiles
 ///
-/// Or only one of them. Jobs and defaults that name it stay, and are warned of.
+/// Removes all of them, or the one that `auth` names. Jobs and defaults that use a removed profile keep it, with a
+/// warning.
 #[utoipa::path(delete, path = "/api/agent-cron/auth-profiles", operation_id = "delete_auth_profiles",
     tag = "agent-cron", security(("portal_access_token" = [])),
-    params(("auth" = Option<String>, Query, description = "Only this one", example = "claude:work")), responses(
-    (status = 200, description = "As it is now", body = AuthProfiles),
+    params(("auth" = Option<String>, Query, description = "Remove this profile only.", example = "claude:work")), responses(
+    (status = 200, description = "The profiles after the change.", body = AuthProfiles),
     AgentApiErrors,
-    (status = 400, description = "A parameter is wrong or unknown; the description begins with its name", body = ErrorBody)))]
+    (status = 400, description = "A parameter is invalid or unknown. The description begins with its name.", body = ErrorBody)))]
 async fn delete(
     State(state): State<AgentCron>,
     caller: Caller,

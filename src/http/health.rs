@@ -1,8 +1,8 @@
-//! `/healthz`: the process works. `/readyz`: it may be sent requests.
+//! `/healthz`: liveness of the process. `/readyz`: readiness to receive requests.
 //!
-//! Both are public, so an answer says which check failed in words of ours and nothing of the inside, and costs no statement:
-//! it is made of what the service has seen anyway. What each of them
-//! fails on is a rule of the contract (docs/contract.md#invariant-10-it-recovers-by-itself).
+//! Both are public. A response therefore names the failed check without internal details, and costs no database
+//! statement: it reports what the service has observed anyway. The contract defines when each fails
+//! (docs/contract.md#invariant-10-it-recovers-by-itself).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,62 +16,64 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The database is shown as silent after this: a replica asks it something every few seconds.
+/// Time without a database response after which the database is reported as unavailable. A replica runs a statement
+/// every few seconds.
 pub const DATABASE_SILENT_AFTER: Duration = Duration::from_secs(8);
 
-/// A replica is ready this long without the database: requests wait for a short restart of it, and no provision fails.
+/// Maximum time without the database during which a replica stays ready: requests wait for a short restart of the
+/// database, and no provision fails.
 pub const READY_WITHOUT_DATABASE: Duration = Duration::from_secs(15);
 
-/// As long as that, the scheduler's statements may fail in a row.
+/// Maximum time during which a replica stays ready although all statements of the scheduler fail.
 pub const READY_WITHOUT_CLAIMS: Duration = READY_WITHOUT_DATABASE;
 
-/// What one check found; a failure in words that may be public.
+/// The result of one check. The text of a failure is public.
 pub type Finding = Result<(), &'static str>;
 
-/// What the probes are answered by. The service as they see it.
+/// The service state that the probes report.
 pub trait Probe: Send + Sync + 'static {
-    /// How long ago the database last answered anything.
+    /// Time since the database last responded to anything.
     fn database_silent_for(&self) -> Duration;
-    /// Whether its schema is one that this release serves, as far as is known.
+    /// Fails if this release is known not to support the database schema.
     fn schema(&self) -> Finding;
-    /// Whether there is a key that signs fire tokens.
+    /// Fails if no key can sign fire tokens.
     fn signing_key(&self) -> Finding;
-    /// Whether this machine's clock agrees with the database's. It makes nothing unready.
+    /// Fails if this machine's clock differs from the database's. This does not affect readiness.
     fn clock(&self) -> Finding;
-    /// For how long the scheduler has not been able to look for work.
+    /// Time for which the scheduler has been unable to look for work.
     fn overdue_look(&self) -> Duration;
     /// The supervised loops that have stopped.
     fn stopped_loops(&self) -> Vec<&'static str>;
-    /// Whether the service is about to end.
+    /// True while the service shuts down.
     fn is_draining(&self) -> bool;
 }
 
-/// Everything that was found, before it is judged.
+/// The results of all checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Findings {
-    /// How long ago the database last answered anything.
+    /// Time since the database last responded to anything.
     pub database_silent_for: Duration,
-    /// Whether its schema is one that this release serves.
+    /// Fails if this release does not support the database schema.
     pub schema: Finding,
-    /// Whether there is a key that signs fire tokens.
+    /// Fails if no key can sign fire tokens.
     pub signing_key: Finding,
-    /// Whether this machine's clock agrees with the database's.
+    /// Fails if this machine's clock differs from the database's.
     pub clock: Finding,
-    /// For how long the scheduler has not been able to look for work.
+    /// Time for which the scheduler has been unable to look for work.
     pub overdue_look: Duration,
-    /// Whether every supervised loop beats.
+    /// Fails if a supervised loop has stopped.
     pub loops: Finding,
-    /// Whether the service is about to end.
+    /// True while the service shuts down.
     pub draining: bool,
 }
 
-/// The answer of both endpoints.
+/// The response of both probes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok`, `failing`, or `draining` while the service ends.
+    /// `ok`, `failing`, or `draining` while the service shuts down.
     #[schema(example = "ok")]
     pub status: &'static str,
-    /// `ok`, or what is wrong, by check. `clock` is a warning: it does not change `status`.
+    /// `ok` or the failure, by check. `clock` is a warning and does not change `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>, example = json!({"database": "ok"}))]
     pub checks: BTreeMap<&'static str, &'static str>,
@@ -83,13 +85,13 @@ impl Health {
     }
 }
 
-/// Judges readiness. A clock that is off makes nothing unready, as nothing goes by it. Draining outranks a failure: it is
-/// on purpose.
+/// Returns the readiness for these findings. A wrong clock does not affect readiness, because attempts are scheduled by
+/// the database's clock. Draining takes precedence over failures, because it is intended.
 pub fn judge(findings: &Findings) -> Health {
     let scheduler =
-        if findings.overdue_look > READY_WITHOUT_CLAIMS { Err("its statements fail") } else { Ok(()) };
+        if findings.overdue_look > READY_WITHOUT_CLAIMS { Err("statements are failing") } else { Ok(()) };
     let silent = findings.database_silent_for;
-    let database = if silent > DATABASE_SILENT_AFTER { Err("does not answer") } else { Ok(()) };
+    let database = if silent > DATABASE_SILENT_AFTER { Err("unavailable") } else { Ok(()) };
     let checks = [
         ("database", database, silent <= READY_WITHOUT_DATABASE),
         ("clock", findings.clock, true),
@@ -107,7 +109,7 @@ pub fn judge(findings: &Findings) -> Health {
     Health { status, checks: checks.map(|(name, finding, _)| (name, finding.err().unwrap_or("ok"))).into() }
 }
 
-/// A loop that has stopped needs a restart of the process.
+/// Failure of the check `loops`. Only a restart of the process fixes it.
 const STOPPED: &str = "a background loop has stopped";
 
 fn loops(probe: &dyn Probe) -> Finding {
@@ -126,11 +128,12 @@ fn findings(probe: &dyn Probe) -> Findings {
     }
 }
 
-/// Alive: the process answers, and none of its loops has stopped. For liveness probes. It asks nothing of the database,
-/// whose outage no restart would end.
+/// Check liveness
+///
+/// Succeeds while all background loops run. Independent of the database, because a restart would not end its outage.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses(
-    (status = 200, description = "Alive", body = Health),
-    (status = 503, description = "A background loop has stopped: restart the process", body = Health),
+    (status = 200, description = "Alive.", body = Health),
+    (status = 503, description = "A background loop has stopped. Restart the process.", body = Health),
 ))]
 pub async fn healthz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<Health>) {
     let health = match loops(probe.as_ref()) {
@@ -140,17 +143,19 @@ pub async fn healthz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<H
     (health.status_code(), Json(health))
 }
 
-/// Ready: may be sent requests. For readiness probes and load balancers.
+/// Check readiness
+///
+/// For readiness probes and load balancers.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
-    (status = 200, description = "Every check passes, `clock` perhaps excepted, or the database has been away for less than 15 s", body = Health),
-    (status = 503, description = "A check fails, or the service is about to end", body = Health),
+    (status = 200, description = "Ready: every check passes. A failed `clock`, and a `database` that is unavailable for less than 15 s, are tolerated.", body = Health),
+    (status = 503, description = "A check fails, or the service is shutting down.", body = Health),
 ))]
 pub async fn readyz(State(probe): State<Arc<dyn Probe>>) -> (StatusCode, Json<Health>) {
     let health = judge(&findings(probe.as_ref()));
     (health.status_code(), Json(health))
 }
 
-/// Both endpoints, to be merged.
+/// Returns the documented routes of both probes.
 pub fn routes<S: Clone + Send + Sync + 'static>(probe: Arc<dyn Probe>) -> OpenApiRouter<S> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).with_state(probe)
 }
@@ -164,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    const WELL: Findings = Findings {
+    const HEALTHY: Findings = Findings {
         database_silent_for: Duration::ZERO,
         schema: Ok(()),
         signing_key: Ok(()),
@@ -215,64 +220,64 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn alive_whatever_the_database_does() {
+    async fn liveness_does_not_depend_on_the_database() {
         let (status, body) =
-            get("/healthz", Findings { database_silent_for: READY_WITHOUT_DATABASE * 9, ..WELL }).await;
+            get("/healthz", Findings { database_silent_for: READY_WITHOUT_DATABASE * 9, ..HEALTHY }).await;
         assert_eq!(status, StatusCode::OK);
         insta::assert_snapshot!(body, @r#"{"status":"ok"}"#);
     }
 
     #[tokio::test]
     async fn ready_when_every_check_passes() {
-        let (status, body) = get("/readyz", WELL).await;
+        let (status, body) = get("/readyz", HEALTHY).await;
         assert_eq!(status, StatusCode::OK);
         insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"ok","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
-    async fn unready_says_which_check_failed() {
+    async fn unready_response_names_the_failed_checks() {
         let overdue_look = READY_WITHOUT_CLAIMS + Duration::from_millis(1);
-        let findings = Findings { schema: Err("behind"), loops: Err(STOPPED), overdue_look, ..WELL };
+        let findings = Findings { schema: Err("behind"), loops: Err(STOPPED), overdue_look, ..HEALTHY };
         let (status, body) = get("/readyz", findings).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"clock":"ok","database":"ok","loops":"a background loop has stopped","not_draining":"ok","scheduler":"its statements fail","schema":"behind","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"clock":"ok","database":"ok","loops":"a background loop has stopped","not_draining":"ok","scheduler":"statements are failing","schema":"behind","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
     async fn a_stopped_loop_fails_liveness() {
-        let (status, body) = get("/healthz", Findings { loops: Err(STOPPED), ..WELL }).await;
+        let (status, body) = get("/healthz", Findings { loops: Err(STOPPED), ..HEALTHY }).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         insta::assert_snapshot!(body, @r#"{"status":"failing","checks":{"loops":"a background loop has stopped"}}"#);
     }
 
     #[tokio::test]
-    async fn readiness_outlasts_a_short_absence_of_the_database() {
-        let away = |silent_for| Findings { database_silent_for: silent_for, ..WELL };
-        let (status, body) = get("/readyz", away(READY_WITHOUT_DATABASE)).await;
+    async fn readiness_outlasts_a_short_outage_of_the_database() {
+        let silent = |silent_for| Findings { database_silent_for: silent_for, ..HEALTHY };
+        let (status, body) = get("/readyz", silent(READY_WITHOUT_DATABASE)).await;
         assert_eq!(status, StatusCode::OK);
-        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"does not answer","loops":"ok","not_draining":"ok","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
+        insta::assert_snapshot!(body, @r#"{"status":"ok","checks":{"clock":"ok","database":"unavailable","loops":"ok","not_draining":"ok","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
         let longer = READY_WITHOUT_DATABASE + Duration::from_millis(1);
-        let (status, _) = get("/readyz", away(longer)).await;
+        let (status, _) = get("/readyz", silent(longer)).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]
-    async fn draining_is_unready_and_told_apart() {
-        let (status, body) = get("/readyz", Findings { draining: true, ..WELL }).await;
+    async fn draining_is_unready_with_its_own_status() {
+        let (status, body) = get("/readyz", Findings { draining: true, ..HEALTHY }).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         insta::assert_snapshot!(body, @r#"{"status":"draining","checks":{"clock":"ok","database":"ok","loops":"ok","not_draining":"draining","scheduler":"ok","schema":"ok","signing_key":"ok"}}"#);
     }
 
     #[tokio::test]
-    async fn clock_that_is_off_is_shown_and_makes_nothing_unready() {
-        let (status, body) = get("/readyz", Findings { clock: Err("off"), ..WELL }).await;
+    async fn wrong_clock_is_reported_and_does_not_affect_readiness() {
+        let (status, body) = get("/readyz", Findings { clock: Err("off"), ..HEALTHY }).await;
         assert_eq!(status, StatusCode::OK);
         assert!(body.starts_with(r#"{"status":"ok","checks":{"clock":"off","#), "{body}");
     }
 
     #[test]
-    fn both_are_in_the_openapi_document() {
-        let (_, openapi) = routes::<()>(Arc::new(Fixed(WELL))).split_for_parts();
+    fn both_probes_are_in_the_openapi_document() {
+        let (_, openapi) = routes::<()>(Arc::new(Fixed(HEALTHY))).split_for_parts();
         let paths: Vec<_> = openapi.paths.paths.keys().map(String::as_str).collect();
         assert_eq!(paths, ["/healthz", "/readyz"]);
     }

@@ -1,8 +1,8 @@
-//! `GET /.well-known/jwks.json`, and the same at `/api/agent-cron/jwks.json`: on the portal's own host the
-//! well-known path is the portal's.
+//! `GET /.well-known/jwks.json`, and the same set at `/api/agent-cron/jwks.json`, because on the portal's host the
+//! well-known path belongs to the portal.
 //!
-//! Agents fetch it all at once, at the same second, inside the handler of the very fire we wait for: it is
-//! answered from memory, and needs no database.
+//! Many agents fetch the set in the same second, while they handle a fire that the service waits for. The response
+//! therefore comes from memory and does not need the database.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use utoipa_axum::routes;
 
 use crate::keys::KeyRing;
 
-/// `max-age` is the 300 s that rotation counts on.
+/// Key rotation relies on this `max-age` of 300 s.
 const CACHED: &str = "public, max-age=300";
 
-/// Both paths, answered from `ring`.
+/// Returns the routes of both paths, served from `ring`.
 pub fn router<S: Clone + Send + Sync + 'static>(ring: Arc<KeyRing>) -> OpenApiRouter<S> {
     OpenApiRouter::new().routes(on_portal_host(routes!(jwks))).routes(routes!(jwks)).with_state(ring)
 }
 
-/// The same route, documented under the path that is routed here on the portal's host.
+/// The same route, documented under the path that the portal's host routes to the service.
 fn on_portal_host<S>((schemas, mut paths, methods): UtoipaMethodRouter<S>) -> UtoipaMethodRouter<S> {
     let path = "/api/agent-cron/jwks.json";
     paths.paths = std::mem::take(&mut paths.paths)
@@ -32,7 +32,7 @@ fn on_portal_host<S>((schemas, mut paths, methods): UtoipaMethodRouter<S>) -> Ut
             if let Some(get) = &mut item.get {
                 get.operation_id = Some("agent_cron_jwks".to_owned());
                 get.summary = Some(
-                    "The public keys that verify fire tokens, under the path that is routed here on the portal's host"
+                    "Get the public keys that verify fire tokens, at the path that the portal's host routes to the service"
                         .to_owned(),
                 );
             }
@@ -42,33 +42,33 @@ fn on_portal_host<S>((schemas, mut paths, methods): UtoipaMethodRouter<S>) -> Ut
     (schemas, paths, methods)
 }
 
-/// The public keys that verify fire tokens
+/// Get the public keys that verify fire tokens
 #[utoipa::path(
     get,
     path = "/.well-known/jwks.json",
     operation_id = "jwks",
     tag = "keys",
     responses(
-        (status = OK, description = "A JWK Set (RFC 7517). Cacheable for 300 s; carries an `ETag`.", content_type = "application/json", body = serde_json::Value),
-        (status = NOT_MODIFIED, description = "`If-None-Match` names the current `ETag`."),
-        (status = SERVICE_UNAVAILABLE, description = "No keys are known yet."),
+        (status = OK, description = "A JWK Set (RFC 7517), with an `ETag`. It may be cached for 300 s.", content_type = "application/json", body = serde_json::Value),
+        (status = NOT_MODIFIED, description = "`If-None-Match` contains the current `ETag`."),
+        (status = SERVICE_UNAVAILABLE, description = "The keys are not loaded yet. Retry after 1 s."),
     )
 )]
 async fn jwks(State(ring): State<Arc<KeyRing>>, headers: HeaderMap) -> Response {
     let Some(jwks) = ring.jwks() else {
-        // Never an empty set: it would be cached for minutes.
+        // Not an empty set, which agents would cache for minutes.
         return (StatusCode::SERVICE_UNAVAILABLE, [(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")])
             .into_response();
     };
     let validators = [(CACHE_CONTROL, CACHED), (ETAG, jwks.etag.as_str())];
-    if names(&headers, &jwks.etag) {
+    if has_etag(&headers, &jwks.etag) {
         return (StatusCode::NOT_MODIFIED, validators).into_response();
     }
     (validators, [(CONTENT_TYPE, "application/json")], jwks.body).into_response()
 }
 
-/// RFC 9110, 13.1.2: a list of tags or `*`, compared weakly.
-fn names(headers: &HeaderMap, etag: &str) -> bool {
+/// True if `If-None-Match` (a list of tags or `*`) matches `etag` by weak comparison (RFC 9110, 13.1.2).
+fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
     headers
         .get_all(IF_NONE_MATCH)
         .iter()

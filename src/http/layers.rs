@@ -1,4 +1,5 @@
-//! What every request passes through: its id, its log line, its safety net. Timeouts belong to the routes.
+//! Middleware of all routes: request IDs, request log, metrics, limits and panic handling. Each route sets its own
+//! timeouts.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,33 +19,33 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::ApiError;
-use super::error::NoFailure;
+use super::error::ExpectedUnavailable;
 use super::extract::unread_body;
 use crate::metrics::{self, AgentApi, PanicPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// When to come again where too many requests wait.
-const CROWDED: Duration = Duration::from_secs(2);
+/// `Retry-After` when too many requests are in flight.
+const RETRY_CROWDED: Duration = Duration::from_secs(2);
 
-/// An id of a request that is longer is not taken over.
+/// Maximum length of a caller's request ID, in bytes.
 const LONGEST_ID: usize = 128;
 
-/// Asked all the time by machines, or by a herd of agents at the same second: their requests are told at `debug`.
+/// Routes that machines poll, or that many agents fetch in the same second. They are logged at `debug` and not limited.
 const QUIET_ROUTES: &[&str] = &["/healthz", "/readyz", "/.well-known/jwks.json", "/api/agent-cron/jwks.json"];
 
 /// Wraps all routes (and the fallback) of a router. From outside in:
 ///
-/// 1. a request id: the caller's `X-Request-Id` if it is sane, else a new UUID of version 7; answered in the same header;
-/// 2. a span with `request.id`, method and matched route, and one line per request when it is answered.
-///    Never the path as it came, the query, headers or bodies: callers put secrets there;
-/// 3. counts for hop 1;
-/// 4. a bound on requests that wait for their handlers, `at_once`: those beyond it are answered 503, so that probes and
-///    the JWKS are served whatever else is asked;
-/// 5. what is left of the body is read before the answer goes out;
-/// 6. panics caught: counted, and answered as 500.
+/// 1. A request ID: the caller's `X-Request-Id` if it is valid, else a new UUID of version 7. The response repeats it.
+/// 2. A span with `request.id`, method and matched route, and one log line per request when it ends. The actual path,
+///    the query, headers and bodies are never logged, because callers put secrets there.
+/// 3. Metrics of the agent API.
+/// 4. A limit of `at_once` requests in flight. Further requests get a 503, so that probes and the JWKS are always
+///    served.
+/// 5. The unread rest of the body is read before the response is sent.
+/// 6. Panics are caught and counted, and the response is a 500.
 ///
-/// Call it last, after all routes are there: it sees no route that is added later.
+/// Call it after all routes are added: it does not apply to later ones.
 pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>, at_once: usize) -> Router<S> {
     let places = Arc::new(Semaphore::new(at_once));
     router
@@ -54,18 +55,18 @@ pub fn observed<S: Clone + Send + Sync + 'static>(router: Router<S>, at_once: us
         .layer(middleware::from_fn(trace))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, FreshId))
-        .layer(middleware::map_request(drop_wild_id))
+        .layer(middleware::map_request(drop_invalid_id))
 }
 
-/// Refuses a request for which there is no place, unless it is one that waits for nothing.
+/// Rejects a request beyond the limit, unless its route is a quiet one.
 async fn bounded(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response<Body> {
     let route = request.extensions().get::<MatchedPath>();
     if route.is_some_and(|route| QUIET_ROUTES.contains(&route.as_str())) {
         return next.run(request).await;
     }
     let Ok(_place) = places.try_acquire() else {
-        let reason = "too many requests wait already".into();
-        return ApiError::Unavailable { reason, retry_after: CROWDED }.into_response();
+        let reason = "too many requests in flight".into();
+        return ApiError::Unavailable { reason, retry_after: RETRY_CROWDED }.into_response();
     };
     next.run(request).await
 }
@@ -80,24 +81,24 @@ impl MakeRequestId for FreshId {
     }
 }
 
-/// What may stand in a log line and in a header without a second thought.
-fn is_sane(id: &HeaderValue) -> bool {
+/// True if `id` is safe in log lines and headers.
+fn is_valid(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
     (1..=LONGEST_ID).contains(&bytes.len())
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=~".contains(b))
 }
 
-/// Drops a caller's id that is not sane, or not one: a fresh one takes its place.
-async fn drop_wild_id(mut request: Request) -> Request {
+/// Removes an invalid or repeated request ID of the caller, so that a new one replaces it.
+async fn drop_invalid_id(mut request: Request) -> Request {
     let mut ids = request.headers().get_all(REQUEST_ID).iter();
-    let keep = matches!((ids.next(), ids.next()), (Some(id), None) if is_sane(id));
+    let keep = matches!((ids.next(), ids.next()), (Some(id), None) if is_valid(id));
     if !keep {
         request.headers_mut().remove(REQUEST_ID);
     }
     request
 }
 
-/// One request's span and its line.
+/// Runs a request in its span, and logs its end.
 async fn trace(request: Request, next: Next) -> Response<Body> {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
@@ -117,7 +118,7 @@ async fn trace(request: Request, next: Next) -> Response<Body> {
     response
 }
 
-/// Says how a request ended, also when nobody waits for its answer any more.
+/// Logs how a request ended, also if the caller disconnected before the response.
 struct Line {
     quiet: bool,
     agent_api: Option<AgentApi>,
@@ -128,7 +129,8 @@ struct Line {
 
 impl Line {
     fn answered(&mut self, response: &Response<Body>) {
-        let (status, no_failure) = (response.status(), response.extensions().get::<NoFailure>().is_some());
+        let (status, is_expected) =
+            (response.status(), response.extensions().get::<ExpectedUnavailable>().is_some());
         self.answered = true;
         let took = self.began.elapsed();
         if let Some(endpoint) = self.agent_api {
@@ -140,11 +142,11 @@ impl Line {
         let (status, duration_ms) = (status.as_u16(), took.as_secs_f64() * 1e3);
         let _entered = self.span.enter();
         match status {
-            _ if self.quiet => tracing::debug!(http.status = status, duration_ms, "answered"),
-            500.. if !no_failure => {
-                tracing::warn!(http.status = status, duration_ms, "answered with a failure of ours");
+            _ if self.quiet => tracing::debug!(http.status = status, duration_ms, "request completed"),
+            500.. if !is_expected => {
+                tracing::warn!(http.status = status, duration_ms, "request completed with a server error");
             }
-            _ => tracing::info!(http.status = status, duration_ms, "answered"),
+            _ => tracing::info!(http.status = status, duration_ms, "request completed"),
         }
     }
 }
@@ -153,16 +155,15 @@ impl Drop for Line {
     fn drop(&mut self) {
         if !self.answered {
             let duration_ms = self.began.elapsed().as_secs_f64() * 1e3;
-            self.span.in_scope(|| tracing::info!(duration_ms, "the caller hung up before the answer"));
+            self.span.in_scope(|| tracing::info!(duration_ms, "caller disconnected before the response"));
         }
     }
 }
 
-/// The answer of a handler that panicked. What it panicked with is in the log only (`nas_cron_base::logging::init`).
+/// The response after a panic in a handler. The panic message is only logged (`nas_cron_base::logging::init`).
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     metrics::panicked(PanicPlace::Http);
-    let body =
-        r#"{"error":"server_error","error_description":"an internal error; the request may be tried again"}"#;
+    let body = r#"{"error":"server_error","error_description":"internal error; the request can be retried"}"#;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -201,8 +202,8 @@ mod tests {
         app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
-    /// A line as `level message {event fields} [span fields]`, without what differs from run to run.
-    fn told(lines: &Lines) -> String {
+    /// The log lines as JSON, without the fields that differ from run to run.
+    fn logged(lines: &Lines) -> String {
         let lines = lines.json().into_iter().map(|mut line| {
             line.as_object_mut().unwrap().remove("target");
             if let Some(took) = line.as_object_mut().unwrap().remove("duration_ms") {
@@ -214,25 +215,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sane_id_is_taken_over_echoed_and_in_every_line() {
+    async fn valid_request_id_is_kept_echoed_and_in_every_log_line() {
         let (lines, _guard) = Lines::collect("info");
         let response =
             send(request("POST", "/api/agent-cron/provision?token=s3cret").header("X-Request-Id", "trace-1"))
                 .await;
         assert_eq!(response.headers()["x-request-id"], "trace-1");
-        insta::assert_snapshot!(told(&lines), @r#"
+        insta::assert_snapshot!(logged(&lines), @r#"
         {"level":"INFO","message":"inside","spans":[{"http.method":"POST","http.route":"/api/agent-cron/provision","name":"request","request.id":"trace-1"}]}
-        {"http.status":200,"level":"INFO","message":"answered","spans":[{"http.method":"POST","http.route":"/api/agent-cron/provision","name":"request","request.id":"trace-1"}]}
+        {"http.status":200,"level":"INFO","message":"request completed","spans":[{"http.method":"POST","http.route":"/api/agent-cron/provision","name":"request","request.id":"trace-1"}]}
         "#);
     }
 
     #[tokio::test]
-    async fn a_wild_id_is_replaced_by_a_fresh_one() {
+    async fn invalid_request_id_is_replaced_by_a_new_one() {
         let long = "x".repeat(LONGEST_ID + 1);
-        for wild in ["", "a b", "<script>", "\"quoted\"", long.as_str()] {
-            let response = send(request("GET", "/healthz").header("x-request-id", wild)).await;
+        for invalid in ["", "a b", "<script>", "\"quoted\"", long.as_str()] {
+            let response = send(request("GET", "/healthz").header("x-request-id", invalid)).await;
             let id = response.headers()["x-request-id"].to_str().unwrap();
-            assert_eq!(Uuid::parse_str(id).unwrap().get_version_num(), 7, "{wild:?} became {id}");
+            assert_eq!(Uuid::parse_str(id).unwrap().get_version_num(), 7, "{invalid:?} became {id}");
         }
         let response =
             send(request("GET", "/healthz").header("x-request-id", "a").header("x-request-id", "b")).await;
@@ -241,19 +242,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_name_the_route_and_never_the_path_as_it_came() {
+    async fn log_lines_contain_the_route_and_never_the_path() {
         let (lines, _guard) = Lines::collect("info");
         send(request("GET", "/api/admin/agents/inst-secret").header("x-request-id", "1")).await;
         send(request("GET", "/nowhere/s3cret").header("x-request-id", "2")).await;
         send(request("GET", "/healthz").header("x-request-id", "3")).await;
-        insta::assert_snapshot!(told(&lines), @r#"
-        {"http.status":503,"level":"WARN","message":"answered with a failure of ours","spans":[{"http.method":"GET","http.route":"/api/admin/agents/{instance_id}","name":"request","request.id":"1"}]}
-        {"http.status":404,"level":"INFO","message":"answered","spans":[{"http.method":"GET","http.route":"(none)","name":"request","request.id":"2"}]}
+        insta::assert_snapshot!(logged(&lines), @r#"
+        {"http.status":503,"level":"WARN","message":"request completed with a server error","spans":[{"http.method":"GET","http.route":"/api/admin/agents/{instance_id}","name":"request","request.id":"1"}]}
+        {"http.status":404,"level":"INFO","message":"request completed","spans":[{"http.method":"GET","http.route":"(none)","name":"request","request.id":"2"}]}
         "#);
     }
 
     #[tokio::test]
-    async fn requests_beyond_the_bound_are_refused_and_probes_are_not() {
+    async fn requests_beyond_the_limit_are_rejected_and_probes_are_not() {
         let app = app();
         let mut waiting: Vec<_> = (0..2)
             .map(|_| Box::pin(app.clone().oneshot(request("GET", "/slow").body(Body::empty()).unwrap())))
@@ -273,20 +274,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probes_are_told_at_debug() {
+    async fn probes_are_logged_at_debug() {
         let (lines, _guard) = Lines::collect("nas_cron=debug");
         send(request("GET", "/healthz").header("x-request-id", "3")).await;
-        let told = told(&lines);
-        assert!(told.contains(r#""level":"DEBUG""#) && told.contains("/healthz"), "{told}");
+        let logged = logged(&lines);
+        assert!(logged.contains(r#""level":"DEBUG""#) && logged.contains("/healthz"), "{logged}");
     }
 
     #[tokio::test]
-    async fn a_caller_that_hangs_up_is_told_too() {
+    async fn disconnected_caller_is_logged() {
         let (lines, _guard) = Lines::collect("info");
         let mut call = Box::pin(send(request("GET", "/slow").header("x-request-id", "4")));
         assert!(futures::poll!(&mut call).is_pending());
         drop(call);
-        assert!(told(&lines).contains("the caller hung up before the answer"), "{}", told(&lines));
+        assert!(logged(&lines).contains("caller disconnected before the response"), "{}", logged(&lines));
     }
 
     #[test]

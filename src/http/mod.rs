@@ -1,6 +1,7 @@
-//! HTTP as agents, the portal and operators meet it: all routes are on one page ([`router`]), who calls is in
-//! [`auth`], what they send is read by `extract`, how they are refused is in [`error`]. [`server`]
-//! bounds their connections.
+//! The HTTP interface for agents, the portal and operators.
+//!
+//! [`router`] lists all routes, [`auth`] authenticates callers, `extract` reads requests, [`error`] turns errors into
+//! responses, and [`server`] accepts and limits connections.
 
 pub mod admin;
 pub mod agent_cron;
@@ -9,6 +10,7 @@ pub mod auth;
 mod auth_profiles;
 pub mod error;
 mod extract;
+mod fire_webhook;
 pub mod health;
 pub mod jwks;
 pub mod layers;

@@ -1,7 +1,8 @@
-//! `POST /api/oauth/token`: where agents refresh their access tokens when this service is their portal (RFC 6749, 6).
+//! `POST /api/oauth/token`: the built-in portal's token endpoint, where agents refresh their access tokens (RFC 6749,
+//! 6).
 //!
-//! Agents throw their tokens away on an error that they take for final, and on every one that is not OAuth-shaped.
-//! So `invalid_grant` is said of nothing that may pass, and what passes is 503 `temporarily_unavailable`.
+//! Agents delete their tokens on `invalid_grant` and on every error that is not OAuth-shaped. Therefore only permanent
+//! failures are `invalid_grant`; temporary ones are 503 `temporarily_unavailable`.
 
 use std::any::Any;
 use std::time::Duration;
@@ -28,49 +29,49 @@ use crate::keys::access_token::SCOPE;
 use crate::metrics::{self, PanicPlace};
 use crate::own_portal::{Granted, OwnPortal, RefreshError};
 
-/// What one request may take in all: real agents give up after 15 s.
+/// Maximum time for one request. Real agents time out after 15 s.
 const BUDGET: Duration = Duration::from_secs(13);
-/// Where real agents put their refresh token: out of the bodies that proxies may log.
+/// Header in which real agents send their refresh token, because proxies may log bodies.
 const REFRESH_TOKEN_HEADER: HeaderName = HeaderName::from_static("x-nous-refresh-token");
-/// After this, a key may sign again.
+/// `Retry-After` while no key can sign.
 const RETRY_KEY: Duration = Duration::from_secs(10);
 
-/// The route, with its documentation. `None`: this service is not the portal, and says so.
+/// Returns the documented route. With `None` the built-in portal is off, and every request gets a 503.
 pub fn routes<S: Clone + Send + Sync + 'static>(portal: Option<OwnPortal>) -> OpenApiRouter<S> {
     let panics = CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response);
     OpenApiRouter::new().routes(routes!(token)).layer(panics).with_state(portal)
 }
 
-/// The answer of a handler that panicked: not final either. What it panicked with is in the log already.
+/// The response after a panic in the handler: a temporary error. The panic itself has been logged.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     metrics::panicked(PanicPlace::Http);
-    ApiError::NotFinal(Box::new(ApiError::Internal("the handler panicked".into()))).into_response()
+    ApiError::Temporary(Box::new(ApiError::Internal("the handler panicked".into()))).into_response()
 }
 
-/// What is sent, as a form.
+/// A token request, sent as a form.
 #[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "for the document: a form is read field by field, each at most once")]
+#[expect(dead_code, reason = "documents the form, which is read field by field")]
 struct TokenRequest {
     /// Always `refresh_token`.
     #[schema(example = "refresh_token")]
     grant_type: String,
-    /// The client that agents' tokens are issued to.
+    /// The client that access tokens are issued to: always `hermes-cli-vps`.
     #[schema(example = "hermes-cli-vps")]
     client_id: String,
-    /// The refresh token, unless it is in the header `x-nous-refresh-token`.
+    /// The refresh token. Optional if the header `x-nous-refresh-token` has it.
     refresh_token: Option<String>,
 }
 
-/// Tokens.
+/// The issued tokens.
 #[derive(Serialize, ToSchema)]
 struct TokenResponse {
-    /// For hop 1.
+    /// Access token for the agent API.
     access_token: String,
     /// Always `Bearer`.
     token_type: &'static str,
-    /// How long it opens it, in seconds: 600 or more.
+    /// Lifetime of the access token in seconds, at least 600.
     expires_in: u64,
-    /// For the next time. The one that was sent stays good until this one is first used.
+    /// The next refresh token. The one that was sent stays valid until this one is first used.
     refresh_token: String,
     /// Always `agent_cron`.
     scope: &'static str,
@@ -91,8 +92,10 @@ impl From<Granted> for TokenResponse {
 impl From<RefreshError> for ApiError {
     fn from(error: RefreshError) -> Self {
         match error {
-            RefreshError::Unknown => TokenRefusal::Stranger(error.to_string()).into(),
-            RefreshError::Replaced | RefreshError::Reused => TokenRefusal::Grant(error.to_string()).into(),
+            RefreshError::Unknown => TokenRefusal::UnknownGrant(error.to_string()).into(),
+            RefreshError::Replaced | RefreshError::Reused => {
+                TokenRefusal::EndedGrant(error.to_string()).into()
+            }
             RefreshError::Gone | RefreshError::Disabled | RefreshError::NoSession => {
                 Self::Held(error.to_string())
             }
@@ -100,29 +103,29 @@ impl From<RefreshError> for ApiError {
                 Self::Unavailable { reason: error.to_string().into(), retry_after: RETRY_KEY }
             }
             RefreshError::Db(error) if error.is_transient() => Self::Store(error.into()),
-            RefreshError::Db(error) => Self::NotFinal(Box::new(Self::Store(error.into()))),
+            RefreshError::Db(error) => Self::Temporary(Box::new(Self::Store(error.into()))),
         }
     }
 }
 
 /// Exchange a refresh token
 ///
-/// Answers an access token and the next refresh token. Repeating it answers the same refresh token.
+/// Returns an access token and the next refresh token. Repeating the request returns the same refresh token.
 #[utoipa::path(post, path = "/api/oauth/token", operation_id = "token", tag = "own-portal",
-    params(("x-nous-refresh-token" = Option<String>, Header, description = "The refresh token, unless it is in the form")),
+    params(("x-nous-refresh-token" = Option<String>, Header, description = "The refresh token. Optional if the form has it.")),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"), responses(
-    (status = 200, description = "Tokens", body = TokenResponse),
-    (status = 400, description = "`invalid_request`, `unsupported_grant_type`, `invalid_client`; `invalid_grant`: this refresh token will never be exchanged", body = ErrorBody),
-    (status = 413, description = "The body is longer than 64 KiB", body = ErrorBody),
-    (status = 503, description = "Not now: come again after `Retry-After` with the same token. Also where this service is not the portal", body = ErrorBody)))]
+    (status = 200, description = "The tokens.", body = TokenResponse),
+    (status = 400, description = "`invalid_grant`: the refresh token is permanently invalid. `invalid_request`, `unsupported_grant_type` or `invalid_client`: the request is malformed.", body = ErrorBody),
+    (status = 413, description = "The body is longer than 64 KiB.", body = ErrorBody),
+    (status = 503, description = "Temporarily unavailable: retry with the same token after `Retry-After`. Also if the built-in portal is off.", body = ErrorBody)))]
 async fn token(State(portal): State<Option<OwnPortal>>, request: Request) -> Result<Response, ApiError> {
     let deadline = Instant::now() + BUDGET;
-    // Not 404: an agent that is enrolled here must not lose its login to a setting.
+    // Not 404: on that, an enrolled agent would delete its tokens.
     let portal = portal.ok_or_else(|| {
-        ApiError::Held("this service issues no access tokens: own_portal is not set".to_owned())
+        ApiError::Held("this service does not issue access tokens: set own_portal to enable it".to_owned())
     })?;
     let refresh_token = refresh_token(request).await.inspect_err(|error| {
-        let later = matches!(error, ApiError::NotFinal(_));
+        let later = matches!(error, ApiError::Temporary(_));
         metrics::token_requested(if later { "unavailable" } else { "refused" });
     })?;
     let outcome = portal.refresh(refresh_token.expose_secret(), deadline).await;
@@ -137,20 +140,20 @@ async fn token(State(portal): State<Option<OwnPortal>>, request: Request) -> Res
     Ok((headers, Json(TokenResponse::from(outcome?))).into_response())
 }
 
-/// A body that did not come, or broke off, may be whole the next time; one that is too long will not.
-fn arrives_later(error: ApiError) -> ApiError {
+/// Makes an incomplete or late body a temporary error. A body that is too long stays a permanent one.
+fn temporary(error: ApiError) -> ApiError {
     match error {
         ApiError::TooLarge(_) => error,
-        error => ApiError::NotFinal(Box::new(error)),
+        error => ApiError::Temporary(Box::new(error)),
     }
 }
 
-/// The one refresh token of a sound request.
+/// Reads and checks a token request. Returns its refresh token.
 async fn refresh_token(request: Request) -> Result<SecretString, ApiError> {
     let headers = request.headers().clone();
     form::require(&headers)?;
     let in_header = in_header(&headers)?;
-    let body = body::read(request).await.map_err(arrives_later)?;
+    let body = body::read(request).await.map_err(temporary)?;
     let form = FormFields::parse(&body, &["grant_type", "client_id", "refresh_token"])?;
     if form.required("grant_type")?.expose_secret() != "refresh_token" {
         return Err(TokenRefusal::GrantType.into());
@@ -161,7 +164,7 @@ async fn refresh_token(request: Request) -> Result<SecretString, ApiError> {
     match (in_header, form.text("refresh_token")) {
         (Some(one), Some(other)) if one.expose_secret() != other.expose_secret() => Err(InvalidField::new(
             "refresh_token",
-            "must be the one of the header x-nous-refresh-token, or be left out",
+            "must equal the header x-nous-refresh-token, or be omitted",
         )
         .into()),
         (Some(one), _) => Ok(one),
@@ -172,11 +175,11 @@ async fn refresh_token(request: Request) -> Result<SecretString, ApiError> {
 fn in_header(headers: &HeaderMap) -> Result<Option<SecretString>, ApiError> {
     let mut values = headers.get_all(REFRESH_TOKEN_HEADER).iter().map(HeaderValue::as_bytes);
     let Some(value) = values.next() else { return Ok(None) };
-    let odd = |problem| ApiError::from(InvalidField::new("x-nous-refresh-token", problem));
+    let invalid = |problem| ApiError::from(InvalidField::new("x-nous-refresh-token", problem));
     if values.next().is_some() {
-        return Err(odd("must be sent once"));
+        return Err(invalid("must be sent only once"));
     }
-    let value = std::str::from_utf8(value).map_err(|_| odd("must be a refresh token"))?.trim();
+    let value = std::str::from_utf8(value).map_err(|_| invalid("must be a refresh token"))?.trim();
     Ok((!value.is_empty()).then(|| value.into()))
 }
 
@@ -190,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    async fn told(response: Response) -> (u16, String) {
+    async fn status_and_error(response: Response) -> (u16, String) {
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1024).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -198,22 +201,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_not_final() {
+    async fn panic_is_a_temporary_error() {
         let panics = CatchPanicLayer::custom(panicked as fn(Box<dyn Any + Send>) -> Response);
         let app = Router::new().route("/", post(async || -> () { panic!("a secret") })).layer(panics);
         let response = app.oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(told(response).await, (503, "temporarily_unavailable".to_owned()));
+        assert_eq!(status_and_error(response).await, (503, "temporarily_unavailable".to_owned()));
     }
 
     #[tokio::test]
-    async fn a_truncated_message_is_neither_final_nor_a_warning() {
+    async fn truncated_request_is_a_temporary_error_without_a_warning() {
         let (lines, _guard) = Lines::collect("info");
-        for error in [ApiError::BodyTimeout, ApiError::Body("the body broke off".to_owned())] {
-            let response = arrives_later(error).into_response();
-            assert_eq!(told(response).await, (503, "temporarily_unavailable".to_owned()));
+        for error in [ApiError::BodyTimeout, ApiError::Body("the body is incomplete".to_owned())] {
+            let response = temporary(error).into_response();
+            assert_eq!(status_and_error(response).await, (503, "temporarily_unavailable".to_owned()));
         }
-        let told_levels: Vec<_> = lines.json().iter().map(|line| line["level"].clone()).collect();
-        assert_eq!(told_levels, ["INFO", "INFO"]);
-        assert_eq!(told(arrives_later(ApiError::TooLarge(1)).into_response()).await.0, 413);
+        let levels: Vec<_> = lines.json().iter().map(|line| line["level"].clone()).collect();
+        assert_eq!(levels, ["INFO", "INFO"]);
+        assert_eq!(status_and_error(temporary(ApiError::TooLarge(1)).into_response()).await.0, 413);
     }
 }

@@ -1,8 +1,7 @@
-//! The relay: an external scheduler backend reports that a one-shot's instant has come, or is about to
-//! (docs/contract.md#relay).
+//! The relay: receives wake-ups from an external scheduler backend (docs/contract.md#relay).
 //!
-//! Nothing is looked up, and not even parsed, before the signature over the exact bytes is found good. The request is
-//! then held until its one-shot's attempt has ended: the engine's own retry is a second alarm, no more.
+//! The body is neither parsed nor looked up before the signature over its exact bytes is verified. The request is then
+//! held until the one-shot's attempt has ended. The backend's own retries only serve as an additional alarm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,65 +27,65 @@ use crate::domain::wake_up::Wake;
 use crate::metrics;
 use crate::scheduler::{WakeError, Woken};
 
-/// How long an engine is kept waiting for the end of an attempt: less than it waits itself.
-const PATIENCE: Duration = Duration::from_secs(45);
-/// When to look again at what is under way, or when the database may be back.
-const SOON: Duration = Duration::from_secs(1);
-/// Why a request is refused that is too long to be anybody's.
+/// Maximum time that a request is held for the end of an attempt; shorter than the backend's own timeout.
+const MAX_WAIT: Duration = Duration::from_secs(45);
+/// `Retry-After` while an attempt is in flight or the database is unavailable.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+/// Reason label of a request whose body exceeds the size limit.
 const OVERSIZED: &str = "oversized";
 
-/// What the relay needs.
+/// State of the relay.
 #[derive(Clone, Debug)]
 pub struct Relay {
-    /// Whose signatures are believed, and where wake-ups go.
+    /// Verifies signatures and takes wake-ups.
     pub backends: Arc<Backends>,
-    /// Signatures have a time.
+    /// Clock that the times of signatures are checked against.
     pub clock: Arc<dyn Clock>,
 }
 
-/// The route, with its documentation.
+/// Returns the documented route.
 pub fn routes(state: Relay) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(relay)).with_state(state)
 }
 
-/// A status, and when to come again.
+/// The response to a wake-up.
 #[derive(Debug)]
 struct Answer {
     code: StatusCode,
     status: RelayStatus,
-    again_in: Option<Duration>,
+    retry_after: Option<Duration>,
 }
 
 impl Answer {
     const fn settled(status: RelayStatus) -> Self {
-        Self { code: StatusCode::OK, status, again_in: None }
+        Self { code: StatusCode::OK, status, retry_after: None }
     }
 
-    const fn under_way(again_in: Duration) -> Self {
-        Self { code: StatusCode::CONFLICT, status: RelayStatus::UnderWay, again_in: Some(again_in) }
+    const fn under_way(retry_after: Duration) -> Self {
+        Self { code: StatusCode::CONFLICT, status: RelayStatus::UnderWay, retry_after: Some(retry_after) }
     }
 
-    /// How the attempt that this wake-up began has ended.
+    /// The response after the attempt that this wake-up started has ended.
     fn ended(ended: &Ended) -> Self {
         if ended.is_accepted() {
             return Self::settled(RelayStatus::Delivered);
         }
-        let again_in = ended.retry_after.or(ended.retry_in);
-        Self { code: StatusCode::BAD_GATEWAY, status: RelayStatus::NotAccepted, again_in }
+        let retry_after = ended.retry_after.or(ended.retry_in);
+        Self { code: StatusCode::BAD_GATEWAY, status: RelayStatus::NotAccepted, retry_after }
     }
 
-    /// What a wake-up came to, once that is known.
+    /// The response to a wake-up. Waits for the end of its attempt, if it started one.
     async fn of(woken: Woken) -> Self {
         match woken {
             Woken::Taken(ending) => match ending.wait().await {
                 Some(ended) => Self::ended(&ended),
-                None => Self::under_way(SOON),
+                None => Self::under_way(RETRY_SOON),
             },
-            Woken::UnderWay(again_in) => Self::under_way(again_in),
-            Woken::Early(again_in) => Self {
+            Woken::UnderWay(retry_after) => Self::under_way(retry_after),
+            Woken::Early(retry_after) => Self {
                 code: StatusCode::SERVICE_UNAVAILABLE,
                 status: RelayStatus::Early,
-                again_in: Some(again_in),
+                retry_after: Some(retry_after),
             },
             Woken::Delivered => Self::settled(RelayStatus::Delivered),
             Woken::Gone => Self::settled(RelayStatus::Gone),
@@ -99,9 +98,9 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(again_in) = self.again_in {
-            // Whole seconds, rounded up: never sooner than meant.
-            let seconds = again_in.as_secs() + u64::from(again_in.subsec_nanos() > 0);
+        if let Some(retry_after) = self.retry_after {
+            // `Retry-After` has whole seconds: round up.
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         (self.code, headers, Json(RelayResponse { status: self.status })).into_response()
@@ -110,29 +109,30 @@ impl IntoResponse for Answer {
 
 /// Wake a one-shot
 ///
-/// For the hosted scheduler that was asked to. Repeating it is harmless.
-#[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("engine_signature" = [])),
+/// Called by an external scheduler backend when a one-shot is due. The request is held until the attempt has ended, for
+/// up to 45 s. Repeating it is safe.
+#[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("backend_signature" = [])),
     request_body = WakeBody, responses(
-    (status = 200, description = "Nothing to retry: `delivered`, `gone` or `superseded`", body = RelayResponse),
-    (status = 400, description = "Signed, and yet no wake-up", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 401, description = "Forged, expired, or made for another URL or body", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "`under_way`: an attempt is, or waits for its time", body = RelayResponse),
-    (status = 413, description = "The body is longer than 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 502, description = "`not_accepted` by the agent, whose `Retry-After` is passed on", body = RelayResponse),
-    (status = 503, description = "`early`, or not now", body = RelayResponse)))]
+    (status = 200, description = "`delivered`, `gone` or `superseded`. Nothing to retry.", body = RelayResponse),
+    (status = 400, description = "The body is signed, but it is not a valid wake-up.", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 401, description = "The signature is missing, invalid, expired, or made for another URL or body.", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "`under_way`: an attempt is in flight, or the one-shot is on hold or waits for a retry. See `Retry-After`.", body = RelayResponse),
+    (status = 413, description = "The body is longer than 64 KiB.", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 502, description = "`not_accepted`: the agent did not accept the fire. The service retries; `Retry-After` is the agent's, or the time to the next attempt.", body = RelayResponse),
+    (status = 503, description = "`early`: the one-shot is due later. Also if the database is unavailable. See `Retry-After`.", body = RelayResponse)))]
 async fn relay(State(state): State<Relay>, request: Request) -> Result<Response, Problem> {
     let (backend, wake) = state.verified(request).await?;
     let answered = async {
-        let woken = state.backends.wakes(backend).wake(wake).await.map_err(|error| not_now(&error))?;
+        let woken = state.backends.wakes(backend).wake(wake).await.map_err(|error| unavailable(&error))?;
         Ok(Answer::of(woken).await)
     };
     let answer: Result<Answer, ApiError> =
-        tokio::time::timeout(PATIENCE, answered).await.unwrap_or(Ok(Answer::under_way(SOON)));
+        tokio::time::timeout(MAX_WAIT, answered).await.unwrap_or(Ok(Answer::under_way(RETRY_SOON)));
     Ok(answer?.into_response())
 }
 
 impl Relay {
-    /// The wake-up in a request, and the backend that has signed it.
+    /// Verifies a request. Returns its wake-up and the backend that signed it.
     async fn verified(&self, request: Request) -> Result<(BackendName, Wake), ApiError> {
         let headers = request.headers().clone();
         let body = body::read(request).await.inspect_err(|error| {
@@ -155,12 +155,12 @@ impl Relay {
     }
 }
 
-/// Before anything of it was believed.
+/// Counts and logs a request that failed verification.
 fn refused(reason: &'static str) {
     metrics::relay_refused(reason);
-    warn!(reason, "a request to the relay was refused");
+    warn!(reason, "relay request rejected");
 }
 
-fn not_now(error: &WakeError) -> ApiError {
-    ApiError::Unavailable { reason: error.to_string().into(), retry_after: SOON }
+fn unavailable(error: &WakeError) -> ApiError {
+    ApiError::Unavailable { reason: error.to_string().into(), retry_after: RETRY_SOON }
 }

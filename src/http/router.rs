@@ -1,4 +1,4 @@
-//! All routes on one page, and the `OpenAPI` document they make.
+//! All routes, and the `OpenAPI` document that describes them.
 
 use std::sync::Arc;
 
@@ -15,28 +15,28 @@ use super::agent_identity::{self, AgentIdentity};
 use super::error::{ErrorBody, ProblemBody};
 use super::health::{self, Probe};
 use super::relay::{self, Relay};
-use super::{auth_profiles, error, jwks, layers, oauth};
+use super::{auth_profiles, error, fire_webhook, jwks, layers, oauth};
 use crate::keys::key_ring::KeyRing;
 use crate::own_portal::OwnPortal;
 
-/// What the routes are made of.
+/// Shared state of the routes.
 #[derive(Clone)]
 pub struct Parts {
-    /// Hop 1.
+    /// State of the agent API.
     pub agent_cron: AgentCron,
-    /// Keys that agents call with.
+    /// State of the agent identity endpoints.
     pub agent_identity: AgentIdentity,
-    /// Hop 2.
+    /// State of the relay.
     pub relay: Relay,
-    /// What issues access tokens, where this service is the portal.
+    /// The built-in portal, which issues access tokens; `None` if it is off.
     pub own_portal: Option<OwnPortal>,
-    /// Who signs fires, for the JWKS.
+    /// The keys that the JWKS publishes.
     pub keys: Arc<KeyRing>,
-    /// Registration by the portal's backend.
+    /// State of the admin API.
     pub admin: AdminState,
-    /// What the probes are answered by.
+    /// The service state that the probes report.
     pub probe: Arc<dyn Probe>,
-    /// Requests that may wait for their handlers at once.
+    /// Maximum number of requests in flight.
     pub requests_at_once: usize,
 }
 
@@ -50,25 +50,27 @@ impl std::fmt::Debug for Parts {
 #[openapi(
     info(
         title = "nas-cron",
-        description = "One-shot cron for agents that scale to zero. Agents arm, cancel and list one-shots; at its \
-                       instant each is POSTed to the agent's callback with a short-lived token.",
+        description = "One-shot cron for agents that scale to zero. Agents arm, cancel and list one-shots. When a \
+                       one-shot is due, the service POSTs it to the agent's callback with a short-lived token (see \
+                       the webhook `fire`).",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     tags(
-        (name = "agent-cron", description = "Hop 1: what agents call with their portal access token"),
-        (name = "agent-identity", description = "Keys that agents call with beside the portal's access token"),
-        (name = "relay", description = "Hop 2: what the hosted scheduler calls, signed"),
-        (name = "own-portal", description = "What agents log in with, where this service is their portal"),
-        (name = "keys", description = "The public keys that fire tokens are verified with"),
-        (name = "admin", description = "What the portal's backend calls with the admin token"),
-        (name = "health", description = "Probes"),
+        (name = "agent-cron", description = "The agent API. Agents call it with a portal access token or a signed assertion."),
+        (name = "agent-identity", description = "Keys and tasks that let an agent call with signed assertions instead of access tokens."),
+        (name = "relay", description = "Signed wake-ups from an external scheduler backend."),
+        (name = "own-portal", description = "The built-in portal's token endpoint."),
+        (name = "keys", description = "Public keys that verify fire tokens."),
+        (name = "admin", description = "Agents, identities and auth profiles, for the portal's backend and operators."),
+        (name = "fire", description = "The request that the service sends to agents."),
+        (name = "health", description = "Liveness and readiness probes."),
     ),
-    // Shared responses do not bring their schemas along.
+    // utoipa does not collect the schemas of shared responses.
     components(schemas(ErrorBody, ProblemBody))
 )]
 struct Document;
 
-/// The public router, and its document at `/openapi.json`.
+/// Returns the public router, including the document at `/openapi.json`.
 pub fn router(parts: Parts) -> Router {
     let requests_at_once = parts.requests_at_once;
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
@@ -86,19 +88,21 @@ pub fn router(parts: Parts) -> Router {
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build(),
         )
     };
+    fire_webhook::add_to(&mut document);
     let components = document.components.get_or_insert_default();
-    components.add_security_scheme("portal_access_token", bearer("An access token of the portal (a JWT)"));
+    components.add_security_scheme("portal_access_token", bearer("An access token of the portal."));
     components
-        .add_security_scheme("admin_token", bearer("The admin token, kept by the service only as a hash"));
+        .add_security_scheme("admin_token", bearer("An admin token. The service stores only its SHA-256."));
+    components.add_security_scheme("fire_token", bearer(fire_webhook::TOKEN));
     let signature =
-        ApiKeyValue::with_description("Upstash-Signature", "A JWT over the exact bytes of the body");
-    components.add_security_scheme("engine_signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
+        ApiKeyValue::with_description("Upstash-Signature", "A JWT that signs the exact bytes of the body.");
+    components.add_security_scheme("backend_signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
     let assertion = ApiKeyValue::with_description(
         "Authorization",
-        "`AgentAssertion <base64url(JSON)>`: signed with a key that the agent has registered, where the service takes them",
+        "`AgentAssertion <base64url(JSON)>`, signed with a key that the agent has registered. Requires `agent_identity`.",
     );
     components.add_security_scheme("agent_assertion", SecurityScheme::ApiKey(ApiKey::Header(assertion)));
-    hop_1_by_assertion(&mut document);
+    agent_api_by_assertion(&mut document);
     let document = Json(document);
     let router = router
         .route("/openapi.json", routing::get(async move || document))
@@ -107,13 +111,13 @@ pub fn router(parts: Parts) -> Router {
     layers::observed(router, requests_at_once)
 }
 
-/// Whatever hop 1 does for an agent with the portal's token, it does for one that calls with its own key.
-fn hop_1_by_assertion(document: &mut utoipa::openapi::OpenApi) {
+/// Adds the assertion as an alternative credential to every operation of the agent API.
+fn agent_api_by_assertion(document: &mut utoipa::openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            let is_hop_1 = operation.tags.iter().flatten().any(|tag| tag == "agent-cron");
-            if let Some(security) = operation.security.as_mut().filter(|_| is_hop_1) {
+            let is_agent_api = operation.tags.iter().flatten().any(|tag| tag == "agent-cron");
+            if let Some(security) = operation.security.as_mut().filter(|_| is_agent_api) {
                 security.push(SecurityRequirement::new("agent_assertion", [] as [&str; 0]));
             }
         }

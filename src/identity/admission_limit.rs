@@ -1,5 +1,5 @@
-//! Limits the database connections that unauthenticated and registering callers share: an invented name costs nothing,
-//! and must not keep connections from known callers.
+//! Limits the database connections that unauthenticated and registering callers share. Anyone can invent an ID, which
+//! must not keep connections from known callers.
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -7,27 +7,28 @@ use tokio::time::Instant;
 use super::IdentityError;
 use crate::db::{self, Db, DbResult};
 
-/// Calls that may be in the room at once. With a statement a millisecond, on one connection of the smallest pool, the
-/// last of so many has its turn within a request's budget of 13 s: a herd is not sent away.
-const ROOM: usize = 8_192;
-/// The part of the pool's connections that they may have.
-const PART: u32 = 4;
+/// Maximum number of calls in the queue, running ones included. At one statement per millisecond, on the single
+/// connection of the smallest pool, the last of them runs within a request's 13 s, so a herd is not rejected.
+const MAX_QUEUED: usize = 8_192;
+/// The share of the pool's connections: one in this many.
+const POOL_SHARE: u32 = 4;
 
-/// A share of the pool, and a bounded queue before it.
+/// A share of the pool, and a limited queue for it.
 #[derive(Debug)]
 pub(super) struct AdmissionLimit {
-    room: Semaphore,
-    turns: Semaphore,
+    queue: Semaphore,
+    connections: Semaphore,
 }
 
 impl AdmissionLimit {
-    /// To a quarter of the connections to `db`, and to one at least.
+    /// Limits to a quarter of the connections to `db`, but at least one.
     pub(super) fn new(db: &Db) -> Self {
-        let turns = usize::try_from((db.max_connections() / PART).max(1)).unwrap_or(1);
-        Self { room: Semaphore::new(ROOM), turns: Semaphore::new(turns) }
+        let connections = usize::try_from((db.max_connections() / POOL_SHARE).max(1)).unwrap_or(1);
+        Self { queue: Semaphore::new(MAX_QUEUED), connections: Semaphore::new(connections) }
     }
 
-    /// As [`db::ride_out`], each try in its turn; [`IdentityError::Busy`] at once where the room is full.
+    /// Like [`db::ride_out`], but each try waits for a connection of the share. Fails at once with
+    /// [`IdentityError::Busy`] if the queue is full.
     pub(super) async fn ride_out<T, F>(
         &self,
         deadline: Instant,
@@ -36,16 +37,16 @@ impl AdmissionLimit {
     where
         F: Future<Output = DbResult<T>>,
     {
-        let _place = self.room.try_acquire().map_err(|_| IdentityError::Busy)?;
-        let in_turn = || {
+        let _place = self.queue.try_acquire().map_err(|_| IdentityError::Busy)?;
+        let admitted = || {
             let statement = op();
             async move {
-                // Nobody closes it.
-                let _turn = self.turns.acquire().await;
+                // The semaphore is never closed.
+                let _connection = self.connections.acquire().await;
                 statement.await
             }
         };
-        Ok(db::ride_out(deadline, in_turn).await?)
+        Ok(db::ride_out(deadline, admitted).await?)
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
     use crate::db::DbError;
 
     fn limit() -> AdmissionLimit {
-        AdmissionLimit { room: Semaphore::new(5), turns: Semaphore::new(2) }
+        AdmissionLimit { queue: Semaphore::new(5), connections: Semaphore::new(2) }
     }
 
     fn soon() -> Instant {
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn some_have_their_turn_some_wait_and_more_are_sent_away_at_once() {
+    async fn some_calls_run_some_wait_and_more_are_rejected_at_once() {
         let (limit, go, under_way) = (limit(), Notify::new(), Semaphore::new(0));
         let statement = || async {
             under_way.add_permits(1);
@@ -79,8 +80,8 @@ mod tests {
         let watch = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(under_way.available_permits(), 2);
-            let sent_away = limit.ride_out(soon(), || async { Ok(()) }).await;
-            assert!(matches!(sent_away, Err(IdentityError::Busy)));
+            let rejected = limit.ride_out(soon(), || async { Ok(()) }).await;
+            assert!(matches!(rejected, Err(IdentityError::Busy)));
             for _ in 0..5 {
                 go.notify_one();
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -88,12 +89,12 @@ mod tests {
         };
         let (answers, ()) = tokio::join!(calls, watch);
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-        assert!(limit.ride_out(soon(), || async { Ok(()) }).await.is_ok(), "there is room again");
+        assert!(limit.ride_out(soon(), || async { Ok(()) }).await.is_ok(), "the queue has free places again");
     }
 
-    /// Whoever loses to another pauses outside, and whoever waits is let go at the deadline.
+    /// A call that lost a conflict pauses without a connection, and a waiting call fails at the deadline.
     #[tokio::test(start_paused = true)]
-    async fn a_turn_is_a_try_and_waiting_ends_with_the_budget() {
+    async fn connection_is_held_for_one_try_and_waiting_ends_at_the_deadline() {
         let limit = limit();
         let lost = || async { Err::<(), _>(DbError::Contended("a deadlock".into())) };
         let losing = join_all((0..4).map(|_| limit.ride_out(soon(), lost)));

@@ -1,8 +1,8 @@
-//! What an agent presents: `AgentAssertion <base64url(JSON)>`, and the times in it. Pure.
+//! Assertions that agents present, `AgentAssertion <base64url(JSON)>`, and their time window. Pure.
 //!
-//! An assertion covers neither the method nor the body of its request, and two made in one second are alike: whoever
-//! holds one can use it until its window ends. So it is a bearer token of a few minutes, and nobody remembers which
-//! were seen: concurrent calls with the same one are legitimate.
+//! An assertion covers neither the method nor the body of its request, and two of the same second are identical. Anyone
+//! who holds one can use it until its window ends, so it is a bearer token with a lifetime of a few minutes. Used
+//! assertions are not remembered, because concurrent calls with the same one are legitimate.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -13,14 +13,15 @@ use serde::Deserialize;
 use super::IdentityError;
 use super::public_key::PublicKey;
 
-/// How far the clock of an agent may be from ours, in both directions, to the second (docs/contract.md#agent-identity).
+/// Maximum difference between the agent's clock and the service's, in both directions
+/// (docs/contract.md#agent-identity).
 pub const WINDOW: TimeDelta = TimeDelta::minutes(5);
-/// The longest envelope, in bytes of base64: a real one has 352.
+/// Maximum length of an envelope, in bytes of base64. A real one has 352.
 const MAX_ENVELOPE: usize = 2048;
-/// The bytes of a signature.
+/// Length of a signature, in bytes.
 const SIGNATURE: usize = 64;
 
-/// The fields of an envelope, as they come. Others are ignored.
+/// The fields of an envelope. Others are ignored.
 #[derive(Deserialize)]
 struct Envelope {
     agent_runtime_id: String,
@@ -29,16 +30,16 @@ struct Envelope {
     signature: String,
 }
 
-/// An assertion that is of the right form; nothing of it is verified yet.
+/// A well-formed assertion that is not verified yet.
 #[derive(Clone)]
 pub struct Assertion {
-    /// Who says that it calls.
+    /// The claimed identity.
     pub agent_runtime_id: AgentRuntimeId,
-    /// Under which of its tasks; `None` if no task of ours is called like what it names.
+    /// The task; `None` if the text is not a task ID that this service creates.
     pub task_id: Option<TaskId>,
-    /// When it was made.
+    /// The time of signing.
     pub at: DateTime<Utc>,
-    /// The task as it is named, and signed.
+    /// The text of the task ID, which is signed.
     task: String,
     signature: [u8; SIGNATURE],
 }
@@ -50,22 +51,23 @@ impl std::fmt::Debug for Assertion {
 }
 
 impl Assertion {
-    /// Reads what follows the scheme. A name that no service like ours gives is no fault of form: its bearer is to
-    /// hear, in its turn, that it is not known here.
+    /// Parses the text after the scheme. An ID that this service would not create is reported as unknown, not as
+    /// malformed.
     pub fn read(presented: &str) -> Result<Self, IdentityError> {
         use IdentityError::Invalid;
         if presented.len() > MAX_ENVELOPE {
-            return Err(Invalid("the assertion is longer than any can be"));
+            return Err(Invalid("the assertion is longer than 2048 bytes"));
         }
         let json = URL_SAFE_NO_PAD
             .decode(presented)
             .map_err(|_| Invalid("the assertion is not base64url without padding"))?;
-        // A structure would be taken from an array too.
+        // serde's derive would also accept an array.
         if json.first() != Some(&b'{') {
             return Err(Invalid("the assertion is not a JSON object"));
         }
-        let envelope: Envelope = serde_json::from_slice(&json).map_err(|error| Invalid(wrong(&error)))?;
-        // The signature is over the text, so each name has one form only.
+        let envelope: Envelope =
+            serde_json::from_slice(&json).map_err(|error| Invalid(json_problem(&error)))?;
+        // The signature covers the text, so only one form of each ID is accepted.
         Ok(Self {
             agent_runtime_id: AgentRuntimeId::parse(&envelope.agent_runtime_id)
                 .map_err(|_| IdentityError::UnknownAgent)?,
@@ -76,17 +78,17 @@ impl Assertion {
         })
     }
 
-    /// Whether it is the key's: over `"{agent_runtime_id}:{task_id}:{timestamp}"`.
+    /// Verifies that `key` signed `"{agent_runtime_id}:{task_id}:{timestamp}"`.
     pub fn verify(&self, key: &PublicKey) -> Result<(), IdentityError> {
         let message = format!("{}:{}:{}", self.agent_runtime_id, self.task, written(self.at));
         verify(key, &message, &self.signature)
     }
 }
 
-/// A task's registration: what `POST /v1/agent/{agent_runtime_id}/task/register` carries. Nothing of it is verified yet.
+/// The registration of a task, as sent to `POST /v1/agent/{agent_runtime_id}/task/register`. It is not verified yet.
 #[derive(Clone)]
 pub struct TaskRegistration {
-    /// When it was made; names the registration, see [`crate::db::identities::tasks::register`].
+    /// The time of signing, which identifies the registration: see [`crate::db::identities::tasks::register`].
     pub at: DateTime<Utc>,
     signature: [u8; SIGNATURE],
 }
@@ -98,7 +100,7 @@ impl std::fmt::Debug for TaskRegistration {
 }
 
 impl TaskRegistration {
-    /// Reads the two fields of the body.
+    /// Parses the two fields of the body.
     pub fn read(timestamp: &str, signature: &str) -> Result<Self, nas_cron_protocol::InvalidField> {
         let invalid = |text: &'static str| {
             let (field, problem) = text.split_once(": ").unwrap_or(("signature", text));
@@ -110,7 +112,7 @@ impl TaskRegistration {
         })
     }
 
-    /// Whether it is the key's: over `"{agent_runtime_id}:{timestamp}"`.
+    /// Verifies that `key` signed `"{agent_runtime_id}:{timestamp}"`.
     pub fn verify(&self, agent_runtime_id: AgentRuntimeId, key: &PublicKey) -> Result<(), IdentityError> {
         verify(key, &format!("{agent_runtime_id}:{}", written(self.at)), &self.signature)
     }
@@ -124,23 +126,23 @@ fn verify(key: &PublicKey, message: &str, signature: &[u8]) -> Result<(), Identi
         Ok(())
     } else {
         Err(IdentityError::Invalid(
-            "signature: is not that of the registered key over these names and this time",
+            "signature: is not a signature of these IDs and this timestamp by the registered key",
         ))
     }
 }
 
-/// Whether what was made `at` is still, or already, to be accepted.
+/// Checks that `at` is within the [`WINDOW`] around `now`.
 pub fn within_window(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), IdentityError> {
     if (now - at).abs() <= WINDOW {
         Ok(())
     } else {
         Err(IdentityError::Invalid(
-            "timestamp: is more than 5 minutes from this service's clock: set the agent's clock",
+            "timestamp: differs from the service's clock by more than 5 minutes: correct the agent's clock",
         ))
     }
 }
 
-/// Exactly `2026-06-18T12:34:56Z`: the text is signed, so it has one form.
+/// Parses a time of exactly the form `2026-06-18T12:34:56Z`. No other form is accepted, because the text is signed.
 fn timestamp(text: &str) -> Option<DateTime<Utc>> {
     let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
     let frame = bytes.iter().zip(b"0000-00-00T00:00:00Z");
@@ -154,20 +156,20 @@ fn timestamp(text: &str) -> Option<DateTime<Utc>> {
     Some(day.and_hms_opt(number(11, 2), number(14, 2), number(17, 2))?.and_utc())
 }
 
-/// As it came: [`timestamp`] takes one form only.
+/// Formats a time in the one form that [`timestamp`] accepts.
 fn written(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn signature(text: &str) -> Option<[u8; SIGNATURE]> {
-    // Longer ones need not be decoded.
+    // Check the length before decoding.
     (text.len() == SIGNATURE.div_ceil(3) * 4).then(|| STANDARD.decode(text).ok()?.try_into().ok())?
 }
 
-/// Names the field, and repeats nothing of what was sent.
-fn wrong(error: &serde_json::Error) -> &'static str {
+/// Returns a description that names the field and repeats nothing of the input.
+fn json_problem(error: &serde_json::Error) -> &'static str {
     let text = error.to_string();
-    let about = |what: &str| text.starts_with(what);
+    let about = |start: &str| text.starts_with(start);
     if !error.is_data() {
         "the assertion is not valid JSON"
     } else if about("missing field `agent_runtime_id`") {
@@ -179,7 +181,7 @@ fn wrong(error: &serde_json::Error) -> &'static str {
     } else if about("missing field `signature`") {
         "signature: is missing"
     } else if about("duplicate field") {
-        "the assertion has a field twice"
+        "a field of the assertion occurs twice"
     } else {
         "agent_runtime_id, task_id, timestamp and signature must be strings"
     }
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_one_is_read_and_verified_and_what_is_unknown_in_it_ignored() {
+    fn valid_assertion_is_verified_and_unknown_fields_are_ignored() {
         let mut envelope = good();
         let assertion = Assertion::read(&encoded(&envelope)).unwrap();
         assert_eq!(
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_missing_of_another_type_or_doubled_is_named() {
+    fn missing_mistyped_or_repeated_fields_are_reported() {
         for field in ["agent_runtime_id", "task_id", "timestamp", "signature"] {
             let mut without = good();
             without.as_object_mut().unwrap().remove(field);
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_envelope_is_refused() {
+    fn malformed_envelope_is_rejected() {
         let text = good().to_string();
         for (presented, expected) in [
             (String::new(), "not a JSON object"),
@@ -279,12 +281,12 @@ mod tests {
             (URL_SAFE_NO_PAD.encode(&text[..text.len() - 1]), "not valid JSON"),
             (URL_SAFE_NO_PAD.encode(format!("{text}x")), "not valid JSON"),
             (URL_SAFE_NO_PAD.encode(b"{\"signature\":\"\xff\"}"), "not valid JSON"),
-            (URL_SAFE_NO_PAD.encode("x".repeat(1600)), "longer than any"),
+            (URL_SAFE_NO_PAD.encode("x".repeat(1600)), "longer than 2048 bytes"),
             (URL_SAFE_NO_PAD.encode(format!("{{\"x\":{}}}", "[".repeat(1000))), "not valid JSON"),
         ] {
             assert!(refused(&presented).contains(expected), "{expected}: {}", refused(&presented));
         }
-        // A text whose standard base64 has letters of the other alphabet.
+        // A text whose standard base64 has characters that base64url lacks.
         let mut odd = good();
         odd["x"] = json!("~~~???~~~???");
         let other_alphabet = STANDARD.encode(odd.to_string());
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_times_have_one_form() {
+    fn ids_and_times_have_one_form() {
         for (field, others) in [
             (
                 "agent_runtime_id",
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_64_bytes_in_the_standard_alphabet_over_exactly_these_words() {
+    fn signature_is_64_bytes_of_standard_base64_over_the_exact_message() {
         let of = |signature: String| {
             let mut envelope = good();
             envelope["signature"] = json!(signature);
@@ -373,12 +375,12 @@ mod tests {
             String::new(),
         ] {
             let error = of(sign(&message)).expect_err(&message).to_string();
-            assert!(error.starts_with("signature: is not that of the registered key"), "{message}: {error}");
+            assert!(error.starts_with("signature: is not a signature of these IDs"), "{message}: {error}");
         }
     }
 
     #[test]
-    fn a_registration_s_signature_is_no_assertion_s_and_the_other_way_round() {
+    fn signatures_of_registrations_and_assertions_are_not_interchangeable() {
         let agent = AgentRuntimeId::parse(AGENT).unwrap();
         let over = |message: String| TaskRegistration::read(AT, &sign(&message)).unwrap();
         let registration = over(format!("{AGENT}:{AT}"));
@@ -393,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_five_minutes_on_both_sides_to_the_nanosecond() {
+    fn window_is_exactly_five_minutes_in_both_directions() {
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let edge = TimeDelta::seconds(300);
         let hair = TimeDelta::nanoseconds(1);
@@ -413,13 +415,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_that_is_presented_panics(presented in ".{0,400}", json in "\\{[\\x00-\\x7f]{0,200}") {
+        fn no_input_panics(presented in ".{0,400}", json in "\\{[\\x00-\\x7f]{0,200}") {
             let _ = Assertion::read(&presented);
             let _ = Assertion::read(&URL_SAFE_NO_PAD.encode(json));
         }
 
         #[test]
-        fn a_time_is_written_as_it_came(seconds in -62_167_219_200_i64..253_402_300_800) {
+        fn time_survives_formatting_and_parsing(seconds in -62_167_219_200_i64..253_402_300_800) {
             let at = DateTime::from_timestamp(seconds, 0).unwrap();
             proptest::prop_assert_eq!(timestamp(&written(at)), Some(at));
         }

@@ -1,4 +1,5 @@
-//! Which tasks are in use: recorded, and renewed, behind the answers, many in one statement.
+//! Records the use of tasks, which extends their lifetime. This happens after the response, with one statement for many
+//! tasks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use tokio::time::timeout;
 use crate::db::Db;
 use crate::db::identities::tasks;
 
-/// Tasks that wait to be recorded. What is beyond that is left to its next use.
-const WAITING: usize = 4_096;
-/// How long one statement may take.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Maximum number of tasks that wait to be recorded. Further ones are recorded at their next use.
+const MAX_WAITING: usize = 4_096;
+/// Timeout of one statement.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The tasks of this replica that were used since the last statement.
+/// The tasks that this replica has used since the last statement.
 #[derive(Debug, Default)]
 pub(super) struct InUse(Mutex<State>);
 
@@ -27,10 +28,10 @@ struct State {
 }
 
 impl InUse {
-    /// Notes a use. At most one statement of a replica is under way; what comes meanwhile goes into the next.
+    /// Records a use. At most one statement per replica is in flight; tasks that are used meanwhile go into the next.
     pub(super) fn note(self: &Arc<Self>, task_id: TaskId, db: &Db, lifetime: Duration) {
         let mut state = self.state();
-        if state.waiting.len() < WAITING {
+        if state.waiting.len() < MAX_WAITING {
             state.waiting.insert(task_id);
         }
         if !state.recording {
@@ -44,29 +45,29 @@ impl InUse {
     }
 }
 
-/// Whoever records. However it ends, the next use finds nobody recording: none would be renewed any more.
+/// The task that records uses. When it ends in any way, it clears `recording`, so that the next use starts another.
 struct Recorder(Option<Arc<InUse>>);
 
 impl Recorder {
     async fn record(mut self, db: Db, lifetime: Duration) {
         while let Some(tasks) = self.take() {
-            let error = match timeout(LIMIT, tasks::touch(&db, &tasks, lifetime)).await {
+            let error = match timeout(TIMEOUT, tasks::touch(&db, &tasks, lifetime)).await {
                 Ok(Ok(_)) => continue,
                 Ok(Err(error)) => error.to_string(),
                 Err(late) => late.to_string(),
             };
-            tracing::debug!(error, "the use of tasks was not recorded; their next use will be");
+            tracing::debug!(error, "recording the use of tasks failed; retrying at their next use");
         }
     }
 
-    /// What waits; `None` when that is nothing, and then nobody is recording any more.
+    /// Takes the waiting tasks. Returns `None` and clears `recording` if there are none.
     fn take(&mut self) -> Option<Vec<TaskId>> {
         let in_use = self.0.take()?;
         let mut state = in_use.state();
         state.recording = !state.waiting.is_empty();
         let tasks = state.recording.then(|| state.waiting.drain().collect());
         drop(state);
-        // At the end there is nothing left to put right: somebody else may have begun.
+        // Without tasks, `drop` must not clear `recording`: another recorder may have started.
         self.0 = tasks.is_some().then_some(in_use);
         tasks
     }
@@ -88,8 +89,8 @@ mod tests {
     use crate::db::DbOptions;
 
     #[tokio::test]
-    async fn a_statement_that_hangs_holds_up_no_later_one() {
-        // It takes connections, and never says a word.
+    async fn hanging_statement_does_not_block_later_ones() {
+        // Accepts connections and never responds.
         let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let db = Db::new(&DbOptions {
             url: format!("postgres://nobody@{}/none", hung.local_addr().unwrap()).into(),
@@ -102,12 +103,12 @@ mod tests {
         in_use.note(TaskId::fresh(), &db, Duration::from_hours(1));
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(in_use.state().recording);
-        tokio::time::sleep(LIMIT * 2).await;
+        tokio::time::sleep(TIMEOUT * 2).await;
         assert!(!in_use.state().recording);
     }
 
     #[test]
-    fn a_recorder_that_breaks_leaves_the_place_to_the_next() {
+    fn aborted_recorder_lets_the_next_one_start() {
         let in_use = Arc::new(InUse::default());
         in_use.state().recording = true;
         in_use.state().waiting.insert(TaskId::fresh());
@@ -115,7 +116,7 @@ mod tests {
         assert!(recorder.take().is_some());
         drop(recorder);
         assert!(!in_use.state().recording);
-        // One that has ended touches nothing any more.
+        // A recorder that has ended does not change the state.
         let mut recorder = Recorder(Some(Arc::clone(&in_use)));
         assert!(recorder.take().is_none());
         in_use.state().recording = true;

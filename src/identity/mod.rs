@@ -1,8 +1,8 @@
-//! Who calls, by a key of its own: from what an agent has signed to its instance.
+//! Agent identities: authenticates agents that sign assertions with a key of their own.
 //!
-//! An agent registers the public half of a key once, with the portal's token ([`public_key`]); with the key it
-//! registers tasks, and under a task it calls ([`assertion`]). Every call reads identity, task and instance in one
-//! statement, so that a revocation holds at once on every replica: nothing of it is cached.
+//! An agent registers a public key once, with an access token of the portal ([`public_key`]). It registers tasks with
+//! the key, and calls with assertions for a task ([`assertion`]). Every call reads identity, task and instance in one
+//! statement and caches nothing, so that a revocation takes effect at once on every replica.
 
 mod admission_limit;
 pub mod assertion;
@@ -31,52 +31,50 @@ use crate::domain::agent_instance::AgentInstance;
 use crate::domain::identity::{NewIdentity, Presented, Registered, TaskRegistered};
 use crate::store_error::StoreError;
 
-/// Why a key, a task or an assertion is not taken. The texts may be shown.
+/// A key, a task or an assertion was rejected. The texts are public.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Nobody may call with a key here.
-    #[error("the AgentAssertion scheme is not enabled at this service: call with Bearer")]
+    /// Assertions are off.
+    #[error("the scheme AgentAssertion is not enabled: use Bearer with an access token of the portal")]
     SchemeNotEnabled,
-    /// There are no identities here.
-    #[error("agent identities are off at this service: call with the portal's access token")]
+    /// Agent identities are off.
+    #[error("agent identities are not enabled: use an access token of the portal")]
     Off,
-    /// It is not of the right form, not of this time, or not signed by the registered key.
+    /// The assertion is malformed, outside its time window, or not signed by the registered key.
     #[error("{0}")]
     Invalid(&'static str),
-    /// Nothing that this identity signs is taken: unknown, revoked, or its instance's no longer.
-    #[error("this identity is not known, or was revoked: register a key")]
+    /// The identity is unknown or revoked, or its instance has moved to another org.
+    #[error("unknown or revoked identity: register a key")]
     UnknownAgent,
-    /// Not known, expired, revoked, or another identity's.
-    #[error("this task is not known, has expired, or was revoked: register another")]
+    /// The task is unknown, expired or revoked, or belongs to another identity.
+    #[error("unknown, expired or revoked task: register a new task")]
     UnknownTask,
-    /// Its instance is switched off.
+    /// The instance is disabled.
     #[error("this agent instance is disabled")]
     Disabled,
-    /// A field of a registration cannot be accepted.
+    /// A field of a registration is invalid.
     #[error(transparent)]
     Field(#[from] InvalidField),
-    /// This key does not come back.
-    #[error("this key was revoked, and does not come back: make a new one")]
+    /// The key was revoked. A revoked key cannot be registered again.
+    #[error("this key was revoked and cannot be registered again: generate a new one")]
     KeyRevoked,
-    /// The instance has as many identities as it may have.
+    /// The instance has the maximum number of identities.
     #[error(
-        "this agent has {} identities, which is as many as it may have: revoke one with DELETE /v1/agent/{{agent_runtime_id}}, \
-         or name the one that this takes the place of in `replaces`",
+        "this agent already has {} identities, the maximum: revoke one with DELETE /v1/agent/{{agent_runtime_id}}, \
+         or name the one to replace in `replaces`",
         identities::LIVE_IDENTITIES
     )]
     TooMany,
-    /// This very registration made a task that is no more.
-    #[error(
-        "the task of this very registration was revoked, and does not come back: sign one for another second"
-    )]
+    /// The task of this registration was revoked or has expired.
+    #[error("the task of this signature was revoked or has expired: sign a new timestamp")]
     TaskRevoked,
-    /// The instance was removed, or moved, in this moment.
-    #[error("this agent instance is not known any more")]
+    /// The instance was removed or moved concurrently.
+    #[error("this agent instance was removed or moved; retry later")]
     InstanceGone,
-    /// More callers than may wait want to know whether they are known, or want to register.
-    #[error("too many callers at once: come again")]
+    /// Too many callers are waiting to be authenticated or to register.
+    #[error("too many concurrent callers; retry later")]
     Busy,
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Db(#[from] StoreError),
 }
@@ -87,16 +85,16 @@ impl From<DbError> for IdentityError {
     }
 }
 
-/// A task's name, as it is answered.
+/// A task ID in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskName {
-    /// For everybody's eyes.
+    /// In plain text.
     Plain(TaskId),
-    /// In a box for its agent's.
+    /// In a sealed box for the agent.
     Sealed(String),
 }
 
-/// What a service that knows agent identities does with them. Cheap to clone.
+/// The agent identities. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Identities {
     db: Db,
@@ -109,7 +107,7 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// As configured: `None` where they are off.
+    /// Returns the identities as configured, or `None` if they are off.
     pub fn configured(settings: &config::Identity, db: &Db, clock: &Arc<dyn Clock>) -> Option<Self> {
         settings.on.then(|| Self {
             db: db.clone(),
@@ -122,10 +120,10 @@ impl Identities {
         })
     }
 
-    /// The instance that calls: what follows `AgentAssertion` says who, and the signature shows it. Rides out what it
-    /// can of the database's absences until `deadline`.
+    /// Authenticates the assertion in `presented`, and returns its instance. Waits for an unavailable database until
+    /// `deadline`.
     ///
-    /// What costs nothing is judged first, the signature before anything is told about tasks.
+    /// Cheap checks come first, and the signature is verified before anything about the task is revealed.
     pub async fn authenticate(
         &self,
         presented: &str,
@@ -135,10 +133,10 @@ impl Identities {
         within_window(assertion.at, self.clock.now())?;
         let found = self.presented(assertion.agent_runtime_id, assertion.task_id, deadline).await?;
         assertion.verify(&PublicKey::stored(&found.public_key))?;
-        let instance = standing(&found)?;
-        // Without a task of ours none was looked for.
+        let instance = active(&found)?;
+        // Both are `None` for a text that is not a task ID.
         let (task_id, task) = assertion.task_id.zip(found.task).ok_or(IdentityError::UnknownTask)?;
-        // What the portal denies, it may be asked about again: by whoever asked for this.
+        // The caller of this function looks up a denied instance in the portal again.
         let instance = if instance.denied_by_portal.is_some() { instance } else { enabled(instance)? };
         if task.touch {
             self.in_use.note(task_id, &self.db, self.task_lifetime);
@@ -146,7 +144,8 @@ impl Identities {
         Ok(instance.clone())
     }
 
-    /// Registers a key for `instance`, which has shown by the portal's token who it is. The same again answers the same.
+    /// Registers a key for `instance`, which was authenticated by an access token. Registering the same key again
+    /// returns the same ID.
     pub async fn register(
         &self,
         instance: &AgentInstance,
@@ -167,13 +166,13 @@ impl Identities {
             Registered::KeyRevoked => Err(IdentityError::KeyRevoked),
             Registered::TooMany => Err(IdentityError::TooMany),
             Registered::NothingToReplace => field("must be an identity of this agent"),
-            Registered::ReplacesItself => field("is the identity of this very key: send a new key"),
+            Registered::ReplacesItself => field("must not be the identity of the same key: send a new key"),
             Registered::InstanceGone => Err(IdentityError::InstanceGone),
         }
     }
 
-    /// Registers a task of an identity, which has shown by its signature who it is. The same signature again answers
-    /// the same task.
+    /// Registers a task of an identity, which is authenticated by the signature. The same signature returns the same
+    /// task.
     pub async fn register_task(
         &self,
         agent_runtime_id: AgentRuntimeId,
@@ -184,7 +183,7 @@ impl Identities {
         let found = self.presented(agent_runtime_id, None, deadline).await?;
         let key = PublicKey::stored(&found.public_key);
         wanted.verify(agent_runtime_id, &key)?;
-        let instance = enabled(standing(&found)?)?;
+        let instance = enabled(active(&found)?)?;
         let fresh = TaskId::fresh();
         let registered = self.registrations.ride_out(deadline, || {
             tasks::register(&self.db, agent_runtime_id, wanted.at, fresh, self.task_lifetime)
@@ -193,7 +192,7 @@ impl Identities {
             TaskRegistered::Task(task_id, displaced) => {
                 if displaced > 0 {
                     tracing::info!(agent.id = %instance.instance_id, %agent_runtime_id, displaced,
-                        "an identity has as many tasks as it may have: the one unused for longest went");
+                        "task limit of the identity reached; least recently used task revoked");
                 }
                 task_id
             }
@@ -219,8 +218,8 @@ impl Identities {
     }
 }
 
-/// The instance of an identity that stands.
-fn standing(found: &Presented) -> Result<&AgentInstance, IdentityError> {
+/// Returns the instance of an identity that has not ended.
+fn active(found: &Presented) -> Result<&AgentInstance, IdentityError> {
     if found.ended { Err(IdentityError::UnknownAgent) } else { Ok(&found.instance) }
 }
 

@@ -1,4 +1,4 @@
-//! What a calling instance may see and end: its own identities and tasks, in its present org only.
+//! Lists and revokes the calling instance's own identities and tasks, in its current org only.
 
 use nas_cron_protocol::{AgentRuntimeId, TaskId};
 use tokio::time::Instant;
@@ -9,9 +9,9 @@ use crate::db;
 use crate::domain::agent_instance::AgentInstance;
 use crate::store_error::StoreError;
 
-/// Each rides out the database's short absences until `deadline`.
+/// Each method waits for an unavailable database until `deadline`.
 impl Identities {
-    /// The caller's identities: see [`registry::list`].
+    /// Lists the caller's identities: see [`registry::list`].
     pub async fn list(
         &self,
         caller: &AgentInstance,
@@ -20,7 +20,7 @@ impl Identities {
         Ok(db::ride_out(deadline, || registry::list(&self.db, own(caller))).await?)
     }
 
-    /// Ends an identity: see [`registry::revoke`]. `None` where it is not the caller's.
+    /// Revokes an identity: see [`registry::revoke`]. Returns `None` if it is not the caller's.
     pub async fn revoke(
         &self,
         caller: &AgentInstance,
@@ -30,7 +30,7 @@ impl Identities {
         Ok(db::ride_out(deadline, || registry::revoke(&self.db, own(caller), id)).await?)
     }
 
-    /// Ends a task of an identity: see [`registry::revoke_task`]. `None` where it is not the caller's.
+    /// Revokes a task of an identity: see [`registry::revoke_task`]. Returns `None` if it is not the caller's.
     pub async fn revoke_task(
         &self,
         caller: &AgentInstance,

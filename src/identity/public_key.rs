@@ -1,4 +1,4 @@
-//! An agent's public key: an OpenSSH line `ssh-ed25519 <base64> [comment]`, and what is signed with its other half.
+//! An agent's public key, an OpenSSH line `ssh-ed25519 <base64> [comment]`, and the verification of its signatures.
 
 use std::fmt;
 
@@ -9,32 +9,32 @@ use curve25519_dalek::traits::IsIdentity;
 use nas_cron_protocol::InvalidField;
 use ring::signature::{ED25519, UnparsedPublicKey};
 
-/// The name of the field on the wire.
+/// Name of the field on the wire.
 const FIELD: &str = "agent_public_key";
-/// The type of key that is taken.
+/// The accepted key type.
 const TYPE: &str = "ssh-ed25519";
-/// The longest line, in bytes: 80 and a comment.
+/// Maximum length of a line, in bytes: 80 and a comment.
 const MAX_LINE: usize = 1024;
-/// The bytes of a point.
+/// Length of an encoded point, in bytes.
 const LENGTH: usize = 32;
 
-/// Other types, by what their names begin with. They are told by name, so that whoever sends one knows what it was.
+/// Prefixes of other key types, which the error names.
 const OTHER_TYPES: [&str; 6] = ["ssh-rsa", "ssh-dss", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "ssh-ed448"];
 
-/// An Ed25519 public key that is fit to be trusted: canonical, on the curve, in the prime-order group. So there is one
-/// encoding of each key, and no signature that many keys verify.
+/// A safe Ed25519 public key: canonical, on the curve, and in the prime-order group. Therefore each key has only one
+/// encoding, and no signature is valid for many keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey([u8; LENGTH]);
 
 impl PublicKey {
-    /// Reads one line as `ssh-keygen` writes it (RFC 8709, 4; RFC 4253, 6.6). The comment is not kept.
+    /// Parses one line as `ssh-keygen` writes it (RFC 8709, 4; RFC 4253, 6.6). The comment is dropped.
     ///
-    /// What was sent is never repeated: it may be the wrong half.
+    /// Errors never repeat the input, because it may be a private key.
     pub fn parse(line: &str) -> Result<Self, InvalidField> {
         let refuse = |problem: &str| InvalidField::new(FIELD, problem);
         if line.contains("PRIVATE KEY") {
             return Err(refuse(
-                "is a private key, which never leaves the agent: take it for known to others, make a new pair, and \
+                "is a private key, which must never leave the agent: consider it leaked, generate a new key pair, and \
                  send the line of its .pub file",
             ));
         }
@@ -46,65 +46,66 @@ impl PublicKey {
         }
         let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
         let kind = words.next().ok_or_else(|| refuse("must not be empty"))?;
-        of_type(kind)?;
-        let text = words.next().ok_or_else(|| refuse("ends after its type: the key in base64 is missing"))?;
+        check_type(kind)?;
+        let text =
+            words.next().ok_or_else(|| refuse("ends after the key type: the key in base64 is missing"))?;
         let blob = STANDARD
             .decode(text)
-            .map_err(|_| refuse("is not base64 after its type (the standard alphabet, with padding)"))?;
+            .map_err(|_| refuse("is not base64 after the key type (the standard alphabet, with padding)"))?;
         Self::from_blob(&blob)
     }
 
-    /// The inside of the base64: the type once more, then the point, each a string with its length before it
-    /// (RFC 4251, 5), and nothing else.
+    /// Parses the decoded base64: the type and the point, each a length-prefixed string (RFC 4251, 5), and nothing
+    /// else.
     fn from_blob(blob: &[u8]) -> Result<Self, InvalidField> {
         let refuse = |problem: &str| InvalidField::new(FIELD, problem);
-        let cut = || refuse("is cut short inside its base64");
-        let (kind, rest) = string(blob).ok_or_else(cut)?;
+        let truncated = || refuse("is truncated: the base64 ends too early");
+        let (kind, rest) = string(blob).ok_or_else(truncated)?;
         if kind != TYPE.as_bytes() {
-            return Err(refuse("says another type inside its base64 than before it"));
+            return Err(refuse("has another key type in its base64 than before it"));
         }
-        let (point, rest) = string(rest).ok_or_else(cut)?;
+        let (point, rest) = string(rest).ok_or_else(truncated)?;
         let point: [u8; LENGTH] = point
             .try_into()
-            .map_err(|_| refuse("must hold a point of 32 bytes, as every Ed25519 key does"))?;
+            .map_err(|_| refuse("must contain a key of 32 bytes, the length of Ed25519 keys"))?;
         if !rest.is_empty() {
-            return Err(refuse("has bytes after the key inside its base64"));
+            return Err(refuse("has extra bytes after the key in its base64"));
         }
         Self::from_bytes(point).ok_or_else(|| {
             refuse(
-                "is no point that a key pair can have (not canonical, not on the curve, or of small order): send the \
-                 line of a key that was made by ssh-keygen or the like",
+                "is not a valid Ed25519 public key (not canonical, not on the curve, or of small order): send a key \
+                 that was generated with ssh-keygen or a similar tool",
             )
         })
     }
 
-    /// The point in its encoding of RFC 8032; `None` unless it is one that a key pair can have.
+    /// Reads a point in the encoding of RFC 8032. Returns `None` if it cannot be the public half of a key pair.
     pub fn from_bytes(encoded: [u8; LENGTH]) -> Option<Self> {
         let point = CompressedEdwardsY(encoded).decompress()?;
         let canonical = point.compress().to_bytes() == encoded;
         (canonical && !point.is_identity() && point.is_torsion_free()).then_some(Self(encoded))
     }
 
-    /// For rows that were checked when they were stored.
+    /// Reads a key from the database, which was checked before it was stored.
     pub(super) fn stored(encoded: &[u8]) -> Self {
-        Self(encoded.try_into().expect("the table holds points of 32 bytes, by its CHECK"))
+        Self(encoded.try_into().expect("the table's CHECK requires 32 bytes"))
     }
 
-    /// The encoded point.
+    /// Returns the encoded point.
     pub const fn as_bytes(&self) -> &[u8; LENGTH] {
         &self.0
     }
 
-    /// Whether `signature` is this key's over `message`: pure Ed25519 (RFC 8032, 5.1.7), and of the two numbers that
-    /// would do for its second half only the canonical one.
+    /// True if `signature` is this key's signature of `message`: pure Ed25519 (RFC 8032, 5.1.7), with a canonical
+    /// second half only.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
     }
 
-    /// The X25519 key of the same pair: what a sealed box for its owner is made for.
+    /// Returns the X25519 public key of the same pair, for sealed boxes.
     pub(super) fn to_x25519(self) -> [u8; LENGTH] {
         let point = CompressedEdwardsY(self.0).decompress();
-        point.expect("it was on the curve when it was read").to_montgomery().to_bytes()
+        point.expect("it was checked to be on the curve").to_montgomery().to_bytes()
     }
 }
 
@@ -121,29 +122,29 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// The word before the base64.
-fn of_type(kind: &str) -> Result<(), InvalidField> {
+/// Checks the key type, the word before the base64.
+fn check_type(kind: &str) -> Result<(), InvalidField> {
     if kind == TYPE {
         return Ok(());
     }
     let problem = if kind.contains("-cert-v01@openssh.com") {
-        format!("is a certificate: send the plain {TYPE} key that it is for")
+        format!("is a certificate: send the plain {TYPE} key that it certifies")
     } else if let Some(other) = OTHER_TYPES.iter().find(|other| kind.starts_with(**other)) {
         let other = other.trim_end_matches('-');
-        format!("is a key of another type ({other}): make one with `ssh-keygen -t ed25519`")
+        format!("has an unsupported key type ({other}): generate a key with `ssh-keygen -t ed25519`")
     } else {
-        format!("must begin with `{TYPE} `: options, and types of another name, are not taken")
+        format!("must begin with `{TYPE} `: options and other key types are not supported")
     };
     Err(InvalidField::new(FIELD, problem))
 }
 
-/// A string with its length before it, and what follows.
+/// Splits off a length-prefixed string.
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
-/// Strings one after the other, each with its length before it.
+/// Concatenates length-prefixed strings.
 fn strings(parts: &[&[u8]]) -> Vec<u8> {
     let one = |part: &&[u8]| {
         let length = u32::try_from(part.len()).expect("a key is short");
@@ -158,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// A well-known line, as `ssh-keygen` wrote it for the first vector of RFC 8032, 7.1.
+    /// The line that `ssh-keygen` writes for the first test vector of RFC 8032, 7.1.
     const LINE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
 
     fn line(blob: &[u8]) -> String {
@@ -174,33 +175,33 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_and_written_alike_and_its_comment_dropped() {
+    fn line_is_parsed_and_written_unchanged_without_its_comment() {
         let key = PublicKey::parse(LINE).unwrap();
         assert_eq!(
             hex::encode(key.as_bytes()),
             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
         );
         assert_eq!(key.to_string(), LINE);
-        for clothes in [
+        for variant in [
             format!("{LINE} me@host"),
             format!("{LINE} two words"),
             format!("{LINE} "),
             LINE.replacen(' ', "\t", 1),
         ] {
-            assert_eq!(PublicKey::parse(&clothes).unwrap(), key, "{clothes}");
+            assert_eq!(PublicKey::parse(&variant).unwrap(), key, "{variant}");
         }
     }
 
     #[test]
-    fn another_kind_of_line_is_refused_by_name() {
+    fn other_lines_are_rejected_with_the_reason() {
         for (wrong, expected) in [
             ("", "must not be empty"),
             ("   ", "must not be empty"),
             ("ssh-ed25519", "the key in base64 is missing"),
             ("ssh-ed25519 ", "the key in base64 is missing"),
-            ("ssh-rsa AAAAB3NzaC1yc2E=", "another type (ssh-rsa)"),
-            ("ecdsa-sha2-nistp256 AAAA", "another type (ecdsa-sha2)"),
-            ("sk-ssh-ed25519@openssh.com AAAA", "another type (sk-ssh)"),
+            ("ssh-rsa AAAAB3NzaC1yc2E=", "unsupported key type (ssh-rsa)"),
+            ("ecdsa-sha2-nistp256 AAAA", "unsupported key type (ecdsa-sha2)"),
+            ("sk-ssh-ed25519@openssh.com AAAA", "unsupported key type (sk-ssh)"),
             ("ssh-ed25519-cert-v01@openssh.com AAAA", "is a certificate"),
             ("sk-ssh-ed25519-cert-v01@openssh.com AAAA", "is a certificate"),
             ("SSH-ED25519 AAAA", "must begin with `ssh-ed25519 `"),
@@ -215,13 +216,13 @@ mod tests {
         }
         assert!(refused(&format!("{LINE} {}", "x".repeat(1024))).contains("at most 1024 bytes"));
         assert!(PublicKey::parse(&format!("{LINE} {}", "x".repeat(1024 - LINE.len() - 1))).is_ok());
-        // Nothing of it is repeated: it may be the wrong half of the pair.
+        // The error does not repeat the input, which may be a private key.
         assert!(!refused("MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v").contains("MC4C"));
     }
 
     #[test]
-    fn base64_is_of_one_alphabet_and_padded() {
-        // 51 bytes need no padding: another key's blob is made to.
+    fn base64_has_the_standard_alphabet_and_padding() {
+        // The blob has 51 bytes and needs no padding.
         for wrong in [
             LINE.replace('+', "-"),
             LINE.replace('/', "_").replace("d75", "_"),
@@ -239,30 +240,30 @@ mod tests {
     }
 
     #[test]
-    fn the_inside_agrees_with_the_outside_to_the_last_byte() {
+    fn base64_must_contain_exactly_the_type_and_the_key() {
         let key = *PublicKey::parse(LINE).unwrap().as_bytes();
         assert_eq!(line(&strings(&[b"ssh-ed25519", &key])), LINE);
         for (wrong, expected) in [
-            (strings(&[b"ssh-rsa", &key]), "another type inside"),
-            (strings(&[b"ssh-ed25519 ", &key]), "another type inside"),
-            (strings(&[b"ssh-ed25519", &key[..31]]), "a point of 32 bytes"),
-            (strings(&[b"ssh-ed25519", &[&key[..], &[0]].concat()]), "a point of 32 bytes"),
-            (strings(&[b"ssh-ed25519", b""]), "a point of 32 bytes"),
-            (strings(&[b"ssh-ed25519"]), "cut short"),
-            ([strings(&[b"ssh-ed25519", &key]), vec![0]].concat(), "bytes after the key"),
-            (strings(&[b"ssh-ed25519", &key, b"more"]), "bytes after the key"),
-            (strings(&[b"ssh-ed25519", &key])[..50].to_vec(), "cut short"),
-            ([&[0xff; 4][..], b"ssh-ed25519"].concat(), "cut short"),
-            ([&strings(&[b"ssh-ed25519"])[..], &[0xff, 0xff, 0xff, 0xff], &key].concat(), "cut short"),
+            (strings(&[b"ssh-rsa", &key]), "another key type in its base64"),
+            (strings(&[b"ssh-ed25519 ", &key]), "another key type in its base64"),
+            (strings(&[b"ssh-ed25519", &key[..31]]), "a key of 32 bytes"),
+            (strings(&[b"ssh-ed25519", &[&key[..], &[0]].concat()]), "a key of 32 bytes"),
+            (strings(&[b"ssh-ed25519", b""]), "a key of 32 bytes"),
+            (strings(&[b"ssh-ed25519"]), "truncated"),
+            ([strings(&[b"ssh-ed25519", &key]), vec![0]].concat(), "extra bytes after the key"),
+            (strings(&[b"ssh-ed25519", &key, b"more"]), "extra bytes after the key"),
+            (strings(&[b"ssh-ed25519", &key])[..50].to_vec(), "truncated"),
+            ([&[0xff; 4][..], b"ssh-ed25519"].concat(), "truncated"),
+            ([&strings(&[b"ssh-ed25519"])[..], &[0xff, 0xff, 0xff, 0xff], &key].concat(), "truncated"),
         ] {
             assert!(refused(&line(&wrong)).contains(expected), "{expected}: {}", refused(&line(&wrong)));
         }
     }
 
-    /// The eight points of small order, and the other encodings that they and their like have: with one of them for a
-    /// key, a signature could be made without any secret.
+    /// The eight points of small order, in all their encodings, and other invalid points. With a key of small order, a
+    /// signature could be forged without any secret.
     #[test]
-    fn a_point_that_no_key_pair_has_is_refused() {
+    fn invalid_points_are_rejected() {
         let order_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05";
         let small = [
             "0100000000000000000000000000000000000000000000000000000000000000", // the identity
@@ -287,15 +288,15 @@ mod tests {
             assert!(PublicKey::from_bytes(point(wrong)).is_none(), "{wrong}");
             assert!(
                 refused(&line(&strings(&[b"ssh-ed25519", &point(wrong)])))
-                    .contains("no point that a key pair")
+                    .contains("not a valid Ed25519 public key")
             );
         }
-        // Each of the eight is one: its eightfold is the identity, and they are all.
+        // All eight have small order, and there are no others.
         for known in small {
             let point = CompressedEdwardsY(point(known)).decompress().unwrap();
             assert!(point.is_small_order(), "{known}");
         }
-        // A good key with a part of small order: on the curve, canonical, and still refused.
+        // A valid key plus a point of small order is canonical and on the curve, but rejected.
         let good = CompressedEdwardsY(*PublicKey::parse(LINE).unwrap().as_bytes()).decompress().unwrap();
         let mixed = good + CompressedEdwardsY(point(order_8)).decompress().unwrap();
         assert!(!mixed.is_small_order());
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_has_one_form_only() {
+    fn signature_has_only_one_valid_form() {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         let key = PublicKey::from_bytes(pair.public_key().as_ref().try_into().unwrap()).unwrap();
         let signature = pair.sign(b"message").as_ref().to_vec();
@@ -337,14 +338,14 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_line_panics_and_what_is_read_is_written_alike(line in "(ssh-ed25519 )?[A-Za-z0-9+/= ]{0,120}") {
+        fn no_line_panics_and_valid_lines_survive_a_round_trip(line in "(ssh-ed25519 )?[A-Za-z0-9+/= ]{0,120}") {
             if let Ok(key) = PublicKey::parse(&line) {
                 proptest::prop_assert_eq!(PublicKey::parse(&key.to_string()), Ok(key));
             }
         }
 
         #[test]
-        fn every_pair_s_key_is_taken(seed: [u8; 32]) {
+        fn public_key_of_every_pair_is_accepted(seed: [u8; 32]) {
             let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
             let key = PublicKey::from_bytes(pair.public_key().as_ref().try_into().unwrap());
             proptest::prop_assert!(key.is_some());

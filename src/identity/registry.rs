@@ -1,5 +1,5 @@
-//! Which identities and tasks there are, and their end: for agents, the admin API and operators alike, also where the
-//! service takes no assertions.
+//! Lists and revokes identities and tasks, for agents, the admin API and operators. Also works while agent identities
+//! are off.
 
 use chrono::{DateTime, Utc};
 
@@ -11,44 +11,44 @@ use crate::db::identities::{self, listing, tasks};
 use crate::db::{Db, DbResult};
 use crate::store_error::StoreError;
 
-/// A registered key, as it is shown.
+/// A registered key in a list.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct IdentityRecord {
-    /// Its name.
+    /// ID of the identity.
     #[schema(value_type = uuid::Uuid)]
     pub agent_runtime_id: AgentRuntimeId,
     /// The OpenSSH line, without a comment.
     #[schema(example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea")]
     pub agent_public_key: String,
-    /// When it was registered.
+    /// Time of registration.
     pub created_at: DateTime<Utc>,
-    /// When a call with it was last accepted, to the minute.
+    /// Time of the last accepted call with the key, accurate to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
+    /// Time of revocation.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// The org that it was registered for, where that does not have the agent any more: it opens nothing.
+    /// The org that the key was registered for, if the agent has left it. Such a key is no longer accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_org: Option<String>,
-    /// Its tasks: those that stand before those that were revoked, the latest first.
+    /// Tasks of the identity: active ones first, then revoked ones; newest first.
     pub tasks: Vec<TaskRecord>,
 }
 
-/// Every agent's identities, as the admin API sees and ends them: whatever org they were registered for.
+/// The identities of all agents, for the admin API: whatever org they were registered for.
 #[derive(Clone, Debug)]
 pub struct IdentityRegistry(Db);
 
 impl IdentityRegistry {
-    /// Over the identities of `db`.
+    /// The identities in `db`.
     pub fn new(db: Db) -> Self {
         Self(db)
     }
 
-    /// The identities of an instance: see [`list`].
+    /// Lists the identities of an instance: see [`list`].
     pub async fn list(&self, instance_id: &InstanceId) -> Result<Vec<IdentityRecord>, StoreError> {
         Ok(list(&self.0, any_org(instance_id)).await?)
     }
 
-    /// Ends an identity of an instance: see [`revoke`].
+    /// Revokes an identity of an instance: see [`revoke`].
     pub async fn revoke(
         &self,
         instance_id: &InstanceId,
@@ -57,7 +57,7 @@ impl IdentityRegistry {
         Ok(revoke(&self.0, any_org(instance_id), id).await?)
     }
 
-    /// Ends a task of an instance's identity: see [`revoke_task`].
+    /// Revokes a task of an instance's identity: see [`revoke_task`].
     pub async fn revoke_task(
         &self,
         instance_id: &InstanceId,
@@ -68,13 +68,13 @@ impl IdentityRegistry {
     }
 }
 
-/// An instance's identities, whichever org it belongs to: for operators.
+/// The scope of an instance's identities in any org, for operators.
 pub fn any_org(instance_id: &InstanceId) -> Scope<'_> {
     Scope { instance_id, org_id: None }
 }
 
-/// The identities in `scope`: those that stand before those that were revoked, the latest first; a hundred at most,
-/// with a hundred tasks each at most.
+/// Lists the identities in `scope`: active ones first, then revoked ones; newest first; at most 100, with at most 100
+/// tasks each.
 pub async fn list(db: &Db, scope: Scope<'_>) -> DbResult<Vec<IdentityRecord>> {
     let mut identities: Vec<IdentityRecord> = Vec::new();
     for row in listing::list(db, scope).await? {
@@ -96,20 +96,20 @@ pub async fn list(db: &Db, scope: Scope<'_>) -> DbResult<Vec<IdentityRecord>> {
     Ok(identities)
 }
 
-/// Ends an identity, and its tasks with it, at once on every replica. Returns whether that changed anything; `None`
-/// where there is none of this name in `scope`.
+/// Revokes an identity and its tasks, at once on every replica. Returns true if it was not revoked before, and `None`
+/// if `scope` has no identity with this ID.
 pub async fn revoke(db: &Db, scope: Scope<'_>, id: AgentRuntimeId) -> DbResult<Option<bool>> {
     let (found, revoked) = identities::revoke(db, scope, Some(id)).await?;
     Ok((found > 0).then_some(revoked > 0))
 }
 
-/// Ends every identity in `scope`. Returns how many had not ended before.
+/// Revokes all identities in `scope`. Returns the number of those that were not revoked before.
 pub async fn revoke_all(db: &Db, scope: Scope<'_>) -> DbResult<i64> {
     Ok(identities::revoke(db, scope, None).await?.1)
 }
 
-/// Ends a task, of this identity or of whichever it is. Returns whether that changed anything; `None` where there is
-/// none of this name in `scope`.
+/// Revokes a task of this identity, or of any identity if it is `None`. Returns true if the task was not revoked
+/// before, and `None` if `scope` has no task with this ID.
 pub async fn revoke_task(
     db: &Db,
     scope: Scope<'_>,

@@ -1,5 +1,5 @@
-//! A task's name for the eyes of its agent only: a libsodium sealed box (`crypto_box_seal`) to the X25519 key of the
-//! agent's Ed25519 pair, in base64.
+//! Task IDs that only the agent can read: a libsodium sealed box (`crypto_box_seal`) to the X25519 key of the agent's
+//! Ed25519 pair, in base64.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,10 +7,10 @@ use crypto_box::aead::OsRng;
 
 use super::public_key::PublicKey;
 
-/// Seals `text`: no two boxes are alike, and only the holder of the private half opens one.
+/// Seals `text`. Each box is different, and only the holder of the private key can open it.
 pub fn seal(key: &PublicKey, text: &str) -> String {
     let sealed = crypto_box::PublicKey::from_bytes(key.to_x25519()).seal(&mut OsRng, text.as_bytes());
-    STANDARD.encode(sealed.expect("a text this short is within what the cipher takes"))
+    STANDARD.encode(sealed.expect("the text is shorter than the cipher's limit"))
 }
 
 #[cfg(test)]
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_owner_opens_a_box_and_no_two_are_alike() {
+    fn only_the_owner_can_open_a_box_and_no_two_boxes_are_equal() {
         let open = |seed: [u8; 32], sealed: &str| {
             // RFC 8032, 5.1.5: the scalar of the pair is the first half of the seed's SHA-512.
             let scalar: [u8; 32] = digest(&SHA512, &seed).as_ref()[..32].try_into().unwrap();

@@ -1,4 +1,4 @@
-//! A circuit breaker for an endpoint: after a failure, callers that can do without an answer stop waiting for one.
+//! A circuit breaker for an endpoint: after a failure, callers with a cached response use it without waiting.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use tokio::time::Instant;
 
 use super::fetch_error::FetchError;
 
-/// How long the circuit stays open after a failure.
-const REST: Duration = Duration::from_secs(5);
+/// Time for which the circuit stays open after a failure.
+const OPEN_FOR: Duration = Duration::from_secs(5);
 
-/// How long an answer is waited for where there is an older one that may be used instead.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum wait for a response if a stale cached one may be used instead.
+pub(super) const FALLBACK_WAIT: Duration = Duration::from_secs(2);
 
-/// How long to wait before asking again what was not answered: spread, so that those who failed together do not come
-/// back together.
+/// Returns the pause before a retry, with jitter, so that callers that failed together do not retry together.
 pub(super) fn pause() -> Duration {
     Duration::from_millis(rand::random_range(500..=1_000))
 }
@@ -23,59 +22,60 @@ pub(super) fn pause() -> Duration {
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     /// The endpoint, for the log.
-    what: String,
-    lately: Mutex<Lately>,
+    endpoint: String,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Lately {
+struct State {
     failures: u32,
-    rests_until: Option<Instant>,
-    /// Until when nobody else asks who can do without the answer.
-    tried_until: Option<Instant>,
+    open_until: Option<Instant>,
+    /// Time of the next probe while the circuit is open.
+    next_probe: Option<Instant>,
 }
 
 impl CircuitBreaker {
-    pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), lately: Mutex::default() }
+    pub(super) fn new(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into(), state: Mutex::default() }
     }
 
-    /// Returns whether the last call failed less than [`REST`] ago.
+    /// True if the last call failed less than [`OPEN_FOR`] ago.
     pub(super) fn is_open(&self) -> bool {
-        let lately = self.lately.lock();
-        lately.rests_until.is_some_and(|until| Instant::now() < until)
+        let state = self.state.lock();
+        state.open_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Returns whether a caller that can do without the answer may call: while the circuit is open, one per [`REST`].
+    /// True if a caller with a cached response may call: always while the circuit is closed, and once per [`OPEN_FOR`]
+    /// while it is open.
     pub(super) fn may_probe(&self) -> bool {
-        let mut lately = self.lately.lock();
+        let mut state = self.state.lock();
         let now = Instant::now();
-        if lately.rests_until.is_none_or(|until| now >= until) {
+        if state.open_until.is_none_or(|until| now >= until) {
             return true;
         }
-        let free = lately.tried_until.is_none_or(|until| now >= until);
-        if free {
-            lately.tried_until = Some(now + REST);
+        let is_due = state.next_probe.is_none_or(|next| now >= next);
+        if is_due {
+            state.next_probe = Some(now + OPEN_FOR);
         }
-        free
+        is_due
     }
 
-    /// Records how a call ended.
-    pub(super) fn record<T>(&self, answer: &Result<T, FetchError>) {
-        let mut lately = self.lately.lock();
-        let Err(error) = answer else {
-            if lately.failures > 0 {
-                tracing::info!(endpoint = self.what, failures = lately.failures, "it answers again");
+    /// Records the result of a call.
+    pub(super) fn record<T>(&self, response: &Result<T, FetchError>) {
+        let mut state = self.state.lock();
+        let Err(error) = response else {
+            if state.failures > 0 {
+                tracing::info!(endpoint = self.endpoint, failures = state.failures, "endpoint recovered");
             }
-            *lately = Lately::default();
+            *state = State::default();
             return;
         };
-        lately.failures = lately.failures.saturating_add(1);
-        lately.rests_until = Some(Instant::now() + REST);
-        // The first of a row, then ever more rarely.
-        if lately.failures.is_power_of_two() {
-            let failures = lately.failures;
-            tracing::warn!(endpoint = self.what, %error, failures, "it could not be asked: what is remembered is used");
+        state.failures = state.failures.saturating_add(1);
+        state.open_until = Some(Instant::now() + OPEN_FOR);
+        // Log the failures number 1, 2, 4, 8, … in a row.
+        if state.failures.is_power_of_two() {
+            let failures = state.failures;
+            tracing::warn!(endpoint = self.endpoint, %error, failures, "endpoint call failed; using cached responses");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The claims of an access token: what is judged of them, and what a verified token says about its bearer.
+//! The claims of an access token: those to verify, and those that identify the bearer.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::de::IgnoredAny;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::numeric_date::NumericDate;
 
-/// What a verified access token says about its bearer.
+/// The claims of a verified access token that identify its bearer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessClaims {
     /// `client_id`, or `azp` in its absence.
@@ -15,20 +15,20 @@ pub struct AccessClaims {
     pub sid: Option<String>,
     /// The bearer's organisation.
     pub org_id: Option<String>,
-    /// Named by dashboard tokens.
+    /// The instance, in dashboard tokens.
     pub agent_instance_id: Option<String>,
     /// `iat`, or `nbf` in its absence.
     pub issued_at: Option<DateTime<Utc>>,
 }
 
 impl AccessClaims {
-    /// Since when the token exists. `None` where it does not say.
+    /// Returns the age of the token, or `None` if it has no `iat` or `nbf`.
     pub fn age(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
         self.issued_at.map(|issued_at| now.signed_duration_since(issued_at))
     }
 }
 
-/// What is judged of a token's claims, and what [`AccessClaims`] are made of.
+/// The claims of a token before verification.
 #[derive(Clone, Deserialize)]
 pub(super) struct Claims {
     pub(super) iss: Option<String>,
@@ -51,7 +51,7 @@ impl Claims {
         self.exp.as_ref().map(|at| at.0)
     }
 
-    /// Whether they are as short as what is kept of them by the thousand: no longer name is anybody's here.
+    /// True if the claims are short enough to cache by the thousand. Longer IDs belong to no instance.
     pub(super) fn are_short(&self) -> bool {
         let ids = [&self.client_id, &self.azp, &self.sid, &self.org_id, &self.agent_instance_id];
         ids.into_iter().flatten().all(|id| id.len() <= 300)
@@ -68,7 +68,7 @@ impl From<Claims> for AccessClaims {
             sid: claims.sid,
             org_id: claims.org_id,
             agent_instance_id: claims.agent_instance_id,
-            // Not in the future, so what chrono cannot hold lies before the year -262143.
+            // Future values were rejected, so a value outside chrono's range lies in the past.
             issued_at: issued_at
                 .map(|at| DateTime::from_timestamp(at.0, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)),
         }
@@ -81,12 +81,12 @@ impl From<Claims> for AccessClaims {
 pub(super) enum Audience {
     One(String),
     Many(Vec<String>),
-    /// Judged only where audiences are.
+    /// Any other type, which is an error only if audiences are checked.
     Odd(IgnoredAny),
 }
 
 impl Audience {
-    /// Returns whether it names this audience, alone or among others.
+    /// True if it contains this audience.
     pub(super) fn names(&self, one: &str) -> bool {
         match self {
             Self::One(name) => name == one,
@@ -104,7 +104,7 @@ impl Audience {
     }
 }
 
-/// Whatever it is, `null` too.
+/// Returns true for any value of a present claim, `null` included.
 pub(super) fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }

@@ -1,22 +1,22 @@
-//! Why a call to the portal, or to another issuer, brought nothing.
+//! Failures of calls to the portal or to another issuer.
 
-/// Why a call brought nothing.
+/// A failed call to the portal or to another issuer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    /// The portal is away: no connection, no answer, or a 5xx.
-    #[error("the portal does not answer: {0}")]
-    Away(String),
-    /// The portal is there, and what it says is of no use.
-    #[error("the portal's answer is of no use: {0}")]
-    Useless(String),
+    /// No connection, no complete response, or a 5xx.
+    #[error("the portal is unavailable: {0}")]
+    Unavailable(String),
+    /// A response that does not follow the protocol.
+    #[error("invalid response of the portal: {0}")]
+    Invalid(String),
 }
 
 impl FetchError {
-    /// Returns which of the two it is, as a label of metrics.
+    /// Returns the failure as a label value of metrics.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
-            Self::Away(_) => "away",
-            Self::Useless(_) => "useless",
+            Self::Unavailable(_) => "unavailable",
+            Self::Invalid(_) => "invalid",
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Opaque tokens: their issuer is asked what they stand for (RFC 7662), and its answer is remembered.
+//! Introspection of opaque tokens (RFC 7662), with a cache.
 //!
-//! | the answer | is taken as it is | while the issuer is away |
+//! | response | cache TTL | usable while the issuer is unavailable |
 //! |---|---|---|
-//! | active | for `introspection_ttl` | until its `exp`; 10 min where it has none |
+//! | active | `introspection_ttl` | until its `exp`; for another 10 min if it has none |
 //! | not active | 10 s | – |
 //!
-//! Remembered under the token's SHA-256: a token is never kept. Its rules are judged anew whenever it is used, so that
-//! no memory outlives an `exp`. What cannot be known is no refusal.
+//! The cache key is the token's SHA-256; tokens are never stored. The rules for tokens are checked at each use, so that
+//! no cached response outlives its `exp`. If introspection fails, the token is not rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Url, form_urlencoded};
 
-use super::circuit_breaker::{CircuitBreaker, PATIENCE, pause};
+use super::circuit_breaker::{CircuitBreaker, FALLBACK_WAIT, pause};
 use super::claims::Claims;
 use super::fetch_error::FetchError;
-use super::portal_http::{away, bounded, client, no_answer};
+use super::portal_http::{bounded, client, unavailable, unexpected_status};
 use super::single_flight::SingleFlight;
 use super::token_error::TokenError;
 use super::token_rules::{Form, TokenRules};
@@ -37,20 +37,20 @@ use crate::metrics;
 
 const MAX_BODY: usize = 64 << 10;
 const IDLE_CONNECTIONS: usize = 16;
-/// How long it is remembered that a token is not active.
+/// Cache TTL for inactive tokens.
 const INACTIVE_TTL: Duration = Duration::from_secs(10);
-/// How long beyond its time an answer without `exp` is used, while its issuer is away.
+/// Time for which a response without `exp` is used after its TTL, while its issuer is unavailable.
 const STALE_WITHOUT_EXPIRY: Duration = Duration::from_mins(10);
-/// Nothing is remembered for longer.
-const LONGEST: Duration = Duration::from_hours(24);
-/// How many tokens are remembered, active and not.
-const REMEMBERED: u64 = 20_000;
+/// Maximum time in the cache.
+const MAX_CACHED: Duration = Duration::from_hours(24);
+/// Maximum number of cached tokens, active and inactive each.
+const CACHE_CAPACITY: u64 = 20_000;
 
-/// How long a question is worth asking: no request waits for longer.
-const WORTH: Duration = Duration::from_secs(12);
-/// How many questions at once are about tokens that were never seen, which anybody can make up: the other turns are for
-/// those that are known.
-const STRANGERS: usize = 48;
+/// Maximum time that a call waits for its turn: no request waits longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// Maximum number of concurrent calls for tokens that were never active here. Anyone can invent such tokens; the
+/// remaining calls are reserved for known ones.
+const MAX_UNSEEN: usize = 48;
 
 /// One issuer's introspection endpoint.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub struct Endpoint {
     breaker: CircuitBreaker,
 }
 
-/// What an endpoint says of a token, beside its claims.
+/// The fields of an introspection response other than claims.
 #[derive(Deserialize)]
 struct Activity {
     active: bool,
@@ -70,28 +70,28 @@ struct Activity {
     token_use: Option<String>,
 }
 
-/// What is said of an active token.
+/// The response for an active token.
 #[derive(Clone)]
 pub(super) struct Active {
-    /// `None`: it is active, and no access token.
+    /// The claims; `None` if it is not an access token.
     claims: Option<Claims>,
 }
 
 impl Endpoint {
-    /// Not asked yet.
+    /// Sends no request yet.
     pub fn new(at: &Introspection) -> Result<Self, reqwest::Error> {
-        // Each half is form-urlencoded first (RFC 6749, 2.3.1): a colon in the id would end it.
+        // Each half is form-urlencoded first (RFC 6749, 2.3.1), because a colon separates them.
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let pair = format!("{}:{}", encoded(&at.client_id), encoded(at.client_secret.expose_secret()));
         let mut authorization = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))
-            .expect("base64 is fit for a header");
+            .expect("base64 is a valid header value");
         authorization.set_sensitive(true);
         let breaker =
             CircuitBreaker::new(format!("introspection at {}", at.url.origin().ascii_serialization()));
         Ok(Self { client: client(IDLE_CONNECTIONS)?, url: at.url.clone(), authorization, breaker })
     }
 
-    /// Asks about a token once. `None`: it is not active.
+    /// Introspects a token once. Returns `None` if it is not active.
     pub(super) async fn ask(&self, token: &SecretString) -> Result<Option<Active>, FetchError> {
         let answer = self.answer(token.expose_secret()).await;
         self.breaker.record(&answer);
@@ -117,29 +117,30 @@ impl Endpoint {
             .body(form)
             .send()
             .await
-            .map_err(away)?;
+            .map_err(unavailable)?;
         if response.status() != StatusCode::OK {
-            return Err(no_answer(response.status(), "are the introspection client and its secret right?"));
+            return Err(unexpected_status(response.status(), "check the introspection client ID and secret"));
         }
         read(&bounded(response, MAX_BODY).await?)
     }
 }
 
-/// Reads an answer.
+/// Parses a response.
 fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
-    // Positions and fields, never values: serde's own text may quote what is none of the log's business.
-    let odd = |error: serde_json::Error| {
-        FetchError::Useless(format!(
-            "no answer of RFC 7662, at line {} column {}",
-            error.line(),
-            error.column()
+    // Only the position: serde's own text may quote values, which must not reach the log.
+    let invalid = |error: serde_json::Error| {
+        let (line, column) = (error.line(), error.column());
+        FetchError::Invalid(format!(
+            "not an introspection response (RFC 7662): error at line {line} column {column}"
         ))
     };
-    // An array would do for serde's derive.
+    // serde's derive would also accept an array.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(FetchError::Useless("no answer of RFC 7662: not a JSON object".to_owned()));
+        return Err(FetchError::Invalid(
+            "not an introspection response (RFC 7662): not a JSON object".to_owned(),
+        ));
     }
-    let activity: Activity = serde_json::from_slice(body).map_err(odd)?;
+    let activity: Activity = serde_json::from_slice(body).map_err(invalid)?;
     if !activity.active {
         return Ok(None);
     }
@@ -150,14 +151,14 @@ fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
     if !access {
         return Ok(Some(Active { claims: None }));
     }
-    let claims: Claims = serde_json::from_slice(body).map_err(odd)?;
+    let claims: Claims = serde_json::from_slice(body).map_err(invalid)?;
     if !claims.are_short() {
-        return Err(FetchError::Useless("its claims are too long to be remembered".to_owned()));
+        return Err(FetchError::Invalid("the token's claims are too long".to_owned()));
     }
     Ok(Some(Active { claims: Some(claims) }))
 }
 
-/// What is remembered of a token that was active.
+/// The cached response for an active token.
 #[derive(Clone)]
 struct Known {
     active: Arc<Active>,
@@ -183,22 +184,22 @@ impl Expiry<[u8; 32], Known> for ByValue {
 
 struct ByValue;
 
-/// How asking ended.
+/// The result of a call.
 #[derive(Clone)]
-enum Asked {
+enum Outcome {
     Active(Known),
     Inactive,
-    NoAnswer,
+    Unavailable,
 }
 
-/// Every endpoint there is, and what they said.
+/// All endpoints, with the cache of their responses.
 pub(super) struct Introspections {
     endpoints: Vec<Endpoint>,
     ttl: Duration,
     active: Cache<[u8; 32], Known>,
     inactive: Cache<[u8; 32], ()>,
-    single_flight: Arc<SingleFlight<[u8; 32], Asked>>,
-    strangers: Semaphore,
+    single_flight: Arc<SingleFlight<[u8; 32], Outcome>>,
+    unseen: Semaphore,
 }
 
 impl std::fmt::Debug for Introspections {
@@ -212,16 +213,16 @@ impl Introspections {
         Arc::new(Self {
             endpoints,
             ttl,
-            active: Cache::builder().max_capacity(REMEMBERED).expire_after(ByValue).build(),
-            inactive: Cache::builder().max_capacity(REMEMBERED).time_to_live(INACTIVE_TTL).build(),
+            active: Cache::builder().max_capacity(CACHE_CAPACITY).expire_after(ByValue).build(),
+            inactive: Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(INACTIVE_TTL).build(),
             single_flight: SingleFlight::new(),
-            strangers: Semaphore::new(STRANGERS),
+            unseen: Semaphore::new(MAX_UNSEEN),
         })
     }
 
-    /// The claims of an active token that keep these rules. Whose it is tells the token itself, so it is always the same
-    /// endpoint `at` that is asked, and no other ever sees it. Waits for an answer until `deadline`; where one is
-    /// remembered that may still be used, only for a moment.
+    /// Returns the claims of an active token, if they satisfy `rules`. The token itself determines its endpoint `at`,
+    /// so no other endpoint ever receives it. Waits for a response until `deadline`, or for [`FALLBACK_WAIT`] if a
+    /// cached one is usable.
     pub(super) async fn ask(
         self: &Arc<Self>,
         token: &str,
@@ -257,59 +258,61 @@ impl Introspections {
             let usable = known.filter(|known| Instant::now() < known.usable_until);
             let begin = || {
                 let (this, token) = (Arc::clone(self), SecretString::from(token));
-                async move { this.fly(hash, token, at, now).await }
+                async move { this.call(hash, token, at, now).await }
             };
             let Some(flight) = self.single_flight.join(hash, begin) else {
                 return usable.ok_or(VerifyError::TooManyWaiters);
             };
             let patience = match &usable {
-                // Asked all the same: that others had no answer must not keep a revoked one good.
+                // The call has been started anyway, so that an open circuit does not keep a revoked token valid.
                 Some(known) if self.endpoints[at].breaker.is_open() => return Ok(known.clone()),
-                Some(_) => deadline.min(Instant::now() + PATIENCE),
+                Some(_) => deadline.min(Instant::now() + FALLBACK_WAIT),
                 None => deadline,
             };
-            match (flight.landed(patience).await, usable) {
-                (Some(Asked::Inactive), _) => return Err(TokenError::Inactive.into()),
-                (Some(Asked::Active(known)), _) | (_, Some(known)) => return Ok(known),
-                (Some(Asked::NoAnswer) | None, None) => {}
+            match (flight.result(patience).await, usable) {
+                (Some(Outcome::Inactive), _) => return Err(TokenError::Inactive.into()),
+                (Some(Outcome::Active(known)), _) | (_, Some(known)) => return Ok(known),
+                (Some(Outcome::Unavailable) | None, None) => {}
             }
             let pause = pause();
             if Instant::now() + pause >= deadline {
-                return Err(VerifyError::NoAnswer);
+                return Err(VerifyError::IntrospectionUnavailable);
             }
             sleep(pause).await;
         }
     }
 
-    async fn fly(&self, hash: [u8; 32], token: SecretString, at: usize, now: DateTime<Utc>) -> Asked {
-        let boarded = Instant::now();
+    async fn call(&self, hash: [u8; 32], token: SecretString, at: usize, now: DateTime<Utc>) -> Outcome {
+        let began = Instant::now();
         let never_seen = !self.active.contains_key(&hash);
-        let turn = async {
-            let stranger = if never_seen { self.strangers.acquire().await.ok() } else { None };
-            (stranger, self.single_flight.turn().await)
+        let permits = async {
+            let unseen = if never_seen { self.unseen.acquire().await.ok() } else { None };
+            (unseen, self.single_flight.permit().await)
         };
-        let Ok(_turn) = timeout_at(boarded + WORTH, turn).await else { return Asked::NoAnswer };
+        let Ok(_permits) = timeout_at(began + CALL_TIMEOUT, permits).await else {
+            return Outcome::Unavailable;
+        };
         if never_seen && !self.single_flight.is_awaited(&hash) {
-            return Asked::NoAnswer;
+            return Outcome::Unavailable;
         }
-        // Somebody may have landed while this one was boarded.
+        // Another call may have completed while this one waited for its permit.
         if let Some(known) = self.active.get(&hash).await
             && Instant::now() < known.fresh_until
         {
-            return Asked::Active(known);
+            return Outcome::Active(known);
         }
         match self.endpoints[at].ask(&token).await {
             Ok(Some(active)) => {
                 let known = self.remember(active, now);
                 self.active.insert(hash, known.clone()).await;
-                Asked::Active(known)
+                Outcome::Active(known)
             }
             Ok(None) => {
                 self.active.invalidate(&hash).await;
                 self.inactive.insert(hash, ()).await;
-                Asked::Inactive
+                Outcome::Inactive
             }
-            Err(_) => Asked::NoAnswer,
+            Err(_) => Outcome::Unavailable,
         }
     }
 
@@ -317,7 +320,7 @@ impl Introspections {
         let expiry = active.claims.as_ref().and_then(Claims::expiry);
         let usable = expiry.map_or(self.ttl + STALE_WITHOUT_EXPIRY, |expiry| {
             Duration::from_secs(u64::try_from(expiry.saturating_sub(now.timestamp())).unwrap_or(0))
-                .min(LONGEST)
+                .min(MAX_CACHED)
         });
         let asked = Instant::now();
         Known {
@@ -334,7 +337,7 @@ fn sha256(token: &str) -> [u8; 32] {
     hash
 }
 
-/// Asks about a token that nobody has issued: for `nas-cron doctor`. Whether the endpoint takes it for active.
+/// Introspects an invented token, for `nas-cron doctor`. Returns true if the endpoint calls it active.
 pub async fn probe(at: &Introspection) -> Result<bool, String> {
     let endpoint = Endpoint::new(at).map_err(|error| error.to_string())?;
     let invented = SecretString::from(uuid::Uuid::new_v4().to_string());
@@ -346,44 +349,44 @@ pub async fn probe(at: &Introspection) -> Result<bool, String> {
 mod tests {
     use super::*;
 
-    fn what(body: &str) -> &'static str {
+    fn kind(body: &str) -> &'static str {
         match read(body.as_bytes()) {
             Ok(None) => "inactive",
-            Ok(Some(Active { claims: None })) => "no access token",
+            Ok(Some(Active { claims: None })) => "not an access token",
             Ok(Some(_)) => "active",
-            Err(FetchError::Useless(_)) => "useless",
-            Err(FetchError::Away(_)) => "away",
+            Err(FetchError::Invalid(_)) => "invalid",
+            Err(FetchError::Unavailable(_)) => "unavailable",
         }
     }
 
     #[test]
-    fn answers_are_told_apart() {
+    fn responses_are_classified() {
         for (body, expected) in [
             (r#"{"active":true}"#, "active"),
             (r#"{"active":true,"token_type":"bearer","exp":1,"client_id":"agent:a"}"#, "active"),
             (r#"{"active":true,"token_type":"access_token","token_use":"access_token"}"#, "active"),
             (r#"{"active":false}"#, "inactive"),
             (r#"{"active":false,"exp":"odd"}"#, "inactive"),
-            (r#"{"active":true,"token_type":"refresh_token"}"#, "no access token"),
-            (r#"{"active":true,"token_type":"DPoP"}"#, "no access token"),
-            (r#"{"active":true,"token_use":"refresh_token"}"#, "no access token"),
-            (r#"{"active":"true"}"#, "useless"),
-            (r#"{"active":true,"exp":"soon"}"#, "useless"),
-            (r#"{"active":true,"sid":"a","sid":"b"}"#, "useless"),
+            (r#"{"active":true,"token_type":"refresh_token"}"#, "not an access token"),
+            (r#"{"active":true,"token_type":"DPoP"}"#, "not an access token"),
+            (r#"{"active":true,"token_use":"refresh_token"}"#, "not an access token"),
+            (r#"{"active":"true"}"#, "invalid"),
+            (r#"{"active":true,"exp":"soon"}"#, "invalid"),
+            (r#"{"active":true,"sid":"a","sid":"b"}"#, "invalid"),
             (&format!(r#"{{"active":true,"sid":"{}"}}"#, "s".repeat(255)), "active"),
-            (&format!(r#"{{"active":true,"sid":"{}"}}"#, "s".repeat(301)), "useless"),
-            (&format!(r#"{{"active":true,"aud":"{}"}}"#, "a".repeat(5_000)), "useless"),
-            ("{}", "useless"),
-            ("<html>", "useless"),
-            ("[true, null, null]", "useless"),
-            ("", "useless"),
+            (&format!(r#"{{"active":true,"sid":"{}"}}"#, "s".repeat(301)), "invalid"),
+            (&format!(r#"{{"active":true,"aud":"{}"}}"#, "a".repeat(5_000)), "invalid"),
+            ("{}", "invalid"),
+            ("<html>", "invalid"),
+            ("[true, null, null]", "invalid"),
+            ("", "invalid"),
         ] {
-            assert_eq!(what(body), expected, "{body}");
+            assert_eq!(kind(body), expected, "{body}");
         }
     }
 
     #[test]
-    fn the_client_is_encoded_before_it_is_joined_and_never_shown() {
+    fn client_credentials_are_form_encoded_and_never_shown() {
         let at = Introspection {
             url: "https://portal.example/introspect".parse().unwrap(),
             client_id: "a:b c".to_owned(),

@@ -1,9 +1,9 @@
-//! Whose access tokens are taken: the portal's, and those of the issuers that `issuers_file` adds.
+//! The accepted issuers of access tokens: the portal, and those that `issuers_file` adds.
 //!
-//! A JWT goes to the issuer that it names, byte for byte, and is judged by that issuer's rules and keys alone: a key of
-//! one never verifies another's token. A token that is no JWT goes to the one issuer whose prefix it begins with, and to
-//! the portal where it is nobody's: whoever is shown a token may use it, so none is shown to anybody else. A JWT is never
-//! introspected, unless its issuer has no keys here and wants it so.
+//! A JWT is verified by the rules and keys of the issuer in its `iss` (compared byte for byte) only, so a key of one
+//! issuer never verifies another issuer's token. An opaque token belongs to the issuer whose prefix it begins with,
+//! otherwise to the portal. It is sent to no other issuer, because any recipient could use it. A JWT is introspected
+//! only if its issuer is configured with introspection and without keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,23 +19,23 @@ use super::token_error::TokenError;
 use super::token_rules::TokenRules;
 use super::verify_error::VerifyError;
 
-/// One issuer: its rules, and at least one way of knowing its tokens.
+/// One issuer: its rules, and at least one way to verify its tokens.
 #[derive(Debug)]
 pub struct Issuer {
-    /// What its tokens must say.
+    /// The rules for its tokens.
     pub rules: TokenRules,
-    /// What signs its JWTs; `None`: they are introspected.
+    /// The keys of its JWTs; `None` if they are introspected.
     pub keys: Option<PortalKeys>,
-    /// Where it says what its opaque tokens stand for.
+    /// Its introspection endpoint.
     pub introspection: Option<Endpoint>,
-    /// What its opaque tokens begin with; `None` is for the portal, whose are all that are nobody else's.
+    /// The prefix of its opaque tokens; `None` for the portal, which gets all tokens without a known prefix.
     pub token_prefix: Option<String>,
 }
 
-/// All of them, each name once.
+/// All issuers, with distinct names.
 #[derive(Debug)]
 pub struct Issuers {
-    /// The portal is the first.
+    /// The portal comes first.
     known: Vec<Known>,
     introspections: Arc<Introspections>,
 }
@@ -48,20 +48,20 @@ struct Known {
     token_prefix: Option<String>,
 }
 
-/// A token that is good.
+/// A verified token.
 #[derive(Debug)]
 pub struct Verified<'a> {
-    /// What it says.
+    /// The token's claims.
     pub claims: AccessClaims,
-    /// Those of its issuer, which may speak for some orgs alone.
+    /// The rules of the issuer, which may be limited to some orgs.
     pub rules: &'a TokenRules,
-    /// Whether we issued it ourselves.
+    /// True if the built-in portal issued the token.
     pub own: bool,
 }
 
 impl Issuers {
-    /// The portal, and the others, of other names. An answer about an opaque token is taken as it is for
-    /// `introspection_ttl`.
+    /// Accepts the tokens of the portal and of `others`, whose names must be distinct. Introspection responses are
+    /// cached for `introspection_ttl`.
     pub fn new(portal: Issuer, others: Vec<Issuer>, introspection_ttl: Duration) -> Self {
         let (mut known, mut endpoints) = (Vec::new(), Vec::new());
         for Issuer { rules, keys, introspection, token_prefix } in std::iter::once(portal).chain(others) {
@@ -74,13 +74,13 @@ impl Issuers {
         Self { known, introspections: Introspections::new(endpoints, introspection_ttl) }
     }
 
-    /// The portal alone, which issues nothing but JWTs.
+    /// Accepts the tokens of the portal only, all of them JWTs.
     pub fn portal(rules: TokenRules, keys: PortalKeys) -> Self {
         let portal = Issuer { rules, keys: Some(keys), introspection: None, token_prefix: None };
         Self::new(portal, Vec::new(), Duration::ZERO)
     }
 
-    /// Verifies a token, called as soon as its request has arrived. Waits for what is not known yet, and never beyond
+    /// Verifies a token. Call it as soon as the request has arrived. Waits for unknown keys and for introspection until
     /// `deadline`.
     pub async fn verify(
         &self,
@@ -96,12 +96,12 @@ impl Issuers {
                 return self.introspected(token, known, endpoint, now, deadline).await;
             }
         };
-        // Of nobody here: judged by the portal's rules, which say what is wrong with it.
+        // A token of an unknown issuer fails by the portal's rules.
         let named = self.known.iter().find(|known| jws.issuer() == Some(known.rules.issuer()));
         let known = named.unwrap_or(&self.known[0]);
         match (&known.keys, known.endpoint) {
             (None, Some(endpoint)) => {
-                // Whatever of its rules it breaks, it breaks them here: a fire token is sent to nobody.
+                // Rules first, so that a token that breaks them (a fire token, for example) is not sent to the issuer.
                 jws.judged(&known.rules, now)?;
                 self.introspected(token, known, endpoint, now, deadline).await
             }
@@ -114,7 +114,7 @@ impl Issuers {
         }
     }
 
-    /// Whose it is, as it is no JWT.
+    /// Returns the issuer of an opaque token.
     fn of_opaque(&self, token: &str) -> &Known {
         let begins =
             |known: &&Known| known.token_prefix.as_ref().is_some_and(|prefix| token.starts_with(prefix));
@@ -134,7 +134,7 @@ impl Issuers {
     }
 }
 
-/// Whether it may be an opaque token: of characters that a token may have (RFC 6750, 2.1), and no JWT that is wrong.
+/// True if `token` may be an opaque token: it has valid characters (RFC 6750, 2.1), and is not a malformed JWT.
 fn may_be_opaque(token: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     token.len() <= MAX_TOKEN_LENGTH && token.bytes().all(fits) && !token::is_jws(token)
@@ -166,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_of_one_issuer_never_verifies_anothers_token() {
-        // One `kid` for both: what counts is whose keys are asked.
+        // The same `kid` for both, so that only the choice of the issuer's keys matters.
         let (ours, theirs) = (Signing::es256("k"), Signing::es256("k"));
         let others = vec![issuer("other", &["org-b"], &theirs)];
         let issuers = Issuers::new(issuer("portal", &[], &ours), others, Duration::ZERO);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_opaque() {
+    fn opaque_tokens_are_distinguished_from_malformed_jwts() {
         let jwt = Signing::es256("k").sign(&json!({"iss": "p"}));
         let (start, _) = jwt.split_once('.').unwrap();
         for opaque in ["abc", "a.b.c", "pat_1-2~3/4+5==", "eyJ", "v4.public.abc"] {

@@ -1,4 +1,4 @@
-//! What a fetch of a JWKS is: the function that makes it, what it brings, and how often it is made.
+//! The interface of a JWKS fetch: its function, result and limits.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use futures::future::BoxFuture;
 use super::fetch_error::FetchError;
 use super::key_set::KeySet;
 
-/// Bounds on fetching. The contract's by default.
+/// Limits on fetching. The defaults are those of the contract.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
-    /// From the beginning of one answered fetch to that of the next.
+    /// Minimum time between the starts of two fetches, if the first got a response.
     pub spacing: Duration,
-    /// From the end of a fetch that nobody answered to the next.
+    /// Time from the end of a fetch without a response to the next.
     pub retry: Duration,
-    /// A set is refreshed no sooner than this, whatever its `max-age`.
+    /// Minimum time between refreshes, whatever the `max-age`.
     pub min_age: Duration,
-    /// A set is refreshed no later than this.
+    /// Maximum time between refreshes.
     pub max_age: Duration,
-    /// How many requests may wait for a fetch at once. All wait for the same one and cost a parked task each.
+    /// Maximum number of requests that wait for a fetch. All wait for the same fetch; each costs a parked task.
     pub waiters: usize,
 }
 
@@ -34,14 +34,14 @@ impl Default for FetchLimits {
     }
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug)]
 pub(super) struct Fetched {
     /// At least one usable key.
     pub(super) keys: KeySet,
-    /// How long the answer may be cached, where it says so.
+    /// The response's `max-age`, if it has one.
     pub(super) max_age: Option<Duration>,
 }
 
-/// Makes one fetch.
+/// Runs one fetch.
 pub(super) type Fetch = Box<dyn Fn() -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + Sync>;

@@ -1,4 +1,4 @@
-//! One fetch of the portal's JWKS, over HTTP.
+//! Fetches the portal's JWKS over HTTP.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use url::Url;
 use super::fetch_error::FetchError;
 use super::jwks_fetch::{Fetch, Fetched};
 use super::key_set::KeySet;
-use super::portal_http::{away, bounded, client};
+use super::portal_http::{bounded, client, unavailable};
 
 const MAX_BODY: usize = 1 << 20;
 
-/// Fetches from this URL: no redirects, no proxies from the environment.
+/// Returns a function that fetches from this URL, without redirects and without proxies from the environment.
 pub(super) fn fetch_from(url: Url) -> Result<Fetch, reqwest::Error> {
-    // Minutes lie between two fetches: a kept connection would mostly be a dead one.
+    // Fetches are minutes apart, so a pooled connection would usually be dead.
     let client = client(0)?;
     Ok(Box::new(move || {
         let (client, url) = (client.clone(), url.clone());
@@ -23,7 +23,7 @@ pub(super) fn fetch_from(url: Url) -> Result<Fetch, reqwest::Error> {
     }))
 }
 
-/// Fetches the keys at this URL once, and says how many are usable, or in words why none is.
+/// Fetches the keys at this URL once. Returns the number of usable keys, or a description of the failure.
 pub async fn count_keys_at(url: Url) -> Result<usize, String> {
     let fetch = fetch_from(url).map_err(|error| error.to_string())?;
     fetch().await.map(|fetched| fetched.keys.len()).map_err(|error| error.to_string())
@@ -33,25 +33,25 @@ async fn fetch(client: &Client, url: Url) -> Result<Fetched, FetchError> {
     let response = client
         .get(url)
         .header(ACCEPT, "application/jwk-set+json, application/json")
-        // A shared cache on the way must not hide a new key.
+        // A shared cache must not hide a new key.
         .header(CACHE_CONTROL, "no-cache")
         .send()
         .await
-        .map_err(away)?;
+        .map_err(unavailable)?;
     let status = response.status();
     if status.is_server_error() {
-        return Err(FetchError::Away(format!("status {status}")));
+        return Err(FetchError::Unavailable(format!("status {status}")));
     }
     if !status.is_success() {
-        return Err(FetchError::Useless(format!("status {status}")));
+        return Err(FetchError::Invalid(format!("status {status}")));
     }
     let max_age = max_age(response.headers());
     let body = bounded(response, MAX_BODY).await?;
-    let keys = KeySet::from_jwks(&body).map_err(|error| FetchError::Useless(error.to_string()))?;
+    let keys = KeySet::from_jwks(&body).map_err(|error| FetchError::Invalid(error.to_string()))?;
     Ok(Fetched { keys, max_age })
 }
 
-/// `max-age` of `Cache-Control`; zero where caching is forbidden.
+/// Returns the `max-age` of `Cache-Control`; zero if caching is forbidden.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
     directives.flat_map(|value| value.split(',')).find_map(|directive| {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_good_answer_brings_keys_and_their_age() {
+    async fn valid_response_has_keys_and_a_max_age() {
         let body = jwks([&Signing::es256("a"), &Signing::rsa(Algorithm::RS256, "b")]);
         let good =
             fetched(([("cache-control", "public, max-age=300, must-revalidate")], body)).await.unwrap();
@@ -101,35 +101,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn useless_answers_are_told_from_none() {
-        let useless = |answer: Result<Fetched, FetchError>| matches!(answer, Err(FetchError::Useless(_)));
-        assert!(useless(fetched("<html>").await));
-        assert!(useless(fetched(r#"{"keys":[]}"#).await));
-        assert!(useless(fetched((reqwest::StatusCode::NOT_FOUND, "")).await));
-        assert!(useless(fetched("x".repeat(MAX_BODY + 1)).await));
+    async fn invalid_responses_are_distinguished_from_unavailability() {
+        let invalid = |answer: Result<Fetched, FetchError>| matches!(answer, Err(FetchError::Invalid(_)));
+        assert!(invalid(fetched("<html>").await));
+        assert!(invalid(fetched(r#"{"keys":[]}"#).await));
+        assert!(invalid(fetched((reqwest::StatusCode::NOT_FOUND, "")).await));
+        assert!(invalid(fetched("x".repeat(MAX_BODY + 1)).await));
         let redirect = (reqwest::StatusCode::FOUND, [(LOCATION, "/other")], "");
-        assert!(useless(fetched(redirect).await), "redirects are not followed");
-        assert!(matches!(fetched((reqwest::StatusCode::BAD_GATEWAY, "")).await, Err(FetchError::Away(_))));
+        assert!(invalid(fetched(redirect).await), "redirects are not followed");
+        assert!(matches!(
+            fetched((reqwest::StatusCode::BAD_GATEWAY, "")).await,
+            Err(FetchError::Unavailable(_))
+        ));
 
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let nobody =
+        let unreachable =
             fetch_from(format!("http://u:secret@{free}/").parse().unwrap()).unwrap()().await.unwrap_err();
-        assert!(matches!(nobody, FetchError::Away(_)));
-        assert!(!nobody.to_string().contains("secret"), "{nobody}");
+        assert!(matches!(unreachable, FetchError::Unavailable(_)));
+        assert!(!unreachable.to_string().contains("secret"), "{unreachable}");
     }
 
     #[test]
-    fn max_age_is_found_in_any_clothes() {
-        let told = |value: &str| {
+    fn max_age_is_parsed_in_any_notation() {
+        let parsed = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(CACHE_CONTROL, value.parse().unwrap());
             max_age(&headers).map(|age| age.as_secs())
         };
-        assert_eq!(told("public, max-age=300"), Some(300));
-        assert_eq!(told("Max-Age=\"60\""), Some(60));
-        assert_eq!(told("no-store"), Some(0));
-        assert_eq!(told("public"), None);
-        assert_eq!(told("max-age=soon"), None);
+        assert_eq!(parsed("public, max-age=300"), Some(300));
+        assert_eq!(parsed("Max-Age=\"60\""), Some(60));
+        assert_eq!(parsed("no-store"), Some(0));
+        assert_eq!(parsed("public"), None);
+        assert_eq!(parsed("max-age=soon"), None);
         assert_eq!(max_age(&HeaderMap::new()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The portal's public keys: read from a JWKS or from PEM, and asked whether one of them signed a token.
+//! The portal's public keys, read from a JWKS or PEM file, and the verification of signatures with them.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
@@ -10,9 +10,9 @@ use super::claims::AccessClaims;
 use super::token::{ALLOWED_ALGORITHMS, Presented};
 use super::token_error::TokenError;
 
-/// More keys than this are not kept: a portal has two or three.
+/// Maximum number of keys; a portal has two or three.
 const MAX_KEYS: usize = 64;
-/// The smallest RSA modulus that *ring* verifies with, in bytes: 2048 bits.
+/// Minimum length of an RSA modulus for *ring*, in bytes: 2048 bits.
 const MIN_RSA_MODULUS: usize = 256;
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -28,56 +28,56 @@ pub struct KeySet {
 #[derive(Clone, Debug)]
 struct VerificationKey {
     kid: Option<String>,
-    /// Fixed by the key's type, curve and own `alg`: the token's header only chooses among them.
+    /// The algorithms that the key's type, curve and `alg` allow. The token's header can only choose among them.
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
 }
 
-/// Why keys could not be read.
+/// Reading keys failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
-    /// Not a JWKS.
-    #[error("it is not a JWKS: {0}")]
+    /// The text is not a JWKS.
+    #[error("not a JWKS: {0}")]
     NotJwks(#[source] serde_json::Error),
-    /// Neither JWKS nor PEM.
-    #[error("it is neither a JWKS nor PEM with a public key (`-----BEGIN PUBLIC KEY-----`)")]
+    /// The text is neither a JWKS nor PEM.
+    #[error("neither a JWKS nor PEM with a public key (`-----BEGIN PUBLIC KEY-----`)")]
     NoKeys,
-    /// A private key, which is not for us to have.
-    #[error("it holds a private key: give the public half (`openssl pkey -in key.pem -pubout`)")]
+    /// The text contains a private key, which the service must not have.
+    #[error("contains a private key: use the public half (`openssl pkey -in key.pem -pubout`)")]
     Private,
-    /// Keys, and none of them verifies access tokens.
-    #[error("none of its keys can verify a token{}", .0.as_ref().map(|why| format!(" (the last one {why})")).unwrap_or_default())]
+    /// No key can verify access tokens.
+    #[error("none of its keys can verify tokens{}", .0.as_ref().map(|why| format!(" (the last one {why})")).unwrap_or_default())]
     NoneUsable(Option<Unusable>),
 }
 
-/// Why one key is passed over.
+/// The reason why a key is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Not a JWK.
+    /// It is not a JWK.
     #[error("is not a JWK")]
     NotJwk,
-    /// Symmetric, or of a type or curve nobody verifies here.
-    #[error("is of an unsupported type")]
+    /// It is symmetric, or its type or curve is not supported.
+    #[error("has an unsupported type")]
     Type,
-    /// `use`, `key_ops` or `alg` say that it is for something else.
+    /// Its `use`, `key_ops` or `alg` is for another purpose.
     #[error("is not for verifying signatures")]
     Use,
-    /// Its numbers are not a key, or too weak a one.
+    /// Its parameters are malformed or too weak.
     #[error("is malformed, or an RSA key of less than 2048 bits")]
     Malformed,
 }
 
-/// Why a token could not be verified.
+/// A token could not be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotVerified {
-    /// Its key is here, and says no.
+    /// The key is known, and did not sign the token.
     Refused(TokenError),
-    /// A key that is not here may have signed it.
+    /// An unknown key may have signed the token.
     UnknownKey,
 }
 
 impl KeySet {
-    /// Reads a JWKS (RFC 7517, 5). Keys that cannot verify tokens are passed over, as they must be.
+    /// Reads a JWKS (RFC 7517, 5). Keys that cannot verify tokens are skipped, as the RFC requires.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
         struct Jwks {
@@ -91,7 +91,7 @@ impl KeySet {
         }))
     }
 
-    /// Reads what an operator pins: a JWKS, or PEM with one or several public keys. Those have no `kid`, so
+    /// Reads the pinned keys of an operator: a JWKS, or PEM with one or more public keys. PEM keys have no `kid`, so
     /// each is tried for every token.
     pub fn from_pinned(text: &[u8]) -> Result<Self, KeySetError> {
         nas_cron_jwt::install();
@@ -121,7 +121,7 @@ impl KeySet {
             match key {
                 Ok(key) => keys.push(key),
                 Err(why) => {
-                    tracing::debug!(%why, "a key of the portal is passed over: it");
+                    tracing::debug!(reason = %why, "portal key skipped");
                     last = Some(why);
                 }
             }
@@ -133,18 +133,18 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there are none.
+    /// True if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Asks the keys that may have signed it: those of its `kid` and those without one, or all of them where
-    /// it names none.
+    /// Verifies a token with the keys that may have signed it: those with its `kid` and those without one, or all keys
+    /// if the token has no `kid`.
     pub(super) fn verify(&self, token: &Presented<'_>) -> Result<AccessClaims, NotVerified> {
         let mut refusal = None;
         for key in &self.keys {
@@ -211,12 +211,12 @@ impl VerificationKey {
         Ok(Self { kid: common.key_id, algorithms, key })
     }
 
-    /// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7), as in `-----BEGIN PUBLIC KEY-----`.
+    /// Reads a `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7), as in `-----BEGIN PUBLIC KEY-----`.
     fn from_spki(der: &[u8]) -> Result<Self, Unusable> {
         let spki = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| Unusable::Malformed)?;
         let key = spki.subject_public_key.as_bytes().ok_or(Unusable::Malformed)?;
         let (key, algorithms) = match (spki.algorithm.oid, key.len()) {
-            // A sequence of the modulus and the exponent: never shorter than the modulus.
+            // The key is a sequence of modulus and exponent, so it is never shorter than the modulus.
             (RSA, MIN_RSA_MODULUS..) => (DecodingKey::from_rsa_der(key), of_family(AlgorithmFamily::Rsa)),
             (EC, 65) => (DecodingKey::from_ec_der(key), vec![Algorithm::ES256]),
             (EC, 97) => (DecodingKey::from_ec_der(key), vec![Algorithm::ES384]),
@@ -242,7 +242,7 @@ fn base64url(text: &str) -> Result<Vec<u8>, Unusable> {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Malformed)
 }
 
-/// A `Base64urlUInt` (RFC 7518, 2). Some portals prepend a zero byte, which *ring* would refuse.
+/// Decodes a `Base64urlUInt` (RFC 7518, 2), without the leading zero byte that some portals add and *ring* rejects.
 fn unsigned(text: &str) -> Result<Vec<u8>, Unusable> {
     let mut bytes = base64url(text)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -302,7 +302,7 @@ mod tests {
         for (key, expected) in &unusable {
             match set(std::slice::from_ref(key)) {
                 Err(KeySetError::NoneUsable(Some(why))) => {
-                    // What the JWK type itself cannot read is not a JWK to us.
+                    // Some of these already fail to parse as a JWK.
                     assert!(why == *expected || why == Unusable::NotJwk, "{key}: {why:?}");
                 }
                 other => panic!("{key}: {other:?}"),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_no_key_set() {
+    fn garbage_is_rejected() {
         for text in ["", "{}", "[]", "null", "<html>", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{}]}"#]
         {
             assert!(KeySet::from_jwks(text.as_bytes()).is_err(), "{text}");
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_with_a_leading_zero_or_without_alg_is_one_all_the_same() {
+    fn rsa_key_with_a_leading_zero_or_without_alg_is_accepted() {
         let rsa = Signing::rsa(Algorithm::RS512, "rsa");
         let mut key = serde_json::to_value(rsa.jwk()).unwrap();
         let mut n = URL_SAFE_NO_PAD.decode(key["n"].as_str().unwrap()).unwrap();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_of_one_name_are_both_tried() {
+    fn two_keys_with_the_same_kid_are_both_tried() {
         let (old, new) = (Signing::es256("k"), Signing::es256("k"));
         let keys = KeySet::from_jwks(&jwks([&old, &new])).unwrap();
         assert!(verifies(&keys, &old) && verifies(&keys, &new));
@@ -363,17 +363,17 @@ mod tests {
         assert_eq!(keys.len(), 2);
         assert!(verifies(&keys, &rsa) && verifies(&keys, &ed));
         assert!(!verifies(&keys, &Signing::eddsa("a kid")));
-        assert!(KeySet::from_pinned(&jwks([&rsa])).is_ok(), "a JWKS can be pinned, too");
+        assert!(KeySet::from_pinned(&jwks([&rsa])).is_ok(), "a JWKS can be pinned too");
     }
 
     #[test]
-    fn an_unusable_pinned_key_is_refused_with_the_reason() {
+    fn unusable_pinned_key_is_rejected_with_the_reason() {
         let ec = Signing::es256("k");
-        let told = |text: &str| KeySet::from_pinned(text.as_bytes()).unwrap_err().to_string();
-        assert!(told(&pem("PRIVATE KEY", ec.key.as_bytes())).contains("private key"));
-        assert!(told("hello").contains("neither a JWKS nor PEM"));
-        assert!(told(&pem("CERTIFICATE", b"x")).contains("neither a JWKS nor PEM"));
-        assert!(told(&pem("PUBLIC KEY", b"x")).contains("malformed"));
-        assert!(told(r#"{"keys":[]}"#).contains("none of its keys"));
+        let error = |text: &str| KeySet::from_pinned(text.as_bytes()).unwrap_err().to_string();
+        assert!(error(&pem("PRIVATE KEY", ec.key.as_bytes())).contains("private key"));
+        assert!(error("hello").contains("neither a JWKS nor PEM"));
+        assert!(error(&pem("CERTIFICATE", b"x")).contains("neither a JWKS nor PEM"));
+        assert!(error(&pem("PUBLIC KEY", b"x")).contains("malformed"));
+        assert!(error(r#"{"keys":[]}"#).contains("none of its keys"));
     }
 }

@@ -1,9 +1,10 @@
-//! Who calls: from an access token to an agent instance.
+//! Authentication of callers: from an access token to an agent instance.
 //!
-//! A token is for its issuer to judge ([`issuers`]): by its rules ([`TokenRules`]), its keys ([`portal_keys`]) or its own word
-//! ([`introspection`]). Its claims are then resolved to an instance ([`resolve`]) that our table or the portal knows
-//! ([`lookup`]). [`Authenticator`] is all of it in a row, within the one budget of a request. What an agent presents
-//! instead of a token is for [`crate::identity`].
+//! A token is verified by the rules ([`TokenRules`]) of its issuer ([`issuers`]), and by the issuer's keys
+//! ([`portal_keys`]) or its introspection endpoint ([`introspection`]). The token's claims are then resolved
+//! ([`resolve`]) to an instance in the table or in the portal ([`lookup`]). [`Authenticator`] runs these steps within
+//! the deadline of the request. Assertions, which agents may present instead of a token, are verified by
+//! [`crate::identity`].
 
 mod circuit_breaker;
 mod claims;
@@ -47,7 +48,7 @@ pub use verify_error::VerifyError;
 
 pub use crate::domain::agent_instance::AgentInstance;
 
-use lookup::Question;
+use lookup::Query;
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::OrgId;
 use resolve::Identity;
@@ -56,46 +57,46 @@ use crate::db::{self, Db, DbError};
 use crate::identity::{Identities, IdentityError};
 use crate::store_error::StoreError;
 
-/// What it takes to know who calls. Cheap to clone.
+/// Resolves credentials to agent instances. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
-    /// Whose access tokens are taken.
+    /// The issuers whose access tokens are accepted.
     pub issuers: Arc<Issuers>,
-    /// Where it is asked which instances there are; `None`: our own table knows.
+    /// The portal's lookup; `None` if the table is the source of instances.
     pub lookup: Option<Arc<Lookup>>,
-    /// Where instances are.
+    /// The database with the table of instances.
     pub db: Db,
-    /// By which tokens are too old or too young.
+    /// Clock that the times of tokens are checked against.
     pub clock: Arc<dyn Clock>,
-    /// Who calls by a key of its own, where that is on.
+    /// The agents' keys; `None` if agent identities are off.
     pub identities: Option<Identities>,
 }
 
-/// What a caller presents: the scheme of its Authorization header, and what follows it.
+/// The credential in an `Authorization` header, by its scheme.
 #[derive(Clone, Copy)]
 pub enum Credential<'a> {
     /// An access token.
     Bearer(&'a str),
-    /// What an agent has signed (see [`crate::identity::assertion`]).
+    /// An assertion signed by an agent (see [`crate::identity::assertion`]).
     AgentAssertion(&'a str),
 }
 
-/// Why nobody is known to call.
+/// The calling instance could not be identified.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The token is bad, or its key cannot be known now.
+    /// The token is invalid, or could not be verified now.
     #[error(transparent)]
     Token(#[from] VerifyError),
-    /// The token is good, and opens nothing.
+    /// The token is valid, but gives no access.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The assertion opens nothing.
+    /// The assertion was rejected.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Whether there is such an instance could not be asked now.
+    /// The portal's lookup failed.
     #[error("{0}")]
     Lookup(LookupError),
-    /// The instance could not be looked up.
+    /// The instance could not be read from the database.
     #[error(transparent)]
     Db(#[from] StoreError),
 }
@@ -122,8 +123,8 @@ impl From<LookupError> for AuthError {
 }
 
 impl Authenticator {
-    /// The instance that `credential` belongs to. Called as soon as the request has arrived; rides out what it can
-    /// (an unknown key, a portal or a database that is away) until `deadline`.
+    /// Returns the instance that `credential` belongs to. Call it as soon as the request has arrived. While a key is
+    /// unknown, or the portal or the database is unavailable, it waits until `deadline`.
     pub async fn authenticate(
         &self,
         credential: Credential<'_>,
@@ -142,10 +143,11 @@ impl Authenticator {
     async fn bearer(&self, token: &str, deadline: Instant) -> Result<AgentInstance, AuthError> {
         let verified = self.issuers.verify(token, self.clock.now(), deadline).await?;
         let found = self.find(resolve::identify(&verified.claims)?, &verified.claims, deadline).await?;
-        // An issuer that speaks for some orgs alone knows no other's instances, whatever its tokens call themselves.
-        let found = found.filter(|instance| verified.rules.speaks_for(instance.org_id.as_str()));
+        // An issuer that is limited to some orgs has no access to instances of other orgs, whatever its tokens claim.
+        let found = found.filter(|instance| verified.rules.accepts_org(instance.org_id.as_str()));
         match resolve::admit(&verified.claims, found, self.clock.now()) {
-            // Whoever we gave a token to was registered: its session has changed since, and a refresh brings the new one.
+            // The built-in portal only issues tokens to registered agents, so the session has changed since: a refresh
+            // gets a token for the new one.
             Err(Refusal::InvalidClient | Refusal::NotYetKnown) if verified.own => {
                 Err(TokenError::SessionOver.into())
             }
@@ -153,8 +155,7 @@ impl Authenticator {
         }
     }
 
-    /// The instance whose key has signed, if the portal still has it: an agent that calls with its key alone brings no
-    /// token that would have it looked up.
+    /// Looks up the instance of an assertion in the portal, as for a token.
     async fn confirmed(
         &self,
         instance: AgentInstance,
@@ -163,15 +164,15 @@ impl Authenticator {
         let instance = match &self.lookup {
             None => instance,
             Some(lookup) => {
-                let question = Question::Client(instance.instance_id.clone(), Some(instance.org_id.clone()));
-                let mut found = lookup.find(question, deadline).await?;
+                let query = Query::Client(instance.instance_id.clone(), Some(instance.org_id.clone()));
+                let mut found = lookup.find(query, deadline).await?;
                 if found.is_none() {
                     let id = &instance.instance_id;
                     let row = db::ride_out(deadline, || db::instances::by_id(&self.db, id)).await?;
-                    // Its keys stay, and it must not be told to make others: the portal may know it again.
+                    // Reported as disabled, not unknown, so that the agent keeps its key: the denial may be temporary.
                     found = row.map(|row| AgentInstance { enabled: false, ..row });
                 }
-                // One that has moved to another org has left its keys behind.
+                // An agent's keys are not valid in another org.
                 let found = found.filter(|found| found.org_id == instance.org_id);
                 found.ok_or(IdentityError::UnknownAgent)?
             }
@@ -195,10 +196,10 @@ impl Authenticator {
             }
             (Identity::Client(id), Some(lookup)) => {
                 let org = claims.org_id.as_deref().and_then(|org| OrgId::new(org).ok());
-                lookup.find(Question::Client(id, org), deadline).await?
+                lookup.find(Query::Client(id, org), deadline).await?
             }
             (Identity::Session(org, sid), Some(lookup)) => {
-                lookup.find(Question::Session(org, sid), deadline).await?
+                lookup.find(Query::Session(org, sid), deadline).await?
             }
         })
     }

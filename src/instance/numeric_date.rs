@@ -1,11 +1,11 @@
-//! Instants as JWTs have them.
+//! Times in JWTs.
 
 use std::fmt;
 
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
-/// Whole seconds since 1970 (RFC 7519, 2): fractions are cut off, what is out of range stays at its end.
+/// Whole seconds since 1970 (RFC 7519, 2). Fractions are rounded down, and values out of range are clamped.
 #[derive(Clone)]
 pub(super) struct NumericDate(pub(super) i64);
 
@@ -27,7 +27,7 @@ impl<'de> Deserialize<'de> for NumericDate {
                 Ok(NumericDate(i64::try_from(seconds).unwrap_or(i64::MAX)))
             }
 
-            #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is wanted")]
+            #[expect(clippy::cast_possible_truncation, reason = "`as` clamps, as intended")]
             fn visit_f64<E>(self, seconds: f64) -> Result<NumericDate, E> {
                 Ok(NumericDate(seconds.floor() as i64))
             }

@@ -1,7 +1,7 @@
-//! Our own keys in the place of a portal's: where we are the portal, nothing is fetched.
+//! The built-in portal's keys, which are the service's own and need no fetch.
 //!
-//! The rule for a key that is not known is the same as for a portal's: the request waits for a look at the keys that
-//! began after it arrived. That look comes by itself, every five seconds, however many wait for it.
+//! A request with an unknown key waits for a look at the keys that began after the request arrived, as with a portal.
+//! The key ring looks every five seconds, however many requests wait.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::token_error::TokenError;
 use super::verify_error::VerifyError;
 use crate::keys::KeyRing;
 
-/// What is published of a [`KeyRing`], parsed once per change.
+/// The published keys of a [`KeyRing`], parsed once per change.
 #[derive(Debug)]
 pub(super) struct OwnKeys {
     ring: Arc<KeyRing>,
@@ -30,7 +30,7 @@ impl OwnKeys {
         Self { ring, parsed: Mutex::default(), waiters: Semaphore::new(FetchLimits::default().waiters) }
     }
 
-    /// How many keys are known now.
+    /// Returns the number of known keys.
     pub(super) fn known(&self) -> usize {
         self.latest().map_or(0, |(keys, _)| keys.len())
     }
@@ -56,11 +56,11 @@ impl OwnKeys {
             if waiting.is_none() {
                 waiting = Some(self.waiters.try_acquire().map_err(|_| VerifyError::TooManyWaiters)?);
             }
-            timeout_at(deadline, looks.next()).await.map_err(|_| VerifyError::NoFetch)?;
+            timeout_at(deadline, looks.next()).await.map_err(|_| VerifyError::KeysUnavailable)?;
         }
     }
 
-    /// The keys of the last look, and when that began.
+    /// Returns the keys of the last look, and the time at which it began.
     fn latest(&self) -> Option<(Arc<KeySet>, std::time::Instant)> {
         let (jwks, looked_at) = self.ring.jwks_as_of()?;
         let mut parsed = self.parsed.lock();

@@ -1,4 +1,4 @@
-//! Calls to the portal and its like: one client for all of them, and what their failures mean.
+//! The HTTP client for the portal and other issuers, and the classification of failures.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use reqwest::{Client, Response, StatusCode, redirect};
 use super::fetch_error::FetchError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Over connect, headers and body: two calls fit in the budget of a request.
+/// Timeout for a whole call, so that two calls fit within the deadline of a request.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection is kept that nobody uses: shorter than servers keep it.
+/// Time for which an idle connection is kept; shorter than servers keep theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A client that keeps up to `idle` connections a host. No redirects, which could carry a secret elsewhere; no proxies
-/// of the environment.
+/// Returns a client that keeps up to `idle` connections per host. It does not follow redirects, which could leak a
+/// secret to another host, and ignores proxies in the environment.
 pub(super) fn client(idle: usize) -> Result<Client, reqwest::Error> {
-    // Refused only when there is one already, and ring is the only one in the tree.
+    // Fails only if a provider is installed already, which can only be ring, too.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
@@ -29,28 +29,33 @@ pub(super) fn client(idle: usize) -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// The whole body, unless it is longer than `most` bytes.
-pub(super) async fn bounded(mut response: Response, most: usize) -> Result<Vec<u8>, FetchError> {
+/// Reads the body. Fails if it is longer than `max` bytes.
+pub(super) async fn bounded(mut response: Response, max: usize) -> Result<Vec<u8>, FetchError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(away)? {
-        if body.len() + chunk.len() > most {
-            return Err(FetchError::Useless(format!("it is longer than {} KiB", most >> 10)));
+    while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
+        if body.len() + chunk.len() > max {
+            return Err(FetchError::Invalid(format!("the body is longer than {} KiB", max >> 10)));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-/// There was no answer, or not all of it.
-pub(super) fn away(error: reqwest::Error) -> FetchError {
-    FetchError::Away(causes(error))
+/// The error for a missing or incomplete response.
+pub(super) fn unavailable(error: reqwest::Error) -> FetchError {
+    FetchError::Unavailable(causes(error))
 }
 
-/// A status that is none of those which mean something: a server in trouble is away, anything else is no portal.
-pub(super) fn no_answer(status: StatusCode, hint: &str) -> FetchError {
+/// The error for an unexpected status: a 5xx or 429 means that the portal is unavailable, any other is an invalid
+/// response. `hint` is added if the status shows rejected credentials.
+pub(super) fn unexpected_status(status: StatusCode, hint: &str) -> FetchError {
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-        return FetchError::Away(format!("status {status}"));
+        return FetchError::Unavailable(format!("status {status}"));
     }
-    let ours = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    FetchError::Useless(if ours { format!("status {status}: {hint}") } else { format!("status {status}") })
+    let is_rejected = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    FetchError::Invalid(if is_rejected {
+        format!("status {status}: {hint}")
+    } else {
+        format!("status {status}")
+    })
 }

@@ -1,4 +1,4 @@
-//! The keys of an issuer's tokens, wherever they come from: pinned, fetched from a JWKS URL, or our own.
+//! The keys of an issuer's tokens: pinned, fetched from a JWKS URL, or those of the built-in portal.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::token_error::TokenError;
 use super::verify_error::VerifyError;
 use crate::keys::KeyRing;
 
-/// The portal's keys as everybody sees them. Cheap to clone.
+/// The keys of an issuer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PortalKeys(Source);
 
@@ -28,29 +28,29 @@ enum Source {
 }
 
 impl PortalKeys {
-    /// Keys that are known once and for all. An unknown one is refused at once: no fetch could bring it.
+    /// A fixed set of keys. A token with an unknown key is rejected at once.
     pub fn pinned(keys: KeySet) -> Self {
         Self(Source::Pinned(Arc::new(keys)))
     }
 
-    /// Keys from a JWKS URL, none to begin with. Spawn [`KeyRefresh::run`], and let it end last: the agent API is
-    /// served on during a drain.
+    /// Keys from a JWKS URL, initially none. Spawn [`KeyRefresh::run`], and end it last, because the agent API is
+    /// served during a drain.
     pub fn from_url(url: Url, limits: FetchLimits) -> Result<(Self, KeyRefresh), reqwest::Error> {
         let (keys, refresh) = FetchedKeys::new(jwks_http::fetch_from(url)?, limits);
         Ok((Self(Source::Url(keys)), refresh))
     }
 
-    /// Our own: this service is the portal, and fetches nothing from itself.
+    /// The keys of the built-in portal.
     pub fn own(ring: Arc<KeyRing>) -> Self {
         Self(Source::Own(Arc::new(OwnKeys::new(ring))))
     }
 
-    /// Whether the tokens that they sign are issued here.
+    /// True if these are the keys of the built-in portal.
     pub(super) fn are_own(&self) -> bool {
         matches!(self.0, Source::Own(_))
     }
 
-    /// How many keys are known now.
+    /// Returns the number of known keys.
     pub fn known(&self) -> usize {
         match &self.0 {
             Source::Pinned(keys) => keys.len(),
@@ -59,8 +59,8 @@ impl PortalKeys {
         }
     }
 
-    /// Verifies a token, called as soon as its request has arrived. Waits only for a key that is not known,
-    /// and never beyond `deadline`.
+    /// Verifies a token. Call it as soon as the request has arrived. Waits only if the key is unknown, until
+    /// `deadline`.
     pub async fn verify(
         &self,
         token: &Presented<'_>,
@@ -93,7 +93,7 @@ mod tests {
     use super::super::token_rules::TokenRules;
     use super::*;
 
-    /// One request under a token of this key, within the budget that begins now.
+    /// One request with a token that this key signed; its deadline is 12 s from now.
     async fn call(keys: PortalKeys, signing: Signing) -> Result<(), VerifyError> {
         let token = signing.sign(&json!({"iss": "p", "exp": 100}));
         let presented = Presented::read(&token, &TokenRules::new("p", []), DateTime::UNIX_EPOCH).unwrap();
@@ -101,11 +101,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_herd_over_real_sockets_is_few_fetches_and_the_new_key_gets_through() {
+    async fn herd_over_real_sockets_causes_few_fetches_and_the_new_key_is_accepted() {
         let (old, new) = (Signing::es256("old"), Signing::es256("new"));
         let fetches = Arc::new(AtomicUsize::new(0));
         let (count, first, later) = (Arc::clone(&fetches), jwks([&old]), jwks([&old, &new]));
-        // From its second fetch on, the portal has the new key.
+        // The portal publishes the new key from the second fetch on.
         let router = Router::new().route(
             "/jwks",
             get(move || async move { if count.fetch_add(1, Ordering::SeqCst) == 0 { first } else { later } }),
@@ -119,10 +119,10 @@ mod tests {
 
         assert_eq!(call(keys.clone(), old).await, Ok(()));
         let mut herd = JoinSet::new();
-        let mut stranger = Signing::es256("");
+        let mut unknown = Signing::es256("");
         for n in 0..1000 {
-            stranger.kid = Some(format!("invented-{n}"));
-            herd.spawn(call(keys.clone(), stranger.clone()));
+            unknown.kid = Some(format!("invented-{n}"));
+            herd.spawn(call(keys.clone(), unknown.clone()));
         }
         herd.spawn(call(keys.clone(), new));
         let answers = herd.join_all().await;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pinned_keys_refuse_an_unknown_one_at_once() {
+    async fn pinned_keys_reject_an_unknown_key_at_once() {
         let known = Signing::es256("k1");
         let keys = PortalKeys::pinned(KeySet::from_jwks(&jwks([&known])).unwrap());
         assert_eq!(call(keys.clone(), known).await, Ok(()));

@@ -1,7 +1,7 @@
-//! From a verified token's claims to the agent instance that calls (docs/contract.md#who-calls).
+//! Resolves the claims of a verified token to the calling agent instance (docs/contract.md#who-calls).
 //!
-//! [`identify`] says what to look for, [`admit`] judges what was found. Both are pure: the statement between
-//! them is the same for whoever does not resolve, and so is the answer.
+//! [`identify`] returns the identity to look up, and [`admit`] checks the instance that was found. Both are pure. A
+//! caller that does not resolve causes the same statement and gets the same response in all cases.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
@@ -9,37 +9,38 @@ use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 use super::claims::AccessClaims;
 use crate::domain::agent_instance::AgentInstance;
 
-/// Under a younger token an instance that is not found may still be being registered by the portal.
+/// Token age up to which the portal may still be registering the instance.
 pub const REGISTRATION_GRACE: TimeDelta = TimeDelta::minutes(10);
 
 const AGENT_CLIENT: &str = "agent:";
 
-/// Where the caller's instance is to be found.
+/// The identity by which to find the caller's instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A client `agent:<id>`.
     Client(InstanceId),
     /// A bootstrap session within its org.
     Session(OrgId, SessionId),
-    /// Of the right shape, but no instance can be called that.
+    /// A well-formed identity whose ID is invalid, so that no instance can have it.
     Nowhere,
 }
 
-/// Why a verified token opens nothing. The texts may be shown.
+/// A verified token gives no access. The texts are public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// This identity can never provision: real clients stop calling for good.
+    /// The token belongs to no instance. Real clients stop calling for good.
     #[error("this token does not belong to an agent instance")]
     InvalidClient,
-    /// Its instance is switched off; its fires are held until it is enabled.
+    /// The instance is disabled. Its fires are held until it is enabled.
     #[error("this agent instance is disabled")]
     Disabled,
-    /// Not found, under a token so young that it may still come.
-    #[error("this agent instance is not known yet")]
+    /// The instance was not found, but the token is so young that it may still be registered.
+    #[error("this agent instance is not registered yet; retry later")]
     NotYetKnown,
 }
 
-/// What the claims name: an `agent:<id>` client, else a session within an org, else nothing that ever calls.
+/// Returns the identity in the claims: an `agent:<id>` client, otherwise a session within an org. Fails if there is
+/// neither.
 pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
     if let Some(id) = agent_of(claims) {
         return Ok(InstanceId::new(id).map_or(Identity::Nowhere, Identity::Client));
@@ -53,27 +54,28 @@ pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
     }
 }
 
-/// Judges what was found. An instance that is unknown, deleted, another org's, or not the one that the other
-/// claims name gets one and the same answer: nobody may tell them apart.
+/// Checks the instance that was found. An instance that is unknown, deleted, in another org, or different from the one
+/// in the other claims gives the same result, so that callers cannot distinguish these cases.
 pub fn admit(
     claims: &AccessClaims,
     found: Option<AgentInstance>,
     now: DateTime<Utc>,
 ) -> Result<AgentInstance, Refusal> {
     let Some(instance) = found.filter(|instance| agrees(claims, instance)) else {
-        // Without a date it may be young, and a wrong `invalid_client` is for good.
+        // A token without a date counts as young, because a wrong `invalid_client` cannot be undone.
         let young = claims.age(now).is_none_or(|age| age < REGISTRATION_GRACE);
         return Err(if young { Refusal::NotYetKnown } else { Refusal::InvalidClient });
     };
     if instance.enabled { Ok(instance) } else { Err(Refusal::Disabled) }
 }
 
-/// The `<id>` of a client `agent:<id>`.
+/// Returns the `<id>` of a client `agent:<id>`.
 fn agent_of(claims: &AccessClaims) -> Option<&str> {
     claims.client_id.as_deref()?.strip_prefix(AGENT_CLIENT).filter(|id| !id.is_empty())
 }
 
-/// A session was looked for within its org, so only a client's other claims are left to compare.
+/// True if the other claims agree with the instance. A session was looked up within its org, so `agent_instance_id` is
+/// compared only for a client.
 fn agrees(claims: &AccessClaims, instance: &AgentInstance) -> bool {
     let same = |claim: &Option<String>, own: &str| claim.as_deref().is_none_or(|claim| claim == own);
     same(&claims.org_id, instance.org_id.as_str())
@@ -125,11 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn resolution_in_the_contract_s_order() {
+    fn claims_are_resolved_in_the_order_of_the_contract() {
         let long = format!("agent:{}", "x".repeat(256));
         let vps = "hermes-cli-vps";
         let cases = [
-            // 1. agent:<id>, and what is present must agree with it
+            // 1. agent:<id>; other claims must agree if present
             (claims("agent:i1", None, None, None), true),
             (claims("agent:i1", None, Some("o1"), None), true),
             (claims("agent:i1", None, Some("o1"), Some("i1")), true),
@@ -153,7 +155,7 @@ mod tests {
             (claims(vps, Some("s2"), Some("o1"), None), false),
             (claims(vps, Some(""), Some("o1"), None), false),
             (claims(vps, Some("s1"), Some("\n"), None), false),
-            // 3. nothing that ever calls
+            // 3. neither
             (claims(vps, None, Some("o1"), None), false),
             (claims(vps, Some("s1"), None, None), false),
             (claims(vps, None, Some("o1"), Some("i1")), false),
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_tell_unknown_and_another_org_s_apart() {
+    fn unknown_instance_and_another_orgs_instance_look_the_same() {
         for issued_at in [None, Some(NOW), Some(NOW - REGISTRATION_GRACE), Some(NOW + TimeDelta::seconds(30))]
         {
             let mut unknown = claims("agent:i1", None, Some("o1"), None);
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unresolved_caller_is_invalid_client_only_with_a_token_of_ten_minutes() {
+    fn unresolved_caller_is_invalid_client_only_if_its_token_is_ten_minutes_old() {
         let ago = |age: TimeDelta| {
             let mut claims = claims("hermes-cli-vps", Some("s2"), Some("o1"), None);
             claims.issued_at = Some(NOW - age);
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_instance_is_access_denied_and_never_invalid_client() {
+    fn disabled_instance_is_access_denied_and_never_invalid_client() {
         let mut disabled = instance("i1", "o1");
         disabled.enabled = false;
         let claims = claims("agent:i1", None, Some("o1"), None);

@@ -1,6 +1,6 @@
-//! Single flight: one call per key at a time; callers with the same key wait for the same answer.
+//! Single flight: one call per key at a time; callers with the same key wait for the same result.
 //!
-//! A call runs to its end, and its answer is remembered where it belongs, whether or not anybody still waits for it.
+//! A call runs to its end, and caches its result, even if its callers have been cancelled.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,23 +10,22 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
-/// How many may wait, and how many different questions may be under way or wait for their turn: what everybody who waits
-/// has left behind goes on.
-const MOST: usize = 10_000;
-/// How many calls are made at once.
-const AT_ONCE: usize = 64;
+/// Maximum number of waiting callers, and of unfinished calls: a call goes on after its callers have been cancelled.
+const MAX_WAITING: usize = 10_000;
+/// Maximum number of calls that run at the same time.
+const MAX_CALLS: usize = 64;
 
-/// The calls of one kind that are under way.
+/// The calls of one kind that are in flight.
 pub(super) struct SingleFlight<K, V> {
     under_way: Mutex<HashMap<K, watch::Sender<Option<V>>>>,
-    at_once: Semaphore,
-    seats: Arc<Semaphore>,
+    calls: Semaphore,
+    waiters: Arc<Semaphore>,
 }
 
-/// A call under way, and a seat in it.
+/// One caller's wait for a call in flight.
 pub(super) struct Flight<V> {
     answer: watch::Receiver<Option<V>>,
-    _seat: OwnedSemaphorePermit,
+    _waiter: OwnedSemaphorePermit,
 }
 
 impl<K, V> SingleFlight<K, V>
@@ -37,8 +36,8 @@ where
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             under_way: Mutex::default(),
-            at_once: Semaphore::new(AT_ONCE),
-            seats: Arc::new(Semaphore::new(MOST)),
+            calls: Semaphore::new(MAX_CALLS),
+            waiters: Arc::new(Semaphore::new(MAX_WAITING)),
         })
     }
 
@@ -46,44 +45,44 @@ where
         self.under_way.lock()
     }
 
-    /// Takes a seat in the call for `key`, which `call` begins where there is none. `None`: too many wait.
+    /// Joins the call for `key`, or starts it with `call`. Returns `None` if too many callers are waiting.
     pub(super) fn join<F>(self: &Arc<Self>, key: K, call: impl FnOnce() -> F) -> Option<Flight<V>>
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+        let waiter = Arc::clone(&self.waiters).try_acquire_owned().ok()?;
         let mut under_way = self.under_way();
-        if let Some(landing) = under_way.get(&key) {
-            return Some(Flight { answer: landing.subscribe(), _seat: seat });
+        if let Some(sender) = under_way.get(&key) {
+            return Some(Flight { answer: sender.subscribe(), _waiter: waiter });
         }
-        if under_way.len() >= MOST {
+        if under_way.len() >= MAX_WAITING {
             return None;
         }
-        let (landing, flight) = watch::channel(None);
-        under_way.insert(key.clone(), landing.clone());
+        let (sender, flight) = watch::channel(None);
+        under_way.insert(key.clone(), sender.clone());
         drop(under_way);
         let (entry, call) = (Entry(Arc::clone(self), key), call());
         tokio::spawn(async move {
             let answer = call.await;
-            // Whoever comes now begins anew; whoever was on board has the answer.
+            // In this order: later callers start a new call, and the waiting ones get this result.
             drop(entry);
-            landing.send_replace(Some(answer));
+            sender.send_replace(Some(answer));
         });
-        Some(Flight { answer: flight, _seat: seat })
+        Some(Flight { answer: flight, _waiter: waiter })
     }
 
-    /// Whether anybody still waits for the call for `key`.
+    /// True if a caller is waiting for the call for `key`.
     pub(super) fn is_awaited(&self, key: &K) -> bool {
-        self.under_way().get(key).is_some_and(|landing| landing.receiver_count() > 0)
+        self.under_way().get(key).is_some_and(|sender| sender.receiver_count() > 0)
     }
 
-    /// A turn to call: only so many do at once.
-    pub(super) async fn turn(&self) -> SemaphorePermit<'_> {
-        self.at_once.acquire().await.expect("it is never closed")
+    /// Waits for one of the [`MAX_CALLS`] permits to run a call.
+    pub(super) async fn permit(&self) -> SemaphorePermit<'_> {
+        self.calls.acquire().await.expect("the semaphore is never closed")
     }
 }
 
-/// Takes a call off the list, also when it panicked.
+/// Removes a call from the list when dropped, also if it panicked.
 struct Entry<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static>(
     Arc<SingleFlight<K, V>>,
     K,
@@ -96,8 +95,8 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Dr
 }
 
 impl<V: Clone> Flight<V> {
-    /// What came of it, `None` if that is not known by `deadline`.
-    pub(super) async fn landed(mut self, deadline: Instant) -> Option<V> {
+    /// Waits for the result. Returns `None` if there is none by `deadline`.
+    pub(super) async fn result(mut self, deadline: Instant) -> Option<V> {
         match timeout_at(deadline, self.answer.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone(),
             Ok(Err(_)) | Err(_) => None,
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_ask_the_same_share_one_call_and_others_have_their_own() {
+    async fn callers_with_the_same_key_share_one_call() {
         let (flights, calls) = (SingleFlight::<u8, usize>::new(), Arc::new(AtomicUsize::new(0)));
         let ask = |key: u8| {
             let calls = Arc::clone(&calls);
@@ -127,38 +126,38 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 calls.fetch_add(1, Ordering::SeqCst)
             };
-            flights.join(key, call).unwrap().landed(soon())
+            flights.join(key, call).unwrap().result(soon())
         };
         let answers = join_all((0..200).map(|n| ask(n % 2))).await;
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         assert!(answers.iter().all(Option::is_some));
-        // It is over: the next one begins anew.
+        // The call has ended, so the next caller starts a new one.
         assert_eq!(ask(0).await, Some(2));
         assert!(flights.under_way().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_so_many_wait_and_only_so_many_call_at_once() {
+    async fn waiting_callers_and_running_calls_are_limited() {
         let flights = SingleFlight::<usize, ()>::new();
         let most = Arc::new(AtomicUsize::new(0));
-        let board = |key: usize| {
+        let join = |key: usize| {
             let (all, most) = (Arc::clone(&flights), Arc::clone(&most));
             flights.join(key, || async move {
-                let _turn = all.turn().await;
-                most.fetch_max(AT_ONCE - all.at_once.available_permits(), Ordering::SeqCst);
+                let _permit = all.permit().await;
+                most.fetch_max(MAX_CALLS - all.calls.available_permits(), Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             })
         };
-        let boarded: Vec<_> = (0..MOST).map(|key| board(key).unwrap()).collect();
-        assert!(board(0).is_none() && board(MOST).is_none(), "every seat is taken");
-        let landed = join_all(boarded.into_iter().map(|flight| flight.landed(soon()))).await;
-        assert!(landed.iter().all(Option::is_some));
-        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
-        assert!(board(0).is_some());
+        let waiting: Vec<_> = (0..MAX_WAITING).map(|key| join(key).unwrap()).collect();
+        assert!(join(0).is_none() && join(MAX_WAITING).is_none(), "every place is taken");
+        let results = join_all(waiting.into_iter().map(|flight| flight.result(soon()))).await;
+        assert!(results.iter().all(Option::is_some));
+        assert_eq!(most.load(Ordering::SeqCst), MAX_CALLS);
+        assert!(join(0).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_goes_on_without_those_who_waited_and_a_panic_blocks_nobody() {
+    async fn call_outlives_its_callers_and_a_panic_does_not_block_the_key() {
         let (flights, calls) = (SingleFlight::<u8, ()>::new(), Arc::new(AtomicUsize::new(0)));
         let done = Arc::clone(&calls);
         let flight = flights.join(1, || async move {
@@ -166,13 +165,13 @@ mod tests {
             done.fetch_add(1, Ordering::SeqCst);
         });
         assert!(flights.is_awaited(&1) && !flights.is_awaited(&2));
-        assert_eq!(flight.unwrap().landed(soon()).await, None);
+        assert_eq!(flight.unwrap().result(soon()).await, None);
         assert!(!flights.is_awaited(&1));
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert_eq!(calls.load(Ordering::SeqCst), 1);
 
         let flight = flights.join(1, || async { panic!("on purpose") });
-        assert_eq!(flight.unwrap().landed(soon()).await, None);
-        assert_eq!(flights.join(1, || async {}).unwrap().landed(soon()).await, Some(()));
+        assert_eq!(flight.unwrap().result(soon()).await, None);
+        assert_eq!(flights.join(1, || async {}).unwrap().result(soon()).await, Some(()));
     }
 }

@@ -1,4 +1,4 @@
-//! An [`Authenticator`] for tests, whose database does not exist.
+//! An [`Authenticator`] for tests, without a database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,7 @@ use crate::config;
 use crate::db::{Db, DbOptions};
 use crate::identity::Identities;
 
-/// It trusts tokens of `https://portal.example` that are signed with `keys`, and takes assertions. What is answered
-/// through it was answered without the database.
+/// Accepts tokens of `https://portal.example` that are signed with `keys`, and assertions. Its database is unreachable.
 pub(crate) fn authenticator(keys: &[&Signing]) -> Authenticator {
     let db = Db::new(&DbOptions {
         url: "postgres://nobody@127.0.0.1:1/none".to_owned().into(),

@@ -1,7 +1,7 @@
-//! The form of an access token: a signed JWT, taken apart.
+//! Parsing of access tokens that are signed JWTs.
 //!
-//! A [`Presented`] token is one whose form and claims are in order ([`TokenRules`]); who signed it is for a
-//! [`KeySet`](super::KeySet) to say, and only that gives its [`AccessClaims`] away.
+//! A [`Presented`] token is well-formed and its claims satisfy the [`TokenRules`]. A [`KeySet`](super::KeySet) verifies
+//! its signature, and only then reveals its [`AccessClaims`].
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use super::claims::{AccessClaims, Claims, is_there};
 use super::token_error::TokenError;
 use super::token_rules::{Form, TokenRules};
 
-/// The one allow-list of algorithms. Asymmetric only: a public key is no secret.
+/// The allow-list of algorithms. Asymmetric only, so that a public key cannot serve as a shared secret.
 pub const ALLOWED_ALGORITHMS: &[Algorithm] = &[
     Algorithm::RS256,
     Algorithm::RS384,
@@ -29,18 +29,18 @@ pub const ALLOWED_ALGORITHMS: &[Algorithm] = &[
     Algorithm::EdDSA,
 ];
 
-/// Longer tokens are not looked at, in bytes.
+/// Maximum length of a token, in bytes.
 pub const MAX_TOKEN_LENGTH: usize = 16 * 1024;
 
-/// A token whose form and claims are in order, and whose signature nobody has looked at yet.
+/// A well-formed token with valid claims, whose signature is not verified yet.
 pub struct Presented<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
-    /// What is signed: header and claims as they came.
+    /// The signed text: header and claims as received.
     pub(super) message: &'a str,
-    /// base64url, as it came.
+    /// The signature in base64url, as received.
     pub(super) signature: &'a str,
-    /// For the key set alone to give away.
+    /// Only the key set may reveal them.
     pub(super) claims: AccessClaims,
 }
 
@@ -58,14 +58,14 @@ struct Header {
     crit: bool,
 }
 
-/// Whether it has the shape of a signed JWT: such a token is never asked for elsewhere, whatever is wrong with it.
+/// True if `token` has the shape of a signed JWT, valid or not. Such a token never counts as opaque.
 pub(super) fn is_jws(token: &str) -> bool {
     let mut parts = token.split('.');
     let header = parts.next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
     parts.count() == 2 && header.is_some_and(|header| header.first() == Some(&b'{'))
 }
 
-/// A token taken apart. Nothing that its claims say is judged yet, its issuer included.
+/// A parsed token. None of its claims is checked yet, not even the issuer.
 pub(super) struct Jws<'a> {
     algorithm: Algorithm,
     kid: Option<String>,
@@ -75,7 +75,7 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Reads a token, as far as that needs no rules.
+    /// Parses a token, without checking its claims.
     pub(super) fn read(token: &'a str) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_LENGTH {
             return Err(TokenError::TooLong);
@@ -97,12 +97,12 @@ impl<'a> Jws<'a> {
         Ok(Self { algorithm, kid: header.kid, message, signature, claims })
     }
 
-    /// Who it says has issued it: whose rules it is to keep, and whose keys are to say whether that is true.
+    /// Returns the claimed issuer, which selects the rules and keys for the token.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.claims.iss.as_deref()
     }
 
-    /// Judges all that needs no key, so that nothing is fetched for a token that is refused whoever signed it.
+    /// Checks the claims, so that no keys are fetched for a token that would be rejected anyway.
     pub(super) fn judged(self, rules: &TokenRules, now: DateTime<Utc>) -> Result<Presented<'a>, TokenError> {
         rules.judge(&self.claims, now, Form::Signed)?;
         let Self { algorithm, kid, message, signature, claims } = self;
@@ -111,16 +111,16 @@ impl<'a> Jws<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// Reads a token and judges all that needs no key.
+    /// Parses a token and checks its claims. Does not verify the signature.
     pub fn read(token: &'a str, rules: &TokenRules, now: DateTime<Utc>) -> Result<Self, TokenError> {
         Jws::read(token)?.judged(rules, now)
     }
 }
 
-/// One part of a JWT: base64url without padding, of a JSON object.
+/// Parses one part of a JWT: a JSON object in base64url without padding.
 fn part<T: DeserializeOwned>(text: &str, otherwise: TokenError) -> Result<T, TokenError> {
     let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)?;
-    // An array would do for serde's derive.
+    // serde's derive would also accept an array.
     if json.first() != Some(&b'{') {
         return Err(TokenError::Malformed);
     }

@@ -1,63 +1,63 @@
-//! Why an access token is refused.
+//! Errors of access tokens.
 
-/// Why a token is refused. The texts may be shown to whoever sent it: they hold nothing of the token.
+/// A token was rejected. The texts are public: they repeat nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Longer than 16 KiB.
+    /// The token is longer than 16 KiB.
     #[error("the access token is longer than 16 KiB")]
     TooLong,
-    /// Not three base64url parts with JSON objects in the first two.
+    /// The token does not have three base64url parts with JSON objects in the first two.
     #[error("the access token is not a signed JWT")]
     Malformed,
-    /// Its header demands that extensions are understood (RFC 7515, 4.1.11); none are.
-    #[error("the access token demands extensions (`crit`) that are not supported")]
+    /// The header requires extensions (RFC 7515, 4.1.11); none are supported.
+    #[error("the access token requires unsupported extensions (`crit`)")]
     Critical,
-    /// Its algorithm is not on the allow-list.
+    /// The algorithm is not on the allow-list.
     #[error("the access token's algorithm is not allowed")]
     Algorithm,
-    /// A claim is of the wrong type, or is there twice.
-    #[error("the access token's claims are not of the expected types")]
+    /// A claim has the wrong type, or occurs twice.
+    #[error("a claim of the access token has the wrong type or occurs twice")]
     Claims,
-    /// Not issued by our portal.
-    #[error("the access token was issued by another issuer")]
+    /// The `iss` is missing, or not that of an accepted issuer.
+    #[error("the access token's issuer (`iss`) is missing or not accepted")]
     Issuer,
-    /// There is no `exp`.
-    #[error("the access token has no expiry")]
+    /// The `exp` is missing.
+    #[error("the access token has no expiry (`exp`)")]
     NoExpiry,
-    /// Past its `exp`.
+    /// The `exp` has passed.
     #[error("the access token has expired")]
     Expired,
-    /// Before its `nbf`.
-    #[error("the access token is not valid yet")]
+    /// The `nbf` lies in the future.
+    #[error("the access token is not valid yet (`nbf`)")]
     NotYetValid,
-    /// Its `iat` lies ahead.
-    #[error("the access token was issued in the future")]
+    /// The `iat` lies in the future.
+    #[error("the access token was issued in the future (`iat`)")]
     IssuedAhead,
-    /// Made for somebody else.
-    #[error("the access token is meant for another audience")]
+    /// The `aud` contains none of the accepted audiences.
+    #[error("the access token's audience (`aud`) is missing or not accepted")]
     Audience,
-    /// We issued it ourselves, for a session that its agent no longer has.
-    #[error("the access token's session is over: refresh it")]
+    /// The built-in portal issued the token for an earlier session of the agent.
+    #[error("the access token's session has ended: refresh the token")]
     SessionOver,
-    /// It has a `purpose`: a fire token, say, has our issuer and an agent's audience.
-    #[error("a token with a purpose is not an access token")]
+    /// The token has a `purpose`, for example a fire token, which has the same issuer and an agent's audience.
+    #[error("the token has a `purpose` and is therefore not an access token")]
     Purpose,
-    /// It names an org that its issuer may not speak for.
-    #[error("the access token's issuer may not speak for its org")]
+    /// The token's org is not one of those that its issuer is limited to.
+    #[error("the access token's issuer is not accepted for its org")]
     Org,
-    /// Its issuer says that it is not active: unknown to it, expired or revoked (RFC 7662, 2.2).
-    #[error("the access token is not active")]
+    /// The issuer reports that the token is not active: unknown, expired or revoked (RFC 7662, 2.2).
+    #[error("the access token is not active: it is unknown, expired or revoked")]
     Inactive,
-    /// Its issuer says that it is active, and of another kind: a refresh token, or one bound to a key.
+    /// The issuer reports an active token of another kind: a refresh token, or one bound to a key.
     #[error("the token is not a bearer access token")]
     NotAccess,
-    /// No key that could have signed it is known, and none more can be had.
+    /// No known key can have signed the token.
     #[error("the access token was signed with an unknown key")]
     UnknownKey,
-    /// The key it names is for another algorithm.
+    /// The key with the token's `kid` is for another algorithm.
     #[error("the access token's algorithm does not fit its key")]
     KeyMismatch,
-    /// The signature is not by the key it names.
-    #[error("the access token's signature is not valid")]
+    /// The key with the token's `kid` did not sign the token.
+    #[error("the access token's signature is invalid")]
     Signature,
 }

@@ -1,20 +1,20 @@
-//! Why a token could not be verified.
+//! Errors of token verification.
 
 use super::token_error::TokenError;
 
-/// Why a token could not be verified against the portal's keys.
+/// A token could not be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// It is known to be bad.
+    /// The token is invalid.
     #[error(transparent)]
     Refused(#[from] TokenError),
-    /// No fetch that began after the request arrived was done within its budget.
-    #[error("the portal's keys could not be fetched in time")]
-    NoFetch,
-    /// No issuer that could have said whether the token is active did so within the request's budget.
-    #[error("whether the token is active could not be asked in time")]
-    NoAnswer,
-    /// Too many requests wait for a fetch already.
-    #[error("too many requests wait for the portal")]
+    /// No fetch of the keys that began after the request arrived succeeded before its deadline.
+    #[error("fetching the portal's keys timed out")]
+    KeysUnavailable,
+    /// No introspection succeeded before the request's deadline.
+    #[error("token introspection timed out")]
+    IntrospectionUnavailable,
+    /// Too many requests are waiting for keys or introspection.
+    #[error("too many requests are waiting for the portal")]
     TooManyWaiters,
 }

@@ -1,5 +1,5 @@
-//! The access token of an agent whose portal we are: it opens hop 1 for one instance, and no agent's fire endpoint,
-//! which asks for a `purpose` and for the agent as the audience.
+//! Access tokens of the built-in portal. They open the agent API for one instance. No agent's fire endpoint accepts them,
+//! because it requires a `purpose` and the agent as the audience.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use uuid::Uuid;
 
 use super::signer::{Signer, SignerError};
 
-/// What these tokens are for, in the words of OAuth. Hop 1 does not ask for it.
+/// OAuth scope of these tokens. The agent API does not check it.
 pub const SCOPE: &str = "agent_cron";
 
-/// The longest that any replica may be configured with: they may differ during a deploy.
+/// Maximum lifetime that any replica may be configured with: replicas may differ during a deploy.
 pub const MAX_TTL: Duration = Duration::from_hours(24);
 
-/// Whose token it is. At hop 1 the instance is found by its session and its org.
+/// The subject of an access token. The agent API finds the instance by its session and its org.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessSubject<'a> {
     /// The instance.
     pub instance_id: &'a InstanceId,
-    /// Who owns it.
+    /// The org that owns it.
     pub org_id: &'a OrgId,
-    /// The session planted in it.
+    /// Its bootstrap session.
     pub sid: &'a SessionId,
 }
 
@@ -43,7 +43,7 @@ struct Claims<'a> {
     jti: Uuid,
 }
 
-/// Mints one, good from this second on for `ttl` (whole seconds). `issuer` is the portal's URL byte for byte.
+/// Mints an access token that is valid from `now` for `ttl` (whole seconds). `issuer` is the portal's URL, byte for byte.
 pub fn mint(
     signer: &Signer,
     issuer: &str,
@@ -80,7 +80,7 @@ mod tests {
     use crate::keys::signer::PrivateKey;
 
     #[test]
-    fn the_claims_are_those_of_a_hosted_agent_and_no_purpose() {
+    fn claims_are_those_of_a_hosted_agent_without_a_purpose() {
         let key = PrivateKey::generate(SigningAlg::Es256).unwrap();
         let signer = Signer::new(&key, None).unwrap();
         let (instance_id, org_id, sid) =

@@ -1,4 +1,4 @@
-//! From a row to a signer and back: opening and sealing private halves, and what can go wrong with them.
+//! Encryption and decryption of stored private halves: from a row to a signer and back.
 
 use std::path::{Path, PathBuf};
 
@@ -10,62 +10,62 @@ use super::signer::{PrivateKey, Signer, SignerError, same_public_key};
 use crate::db::DbError;
 use crate::domain::{KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
 
-/// Why the service's keys cannot be kept or used. Each says what to mend.
+/// Reasons for which a signing key could not be stored or used. The texts name the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The database would not.
+    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A private half does not open, or the configured key is none.
+    /// Decryption failed, or the configured key-encryption key is invalid.
     #[error(transparent)]
     Encryption(#[from] EncryptionError),
-    /// A key does not parse or could not be made.
+    /// A key is invalid or could not be generated.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// A private half would have to be sealed or opened, and nothing is configured to do so.
+    /// A private half must be encrypted or decrypted, and no key-encryption key is configured.
     #[error(
         "{KEY_ENCRYPTION_KEY_SETTING} is not set, and {need}: set it to 32 random bytes in base64 \
-         (`openssl rand -base64 32`), the same on every replica, and keep a copy of it"
+         (`openssl rand -base64 32`), the same on every replica, and keep a copy"
     )]
     NoKeyEncryptionKey {
-        /// What it is needed for.
+        /// The reason for which it is needed.
         need: String,
     },
     /// A PEM file is missing or not readable.
-    #[error("the private key file {}: {error}", path.display())]
+    #[error("reading the private key file {} failed: {error}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         #[source]
         error: std::io::Error,
     },
-    /// A PEM file holds no usable key.
-    #[error("the private key file {}: {error}", path.display())]
+    /// A PEM file contains no usable key.
+    #[error("invalid private key file {}: {error}", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         #[source]
         error: PemError,
     },
-    /// The private half belongs to another key than the public half that is published.
+    /// The private half does not belong to the published public half.
     #[error("the private half of signing key `{kid}`{place} does not belong to its published public half")]
     Mismatch {
         /// The key.
         kid: String,
-        /// Where the private half came from.
+        /// The source of the private half.
         place: String,
     },
-    /// A key without a private half.
-    #[error("signing key `{0}` has no private half any more")]
+    /// The private half was erased.
+    #[error("the private half of signing key `{0}` was erased: the key can no longer sign")]
     Erased(String),
-    /// Making a key was interrupted by the end of the process.
-    #[error("making a key was interrupted")]
+    /// Key generation was interrupted by the end of the process.
+    #[error("key generation was interrupted; repeat it")]
     Interrupted,
 }
 
-/// Reads a private key from a PEM file; errors name the file.
+/// Reads a private key from a PEM file. Errors name the file.
 pub async fn read_pem_file(path: &Path) -> Result<PrivateKey, KeyError> {
     let pem = tokio::fs::read(path)
         .await
@@ -74,7 +74,8 @@ pub async fn read_pem_file(path: &Path) -> Result<PrivateKey, KeyError> {
     PrivateKey::from_pem(&pem).map_err(|error| KeyError::Pem { path: path.to_owned(), error })
 }
 
-/// Opens the private half of a stored key and parses it. It must belong to the published public half.
+/// Decrypts or reads the private half of a stored key, and returns its signer. Fails if it does not belong to the
+/// published public half.
 pub async fn open(key: &StoredKey, kek: Option<&KeyEncryptionKey>) -> Result<Signer, KeyError> {
     let record = &key.record;
     let (private, place) = match &key.private {
@@ -96,8 +97,8 @@ pub async fn open(key: &StoredKey, kek: Option<&KeyEncryptionKey>) -> Result<Sig
     Ok(signer)
 }
 
-/// Checks that `kek` is the one that the keys in use were sealed with, before another key is sealed with it:
-/// what only half of the replicas could open would stop all fires when it became active.
+/// Checks that `kek` decrypts the keys in use. To be called before another key is encrypted with `kek`: a key that only
+/// some replicas can decrypt would stop the fires of the others when it becomes active.
 pub async fn check(keys: &[StoredKey], kek: Option<&KeyEncryptionKey>) -> Result<(), KeyError> {
     for key in keys {
         let in_use = matches!(key.record.state, KeyState::Next | KeyState::Active);
@@ -108,7 +109,7 @@ pub async fn check(keys: &[StoredKey], kek: Option<&KeyEncryptionKey>) -> Result
     Ok(())
 }
 
-/// A row for `private`, sealed.
+/// Returns a row for `private` with an encrypted private half.
 pub fn seal(
     private: &PrivateKey,
     kid: Option<String>,
@@ -116,14 +117,14 @@ pub fn seal(
     kek: Option<&KeyEncryptionKey>,
 ) -> Result<NewKey, KeyError> {
     let kek = kek.ok_or_else(|| KeyError::NoKeyEncryptionKey {
-        need: "a private key would have to be stored encrypted".to_owned(),
+        need: "a new private key must be stored encrypted".to_owned(),
     })?;
     let signer = Signer::new(private, kid)?;
     let Sealed { nonce, ciphertext } = kek.seal(signer.kid(), private.pkcs8())?;
     Ok(row(&signer, imported, PrivateHalf::Sealed { nonce, ciphertext }))
 }
 
-/// A row for a private key that stays in the file `path`.
+/// Returns a row for a private key that stays in the file `path`.
 pub fn refer(private: &PrivateKey, kid: Option<String>, path: PathBuf) -> Result<NewKey, KeyError> {
     Ok(row(&Signer::new(private, kid)?, true, PrivateHalf::File(path)))
 }
@@ -138,7 +139,7 @@ fn row(signer: &Signer, imported: bool, private: PrivateHalf) -> NewKey {
     }
 }
 
-/// Makes a key of our own, sealed. RSA takes its time; it is made on a thread where blocking is allowed.
+/// Generates a key and encrypts it. Runs on a blocking thread, because RSA key generation takes up to seconds.
 pub async fn generate(alg: SigningAlg, kek: Option<&KeyEncryptionKey>) -> Result<NewKey, KeyError> {
     let private = tokio::task::spawn_blocking(move || PrivateKey::generate(alg))
         .await

@@ -1,7 +1,7 @@
-//! Private keys at rest: AES-256-GCM by ring, under one key from the configuration.
+//! Encryption of stored private keys: AES-256-GCM (ring) with one key-encryption key from the settings.
 //!
-//! The `kid` is authenticated with the ciphertext, so that a row's private half cannot be moved under another
-//! name. Nonces are random (96 bits): a service seals a few keys a year, far from the 2³² of NIST SP 800-38D.
+//! The `kid` is authenticated with the ciphertext, so that a private half cannot be moved to another `kid`. Nonces are
+//! random (96 bits): a service encrypts a few keys a year, far below the 2³² of NIST SP 800-38D.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -10,13 +10,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-/// The setting that holds the key-encryption key; errors name it, because it is what must be mended.
+/// Name of the setting that contains the key-encryption key, for errors.
 pub const KEY_ENCRYPTION_KEY_SETTING: &str = "NAS_CRON_KEY_ENCRYPTION_KEY";
 
-/// Seals and opens private keys. Its `Debug` shows nothing.
+/// The key that encrypts and decrypts private keys. Its `Debug` shows nothing.
 pub struct KeyEncryptionKey(LessSafeKey);
 
-/// A private half as it is stored.
+/// An encrypted private half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
     /// 12 random bytes.
@@ -25,34 +25,34 @@ pub struct Sealed {
     pub ciphertext: Vec<u8>,
 }
 
-/// Why sealing, opening or the key itself failed.
+/// Reasons for which encryption or decryption failed, or the key-encryption key is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum EncryptionError {
     /// The configured text is not base64.
-    #[error("{KEY_ENCRYPTION_KEY_SETTING} is not base64: make one with `openssl rand -base64 32`")]
+    #[error("{KEY_ENCRYPTION_KEY_SETTING} is not base64: generate a key with `openssl rand -base64 32`")]
     NotBase64,
-    /// The configured key has another length.
+    /// The configured key is not 32 bytes long.
     #[error(
-        "{KEY_ENCRYPTION_KEY_SETTING} holds {0} bytes, but must hold 32: make one with `openssl rand -base64 32`"
+        "{KEY_ENCRYPTION_KEY_SETTING} has {0} bytes, but must have 32: generate a key with `openssl rand -base64 32`"
     )]
     WrongLength(usize),
     /// The tag does not match.
     #[error(
-        "the private half of signing key `{kid}` cannot be opened with {KEY_ENCRYPTION_KEY_SETTING}: \
-         it was sealed with another key, or altered. Set the key it was sealed with"
+        "decrypting signing key `{kid}` with {KEY_ENCRYPTION_KEY_SETTING} failed: it was encrypted with another key, or \
+         altered; set the key that it was encrypted with"
     )]
     WrongKey {
-        /// The signing key in question.
+        /// The signing key.
         kid: String,
     },
-    /// The operating system gave no randomness.
-    #[error("no randomness for a nonce")]
+    /// The operating system returned no random bytes.
+    #[error("the operating system returned no random bytes for a nonce")]
     NoRandomness,
 }
 
 impl KeyEncryptionKey {
-    /// Takes 32 bytes in standard base64, with or without padding; surrounding blanks (a file's last line
-    /// break) do not count.
+    /// Parses 32 bytes in standard base64, with or without padding. Surrounding white space, such as a file's last line
+    /// break, is ignored.
     pub fn from_base64(text: &SecretString) -> Result<Self, EncryptionError> {
         let text = text.expose_secret().trim();
         let bytes = Zeroizing::new(
@@ -64,14 +64,14 @@ impl KeyEncryptionKey {
         Self::from_bytes(&bytes)
     }
 
-    /// Takes the 32 bytes themselves.
+    /// Returns the key for these 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, EncryptionError> {
         let key =
             UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| EncryptionError::WrongLength(bytes.len()))?;
         Ok(Self(LessSafeKey::new(key)))
     }
 
-    /// Seals `plaintext` for the key called `kid`.
+    /// Encrypts `plaintext` for the signing key `kid`.
     pub fn seal(&self, kid: &str, plaintext: &SecretSlice<u8>) -> Result<Sealed, EncryptionError> {
         let mut nonce = [0_u8; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| EncryptionError::NoRandomness)?;
@@ -87,7 +87,7 @@ impl KeyEncryptionKey {
         Ok(Sealed { nonce: nonce.to_vec(), ciphertext })
     }
 
-    /// Opens what [`Self::seal`] made for the same `kid`.
+    /// Decrypts the output of [`Self::seal`] for the same `kid`.
     pub fn open(&self, kid: &str, sealed: &Sealed) -> Result<SecretSlice<u8>, EncryptionError> {
         let wrong = || EncryptionError::WrongKey { kid: kid.to_owned() };
         let nonce = Nonce::try_assume_unique_for_key(&sealed.nonce).map_err(|_| wrong())?;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_secret_opens_and_is_unreadable() {
+    fn sealed_secret_opens_and_is_unreadable() {
         let sealed = key(1).seal("kid", &secret()).unwrap();
         assert_eq!(key(1).open("kid", &sealed).unwrap().expose_secret(), b"private");
         assert!(!sealed.ciphertext.windows(4).any(|part| part == b"priv"));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_another_kid_and_altered_bytes_do_not_open() {
+    fn opening_fails_with_another_key_another_kid_or_altered_bytes() {
         let sealed = key(1).seal("kid", &secret()).unwrap();
         let error = key(2).open("kid", &sealed).unwrap_err().to_string();
         assert!(error.contains("NAS_CRON_KEY_ENCRYPTION_KEY") && error.contains("`kid`"), "{error}");
@@ -140,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_setting_says_what_would_be_right() {
-        for (text, part) in [("", "holds 0 bytes"), ("AAAA", "holds 3 bytes"), ("no base64!", "not base64")] {
+    fn error_of_an_invalid_setting_names_the_fix() {
+        for (text, part) in [("", "has 0 bytes"), ("AAAA", "has 3 bytes"), ("no base64!", "not base64")] {
             let error = KeyEncryptionKey::from_base64(&text.into()).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("openssl rand -base64 32"), "{text}: {error}");
         }

@@ -1,5 +1,5 @@
-//! The token of a fire: opens one instance's fire endpoint for at most 120 s, and nothing else.
-//! Claims and header: docs/contract.md#fire-token. The claims are `nas_cron_protocol::fire::FireClaims`.
+//! Fire tokens: each opens one instance's fire endpoint for at most 120 s, and nothing else. Claims and header are defined
+//! in docs/contract.md#fire-token; the claims' type is `nas_cron_protocol::fire::FireClaims`.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use uuid::Uuid;
 
 use super::signer::{Signer, SignerError};
 
-/// How long a fire token lives: 60 to 120 s, whole seconds.
+/// The lifetime of a fire token: 60 to 120 whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenTtl(u8);
 
 impl TokenTtl {
-    /// The shortest.
+    /// Minimum lifetime.
     pub const MIN: Self = Self(60);
-    /// The longest.
+    /// Maximum lifetime.
     pub const MAX: Self = Self(120);
 
-    /// `ttl` in whole seconds, within the bounds of the contract.
+    /// Returns a lifetime of `ttl`. Fails unless it is whole seconds within the contract's limits.
     pub fn new(ttl: Duration) -> Result<Self, InvalidTtl> {
         u8::try_from(ttl.as_secs())
             .ok()
@@ -30,7 +30,7 @@ impl TokenTtl {
             .ok_or(InvalidTtl(ttl))
     }
 
-    /// As a duration.
+    /// Returns the lifetime as a duration.
     pub const fn as_duration(self) -> Duration {
         Duration::from_secs(self.0 as u64)
     }
@@ -42,25 +42,25 @@ impl Default for TokenTtl {
     }
 }
 
-/// A lifetime outside of the contract.
+/// A lifetime outside the contract's limits.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a fire token must live for 60 to 120 whole seconds, not {0:?}")]
+#[error("invalid lifetime {0:?} of fire tokens: use 60 to 120 whole seconds")]
 pub struct InvalidTtl(Duration);
 
-/// Whose fire it is.
+/// The subject of a fire token.
 #[derive(Clone, Copy, Debug)]
 pub struct FireSubject<'a> {
-    /// The instance whose endpoint it opens.
+    /// The instance whose endpoint the token opens.
     pub instance_id: &'a InstanceId,
-    /// The job that is due.
+    /// The job.
     pub job_id: &'a JobId,
-    /// Its instant, in the agent's own text.
+    /// The instant, in the agent's own text.
     pub fire_at: &'a FireAt,
-    /// With which of its credentials the agent is to run it.
+    /// The auth profile that the agent should use for the job.
     pub auth: Option<&'a AuthProfile>,
 }
 
-/// When a token is good, in whole seconds.
+/// The validity of a token, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     issued_at: i64,
@@ -69,21 +69,21 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// For one attempt that is made now. Rounded down to the second, so that an agent whose clock is exact never meets
-    /// a token from the future.
+    /// Returns the validity for an attempt that is made now. `now` is rounded down to the second, so that a correct clock
+    /// never sees a token from the future.
     pub fn now(now: DateTime<Utc>, ttl: TokenTtl) -> Self {
-        // `timestamp` rounds towards minus infinity: whole seconds, floored.
+        // `timestamp` rounds towards minus infinity.
         let issued_at = now.timestamp();
         Self { issued_at, not_before: issued_at, expires: issued_at + i64::from(ttl.0) }
     }
 
-    /// For a call that somebody else makes later (direct mode).
+    /// Returns the validity for a call that an external backend makes later (direct mode).
     pub fn later(now: DateTime<Utc>, not_before: DateTime<Utc>, expires: DateTime<Utc>) -> Self {
         Self { issued_at: now.timestamp(), not_before: not_before.timestamp(), expires: expires.timestamp() }
     }
 }
 
-/// Mints the token of one fire. `issuer` is the portal's URL byte for byte.
+/// Mints a fire token. `issuer` is the portal's URL, byte for byte.
 pub fn mint(
     signer: &Signer,
     issuer: &str,
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn hop_3_claims_and_header_are_exactly_the_contracts() {
+    fn claims_and_header_are_exactly_those_of_the_contract() {
         let key = PrivateKey::generate(SigningAlg::Es256).unwrap();
         let signer = Signer::new(&key, Some("the-kid".to_owned())).unwrap();
         let instance_id = InstanceId::new("i-1").unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_outside_of_the_contract_is_refused() {
+    fn lifetime_outside_the_contracts_limits_is_rejected() {
         for secs in [60, 90, 120] {
             assert_eq!(
                 TokenTtl::new(Duration::from_secs(secs)).unwrap().as_duration(),

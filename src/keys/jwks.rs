@@ -1,4 +1,4 @@
-//! The key set as it is served: built once per change, answered from memory.
+//! The JWKS document. It is built once per change and served from memory.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,18 +7,18 @@ use serde_json::json;
 
 use crate::domain::KeyRecord;
 
-/// The JWKS document (RFC 7517, section 5) and its strong entity tag. Cloning copies no bytes of the document.
+/// A JWKS document (RFC 7517, section 5) and its strong entity tag. Cloning does not copy the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jwks {
-    /// The JSON.
+    /// The JSON document.
     pub body: Bytes,
-    /// With its quotes. A digest of the body, so that all replicas agree on it.
+    /// The entity tag, with its quotes. It is a digest of the body, so that all replicas return the same one.
     pub etag: String,
 }
 
 impl Jwks {
-    /// Next, active and retired keys, in the order they were published; `None` when there is none of them,
-    /// as an empty set would be cached for minutes.
+    /// Returns the document with the next, active and retired keys, in the order of their publication. Returns `None` if
+    /// there are none, because caches would keep an empty set for minutes.
     pub fn of<'a>(keys: impl IntoIterator<Item = &'a KeyRecord>) -> Option<Self> {
         let mut keys: Vec<_> = keys.into_iter().filter(|key| key.is_published()).collect();
         keys.sort_by(|one, other| (one.published_at, &one.kid).cmp(&(other.published_at, &other.kid)));

@@ -1,8 +1,8 @@
-//! The keys in memory: what a replica signs with and serves.
+//! The signing keys in memory: a replica signs tokens and serves the JWKS from this view.
 //!
-//! A view is read from the database every 5 s. It may sign while it is at most 10 s old, by the monotonic clock
-//! and by the wall clock (the first stands still while a machine is suspended); the JWKS is served from the
-//! last view however old it is, since agents that fetch it are in the middle of a fire.
+//! The view is read from the database every 5 s. A replica signs with a view of at most 10 s, by the monotonic clock and
+//! by the wall clock (the monotonic clock stops while a machine is suspended). The JWKS is served from the last view of
+//! any age, because agents that fetch it are verifying a fire.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,55 +26,55 @@ use crate::domain::{KeyState, SigningAlg, StoredKey};
 use crate::heartbeat::rest;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
-/// After a refresh that failed. With the timeout below, a look that hangs and the next one fit into a view's 10 s.
+/// Pause after a failed refresh. With the timeout below, a refresh that hangs and the next one fit into a view's 10 s.
 const REFRESH_AGAIN: Duration = Duration::from_secs(1);
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a ring needs to know.
+/// Settings of a key ring.
 #[derive(Debug)]
 pub struct KeyRingOptions {
     /// `iss` of fire tokens: the portal's URL, byte for byte.
     pub issuer: String,
-    /// How long they live.
+    /// Lifetime of fire tokens.
     pub token_ttl: TokenTtl,
-    /// What new keys sign with; keys that exist keep theirs.
+    /// Algorithm of new keys. Existing keys keep theirs.
     pub alg: SigningAlg,
-    /// When keys change.
+    /// Margins of rotation.
     pub policy: RotationPolicy,
-    /// Opens and seals private halves. Not needed while all of them are in files.
+    /// Encrypts and decrypts private halves. Not needed while all of them are in files.
     pub kek: Option<KeyEncryptionKey>,
 }
 
-/// Why no token could be minted. All of these pass, or show in `/readyz`: try again.
+/// Reasons for which a token could not be minted. They are temporary or show in `/readyz`, so retrying is right.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// The view is too old to sign with: another replica may have changed the keys since.
-    #[error("the view of the signing keys is more than 10 s old")]
+    /// The view is too old to sign with: another replica may have changed the keys.
+    #[error("the signing keys were not read from the database for more than 10 s")]
     Stale,
-    /// No key is active, or the active one cannot be opened here.
-    #[error("there is no usable active signing key")]
+    /// No key is active, or this replica cannot use the active key.
+    #[error("no usable active signing key")]
     NoKey,
-    /// Signing itself failed.
+    /// Signing failed.
     #[error(transparent)]
     Sign(#[from] SignerError),
 }
 
-/// One look at the keys.
+/// The keys as read at one time.
 #[derive(Debug)]
 struct View {
-    /// When the look began, so that it is at least as fresh as that.
+    /// Start of the read: the view is at least this fresh.
     loaded_at: Instant,
     loaded_wall: DateTime<Utc>,
     signers: HashMap<String, Arc<Signer>>,
-    /// Keys that could not be opened: tried again at every look, told once.
+    /// Keys that this replica could not use. Every read tries them again; the failure is logged once.
     unusable: HashSet<String>,
     active: Option<Arc<Signer>>,
     jwks: Option<Jwks>,
 }
 
-/// Mints fire tokens and holds the JWKS. Share it in an `Arc`; readers never wait for the database.
+/// Mints tokens and provides the JWKS. Share it in an `Arc`; readers never wait for the database.
 #[derive(Debug)]
 pub struct KeyRing {
     options: KeyRingOptions,
@@ -83,27 +83,27 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Empty until [`Self::bootstrap`] or [`Self::refresh`].
+    /// Returns a ring without keys; [`Self::bootstrap`] or [`Self::refresh`] loads them.
     pub fn new(options: KeyRingOptions, clock: Arc<dyn Clock>) -> Self {
         Self { options, clock, view: watch::Sender::new(None) }
     }
 
-    /// For the start of `serve`: checks that every key that may have to sign can be opened here (a wrong
-    /// key-encryption key or an unreadable file ends it, before anything is changed), makes the first key of
-    /// a new service, and loads the view. Several replicas may do this at once.
+    /// Loads the keys at the start of `serve`, and generates the first key of a new service. Fails before any change if
+    /// this replica cannot use a next or active key (wrong key-encryption key, unreadable file). Several replicas may do
+    /// this at once.
     pub async fn bootstrap(&self, db: &Db) -> Result<(), KeyError> {
         self.load(db, Strictness::Strict).await?;
         self.sweep(db).await?;
         self.load(db, Strictness::Strict).await
     }
 
-    /// Reads the view anew. A key that cannot be opened here is published all the same (another replica may
-    /// sign with it), and said in the log; without the active one nothing is signed.
+    /// Reads the keys again. A key that this replica cannot use is logged and still published, because another replica may
+    /// sign with it. If it is the active key, this replica signs nothing.
     pub async fn refresh(&self, db: &Db) -> Result<(), KeyError> {
         self.load(db, Strictness::Lenient).await
     }
 
-    /// Takes the steps of rotation that are due, and reads the view anew if there were any.
+    /// Takes the rotation steps that are due, and reads the keys again if there were any.
     pub async fn sweep(&self, db: &Db) -> Result<Vec<Done>, KeyError> {
         let KeyRingOptions { policy, alg, kek, .. } = &self.options;
         let done = sweep::sweep(db, policy, *alg, kek.as_ref()).await?;
@@ -128,7 +128,7 @@ impl KeyRing {
                     Err(error) if strictness == Strictness::Strict => return Err(error),
                     Err(error) => {
                         if !known.as_ref().is_some_and(|view| view.unusable.contains(kid)) {
-                            tracing::error!(key.id = %kid, %error, "signing key cannot be used by this replica");
+                            tracing::error!(key.id = %kid, %error, "this replica cannot use a signing key");
                         }
                         unusable.insert(kid.clone());
                         continue;
@@ -143,7 +143,7 @@ impl KeyRing {
             .and_then(|key| signers.get(&key.record.kid).cloned());
         let jwks = Jwks::of(keys.iter().map(|key| &key.record));
         let fresh = Arc::new(View { loaded_at, loaded_wall, signers, unusable, active, jwks });
-        // Two looks may overlap (the loop's and a sweep's): the one that began later wins.
+        // Two reads may overlap (the loop's and a sweep's): the one that started later wins.
         self.view.send_if_modified(|view| {
             let newer = view.as_ref().is_none_or(|old| old.loaded_at <= fresh.loaded_at);
             if newer {
@@ -154,14 +154,14 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Mints the token of one attempt; no I/O. Mint right before sending: it is valid from this second on.
+    /// Mints the fire token of one attempt, without I/O. It is valid from this second on, so mint it right before sending.
     pub fn mint(&self, fire: FireSubject<'_>) -> Result<SecretString, MintError> {
         let now = self.clock.now();
         self.mint_valid(fire, Validity::now(now, self.options.token_ttl))
     }
 
-    /// Mints a token for a call that somebody else makes later: good from `not_before` to `expires`. The keys must be
-    /// published for as long ([`super::RotationPolicy::tokens_live_for`]).
+    /// Mints a fire token for a call that an external backend makes later, valid from `not_before` to `expires`. The keys
+    /// must stay published for as long ([`super::RotationPolicy::tokens_live_for`]).
     pub fn mint_for(
         &self,
         fire: FireSubject<'_>,
@@ -176,14 +176,14 @@ impl KeyRing {
         Ok(fire_token::mint(&*self.signer()?, &self.options.issuer, validity, fire)?)
     }
 
-    /// Mints an access token, where this service is its agents' portal; no I/O. The keys must be published for as long
-    /// as `ttl` ([`super::RotationPolicy::tokens_live_for`]).
+    /// Mints an access token of the built-in portal, without I/O. The keys must stay published for as long as `ttl`
+    /// ([`super::RotationPolicy::tokens_live_for`]).
     pub fn mint_access(&self, bearer: AccessSubject<'_>, ttl: Duration) -> Result<SecretString, MintError> {
         let now = self.clock.now();
         Ok(access_token::mint(&*self.signer()?, &self.options.issuer, now, ttl, bearer)?)
     }
 
-    /// What signs now.
+    /// Returns the active signer.
     fn signer(&self) -> Result<Arc<Signer>, MintError> {
         let view = self.view.borrow().clone().ok_or(MintError::NoKey)?;
         if is_stale(&view, self.clock.wall()) {
@@ -192,43 +192,43 @@ impl KeyRing {
         view.active.clone().ok_or(MintError::NoKey)
     }
 
-    /// The JWKS of the last view, however old; `None` before the first one, and when there are no keys.
+    /// Returns the JWKS of the last view, of any age; `None` before the first view, or if there are no keys.
     pub fn jwks(&self) -> Option<Jwks> {
         self.view.borrow().as_ref().and_then(|view| view.jwks.clone())
     }
 
-    /// The JWKS of the last view, and when the look at the database began that brought it.
+    /// Returns the JWKS of the last view, and the start of the database read that it comes from.
     pub fn jwks_as_of(&self) -> Option<(Jwks, Instant)> {
         let view = self.view.borrow().clone()?;
         Some((view.jwks.clone()?, view.loaded_at))
     }
 
-    /// Told of every new view. Without [`Self::keep_fresh`] there is none.
+    /// Returns a receiver of new views. There are none without [`Self::keep_fresh`].
     pub fn looks(&self) -> Looks {
         Looks(self.view.subscribe())
     }
 
-    /// Whether [`Self::mint`] would sign now.
+    /// Returns true if [`Self::mint`] would sign now.
     pub fn ready(&self) -> bool {
         let wall = self.clock.wall();
         self.view.borrow().as_ref().is_some_and(|view| view.active.is_some() && !is_stale(view, wall))
     }
 
-    /// Whether an active key can be used here, however old the view of it is.
+    /// Returns true if the last view, of any age, has a usable active key.
     pub fn has_active_key(&self) -> bool {
         self.view.borrow().as_ref().is_some_and(|view| view.active.is_some())
     }
 
-    /// Waits until [`Self::ready`]; something else has to refresh.
+    /// Waits until [`Self::ready`]. Another task must refresh the view.
     pub async fn wait_until_ready(&self) {
         let mut views = self.view.subscribe();
         while !self.ready() {
-            // The sender is `self`: it cannot be gone.
+            // Cannot fail: the sender belongs to `self`.
             let _ = views.changed().await;
         }
     }
 
-    /// Refreshes the view every 5 s. Never returns. Faults are logged when they begin and when they end, not every 5 s.
+    /// Refreshes the view every 5 s. Never returns. Logs the start and the end of a series of failures.
     pub async fn keep_fresh(&self, db: &Db) {
         let mut failing = false;
         loop {
@@ -238,11 +238,11 @@ impl KeyRing {
         }
     }
 
-    /// Rotates the keys that it is time for, about every 30 s. Never returns.
+    /// Takes due rotation steps about every 30 s. Never returns.
     pub async fn keep_swept(&self, db: &Db) {
         let mut failing = false;
         loop {
-            // Jittered, so that replicas that started together do not sweep together.
+            // With jitter, so that replicas that started together do not sweep together.
             rest(tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.2)))).await;
             let outcome = tokio::time::timeout(SWEEP_TIMEOUT, self.sweep(db)).await;
             report(&mut failing, outcome.map(|swept| swept.map(drop)), "rotating the signing keys");
@@ -250,12 +250,12 @@ impl KeyRing {
     }
 }
 
-/// Waits for looks at the keys.
+/// A receiver of new views of the keys.
 #[derive(Debug)]
 pub struct Looks(watch::Receiver<Option<Arc<View>>>);
 
 impl Looks {
-    /// Waits for one that is newer than the last that was waited for; for ever, where the ring is gone.
+    /// Waits for a view that is newer than the last one. Never returns once the ring is dropped.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -281,19 +281,19 @@ fn is_stale(view: &View, wall: DateTime<Utc>) -> bool {
 fn report(
     failing: &mut bool,
     outcome: Result<Result<(), KeyError>, tokio::time::error::Elapsed>,
-    what: &'static str,
+    step: &'static str,
 ) {
     let error = match outcome {
         Ok(Ok(())) => {
             if std::mem::take(failing) {
-                tracing::info!("{what} works again");
+                tracing::info!("{step} succeeded again");
             }
             return;
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "the database did not answer in time".to_owned(),
+        Err(_) => "the database did not respond in time".to_owned(),
     };
     if !std::mem::replace(failing, true) {
-        tracing::warn!(%error, "{what} failed; trying again");
+        tracing::warn!(%error, "{step} failed; retrying");
     }
 }

@@ -1,9 +1,8 @@
-//! The keys that sign fire tokens: how they are kept, when they come and go, and what everybody may know of them.
+//! The keys that sign fire tokens: storage, rotation and publication.
 //!
-//! [`KeyRing`] is what the rest of the service holds: it mints tokens and serves the JWKS from a view in memory
-//! that is read from the database every 5 s. [`rotation`] decides, purely, what is due; [`sweep`] does it, on
-//! any replica, in one transaction at a time. Private halves are in the database only sealed ([`encryption`]),
-//! or in a PEM file outside of it.
+//! The rest of the service uses [`KeyRing`]: it mints tokens and serves the JWKS from a view in memory that is read from
+//! the database every 5 s. [`rotation`] decides which steps are due (pure functions), and [`sweep`] takes them in one
+//! transaction, on any replica. Private halves are stored encrypted in the database ([`encryption`]), or in PEM files.
 
 pub mod access_token;
 pub mod custody;

@@ -1,5 +1,5 @@
-//! Private keys from PEM: what OpenSSL writes (PKCS#8, PKCS#1, SEC1), brought into one form, with an
-//! answer for each thing that people put there by mistake.
+//! Private keys from PEM. Accepts the formats that OpenSSL writes (PKCS#8, PKCS#1, SEC1) and converts them to one form,
+//! with an error for each common mistake.
 
 use rsa::pkcs8::der::asn1::{BitStringRef, ContextSpecific, ObjectIdentifier, OctetStringRef};
 use rsa::pkcs8::der::{AnyRef, Decode, Encode, Reader, SliceReader, TagNumber};
@@ -16,55 +16,53 @@ const EC_PUBLIC_KEY: Oid = Oid::new_unwrap("1.2.840.10045.2.1");
 const P_256: Oid = Oid::new_unwrap("1.2.840.10045.3.1.7");
 const MIN_RSA_BITS: usize = 2048;
 
-/// Why a PEM cannot be used. Each says what it is and what would be right.
+/// Reasons for which a PEM is unusable. The texts name the fix.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// Nothing that begins with `-----BEGIN`.
-    #[error("this is not PEM: there is no `-----BEGIN … PRIVATE KEY-----` in it")]
+    /// The text contains no `-----BEGIN`.
+    #[error("not a PEM file: it contains no `-----BEGIN … PRIVATE KEY-----`")]
     NotPem,
-    /// The frame is there, the content is damaged.
+    /// The frame is there, but the content is damaged.
     #[error("the PEM is damaged: its lines are not base64, or its end is missing")]
     Damaged,
-    /// A passphrase would be needed.
+    /// The key is encrypted with a passphrase.
     #[error(
-        "the private key is encrypted with a passphrase: take that off with `openssl pkey -in FILE -out PLAIN`"
+        "the private key is encrypted with a passphrase: remove it with `openssl pkey -in FILE -out PLAIN`"
     )]
     Encrypted,
-    /// OpenSSH's own format.
+    /// The key is in OpenSSH's own format.
     #[error("this is an OpenSSH private key: convert it with `ssh-keygen -p -m PKCS8 -f FILE`")]
     OpenSsh,
-    /// Only the public half.
-    #[error("this is a public key: the private key is needed to sign")]
+    /// The PEM contains only a public key.
+    #[error("this is a public key: use the private key, which is needed to sign")]
     PublicKey,
-    /// A certificate and no key.
-    #[error("this is a certificate: the private key that belongs to it is needed to sign")]
+    /// The PEM contains only a certificate.
+    #[error("this is a certificate: use its private key, which is needed to sign")]
     Certificate,
-    /// PEM of some other kind.
-    #[error("there is no private key in this PEM")]
+    /// The PEM contains no key or certificate.
+    #[error("no private key in this PEM: it must contain a `-----BEGIN … PRIVATE KEY-----`")]
     NoPrivateKey,
-    /// Which one is meant?
-    #[error("there are {0} private keys in this PEM: give one file per key")]
+    /// The PEM contains several private keys.
+    #[error("{0} private keys in this PEM: use one file per key")]
     Several(usize),
-    /// The DER inside is not what its label says.
-    #[error("the private key cannot be read: {0}")]
+    /// The DER content does not match its label.
+    #[error("invalid private key: {0}")]
     Unreadable(String),
     /// Ed25519, DSA, RSA-PSS, …
-    #[error(
-        "keys of the kind {0} are not supported: agents accept RSA (RS256) and P-256 (ES256) keys from here"
-    )]
+    #[error("unsupported kind of key {0}: use an RSA (RS256) or P-256 (ES256) key")]
     UnsupportedKind(String),
     /// An EC key on another curve.
-    #[error("the curve {0} is not supported: ES256 needs P-256 (prime256v1)")]
+    #[error("unsupported curve {0}: ES256 needs P-256 (prime256v1)")]
     UnsupportedCurve(String),
     /// An RSA key that RFC 7518 (3.3) forbids.
     #[error("the RSA key has {0} bits: RS256 needs at least 2048 (RFC 7518, 3.3)")]
     RsaTooShort(usize),
-    /// An EC key that leaves its public half out.
-    #[error("the EC key carries no public half: add it with `openssl ec -in FILE -out COMPLETE`")]
+    /// An EC key without its public half.
+    #[error("the EC key contains no public half: add it with `openssl ec -in FILE -out COMPLETE`")]
     NoPublicHalf,
 }
 
-/// A private key out of a PEM: its algorithm and its PKCS#8 DER.
+/// Parses a PEM, and returns the algorithm and the PKCS#8 DER of its private key.
 pub(super) fn parse(pem: &[u8]) -> Result<(SigningAlg, SecretSlice<u8>), PemError> {
     let text = String::from_utf8_lossy(pem);
     if !text.contains("-----BEGIN ") {
@@ -130,7 +128,7 @@ fn pkcs1(der: &[u8]) -> Result<(SigningAlg, SecretSlice<u8>), PemError> {
     wrap(SigningAlg::Rs256, der)
 }
 
-/// `outer` is the curve that a PKCS#8 frame names; alone, SEC1 names it itself.
+/// `outer` is the curve that the PKCS#8 frame names. SEC1 without a frame names the curve itself.
 fn sec1(der: &[u8], outer: Option<Oid>) -> Result<(SigningAlg, SecretSlice<u8>), PemError> {
     let (inner, has_public) = sec1_fields(der)?;
     match outer.or(inner) {
@@ -144,14 +142,14 @@ fn sec1(der: &[u8], outer: Option<Oid>) -> Result<(SigningAlg, SecretSlice<u8>),
     wrap(SigningAlg::Es256, der)
 }
 
-/// The curve and whether the public half is there: `ECPrivateKey` of RFC 5915.
+/// Returns the curve of an `ECPrivateKey` (RFC 5915), and true if it contains the public half.
 fn sec1_fields(der: &[u8]) -> Result<(Option<Oid>, bool), PemError> {
     let mut reader = SliceReader::new(der).map_err(unreadable)?;
     reader
         .sequence(|fields| {
             u8::decode(fields)?;
             OctetStringRef::decode(fields)?;
-            // Explicit parameters are a sequence where a name would be an object identifier.
+            // A named curve is an object identifier; explicit parameters are a sequence.
             let curve = ContextSpecific::<AnyRef<'_>>::decode_explicit(fields, TagNumber::N0)?;
             let public = ContextSpecific::<BitStringRef<'_>>::decode_explicit(fields, TagNumber::N1)?;
             let curve = curve.map(|field| field.value.decode_as::<ObjectIdentifier>()).transpose();
@@ -165,7 +163,7 @@ fn sec1_fields(der: &[u8]) -> Result<(Option<Oid>, bool), PemError> {
         })
 }
 
-/// Into the one form that is sealed and loaded: PKCS#8, version 1.
+/// Wraps a key in the form that is stored and loaded: PKCS#8, version 1.
 fn wrap(alg: SigningAlg, inner: &[u8]) -> Result<(SigningAlg, SecretSlice<u8>), PemError> {
     let algorithm = match alg {
         SigningAlg::Rs256 => AlgorithmIdentifierRef { oid: RSA_ENCRYPTION, parameters: Some(AnyRef::NULL) },

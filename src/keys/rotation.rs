@@ -1,20 +1,20 @@
-//! When keys come and go: a pure function from the keys to what is due next, and why.
+//! Key rotation: pure functions from the current keys to the next steps and their reasons.
 //!
-//! A key is **next** (published, so that caches learn it), then **active** (signs), then **retired**
-//! (published until what it signed has expired), then **gone**. The margins, all from the contract ("Keys"):
+//! A key is **next** (published, so that caches learn it), then **active** (signs), then **retired** (published until all
+//! tokens that it signed have expired), then **gone**. The margins are from the contract ("Keys"):
 //!
-//! - Caches chain: an agent holds a key set for 300 s that it may have got from a shared cache, where it was
-//!   300 s old, filled by a replica whose view was 10 s old. So a key signs only 900 + 10 s after it was
-//!   published: 610 s for the chain, the rest for commits that take long to show.
-//! - A replica may sign with its view for 10 s after another one was activated. A token lives for up to 120 s,
-//!   and agents grant 30 s more. So a key leaves 10 s + the longer of 300 s and 150 s after it was retired.
-//! - The very first key of a service signs at once: no cache can hold an older set.
+//! - Caches chain: an agent caches a key set for 300 s, it may come from a shared cache where it was 300 s old, and the
+//!   replica that filled that cache had a view 10 s old. A key signs only 900 + 10 s after its publication: 610 s for the
+//!   chain, and the rest for commits that become visible late.
+//! - A replica may still sign with its view for 10 s after another key was activated. A token lives for up to 120 s, and
+//!   agents tolerate 30 s more. A key is removed 10 s + the longer of 300 s and 150 s after it was retired.
+//! - The first key of a service signs at once: no cache can have an older set.
 //!
-//! **By hand.** While an imported key is next or active, nothing is made or activated here: agents then look
-//! at the portal's JWKS, which this service does not fill. An operator activates ([`may_activate`]), and only
-//! a key that was seen at that URL, for as long as caches there need to learn it.
+//! **By hand.** While an imported key is next or active, the service generates and activates no keys: agents use the
+//! portal's JWKS, which the service does not write. An operator activates a key ([`may_activate`]), and only after it was
+//! visible at that URL for as long as caches need to learn it.
 //!
-//! Times are the database's, so that one replica with a wrong clock cannot activate a key too early.
+//! All times are by the database's clock, so that a replica with a wrong clock cannot activate a key too early.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::fire_token::TokenTtl;
 use crate::domain::{KeyRecord, KeyState};
 
-/// The oldest view of the keys that a replica may sign with (docs/contract.md#keys).
+/// Maximum age of the view of the keys that a replica signs with (docs/contract.md#keys).
 pub const VIEW_STALENESS: Duration = Duration::from_secs(10);
-/// For how long the JWKS may be cached: the `max-age` that it is served with.
+/// Cache lifetime of the JWKS: the `max-age` that it is served with.
 pub const JWKS_MAX_AGE: Duration = Duration::from_mins(5);
-/// How long a key is published before it signs.
+/// Minimum time from a key's publication to its first signature.
 pub const PUBLISH_AHEAD: Duration = Duration::from_mins(15);
-/// What agents grant on `exp` (docs/clients.md#consequences-for-a-server, 9).
+/// Agents' tolerance for `exp` (docs/clients.md#consequences-for-a-server, 9).
 const TOKEN_LEEWAY: TimeDelta = TimeDelta::seconds(30);
 
 /// The margins of rotation.
@@ -39,17 +39,17 @@ pub struct RotationPolicy {
     publish_ahead: TimeDelta,
     view_staleness: TimeDelta,
     jwks_max_age: TimeDelta,
-    /// The longest that any replica may be configured with: they may differ during a deploy.
+    /// Maximum lifetime of tokens that any replica may be configured with: replicas may differ during a deploy.
     token_ttl: TimeDelta,
 }
 
-/// A rotation period that leaves no time to publish ahead.
+/// A rotation period outside its limits; a shorter one would leave no time to publish ahead.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a signing key must be used for 1 hour to 10 years before the next one, not {0:?}")]
+#[error("invalid rotation period {0:?} of signing keys: use 1 hour to 10 years")]
 pub struct InvalidPeriod(Duration);
 
 impl RotationPolicy {
-    /// The contract's margins with a key for every `period` (1 hour to 10 years).
+    /// Returns the contract's margins with a new key every `period` (1 hour to 10 years).
     pub fn with_period(period: Duration) -> Result<Self, InvalidPeriod> {
         const HOUR: u64 = 3600;
         if !(HOUR..=10 * 366 * 24 * HOUR).contains(&period.as_secs()) {
@@ -64,25 +64,26 @@ impl RotationPolicy {
         })
     }
 
-    /// For tokens that live longer than the contract's 120 s: a key stays published as long as what it signed is good.
+    /// Extends the margins for tokens that live up to `longest`, if that is longer than the contract's 120 s: a key stays
+    /// published until all tokens that it signed have expired.
     #[must_use]
     pub fn tokens_live_for(self, longest: Duration) -> Self {
         Self { token_ttl: self.token_ttl.max(delta(longest)), ..self }
     }
 
-    /// From publication to the first signature: every cache knows the key by then.
+    /// Returns the time from publication to the first signature: every cache knows the key by then.
     pub fn lead(&self) -> TimeDelta {
         self.publish_ahead + self.view_staleness
     }
 
-    /// From retirement to removal: nothing that the key signed is valid any more.
+    /// Returns the time from retirement to removal: no token that the key signed is valid by then.
     pub fn linger(&self) -> TimeDelta {
         self.view_staleness + self.jwks_max_age.max(self.token_ttl + TOKEN_LEEWAY)
     }
 }
 
 impl Default for RotationPolicy {
-    /// A key for every 90 days.
+    /// Returns the margins with a new key every 90 days.
     fn default() -> Self {
         const DAY: u64 = 24 * 3600;
         Self::with_period(Duration::from_secs(90 * DAY)).expect("90 days lie within the bounds")
@@ -96,58 +97,60 @@ fn delta(duration: Duration) -> TimeDelta {
 /// One change of the set of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Make a key and publish it; the first of a service signs at once.
+    /// Generate a key and publish it. The first key of a service is also activated.
     Generate {
-        /// Whether it signs at once.
+        /// True if the key signs at once.
         activate: bool,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// Let `kid` sign; the active key, if any, is retired by it.
+    /// Activate `kid`, and retire the active key, if any.
     Activate {
         /// The key.
         kid: String,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// Publish `kid` no more, and erase its private half.
+    /// Remove `kid` from the JWKS, and erase its private half.
     Remove {
         /// The key.
         kid: String,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
 }
 
-/// Why a step is due.
+/// The reason for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// There has never been a key.
+    /// The service never had a key.
     FirstKey,
-    /// No key is active and none is on its way.
+    /// No key is active, and none is next.
     NothingSigns,
-    /// The active key's time is nearly over.
+    /// The active key's period ends soon.
     PeriodEnds,
-    /// The next key has been published for long enough.
+    /// The next key was published long enough ago.
     CachesKnowIt,
-    /// Everything the retired key signed has expired.
+    /// All tokens that the retired key signed have expired.
     TokensExpired,
 }
 
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::FirstKey => "a new service needs a first key",
-            Self::NothingSigns => "no key is active, and none is published to become it",
-            Self::PeriodEnds => "the active key's period ends, and caches must learn its successor before",
-            Self::CachesKnowIt => "it has been published for so long that every cache knows it",
-            Self::TokensExpired => "everything it signed has expired",
+            Self::FirstKey => "a new service needs its first key",
+            Self::NothingSigns => "no key is active, and no next key is published",
+            Self::PeriodEnds => {
+                "the active key's period ends soon, and caches must learn its successor before"
+            }
+            Self::CachesKnowIt => "it was published long enough for every cache to know it",
+            Self::TokensExpired => "all tokens that it signed have expired",
         })
     }
 }
 
 impl Step {
-    /// Why it is due.
+    /// Returns the reason for the step.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Generate { reason, .. } | Self::Activate { reason, .. } | Self::Remove { reason, .. } => {
@@ -156,7 +159,7 @@ impl Step {
         }
     }
 
-    /// The key it concerns; none for one that does not exist yet.
+    /// Returns the key of the step; `None` for a key that does not exist yet.
     pub fn kid(&self) -> Option<&str> {
         match self {
             Self::Generate { .. } => None,
@@ -168,29 +171,29 @@ impl Step {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Generate { activate: true, .. } => f.write_str("make a key and activate it"),
-            Self::Generate { activate: false, .. } => f.write_str("make and publish the next key"),
+            Self::Generate { activate: true, .. } => f.write_str("generate a key and activate it"),
+            Self::Generate { activate: false, .. } => f.write_str("generate and publish the next key"),
             Self::Activate { kid, .. } => write!(f, "activate `{kid}`"),
             Self::Remove { kid, .. } => write!(f, "remove `{kid}`"),
         }
     }
 }
 
-/// A step and when it falls due.
+/// A step and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// From when on it is right to take it.
+    /// Earliest time of the step.
     pub at: DateTime<Utc>,
-    /// What to do.
+    /// The step.
     pub step: Step,
 }
 
-/// Whether rotation is by hand: an imported key is in use, or waits to be.
+/// Returns true if keys rotate by hand: an imported key is next or active.
 pub fn is_by_hand(keys: &[KeyRecord]) -> bool {
     keys.iter().any(|key| key.imported && matches!(key.state, KeyState::Next | KeyState::Active))
 }
 
-/// What comes next for `keys` (all of them, the gone ones too), as far as it follows from how they stand now.
+/// Returns the next steps for `keys`, which must contain all keys, including gone ones.
 pub fn plan(keys: &[KeyRecord], policy: &RotationPolicy) -> Vec<Planned> {
     let mut planned: Vec<_> = keys
         .iter()
@@ -206,7 +209,7 @@ pub fn plan(keys: &[KeyRecord], policy: &RotationPolicy) -> Vec<Planned> {
     planned
 }
 
-/// The one step that leads to the next active key.
+/// Returns the step towards the next active key.
 fn succession(keys: &[KeyRecord], policy: &RotationPolicy) -> Planned {
     let generate = |at, activate, reason| Planned { at, step: Step::Generate { activate, reason } };
     let next = keys.iter().filter(|key| key.state == KeyState::Next).min_by_key(|key| key.published_at);
@@ -220,38 +223,38 @@ fn succession(keys: &[KeyRecord], policy: &RotationPolicy) -> Planned {
             let since = active.activated_at.unwrap_or(active.published_at);
             generate(since + policy.period - policy.lead(), false, Reason::PeriodEnds)
         }
-        // Caches may still hold a set of keys from before: the new one has to be published ahead like any other.
+        // Caches may still have an older set of keys, so the new key must be published ahead like any other.
         (None, None) if !keys.is_empty() => generate(DateTime::<Utc>::MIN_UTC, false, Reason::NothingSigns),
         (None, None) => generate(DateTime::<Utc>::MIN_UTC, true, Reason::FirstKey),
     }
 }
 
-/// What is due at `now`, by the database's clock. Taking the steps and sweeping again at the same instant
-/// yields nothing.
+/// Returns the steps that are due at `now`, by the database's clock. After these steps, another sweep at the same time
+/// returns none.
 pub fn sweep(now: DateTime<Utc>, keys: &[KeyRecord], policy: &RotationPolicy) -> Vec<Step> {
     plan(keys, policy).into_iter().filter(|one| one.at <= now).map(|one| one.step).collect()
 }
 
-/// Why a key may not be activated (yet).
+/// Reasons for which a key cannot be activated yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotYet {
-    /// It is not a next key.
+    /// The key is not a next key.
     #[error("it is {0}: only a next key can be activated")]
     WrongState(KeyState),
-    /// By hand, and nobody has seen it where agents look.
+    /// Keys rotate by hand, and the key was never seen at the agents' JWKS URL.
     #[error("it has not been seen at the JWKS URL that agents use")]
     NotSeen,
-    /// Its publication is too young: caches may not know it.
-    #[error("caches of agents know it for sure from {at} on", at = at.format("%Y-%m-%d %H:%M:%S UTC"))]
+    /// The key was published too recently: caches may not know it.
+    #[error("agents' caches may not know it before {at}", at = at.format("%Y-%m-%d %H:%M:%S UTC"))]
     TooYoung {
-        /// From when on it may sign.
+        /// Earliest time of activation.
         at: DateTime<Utc>,
     },
 }
 
-/// Whether an operator may activate `key` at `now`. By hand it must have been seen at the agents' JWKS URL
-/// ([`KeyRecord::seen_at`]) for as long as our own keys are published ahead; without any key that signs, to
-/// have been seen is enough, as waiting would only prolong that nothing is fired.
+/// Checks that an operator may activate `key` at `now`. If keys rotate by hand, it must have been seen at the agents' JWKS
+/// URL ([`KeyRecord::seen_at`]) for as long as the service's own keys are published ahead. If no key is active, it is
+/// enough that it was seen, because waiting would only prolong the time without fires.
 pub fn may_activate(
     now: DateTime<Utc>,
     key: &KeyRecord,

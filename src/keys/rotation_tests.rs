@@ -1,4 +1,4 @@
-//! Sweeps and hands over long times, against clients whose caches chain.
+//! Sweeps and manual steps over long times, against clients whose caches chain.
 
 use proptest::prelude::*;
 
@@ -29,13 +29,13 @@ fn key(kid: &str, state: KeyState, published: i64) -> KeyRecord {
     }
 }
 
-/// The set of keys over time, changed only as the database changes it.
+/// The set of keys over time, with the state changes of the database.
 #[derive(Debug)]
 struct World {
     policy: RotationPolicy,
     now: i64,
     keys: Vec<KeyRecord>,
-    /// After each change: when, who is published, who is active.
+    /// After each change: the time, the published keys, the active key.
     history: Vec<(i64, Vec<String>, Option<String>)>,
     made: usize,
 }
@@ -108,20 +108,20 @@ impl World {
         self.keys.iter().any(|key| key.state == KeyState::Next)
     }
 
-    /// As it stood at `second`; the beginning for what was before.
+    /// Returns the entry of `history` at `second`, or the first one for earlier times.
     fn view(&self, second: i64) -> &(i64, Vec<String>, Option<String>) {
         let after = self.history.partition_point(|one| one.0 <= second);
         &self.history[after.max(1) - 1]
     }
 
-    /// Every second at which a client's or a replica's knowledge could differ from the one before.
+    /// Returns every second at which the knowledge of a client or a replica could differ from the second before.
     fn edges(&self, from: i64, to: i64) -> impl Iterator<Item = i64> {
         let inside = self.history.iter().map(|one| one.0).filter(move |edge| (from..=to).contains(edge));
         inside.flat_map(|edge| [edge - 1, edge]).chain([from, to])
     }
 
-    /// Looks at a token signed at `second` through a view that is `stale` old, and at all that a client may
-    /// then know: from key sets as old as the chain of caches allows, until the token has expired.
+    /// Checks a token signed at `second` with a view of the age `stale` against all key sets that a client may have: from
+    /// sets as old as the chain of caches allows, until the token has expired.
     fn check_token(&self, second: i64, stale: i64) -> Result<(), String> {
         let Some(kid) = &self.view(second - stale).2 else { return Ok(()) };
         let first = self.history[0].1.contains(kid);
@@ -160,9 +160,9 @@ enum Act {
     Sweep,
     /// `keys rotate`.
     Rotate,
-    /// `keys import`, seen at the agents' URL so many seconds later, or never.
+    /// `keys import`.
     Import,
-    /// `keys activate`: looks at the agents' URL, where every published key shows; then does what is allowed.
+    /// `keys activate`: every published key is visible at the agents' URL; activation happens if it is allowed.
     Activate,
 }
 
@@ -213,7 +213,7 @@ fn run(policy: RotationPolicy, acts: &[Act]) -> World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// No token is ever signed by a key that a client with chained caches could not know, nor outlives its key.
+    /// Clients with chained caches know the key of every token, until the token has expired.
     #[test]
     fn keys_no_token_is_signed_by_a_key_that_a_client_could_not_know(
         acts in proptest::collection::vec(act(), 1..80),
@@ -235,7 +235,7 @@ fn checked(policy: RotationPolicy) -> Result<(), String> {
     world.check_all_tokens()
 }
 
-/// The check above can fail: it does as soon as a margin is too small, and does not at the contract's.
+/// Proves that the check above can fail: it passes with the contract's margins, and fails if one of them is too small.
 #[test]
 fn keys_every_margin_is_needed() {
     let policy = RotationPolicy::with_period(Duration::from_hours(1)).unwrap();
@@ -249,7 +249,7 @@ fn keys_every_margin_is_needed() {
 }
 
 #[test]
-fn keys_the_first_signs_at_once_and_later_ones_wait() {
+fn keys_first_one_signs_at_once_and_later_ones_wait() {
     let policy = RotationPolicy::default();
     let first = Step::Generate { activate: true, reason: Reason::FirstKey };
     assert_eq!(sweep(at(0), &[], &policy), [first]);
@@ -272,7 +272,7 @@ fn keys_the_first_signs_at_once_and_later_ones_wait() {
 }
 
 #[test]
-fn keys_after_others_even_a_lone_one_is_published_ahead() {
+fn keys_only_one_after_others_is_still_published_ahead() {
     let policy = RotationPolicy::default();
     let generate = Step::Generate { activate: false, reason: Reason::NothingSigns };
     assert_eq!(sweep(at(5), &[key("a", KeyState::Gone, 0)], &policy), [generate]);
@@ -282,7 +282,7 @@ fn keys_after_others_even_a_lone_one_is_published_ahead() {
 }
 
 #[test]
-fn keys_imported_are_left_to_hands() {
+fn keys_imported_rotate_by_hand_only() {
     let policy = RotationPolicy::default();
     let years = 5 * 365 * 24 * 3600;
     let imported = KeyRecord { imported: true, ..key("p", KeyState::Active, 0) };
@@ -303,10 +303,10 @@ fn keys_imported_are_left_to_hands() {
     let seen = KeyRecord { seen_at: Some(at(5000)), ..waiting.clone() };
     assert_eq!(may(5909, &seen, std::slice::from_ref(&own)), Err(NotYet::TooYoung { at: at(5910) }));
     assert_eq!(may(5910, &seen, std::slice::from_ref(&own)), Ok(()));
-    assert_eq!(may(5000, &seen, &[]), Ok(()), "with nothing that signs, to be seen is enough");
+    assert_eq!(may(5000, &seen, &[]), Ok(()), "without an active key it is enough to be seen");
     assert_eq!(may(years, &waiting, &[]), Err(NotYet::NotSeen));
     assert_eq!(may(years, &own, &[]), Err(NotYet::WrongState(KeyState::Active)));
-    // Back to a key of our own while an imported one signs: by the same rule.
+    // The same rule holds for the way back to a key of the service while an imported one is active.
     let back = key("n", KeyState::Next, 0);
     assert_eq!(may(years, &back, &[imported]), Err(NotYet::NotSeen));
     // Without imported keys a successor may be activated by hand once it is old enough.

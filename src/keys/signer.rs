@@ -1,4 +1,4 @@
-//! A signing key, parsed once: parsing costs more than an ES256 signature, and a fire signs one token.
+//! Signers. A key is parsed once, because parsing costs more than an ES256 signature and every fire signs one token.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,35 +16,35 @@ use crate::domain::SigningAlg;
 
 const RSA_BITS: usize = 2048;
 
-/// A private key as PKCS#8 DER: what is generated, imported, sealed and opened. `Debug` shows no key.
+/// A private key as PKCS#8 DER, the form in which keys are generated, imported and stored. `Debug` shows no key.
 #[derive(Debug)]
 pub struct PrivateKey {
     alg: SigningAlg,
     pkcs8: SecretSlice<u8>,
 }
 
-/// Why a key cannot be made or used.
+/// Reasons for which a key could not be generated or used.
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
-    /// ring refuses the key: damaged, or of a size it does not sign with.
-    #[error("the {alg} key cannot be used: {reason}")]
+    /// ring rejected the key: it is damaged or has an unsupported size.
+    #[error("unusable {alg} key: {reason}")]
     Rejected {
-        /// What it was taken for.
+        /// The expected algorithm.
         alg: SigningAlg,
-        /// ring's word for it.
+        /// ring's error text.
         reason: String,
     },
-    /// Making a key failed: no randomness.
-    #[error("no {0} key could be generated")]
+    /// Key generation failed for lack of random bytes.
+    #[error("generating a key for {0} failed: the operating system returned no random bytes")]
     Generate(SigningAlg),
-    /// Signing failed: no randomness.
-    #[error("signing with key `{0}` failed")]
+    /// Signing failed for lack of random bytes.
+    #[error("signing with key `{0}` failed: the operating system returned no random bytes")]
     Sign(String),
 }
 
 impl PrivateKey {
-    /// Makes a new one: P-256 by ring at once; RSA of 2048 bits by the `rsa` crate (ring makes none), which
-    /// takes up to seconds of one core: call it where blocking is allowed.
+    /// Generates a key: P-256 with ring, or RSA of 2048 bits with the `rsa` crate, because ring generates no RSA keys. RSA
+    /// takes up to seconds of one core, so call this where blocking is allowed.
     pub fn generate(alg: SigningAlg) -> Result<Self, SignerError> {
         let failed = || SignerError::Generate(alg);
         let pkcs8 = match alg {
@@ -64,23 +64,23 @@ impl PrivateKey {
         Ok(Self { alg, pkcs8 })
     }
 
-    /// Reads PKCS#8, PKCS#1 (RSA) or SEC1 (EC) PEM, unencrypted.
+    /// Parses an unencrypted PEM: PKCS#8, PKCS#1 (RSA) or SEC1 (EC).
     pub fn from_pem(pem: &[u8]) -> Result<Self, PemError> {
         let (alg, pkcs8) = pem::parse(pem)?;
         Ok(Self { alg, pkcs8 })
     }
 
-    /// Takes what [`Self::pkcs8`] gave.
+    /// Returns the key for DER from [`Self::pkcs8`].
     pub fn from_pkcs8(alg: SigningAlg, pkcs8: SecretSlice<u8>) -> Self {
         Self { alg, pkcs8 }
     }
 
-    /// The DER that is sealed.
+    /// Returns the DER.
     pub fn pkcs8(&self) -> &SecretSlice<u8> {
         &self.pkcs8
     }
 
-    /// The algorithm it signs with.
+    /// Returns the algorithm.
     pub fn alg(&self) -> SigningAlg {
         self.alg
     }
@@ -92,7 +92,7 @@ enum KeyPair {
     Rs256(Box<RsaKeyPair>),
 }
 
-/// Signs tokens under one `kid`. ring's `Debug` of the pair inside shows the public half only.
+/// Signs tokens with one key. `Debug` shows only the public half.
 #[derive(Debug)]
 pub struct Signer {
     kid: String,
@@ -102,7 +102,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Parses `key`. Without a `kid` it is called by its RFC 7638 thumbprint (SHA-256).
+    /// Parses `key`. Without a `kid`, its RFC 7638 thumbprint (SHA-256) is the `kid`.
     pub fn new(key: &PrivateKey, kid: Option<String>) -> Result<Self, SignerError> {
         let rejected = |error: ring::error::KeyRejected| SignerError::Rejected {
             alg: key.alg,
@@ -121,17 +121,17 @@ impl Signer {
         Ok(Self { header: URL_SAFE_NO_PAD.encode(header), kid, alg: key.alg, pair })
     }
 
-    /// The name under which it is published.
+    /// Returns the `kid`.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The algorithm it signs with.
+    /// Returns the algorithm.
     pub fn alg(&self) -> SigningAlg {
         self.alg
     }
 
-    /// The public half as it is published (RFC 7517, RFC 7518 section 6).
+    /// Returns the public half as published (RFC 7517, RFC 7518 section 6).
     pub fn public_jwk(&self) -> Value {
         let mut jwk = public_members(&self.pair);
         jwk["use"] = json!("sig");
@@ -140,7 +140,7 @@ impl Signer {
         jwk
     }
 
-    /// A JWT of these claims (their JSON), in the compact form of RFC 7515.
+    /// Returns a signed JWT with these claims (JSON), in the compact form of RFC 7515.
     pub(super) fn token(&self, claims: &[u8]) -> Result<SecretString, SignerError> {
         let mut token = String::with_capacity(self.header.len() + claims.len() * 4 / 3 + 352);
         token.push_str(&self.header);
@@ -152,7 +152,7 @@ impl Signer {
         Ok(token.into())
     }
 
-    /// Signs as JWS wants it: R and S side by side for ES256 (RFC 7518, 3.4), PKCS#1 v1.5 for RS256.
+    /// Returns a signature in the format of JWS: R and S concatenated for ES256 (RFC 7518, 3.4), PKCS#1 v1.5 for RS256.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
         let failed = |_| SignerError::Sign(self.kid.clone());
         let random = SystemRandom::new();
@@ -169,7 +169,7 @@ impl Signer {
     }
 }
 
-/// The members that make the key what it is: exactly those that RFC 7638 (3.2) digests.
+/// Returns the required members of the public JWK, which RFC 7638 (3.2) digests.
 fn public_members(pair: &KeyPair) -> Value {
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     match pair {
@@ -186,7 +186,7 @@ fn public_members(pair: &KeyPair) -> Value {
     }
 }
 
-/// RFC 7638: SHA-256 over the required members, in lexical order and without blanks.
+/// Returns the RFC 7638 thumbprint: SHA-256 over the required members, in lexical order and without white space.
 fn thumbprint(pair: &KeyPair) -> String {
     let members = public_members(pair);
     let of = |name: &str| members[name].as_str().unwrap_or_default();
@@ -199,7 +199,7 @@ fn thumbprint(pair: &KeyPair) -> String {
     URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, canonical.as_bytes()))
 }
 
-/// Whether two JWKs hold the same public key, whatever they are called and used for.
+/// Returns true if two JWKs contain the same public key; `kid` and `use` may differ.
 pub fn same_public_key(one: &Value, other: &Value) -> bool {
     let same = |name: &str| one.get(name).is_some() && one.get(name) == other.get(name);
     same("kty") && (same("n") && same("e") || same("crv") && same("x") && same("y"))

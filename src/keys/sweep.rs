@@ -1,5 +1,5 @@
-//! Doing what [`rotation::sweep`] finds due. Every replica may, at any time: the keys are locked, and what is
-//! due is decided again under the lock.
+//! Takes the rotation steps that [`rotation::sweep`] returns. Any replica may do this at any time: the keys are locked, and
+//! the due steps are determined again under the lock.
 
 use super::KeyError;
 use super::custody;
@@ -8,22 +8,21 @@ use super::rotation::{self, RotationPolicy, Step};
 use crate::db::Db;
 use crate::domain::{KeyRecord, NewKey, SigningAlg, StoredKey};
 
-/// Only what everybody may see.
+/// Returns the public records of the keys.
 pub fn records(keys: &[StoredKey]) -> Vec<KeyRecord> {
     keys.iter().map(|key| key.record.clone()).collect()
 }
 
-/// A step that was taken, and the key that it concerned.
+/// A step that was taken, and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
     /// The step.
     pub step: Step,
-    /// Its key: for a new one, the name it got.
+    /// The key of the step, also if it is new.
     pub kid: String,
 }
 
-/// Takes all steps that are due by the database's clock, in one transaction; most of the time there are none,
-/// and it ends after a look.
+/// Takes all steps that are due by the database's clock, in one transaction. If none are due, it only reads the keys.
 pub async fn sweep(
     db: &Db,
     policy: &RotationPolicy,
@@ -35,7 +34,7 @@ pub async fn sweep(
     if due.is_empty() {
         return Ok(Vec::new());
     }
-    // Made before the lock is taken: an RSA key takes longer than others should wait.
+    // Generated before the lock is taken: an RSA key takes longer than others should wait.
     let mut fresh: Option<NewKey> = None;
     if due.iter().any(|step| matches!(step, Step::Generate { .. })) {
         fresh = Some(custody::generate(alg, kek).await?);
@@ -45,7 +44,7 @@ pub async fn sweep(
     for step in rotation::sweep(locked.now(), &records(locked.keys()), policy) {
         let kid = match &step {
             Step::Generate { activate, .. } => {
-                // Due only since a moment ago: the next sweep makes it.
+                // This step became due after the first check: the next sweep takes it.
                 let Some(key) = fresh.take() else { continue };
                 locked.insert_next(&key).await?;
                 if *activate {
@@ -55,11 +54,11 @@ pub async fn sweep(
             }
             Step::Activate { kid, .. } => {
                 let next = locked.keys().iter().find(|key| key.record.kid == *kid);
-                // Better an old key that signs than a new one that cannot be opened.
+                // An old key that signs is better than a new one that this replica cannot use.
                 if let Some(next) = next
                     && let Err(error) = custody::open(next, kek).await
                 {
-                    tracing::error!(key.id = %kid, %error, "the next signing key cannot be activated");
+                    tracing::error!(key.id = %kid, %error, "activating the next signing key failed");
                     continue;
                 }
                 locked.activate(kid).await?;
@@ -74,7 +73,13 @@ pub async fn sweep(
     }
     locked.commit().await?;
     for Done { step, kid } in &done {
-        tracing::info!(key.id = %kid, reason = %step.reason(), "signing keys: {step}");
+        let event = match step {
+            Step::Generate { activate: true, .. } => "signing key generated and activated",
+            Step::Generate { activate: false, .. } => "next signing key generated and published",
+            Step::Activate { .. } => "signing key activated",
+            Step::Remove { .. } => "signing key removed",
+        };
+        tracing::info!(key.id = %kid, reason = %step.reason(), "{event}");
     }
     Ok(done)
 }

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{backends, connections, fires, one_shots, panics, requests};
 
 /// Interval at which histogram samples are aggregated, so that memory stays bounded without scrapes.
-const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+const AGGREGATION_PERIOD: Duration = Duration::from_secs(5);
 
 /// Installs the global recorder and describes the metrics. Repeated calls return the same handle.
 pub fn install() -> PrometheusHandle {
@@ -57,17 +57,17 @@ pub(super) fn describe() {
 /// Returns the router of `GET /metrics`, for its own listener. Requires a Tokio runtime: aggregation runs until the router
 /// is dropped.
 pub fn router(handle: PrometheusHandle) -> Router {
-    let upkeep = tokio::spawn({
+    let aggregation = tokio::spawn({
         let handle = handle.clone();
         async move {
-            let mut ticks = tokio::time::interval(UPKEEP_PERIOD);
+            let mut ticks = tokio::time::interval(AGGREGATION_PERIOD);
             loop {
                 ticks.tick().await;
                 handle.run_upkeep();
             }
         }
     });
-    let state = Arc::new((handle, AbortOnDropHandle::new(upkeep)));
+    let state = Arc::new((handle, AbortOnDropHandle::new(aggregation)));
     Router::new().route("/metrics", get(render)).with_state(state)
 }
 
@@ -101,7 +101,7 @@ mod tests {
     async fn aggregation_ends_with_its_router() {
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let router = router(recorder().handle());
-        tokio::time::advance(UPKEEP_PERIOD * 3).await;
+        tokio::time::advance(AGGREGATION_PERIOD * 3).await;
         assert_eq!(alive(), 1);
         drop(router);
         tokio::task::yield_now().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::labels::status_class;
-use crate::domain::{FireOutcome, PutOff};
+use crate::domain::{Deferral, FireOutcome};
 
 const FIRES: &str = "nas_cron_fires_total";
 const ATTEMPTS_DEFERRED: &str = "nas_cron_attempts_deferred_total";
@@ -57,7 +57,7 @@ pub(super) fn describe() {
     counter!(LEASES_LOST).increment(0);
     counter!(RECOVERED).increment(0);
     gauge!(IN_FLIGHT).set(0.0);
-    for reason in PutOff::ALL {
+    for reason in Deferral::ALL {
         counter!(ATTEMPTS_DEFERRED, "reason" => reason.as_str()).increment(0);
     }
     for outcome in FireOutcome::ALL {
@@ -72,7 +72,7 @@ pub fn fire_ended(outcome: FireOutcome, status: Option<u16>, took: Duration) {
 }
 
 /// Records attempts that nas-cron deferred because of a shortage of its own.
-pub fn fires_put_off(reason: PutOff, count: u64) {
+pub fn attempts_deferred(reason: Deferral, count: u64) {
     counter!(ATTEMPTS_DEFERRED, "reason" => reason.as_str()).increment(count);
 }
 

@@ -18,7 +18,7 @@ pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
-    InFlight, fire_ended, fire_started, fires_lost, fires_put_off, leases_lost, recovered,
+    InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered,
     set_db_clock_offset,
 };
 pub use self::one_shots::{set_one_shots, set_withheld};
@@ -37,7 +37,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::domain::hold::Withheld;
     use crate::domain::one_shot::{DueKind, OneShotCounts};
-    use crate::domain::{FireOutcome, HoldScope, PutOff};
+    use crate::domain::{Deferral, FireOutcome, HoldScope};
 
     /// Returns the metrics recorded while `work` runs on this thread, in the text format of Prometheus.
     pub(crate) fn counted(work: impl FnOnce()) -> String {
@@ -53,7 +53,7 @@ pub(crate) mod tests {
         fire_ended(FireOutcome::Delivered, Some(202), Duration::from_millis(9));
         fire_ended(FireOutcome::Failed, None, Duration::from_secs(30));
         fires_lost(2);
-        fires_put_off(PutOff::Ports, 2);
+        attempts_deferred(Deferral::Ports, 2);
         provisioned(Duration::from_millis(2));
         agent_api_answered(AgentApi::Provision, 200);
         agent_api_answered(AgentApi::List, 503);

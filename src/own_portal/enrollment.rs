@@ -1,4 +1,4 @@
-//! Making a login for an agent.
+//! Enrolls agents: registers them and begins their logins.
 
 use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 use secrecy::SecretString;
@@ -10,55 +10,55 @@ use crate::db::{Db, DbError, logins};
 use crate::directory::{self, DirectoryError};
 use crate::domain::registration::{Agent, Registration};
 
-/// How often a login that began at the same moment elsewhere is looked at again.
+/// Maximum number of retries after a concurrent enrollment of the same agent.
 const RACES: usize = 3;
 
-/// What is wanted.
+/// An enrollment request.
 #[derive(Clone, Debug)]
 pub struct Enrollment {
     /// The agent.
     pub instance_id: InstanceId,
-    /// The org that owns it.
+    /// The org that owns the agent.
     pub org_id: OrgId,
-    /// Where it is called.
+    /// The agent's callback URL.
     pub callback_url: CallbackUrl,
-    /// Whether an open login is to end.
+    /// True to end an open login and begin a new one.
     pub new_login: bool,
 }
 
-/// What became of the agent's login.
+/// The effect of an enrollment on the agent's login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoginChange {
-    /// It had none that was open.
+    /// The agent had no open login; a new one began.
     Begun,
-    /// It has it still, and this refresh token is one of it.
+    /// The agent keeps its open login, and the refresh token belongs to it.
     Kept,
-    /// The old one has ended, and its access tokens open nothing any more.
+    /// The old login has ended and its access tokens are no longer accepted; a new one began.
     Replaced,
 }
 
-/// An agent that can log in.
+/// An enrolled agent.
 #[derive(Debug)]
 pub struct Enrolled {
-    /// As it is registered.
+    /// The registration.
     pub agent: Agent,
-    /// What became of its login.
+    /// The effect on the agent's login.
     pub login: LoginChange,
-    /// Good until one that came after it is presented.
+    /// A refresh token, valid until a later one of the same login is presented.
     pub refresh_token: SecretString,
 }
 
-/// Why an agent is not enrolled.
+/// An enrollment failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    /// It cannot be registered like this.
+    /// The agent could not be registered.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// With logins of two keys `serve` would start with neither.
+    /// Other logins use another key-encryption key. With logins of two keys, `serve` could not start with either.
     #[error(
-        "there are logins that were made with another key-encryption key ({0}): set that one, or end each of them with \
-         --new-login first, if that key is lost"
+        "agents with logins of another key-encryption key exist ({0}): set that key; if it is lost, enroll each of \
+         these agents again with --new-login first"
     )]
     OtherKey(OfOtherKeys),
 }
@@ -69,9 +69,9 @@ impl From<DbError> for EnrollError {
     }
 }
 
-/// Registers the agent and gives it a login. Repeating it changes nothing and ends nothing: it gives a refresh token
-/// of the login that is there. The first login keeps the session that the agent was registered with; every later one
-/// has a new session. Beside logins of another key nothing is made but what ends one of them.
+/// Registers the agent and begins a login. Repeating it changes nothing, and returns a refresh token of the open login.
+/// The first login keeps the session that the agent was registered with; every later one has a new session. While
+/// logins of another key exist, only an enrollment that ends one of them succeeds.
 pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enrolled, EnrollError> {
     let Enrollment { instance_id, org_id, callback_url, new_login } = wanted;
     if let Some(others) = OfOtherKeys::find(db, key).await? {
@@ -104,7 +104,7 @@ pub async fn enroll(db: &Db, key: &RefreshKey, wanted: Enrollment) -> Result<Enr
             break (LoginChange::Kept, Ticket { login_id: open.login_id, number: open.number });
         }
         let ticket = Ticket { login_id: Uuid::new_v4(), number: 0 };
-        // Whoever has the old login may have an access token of it too.
+        // A new session, because access tokens of the old login may still exist.
         let session = last.is_some().then(SessionId::fresh);
         match logins::begin(
             db,

@@ -1,11 +1,11 @@
-//! Being the agents' portal, where there is no other: logins, and the tokens that they are kept alive with.
+//! The built-in portal: logins of agents, and the tokens that keep them alive.
 //!
-//! An operator makes a login for an agent ([`enroll`]) and gives it the first refresh token. The agent
-//! exchanges that for an access token and the next refresh token ([`OwnPortal::refresh`]), again and again. A refresh
-//! token stays good until its successor is first presented; presented after that it is a copy in somebody else's
-//! hands, or an agent that was set back to an old one: nobody can tell, and the login ends.
+//! An operator enrolls an agent ([`enroll`]) and gives it the first refresh token. The agent exchanges each refresh
+//! token for an access token and the next refresh token ([`OwnPortal::refresh`]). A refresh token stays valid until its
+//! successor is first presented. If it is presented after that, either it was copied, or the agent was restored from an
+//! old state. The two cannot be distinguished, so the login ends.
 //!
-//! Agents throw their tokens away on a final refusal. So nothing is one that may pass.
+//! Agents delete their tokens on a permanent error. Therefore only permanent failures are reported as such.
 
 mod enrollment;
 mod other_keys;
@@ -26,7 +26,7 @@ use crate::db::{self, Db, DbError, logins};
 use crate::domain::LoginEnd;
 use crate::keys::{AccessSubject, KeyRing, MintError};
 
-/// What it takes to issue access tokens. Cheap to clone.
+/// Issues access tokens. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct OwnPortal {
     db: Db,
@@ -35,70 +35,71 @@ pub struct OwnPortal {
     access_token_ttl: Duration,
 }
 
-/// What a refresh token is exchanged for.
+/// The tokens issued for a refresh token.
 #[derive(Debug)]
 pub struct Granted {
-    /// Opens hop 1.
+    /// Access token for the agent API.
     pub access_token: SecretString,
-    /// How long it does, in whole seconds.
+    /// Lifetime of the access token, in whole seconds.
     pub expires_in: Duration,
-    /// For the next time. The same again, when the same refresh token is presented again.
+    /// The next refresh token. The same refresh token always gets the same successor.
     pub refresh_token: SecretString,
 }
 
-/// Why no tokens are given.
+/// A refresh token could not be exchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// For good: never made here.
+    /// Permanent: this key-encryption key did not create the token.
     #[error(
-        "the refresh token was not made here, or with another key-encryption key: enroll the agent again"
+        "this service did not issue the refresh token, or issued it with another key-encryption key: enroll the agent again"
     )]
     Unknown,
-    /// Until the login is back, if ever. We made the token: its agent was removed, or the database is another one, or was
-    /// restored from before the login, and nobody can tell which.
+    /// Temporary, until the login is restored: the token is authentic, but the database does not have its login. The
+    /// agent was removed, or the database is another one or was restored from an earlier backup; the cases cannot be
+    /// distinguished.
     #[error(
-        "the login of this refresh token is not in the database: unless that comes back, enroll the agent again"
+        "the login of this refresh token is not in the database: restore the login, or enroll the agent again"
     )]
     Gone,
-    /// For good: the operator made another login.
-    #[error("the login of this refresh token was replaced by another one of the same agent")]
+    /// Permanent: the operator began another login.
+    #[error("the login of this refresh token was replaced by another login of the same agent")]
     Replaced,
-    /// For good: a spent token was presented, now or before. Agents explain it to their users by the word "reuse".
+    /// Permanent: a spent token was presented, now or earlier. Agents explain this to their users by the word "reuse".
     #[error(
-        "refresh token reuse: a spent one was presented, and the login has ended; enroll the agent again"
+        "refresh token reuse: a spent token was presented, so the login has ended; enroll the agent again"
     )]
     Reused,
-    /// Until it is enabled.
+    /// Temporary, until the agent is enabled.
     #[error("the agent is disabled: its login is kept until it is enabled")]
     Disabled,
-    /// Until it has a session again.
-    #[error("the agent's registration has no bootstrap session any more: enroll it again")]
+    /// Temporary, until the agent has a session again.
+    #[error("the agent's registration no longer has a bootstrap session: enroll the agent again")]
     NoSession,
-    /// Until a key can sign.
+    /// Temporary, until a key can sign.
     #[error(transparent)]
     NoKey(#[from] MintError),
-    /// Until the database answers.
+    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// Why it cannot start.
+/// The built-in portal could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// To each of these agents it would look as if its login had ended, and it would throw its tokens away.
+    /// Some logins use another key-encryption key. Their agents would get `invalid_grant` and delete their tokens.
     #[error(
-        "there are logins that were made with another key-encryption key, and their agents would lose them ({0}): set \
-         that one again, or end each of these logins with `nas-cron agents enroll --new-login`"
+        "agents with logins of another key-encryption key exist and would lose their logins ({0}): set that key again, \
+         or end each of these logins with `nas-cron agents enroll --new-login`"
     )]
     OtherKey(OfOtherKeys),
-    /// The database.
-    #[error("the logins cannot be read: {0}")]
+    /// The database failed.
+    #[error("reading the logins failed: {0}")]
     Db(#[from] DbError),
 }
 
 impl OwnPortal {
-    /// With the key-encryption key that the logins were made with. Access tokens will live for `access_token_ttl`, whole
-    /// seconds. Waits for a database that is away until `deadline`.
+    /// Starts with the key-encryption key of the existing logins. Access tokens will live for `access_token_ttl`, in
+    /// whole seconds. Waits for an unavailable database until `deadline`.
     pub async fn start(
         db: &Db,
         keys: Arc<KeyRing>,
@@ -113,8 +114,8 @@ impl OwnPortal {
         }
     }
 
-    /// Exchanges a refresh token. Rides out what the database can be ridden out of, until `deadline`. What was
-    /// not made by our key never gets as far as the database.
+    /// Exchanges a refresh token. Waits for an unavailable database until `deadline`. A token that the key-encryption
+    /// key did not create is rejected without a database statement.
     pub async fn refresh(&self, refresh_token: &str, deadline: Instant) -> Result<Granted, RefreshError> {
         let ticket = self.refresh_key.read(refresh_token).ok_or(RefreshError::Unknown)?;
         let presented =
@@ -123,8 +124,8 @@ impl OwnPortal {
         if login.ended_now {
             warn!(
                 agent.id = %login.instance_id,
-                "a spent refresh token was presented: two use this login, or an old copy was restored. It has ended; \
-                 `nas-cron agents enroll` makes another"
+                "a spent refresh token was presented and its login ended: two agents use it, or an old copy was restored; \
+                 begin another login with `nas-cron agents enroll`"
             );
         }
         match login.ended_by {
@@ -135,9 +136,9 @@ impl OwnPortal {
         }
         let sid = login.sid.ok_or(RefreshError::NoSession)?;
         let bearer = AccessSubject { instance_id: &login.instance_id, org_id: &login.org_id, sid: &sid };
-        // Should it fail, what was presented stays good.
+        // If this fails, the presented token stays valid.
         let access_token = self.mint(bearer, deadline).await?;
-        info!(agent.id = %login.instance_id, "an access token was issued");
+        info!(agent.id = %login.instance_id, "access token issued");
         Ok(Granted {
             access_token,
             expires_in: self.access_token_ttl,
@@ -145,8 +146,8 @@ impl OwnPortal {
         })
     }
 
-    /// After a database that was away the keys are too old to sign with until they are looked at again, which happens
-    /// about every second then: real agents do not come again for that.
+    /// Mints an access token. After a database outage, the keys are too stale to sign until they are reloaded, which is
+    /// tried about every second. This waits for it until `deadline`, because real agents do not retry.
     async fn mint(&self, bearer: AccessSubject<'_>, deadline: Instant) -> Result<SecretString, MintError> {
         match self.keys.mint_access(bearer, self.access_token_ttl) {
             Err(MintError::Stale | MintError::NoKey) => {

@@ -1,4 +1,4 @@
-//! Logins that another key-encryption key made.
+//! Logins of other key-encryption keys.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use nas_cron_protocol::InstanceId;
 use super::RefreshKey;
 use crate::db::{Db, DbResult, logins};
 
-/// So many agents are named.
+/// Maximum number of agents that are named.
 const NAMED: usize = 3;
 
-/// The agents that have such logins: at least one. Shown as the names of the first.
+/// The agents with logins of other keys, at least one. Displayed as the IDs of the first ones.
 #[derive(Clone, Debug)]
 pub struct OfOtherKeys {
-    /// One more than are named, where there are more.
+    /// At most one more than are named.
     first: Vec<String>,
 }
 
 impl OfOtherKeys {
-    /// Those that `key` did not make; `None` where there are none.
+    /// Returns the agents with logins of other keys than `key`, or `None` if there are none.
     pub(super) async fn find(db: &Db, key: &RefreshKey) -> DbResult<Option<Self>> {
         let limit = i64::try_from(NAMED + 1).unwrap_or(i64::MAX);
         let first = logins::of_other_keys(db, key.id(), limit).await?;
         Ok((!first.is_empty()).then_some(Self { first }))
     }
 
-    /// This agent's alone.
+    /// This agent only.
     pub(super) fn of(instance_id: &InstanceId) -> Self {
         Self { first: vec![instance_id.as_str().to_owned()] }
     }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_are_named() {
+    fn only_the_first_agents_are_named() {
         let shown = |names: &[&str]| {
             OfOtherKeys { first: names.iter().map(|&name| name.to_owned()).collect() }.to_string()
         };

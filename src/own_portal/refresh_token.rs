@@ -1,12 +1,12 @@
-//! Refresh tokens that need not be stored.
+//! Refresh tokens that are not stored.
 //!
-//! The tokens of a login are numbered, and each is its own proof: `prefix . base64url(login, number, tag)`, the tag
-//! being an HMAC-SHA256 of the rest under a key that is derived from the key-encryption key (HKDF, RFC 5869). So
+//! The tokens of a login are numbered and authenticate themselves: `prefix . base64url(login, number, tag)`. The tag is
+//! an HMAC-SHA256 of the rest, with a key that is derived from the key-encryption key (HKDF, RFC 5869). Therefore:
 //!
-//! - the same token always has the same successor: refreshes that are repeated because an answer was lost, or that
-//!   several processes make at once, cannot fork a login;
-//! - a login's row holds one number, and every token before it is known to be spent, however old it is;
-//! - what a stranger invents is refused before the database hears of it, and the database alone opens nothing.
+//! - The same token always has the same successor, so refreshes that are repeated after a lost response, or made by
+//!   several processes at once, cannot fork a login.
+//! - A login's row has one number, and every token with a lower number is known to be spent, however old it is.
+//! - Invented tokens are rejected without a database statement, and the contents of the database give no access.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +15,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use uuid::Uuid;
 
-/// How every refresh token begins, so that people and scanners of leaked secrets know one when they see it.
+/// Prefix of every refresh token, so that people and secret scanners recognize them.
 pub const PREFIX: &str = "nascron_rt_";
 
 /// 16 bytes of the login, 8 of the number.
@@ -23,49 +23,49 @@ const NAMED: usize = 24;
 const TAG: usize = 32;
 const ENCODED: usize = (NAMED + TAG) * 4 / 3 + 1;
 
-/// Which refresh token of which login.
+/// Identifies one refresh token of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The login: random, and known from its refresh tokens only.
+    /// The login. The ID is random and appears only in its refresh tokens.
     pub login_id: Uuid,
-    /// Counts from 0.
+    /// The number of the token, from 0.
     pub number: i64,
 }
 
 impl Ticket {
-    /// What it is exchanged for.
+    /// Returns the ticket of the next refresh token.
     #[must_use]
     pub fn successor(self) -> Self {
         Self { number: self.number.saturating_add(1), ..self }
     }
 }
 
-/// Makes refresh tokens, and knows its own.
+/// Creates and verifies refresh tokens.
 pub struct RefreshKey {
     key: hmac::Key,
     id: [u8; 8],
 }
 
 impl RefreshKey {
-    /// Derived: the same on every replica that has the same key-encryption key, and of no use for anything else.
+    /// Derives the key from the key-encryption key. It is the same on every replica, and has no other use.
     pub fn derive(key_encryption_key: &SecretBox<[u8; 32]>) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"nas-cron");
         let derived = salt.extract(key_encryption_key.expose_secret());
         let key: hmac::Key = derived
             .expand(&[b"refresh tokens"], hmac::HMAC_SHA256)
-            .expect("32 bytes are far below the 8160 that HKDF gives")
+            .expect("32 bytes are less than HKDF's maximum of 8160")
             .into();
         let mut id = [0; 8];
         id.copy_from_slice(&hmac::sign(&key, b"id").as_ref()[..8]);
         Self { key, id }
     }
 
-    /// A name of the key that tells nothing about it: kept with every login.
+    /// Returns an ID of the key that reveals nothing about it. It is stored with every login.
     pub fn id(&self) -> &[u8; 8] {
         &self.id
     }
 
-    /// The token of this ticket.
+    /// Returns the token of this ticket.
     pub fn token(&self, ticket: Ticket) -> SecretString {
         let mut bytes = Zeroizing::new([0; NAMED + TAG]);
         bytes[..16].copy_from_slice(ticket.login_id.as_bytes());
@@ -78,7 +78,8 @@ impl RefreshKey {
         token.into()
     }
 
-    /// The ticket of a token that this key made; of no other. Takes the same time for all that look like one.
+    /// Returns the ticket of a token that this key created, or `None` for any other text. Takes constant time for all
+    /// well-formed tokens.
     pub fn read(&self, token: &str) -> Option<Ticket> {
         let encoded = token.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED)?;
         let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).ok()?);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_read_by_the_key_that_made_it_and_by_no_other() {
+    fn token_is_read_only_by_the_key_that_created_it() {
         let token = key(1).token(ticket(7));
         assert_eq!(key(1).read(token.expose_secret()), Some(ticket(7)));
         assert_eq!(key(2).read(token.expose_secret()), None);
@@ -120,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_ticket_has_the_same_token_and_every_other_another() {
+    fn same_ticket_has_the_same_token_and_others_differ() {
         let tokens = |number| key(1).token(ticket(number)).expose_secret().to_owned();
         assert_eq!(tokens(1), tokens(1));
         assert_ne!(tokens(1), tokens(2));
         assert_eq!(ticket(1).successor(), ticket(2));
-        // Logins outlive releases: what was handed out must still be read.
-        // Checked with an independent implementation (Python cryptography: HKDF, HMAC).
+        // Logins outlive releases, so the format must not change. The value was computed with an independent
+        // implementation (Python cryptography: HKDF, HMAC).
         assert_eq!(
             tokens(1),
             "nascron_rt_AAAAAAAAAAAAAAAAEjRWeAAAAAAAAAABdfJvvx4axhXHpNjmicsQt0Ai3IR06uLoy9W1lByT1Zs"
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_altered_token_is_read() {
+    fn altered_tokens_are_rejected() {
         let token = key(1).token(ticket(7)).expose_secret().to_owned();
         for at in PREFIX.len()..token.len() {
             let mut altered = token.clone().into_bytes();
@@ -150,7 +151,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_that_strangers_send_panics(text in "(nascron_rt_)?\\PC{0,90}") {
+        fn no_input_panics_or_is_accepted(text in "(nascron_rt_)?\\PC{0,90}") {
             assert_eq!(key(1).read(&text), None);
         }
     }

@@ -1,4 +1,4 @@
-//! From an instant to a recorded outcome: slots, confirmation, fire, record.
+//! Attempts, from the instant to the recorded outcome: slot, confirmation, fire, record.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -17,28 +17,28 @@ use crate::db::{leases, retry_for};
 use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
-use crate::domain::{FireOutcome, PutOff};
+use crate::domain::{Deferral, FireOutcome};
 use crate::fire::{End, outcome};
 use crate::heartbeat;
 use crate::metrics::{self, InFlight, PanicPlace};
 
-/// Rows in one confirmation.
+/// Maximum number of rows in one confirmation.
 const BATCH: usize = 256;
-/// Confirmations under way at once: one would make everybody wait for its round trip.
+/// Maximum number of concurrent confirmations. With only one, every attempt would wait for its round trip.
 const CONFIRMATIONS: usize = 4;
-/// When to come back for what found no slot in time.
+/// Delay of an attempt that got no slot in time.
 const LATER: Duration = Duration::from_secs(1);
-/// When to come back for what was put off by a shortage of our own.
+/// Delay of an attempt that was deferred by a shortage of this process or its machine.
 const AFTER_A_SHORTAGE: Duration = Duration::from_secs(2);
-/// When to come back for a row that cannot be read: it takes a person to mend it.
+/// Delay of an attempt whose row is unreadable: an operator has to fix it.
 const UNREADABLE: Duration = Duration::from_mins(1);
-/// How long giving leases back is retried. A confirmation whose answer was lost may have committed: undoing it is worth
-/// some patience, because the end of an attempt's lease is far away.
+/// Time for which giving leases back is retried. A confirmation whose result was lost may have committed. Undoing it is
+/// worth retries, because the lease of an attempt ends much later.
 const GIVING_BACK: Duration = Duration::from_secs(30);
-/// The database's clock said "not yet": ask again this much later than our estimate.
+/// Extra delay of a lease that the database did not consider due yet, against the estimate of its clock.
 const A_LITTLE_LATER: Duration = Duration::from_micros(200);
 
-/// A place in flight, for one attempt; freed when dropped, whatever happened.
+/// A slot in flight for one attempt. It is freed on drop.
 #[derive(Debug)]
 struct Slot {
     inner: Arc<Inner>,
@@ -61,7 +61,7 @@ impl Drop for Slot {
     }
 }
 
-/// Runs as long as the timer: takes in what is due and starts what has a slot.
+/// Receives due leases from the timer, and starts their attempts as slots become free. Ends with the timer.
 pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedReceiver<Lease>>>) {
     let mut due = due.lock().await;
     let confirmations = Arc::new(Semaphore::new(CONFIRMATIONS));
@@ -73,7 +73,7 @@ pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedRe
             tokio::select! {
                 count = due.recv_many(&mut arrived, BATCH) => count > 0,
                 () = inner.start.notified() => true,
-                // What waits for a slot must be given back before its lease ends.
+                // Leases that wait for a slot must be given back before they end.
                 () = tokio::time::sleep(CONFIRMATION_RESERVE / 2), if waiting => true,
             }
         });
@@ -86,7 +86,7 @@ pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedRe
             for lease in arrived.drain(..) {
                 dispatch.offer(lease, now);
             }
-            // It goes through all that waits, so not every time around.
+            // `take_ending` visits all waiting leases, so it does not run in every round.
             if waiting && now >= next_look {
                 next_look = now + CONFIRMATION_RESERVE / 2;
                 dispatch.take_ending(now + CONFIRMATION_RESERVE + CONFIRMATION_RESERVE / 2)
@@ -95,7 +95,7 @@ pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedRe
             }
         };
         if !ending.is_empty() {
-            inner.put_offs.note(PutOff::Slots, "no slot came free in time", ending.len());
+            inner.deferrals.note(Deferral::Slots, "no slot became free in time", ending.len());
             tokio::spawn(give_back(Arc::clone(&inner), ending, LATER));
         }
         while let Ok(permit) = Arc::clone(&confirmations).try_acquire_owned() {
@@ -120,7 +120,7 @@ pub(super) async fn run(inner: Arc<Inner>, due: Arc<AsyncMutex<mpsc::UnboundedRe
     }
 }
 
-/// Confirms a batch and starts what stands.
+/// Confirms a batch of leases and starts the confirmed attempts.
 async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     let mut waiting: HashMap<Uuid, (Lease, Slot)> = batch
         .iter()
@@ -132,7 +132,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     let confirmed = match leases::confirm(&inner.db, &batch, inner.rules.leases.attempt).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
-            inner.put_offs.note(PutOff::Database, &error.to_string(), batch.len());
+            inner.deferrals.note(Deferral::Database, &error.to_string(), batch.len());
             give_back(Arc::clone(inner), batch, Duration::ZERO).await;
             return;
         }
@@ -153,7 +153,7 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     let unreadable: Vec<_> =
         confirmed.unreadable.iter().filter_map(|id| waiting.remove(id)).map(|(lease, _)| lease).collect();
     if !unreadable.is_empty() {
-        inner.put_offs.note(PutOff::Defect, "the callback URL of the row is unreadable", unreadable.len());
+        inner.deferrals.note(Deferral::Defect, "the stored callback URL is unreadable", unreadable.len());
         give_back(Arc::clone(inner), unreadable, UNREADABLE).await;
     }
     let (early, refused): (Vec<_>, Vec<_>) = waiting
@@ -166,13 +166,13 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         );
     }
     if !refused.is_empty() {
-        // Cancelled, superseded, on hold, behind another's probe, or the lease has ended. Only what must be parked
-        // is still ours to give back: the next claim does that.
+        // Cancelled, superseded, on hold, waiting for a probe, or the lease has ended. Only leases of one-shots that must
+        // be parked are still valid: the next claim parks them.
         give_back(Arc::clone(inner), refused, Duration::ZERO).await;
     }
 }
 
-/// Makes one attempt and records its end.
+/// Makes one attempt and records its outcome.
 async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
     let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
     let in_flight = InFlight::begin();
@@ -182,26 +182,26 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         Ok(End::NotSent { reason, cause }) => {
             debug!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                %reason, cause, "an attempt was put off"
+                %reason, cause, "delivery attempt deferred"
             );
-            inner.put_offs.note(reason, &cause, 1);
+            inner.deferrals.note(reason, &cause, 1);
             inner.watched.forget(std::slice::from_ref(&lease));
             let lease = std::slice::from_ref(&lease);
             let given =
                 retry_for(GIVING_BACK, || leases::give_back(&inner.db, lease, AFTER_A_SHORTAGE)).await;
             if let Err(error) = given {
-                warn!(%error, "a lease could not be given back: it ends by itself");
+                warn!(%error, "giving a lease back failed; it expires by itself");
             }
             return;
         }
         Err(_panic) => {
             metrics::panicked(PanicPlace::Fire);
-            error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "an attempt panicked");
+            error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "delivery attempt panicked");
             (inner.firing.broken(&attempt), outcome::Reach::Unknown)
         }
     };
     drop(in_flight);
-    // Not before: what was put off has not started.
+    // Only here, because a deferred attempt has not started.
     if let Some(since) = attempt.late_since {
         metrics::fire_started((attempt.started_at - since).to_std().unwrap_or_default());
     }
@@ -219,22 +219,22 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
     };
     let state = inner.recorder.record(report).await.and_then(|one| one.state);
     inner.watched.ended(attempt.attempt_id, &ended);
-    tell(&attempt, &ended, lateness, state);
+    log(&attempt, &ended, lateness, state);
     if reach == Reach::Found || comes_soon(state, ended.retry_in, inner.rules.horizon) {
         inner.claim.notify_one();
     }
 }
 
-/// Whether a retry or a second fire may be due before the claiming loop would look again by itself: how long it
-/// sleeps, it decided when this was not yet due at all.
+/// Returns true if a retry or a second fire may be due before the claiming loop's next look: the loop chose the time of
+/// its next look without knowing of them.
 fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: Duration) -> bool {
     let comes_again = matches!(state, Some(OneShotState::Waiting | OneShotState::Armed));
-    // What was accepted and comes again was asked for again: only the database knows when.
+    // Without `retry_in` it is a second fire; only the database knows when it is due.
     comes_again && retry_in.is_none_or(|delay| delay <= horizon)
 }
 
-/// One line per outcome. The answer's text stays in the database: it is the agent's, and may say anything.
-fn tell(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>) {
+/// Logs one line per outcome. The response's text is only stored: it comes from the agent and may contain anything.
+fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>) {
     let lateness_ms = (lateness * 1e6).round() / 1e3;
     let state = state.map_or("superseded or cancelled", OneShotState::as_str);
     match ended.outcome {
@@ -243,25 +243,31 @@ fn tell(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSt
                 error!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
                     fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
-                    "a fire was given up: see `nas-cron jobs list --state dead`"
+                    "fire given up, retry budget spent; see `nas-cron jobs list --state dead`"
                 );
             } else {
                 info!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
                     fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
-                    retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "not accepted"
+                    retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "delivery attempt failed"
                 );
             }
         }
-        outcome => info!(
-            agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-            fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
-            "{outcome}"
-        ),
+        outcome => {
+            let event = match outcome {
+                FireOutcome::Delivered => "fire delivered",
+                FireOutcome::Gone => "fire ended, agent no longer has the job",
+                other => other.as_str(),
+            };
+            info!(
+                agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+                fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state, "{event}"
+            );
+        }
     }
 }
 
-/// Gives back what was not sent, due again in `delay`.
+/// Gives back leases whose fires were not sent. Their one-shots are due again in `delay`.
 async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
     inner.released(leases.len());
     inner.watched.forget(&leases);
@@ -273,7 +279,7 @@ async fn give_back(inner: Arc<Inner>, leases: Vec<Lease>, delay: Duration) {
             }
         }
         Err(error) => {
-            warn!(%error, count = leases.len(), "leases could not be given back: they end by themselves");
+            warn!(%error, count = leases.len(), "giving leases back failed; they expire by themselves");
         }
     }
 }

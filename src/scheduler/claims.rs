@@ -1,4 +1,4 @@
-//! Leases what comes due, and takes back what leases left behind.
+//! The claiming loop: leases one-shots that come due, and recovers those of expired leases.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,20 +11,20 @@ use crate::db::{DbResult, leases, wake_ups};
 use crate::heartbeat;
 use crate::metrics;
 
-/// Rows in one claim.
+/// Maximum number of rows in one claim.
 const BATCH: u16 = 1_000;
-/// After a failed round: the database may be restarting.
+/// Pause after a failed round: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(100);
-/// With nothing in sight, the next look comes after this share of the horizon.
+/// Pause of an idle loop, as a share of the horizon. Below 1, so that every one-shot is seen before it is due.
 pub(super) const IDLE_SHARE: f64 = 0.9;
-/// Between rounds, at least: hints may come in faster.
+/// Minimum pause between rounds, however many hints arrive.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs until the scheduler stops claiming.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut faults = 0_u32;
     loop {
-        // Never cut off: a claim whose answer is lost leaves leases behind that nobody knows of.
+        // Never cancelled: a claim whose result is lost leaves leases that no replica knows of.
         let pause = match round(&inner).await {
             Ok(pause) => {
                 faults = 0;
@@ -33,9 +33,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
             }
             Err(error) => {
                 faults += 1;
-                // Once per outage, and then every minute or so.
+                // Logged once at the start of an outage, and then about every minute.
                 if faults == 1 || faults.is_multiple_of(600) {
-                    warn!(%error, faults, "claiming failed; it is tried again");
+                    warn!(%error, faults, "claiming due one-shots failed; retrying");
                 }
                 AFTER_A_FAULT
             }
@@ -54,7 +54,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
 }
 
-/// One look at what is due. Returns when to look again.
+/// Looks for due work once, and does it. Returns the time until the next look.
 async fn round(inner: &Inner) -> DbResult<Duration> {
     let next = leases::next_look(&inner.db, &inner.rules.graces).await?;
     inner.db_clock.observe(next.clock);
@@ -62,7 +62,6 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     metrics::set_db_clock_offset(offset.ahead.as_seconds_f64());
     inner.offset_log.lock().note(&offset);
     let horizon = inner.rules.horizon;
-    // Under the horizon, so that nothing comes due between two looks unseen.
     let mut pause = horizon.mul_f64(IDLE_SHARE);
 
     let mut due_in = next.due_in;
@@ -89,10 +88,10 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
                 warn!(
                     recovered = recovered.one_shots,
                     lost = recovered.attempts,
-                    "leases of a replica that died or stalled were taken back"
+                    "expired leases recovered: a replica died or stalled"
                 );
             }
-            // What had not started is due this moment.
+            // Recovered one-shots that had not started are due now.
             due_in = Some(Duration::ZERO);
         } else {
             pause = pause.min(ends_in);
@@ -101,8 +100,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     if let Some(due_in) = due_in {
         let beyond = due_in.saturating_sub(horizon);
         if beyond > Duration::ZERO {
-            // Not at once when it comes into the horizon, but when others have come with it: a steady stream is
-            // claimed in batches, not one by one.
+            // A quarter of the horizon later than necessary, so that a steady stream is claimed in batches.
             pause = pause.min(beyond.saturating_add(horizon / 4));
         } else {
             claim(inner).await?;
@@ -111,19 +109,19 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     Ok(pause)
 }
 
-/// What hosted engines should have woken by now is woken by this loop, in the claim that follows.
-/// Returns how many these were: a whole batch, and there may be more.
+/// Takes over one-shots whose external wake-up is overdue; the claim that follows leases them. Returns their number. If it
+/// is a whole batch, there may be more.
 async fn watchdog(inner: &Inner) -> DbResult<u64> {
     let mut all = 0;
     for (backend, missed) in wake_ups::take_over_missed(&inner.db, &inner.rules.graces, BATCH.into()).await? {
         metrics::backend_missed(backend, missed);
-        warn!(%backend, missed, "an engine brought no wake-up in time: our own loop does");
+        warn!(%backend, missed, "external backend missed wake-ups; the Postgres loop took them over");
         all += missed;
     }
     Ok(all)
 }
 
-/// Claims all there is, as far as there is room.
+/// Claims due one-shots until there are no more or the capacity is used up.
 async fn claim(inner: &Inner) -> DbResult<()> {
     let rules = &inner.rules;
     let room = || inner.room().min(BATCH);
@@ -131,7 +129,7 @@ async fn claim(inner: &Inner) -> DbResult<()> {
         let mut limit = room();
         if limit == 0 {
             inner.starved.store(true, Ordering::SeqCst);
-            // Looked at again, because the last lease may have gone in between, without a word.
+            // Checked again after `starved` is set: a lease released in between has not notified this loop.
             limit = room();
             if limit == 0 {
                 return Ok(());

@@ -1,36 +1,36 @@
-//! The offset between this machine's clock and the database's: logged when it becomes large, changes or ends.
+//! Logs the offset between this machine's clock and the database's when it becomes large, changes, or becomes small again.
 
 use chrono::TimeDelta;
 use tracing::{info, warn};
 
 use crate::db_clock::Offset;
 
-/// A change of a large offset that is worth another line.
+/// Minimum change of a large offset that is logged again.
 const CHANGE: TimeDelta = TimeDelta::seconds(5);
 
-/// What was last logged: the offset, while it is large.
+/// The last offset that was logged, while the offset is large.
 #[derive(Debug, Default)]
 pub(super) struct OffsetLog(Option<TimeDelta>);
 
-/// What there is to log.
+/// A log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// It is large, or another one than before.
+    /// The offset is large, and was not or has changed.
     Large,
-    /// It is tolerable again.
+    /// The offset is tolerable again.
     Over,
 }
 
 impl OffsetLog {
-    /// Logs an offset, if there is something new about it.
+    /// Logs an offset if it differs from the last one that was logged.
     pub(super) fn note(&mut self, offset: &Offset) {
         let offset_s = offset.ahead.as_seconds_f64();
         match self.judge(offset) {
             Some(Line::Large) => warn!(
                 offset_s,
-                "local clock differs from the database clock: tokens and fires use the database clock; let NTP set both"
+                "local clock differs from the database's clock; tokens and fires use the database's; set both with NTP"
             ),
-            Some(Line::Over) => info!(offset_s, "this machine's clock agrees with the database's again"),
+            Some(Line::Over) => info!(offset_s, "local clock agrees with the database's clock again"),
             None => {}
         }
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offset_is_logged_once_at_a_change_and_at_its_end() {
+    fn large_offset_is_logged_once_at_a_change_and_at_its_end() {
         let mut log = OffsetLog::default();
         for (ahead, line) in [
             (0, None),

@@ -1,7 +1,7 @@
-//! Who may start now: the limits in flight, globally and per instance, as plain state without I/O.
+//! The limits of attempts in flight, per replica and per instance, as plain state without I/O.
 //!
-//! What is due and finds no room waits here in its instance's queue, first come first served, instances in
-//! turn: a slow agent fills its own slots and nobody else's.
+//! A due lease that finds no free slot waits in its instance's queue. Queues are first come, first served, and instances
+//! take turns: a slow agent fills only its own slots.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use nas_cron_protocol::InstanceId;
 
 use crate::domain::lease::Lease;
 
-/// An instance whose slots are all taken and which has ended nothing for this long is not claimed for.
+/// Time without an ended attempt after which an instance with all slots taken is stuck: it gets no further claims.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
-/// An instance that has this many times its slots waiting for one is not claimed for either: its backlog
-/// must not take the room of the others.
+/// Maximum queue of an instance, as a multiple of its slots. An instance with a longer queue gets no further claims, so
+/// that its backlog does not use up the capacity of the others.
 const BACKLOG: usize = 32;
 
-/// The limits and what stands against them.
+/// The limits and the current load.
 #[derive(Debug)]
 pub struct Dispatch {
     max_in_flight: usize,
@@ -24,9 +24,9 @@ pub struct Dispatch {
     in_flight: usize,
     queued: usize,
     loads: HashMap<InstanceId, Load>,
-    /// Instances that have something queued and a free slot, each once.
+    /// Instances with a queued lease and a free slot, each once.
     turn: VecDeque<InstanceId>,
-    /// An instance was saturated and is not any more.
+    /// True if an instance has stopped being saturated.
     relieved: bool,
 }
 
@@ -35,12 +35,12 @@ struct Load {
     in_flight: usize,
     queue: VecDeque<Lease>,
     in_turn: bool,
-    /// When it last ended an attempt, or first had one.
+    /// Time of the last ended attempt, or of the first lease.
     progress: Instant,
 }
 
 impl Dispatch {
-    /// Nothing in flight.
+    /// Returns a state without attempts.
     pub fn new(max_in_flight: usize, max_per_instance: usize) -> Self {
         Self {
             max_in_flight,
@@ -53,7 +53,7 @@ impl Dispatch {
         }
     }
 
-    /// Something has become due.
+    /// Adds a lease that has become due.
     pub fn offer(&mut self, lease: Lease, now: Instant) {
         let instance_id = lease.instance_id.clone();
         let load = self.loads.entry(instance_id.clone()).or_insert_with(|| Load {
@@ -70,7 +70,7 @@ impl Dispatch {
         }
     }
 
-    /// Takes out what may start, at most `max`; each holds a slot until [`Self::ended`].
+    /// Removes up to `max` leases whose attempts may start. Each one holds a slot until [`Self::ended`].
     pub fn take(&mut self, max: usize) -> Vec<Lease> {
         let mut taken = Vec::new();
         while taken.len() < max && self.in_flight < self.max_in_flight {
@@ -91,7 +91,7 @@ impl Dispatch {
         taken
     }
 
-    /// A slot of the instance is free again.
+    /// Frees a slot of the instance.
     pub fn ended(&mut self, instance_id: &InstanceId, now: Instant) {
         let Some(load) = self.loads.get_mut(instance_id) else { return };
         self.relieved |= load.is_stuck(self.max_per_instance, now);
@@ -106,17 +106,17 @@ impl Dispatch {
         }
     }
 
-    /// Whether an instance stopped being [saturated](Self::saturated) since this was last asked: what it has
-    /// due may be claimed now.
+    /// Returns true if an instance has stopped being [saturated](Self::saturated) since the last call: its due one-shots
+    /// may be claimed now.
     pub fn take_relieved(&mut self) -> bool {
         std::mem::take(&mut self.relieved)
     }
 
-    /// Takes out what waits in vain: leases that end before `by`.
+    /// Removes the waiting leases that end before `by`.
     pub fn take_ending(&mut self, by: Instant) -> Vec<Lease> {
         let mut ending = Vec::new();
         for load in self.loads.values_mut() {
-            // Soonest claimed, soonest gone, but for those that were claimed late: all are looked at.
+            // Queues are only roughly ordered by the end of leases, so all leases are checked.
             if !load.queue.iter().any(|lease| lease.ends < by) {
                 continue;
             }
@@ -127,14 +127,15 @@ impl Dispatch {
             ending.extend(gone);
         }
         self.queued -= ending.len();
-        // Who has nothing left is not in turn: coming again, it would be there twice, beyond its limit.
+        // Instances with an empty queue must leave `turn`: their next lease adds them again, and an instance that is there
+        // twice would exceed its limit.
         let loads = &self.loads;
         self.turn.retain(|instance_id| loads.get(instance_id).is_some_and(|load| load.in_turn));
         self.loads.retain(|_, load| load.in_flight > 0 || !load.queue.is_empty());
         ending
     }
 
-    /// Takes out everything that waits.
+    /// Removes all waiting leases.
     pub fn take_queued(&mut self) -> Vec<Lease> {
         self.turn.clear();
         self.queued = 0;
@@ -147,8 +148,8 @@ impl Dispatch {
         queued
     }
 
-    /// Instances that are stuck with all their slots taken, or have a long queue: claiming more for them would
-    /// be in vain.
+    /// Returns the instances that are stuck with all slots taken or have a long queue. Further claims for them would only
+    /// wait.
     pub fn saturated(&self, now: Instant) -> Vec<String> {
         self.loads
             .iter()
@@ -160,12 +161,12 @@ impl Dispatch {
             .collect()
     }
 
-    /// Attempts under way, and those about to be.
+    /// Returns the number of taken slots: attempts in flight, and attempts that await their confirmation.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Due, but without a slot.
+    /// Returns the number of due leases without a slot.
     pub fn queued(&self) -> usize {
         self.queued
     }
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_agent_holds_up_nobody() {
+    fn slow_agent_does_not_delay_others() {
         let now = Instant::now();
         let mut dispatch = Dispatch::new(100, 2);
         for _ in 0..50 {
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_not_claimed_for_until_it_has_shrunk() {
+    fn instance_with_a_backlog_is_saturated_until_its_queue_shrinks() {
         let now = Instant::now();
         let mut dispatch = Dispatch::new(100, 1);
         for _ in 0..=BACKLOG {
@@ -229,11 +230,11 @@ mod tests {
         dispatch.ended(&busy, now);
         assert_eq!(dispatch.take(1).len(), 1);
         assert_eq!(dispatch.saturated(now), Vec::<String>::new());
-        assert!(dispatch.take_relieved(), "whoever claims is told");
+        assert!(dispatch.take_relieved(), "the claiming loop is notified");
     }
 
     #[test]
-    fn giving_back_what_waits_does_not_double_an_instances_turn() {
+    fn instance_keeps_a_single_turn_after_its_leases_were_given_back() {
         let now = Instant::now();
         let mut dispatch = Dispatch::new(2, 1);
         dispatch.offer(lease("a", now), now);
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn one_shots_that_wait_in_vain_are_found() {
+    fn leases_that_end_soon_are_found() {
         let now = Instant::now();
         let mut dispatch = Dispatch::new(1, 1);
         dispatch.offer(lease("a", now + Duration::from_secs(1)), now);
@@ -255,7 +256,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes: both limits hold, nothing is forgotten, and nothing waits beside a free slot.
+        /// For any sequence of steps: both limits hold, no lease is lost, and no lease waits while a slot is free.
         #[test]
         fn limits_hold_and_nothing_starves(steps in proptest::collection::vec((0_u8..4, 0_u8..4), 1..200)) {
             let now = Instant::now();

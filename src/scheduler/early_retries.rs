@@ -1,4 +1,4 @@
-//! An agent that calls is awake: its waiting retries need not wait out their back-off.
+//! Early retries: an agent that calls is awake, so its waiting retries are pulled forward.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::Scheduler;
 use crate::db::outages;
 use crate::domain::agent_instance::AgentInstance;
 
-/// How often a calling agent's waiting retries are pulled forward, per instance (docs/contract.md#retries).
+/// Minimum time between two pulls of one instance's waiting retries (docs/contract.md#retries).
 const PULL_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Scheduler {
-    /// Pulls the waiting retries of a calling instance forward, unless that was done lately. Returns at once: it is not
-    /// what the agent came for.
+    /// Pulls the waiting retries of a calling instance forward, unless that happened less than a minute ago. Runs in the
+    /// background, so that the agent's request does not wait for it.
     pub fn awake(&self, instance: &AgentInstance) {
         let now = self.inner.db_clock.now();
         let lately =
@@ -27,10 +27,12 @@ impl Scheduler {
             match outages::pull_retries(&inner.beside, &instance_id, PULL_INTERVAL).await {
                 Ok(0) => {}
                 Ok(pulled) => {
-                    tracing::info!(agent.id = %instance_id, pulled, "the agent is awake: its retries come soon");
+                    tracing::info!(agent.id = %instance_id, pulled, "agent called; its waiting retries pulled forward");
                     inner.look();
                 }
-                Err(error) => tracing::debug!(%error, "retries were not pulled; the agent's next call will"),
+                Err(error) => {
+                    tracing::debug!(%error, "pulling retries forward failed; the agent's next call repeats it");
+                }
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Who wakes us: the Postgres scheduler.
+//! The Postgres loop: it fires one-shots at their instants, and retries them.
 //!
 //! ```text
 //!            claim (lease)            instant                confirm (batched)          POST, judge, record
@@ -6,27 +6,27 @@
 //!        claims                     timer                dispatch                      attempts, recorder
 //! ```
 //!
-//! - [`claims`]: leases what comes due within the horizon, and takes back leases that ended.
-//! - [`timer`]: waits for each instant, to a fraction of a millisecond, by the database's clock.
-//! - [`dispatch`]: the limits in flight, globally and per instance.
-//! - [`wake`]: what a hosted engine wakes is leased here too, instead of by a claim.
-//! - [`attempts`]: confirms in batches, fires, hands the end to the [`recorder`].
-//! - [`put_offs`]: what our own shortages put off, counted and logged.
-//! - [`early_retries`]: a calling agent's waiting retries come soon.
-//! - [`upkeep`]: parked one-shots, history, gauges.
+//! - [`claims`]: leases one-shots that come due within the horizon, and recovers expired leases.
+//! - [`timer`]: waits for each instant by the database's clock, with a precision well below a millisecond.
+//! - [`dispatch`]: the limits of attempts in flight, per replica and per instance.
+//! - [`wake`]: leases one-shots whose wake-up comes from an external backend.
+//! - [`attempts`]: confirms in batches, fires, and passes outcomes to the [`recorder`].
+//! - [`deferrals`]: counts and logs deferred attempts.
+//! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
+//! - [`maintenance`]: parked one-shots, history, gauges.
 //!
-//! Any number of replicas run this on one database. A lease that ended is another's to claim; everything written
-//! about an attempt is fenced by its lease token; the database's clock decides what is due.
+//! Any number of replicas run this on one database. An expired lease may be claimed by any replica, the lease token fences
+//! all writes about an attempt, and the database's clock decides whether a one-shot is due.
 
 pub mod attempts;
 pub mod claims;
 mod clock_offset;
+mod deferrals;
 pub mod dispatch;
 mod early_retries;
-mod put_offs;
+pub mod maintenance;
 pub mod recorder;
 pub mod timer;
-pub mod upkeep;
 pub mod wake;
 
 use std::sync::Arc;
@@ -43,11 +43,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::clock_offset::OffsetLog;
+use self::deferrals::Deferrals;
 use self::dispatch::Dispatch;
-use self::put_offs::PutOffs;
+use self::maintenance::MaintenanceRules;
 use self::recorder::Recorder;
 use self::timer::Timer;
-use self::upkeep::UpkeepRules;
 use self::wake::{Waking, Watched};
 use crate::db::{Db, hints, leases};
 use crate::db_clock::DbClock;
@@ -59,28 +59,29 @@ use crate::heartbeat::{self, Heartbeats};
 
 pub use self::wake::{Ending, WakeError, Woken};
 
-/// How long a claim that is under way when the draining begins is waited for.
+/// Maximum wait for a claim that is under way when the drain begins.
 const LAST_CLAIM: Duration = Duration::from_secs(5);
 
-/// How the scheduler is set up.
+/// The scheduler's settings.
 #[derive(Clone, Debug)]
 pub struct SchedulerRules {
-    /// How far ahead one-shots are leased. Also bounds how long an idle service goes without a query.
+    /// Time ahead of its instant at which a one-shot may be leased. Also the maximum time between two queries of an idle
+    /// service.
     pub horizon: Duration,
-    /// How long leases last.
+    /// Lengths of leases.
     pub leases: LeaseLengths,
-    /// The watchdog: how long after its instant a one-shot is left to the hosted engine that is to wake it.
+    /// Grace period per external backend: time after which the watchdog takes over a one-shot whose wake-up is missing.
     pub graces: Vec<(BackendName, Duration)>,
-    /// Leases held at once, waiting for their instant or a slot.
+    /// Maximum number of leases that wait for their instant or for a slot.
     pub capacity: usize,
-    /// Attempts under way at once.
+    /// Maximum number of attempts in flight.
     pub in_flight_max: usize,
-    /// Attempts under way at once for one instance.
+    /// Maximum number of attempts in flight for one instance.
     pub in_flight_per_instance: usize,
     /// The times between fires of one job.
     pub arm_rules: ArmRules,
-    /// What upkeep needs to know.
-    pub upkeep: UpkeepRules,
+    /// Settings of the maintenance loop.
+    pub maintenance: MaintenanceRules,
 }
 
 /// The running scheduler of this process.
@@ -93,11 +94,11 @@ pub struct Scheduler {
     recorder_task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the loops share.
+/// State shared by the loops.
 #[derive(Debug)]
 struct Inner {
     db: Db,
-    /// For what can wait.
+    /// Pool for statements that can wait.
     beside: Db,
     rules: SchedulerRules,
     firing: Firing,
@@ -105,33 +106,34 @@ struct Inner {
     timer: Timer<Lease>,
     dispatch: Mutex<Dispatch>,
     db_clock: Arc<DbClock>,
-    /// What was last logged about this machine's clock.
+    /// The offset of this machine's clock that was logged last.
     offset_log: Mutex<OffsetLog>,
-    /// Who waits for how an attempt ends.
+    /// Callers that wait for the end of an attempt.
     watched: Watched,
-    /// What our own shortages put off.
-    put_offs: PutOffs,
-    /// Leases held, from the claim to the confirmation or the giving back.
+    /// Reports deferred attempts.
+    deferrals: Deferrals,
+    /// Number of leases held, from the claim until they are confirmed or given back.
     held: AtomicUsize,
-    /// The last claim found no room for all that was due.
+    /// True if the last claim had no capacity left.
     starved: AtomicBool,
-    /// Something may be there to claim.
+    /// Notified when there may be one-shots to claim.
     claim: Notify,
-    /// Something may be there to start.
+    /// Notified when there may be attempts to start.
     start: Notify,
-    /// Something within the horizon was armed here: the other replicas should know.
+    /// Notified when a one-shot within the horizon was armed here, so that the other replicas learn of it.
     announce: Notify,
-    /// Ends claims; what is in flight goes on.
+    /// Stops claims. Attempts in flight continue.
     stop: CancellationToken,
     attempts: TaskTracker,
-    /// When the claiming loop is to have looked for work, the next time: later, its statements fail.
+    /// Time by which the claiming loop should have looked for work again. If it has passed, the loop's statements fail.
     next_look: Mutex<Instant>,
 }
 
 impl Scheduler {
     /// Starts claiming and firing.
     ///
-    /// `db` is for what fires depend on alone, `beside` for the rest: neither waits for the other's connections.
+    /// Statements that fires depend on use the pool `db`, all others use `beside`: neither waits for the other's
+    /// connections.
     pub fn start(
         db: Db,
         beside: Db,
@@ -154,7 +156,7 @@ impl Scheduler {
             db_clock,
             offset_log: Mutex::default(),
             watched: Watched::default(),
-            put_offs: PutOffs::default(),
+            deferrals: Deferrals::default(),
             held: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             claim: Notify::new(),
@@ -170,7 +172,7 @@ impl Scheduler {
             move || claims::run(Arc::clone(&inner))
         });
         let (wakes, waking) = mpsc::channel(wake::QUEUE);
-        // What they receive from outlives a panic.
+        // Shared, so that the receivers survive a panic of their loops.
         let (waking, due) = (Arc::new(AsyncMutex::new(waking)), Arc::new(AsyncMutex::new(due)));
         let tasks = vec![
             hearts.supervise("wake-ups", {
@@ -189,10 +191,10 @@ impl Scheduler {
                 let inner = shared();
                 move || announce(Arc::clone(&inner))
             }),
-            hearts.supervise("upkeep", {
+            hearts.supervise("maintenance", {
                 let pools = [inner.beside.clone(), inner.db.clone()];
-                let (rules, stop) = (inner.rules.upkeep, inner.stop.clone());
-                move || upkeep::run(pools[0].clone(), pools.clone(), rules, stop.clone())
+                let (rules, stop) = (inner.rules.maintenance, inner.stop.clone());
+                move || maintenance::run(pools[0].clone(), pools.clone(), rules, stop.clone())
             }),
         ];
         Ok(Self {
@@ -204,7 +206,8 @@ impl Scheduler {
         })
     }
 
-    /// Something was armed for `next_attempt_at`: if that is soon, it is claimed at once, here or elsewhere.
+    /// Reports an arm whose first attempt may start at `next_attempt_at`. If that is within the horizon, this and the other
+    /// replicas look for work at once.
     pub fn arm(&self, next_attempt_at: Option<DateTime<Utc>>) {
         let inner = &self.inner;
         let soon = next_attempt_at
@@ -215,30 +218,32 @@ impl Scheduler {
         }
     }
 
-    /// Something that is already stored may be due now (a release, a pull, a redrive).
+    /// Makes all replicas look for work at once: a stored one-shot may be due now (after a release, a pull or a redrive).
     pub fn look(&self) {
         self.inner.look();
     }
 
-    /// Returns for how long the claiming loop has wanted to look for work and could not; zero where it could.
+    /// Returns the time for which the claiming loop has failed to look for work; zero if it works.
     pub fn overdue_look(&self) -> Duration {
         self.inner.next_look.lock().elapsed()
     }
 
-    /// Attempts under way.
+    /// Returns the number of attempts in flight.
     pub fn in_flight(&self) -> usize {
         self.inner.dispatch.lock().in_flight()
     }
 
-    /// Stops claiming and gives back what has not started, so that other replicas have it at once. What is in
-    /// flight goes on.
+    /// Stops claiming, and gives back the leases of attempts that have not started, so that other replicas can claim them
+    /// at once. Attempts in flight continue.
     pub async fn drain(&self) {
         self.inner.stop.cancel();
         let claims = self.claims_task.lock().take();
         if let Some(mut claims) = claims
             && tokio::time::timeout(LAST_CLAIM, &mut claims).await.is_err()
         {
-            warn!("the last claim was not answered: what it may have leased is recovered by its leases' end");
+            warn!(
+                "last claim timed out; one-shots that it may have leased are recovered when their leases expire"
+            );
             claims.abort();
         }
         self.give_back_held().await;
@@ -255,26 +260,26 @@ impl Scheduler {
         self.inner.released(count);
         self.inner.watched.forget(&leases);
         match leases::give_back(&self.inner.db, &leases, Duration::ZERO).await {
-            Ok(given) => info!(given, "leases were given back"),
-            Err(error) => warn!(%error, count, "leases could not be given back: they end by themselves"),
+            Ok(given) => info!(given, "leases given back to the other replicas"),
+            Err(error) => warn!(%error, count, "giving leases back failed; they expire by themselves"),
         }
         if let Err(error) = hints::announce(&self.inner.db).await {
-            warn!(%error, "the other replicas were not told; their next query finds what is due");
+            warn!(%error, "notifying the other replicas failed; their next query finds the one-shots");
         }
     }
 
-    /// Waits until what is in flight has ended and is recorded, for `within` at most. `false`: something was
-    /// left behind, and will be recovered by the end of its lease.
+    /// Waits until all attempts in flight have ended and are recorded, for `within` at most. Returns `false` if attempts
+    /// were still in flight then; they are recovered when their leases expire.
     pub async fn finish(&self, within: Duration) -> bool {
         self.drain().await;
         self.inner.attempts.close();
         let ended = tokio::time::timeout(within, self.inner.attempts.wait()).await.is_ok();
-        // What was on its way between claim and start when the draining began.
+        // Leases that were between claim and start when the drain began.
         self.give_back_held().await;
         for task in std::mem::take(&mut *self.tasks.lock()) {
             task.abort();
         }
-        // Outcomes are durable before their attempt ends, so the recorder has nothing left when all have ended.
+        // An attempt ends only after its outcome is durable, so the recorder is idle when all have ended.
         if let Some(recorder) = self.recorder_task.lock().take() {
             recorder.abort();
         }
@@ -283,19 +288,19 @@ impl Scheduler {
 }
 
 impl Inner {
-    /// Something that is already stored may be due now, here or elsewhere.
+    /// See [`Scheduler::look`].
     fn look(&self) {
         self.claim.notify_one();
         self.announce.notify_one();
     }
 
-    /// How many more leases may be held.
+    /// Returns the number of further leases that this replica may hold.
     fn room(&self) -> u16 {
         let room = self.rules.capacity.saturating_sub(self.held.load(Ordering::SeqCst));
         u16::try_from(room).unwrap_or(u16::MAX)
     }
 
-    /// `count` leases are not held any more.
+    /// Reports that `count` leases are no longer held.
     fn released(&self, count: usize) {
         self.held.fetch_sub(count, Ordering::SeqCst);
         if self.starved.swap(false, Ordering::SeqCst) {
@@ -304,7 +309,7 @@ impl Inner {
     }
 }
 
-/// Hears the hints of all replicas.
+/// Receives the hints of all replicas.
 async fn listen(inner: Arc<Inner>) {
     const PAUSE: Duration = Duration::from_secs(1);
     let mut hints = None;
@@ -322,13 +327,13 @@ async fn listen(inner: Arc<Inner>) {
     }
 }
 
-/// Tells the other replicas: one NOTIFY for everything that was armed since the last (it takes a lock of the
-/// whole database at its commit).
+/// Notifies the other replicas, with one NOTIFY for all arms since the last one: NOTIFY takes a lock on the whole database
+/// at its commit.
 async fn announce(inner: Arc<Inner>) {
     const PAUSE: Duration = Duration::from_millis(20);
     loop {
         heartbeat::rest(inner.announce.notified()).await;
-        // Not told: found by the next query of whoever would have heard it.
+        // After a failure the other replicas find the one-shots with their next query.
         let _ = hints::announce(&inner.db).await;
         tokio::time::sleep(PAUSE).await;
     }

@@ -1,7 +1,7 @@
-//! Records outcomes, many in one statement: whoever comes while one is under way goes into the next.
+//! Records outcomes in batches: outcomes that arrive during one statement go into the next.
 //!
-//! An attempt keeps its slot in flight until its outcome is durable, so what waits here is bounded by what may
-//! be in flight.
+//! An attempt keeps its slot in flight until its outcome is durable, so the number of waiting outcomes is limited by the
+//! number of slots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,45 +16,46 @@ use crate::domain::arm_rules::ArmRules;
 use crate::domain::attempt::{Ended, Recorded};
 use crate::heartbeat::{self, Heartbeats};
 
-/// Most outcomes in one statement.
+/// Maximum number of outcomes in one statement.
 const BATCH: usize = 512;
-/// How long an outcome is tried while the database is away; after that the end of its lease recovers it.
+/// Time for which recording is retried while the database is unavailable. After that the one-shot is recovered when its
+/// lease expires.
 const KEEP_TRYING: Duration = Duration::from_mins(2);
 
-/// What the end of an attempt says about its instance.
+/// The change in an instance's reachability at the end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Nothing new.
+    /// No change.
     Unchanged,
-    /// It could not be reached: others wait for this one-shot's probe.
+    /// The instance is unreachable: its other one-shots wait for the probe of this one.
     Lost,
-    /// It answered, and was thought unreachable.
+    /// The instance is reachable again.
     Found,
 }
 
-/// An attempt's end on its way into the database.
+/// The end of an attempt, for recording.
 #[derive(Debug)]
 pub struct Report {
-    /// What to record.
+    /// The end of the attempt.
     pub ended: Ended,
-    /// Whose attempt it was.
+    /// The instance that owns the job.
     pub instance_id: InstanceId,
-    /// Of which job.
+    /// The job.
     pub job_id: JobId,
-    /// What it says about the instance.
+    /// The change in the instance's reachability.
     pub reach: Reach,
 }
 
 type Entry = (Report, oneshot::Sender<Option<Recorded>>);
 
-/// Where outcomes are handed in.
+/// A handle that takes outcomes for recording.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     entries: mpsc::Sender<Entry>,
 }
 
 impl Recorder {
-    /// Starts the recorder; it ends when the last handle is gone and everything is recorded.
+    /// Starts the recorder. It ends when the last handle is dropped and all outcomes are recorded.
     pub fn start(db: Db, rules: ArmRules, hearts: &Heartbeats) -> (Self, JoinHandle<()>) {
         let (entries, receiver) = mpsc::channel(BATCH);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -62,7 +63,7 @@ impl Recorder {
         (Self { entries }, task)
     }
 
-    /// Hands an outcome in and waits until it is durable. `None`: it was recorded before, or could not be.
+    /// Records an outcome and waits until it is durable. Returns `None` if it was recorded before, or recording failed.
     pub async fn record(&self, report: Report) -> Option<Recorded> {
         let (answer, recorded) = oneshot::channel();
         self.entries.send((report, answer)).await.ok()?;
@@ -77,8 +78,9 @@ async fn run(db: Db, rules: ArmRules, receiver: Arc<Mutex<mpsc::Receiver<Entry>>
         let (reports, answers): (Vec<Report>, Vec<_>) = batch.drain(..).unzip();
         let recorded = record(&db, &rules, &reports).await;
         for (report, answer) in reports.iter().zip(answers) {
-            let of_this = recorded.iter().find(|one| one.attempt_id == report.ended.attempt.attempt_id).copied();
-            // Nobody waits any more when the attempt's task was aborted; it is recorded all the same.
+            let of_this =
+                recorded.iter().find(|one| one.attempt_id == report.ended.attempt.attempt_id).copied();
+            // The receiver is gone if the attempt's task was aborted; the outcome is recorded anyway.
             let _ = answer.send(of_this);
         }
     }
@@ -88,8 +90,8 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
     let ended: Vec<Ended> = reports.iter().map(|report| report.ended.clone()).collect();
     let recorded = match retry_for(KEEP_TRYING, || outcomes::finish_fires(db, &ended, rules)).await {
         Ok(recorded) => recorded,
-        // One row that the schema refuses must not take its batch with it.
         Err(DbError::Unavailable(_)) => Vec::new(),
+        // One by one, so that a row that the schema rejects does not lose the others of its batch.
         Err(_) => one_by_one(db, rules, &ended).await,
     };
     let of = |reach: Reach| reports.iter().filter(move |report| report.reach == reach);
@@ -97,13 +99,13 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
     if !lost.is_empty()
         && let Err(error) = retry_for(KEEP_TRYING, || outages::open_outages(db, &lost)).await
     {
-        warn!(%error, "an outage was not recorded; the next failure will");
+        warn!(%error, "recording an outage failed; the next failed attempt records it");
     }
     let found: Vec<_> = of(Reach::Found).map(|r| r.instance_id.clone()).collect();
     if !found.is_empty()
         && let Err(error) = retry_for(KEEP_TRYING, || outages::close_outages(db, &found)).await
     {
-        warn!(%error, "the end of an outage was not recorded; the next answer will");
+        warn!(%error, "recording the end of an outage failed; the next response records it");
     }
     recorded
 }
@@ -114,7 +116,10 @@ async fn one_by_one(db: &Db, rules: &ArmRules, ended: &[Ended]) -> Vec<Recorded>
         match retry_for(KEEP_TRYING, || outcomes::finish_fires(db, std::slice::from_ref(one), rules)).await {
             Ok(rows) => recorded.extend(rows),
             Err(error) => {
-                error!(%error, fire.attempt_id = %one.attempt.attempt_id, "an outcome could not be recorded: its lease's end will recover it");
+                error!(
+                    %error, fire.attempt_id = %one.attempt.attempt_id,
+                    "recording an outcome failed; the one-shot is recovered when its lease expires"
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Waits for instants, to a fraction of a millisecond.
+//! Waits for instants with a precision well below a millisecond.
 //!
-//! The runtime's own timer counts in whole milliseconds, which is as much as a fire may be late altogether.
-//! One thread sleeps until the next instant by the kernel's clock and hands over what has become due.
+//! The runtime's timer has a resolution of one millisecond, which is the whole lateness that a fire may have. One thread
+//! sleeps until the next instant by the kernel's clock, and passes on the entries that are due.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc;
 
-/// What waits, and the thread that watches over it. Dropping it ends the thread.
+/// The waiting entries and their thread. Dropping the timer ends the thread.
 #[derive(Debug)]
 pub struct Timer<T> {
     shared: Arc<Shared<T>>,
@@ -30,8 +30,7 @@ struct State<T> {
 }
 
 impl<T: Send + 'static> Timer<T> {
-    /// Starts the thread. What is due comes out of the receiver; how much can be in it is bounded by how much
-    /// is put into the timer.
+    /// Starts the thread. The receiver returns the due entries. It never holds more than were added to the timer.
     pub fn start() -> std::io::Result<(Self, mpsc::UnboundedReceiver<T>)> {
         let (due, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -43,7 +42,7 @@ impl<T: Send + 'static> Timer<T> {
         Ok((Self { shared }, receiver))
     }
 
-    /// Hands `entries` over at their instants; what is due already, at once.
+    /// Adds entries. Each one is sent to the receiver at its instant, or at once if the instant has passed.
     pub fn add(&self, entries: impl IntoIterator<Item = (Instant, T)>) {
         let mut state = self.shared.state.lock();
         for (at, entry) in entries {
@@ -55,7 +54,7 @@ impl<T: Send + 'static> Timer<T> {
         self.shared.changed.notify_one();
     }
 
-    /// Takes everything out that still waits.
+    /// Removes all waiting entries.
     pub fn clear(&self) -> Vec<T> {
         std::mem::take(&mut self.shared.state.lock().waiting).into_values().collect()
     }

@@ -1,8 +1,8 @@
-//! A wake-up from outside: an engine says that a one-shot's instant has come, or is about to.
+//! Wake-ups from external backends: a one-shot is due, or will be soon.
 //!
-//! Whoever hands one in waits for the statement that takes it in, and many go into one: whoever comes while one is
-//! under way goes into the next. What is due within the horizon is leased by that statement, and goes the way of every
-//! claim from there: timer, dispatch, confirmation, attempt.
+//! Wake-ups are processed in batches: those that arrive during one statement go into the next, and each caller waits for
+//! its statement. The statement leases the one-shots that are due within the horizon. From there they take the same way as
+//! claimed ones: timer, dispatch, confirmation, attempt.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,59 +20,60 @@ use crate::domain::lease::Lease;
 use crate::domain::wake_up::{Found, Wake};
 use crate::heartbeat;
 
-/// Wake-ups that wait for their statement; who comes when they are as many waits outside.
+/// Maximum number of wake-ups that wait for their statement. Further callers wait until there is room.
 pub(super) const QUEUE: usize = 2_048;
-/// Most wake-ups in one statement.
+/// Maximum number of wake-ups in one statement.
 const BATCH: usize = 1_024;
-/// When to look again at what is under way: attempts are short.
+/// Retry delay for a one-shot that is in flight: attempts are short.
 const SOON: Duration = Duration::from_secs(1);
-/// When to look again at what is on hold, or waits for another's probe.
+/// Retry delay for a parked one-shot.
 const PARKED: Duration = Duration::from_mins(1);
-/// Between looks at what somebody else is writing.
+/// Pause before a wake-up whose row is locked is repeated.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
-/// How long that may go on: statements are short.
+/// Maximum time for which a wake-up waits for a locked row: statements are short.
 const LOCKED_PATIENCE: Duration = Duration::from_secs(10);
-/// No answer names a longer wait: the engine's next try is only a second alarm.
+/// Maximum retry delay. The one-shot does not depend on the backend's retry.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// What a wake-up found.
+/// The result of a wake-up.
 #[derive(Debug)]
 pub enum Woken {
-    /// It is leased by this replica now, durably: our own loop does the rest, to the millisecond. How its attempt
-    /// ends, whoever wants to know may wait for.
+    /// This replica has leased the one-shot, durably. The Postgres loop fires it at its instant. The caller may wait for
+    /// the end of the attempt.
     Taken(Ending),
-    /// It is our own loop's: it waits for its time, or its attempt is under way. Look again after this long.
+    /// The Postgres loop fires the one-shot: it waits for its instant, or its attempt is in flight. Contains the retry
+    /// delay.
     UnderWay(Duration),
-    /// Woken too early to wait for it. It is our own loop's all the same; look again after this long.
+    /// The wake-up came more than the horizon ahead. The Postgres loop fires the one-shot. Contains the retry delay.
     Early(Duration),
-    /// The agent has accepted it.
+    /// The agent has accepted the one-shot.
     Delivered,
-    /// There is no such one-shot any more: cancelled, or given up.
+    /// The one-shot was cancelled or given up.
     Gone,
-    /// The job has another one-shot now.
+    /// A newer one-shot of the job has replaced it.
     Superseded,
 }
 
-/// Why a wake-up could not be taken in. Nothing has changed, and it may be tried again.
+/// Reasons for which a wake-up failed. Nothing has changed, and the wake-up may be repeated.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WakeError {
-    /// The database did not do it.
+    /// The statement failed.
     #[error(transparent)]
     Db(Arc<DbError>),
-    /// Somebody else kept its row locked all the time.
-    #[error("its row is locked")]
+    /// Other statements kept the row locked for too long.
+    #[error("the one-shot's row stayed locked")]
     Locked,
-    /// This replica has ended; others are there, or will be.
-    #[error("this replica has ended")]
+    /// This replica is shutting down; another one takes the wake-up.
+    #[error("this replica is shutting down")]
     Ending,
 }
 
-/// The end of an attempt that a wake-up began.
+/// The end of an attempt that a wake-up started.
 #[derive(Debug)]
 pub struct Ending(oneshot::Receiver<Ended>);
 
 impl Woken {
-    /// For metrics.
+    /// Returns the label value for metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Taken(_) => "taken",
@@ -86,14 +87,14 @@ impl Woken {
 }
 
 impl Ending {
-    /// How it ended, once that is recorded; `None` when it was not made here after all, and our own loop will see
-    /// to it.
+    /// Waits until the attempt's outcome is recorded, and returns it. Returns `None` if the attempt was not made here: the
+    /// Postgres loop makes it later.
     pub async fn wait(self) -> Option<Ended> {
         self.0.await.ok()
     }
 }
 
-/// A wake-up on its way into the database.
+/// A wake-up that waits for its statement.
 #[derive(Debug)]
 pub(super) struct Waking {
     wake: Wake,
@@ -102,8 +103,8 @@ pub(super) struct Waking {
 }
 
 impl Scheduler {
-    /// Takes in a wake-up. Once it returns `Ok`, the one-shot does not need its engine any more, whatever happens
-    /// to this process. While this replica drains, the others claim what it takes in.
+    /// Processes a wake-up. After `Ok`, the one-shot does not depend on its external backend any more, even if this
+    /// process ends. While this replica drains, the other replicas claim the one-shots that it processes.
     pub async fn wake(&self, wake: Wake) -> Result<Woken, WakeError> {
         let (answer, woken) = oneshot::channel();
         self.wakes
@@ -124,7 +125,7 @@ pub(super) async fn run(inner: Arc<Inner>, waking: Arc<AsyncMutex<mpsc::Receiver
                 return;
             }
         } else {
-            // Whose rows were locked, together with who has come since.
+            // Repeat the wake-ups whose rows were locked, together with new ones.
             tokio::time::sleep(LOCKED_PAUSE).await;
             while batch.len() < BATCH
                 && let Ok(one) = waking.try_recv()
@@ -143,7 +144,7 @@ pub(super) async fn run(inner: Arc<Inner>, waking: Arc<AsyncMutex<mpsc::Receiver
         let taken = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
         for (one, found) in taken.into_iter().zip(found) {
             match found {
-                // Nobody waits any more where a connection broke; what was taken in is taken in all the same.
+                // The receiver is gone if the caller's connection broke; the wake-up counts anyway.
                 Some(answer) => drop(one.answer.send(answer)),
                 None if one.since.elapsed() > LOCKED_PATIENCE => {
                     drop(one.answer.send(Err(WakeError::Locked)));
@@ -154,7 +155,7 @@ pub(super) async fn run(inner: Arc<Inner>, waking: Arc<AsyncMutex<mpsc::Receiver
     }
 }
 
-/// One statement, and the leases that it brought. `None`: its row is locked.
+/// Processes a batch in one statement and adds its leases to the timer. `None` stands for a locked row.
 async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
     let rules = &inner.rules;
     let room = if inner.stop.is_cancelled() { 0 } else { inner.room() };
@@ -180,16 +181,16 @@ async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
         .collect();
     inner.held.fetch_add(leases.len(), std::sync::atomic::Ordering::SeqCst);
     inner.timer.add(leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
-    // What there was no room for, or is nearly due: ours now, and the claiming loop did not know of it.
+    // One-shots that were not leased, for lack of capacity or because they are not due yet: the claiming loop must look.
     inner.claim.notify_one();
     if inner.stop.is_cancelled() {
-        // This replica claims nothing any more: the others do.
+        // This replica has stopped claiming, so the others must look.
         inner.announce.notify_one();
     }
     Ok(woken)
 }
 
-/// What a wake-up means for a one-shot that it did not lease.
+/// Returns the result of a wake-up whose one-shot was not leased.
 fn standing(state: OneShotState, parked: bool, due_in: Option<Duration>, horizon: Duration) -> Woken {
     let due_in = due_in.unwrap_or_default();
     match state {
@@ -204,7 +205,7 @@ fn standing(state: OneShotState, parked: bool, due_in: Option<Duration>, horizon
     }
 }
 
-/// Who waits for how which attempt ends.
+/// Callers that wait for the end of an attempt.
 #[derive(Debug, Default)]
 pub(super) struct Watched(Mutex<HashMap<Uuid, oneshot::Sender<Ended>>>);
 
@@ -215,14 +216,14 @@ impl Watched {
         Ending(ending)
     }
 
-    /// An attempt's end is recorded.
+    /// Passes on the recorded end of an attempt.
     pub(super) fn ended(&self, attempt_id: Uuid, ended: &Ended) {
         if let Some(watcher) = self.0.lock().remove(&attempt_id) {
             let _ = watcher.send(ended.clone());
         }
     }
 
-    /// These leases are not held any more: no attempt of theirs will be made here.
+    /// Ends the waits for these leases: this replica will not make their attempts.
     pub(super) fn forget(&self, leases: &[Lease]) {
         let mut watched = self.0.lock();
         for lease in leases {
@@ -236,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_standing_one_shot_returns_the_next_look() {
+    fn wake_up_of_an_unleased_one_shot_returns_the_retry_delay() {
         use OneShotState::{Armed, Dead, Delivered, Firing, Leased, Stuck, Waiting};
         let horizon = Duration::from_secs(2);
         let shown = |state, parked, due_in: Option<f64>| {

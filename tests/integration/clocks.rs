@@ -1,4 +1,4 @@
-//! A replica whose own clock is wrong goes by the database's, and says that its clock is wrong.
+//! A replica with a wrong clock uses the database's clock, and reports the offset.
 
 use nas_cron_testing::jwt::verify;
 use nas_cron_testing::time::{fire_at, now};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const JOBS: usize = 5;
 
-/// An agent's check of a token without any leeway, at the moment at which it arrived.
+/// Checks a token's validity without leeway at the time of its arrival, as a strict agent does.
 fn strictly_valid(claims: &Value, arrived: i64) -> bool {
     let [iat, nbf, exp] = ["iat", "nbf", "exp"].map(|name| claims[name].as_i64().expect("whole seconds"));
     iat <= arrived && nbf <= arrived && arrived < exp
@@ -16,7 +16,7 @@ fn strictly_valid(claims: &Value, arrived: i64) -> bool {
 async fn works_with_a_clock_that_is_off_by(seconds: i32) {
     let world = World::with(|settings| settings.with_clock_ahead_by(seconds)).await;
 
-    // Portal tokens are judged by the database's clock.
+    // Portal tokens are verified by the database's clock.
     let expires_in = |seconds: i64| {
         let exp = now().timestamp() + seconds;
         let claims = json!({"client_id": "hermes-cli-vps", "org_id": "org-1", "sid": "sid-1", "iat": exp - 900, "exp": exp});
@@ -26,15 +26,15 @@ async fn works_with_a_clock_that_is_off_by(seconds: i32) {
     let arm = async |token: &str, job: &str| {
         world.service.try_provision(token, job, &at, &world.callback()).await.0
     };
-    // Beyond the leeway of 30 s by either clock.
-    assert_eq!(arm(&expires_in(45), "job-0").await, 200, "a token that is good");
-    assert_eq!(arm(&expires_in(-45), "other").await, 401, "a token that has expired");
+    // Outside the leeway of 30 s by either clock.
+    assert_eq!(arm(&expires_in(45), "job-0").await, 200, "a valid token");
+    assert_eq!(arm(&expires_in(-45), "other").await, 401, "an expired token");
     let issued_now = world.portal.session_token("org-1", "sid-1");
     for job in 1..JOBS {
-        assert_eq!(arm(&issued_now, &format!("job-{job}")).await, 200, "a token that was issued just now");
+        assert_eq!(arm(&issued_now, &format!("job-{job}")).await, 200, "a token issued just now");
     }
 
-    // Fire tokens are minted by it.
+    // Fire tokens are minted by the database's clock.
     let jwks = world.service.get("/.well-known/jwks.json").await.1;
     for job in 0..JOBS {
         let fire = world.agents.wait_for(&format!("job-{job}"), 1).await;
@@ -42,7 +42,7 @@ async fn works_with_a_clock_that_is_off_by(seconds: i32) {
         assert!(strictly_valid(&claims, fire.arrived.timestamp()), "{claims} at {}", fire.arrived);
     }
 
-    // It is said, once, and harms nothing.
+    // The offset is reported once and has no further effect.
     let (status, body) = world.service.get("/readyz").await;
     assert_eq!((status, &body["status"]), (200, &json!("ok")));
     assert!(body["checks"]["clock"].as_str().is_some_and(|found| found.contains("more than 5 s")), "{body}");
@@ -64,11 +64,11 @@ async fn works_with_a_clock_that_is_off_by(seconds: i32) {
 }
 
 #[tokio::test]
-async fn replica_whose_clock_is_90_s_fast_works_by_the_databases() {
+async fn replica_with_a_clock_90_s_fast_uses_the_databases_clock() {
     works_with_a_clock_that_is_off_by(90).await;
 }
 
 #[tokio::test]
-async fn replica_whose_clock_is_90_s_slow_works_by_the_databases() {
+async fn replica_with_a_clock_90_s_slow_uses_the_databases_clock() {
     works_with_a_clock_that_is_off_by(-90).await;
 }

@@ -1,4 +1,4 @@
-//! `nas-cron dev` and `nas-cron bench`, the real binary from a bare folder to fires.
+//! `nas-cron dev` and `nas-cron bench`, with the real binary and an empty folder.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use serde_json::Value;
 use sqlx::Connection;
 
-/// A folder that goes with the test.
+/// A folder that is removed with the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -43,10 +43,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// `nas-cron dev --no-demo`, ready for use; killed with the test.
+/// A running `nas-cron dev --no-demo`, ready for use; killed with the test.
 struct Dev {
     child: Child,
-    /// Open: it goes on writing.
+    /// Kept open, because the process continues to write.
     _stdout: BufReader<ChildStdout>,
 }
 
@@ -56,7 +56,7 @@ impl Dev {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
-        while !line.starts_with("^C ends it") {
+        while !line.starts_with("Press ^C to stop") {
             line.clear();
             assert!(stdout.read_line(&mut line).expect("text") > 0, "it ended before it was ready");
         }
@@ -76,7 +76,7 @@ impl Drop for Dev {
     }
 }
 
-/// Agents and one-shots that a bench has left.
+/// Returns the number of agents and one-shots that a bench has left behind.
 fn rows_of_the_bench(database_url: &str) -> i64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -99,7 +99,7 @@ fn dev_sets_up_an_empty_folder_fires_verifiable_tokens_and_restarts() {
             out.contains("2 fires verified") && out.contains("early 0   unverified 0   missing 0"),
             "{out}"
         );
-        assert!(!out.contains('\x1b'), "no colour but on a terminal");
+        assert!(!out.contains('\x1b'), "no colour outside a terminal");
     }
     for secret in ["dev.json", "portal-key.der", "key-encryption-key"] {
         let mode = std::fs::metadata(folder.0.join(secret)).expect(secret).permissions().mode();
@@ -113,8 +113,8 @@ fn bench_reports_all_fields_and_leaves_nothing_behind() {
     let mut dev = Dev::start(&folder.0);
 
     let second = run(&["dev", "--listen", "127.0.0.1:0"], &folder.0);
-    let told = text(&second.stderr);
-    assert!(!second.status.success() && told.contains("another `nas-cron dev`"), "{told}");
+    let error = text(&second.stderr);
+    assert!(!second.status.success() && error.contains("another `nas-cron dev`"), "{error}");
 
     let dev_json = folder.dev_json();
     let fields = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
@@ -161,5 +161,5 @@ fn bench_reports_all_fields_and_leaves_nothing_behind() {
     dev.signal(rustix::process::Signal::TERM);
     assert!(dev.child.wait().expect("it ends").success());
     let alone = run(&["bench"], &folder.0);
-    assert!(text(&alone.stderr).contains("cannot be reached"), "{}", text(&alone.stderr));
+    assert!(text(&alone.stderr).contains("is unreachable"), "{}", text(&alone.stderr));
 }

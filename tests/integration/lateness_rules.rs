@@ -1,4 +1,4 @@
-//! From when a one-shot is late and what is overdue, statement by statement on a real Postgres.
+//! The rules of lateness and overdue one-shots, statement by statement on a real Postgres.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl World {
         connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.expect(statement);
     }
 
-    /// Arms a job for so many seconds from now, and returns that instant.
+    /// Arms a job `seconds` from now, and returns the instant.
     async fn arm(&self, job: &str, seconds: i64) -> DateTime<Utc> {
         let now = directory::now(&self.db).await.unwrap();
         let at = now + TimeDelta::seconds(seconds);
@@ -54,7 +54,7 @@ impl World {
         at
     }
 
-    /// Arms a job that comes due, punctually, so many seconds ago.
+    /// Arms a job in time that came due `seconds_ago`.
     async fn arm_due(&self, job: &str, seconds_ago: i64) -> DateTime<Utc> {
         let at = self.arm(job, 3_600).await;
         let shift = 3_600 + seconds_ago;
@@ -81,7 +81,7 @@ impl World {
 
     async fn end(&self, attempt: &Attempt, outcome: FireOutcome, retry_in: Option<Duration>) {
         let ended = Ended {
-            attempt_id: attempt.attempt_id,
+            attempt: attempt.started(),
             outcome,
             http_status: None,
             error: None,
@@ -112,11 +112,11 @@ async fn punctual_one_shot_is_late_from_its_instant_until_its_first_attempt_star
     assert_eq!(due(&counts, DueKind::Punctual), 1);
     let attempt = world.start().await;
     assert_eq!(attempt.late_since, Some(at));
-    assert!(world.counts().await.oldest_overdue.is_zero(), "it is under way");
+    assert!(world.counts().await.oldest_overdue.is_zero(), "its attempt is in flight");
 }
 
 #[tokio::test]
-async fn attempt_that_was_put_off_stays_late_from_its_instant() {
+async fn deferred_attempt_stays_late_from_its_instant() {
     let world = World::new().await;
     let at = world.arm_due("a", 600).await;
     let leases = world.claim().await;
@@ -137,12 +137,12 @@ async fn one_shot_armed_after_its_instant_is_not_late() {
     assert_eq!((due(&counts, DueKind::ArmedLate), due(&counts, DueKind::Punctual)), (1, 0));
     assert_eq!(world.start().await.late_since, None);
 
-    // Nor when it replaces one that was punctual; and the other way round.
+    // Also if it replaces a punctual one, and vice versa.
     world.arm("other", 600).await;
     world.arm("other", -600).await;
     assert!(world.counts().await.oldest_overdue.is_zero());
     world.arm("other", 601).await;
-    world.sql("UPDATE one_shots SET state = 'delivered', next_attempt_at = NULL, lease_expires_at = NULL WHERE job_id = 'yesterday'").await;
+    world.sql("UPDATE one_shots SET state = 'delivered', next_attempt_at = NULL, claim_expires_at = NULL, attempt_expires_at = NULL WHERE job_id = 'yesterday'").await;
     let at = world.arm_due("other", 600).await;
     assert_eq!(world.start().await.late_since, Some(at));
 }
@@ -207,7 +207,7 @@ async fn retry_second_fire_and_redrive_are_not_late() {
     let redriven = world.start().await;
     assert_eq!((redriven.attempt, redriven.late_since), (1, None));
 
-    // The same key while its attempt is under way: a second fire.
+    // The same key while its attempt is in flight: a second fire.
     world.sql("UPDATE one_shots SET asked_again = true").await;
     world.end(&redriven, FireOutcome::Delivered, None).await;
     world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '10 min'").await;

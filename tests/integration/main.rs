@@ -1,6 +1,6 @@
 //! The integration tests, in one binary: the real service on a real Postgres, over real sockets.
 //!
-//! `cargo test --test integration fires::` runs one group. What the groups share is in `crates/nas-cron-testing`;
+//! `cargo test --test integration fires::` runs one group. Shared fixtures are in `crates/nas-cron-testing`;
 //! scripts and packages of other programs are in `tests/external`, fixed inputs in `tests/data`.
 
 mod agent_api;
@@ -14,6 +14,7 @@ mod clocks;
 mod connections;
 mod database_faults;
 mod dev;
+mod docs;
 mod doctor;
 mod faults;
 mod fires;
@@ -25,6 +26,7 @@ mod nats_cluster;
 mod one_shot_rules;
 mod operations;
 mod operator;
+mod own_agent;
 mod own_limits;
 mod own_portal;
 mod portals;

@@ -1,4 +1,4 @@
-//! The NATS backend on real servers. What its wake-ups do in the service is told elsewhere.
+//! The NATS backend on real servers. Other tests cover the effects of its wake-ups in the service.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything takes on the slowest machine.
+/// Timeout of waits, generous for slow machines.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 const STREAM: &str = "NAS_CRON";
 
-/// A one-shot that is due at an instant.
+/// Returns a new wake-up for a one-shot that is due at this instant.
 fn due(at: DateTime<Utc>) -> WakeUp {
     WakeUp {
         callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
@@ -51,7 +51,7 @@ fn unwanted(wake_up: &WakeUp) -> Unwanted {
     Unwanted { schedule_id: wake_up.schedule_id, generation: wake_up.generation, message_id: None }
 }
 
-/// Arms all, and again what failed, as the worker does.
+/// Arms wake-ups, and repeats failed ones, like the outbox.
 async fn arm(nats: &Nats, wake_ups: &[WakeUp]) {
     let arming = async {
         let mut left = wake_ups.to_vec();
@@ -73,7 +73,7 @@ async fn arm(nats: &Nats, wake_ups: &[WakeUp]) {
     tokio::time::timeout(PATIENCE, arming).await.expect("everything can be armed");
 }
 
-/// A replica: it takes in whatever comes.
+/// A replica, which receives wake-ups.
 struct Replica {
     nats: Arc<Nats>,
     stop: CancellationToken,
@@ -90,7 +90,7 @@ impl Replica {
         .await
     }
 
-    /// With a `wake` of the test's own.
+    /// Starts a replica with a `wake` function of the test.
     async fn with<F, Fut>(options: NatsOptions, wake: F) -> Self
     where
         F: Fn(Vec<Wake>) -> Fut + Send + Sync + 'static,
@@ -109,10 +109,10 @@ impl Replica {
     }
 }
 
-/// What came, and when.
+/// The received wake-ups, with their times.
 struct Arrivals {
     seen: Mutex<HashMap<ScheduleId, Vec<DateTime<Utc>>>>,
-    /// How many different ones.
+    /// Number of different wake-ups.
     count: watch::Sender<usize>,
 }
 
@@ -131,7 +131,7 @@ impl Arrivals {
         wakes.iter().map(|_| Woken::Delivered).collect()
     }
 
-    /// Waits until `count` different ones have come.
+    /// Waits until `count` different wake-ups have arrived.
     async fn until(&self, count: usize) {
         let mut counts = self.count.subscribe();
         let came = tokio::time::timeout(PATIENCE, counts.wait_for(|came| *came >= count)).await;
@@ -142,7 +142,7 @@ impl Arrivals {
         self.seen.lock().unwrap().get(&wake_up.schedule_id).cloned().unwrap_or_default()
     }
 
-    /// How long after `due_at` less the lead each came first, in ms, sorted.
+    /// Returns the times from `due_at - lead` to the first arrival of each wake-up, in ms, sorted.
     fn lateness(&self, lead: Duration, wake_ups: &[WakeUp]) -> Vec<f64> {
         let lead = TimeDelta::from_std(lead).unwrap();
         let mut late: Vec<f64> = wake_ups
@@ -154,12 +154,12 @@ impl Arrivals {
     }
 }
 
-/// How many messages the stream has.
+/// Returns the number of messages in the stream.
 async fn messages(servers: &NatsServers) -> u64 {
     servers.jetstream().await.get_stream(STREAM).await.unwrap().cached_info().state.messages
 }
 
-/// Waits until the stream is empty: acknowledgements are not waited for.
+/// Waits until the stream is empty. Acknowledgements take effect with a delay.
 async fn until_empty(servers: &NatsServers) {
     let jetstream = servers.jetstream().await;
     let emptying = async {
@@ -200,7 +200,7 @@ async fn wake_ups_arrive_a_lead_before_the_instant_and_the_stream_is_empty_after
         late[late.len() - 1]
     );
     assert!(late[0] >= 0.0, "{} ms before its time", late[0]);
-    // The earliest, since a busy machine delays the others: what is wrong with the lead is wrong with all.
+    // Only the earliest: a busy machine delays the others, and a wrong lead would affect all of them.
     assert!(late[0] < lead.as_secs_f64() * 1e3, "none came before its instant");
     until_empty(&servers).await;
     for wake_up in &wake_ups {
@@ -214,7 +214,7 @@ async fn arming_again_replaces_a_wake_up_and_cancelling_removes_it() {
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
     let lead = TimeDelta::from_std(replica.nats.limits().lead).unwrap();
-    // A machine that was slow enough for a wake-up to come before all was done has shown nothing.
+    // Repeat on a machine so slow that a wake-up arrives before all calls are done.
     let (later, cancelled) = loop {
         let (again, cancelled) = (due_in(4_000), due_in(4_000));
         let later = WakeUp { due_at: again.due_at + TimeDelta::seconds(2), ..again.clone() };
@@ -230,7 +230,7 @@ async fn arming_again_replaces_a_wake_up_and_cancelling_removes_it() {
         }
         until_empty(&servers).await;
     };
-    // Comes after whatever else could come.
+    // Arrives after all others.
     let last = due(later.due_at + TimeDelta::seconds(2));
     arm(&replica.nats, std::slice::from_ref(&last)).await;
     until_empty(&servers).await;
@@ -280,7 +280,7 @@ async fn every_login_method_can_arm_cancel_and_receive() {
     }
 }
 
-/// Waits until arming fails for a reason that has this word in it. A slow machine may tell of a timeout before.
+/// Waits until arming fails with a reason that contains this word. On a slow machine, timeouts may come first.
 async fn refused_for(word: &str, options: NatsOptions) -> String {
     let nats = Nats::new(NatsOptions { timeout: Duration::from_secs(2), ..options }).await.unwrap();
     let last = Mutex::new(String::new());
@@ -289,13 +289,13 @@ async fn refused_for(word: &str, options: NatsOptions) -> String {
             match nats.arm(&[due_in(0)]).await.remove(0) {
                 Err(BackendError::Unreachable(why)) if why.contains(word) => return why,
                 Err(other) => *last.lock().unwrap() = other.to_string(),
-                Ok(_) => panic!("it got in"),
+                Ok(_) => panic!("the login succeeded"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let told = tokio::time::timeout(PATIENCE, asking).await;
-    told.unwrap_or_else(|_| panic!("not refused for {word:?} but for {:?}", last.lock().unwrap()))
+    let refused = tokio::time::timeout(PATIENCE, asking).await;
+    refused.unwrap_or_else(|_| panic!("not refused for {word:?} but for {:?}", last.lock().unwrap()))
 }
 
 #[tokio::test]
@@ -323,7 +323,7 @@ async fn a_wrong_certificate_or_key_is_refused_with_an_explanation() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
+async fn a_server_without_tls_is_refused_where_tls_is_required() {
     let servers = NatsServers::start(Setup { login: Login::Token, ..Setup::OPEN }).await;
     let by_url =
         NatsOptions { urls: vec![servers.urls()[0].replace("nats://", "tls://")], ..servers.options() };
@@ -366,7 +366,7 @@ async fn a_restart_in_the_middle_loses_nothing() {
     let mut servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
-    // Some come while it is down.
+    // Some are due while the server is down.
     let wake_ups: Vec<WakeUp> = (0..1_000).map(|i| due_in(3_000 + i * 4)).collect();
     arm(&replica.nats, &wake_ups).await;
     servers.kill(0).await;
@@ -381,7 +381,7 @@ async fn a_connection_that_breaks_in_the_middle_loses_nothing() {
     let servers = NatsServers::one().await;
     let proxy = Proxy::start(servers.address(0)).await;
     let woken = Arrivals::none();
-    // What was acknowledged into the broken connection comes again after this long.
+    // A wake-up whose acknowledgement was lost with the connection is redelivered after `ack_wait`.
     let options = NatsOptions {
         urls: vec![format!("nats://{}", proxy.address())],
         ack_wait: Duration::from_secs(3),
@@ -414,12 +414,12 @@ async fn calls_to_a_hanging_server_fail_at_their_deadline() {
     let wake_ups = many(3_000, now());
     let gone: Vec<Unwanted> = wake_ups.iter().map(unwanted).collect();
     let asking = async {
-        // More than the client's own queue takes.
+        // More than fit into the client's queue.
         assert!(replica.nats.arm(&wake_ups).await.iter().all(Result::is_err));
         assert!(replica.nats.cancel(&gone).await.iter().all(Result::is_err));
         assert!(replica.nats.health().await.is_err());
     };
-    // Three calls of a second each, and a slow machine.
+    // Three calls of one second each.
     tokio::time::timeout(PATIENCE, asking).await.expect("they end");
     servers.resume(0);
     arm(&replica.nats, &wake_ups).await;
@@ -439,7 +439,7 @@ async fn a_server_without_scheduled_messages_is_refused_with_an_explanation() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(servers.jetstream().await.get_stream(STREAM).await.is_err(), "nothing was made");
+    assert!(servers.jetstream().await.get_stream(STREAM).await.is_err(), "no stream was created");
 }
 
 #[tokio::test]
@@ -487,7 +487,7 @@ async fn a_stream_that_would_lose_wake_ups_is_refused_and_left_unchanged() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_deleted_is_made_again() {
+async fn a_deleted_stream_is_created_again() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
@@ -517,7 +517,7 @@ async fn malformed_messages_are_dropped_without_blocking_others() {
 }
 
 #[tokio::test]
-async fn an_early_wake_up_is_left_to_our_own_loop_and_not_redelivered() {
+async fn an_early_wake_up_is_left_to_the_built_in_loop_and_not_redelivered() {
     let servers = NatsServers::one().await;
     let woken = Arrivals::none();
     let taken = Arc::clone(&woken);
@@ -544,7 +544,7 @@ async fn wake_ups_that_cannot_be_stored_are_redelivered() {
     let first = Replica::with(options.clone(), move |wakes: Vec<Wake>| {
         counted.fetch_add(1, Ordering::SeqCst);
         let answer = if is_failing.load(Ordering::SeqCst) {
-            Err("the database is away".to_owned())
+            Err("the database is unavailable".to_owned())
         } else {
             Ok(later.take(&wakes))
         };
@@ -557,7 +557,7 @@ async fn wake_ups_that_cannot_be_stored_are_redelivered() {
         while tries.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // Everything is in its hands, and nothing left for another.
+        // The first replica has all wake-ups in hand.
         let jetstream = servers.jetstream().await;
         let stream = jetstream.get_stream(STREAM).await.unwrap();
         while stream.consumer_info("nas-cron").await.unwrap().num_ack_pending < wake_ups.len() {
@@ -567,7 +567,7 @@ async fn wake_ups_that_cannot_be_stored_are_redelivered() {
     tokio::time::timeout(PATIENCE, begun).await.expect("they come");
     let elsewhere = Arrivals::none();
     let second = Replica::start(options, &elsewhere).await;
-    // Twice as long as the server waits for a word.
+    // Twice as long as `ack_wait`.
     tokio::time::sleep(Duration::from_secs(17)).await;
     assert_eq!(*elsewhere.count.borrow(), 0, "kept by progress");
     failing.store(false, Ordering::SeqCst);
@@ -602,12 +602,12 @@ async fn wake_ups_of_a_crashed_replica_are_redelivered_to_another() {
 #[tokio::test]
 async fn a_stopping_replica_gives_unhandled_wake_ups_to_others() {
     let servers = NatsServers::one().await;
-    // The second gets what the first gives back, not what the server takes away from it.
+    // With this `ack_wait`, the second replica gets only wake-ups that the first one returns.
     let options = NatsOptions { ack_wait: Duration::from_mins(10), ..servers.options() };
     let (has, mut had) = watch::channel(0);
     let first = Replica::with(options.clone(), move |wakes: Vec<Wake>| {
         has.send_modify(|count| *count += wakes.len());
-        async { Err("the database is away".to_owned()) }
+        async { Err("the database is unavailable".to_owned()) }
     })
     .await;
     let wake_ups = many(2_500, now());
@@ -660,12 +660,12 @@ async fn a_cluster_that_loses_a_node_loses_no_wake_up() {
     let woken = Arrivals::none();
     let replica = Replica::start(servers.options(), &woken).await;
     let _other = Replica::start(servers.options(), &woken).await;
-    // Some come due while the cluster looks for a new leader.
+    // Some are due while the cluster elects a new leader.
     let pending: Vec<WakeUp> = (0..2_000).map(|i| due_in(3_000 + i * 5)).collect();
     arm(&replica.nats, &pending).await;
     let stream = servers.jetstream().await.get_stream(STREAM).await.unwrap();
     assert_eq!(stream.cached_info().config.num_replicas, 3);
-    // The hardest one to miss.
+    // The loss of the leader is the worst case.
     let leader = servers.leader(STREAM).await;
     let nats = Arc::clone(&replica.nats);
     let arming = tokio::spawn(async move {

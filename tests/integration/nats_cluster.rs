@@ -1,4 +1,4 @@
-//! The real binary on a cluster of three real NATS servers: one of them dies, and nothing else does.
+//! The real binary on a cluster of three real NATS servers, one of which is killed.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -10,11 +10,11 @@ use nas_cron_testing::time::{fire_at, instant};
 use nas_cron_testing::world::{World, eventually};
 use serde_json::json;
 
-/// One-shots that wait while a server dies.
+/// Number of one-shots that are armed before the kill.
 const PENDING: usize = 2_000;
-/// One-shots that are armed while it does.
+/// Number of one-shots that are provisioned during the kill.
 const ARMING: usize = 200;
-/// From now, in milliseconds: after all of it is armed, on any machine or nearly.
+/// Time until the first one-shot is due, in milliseconds: after all are armed, on almost any machine.
 const FIRST_DUE: i64 = 15_000;
 const SPREAD: i64 = 10_000;
 
@@ -48,7 +48,7 @@ async fn no_fire_is_lost_early_or_duplicated_when_a_nats_node_is_killed() {
     let (status, _, error) = world.settings.run(&["jobs", "import", file.to_str().unwrap()]).await;
     std::fs::remove_file(&file).unwrap();
     assert!(status.success(), "{error}");
-    eventually("the servers know nearly all that waits", async || {
+    eventually("nearly all wake-ups are armed", async || {
         let armed: i64 = sqlx::query_scalar("SELECT count(*) FROM wake_ups WHERE state = 'armed'")
             .fetch_one(&world.pool)
             .await
@@ -57,7 +57,7 @@ async fn no_fire_is_lost_early_or_duplicated_when_a_nats_node_is_killed() {
     })
     .await;
 
-    // The one that leads the stream, in the middle of the arming.
+    // Kill the leader of the stream during the provisions.
     let leader = servers.leader("NAS_CRON").await;
     let arming = futures::stream::iter(0..ARMING)
         .map(|i| {
@@ -76,7 +76,7 @@ async fn no_fire_is_lost_early_or_duplicated_when_a_nats_node_is_killed() {
     at.extend(armed);
     assert_eq!(at.len(), PENDING + ARMING);
 
-    eventually("everything has been fired", async || (world.agents.fires().len() >= at.len()).then_some(()))
+    eventually("every one-shot has fired", async || (world.agents.fires().len() >= at.len()).then_some(()))
         .await;
     world.all_delivered().await;
     let fires = world.agents.fires();

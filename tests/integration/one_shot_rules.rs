@@ -25,7 +25,7 @@ const RULES: ArmRules = ArmRules {
 };
 const CALLBACK: &str = "https://agent.example";
 
-/// One database, one instance, and the steps of a life as a test reads them.
+/// One database, one instance, and the steps in the life of a one-shot.
 struct World {
     db: Db,
     url: String,
@@ -80,7 +80,7 @@ impl World {
         leases::confirm(&self.db, leases, ATTEMPT).await.unwrap().attempts
     }
 
-    /// Claims and confirms the one thing that is due.
+    /// Claims and confirms the only one-shot that is due.
     async fn start(&self) -> Attempt {
         let leases = self.claim().await;
         assert_eq!(leases.len(), 1, "one is due");
@@ -94,7 +94,7 @@ impl World {
         retry_in: Option<u64>,
     ) -> Option<OneShotState> {
         let ended = Ended {
-            attempt_id: attempt.attempt_id,
+            attempt: attempt.started(),
             outcome,
             http_status: Some(202),
             error: None,
@@ -111,11 +111,20 @@ impl World {
         attempt
     }
 
-    /// Makes as if the last delivery (and start) had been this long ago.
+    /// Ends every lease now.
+    async fn expire_leases(&self) {
+        self.sql(
+            "UPDATE one_shots SET claim_expires_at = now() - interval '1 ms',
+             attempt_expires_at = CASE WHEN state = 'firing' THEN now() - interval '1 ms' END",
+        )
+        .await;
+    }
+
+    /// Sets the time of the last delivery (and start) back by `seconds`.
     async fn age(&self, seconds: i64) {
         self.sql(&format!(
-            "UPDATE delivered_keys SET delivered_at = delivered_at - interval '{seconds} s';
-             UPDATE one_shots SET last_started_at = last_started_at - interval '{seconds} s',
+            "UPDATE one_shots SET delivered_at = delivered_at - interval '{seconds} s',
+                                  last_started_at = last_started_at - interval '{seconds} s',
                                   next_attempt_at = next_attempt_at - interval '{seconds} s'"
         ))
         .await;
@@ -125,7 +134,7 @@ impl World {
 fn past(seconds: i64) -> DateTime<Utc> {
     #[expect(clippy::disallowed_methods, reason = "the database's clock is the machine's here")]
     let now = Utc::now();
-    // As fine as the database keeps it.
+    // Rounded to the database's precision.
     DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap() - TimeDelta::seconds(seconds)
 }
 
@@ -192,36 +201,36 @@ async fn a_lease_belongs_to_one_replica_and_expires() {
     let world = World::new().await;
     world.provision("a", past(1)).await;
     let leases = world.claim().await;
-    assert!(world.claim().await.is_empty(), "a claimed one is nobody else's");
+    assert!(world.claim().await.is_empty(), "a leased one-shot is not claimed again");
     let recover = async || leases::recover_expired(&world.db, Duration::from_secs(10), 10).await.unwrap();
     assert_eq!(recover().await, Recovered { one_shots: 0, attempts: 0 });
-    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
-    assert!(world.confirm(&leases).await.is_empty(), "a lease that was lost never writes");
+    world.expire_leases().await;
+    assert!(world.confirm(&leases).await.is_empty(), "an expired lease writes nothing");
     assert_eq!(recover().await, Recovered { one_shots: 1, attempts: 0 });
-    assert_eq!(world.claim().await.len(), 1, "what had not started is due at once");
+    assert_eq!(world.claim().await.len(), 1, "a one-shot that had not started is due at once");
 }
 
 #[tokio::test]
-async fn an_attempts_lost_lease_is_an_ambiguous_end_and_a_late_outcome_still_counts() {
+async fn attempt_with_an_expired_lease_ends_ambiguously_and_its_late_outcome_counts() {
     let world = World::new().await;
     world.provision("a", past(1)).await;
     let attempt = world.start().await;
-    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    world.expire_leases().await;
     let recovered = leases::recover_expired(&world.db, Duration::from_secs(100), 10).await.unwrap();
     assert_eq!(recovered, Recovered { one_shots: 1, attempts: 1 });
     let listed = world.list().await.armed.remove(0);
     assert_eq!((listed.state, listed.attempts), (OneShotState::Waiting, 1));
     assert!(seconds_from_now(listed.next_attempt_at) > 40.0, "waits for the agent's re-arm");
-    // Nobody else holds it: the outcome that comes late is still the truth.
+    // No other replica has claimed it, so the late outcome is recorded.
     assert_eq!(world.end(&attempt, FireOutcome::Delivered, None).await, Some(OneShotState::Delivered));
 }
 
 #[tokio::test]
-async fn a_late_outcome_does_not_touch_another_claims_one_shot() {
+async fn late_outcome_does_not_change_a_one_shot_that_was_claimed_again() {
     let world = World::new().await;
     world.provision("a", past(1)).await;
     let attempt = world.start().await;
-    world.sql("UPDATE one_shots SET lease_expires_at = now() - interval '1 ms'").await;
+    world.expire_leases().await;
     leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
     let second = world.start().await;
     assert_eq!(world.end(&attempt, FireOutcome::Failed, Some(5)).await, None, "history only");
@@ -230,7 +239,7 @@ async fn a_late_outcome_does_not_touch_another_claims_one_shot() {
 }
 
 #[tokio::test]
-async fn an_outcome_is_recorded_although_it_was_superseded_meanwhile_and_its_key_counts() {
+async fn outcome_of_a_superseded_one_shot_is_recorded_and_its_key_counts() {
     let world = World::new().await;
     let (old, new) = (past(1), past(-100));
     world.provision("a", old).await;
@@ -249,7 +258,7 @@ async fn recording_twice_changes_nothing() {
     world.provision("a", past(1)).await;
     let attempt = world.deliver().await;
     let again = Ended {
-        attempt_id: attempt.attempt_id,
+        attempt: attempt.started(),
         outcome: FireOutcome::Failed,
         http_status: None,
         error: None,
@@ -271,7 +280,7 @@ async fn client_4_same_key_again_fires_once_more_after_60_s_then_every_300_s_and
         assert_eq!(again.schedule_id, first.schedule_id, "second fire {second_fire}");
         let wait = seconds_from_now(again.next_attempt_at);
         assert!((delay - 50.0..=delay).contains(&wait), "second fire {second_fire} in {wait} s");
-        assert_eq!(world.provision("a", at).await, again, "asking more often changes nothing");
+        assert_eq!(world.provision("a", at).await, again, "further repetitions change nothing");
         assert!(world.claim().await.is_empty());
         world.age(seconds).await;
         world.deliver().await;
@@ -280,7 +289,7 @@ async fn client_4_same_key_again_fires_once_more_after_60_s_then_every_300_s_and
     assert_eq!((stuck.schedule_id, stuck.next_attempt_at), (first.schedule_id, None));
     let listing = world.list().await;
     assert_eq!((listing.armed.len(), listing.dead[0].state), (0, OneShotState::Stuck));
-    // A new key is a new beginning.
+    // A new key resets the count.
     world.provision("a", past(-100)).await;
     assert_eq!(world.list().await.armed.len(), 1);
 }
@@ -310,7 +319,7 @@ async fn client_4_a_new_key_after_a_second_fire_teaches_a_skew_guard() {
     let armed = world.provision("a", next).await;
     let guard = (armed.next_attempt_at.unwrap() - next).as_seconds_f64();
     assert!((guard - 1.0).abs() < 1e-6, "1 s at first, not {guard}");
-    // Later fires of every job of the instance are delayed by it, and it decays.
+    // The guard delays later fires of all jobs of the instance, and decays.
     assert_eq!(world.provision("b", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
     world.sql("UPDATE instances SET skew_guard_ms = 8000, skew_learned_at = now() - interval '2 days'").await;
     assert_eq!(world.provision("c", next).await.next_attempt_at, Some(next + TimeDelta::seconds(2)));
@@ -330,7 +339,7 @@ async fn client_4_a_new_key_teaches_the_skew_guard_before_the_second_fire_is_rec
     let next = past(-100);
     assert_eq!(world.provision("a", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
     world.end(&second_fire, FireOutcome::Delivered, None).await;
-    // An ordinary fire that is superseded while it is under way teaches nothing.
+    // An ordinary fire that is superseded during its attempt teaches nothing.
     world.provision("b", past(1)).await;
     world.start().await;
     assert_eq!(world.provision("b", next).await.next_attempt_at, Some(next + TimeDelta::seconds(1)));
@@ -348,7 +357,7 @@ async fn client_4_an_undelivered_key_that_is_provisioned_again_in_the_past_fires
 }
 
 #[tokio::test]
-async fn an_answer_of_gone_forgets_the_key() {
+async fn response_gone_forgets_the_key() {
     let world = World::new().await;
     let at = past(1);
     let first = world.provision("a", at).await;
@@ -368,7 +377,7 @@ async fn a_cancel_forgets_the_delivered_key() {
     world.deliver().await;
     world.cancel("a").await;
     let again = world.provision("a", at).await;
-    assert!(seconds_from_now(again.next_attempt_at) < 0.0, "as if it had never been there");
+    assert!(seconds_from_now(again.next_attempt_at) < 0.0, "as a new one-shot");
 }
 
 #[tokio::test]
@@ -377,7 +386,7 @@ async fn client_7_fires_of_one_job_are_at_least_one_second_apart() {
     world.provision("a", past(1)).await;
     world.deliver().await;
     world.provision("a", past(0)).await;
-    // Delayed, not refused.
+    // Delayed, not rejected.
     let apart: f64 = sqlx::query_scalar(
         "SELECT extract(epoch FROM next_attempt_at - started_at)::float8
          FROM one_shots JOIN fires USING (instance_id, job_id)",
@@ -452,7 +461,7 @@ async fn a_disabled_instances_fires_are_held_until_it_is_enabled() {
 }
 
 #[tokio::test]
-async fn an_unreachable_instance_is_probed_by_one_and_its_success_releases_the_rest() {
+async fn unreachable_instance_has_one_probe_whose_success_releases_the_rest() {
     let world = World::new().await;
     for job in ["a", "b", "c"] {
         world.provision(job, past(1)).await;
@@ -477,7 +486,7 @@ async fn an_unreachable_instance_is_probed_by_one_and_its_success_releases_the_r
 }
 
 #[tokio::test]
-async fn an_outage_whose_probe_was_cancelled_gets_another() {
+async fn outage_gets_a_new_probe_after_a_cancel() {
     let world = World::new().await;
     for job in ["a", "b"] {
         world.provision(job, past(1)).await;
@@ -530,7 +539,7 @@ async fn a_call_from_the_agent_pulls_its_retries_once_a_minute_and_respects_its_
 }
 
 #[tokio::test]
-async fn a_confirmation_that_was_never_sent_can_be_undone() {
+async fn confirmed_attempt_that_was_not_sent_can_be_given_back() {
     let world = World::new().await;
     world.provision("a", past(1)).await;
     let leases = world.claim().await;
@@ -540,7 +549,7 @@ async fn a_confirmation_that_was_never_sent_can_be_undone() {
     assert_eq!(attempt.attempt, 1, "it did not count");
 }
 
-/// The lease of one that was leased before its instance's outage was found out is not confirmed.
+/// A one-shot leased before its instance's outage began is not confirmed.
 #[tokio::test]
 async fn one_shots_leased_before_an_outage_are_parked_until_the_probe_succeeds() {
     let world = World::new().await;
@@ -558,10 +567,10 @@ async fn one_shots_leased_before_an_outage_are_parked_until_the_probe_succeeds()
     assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().parked, 2);
 }
 
-/// A delivered key that comes again for a later instant: its second fire is not before that instant, and nobody
-/// claims it over and over until then.
+/// A delivered key is provisioned again for a later instant. Its second fire is not before that instant, and until then
+/// it is not claimed repeatedly.
 #[tokio::test]
-async fn an_attempt_refused_before_its_fire_at_is_not_claimed_again_before_it() {
+async fn one_shot_not_confirmed_before_its_fire_at_is_not_claimed_again_before_it() {
     let world = World::new().await;
     let wanted = |at: DateTime<Utc>| Provision::new("a", &at.to_rfc3339(), CALLBACK, "one key").unwrap();
     let provision = async |at| {
@@ -570,7 +579,7 @@ async fn an_attempt_refused_before_its_fire_at_is_not_claimed_again_before_it() 
     provision(past(1)).await;
     world.deliver().await;
     assert!(seconds_from_now(provision(past(-600)).await.next_attempt_at) > 500.0);
-    // Whatever else may have put it so.
+    // Forces a due time before the instant.
     world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '1 s'").await;
     let leases = world.claim().await;
     assert_eq!(leases.len(), 1);
@@ -581,7 +590,7 @@ async fn an_attempt_refused_before_its_fire_at_is_not_claimed_again_before_it() 
 }
 
 #[tokio::test]
-async fn history_older_than_the_retention_is_pruned_in_batches() {
+async fn ended_one_shots_are_pruned_after_the_retention_in_batches() {
     let world = World::new().await;
     for job in ["old", "new", "armed"] {
         world.provision(job, past(if job == "armed" { -100 } else { 1 })).await;
@@ -589,22 +598,56 @@ async fn history_older_than_the_retention_is_pruned_in_batches() {
     for attempt in world.confirm(&world.claim().await).await {
         world.end(&attempt, FireOutcome::Delivered, None).await;
     }
-    world.sql("UPDATE fires SET started_at = started_at - interval '31 days' WHERE job_id = 'old'").await;
-    world
-        .sql(
-            "UPDATE delivered_keys SET delivered_at = delivered_at - interval '31 days' WHERE job_id = 'old'",
-        )
-        .await;
     world
         .sql("UPDATE one_shots SET updated_at = updated_at - interval '31 days' WHERE job_id <> 'new'")
         .await;
+    // A row at a time: `armed`, `new`, `old`.
     let month = Duration::from_hours(30 * 24);
-    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 3, "a row of each kind");
-    assert_eq!(fires::prune(&world.db, month, 1).await.unwrap(), 0);
+    let (mut cursor, mut deleted) = (None, Vec::new());
+    for _ in 0..3 {
+        let (next, gone) = fires::prune_ended(&world.db, month, cursor.as_ref(), 1).await.unwrap();
+        cursor = next;
+        deleted.push(gone);
+    }
+    assert_eq!(deleted, [0, 0, 1], "what is armed is not history, however old");
+    assert_eq!(fires::prune_ended(&world.db, month, cursor.as_ref(), 1).await.unwrap(), (None, 0), "the end");
+    assert_eq!(world.list().await.armed.len(), 1);
+}
+
+#[tokio::test]
+async fn history_is_dropped_by_partition_after_its_retention() {
+    let world = World::new().await;
+    for job in ["old", "new"] {
+        world.provision(job, past(1)).await;
+    }
+    for attempt in world.confirm(&world.claim().await).await {
+        world.end(&attempt, FireOutcome::Delivered, None).await;
+    }
+    let weeks = async || {
+        let count = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'fires'::regclass";
+        let mut connection = sqlx::PgConnection::connect(&world.url).await.unwrap();
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await.unwrap()
+    };
+    let before = weeks().await;
+    // A week of long ago, and one row in it.
+    world
+        .sql(
+            "CREATE TABLE fires_20200106 (LIKE fires INCLUDING ALL);
+             ALTER TABLE fires ATTACH PARTITION fires_20200106 FOR VALUES FROM ('2020-01-06Z') TO ('2020-01-13Z');
+             UPDATE fires SET started_at = '2020-01-07Z' WHERE job_id = 'old'",
+        )
+        .await;
     let history = |job| {
         let job = JobId::new(job).unwrap();
         async { fires::of_job(&world.db, &world.instance, &{ job }, 10).await.unwrap().len() }
     };
+    assert_eq!((history("old").await, history("new").await), (1, 1));
+    assert_eq!(fires::maintain_history(&world.db, Duration::from_hours(30 * 24)).await.unwrap(), 1);
     assert_eq!((history("old").await, history("new").await), (0, 1));
-    assert_eq!(world.list().await.armed.len(), 1, "what is armed is not history, however old");
+    assert_eq!(weeks().await, before, "no other week was dropped");
+    // A week whose partition is missing goes into the default one, and out of it in time.
+    world.sql("UPDATE fires SET started_at = '2020-01-07Z' WHERE job_id = 'new'").await;
+    assert_eq!(history("new").await, 1);
+    assert_eq!(fires::maintain_history(&world.db, Duration::from_hours(30 * 24)).await.unwrap(), 0);
+    assert_eq!(history("new").await, 0);
 }

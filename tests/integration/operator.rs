@@ -1,4 +1,4 @@
-//! The operator's side on a real Postgres: the admin API, and the commands that work on the database.
+//! The admin API and the operator's commands, on a real Postgres.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ enum Command {
     Release(ReleaseArgs),
 }
 
-/// One database, and what an operator does with it.
+/// One database, and the operator's commands on it.
 struct World {
     db: Db,
     url: String,
@@ -63,7 +63,7 @@ impl World {
         Self { db, url }
     }
 
-    /// With agents `a` (org `o`) and `b` (org `p`).
+    /// A database with agents `a` (org `o`) and `b` (org `p`).
     async fn with_agents() -> Self {
         let world = Self::new().await;
         world.ok("agents add a --org o").await;
@@ -88,7 +88,7 @@ impl World {
             .expect(query)
     }
 
-    /// Runs a command; its words are separated by blanks.
+    /// Runs a command whose words are separated by spaces.
     async fn cli(&self, line: &str) -> (anyhow::Result<()>, String) {
         let words = std::iter::once("nas-cron").chain(line.split_whitespace());
         let command = Command::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -124,7 +124,7 @@ impl World {
         format!("{error:#}")
     }
 
-    /// An import of this content: what it said, and whether it was content.
+    /// Imports a file with this content. Returns the report, and true if all lines were valid.
     async fn import(&self, what: &str, name: &str, content: &str) -> (Value, bool) {
         let file = std::env::temp_dir().join(format!("{}-{name}", uuid::Uuid::new_v4()));
         std::fs::write(&file, content).unwrap();
@@ -158,7 +158,7 @@ impl World {
 
     async fn end(&self, attempt: &Attempt, outcome: FireOutcome) -> Option<OneShotState> {
         let ended = Ended {
-            attempt_id: attempt.attempt_id,
+            attempt: attempt.started(),
             outcome,
             http_status: Some(503),
             error: Some("the agent answered 503".to_owned()),
@@ -168,7 +168,7 @@ impl World {
         outcomes::finish_fires(&self.db, &[ended], &RULES).await.unwrap()[0].state
     }
 
-    /// Everything that is due fires and ends like this.
+    /// Fires all due one-shots, and ends each attempt with this outcome. Returns the number of attempts.
     async fn end_all(&self, outcome: FireOutcome) -> usize {
         let attempts = self.start().await;
         for attempt in &attempts {
@@ -236,7 +236,7 @@ mod directory_rules {
         let error = world.fails("agents add c --org o --session s").await;
         assert!(error.contains("agent `a`"), "{error}");
         let error = world.fails("agents add b --org o --move-org").await;
-        assert!(error.contains("agent `a`"), "the session that is kept counts too: {error}");
+        assert!(error.contains("agent `a`"), "the present session counts as well: {error}");
     }
 
     #[tokio::test]
@@ -299,16 +299,16 @@ mod directory_rules {
     async fn disabling_an_agent_holds_its_fires_and_enabling_releases_them_at_once() {
         let world = World::with_agents().await;
         world.provision("a", "j", &at(-10), CALLBACK).await;
-        let told = world.ok("agents disable a").await;
-        assert!(told.contains("It has 1 one-shot; none fires until it is enabled"), "{told}");
+        let output = world.ok("agents disable a").await;
+        assert!(output.contains("It has 1 one-shot; none fires until `nas-cron agents enable`"), "{output}");
         assert!(world.claim().await.is_empty());
         assert_eq!(world.json("agents show a").await["parked"], 1);
         let mut hints = Hints::listen(&world.db).await.unwrap();
-        let told = world.ok("agents enable a").await;
-        assert!(told.contains("is enabled; 1 one-shot released"), "{told}");
+        let output = world.ok("agents enable a").await;
+        assert!(output.contains("is enabled; 1 one-shot released"), "{output}");
         hints.next().await.unwrap();
         assert_eq!(world.start().await.len(), 1);
-        assert!(world.ok("agents enable a").await.contains("enabled already"));
+        assert!(world.ok("agents enable a").await.contains("is already enabled"));
     }
 
     #[tokio::test]
@@ -331,12 +331,12 @@ mod directory_rules {
         let at_callback = |url: &str| {
             format!("SELECT count(*) FROM one_shots WHERE instance_id = 'a' AND callback_url = '{url}'")
         };
-        let told = world.json("agents set-callback a https://new.example").await;
-        assert_eq!(told["moved"], 2);
+        let output = world.json("agents set-callback a https://new.example").await;
+        assert_eq!(output["moved"], 2);
         assert_eq!(world.one::<i64>(&at_callback("https://new.example")).await, 2);
         world.ok("agents add a --org o --callback-url https://newer.example").await;
         assert_eq!(world.one::<i64>(&at_callback("https://newer.example")).await, 2);
-        // The agent has the last word: it moves, and its one-shots with it.
+        // A callback from the agent itself wins, and moves all its one-shots.
         world.provision("a", "3", &at(60), "https://own.example").await;
         assert_eq!(world.one::<i64>(&at_callback("https://own.example")).await, 3);
         let b: String = world.one("SELECT callback_url FROM one_shots WHERE instance_id = 'b'").await;
@@ -382,7 +382,7 @@ mod directory_rules {
         assert_eq!(names("agents list --org o1").await, ["a1", "a3", "a5"]);
         assert_eq!(names("agents list --disabled").await, ["a2"]);
         assert_eq!(names("agents list --org o0 --enabled").await, ["a0", "a4", "a6"]);
-        assert!(world.ok("agents list --limit 3").await.contains("There are more: --after a2"));
+        assert!(world.ok("agents list --limit 3").await.contains("More agents follow: --after a2"));
     }
 
     #[tokio::test]
@@ -399,8 +399,8 @@ mod directory_rules {
             expected_audience: "agent:a"
             nas_jwks_url: "https://cron.example/api/agent-cron/jwks.json"
         "#);
-        let told = world.json("agents config b --callback-url https://b.example").await;
-        assert_eq!(told["cron"]["chronos"]["expected_audience"], "agent:b");
+        let output = world.json("agents config b --callback-url https://b.example").await;
+        assert_eq!(output["cron"]["chronos"]["expected_audience"], "agent:b");
         assert!(world.fails("agents config x").await.contains("no agent `x` is registered"));
     }
 }
@@ -430,7 +430,7 @@ mod agents_import {
           "bad": [
             {
               "line": 3,
-              "problem": "bootstrap_session_id: is that of agent `n1` of the same org"
+              "problem": "bootstrap_session_id: belongs to agent `n1` of the same org"
             },
             {
               "line": 4,
@@ -446,7 +446,7 @@ mod agents_import {
             },
             {
               "line": 8,
-              "problem": "instance_id: is on line 2 already"
+              "problem": "instance_id: already on line 2"
             },
             {
               "line": 9,
@@ -454,7 +454,7 @@ mod agents_import {
             },
             {
               "line": 11,
-              "problem": "the header names 5 columns; cells here: 2"
+              "problem": "the header has 5 columns, this line has 2"
             }
           ],
           "dry_run": false,
@@ -492,17 +492,17 @@ mod agents_import {
         std::fs::remove_file(&file).unwrap();
         insta::assert_snapshot!(out, @r#"
         line 4: org_id: the agent belongs to org `p`; --move-org moves it
-        3 lines: 1 added, 1 unchanged, 0 updated, 1 bad (dry run: nothing was changed).
+        3 lines: 1 added, 1 unchanged, 0 updated, 1 invalid (dry run: nothing was changed).
         "#);
-        insta::assert_snapshot!(result.unwrap_err(), @"1 of 3 lines cannot be imported; mend them and import the file again: what is there already stays as it is");
+        insta::assert_snapshot!(result.unwrap_err(), @"1 of 3 lines are invalid; correct them and import the file again: lines that are already imported stay unchanged");
         assert!(world.fails("agents show new").await.contains("no agent"));
     }
 
     #[tokio::test]
-    async fn a_file_that_is_not_there_is_a_clear_error() {
+    async fn missing_import_file_is_named() {
         let world = World::new().await;
         let error = world.fails("agents import /no/such/file.csv").await;
-        assert!(error.starts_with("cannot open /no/such/file.csv: "), "{error}");
+        assert!(error.starts_with("opening /no/such/file.csv failed: "), "{error}");
     }
 }
 
@@ -553,8 +553,8 @@ mod jobs_rules {
         assert!(world.ok("jobs show a j").await.contains("`nas-cron jobs redrive` fires it again"));
         assert!(world.ok("jobs cancel a j").await.contains("is cancelled"));
         assert!(world.ok("jobs cancel a j").await.contains("nothing to cancel"));
-        assert!(world.ok("jobs show a j").await.contains("No one-shot stands"));
-        assert!(world.fails("jobs show a x").await.contains("nothing is known"));
+        assert!(world.ok("jobs show a j").await.contains("No current one-shot"));
+        assert!(world.fails("jobs show a x").await.contains("unknown job x of agent a"));
     }
 
     #[tokio::test]
@@ -564,7 +564,10 @@ mod jobs_rules {
         world.end_all(FireOutcome::Failed).await;
         world.sql("UPDATE one_shots SET last_started_at = now() - interval '1 min'").await;
         let mut hints = Hints::listen(&world.db).await.unwrap();
-        assert_eq!(world.ok("jobs redrive a j").await, "1 one-shot due now, with a fresh budget.\n");
+        assert_eq!(
+            world.ok("jobs redrive a j").await,
+            "1 one-shot redriven: due now, with a fresh retry budget.\n"
+        );
         hints.next().await.unwrap();
         let attempts = world.start().await;
         assert_eq!(attempts.len(), 1);
@@ -586,7 +589,11 @@ mod jobs_rules {
                 .await;
         }
         assert_eq!(world.json("jobs show a j").await["job"]["state"], "stuck");
-        assert_eq!(world.json("jobs redrive a").await["redriven"], 0, "sets are of dead letters only");
+        assert_eq!(
+            world.json("jobs redrive a").await["redriven"],
+            0,
+            "without --include-stuck, only dead letters are redriven"
+        );
         assert_eq!(world.json("jobs redrive a --include-stuck").await["redriven"], 1);
         world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '1 s'").await;
         assert_eq!(world.end_all(FireOutcome::Delivered).await, 1);
@@ -633,7 +640,7 @@ mod jobs_import {
           "bad": [
             {
               "line": 3,
-              "problem": "instance_id: no agent `x` is registered; import the agents first"
+              "problem": "instance_id: agent `x` is not registered; import the agents first"
             },
             {
               "line": 4,
@@ -650,11 +657,11 @@ mod jobs_import {
           "skipped": [
             {
               "line": 2,
-              "problem": "job mine of a has a one-shot with another dedup_key, which stays"
+              "problem": "job mine of agent a has a one-shot with another dedup_key, which is kept"
             },
             {
               "line": 7,
-              "problem": "job past of a has a one-shot with another dedup_key, which stays"
+              "problem": "job past of agent a has a one-shot with another dedup_key, which is kept"
             }
           ],
           "unchanged": 0
@@ -663,7 +670,7 @@ mod jobs_import {
         let shown = world.json("jobs show a mine").await;
         assert_eq!(shown["job"]["schedule_id"], kept.schedule_id.to_string());
         let attempts = world.start().await;
-        assert_eq!(attempts.len(), 1, "what is past fires at once");
+        assert_eq!(attempts.len(), 1, "an overdue one-shot fires at once");
         assert_eq!(attempts[0].fire_at.as_str(), past);
     }
 
@@ -675,7 +682,7 @@ mod jobs_import {
         let id = world.json("jobs show a j").await["job"]["schedule_id"].clone();
         let armed = world.provision("a", "j", &when, CALLBACK).await;
         assert_eq!(id, armed.schedule_id.to_string());
-        // And an agent that has moved since takes what was imported along.
+        // An agent that has moved since then also moves its imported one-shots.
         world.import("jobs", "jobs.jsonl", &one_shot("b", "j", &when)).await;
         world.provision("b", "other", &when, "https://moved.example").await;
         assert_eq!(world.json("jobs show b j").await["job"]["callback_url"], "https://moved.example");
@@ -698,9 +705,6 @@ mod jobs_import {
         world.end(j0, FireOutcome::Delivered).await;
         let (report, _) = world.import("jobs", "jobs.jsonl", first).await;
         assert_eq!(report["unchanged"], 1, "it was delivered here");
-        world.sql("DELETE FROM one_shots WHERE job_id = 'j0'").await;
-        let (report, _) = world.import("jobs", "jobs.jsonl", first).await;
-        assert_eq!(report["unchanged"], 1, "and cleared away");
     }
 
     #[tokio::test]
@@ -731,7 +735,7 @@ mod jobs_import {
         std::fs::write(&file, one_shot("a", "j", &at(60))).unwrap();
         let out = world.ok(&format!("jobs import {} --dry-run", file.display())).await;
         std::fs::remove_file(&file).unwrap();
-        insta::assert_snapshot!(out, @"1 line: 1 armed, 0 kept, 0 unchanged, 0 bad (dry run: nothing was changed).");
+        insta::assert_snapshot!(out, @"1 line: 1 armed, 0 kept, 0 unchanged, 0 invalid (dry run: nothing was changed).");
         assert_eq!(world.one::<i64>("SELECT count(*) FROM one_shots").await, 0);
     }
 }
@@ -744,8 +748,8 @@ mod holds {
         let world = World::with_agents().await;
         world.provision("a", "j", &at(-10), CALLBACK).await;
         world.provision("b", "j", &at(-10), CALLBACK).await;
-        insta::assert_snapshot!(world.ok("hold --all --reason maintenance").await, @"The whole service is on hold: 2 agents with 2 one-shots. None fires until it is released.");
-        insta::assert_snapshot!(world.ok("hold --org o").await, @"Org o is on hold: 1 agent with 1 one-shot. None fires until it is released.");
+        insta::assert_snapshot!(world.ok("hold --all --reason maintenance").await, @"The whole service is on hold: 2 agents with 2 one-shots. None fires until `nas-cron release`.");
+        insta::assert_snapshot!(world.ok("hold --org o").await, @"Org o is on hold: 1 agent with 1 one-shot. None fires until `nas-cron release`.");
         assert!(world.claim().await.is_empty());
         let holds = world.json("hold list").await;
         assert_eq!(
@@ -756,13 +760,13 @@ mod holds {
         let mut hints = Hints::listen(&world.db).await.unwrap();
         insta::assert_snapshot!(world.ok("release --all").await, @r#"
         The whole service is released: 1 one-shot no longer parked.
-        Still parked: 1 one-shot, by another hold or a disabled agent. See `nas-cron hold list`.
+        Still parked: 1 one-shot, because of another hold or a disabled agent; see `nas-cron hold list`.
         "#);
         hints.next().await.unwrap();
         assert_eq!(world.start().await.len(), 1);
         insta::assert_snapshot!(world.ok("release --all").await, @r#"
-        The whole service was not on hold. `nas-cron hold list` shows what is.
-        Still parked: 1 one-shot, by another hold or a disabled agent. See `nas-cron hold list`.
+        The whole service was not on hold. `nas-cron hold list` shows the holds.
+        Still parked: 1 one-shot, because of another hold or a disabled agent; see `nas-cron hold list`.
         "#);
         insta::assert_snapshot!(world.ok("release --org o").await, @"Org o is released: 1 one-shot no longer parked.");
         assert_eq!(world.start().await.len(), 1);
@@ -863,7 +867,7 @@ mod admin_api {
     }
 
     #[tokio::test]
-    async fn only_a_known_token_opens_it() {
+    async fn admin_api_requires_a_known_token() {
         let world = World::new().await;
         let router = api_of(&world.db, &["old", "new"]);
         for token in ["old", "new"] {

@@ -1,4 +1,4 @@
-//! What this service is short of is its own fault, and never an agent's outage.
+//! A shortage of the service's own resources is never treated as an agent's outage.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
 
-/// Descriptors of the process: enough to start, to serve and to make about a hundred calls at once.
+/// Descriptor limit of the process: enough to start, to serve and to make about a hundred calls at once.
 const DESCRIPTORS: u64 = 160;
 const INSTANCES: usize = 30;
 const JOBS_OF_EACH: usize = 10;
 const ONE_SHOTS: usize = INSTANCES * JOBS_OF_EACH;
 
-/// The sum of a counter over its labels, as far as they match.
+/// Returns the sum of a counter over the labels that match.
 async fn counted(world: &World, series: &str) -> f64 {
     let page = world.service.metrics().await;
     let values = page.lines().filter(|line| line.starts_with(series)).map(|line| {
@@ -23,15 +23,15 @@ async fn counted(world: &World, series: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn shortage_of_descriptors_burns_no_attempt_and_marks_no_instance() {
+async fn shortage_of_descriptors_counts_no_attempt_and_marks_no_instance_unreachable() {
     let world = World::with(|settings| settings.with_descriptors(DESCRIPTORS, DESCRIPTORS)).await;
-    // As agents that boot.
+    // The agents respond slowly, as if they booted.
     world.agents.answer(|_, _| Reply::accepted().after(Duration::from_secs(3)));
     let at = fire_at(5_000);
     for instance in 0..INSTANCES {
         let name = format!("agent-{instance}");
         let token = world.instance(&name).await;
-        // Half of them by name: a lookup without a descriptor fails with misleading words.
+        // Half of them by name: a lookup without a descriptor fails with a misleading error.
         let callback = match instance % 2 {
             0 => world.agents.callback(&name),
             _ => world.agents.callback(&name).replace("127.0.0.1", "localhost"),
@@ -56,8 +56,8 @@ async fn shortage_of_descriptors_burns_no_attempt_and_marks_no_instance() {
     .await;
 
     assert_eq!(unreachable, 0, "instances marked unreachable");
-    let put_off = counted(&world, "nas_cron_attempts_deferred_total{reason=\"descriptors\"}").await;
-    assert!(put_off >= 20.0, "descriptors did not run out: {put_off}");
+    let deferred = counted(&world, "nas_cron_attempts_deferred_total{reason=\"descriptors\"}").await;
+    assert!(deferred >= 20.0, "descriptors did not run out: {deferred}");
     let attempts: Vec<(i32, String, i64)> =
         sqlx::query_as("SELECT attempt, outcome::text, count(*) FROM fires GROUP BY 1, 2 ORDER BY 1, 2")
             .fetch_all(&world.pool)
@@ -67,6 +67,6 @@ async fn shortage_of_descriptors_burns_no_attempt_and_marks_no_instance() {
     assert_eq!(world.agents.fires().len(), ONE_SHOTS, "each was sent once");
 
     let log = world.service.log();
-    let lines = log.lines().filter(|line| line.contains("delivery attempts postponed")).count();
-    assert!((1..=20).contains(&lines), "{lines} lines for {put_off} attempts");
+    let lines = log.lines().filter(|line| line.contains("delivery attempts deferred: ")).count();
+    assert!((1..=20).contains(&lines), "{lines} lines for {deferred} attempts");
 }

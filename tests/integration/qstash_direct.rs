@@ -1,6 +1,6 @@
-//! Direct mode: QStash (an emulator that the official SDKs have checked) calls the agents itself, and its log is all
-//! that tells how. What it gives up is in docs/backends.md; what it keeps is here: nothing is lost, and what the log
-//! says is what `list` and the history say.
+//! Direct mode: QStash calls the agents itself, and only its log has the results. (QStash is an emulator here, checked
+//! with the official SDKs.) docs/backends.md lists the guarantees that direct mode weakens. These tests show those that
+//! it keeps: no fire is lost, and `list` and the history match the log.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ use nas_cron_testing::time::instant;
 use nas_cron_testing::world::World;
 use serde_json::Value;
 
-/// Far enough ahead for the engine to be told.
+/// Time ahead in milliseconds that is enough to arm the call at QStash.
 const AHEAD: i64 = 5_000;
 
 fn direct(settings: Settings, qstash: &Emulator) -> Settings {
@@ -34,19 +34,19 @@ fn claims(token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn qstash_calls_the_agent_with_our_token_and_its_log_records_the_delivery() {
+async fn qstash_calls_the_agent_with_a_fire_token_and_its_log_records_the_delivery() {
     let qstash = Emulator::quick().await;
     let world = world(&qstash).await;
     let (at, schedule) = world.arm("job-1", AHEAD).await;
     assert_eq!(world.listed("job-1").await.expect("armed").1["awaits"], "qstash_direct");
     let fire = world.agents.wait_for("job-1", 1).await;
-    // By the engine's whole seconds, rounded up: nobody of ours could wait for the rest.
+    // At a whole second of QStash's clock, rounded up.
     assert!(fire.arrived >= instant(&at), "{} before {at}", fire.arrived);
     assert_eq!(fire.fire_at, at);
     let claims = claims(&fire.token);
     assert_eq!((&claims["purpose"], &claims["aud"]), (&"cron_fire".into(), &"agent:inst-1".into()));
     assert_eq!(claims["nbf"], instant(&at).timestamp(), "just before it, in whole seconds");
-    assert_eq!(claims["exp"], instant(&at).timestamp() + 300, "until the engine has tried for the last time");
+    assert_eq!(claims["exp"], instant(&at).timestamp() + 300, "valid until QStash's last try");
     world.delivered("job-1").await;
     let history = world.history("job-1").await;
     assert_eq!(history.len(), 1, "{history:?}");
@@ -56,10 +56,10 @@ async fn qstash_calls_the_agent_with_our_token_and_its_log_records_the_delivery(
 }
 
 #[tokio::test]
-async fn failed_direct_calls_are_retried_by_our_own_loop() {
+async fn failed_direct_calls_are_retried_by_the_built_in_loop() {
     let qstash = Emulator::quick().await;
     let world = world(&qstash).await;
-    // Three tries are the engine's; from then on they are ours.
+    // QStash makes three tries; the built-in loop makes the others.
     world.agents.answer(|_, before| Reply::status(if before < 3 { 503 } else { 202 }));
     world.arm("job-1", AHEAD).await;
     qstash.until(|counts| counts.failed == 1).await;
@@ -71,12 +71,12 @@ async fn failed_direct_calls_are_retried_by_our_own_loop() {
 }
 
 #[tokio::test]
-async fn calls_missing_in_the_log_are_fired_by_our_own_loop_after_the_grace() {
+async fn calls_missing_in_the_log_are_fired_by_the_built_in_loop_after_the_grace_period() {
     let qstash = Emulator::quick().await;
     qstash.misdeliver(DeliveryFault::Never);
     let world =
         World::with(|settings| direct(settings, &qstash).with("NAS_CRON_QSTASH_DIRECT_GRACE", "60s")).await;
-    // As if the grace were nearly over.
+    // Shortly before the end of the grace period.
     let (_, schedule) = world.arm("job-1", AHEAD).await;
     qstash.until(|counts| counts.published == 1).await;
     let early =
@@ -100,13 +100,13 @@ async fn only_one_shots_due_within_an_hour_are_handed_over_and_a_cancel_removes_
     let pending = qstash.pending();
     assert_eq!(pending.len(), 1);
     assert_eq!(pending[0].url, format!("{}/api/cron/fire", world.callback()));
-    let put_off: f64 = sqlx::query_scalar(
+    let ahead: f64 = sqlx::query_scalar(
         "SELECT extract(epoch FROM due_at - next_try_at)::float8 FROM wake_ups WHERE job_id = 'far'",
     )
     .fetch_one(&world.pool)
     .await
     .unwrap();
-    assert!((put_off - 3_600.0).abs() < 1.0, "told {put_off} s before its instant");
+    assert!((ahead - 3_600.0).abs() < 1.0, "armed {ahead} s before its instant");
     world.service.cancel(&world.token, "near").await;
     qstash.until(|counts| counts.cancelled == 1).await;
     assert!(qstash.pending().is_empty());

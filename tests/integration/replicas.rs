@@ -1,4 +1,4 @@
-//! Several replicas on one database: every one-shot fires once, whoever has it, whoever dies.
+//! Several replicas on one database: every one-shot fires once, on any replica, even if replicas die.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// How late the first fire of every job was, in ms, by job.
+/// Returns the lateness of each job's first fire in ms.
 fn first_lateness(fires: &[Fire]) -> BTreeMap<String, f64> {
     let mut first = BTreeMap::new();
     for fire in fires {
@@ -31,7 +31,7 @@ fn first_lateness(fires: &[Fire]) -> BTreeMap<String, f64> {
     first
 }
 
-/// The most requests that were under way at once, among those that `of` selects.
+/// Returns the maximum number of concurrent requests among those that `of` selects.
 fn most_at_once(fires: &[Fire], of: impl Fn(&Fire) -> bool) -> usize {
     let mut steps: Vec<(DateTime<Utc>, i32)> = Vec::new();
     for fire in fires.iter().filter(|fire| of(fire)) {
@@ -40,7 +40,7 @@ fn most_at_once(fires: &[Fire], of: impl Fn(&Fire) -> bool) -> usize {
             steps.push((answered, -1));
         }
     }
-    // An end and a beginning at the same instant do not overlap.
+    // An end and a start at the same instant do not overlap.
     steps.sort();
     let (mut open, mut most) = (0_i32, 0);
     for (_, step) in steps {
@@ -50,13 +50,13 @@ fn most_at_once(fires: &[Fire], of: impl Fn(&Fire) -> bool) -> usize {
     usize::try_from(most).unwrap()
 }
 
-/// Settings with which nothing is claimed soon unless a replica is told of it: an idle replica looks every 54 s, and
-/// a lease that is not given back ends 60 s after its instant.
+/// Settings for slow claims without notifications: an idle replica looks for work every 54 s, and a lease that is not given
+/// back ends 60 s after its instant.
 fn unhurried(settings: Settings) -> Settings {
     settings.with("NAS_CRON_LEASE_HORIZON", "60s").with("NAS_CRON_LEASE_GRACE", "60s")
 }
 
-/// How late a fire may be with those settings, on a busy machine too.
+/// Maximum lateness of a fire with these settings, also on a busy machine.
 const HURRIED_MS: f64 = 30_000.0;
 
 async fn sleep_until(at: DateTime<Utc>) {
@@ -67,7 +67,7 @@ fn text_of(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
 }
 
-/// What happens to one job of the great run.
+/// The plan for one job of the large run.
 #[derive(Clone, Debug)]
 struct Plan {
     agent: usize,
@@ -83,12 +83,12 @@ enum Then {
     Superseded { when: DateTime<Utc>, by: DateTime<Utc> },
 }
 
-/// What was done to an arm, as its caller saw it.
+/// An arm and its end, as its caller saw them.
 #[derive(Clone, Debug)]
 struct Arm {
     job: String,
     fire_at: String,
-    /// When the answer was there that ended it.
+    /// Time of the response that ended it.
     ended: Option<DateTime<Utc>>,
 }
 
@@ -96,19 +96,19 @@ const AGENTS: usize = 20;
 const JOBS: usize = 2_000;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the agents of the great run answer a first attempt; a second is always accepted.
+/// Returns the agents' response to a first attempt in the large run. Second attempts are always accepted.
 fn answer(fire: &Fire, before: usize) -> Reply {
     if before > 0 {
         return Reply::accepted();
     }
-    // By the job's number: one run is like the next.
+    // By the job's number, so that every run is the same.
     match fire.job_id.trim_start_matches("job-").parse::<u32>().unwrap_or_default() % 40 {
         0 | 1 => Reply::status(500),
         2 => Reply::busy("1"),
         3 => Reply::accepted().after(ms(700)),
         4 => Reply::broken(),
         5 => Reply::broken().after(ms(100)),
-        // Too late: by then it counts as ambiguous.
+        // Later than the timeout, so that the attempt ends ambiguously.
         6 => Reply::accepted().after(ATTEMPT_TIMEOUT + ms(200)),
         7 => Reply::gone(),
         _ => Reply::accepted(),
@@ -164,7 +164,7 @@ async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed()
         (0..AGENTS).map(|agent| cluster.agents.callback(&format!("inst-{agent}"))).collect();
 
     let mut victim = cluster.replicas.pop().unwrap();
-    // The first hundred are due at once, and tell how long this machine takes to arrange the others.
+    // The first hundred are due at once. They measure the time that this machine needs to arm the others.
     let mut arms: HashMap<Uuid, Arm> = HashMap::new();
     let begun = std::time::Instant::now();
     let warm_up = (0..100).map(|number| {
@@ -180,7 +180,7 @@ async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed()
     let start = now() + TimeDelta::seconds(8) + TimeDelta::from_std(arranging).unwrap();
     println!("everything is due from {:.1} s on", (start - now()).as_seconds_f64());
     let kill_at = start + TimeDelta::milliseconds(2_500);
-    // Arranged through all three before anything is due, changed through the two that live on.
+    // Armed through all three replicas before anything is due, and changed through the two that survive.
     let (first, second) = (&cluster.replicas[0], &cluster.replicas[1]);
     let slots = tokio::sync::Semaphore::new(24);
     let mut running: FuturesUnordered<_> = plans(SEED, start)
@@ -191,7 +191,7 @@ async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed()
             let arrange = [first, second, &victim][number % 3];
             let change = [first, second][number % 2];
             async move {
-                // Arranging is throttled; waiting for the moment of a change is not.
+                // The permit limits arming, not the wait for the time of a change.
                 let permit = slots.acquire().await.unwrap();
                 let at = text_of(plan.at);
                 let schedule = arrange.provision(token, &plan.job, &at, callback).await.parse().unwrap();
@@ -242,14 +242,14 @@ async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed()
     }
     drop(running);
     victim.kill9();
-    assert!(killed, "the run outlived the kill");
-    assert!(armed_last < kill_at, "arranging took too long: {}", armed_last - kill_at);
+    assert!(killed, "the run ended after the kill");
+    assert!(armed_last < kill_at, "arming took too long: {}", armed_last - kill_at);
     cluster.all_delivered().await;
 
     let fires = cluster.agents.fires();
     let attempts = cluster.attempts().await;
     judge(&arms, &fires, &attempts);
-    // Nothing is on a list any more.
+    // All lists are empty.
     for token in &tokens {
         let listed = cluster.replicas[0].list(token).await;
         assert_eq!(listed["armed"].as_array().map(Vec::len), Some(0), "{listed}");
@@ -257,29 +257,29 @@ async fn every_one_of_2000_one_shots_is_accounted_for_when_a_replica_is_killed()
     }
 }
 
-/// Every rule about every arm.
+/// Checks all rules for all arms.
 fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
     let mut of_schedule: HashMap<Uuid, Vec<&Attempt>> = HashMap::new();
     for attempt in attempts {
-        assert!(arms.contains_key(&attempt.schedule_id), "an attempt of nothing that was armed: {attempt:?}");
+        assert!(arms.contains_key(&attempt.schedule_id), "an attempt without an arm: {attempt:?}");
         of_schedule.entry(attempt.schedule_id).or_default().push(attempt);
     }
     let mut arrived: HashMap<(&str, &str), Vec<&Fire>> = HashMap::new();
     for fire in fires {
         arrived.entry((&fire.job_id, &fire.fire_at)).or_default().push(fire);
     }
-    let (mut delivered, mut lost, mut under_way_at_its_end, mut latest) = (0, 0, 0, 0.0_f64);
+    let (mut delivered, mut lost, mut in_flight_at_its_end, mut latest) = (0, 0, 0, 0.0_f64);
     for (schedule, arm) in arms {
         let attempts = of_schedule.remove(schedule).unwrap_or_default();
         let fires = arrived.remove(&(arm.job.as_str(), arm.fire_at.as_str())).unwrap_or_default();
         let due = instant(&arm.fire_at);
         let with = |outcome: &str| attempts.iter().filter(|attempt| attempt.outcome == outcome).count();
-        // Nobody recovers what is ended: its history is closed after ten minutes.
+        // Ended one-shots are not recovered: the history of their attempts is closed after ten minutes.
         let abandoned = if arm.ended.is_some() { with("started") } else { 0 };
         let lost_here = with("lost") + abandoned;
         lost += lost_here;
 
-        // Every expected fire, exactly once as far as anybody can know.
+        // Every expected fire exactly once, as far as that is known.
         let accepted = with("delivered") + with("gone");
         if arm.ended.is_none() {
             assert_eq!(accepted, 1, "{arm:?}: {attempts:#?}");
@@ -297,11 +297,11 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
             );
         }
 
-        // The agents saw what the history says: a lost attempt may not have got out.
+        // The agents saw the attempts of the history; a lost attempt may not have been sent.
         let (most, least) = (attempts.len(), attempts.len() - lost_here);
         assert!((least..=most).contains(&fires.len()), "{arm:?}: {fires:#?} against {attempts:#?}");
 
-        // None early, by either account.
+        // No attempt is early, by the agents and by the history.
         for fire in &fires {
             assert!(fire.arrived >= due, "{arm:?} arrived early: {fire:?}");
             assert_eq!(fire.agent, attempts[0].instance_id);
@@ -313,17 +313,17 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
             latest = latest.max(lateness_ms(&arm.fire_at, first.arrived));
         }
 
-        // None started after its cancel or supersede had answered.
+        // No attempt started after the response of its cancel or supersede.
         if let Some(ended) = arm.ended {
             for attempt in &attempts {
                 assert!(attempt.started_at <= ended, "{arm:?} started after its end: {attempt:?}");
             }
-            under_way_at_its_end +=
+            in_flight_at_its_end +=
                 attempts.iter().filter(|a| a.ended_at.is_some_and(|at| at > ended)).count();
             assert!(fires.len() <= attempts.len(), "{arm:?}: {fires:#?}");
         }
 
-        // No two at once, by the history and by the agents.
+        // No two attempts overlap, by the history and by the agents.
         for pair in attempts.windows(2) {
             assert!(pair[0].ended_at.is_some_and(|end| end <= pair[1].started_at), "overlap: {pair:#?}");
         }
@@ -337,8 +337,8 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
             }
         }
 
-        // Nothing again after a 2xx that came in time, unless the replica that read it was killed. (What came in
-        // time for a busy agent may have come too late for its attempt.)
+        // No attempt after a 2xx in time, unless the replica that received it was killed. (A response that a busy agent
+        // sent in time may have arrived too late for its attempt.)
         let timed_out = attempts
             .iter()
             .any(|attempt| attempt.ended_at.is_some_and(|end| end >= attempt.started_at + ATTEMPT_TIMEOUT));
@@ -353,22 +353,23 @@ fn judge(arms: &HashMap<Uuid, Arm>, fires: &[Fire], attempts: &[Attempt]) {
             );
         }
     }
-    assert!(of_schedule.is_empty() && arrived.is_empty(), "fires of nothing: {arrived:#?}");
+    assert!(of_schedule.is_empty() && arrived.is_empty(), "fires without an arm: {arrived:#?}");
     println!(
         "{} arms, {delivered} to be delivered, {} attempts, {} arrivals, {lost} lost with the killed replica, \
-         {under_way_at_its_end} were under way when they were ended, the latest by {latest:.0} ms",
+         {in_flight_at_its_end} were in flight when their arm ended, the latest by {latest:.0} ms",
         arms.len(),
         attempts.len(),
         fires.len(),
     );
-    // What the killed replica had leased: 3 s of lease and a query; the rest is the machine's.
+    // One-shots leased by the killed replica are late by 3 s of lease and one query; the rest is the test machine.
     assert!(latest <= 60_000.0, "{latest} ms late");
-    assert!(lost > 0 || latest > 1_000.0, "the kill hit nothing");
+    assert!(lost > 0 || latest > 1_000.0, "the kill had no effect");
 }
 
-/// docs/ARCHITECTURE.md#replicas: not ready at once, the agent API served on, no claims, attempts in flight finish.
+/// docs/ARCHITECTURE.md#replicas: readiness fails at once, the agent API is still served, claims stop, attempts in flight
+/// finish.
 #[tokio::test]
-async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
+async fn draining_replica_hands_over_its_leases_and_finishes_its_attempts() {
     let mut cluster = Cluster::start(2, |settings| {
         unhurried(settings).with("NAS_CRON_DRAIN_DELAY", "10s").with("NAS_CRON_FIRE_TIMEOUT", "90s")
     })
@@ -381,26 +382,29 @@ async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
     });
     let (url, slow_url) = (cluster.agents.callback("inst-1"), cluster.agents.callback("slow"));
     let mut leaving = cluster.replicas.remove(0);
-    // Slow ones are begun by both replicas; many more are leased by either.
+    // Both replicas start slow attempts, and hold leases of many more one-shots.
     for number in 0..16 {
         leaving.provision(&slow, &format!("slow-{number}"), &fire_at(700), &slow_url).await;
     }
     cluster.agents.wait_until("all slow ones", |fires| fires.len() == 16).await;
-    assert!(gauge(&leaving.metrics().await, "nas_cron_attempts_in_flight") > 0.0, "it has its share");
+    assert!(
+        gauge(&leaving.metrics().await, "nas_cron_attempts_in_flight") > 0.0,
+        "it has attempts in flight"
+    );
     for number in 0..40 {
         leaving.provision(&token, &format!("soon-{number}"), &fire_at(800 + number * 20), &url).await;
     }
     leaving.signal(Signal::TERM);
     let asked = std::time::Instant::now();
     while leaving.get("/readyz").await.0 != 503 {}
-    // Agents are served on, and who may claim hears of it.
+    // Agents are still served, and the other replica learns of new one-shots.
     for number in 0..15 {
         leaving.provision(&token, &format!("through-{number}"), &fire_at(150), &url).await;
         tokio::time::sleep(ms(50)).await;
     }
     let status = leaving.wait().await;
     assert_eq!(status.code(), Some(0));
-    assert!(asked.elapsed() > ms(10_000), "it waited for the balancers: {:?}", asked.elapsed());
+    assert!(asked.elapsed() > ms(10_000), "it waited for the load balancers: {:?}", asked.elapsed());
     cluster.all_delivered().await;
     let attempts = cluster.attempts().await;
     assert_eq!(attempts.len(), 16 + 40 + 15, "one attempt for each");
@@ -408,10 +412,11 @@ async fn a_replica_that_drains_hands_over_and_finishes_what_it_has_begun() {
     for (job, late) in first_lateness(&cluster.agents.fires()) {
         assert!((0.0..HURRIED_MS).contains(&late), "{job}: {late} ms late");
     }
-    assert!(!leaving.log().contains("left under way"), "{}", leaving.log());
+    assert!(!leaving.log().contains("shutdown timed out"), "{}", leaving.log());
 }
 
-/// Without a drain delay, too, what had not started is another's at once, not when its lease ends.
+/// Also without a drain delay, one-shots that had not started are claimed by another replica at once, not when their
+/// leases end.
 #[tokio::test]
 async fn leases_of_a_stopping_replica_are_given_back() {
     let mut cluster = Cluster::start(2, unhurried).await;
@@ -450,7 +455,7 @@ async fn a_second_sigterm_ends_a_draining_replica_at_once() {
     assert_eq!(service.wait().await.code(), Some(143));
 }
 
-/// The replica that takes a provision may be the one that must not claim any more.
+/// A draining replica accepts provisions, but claims nothing.
 #[tokio::test]
 async fn one_shots_armed_at_a_draining_replica_are_fired_by_the_others() {
     let mut cluster =
@@ -460,7 +465,7 @@ async fn one_shots_armed_at_a_draining_replica_are_fired_by_the_others() {
     let draining = cluster.replicas.remove(0);
     draining.signal(Signal::TERM);
     while draining.get("/readyz").await.0 != 503 {}
-    // A look every 54 s would find one of them in time by chance, not all.
+    // A look every 54 s would find one of them in time by chance, but not all.
     for number in 0..8 {
         let (job, at) = (format!("job-{number}"), fire_at(150));
         draining.provision(&token, &job, &at, &url).await;
@@ -472,7 +477,7 @@ async fn one_shots_armed_at_a_draining_replica_are_fired_by_the_others() {
 
 /// docs/contract.md#leases: the lease, by the database and by the monotonic clock.
 #[tokio::test]
-async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_has_taken() {
+async fn replica_frozen_past_its_leases_sends_nothing_that_another_replica_took() {
     let mut cluster = Cluster::start(1, |settings| {
         settings
             .with("NAS_CRON_LEASE_HORIZON", "60s")
@@ -491,7 +496,7 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     });
     futures::stream::iter(all).buffer_unordered(16).collect::<Vec<_>>().await;
     cluster.until_none("SELECT count(*) FROM one_shots WHERE state <> 'leased'").await;
-    // And one that it has begun: its answer comes while the replica stands still.
+    // And one attempt in flight, whose response arrives while the replica is frozen.
     cluster.agents.answer(|fire, before| match (fire.job_id.as_str(), before) {
         ("begun", 0) => Reply::accepted().after(ms(3_000)),
         _ => Reply::accepted(),
@@ -501,34 +506,34 @@ async fn a_replica_that_was_stopped_past_its_leases_sends_nothing_that_another_h
     cluster.replicas[0].signal(Signal::STOP);
     cluster.grow().await;
     cluster.all_delivered().await;
-    assert_eq!(cluster.agents.fires().len(), 52, "the one that was begun is tried again");
+    assert_eq!(cluster.agents.fires().len(), 52, "the attempt in flight is repeated");
     cluster.replicas[0].signal(Signal::CONT);
-    // Until it has noticed, a new call is like those that waited: it is dropped.
-    eventually("it has noticed", async || {
+    // Until it has noticed the freeze, new calls are dropped like those that waited.
+    eventually("it has noticed the freeze", async || {
         let log = cluster.replicas[0].log();
-        let mut noticed = log.lines().filter(|line| line.contains("the process did not run for a while"));
+        let mut noticed = log.lines().filter(|line| line.contains("process was frozen"));
         noticed.any(|line| line.contains("\"public\"")).then_some(())
     })
     .await;
-    // It has its wits together again when it claims, and fires.
+    // It works again: it claims and fires.
     cluster.replicas[1].signal(Signal::TERM);
     cluster.replicas[0].provision(&token, "after", &fire_at(1_000), &url).await;
     cluster.agents.wait_for("after", 1).await;
     let fires = cluster.agents.fires();
-    assert_eq!(fires.len(), 53, "it sent what another had taken: {fires:#?}");
+    assert_eq!(fires.len(), 53, "it sent a fire of a one-shot that another replica took: {fires:#?}");
     assert_eq!(cluster.attempts().await.len(), 53);
     for (job, late) in first_lateness(&fires) {
         assert!((0.0..60_000.0).contains(&late), "{job}: {late} ms late");
     }
-    // The last one has arrived; that is recorded a moment later.
+    // The last fire has arrived; its outcome is recorded a moment later.
     cluster.until_none("SELECT count(*) FROM one_shots WHERE state <> 'delivered'").await;
 }
 
-/// Nothing due: at most one query a second, next to no CPU.
+/// With nothing due: at most one query a second, and almost no CPU.
 #[tokio::test]
 async fn an_idle_replica_makes_at_most_one_query_a_second() {
     const WATCHED: u64 = 20;
-    // A server of its own, which writes down every statement.
+    // A separate server that logs every statement.
     let settings = [("log_statement", "all"), ("log_line_prefix", "%a ")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let server = tokio::task::spawn_blocking(|| {
@@ -549,28 +554,28 @@ async fn an_idle_replica_makes_at_most_one_query_a_second() {
     let cluster = Cluster::start_on(&url, 1, |s| s).await;
     let token = cluster.agent("inst-1").await;
     let url = cluster.agents.callback("inst-1");
-    // Something waits, but far ahead.
+    // A one-shot that is due much later.
     cluster.replicas[0].provision(&token, "job-1", &fire_at(3_600_000), &url).await;
-    // Long enough for what every connection does once.
+    // Long enough for the statements that every connection runs once.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let (before, cpu) = (statements(), cpu_ticks(cluster.replicas[0].pid()));
     tokio::time::sleep(Duration::from_secs(WATCHED)).await;
     let (queries, cpu) = (statements() - before, cpu_ticks(cluster.replicas[0].pid()) - cpu);
     println!("{queries} statements and {cpu} ticks of CPU in {WATCHED} s");
-    // Two more may fall into the window by their phase.
+    // Two more may fall into the window.
     assert!(queries <= usize::try_from(WATCHED).unwrap() + 2, "{queries} statements in {WATCHED} s");
     assert!(queries >= 5, "it is alive");
     assert!(cpu <= 40, "{cpu} ticks of CPU in {WATCHED} s");
 }
 
-/// User and system time of a process, in hundredths of a second.
+/// Returns the user and system time of a process in hundredths of a second.
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// One slow agent holds up nobody; the limits in flight are kept.
+/// A slow agent delays no other, and the limits of attempts in flight hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_agent_delays_no_other_and_in_flight_limits_hold() {
     let cluster = Cluster::start(1, |settings| {
@@ -635,16 +640,16 @@ async fn a_slow_agent_delays_no_other_and_in_flight_limits_hold() {
         let name = format!("herd-{agent}");
         assert!(most_at_once(&fires, |fire| fire.agent == name) <= 8);
     }
-    assert_eq!(most_at_once(&fires, |_| true), 24, "as much as there may be, and no more");
+    assert_eq!(most_at_once(&fires, |_| true), 24, "exactly the limit");
     assert_eq!(fires.len(), 8 + 200 + 120, "nothing twice");
-    // What never got its slot has lost nothing of its budget.
+    // Attempts that got no slot do not count against the retry budget.
     assert_eq!(
         cluster.count("SELECT count(*) FROM one_shots WHERE instance_id = 'slow' AND attempts = 0").await,
         292
     );
 }
 
-/// More than a replica may lease at once: what is beyond waits its turn, and is found as soon as there is room.
+/// More one-shots than a replica may lease at once: the others are claimed as soon as there is capacity.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_shots_beyond_the_lease_capacity_still_fire() {
     let cluster = Cluster::start(1, |settings| {
@@ -669,11 +674,11 @@ async fn one_shots_beyond_the_lease_capacity_still_fire() {
     assert_eq!(late.len(), 300);
     let latest = late.values().copied().fold(0.0, f64::max);
     println!("the latest of 300 through a room of 10 was late by {latest:.0} ms");
-    // Thirty rounds: where a replica does not look again by itself, each of them takes 54 s.
+    // Thirty rounds: each would take 54 s if a replica did not look again by itself.
     assert!(latest < 60_000.0, "{latest} ms");
 }
 
-/// docs/contract.md#retries: one probe for an instance that cannot be reached; its success releases the rest.
+/// docs/contract.md#retries: one probe for an unreachable instance; its success releases the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_agent_is_probed_by_one_one_shot_and_gets_all_fires_when_it_is_back() {
     const DUE: usize = 200;
@@ -685,7 +690,7 @@ async fn an_unreachable_agent_is_probed_by_one_one_shot_and_gets_all_fires_when_
     })
     .await;
     let token = cluster.agent("inst-1").await;
-    // A port that nobody listens at, for now.
+    // A port without a listener, for now.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{address}/inst-1");
     let at = fire_at(2_500);
@@ -704,7 +709,7 @@ async fn an_unreachable_agent_is_probed_by_one_one_shot_and_gets_all_fires_when_
         of_job.entry(&attempt.job_id).or_default().push(attempt);
     }
     println!("{} jobs were tried, with {} attempts", of_job.len(), attempts.len());
-    assert!(of_job.len() <= 2 * 16 + 4, "{} were tried before it was found out", of_job.len());
+    assert!(of_job.len() <= 2 * 16 + 4, "{} were attempted before the outage was known", of_job.len());
     let probes: Vec<_> = of_job.values().filter(|attempts| attempts.len() > 1).collect();
     let [probe] = probes[..] else { panic!("not one probe: {probes:#?}") };
     for (number, pair) in probe.windows(2).enumerate() {
@@ -738,7 +743,7 @@ async fn a_call_of_the_agent_pulls_its_retries_but_not_before_a_retry_after() {
     service.provision(&token, "busy", &fire_at(100), &cluster.agents.callback("inst-1")).await;
     service.provision(&other, "other", &fire_at(100), &cluster.agents.callback("inst-2")).await;
     cluster.until_none("SELECT count(*) FROM one_shots WHERE state <> 'waiting'").await;
-    // Its last call was more than a minute ago.
+    // As if its last call was more than a minute ago.
     sqlx::query("UPDATE instances SET pulled_at = now() - interval '61 s'")
         .execute(&cluster.pool)
         .await
@@ -752,7 +757,7 @@ async fn a_call_of_the_agent_pulls_its_retries_but_not_before_a_retry_after() {
     let again = cluster.agents.wait_for("busy", 2).await;
     let after = (again.arrived - busy).as_seconds_f64();
     assert!(after >= 6.0, "{after} s after its answer");
-    assert_eq!(cluster.agents.fires_of("other").len(), 1, "another instance's are not touched");
+    assert_eq!(cluster.agents.fires_of("other").len(), 1, "other instances' retries are not pulled");
     let attempts: Vec<i32> =
         sqlx::query_scalar("SELECT attempts FROM one_shots WHERE instance_id = 'inst-1'")
             .fetch_all(&cluster.pool)

@@ -1,4 +1,4 @@
-//! What engines are told and what they tell us, on a real Postgres, statement by statement.
+//! The statements about outbox rows and wake-ups, on a real Postgres.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use sqlx::PgPool;
 
 const HORIZON: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(30);
-/// How long an order is one replica's.
+/// Lease of an order.
 const LEASE: Duration = Duration::from_mins(1);
 const RULES: ArmRules = ArmRules {
     fire_floor: Duration::from_secs(1),
@@ -27,10 +27,10 @@ const RULES: ArmRules = ArmRules {
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
 };
-const ENGINE: BackendName = BackendName::Nats;
+const BACKEND: BackendName = BackendName::Nats;
 const CALLBACK: &str = "https://agent.example";
 
-/// A database whose new one-shots await an engine, and one instance.
+/// A database with one instance, whose new one-shots await an external backend.
 struct World {
     db: Db,
     pool: PgPool,
@@ -46,7 +46,7 @@ struct Row {
     state: String,
     message_id: Option<String>,
     tries: i32,
-    /// Whether it is to be told now.
+    /// True if its order is due.
     due: bool,
 }
 
@@ -58,7 +58,7 @@ impl World {
         world
             .sql("INSERT INTO instances (instance_id, org_id, callback_url) VALUES ('inst-1', 'org-1', 'https://agent.example')")
             .await;
-        world.activate(ENGINE).await;
+        world.activate(BACKEND).await;
         world
     }
 
@@ -84,10 +84,10 @@ impl World {
         oneshot::provision(&self.db, &self.instance, Some(CALLBACK), &wanted, &RULES).await.unwrap()
     }
 
-    /// Arms a job that awaits its engine, and makes as if `seconds` were left until its instant.
+    /// Arms a job that awaits its backend, and makes it due in `seconds`.
     async fn awaiting(&self, job: &str, seconds: f64) -> ScheduleId {
         let armed = self.arm(job, 3_600).await;
-        assert_eq!(armed.awaits, Some(ENGINE));
+        assert_eq!(armed.awaits, Some(BACKEND));
         sqlx::query(
             "WITH o AS (UPDATE one_shots SET fire_at = now() + make_interval(secs => $2),
                                              next_attempt_at = now() + make_interval(secs => $2)
@@ -126,16 +126,16 @@ impl World {
         leases::claim_due(&self.db, HORIZON, GRACE, 100, &[]).await.unwrap().leases
     }
 
-    /// How many attempts of these leases may start.
+    /// Confirms leases. Returns the number of attempts that may start.
     async fn confirm(&self, leases: &[Lease]) -> usize {
         leases::confirm(&self.db, leases, Duration::from_secs(40)).await.unwrap().attempts.len()
     }
 
-    /// Confirms and delivers.
+    /// Confirms a lease, and records a delivery.
     async fn deliver(&self, lease: Lease) {
-        assert_eq!(self.confirm(std::slice::from_ref(&lease)).await, 1);
+        let confirmed = leases::confirm(&self.db, &[lease], Duration::from_secs(40)).await.unwrap().attempts;
         let ended = Ended {
-            attempt_id: lease.lease_token,
+            attempt: confirmed[0].started(),
             outcome: FireOutcome::Delivered,
             http_status: Some(202),
             error: None,
@@ -169,7 +169,7 @@ impl World {
     }
 
     async fn orders(&self) -> Outbox {
-        wake_ups::take_orders(&self.db, ENGINE, None, LEASE, 100).await.unwrap()
+        wake_ups::take_orders(&self.db, BACKEND, None, LEASE, 100).await.unwrap()
     }
 
     async fn one_order(&self) -> ToTell {
@@ -178,19 +178,19 @@ impl World {
         orders.remove(0)
     }
 
-    async fn told(&self, schedule_id: ScheduleId, done: Done) {
-        self.told_of(schedule_id, 1, done).await;
+    async fn record(&self, schedule_id: ScheduleId, done: Done) {
+        self.record_of(schedule_id, 1, done).await;
     }
 
-    async fn told_of(&self, schedule_id: ScheduleId, generation: i32, done: Done) {
+    async fn record_of(&self, schedule_id: ScheduleId, generation: i32, done: Done) {
         wake_ups::record_results(&self.db, &[Told { schedule_id, generation, done }]).await.unwrap();
     }
 
-    /// Hands the one order that there is to the engine, which calls it `message_id`.
+    /// Records that the only order was armed, with `message_id`.
     async fn tell(&self, message_id: &str) {
         let order = self.one_order().await;
         assert!(matches!(order.order, Order::Arm { .. }), "{order:?}");
-        self.told_of(order.schedule_id, order.generation, Done::Armed(Some(message_id.to_owned()))).await;
+        self.record_of(order.schedule_id, order.generation, Done::Armed(Some(message_id.to_owned()))).await;
     }
 
     async fn count(&self, query: &'static str) -> i64 {
@@ -208,7 +208,7 @@ fn leased(found: Found) -> Lease {
 fn message(order: &ToTell) -> Option<&str> {
     match &order.order {
         Order::Cancel { message_id } => message_id.as_deref(),
-        Order::Arm { .. } => panic!("to be armed: {order:?}"),
+        Order::Arm { .. } => panic!("not a cancel: {order:?}"),
     }
 }
 
@@ -219,7 +219,7 @@ async fn only_one_shots_far_enough_ahead_await_a_backend() {
     let world = World::new().await;
     let near = world.arm("near", 2).await;
     let far = world.arm("far", 60).await;
-    assert_eq!((near.awaits, far.awaits), (None, Some(ENGINE)));
+    assert_eq!((near.awaits, far.awaits), (None, Some(BACKEND)));
     let rows = world.rows().await;
     assert_eq!(rows.len(), 1, "{rows:?}");
     let Row { schedule_id, generation, backend, state, due, .. } = &rows[0];
@@ -240,16 +240,16 @@ async fn arming_the_same_key_again_changes_nothing() {
     assert_eq!(world.rows().await, before);
 }
 
-// Taking in.
+// Processing wake-ups.
 
 #[tokio::test]
 async fn a_one_shot_due_soon_is_leased_by_its_wake_up() {
     let world = World::new().await;
     let id = world.awaiting("job", 0.0).await;
-    assert!(world.claim().await.is_empty(), "our own loop leaves it to the engine");
+    assert!(world.claim().await.is_empty(), "the built-in loop leaves it to the backend");
     let lease = leased(world.take_one("job", id).await);
     assert_eq!(world.awaits("job").await, None);
-    assert_eq!(world.rows().await, [], "the engine has done its part");
+    assert_eq!(world.rows().await, [], "the outbox row is deleted");
     assert!(world.claim().await.is_empty(), "it has one lease");
     assert_eq!(world.confirm(&[lease]).await, 1);
 }
@@ -264,7 +264,7 @@ async fn a_lease_of_a_wake_up_before_the_instant_is_not_confirmed_before_it() {
 }
 
 #[tokio::test]
-async fn a_one_shot_woken_too_early_is_fired_by_our_own_loop() {
+async fn a_one_shot_woken_too_early_is_fired_by_the_built_in_loop() {
     let world = World::new().await;
     let id = world.awaiting("job", 900.0).await;
     match world.take_one("job", id).await {
@@ -289,7 +289,7 @@ async fn the_same_wake_up_twice_in_one_statement_is_one_lease() {
             found[..],
             [Found::Leased(_), Found::Leased(_), Found::Standing { state: OneShotState::Armed, .. }]
         ),
-        "in the order of the question: {found:?}"
+        "in the order of the wake-ups: {found:?}"
     );
     assert_eq!(found.iter().filter(|one| matches!(one, Found::Leased(_))).count(), 2);
 }
@@ -302,7 +302,7 @@ async fn every_wake_up_gets_the_current_state() {
     let cancelled = world.awaiting("cancelled", 0.0).await;
     world.cancel("cancelled").await;
     let dead = world.awaiting("dead", 0.0).await;
-    world.sql("UPDATE one_shots SET state = 'dead', awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'").await;
+    world.sql("UPDATE one_shots SET state = 'dead', dead_since = now(), awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'").await;
     let done = world.awaiting("done", 0.0).await;
     world.deliver(leased(world.take_one("done", done).await)).await;
     let again = world.awaiting("again", 0.0).await;
@@ -334,7 +334,7 @@ async fn every_wake_up_gets_the_current_state() {
         ),
         "{found:?}"
     );
-    assert_eq!(world.awaits("again").await.as_deref(), Some("nats"), "the next one is still to be woken");
+    assert_eq!(world.awaits("again").await.as_deref(), Some("nats"), "the next one still awaits its wake-up");
 }
 
 #[tokio::test]
@@ -424,7 +424,7 @@ async fn many_concurrent_wake_ups_give_each_one_shot_one_lease() {
 async fn a_wake_up_of_a_locked_row_is_left_for_redelivery() {
     let world = World::new().await;
     let (a, b) = (world.awaiting("a", 0.0).await, world.awaiting("b", 0.0).await);
-    // As the same key provisioned again does, for the length of its statement.
+    // A repeated provision of the same key locks the row like this.
     let mut other = world.pool.begin().await.unwrap();
     sqlx::query("UPDATE one_shots SET updated_at = now() WHERE job_id = 'a'")
         .execute(&mut *other)
@@ -432,7 +432,7 @@ async fn a_wake_up_of_a_locked_row_is_left_for_redelivery() {
         .unwrap();
     let found = world.take(&[world.wake("a", a), world.wake("b", b)]).await;
     assert!(matches!(found[..], [Found::Locked, Found::Leased(_)]), "{found:?}");
-    assert!(world.row(a).await.is_some(), "the engine is still to bring it");
+    assert!(world.row(a).await.is_some(), "the row stays for a repeated wake-up");
     other.commit().await.unwrap();
     assert!(matches!(world.take_one("a", a).await, Found::Leased(_)));
     assert_eq!(world.rows().await, []);
@@ -465,19 +465,19 @@ async fn a_concurrent_supersede_starts_neither_one_shot_early() {
         if let Found::Leased(lease) = found {
             assert_eq!(world.confirm(&[lease]).await, 0, "the new one has been answered");
         }
-        assert_eq!(world.awaits(&job).await.as_deref(), Some("nats"), "the new one awaits its engine");
+        assert_eq!(world.awaits(&job).await.as_deref(), Some("nats"), "the new one awaits its backend");
         assert!(matches!(world.take_one(&job, id).await, Found::Superseded));
         assert_eq!(world.row(new.schedule_id).await.unwrap().state, "wanted");
         assert!(world.row(id).await.is_none_or(|row| row.state == "unwanted"));
     }
 }
 
-/// Nobody waits for anybody in a circle, which Postgres would end only after a second, and by an error.
+/// Postgres would end a deadlock only after a second, with an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_batches_of_wake_ups_do_not_deadlock() {
     const JOBS: usize = 60;
     let world = World::new().await;
-    // Among so many that each is looked up by its key: rows are met in the order in which they are asked for.
+    // With this many rows, Postgres looks each one up by its key, and locks them in the order of the arguments.
     world
         .sql(
             "INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at, state, next_try_at)
@@ -493,18 +493,21 @@ async fn concurrent_batches_of_wake_ups_do_not_deadlock() {
             armed.push((job.clone(), world.awaiting(&job, 0.0).await));
         }
         let wakes: Vec<_> = armed.iter().map(|(job, id)| world.wake(job, *id)).collect();
-        let told = |step: usize, done: fn() -> Done| {
-            let mut told: Vec<_> = armed
+        let results = |step: usize, done: fn() -> Done| {
+            let mut results: Vec<_> = armed
                 .iter()
                 .map(|(_, schedule_id)| Told { schedule_id: *schedule_id, generation: 1, done: done() })
                 .collect();
-            told.rotate_left(step);
-            told.reverse();
-            told
+            results.rotate_left(step);
+            results.reverse();
+            results
         };
         let (armed_now, failed, backwards) = (
-            told(7, || Done::Armed(None)),
-            told(30, || Done::Failed { again_in: Duration::from_secs(1), error: "away".to_owned() }),
+            results(7, || Done::Armed(None)),
+            results(30, || Done::Failed {
+                again_in: Duration::from_secs(1),
+                error: "unavailable".to_owned(),
+            }),
             wakes.iter().rev().cloned().collect::<Vec<_>>(),
         );
         let (one, other, one_told, other_told) = tokio::join!(
@@ -541,28 +544,28 @@ async fn the_watchdog_takes_only_one_shots_overdue_by_the_backends_grace() {
         .await;
     let next = leases::next_look(&world.db, &graces).await.unwrap();
     assert!(next.missed_in.is_some_and(|missed_in| missed_in.is_zero()), "{next:?}");
-    assert!(next.due_in.is_none(), "nothing is our own loop's: {next:?}");
+    assert!(next.due_in.is_none(), "the built-in loop has nothing: {next:?}");
 
     let taken = wake_ups::take_over_missed(&world.db, &graces, 100).await.unwrap();
     assert_eq!(taken, [(BackendName::Nats, 1)]);
     assert_eq!((world.awaits("missed").await, world.awaits("late").await.as_deref()), (None, Some("nats")));
     assert_eq!(world.awaits("direct").await.as_deref(), Some("qstash_direct"));
-    assert_eq!(world.row(missed).await.unwrap().state, "unwanted", "the engine is to take it back");
+    assert_eq!(world.row(missed).await.unwrap().state, "unwanted", "its wake-up must be cancelled");
     assert_eq!(world.row(late).await.unwrap().state, "wanted");
     assert_eq!(world.claim().await.len(), 1);
     assert_eq!(wake_ups::take_over_missed(&world.db, &graces, 100).await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn the_watchdog_takes_no_more_than_it_was_asked_to_the_latest_first() {
+async fn the_watchdog_respects_its_limit_and_takes_the_most_overdue_first() {
     let world = World::new().await;
     for number in 0..5 {
         world.awaiting(&format!("job-{number}"), -10.0 - f64::from(number)).await;
     }
-    let graces = [(ENGINE, Duration::from_secs(5))];
+    let graces = [(BACKEND, Duration::from_secs(5))];
     for (limit, expected) in [(3, 3), (3, 2)] {
         let taken = wake_ups::take_over_missed(&world.db, &graces, limit).await.unwrap();
-        assert_eq!(taken, [(ENGINE, expected)]);
+        assert_eq!(taken, [(BACKEND, expected)]);
         if expected == 3 {
             assert_eq!(world.awaits("job-4").await, None);
             assert_eq!(world.awaits("job-0").await.as_deref(), Some("nats"));
@@ -575,11 +578,11 @@ async fn the_watchdog_takes_no_more_than_it_was_asked_to_the_latest_first() {
 async fn a_wake_up_after_the_watchdog_reports_the_current_state() {
     let world = World::new().await;
     let id = world.awaiting("job", -6.0).await;
-    wake_ups::take_over_missed(&world.db, &[(ENGINE, Duration::from_secs(5))], 10).await.unwrap();
+    wake_ups::take_over_missed(&world.db, &[(BACKEND, Duration::from_secs(5))], 10).await.unwrap();
     let lease = world.claim().await.pop().unwrap();
     let found = world.take_one("job", id).await;
     assert!(matches!(found, Found::Standing { state: OneShotState::Leased, .. }), "{found:?}");
-    assert_eq!(world.rows().await, [], "there is nothing to take back any more");
+    assert_eq!(world.rows().await, [], "there is nothing to cancel any more");
     world.deliver(lease).await;
     let found = world.take_one("job", id).await;
     assert!(matches!(found, Found::Standing { state: OneShotState::Delivered, .. }), "{found:?}");
@@ -609,10 +612,10 @@ async fn an_order_has_all_that_the_backend_needs_and_is_leased_to_one_replica() 
             .unwrap()
             .to_tell
             .is_empty(),
-        "it is not another engine's"
+        "it is not an order of another backend"
     );
 
-    world.told(armed.schedule_id, Done::Armed(Some("m-1".to_owned()))).await;
+    world.record(armed.schedule_id, Done::Armed(Some("m-1".to_owned()))).await;
     let row = world.row(armed.schedule_id).await.unwrap();
     assert_eq!(
         (row.state.as_str(), row.message_id.as_deref(), row.tries, row.due),
@@ -628,7 +631,7 @@ async fn a_failed_order_is_retried_after_its_back_off() {
     let id = world.arm("job", 60).await.schedule_id;
     for tries in 1..=2 {
         assert_eq!(world.one_order().await.tries, tries);
-        world.told(id, Done::Failed { again_in: Duration::from_secs(30), error: "x".repeat(5_000) }).await;
+        world.record(id, Done::Failed { again_in: Duration::from_secs(30), error: "x".repeat(5_000) }).await;
         let row = world.row(id).await.unwrap();
         assert_eq!((row.state.as_str(), row.due), ("wanted", false));
         let waiting = world.orders().await;
@@ -644,7 +647,7 @@ async fn orders_of_a_dead_replica_are_taken_over() {
     let world = World::new().await;
     let id = world.arm("job", 60).await.schedule_id;
     assert_eq!(world.one_order().await.tries, 1);
-    // It dies, and a minute passes.
+    // The replica dies, and the lease expires.
     world.sql("UPDATE wake_ups SET next_try_at = next_try_at - interval '1 min'").await;
     let order = world.one_order().await;
     assert_eq!((order.schedule_id, order.tries), (id, 2));
@@ -657,7 +660,7 @@ async fn concurrent_replicas_get_different_orders() {
     for number in 0..60 {
         world.arm(&format!("job-{number}"), 60).await;
     }
-    let looks = (0..6).map(|_| wake_ups::take_orders(&world.db, ENGINE, None, LEASE, 20));
+    let looks = (0..6).map(|_| wake_ups::take_orders(&world.db, BACKEND, None, LEASE, 20));
     let mut ids: Vec<_> = futures::future::join_all(looks)
         .await
         .into_iter()
@@ -677,15 +680,15 @@ async fn an_order_too_far_ahead_is_postponed_until_it_is_near_enough() {
     let day = Duration::from_hours(24);
     let far = world.arm("far", 86_400 + 500).await.schedule_id;
     let near = world.arm("near", 86_400 - 500).await.schedule_id;
-    let take = async || wake_ups::take_orders(&world.db, ENGINE, Some(day), LEASE, 100).await.unwrap();
+    let take = async || wake_ups::take_orders(&world.db, BACKEND, Some(day), LEASE, 100).await.unwrap();
     let first = take().await;
     assert_eq!((first.to_tell.len(), first.looked_at), (1, 2));
     assert_eq!(first.to_tell[0].schedule_id, near);
-    world.told(near, Done::Armed(None)).await;
+    world.record(near, Done::Armed(None)).await;
     let idle = take().await;
     assert!(idle.next_in.is_some_and(|next_in| (100..=500).contains(&next_in.as_secs())), "{idle:?}");
-    assert_eq!(world.row(far).await.unwrap().tries, 0, "it was not told");
-    // The time comes.
+    assert_eq!(world.row(far).await.unwrap().tries, 0, "it was not tried");
+    // It is near enough now.
     world.sql("UPDATE wake_ups SET due_at = due_at - interval '501 s', next_try_at = next_try_at - interval '501 s'").await;
     let later = take().await;
     assert_eq!(later.to_tell.len(), 1, "{later:?}");
@@ -696,7 +699,7 @@ async fn an_order_too_far_ahead_is_postponed_until_it_is_near_enough() {
 async fn a_postponed_order_that_is_cancelled_is_removed_without_telling_the_backend() {
     let world = World::new().await;
     let take = async || {
-        wake_ups::take_orders(&world.db, ENGINE, Some(Duration::from_hours(1)), LEASE, 100)
+        wake_ups::take_orders(&world.db, BACKEND, Some(Duration::from_hours(1)), LEASE, 100)
             .await
             .unwrap()
             .to_tell
@@ -707,7 +710,7 @@ async fn a_postponed_order_that_is_cancelled_is_removed_without_telling_the_back
     let orders = take().await;
     assert_eq!(orders.len(), 1);
     assert_eq!(message(&orders[0]), None);
-    world.told(id, Done::Cancelled).await;
+    world.record(id, Done::Cancelled).await;
     assert_eq!(world.rows().await, []);
 }
 
@@ -722,22 +725,24 @@ async fn a_superseded_or_cancelled_wake_up_is_cancelled_at_the_backend_by_its_na
     let (arm, cancel): (Vec<_>, Vec<_>) =
         orders.iter().partition(|order| matches!(order.order, Order::Arm { .. }));
     assert_eq!((arm[0].schedule_id, cancel[0].schedule_id, message(cancel[0])), (new, old, Some("m-1")));
-    world.told(new, Done::Armed(Some("m-2".to_owned()))).await;
-    world.told(old, Done::Cancelled).await;
+    world.record(new, Done::Armed(Some("m-2".to_owned()))).await;
+    world.record(old, Done::Cancelled).await;
     world.cancel("job").await;
     let order = world.one_order().await;
     assert_eq!((order.schedule_id, message(&order)), (new, Some("m-2")));
-    // The engine is away.
-    world.told(new, Done::Failed { again_in: Duration::from_secs(9), error: "away".to_owned() }).await;
+    // The backend is unavailable.
+    world
+        .record(new, Done::Failed { again_in: Duration::from_secs(9), error: "unavailable".to_owned() })
+        .await;
     let row = world.row(new).await.unwrap();
     assert_eq!((row.state.as_str(), row.message_id.as_deref(), row.due), ("unwanted", Some("m-2"), false));
     world.sql("UPDATE wake_ups SET next_try_at = now()").await;
     assert_eq!(message(&world.one_order().await), Some("m-2"));
-    world.told(new, Done::Cancelled).await;
+    world.record(new, Done::Cancelled).await;
     assert_eq!(world.rows().await, []);
 }
 
-/// Taken back before it is there, it would be there for good: nobody would know its name.
+/// A cancel before the arm would leave the wake-up at the backend, with an unknown message id.
 #[tokio::test]
 async fn an_order_that_becomes_unwanted_while_it_is_armed_is_cancelled_afterwards() {
     for unwant in ["cancel", "supersede", "miss", "move"] {
@@ -749,7 +754,9 @@ async fn an_order_that_becomes_unwanted_while_it_is_armed_is_cancelled_afterward
             "supersede" => drop(world.arm("job", 2).await),
             "miss" => {
                 world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '9 s'").await;
-                wake_ups::take_over_missed(&world.db, &[(ENGINE, Duration::from_secs(5))], 10).await.unwrap();
+                wake_ups::take_over_missed(&world.db, &[(BACKEND, Duration::from_secs(5))], 10)
+                    .await
+                    .unwrap();
             }
             _ => {
                 world.activate(BackendName::Postgres).await;
@@ -757,11 +764,11 @@ async fn an_order_that_becomes_unwanted_while_it_is_armed_is_cancelled_afterward
             }
         }
         assert_eq!(world.row(id).await.unwrap().state, "unwanted", "{unwant}");
-        assert!(world.orders().await.to_tell.is_empty(), "{unwant}: the call is under way");
-        world.told(id, Done::Armed(Some("m-1".to_owned()))).await;
+        assert!(world.orders().await.to_tell.is_empty(), "{unwant}: the call is in flight");
+        world.record(id, Done::Armed(Some("m-1".to_owned()))).await;
         let order = world.one_order().await;
         assert_eq!((order.schedule_id, message(&order)), (id, Some("m-1")), "{unwant}");
-        world.told(id, Done::Cancelled).await;
+        world.record(id, Done::Cancelled).await;
         assert_eq!(world.rows().await, [], "{unwant}");
     }
 }
@@ -772,7 +779,7 @@ async fn a_wake_up_before_the_backends_acknowledgement_leaves_no_order() {
     let id = world.awaiting("job", 1.0).await;
     world.one_order().await;
     leased(world.take_one("job", id).await);
-    world.told(id, Done::Armed(Some("m-1".to_owned()))).await;
+    world.record(id, Done::Armed(Some("m-1".to_owned()))).await;
     assert_eq!(world.rows().await, []);
 }
 
@@ -796,7 +803,7 @@ async fn orders_of_long_past_one_shots_are_pruned() {
     assert_eq!(world.rows().await.iter().map(|row| row.schedule_id).collect::<Vec<_>>(), [recent.0]);
 }
 
-// Moving house.
+// Switches.
 
 #[tokio::test]
 async fn a_switch_moves_far_one_shots_and_leaves_near_and_running_ones() {
@@ -811,7 +818,7 @@ async fn a_switch_moves_far_one_shots_and_leaves_near_and_running_ones() {
 
     world.activate(BackendName::Qstash).await;
     assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
-    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 0, "all that can has moved");
+    assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 0, "nothing more can move");
     let waits = [
         world.awaits("far").await,
         world.awaits("near").await,
@@ -824,8 +831,8 @@ async fn a_switch_moves_far_one_shots_and_leaves_near_and_running_ones() {
         of_far.iter().map(|row| (row.backend.as_str(), row.generation, row.state.as_str())).collect();
     assert_eq!(said, [("nats", 1, "unwanted"), ("qstash", 2, "wanted")]);
 
-    // And back: the name is another than before.
-    world.activate(ENGINE).await;
+    // Back again, with a new generation.
+    world.activate(BACKEND).await;
     assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
     let of_far: Vec<_> = world.rows().await.into_iter().filter(|row| row.schedule_id == far.0).collect();
     let said: Vec<_> =
@@ -834,13 +841,13 @@ async fn a_switch_moves_far_one_shots_and_leaves_near_and_running_ones() {
 }
 
 #[tokio::test]
-async fn a_switch_from_and_to_our_own_loop_moves_everything_movable() {
+async fn a_switch_from_and_to_the_postgres_loop_moves_everything_movable() {
     let world = World::new().await;
     world.activate(BackendName::Postgres).await;
     for number in 0..5 {
         assert_eq!(world.arm(&format!("job-{number}"), 3_600).await.awaits, None);
     }
-    world.activate(ENGINE).await;
+    world.activate(BACKEND).await;
     assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 5);
     assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 0);
     assert_eq!(
@@ -855,7 +862,7 @@ async fn a_switch_from_and_to_our_own_loop_moves_everything_movable() {
     assert_eq!(
         (active.backend, active.generation),
         (BackendName::Postgres, 4),
-        "the row counts, not what is asked"
+        "the stored row counts, not the argument"
     );
     wake_ups::activate(&world.db, BackendName::Postgres).await.unwrap();
     assert_eq!(
@@ -869,32 +876,40 @@ async fn a_switch_from_and_to_our_own_loop_moves_everything_movable() {
 async fn a_direct_call_that_qstash_may_make_is_not_moved_and_the_rest_is() {
     let world = World::new().await;
     world.activate(BackendName::QstashDirect).await;
-    let told = world.arm("told", 1_800).await.schedule_id;
-    world.arm("untold", 7_200).await;
+    let handed_over = world.arm("handed-over", 1_800).await.schedule_id;
+    world.arm("not-armed", 7_200).await;
     world
         .sql(
-            "UPDATE wake_ups SET state = 'armed', next_try_at = NULL, message_id = 'm' WHERE job_id = 'told'",
+            "UPDATE wake_ups SET state = 'armed', next_try_at = NULL, message_id = 'm' WHERE job_id = 'handed-over'",
         )
         .await;
     world.activate(BackendName::Postgres).await;
     assert_eq!(wake_ups::move_to_active(&world.db).await.unwrap().count, 1);
-    assert_eq!(world.awaits("untold").await, None);
-    assert_eq!(world.awaits("told").await.as_deref(), Some("qstash_direct"), "both would call the agent");
+    assert_eq!(world.awaits("not-armed").await, None);
+    assert_eq!(
+        world.awaits("handed-over").await.as_deref(),
+        Some("qstash_direct"),
+        "both backends would call the agent"
+    );
     assert_eq!(wake_ups::left(&world.db, now()).await.unwrap().to_move, 0, "it drains by itself");
-    // A relay's wake-up from before: the call that QStash would make as well is called off.
-    assert!(matches!(world.take_one("told", told).await, Found::Standing { state: OneShotState::Armed, .. }));
-    let rows: Vec<_> = world.rows().await.into_iter().filter(|row| row.schedule_id == told.0).collect();
+    // A wake-up at the relay from before the switch: the direct call is cancelled.
+    assert!(matches!(
+        world.take_one("handed-over", handed_over).await,
+        Found::Standing { state: OneShotState::Armed, .. }
+    ));
+    let rows: Vec<_> =
+        world.rows().await.into_iter().filter(|row| row.schedule_id == handed_over.0).collect();
     assert_eq!(rows.iter().map(|row| row.state.as_str()).collect::<Vec<_>>(), ["unwanted"]);
 }
 
 #[tokio::test]
-async fn nothing_stays_with_an_engine_that_no_one_shot_awaits() {
+async fn outbox_rows_that_no_one_shot_awaits_become_unwanted() {
     let world = World::new().await;
     for job in ["left", "stays"] {
         world.arm(job, 3_600).await;
     }
     world.sql("UPDATE wake_ups SET state = 'armed', next_try_at = NULL").await;
-    // As two calls for one job at the same moment can leave it.
+    // Two concurrent calls for one job can leave such a row.
     world.sql("DELETE FROM one_shots WHERE job_id = 'left'").await;
     assert_eq!(wake_ups::find_orphans(&world.db, 10).await.unwrap(), 1);
     assert_eq!(wake_ups::find_orphans(&world.db, 10).await.unwrap(), 0);
@@ -906,6 +921,6 @@ async fn nothing_stays_with_an_engine_that_no_one_shot_awaits() {
     assert_eq!(
         world.count("SELECT count(*) FROM wake_ups WHERE state = 'unwanted'").await,
         2,
-        "with its agent"
+        "with its instance"
     );
 }

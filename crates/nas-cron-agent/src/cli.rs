@@ -1,4 +1,4 @@
-//! Commands that an agent, or a person in its place, runs against any nas-cron server.
+//! Commands that call any nas-cron server as an agent: for the agent itself, or for a person or a script on its behalf.
 
 mod connection;
 mod cron;
@@ -10,7 +10,7 @@ pub use self::cron::Cron;
 pub use self::mcp::Mcp;
 use crate::client::store::AuthStoreError;
 
-/// Returns true if the command line or the auth store is wrong: exit code 2.
+/// Returns true if the error is an invalid command line or auth store (exit code 2).
 pub fn is_usage_error(error: &anyhow::Error) -> bool {
     error.is::<UsageError>() || error.is::<AuthStoreError>()
 }

@@ -1,12 +1,12 @@
-//! The agent's side of nas-cron: everything that calls a server instead of being one.
+//! The agent's side of nas-cron: the client, and the commands built on it.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |---|---|
-//! | [`cli`] | the `cron` and `mcp` commands, of `nas-cron` and of the small binary `nas-cron-agent` |
-//! | [`mcp`] | one-shots as tools for a model, on stdin and stdout |
-//! | [`client`] | typed calls to any server, as an agent identity or with a token, and the auth store |
+//! | [`cli`] | the `cron` and `mcp` commands of `nas-cron` and of the small binary `nas-cron-agent` |
+//! | [`mcp`] | an MCP server on stdin and stdout that offers one-shots as tools for a model |
+//! | [`client`] | typed calls to any server, with an agent identity or an access token, and the auth store |
 //!
-//! Nothing in here needs a database, or a service in the same process.
+//! Nothing here needs a database or a service in the same process.
 
 pub mod cli;
 pub mod client;

@@ -1,6 +1,7 @@
-//! The one seam of time. Whatever asks what time it is asks a [`Clock`], so that tests move it instead of sleeping.
+//! The source of the current time. All code reads the time from a [`Clock`], and tests advance it instead of sleeping.
 //!
-//! Due-ness and leases are judged by the database's clock, in SQL; this one is for tokens, caches and key rotation.
+//! Due times and leases are compared with the database's clock, in SQL. This clock is for tokens, caches and key
+//! rotation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,52 +9,53 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
-/// What time it is.
+/// A source of the current time.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
-    /// The time that everything is judged by.
+    /// The current time, for every decision that depends on it.
     fn now(&self) -> DateTime<Utc>;
 
-    /// The machine's own wall clock, for noticing that time has passed unseen: it goes on while a machine is suspended.
+    /// The machine's wall clock. It goes on while the machine is suspended, and so reveals a suspension.
     fn wall(&self) -> DateTime<Utc> {
         self.now()
     }
 }
 
-/// Time since some fixed moment, in which suspended time counts where the system offers such a clock (Linux). Never set,
-/// never runs backwards.
+/// Returns the time since an arbitrary fixed moment, from a clock that is never set and never runs backwards.
+///
+/// Time in suspension counts on systems with such a clock (Linux, Android).
 pub fn steady() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
     let since = rustix::time::clock_gettime(CLOCK);
-    // Neither part is negative.
+    // Both parts are non-negative.
     let seconds = Duration::from_secs(u64::try_from(since.tv_sec).unwrap_or_default());
     seconds + Duration::from_nanos(u64::try_from(since.tv_nsec).unwrap_or_default())
 }
 
-/// The machine's own clock.
+/// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the seam that the ban leads to")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that may read the system time")]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
 }
 
-/// A clock that stands still until it is moved. Clones share their time.
+/// A clock for tests: it stands still until it is advanced. Clones share their time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<DateTime<Utc>>>);
 
 impl ManualClock {
-    /// Stands at `now`.
+    /// A clock that stands at `now`.
     pub fn at(now: DateTime<Utc>) -> Self {
         Self(Arc::new(Mutex::new(now)))
     }
 
-    /// Moves it.
+    /// Advances the clock and all its clones.
     pub fn advance(&self, by: TimeDelta) {
         *self.0.lock() += by;
     }

@@ -1,5 +1,5 @@
-//! A plain HTTP client, for whoever calls a server from outside: the tools, demo agents, the bench. And what every
-//! client reads of an answer: `Retry-After`.
+//! An HTTP client for callers of a server: the agent's tools, demo agents, the benchmark. Also `Retry-After`, for every
+//! client.
 
 mod retry_after;
 
@@ -10,28 +10,42 @@ use url::Url;
 
 pub use self::retry_after::retry_after;
 
-/// A client for `base`: no redirects, no proxies from the environment, HTTP/1.1.
+/// Returns a builder of a client for `base`: HTTP/1.1, no redirects, no proxies from the environment.
 pub fn builder(base: &Url) -> ClientBuilder {
-    // An error means that the process has a provider, and ring is the only one in the tree.
+    // An error means that a provider is already installed, and ring is the only one in the dependency tree.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder()
         .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
         .http1_only()
         .no_proxy()
         .redirect(redirect::Policy::none());
-    // What never speaks TLS is spared the system's certificates, and their absence.
+    // A plain-HTTP client does not load the system's certificates, which may be missing.
     if base.scheme() == "https" { builder } else { builder.tls_certs_only([]) }
 }
 
-/// `base` with `path` after it, whether or not it ends with a slash.
+/// Returns `base` with `path` appended. `base` may or may not end with a slash.
 pub fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
     url
 }
 
-/// An error's causes down to the first one, which says what happened. Without its URL, which may hold credentials, or
-/// name an agent.
+/// Returns the reason for a failed request in words for a user: a timeout, or the most specific cause, such as
+/// "Connection refused (os error 111)".
+pub fn reason(error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no response in time".to_owned();
+    }
+    let error = error.without_url();
+    let mut cause: &dyn Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Formats an error with all its causes; the last one is the most specific. The URL is left out: it may hold credentials
+/// or name an agent.
 pub fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -1,13 +1,13 @@
-//! What the nas-cron programs share below their own concerns. No rule of the contract is in here.
+//! Helpers that all nas-cron programs share. This crate holds no rule of the contract.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |---|---|
-//! | [`clock`] | the one seam of time |
-//! | [`http_client`] | a plain HTTP client: no redirects, no proxies, errors without URLs; `Retry-After` |
+//! | [`clock`] | the source of the current time, replaceable in tests |
+//! | [`http_client`] | an HTTP client without redirects and proxies; error texts without URLs; `Retry-After` |
 //! | [`logging`] | log lines on stderr, pretty or JSON |
-//! | [`private_file`] | files that only their owner can read, and locks between processes |
+//! | [`private_file`] | files that only their owner can read; locks between processes |
 //! | [`signals`] | SIGINT and SIGTERM |
-//! | [`terminal`] | output of commands: tables, JSON, relative times |
+//! | [`terminal`] | output of commands: tables, JSON, relative times, errors in one line |
 
 pub mod clock;
 pub mod http_client;

@@ -1,7 +1,7 @@
-//! Log lines: pretty or JSON, on stderr, filtered.
+//! Log lines on stderr: pretty or JSON, filtered.
 //!
-//! stdout belongs to what a command prints. In JSON every line carries the fields of all spans around it, so
-//! that `request.id` is in each line that a request caused.
+//! stdout is reserved for the results of commands. A JSON line carries the fields of all spans around it; every line
+//! that a request caused therefore has its `request.id`.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
@@ -13,38 +13,38 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// How log lines look, and which are written.
+/// Format and filter of log lines.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// How lines look.
+    /// Format of a line.
     pub format: LogFormat,
-    /// Directives of `tracing_subscriber::EnvFilter`.
+    /// Filter directives of `tracing_subscriber::EnvFilter`.
     pub filter: String,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Pretty on a terminal, JSON elsewhere.
+    /// Pretty if stderr is a terminal, otherwise JSON.
     Auto,
-    /// For people.
+    /// Text for people.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Why log lines cannot be written.
+/// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The directives are none. The configuration has judged them before.
-    #[error("the log filter is wrong")]
+    /// The filter directives are invalid. The configuration checks them before.
+    #[error("invalid log filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Something else in this process receives log lines already.
-    #[error("logging is set up already")]
+    /// This process already has a subscriber.
+    #[error("logging is already set up in this process")]
     Taken(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends log lines to stderr from now on, panics among them. Once per process.
+/// Writes log lines, panics included, to stderr from now on. Call it once per process.
 pub fn init(log: &Log) -> Result<(), LoggingError> {
     let pretty = match log.format {
         LogFormat::Auto => io::stderr().is_terminal(),
@@ -56,7 +56,7 @@ pub fn init(log: &Log) -> Result<(), LoggingError> {
     Ok(())
 }
 
-/// What [`init`] installs, with the writer of choice.
+/// The subscriber that [`init`] installs, with another writer.
 pub(crate) fn subscriber<W>(
     pretty: bool,
     colours: bool,
@@ -82,17 +82,17 @@ where
     Ok(tracing_subscriber::registry().with(lines))
 }
 
-/// A panic as a log line like any other: the default hook's text would break a stream of JSON.
+/// Logs a panic as an ordinary line. The text of the default hook would break a stream of JSON.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
     let backtrace =
         (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(&backtrace));
     tracing::error!(
-        panic.message = panic.payload_as_str().unwrap_or("not a text"),
+        panic.message = panic.payload_as_str().unwrap_or("no message"),
         panic.location = location,
         panic.backtrace = backtrace,
-        "a defect: the code panicked"
+        "code panicked: this is a bug in nas-cron"
     );
 }
 
@@ -107,7 +107,7 @@ mod tests {
         let outer = tracing::info_span!("request", request.id = "r1").entered();
         let inner = tracing::info_span!("provision", job.id = "j1").entered();
         tracing::info!(schedule.id = "s1", "armed");
-        tracing::debug!("not said");
+        tracing::debug!("filtered out");
         drop((inner, outer));
         insta::assert_snapshot!(serde_json::Value::from(lines.json()), @r#"[{"level":"INFO","message":"armed","schedule.id":"s1","spans":[{"name":"request","request.id":"r1"},{"job.id":"j1","name":"provision"}],"target":"nas_cron_base::logging::tests"}]"#);
     }
@@ -116,16 +116,16 @@ mod tests {
     fn pretty_lines_are_one_line_each() {
         let lines = LogLines::default();
         let guard = lines.clone().set_default(true, "info,quiet=off");
-        tracing::info!(answer = 42, "said");
-        tracing::info!(target: "quiet", "not said");
+        tracing::info!(answer = 42, "written");
+        tracing::info!(target: "quiet", "filtered out");
         drop(guard);
         let text = lines.text();
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.contains("INFO") && text.trim_end().ends_with("said answer=42"), "{text}");
+        assert!(text.contains("INFO") && text.trim_end().ends_with("written answer=42"), "{text}");
     }
 
     #[test]
-    fn a_filter_that_is_none_is_an_error() {
+    fn an_invalid_filter_is_an_error() {
         assert!(matches!(subscriber(true, false, "a=loud", io::sink), Err(LoggingError::Filter(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! Files that only their owner may read, the folders for them, and locks between processes.
+//! Files that only their owner may read, the user's folders for them, and locks between processes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How soon a lock that somebody else holds is tried again: they hold it for milliseconds, or for seconds.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Interval between tries to take a lock that another process holds, typically for milliseconds to seconds.
+const RETRY_LOCK_EVERY: Duration = Duration::from_millis(20);
 
-/// Writes all of the file or nothing, readable by its owner alone, and durable when this returns.
+/// Writes a file atomically, readable only by its owner. The file is durable when this returns.
 ///
-/// Two that write the same file at once must agree between them on whose turn it is: they share the name of
-/// what is unfinished, so that a process that was killed in the middle leaves one such file, and never more.
+/// Concurrent writers of one file need a lock: all use the same temporary name, so that killed processes leave at most one
+/// temporary file.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = unfinished(path, bytes)?;
     fs::rename(&unfinished, path)?;
     keep_name(path)
 }
 
-/// Like [`write()`], and never over another: then the error is of the kind `AlreadyExists`.
+/// Like [`write()`], but fails with `AlreadyExists` if the file exists.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = unfinished(path, bytes)?;
-    // Unlike a rename it fails where something is.
+    // Unlike a rename, a link fails if the target exists.
     let linked = fs::hard_link(&unfinished, path);
     fs::remove_file(&unfinished)?;
     linked?;
@@ -38,7 +38,7 @@ fn unfinished(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Always a new file: an old one would keep its owner and its mode, and might lead elsewhere.
+    // Always a new file: an existing one would keep its owner and mode, and might be a link.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -47,14 +47,14 @@ fn unfinished(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
 
 fn keep_name(path: &Path) -> io::Result<()> {
     match path.parent() {
-        // Without this the name may still mean the old content after a crash of the machine.
+        // Without this, the name may refer to the old content after a crash of the machine.
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => Ok(()),
     }
 }
 
-/// A user's folder by the XDG base directory rules: what the variable names, if that is absolute, or else what is
-/// called so below `HOME`.
+/// Returns a user's folder by the XDG base directory rules: the value of the variable `named_by` if it is an absolute
+/// path, otherwise `below_home` under `HOME`, or `None` without `HOME`.
 pub fn user_folder(
     named_by: &str,
     below_home: &str,
@@ -66,13 +66,14 @@ pub fn user_folder(
     named.or_else(home)
 }
 
-/// Opens a file that is locked and never read, and makes it where it is missing.
+/// Opens a lock file, and creates it if it is missing. Its content is never used.
 pub fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
-/// Waits until no other process holds the lock, for `within` at most: then the error is of the kind `TimedOut`. It is
-/// held until the file is dropped, or the process ends in any way.
+/// Takes a lock between processes. It is held until the returned file is dropped or the process ends.
+///
+/// Fails with `TimedOut` if another process holds the lock for longer than `within`.
 pub async fn lock(path: &Path, within: Duration) -> io::Result<File> {
     let file = open_lock(path)?;
     let deadline = Instant::now() + within;
@@ -83,9 +84,9 @@ pub async fn lock(path: &Path, within: Duration) -> io::Result<File> {
             Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            // Only a thread can wait for it, and none can be called off: those that wait for a lock that is never
-            // let go would pile up.
-            Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(LOOK_AGAIN).await,
+            // A blocking wait needs a thread that cannot be cancelled: for a lock that is never released, such threads
+            // would accumulate.
+            Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(RETRY_LOCK_EVERY).await,
         }
     }
 }
@@ -98,7 +99,7 @@ mod tests {
     use crate::testing::Scratch;
 
     #[test]
-    fn it_is_all_of_the_file_for_its_owner_alone_also_over_what_a_killed_process_left() {
+    fn write_replaces_the_whole_file_for_its_owner_alone_despite_leftovers_of_a_killed_process() {
         let scratch = Scratch::new();
         let path = scratch.path().join("secret");
         fs::write(scratch.path().join("secret.tmp"), "half").unwrap();
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lock_is_waited_for_and_not_for_ever() {
+    async fn lock_waits_until_its_timeout() {
         let scratch = Scratch::new();
         let path = scratch.path().join("lock");
         let held = lock(&path, Duration::from_mins(1)).await.unwrap();
@@ -138,7 +139,7 @@ mod tests {
         tokio::task::yield_now().await;
         drop(held);
         waiting.await.unwrap().unwrap();
-        // Whoever has given up holds nothing.
+        // A caller that timed out holds nothing.
         lock(&path, Duration::from_mins(1)).await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! ^C and SIGTERM, for whatever has something to put away before it ends.
+//! SIGINT (^C) and SIGTERM, for programs that clean up before they exit.
 
 use std::{io, process};
 
@@ -6,17 +6,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// What asks us to end.
+/// A signal that asks the process to exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGINT: ^C.
+    /// SIGINT, sent by ^C.
     Interrupt,
-    /// SIGTERM: the orchestrator.
+    /// SIGTERM, sent by orchestrators.
     Terminate,
 }
 
 impl Signal {
-    /// The exit code of a process that this signal ended, as shells count: 130 or 143.
+    /// Returns the exit code that shells report for a process ended by this signal: 130 or 143.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 128 + 2,
@@ -24,7 +24,7 @@ impl Signal {
         }
     }
 
-    /// Its name, as in the manual.
+    /// Returns the name, such as `SIGINT`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Interrupt => "SIGINT",
@@ -33,7 +33,7 @@ impl Signal {
     }
 }
 
-/// The process's signals from now on; they no longer end it by themselves.
+/// Receives the process's signals from now on. They no longer end the process by themselves.
 pub fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -53,7 +53,7 @@ pub fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     Ok(receiver)
 }
 
-/// A token that the first signal cancels. The second one ends the process at once.
+/// Returns a token that the first signal cancels. A second signal ends the process at once.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut signals = signals()?;
     let first = CancellationToken::new();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_processs_own_signals_arrive() {
+    async fn signals_of_this_process_are_received() {
         let mut signals = signals().unwrap();
         for (number, signal) in [
             (rustix::process::Signal::TERM, Signal::Terminate),

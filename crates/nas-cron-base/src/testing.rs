@@ -1,4 +1,4 @@
-//! For the tests of this workspace: a folder that goes with its test, and the log lines of the current thread.
+//! Helpers for the tests of this workspace: temporary folders, and the log lines of the current thread.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,18 +11,18 @@ use tracing_subscriber::Registry;
 
 use crate::logging::subscriber;
 
-/// A folder that goes with the test.
+/// A temporary folder, removed when it is dropped.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new, empty folder.
+    /// Creates a new, empty folder.
     pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("nas-cron-{:016x}", rand::random::<u64>()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    /// The folder.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -40,7 +40,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Log lines of the current thread, for tests of what is and is not said.
+/// Log lines of the current thread, for tests of what is logged.
 #[derive(Clone, Debug, Default)]
 pub struct LogLines(Arc<Mutex<Vec<u8>>>);
 
@@ -53,24 +53,24 @@ impl LogLines {
     }
 
     pub(crate) fn set_default(self, pretty: bool, filter: &str) -> DefaultGuard {
-        // Tests on other threads come and go with filters of their own, and the level that lines are made at is the
-        // process's: with a subscriber that takes everything it never falls below what this test looks for.
+        // The maximum level is global to the process, and tests on other threads change it with filters of their own. A
+        // global subscriber that accepts everything keeps it above what this test looks for.
         static EVERYTHING: Once = Once::new();
         EVERYTHING.call_once(|| drop(tracing::subscriber::set_global_default(Registry::default())));
         tracing::subscriber::set_default(subscriber(pretty, false, filter, move || self.clone()).unwrap())
     }
 
-    /// All of it.
+    /// All lines as text.
     pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().clone()).unwrap()
     }
 
-    /// Line by line, without what differs from run to run.
+    /// The JSON lines, without their timestamps.
     pub fn json(&self) -> Vec<serde_json::Value> {
         let lines = self.text();
         let lines = lines.lines().map(|line| {
             let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("timestamp").expect("every line has its time");
+            line.as_object_mut().unwrap().remove("timestamp").expect("every line has a timestamp");
             line
         });
         lines.collect()

@@ -1,12 +1,12 @@
-//! How late fires were.
+//! Statistics of the lateness of fires.
 
 use chrono::TimeDelta;
 use hdrhistogram::Histogram;
 
-/// An hour, in microseconds: what is later counts as that late.
+/// An hour, in microseconds. Later fires count as this late.
 const LONGEST: u64 = 3_600_000_000;
 
-/// Latenesses: the longest to the microsecond, the others to three significant digits.
+/// A histogram of lateness: the maximum to the microsecond, all other values to three significant digits.
 #[derive(Debug)]
 pub(super) struct Lateness {
     all: Histogram<u64>,
@@ -19,7 +19,7 @@ impl Lateness {
         Self { all, longest: 0 }
     }
 
-    /// Takes one; what was early counts as 0 here (it is counted elsewhere).
+    /// Records a lateness. An early fire counts as 0 here and is counted elsewhere.
     pub(super) fn record(&mut self, lateness: TimeDelta) {
         let micros = lateness.num_microseconds().unwrap_or(i64::MAX);
         let micros = u64::try_from(micros).unwrap_or(0);
@@ -27,18 +27,18 @@ impl Lateness {
         self.all.saturating_record(micros);
     }
 
-    /// Whether there are none.
+    /// True if nothing was recorded.
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// In milliseconds: so many of a hundred were not later.
+    /// Returns a percentile, in milliseconds.
     pub(super) fn percentile_ms(&self, percent: f64) -> f64 {
-        // A step of the histogram may end beyond the longest.
+        // A bucket of the histogram may end beyond the maximum.
         in_ms(self.all.value_at_percentile(percent).min(self.longest))
     }
 
-    /// In milliseconds.
+    /// Returns the maximum, in milliseconds.
     pub(super) fn max_ms(&self) -> f64 {
         in_ms(self.longest)
     }

@@ -1,12 +1,12 @@
-//! nas-cron on one machine: what `nas-cron dev` and `nas-cron bench` are made of, and what tests share.
+//! The commands `nas-cron dev` and `nas-cron bench`, and the private Postgres that tests share with them.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |---|---|
 //! | [`mod@bench`] | measures a running service |
-//! | [`dev`] | a whole deployment on this machine: portal, service, demo agents |
-//! | [`private_postgres`] | a Postgres server of one's own, without configuration |
+//! | [`dev`] | runs a complete deployment on this machine: portal, service, demo agents |
+//! | [`private_postgres`] | starts a private Postgres server, without configuration |
 //!
-//! The service itself is not a dependency: `dev` gets it as a [`dev::Service`], which the `nas-cron` binary implements.
+//! The service itself is not a dependency: the `nas-cron` binary passes it to `dev` as a [`dev::Service`].
 
 pub mod bench;
 pub mod dev;

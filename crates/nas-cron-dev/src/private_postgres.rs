@@ -1,15 +1,15 @@
-//! A private Postgres: for `nas-cron dev`, and for tests, which run on the real engine.
+//! A private Postgres server, for `nas-cron dev` and for tests.
 //!
-//! It is found among the installed ones, never downloaded. Everything lives in one folder:
-//! `cluster/` (its data), `socket/`, `postgres.log`, and `nas-cron.lock`, which is held while it is in use.
-//! The server speaks to its own user alone: over a Unix socket that nobody else may open, and, where TCP is
-//! asked for, over loopback (there, to every user of the machine: connections are trusted).
+//! It uses an installed Postgres and downloads nothing. One folder contains everything: `cluster/` (the data), `socket/`,
+//! `postgres.log`, and `nas-cron.lock`, which is locked while the server is in use. The server listens on a Unix socket
+//! that only its own user may open and, if TCP is requested, on loopback. There it trusts the connections of all users
+//! of the machine.
 //!
-//! It never outlives its owner: dropping [`PrivatePostgres`] stops it, and a keeper process stops it when the
-//! owner dies without a word (see `keeper`).
+//! It never outlives its owner: dropping [`PrivatePostgres`] stops it, and a keeper process stops it if the owner is
+//! killed (see `keeper`).
 //!
-//! All of it blocks, for a second at the start and for up to 20 s at a troubled stop: in async code, use
-//! `spawn_blocking`.
+//! All functions block, for about a second at the start and for up to 20 s if the server is slow to stop. In async code,
+//! use `spawn_blocking`.
 
 use std::fs::{self, File};
 use std::io;
@@ -34,47 +34,47 @@ use wire::Probe;
 
 type Result<T> = std::result::Result<T, PrivatePostgresError>;
 
-/// The superuser, and the database that is there from the start.
+/// Name of the superuser, and of the database that exists from the start.
 const SUPERUSER: &str = "postgres";
-/// How long a start may take, crash recovery included.
+/// Maximum time for a start, including crash recovery.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long a previous server may take to leave the folder: its owner was killed, and it shuts down.
+/// Maximum time for a previous server, whose owner was killed, to shut down and leave the folder.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(12);
-/// How long a fast shutdown may take before it becomes an immediate one, and that before it becomes a kill.
+/// Maximum time for a fast shutdown, and then for an immediate one, before the next step.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// Between two looks at a server that starts or stops.
+/// Interval between checks of a server that starts or stops.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How a private Postgres is set up.
+/// Options of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Its folder: a new or empty one, or one made by an earlier start, whose data is used again.
+    /// Its folder: a new or empty one, or that of an earlier start, whose data is reused.
     pub data_dir: PathBuf,
-    /// Whether a commit survives a crash of the machine. Without it, commits still survive a crash of the
-    /// server, but measure nothing.
+    /// True if commits survive a crash of the machine. Otherwise they survive only a crash of the server, and their
+    /// latency is not representative.
     pub durable: bool,
-    /// Whether it can also be reached over TCP.
+    /// TCP listener.
     pub tcp: Tcp,
-    /// Further settings, as in `postgresql.conf`. They win over ours.
+    /// Further settings, as in `postgresql.conf`. They override those set here.
     pub settings: Vec<(String, String)>,
-    /// Whether the folder goes when the server goes.
+    /// True if dropping the server removes the folder.
     pub remove_on_drop: bool,
 }
 
-/// Whether a private Postgres listens on 127.0.0.1.
+/// The TCP listener of a private Postgres, on 127.0.0.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tcp {
     /// Unix socket only.
     #[default]
     Off,
-    /// On this port.
+    /// This port.
     Port(u16),
-    /// On a free port, which stays the same over restarts.
+    /// A free port, which stays the same over restarts.
     AnyPort,
 }
 
 impl Options {
-    /// Durable, Unix socket only, in `data_dir`.
+    /// A durable server in `data_dir`, on its Unix socket only.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -85,7 +85,7 @@ impl Options {
         }
     }
 
-    /// Not durable, in a new folder below the system's temporary one, which is removed in the end.
+    /// A server that is not durable, in a new temporary folder that is removed with it.
     pub fn temporary() -> Self {
         let data_dir =
             std::env::temp_dir().join(format!("{}{:016x}", folder::TEMPORARY, rand::random::<u64>()));
@@ -98,22 +98,22 @@ impl Options {
 pub struct PrivatePostgres {
     options: Options,
     installation: Installation,
-    /// Whose processes they are, where they cannot be ours.
+    /// User of the server's processes, if it differs from the current one.
     identity: Option<Identity>,
     socket_dir: PathBuf,
     port: u16,
     keeper: Option<Keeper>,
-    /// Held, not read.
+    /// Locked for the lifetime of this value.
     _lock: File,
 }
 
 impl PrivatePostgres {
-    /// Sets up the folder, where that is still to be done, starts the server, and waits until it answers.
+    /// Sets up the folder if necessary, starts the server, and waits until it accepts connections.
     pub fn start(options: Options) -> Result<Self> {
         Self::start_with(options, Self::init)
     }
 
-    /// The same, where `init` makes the cluster of a new folder.
+    /// Like [`Self::start`], with `init` to create the cluster of a new folder.
     fn start_with(options: Options, init: impl FnOnce(&Self, &Path) -> Result<()>) -> Result<Self> {
         let data_dir = std::path::absolute(&options.data_dir)
             .map_err(PrivatePostgresError::io("resolve", &options.data_dir))?;
@@ -149,14 +149,14 @@ impl PrivatePostgres {
         Ok(this)
     }
 
-    /// A URL of `database` over the Unix socket, for sqlx and libpq alike. `postgres` exists from the start;
-    /// others are made by [`Self::create_database`].
+    /// Returns the URL of `database` over the Unix socket, for sqlx and libpq. `postgres` exists from the start;
+    /// [`Self::create_database`] creates others.
     pub fn url(&self, database: &str) -> String {
         let socket_dir = percent_encoded(&self.socket_dir.to_string_lossy());
         format!("{}?host={socket_dir}", self.url_at("localhost", database))
     }
 
-    /// A URL of `database` over loopback TCP, if that is switched on.
+    /// Returns the URL of `database` over loopback TCP, if it is enabled.
     pub fn tcp_url(&self, database: &str) -> Option<String> {
         (self.options.tcp != Tcp::Off).then(|| self.url_at("127.0.0.1", database))
     }
@@ -165,35 +165,35 @@ impl PrivatePostgres {
         format!("postgres://{SUPERUSER}@{host}:{}/{}", self.port, percent_encoded(database))
     }
 
-    /// The port of [`Self::tcp_url`]. Without TCP it only names the socket file.
+    /// Returns the port of [`Self::tcp_url`]. Without TCP it is only part of the socket's name.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder that holds everything.
+    /// Returns the folder.
     pub fn data_dir(&self) -> &Path {
         &self.options.data_dir
     }
 
-    /// Makes the database if it is not there. Answers whether it was made.
+    /// Creates the database unless it exists. Returns true if it was created.
     pub fn create_database(&self, name: &str) -> Result<bool> {
         wire::create_database(&self.socket(), name)
     }
 
-    /// Whether the server process is there.
+    /// True if the server process is running.
     pub fn is_running(&mut self) -> bool {
         self.keeper.as_mut().is_some_and(Keeper::is_running)
     }
 
-    /// Starts the server if it does not run, on the same folder, socket and port as before, and waits until it
-    /// answers. For tests of faults: [`Self::start`] has done it already.
+    /// Starts a stopped server again, with the same folder, socket and port, and waits until it accepts connections. For
+    /// tests of faults.
     pub fn start_server(&mut self) -> Result<()> {
         if self.is_running() {
             return Ok(());
         }
         let patience = Instant::now() + PREDECESSOR_LIMIT;
         loop {
-            // A server whose owner was killed, or backends of a killed server, are about to go.
+            // A server whose owner was killed, or backends of a killed server, may still be shutting down.
             if !folder::is_served(&self.cluster()) {
                 match self.launch() {
                     Err(PrivatePostgresError::Exited { log }) if folder::is_predecessor_in_the_way(&log) => {
@@ -211,8 +211,8 @@ impl PrivatePostgres {
         }
     }
 
-    /// Stops the server and keeps all else, for a later [`Self::start_server`]. Open connections end at once;
-    /// what was committed is on disk. Nothing happens if it does not run.
+    /// Stops the server and keeps the folder, for a later [`Self::start_server`]. Open connections end at once, and
+    /// committed data is on disk. Does nothing if the server is not running.
     pub fn stop_server(&mut self) {
         let Some(mut keeper) = self.keeper.take() else { return };
         for signal in ["INT", "QUIT", "KILL"] {
@@ -223,7 +223,7 @@ impl PrivatePostgres {
         }
     }
 
-    /// Kills the server with SIGKILL, as the kernel does when memory runs out. The next start recovers.
+    /// Kills the server with SIGKILL, as the kernel does when memory runs out. The next start runs crash recovery.
     pub fn kill9(&mut self) {
         if let Some(mut keeper) = self.keeper.take() {
             keeper.signal("KILL");
@@ -231,7 +231,7 @@ impl PrivatePostgres {
         }
     }
 
-    /// Stops the server: fast (10 s at most), then immediately (10 s at most), then by force.
+    /// Stops the server with a fast shutdown (10 s at most), then an immediate one (10 s at most), then SIGKILL.
     pub fn stop(self) {
         drop(self);
     }
@@ -248,13 +248,13 @@ impl PrivatePostgres {
         self.options.data_dir.join("postgres.log")
     }
 
-    /// A program of the installation, run as the server's user and untouched by the caller's settings.
+    /// Returns a command that runs as the server's user and ignores the caller's `PG*` variables.
     fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
             command.env_remove(name);
         }
-        // The C locale keeps the messages that are searched below in English.
+        // The C locale keeps the messages in English, because the log is searched for some of them.
         command.env("LC_ALL", "C").current_dir(&self.options.data_dir);
         if let Some(identity) = &self.identity {
             identity.assume(&mut command);
@@ -262,7 +262,7 @@ impl PrivatePostgres {
         command
     }
 
-    /// `initdb`.
+    /// Creates the cluster with `initdb`.
     fn init(&self, cluster: &Path) -> Result<()> {
         self.make_cluster(cluster, |unfinished| {
             let mut initdb = self.command(self.installation.initdb());
@@ -272,8 +272,8 @@ impl PrivatePostgres {
         })
     }
 
-    /// Runs a command that makes a cluster, beside its final place, so that an interrupted one leaves nothing that
-    /// looks finished.
+    /// Runs a command that creates a cluster. The cluster is renamed when it is complete, so that an interrupted command
+    /// does not leave a partial one.
     fn make_cluster(&self, cluster: &Path, command: impl FnOnce(&Path) -> Command) -> Result<()> {
         let unfinished = self.options.data_dir.join("cluster.new");
         match fs::remove_dir_all(&unfinished) {
@@ -294,7 +294,7 @@ impl PrivatePostgres {
         fs::rename(&unfinished, cluster).map_err(PrivatePostgresError::io("rename", &unfinished))
     }
 
-    /// A folder that the server's user owns and nobody else sees.
+    /// Creates a folder that only the server's user can read.
     fn make_dir(&self, dir: &Path) -> Result<()> {
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !dir.is_symlink() => {}
@@ -306,7 +306,7 @@ impl PrivatePostgres {
         Ok(())
     }
 
-    /// One try to start the server.
+    /// Tries once to start the server.
     fn launch(&mut self) -> Result<()> {
         self.make_dir(&self.socket_dir)?;
         let log_path = self.log_path();
@@ -320,7 +320,7 @@ impl PrivatePostgres {
         let log_since = || error::log_tail(&log_path, old_log_bytes);
 
         let mut command = self.command("/bin/sh");
-        // Outside of the data folder, nobody else removes it.
+        // A socket folder outside the data folder is removed by the keeper.
         let own_dir = self.socket_dir.starts_with(&self.options.data_dir);
         let litter = if own_dir { Path::new("") } else { &self.socket_dir };
         Keeper::prepare(&mut command, litter, &self.installation.postgres());
@@ -334,7 +334,7 @@ impl PrivatePostgres {
 
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            // Whether it is gone is asked first: an answer could come from a server that is in its way.
+            // Checked before the probe, which might reach another server on the same socket.
             let gone = !keeper.is_running();
             if gone {
                 self.keeper = None;
@@ -351,7 +351,7 @@ impl PrivatePostgres {
         }
     }
 
-    /// In the order of their weight: later ones win.
+    /// Returns the settings; later ones override earlier ones.
     fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
         let listen = if self.options.tcp == Tcp::Off { "" } else { "127.0.0.1" };
         let switch = if self.options.durable { "on" } else { "off" };
@@ -375,13 +375,13 @@ impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         self.stop_server();
         if self.options.remove_on_drop {
-            // Nobody is left to tell, and a leftover in the temporary folder does no harm.
+            // An error could not be reported here, and a leftover in the temporary folder is harmless.
             let _ = fs::remove_dir_all(&self.options.data_dir);
         }
     }
 }
 
-/// All but the letters, digits and marks that mean nothing in any part of a URL.
+/// Percent-encodes all characters except those that are unreserved in URLs.
 fn percent_encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()

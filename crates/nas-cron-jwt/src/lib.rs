@@ -1,7 +1,7 @@
-//! The cryptography behind `jsonwebtoken`: *ring*, the only provider in the tree.
+//! *ring* as the cryptography provider of `jsonwebtoken`, and the only provider in the dependency tree.
 //!
-//! Asymmetric algorithms only. There is nothing here that could verify or sign HS256, so a token that names
-//! it (with a public key as the secret, the classic confusion) ends here at the latest.
+//! Asymmetric algorithms only. Nothing here can verify or sign HS256, so the classic algorithm confusion (HS256 with a
+//! public key as the secret) fails here at the latest.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -22,7 +22,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     verifier_factory,
     key_utils: KeyUtils {
         rsa_pub_components_from_private_key,
-        // ring does not take a public key apart; keys of this shape are never turned into JWKs here.
+        // ring has no API for it, and no key of this shape is ever turned into a JWK here.
         rsa_pub_components_from_public_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
         ec_pub_components_from_private_key,
         ed_pub_components_from_private_key,
@@ -30,9 +30,9 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     },
 };
 
-/// Makes *ring* the provider of this process. Called at start, and by whatever loads keys; again is harmless.
+/// Makes *ring* the provider of this process. Called at start and before keys are loaded; calling it again is harmless.
 pub fn install() {
-    // Refused only when a provider is there already, and nobody else brings one: no backend feature is enabled.
+    // Fails only if a provider is already installed, which can only be this one: no backend feature is enabled.
     let _ = PROVIDER.install_default();
 }
 
@@ -57,8 +57,8 @@ fn signer_factory(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn Jw
     Ok(Box::new(signer))
 }
 
-/// ring does not say why, on purpose.
-fn nothing_to_say(_: ring::error::Unspecified) -> Error {
+/// Converts ring's error, which deliberately has no details.
+fn unspecified(_: ring::error::Unspecified) -> Error {
     Error::new()
 }
 
@@ -67,12 +67,11 @@ impl Signer<Vec<u8>> for RingSigner {
         match self {
             Self::Rsa(_, pair, encoding) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
-                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature)
-                    .map_err(nothing_to_say)?;
+                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature).map_err(unspecified)?;
                 Ok(signature)
             }
             Self::Ecdsa(_, pair) => {
-                let signature = pair.sign(&SystemRandom::new(), message).map_err(nothing_to_say)?;
+                let signature = pair.sign(&SystemRandom::new(), message).map_err(unspecified)?;
                 Ok(signature.as_ref().to_vec())
             }
             Self::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
@@ -99,7 +98,7 @@ fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn 
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidKeyFormat.into());
     }
-    // Said now, not at the first signature.
+    // Fail for an unsupported algorithm now, not at the first signature.
     let _ = verification(*algorithm)?;
     Ok(Box::new(RingVerifier { algorithm: *algorithm, key: key.clone() }))
 }
@@ -120,7 +119,7 @@ impl Verifier<Vec<u8>> for RingVerifier {
                 Err(ring::error::Unspecified)
             }
         };
-        verified.map_err(nothing_to_say)
+        verified.map_err(unspecified)
     }
 }
 
@@ -163,7 +162,7 @@ fn rsa_encoding(algorithm: Algorithm) -> Result<&'static dyn RsaEncoding> {
     })
 }
 
-/// PKCS#8 or PKCS#1, both DER.
+/// Parses PKCS#8 or PKCS#1 in DER.
 fn rsa_key_pair(der: &[u8]) -> Result<RsaKeyPair> {
     RsaKeyPair::from_pkcs8(der)
         .or_else(|_| RsaKeyPair::from_der(der))
@@ -181,7 +180,7 @@ fn ecdsa_key_pair(algorithm: Algorithm, pkcs8: &[u8]) -> Result<EcdsaKeyPair> {
 }
 
 fn ed25519_key_pair(pkcs8: &[u8]) -> Result<Ed25519KeyPair> {
-    // OpenSSL writes PKCS#8 version 1, without the public half.
+    // OpenSSL writes PKCS#8 version 1, which lacks the public half.
     Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map_err(|_| ErrorKind::InvalidEddsaKey.into())
 }
 
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn symmetric_algorithms_do_not_exist_here() {
+    fn symmetric_algorithms_are_unsupported() {
         install();
         let secret = b"secret";
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {

@@ -1,4 +1,4 @@
-//! Keys and tokens for tests: a portal in a few lines.
+//! Signing keys, JWKS and tokens of a portal, for tests.
 
 use std::sync::LazyLock;
 
@@ -11,38 +11,38 @@ use serde_json::{Value, json};
 /// A key pair that signs as a portal would.
 #[derive(Clone)]
 pub struct Signing {
-    /// The algorithm that the key is for.
+    /// Algorithm of the key.
     pub algorithm: Algorithm,
-    /// Goes into the header, and into the JWK.
+    /// Key ID in the header and in the JWK.
     pub kid: Option<String>,
     /// The private half.
     pub key: EncodingKey,
 }
 
 impl Signing {
-    /// ECDSA on P-256.
+    /// Generates an ECDSA key on P-256.
     pub fn es256(kid: &str) -> Self {
         let algorithm = &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
         let pkcs8 = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
         Self::of(Algorithm::ES256, kid, EncodingKey::from_ec_der(pkcs8.as_ref()))
     }
 
-    /// ECDSA on P-384.
+    /// Generates an ECDSA key on P-384.
     pub fn es384(kid: &str) -> Self {
         let algorithm = &ring::signature::ECDSA_P384_SHA384_FIXED_SIGNING;
         let pkcs8 = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
         Self::of(Algorithm::ES384, kid, EncodingKey::from_ec_der(pkcs8.as_ref()))
     }
 
-    /// Ed25519.
+    /// Generates an Ed25519 key.
     pub fn eddsa(kid: &str) -> Self {
-        // PKCS#8 version 1, as OpenSSL writes it: what `jsonwebtoken` can make a JWK of.
+        // PKCS#8 version 1, as OpenSSL writes it: `jsonwebtoken` can make a JWK from it.
         let mut pkcs8 = hex::decode("302e020100300506032b657004220420").unwrap();
         pkcs8.extend_from_slice(&ring::rand::generate::<[u8; 32]>(&SystemRandom::new()).unwrap().expose());
         Self::of(Algorithm::EdDSA, kid, EncodingKey::from_ed_der(&pkcs8))
     }
 
-    /// All RSA keys here are one key: making one takes a while.
+    /// Returns the RSA key. All RSA keys share one key pair, because generating one is slow.
     pub fn rsa(algorithm: Algorithm, kid: &str) -> Self {
         static DER: LazyLock<Vec<u8>> = LazyLock::new(|| {
             let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
@@ -56,7 +56,7 @@ impl Signing {
         Self { algorithm, kid: Some(kid.to_owned()), key }
     }
 
-    /// The public half.
+    /// Returns the public half as a JWK.
     pub fn jwk(&self) -> Jwk {
         let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
         jwk.common.key_id.clone_from(&self.kid);
@@ -64,14 +64,14 @@ impl Signing {
         jwk
     }
 
-    /// A token with these claims.
+    /// Signs a token with these claims.
     pub fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid.clone_from(&self.kid);
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
     }
 
-    /// With a header of one's own: `alg` stays what the key can do.
+    /// Signs a token with this header. The signature always uses the key's algorithm, whatever `alg` the header has.
     pub fn sign_with_header(&self, header: &Value, claims: &Value) -> String {
         use base64::Engine;
         let part = |value: &Value| {
@@ -83,7 +83,7 @@ impl Signing {
     }
 }
 
-/// A JWK Set of these keys.
+/// Returns the JWK Set of these keys.
 pub fn jwks<'a>(keys: impl IntoIterator<Item = &'a Signing>) -> Vec<u8> {
     let keys: Vec<_> = keys.into_iter().map(Signing::jwk).collect();
     json!({ "keys": keys }).to_string().into_bytes()

@@ -1,14 +1,14 @@
-//! Bodies of the calls that register a key and a task (docs/contract.md#agent-identity).
+//! Bodies of key and task registrations (docs/contract.md#agent-identity).
 
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentRuntimeId, TaskId};
 
-/// A key that is to be registered. Other fields are ignored.
+/// Request to register a key. Unknown fields are ignored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterRequest {
-    /// The public half of an Ed25519 pair, as an OpenSSH line. A comment at its end is dropped.
+    /// Public half of an Ed25519 key pair, as an OpenSSH line. A comment at its end is dropped.
     #[cfg_attr(
         feature = "openapi",
         schema(
@@ -17,42 +17,42 @@ pub struct RegisterRequest {
         )
     )]
     pub agent_public_key: String,
-    /// The identity that this one takes the place of: it is revoked in the same commit.
+    /// ID of the identity that this one replaces. It is revoked in the same transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
 }
 
-/// It is registered.
+/// Response to a key registration.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterResponse {
-    /// The identity's name: what its signatures begin with.
+    /// ID of the identity. Signed messages start with it.
     #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub agent_runtime_id: AgentRuntimeId,
 }
 
-/// A task that is to be registered.
+/// Request to register a task.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterTaskRequest {
-    /// RFC 3339 in whole seconds and UTC; at most 5 minutes from the service's clock.
+    /// RFC 3339 in whole seconds and UTC; at most 5 minutes off the service's clock.
     #[cfg_attr(feature = "openapi", schema(example = "2026-06-18T12:34:56Z"))]
     pub timestamp: String,
-    /// Ed25519 over `{agent_runtime_id}:{timestamp}`, in base64.
+    /// Ed25519 signature of `{agent_runtime_id}:{timestamp}`, in base64.
     #[cfg_attr(feature = "openapi", schema(min_length = 88, max_length = 88))]
     pub signature: String,
 }
 
-/// It is registered: one of the two, as the service is configured.
+/// Response to a task registration: one of the two fields, depending on the configuration of the service.
 #[derive(Clone, Debug, Default, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterTaskResponse {
-    /// The task's name.
+    /// ID of the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub task_id: Option<TaskId>,
-    /// The task's name in a box that only the agent opens: a libsodium sealed box (`crypto_box_seal`) to the X25519
-    /// key of its Ed25519 pair, in base64.
+    /// ID of the task, encrypted to the agent: a libsodium sealed box (`crypto_box_seal`) to the X25519 key that is
+    /// derived from its Ed25519 key, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encrypted_task_id: Option<String>,
 }

@@ -1,21 +1,21 @@
-//! Auth profiles: with which of its credentials an agent is to run a job. A profile is named here and kept by the
-//! agent; what looks like the credential itself is refused, and no error repeats it.
+//! Auth profiles. An auth profile selects the credentials that an agent uses for a job. Only its name is known here; the
+//! agent has the credentials. A value that looks like a credential is rejected, and no error repeats it.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{AuthScope, InstanceId, InvalidField, OrgId};
 
-/// The longest provider, in bytes.
+/// Maximum length of the provider in bytes.
 const MAX_PROVIDER: usize = 64;
-/// The longest name, in bytes.
+/// Maximum length of the name in bytes.
 const MAX_NAME: usize = 128;
-/// So many letters and digits in one run are no word, but a key or a part of one.
+/// Minimum run of ASCII letters and digits that counts as a key rather than as a word.
 const SECRET_RUN: usize = 24;
-/// From so many letters and digits on, a name is also judged by how they are mixed.
+/// Minimum number of ASCII letters and digits for [`is_randomly_mixed`] to apply.
 const SECRET_MIX: usize = 28;
 
-/// What keys and tokens of well-known issuers begin with. Where they write it in lower case, any case will do.
+/// Prefixes of well-known issuers' keys and tokens. Lower-case prefixes match in any case.
 const SECRET_PREFIXES: [&str; 27] = [
     "sk-",
     "sk_live_",
@@ -46,24 +46,25 @@ const SECRET_PREFIXES: [&str; 27] = [
     "eyJ",
 ];
 
-const GRAMMAR: &str = "must be provider:name, such as claude:work: the provider in lower case letters, digits and \
-                       . _ - (at most 64), the name in letters, digits and . _ - @ + / (at most 128 bytes, a letter or digit first)";
-const SECRET: &str = "looks like a secret, and was thrown away: give the name of a profile that the agent has, never \
-                      a key or token (if it is a name, separate its words with - or .)";
+const GRAMMAR: &str = "must be provider:name, such as claude:work; the provider has lower-case letters, digits and \
+                       . _ - (at most 64), the name has letters, digits and . _ - @ + / (at most 128 bytes), and both start \
+                       with a letter or digit";
+const SECRET: &str = "looks like a secret and was discarded: give the name of one of the agent's profiles, never a key \
+                      or token (if it is a name, separate its words with - or .)";
 
-/// A profile of the agent's own, by provider and name: `claude:work`.
+/// The name of one of the agent's auth profiles, as provider and name: `claude:work`.
 ///
-/// It is passed on as it came and compared byte for byte. It is never a secret, so it may be shown and logged.
+/// It is passed on unchanged and compared byte for byte. It is never a secret, so it may be shown and logged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct AuthProfile(String);
 
 impl AuthProfile {
-    /// The bytes of the longest one.
+    /// Maximum length in bytes.
     pub const MAX: usize = MAX_PROVIDER + 1 + MAX_NAME;
 
-    /// Takes it as it came. Fails on what is not `provider:name`, and on what looks like a secret; the error says
-    /// nothing of the value.
+    /// Validates the value. Fails if it is not `provider:name` or looks like a secret. The error contains no part of the
+    /// value.
     pub fn new(value: impl Into<String>) -> Result<Self, InvalidField> {
         let value = value.into();
         if looks_secret(&value) {
@@ -75,12 +76,12 @@ impl AuthProfile {
         }
     }
 
-    /// As it came.
+    /// The name as it was sent.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// From a row that was checked when it was stored.
+    /// Wraps a stored value, which was validated on insert.
     pub fn stored(value: String) -> Self {
         Self(value)
     }
@@ -93,8 +94,8 @@ impl std::fmt::Display for AuthProfile {
 }
 
 impl<'de> Deserialize<'de> for AuthProfile {
-    /// The error leaves the field to whoever knows its path. It goes by way of any JSON, because the usual error for
-    /// a wrong type repeats the value.
+    /// The error omits the field, which the caller knows. The value is first read as any JSON, because serde's error for a
+    /// wrong type repeats the value.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let problem = match Value::deserialize(deserializer)? {
             Value::String(text) => match Self::new(text) {
@@ -114,15 +115,16 @@ fn is_provider(text: &str) -> bool {
         && text.chars().all(|c| word(c) || matches!(c, '.' | '_' | '-'))
 }
 
-/// E-mail addresses, paths and words of any language; what could end or steer a line, a shell word or a list is out.
+/// True for e-mail addresses, paths and words of any language, without characters that have a meaning in a line, a shell
+/// word or a list.
 fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME
         && text.starts_with(char::is_alphanumeric)
         && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+' | '/'))
 }
 
-/// Whether it may be a credential that was put in the place of its name: either side of any colon begins like one,
-/// or has a run of letters and digits that nobody would type, or mixes them as chance does.
+/// True if the value may be a credential instead of a name: a part between colons has a known prefix, a long run of letters
+/// and digits, or a random mix of them.
 fn looks_secret(text: &str) -> bool {
     let begins = |part: &str, prefix: &str| {
         part.get(..prefix.len()).is_some_and(|start| {
@@ -135,7 +137,7 @@ fn looks_secret(text: &str) -> bool {
             || begins(part, "bearer ")
             || part.starts_with("-----BEGIN")
             || longest_run(part) >= SECRET_RUN
-            || is_mixed_by_chance(part)
+            || is_randomly_mixed(part)
     })
 }
 
@@ -143,9 +145,9 @@ fn longest_run(part: &str) -> usize {
     part.split(|c: char| !c.is_ascii_alphanumeric()).map(str::len).max().unwrap_or(0)
 }
 
-/// Upper case, lower case and digits, as base64 of random bytes has them: a separator here and there, and nearly
-/// every second character of another kind than the one before it. Names change within a word once or twice.
-fn is_mixed_by_chance(part: &str) -> bool {
+/// True if upper case, lower case and digits alternate as in base64 of random bytes: nearly every second character is of
+/// another kind than the one before it. Words of names change their kind once or twice.
+fn is_randomly_mixed(part: &str) -> bool {
     let kinds: Vec<u8> = part
         .bytes()
         .filter(u8::is_ascii_alphanumeric)
@@ -159,19 +161,19 @@ fn is_mixed_by_chance(part: &str) -> bool {
     kinds.len() >= SECRET_MIX && (0..3).all(|kind| kinds.contains(&kind)) && changes * 20 >= kinds.len() * 9
 }
 
-/// Where profiles are registered, and a default is set.
+/// A place where profiles are registered and a default is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthPlace {
-    /// For every instance.
+    /// The whole service.
     Service,
-    /// For every instance of one org.
+    /// Every instance of one org.
     Org(OrgId),
-    /// For one instance.
+    /// One instance.
     Instance(InstanceId),
 }
 
 impl AuthPlace {
-    /// What kind of place it is.
+    /// Scope of the place.
     pub const fn scope(&self) -> AuthScope {
         match self {
             Self::Service => AuthScope::Service,
@@ -180,7 +182,7 @@ impl AuthPlace {
         }
     }
 
-    /// Which org or instance; empty for the service.
+    /// ID of the org or instance; empty for the service.
     pub fn id(&self) -> &str {
         match self {
             Self::Service => "",
@@ -190,12 +192,12 @@ impl AuthPlace {
     }
 }
 
-/// Where the profile of a fire was found, the nearest first.
+/// Source of a fire's auth profile, the nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuthSource {
-    /// The job's own.
+    /// The job's own profile.
     Job,
     /// Its instance's default.
     Instance,
@@ -206,7 +208,7 @@ pub enum AuthSource {
 }
 
 impl AuthSource {
-    /// The same word in JSON, docs and tables.
+    /// The word in JSON, docs and tables.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Job => "job",
@@ -223,18 +225,19 @@ impl std::fmt::Display for AuthSource {
     }
 }
 
-/// The profile that a fire carries.
+/// The auth profile of a fire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EffectiveAuth {
-    /// Provider, colon, name.
+    /// The profile as `provider:name`.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "claude:work"))]
     pub auth: AuthProfile,
-    /// Where it was found.
+    /// Source of the profile.
     pub source: AuthSource,
 }
 
-/// The rule: the job's own profile, else its instance's default, else its org's, else the service's, else none.
+/// Resolves the profile of a fire: the job's own, else its instance's default, else its org's, else the service's, else
+/// none.
 pub fn resolve_auth(
     job: Option<AuthProfile>,
     instance: Option<AuthProfile>,
@@ -256,14 +259,14 @@ mod tests {
 
     use super::*;
 
-    fn refused(value: &str) -> &'static str {
+    fn rejected(value: &str) -> &'static str {
         let error = AuthProfile::new(value).expect_err(value);
         assert_eq!(error.field, "auth");
         [GRAMMAR, SECRET].into_iter().find(|known| error.problem == *known).expect("one of the two texts")
     }
 
     #[test]
-    fn the_whole_table_of_resolution() {
+    fn every_combination_resolves_as_in_the_table() {
         let profile = |name: &str, there: bool| there.then(|| AuthProfile::new(format!("p:{name}")).unwrap());
         let rows = (0..16_u8).map(|case| {
             let [job, instance, org, service] = [8, 4, 2, 1].map(|bit| case & bit != 0);
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn real_names_are_taken_as_they_come() {
+    fn real_profile_names_are_accepted_unchanged() {
         for name in [
             "claude:work-profile",
             "claude:a",
@@ -334,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_profile_is_refused() {
+    fn malformed_profile_is_rejected() {
         for other in [
             "",
             ":",
@@ -361,14 +364,14 @@ mod tests {
             "claude:a=b",
             "https://example.com",
         ] {
-            assert_eq!(refused(other), GRAMMAR, "{other:?}");
+            assert_eq!(rejected(other), GRAMMAR, "{other:?}");
         }
-        assert_eq!(refused(&format!("{}:a", "p-".repeat(33))), GRAMMAR);
-        assert_eq!(refused(&format!("p:{}", "n-".repeat(65))), GRAMMAR);
+        assert_eq!(rejected(&format!("{}:a", "p-".repeat(33))), GRAMMAR);
+        assert_eq!(rejected(&format!("p:{}", "n-".repeat(65))), GRAMMAR);
     }
 
     #[test]
-    fn secrets_are_refused_on_either_side_of_a_colon() {
+    fn secrets_are_rejected_on_either_side_of_a_colon() {
         for secret in [
             "sk-ant-api03-x",
             "sk-proj-x",
@@ -393,7 +396,7 @@ mod tests {
             "Bearer x",
             "bearer x",
             "-----BEGIN PRIVATE KEY-----",
-            // Nobody's prefix, and nobody's name.
+            // Without a known prefix, but not names either.
             "abcdefghijklmnopqrstuvwx",
             "4f9d2c81a7e3b6054f9d2c81",
             "4f9d2c81a7e3b6054f9d2c81a7e3b605",
@@ -408,14 +411,14 @@ mod tests {
                 format!("claude:work:{secret}"),
                 format!("claude: {secret}"),
             ] {
-                assert_eq!(refused(&value), SECRET, "{value:?}");
+                assert_eq!(rejected(&value), SECRET, "{value:?}");
             }
         }
     }
 
     #[test]
-    fn a_wrong_type_is_named_and_not_repeated() {
-        let told = |json: &str| serde_json::from_str::<AuthProfile>(json).unwrap_err().to_string();
+    fn error_for_a_wrong_type_omits_the_value() {
+        let error = |json: &str| serde_json::from_str::<AuthProfile>(json).unwrap_err().to_string();
         for (json, kind) in [
             ("12345678901234567", "a number"),
             ("true", "a boolean"),
@@ -423,18 +426,18 @@ mod tests {
             (r#"["sk-x"]"#, "an array"),
             ("null", "null"),
         ] {
-            assert_eq!(told(json).split(" at line").next(), Some(&*format!("must be a string, not {kind}")));
+            assert_eq!(error(json).split(" at line").next(), Some(&*format!("must be a string, not {kind}")));
         }
     }
 
-    /// As keys are made: 20 to 60 characters of base64url or hex.
+    /// Random keys: 24 to 60 letters and digits, or 32 to 64 hex digits.
     fn random_key() -> impl Strategy<Value = String> {
         prop_oneof!["[A-Za-z0-9]{24,60}", "[0-9a-f]{32,64}"]
     }
 
     proptest! {
         #[test]
-        fn no_error_says_anything_of_its_value(value in ".{0,300}") {
+        fn errors_never_contain_the_value(value in ".{0,300}") {
             if let Err(error) = AuthProfile::new(value) {
                 prop_assert_eq!(error.field, "auth");
                 prop_assert!([GRAMMAR, SECRET].contains(&error.problem.as_str()));

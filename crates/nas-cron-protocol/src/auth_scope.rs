@@ -1,9 +1,9 @@
-//! Where auth profiles are registered.
+//! Scopes of auth profiles.
 
 use crate::words;
 
 words!(
-    /// Where auth profiles are registered and defaults are set, the furthest first.
+    /// Scope of registered auth profiles and defaults, the widest first.
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
     pub enum AuthScope {
         /// The whole service.

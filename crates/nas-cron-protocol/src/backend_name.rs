@@ -3,16 +3,16 @@
 use crate::words;
 
 words!(
-    /// A scheduler backend: what sends the first wake-up of a one-shot.
+    /// A scheduler backend: the sender of the first wake-up of a one-shot.
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
     pub enum BackendName {
-        /// Our own loop over Postgres.
+        /// The built-in Postgres loop.
         Postgres = "postgres",
-        /// `QStash`, Upstash's hosted scheduler: it calls the relay.
+        /// `QStash`, Upstash's scheduler, which calls the relay.
         Qstash = "qstash",
-        /// `QStash` calling the agents itself.
+        /// `QStash`, which calls the agents directly.
         QstashDirect = "qstash_direct",
-        /// Scheduled messages of a NATS `JetStream`.
+        /// Scheduled messages of NATS `JetStream`.
         Nats = "nats",
     }
 );

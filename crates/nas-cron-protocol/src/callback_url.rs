@@ -1,4 +1,4 @@
-//! Where an agent wants to be called.
+//! The base URL at which an agent receives fires.
 
 use serde::{Serialize, Serializer};
 use url::Url;
@@ -8,8 +8,8 @@ use super::InvalidField;
 const FIELD: &str = "agent_callback_url";
 const MAX_LENGTH: usize = 2048;
 
-/// An agent's base URL: http or https, no credentials, no query, no fragment. Kept as it came;
-/// whether its address may be dialled is decided at the fire.
+/// An agent's base URL: http or https, without credentials, query or fragment. The text is kept as it was sent. Its
+/// address is checked against the policy at the fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
@@ -17,7 +17,7 @@ pub struct CallbackUrl {
 }
 
 impl CallbackUrl {
-    /// Checks the shape. A trailing slash and a path prefix are fine.
+    /// Validates the syntax. A trailing slash and a path prefix are allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let wrong = |problem: &str| InvalidField::new(FIELD, problem);
         if text.len() > MAX_LENGTH {
@@ -46,17 +46,17 @@ impl CallbackUrl {
         Ok(Self { text: text.to_owned(), url })
     }
 
-    /// For rows that were checked when they were stored; `None` if somebody else wrote them.
+    /// Parses a stored value, which was validated on insert; `None` if it is not a URL.
     pub fn stored(text: String) -> Option<Self> {
         Url::parse(&text).ok().map(|url| Self { text, url })
     }
 
-    /// As the agent sent it.
+    /// The text as the agent sent it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The parsed base.
+    /// The parsed URL.
     pub fn url(&self) -> &Url {
         &self.url
     }
@@ -73,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base_urls_with_slashes_and_prefixes_are_kept_as_they_came() {
+    fn base_urls_with_slashes_and_prefixes_are_kept_unchanged() {
         for text in ["https://agent.example", "https://agent.example/", "http://127.0.0.1:9119/a/b/"] {
             assert_eq!(CallbackUrl::parse(text).unwrap().as_str(), text);
         }
     }
 
     #[test]
-    fn everything_else_is_refused_and_names_the_field() {
+    fn invalid_url_is_rejected_and_names_the_field() {
         for text in [
             "",
             "agent.example",

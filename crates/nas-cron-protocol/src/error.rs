@@ -1,65 +1,65 @@
-//! Errors as agents get them: OAuth's `{"error","error_description"}` (RFC 6749, 5.2; RFC 6750, 3).
+//! Error bodies of the agent API: OAuth's `{"error","error_description"}` (RFC 6749, 5.2; RFC 6750, 3).
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 crate::words!(
-    /// Every word that nas-cron puts into the `error` field. Other servers have others.
+    /// The error codes that nas-cron uses in the `error` field. Other servers may use others.
     pub enum ErrorWord {
-        /// A field or the body cannot be accepted.
+        /// A field or the body is invalid.
         InvalidRequest = "invalid_request",
-        /// The token opens nothing.
+        /// The token is missing or invalid.
         InvalidToken = "invalid_token",
-        /// This client or identity can never call. Real agents stop calling for good.
+        /// The client or identity is permanently not allowed to call. Real agents stop calling.
         InvalidClient = "invalid_client",
         /// The instance is disabled.
         AccessDenied = "access_denied",
-        /// The refresh token will never be exchanged.
+        /// The refresh token is permanently invalid.
         InvalidGrant = "invalid_grant",
-        /// The token endpoint takes refresh tokens only.
+        /// The token endpoint supports only the grant type `refresh_token`.
         UnsupportedGrantType = "unsupported_grant_type",
-        /// The request is not signed by a scheduler backend.
+        /// The request lacks a valid signature of the scheduler backend.
         InvalidSignature = "invalid_signature",
-        /// The assertion is malformed, of another time, or not signed by its key.
+        /// The assertion is malformed, outside the clock window, or not signed by its key.
         InvalidAssertion = "invalid_assertion",
         /// The identity is unknown or revoked.
         UnknownAgent = "unknown_agent",
         /// The task is unknown, expired or revoked.
         UnknownTask = "unknown_task",
-        /// The service takes no assertions.
+        /// The service does not accept assertions.
         SchemeNotEnabled = "scheme_not_enabled",
-        /// The service has no agent identities.
+        /// Agent identities are switched off.
         AgentIdentityOff = "agent_identity_off",
-        /// The key was revoked and does not come back.
+        /// The key was revoked and cannot be registered again.
         KeyRevoked = "key_revoked",
-        /// The instance has as many identities as it may have.
+        /// The instance has the maximum number of identities.
         TooManyIdentities = "too_many_identities",
-        /// The task of this registration was revoked and does not come back.
+        /// The task of this registration was revoked or has expired, and is not restored.
         TaskRevoked = "task_revoked",
-        /// The service has no admin token.
+        /// The admin API is off: the service has no admin token.
         AdminApiOff = "admin_api_off",
-        /// There is no such thing.
+        /// The resource or path is unknown.
         NotFound = "not_found",
-        /// The path has another method.
+        /// The path does not support the method.
         MethodNotAllowed = "method_not_allowed",
-        /// It contradicts what is there.
+        /// The request conflicts with the stored state.
         Conflict = "conflict",
-        /// Not now: try again after `Retry-After`.
+        /// The service is unavailable: retry after `Retry-After`.
         TemporarilyUnavailable = "temporarily_unavailable",
-        /// A defect of the service.
+        /// A bug in the service.
         ServerError = "server_error",
     }
 );
 
-/// An error as agents get it.
+/// Error body of the agent API.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
-    /// A word to branch on.
+    /// Error code to branch on.
     #[cfg_attr(feature = "openapi", schema(example = "invalid_request"))]
     pub error: Cow<'static, str>,
-    /// A sentence for whoever looks into it.
+    /// Description for people who investigate the error.
     // nas-cron always sends one; other servers may not.
     #[serde(default)]
     #[cfg_attr(
@@ -74,7 +74,7 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// An error of nas-cron's own.
+    /// Creates the body of an error of nas-cron.
     pub fn new(error: ErrorWord, description: impl Into<String>) -> Self {
         Self { error: error.as_str().into(), error_description: Some(description.into()) }
     }

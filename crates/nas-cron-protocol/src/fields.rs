@@ -1,31 +1,31 @@
-//! The fields of a JSON object, taken out one by one, so that each one that is wrong, missing or unknown is named.
+//! Reads a JSON object field by field, so that the error names a missing, invalid or unknown field.
 
 use serde::{Deserialize, Deserializer, Serialize as _};
 use serde_json::{Map, Value};
 
 use super::InvalidField;
 
-/// What is wrong with an object.
+/// An invalid object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldsError {
-    /// It is no JSON object at all; says where it breaks.
+    /// The text is not a JSON object. Contains the problem and its position.
     #[error("not a JSON object: {0}")]
     NotAnObject(String),
-    /// It has a field that means nothing here: a typo must not be lost.
+    /// The object has an unknown field. It is an error so that typos are not ignored.
     #[error("{field}: unknown field; known are {known}")]
     Unknown {
-        /// As it came, shortened.
+        /// Name of the field, shortened.
         field: String,
-        /// What it may have been meant to be.
+        /// Names of the known fields.
         known: String,
     },
-    /// A known field is missing or wrong.
+    /// A known field is missing or invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidField),
 }
 
 impl FieldsError {
-    /// The field's name, where one is to blame.
+    /// Returns the name of the field at fault, if there is one.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::NotAnObject(_) => None,
@@ -35,25 +35,25 @@ impl FieldsError {
     }
 }
 
-/// What a field that may be left out says about a value that may be there already.
+/// An optional field of a change: keeps, clears or sets a stored value.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Given<T> {
-    /// Absent: what is there stays.
+    /// Absent: keep the stored value.
     #[default]
     Keep,
-    /// `null`: what is there goes.
+    /// `null`: clear the stored value.
     Clear,
-    /// This one.
+    /// A value: store it.
     Set(T),
 }
 
 impl<T> Given<T> {
-    /// Whether what is there stays: for fields that are then left out.
+    /// True for `Keep`. Such a field is omitted when it is serialized.
     pub const fn is_keep(&self) -> bool {
         matches!(self, Self::Keep)
     }
 
-    /// The value, or `null`.
+    /// Serializes the value, or `null` if there is none.
     pub fn serialize_nullable<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>
     where
         T: serde::Serialize,
@@ -61,7 +61,7 @@ impl<T> Given<T> {
         self.value().serialize(serializer)
     }
 
-    /// The value, if there is one.
+    /// Returns the value of `Set`.
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Set(value) => Some(value),
@@ -69,7 +69,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// Checks or changes the value.
+    /// Validates or converts the value of `Set`.
     pub fn try_map<U, E>(self, check: impl FnOnce(T) -> Result<U, E>) -> Result<Given<U>, E> {
         Ok(match self {
             Self::Keep => Given::Keep,
@@ -80,40 +80,40 @@ impl<T> Given<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
-    /// For fields with `#[serde(default)]`: what is absent is not asked, and keeps.
+    /// Requires `#[serde(default)]` on the field: without a value, serde then uses `Keep`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
     }
 }
 
-/// An object whose fields are being taken out.
+/// A JSON object whose fields are taken one by one.
 #[derive(Clone, Debug)]
 pub struct Fields(Map<String, Value>);
 
-/// Unknown names are repeated to their sender up to here.
+/// Maximum length in characters of an unknown field's name in an error.
 const SHOWN_NAME: usize = 64;
 
 impl Fields {
-    /// Reads one JSON object, which must be all there is in `json`.
+    /// Parses one JSON object. `json` must not contain anything else.
     pub fn parse(json: &[u8]) -> Result<Self, FieldsError> {
         match serde_json::from_slice(json) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(other) => Err(FieldsError::NotAnObject(format!("it is {}", kind(&other)))),
-            Err(error) => Err(FieldsError::NotAnObject(in_words(&error, json))),
+            Err(error) => Err(FieldsError::NotAnObject(describe(&error, json))),
         }
     }
 
-    /// Fields that came in another form, such as the cells of a table.
+    /// Wraps fields from another source, such as the cells of a table.
     pub fn from_map(fields: Map<String, Value>) -> Self {
         Self(fields)
     }
 
-    /// A text that must be there.
+    /// Takes a required string.
     pub fn required_text(&mut self, field: &'static str) -> Result<String, InvalidField> {
         self.text(field)?.ok_or_else(|| InvalidField::new(field, "is missing"))
     }
 
-    /// A text that may be left out; `null` is the same as leaving it out.
+    /// Takes an optional string; `null` counts as absent.
     pub fn text(&mut self, field: &'static str) -> Result<Option<String>, InvalidField> {
         Ok(match self.clearable_text(field)? {
             Given::Set(text) => Some(text),
@@ -121,7 +121,7 @@ impl Fields {
         })
     }
 
-    /// A text that may be left out, or taken away by `null`.
+    /// Takes an optional string that `null` clears.
     pub fn clearable_text(&mut self, field: &'static str) -> Result<Given<String>, InvalidField> {
         match self.0.remove(field) {
             None => Ok(Given::Keep),
@@ -131,7 +131,7 @@ impl Fields {
         }
     }
 
-    /// A flag that may be left out; `null` is the same as leaving it out.
+    /// Takes an optional boolean; `null` counts as absent.
     pub fn flag(&mut self, field: &'static str) -> Result<Option<bool>, InvalidField> {
         match self.0.remove(field) {
             None | Some(Value::Null) => Ok(None),
@@ -142,7 +142,7 @@ impl Fields {
         }
     }
 
-    /// Refuses what nobody took out. `known` are the names that would have been taken.
+    /// Fails if a field is left over. `known` are the names of the fields that were taken.
     pub fn finish(self, known: &[&str]) -> Result<(), FieldsError> {
         match self.0.keys().next() {
             None => Ok(()),
@@ -154,7 +154,7 @@ impl Fields {
     }
 }
 
-/// What a value is, without saying what it contains.
+/// Returns the type of a value, as a noun phrase without the value.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -166,8 +166,8 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// `serde_json` counts lines and columns; in what is one line to its sender, a line number only misleads.
-fn in_words(error: &serde_json::Error, json: &[u8]) -> String {
+/// Returns the error with its position. The line number is omitted for text of one line.
+fn describe(error: &serde_json::Error, json: &[u8]) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
     if json.contains(&b'\n') { text } else { format!("{what} at column {}", error.column()) }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_json_is_refused_with_the_position() {
+    fn malformed_json_is_rejected_with_the_position() {
         insta::assert_snapshot!(problem(""), @"not a JSON object: EOF while parsing a value at column 0");
         insta::assert_snapshot!(problem("[1]"), @"not a JSON object: it is an array");
         insta::assert_snapshot!(problem(r#"{"a":1} x"#), @"not a JSON object: trailing characters at column 9");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_keeps_null_clears() {
+    fn absent_field_keeps_and_null_clears() {
         let mut it = fields(r#"{"b":null,"c":"x"}"#);
         assert_eq!(it.clearable_text("a"), Ok(Given::Keep));
         assert_eq!(it.clearable_text("b"), Ok(Given::Clear));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_names_its_field_and_does_not_repeat_the_value() {
+    fn error_for_a_wrong_type_names_the_field_and_omits_the_value() {
         let mut it = fields(r#"{"org_id":["secret"],"enabled":"yes"}"#);
         insta::assert_snapshot!(it.required_text("org_id").unwrap_err(), @"org_id: must be a string, not an array");
         insta::assert_snapshot!(it.required_text("instance_id").unwrap_err(), @"instance_id: is missing");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_is_not_lost() {
+    fn unknown_field_is_rejected_by_name() {
         let error = fields(r#"{"org":"x"}"#).finish(&["org_id", "enabled"]).unwrap_err();
         insta::assert_snapshot!(error, @"org: unknown field; known are org_id, enabled");
         assert_eq!(error.field(), Some("org"));

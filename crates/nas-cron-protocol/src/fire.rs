@@ -1,4 +1,4 @@
-//! The fire: the body that an agent gets at its job's instant, and the claims of the token beside it
+//! The fire: the request body that an agent receives when a job is due, and the claims of its token
 //! (docs/contract.md#fire).
 
 use std::borrow::Cow;
@@ -8,25 +8,25 @@ use uuid::Uuid;
 
 use crate::{AuthProfile, FireAt, InstanceId, JobId};
 
-/// The `purpose` claim of a fire token. A token with any `purpose` opens nothing on the agent API.
+/// The `purpose` claim of a fire token. The agent API rejects every token with a `purpose`.
 pub const FIRE_PURPOSE: &str = "cron_fire";
 
-/// The body of a fire.
+/// Request body of a fire.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FireBody<'a> {
-    /// Which job.
+    /// ID of the job.
     #[serde(borrow)]
     pub job_id: Cow<'a, str>,
-    /// Its instant, in the agent's own text.
+    /// Time of the fire, byte for byte as provisioned.
     #[serde(borrow)]
     pub fire_at: Cow<'a, str>,
-    /// The auth profile that the agent is to run it with; absent where none is set.
+    /// Auth profile for the run; absent if none is set.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Cow<'a, str>>,
 }
 
 impl<'a> FireBody<'a> {
-    /// The body of a job's fire.
+    /// Builds the body of a job's fire.
     pub fn new(job_id: &'a JobId, fire_at: &'a FireAt, auth: Option<&'a AuthProfile>) -> Self {
         Self {
             job_id: job_id.as_str().into(),
@@ -39,31 +39,31 @@ impl<'a> FireBody<'a> {
 /// The claims of a fire token. Times are in whole seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FireClaims<'a> {
-    /// The portal's URL, byte for byte.
+    /// Issuer: the portal's URL, byte for byte.
     pub iss: Cow<'a, str>,
-    /// The instance whose fire endpoint it opens: see [`FireClaims::audience`].
+    /// Audience: the instance that may accept the token, see [`FireClaims::audience`].
     pub aud: Cow<'a, str>,
     /// Always [`FIRE_PURPOSE`].
     pub purpose: Cow<'a, str>,
-    /// When it was made.
+    /// Time of issue.
     pub iat: i64,
-    /// From when on it is good.
+    /// Start of validity.
     pub nbf: i64,
-    /// Until when it is good.
+    /// End of validity.
     pub exp: i64,
-    /// Its own name.
+    /// Unique ID of the token.
     pub jti: Uuid,
-    /// Which job.
+    /// ID of the job.
     pub job_id: Cow<'a, str>,
-    /// Its instant, in the agent's own text.
+    /// Time of the fire, byte for byte as provisioned.
     pub fire_at: Cow<'a, str>,
-    /// The auth profile of the body.
+    /// Auth profile, equal to the body's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Cow<'a, str>>,
 }
 
 impl FireClaims<'_> {
-    /// The `aud` claim of tokens for an instance.
+    /// Returns the `aud` claim of tokens for an instance.
     pub fn audience(instance_id: &InstanceId) -> String {
         format!("agent:{instance_id}")
     }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_without_a_profile_has_the_two_fields_it_always_had() {
+    fn body_without_an_auth_profile_has_two_fields() {
         let (job_id, fire_at) =
             (JobId::new("j").unwrap(), FireAt::parse("2026-06-18T14:34:56+02:00").unwrap());
         let body = serde_json::to_string(&FireBody::new(&job_id, &fire_at, None)).unwrap();

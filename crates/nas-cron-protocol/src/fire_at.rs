@@ -1,4 +1,4 @@
-//! The instant of a fire: the agent's own text, and what it means.
+//! The time of a fire: the agent's text, and the instant that it means.
 
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Serialize, Serializer};
@@ -8,22 +8,22 @@ use super::InvalidField;
 const FIELD: &str = "fire_at";
 const MAX_LENGTH: usize = 64;
 
-/// ISO 8601 with an offset. The text is kept byte for byte, because agents compare it as a string:
-/// a rewritten form would make them re-provision for ever. The instant is what we compare.
+/// The time of a fire: ISO 8601 with an offset. The text is kept byte for byte, because agents compare it as a string: a
+/// rewritten form would make them re-provision for ever. The service compares the instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FireAt {
     text: String,
     instant: DateTime<Utc>,
 }
 
-/// The forms that are accepted after RFC 3339: ISO 8601 without seconds, with a short offset, and basic.
-/// `%#z` takes `+02`, `+0200` and `+02:00`; `Z` is rewritten to `+00:00` before.
+/// Forms accepted beside RFC 3339: ISO 8601 without seconds, with a short offset, and in the basic format.
+/// `%#z` matches `+02`, `+0200` and `+02:00`; `Z` is rewritten to `+00:00` first.
 const FORMS: &[&str] =
     &["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y%m%dT%H%M%S%.f%#z", "%Y%m%dT%H%M%#z"];
 
 impl FireAt {
-    /// Parses any ISO 8601 date-time with an offset, of any precision. What is finer than a
-    /// microsecond is rounded up, so that nothing fires early.
+    /// Parses an ISO 8601 date-time with an offset, of any precision. Fractions of a microsecond are rounded up, so that
+    /// nothing fires early.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let wrong = |problem: &str| InvalidField::new(FIELD, problem);
         if text.len() > MAX_LENGTH {
@@ -33,24 +33,24 @@ impl FireAt {
             wrong("must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00")
         })?;
         let instant = round_up_to_micros(parsed.to_utc()).ok_or_else(|| wrong("is out of range"))?;
-        // Agents think in years 1 to 9999; Postgres and ISO 8601 text agree there.
+        // Agents use years up to 9999, for which Postgres and ISO 8601 agree on the text.
         if !(1970..=9999).contains(&instant.year()) {
             return Err(wrong("must lie in the years 1970 to 9999"));
         }
         Ok(Self { text: text.to_owned(), instant })
     }
 
-    /// As the agent sent it, byte for byte.
+    /// The text as the agent sent it, byte for byte.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What it means, to the microsecond.
+    /// The instant, to the microsecond.
     pub fn instant(&self) -> DateTime<Utc> {
         self.instant
     }
 
-    /// For rows that were checked when they were stored.
+    /// Wraps a stored value, which was validated on insert.
     pub fn stored(text: String, instant: DateTime<Utc>) -> Self {
         Self { text, instant }
     }
@@ -63,7 +63,7 @@ impl Serialize for FireAt {
 }
 
 fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
-    // A date has four digits of year and starts with one: signs, blanks and years of five digits end here.
+    // A date starts with a digit of its four-digit year: this rejects signs and leading blanks.
     if !text.is_ascii()
         || !text.starts_with(|c: char| c.is_ascii_digit())
         || text.ends_with(char::is_whitespace)
@@ -75,7 +75,7 @@ fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
     let parsed = DateTime::parse_from_rfc3339(&normal)
         .ok()
         .or_else(|| FORMS.iter().find_map(|form| DateTime::parse_from_str(&normal, form).ok()))?;
-    // chrono reads :60 as a leap second (nanoseconds past 10⁹): no agent means one, and no timer has one.
+    // chrono parses :60 as a leap second (nanoseconds past 10⁹), which agents do not send and timers do not support.
     (parsed.nanosecond() < 1_000_000_000).then_some(parsed)
 }
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_instants_in_different_clothes() {
+    fn different_texts_give_the_same_instant() {
         let instant = micros("2026-06-18T12:34:56Z");
         for text in [
             "2026-06-18T14:34:56+02:00",
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn naive_and_absurd_times_are_refused() {
+    fn naive_and_invalid_times_are_rejected() {
         for text in [
             "",
             "2026-06-18",
@@ -158,9 +158,9 @@ mod tests {
     }
 
     proptest! {
-        /// Python's isoformat() over all offsets and precisions: same instant, same bytes.
+        /// Texts of Python's `isoformat()` keep their instant and their bytes.
         #[test]
-        fn every_offset_and_precision(secs in 0_i64..253_000_000_000, micros in 0_u32..1_000_000, offset_minutes in -1439_i32..=1439) {
+        fn every_offset_and_precision_round_trips(secs in 0_i64..253_000_000_000, micros in 0_u32..1_000_000, offset_minutes in -1439_i32..=1439) {
             let offset = chrono::FixedOffset::east_opt(offset_minutes * 60).unwrap();
             let instant = DateTime::from_timestamp(secs, micros * 1000).unwrap();
             let form = if micros == 0 { "%Y-%m-%dT%H:%M:%S%:z" } else { "%Y-%m-%dT%H:%M:%S%.6f%:z" };

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::InvalidField;
 
-/// Checks what every identifier promises: 1 to `max` bytes, no control characters. Bytes, because together they
-/// are the key of an index, whose entries end at 2,704 bytes.
+/// Validates an identifier: 1 to `max` bytes, no control characters. The limit is in bytes because identifiers together form
+/// the key of an index, whose entries have at most 2,704 bytes.
 fn check(field: &'static str, value: &str, max: usize) -> Result<(), InvalidField> {
     if value.is_empty() {
         return Err(InvalidField::new(field, "must not be empty"));
@@ -28,14 +28,14 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            /// Takes it as it came; fails on emptiness, length and control characters.
+            /// Validates an identifier: not empty, within the maximum length, no control characters.
             pub fn new(value: impl Into<String>) -> Result<Self, InvalidField> {
                 let value = value.into();
                 check($field, &value, $max)?;
                 Ok(Self(value))
             }
 
-            /// As it came.
+            /// The identifier as it was sent.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -64,7 +64,7 @@ macro_rules! text_id {
 }
 
 text_id!(
-    /// One deployed agent, in the portal's words.
+    /// An agent instance, by the portal's name for it.
     InstanceId, "instance_id", 255
 );
 text_id!(
@@ -72,30 +72,30 @@ text_id!(
     OrgId, "org_id", 255
 );
 text_id!(
-    /// The session planted in a hosted agent at its first boot: its tokens' `sid`.
+    /// The bootstrap session of a hosted agent: the `sid` of its tokens.
     SessionId, "bootstrap_session_id", 255
 );
 text_id!(
-    /// One cron job of one instance, named by the agent.
+    /// A cron job of one instance, named by the agent.
     JobId, "job_id", 255
 );
 text_id!(
-    /// What makes arming idempotent: `"{job_id}:{fire_at}"` from real agents, opaque to us.
+    /// The key that makes arming idempotent. Opaque to the service; real agents send `"{job_id}:{fire_at}"`.
     DedupKey, "dedup_key", 512
 );
 
 impl SessionId {
-    /// A new one, for a portal of our own. Random: it is in access tokens, and in nothing else that agents see.
+    /// Generates a random ID for the built-in portal. Agents see it only in access tokens.
     pub fn fresh() -> Self {
         Self(Uuid::new_v4().to_string())
     }
 }
 
-/// For rows that were checked when they were stored.
+/// Adds a constructor for stored values.
 macro_rules! read_back {
     ($($name:ident),+) => {
         $(impl $name {
-            /// From a row that was checked when it was stored.
+            /// Wraps a stored value, which was validated on insert.
             pub fn stored(value: String) -> Self {
                 Self(value)
             }
@@ -105,23 +105,23 @@ macro_rules! read_back {
 
 read_back!(InstanceId, OrgId, SessionId, JobId, DedupKey);
 
-/// Names one arm of a job. Opaque to agents; a UUID to us.
+/// ID of a one-shot. A UUID, but opaque to agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ScheduleId(pub Uuid);
 
 impl ScheduleId {
-    /// A fresh one. Time-ordered, so that new arms stay together in the index.
+    /// Generates a time-ordered ID, so that new one-shots are adjacent in the index.
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// As it is written.
+    /// Parses any form of a UUID.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let parsed = Uuid::try_parse(text);
         parsed
             .map(Self)
-            .map_err(|_| InvalidField::new("schedule_id", "must be one that a provision answered"))
+            .map_err(|_| InvalidField::new("schedule_id", "must be one that a provision returned"))
     }
 }
 
@@ -131,8 +131,8 @@ impl std::fmt::Display for ScheduleId {
     }
 }
 
-/// Names that we give and that agents sign: random, so that nobody finds one by guessing, and of one form, because
-/// the signature is over the text.
+/// Declares an ID that the service issues and agents sign. It is random, because it must not be guessable, and has a single
+/// textual form, because the signature covers the text.
 macro_rules! signed_id {
     ($(#[$doc:meta])* $name:ident, $field:literal, $whence:literal) => {
         $(#[$doc])*
@@ -141,12 +141,12 @@ macro_rules! signed_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A fresh one.
+            /// Generates a random ID.
             pub fn fresh() -> Self {
                 Self(Uuid::new_v4())
             }
 
-            /// As it is written, and not otherwise.
+            /// Parses the form that the service issues; other forms of the same UUID are invalid.
             pub fn parse(text: &str) -> Result<Self, InvalidField> {
                 let parsed = Uuid::try_parse(text).ok().filter(|id| id.as_hyphenated().to_string() == text);
                 parsed.map(Self).ok_or_else(|| InvalidField::new($field, concat!("must be one that ", $whence)))
@@ -170,12 +170,12 @@ macro_rules! signed_id {
 }
 
 signed_id!(
-    /// An identity: one key of one instance.
-    AgentRuntimeId, "agent_runtime_id", "a registration answered"
+    /// ID of an agent identity: one key of one instance.
+    AgentRuntimeId, "agent_runtime_id", "a registration returned"
 );
 signed_id!(
-    /// What an identity calls under: a task that it has registered.
-    TaskId, "task_id", "a task registration answered"
+    /// ID of a task that an identity has registered and calls with.
+    TaskId, "task_id", "a task registration returned"
 );
 
 impl From<Uuid> for ScheduleId {

@@ -1,9 +1,9 @@
-//! Instants as real agents write them.
+//! Formats instants as real agents do.
 
 use chrono::{DateTime, FixedOffset, Utc};
 
-/// Python's `datetime.isoformat()`: a numeric offset, never `Z`; six digits of fraction, or none where it is
-/// zero. What is finer than a microsecond is cut off.
+/// Formats an instant like Python's `datetime.isoformat()`: with a numeric offset, never `Z`, and with six fraction
+/// digits, or none if they are zero. Nanoseconds are cut off.
 pub fn isoformat(instant: DateTime<Utc>, offset: FixedOffset) -> String {
     let form = if instant.timestamp_subsec_micros() == 0 {
         "%Y-%m-%dT%H:%M:%S%:z"

@@ -1,10 +1,9 @@
-//! The words of the nas-cron contract as types: what may be sent and stored, and how bad input is told apart.
+//! Types of the nas-cron contract (`docs/contract.md`): identifiers, validated values, and the bodies of requests and
+//! responses.
 //!
-//! Nothing here does I/O, and nothing depends on how a service or an agent is built: both sides of the wire use it.
-//! Every constructor that takes text from outside returns [`InvalidField`], which names the field and the fix.
-//! The contract itself is `docs/contract.md`. The bodies of its requests and responses are in [`agent_api`],
-//! [`agent_identity`], [`relay`],
-//! [`fire`] and [`error`].
+//! Both sides of the wire use this crate. It does no I/O, and does not depend on how a service or an agent is built.
+//! Constructors that take text from outside fail with [`InvalidField`], which names the field and the fix.
+//! The bodies are in [`agent_api`], [`agent_identity`], [`relay`], [`fire`] and [`error`].
 
 mod words;
 
@@ -33,21 +32,21 @@ pub use ids::{AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, Se
 pub use isoformat::isoformat;
 pub use one_shot_state::{OneShotState, ParkReason};
 
-/// The client that hosted agents' access tokens are issued to (docs/contract.md#who-calls).
+/// The OAuth client of hosted agents' access tokens (docs/contract.md#who-calls).
 pub const HOSTED_CLIENT: &str = "hermes-cli-vps";
 
-/// A field that cannot be accepted, and how to fix it.
+/// An invalid field, with the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct InvalidField {
     /// The field's name on the wire.
     pub field: &'static str,
-    /// What is wrong and what would be right, as a phrase.
+    /// The problem and the fix, as a phrase that follows the field's name.
     pub problem: String,
 }
 
 impl InvalidField {
-    /// `field` is its name on the wire; `problem` says what is wrong and what would be right.
+    /// Creates the error. `field` is the name on the wire; `problem` is a phrase that follows it.
     pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
         Self { field, problem: problem.into() }
     }

@@ -6,30 +6,30 @@ words!(
     /// The state of a job's current one-shot.
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
     pub enum OneShotState {
-        /// Due at its instant.
+        /// Waits for its instant.
         Armed = "armed",
         /// Claimed by a replica that waits for the instant.
         Leased = "leased",
-        /// An attempt is under way.
+        /// An attempt is in flight.
         Firing = "firing",
-        /// For a retry, or for a second fire of the same key.
+        /// Waits for a retry, or for a second fire of the same key.
         Waiting = "waiting",
-        /// The agent accepted it.
+        /// Accepted by the agent.
         Delivered = "delivered",
-        /// The same key was provisioned after three second fires.
+        /// The same key was provisioned again after three second fires.
         Stuck = "stuck",
-        /// Given up: visible, and can be redriven.
+        /// A dead letter: no more retries, but visible and redrivable.
         Dead = "dead",
     }
 );
 
 words!(
-    /// Why a due one-shot is not tried.
+    /// Reason why a due one-shot is not attempted.
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
     pub enum ParkReason {
-        /// Its instance, org or the whole service is on hold, or the instance is disabled.
+        /// A hold on its instance, its org or the whole service, or a disabled instance.
         Hold = "hold",
-        /// Its instance cannot be reached, and another one-shot probes it.
+        /// The instance is unreachable, and another one-shot probes it.
         Unreachable = "unreachable",
     }
 );

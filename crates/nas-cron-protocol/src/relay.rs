@@ -1,4 +1,4 @@
-//! The relay: the call of an external scheduler backend, and its answer (docs/contract.md#relay).
+//! The relay: the request of an external scheduler backend, and the response (docs/contract.md#relay).
 
 use serde::{Deserialize, Serialize};
 
@@ -6,40 +6,40 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WakeBody {
-    /// Whose job.
+    /// Instance that owns the job.
     pub instance_id: String,
-    /// Which job.
+    /// ID of the job.
     pub job_id: String,
-    /// Which arm of it.
+    /// ID of the one-shot.
     #[cfg_attr(feature = "openapi", schema(example = "0190a5e4-7c1e-7000-8000-000000000000"))]
     pub schedule_id: String,
-    /// Its instant, byte for byte as it was provisioned.
+    /// Time of the fire, byte for byte as provisioned.
     pub fire_at: String,
 }
 
-/// What became of a wake-up.
+/// Result of a wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RelayStatus {
-    /// The agent accepted, now or before.
+    /// The agent accepted the fire, now or earlier.
     Delivered,
-    /// There is no such one-shot any more.
+    /// The one-shot no longer exists.
     Gone,
-    /// The job has another one-shot now.
+    /// The job has a newer one-shot.
     Superseded,
-    /// An attempt is under way, or waits for its time.
+    /// An attempt is in flight, or waits for its time.
     UnderWay,
-    /// The agent did not accept. It is tried again, whatever the backend does.
+    /// The agent did not accept the fire. The service retries it, whatever the backend does.
     NotAccepted,
-    /// It is too early to wait for it. It fires at its time, whatever the backend does.
+    /// The wake-up came too early. The one-shot fires at its time, whatever the backend does.
     Early,
 }
 
-/// The answer to a wake-up.
+/// Response to a wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RelayResponse {
-    /// What became of its wake-up.
+    /// Result of the wake-up.
     pub status: RelayStatus,
 }

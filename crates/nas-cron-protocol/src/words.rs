@@ -1,8 +1,8 @@
-//! Closed sets of words: the same in SQL, Rust, JSON, metrics and docs.
+//! Closed sets of words that are spelled the same in SQL, Rust, JSON, metrics and docs.
 
 /// Declares an enum whose variants are words on the wire, with `ALL`, `as_str`, `Display`, `FromStr` and serde.
 ///
-/// The variants are written in the order of a life or of a precedence, and `ALL` keeps it.
+/// `ALL` keeps the order of the variants, which is that of a life cycle or of a precedence.
 // `$text` is a `tt` because `utoipa` does not see the rename to a captured `literal`: a schema would list the variants.
 #[macro_export]
 macro_rules! words {
@@ -14,12 +14,12 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every word, in its order.
+            /// All variants, in their order.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// Every word as it is written, in the order of `ALL`.
+            /// All words, in the order of `ALL`.
             pub const WORDS: &'static [&'static str] = &[$($text),+];
 
-            /// The word as it is written.
+            /// The word on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text),+

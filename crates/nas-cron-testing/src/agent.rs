@@ -1,4 +1,4 @@
-//! The agents' side: an endpoint that records every fire and answers as the test wants.
+//! The fire endpoint of agents: it records every fire and responds as the test specifies.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,10 +15,10 @@ use tokio::sync::Notify;
 
 use crate::time::PATIENCE;
 
-/// One fire as it arrived.
+/// A fire that has arrived.
 #[derive(Clone, Debug)]
 pub struct Fire {
-    /// The first segment of the path: which agent was called.
+    /// The agent that was called: the first segment of the path.
     pub agent: String,
     /// The whole path.
     pub path: String,
@@ -32,13 +32,13 @@ pub struct Fire {
     pub headers: HeaderMap,
     /// The body as JSON.
     pub body: Value,
-    /// When it arrived, by the wall clock.
+    /// Arrival time, by the wall clock.
     pub arrived: DateTime<Utc>,
-    /// When it was answered; `None` while it is not.
+    /// Time of the response; `None` if it has not been sent.
     pub answered: Option<DateTime<Utc>>,
 }
 
-/// How a fire is answered.
+/// The response to a fire.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status.
@@ -51,18 +51,18 @@ pub struct Reply {
     pub location: Option<String>,
     /// The delay before the reply.
     pub after: Duration,
-    /// No answer: the connection breaks instead.
+    /// True to break the connection instead of responding.
     pub breaks: bool,
 }
 
 impl Reply {
-    /// With a status, at once.
+    /// An immediate reply with this status.
     pub fn status(status: u16) -> Self {
         let body = r#"{"status":"accepted"}"#;
         Self { status, body, retry_after: None, location: None, after: Duration::ZERO, breaks: false }
     }
 
-    /// 202, as a real agent.
+    /// 202, the reply of a real agent.
     pub fn accepted() -> Self {
         Self::status(202)
     }
@@ -72,7 +72,7 @@ impl Reply {
         Self { body: r#"{"status":"gone"}"#, ..Self::status(200) }
     }
 
-    /// The fire is read, and the connection ends without an answer.
+    /// No reply: the connection is closed after the fire was read.
     pub fn broken() -> Self {
         Self { breaks: true, ..Self::status(202) }
     }
@@ -82,7 +82,7 @@ impl Reply {
         Self { retry_after: Some(retry_after), ..Self::status(503) }
     }
 
-    /// The same, later.
+    /// The same reply after a delay.
     #[must_use]
     pub fn after(self, after: Duration) -> Self {
         Self { after, ..self }
@@ -98,7 +98,7 @@ struct Shared {
     behaviour: Mutex<Box<Behaviour>>,
 }
 
-/// A running endpoint for any number of agents, told apart by the first segment of their callback's path.
+/// A running endpoint for any number of agents. The first segment of the callback's path is the agent.
 #[derive(Clone)]
 pub struct Agents {
     shared: Arc<Shared>,
@@ -106,12 +106,12 @@ pub struct Agents {
 }
 
 impl Agents {
-    /// Starts one that accepts everything.
+    /// Starts an endpoint that accepts everything.
     pub async fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap()).await
     }
 
-    /// The same, at an address of the caller's choice.
+    /// Starts an endpoint that accepts everything, at this address.
     pub async fn start_at(address: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             fires: Mutex::new(Vec::new()),
@@ -131,27 +131,27 @@ impl Agents {
         Self { shared, address }
     }
 
-    /// The callback URL of an agent.
+    /// Returns the callback URL of an agent.
     pub fn callback(&self, agent: &str) -> String {
         format!("http://{}/{agent}", self.address)
     }
 
-    /// From now on fires are answered by `behaviour`, which gets the fire and how many this job had before.
+    /// Responds to fires with `behaviour` from now on. Its arguments are the fire and the number of the job's earlier fires.
     pub fn answer(&self, behaviour: impl Fn(&Fire, usize) -> Reply + Send + Sync + 'static) {
         *self.shared.behaviour.lock().unwrap() = Box::new(behaviour);
     }
 
-    /// Everything that has arrived.
+    /// Returns all fires that have arrived.
     pub fn fires(&self) -> Vec<Fire> {
         self.shared.fires.lock().unwrap().clone()
     }
 
-    /// What else has arrived, and should not have: `METHOD path`.
+    /// Returns the unexpected requests that have arrived, as `METHOD path`.
     pub fn strays(&self) -> Vec<String> {
         self.shared.strays.lock().unwrap().clone()
     }
 
-    /// What has arrived for a job.
+    /// Returns the fires of a job that have arrived.
     pub fn fires_of(&self, job: &str) -> Vec<Fire> {
         self.fires().into_iter().filter(|fire| fire.job_id == job).collect()
     }
@@ -169,7 +169,8 @@ impl Agents {
             }
         };
         let waited = tokio::time::timeout(PATIENCE, waiting).await;
-        waited.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}; there were {:#?}", self.fires()))
+        waited
+            .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}; fires so far: {:#?}", self.fires()))
     }
 
     /// Waits for the `count`th fire of a job and returns it.

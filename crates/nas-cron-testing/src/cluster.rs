@@ -13,47 +13,47 @@ use crate::portal::Portal;
 use crate::service::{Service, Settings};
 use crate::time::PATIENCE;
 
-/// One attempt, as the history has it.
+/// An attempt in the history.
 #[derive(Clone, Debug, FromRow)]
 pub struct Attempt {
-    /// Of this attempt.
+    /// Attempt id.
     pub attempt_id: Uuid,
-    /// Of the one-shot.
+    /// Schedule id of the one-shot.
     pub schedule_id: Uuid,
     /// The agent instance that was called.
     pub instance_id: String,
     /// The instance's job.
     pub job_id: String,
-    /// When its confirmation committed, by the database's clock.
+    /// Time at which its confirmation committed, by the database's clock.
     pub started_at: DateTime<Utc>,
-    /// When its outcome was recorded; `None` while it is under way.
+    /// Time at which its outcome was recorded; `None` while it is in flight.
     pub ended_at: Option<DateTime<Utc>>,
     /// `started`, `delivered`, `gone`, `failed` or `lost`.
     pub outcome: String,
 }
 
-/// Replicas and what they work on.
+/// Replicas with their database, portal and agents.
 pub struct Cluster {
-    /// It issues the tokens.
+    /// Issues the tokens.
     pub portal: Portal,
-    /// It answers the fires.
+    /// Receives the fires.
     pub agents: Agents,
-    /// For tests that look at the database.
+    /// Connections to the database.
     pub pool: PgPool,
-    /// What every replica runs with.
+    /// Settings of all replicas.
     pub settings: Settings,
     /// The running services.
     pub replicas: Vec<Service>,
 }
 
 impl Cluster {
-    /// `replicas` replicas on a new database.
+    /// Starts replicas on a new database.
     pub async fn start(replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
         let (_db, url) = database().await;
         Self::start_on(&url, replicas, change).await
     }
 
-    /// `replicas` replicas on a database that has the schema.
+    /// Starts replicas on a database that has the schema.
     pub async fn start_on(url: &str, replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
         let (portal, agents) = (Portal::start().await, Agents::start().await);
         let settings = change(Settings::new(url, &portal));
@@ -65,13 +65,13 @@ impl Cluster {
         cluster
     }
 
-    /// One replica more.
+    /// Starts another replica.
     pub async fn grow(&mut self) -> &Service {
         self.replicas.push(Service::start(&self.settings).await);
         self.replicas.last().unwrap()
     }
 
-    /// Registers an instance and returns the token it calls with.
+    /// Registers an instance and returns its access token.
     pub async fn agent(&self, instance_id: &str) -> String {
         sqlx::query(
             "INSERT INTO instances (instance_id, org_id, bootstrap_session_id) VALUES ($1, 'org-1', $1)",
@@ -83,7 +83,7 @@ impl Cluster {
         self.portal.session_token("org-1", instance_id)
     }
 
-    /// Every attempt, oldest first.
+    /// Returns all attempts, oldest first.
     pub async fn attempts(&self) -> Vec<Attempt> {
         sqlx::query_as(
             "SELECT attempt_id, schedule_id, instance_id, job_id, started_at, ended_at, outcome::text AS outcome
@@ -94,16 +94,16 @@ impl Cluster {
         .unwrap()
     }
 
-    /// A number from the database.
+    /// Returns the number that a query counts.
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.expect(query)
     }
 
-    /// Waits until `query` counts nothing any more.
+    /// Waits until `query` counts 0.
     pub async fn until_none(&self, query: &'static str) {
         let emptying = async {
             loop {
-                // The database may be away: that is what some of these tests are about.
+                // The database may be unavailable: some tests cause that.
                 if matches!(sqlx::query_scalar::<_, i64>(query).fetch_one(&self.pool).await, Ok(0)) {
                     return;
                 }
@@ -122,7 +122,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until everything that was armed is delivered.
+    /// Waits until all one-shots are delivered.
     pub async fn all_delivered(&self) {
         self.until_none("SELECT count(*) FROM one_shots WHERE state <> 'delivered'").await;
     }

@@ -1,7 +1,6 @@
-//! A database of its own for every test, on one private server that all tests of the process share.
+//! A separate database for every test, on a private server that all tests of the process share.
 //!
-//! A test that stops the server, or looks at more than its own database, starts a server of its own with
-//! [`server_options`].
+//! A test that stops the server, or that depends on other databases, starts its own server with [`server_options`].
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -14,22 +13,22 @@ use parking_lot::{Mutex, MutexGuard};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 
-/// What new databases with the schema are copied from.
+/// Template of new databases with the schema.
 const TEMPLATE: &str = "with_schema";
 
-/// Options of a server for tests: thrown away with the process, reachable over TCP.
+/// Returns the options of a server for tests: temporary, and reachable over TCP.
 pub fn server_options() -> Options {
     Options {
         tcp: Tcp::AnyPort,
         settings: vec![
-            // About 50 for each test that runs at once: three replicas with their pools, and the test's own.
+            // About 50 for each of the concurrent tests: the pools of three replicas and of the test itself.
             ("max_connections".to_owned(), "600".to_owned()),
         ],
         ..Options::temporary()
     }
 }
 
-/// Returns the tests' server. It goes when this process goes, however that ends.
+/// Returns the tests' server. It stops when this process ends, also if it is killed.
 fn server() -> MutexGuard<'static, PrivatePostgres> {
     static SERVER: OnceLock<Mutex<PrivatePostgres>> = OnceLock::new();
     SERVER
@@ -43,13 +42,15 @@ fn server() -> MutexGuard<'static, PrivatePostgres> {
 async fn url_of(name: &str) -> String {
     let name = name.to_owned();
     // The first call starts the server.
-    tokio::task::spawn_blocking(move || server().tcp_url(&name).expect("it listens")).await.expect("no panic")
+    tokio::task::spawn_blocking(move || server().tcp_url(&name).expect("TCP is enabled"))
+        .await
+        .expect("no panic")
 }
 
-/// Databases whose tests have ended. Their files would fill the disk before the process ends.
+/// Databases whose tests have ended. They are dropped early, because their files would fill the disk.
 static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The databases of the test that runs on this thread: each test has a thread of its own, which ends with it.
+/// The databases of the test that runs on this thread. Each test has its own thread, which ends with it.
 struct OfThisTest(RefCell<Vec<String>>);
 
 impl Drop for OfThisTest {
@@ -69,7 +70,7 @@ async fn create_database(template: &str) -> String {
     let mut admin = PgConnection::connect(&url_of("postgres").await).await.expect("the server answers");
     let ended = std::mem::take(&mut *ENDED.lock());
     for name in ended {
-        // Where it fails the files stay until the server goes: no reason for another test to fail.
+        // After a failure the files stay until the server stops. Other tests must not fail for it.
         let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
         let _ = admin.execute(drop).await;
     }
@@ -83,7 +84,7 @@ async fn execute(connection: &mut PgConnection, statement: String) {
     executed.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
-/// Makes the template, once per process: copying a database takes a fraction of the time that migrations take.
+/// Creates the template once per process. Copying a database is much faster than running the migrations.
 async fn template() -> &'static str {
     static MADE: OnceCell<()> = OnceCell::const_new();
     MADE.get_or_init(async || {
@@ -91,7 +92,7 @@ async fn template() -> &'static str {
         execute(&mut admin, format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")).await;
         execute(&mut admin, format!("CREATE DATABASE {TEMPLATE}")).await;
         migrate::migrate(&connect(&url_of(TEMPLATE).await)).await.expect("the schema can be applied");
-        // A database that somebody is connected to cannot be copied, and the pool above closes behind our back.
+        // A database with open sessions cannot be copied, and the pool above closes its sessions asynchronously.
         execute(&mut admin, format!("ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false")).await;
         let close = format!(
             "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = '{TEMPLATE}'"

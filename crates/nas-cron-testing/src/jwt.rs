@@ -1,4 +1,4 @@
-//! A verifier of fire tokens that shares nothing with the service: it trusts the JWKS alone.
+//! A verifier of fire tokens that shares no code with the service: it only uses the JWKS.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,7 +7,7 @@ use ring::signature::{
 };
 use serde_json::Value;
 
-/// Verifies the signature by the key that the header names, and returns header and claims.
+/// Verifies the signature with the key that the header names, and returns header and claims.
 pub fn verify(token: &str, jwks: &Value) -> (Value, Value) {
     let parts: Vec<&str> = token.split('.').collect();
     let [header, claims, signature] = parts[..] else { panic!("{} parts", parts.len()) };

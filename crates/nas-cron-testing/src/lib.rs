@@ -1,7 +1,7 @@
-//! Fixtures of the integration tests: what a test starts, calls and looks at.
+//! Fixtures of the integration tests.
 //!
 //! Most tests begin with a [`world::World`]: a database, a portal, agents, and a running service. [`cluster::Cluster`]
-//! is the same with several replicas. [`nats`] starts real NATS servers; [`qstash_emulator`] stands in for QStash.
+//! is the same with several replicas. [`nats`] starts real NATS servers; [`qstash_emulator`] emulates QStash.
 
 use std::path::PathBuf;
 

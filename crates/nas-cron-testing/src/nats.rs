@@ -1,7 +1,7 @@
-//! Real NATS servers: one, or a cluster of three, of their own, on free ports, thrown away with the test process.
+//! Real NATS servers: one, or a cluster of three, on free ports. They are removed when the test process ends.
 //!
-//! `make nats` installs the binary. A shell keeps each server and ends it when this process ends, however that
-//! happens: it waits for the end of a pipe that we hold.
+//! `make nats` installs the binary. A shell starts each server and kills it when this process ends, also if it is killed:
+//! the shell waits for the end of a pipe that this process holds.
 
 mod credentials;
 
@@ -22,7 +22,7 @@ use crate::time::PATIENCE;
 
 use self::credentials::{write_certificates, write_credentials};
 
-/// `"$@"` is the server. Descriptor 3 is the pipe: its end ends the server.
+/// The shell script. `"$@"` is the server's command line. Descriptor 3 is the pipe; its end kills the server.
 const KEEPER: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- &
@@ -34,47 +34,47 @@ wait "$server"
 kill "$reader" 2>/dev/null
 "#;
 
-/// Who may connect.
+/// Authentication of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Everybody.
+    /// None.
     Open,
-    /// Whoever knows [`TOKEN`].
+    /// The token [`TOKEN`].
     Token,
-    /// [`USER`] with [`PASSWORD`], who may do [`MAY_PUBLISH`] and nothing else.
+    /// [`USER`] with [`PASSWORD`], which may only publish to [`MAY_PUBLISH`].
     User,
-    /// Whoever has the file of [`NatsServers::credentials_file`].
+    /// The credentials in [`NatsServers::credentials_file`].
     Credentials,
 }
 
-/// How a server is set up.
+/// Setup of the servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Who may connect.
+    /// Authentication of clients.
     pub login: Login,
-    /// TLS, with a certificate of an authority of its own ([`NatsServers::ca_file`]), and asking for one.
+    /// True for mutual TLS, with certificates of a private authority ([`NatsServers::ca_file`]).
     pub tls: bool,
-    /// How many servers: 1, or 3 as a cluster.
+    /// Number of servers: 1, or 3 as a cluster.
     pub servers: usize,
-    /// The last version without scheduled messages.
+    /// True for the last version without scheduled messages.
     pub old: bool,
 }
 
 impl Setup {
-    /// One server that is open to everybody.
+    /// One server without authentication.
     pub const OPEN: Self = Self { login: Login::Open, tls: false, servers: 1, old: false };
-    /// Three of them as a cluster.
+    /// A cluster of three servers without authentication.
     pub const CLUSTER: Self = Self { login: Login::Open, tls: false, servers: 3, old: false };
 }
 
-/// With [`Login::Token`].
+/// The token of [`Login::Token`].
 pub const TOKEN: &str = "a-token-of-the-tests";
-/// With [`Login::User`].
+/// The user of [`Login::User`].
 pub const USER: &str = "nas-cron";
-/// With [`Login::User`].
+/// The password of [`Login::User`].
 pub const PASSWORD: &str = "a-password-of-the-tests";
 
-/// All that nas-cron publishes to, with the usual names; it subscribes to `_INBOX.>`.
+/// The subjects that nas-cron publishes to with the default names. It subscribes to `_INBOX.>`.
 pub const MAY_PUBLISH: &[&str] = &[
     "nas-cron.schedule.*",
     "$JS.API.STREAM.INFO.NAS_CRON",
@@ -86,7 +86,7 @@ pub const MAY_PUBLISH: &[&str] = &[
     "$JS.ACK.NAS_CRON.nas-cron.>",
 ];
 
-/// Running servers. Dropping this kills them and removes what they stored.
+/// Running servers. Dropping this kills them and removes their data.
 pub struct NatsServers {
     setup: Setup,
     dir: PathBuf,
@@ -101,24 +101,24 @@ struct Node {
     running: Option<Keeper>,
 }
 
-/// A shell with its server.
+/// A shell and the server that it has started.
 struct Keeper {
     shell: Child,
     pipe: ChildStdin,
 }
 
 impl NatsServers {
-    /// One open server.
+    /// Starts one server without authentication.
     pub async fn one() -> Self {
         Self::start(Setup::OPEN).await
     }
 
-    /// A cluster of three open servers, whose `JetStream` has found its leader.
+    /// Starts a cluster of three servers without authentication, and waits until `JetStream` has a leader.
     pub async fn cluster() -> Self {
         Self::start(Setup::CLUSTER).await
     }
 
-    /// Starts servers and waits until their `JetStream` answers.
+    /// Starts servers and waits until their `JetStream` is ready.
     pub async fn start(setup: Setup) -> Self {
         let mut servers = Self::prepare(setup);
         for i in 0..servers.nodes.len() {
@@ -130,7 +130,7 @@ impl NatsServers {
         servers
     }
 
-    /// Chooses ports and writes everything that the servers need, but starts none: [`Self::restart`] does.
+    /// Chooses ports and writes the configuration of the servers without starting them: [`Self::restart`] does.
     pub fn prepare(setup: Setup) -> Self {
         let dir = std::env::temp_dir().join(format!("nas-cron-nats-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -183,18 +183,18 @@ impl NatsServers {
         Self { setup, dir, nodes }
     }
 
-    /// Where clients connect, all of them.
+    /// Returns the client URLs of all servers.
     pub fn urls(&self) -> Vec<String> {
         let scheme = if self.setup.tls { "tls" } else { "nats" };
         self.nodes.iter().map(|node| format!("{scheme}://{}", node.client)).collect()
     }
 
-    /// The address of one server.
+    /// Returns the client address of a server.
     pub fn address(&self, i: usize) -> SocketAddr {
         self.nodes[i].client
     }
 
-    /// Options of ours that get in: URLs, login, certificates, and a replica on every server.
+    /// Returns valid options for these servers: URLs, login, certificates, and a replica on every server.
     pub fn options(&self) -> NatsOptions {
         let mut options = NatsOptions { replicas: self.nodes.len(), ..NatsOptions::new(self.urls()) };
         match self.setup.login {
@@ -214,65 +214,65 @@ impl NatsServers {
         options
     }
 
-    /// With [`Login::Credentials`]: a user of the servers' account.
+    /// Returns the credentials file of a user of the servers' account, for [`Login::Credentials`].
     pub fn credentials_file(&self) -> PathBuf {
         self.dir.join("user.creds")
     }
 
-    /// With [`Login::Credentials`]: a well-formed file of a user whom the servers do not know.
+    /// Returns a valid credentials file of a user that the servers do not know, for [`Login::Credentials`].
     pub fn foreign_credentials_file(&self) -> PathBuf {
         self.dir.join("foreign.creds")
     }
 
-    /// With TLS: who signed the servers' certificates.
+    /// Returns the certificate of the authority that signed the servers' certificates, for TLS.
     pub fn ca_file(&self) -> PathBuf {
         self.dir.join("ca.pem")
     }
 
-    /// With TLS: an authority that signed nothing here.
+    /// Returns the certificate of another authority, for TLS.
     pub fn foreign_ca_file(&self) -> PathBuf {
         self.dir.join("foreign-ca.pem")
     }
 
-    /// A client of the test's own, on open servers.
+    /// Connects a separate client, to servers without authentication.
     pub async fn client(&self) -> async_nats::Client {
         let addresses: Vec<ServerAddr> = self.urls().iter().map(|url| url.parse().unwrap()).collect();
         async_nats::connect(addresses).await.unwrap()
     }
 
-    /// `JetStream`, through a client of the test's own.
+    /// Returns `JetStream` through a separate client.
     pub async fn jetstream(&self) -> jetstream::Context {
         jetstream::new(self.client().await)
     }
 
-    /// SIGKILL, as a machine that loses its power.
+    /// Kills a server with SIGKILL, as a power failure would.
     pub async fn kill(&mut self, i: usize) {
         let keeper = self.nodes[i].running.take().expect("it runs");
         tokio::task::spawn_blocking(move || keeper.kill()).await.unwrap();
     }
 
-    /// SIGSTOP: it keeps its connections and answers nothing, until [`Self::resume`].
+    /// Stops a server with SIGSTOP: until [`Self::resume`] it keeps its connections but does not respond.
     pub fn pause(&mut self, i: usize) {
         self.nodes[i].running.as_mut().expect("it runs").signal("STOP");
     }
 
-    /// SIGCONT.
+    /// Resumes a server with SIGCONT.
     pub fn resume(&mut self, i: usize) {
         self.nodes[i].running.as_mut().expect("it runs").signal("CONT");
     }
 
-    /// Starts it again, where it was and with what it stored, and waits until it is caught up.
+    /// Restarts a server at its address and with its data, and waits until it has caught up.
     pub async fn restart(&mut self, i: usize) {
         self.launch(i);
         self.ready(i).await;
     }
 
-    /// The server that leads a stream.
+    /// Returns the server that leads a stream.
     pub async fn leader(&self, stream: &str) -> usize {
         let stream = self.jetstream().await.get_stream(stream).await.unwrap();
         let leader = stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone());
-        let leader = leader.expect("somebody leads");
-        leader.strip_prefix('n').and_then(|i| i.parse().ok()).expect("one of ours")
+        let leader = leader.expect("the stream has a leader");
+        leader.strip_prefix('n').and_then(|i| i.parse().ok()).expect("the name of one of these servers")
     }
 
     fn launch(&mut self, i: usize) {
@@ -288,7 +288,7 @@ impl NatsServers {
             .arg(binary)
             .arg("-c")
             .arg(&node.config)
-            // Its own group: a ^C is for us, and we end it.
+            // A separate process group: a ^C must only stop this process, which then stops the server.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -299,14 +299,14 @@ impl NatsServers {
         node.running = Some(Keeper { shell, pipe });
     }
 
-    /// Waits until a server's `JetStream` has a leader and this server has all that it should have.
+    /// Waits until `JetStream` has a leader and this server has caught up.
     async fn ready(&mut self, i: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let node = &mut self.nodes[i];
             let gone = node.running.as_mut().is_none_or(|keeper| keeper.shell.try_wait().unwrap().is_some());
             let (client, monitor, alone) = (node.client, node.monitor, self.setup.servers == 1);
-            // It says that it is healthy before it listens for clients.
+            // A server reports healthy before it listens for clients.
             let ready = move || is_ready(monitor, alone) && greets(client);
             let ready = tokio::task::spawn_blocking(ready).await.unwrap();
             if ready && !gone {
@@ -334,7 +334,7 @@ impl Drop for NatsServers {
 }
 
 impl Keeper {
-    /// Passes a signal on. Nobody reads any more: then there is no server either.
+    /// Sends a signal to the server. The pipe is closed if the server has ended.
     fn signal(&mut self, name: &str) {
         let _ = writeln!(self.pipe, "{name}");
     }
@@ -346,7 +346,7 @@ impl Keeper {
     }
 }
 
-/// Healthy, and part of a cluster that has a leader if it is not alone.
+/// True if the server is healthy and, unless it is alone, in a complete cluster with a leader.
 fn is_ready(monitor: SocketAddr, alone: bool) -> bool {
     let healthy = get(monitor, "/healthz").is_some_and(|health| health["status"] == "ok");
     healthy
@@ -358,7 +358,7 @@ fn is_ready(monitor: SocketAddr, alone: bool) -> bool {
             }))
 }
 
-/// Whether clients are greeted.
+/// True if the server greets clients.
 fn greets(client: SocketAddr) -> bool {
     let Ok(mut connection) = TcpStream::connect_timeout(&client, Duration::from_secs(1)) else {
         return false;
@@ -369,7 +369,7 @@ fn greets(client: SocketAddr) -> bool {
         && &greeting == b"INFO"
 }
 
-/// A GET of the server's own monitoring, as JSON.
+/// Gets JSON from the server's monitoring endpoint.
 fn get(monitor: SocketAddr, path: &str) -> Option<Value> {
     let mut connection = TcpStream::connect_timeout(&monitor, Duration::from_secs(1)).ok()?;
     connection.set_read_timeout(Some(Duration::from_secs(10))).ok()?;

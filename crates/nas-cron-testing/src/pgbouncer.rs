@@ -13,16 +13,16 @@ use tokio::net::TcpStream;
 use crate::ports::free_address;
 use crate::time::PATIENCE;
 
-/// How long a client keeps its server connection.
+/// Pool mode: the time for which a client keeps its server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolMode {
-    /// For one transaction.
+    /// One transaction.
     Transaction,
     /// Until it disconnects.
     Session,
 }
 
-/// A running pooler. Killed when dropped.
+/// A running pooler. Dropping it kills it.
 pub struct PgBouncer {
     child: Child,
     dir: PathBuf,
@@ -30,13 +30,13 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one in front of the server of `url`, and waits until it listens.
+    /// Starts a pooler in front of the server of `url`, and waits until it listens.
     pub async fn start(mode: PoolMode, url: &str) -> Self {
         let server: url::Url = url.parse().expect("a URL");
         let address = free_address();
         let dir = std::env::temp_dir().join(format!("nas-cron-pgbouncer-{:016x}", rand::random::<u64>()));
         fs::create_dir(&dir).expect("a new folder");
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("this process owns the folder");
         let users = dir.join("users.txt");
         fs::write(&users, "\"postgres\" \"\"\n").expect("a file");
         let ini = dir.join("pgbouncer.ini");
@@ -58,8 +58,8 @@ impl PgBouncer {
         let mut command = Command::new(program());
         command.arg(&ini).current_dir(&dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if rustix::process::geteuid().is_root() {
-            // It refuses to run as root.
-            let (uid, gid) = nobody();
+            // PgBouncer refuses to run as root.
+            let (uid, gid) = unprivileged_user();
             chown(&dir, Some(uid), Some(gid)).expect("root may");
             command.uid(uid).gid(gid);
         }
@@ -67,14 +67,14 @@ impl PgBouncer {
         let mut this = Self { child, dir, address };
         let start = Instant::now();
         while TcpStream::connect(address).await.is_err() {
-            assert!(this.child.try_wait().expect("it can be asked").is_none(), "pgbouncer ended at once");
+            assert!(this.child.try_wait().expect("a child process").is_none(), "pgbouncer ended at once");
             assert!(start.elapsed() < PATIENCE, "pgbouncer does not listen");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         this
     }
 
-    /// The same database as `url` has, through the pooler.
+    /// Returns the URL of the same database through the pooler.
     pub fn url(&self, url: &str) -> String {
         let mut url: url::Url = url.parse().expect("a URL");
         url.set_port(Some(self.address.port())).expect("it has a port");
@@ -90,7 +90,7 @@ impl Drop for PgBouncer {
     }
 }
 
-/// Debian puts it where only root's `PATH` leads.
+/// Finds the program. Debian installs it in a folder that only root has in its `PATH`.
 fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
@@ -98,9 +98,10 @@ fn program() -> PathBuf {
     programs.into_iter().find(|program| program.is_file()).unwrap_or_else(|| "pgbouncer".into())
 }
 
-fn nobody() -> (u32, u32) {
+/// Returns the user and group id of `nobody`.
+fn unprivileged_user() -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").expect("a list of users");
-    let user = users.lines().find(|line| line.starts_with("nobody:")).expect("nobody is a user");
+    let user = users.lines().find(|line| line.starts_with("nobody:")).expect("the user exists");
     let mut fields = user.split(':').skip(2).map(|field| field.parse().expect("a number"));
     (fields.next().expect("a user"), fields.next().expect("a group"))
 }

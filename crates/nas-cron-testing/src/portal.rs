@@ -1,4 +1,4 @@
-//! A portal: it issues access tokens and publishes the keys that verify them.
+//! A portal that issues access tokens and publishes its keys.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::time::now;
 
-/// Its issuer: nobody listens there, only the name counts.
+/// Its issuer. The name is only compared; no server listens there.
 pub const PORTAL_URL: &str = "https://portal.test";
 
 /// A running portal.
@@ -26,7 +26,7 @@ pub struct Portal {
     server: Mutex<JoinHandle<()>>,
 }
 
-/// What its JWKS endpoint sees. The last key signs.
+/// The state of its JWKS endpoint. The last key signs.
 struct Published {
     keys: Mutex<Vec<Key>>,
     fetches: AtomicUsize,
@@ -57,7 +57,7 @@ impl Key {
 }
 
 impl Portal {
-    /// Starts one with a fresh ES256 key.
+    /// Starts a portal with a new ES256 key.
     pub async fn start() -> Self {
         let published =
             Arc::new(Published { keys: Mutex::new(vec![Key::fresh()]), fetches: AtomicUsize::new(0) });
@@ -67,51 +67,52 @@ impl Portal {
         Self { published, address, server }
     }
 
-    /// Where its keys are.
+    /// Returns its JWKS URL.
     pub fn jwks_url(&self) -> String {
         format!("http://{}/jwks.json", self.address)
     }
 
-    /// What is there.
+    /// Returns its JWKS.
     pub fn jwks(&self) -> Value {
         self.published.jwks()
     }
 
-    /// How often its keys were fetched.
+    /// Returns the number of fetches of its JWKS.
     pub fn fetches(&self) -> usize {
         self.published.fetches.load(Ordering::SeqCst)
     }
 
-    /// A new key beside the others: published at once, and it signs from now on.
+    /// Adds a new key, which is published at once and signs from now on.
     pub fn rotate(&self) {
         self.published.keys.lock().unwrap().push(Key::fresh());
     }
 
-    /// Goes away: connections are refused when this returns.
+    /// Stops listening: connections are refused when this returns.
     pub async fn leave(&self) {
         let server = std::mem::replace(&mut *self.server.lock().unwrap(), tokio::spawn(async {}));
         server.abort();
         let _ = server.await;
     }
 
-    /// Comes back to its address.
+    /// Listens again on its address.
     pub async fn come_back(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         *self.server.lock().unwrap() = serve(listener, &self.published);
     }
 
-    /// The header of its tokens: the algorithm, and the `kid` of the key that signs.
+    /// Returns the header of its tokens: the algorithm, and the `kid` of the signing key.
     pub fn header(&self) -> Value {
         json!({"alg": "ES256", "typ": "JWT", "kid": self.published.keys.lock().unwrap().last().unwrap().kid})
     }
 
-    /// Signs `claims` on top of what every token has: issuer, a fresh `iat`, an hour to live. `null` removes one.
+    /// Signs a token with default claims (issuer, current `iat`, a lifetime of an hour), overridden by `claims`. `null`
+    /// removes a claim.
     #[expect(clippy::needless_pass_by_value, reason = "callers write the claims in place")]
     pub fn sign(&self, claims: Value) -> String {
         self.sign_as_is(&self.header(), &all_claims(&claims))
     }
 
-    /// Signs exactly this.
+    /// Signs exactly this header and these claims.
     pub fn sign_as_is(&self, header: &Value, claims: &Value) -> String {
         let message = unsigned(header, claims);
         let keys = self.published.keys.lock().unwrap();
@@ -119,12 +120,12 @@ impl Portal {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
 
-    /// What a hosted agent calls with: its bootstrap session's token.
+    /// Returns the token of a hosted agent, from its bootstrap session.
     pub fn session_token(&self, org_id: &str, sid: &str) -> String {
         self.sign(json!({"client_id": "hermes-cli-vps", "org_id": org_id, "sid": sid}))
     }
 
-    /// What the dashboard and self-hosters call with.
+    /// Returns the token of the dashboard or a self-hosted agent.
     pub fn client_token(&self, org_id: &str, instance_id: &str) -> String {
         self.sign(json!({"client_id": format!("agent:{instance_id}"), "org_id": org_id}))
     }
@@ -137,7 +138,7 @@ impl Published {
     }
 }
 
-/// The claims that every token has, an hour to live, with `changes` on top. `null` removes one.
+/// Returns the default claims with a lifetime of an hour, overridden by `changes`. `null` removes a claim.
 pub fn all_claims(changes: &Value) -> Value {
     let now = now().timestamp();
     let mut all =
@@ -152,7 +153,7 @@ pub fn all_claims(changes: &Value) -> Value {
     all
 }
 
-/// The two parts of a JWT that are signed.
+/// Returns the signed part of a JWT: header and claims.
 pub fn unsigned(header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap());
     format!("{}.{}", encode(header), encode(claims))

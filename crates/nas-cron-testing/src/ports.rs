@@ -1,13 +1,13 @@
-//! Ports for programs that cannot listen on port 0 and say where they are.
+//! Ports for programs that cannot listen on port 0 and report their address.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
 
-/// Returns an address of this machine where nobody listens, and that no other test of this process is given.
+/// Returns a free address of this machine that no other test of this process gets.
 ///
-/// It is below the ports that the system hands out by itself: nobody else's connection takes it before the program
-/// starts, or while a test keeps it down.
+/// Its port is below those that the system assigns to outgoing connections, so that none of them takes it before the
+/// program starts or while a test keeps the program stopped.
 pub fn free_address() -> SocketAddr {
     static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     let mut given = GIVEN.lock().unwrap();

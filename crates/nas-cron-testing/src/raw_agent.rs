@@ -1,4 +1,4 @@
-//! A listener below HTTP: it counts connections, and answers a request with bytes and pauses of the test's choice.
+//! A TCP listener that counts connections, and responds with the bytes and pauses that the test specifies.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What is done with a connection, step by step. After the last step it is closed.
+/// A step on a connection. The connection closes after the last one.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// Reads until the request's body is there.
+    /// Reads until the request is complete.
     Read,
     /// Sends.
     Send(&'static str),
-    /// Waits, or until the other side closes.
+    /// Waits for a time, or until the other end closes.
     Pause(Duration),
-    /// Sends the same every so often until the other side closes.
+    /// Sends a text at an interval until the other end closes.
     Drip(&'static str, Duration),
 }
 
 /// A running listener.
 pub struct RawAgent {
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
 
 impl RawAgent {
-    /// Listens on `address` and does `steps` with every connection.
+    /// Listens on `address` and runs `steps` on every connection.
     pub async fn start(address: &str, steps: &'static [Step]) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -39,7 +39,7 @@ impl RawAgent {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
-                    // What the other side hangs up on is over.
+                    // An error means that the other end has closed the connection.
                     let _ = play(stream, steps).await;
                 });
             }
@@ -47,12 +47,12 @@ impl RawAgent {
         Ok(Self { address, connections })
     }
 
-    /// Its base URL.
+    /// Returns its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many connections there have been.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }

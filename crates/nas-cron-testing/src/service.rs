@@ -1,4 +1,4 @@
-//! The real binary, as a deployment runs it.
+//! The service under test: the real binary, as a deployment runs it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -13,14 +13,14 @@ use tokio::sync::watch;
 use crate::portal::{PORTAL_URL, Portal};
 use crate::time::PATIENCE;
 
-/// The key that seals signing keys in tests.
+/// The key that encrypts signing keys in tests.
 pub const KEY_ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 /// The admin token of the tests.
 pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
 /// Returns the path of the binary under test, which `cargo test` puts beside the folder of the test executables.
 ///
-/// Cargo tells only the tests of the binary's own package where it is, not their fixtures.
+/// Cargo sets the path for the tests of the binary's package only, not for their fixtures.
 pub fn binary_path() -> PathBuf {
     let test = std::env::current_exe().expect("a test is an executable");
     let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
@@ -40,7 +40,7 @@ pub fn binary() -> Command {
 
 fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    // Nothing of the surroundings gets in.
+    // Settings from the environment of the test must not apply.
     for (name, _) in std::env::vars() {
         if name.starts_with("NAS_CRON_") && name != "NAS_CRON_POSTGRES_BIN" {
             command.env_remove(name);
@@ -59,16 +59,16 @@ fn faketime_library() -> PathBuf {
         .expect("libfaketime is installed by `scripts/ensure-faketime`")
 }
 
-/// What a test sets, on top of what every service needs.
+/// Settings of a service under test.
 #[derive(Clone)]
 pub struct Settings {
     values: BTreeMap<&'static str, String>,
-    /// What starts the binary: a program and its arguments, before the binary's path.
+    /// Program and arguments that start the binary; the binary's path follows.
     launcher: Vec<String>,
 }
 
 impl Settings {
-    /// A service on `database_url` that trusts `portal` and may call agents on loopback.
+    /// Returns the settings of a service on `database_url` that trusts `portal` and may call agents on loopback.
     pub fn new(database_url: &str, portal: &Portal) -> Self {
         let admin_hash = ring::digest::digest(&ring::digest::SHA256, ADMIN_TOKEN.as_bytes());
         let values = BTreeMap::from([
@@ -87,8 +87,8 @@ impl Settings {
         Self { values, launcher: Vec::new() }
     }
 
-    /// Starts the binary through another program, which gets the binary's path and arguments after its own and must
-    /// replace itself with it.
+    /// Starts the binary through another program. It receives the binary's path and arguments after its own, and must replace
+    /// itself with the binary.
     #[must_use]
     pub fn launched_by(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
@@ -98,14 +98,14 @@ impl Settings {
     /// Limits the descriptors that the process may open: soft and hard.
     #[must_use]
     pub fn with_descriptors(self, soft: u64, hard: u64) -> Self {
-        // The same process: its signals and its end are the binary's.
+        // `exec` keeps the process, so that signals reach the binary.
         let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
         self.launched_by(&["sh", "-c", &script])
     }
 
-    /// Runs the process by a wall clock that is `seconds` ahead (or behind, where negative) of the machine's.
+    /// Runs the process with a wall clock that is `seconds` ahead of the machine's, or behind it if negative.
     ///
-    /// Its monotonic clock is left alone: timers of the system would not agree with it.
+    /// Its monotonic clock is not changed, because it would not match the timers of the system.
     #[must_use]
     pub fn with_clock_ahead_by(self, seconds: i32) -> Self {
         let preload = format!("LD_PRELOAD={}", faketime_library().display());
@@ -119,26 +119,26 @@ impl Settings {
         ])
     }
 
-    /// Sets one.
+    /// Sets a variable.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.values.insert(name, value.into());
         self
     }
 
-    /// What one is set to.
+    /// Returns the value of a variable.
     pub fn get(&self, name: &str) -> &str {
         &self.values[name]
     }
 
-    /// Leaves one out.
+    /// Removes a variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.values.remove(name);
         self
     }
 
-    /// A command with these settings.
+    /// Returns a command with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match self.launcher.split_first() {
             Some((program, before)) => {
@@ -152,15 +152,15 @@ impl Settings {
         command
     }
 
-    /// Every setting, as an environment variable.
+    /// Returns all settings as environment variables.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// Runs a command to its end: status, stdout, stderr. It is killed where nobody waits for it any more.
+    /// Runs a command to its end and returns status, stdout and stderr. Dropping the future kills the command.
     pub async fn run(&self, arguments: &[&str]) -> (ExitStatus, String, String) {
         let mut command = tokio::process::Command::from(self.command(arguments));
-        let output = command.kill_on_drop(true).output().await.expect("it runs");
+        let output = command.kill_on_drop(true).output().await.expect("the binary runs");
         (
             output.status,
             String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -169,33 +169,33 @@ impl Settings {
     }
 }
 
-/// A running `nas-cron serve`. Killed when dropped.
+/// A running `nas-cron serve`. Dropping it kills it.
 pub struct Service {
     child: Child,
     /// `http://host:port`
     pub url: String,
-    /// Where `/metrics` is.
+    /// URL of `/metrics`.
     pub metrics_url: String,
     log: Arc<Mutex<Vec<String>>>,
     http: reqwest::Client,
 }
 
 impl Service {
-    /// Starts it and waits until it is ready.
+    /// Starts a service and waits until it is ready.
     pub async fn start(settings: &Settings) -> Self {
         let service = Self::spawn(settings).await;
         service.ready().await;
         service
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts a service and waits until it listens.
     pub async fn spawn(settings: &Settings) -> Self {
         let mut child = settings
             .command(&["serve"])
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
-            .expect("it starts");
+            .expect("the binary starts");
         let stderr = child.stderr.take().expect("piped");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sender, mut addresses) = watch::channel(None);
@@ -221,7 +221,7 @@ impl Service {
         };
         let Some((listen, metrics)) = addresses else {
             let _ = child.kill();
-            panic!("it did not start:\n{}", log.lock().unwrap().join("\n"));
+            panic!("the service did not start:\n{}", log.lock().unwrap().join("\n"));
         };
         let http = client();
         Self {
@@ -233,7 +233,7 @@ impl Service {
         }
     }
 
-    /// Waits until `/readyz` says so.
+    /// Waits until `/readyz` returns 200.
     pub async fn ready(&self) {
         let probing = async {
             while self.get("/readyz").await.0 != 200 {
@@ -245,34 +245,34 @@ impl Service {
         });
     }
 
-    /// What it has said so far.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
 
-    /// GET without credentials: status and body (as JSON where it is).
+    /// Sends a GET without credentials. Returns status and body, as JSON if possible.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         answer(self.http.get(format!("{}{path}", self.url))).await
     }
 
-    /// The metrics page.
+    /// Returns the metrics page.
     pub async fn metrics(&self) -> String {
         self.http.get(&self.metrics_url).send().await.unwrap().text().await.unwrap()
     }
 
-    /// Calls the agent API with a token.
+    /// Sends a POST with a token. Returns status and body.
     pub async fn post(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
         answer(self.http.post(format!("{}{path}", self.url)).bearer_auth(token).json(body)).await
     }
 
-    /// Arms a job; the key is `"{job}:{fire_at}"`, as real agents make it. Returns the schedule.
+    /// Arms a job with the key `"{job}:{fire_at}"`, as real agents do. Returns the schedule id.
     pub async fn provision(&self, token: &str, job: &str, fire_at: &str, callback: &str) -> String {
         let (status, body) = self.try_provision(token, job, fire_at, callback).await;
         assert_eq!(status, 200, "{body}");
         body["schedule_id"].as_str().expect("a schedule_id").to_owned()
     }
 
-    /// Arms a job, whatever comes of it.
+    /// Provisions a job and returns status and body.
     pub async fn try_provision(&self, token: &str, job: &str, fire_at: &str, callback: &str) -> (u16, Value) {
         let body = json!({
             "job_id": job, "fire_at": fire_at, "agent_callback_url": callback, "dedup_key": format!("{job}:{fire_at}"),
@@ -294,7 +294,7 @@ impl Service {
         body
     }
 
-    /// A request to the admin API.
+    /// Sends a request to the admin API. Returns status and body.
     pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(ADMIN_TOKEN);
@@ -312,37 +312,37 @@ impl Service {
         assert!(matches!(status, 200 | 201), "{status} {body}");
     }
 
-    /// Its process.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).expect("it is there");
+        rustix::process::kill_process(pid, signal).expect("the process exists");
     }
 
-    /// `kill -9`, and gone when this returns.
+    /// Kills the process with SIGKILL and waits for its end.
     pub fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub async fn wait(&mut self) -> ExitStatus {
         let waiting = async {
             loop {
-                if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                if let Some(status) = self.child.try_wait().expect("a child process") {
                     return status;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("it ends in time")
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the service ends in time")
     }
 
-    /// SIGTERM, and its exit status.
+    /// Stops the service with SIGTERM and returns its exit status.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
         self.wait().await
@@ -358,14 +358,14 @@ impl Drop for Service {
     }
 }
 
-/// A plain client: no proxies, no redirects.
+/// Returns an HTTP client without proxies and redirects.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let status = response.status().as_u16();
     let text = response.text().await.expect("a body");
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))

@@ -1,4 +1,4 @@
-//! Everything a fire needs: a database, a portal, agents, a running service, and an instance that may call it.
+//! A complete deployment: a database, a portal, agents, a running service, and a registered instance.
 
 use std::time::{Duration, Instant};
 
@@ -11,45 +11,45 @@ use crate::portal::Portal;
 use crate::service::{Service, Settings};
 use crate::time::{PATIENCE, fire_at};
 
-/// See the module.
+/// A complete deployment for a test.
 pub struct World {
-    /// It issues the tokens.
+    /// Issues the tokens.
     pub portal: Portal,
-    /// It answers the fires.
+    /// Receives the fires.
     pub agents: Agents,
     /// The running service.
     pub service: Service,
-    /// Of `inst-1`, by its bootstrap session.
+    /// Token of `inst-1`, from its bootstrap session.
     pub token: String,
-    /// For looking behind the service's back.
+    /// Connections to the database.
     pub pool: PgPool,
-    /// Of its database.
+    /// URL of the database.
     pub url: String,
-    /// What the service runs with, for another replica.
+    /// Settings of the service, for further replicas.
     pub settings: Settings,
 }
 
-/// One attempt as the history has it.
+/// An attempt in the history.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Attempt {
-    /// Of its budget, from 1.
+    /// Number of the attempt, from 1.
     pub number: i32,
     /// `started`, `delivered`, `gone`, `failed` or `lost`.
     pub outcome: String,
-    /// The HTTP status of the answer, where there was one.
+    /// HTTP status of the response, if any.
     pub status: Option<i16>,
-    /// What went wrong, where something did.
+    /// Error, if any.
     pub error: Option<String>,
-    /// Of the one-shot.
+    /// Schedule id of the one-shot.
     pub schedule_id: String,
-    /// Since the one-shot's `fire_at`, in seconds.
+    /// Start, in seconds after the one-shot's `fire_at`.
     pub started: f64,
-    /// Since the one-shot's `fire_at`, in seconds.
+    /// End, in seconds after the one-shot's `fire_at`.
     pub ended: Option<f64>,
 }
 
 impl World {
-    /// With a service as `change` wants it.
+    /// Starts a world whose service has changed settings.
     pub async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
         let (_, url) = database().await;
         let (portal, agents) = (Portal::start().await, Agents::start().await);
@@ -62,12 +62,12 @@ impl World {
         world
     }
 
-    /// As a deployment has it by default.
+    /// Starts a world with default settings.
     pub async fn new() -> Self {
         Self::with(|settings| settings).await
     }
 
-    /// Runs statements.
+    /// Runs SQL statements.
     pub async fn sql(&self, statements: &str) {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
             .execute(&self.pool)
@@ -75,7 +75,7 @@ impl World {
             .expect(statements);
     }
 
-    /// The callback of `inst-1`.
+    /// Returns the callback URL of `inst-1`.
     pub fn callback(&self) -> String {
         self.agents.callback("inst-1")
     }
@@ -90,19 +90,19 @@ impl World {
         self.portal.client_token("org-1", instance_id)
     }
 
-    /// Arms a job of `inst-1` in `millis` and returns its `fire_at` and its schedule.
+    /// Arms a job of `inst-1` in `millis`. Returns its `fire_at` and schedule id.
     pub async fn arm(&self, job: &str, millis: i64) -> (String, String) {
         let at = fire_at(millis);
         let schedule = self.service.provision(&self.token, job, &at, &self.callback()).await;
         (at, schedule)
     }
 
-    /// Provisions what [`Self::arm`] did once more.
+    /// Provisions a job of [`Self::arm`] again.
     pub async fn again(&self, job: &str, at: &str) -> String {
         self.service.provision(&self.token, job, at, &self.callback()).await
     }
 
-    /// The job's entry in the caller's `list`, and in which half it is.
+    /// Returns the job's entry in `list`, and the name of the list that contains it.
     pub async fn listed(&self, job: &str) -> Option<(&'static str, Value)> {
         let list = self.service.list(&self.token).await;
         ["armed", "dead"].into_iter().find_map(|half| {
@@ -111,7 +111,7 @@ impl World {
         })
     }
 
-    /// Waits until the job is in neither half of `list`.
+    /// Waits until the job is in neither list.
     pub async fn delivered(&self, job: &str) {
         eventually(&format!("{job} leaves the list"), async || {
             self.listed(job).await.is_none().then_some(())
@@ -127,7 +127,7 @@ impl World {
         .await;
     }
 
-    /// A job's attempts as the history has them, in their order.
+    /// Returns the attempts of a job from the history, oldest first.
     pub async fn history(&self, job: &str) -> Vec<Attempt> {
         sqlx::query_as(
             "SELECT attempt AS number, outcome::text, http_status AS status, error, schedule_id::text,
@@ -141,7 +141,7 @@ impl World {
         .unwrap()
     }
 
-    /// Waits until the job has `count` attempts that have ended, and returns all.
+    /// Waits until `count` attempts of the job have ended, and returns all attempts.
     pub async fn ended(&self, job: &str, count: usize) -> Vec<Attempt> {
         eventually(&format!("{count} attempts of {job} have ended"), async || {
             let history = self.history(job).await;
@@ -151,7 +151,7 @@ impl World {
     }
 }
 
-/// Polls until `look` returns something: for what sends no event.
+/// Polls until `look` returns a value.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -26,7 +26,7 @@ pub(super) const ROOM: usize = 4 * BATCH;
 const PULL: Duration = Duration::from_secs(1);
 
 /// Maximum delay of the server's message that a pull has ended. Also the timeout for sending a pull request.
-const TOLD: Duration = Duration::from_secs(1);
+const END_DELAY: Duration = Duration::from_secs(1);
 
 /// A wake-up in hand. Dropping it makes room, and ends its progress acknowledgements.
 pub(super) struct Held {
@@ -114,11 +114,11 @@ impl Hands {
             let Some(mut room) = stop.run_until_cancelled(beginning).await else { return Ok(()) };
             changes.mark_unchanged();
             let begin = consumer.batch().max_messages(room.num_permits()).expires(PULL).messages();
-            let mut pulled = timeout(TOLD, begin)
+            let mut pulled = timeout(END_DELAY, begin)
                 .await
                 .map_err(|_| "sending the pull request timed out".to_owned())?
                 .map_err(|error| error.to_string())?;
-            let end = Instant::now() + PULL + TOLD;
+            let end = Instant::now() + PULL + END_DELAY;
             let mut hold = |message: Message| {
                 if let Some(one) = room.split(1) {
                     // The receiver outlives this task.

@@ -14,28 +14,28 @@ use crate::domain::registration::Registration;
 
 /// Register an agent, or change its registration.
 ///
-/// What is left out keeps what an earlier registration, or the agent itself, said. Repeating it changes nothing.
+/// Values that are left out keep their present values. Repeating the command changes nothing.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron agents add agent-1 --org acme --session 0192f3a1
-  nas-cron agents add agent-2 --org acme                 Known by its tokens' client agent:agent-2 only")]
+  nas-cron agents add agent-2 --org acme                 Identified by client id agent:agent-2 only")]
 pub(super) struct AddArgs {
-    /// Its name in the portal.
+    /// Instance id of the agent in the portal.
     instance_id: InstanceId,
-    /// The org that owns it.
+    /// Org that owns the agent.
     #[arg(long, value_name = "ORG")]
     org: OrgId,
-    /// The bootstrap session planted in it: its tokens' `sid`.
+    /// Bootstrap session of the agent: the `sid` claim of its tokens.
     #[arg(long, value_name = "SID")]
     session: Option<SessionId>,
-    /// Where it is reached. It brings this along with its first provision.
+    /// Callback URL of the agent. The agent also sets it when it arms its first one-shot.
     #[arg(long, value_name = "URL", value_parser = directory::callback_url)]
     callback_url: Option<CallbackUrl>,
-    /// Register it, but hold its fires and refuse its calls until it is enabled.
+    /// Register the agent as disabled: its fires are held and its calls are refused until `nas-cron agents enable`.
     #[arg(long)]
     disabled: bool,
-    /// Yes, it may leave its org for this one; the old org's tokens stop working.
+    /// Allow moving the agent to another org. Tokens of the old org then stop working.
     #[arg(long)]
     move_org: bool,
     /// Print JSON.
@@ -43,7 +43,7 @@ pub(super) struct AddArgs {
     json: bool,
 }
 
-/// Registers the agent, and prints what has changed.
+/// Registers the agent, and prints the kind of change.
 pub(super) async fn run(args: AddArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let wanted = Registration {
         instance_id: args.instance_id,
@@ -57,11 +57,11 @@ pub(super) async fn run(args: AddArgs, db: &Db, out: &mut dyn Write) -> anyhow::
         return terminal::json(out, &json!({ "change": change, "agent": agent }));
     }
     let did = match change {
-        Change::Added => "added",
-        Change::Updated => "updated",
-        Change::Unchanged => "is registered like this already",
+        Change::Added => "is registered",
+        Change::Updated => "is updated",
+        Change::Unchanged => "is unchanged: it was already registered with these values",
     };
-    let disabled = if agent.enabled { "" } else { " It is disabled: `nas-cron agents enable` lets it work." };
+    let disabled = if agent.enabled { "" } else { " It is disabled; `nas-cron agents enable` enables it." };
     writeln!(out, "Agent {} of org {} {did}.{disabled}", agent.instance_id, agent.org_id)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `nas-cron agents config`
+//! `nas-cron agents config`.
 
 use std::io::Write;
 
@@ -13,15 +13,15 @@ use super::{Urls, find};
 use crate::db::Db;
 use crate::directory;
 
-/// Print the YAML that points an agent here.
+/// Print the YAML configuration that an agent needs to use this service.
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Example:\n  nas-cron agents config agent-1 --callback-url https://agent-1.agents.example"
 )]
 pub(super) struct ConfigArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
-    /// Where it will be reached, if it has not been here yet.
+    /// Callback URL of the agent; needed before its first call.
     #[arg(long, value_name = "URL", value_parser = directory::callback_url)]
     callback_url: Option<CallbackUrl>,
     /// Print JSON.
@@ -31,19 +31,15 @@ pub(super) struct ConfigArgs {
 
 pub(super) async fn run(args: &ConfigArgs, db: &Db, urls: &Urls, out: &mut dyn Write) -> anyhow::Result<()> {
     let portal_url =
-        urls.portal.as_deref().context("the portal's URL is not configured; set NAS_CRON_PORTAL_URL")?;
+        urls.portal.as_deref().context("portal_url is not configured: set NAS_CRON_PORTAL_URL")?;
     let agents_jwks_url = urls.agents_jwks.as_deref().context(
-        "where agents fetch our keys is not configured; set NAS_CRON_PUBLIC_URL or NAS_CRON_AGENTS_JWKS_URL",
+        "the JWKS URL of the agents is not configured: set NAS_CRON_PUBLIC_URL or NAS_CRON_AGENTS_JWKS_URL",
     )?;
     let agent = find(db, &args.instance_id).await?;
-    let callback_url = args
-        .callback_url
-        .as_ref()
-        .map(|url| url.as_str().to_owned())
-        .or(agent.callback_url)
-        .with_context(|| {
-        format!("where {} will be reached is not known yet; say it with --callback-url", agent.instance_id)
-    })?;
+    let callback_url =
+        args.callback_url.as_ref().map(|url| url.as_str().to_owned()).or(agent.callback_url).with_context(
+            || format!("agent {} has no callback URL yet: add --callback-url", agent.instance_id),
+        )?;
     let chronos = Chronos {
         portal_url: portal_url.to_owned(),
         callback_url,

@@ -1,4 +1,4 @@
-//! `nas-cron agents enroll`: an agent whose portal we are, and the files that it needs.
+//! `nas-cron agents enroll`: registers an agent at the built-in portal, and writes the files that it needs.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,32 +18,36 @@ use crate::keys::access_token::SCOPE;
 use crate::keys::{KeyEncryptionKey, custody};
 use crate::own_portal::{self, EnrollError, Enrolled, Enrollment, LoginChange, RefreshKey};
 
-/// Register an agent whose portal this service is, and give it a login.
+/// Register an agent at the built-in portal, and create its login.
 ///
-/// Prints the auth.json and config.yaml that hermes-agent needs, or writes them into its home. Needs `own_portal`. Repeating
-/// it ends nothing: it gives the same login again. One home is one login: of two copies, the second to refresh ends both.
+/// Prints the auth.json and config.yaml that hermes-agent needs or, with --home, writes them into its home. Needs the
+/// setting `own_portal`.
+///
+/// Enrolling an agent again gives it the same login, or a new one if the login has ended. With --home, add --force if the
+/// home already holds a login. If the tokens are lost or stolen, add --new-login: it ends the present login. A login
+/// belongs to one home: it ends when two copies of a home use it.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron agents enroll agent-1 --org acme --callback-url https://agent-1.example --home ~/.hermes
   nas-cron agents enroll agent-1 --org acme --callback-url https://agent-1.example --json
-  nas-cron agents enroll agent-1 --org acme --callback-url https://agent-1.example --new-login   Its old tokens are lost or stolen")]
+  nas-cron agents enroll agent-1 --org acme --callback-url https://agent-1.example --home ~/.hermes --force --new-login")]
 pub(super) struct EnrollArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
-    /// The org that owns it.
+    /// Org that owns the agent.
     #[arg(long, value_name = "ORG")]
     org: OrgId,
-    /// Where it will be reached: fires go to {URL}/api/cron/fire.
+    /// Callback URL of the agent: fires go to {URL}/api/cron/fire.
     #[arg(long, value_name = "URL", value_parser = directory::callback_url)]
     callback_url: CallbackUrl,
-    /// Write the files into this folder, the agent's `HERMES_HOME`. It must be yours: run this as the agent's user.
+    /// Write the files into this folder, the agent's `HERMES_HOME`. Run the command as the user who owns the folder.
     #[arg(long, value_name = "HERMES_HOME")]
     home: Option<PathBuf>,
-    /// Yes, the login that is in the home already may be replaced. Its other logins are kept.
+    /// Replace the portal's login that the home already holds. Logins at other providers are kept.
     #[arg(long, requires = "home")]
     force: bool,
-    /// End the login that the agent has, and make another one.
+    /// End the present login of the agent, and create a new one.
     #[arg(long)]
     new_login: bool,
     /// Print JSON.
@@ -51,7 +55,7 @@ pub(super) struct EnrollArgs {
     json: bool,
 }
 
-/// Without it the agent takes its refresh token to another portal.
+/// Variable that points the agent to this portal. Without it, the agent sends its refresh token to another portal.
 const PORTAL_VARIABLE: &str = "HERMES_PORTAL_BASE_URL";
 
 pub(super) async fn run(
@@ -60,7 +64,7 @@ pub(super) async fn run(
     portal: &OwnPortal,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    // Everything that may be refused is refused before a login is made or ended.
+    // All checks come first: nothing may fail after a login was created or ended.
     let home = args.home.as_deref().map(|folder| Home::open(folder, args.force)).transpose()?;
     let key = &portal.key_encryption_key;
     custody::check(&db.signing_keys().await?, Some(&KeyEncryptionKey::from_bytes(key.expose_secret())?))
@@ -93,23 +97,23 @@ pub(super) async fn run(
 
 fn explained(error: EnrollError) -> anyhow::Error {
     match error {
-        // Enrolling does not move: a move is a decision of its own.
+        // Enrolling never moves an agent to another org.
         EnrollError::Directory(error @ DirectoryError::OtherOrg(_)) => {
-            anyhow::anyhow!("{error}: `nas-cron agents add --move-org` moves it")
+            anyhow::anyhow!("{error}; `nas-cron agents add --move-org` moves it")
         }
         EnrollError::Directory(error) => crate::cli::directory_error::explained(error),
         error @ EnrollError::OtherKey(_) => error.into(),
     }
 }
 
-/// As hermes-agent keeps it.
+/// Returns the login in the format of hermes-agent.
 fn login(enrolled: &Enrolled, portal: &OwnPortal) -> Value {
     json!({
         "portal_base_url": portal.url.as_str(),
         "client_id": HOSTED_CLIENT,
         "token_type": "Bearer",
         "scope": SCOPE,
-        // Long over: the agent gets a good one by itself at its first call.
+        // Expired, so that the agent refreshes it before its first call.
         "access_token": "none-yet",
         "expires_at": "1970-01-01T00:00:00+00:00",
         "refresh_token": enrolled.refresh_token.expose_secret(),
@@ -135,35 +139,38 @@ fn print(
     let Enrolled { agent, login: change, .. } = enrolled;
     let did = match change {
         LoginChange::Begun => "is enrolled, with a new login",
-        LoginChange::Kept => "is enrolled already, and has its login still",
+        LoginChange::Kept => "was already enrolled, and keeps its login",
         LoginChange::Replaced => "has a new login; the old one has ended",
     };
     writeln!(out, "Agent {} of org {} {did}.", agent.instance_id, agent.org_id)?;
     let yaml = chronos.yaml();
     match written {
         None => {
-            writeln!(out, "\n# auth.json in its HERMES_HOME, for its owner's eyes only (mode 600):")?;
+            writeln!(out, "\n# auth.json in HERMES_HOME, readable by its owner only (mode 600):")?;
             writeln!(out, "{:#}", home::auth_store(login))?;
-            write!(out, "\n# config.yaml in its HERMES_HOME:\n{yaml}")?;
+            write!(out, "\n# config.yaml in HERMES_HOME:\n{yaml}")?;
         }
         Some(Written { files, config_is_there }) => {
             for file in files {
                 writeln!(out, "Written: {}", file.display())?;
             }
             if let Some(config) = config_is_there {
-                write!(out, "\n# {} is there already, and needs this part:\n{yaml}", config.display())?;
+                write!(out, "\n# {} already exists; add this part to it:\n{yaml}", config.display())?;
             }
         }
     }
-    writeln!(out, "\n# In its environment, or it takes its login to another portal:")?;
+    writeln!(
+        out,
+        "\n# In the environment of the agent; without it, the agent sends its login to another portal:"
+    )?;
     writeln!(out, "export {PORTAL_VARIABLE}={}", quoted(&chronos.portal_url))?;
     if !agent.enabled {
-        writeln!(out, "\nIt is disabled: `nas-cron agents enable` lets it work.")?;
+        writeln!(out, "\nThe agent is disabled; `nas-cron agents enable` enables it.")?;
     }
     Ok(())
 }
 
-/// A word of a shell.
+/// Quotes a value for a shell, if needed.
 fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     if value.chars().all(plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }

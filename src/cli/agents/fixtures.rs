@@ -1,4 +1,4 @@
-//! An agent for the tests of what is printed.
+//! An agent for the tests of the output.
 
 use chrono::{DateTime, TimeDelta};
 

@@ -1,4 +1,4 @@
-//! The folder of a hermes-agent: its logins and its configuration, written whole or not at all, for its owner alone.
+//! The home of a hermes-agent: its logins and its configuration. Files are written atomically, for their owner only.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -10,71 +10,77 @@ use nas_cron_base::private_file;
 use rustix::process::geteuid;
 use serde_json::{Map, Value, json};
 
-/// Where hermes-agent keeps its portal's login.
+/// Provider under which hermes-agent keeps the login at its portal.
 const PROVIDER: &str = "nous";
 
-/// A folder in which nothing is in the way.
+/// A home that is ready to be written.
 pub(super) struct Home {
     auth: PathBuf,
     config: PathBuf,
-    /// The copy of the login that all profiles of one root share. The agent prefers it to its own, whichever is newer.
+    /// Copy of the login that all profiles of a root share. The agent prefers it to its own login, even if it is older.
     shared: PathBuf,
-    /// What `auth` holds beside.
+    /// Present content of `auth`.
     store: Option<Map<String, Value>>,
     force: bool,
 }
 
-/// What was done in it.
+/// Result of [`Home::write`].
 pub(super) struct Written {
-    /// These were.
+    /// Files that were written.
     pub(super) files: Vec<PathBuf>,
-    /// This was not touched.
+    /// Existing configuration that was left unchanged.
     pub(super) config_is_there: Option<PathBuf>,
 }
 
-/// An `auth.json` with this login alone.
+/// Returns an `auth.json` with only this login.
 pub(super) fn auth_store(login: &Value) -> Value {
     json!({ "version": 1, "providers": { PROVIDER: login } })
 }
 
 impl Home {
-    /// Makes the folder where it is missing. Refuses another user's, and one with a login, unless `force`.
+    /// Opens the folder, and creates it if it is missing. Fails if it belongs to another user or, without `force`, if it
+    /// may hold a login.
     pub(super) fn open(folder: &Path, force: bool) -> anyhow::Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let folder = folder.canonicalize().with_context(|| format!("cannot enter {}", folder.display()))?;
+            .with_context(|| format!("creating the folder {} failed", folder.display()))?;
+        let folder = folder
+            .canonicalize()
+            .with_context(|| format!("opening the folder {} failed", folder.display()))?;
         require_owner(&folder, geteuid().as_raw())?;
         let (auth, shared) = (folder.join("auth.json"), root(&folder).join("shared/nous_auth.json"));
         if let Some(taken) = [&auth, &shared].into_iter().find(|path| path.exists() && !force) {
             bail!(
-                "{} is there already, and may hold a login: stop the agent and say --force to replace the portal's login \
-                 in it (others are kept), or choose another home",
+                "{} already exists and may hold a login: stop the agent and add --force to replace the portal's login (other \
+                 logins are kept), omit --home to print the files instead, or choose another home",
                 taken.display()
             );
         }
         let store = match fs::read(&auth) {
             Ok(bytes) => Some(parse(&bytes).with_context(|| {
-                format!("{} is not what hermes-agent writes; move it away, and try again", auth.display())
+                format!(
+                    "invalid content of {}: move the file away, and run the command again",
+                    auth.display()
+                )
             })?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", auth.display())),
+            Err(error) => return Err(error).with_context(|| format!("reading {} failed", auth.display())),
         };
         Ok(Self { auth, config: folder.join("config.yaml"), shared, store, force })
     }
 
-    /// Writes the login, and the configuration where there is none.
+    /// Writes the login, and the configuration if there is none.
     pub(super) fn write(self, login: &Value, yaml: &str) -> anyhow::Result<Written> {
         let store = match self.store {
             None => auth_store(login),
             Some(store) => with_login(store, login),
         };
-        // First: after the new login is there it would be preferred to it.
+        // Removed first: the agent would prefer it to the new login.
         match fs::remove_file(&self.shared) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", self.shared.display()));
+                return Err(error).with_context(|| format!("removing {} failed", self.shared.display()));
             }
             _ => {}
         }
@@ -90,7 +96,7 @@ impl Home {
     }
 }
 
-/// The folder whose `shared` all of its profiles share.
+/// Returns the root of a home: the folder with `shared`, which all profiles of the root use.
 fn root(home: &Path) -> &Path {
     let profiles = home.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "profiles"));
     profiles.and_then(Path::parent).unwrap_or(home)
@@ -98,11 +104,11 @@ fn root(home: &Path) -> &Path {
 
 fn parse(bytes: &[u8]) -> anyhow::Result<Map<String, Value>> {
     let store: Map<String, Value> = serde_json::from_slice(bytes)?;
-    anyhow::ensure!(store.get("providers").is_none_or(Value::is_object), "its providers are no object");
+    anyhow::ensure!(store.get("providers").is_none_or(Value::is_object), "`providers` is not a JSON object");
     Ok(store)
 }
 
-/// Other providers' logins stay; what is left of this one's goes, its pool of credentials included.
+/// Replaces the portal's login and removes its pool of credentials. Logins at other providers are kept.
 fn with_login(mut store: Map<String, Value>, login: &Value) -> Value {
     store.entry("version").or_insert(json!(1));
     store.entry("providers").or_insert(json!({}))[PROVIDER] = login.clone();
@@ -112,19 +118,23 @@ fn with_login(mut store: Map<String, Value>, login: &Value) -> Value {
     store.into()
 }
 
-/// Never over another without `over`.
-fn write(path: &Path, bytes: &[u8], over: bool) -> anyhow::Result<()> {
-    let written = if over { private_file::write(path, bytes) } else { private_file::write_new(path, bytes) };
-    written.with_context(|| format!("cannot write {}", path.display()))
+/// Writes a file, and replaces an existing one only with `replace`.
+fn write(path: &Path, bytes: &[u8], replace: bool) -> anyhow::Result<()> {
+    let written =
+        if replace { private_file::write(path, bytes) } else { private_file::write_new(path, bytes) };
+    written.with_context(|| format!("writing {} failed", path.display()))
 }
 
-/// Refuses a folder of another user: its agent could not read what is written, and its owner could lead us anywhere.
-fn require_owner(folder: &Path, us: u32) -> anyhow::Result<()> {
-    let owner = fs::metadata(folder).with_context(|| format!("cannot enter {}", folder.display()))?.uid();
+/// Fails if the folder belongs to another user: that user's agent could not read the files, and the user could redirect
+/// them by links.
+fn require_owner(folder: &Path, user: u32) -> anyhow::Result<()> {
+    let owner = fs::metadata(folder)
+        .with_context(|| format!("opening the folder {} failed", folder.display()))?
+        .uid();
     anyhow::ensure!(
-        owner == us,
-        "{} belongs to another user (of id {owner}), whose agent could not read its login: run this as that user, or \
-         leave --home out, and hand over what is printed",
+        owner == user,
+        "{} belongs to another user (user id {owner}), whose agent could not read the login: run the command as that \
+         user, or omit --home and hand over the printed files",
         folder.display()
     );
     Ok(())
@@ -136,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder that goes with the test.
+    /// A temporary folder, removed at the end of the test.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -160,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_home_is_made_for_its_owner_alone() {
+    fn new_home_is_private_to_its_owner() {
         let scratch = Scratch::new();
         let written = Home::open(&scratch.0, false).unwrap().write(&json!({"a": 1}), "cron:\n").unwrap();
         assert_eq!(written.files.len(), 2);
@@ -169,7 +179,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&scratch.0), 0o700);
         assert!(written.files.iter().all(|file| mode(file) == 0o600));
-        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 2, "nothing unfinished is left");
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 2, "no temporary file is left");
     }
 
     #[test]
@@ -177,7 +187,7 @@ mod tests {
         let scratch = Scratch::new();
         Home::open(&scratch.0, false).unwrap().write(&json!({"a": 1}), "cron:\n").unwrap();
         let told = refused(&scratch.0, false);
-        assert!(told.contains("auth.json is there already") && told.contains("--force"), "{told}");
+        assert!(told.contains("auth.json already exists") && told.contains("--force"), "{told}");
         let store = json!({
             "version": 2, "active_provider": "other", "providers": {"other": {"key": "k"}, "nous": {"old": 1}},
             "credential_pool": {"nous": [1], "other": [2]},
@@ -199,7 +209,7 @@ mod tests {
         assert!(!scratch.0.join("shared/nous_auth.json").exists(), "the agent would prefer it");
         for odd in ["", "[]", "{\"providers\": []}"] {
             fs::write(scratch.0.join("auth.json"), odd).unwrap();
-            assert!(refused(&scratch.0, true).contains("move it away"), "{odd}");
+            assert!(refused(&scratch.0, true).contains("move the file away"), "{odd}");
         }
     }
 
@@ -210,7 +220,7 @@ mod tests {
         let us = geteuid().as_raw();
         require_owner(&scratch.0, us).unwrap();
         let told = require_owner(&scratch.0, us + 1).unwrap_err().to_string();
-        assert!(told.contains("another user") && told.contains("leave --home out"), "{told}");
+        assert!(told.contains("another user") && told.contains("omit --home"), "{told}");
     }
 
     #[test]
@@ -219,6 +229,6 @@ mod tests {
         let profile = scratch.0.join("profiles/one");
         fs::create_dir_all(scratch.0.join("shared")).unwrap();
         fs::write(scratch.0.join("shared/nous_auth.json"), "{}").unwrap();
-        assert!(refused(&profile, false).contains("shared/nous_auth.json is there already"));
+        assert!(refused(&profile, false).contains("shared/nous_auth.json already exists"));
     }
 }

@@ -1,4 +1,4 @@
-//! `nas-cron agents identities` and `nas-cron agents revoke`: the keys that an agent calls with, and their end.
+//! `nas-cron agents identities` and `nas-cron agents revoke`: lists and revokes the keys that an agent calls with.
 
 use std::io::Write;
 
@@ -13,14 +13,14 @@ use super::find;
 use crate::db::{Db, directory as statements};
 use crate::identity::registry::{self, IdentityRecord, TaskRecord, any_org};
 
-/// Show the keys that an agent calls with, and the tasks that it calls under.
+/// List the keys that an agent calls with, and its tasks.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron agents identities agent-1
   nas-cron agents identities agent-1 --json | jq -r '.identities[].agent_public_key'")]
 pub(super) struct IdentitiesArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
     /// Print JSON.
     #[arg(long)]
@@ -29,24 +29,24 @@ pub(super) struct IdentitiesArgs {
 
 /// Revoke a key that an agent calls with, one of its tasks, or all of its keys.
 ///
-/// It holds at once, on every replica, and a key does not come back. The agent's tokens of the portal stay good, and with
-/// one it can register another key: disable the agent to stop it altogether.
+/// The revocation applies at once on every replica, and is final. The agent's portal tokens stay valid, and with one of
+/// them it can register a new key: to lock the agent out, disable it as well.
 #[derive(Clone, Debug, Args)]
-#[command(group(ArgGroup::new("which").required(true)), after_help = "\
+#[command(group(ArgGroup::new("selection").required(true)), after_help = "\
 Examples:
   nas-cron agents revoke agent-1 --identity 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d
   nas-cron agents revoke agent-1 --all")]
 pub(super) struct RevokeArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
-    /// This key, with its tasks.
-    #[arg(long, value_name = "AGENT_RUNTIME_ID", group = "which")]
+    /// Revoke this key and its tasks.
+    #[arg(long, value_name = "AGENT_RUNTIME_ID", group = "selection")]
     identity: Option<AgentRuntimeId>,
-    /// This task only: its key can register another.
-    #[arg(long, value_name = "TASK_ID", group = "which")]
+    /// Revoke only this task. Its key can register a new task.
+    #[arg(long, value_name = "TASK_ID", group = "selection")]
     task: Option<TaskId>,
-    /// Every key, with its tasks.
-    #[arg(long, group = "which")]
+    /// Revoke all keys and their tasks.
+    #[arg(long, group = "selection")]
     all: bool,
     /// Print JSON.
     #[arg(long)]
@@ -60,7 +60,7 @@ pub(super) async fn list(args: &IdentitiesArgs, db: &Db, out: &mut dyn Write) ->
         return terminal::json(out, &json!({ "identities": identities }));
     }
     if identities.is_empty() {
-        writeln!(out, "Agent {} has no keys: it calls with the portal's tokens.", agent.instance_id)?;
+        writeln!(out, "Agent {} has no keys: it calls with portal tokens.", agent.instance_id)?;
         return Ok(());
     }
     let now = statements::now(db).await?;
@@ -71,11 +71,11 @@ pub(super) async fn list(args: &IdentitiesArgs, db: &Db, out: &mut dyn Write) ->
 pub(super) async fn revoke(args: &RevokeArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let agent = find(db, &args.instance_id).await?;
     let (scope, name) = (any_org(&args.instance_id), &agent.instance_id);
-    let hint = format!("`nas-cron agents identities {name}` shows what it has");
-    let (revoked, what) = match (args.identity, args.task) {
+    let hint = format!("`nas-cron agents identities {name}` lists its keys and tasks");
+    let (revoked, subject) = match (args.identity, args.task) {
         (Some(id), _) => {
             let Some(changed) = registry::revoke(db, scope, id).await? else {
-                bail!("agent {name} has no identity {id}; {hint}");
+                bail!("agent {name} has no key {id}; {hint}");
             };
             (i64::from(changed), format!("Key {id} of agent {name}"))
         }
@@ -98,12 +98,12 @@ pub(super) async fn revoke(args: &RevokeArgs, db: &Db, out: &mut dyn Write) -> a
     }
     if !args.all {
         let already = if revoked == 0 { " already" } else { "" };
-        writeln!(out, "{what} is revoked{already}.")?;
+        writeln!(out, "{subject} is{already} revoked.")?;
     }
     Ok(())
 }
 
-/// Whether it opens anything, and if not why.
+/// Returns the state of a key: `ok`, or the reason for its rejection.
 fn standing(identity: &IdentityRecord) -> &'static str {
     match identity {
         IdentityRecord { revoked_at: Some(_), .. } => "revoked",
@@ -112,22 +112,22 @@ fn standing(identity: &IdentityRecord) -> &'static str {
     }
 }
 
-fn stands(task: &TaskRecord, now: DateTime<Utc>) -> bool {
+fn is_valid(task: &TaskRecord, now: DateTime<Utc>) -> bool {
     task.revoked_at.is_none() && task.expires_at > now
 }
 
 fn identities_table(identities: &[IdentityRecord], now: DateTime<Utc>) -> String {
-    let mut table = terminal::table(&["IDENTITY / TASK", "STATE", "REGISTERED", "USED", "EXPIRES"]);
+    let mut table = terminal::table(&["KEY / TASK", "STATE", "REGISTERED", "LAST USED", "EXPIRES"]);
     for identity in identities {
         table.add_row([
             identity.agent_runtime_id.to_string(),
             standing(identity).to_owned(),
             relative(now, identity.created_at),
             or_dash(identity.last_used_at.map(|at| relative(now, at))),
-            String::new(),
+            "-".to_owned(),
         ]);
-        // What is over says nothing that an operator asks for; JSON has it.
-        for task in identity.tasks.iter().filter(|task| stands(task, now)) {
+        // Expired and revoked tasks are shown in JSON only.
+        for task in identity.tasks.iter().filter(|task| is_valid(task, now)) {
             table.add_row([
                 format!("  {}", task.task_id),
                 "ok".to_owned(),
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_shows_what_stands() {
+    fn table_shows_valid_tasks_only() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let task = |id: &str, hours: i64| TaskRecord {
             task_id: TaskId::parse(id).unwrap(),
@@ -176,12 +176,12 @@ mod tests {
             ..identity.clone()
         };
         let moved = IdentityRecord { revoked_at: None, of_org: Some("acme".to_owned()), ..revoked.clone() };
-        insta::assert_snapshot!(identities_table(&[identity, moved, revoked], now), @r#"
-        IDENTITY / TASK                         STATE           REGISTERED  USED       EXPIRES
-        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d    ok              3 d ago     4 min ago
+        insta::assert_snapshot!(identities_table(&[identity, moved, revoked], now), @"
+        KEY / TASK                              STATE           REGISTERED  LAST USED  EXPIRES
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d    ok              3 d ago     4 min ago  -
           0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4d  ok              20 h ago    4 min ago  in 23 h
-        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e    of another org  3 d ago     -
-        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e    revoked         3 d ago     -
-        "#);
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e    of another org  3 d ago     -          -
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e    revoked         3 d ago     -          -
+        ");
     }
 }

@@ -1,4 +1,4 @@
-//! `nas-cron agents import`
+//! `nas-cron agents import`.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -17,11 +17,11 @@ const COLUMNS: Columns = Columns {
     flags: &["enabled"],
 };
 
-/// Register many agents, from JSON Lines or CSV.
+/// Register agents from a file in JSON Lines or CSV.
 ///
-/// Fields: `instance_id`, `org_id`, and if known `bootstrap_session_id`, `callback_url`, `enabled`; a CSV names
-/// them in its first line. What is left out keeps what is there. Good lines are taken, every bad one is named, and the exit
-/// code is 1 if there was one. Repeating it changes nothing.
+/// Fields: `instance_id`, `org_id`, and optionally `bootstrap_session_id`, `callback_url` and `enabled`. The first line of
+/// a CSV names its columns. Fields that are left out keep their present values. Valid lines are imported and invalid lines
+/// are reported, with exit code 1. Importing a file again changes nothing.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,12 +30,12 @@ Examples:
 pub(super) struct ImportAgentsArgs {
     #[command(flatten)]
     import: ImportArgs,
-    /// Yes, agents may leave their orgs for those in the file.
+    /// Allow moving agents to other orgs. Tokens of the old orgs then stop working.
     #[arg(long)]
     move_org: bool,
 }
 
-/// Registers every good line, a thousand in one statement, and names every bad one.
+/// Registers the agents of all valid lines, a thousand per statement, and reports every invalid line.
 pub(super) async fn run(args: &ImportAgentsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let ImportAgentsArgs { import: args, move_org } = args;
     let mut lines = Lines::open(&args.file, args.format, COLUMNS)?;
@@ -54,7 +54,7 @@ pub(super) async fn run(args: &ImportAgentsArgs, db: &Db, out: &mut dyn Write) -
                 Ok(registration) => {
                     let name = registration.instance_id.as_str();
                     if let Some(first) = seen.get(name) {
-                        report.bad(number, format!("instance_id: is on line {first} already"));
+                        report.bad(number, format!("instance_id: already on line {first}"));
                     } else {
                         seen.insert(name.to_owned(), number);
                         batch.push((number, registration));
@@ -89,11 +89,13 @@ fn judge(report: &mut Report, number: u64, verdict: &Verdict) {
             report.bad(number, format!("org_id: the agent belongs to org `{org}`; --move-org moves it"));
         }
         Verdict::SessionTaken(other) => {
-            report.bad(number, format!("bootstrap_session_id: is that of agent `{other}` of the same org"));
+            report.bad(number, format!("bootstrap_session_id: belongs to agent `{other}` of the same org"));
         }
         Verdict::Raced | Verdict::Repeated => {
-            report
-                .bad(number, "instance_id: it is being registered elsewhere at this moment; import it again");
+            report.bad(
+                number,
+                "instance_id: registered by another process at the same time; import the line again",
+            );
         }
     }
 }

@@ -14,26 +14,26 @@ use crate::db::directory as statements;
 use crate::directory;
 use crate::domain::registration::{Agent, AgentFilter};
 
-/// List agents, in the order of their names.
+/// List agents, ordered by instance id.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron agents list --org acme
   nas-cron agents list --limit 1000 --after agent-0999 --json")]
 pub(super) struct ListArgs {
-    /// Of this org only.
+    /// Only agents of this org.
     #[arg(long)]
     org: Option<OrgId>,
-    /// Only those that are enabled.
+    /// Only enabled agents.
     #[arg(long, conflicts_with = "disabled")]
     enabled: bool,
-    /// Only those that are disabled.
+    /// Only disabled agents.
     #[arg(long)]
     disabled: bool,
-    /// At most this many.
+    /// Maximum number of agents.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// From here on: what the list before ended with.
+    /// Resume after this agent: the last line of the previous page.
     #[arg(long, value_name = "INSTANCE_ID")]
     after: Option<InstanceId>,
     /// Print JSON: {"agents": […], "next": … or null}.
@@ -56,7 +56,7 @@ pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow:
     let now = statements::now(db).await?;
     out.write_all(agents_table(&page.items, now).as_bytes())?;
     if let Some(next) = page.next {
-        writeln!(out, "There are more: --after {next}")?;
+        writeln!(out, "More agents follow: --after {next}")?;
     }
     Ok(())
 }
@@ -66,7 +66,7 @@ fn agents_table(agents: &[Agent], now: DateTime<Utc>) -> String {
         return "No agents. `nas-cron agents add` registers one.\n".to_owned();
     }
     let mut table =
-        terminal::table(&["AGENT", "ORG", "STATE", "ARMED", "PARKED", "DEAD", "NEXT", "CALLBACK"]);
+        terminal::table(&["AGENT", "ORG", "STATE", "ARMED", "PARKED", "DEAD", "NEXT ATTEMPT", "CALLBACK"]);
     for agent in agents {
         table.add_row([
             agent.instance_id.clone(),
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table() {
+    fn table_matches_its_snapshot() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let disabled = Agent {
             instance_id: "agent-2".to_owned(),
@@ -98,11 +98,11 @@ mod tests {
             next_attempt_at: None,
             ..agent()
         };
-        insta::assert_snapshot!(agents_table(&[agent(), disabled], now), @r#"
-        AGENT    ORG   STATE     ARMED  PARKED  DEAD  NEXT      CALLBACK
-        agent-1  acme  ok        2      0       1     in 3 min  https://agent-1.example
-        agent-2  acme  disabled  2      0       1     -         -
-        "#);
+        insta::assert_snapshot!(agents_table(&[agent(), disabled], now), @"
+        AGENT    ORG   STATE     ARMED  PARKED  DEAD  NEXT ATTEMPT  CALLBACK
+        agent-1  acme  ok        2      0       1     in 3 min      https://agent-1.example
+        agent-2  acme  disabled  2      0       1     -             -
+        ");
         insta::assert_snapshot!(agents_table(&[], now), @"No agents. `nas-cron agents add` registers one.");
     }
 }

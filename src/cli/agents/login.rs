@@ -1,4 +1,4 @@
-//! An agent's login at our own portal, as `agents show` tells it.
+//! The login of an agent at the built-in portal, as `agents show` prints it.
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::relative;
@@ -8,7 +8,7 @@ use crate::domain::LoginEnd;
 use crate::domain::login::Login;
 use crate::domain::registration::Agent;
 
-/// An agent, and its login where it has or had one.
+/// An agent with its last login, if any.
 #[derive(Serialize)]
 pub(super) struct Shown<'a> {
     #[serde(flatten)]
@@ -17,18 +17,18 @@ pub(super) struct Shown<'a> {
     pub(super) login: Option<&'a Login>,
 }
 
-/// Whether it is alive, and what to do if it is not.
+/// Describes the state of a login, and the fix if it has ended.
 pub(super) fn in_words(login: &Login, now: DateTime<Utc>) -> String {
     let ago = |at: Option<DateTime<Utc>>| at.map_or_else(|| "-".to_owned(), |at| relative(now, at));
     match login.ended_by {
         Some(LoginEnd::Reused) => format!(
-            "ended {}: a spent refresh token was presented, so two use it or an old copy was restored; \
-             `nas-cron agents enroll` makes another",
+            "ended {}: a spent refresh token was presented, because two homes share the login or an old copy was restored; \
+             `nas-cron agents enroll` creates a new login",
             ago(login.ended_at)
         ),
         Some(LoginEnd::Replaced) => format!("ended {}: replaced", ago(login.ended_at)),
         None if login.refreshed_at.is_none() => {
-            format!("made {}, and not used yet", relative(now, login.created_at))
+            format!("created {}, not used yet", relative(now, login.created_at))
         }
         None => format!("last refreshed {}", ago(login.refreshed_at)),
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_says_how_to_mend_it() {
+    fn ended_login_shows_the_fix() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let mut login = Login {
             login_id: Uuid::nil(),
@@ -53,7 +53,7 @@ mod tests {
             ended_at: None,
             ended_by: None,
         };
-        assert_eq!(in_words(&login, now), "made 2 h ago, and not used yet");
+        assert_eq!(in_words(&login, now), "created 2 h ago, not used yet");
         login.refreshed_at = Some(now - TimeDelta::minutes(5));
         assert_eq!(in_words(&login, now), "last refreshed 5 min ago");
         login.ended_at = Some(now - TimeDelta::minutes(4));

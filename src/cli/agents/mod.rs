@@ -1,4 +1,4 @@
-//! `nas-cron agents`: which instances there are.
+//! `nas-cron agents`: the registered agent instances.
 
 mod add;
 mod config;
@@ -35,17 +35,19 @@ use crate::db::Db;
 use crate::directory;
 use crate::domain::registration::Agent;
 
-/// Register agents, and see how they are.
+/// Register, list, show, disable and remove agents.
 ///
-/// Works on the database, also while the service is down. The portal's backend does the same over the admin API:
-/// PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
+/// The command works on the database, also while the service is down. A portal backend can use the admin API instead: PUT,
+/// GET and DELETE `/api/admin/agents/{instance_id}`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron agents add agent-1 --org acme --session 0192f3a1
   nas-cron agents import agents.csv --dry-run
   nas-cron agents config agent-1 >> config.yaml
-  nas-cron agents list --org acme --json")]
+  nas-cron agents list --org acme --json
+
+Settings go before the subcommand: nas-cron agents --config nas-cron.toml list")]
 pub struct AgentsArgs {
     #[command(subcommand)]
     command: AgentsCommand,
@@ -57,10 +59,12 @@ enum AgentsCommand {
     Enroll(EnrollArgs),
     List(ListArgs),
     Show(OneArgs),
-    /// Hold an agent's fires and refuse its calls. None is lost: `enable` releases them.
+    /// Disable an agent: hold its fires and refuse its calls.
+    ///
+    /// No fire is lost: `nas-cron agents enable` releases them.
     #[command(after_help = "Example:\n  nas-cron agents disable agent-1")]
     Disable(OneArgs),
-    /// Let an agent provision and be fired again, at once for what is due.
+    /// Enable an agent. Its due one-shots fire at once.
     #[command(after_help = "Example:\n  nas-cron agents enable agent-1")]
     Enable(OneArgs),
     Remove(RemoveArgs),
@@ -74,25 +78,25 @@ enum AgentsCommand {
 /// Show one agent.
 #[derive(Clone, Debug, Args)]
 struct OneArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What the configuration says of where agents turn to. Only `config` and `enroll` need it.
+/// URLs that agents use, from the configuration. Only `config` and `enroll` need them.
 #[derive(Debug)]
 pub struct Urls {
-    /// The portal's, if it is set.
+    /// Portal URL, if it is set.
     pub portal: Option<String>,
-    /// Where agents fetch the keys of fire tokens, if it or what it follows from is set.
+    /// JWKS URL of the agents, if it is set or can be derived.
     pub agents_jwks: Option<String>,
-    /// This service as the portal, or why it is none.
+    /// Settings of the built-in portal, or the reason why it is off.
     pub own_portal: Result<OwnPortal, ConfigError>,
 }
 
-/// Does what was asked for, and says so on `out`.
+/// Runs the command, and writes its result to `out`.
 pub async fn run(args: AgentsArgs, db: &Db, urls: Urls, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         AgentsCommand::Add(args) => add::run(args, db, out).await,
@@ -136,28 +140,28 @@ mod tests {
     }
 
     #[test]
-    fn the_help_teaches() {
+    fn help_matches_its_snapshot() {
         let mut command: Command = Cli::command().term_width(110);
-        insta::assert_snapshot!(command.render_long_help(), @r#"
-        Register agents, and see how they are.
+        insta::assert_snapshot!(command.render_long_help(), @"
+        Register, list, show, disable and remove agents.
 
-        Works on the database, also while the service is down. The portal's backend does the same over the admin API:
-        PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
+        The command works on the database, also while the service is down. A portal backend can use the admin API
+        instead: PUT, GET and DELETE `/api/admin/agents/{instance_id}`.
 
         Usage: nas-cron agents <COMMAND>
 
         Commands:
           add           Register an agent, or change its registration
-          enroll        Register an agent whose portal this service is, and give it a login
-          list          List agents, in the order of their names
+          enroll        Register an agent at the built-in portal, and create its login
+          list          List agents, ordered by instance id
           show          Show one agent
-          disable       Hold an agent's fires and refuse its calls. None is lost: `enable` releases them
-          enable        Let an agent provision and be fired again, at once for what is due
-          remove        Remove an agent, and its one-shots with it
-          set-callback  Tell where an agent is reached now: all its one-shots go there
-          import        Register many agents, from JSON Lines or CSV
-          config        Print the YAML that points an agent here
-          identities    Show the keys that an agent calls with, and the tasks that it calls under
+          disable       Disable an agent: hold its fires and refuse its calls
+          enable        Enable an agent. Its due one-shots fire at once
+          remove        Remove an agent and its one-shots
+          set-callback  Change the callback URL of an agent and of all its one-shots
+          import        Register agents from a file in JSON Lines or CSV
+          config        Print the YAML configuration that an agent needs to use this service
+          identities    List the keys that an agent calls with, and its tasks
           revoke        Revoke a key that an agent calls with, one of its tasks, or all of its keys
           help          Print this message or the help of the given subcommand(s)
 
@@ -170,37 +174,39 @@ mod tests {
           nas-cron agents import agents.csv --dry-run
           nas-cron agents config agent-1 >> config.yaml
           nas-cron agents list --org acme --json
-        "#);
+
+        Settings go before the subcommand: nas-cron agents --config nas-cron.toml list
+        ");
         let import = command.find_subcommand_mut("import").unwrap();
         insta::assert_snapshot!(import.render_long_help(), @r#"
-        Register many agents, from JSON Lines or CSV.
+        Register agents from a file in JSON Lines or CSV.
 
-        Fields: `instance_id`, `org_id`, and if known `bootstrap_session_id`, `callback_url`, `enabled`; a CSV names
-        them in its first line. What is left out keeps what is there. Good lines are taken, every bad one is named,
-        and the exit code is 1 if there was one. Repeating it changes nothing.
+        Fields: `instance_id`, `org_id`, and optionally `bootstrap_session_id`, `callback_url` and `enabled`. The
+        first line of a CSV names its columns. Fields that are left out keep their present values. Valid lines are
+        imported and invalid lines are reported, with exit code 1. Importing a file again changes nothing.
 
         Usage: import [OPTIONS] <FILE>
 
         Arguments:
           <FILE>
-                  The file; `-` is stdin
+                  File to import; `-` reads stdin
 
         Options:
               --format <FORMAT>
-                  How it is written, if neither its name nor its beginning tell
+                  Format of the file [default: recognised by its name or content]
 
                   Possible values:
-                  - jsonl: JSON Lines: one object a line
-                  - csv:   CSV, with a header that names the columns
+                  - jsonl: JSON Lines: one object per line
+                  - csv:   CSV: the first line names the columns
 
               --dry-run
-                  Judge every line, also against the database, and change nothing
+                  Check all lines, also against the database, without changing anything
 
               --json
-                  Print JSON: the counts, and each bad line as {"line","problem"}
+                  Print JSON: the counts, and each invalid line as {"line", "problem"}
 
               --move-org
-                  Yes, agents may leave their orgs for those in the file
+                  Allow moving agents to other orgs. Tokens of the old orgs then stop working
 
           -h, --help
                   Print help (see a summary with '-h')
@@ -212,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_checked_and_named() {
+    fn invalid_arguments_are_named() {
         assert!(
             parse(&["add", "a", "--org", "o", "--session", "s", "--callback-url", "https://a.example/x"])
                 .is_ok()

@@ -13,15 +13,16 @@ use crate::cli::directory_error::explained;
 use crate::db::Db;
 use crate::directory::{self, DirectoryError};
 
-/// Remove an agent, and its one-shots with it.
+/// Remove an agent and its one-shots.
 ///
-/// None of them fires any more; their history stays. To stop an agent for a while, disable it instead.
+/// An agent with one-shots is removed only with --yes: they never fire. Their history is kept. To stop an agent for a
+/// while, use `nas-cron agents disable` instead.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron agents remove agent-1 --yes")]
 pub(super) struct RemoveArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
-    /// Yes, also if it has one-shots.
+    /// Remove the agent even if it has one-shots.
     #[arg(long)]
     yes: bool,
     /// Print JSON.
@@ -29,19 +30,20 @@ pub(super) struct RemoveArgs {
     json: bool,
 }
 
-/// Removes the agent, and prints how many one-shots went with it.
+/// Removes the agent, and prints the number of removed one-shots.
 pub(super) async fn run(args: &RemoveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let agent = find(db, &args.instance_id).await?;
     let held = agent.armed + agent.dead;
     if held > 0 && !args.yes {
         bail!(
-            "agent {} has {} that would be forgotten; say --yes if that is meant, or disable it instead",
-            agent.instance_id,
-            counted(held, "one-shot")
+            "agent {name} has {} that would be removed with it: add --yes to remove them, or stop the agent for a while with \
+             `nas-cron agents disable {name}`",
+            counted(held, "one-shot"),
+            name = agent.instance_id
         );
     }
     let one_shots = match directory::remove(db, &args.instance_id).await {
-        // Somebody else was faster: it is gone all the same.
+        // Another process has just removed it.
         Err(DirectoryError::Unknown(_)) => 0,
         other => other.map_err(explained)?,
     };

@@ -11,15 +11,15 @@ use crate::cli::directory_error::explained;
 use crate::db::Db;
 use crate::directory;
 
-/// Tell where an agent is reached now: all its one-shots go there.
+/// Change the callback URL of an agent and of all its one-shots.
 ///
-/// Agents do this themselves when they come with another callback; this is for one that cannot.
+/// Needed only for an agent that has moved and is asleep: an agent sets its own callback URL when it arms a one-shot.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron agents set-callback agent-1 https://agent-1.agents.example")]
 pub(super) struct SetCallbackArgs {
-    /// Its name.
+    /// Instance id of the agent.
     instance_id: InstanceId,
-    /// The base URL: fires go to {URL}/api/cron/fire.
+    /// Callback URL: fires go to {URL}/api/cron/fire.
     #[arg(value_name = "URL", value_parser = directory::callback_url)]
     callback_url: CallbackUrl,
     /// Print JSON.
@@ -27,7 +27,7 @@ pub(super) struct SetCallbackArgs {
     json: bool,
 }
 
-/// Stores the callback, and prints how many one-shots moved there.
+/// Stores the callback, and prints the number of one-shots that were changed.
 pub(super) async fn run(args: &SetCallbackArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let moved =
         directory::set_callback(db, &args.instance_id, &args.callback_url).await.map_err(explained)?;
@@ -39,6 +39,6 @@ pub(super) async fn run(args: &SetCallbackArgs, db: &Db, out: &mut dyn Write) ->
         );
     }
     let (name, url, moved) = (&args.instance_id, args.callback_url.as_str(), counted(moved, "one-shot"));
-    writeln!(out, "Agent {name} is reached at {url} from now on; {moved} moved there.")?;
+    writeln!(out, "The callback URL of agent {name} is now {url}; {moved} moved to it.")?;
     Ok(())
 }

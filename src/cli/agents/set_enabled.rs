@@ -10,7 +10,7 @@ use crate::cli::directory_error::explained;
 use crate::db::Db;
 use crate::directory;
 
-/// Lets the agent work or stops it, and prints what that does to its one-shots.
+/// Enables or disables the agent, and prints the effect on its one-shots.
 pub(super) async fn run(args: &OneArgs, enabled: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let before = find(db, &args.instance_id).await?;
     let changed = directory::set_enabled(db, &args.instance_id, enabled).await.map_err(explained)?;
@@ -26,16 +26,16 @@ pub(super) async fn run(args: &OneArgs, enabled: bool, db: &Db, out: &mut dyn Wr
             let waiting = counted(agent.armed, "one-shot");
             writeln!(
                 out,
-                "Agent {name} is disabled{already}. It has {waiting}; none fires until it is enabled."
+                "Agent {name} is{already} disabled. It has {waiting}; none fires until `nas-cron agents enable`."
             )?;
         }
         (true, true) => writeln!(
             out,
-            "Agent {name} is enabled{already}, but still on hold, with {} parked: see `nas-cron hold list`.",
+            "Agent {name} is{already} enabled, but still on hold, with {} parked; see `nas-cron hold list`.",
             counted(agent.parked, "one-shot")
         )?,
         (true, false) => {
-            writeln!(out, "Agent {name} is enabled{already}; {} released.", counted(released, "one-shot"))?;
+            writeln!(out, "Agent {name} is{already} enabled; {} released.", counted(released, "one-shot"))?;
         }
     }
     Ok(())

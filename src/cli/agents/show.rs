@@ -13,7 +13,7 @@ use crate::domain::PortalDenial;
 use crate::domain::login::Login;
 use crate::domain::registration::Agent;
 
-/// Prints everything about the agent.
+/// Prints all facts about the agent.
 pub(super) async fn run(args: &OneArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let agent = find(db, &args.instance_id).await?;
     let login = logins::last(db, &args.instance_id).await?;
@@ -25,7 +25,7 @@ pub(super) async fn run(args: &OneArgs, db: &Db, out: &mut dyn Write) -> anyhow:
     Ok(())
 }
 
-/// Enabled or not, and what else keeps it from being fired.
+/// Returns the state of the agent: `ok`, or the reason why its one-shots do not fire.
 pub(super) fn condition(agent: &Agent) -> &'static str {
     match agent {
         Agent { enabled: false, .. } => "disabled",
@@ -38,14 +38,14 @@ pub(super) fn condition(agent: &Agent) -> &'static str {
 
 fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T UTC"));
-    let why = match condition(agent) {
+    let state = match condition(agent) {
         "disabled" => "disabled: its fires are held and its calls refused until `nas-cron agents enable`",
         "denied" => match agent.denied_by_portal {
-            Some(PortalDenial::Disabled) => "denied: disabled at the portal, so its fires are held",
-            _ => "denied: the portal does not know it, so its fires are held",
+            Some(PortalDenial::Disabled) => "denied: the portal reports it as disabled; its fires are held",
+            _ => "denied: the portal reports it as unknown; its fires are held",
         },
-        "on hold" => "on hold: its fires wait for `nas-cron release`; see `nas-cron hold list`",
-        "unreachable" => "unreachable: one one-shot probes it, the others wait for that",
+        "on hold" => "on hold: its fires are parked until `nas-cron release`; see `nas-cron hold list`",
+        "unreachable" => "unreachable: one one-shot probes it, the others are parked",
         other => other,
     };
     let login = login.map(|login| ("login", login::in_words(login, now)));
@@ -55,9 +55,9 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
         ("session", or_dash(agent.bootstrap_session_id.as_deref())),
     ];
     let rest = [
-        ("state", why.to_owned()),
+        ("state", state.to_owned()),
         ("callback", or_dash(agent.callback_url.as_deref())),
-        ("unreachable", or_dash(agent.unreachable_since.map(with_time))),
+        ("unreachable since", or_dash(agent.unreachable_since.map(with_time))),
         ("armed", format!("{}, of which {} parked", counted(agent.armed, "one-shot"), agent.parked)),
         ("dead", counted(agent.dead, "one-shot")),
         ("next attempt", or_dash(agent.next_attempt_at.map(with_time))),
@@ -75,25 +75,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_facts() {
+    fn facts_match_their_snapshot() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let denied = Agent { denied_by_portal: Some(PortalDenial::Unknown), on_hold: true, ..agent() };
         assert!(
-            facts(&denied, None, now).contains("denied: the portal does not know it, so its fires are held")
+            facts(&denied, None, now)
+                .contains("denied: the portal reports it as unknown; its fires are held")
         );
-        let away = Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
-        insta::assert_snapshot!(facts(&away, None, now), @r#"
-        agent         agent-1
-        org           acme
-        session       sid-1
-        state         unreachable: one one-shot probes it, the others wait for that
-        callback      https://agent-1.example
-        unreachable   30 s ago (2027-01-15 07:59:30 UTC)
-        armed         2 one-shots, of which 1 parked
-        dead          1 one-shot
-        next attempt  in 3 min (2027-01-15 08:03:00 UTC)
-        registered    4 d ago (2027-01-11 08:00:00 UTC)
-        changed       5 h ago (2027-01-15 03:00:00 UTC)
-        "#);
+        let unreachable =
+            Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
+        insta::assert_snapshot!(facts(&unreachable, None, now), @"
+        agent              agent-1
+        org                acme
+        session            sid-1
+        state              unreachable: one one-shot probes it, the others are parked
+        callback           https://agent-1.example
+        unreachable since  30 s ago (2027-01-15 07:59:30 UTC)
+        armed              2 one-shots, of which 1 parked
+        dead               1 one-shot
+        next attempt       in 3 min (2027-01-15 08:03:00 UTC)
+        registered         4 d ago (2027-01-11 08:00:00 UTC)
+        changed            5 h ago (2027-01-15 03:00:00 UTC)
+        ");
     }
 }

@@ -2,21 +2,21 @@
 
 use std::fmt::Write;
 
-/// What the agent is told.
+/// Configuration of the agent's chronos provider.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Chronos {
-    /// The base of hop 1 and, byte for byte, the issuer of fire tokens.
+    /// Base URL of the agent API and, byte for byte, the issuer of fire tokens.
     pub(super) portal_url: String,
-    /// Where it is called.
+    /// Callback URL of the agent.
     pub(super) callback_url: String,
-    /// The audience of its fire tokens.
+    /// Audience of its fire tokens.
     pub(super) expected_audience: String,
-    /// Where it fetches the keys of fire tokens.
+    /// JWKS URL of the keys of fire tokens.
     pub(super) nas_jwks_url: String,
 }
 
 impl Chronos {
-    /// As YAML that any version of it reads alike.
+    /// Returns YAML that parsers of all YAML versions read alike.
     pub(super) fn yaml(&self) -> String {
         let fields = [
             ("portal_url", &self.portal_url),
@@ -36,8 +36,8 @@ impl Chronos {
     }
 }
 
-/// A double-quoted scalar (YAML 1.2, 7.3.1). All but printable ASCII is escaped: what else is printable, and what
-/// breaks a line, differs between versions.
+/// Appends a double-quoted scalar (YAML 1.2, 7.3.1). Everything but printable ASCII is escaped, because YAML versions
+/// differ in the other printable characters and in line breaks.
 fn quote(yaml: &mut String, value: &str) {
     yaml.push('"');
     for c in value.chars() {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_what_hermes_agent_reads() {
+    fn yaml_has_the_form_of_hermes_agent() {
         let chronos = Chronos {
             portal_url: "https://portal.example".to_owned(),
             callback_url: "https://a1.agents.example/prefix/".to_owned(),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_breaks_out_of_its_quotes() {
+    fn special_characters_are_escaped() {
         let mut yaml = String::new();
         quote(&mut yaml, "a\"b\\n: #{é}\u{2028}\u{85}😀");
         assert_eq!(yaml, r#""a\"b\\n: #{\U000000E9}\U00002028\U00000085\U0001F600""#);

@@ -1,4 +1,4 @@
-//! `nas-cron backend switch`: one row changes, and every one-shot follows.
+//! `nas-cron backend switch`: changes the active backend, then moves all one-shots to it.
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,37 +13,38 @@ use nas_cron_protocol::BackendName;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{BackendContext, active, put_off, still};
+use super::{BackendContext, active, remaining, too_far_ahead};
 use crate::backends::{SchedulerBackend, moving};
 use crate::config::backends::variables_of;
 use crate::db::{DbResult, directory, ride_out, wake_ups};
 use crate::domain::active_backend::Left;
 
-/// Rounds of telling one backend at once.
+/// Concurrent rounds of arming and cancelling per backend.
 const ROUNDS: usize = 4;
-/// How long nothing may get done before the rest is left to the replicas, where a backend fails.
-const FAILING: Duration = Duration::from_secs(15);
-/// Between looks at what others are doing.
+/// Time without progress after which the rest is left to the replicas, if a backend fails.
+const NO_PROGRESS: Duration = Duration::from_secs(15);
+/// Interval between checks of the progress of replicas.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long the database may be away.
+/// Maximum outage of the database that is bridged by retries.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Make another backend the active one, and bring every one-shot to it.
+/// Activate another backend, and move all one-shots to it.
 ///
-/// Configure it on every replica first. New one-shots go to it at once; the others follow in batches, their wake-ups
-/// are asked for there and taken back where they were. Provisions and fires go on meanwhile. It can be broken off at
-/// any moment, and nothing is lost: the running replicas finish it, and so does the same command again.
+/// Configure the backend on every replica first. New one-shots go to it at once. The others are moved in batches: their
+/// wake-ups are armed at the new backend and cancelled at the old one. Provisions and fires continue meanwhile. You can
+/// interrupt the command at any time and lose nothing: the running replicas complete the switch, and so does the same
+/// command again.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron backend switch nats
   nas-cron backend switch postgres --json
-  nas-cron backend switch qstash --force      Although it does not answer now")]
+  nas-cron backend switch qstash --force      Even if it is unreachable now")]
 pub(super) struct SwitchArgs {
-    /// Which one: `nas-cron backend status` lists them.
+    /// Backend to activate; `nas-cron backend status` lists them.
     #[arg(value_name = "BACKEND")]
     backend: BackendName,
-    /// Also when it does not answer: what it misses, the service's own loop fires some seconds late.
+    /// Switch even if the backend is unreachable. The Postgres loop then fires its one-shots some seconds late.
     #[arg(long)]
     force: bool,
     /// Print JSON: `{"active", "switched", "moved", "told", "taken_back", "finished", "left", "seconds"}`.
@@ -51,7 +52,7 @@ pub(super) struct SwitchArgs {
     json: bool,
 }
 
-/// What this process has done; running replicas do their share.
+/// Work done by this process. Running replicas do a share of the total.
 #[derive(Clone, Copy, Debug, Default)]
 struct Report {
     moved: u64,
@@ -77,41 +78,42 @@ pub(super) async fn run(
     bar.finish_and_clear();
     let left = moved.with_context(|| {
         format!(
-            "{to} is active, but the move broke off. Nothing is lost: the running replicas go on with it, and so does \
-             the same command again"
+            "{to} is active, but moving the one-shots failed. Nothing is lost: the running replicas complete the switch, \
+             and so does the same command again"
         )
     })?;
     let seconds = begun.elapsed().as_secs_f64();
     let finished = left.count() == 0;
     let Report { moved, told, taken_back } = report;
     if args.json {
-        let told = json!({
+        let report = json!({
             "active": to, "switched": from != to, "moved": moved, "told": told, "taken_back": taken_back,
             "finished": finished, "left": left, "seconds": seconds,
         });
-        terminal::json(out, &told)?;
+        terminal::json(out, &report)?;
     } else {
-        let was = if from == to { "was active already" } else { "is active" };
+        let was = if from == to { "was already active" } else { "is active" };
         let moved = counted(i64::try_from(moved).unwrap_or(i64::MAX), "one-shot");
         writeln!(
             out,
-            "{to} {was}: {moved} moved, {told} wake-ups told and {taken_back} taken back from here, in {seconds:.1} s."
+            "{to} {was}: {moved} moved, {told} wake-ups armed and {taken_back} cancelled by this command, in {seconds:.1} s."
         )?;
-        if left.put_off > 0 {
-            out.write_all(put_off(&left, to).trim_start().as_bytes())?;
+        if left.postponed > 0 {
+            out.write_all(too_far_ahead(&left, to).trim_start().as_bytes())?;
         }
     }
     if context.stop.is_cancelled() && !finished {
         bail!(
-            "stopped: {} still. Nothing is lost: the running replicas go on with it, and so does the same command again",
-            still(&left)
+            "interrupted with {}. Nothing is lost: the running replicas complete the switch, and so does the same command \
+             again",
+            remaining(&left)
         );
     }
     ensure!(finished, "{}", unfinished(&left, context));
     Ok(())
 }
 
-/// Refuses what would only wait for the watchdog.
+/// Fails if the new backend is unconfigured or unreachable: all its one-shots would be backend misses.
 async fn require_usable(args: &SwitchArgs, context: &BackendContext) -> anyhow::Result<()> {
     let to = args.backend;
     if to == BackendName::Postgres {
@@ -119,18 +121,19 @@ async fn require_usable(args: &SwitchArgs, context: &BackendContext) -> anyhow::
     }
     ensure!(
         context.has(to),
-        "{to} is not configured here: set {}, here and on every replica (see docs/backends.md)",
+        "{to} is not configured here: set {} for this command and on every replica (see docs/backends.md)",
         variables_of(to)
     );
     let Some(outbox) = context.outbox(to) else {
         bail!(
-            "{to} mints the agents' tokens itself: run this with all settings of the service, as one of its replicas \
-             has them"
+            "{to} needs fire tokens in advance, which this command cannot sign with its settings: run it with all \
+             settings of the service, for example on one of its replicas"
         )
     };
     match outbox.backend().health().await {
         Err(error) if !args.force => bail!(
-            "{to} {error}. Nothing was changed; `nas-cron backend status` shows more, and --force switches all the same"
+            "{to} {error}. Nothing was changed; fix the backend (`nas-cron backend status` shows its state), or switch \
+             anyway with --force"
         ),
         _ => Ok(()),
     }
@@ -138,12 +141,13 @@ async fn require_usable(args: &SwitchArgs, context: &BackendContext) -> anyhow::
 
 fn bar(json: bool) -> anyhow::Result<ProgressBar> {
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} ({msg})")?;
-    // On stderr, and only on a terminal.
+    // Drawn on stderr, and only if it is a terminal.
     let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     Ok(ProgressBar::with_draw_target(Some(0), target).with_style(style))
 }
 
-/// Moves and tells until nothing is left, somebody stops it, or nothing gets done any more. Returns what is left.
+/// Moves one-shots, and arms and cancels wake-ups, until nothing is left, the command is interrupted, or progress stops.
+/// Returns the remaining work.
 async fn carry_out(
     context: &BackendContext,
     since: DateTime<Utc>,
@@ -166,10 +170,10 @@ async fn carry_out(
         }
         let moved = if left.to_move > 0 { move_all(context, bar, report).await? } else { 0 };
         if moved > 0 {
-            // Every one of them is to be told, and its old wake-up to be taken back: there may be more left than before.
+            // Each moved one-shot adds a wake-up to arm and perhaps one to cancel: the count may have grown.
             progressed = Instant::now();
         } else if tell(context, report).await? == 0 {
-            // The replicas are at it, or the backend is left alone for a while.
+            // The replicas hold the rest, or the backend is in back-off.
             tokio::select! {
                 () = context.stop.cancelled() => {}
                 () = sleep(PAUSE) => {}
@@ -179,7 +183,7 @@ async fn carry_out(
     }
 }
 
-/// Moves batch after batch. Returns how many have moved.
+/// Moves batch after batch. Returns the number of moved one-shots.
 async fn move_all(context: &BackendContext, bar: &ProgressBar, report: &mut Report) -> DbResult<u64> {
     let mut moved = 0;
     while !context.stop.is_cancelled() {
@@ -194,47 +198,51 @@ async fn move_all(context: &BackendContext, bar: &ProgressBar, report: &mut Repo
     Ok(moved)
 }
 
-/// What somebody who has died was telling is told again when that one's lease of it is over.
+/// Returns the time without progress to allow. Without an error, the rest may be leased by a process that died, so this
+/// includes the longest lease.
 fn patience(context: &BackendContext, left: &Left) -> Duration {
-    let leases = context.outboxes.iter().map(|outbox| outbox.lease() + FAILING);
+    let leases = context.outboxes.iter().map(|outbox| outbox.lease() + NO_PROGRESS);
     let longest = leases.max().filter(|_| left.last_error.is_none());
-    longest.unwrap_or(FAILING)
+    longest.unwrap_or(NO_PROGRESS)
 }
 
-/// Tells all backends one round. Returns how many orders were carried out.
+/// Arms and cancels wake-ups at all backends for one round. Returns the number of processed outbox rows.
 async fn tell(context: &BackendContext, report: &mut Report) -> DbResult<usize> {
     let rounds = context.outboxes.iter().flat_map(|outbox| std::iter::repeat_n(outbox, ROUNDS));
-    let mut orders = 0;
+    let mut rows = 0;
     for done in try_join_all(rounds.map(|outbox| again(|| outbox.run_round()))).await? {
         report.told += done.armed;
         report.taken_back += done.taken_back;
-        orders += done.armed + done.taken_back;
+        rows += done.armed + done.taken_back;
     }
-    Ok(orders)
+    Ok(rows)
 }
 
 fn show_progress(bar: &ProgressBar, left: &Left) {
     let count = left.count().unsigned_abs();
-    // What is told was to be moved before: the whole grows while it moves.
+    // Moving creates wake-ups to arm: the total grows meanwhile.
     bar.set_length(bar.length().unwrap_or(0).max(bar.position() + count));
     bar.set_position(bar.length().unwrap_or(0) - count);
-    bar.set_message(still(left));
+    bar.set_message(remaining(left));
 }
 
-/// Waits out a short absence of the database: every step may be done twice.
+/// Retries a step through a short outage of the database. Every step may run twice.
 async fn again<T, F: Future<Output = DbResult<T>>>(step: impl FnMut() -> F) -> DbResult<T> {
     ride_out(Instant::now() + PATIENCE, step).await
 }
 
 fn unfinished(left: &Left, context: &BackendContext) -> String {
-    let away: Vec<_> =
+    let unconfigured: Vec<_> =
         BackendName::ALL.iter().filter(|one| !context.has(**one)).map(|one| one.as_str()).collect();
-    let mut text = format!("the move is unfinished: {} still", still(left));
+    let mut text = format!("the switch is unfinished: {}", remaining(left));
     if let Some(error) = &left.last_error {
         text = format!("{text} ({})", terminal::printable(error));
     }
-    if left.to_take_back > 0 && !away.is_empty() {
-        text = format!("{text}; not configured here, and so left to the replicas: {}", away.join(", "));
+    if left.to_take_back > 0 && !unconfigured.is_empty() {
+        text =
+            format!("{text}; left to the replicas, because not configured here: {}", unconfigured.join(", "));
     }
-    format!("{text}. Nothing is lost: the running replicas go on with it, and so does the same command again")
+    format!(
+        "{text}. Nothing is lost: the running replicas complete the switch, and so does the same command again"
+    )
 }

@@ -1,4 +1,4 @@
-//! The database: whether it answers, is ours, and does what we rely on.
+//! Checks of the database: connection, schema, clock and notifications.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::diagnosis::{Finding, failed};
 
 pub(super) async fn answers(deployment: &Deployment) -> Finding {
     match deployment.answer().await {
-        Ok(took) => Finding::ok(format!("answers in {:.1} ms", took.as_secs_f64() * 1e3)),
-        Err(error) => Finding::wrong(
-            format!("does not answer: {error}"),
-            "see that it is up, that NAS_CRON_DATABASE_URL leads to it, and that this machine may connect",
+        Ok(took) => Finding::ok(format!("responds in {:.1} ms", took.as_secs_f64() * 1e3)),
+        Err(advice) => Finding::wrong(
+            format!("unavailable: {}", advice.failure),
+            format!("{} (NAS_CRON_DATABASE_URL)", advice.fix),
         ),
     }
 }
@@ -24,32 +24,33 @@ pub(super) async fn answers(deployment: &Deployment) -> Finding {
 pub(super) async fn schema(deployment: &Deployment) -> Finding {
     let known = known_version();
     match deployment.schema().await {
-        Ok(SchemaState::Current) => Finding::ok(format!("version {known}, the one of this release")),
+        Ok(SchemaState::Current) => Finding::ok(format!("version {known}, as required by this release")),
         Ok(SchemaState::Behind(steps)) => {
             let versions: Vec<_> = steps.iter().map(|step| step.version.to_string()).collect();
-            let lacks = format!("lacks {} of this release", versions.join(", "));
+            let (s, are) = if versions.len() == 1 { ("", "is") } else { ("s", "are") };
+            let missing = format!("migration{s} {} {are} missing", versions.join(", "));
             if deployment.config.database.migrate {
                 Finding::warning(
-                    lacks,
-                    "`nas-cron serve` applies it when it starts, as NAS_CRON_MIGRATE says",
+                    missing,
+                    "`nas-cron serve` migrates at its start, because NAS_CRON_MIGRATE is set",
                 )
             } else {
-                Finding::wrong(lacks, "`nas-cron migrate`; with --dry-run it tells what it would do")
+                Finding::wrong(missing, "run `nas-cron migrate` (--dry-run shows the steps)")
             }
         }
         Ok(SchemaState::Ahead { found, known }) => Finding::wrong(
-            format!("version {found}; this release knows {known} at most, and does not start on it"),
-            "run the release that migrated it, or a later one",
+            format!("version {found}, but this release knows versions up to {known} and does not start"),
+            "use the release that migrated it, or a later one",
         ),
         Ok(SchemaState::Diverged { version }) => Finding::wrong(
-            format!("step {version} is not the one of this release"),
-            "`nas-cron migrate --dry-run` compares; is this nas-cron's own database?",
+            format!("migration {version} differs from the one of this release, or failed half-way"),
+            "check that NAS_CRON_DATABASE_URL names a database of nas-cron; `nas-cron migrate --dry-run` shows more",
         ),
-        Err(error) => failed(error),
+        Err(advice) => failed(advice),
     }
 }
 
-/// Everything goes by the database's clock. What is far off it is this machine's, and with it the times of log lines.
+/// Compares the database's clock, which everything depends on, with the one of this machine, which log lines use.
 pub(super) async fn clock(deployment: &Deployment) -> Finding {
     match DbClock::read(&deployment.db, Arc::clone(&deployment.clock)).await {
         Ok(clock) => judge_offset(&clock.offset()),
@@ -58,33 +59,33 @@ pub(super) async fn clock(deployment: &Deployment) -> Finding {
 }
 
 fn judge_offset(offset: &Offset) -> Finding {
-    let way = if offset.ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
-    let (apart, uncertainty) = (span(offset.ahead.abs()), span(offset.uncertainty));
-    let found = format!("{apart} {way} this machine's, give or take {uncertainty}");
+    let direction = if offset.ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+    let (distance, uncertainty) = (span(offset.ahead), span(offset.uncertainty));
+    let found = format!("{distance} {direction} this machine's clock (uncertainty {uncertainty})");
     if offset.is_large() {
         Finding::warning(
-            format!("{found}; fires and tokens go by the database's, log lines by this machine's"),
-            "let NTP set the clocks of both machines; `nas_cron_database_clock_offset_seconds` watches it",
+            format!("{found}; fires and tokens use the database's clock, log lines use this machine's"),
+            "synchronise both clocks with NTP; the metric nas_cron_database_clock_offset_seconds shows the offset",
         )
     } else {
         Finding::ok(found)
     }
 }
 
-/// A hint of our own must come back: through a pooler that keeps no sessions it never does.
+/// Checks that a notification comes back. It does not through a pooler in transaction mode.
 pub(super) async fn notifications(deployment: &Deployment) -> Finding {
     let db = &deployment.db;
-    let heard = async {
+    let echo = async {
         let mut hints = Hints::listen(db).await?;
         hints::announce(db).await?;
         hints.next().await
     };
-    match tokio::time::timeout(super::deployment::PATIENCE, heard).await {
-        Ok(Ok(())) => Finding::ok("LISTEN hears NOTIFY"),
+    match tokio::time::timeout(super::deployment::PATIENCE, echo).await {
+        Ok(Ok(())) => Finding::ok("LISTEN receives NOTIFY"),
         Ok(Err(error)) => failed(error),
         Err(_) => Finding::wrong(
-            "LISTEN hears nothing: replicas learn up to seconds late of what others arm",
-            "is NAS_CRON_DATABASE_URL a transaction pooler's? Connect directly, or pool sessions",
+            "LISTEN does not receive NOTIFY: replicas see one-shots armed at other replicas some seconds late",
+            "if NAS_CRON_DATABASE_URL names a pooler in transaction mode, connect to Postgres directly or pool sessions",
         ),
     }
 }
@@ -95,7 +96,7 @@ mod tests {
     use crate::diagnosis::Status;
 
     #[test]
-    fn clock_that_is_off_is_a_warning_and_no_more() {
+    fn large_clock_offset_is_a_warning() {
         let judged = |ahead, uncertainty| {
             let [ahead, uncertainty] = [ahead, uncertainty].map(TimeDelta::milliseconds);
             judge_offset(&Offset { ahead, uncertainty })
@@ -109,6 +110,6 @@ mod tests {
         ] {
             assert_eq!(judged(ahead, uncertainty).status, status, "{ahead} ± {uncertainty} ms");
         }
-        assert_eq!(judged(-3_000, 1).found, "3 s behind this machine's, give or take 1 ms");
+        assert_eq!(judged(-3_000, 1).found, "3 s behind this machine's clock (uncertainty 1 ms)");
     }
 }

@@ -1,4 +1,4 @@
-//! What the checks look at: the settings, and the database as far as it can be used.
+//! The input of the checks: the settings, and the state of the database.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,36 +10,37 @@ use tokio::sync::OnceCell;
 use super::DEADLINE;
 use crate::backends::checks::Examined;
 use crate::config::Config;
+use crate::db::advice::Advice;
 use crate::db::migrate::{SchemaState, schema_state};
 use crate::db::{Db, DbOptions, DbResult, pooler};
 
-/// A little less than a check's deadline, so that what takes too long is told in its own words.
+/// Time limit of one operation: less than that of a check, so that the operation's own error is reported.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 
-/// What has to be there before a check can find out anything.
+/// Precondition of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
     Nothing,
-    /// A database that answers.
+    /// A database that responds.
     Database,
-    /// The tables of this release in it.
+    /// A database with the tables of this release.
     Schema,
 }
 
-/// See the module.
+/// The settings, and the cached state of the database.
 #[derive(Debug)]
 pub(super) struct Deployment {
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) db: Db,
-    answer: OnceCell<Result<Duration, String>>,
-    schema: OnceCell<Result<SchemaState, String>>,
+    answer: OnceCell<Result<Duration, Advice>>,
+    schema: OnceCell<Result<SchemaState, Advice>>,
 }
 
 impl Deployment {
-    /// Connects to nothing yet.
+    /// Prepares the checks, without connecting yet.
     pub(super) fn new(mut config: Config) -> anyhow::Result<Self> {
-        // A backend that is away is to be reported before a check's deadline.
+        // An unreachable backend must fail before the time limit of its check.
         config.backends.call_timeout = config.backends.call_timeout.min(PATIENCE);
         let url = config.database.url.clone();
         let options = DbOptions { url, max_connections: 4, acquire_timeout: PATIENCE };
@@ -53,17 +54,17 @@ impl Deployment {
         })
     }
 
-    /// What the checks of backends look at.
+    /// Returns the input of the checks of backends.
     pub(super) fn examined(&self) -> Examined<'_> {
         Examined { config: &self.config.backends, clock: &self.clock, db: &self.db, patience: PATIENCE }
     }
 
-    /// How long the database took to answer, or why it did not. Asked once.
-    pub(super) async fn answer(&self) -> &Result<Duration, String> {
+    /// Returns the response time of the database, or the error. Measured once.
+    pub(super) async fn answer(&self) -> &Result<Duration, Advice> {
         let ask = async || {
             let asked = async {
                 pooler::require_sessions(&self.db).await?;
-                // The first one connects.
+                // The first statement connects.
                 self.db.ping().await?;
                 let began = Instant::now();
                 self.db.ping().await.map(|()| began.elapsed())
@@ -73,29 +74,32 @@ impl Deployment {
         self.answer.get_or_init(ask).await
     }
 
-    /// How the schema stands. Asked once.
-    pub(super) async fn schema(&self) -> &Result<SchemaState, String> {
+    /// Returns the state of the schema, or the error. Read once.
+    pub(super) async fn schema(&self) -> &Result<SchemaState, Advice> {
         self.schema.get_or_init(|| within_deadline(schema_state(&self.db))).await
     }
 
-    /// Why a check with these needs has nothing to look at; nothing if it has.
+    /// Returns the reason to skip a check with these needs, or `None` if they are met.
     pub(super) async fn lacks(&self, needs: Needs) -> Option<&'static str> {
         if needs != Needs::Nothing && self.answer().await.is_err() {
-            return Some("not looked at: the database does not answer");
+            return Some("not checked: the database is unavailable");
         }
-        // Migrations only add: what a later release has made can be read.
+        // Migrations only add to the schema: the schema of a later release can be read.
         let readable =
             async || matches!(self.schema().await, Ok(SchemaState::Current | SchemaState::Ahead { .. }));
         if needs == Needs::Schema && !readable().await {
-            return Some("not looked at: the schema is not the one of this release");
+            return Some("not checked: the schema is not the one of this release");
         }
         None
     }
 }
 
-async fn within_deadline<T>(asked: impl Future<Output = DbResult<T>>) -> Result<T, String> {
+async fn within_deadline<T>(asked: impl Future<Output = DbResult<T>>) -> Result<T, Advice> {
     match tokio::time::timeout(DEADLINE, asked).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err("no answer within 5 s".to_owned()),
+        Ok(answer) => answer.map_err(|error| error.advice()),
+        Err(_) => Err(Advice {
+            failure: "the database did not answer within 5 s".to_owned(),
+            fix: "check that Postgres is running and not overloaded, and that database_url is right",
+        }),
     }
 }

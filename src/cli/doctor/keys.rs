@@ -1,4 +1,4 @@
-//! Checks of keys: those that sign fire tokens here, as agents see them, and the portal's.
+//! Checks of keys: the keys that sign fire tokens, the JWKS that agents fetch, and the portal's keys.
 
 use super::deployment::Deployment;
 use crate::app;
@@ -11,7 +11,7 @@ use crate::instance::{KeySet, count_keys_at};
 use crate::keys::signer::same_public_key;
 use crate::keys::{KeyError, custody};
 
-/// The key that signs now can be opened here, and the one after it.
+/// Checks that the active and the next signing key can be decrypted here.
 pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
     let keys = match deployment.db.signing_keys().await {
         Ok(keys) => keys,
@@ -19,12 +19,14 @@ pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
     };
     let kek = match app::key_encryption_key(&deployment.config) {
         Ok(kek) => kek,
-        Err(error) => return Finding::wrong(error.to_string(), "make one with: openssl rand -base64 32"),
+        Err(error) => return Finding::wrong(error.to_string(), "generate one with: openssl rand -base64 32"),
     };
     if keys.is_empty() {
         return match deployment.config.require_key_encryption_key() {
-            Ok(_) => Finding::ok("none yet: `nas-cron serve` makes the first one when it starts"),
-            Err(error) => Finding::wrong("none yet, and none can be made", error.to_string()),
+            Ok(_) => Finding::ok("none yet: `nas-cron serve` creates the first one at its start"),
+            Err(error) => {
+                Finding::wrong("none yet, and `nas-cron serve` could not create one", error.to_string())
+            }
         };
     }
     for key in keys.iter().filter(|key| matches!(key.record.state, KeyState::Next | KeyState::Active)) {
@@ -35,24 +37,24 @@ pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
     match keys.iter().find(|key| key.record.state == KeyState::Active) {
         Some(active) => {
             let KeyRecord { kid, alg, .. } = &active.record;
-            Finding::ok(format!("{kid} ({alg}) signs, and opens here"))
+            Finding::ok(format!("{kid} ({alg}) is active and usable"))
         }
         None => Finding::wrong(
-            "none is active: no fire can be signed",
-            "`nas-cron keys list` shows why; `nas-cron keys activate KID` lets one sign",
+            "no key is active: fires could not be signed",
+            "`nas-cron keys list` shows the reason; `nas-cron keys activate KID` activates a key",
         ),
     }
 }
 
 fn unusable(key: &KeyRecord, error: &KeyError) -> Finding {
-    let mend = match error {
+    let fix = match error {
         KeyError::NoKeyEncryptionKey { .. } | KeyError::Encryption(_) => {
-            "set NAS_CRON_KEY_ENCRYPTION_KEY to the key that it was sealed with, the same on every replica"
+            "set NAS_CRON_KEY_ENCRYPTION_KEY to the key that encrypted it, the same on every replica"
         }
-        KeyError::File { .. } | KeyError::Pem { .. } => "every replica must have that file, under that path",
+        KeyError::File { .. } | KeyError::Pem { .. } => "put this file on every replica, under this path",
         _ => "`nas-cron keys list` shows the keys",
     };
-    Finding::wrong(format!("{} ({}) cannot be used here: {error}", key.kid, key.state), mend)
+    Finding::wrong(format!("{} ({}) is unusable here: {error}", key.kid, key.state), fix)
 }
 
 async fn active_key(deployment: &Deployment) -> DbResult<Option<KeyRecord>> {
@@ -60,57 +62,57 @@ async fn active_key(deployment: &Deployment) -> DbResult<Option<KeyRecord>> {
     Ok(keys.into_iter().map(|key| key.record).find(|key| key.state == KeyState::Active))
 }
 
-/// Agents refuse every fire whose key they do not find.
+/// Checks that the JWKS that agents fetch contains the active key. Agents reject fires signed with an unknown key.
 pub(super) async fn agents_jwks(deployment: &Deployment) -> Finding {
     let active = match active_key(deployment).await {
         Ok(Some(active)) => active,
-        Ok(None) => return Finding::skipped("not looked at: no signing key is active"),
+        Ok(None) => return Finding::skipped("not checked: no signing key is active"),
         Err(error) => return failed(error),
     };
     let url = &deployment.config.keys.agents_jwks_url;
     let kid = &active.kid;
-    let mend =
-        "lead its path to the service, or set NAS_CRON_AGENTS_JWKS_URL to where agents fetch their keys";
+    let fix = "route its path to the service, or set NAS_CRON_AGENTS_JWKS_URL to the URL that agents fetch";
     match agents_jwks::find(url, kid).await {
         Ok(Some(jwk)) if same_public_key(&jwk, &active.public_jwk) => {
-            Finding::ok(format!("{kid} is at {url}"))
+            Finding::ok(format!("{url} contains {kid}"))
         }
-        Ok(Some(_)) => {
-            Finding::wrong(format!("{url} has another key called {kid}: agents refuse every fire"), mend)
-        }
-        Ok(None) => Finding::wrong(format!("{kid} is not at {url}: agents refuse every fire"), mend),
-        Err(error) if never_answered(&error) => Finding::warning(
-            format!("{url} cannot be reached from here: {error:#}"),
-            "agents may see more than this machine: look from where they are, with `curl`",
+        Ok(Some(_)) => Finding::wrong(
+            format!("{url} contains another key with the kid {kid}: agents reject every fire"),
+            fix,
         ),
-        Err(error) => Finding::wrong(format!("{url} is no key set: {error:#}"), mend),
+        Ok(None) => Finding::wrong(format!("{url} does not contain {kid}: agents reject every fire"), fix),
+        Err(error) if never_answered(&error) => Finding::warning(
+            format!("{url} is unreachable from here: {}", agents_jwks::reason(error)),
+            "agents may still reach it: test it from an agent's machine with `curl`",
+        ),
+        Err(error) => Finding::wrong(format!("{url} is not a JWKS: {}", agents_jwks::reason(error)), fix),
     }
 }
 
-/// Without the portal's keys no agent is let in.
+/// Checks that the portal's keys are usable. Without them, every agent is rejected.
 pub(super) async fn portal_keys(deployment: &Deployment) -> Finding {
     let jwks = &deployment.config.portal.jwks;
-    let mend = match jwks {
+    let fix = match jwks {
         PortalJwks::Url(_) => {
-            "set NAS_CRON_PORTAL_JWKS_URL to where the portal publishes its keys, and let this machine reach it"
+            "set NAS_CRON_PORTAL_JWKS_URL to the URL of the portal's JWKS, and check that this machine can reach it"
         }
-        // Those are not looked for anywhere.
+        // They are never fetched.
         PortalJwks::Own => "see \"signing key\"",
         PortalJwks::File(_) => {
             "set NAS_CRON_PORTAL_JWKS_FILE to a file with the portal's public keys, a JWKS or PEM"
         }
     };
-    usable_keys(jwks).await.map_or_else(|error| Finding::wrong(error, mend), Finding::ok)
+    usable_keys(jwks).await.map_or_else(|error| Finding::wrong(error, fix), Finding::ok)
 }
 
-/// How many keys are usable there, or why none is.
+/// Returns the number of usable keys in words, or the error.
 pub(super) async fn usable_keys(jwks: &PortalJwks) -> Result<String, String> {
     match jwks {
         PortalJwks::Url(url) => match count_keys_at(url.clone()).await {
             Ok(count) => Ok(format!("{count} usable at {url}")),
             Err(error) => Err(format!("{url}: {error}")),
         },
-        PortalJwks::Own => Ok("our own: this service is the portal".to_owned()),
+        PortalJwks::Own => Ok("built-in portal: the keys of this service".to_owned()),
         PortalJwks::File(path) => {
             let keys = match tokio::fs::read(path).await {
                 Ok(bytes) => KeySet::from_pinned(&bytes).map_err(|error| error.to_string()),

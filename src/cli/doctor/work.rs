@@ -1,9 +1,9 @@
-//! What should have happened by now: fires, wake-ups that backends are to be told of, a move between backends.
+//! Checks of pending work: overdue fires, the outbox, an unfinished switch of backends, dead letters, holds, logins.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron_base::terminal::{counted, printable, relative, shortened, span};
+use nas_cron_base::terminal::{counted, printable, shortened, span};
 use nas_cron_protocol::{BackendName, OneShotState};
 
 use super::deployment::Deployment;
@@ -14,7 +14,7 @@ use crate::domain::HoldScope;
 use crate::domain::active_backend::{Left, Untold};
 use crate::domain::hold::Hold;
 
-/// What is due this long ago, and was left to no backend, nobody fires.
+/// Delay after which an unattempted one-shot is reported, in addition to the backend's grace period.
 const OVERDUE: Duration = Duration::from_secs(30);
 
 pub(super) async fn overdue(deployment: &Deployment) -> Finding {
@@ -28,17 +28,17 @@ pub(super) async fn overdue(deployment: &Deployment) -> Finding {
 }
 
 fn judge_overdue(oldest: Duration, patience: Duration) -> Finding {
-    // What has just come due is being claimed.
+    // Younger ones are just being claimed.
     if oldest < Duration::from_secs(1) {
         return Finding::ok("nothing");
     }
     let since = span(TimeDelta::from_std(oldest).unwrap_or(TimeDelta::MAX));
     if oldest <= patience {
-        return Finding::ok(format!("{since} at most"));
+        return Finding::ok(format!("{since} at most, within the grace period"));
     }
     Finding::wrong(
-        format!("the oldest one-shot has been due for {since}, and was not tried"),
-        "is `nas-cron serve` running, and is /readyz well? `nas-cron jobs list --overdue` shows them",
+        format!("the oldest one-shot has been due for {since} without an attempt"),
+        "check that `nas-cron serve` is running and that /readyz returns 200; `nas-cron jobs list --overdue` lists them",
     )
 }
 
@@ -52,12 +52,12 @@ pub(super) async fn dead_letters(deployment: &Deployment) -> Finding {
         (0, 0) => Finding::ok("none"),
         (dead, stuck) => Finding::warning(
             format!("{}, {stuck} stuck: these jobs do not run", counted(dead, "dead letter")),
-            "`nas-cron jobs list --state dead` (or stuck) shows why; `nas-cron jobs redrive` fires them again",
+            "`nas-cron jobs list --state dead,stuck` shows the errors; `nas-cron jobs redrive` fires them again",
         ),
     }
 }
 
-/// What backends are to be told and cannot be, or nobody tells.
+/// Checks for outbox rows that a backend rejects, or that no replica processes.
 pub(super) async fn wake_ups(deployment: &Deployment) -> Finding {
     match wake_ups::untold(&deployment.db).await {
         Ok(untold) => judge_untold(&untold),
@@ -67,29 +67,29 @@ pub(super) async fn wake_ups(deployment: &Deployment) -> Finding {
 
 fn judge_untold(untold: &[Untold]) -> Finding {
     if untold.is_empty() {
-        return Finding::ok("every engine is told what it should know");
+        return Finding::ok("no outbox row is late");
     }
     let line = |one: &Untold| {
-        let what = format!("{}: {} to be told", one.backend, counted(one.count, "wake-up"));
+        let rows = format!("{}: {} pending in the outbox", one.backend, counted(one.count, "wake-up"));
         match &one.last_error {
-            Some(error) => format!("{what}; it {}", shortened(&printable(error), 200)),
-            None => format!("{what} for more than a minute"),
+            Some(error) => format!("{rows}; last error: {}", shortened(&printable(error), 200)),
+            None => format!("{rows} for more than a minute"),
         }
     };
-    let mend = if untold.iter().any(|one| one.last_error.is_none()) {
-        "is a replica running that has that engine configured? Until then the service's own loop fires them, some \
-         seconds late"
+    let fix = if untold.iter().any(|one| one.last_error.is_none()) {
+        "check that a replica with this backend configured is running; until then the Postgres loop fires these \
+         one-shots, some seconds late"
     } else {
-        "replicas go on trying; until then the service's own loop fires them, some seconds late"
+        "fix the backend; replicas keep retrying, and until then the Postgres loop fires these one-shots, some seconds late"
     };
-    Finding::warning(untold.iter().map(line).collect::<Vec<_>>().join("\n"), mend)
+    Finding::warning(untold.iter().map(line).collect::<Vec<_>>().join("\n"), fix)
 }
 
 pub(super) async fn moving(deployment: &Deployment) -> Finding {
     let db = &deployment.db;
     let active = match wake_ups::find_active(db).await {
         Ok(Some(active)) => active,
-        Ok(None) => return Finding::ok("nothing to move"),
+        Ok(None) => return Finding::ok("no unfinished switch"),
         Err(error) => return failed(error),
     };
     match wake_ups::left(db, active.switched_at).await {
@@ -101,13 +101,13 @@ pub(super) async fn moving(deployment: &Deployment) -> Finding {
 fn judge_move(left: &Left, to: BackendName) -> Finding {
     let Left { to_move, to_tell, to_take_back, .. } = left;
     if left.count() == 0 {
-        return Finding::ok("nothing to move");
+        return Finding::ok("no unfinished switch");
     }
     Finding::warning(
         format!(
-            "unfinished, to {to}: {to_move} to be moved, {to_tell} to be told, {to_take_back} to be taken back"
+            "switch to {to} is unfinished: {to_move} one-shots to move, {to_tell} wake-ups to arm, {to_take_back} to cancel"
         ),
-        format!("the replicas go on with it; `nas-cron backend switch {to}` does it now"),
+        format!("the running replicas complete it; `nas-cron backend switch {to}` completes it now"),
     )
 }
 
@@ -118,17 +118,18 @@ pub(super) async fn holds(deployment: &Deployment) -> Finding {
     }
 }
 
-/// How many holds or agents are named.
+/// Maximum number of holds or agents that are named.
 const NAMED: usize = 5;
-/// One more shows that there are more.
-const LOOKED_FOR: i64 = 6;
+/// Number of agents to read: one more than are named shows that there are more.
+const READ: i64 = 6;
 
-/// Agents whose login at our own portal ended by a reuse: none of them can arm anything until it is enrolled again.
+/// Checks for logins at the built-in portal that a reused refresh token ended. These agents cannot call until they are
+/// enrolled again.
 pub(super) async fn logins(deployment: &Deployment) -> Finding {
     if deployment.config.portal.jwks != PortalJwks::Own {
-        return Finding::skipped("another portal's");
+        return Finding::skipped("not applicable: the built-in portal is off");
     }
-    match logins::lost(&deployment.db, LOOKED_FOR).await {
+    match logins::lost(&deployment.db, READ).await {
         Ok(lost) => judge_logins(&lost),
         Err(error) => failed(error),
     }
@@ -136,7 +137,7 @@ pub(super) async fn logins(deployment: &Deployment) -> Finding {
 
 fn judge_logins(lost: &[String]) -> Finding {
     if lost.is_empty() {
-        return Finding::ok("none was lost");
+        return Finding::ok("none ended by a reused token");
     }
     let mut named: Vec<_> = lost.iter().take(NAMED).map(|agent| printable(agent)).collect();
     if lost.len() > NAMED {
@@ -144,7 +145,7 @@ fn judge_logins(lost: &[String]) -> Finding {
     }
     Finding::warning(
         format!("ended, because a spent refresh token was presented: {}", named.join(", ")),
-        "look for a second copy of the agent's home; then `nas-cron agents enroll` gives it another login",
+        "remove the second copy of the agent's home; then create a new login with `nas-cron agents enroll`",
     )
 }
 
@@ -159,13 +160,16 @@ fn judge_holds(holds: &[Hold], now: DateTime<Utc>) -> Finding {
             HoldScope::Instance => format!("agent {}", hold.scope_id),
         };
         let reason = hold.reason.as_ref().map(|reason| format!(": {}", shortened(&printable(reason), 100)));
-        format!("{what} is on hold, since {}{}", relative(now, hold.created_at), reason.unwrap_or_default())
+        format!("{what} has been on hold for {}{}", span(now - hold.created_at), reason.unwrap_or_default())
     };
     let mut lines: Vec<_> = holds.iter().take(NAMED).map(line).collect();
     if holds.len() > NAMED {
         lines.push(format!("and {} more", holds.len() - NAMED));
     }
-    Finding::warning(lines.join("\n"), "`nas-cron release` ends one; `nas-cron hold list` shows what waits")
+    Finding::warning(
+        lines.join("\n"),
+        "`nas-cron release` ends a hold; `nas-cron hold list` shows the parked one-shots",
+    )
 }
 
 #[cfg(test)]
@@ -174,7 +178,7 @@ mod tests {
     use crate::diagnosis::Status;
 
     #[test]
-    fn overdue_is_what_no_grace_excuses() {
+    fn overdue_is_wrong_after_the_grace_period() {
         let patience = Duration::from_secs(35);
         for (oldest, status) in
             [(0, Status::Ok), (900, Status::Ok), (34_900, Status::Ok), (35_100, Status::Wrong)]
@@ -185,23 +189,26 @@ mod tests {
     }
 
     #[test]
-    fn unprocessed_orders_differ_from_refused_ones() {
+    fn unprocessed_outbox_rows_differ_from_rejected_ones() {
         let untold = |last_error: Option<&str>| Untold {
             backend: BackendName::Nats,
             count: 2,
             last_error: last_error.map(str::to_owned),
         };
         let refused = judge_untold(&[untold(Some("did not answer in\ntime"))]);
-        assert_eq!(refused.found, "nats: 2 wake-ups to be told; it did not answer in time");
-        assert!(refused.fix.unwrap().starts_with("replicas go on trying"));
-        let nobody = judge_untold(&[untold(None)]);
-        assert_eq!(nobody.found, "nats: 2 wake-ups to be told for more than a minute");
-        assert!(nobody.fix.unwrap().starts_with("is a replica running"));
+        assert_eq!(
+            refused.found,
+            "nats: 2 wake-ups pending in the outbox; last error: did not answer in time"
+        );
+        assert!(refused.fix.unwrap().starts_with("fix the backend; replicas keep retrying"));
+        let unprocessed = judge_untold(&[untold(None)]);
+        assert_eq!(unprocessed.found, "nats: 2 wake-ups pending in the outbox for more than a minute");
+        assert!(unprocessed.fix.unwrap().starts_with("check that a replica"));
         assert_eq!(judge_untold(&[]).status, Status::Ok);
     }
 
     #[test]
-    fn lost_logins_are_named_but_not_all_of_many() {
+    fn lost_logins_are_named_up_to_a_limit() {
         let lost: Vec<_> = (0..7).map(|n| format!("agent-{n}")).collect();
         assert_eq!(judge_logins(&[]).status, Status::Ok);
         assert!(judge_logins(&lost[..1]).found.ends_with(": agent-0"));
@@ -209,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_are_named_but_not_all_of_many() {
+    fn holds_are_named_up_to_a_limit() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let hold = |scope, scope_id: String| Hold {
             scope,
@@ -218,7 +225,7 @@ mod tests {
             created_at: now - TimeDelta::minutes(5),
         };
         let one = judge_holds(&[hold(HoldScope::All, String::new())], now);
-        assert_eq!(one.found, "the whole service is on hold, since 5 min ago: maintenance");
+        assert_eq!(one.found, "the whole service has been on hold for 5 min: maintenance");
         let many: Vec<_> = (0..7).map(|n| hold(HoldScope::Org, n.to_string())).collect();
         assert!(judge_holds(&many, now).found.ends_with("\nand 2 more"));
     }

@@ -1,54 +1,54 @@
-//! What an import did: counts, and every bad line named.
+//! Report of an import: counts, and every invalid line.
 
 use std::io::Write;
 
 use anyhow::ensure;
 use nas_cron_base::terminal;
 
-/// Something to say about a line.
+/// A remark about a line.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(in crate::cli) struct Remark {
-    /// Which one, from 1.
+    /// Line number, from 1.
     pub(in crate::cli) line: u64,
-    /// What.
+    /// The problem.
     pub(in crate::cli) problem: String,
 }
 
-/// What an import did.
+/// Report of an import.
 #[derive(Debug, Default, serde::Serialize)]
 pub(in crate::cli) struct Report {
-    /// Lines that are not blank.
+    /// Number of lines that are not blank.
     pub(in crate::cli) lines: u64,
-    /// Whether nothing was changed.
+    /// True if nothing was changed.
     pub(in crate::cli) dry_run: bool,
-    /// How many lines ended how, each kind by its name.
+    /// Number of lines by result.
     #[serde(flatten)]
     pub(in crate::cli) counts: std::collections::BTreeMap<&'static str, u64>,
-    /// Lines that are fine, and were left out for a reason.
+    /// Valid lines that were skipped, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(in crate::cli) skipped: Vec<Remark>,
-    /// Lines that could not be taken.
+    /// Invalid lines.
     pub(in crate::cli) bad: Vec<Remark>,
 }
 
 impl Report {
-    /// Nothing read yet; `kinds` are shown also where they stay at 0.
+    /// An empty report. `kinds` are shown even with a count of 0.
     pub(in crate::cli) fn new(dry_run: bool, kinds: &[&'static str]) -> Self {
         let counts = kinds.iter().map(|kind| (*kind, 0)).collect();
         Self { dry_run, counts, ..Self::default() }
     }
 
-    /// One more line of this kind.
+    /// Counts a line with this result.
     pub(in crate::cli) fn count(&mut self, kind: &'static str) {
         *self.counts.entry(kind).or_default() += 1;
     }
 
-    /// One more line that cannot be taken.
+    /// Adds an invalid line.
     pub(in crate::cli) fn bad(&mut self, line: u64, problem: impl AsRef<str>) {
         self.bad.push(Remark { line, problem: terminal::printable(problem.as_ref()) });
     }
 
-    /// Prints it. An error, if there were bad lines: the exit code says so too.
+    /// Prints the report. Fails if there were invalid lines, which sets the exit code.
     pub(in crate::cli) fn end(mut self, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
         self.bad.sort_by_key(|remark| remark.line);
         self.skipped.sort_by_key(|remark| remark.line);
@@ -63,15 +63,15 @@ impl Report {
             }
             let counts: Vec<String> =
                 self.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-            let what = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
+            let dry_run = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
             let lines = terminal::counted(i64::try_from(self.lines).unwrap_or(i64::MAX), "line");
-            writeln!(out, "{lines}: {}, {} bad{what}.", counts.join(", "), self.bad.len())?;
+            writeln!(out, "{lines}: {}, {} invalid{dry_run}.", counts.join(", "), self.bad.len())?;
         }
         out.flush()?;
         ensure!(
             self.bad.is_empty(),
-            "{} of {} lines cannot be imported; mend them and import the file again: what is there already \
-             stays as it is",
+            "{} of {} lines are invalid; correct them and import the file again: lines that are already imported stay \
+             unchanged",
             self.bad.len(),
             self.lines
         );
@@ -79,10 +79,11 @@ impl Report {
     }
 }
 
-/// What to say when the database goes away in the middle.
+/// Describes an import that was interrupted by a failure of the database.
 pub(in crate::cli) fn broke_off(last_done: u64) -> String {
     format!(
-        "the import broke off; lines up to {last_done} are done. Run it again: what is there already stays as it is"
+        "the import was interrupted after line {last_done}; import the file again: lines that are already imported stay \
+         unchanged"
     )
 }
 
@@ -91,21 +92,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_names_every_bad_line() {
+    fn report_names_every_invalid_line() {
         let mut report = Report { lines: 5, ..Report::new(false, &["added", "unchanged"]) };
         report.count("added");
         report.bad(9, "org_id: is missing");
         report.bad(2, "bad\u{1b}[2J");
-        report.skipped.push(Remark { line: 3, problem: "it is there".to_owned() });
+        report.skipped.push(Remark { line: 3, problem: "already armed".to_owned() });
         let mut out = Vec::new();
         let error = report.end(false, &mut out).unwrap_err();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
         line 2: bad [2J
         line 9: org_id: is missing
-        line 3: skipped: it is there
-        5 lines: 1 added, 0 unchanged, 2 bad.
-        "#);
-        insta::assert_snapshot!(error, @"2 of 5 lines cannot be imported; mend them and import the file again: what is there already stays as it is");
+        line 3: skipped: already armed
+        5 lines: 1 added, 0 unchanged, 2 invalid.
+        ");
+        insta::assert_snapshot!(error, @"2 of 5 lines are invalid; correct them and import the file again: lines that are already imported stay unchanged");
         let mut out = Vec::new();
         Report::new(true, &["added"]).end(true, &mut out).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"

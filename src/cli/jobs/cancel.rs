@@ -10,22 +10,22 @@ use serde_json::json;
 use crate::db::{Db, oneshots};
 use crate::directory::again;
 
-/// Forget a job's one-shot: no attempt of it starts any more.
+/// Cancel the one-shot of a job: no attempt starts any more.
 ///
-/// The agent does not learn of it: it may provision the job again. To end it for good, remove it on the agent.
+/// The agent is not notified and may arm the job again. To end the job for good, remove it on the agent.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron jobs cancel agent-1 3f2a9c01d4e5")]
 pub(super) struct CancelArgs {
-    /// The agent.
+    /// Agent of the job.
     instance_id: InstanceId,
-    /// Its job.
+    /// Job to cancel.
     job_id: JobId,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Cancels the one-shot, and prints whether there was one.
+/// Cancels the one-shot, and prints its schedule id, if there was one.
 pub(super) async fn run(args: &CancelArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let schedule_id = again(|| oneshots::cancel(db, &args.instance_id, &args.job_id)).await?;
     if args.json {
@@ -36,8 +36,10 @@ pub(super) async fn run(args: &CancelArgs, db: &Db, out: &mut dyn Write) -> anyh
     }
     let (job, agent) = (&args.job_id, &args.instance_id);
     match schedule_id {
-        Some(schedule_id) => writeln!(out, "Job {job} of {agent} is cancelled (schedule {schedule_id}).")?,
-        None => writeln!(out, "Job {job} of {agent} has no one-shot: nothing to cancel.")?,
+        Some(schedule_id) => {
+            writeln!(out, "Job {job} of agent {agent} is cancelled (schedule {schedule_id}).")?;
+        }
+        None => writeln!(out, "Job {job} of agent {agent} has no one-shot: nothing to cancel.")?,
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Jobs for the tests of what is printed.
+//! Jobs for the tests of the output.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{OneShotState, ScheduleId};

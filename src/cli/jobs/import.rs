@@ -1,4 +1,4 @@
-//! `nas-cron jobs import`: the cut-over from another service must not end every chain.
+//! `nas-cron jobs import`: takes over the one-shots of another service, so that recurring jobs survive the cut-over.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -16,11 +16,11 @@ const COLUMNS: Columns = Columns {
     flags: &[],
 };
 
-/// How often what loses to others is tried again.
+/// Maximum tries of rows that lose to concurrent statements.
 const RACES: usize = 8;
 
-/// One line's one-shot. Real agents make their keys of the job and its instant, byte for byte: so do we, where
-/// there is none, and the agent's own next provision finds it armed.
+/// Parses the one-shot of one line. A missing `dedup_key` is made of the job and its time, byte for byte, as real agents
+/// do; the agent's own next provision then finds the one-shot armed.
 fn one_shot(mut fields: Fields) -> Result<Import, FieldsError> {
     let instance_id = InstanceId::new(fields.required_text("instance_id")?)?;
     let job_id = JobId::new(fields.required_text("job_id")?)?;
@@ -32,7 +32,7 @@ fn one_shot(mut fields: Fields) -> Result<Import, FieldsError> {
     Ok(Import { instance_id, job_id, fire_at, callback_url, dedup_key })
 }
 
-/// A batch in the making: no job twice, as one statement cannot tell which of two comes first.
+/// A batch under construction. It has each job once, because a statement does not define the order of its rows.
 #[derive(Default)]
 struct Batch {
     numbers: Vec<u64>,
@@ -52,7 +52,7 @@ impl Batch {
         self.one_shots.push(one_shot);
     }
 
-    /// Arms it and starts afresh.
+    /// Arms the batch, and starts a new one.
     async fn flush(&mut self, db: &Db, done: &mut u64, report: &mut Report) -> anyhow::Result<()> {
         let Self { numbers, one_shots, .. } = std::mem::take(self);
         let Some(&last) = numbers.last() else { return Ok(()) };
@@ -65,14 +65,15 @@ impl Batch {
             judge(report, number, &one_shot, result);
         }
         if armed && !report.dry_run {
-            // What is past fires at once: not only when the whole file is in.
+            // Overdue one-shots fire at once, before the rest of the file is imported.
             hints::announce(db).await.with_context(|| import_file::broke_off(*done))?;
         }
         Ok(())
     }
 }
 
-/// Tries again what lost to others: all of it after a rollback, or the ones that were provisioned meanwhile.
+/// Arms one-shots, and retries those that lost to concurrent statements: all after a rollback, otherwise those that were
+/// armed meanwhile.
 async fn import_again(db: &Db, one_shots: &[Import], dry_run: bool) -> DbResult<Vec<Imported>> {
     let mut results = vec![Imported::Raced; one_shots.len()];
     for race in 1.. {
@@ -97,7 +98,7 @@ fn judge(report: &mut Report, number: u64, one_shot: &Import, result: Imported) 
         Imported::Kept => {
             report.count("kept");
             let problem = format!(
-                "job {} of {} has a one-shot with another dedup_key, which stays",
+                "job {} of agent {} has a one-shot with another dedup_key, which is kept",
                 one_shot.job_id, one_shot.instance_id
             );
             report.skipped.push(Remark { line: number, problem });
@@ -105,17 +106,18 @@ fn judge(report: &mut Report, number: u64, one_shot: &Import, result: Imported) 
         Imported::UnknownInstance => report.bad(
             number,
             format!(
-                "instance_id: no agent `{}` is registered; import the agents first",
+                "instance_id: agent `{}` is not registered; import the agents first",
                 one_shot.instance_id
             ),
         ),
         Imported::Raced => {
-            report.bad(number, "job_id: it is being provisioned at this moment; import it again");
+            report
+                .bad(number, "job_id: the agent is arming this job at the same time; import the line again");
         }
     }
 }
 
-/// Arms every good line that is not armed yet, a thousand in one statement, and names every bad one.
+/// Arms the one-shots of all valid lines, a thousand per statement, and reports every invalid line.
 pub(super) async fn run(args: &ImportArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut lines = Lines::open(&args.file, Some(args.format.unwrap_or(Format::Jsonl)), COLUMNS)?;
     let mut report = Report::new(args.dry_run, &["armed", "unchanged", "kept"]);
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_one_that_real_agents_make() {
+    fn missing_dedup_key_is_derived_as_real_agents_do() {
         let line = r#"{"instance_id":"a","job_id":"j","fire_at":"2026-06-18T14:34:56.000001+02:00","agent_callback_url":"https://a.example"}"#;
         assert_eq!(read(line).unwrap().dedup_key.as_str(), "j:2026-06-18T14:34:56.000001+02:00");
         let own = line.replace("\"job_id\"", "\"dedup_key\":\"own\",\"job_id\"");
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_field_is_named() {
+    fn invalid_fields_are_named() {
         let line = |fire_at: &str, rest: &str| {
             format!(
                 r#"{{"instance_id":"a","job_id":"j","fire_at":{fire_at},"agent_callback_url":"https://a.example"{rest}}}"#

@@ -15,33 +15,33 @@ use crate::db::jobs;
 use crate::db::{Db, directory};
 use crate::domain::job::{Job, JobFilter};
 
-/// List one-shots, in the order of agent and job.
+/// List one-shots, ordered by agent and job.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron jobs list --instance agent-1
   nas-cron jobs list --state dead,stuck --json
-  nas-cron jobs list --overdue                What should have been tried by now")]
+  nas-cron jobs list --overdue                Due one-shots without an attempt")]
 pub(super) struct ListArgs {
-    /// Of this agent only.
+    /// Only one-shots of this agent.
     #[arg(long, value_name = "INSTANCE_ID")]
     instance: Option<InstanceId>,
-    /// Of this org only.
+    /// Only one-shots of this org.
     #[arg(long)]
     org: Option<OrgId>,
-    /// In these states only: armed, leased, firing, waiting, delivered, stuck, dead.
-    #[arg(long, value_delimiter = ',')]
+    /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead.
+    #[arg(long, value_delimiter = ',', value_parser = parse_state)]
     state: Vec<OneShotState>,
-    /// Only what waits for the end of a hold, or for its agent to be reachable.
+    /// Only parked one-shots: they wait for the end of a hold, or until their agent is reachable.
     #[arg(long)]
     parked: bool,
-    /// Only what is due, not parked, and not tried yet.
+    /// Only one-shots that are due, not parked, and not yet attempted.
     #[arg(long)]
     overdue: bool,
-    /// At most this many.
+    /// Maximum number of one-shots.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// From here on: what the list before ended with.
+    /// Resume after this cursor: the last line of the previous page.
     #[arg(long, value_name = "CURSOR", value_parser = Cursor::parse)]
     after: Option<Cursor>,
     /// Print JSON: {"jobs": […], "next": … or null}.
@@ -49,7 +49,8 @@ pub(super) struct ListArgs {
     json: bool,
 }
 
-/// Where a list goes on: the last job of the part before. Ids may contain anything, so it is one opaque word.
+/// Position in the list: the last job of the previous page. It is encoded as one opaque word, because ids may contain any
+/// character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cursor {
     instance_id: String,
@@ -64,7 +65,8 @@ impl Cursor {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let pair: Option<(String, String)> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let (instance_id, job_id) = pair.ok_or("is not what a list ended with")?;
+        let (instance_id, job_id) =
+            pair.ok_or("not a cursor; use the one in the last line of the previous page")?;
         Ok(Self { instance_id, job_id })
     }
 
@@ -95,9 +97,17 @@ pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow:
     let now = directory::now(db).await?;
     out.write_all(jobs_table(&found, now).as_bytes())?;
     if let Some(next) = next {
-        writeln!(out, "There are more: --after {next}")?;
+        writeln!(out, "More one-shots follow: --after {next}")?;
     }
     Ok(())
+}
+
+/// Parses a state. Being parked is not a state: a parked one-shot keeps the state that it had.
+fn parse_state(text: &str) -> Result<OneShotState, String> {
+    if text == "parked" {
+        return Err("a parked one-shot keeps its state; use --parked instead of --state parked".to_owned());
+    }
+    text.parse()
 }
 
 fn last(job: &Job) -> String {
@@ -113,15 +123,25 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
     if jobs.is_empty() {
         return "No one-shots.\n".to_owned();
     }
-    let mut table = terminal::table(&["AGENT", "JOB", "STATE", "FIRE AT", "NEXT", "ATTEMPTS", "LAST"]);
+    let mut table = terminal::table(&[
+        "AGENT",
+        "JOB",
+        "STATE",
+        "PARKED",
+        "FIRE AT",
+        "NEXT ATTEMPT",
+        "ATTEMPTS",
+        "LAST RESULT",
+    ]);
     for job in jobs {
         table.add_row([
             job.instance_id.clone(),
             job.job_id.clone(),
             state(job),
+            or_dash(job.parked),
             job.fire_at.clone(),
             or_dash(job.next_attempt_at.map(|at| relative(now, at))),
-            job.attempts.to_string(),
+            or_dash((job.attempts > 0).then_some(job.attempts)),
             last(job),
         ]);
     }
@@ -136,21 +156,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table() {
+    fn table_matches_its_snapshot() {
         let parked = Job { parked: Some(ParkReason::Hold), job_id: "c".to_owned(), ..job() };
         let awaiting = Job { awaits: Some(BackendName::Nats), job_id: "d".to_owned(), ..job() };
         insta::assert_snapshot!(jobs_table(&[job(), dead(), parked, awaiting], now()), @"
-        AGENT    JOB           STATE               FIRE AT                    NEXT      ATTEMPTS  LAST
-        agent-1  3f2a9c01d4e5  armed               2027-01-15T09:03:00+01:00  in 3 min  0         -
-        agent-1  b             dead                2027-01-15T09:03:00+01:00  -         81        503 the agent answered 503: <html> [2J
-        agent-1  c             armed, on hold      2027-01-15T09:03:00+01:00  in 3 min  0         -
-        agent-1  d             armed, awaits nats  2027-01-15T09:03:00+01:00  in 3 min  0         -
+        AGENT    JOB           STATE               PARKED  FIRE AT                    NEXT ATTEMPT  ATTEMPTS  LAST RESULT
+        agent-1  3f2a9c01d4e5  armed               -       2027-01-15T09:03:00+01:00  in 3 min      -         -
+        agent-1  b             dead                -       2027-01-15T09:03:00+01:00  -             81        503 the agent answered 503: <html> [2J
+        agent-1  c             armed               hold    2027-01-15T09:03:00+01:00  in 3 min      -         -
+        agent-1  d             armed, awaits nats  -       2027-01-15T09:03:00+01:00  in 3 min      -         -
         ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
     }
 
     #[test]
-    fn a_cursor_survives_any_id() {
+    fn cursor_round_trips_any_id() {
         let cursor = Cursor { instance_id: "a/\"b".to_owned(), job_id: "ü ".to_owned() };
         assert_eq!(Cursor::parse(&cursor.encode()), Ok(cursor));
         assert!(Cursor::parse("nonsense").is_err());

@@ -20,16 +20,18 @@ use self::show::ShowArgs;
 use super::import_file::ImportArgs;
 use crate::db::Db;
 
-/// See, cancel, redrive and import one-shots.
+/// List, show, cancel, redrive and import one-shots.
 ///
-/// Works on the database, also while the service is down.
+/// The command works on the database, also while the service is down.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron jobs list --state dead,stuck
   nas-cron jobs show agent-1 3f2a9c01d4e5
   nas-cron jobs redrive --org acme --dry-run
-  nas-cron jobs import one-shots.jsonl")]
+  nas-cron jobs import one-shots.jsonl
+
+Settings go before the subcommand: nas-cron jobs --config nas-cron.toml list")]
 pub struct JobsArgs {
     #[command(subcommand)]
     command: JobsCommand,
@@ -41,13 +43,13 @@ enum JobsCommand {
     Show(ShowArgs),
     Cancel(CancelArgs),
     Redrive(RedriveArgs),
-    /// Arm one-shots from another service, from JSON Lines.
+    /// Import one-shots of another service from JSON Lines, and arm them.
     ///
-    /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and `dedup_key` (if left out, job and instant
-    /// as real agents write it: `{job_id}:{fire_at}`).
-    /// The agents must be registered. What an agent has provisioned here meanwhile stays; what is past fires at once.
-    /// Good lines are taken, every bad one is named, and the exit code is 1 if there was one. Repeating it changes
-    /// nothing.
+    /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and optionally `dedup_key` [default:
+    /// `{job_id}:{fire_at}`, as real agents write it]. The agents must be registered.
+    ///
+    /// A one-shot that the agent has already armed here is kept. One-shots with a past `fire_at` fire at once. Valid lines
+    /// are imported and invalid lines are reported, with exit code 1. Importing a file again changes nothing.
     #[command(after_help = "\
 Examples:
   nas-cron hold --all --reason cut-over && nas-cron jobs import one-shots.jsonl && nas-cron release --all
@@ -55,7 +57,7 @@ Examples:
     Import(ImportArgs),
 }
 
-/// Does what was asked for, and says so on `out`.
+/// Runs the command, and writes its result to `out`.
 pub async fn run(args: JobsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
         JobsCommand::List(args) => list::run(args, db, out).await,
@@ -88,21 +90,21 @@ mod tests {
     }
 
     #[test]
-    fn the_help_teaches() {
+    fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
-        insta::assert_snapshot!(command.render_long_help(), @r#"
-        See, cancel, redrive and import one-shots.
+        insta::assert_snapshot!(command.render_long_help(), @"
+        List, show, cancel, redrive and import one-shots.
 
-        Works on the database, also while the service is down.
+        The command works on the database, also while the service is down.
 
         Usage: nas-cron jobs <COMMAND>
 
         Commands:
-          list     List one-shots, in the order of agent and job
-          show     Show a job's current one-shot with everything about it, and its latest attempts
-          cancel   Forget a job's one-shot: no attempt of it starts any more
-          redrive  Fire dead letters again: due now, with a fresh budget of attempts
-          import   Arm one-shots from another service, from JSON Lines
+          list     List one-shots, ordered by agent and job
+          show     Show the current one-shot of a job and its latest attempts
+          cancel   Cancel the one-shot of a job: no attempt starts any more
+          redrive  Redrive dead letters: they are due now, with a fresh retry budget
+          import   Import one-shots of another service from JSON Lines, and arm them
           help     Print this message or the help of the given subcommand(s)
 
         Options:
@@ -114,34 +116,36 @@ mod tests {
           nas-cron jobs show agent-1 3f2a9c01d4e5
           nas-cron jobs redrive --org acme --dry-run
           nas-cron jobs import one-shots.jsonl
-        "#);
-        let redrive = command.find_subcommand_mut("redrive").unwrap();
-        insta::assert_snapshot!(redrive.render_long_help(), @r#"
-        Fire dead letters again: due now, with a fresh budget of attempts.
 
-        One job (also a stuck one), all of an agent, all of an org, or all there are.
+        Settings go before the subcommand: nas-cron jobs --config nas-cron.toml list
+        ");
+        let redrive = command.find_subcommand_mut("redrive").unwrap();
+        insta::assert_snapshot!(redrive.render_long_help(), @"
+        Redrive dead letters: they are due now, with a fresh retry budget.
+
+        Select one job (dead or stuck), all dead letters of an agent, of an org, or of the service.
 
         Usage: redrive [OPTIONS] <INSTANCE_ID|--org <ORG>|--all> [JOB_ID]
 
         Arguments:
           [INSTANCE_ID]
-                  The agent
+                  Agent whose dead letters are redriven
 
           [JOB_ID]
-                  Its job; all of its jobs if left out
+                  Job of the agent [default: all jobs]
 
         Options:
               --org <ORG>
-                  All of this org
+                  All dead letters of this org
 
               --all
-                  All there are
+                  All dead letters of the service
 
               --include-stuck
-                  Stuck ones too: the same key came again after three second fires
+                  Include stuck one-shots: the agent sent the same key again after three second fires
 
               --dry-run
-                  Count them, and change nothing
+                  Count the one-shots without changing anything
 
               --json
                   Print JSON
@@ -153,11 +157,11 @@ mod tests {
           nas-cron jobs redrive agent-1 3f2a9c01d4e5
           nas-cron jobs redrive agent-1
           nas-cron jobs redrive --all --include-stuck --dry-run
-        "#);
+        ");
     }
 
     #[test]
-    fn arguments_are_checked_and_named() {
+    fn invalid_arguments_are_named() {
         assert!(parse(&["list", "--state", "dead,stuck"]).is_ok());
         for good in
             [&["redrive", "a"][..], &["redrive", "a", "j"], &["redrive", "--org", "o"], &["redrive", "--all"]]
@@ -172,10 +176,15 @@ mod tests {
 
         For more information, try '--help'.
         "#);
-        insta::assert_snapshot!(parse(&["list", "--after", "x"]).unwrap_err(), @r#"
-        error: invalid value 'x' for '--after <CURSOR>': is not what a list ended with
+        insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"
+        error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use --parked instead of --state parked
 
         For more information, try '--help'.
-        "#);
+        ");
+        insta::assert_snapshot!(parse(&["list", "--after", "x"]).unwrap_err(), @"
+        error: invalid value 'x' for '--after <CURSOR>': not a cursor; use the one in the last line of the previous page
+
+        For more information, try '--help'.
+        ");
     }
 }

@@ -16,33 +16,33 @@ use crate::domain::job::JobFilter;
 /// Rows of one statement.
 const BATCH: i64 = 2_000;
 
-/// Fire dead letters again: due now, with a fresh budget of attempts.
+/// Redrive dead letters: they are due now, with a fresh retry budget.
 ///
-/// One job (also a stuck one), all of an agent, all of an org, or all there are.
+/// Select one job (dead or stuck), all dead letters of an agent, of an org, or of the service.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron jobs redrive agent-1 3f2a9c01d4e5
   nas-cron jobs redrive agent-1
   nas-cron jobs redrive --all --include-stuck --dry-run")]
-#[command(group = clap::ArgGroup::new("which").required(true).args(["instance_id", "org", "all"]))]
+#[command(group = clap::ArgGroup::new("selection").required(true).args(["instance_id", "org", "all"]))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct RedriveArgs {
-    /// The agent.
+    /// Agent whose dead letters are redriven.
     instance_id: Option<InstanceId>,
-    /// Its job; all of its jobs if left out.
+    /// Job of the agent [default: all jobs].
     #[arg(requires = "instance_id")]
     job_id: Option<JobId>,
-    /// All of this org.
+    /// All dead letters of this org.
     #[arg(long)]
     org: Option<OrgId>,
-    /// All there are.
+    /// All dead letters of the service.
     #[arg(long)]
     all: bool,
-    /// Stuck ones too: the same key came again after three second fires.
+    /// Include stuck one-shots: the agent sent the same key again after three second fires.
     #[arg(long)]
     include_stuck: bool,
-    /// Count them, and change nothing.
+    /// Count the one-shots without changing anything.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
@@ -50,7 +50,7 @@ pub(super) struct RedriveArgs {
     json: bool,
 }
 
-/// Redrives batch after batch, and prints how many there were.
+/// Redrives batch after batch, and prints the number of one-shots.
 pub(super) async fn run(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let one = args.job_id.is_some();
     let states = if one || args.include_stuck { Vec::new() } else { vec![OneShotState::Dead] };
@@ -66,14 +66,14 @@ pub(super) async fn run(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyh
         if args.json {
             return terminal::json(out, &json!({ "redriven": 0, "redrivable": count, "dry_run": true }));
         }
-        writeln!(out, "{} would be fired again (dry run: nothing was changed).", counted(count, "one-shot"))?;
+        writeln!(out, "{} would be redriven (dry run: nothing was changed).", counted(count, "one-shot"))?;
         return Ok(());
     }
     let begun = directory::now(db).await?;
     let mut redriven = 0;
     loop {
         let count = again(|| jobs::redrive(db, &filter, begun, BATCH)).await.with_context(|| {
-            format!("broke off after {}; run it again for the rest", counted(redriven, "one-shot"))
+            format!("interrupted after {}; run the command again for the rest", counted(redriven, "one-shot"))
         })?;
         redriven += count;
         if count > 0 {
@@ -86,12 +86,12 @@ pub(super) async fn run(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyh
     if one && redriven == 0 {
         let (Some(agent), Some(job)) = (&filter.instance_id, &filter.job_id) else { return Ok(()) };
         bail!(
-            "job {job} of agent {agent} is neither dead nor stuck; `nas-cron jobs show {agent} {job}` says more"
+            "job {job} of agent {agent} is neither dead nor stuck; `nas-cron jobs show {agent} {job}` shows its state"
         );
     }
     if args.json {
         return terminal::json(out, &json!({ "redriven": redriven, "dry_run": false }));
     }
-    writeln!(out, "{} due now, with a fresh budget.", counted(redriven, "one-shot"))?;
+    writeln!(out, "{} redriven: due now, with a fresh retry budget.", counted(redriven, "one-shot"))?;
     Ok(())
 }

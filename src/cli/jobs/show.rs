@@ -16,15 +16,15 @@ use crate::db::{Db, directory};
 use crate::domain::attempt::FireRecord;
 use crate::domain::job::JobFilter;
 
-/// Show a job's current one-shot with everything about it, and its latest attempts.
+/// Show the current one-shot of a job and its latest attempts.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron jobs show agent-1 3f2a9c01d4e5 --attempts 50")]
 pub(super) struct ShowArgs {
-    /// The agent.
+    /// Agent of the job.
     instance_id: InstanceId,
-    /// Its job.
+    /// Job to show.
     job_id: JobId,
-    /// At most this many attempts.
+    /// Maximum number of attempts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     attempts: u32,
     /// Print JSON: {"job": … or null, "attempts": […]}.
@@ -44,7 +44,7 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
     let attempts = fires::of_job(db, &args.instance_id, &args.job_id, i64::from(args.attempts)).await?;
     if job.is_none() && attempts.is_empty() {
         bail!(
-            "nothing is known of job {} of agent {}; `nas-cron jobs list --instance {}` shows its jobs",
+            "unknown job {} of agent {}; `nas-cron jobs list --instance {}` lists its jobs",
             args.job_id,
             args.instance_id,
             args.instance_id
@@ -56,7 +56,7 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
     let now = directory::now(db).await?;
     let text = match &job {
         Some(job) => shown::facts(job, now),
-        None => "No one-shot stands: it was cancelled, or has ended and was cleared away.\n".to_owned(),
+        None => "No current one-shot: it was cancelled, or it ended and was deleted.\n".to_owned(),
     };
     out.write_all(text.as_bytes())?;
     if args.attempts > 0 {
@@ -68,7 +68,7 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
 
 fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
     if attempts.is_empty() {
-        return "No attempts yet.\n".to_owned();
+        return "No attempts.\n".to_owned();
     }
     let mut table =
         terminal::table(&["ATTEMPT", "STARTED", "LATE", "TOOK", "OUTCOME", "STATUS", "ERROR", "SCHEDULE"]);
@@ -99,7 +99,7 @@ mod tests {
     use crate::domain::FireOutcome;
 
     #[test]
-    fn the_attempts() {
+    fn attempts_table_matches_its_snapshot() {
         let attempt = FireRecord {
             attempt_id: Uuid::from_u128(9),
             schedule_id: ScheduleId(Uuid::from_u128(7)),
@@ -107,7 +107,7 @@ mod tests {
             fire_at: now() - TimeDelta::seconds(60),
             attempt: 2,
             started_at: now() - TimeDelta::seconds(20),
-            ended_at: Some(now() - TimeDelta::milliseconds(19_988)),
+            ended_at: now() - TimeDelta::milliseconds(19_988),
             outcome: FireOutcome::Failed,
             http_status: Some(503),
             error: Some("the agent answered 503".to_owned()),
@@ -116,6 +116,6 @@ mod tests {
         ATTEMPT  STARTED   LATE  TOOK   OUTCOME  STATUS  ERROR                   SCHEDULE
         2        20 s ago  40 s  12 ms  failed   503     the agent answered 503  00000000-0000-0000-0000-000000000007
         "#);
-        insta::assert_snapshot!(attempts_table(&[], now()), @"No attempts yet.");
+        insta::assert_snapshot!(attempts_table(&[], now()), @"No attempts.");
     }
 }

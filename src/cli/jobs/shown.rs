@@ -1,40 +1,39 @@
-//! A job as it is shown: its one-shot, and with which auth profile it is fired.
+//! A job as it is shown: its one-shot and its auth profiles.
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
-use nas_cron_protocol::{OneShotState, ParkReason};
-
+use nas_cron_protocol::OneShotState;
 use nas_cron_protocol::agent_api::ShownAuth;
 
 use crate::db::{Db, DbResult, auth_profiles};
 use crate::domain::job::Job;
 
-/// A job's current one-shot, and its job's profiles.
+/// The current one-shot of a job, and the auth profiles of the job.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct ShownJob {
     /// The one-shot.
     #[serde(flatten)]
     pub(super) job: Job,
-    /// Absent in JSON where nothing is set.
+    /// The auth profiles; left out of JSON if none is set.
     #[serde(flatten)]
     pub(super) auth: ShownAuth,
 }
 
-/// Puts to each job with which profile it is fired.
+/// Adds the auth profiles to each job.
 pub(super) async fn with_auth(db: &Db, jobs: Vec<Job>) -> DbResult<Vec<ShownJob>> {
     let names: Vec<_> = jobs.iter().map(|job| (job.instance_id.as_str(), job.job_id.as_str())).collect();
     let auths = auth_profiles::of_jobs(db, &names).await?;
     Ok(jobs.into_iter().zip(auths).map(|(job, auth)| ShownJob { job, auth: auth.into() }).collect())
 }
 
-/// What its next fire carries, and where that is set.
+/// Formats the profile of the next fire, and where it is set.
 pub(super) fn auth(shown: &ShownAuth) -> String {
     let Some(effective) = &shown.effective_auth else { return "-".to_owned() };
-    let known = if shown.warnings.is_empty() { "" } else { ", not known here" };
+    let known = if shown.warnings.is_empty() { "" } else { ", unknown here" };
     format!("{} (by {}{known})", effective.auth, effective.source)
 }
 
-/// Everything about it, a fact a line.
+/// Formats everything about a job, one fact per line.
 pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
     let job = &shown.job;
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T%.3f UTC"));
@@ -44,41 +43,42 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
         ("schedule", job.schedule_id.to_string()),
         ("key", job.dedup_key.clone()),
         ("state", state(job)),
+        ("parked", or_dash(job.parked)),
         ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
         ("callback", job.callback_url.clone()),
         ("auth", auth(&shown.auth)),
         ("next attempt", or_dash(job.next_attempt_at.map(with_time))),
-        ("attempts", job.attempts.to_string()),
-        ("last attempt", or_dash(job.last_started_at.map(with_time))),
+        ("attempts", if job.attempts > 0 { job.attempts.to_string() } else { "no attempts".to_owned() }),
+        // An attempt of an earlier one-shot or retry budget is not one of the attempts above.
+        (
+            if job.attempts > 0 { "last attempt" } else { "earlier attempt" },
+            or_dash(job.last_started_at.map(with_time)),
+        ),
         ("last status", or_dash(job.last_status)),
         ("last error", or_dash(job.last_error.as_deref())),
     ];
     let times = [
         ("failing since", job.retrying_since),
-        ("left alone until", job.retry_after_until),
+        ("no retry before", job.retry_after_until),
         ("lease ends", job.lease_expires_at),
         ("armed", Some(job.created_at)),
         ("changed", Some(job.updated_at)),
     ];
     rows.extend(times.into_iter().filter_map(|(name, at)| Some((name, with_time(at?)))));
     if job.asked_again {
-        rows.push(("asked again", "the same key came during the attempt under way".to_owned()));
+        rows.push(("armed again", "with the same key, during the attempt in flight".to_owned()));
     }
     if matches!(job.state, OneShotState::Dead | OneShotState::Stuck) {
-        rows.push(("", "`nas-cron jobs redrive` fires it again.".to_owned()));
+        rows.push(("fix", "`nas-cron jobs redrive` fires it again".to_owned()));
     }
     terminal::text(terminal::facts(&rows))
 }
 
-/// The state in one word, and what keeps it from firing.
+/// Formats the state, and the external backend that sends the wake-up, if any.
 pub(super) fn state(job: &Job) -> String {
-    match job.parked {
-        None => match job.awaits {
-            None => job.state.to_string(),
-            Some(backend) => format!("{}, awaits {backend}", job.state),
-        },
-        Some(ParkReason::Hold) => format!("{}, on hold", job.state),
-        Some(ParkReason::Unreachable) => format!("{}, unreachable", job.state),
+    match job.awaits {
+        None => job.state.to_string(),
+        Some(backend) => format!("{}, awaits {backend}", job.state),
     }
 }
 
@@ -86,11 +86,11 @@ pub(super) fn state(job: &Job) -> String {
 mod tests {
     use nas_cron_protocol::{AuthProfile, AuthSource, EffectiveAuth};
 
-    use super::super::fixtures::{dead, now};
+    use super::super::fixtures::{dead, job, now};
     use super::*;
 
     #[test]
-    fn where_it_is_set_and_whether_it_is_known() {
+    fn auth_shows_its_source_and_unknown_profiles() {
         let profile = AuthProfile::new("claude:work").unwrap();
         let of = |source| Some(EffectiveAuth { auth: profile.clone(), source });
         let default = ShownAuth { effective_auth: of(AuthSource::Org), ..ShownAuth::default() };
@@ -100,18 +100,26 @@ mod tests {
             effective_auth: of(AuthSource::Job),
             warnings: vec![crate::auth_profiles::unknown(&profile)],
         };
-        assert_eq!(auth(&own), "claude:work (by job, not known here)");
+        assert_eq!(auth(&own), "claude:work (by job, unknown here)");
         assert_eq!(auth(&ShownAuth::default()), "-");
     }
+
     #[test]
-    fn the_facts() {
+    fn never_attempted_job_shows_no_attempts() {
+        let text = facts(&ShownJob { job: job(), auth: ShownAuth::default() }, now());
+        assert!(text.contains("attempts         no attempts\nearlier attempt  -"), "{text}");
+    }
+
+    #[test]
+    fn facts_match_their_snapshot() {
         let shown = ShownJob { job: dead(), auth: ShownAuth::default() };
-        insta::assert_snapshot!(facts(&shown, now()), @r#"
+        insta::assert_snapshot!(facts(&shown, now()), @"
         agent          agent-1 of org acme
         job            b
         schedule       00000000-0000-0000-0000-000000000007
         key            3f2a9c01d4e5:2027-01-15T09:03:00+01:00
         state          dead
+        parked         -
         fire at        2027-01-15T09:03:00+01:00 (in 3 min)
         callback       https://agent-1.example
         auth           -
@@ -123,7 +131,7 @@ mod tests {
         failing since  3 d ago (2027-01-12 08:00:00.000 UTC)
         armed          3 h ago (2027-01-15 05:00:00.000 UTC)
         changed        3 h ago (2027-01-15 05:00:00.000 UTC)
-                       `nas-cron jobs redrive` fires it again.
-        "#);
+        fix            `nas-cron jobs redrive` fires it again
+        ");
     }
 }

@@ -11,7 +11,8 @@ use crate::keys::sweep::records;
 /// Prints the published JWKS.
 pub(super) async fn export(context: &KeysContext, out: &mut impl Write) -> anyhow::Result<()> {
     let keys = records(&context.db.signing_keys().await?);
-    let jwks = Jwks::of(&keys).context("there are no keys yet: `nas-cron serve` makes the first one")?;
+    let jwks = Jwks::of(&keys)
+        .context("no signing keys yet: `nas-cron serve` creates the first one at its start")?;
     let document: serde_json::Value = serde_json::from_slice(&jwks.body)?;
     writeln!(out, "{document:#}")?;
     Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::{BY_HAND, KeysContext, Told, publish};
+use super::{BY_HAND, Done, KeysContext, publish};
 use crate::domain::KeyState;
 use crate::domain::NewKey;
 use crate::keys::custody;
@@ -16,16 +16,20 @@ pub(super) async fn import(
     pem: PathBuf,
     kid: Option<String>,
     in_place: bool,
-) -> anyhow::Result<Told> {
+) -> anyhow::Result<Done> {
     if let Some(kid) = &kid {
         let printable = !kid.chars().any(char::is_control);
-        ensure!((1..=255).contains(&kid.len()) && printable, "--kid must be 1 to 255 printable bytes");
+        ensure!(
+            (1..=255).contains(&kid.len()) && printable,
+            "invalid --kid {kid:?}: it must have 1 to 255 bytes and no control characters"
+        );
     }
     let private = custody::read_pem_file(&pem).await?;
     let key = if in_place {
-        // Absolute: the service runs in another folder. Links are kept, since secrets are often mounted as such.
-        let path = std::path::absolute(&pem).with_context(|| pem.display().to_string())?;
-        ensure!(path.to_str().is_some(), "{}: the path must be valid UTF-8", path.display());
+        // Absolute, because the service runs in another folder. Links are kept: secrets are often mounted as links.
+        let path = std::path::absolute(&pem)
+            .with_context(|| format!("resolving the path {} failed", pem.display()))?;
+        ensure!(path.to_str().is_some(), "invalid path {}: it must be valid UTF-8", path.display());
         custody::refer(&private, kid, path)?
     } else {
         custody::check(&context.db.signing_keys().await?, context.kek.as_deref()).await?;
@@ -37,20 +41,20 @@ pub(super) async fn import(
         one.record.kid == key.kid || published && same_public_key(&one.record.public_jwk, &key.public_jwk)
     });
     if let Some(one) = known {
-        bail!("this key is here already: `{}`, {}", one.record.kid, one.record.state);
+        bail!("this key is already known: `{}` ({})", one.record.kid, one.record.state);
     }
     publish(&mut locked, &key).await?;
     locked.commit().await?;
-    let place = if in_place { "stays in its file" } else { "is stored encrypted" };
+    let place = if in_place { "stays in the file" } else { "is stored encrypted in the database" };
     let text = format!(
-        "`{kid}` ({alg}) is published as the next key; its private half {place}. {BY_HAND} {kid}`.",
+        "Key `{kid}` ({alg}) is published as the next key; its private half {place}. {BY_HAND} {kid}`.",
         kid = key.kid,
         alg = key.alg
     );
-    Ok(Told::new(&key.kid, KeyState::Next, text))
+    Ok(Done::new(&key.kid, KeyState::Next, text))
 }
 
 fn seal(context: &KeysContext, private: &PrivateKey, kid: Option<String>) -> anyhow::Result<NewKey> {
     custody::seal(private, kid, true, context.kek.as_deref())
-        .context("or keep the private key outside of the database with --in-place")
+        .context("encrypting the private key failed; --in-place keeps it outside the database instead")
 }

@@ -2,9 +2,8 @@
 
 use std::io::Write;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ContentArrangement, Table};
+use chrono::{DateTime, Utc};
+use nas_cron_base::terminal::{self, capital, or_dash, relative};
 use serde_json::{Value, json};
 
 use super::KeysContext;
@@ -22,8 +21,8 @@ pub(super) async fn run(
     print(now, &keys, &context.policy, all, as_json, out)
 }
 
-/// Prints; pure but for `out`.
-pub(super) fn print(
+/// Writes the list to `out`.
+fn print(
     now: DateTime<Utc>,
     keys: &[StoredKey],
     policy: &RotationPolicy,
@@ -47,16 +46,22 @@ pub(super) fn print(
         return Ok(());
     }
     if shown.is_empty() {
-        writeln!(out, "There are no signing keys yet: `nas-cron serve` makes the first one.")?;
+        writeln!(out, "No signing keys yet: `nas-cron serve` creates the first one at its start.")?;
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["kid", "alg", "state", "origin", "published", "active", "retired", "what is next"]);
+    let mut table = terminal::table(&[
+        "KEY",
+        "ALGORITHM",
+        "STATE",
+        "ORIGIN",
+        "PUBLISHED",
+        "ACTIVATED",
+        "RETIRED",
+        "NEXT STEP",
+    ]);
     for key in &shown {
         let record = &key.record;
-        let ago =
-            |at: Option<DateTime<Utc>>| at.map_or(String::new(), |at| format!("{} ago", span(now - at)));
+        let ago = |at: Option<DateTime<Utc>>| or_dash(at.map(|at| relative(now, at)));
         table.add_row([
             record.kid.clone(),
             record.alg.to_string(),
@@ -65,20 +70,23 @@ pub(super) fn print(
             ago(Some(record.published_at)),
             ago(record.activated_at),
             ago(record.retired_at.filter(|_| record.state != KeyState::Gone)),
-            what_is_next(now, key, upcoming(key, &planned), by_hand, policy),
+            next_step(now, key, upcoming(key, &planned), by_hand, policy),
         ]);
     }
-    writeln!(out, "{table}")?;
+    out.write_all(terminal::text(table).as_bytes())?;
+    if !planned.is_empty() {
+        writeln!(out)?;
+    }
     for Planned { at, step } in &planned {
-        writeln!(out, "{}: {step}, since {}.", when(now, *at), step.reason())?;
+        writeln!(out, "{}: {step} ({}).", capital(&when(now, *at)), step.reason())?;
     }
     if by_hand {
-        writeln!(out, "Rotation is by hand: an imported key is in use.")?;
+        writeln!(out, "Rotation is by hand, because an imported key is in use.")?;
     }
     Ok(())
 }
 
-/// The planned step that concerns `key`; making a successor concerns the active one.
+/// Returns the planned step for `key`. Generating a successor is a step of the active key.
 fn upcoming<'a>(key: &StoredKey, planned: &'a [Planned]) -> Option<&'a Planned> {
     planned.iter().find(|one| match &one.step {
         Step::Generate { .. } => key.record.state == KeyState::Active,
@@ -86,7 +94,7 @@ fn upcoming<'a>(key: &StoredKey, planned: &'a [Planned]) -> Option<&'a Planned> 
     })
 }
 
-fn what_is_next(
+fn next_step(
     now: DateTime<Utc>,
     key: &StoredKey,
     planned: Option<&Planned>,
@@ -95,23 +103,23 @@ fn what_is_next(
 ) -> String {
     match (planned, key.record.state) {
         (Some(Planned { at, step: Step::Generate { .. } }), _) => {
-            format!("a successor is published {}", when(now, *at))
+            format!("successor published {}", when(now, *at))
         }
         (Some(Planned { at, step: Step::Activate { .. } }), _) => format!("signs {}", when(now, *at)),
         (Some(Planned { at, step: Step::Remove { .. } }), _) => format!("removed {}", when(now, *at)),
         (None, KeyState::Next) if by_hand => match key.record.seen_at {
-            None => "by hand: has to show at the agents' JWKS URL".to_owned(),
-            Some(seen) => format!("by hand: may sign {}", when(now, seen + policy.lead())),
+            None => "by hand: add it to the agents' JWKS".to_owned(),
+            Some(seen) => format!("by hand: may be activated {}", when(now, seen + policy.lead())),
         },
         (None, KeyState::Active) if by_hand => "by hand".to_owned(),
-        _ => String::new(),
+        _ => "-".to_owned(),
     }
 }
 
 fn origin(key: &StoredKey) -> String {
     let made = if key.record.imported { "imported" } else { "generated" };
     match &key.private {
-        PrivateHalf::File(path) => format!("{made}, {}", path.display()),
+        PrivateHalf::File(path) => format!("{made} ({})", path.display()),
         PrivateHalf::Sealed { .. } | PrivateHalf::Erased => made.to_owned(),
     }
 }
@@ -132,36 +140,53 @@ fn to_json(key: &StoredKey, planned: Option<&Planned>) -> Value {
     })
 }
 
-/// `at` is null for what is due at once.
+/// Formats a planned step as JSON. `at` is null for a step that is due at once.
 fn planned_json(planned: &Planned) -> Value {
     let at = (planned.at != DateTime::<Utc>::MIN_UTC).then_some(planned.at);
     json!({ "step": planned.step.to_string(), "kid": planned.step.kid(), "at": at, "reason": planned.step.reason().to_string() })
 }
 
 fn when(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
-    if at <= now { "at once".to_owned() } else { format!("in {}", span(at - now)) }
-}
-
-/// The two largest units, days at most: `89d 23h`. (`humantime` counts in months of 30.44 days.)
-fn span(delta: TimeDelta) -> String {
-    let seconds = delta.num_seconds().max(0);
-    let units =
-        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let first = units.iter().position(|unit| unit.0 > 0).unwrap_or(units.len() - 1);
-    let parts: Vec<_> = units[first..].iter().take(2).map(|(count, unit)| format!("{count}{unit}")).collect();
-    parts.join(" ")
+    if at <= now { "now".to_owned() } else { relative(now, at) }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
+    use crate::domain::{KeyRecord, SigningAlg};
 
     #[test]
-    fn spans_show_two_units() {
-        for (seconds, text) in
-            [(-5, "0s"), (0, "0s"), (59, "59s"), (310, "5m 10s"), (3600, "1h 0m"), (7_775_090, "89d 23h")]
-        {
-            assert_eq!(span(TimeDelta::seconds(seconds)), text);
-        }
+    fn table_matches_its_snapshot() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let key = |kid: &str, state| StoredKey {
+            record: KeyRecord {
+                kid: kid.to_owned(),
+                alg: SigningAlg::Es256,
+                state,
+                imported: false,
+                public_jwk: json!({}),
+                published_at: now - TimeDelta::days(90),
+                activated_at: Some(now - TimeDelta::hours(50)),
+                retired_at: None,
+                gone_at: None,
+                seen_at: None,
+            },
+            private: PrivateHalf::Erased,
+        };
+        let mut next = key("key-2", KeyState::Next);
+        next.record.published_at = now - TimeDelta::seconds(10);
+        next.record.activated_at = None;
+        let mut out = Vec::new();
+        let keys = [key("key-1", KeyState::Active), next];
+        print(now, &keys, &RotationPolicy::default(), false, false, &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
+        KEY    ALGORITHM  STATE   ORIGIN     PUBLISHED  ACTIVATED    RETIRED  NEXT STEP
+        key-1  ES256      active  generated  90 d ago   2 d 2 h ago  -        -
+        key-2  ES256      next    generated  10 s ago   -            -        signs in 15 min
+
+        In 15 min: activate `key-2` (it was published long enough for every cache to know it).
+        ");
     }
 }

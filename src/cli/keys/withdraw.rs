@@ -2,21 +2,23 @@
 
 use anyhow::ensure;
 
-use super::{KeysContext, Told, find};
+use super::{Done, KeysContext, find};
 use crate::domain::KeyState;
 use crate::keys::sweep::records;
 
-/// Takes a next key back.
-pub(super) async fn withdraw(context: &KeysContext, kid: &str) -> anyhow::Result<Told> {
+/// Removes a next key that never signed.
+pub(super) async fn withdraw(context: &KeysContext, kid: &str) -> anyhow::Result<Done> {
     let mut locked = context.db.lock_signing_keys().await?;
     let keys = records(locked.keys());
     let key = find(&keys, kid)?;
     ensure!(
         key.state == KeyState::Next,
-        "`{kid}` is {}: only a next key can be taken back; a retired one leaves by itself",
+        "key `{kid}` is {}: only a next key can be withdrawn; a retired key is removed automatically",
         key.state
     );
     locked.remove(kid).await?;
     locked.commit().await?;
-    Ok(Told::new(kid, KeyState::Gone, format!("`{kid}` is no longer published; its private half is erased.")))
+    let text =
+        format!("Key `{kid}` is withdrawn: it is no longer published, and its private half is erased.");
+    Ok(Done::new(kid, KeyState::Gone, text))
 }

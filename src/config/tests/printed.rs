@@ -66,7 +66,7 @@ fn config_show_prints_values_and_origins() {
         .file("/run/kek", KEY)
         .arguments(&["--portal-jwks-file=/etc/portal.pem", "--second-fires-max=2"]);
     assert_snapshot!(show::table(&machine.settings()), @"
-    setting                      value                                            from
+    SETTING                      VALUE                                            FROM
     database_url                 ***                                              NAS_CRON_DATABASE_URL
     database_max_connections     20                                               default
     migrate                      false                                            default

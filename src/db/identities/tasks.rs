@@ -80,7 +80,7 @@ pub async fn touch(db: &Db, tasks: &[TaskId], lifetime: Duration) -> DbResult<u6
     let result = sqlx::query!(
         r#"
         WITH used AS (
-            -- First, as whoever registers or revokes does: so nobody deadlocks.
+            -- First, in the same order as registrations and revocations, so that there is no deadlock.
             SELECT agent_runtime_id FROM agent_identities
             WHERE agent_runtime_id IN (SELECT agent_runtime_id FROM agent_tasks WHERE task_id = ANY ($1))
             ORDER BY agent_runtime_id FOR NO KEY UPDATE
@@ -148,7 +148,7 @@ pub async fn prune(db: &Db, limit: i64) -> DbResult<u64> {
              WHERE revoked_at IS NOT NULL AND signed_at < now() - interval '15 minutes' LIMIT $1)
             LIMIT $1
         ), ours AS (
-            -- Replicas prune at once: what another one has is left to it, and nobody waits for anybody.
+            -- Replicas prune concurrently: rows that another one has locked are left to it.
             SELECT task_id FROM agent_tasks WHERE task_id IN (SELECT task_id FROM over)
             ORDER BY task_id FOR UPDATE SKIP LOCKED
         )

@@ -156,8 +156,8 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
             SELECT backend FROM active_backend LIMIT 1
         ), to_do AS (
             SELECT u.state, u.last_error, u.backend = a.backend AS active,
-                   -- Only what was never tried and has yet a time to come was put off.
-                   u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now() AS put_off,
+                   -- Postponed: never tried, and not due yet.
+                   u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now() AS postponed,
                    u.state = 'wanted' AND u.backend = a.backend AND EXISTS (
                        SELECT FROM one_shots o
                        WHERE o.instance_id = u.instance_id AND o.job_id = u.job_id AND o.schedule_id = u.schedule_id
@@ -177,9 +177,9 @@ pub async fn left(db: &Db, armed_before: DateTime<Utc>) -> DbResult<Left> {
                         SELECT FROM wake_ups u
                         WHERE u.schedule_id = o.schedule_id AND u.backend = b.backend
                           AND (u.state = 'armed' OR u.tries > 0)))) AS "to_move!",
-               count(*) FILTER (WHERE awaited AND NOT put_off) AS "to_tell!",
+               count(*) FILTER (WHERE awaited AND NOT postponed) AS "to_tell!",
                count(*) FILTER (WHERE NOT active AND state = 'unwanted') AS "to_take_back!",
-               count(*) FILTER (WHERE active AND put_off) AS "put_off!",
+               count(*) FILTER (WHERE active AND postponed) AS "postponed!",
                max(last_error) AS last_error
         FROM to_do
         "#,

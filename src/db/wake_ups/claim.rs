@@ -65,13 +65,13 @@ pub async fn take(
             WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id
             RETURNING r.line, o.state, o.parked, o.next_attempt_at, o.lease_token, o.claim_expires_at
         ), passed_over AS (
-            -- Locked by somebody else, who may only have looked: awaited still, as far as anybody knows.
+            -- Locked by another session, which may only have read it: still awaited as far as is known.
             SELECT a.line, a.schedule_id FROM awaited a
             WHERE NOT EXISTS (SELECT FROM woken w WHERE w.line = a.line)
         ), heard AS MATERIALIZED (
             SELECT u.schedule_id, u.generation FROM wake_ups u
             WHERE u.schedule_id = ANY ($3) AND u.schedule_id NOT IN (SELECT schedule_id FROM passed_over)
-            -- In the order of everybody who locks several: nobody waits in a circle.
+            -- In the common lock order, so that there is no deadlock.
             ORDER BY u.schedule_id, u.generation FOR UPDATE
         ), told AS (
             DELETE FROM wake_ups u USING heard h

@@ -16,7 +16,7 @@ pub async fn counts(db: &Db) -> DbResult<Vec<BackendCounts>> {
                + (SELECT count(*) FROM one_shots o
                   WHERE b.backend = 'postgres' AND o.state = 'armed' AND o.awaits IS NULL) AS "one_shots!",
                count(u.*) FILTER (WHERE u.state = 'wanted') AS "wanted!",
-               count(u.*) FILTER (WHERE u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now()) AS "put_off!",
+               count(u.*) FILTER (WHERE u.state = 'wanted' AND u.tries = 0 AND u.next_try_at > now()) AS "postponed!",
                count(u.*) FILTER (WHERE u.state = 'armed') AS "armed!",
                count(u.*) FILTER (WHERE u.state = 'unwanted') AS "unwanted!",
                max(u.last_error) FILTER (WHERE u.state <> 'armed') AS last_error

@@ -107,14 +107,14 @@ pub async fn take_orders(
 }
 
 /// Records the results of orders. A wake-up that became unwanted while it was being armed is due for a cancel.
-pub async fn record_results(db: &Db, told: &[Told]) -> DbResult<()> {
-    let schedule_ids: Vec<Uuid> = told.iter().map(|one| one.schedule_id.0).collect();
-    let generations: Vec<i32> = told.iter().map(|one| one.generation).collect();
-    let mut message_ids: Vec<Option<&str>> = Vec::with_capacity(told.len());
-    let mut errors: Vec<Option<&str>> = Vec::with_capacity(told.len());
-    let mut again_ins: Vec<Option<f64>> = Vec::with_capacity(told.len());
-    let mut cancelled: Vec<bool> = Vec::with_capacity(told.len());
-    for one in told {
+pub async fn record_results(db: &Db, results: &[Told]) -> DbResult<()> {
+    let schedule_ids: Vec<Uuid> = results.iter().map(|one| one.schedule_id.0).collect();
+    let generations: Vec<i32> = results.iter().map(|one| one.generation).collect();
+    let mut message_ids: Vec<Option<&str>> = Vec::with_capacity(results.len());
+    let mut errors: Vec<Option<&str>> = Vec::with_capacity(results.len());
+    let mut again_ins: Vec<Option<f64>> = Vec::with_capacity(results.len());
+    let mut cancelled: Vec<bool> = Vec::with_capacity(results.len());
+    for one in results {
         let (message_id, error, again_in) = match &one.done {
             Done::Armed(message_id) => (message_id.as_deref(), None, None),
             Done::Cancelled => (None, None, None),

@@ -10,10 +10,10 @@ fn policy(allow: &[&str]) -> AddressPolicy {
     AddressPolicy::new(allow.iter().map(|network| network.parse().expect(network)).collect())
 }
 
-/// Every block of the registries that must not be dialled, written down apart from the tables in the code.
-/// Where the neighbours of a block are public, they are checked as well.
+/// Every block of the registries that must not be dialled, independent of the tables in the code. Public neighbours of a
+/// block are checked, too.
 const REFUSED: &[(&str, bool)] = &[
-    // IPv4: network, and whether the addresses right before and after it are public.
+    // IPv4: network, and true if the addresses right before and after it are public.
     ("0.0.0.0/8", false),
     ("10.0.0.0/8", true),
     ("100.64.0.0/10", true),
@@ -71,7 +71,7 @@ const REFUSED: &[(&str, bool)] = &[
     ("ff00::/8", false),
 ];
 
-/// The first and the last address of a network, and the ones right outside.
+/// Returns the first and the last address of a network, and the addresses right before and after it.
 fn edges(network: IpNet) -> (Vec<IpAddr>, Vec<IpAddr>) {
     match network {
         IpNet::V4(net) => {
@@ -108,7 +108,7 @@ fn every_special_block_is_refused_from_its_first_to_its_last_address() {
 }
 
 #[test]
-fn the_tables_in_the_code_hold_no_block_that_the_registries_do_not() {
+fn tables_in_the_code_contain_only_blocks_of_the_registries() {
     let known: Vec<IpNet> = REFUSED.iter().map(|(text, _)| text.parse().expect(text)).collect();
     let v4 = REFUSED_V4.iter().map(|&(ip, prefix, _)| IpNet::new(ip.into(), prefix));
     let v6 = REFUSED_V6.iter().map(|&(ip, prefix, _)| IpNet::new(ip.into(), prefix));
@@ -137,7 +137,7 @@ fn public_unicast_addresses_are_permitted() {
 }
 
 #[test]
-fn an_embedded_ipv4_address_decides() {
+fn embedded_ipv4_address_decides() {
     let policy = AddressPolicy::default();
     for (text, permitted) in [
         ("::ffff:8.8.8.8", true),
@@ -149,7 +149,7 @@ fn an_embedded_ipv4_address_decides() {
         ("2002:808:808::1", true),
         ("2002:7f00:1::", false),
         ("2002:a9fe:a9fe::1", false),
-        // Dead carriers, whatever they carry: IPv4-compatible and Teredo (here of 8.8.8.8).
+        // Obsolete embeddings are always refused: IPv4-compatible and Teredo (here of 8.8.8.8).
         ("::8.8.8.8", false),
         ("::127.0.0.1", false),
         ("2001:0:808:808:0:ffff:f7f7:f7f7", false),
@@ -159,7 +159,7 @@ fn an_embedded_ipv4_address_decides() {
 }
 
 #[test]
-fn the_allow_list_opens_exactly_its_networks() {
+fn allow_list_permits_exactly_its_networks() {
     let policy = policy(&["127.0.0.0/8", "fd12::/16", "::ffff:10.1.0.0/112"]);
     for text in ["127.0.0.1", "::ffff:127.9.9.9", "fd12::1", "10.1.2.3", "::ffff:10.1.2.3"] {
         assert!(policy.permits(ip(text)) && policy.allow_lists(ip(text)), "{text}");
@@ -167,7 +167,7 @@ fn the_allow_list_opens_exactly_its_networks() {
     for text in ["::1", "10.2.0.1", "::ffff:10.2.0.1", "fd13::1"] {
         assert!(!policy.permits(ip(text)) && !policy.allow_lists(ip(text)), "{text}");
     }
-    // Public addresses stay permitted, but are not what the operator vouches for.
+    // Public addresses stay permitted, but are not allow-listed.
     assert!(policy.permits(ip("8.8.8.8")) && !policy.allow_lists(ip("8.8.8.8")));
 }
 
@@ -205,10 +205,10 @@ fn urls_are_checked_by_scheme_and_literal_host() {
         (&local, "http://[::1]/", None),
         (&local, "https://127.0.0.1/", None),
         (&local, "https://8.8.8.8/", None),
-        // A public address gets no token in the clear because some network is allow-listed.
+        // An allow-list does not permit plain http to public addresses.
         (&local, "http://8.8.8.8/", Some(E::PlainHttp)),
         (&local, "http://10.0.0.1/", Some(E::NotPermitted(ip("10.0.0.1")))),
-        // A name over http is left to the resolver, which dials nothing outside the allow-list.
+        // The resolver checks names over http: it returns allow-listed addresses only.
         (&local, "http://agent.example/", None),
     ] {
         assert_eq!(policy.check_url(&url.parse().expect(url)).err(), wrong, "{url}");
@@ -217,7 +217,7 @@ fn urls_are_checked_by_scheme_and_literal_host() {
 
 proptest! {
     #[test]
-    fn a_mapped_address_is_permitted_iff_the_ipv4_address_is(bits: u32, allowed: u32, prefix in 0u8..=32) {
+    fn mapped_address_is_permitted_iff_its_ipv4_address_is(bits: u32, allowed: u32, prefix in 0u8..=32) {
         let v4 = Ipv4Addr::from_bits(bits);
         let network = Ipv4Net::new(Ipv4Addr::from_bits(allowed), prefix).unwrap();
         for policy in [AddressPolicy::default(), AddressPolicy::new(vec![network.into()])] {
@@ -227,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_the_standard_library_calls_special_is_refused(bits: u32) {
+    fn addresses_that_the_standard_library_calls_special_are_refused(bits: u32) {
         let v4 = Ipv4Addr::from_bits(bits);
         let special = v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_multicast()
             || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified();
@@ -243,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn an_allow_listed_address_is_permitted(bits: u128, prefix in 0u8..=128) {
+    fn allow_listed_address_is_permitted(bits: u128, prefix in 0u8..=128) {
         let v6 = Ipv6Addr::from_bits(bits);
         let network = IpNet::new(v6.into(), prefix).unwrap();
         prop_assume!(v6.to_ipv4_mapped().is_none());

@@ -1,5 +1,5 @@
-//! What a `reqwest` error was about. Which side of "may the agent have got it?" it belongs to is decided
-//! by the caller; here it gets its name and a text.
+//! Classification of `reqwest` errors. The caller decides whether the agent may have received the fire; this module
+//! returns the variant and the text.
 
 use std::error::Error;
 use std::io;
@@ -9,7 +9,7 @@ use crate::fire::outcome::one_line;
 use crate::fire::resolver::ResolveError;
 use crate::fire::shortage::{self, Shortage};
 
-/// The shortage of our own behind an error of a request that the agent cannot have got, if there is one.
+/// Returns the shortage that caused an error, if any. For requests that the agent cannot have received.
 pub(super) fn shortage(error: &reqwest::Error) -> Option<Shortage> {
     if let Some(ResolveError::Shortage(shortage)) = find(error) {
         return Some(shortage.clone());
@@ -19,7 +19,7 @@ pub(super) fn shortage(error: &reqwest::Error) -> Option<Shortage> {
     Some(Shortage { reason, cause: innermost(error) })
 }
 
-/// An error of a request that the agent cannot have got.
+/// Classifies an error of a request that the agent cannot have received.
 pub(super) fn refused(error: &reqwest::Error) -> Refused {
     if let Some(resolve) = find::<ResolveError>(error) {
         return match resolve {
@@ -42,7 +42,7 @@ pub(super) fn refused(error: &reqwest::Error) -> Refused {
     }
 }
 
-/// An error of a request that the agent may have got.
+/// Classifies an error of a request that the agent may have received.
 pub(super) fn ambiguous(error: &reqwest::Error) -> Ambiguous {
     let cause = innermost(error);
     if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
@@ -52,31 +52,31 @@ pub(super) fn ambiguous(error: &reqwest::Error) -> Ambiguous {
     }
 }
 
-/// Whether the request cannot have been processed although there was somebody to send it to, so that sending
-/// it again at once is safe and worth it.
+/// Returns true if the server was reached and has certainly not processed the request: sending it again at once is safe
+/// and useful.
 pub(super) fn is_unprocessed(error: &reqwest::Error, body_taken: bool) -> bool {
     if !body_taken {
         return !error.is_connect() && !error.is_timeout() && !error.is_builder();
     }
     find::<h2::Error>(error).is_some_and(|error| {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        // h2 ends only those streams with it that the peer says it did not and will not process.
+        // h2 ends only those streams with GOAWAY that the peer did not and will not process.
         let left_out = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
         error.is_remote() && (refused || left_out)
     })
 }
 
-/// The text of the innermost cause: the outer ones repeat the URL and say little.
+/// Returns the text of the innermost cause. The outer ones repeat the URL and add little.
 pub(super) fn innermost(error: &reqwest::Error) -> String {
     chain(error).last().map(|cause| one_line(&cause.to_string())).unwrap_or_default()
 }
 
-/// An agent, or something else on its port, that hangs up on the TLS handshake.
+/// Returns true if the server closed the connection during the TLS handshake.
 fn is_cut_off_handshake(error: &reqwest::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     error.is_connect()
         && error.url().is_some_and(|url| url.scheme() == "https")
-        // Several lie inside each other; the outer ones say `Other`.
+        // I/O errors are nested; the outer ones have the kind `Other`.
         && chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| {
             matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
         })
@@ -86,10 +86,10 @@ fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// All causes, outermost first.
+/// Returns all causes, outermost first.
 fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| {
-        // An `io::Error` around another error names that error's source as its own, and leaves it out.
+        // `source` of an `io::Error` skips the error that it wraps; `get_ref` returns it.
         match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner as &(dyn Error + 'static)),
             None => cause.source(),

@@ -1,5 +1,5 @@
-//! The client against real sockets. Deadlines are triggered by what the agent has seen, not by the clock,
-//! except where nothing can be seen (a connection that never comes about).
+//! The client against real sockets. Deadlines are triggered by events at the agent, not by the clock, except where the
+//! agent sees nothing (a connection that is never established).
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ mod tls;
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJhZ2VudDp4In0.c2lnbmF0dXJl";
 const BODY: &str = r#"{"job_id":"abc","fire_at":"2026-06-18T12:34:56+00:00","auth":{"key":"agent-secret"}}"#;
-/// Longer than any test may take: its end would be a failure.
+/// Longer than any test may take: a test that reaches it fails.
 const LONG: Duration = Duration::from_mins(1);
 
 fn client_with(allow: &[&str], config: &ClientConfig) -> AgentClient {
@@ -38,13 +38,13 @@ fn client() -> AgentClient {
     client_with(&["127.0.0.0/8"], &ClientConfig::default())
 }
 
-/// Posts, and checks what must hold for every answer: it shows nothing of what was sent.
+/// Posts a fire, and checks that the result contains no secret of the request.
 async fn post(client: &AgentClient, base: &str, deadline: impl Future<Output = ()>) -> Answer {
     let url = base.parse().expect(base);
     let body = Bytes::from_static(BODY.as_bytes());
     let answer =
         client.post_until(&url, TOKEN, body, Instant::now() + Duration::from_mins(1), deadline).await;
-    let answer = answer.expect("nothing of ours is short");
+    let answer = answer.expect("no shortage");
     let shown = format!("{answer:?} {client:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("agent-secret"), "{shown}");
     answer
@@ -78,13 +78,13 @@ fn response(status: u16, retry_after: Option<u64>, body: &str) -> Answer {
     Answer::Response { status, retry_after: retry_after.map(Duration::from_secs), body: body.to_owned() }
 }
 
-/// A port on which nobody listens.
+/// A port without a listener.
 async fn closed_port() -> u16 {
     Agent::listen().await.port()
 }
 
 #[test]
-fn the_fire_endpoint_is_below_the_base() {
+fn fire_endpoint_is_below_the_base_url() {
     for (base, url) in [
         ("https://agent.example", "https://agent.example/api/cron/fire"),
         ("https://agent.example/", "https://agent.example/api/cron/fire"),
@@ -97,7 +97,7 @@ fn the_fire_endpoint_is_below_the_base() {
 }
 
 #[tokio::test]
-async fn the_request_is_as_the_contract_wants_it() {
+async fn request_follows_the_contract() {
     let agent = Agent::listen().await;
     let base = agent.base("/prefix/");
     let seen = tokio::spawn(async move {
@@ -134,7 +134,7 @@ async fn every_status_is_a_response() {
             "HTTP/1.1 503 No\r\nretry-after: Thu, 18 Jun 2026 12:01:30 GMT\r\n\r\n",
             response(503, Some(90), ""),
         ),
-        // … or by the agent's, where it tells the time.
+        // … or by the agent's, if it sends a `Date`.
         (
             "HTTP/1.1 429 No\r\ndate: Thu, 18 Jun 2026 15:00:00 GMT\r\nretry-after: Thu, 18 Jun 2026 15:00:05 GMT\r\n\r\n",
             response(429, Some(5), ""),
@@ -143,7 +143,7 @@ async fn every_status_is_a_response() {
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 202 Yes\r\n\r\n",
             response(202, None, ""),
         ),
-        // A body that ends too early does not take back the status.
+        // A body that ends too early does not change the result.
         ("HTTP/1.1 202 Yes\r\ncontent-length: 10\r\n\r\ncut", response(202, None, "cut")),
         (
             "HTTP/1.1 200 Yes\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense",
@@ -160,7 +160,7 @@ async fn every_status_is_a_response() {
 }
 
 #[tokio::test]
-async fn an_echo_of_what_was_sent_is_cut_out() {
+async fn echoed_secrets_are_redacted() {
     let (base, _) = Agent::plays(async |mut connection: Connection| {
         let request = connection.read_request().await;
         connection.write(&format!("HTTP/1.1 422 No\r\n\r\n{request}")).await;
@@ -187,7 +187,7 @@ async fn redirects_are_not_followed() {
             }
         })
         .await;
-        // Whoever follows gets no answer; it must not take a minute to see that.
+        // A client that follows the redirect gets no response; the deadline keeps the failure fast.
         let deadline = async { drop(elsewhere.accept().await) };
         assert_eq!(post(&client(), &base, deadline).await, response(status, None, ""));
         assert!(elsewhere.is_untouched());
@@ -221,19 +221,19 @@ async fn forbidden_addresses_are_not_dialled() {
 }
 
 #[tokio::test]
-async fn the_address_that_was_checked_is_the_one_dialled() {
+async fn checked_address_is_the_dialled_one() {
     let (base, _) = Agent::plays(async |mut connection: Connection| {
         connection.read_request().await;
         connection.write("HTTP/1.1 202 Yes\r\n\r\n").await;
     })
     .await;
-    // The name has two more addresses, which come first and must be left out.
+    // The name has two more addresses, which come first and must be skipped.
     let base = base.replace("127.0.0.1", "rebound.test");
     assert_eq!(post_patiently(&client(), &base).await, response(202, None, ""));
 }
 
 #[tokio::test]
-async fn without_a_connection_nothing_was_sent() {
+async fn failed_connection_is_a_refusal() {
     let port = closed_port().await;
     for base in [format!("http://127.0.0.1:{port}"), format!("https://agent.test:{port}")] {
         match post_patiently(&client(), &base).await {
@@ -251,7 +251,7 @@ async fn without_a_connection_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_deadline_while_connecting_is_a_refusal() {
+async fn timeout_while_connecting_is_a_refusal() {
     // A full accept queue: the kernel drops every further SYN.
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
@@ -265,14 +265,14 @@ async fn a_deadline_while_connecting_is_a_refusal() {
     let hasty = ClientConfig { connect_timeout: short, ..ClientConfig::default() };
     let hasty = client_with(&["127.0.0.0/8"], &hasty);
     assert_eq!(post_patiently(&hasty, &base).await, Answer::Refused(Refused::Timeout));
-    // A TLS handshake that hangs is no connection either.
+    // A TLS handshake that hangs is a refusal, too.
     let listener = Agent::listen().await;
     let base = listener.base("").replace("http:", "https:");
     assert_eq!(post_patiently(&hasty, &base).await, Answer::Refused(Refused::Timeout));
 }
 
 #[tokio::test]
-async fn a_deadline_after_sending_is_ambiguous() {
+async fn timeout_after_sending_is_ambiguous() {
     let agent = Agent::listen().await;
     let base = agent.base("");
     let (seen, deadline) = oneshot::channel();
@@ -280,7 +280,7 @@ async fn a_deadline_after_sending_is_ambiguous() {
         let mut connection = agent.accept().await;
         connection.read_request().await;
         seen.send(()).expect("the client waits");
-        // And the client hangs up: nothing is left open.
+        // The client closes the connection.
         connection.read_to_end().await;
     });
     let answer = post(&client(), &base, async { deadline.await.expect("the agent") }).await;
@@ -289,7 +289,7 @@ async fn a_deadline_after_sending_is_ambiguous() {
 }
 
 #[tokio::test]
-async fn broken_ends_after_sending_are_ambiguous() {
+async fn broken_connection_after_sending_is_ambiguous() {
     type Play = fn(Connection) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
     let reset: Play = |mut connection| {
         Box::pin(async move {
@@ -317,7 +317,7 @@ async fn broken_ends_after_sending_are_ambiguous() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_http_is_ambiguous() {
+async fn response_that_is_not_http_is_ambiguous() {
     for garbage in [
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",
         "HTTP/1.1 abc\r\n\r\n",
@@ -334,19 +334,19 @@ async fn an_answer_that_is_not_http_is_ambiguous() {
     }
 }
 
-/// Is asked for the time when a status has arrived, and tells.
+/// A clock that reports its use: the client reads it when a status has arrived.
 #[derive(Debug)]
-struct TellingClock(std::sync::Mutex<Option<oneshot::Sender<()>>>);
+struct ReportingClock(std::sync::Mutex<Option<oneshot::Sender<()>>>);
 
-impl Clock for TellingClock {
+impl Clock for ReportingClock {
     fn now(&self) -> chrono::DateTime<chrono::Utc> {
-        self.0.lock().expect("no panic").take().expect("asked once").send(()).expect("the test waits");
+        self.0.lock().expect("no panic").take().expect("used once").send(()).expect("the test waits");
         chrono::DateTime::UNIX_EPOCH
     }
 }
 
 #[tokio::test]
-async fn a_slow_body_does_not_take_back_the_status() {
+async fn slow_body_does_not_change_the_result() {
     let agent = Agent::listen().await;
     let base = agent.base("");
     let drip = tokio::spawn(async move {
@@ -355,14 +355,14 @@ async fn a_slow_body_does_not_take_back_the_status() {
         connection.write("HTTP/1.1 202 Yes\r\ncontent-length: 100\r\n\r\n").await;
         connection.read_to_end().await;
     });
-    let (told, deadline) = oneshot::channel();
-    let clock = TellingClock(std::sync::Mutex::new(Some(told)));
+    let (reported, deadline) = oneshot::channel();
+    let clock = ReportingClock(std::sync::Mutex::new(Some(reported)));
     let client = client_with_clock(&["127.0.0.0/8"], &ClientConfig::default(), clock);
     let answer = post(&client, &base, async { deadline.await.expect("the clock") }).await;
     assert_eq!(answer, response(202, None, ""));
     drip.await.expect("the client hung up");
 
-    // The same with time for the body used up, long before the deadline.
+    // The same when the body's own timeout passes, long before the deadline.
     let config = ClientConfig { body_timeout: Duration::from_millis(50), ..ClientConfig::default() };
     let (base, _) = Agent::plays(async |mut connection: Connection| {
         connection.read_request().await;
@@ -377,7 +377,7 @@ async fn a_slow_body_does_not_take_back_the_status() {
 }
 
 #[tokio::test]
-async fn a_huge_body_is_cut_and_the_connection_closed() {
+async fn huge_body_is_cut_and_its_connection_closed() {
     for head in ["content-length: 1000000000", "transfer-encoding: chunked"] {
         let agent = Agent::listen().await;
         let base = agent.base("");
@@ -396,7 +396,7 @@ async fn a_huge_body_is_cut_and_the_connection_closed() {
             panic!("no 500");
         };
         assert_eq!(body.len(), MAX_BODY_BYTES);
-        // It ends because the client hung up: far less than was announced fits into the buffers of two sockets.
+        // It ends because the client closed the connection: the buffers of two sockets hold far less than was announced.
         assert!(flood.await.expect("the agent") < 100_000_000);
     }
 }
@@ -418,7 +418,7 @@ async fn connections_are_reused() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_the_agent_closed_is_not_a_failure() {
+async fn idle_connection_that_the_agent_closed_is_not_a_failure() {
     for _ in 0..20 {
         let agent = Agent::listen().await;
         let base = agent.base("");
@@ -436,7 +436,7 @@ async fn a_kept_connection_that_the_agent_closed_is_not_a_failure() {
         let client = client();
         assert_eq!(post_patiently(&client, &base).await, response(202, None, ""));
         is_closed.await.expect("the agent");
-        // The runtime has to look at its sockets once; then the close is known, wherever it is by then.
+        // Lets the runtime poll its sockets once, so that it knows of the close.
         tokio::task::yield_now().await;
         assert_eq!(post_patiently(&client, &base).await, response(202, None, ""));
         agent.await.expect("the agent");
@@ -444,7 +444,7 @@ async fn a_kept_connection_that_the_agent_closed_is_not_a_failure() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_breaks_after_sending_is_ambiguous_and_sent_once() {
+async fn reused_connection_that_breaks_after_sending_is_ambiguous() {
     let (base, connections) = Agent::plays(async |mut connection: Connection| {
         connection.read_request().await;
         connection.write("HTTP/1.1 202 Yes\r\ncontent-length: 0\r\n\r\n").await;

@@ -1,4 +1,4 @@
-//! `/api/admin/agents`: which instances there are.
+//! `/api/admin/agents`: registers, reads, lists and removes agent instances.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -16,41 +16,42 @@ use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, 
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
 
-/// Agents of one page, unless asked for otherwise.
+/// Default number of agents per page.
 const DEFAULT_LIMIT: u32 = 100;
-/// Agents of one page at most.
+/// Maximum number of agents per page.
 const MAX_LIMIT: u32 = 1_000;
 
-/// A registration. What is left out keeps what an earlier registration, or the agent itself, said.
+/// The registration of an agent. Omitted fields keep their current value.
 #[derive(utoipa::ToSchema)]
 #[schema(as = AgentRegistration)]
 #[expect(dead_code, reason = "documents what `directory::registration` reads")]
 pub(super) struct RegistrationBody {
-    /// Who owns it: its tokens carry it.
+    /// The org that owns the agent. Its tokens carry the same `org_id`.
     #[schema(min_length = 1, max_length = 255)]
     org_id: String,
-    /// The session planted in it at its first boot: its tokens' `sid`. `null` takes it away.
+    /// The bootstrap session: the `sid` of the agent's tokens. `null` removes it.
     #[schema(min_length = 1, max_length = 255)]
     bootstrap_session_id: Option<String>,
-    /// Where it is reached. Its one-shots move along. Left out by most: an agent brings its own.
+    /// The agent's callback URL, also for its armed one-shots. Usually omitted: the agent sends it with each provision.
     #[schema(max_length = 2048, format = "uri")]
     callback_url: Option<String>,
-    /// Whether it may provision and be fired. `true` for a new one; `false` holds its fires, and loses none.
+    /// True if the agent may call the agent API and be fired. Default for a new agent: `true`. `false` holds its fires;
+    /// none is lost.
     enabled: Option<bool>,
 }
 
 /// A page of agents.
 #[derive(serde::Serialize, utoipa::ToSchema)]
 pub(super) struct AgentPage {
-    /// In the order of their names.
+    /// The agents, ordered by ID.
     agents: Vec<Agent>,
-    /// Come back with this as `after`; `null` at the end.
+    /// Value of `after` for the next page; `null` on the last page.
     next: Option<String>,
 }
 
 /// Register an agent
 ///
-/// Repeating it changes nothing. An agent of another org is refused unless `move_org` is true.
+/// Repeating the request changes nothing. An agent of another org is rejected unless `move_org` is true.
 #[utoipa::path(
     put,
     path = "/api/admin/agents/{instance_id}",
@@ -58,16 +59,16 @@ pub(super) struct AgentPage {
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("instance_id" = String, Path, description = "The agent's name in the portal.", min_length = 1, max_length = 255),
-        ("move_org" = Option<bool>, Query, description = "Yes, it may leave its org for this one."),
+        ("instance_id" = String, Path, description = "The agent's instance ID in the portal.", min_length = 1, max_length = 255),
+        ("move_org" = Option<bool>, Query, description = "Move the agent to this org if it belongs to another. Default: false."),
     ),
     request_body(content = RegistrationBody, content_type = "application/json"),
     responses(
-        (status = CREATED, description = "It is new.", body = Agent),
-        (status = OK, description = "It was there; it is now as asked for.", body = Agent),
+        (status = CREATED, description = "The agent was added.", body = Agent),
+        (status = OK, description = "The agent was known. It now has this registration.", body = Agent),
         AdminBodyErrors,
         AdminErrors,
-        (status = CONFLICT, description = "It belongs to another org, or its bootstrap session is another agent's.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "The agent belongs to another org, or another agent has the bootstrap session.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put(
@@ -78,7 +79,7 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let instance_id = named(path)?;
     let move_org = QueryParams::parse(query.as_deref(), &["move_org"])?.flag("move_org")?;
-    let wanted = directory::registration(Fields::from_map(body?.0), Some(instance_id)).map_err(wrong)?;
+    let wanted = directory::registration(Fields::from_map(body?.0), Some(instance_id)).map_err(invalid)?;
     let (change, agent) = state.directory.register(wanted, move_org == Some(true)).await?;
     info!(
         agent.id = agent.instance_id,
@@ -95,19 +96,19 @@ pub(super) async fn put(
     })
 }
 
-/// The name in the path.
+/// Returns the instance ID in the path.
 pub(super) fn named(path: PathNames<String>) -> Result<InstanceId, ApiError> {
     path.name("instance_id", InstanceId::new)
 }
 
-fn wrong(error: FieldsError) -> ApiError {
+fn invalid(error: FieldsError) -> ApiError {
     match error {
         FieldsError::Invalid(invalid) => invalid.into(),
         other => ApiError::Body(other.to_string()),
     }
 }
 
-/// Everything but unreserved characters is escaped: a name may contain any of them.
+/// Returns the path of an agent. All but unreserved characters are escaped, because an ID may contain any character.
 fn location(instance_id: &str) -> String {
     let escaped: String = instance_id
         .bytes()
@@ -128,7 +129,7 @@ fn location(instance_id: &str) -> String {
     operation_id = "get_agent",
     tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")),
     responses(
         (status = OK, description = "The agent.", body = Agent),
         AdminErrors,
@@ -144,16 +145,17 @@ pub(super) async fn get(
 
 /// Remove an agent
 ///
-/// Its one-shots go with it: none of them starts any more. To stop it for a while, disable it instead.
+/// Also removes its one-shots; no attempt of them starts after the response. To stop an agent temporarily, disable it
+/// instead.
 #[utoipa::path(
     delete,
     path = "/api/admin/agents/{instance_id}",
     operation_id = "delete_agent",
     tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")),
     responses(
-        (status = NO_CONTENT, description = "It is gone."),
+        (status = NO_CONTENT, description = "The agent was removed."),
         AdminErrors,
         UnknownAgent,
     )
@@ -164,13 +166,13 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let instance_id = named(path)?;
     let one_shots = state.directory.remove(&instance_id).await?;
-    info!(agent.id = %instance_id, one_shots, "agent removed, with its one-shots");
+    info!(agent.id = %instance_id, one_shots, "agent removed with its one-shots");
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// List agents
 ///
-/// In the order of their names, page by page.
+/// Returns one page of agents, ordered by ID.
 #[utoipa::path(
     get,
     path = "/api/admin/agents",
@@ -178,13 +180,13 @@ pub(super) async fn delete(
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("org_id" = Option<String>, Query, description = "Of this org only."),
-        ("enabled" = Option<bool>, Query, description = "Only those that are, or are not, enabled."),
-        ("limit" = Option<u32>, Query, description = "At most this many: 1 to 1000, 100 if left out.", minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "From here on: the `next` of the page before."),
+        ("org_id" = Option<String>, Query, description = "Only agents of this org."),
+        ("enabled" = Option<bool>, Query, description = "Only enabled (`true`) or only disabled (`false`) agents."),
+        ("limit" = Option<u32>, Query, description = "Maximum number of agents, from 1 to 1000. Default: 100.", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "Resume after this cursor: the `next` of the previous page."),
     ),
     responses(
-        (status = OK, description = "A page.", body = AgentPage),
+        (status = OK, description = "A page of agents.", body = AgentPage),
         InvalidInput,
         AdminErrors,
     )
@@ -214,7 +216,7 @@ mod tests {
     use super::location;
 
     #[test]
-    fn a_location_survives_any_name() {
+    fn location_escapes_any_id() {
         assert_eq!(location("agent-1"), "/api/admin/agents/agent-1");
         assert_eq!(location("a/b?ü %"), "/api/admin/agents/a%2Fb%3F%C3%BC%20%25");
     }

@@ -1,5 +1,4 @@
-//! `/api/admin/auth-profiles`: which auth profiles are known to the service, to an org and to an instance, and which
-//! are their defaults.
+//! `/api/admin/auth-profiles`: the known auth profiles and defaults of the service, of an org and of an instance.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -16,9 +15,9 @@ use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput, 
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{JsonBody, PathNames};
 
-/// What all of them return.
+/// The response of all operations on auth profiles.
 #[derive(IntoResponses)]
-#[response(status = OK, description = "What is known there and around it, as it is now.")]
+#[response(status = OK, description = "The known profiles and defaults of this scope and of the scopes around it.")]
 #[expect(dead_code, reason = "documents the response")]
 struct Known(AuthProfiles);
 
@@ -40,13 +39,13 @@ async fn read(profiles: &Profiles, place: &AuthPlace) -> Answer {
 async fn replace(profiles: &Profiles, place: AuthPlace, body: Body) -> Answer {
     let wanted = Registry::try_from(body?.0)?;
     profiles.put(&place, &wanted, Instant::now() + PUT_WITHIN).await?;
-    info!(scope = %place.scope(), scope.id = place.id(), "auth profiles registered");
+    info!(scope = %place.scope(), scope.id = place.id(), "auth profiles replaced");
     read(profiles, &place).await
 }
 
 async fn forget(profiles: &Profiles, place: AuthPlace, query: Option<&str>) -> Answer {
     let forgotten = profiles.forget(&place, only(query)?.as_ref()).await?;
-    info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles forgotten");
+    info!(scope = %place.scope(), scope.id = place.id(), forgotten, "auth profiles removed");
     read(profiles, &place).await
 }
 
@@ -59,7 +58,7 @@ pub(super) async fn get_service(State(state): State<AdminState>) -> Answer {
 
 /// Replace the service's auth profiles
 ///
-/// And its default, where one is given. A default holds from the next fire on.
+/// Also sets the service's default if `default` is given. A default applies from the next fire on.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/service", operation_id = "put_service_auth_profiles",
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent))]
@@ -67,44 +66,44 @@ pub(super) async fn put_service(State(state): State<AdminState>, body: Body) -> 
     replace(&state.profiles, AuthPlace::Service, body).await
 }
 
-/// Forget the service's auth profiles
+/// Remove the service's auth profiles
 ///
-/// Or only one of them. The default stays.
+/// Removes all of them, or the one that `auth` names. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/service", operation_id = "delete_service_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("auth" = Option<String>, Query, description = "Only this one.")))]
+    params(("auth" = Option<String>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_service(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Answer {
     forget(&state.profiles, AuthPlace::Service, query.as_deref()).await
 }
 
 /// Read an org's auth profiles
 ///
-/// With those of the service.
+/// Includes those of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "get_org_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("org_id" = String, Path, description = "The org's name in the portal.")))]
+    params(("org_id" = String, Path, description = "The org's ID in the portal.")))]
 pub(super) async fn get_org(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
     read(&state.profiles, &org(path)?).await
 }
 
 /// Replace an org's auth profiles
 ///
-/// And its default, where one is given. An org need not have agents yet.
+/// Also sets the org's default if `default` is given. The org may have no agents yet.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "put_org_auth_profiles",
     tag = "admin", security(("admin_token" = [])), request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
-    params(("org_id" = String, Path, description = "The org's name in the portal.")))]
+    params(("org_id" = String, Path, description = "The org's ID in the portal.")))]
 pub(super) async fn put_org(State(state): State<AdminState>, path: PathNames<String>, body: Body) -> Answer {
     replace(&state.profiles, org(path)?, body).await
 }
 
-/// Forget an org's auth profiles
+/// Remove an org's auth profiles
 ///
-/// Or only one of them. The default stays.
+/// Removes all of them, or the one that `auth` names. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/orgs/{org_id}", operation_id = "delete_org_auth_profiles",
     tag = "admin", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("org_id" = String, Path, description = "The org's name in the portal."),
-           ("auth" = Option<String>, Query, description = "Only this one.")))]
+    params(("org_id" = String, Path, description = "The org's ID in the portal."),
+           ("auth" = Option<String>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_org(
     State(state): State<AdminState>,
     path: PathNames<String>,
@@ -115,22 +114,22 @@ pub(super) async fn delete_org(
 
 /// Read an agent's auth profiles
 ///
-/// With those of its org and of the service.
+/// Includes those of its org and of the service.
 #[utoipa::path(get, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "get_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")))]
 pub(super) async fn get_instance(State(state): State<AdminState>, path: PathNames<String>) -> Answer {
     read(&state.profiles, &instance(path)?).await
 }
 
 /// Replace an agent's auth profiles
 ///
-/// And its default, where one is given.
+/// Also sets the agent's default if `default` is given.
 #[utoipa::path(put, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "put_instance_auth_profiles", security(("admin_token" = [])),
     request_body = AuthProfilesChange,
     responses(Known, AdminErrors, AdminBodyErrors, UnknownAgent),
-    params(("instance_id" = String, Path, description = "The agent's name in the portal.")))]
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")))]
 pub(super) async fn put_instance(
     State(state): State<AdminState>,
     path: PathNames<String>,
@@ -139,13 +138,13 @@ pub(super) async fn put_instance(
     replace(&state.profiles, instance(path)?, body).await
 }
 
-/// Forget an agent's auth profiles
+/// Remove an agent's auth profiles
 ///
-/// Or only one of them. The default stays.
+/// Removes all of them, or the one that `auth` names. The default stays.
 #[utoipa::path(delete, path = "/api/admin/auth-profiles/instances/{instance_id}", tag = "admin",
     operation_id = "delete_instance_auth_profiles", security(("admin_token" = [])), responses(Known, AdminErrors, InvalidInput, UnknownAgent),
-    params(("instance_id" = String, Path, description = "The agent's name in the portal."),
-           ("auth" = Option<String>, Query, description = "Only this one.")))]
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal."),
+           ("auth" = Option<String>, Query, description = "Remove this profile only.")))]
 pub(super) async fn delete_instance(
     State(state): State<AdminState>,
     path: PathNames<String>,

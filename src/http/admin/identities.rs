@@ -1,4 +1,4 @@
-//! `/api/admin/agents/{instance_id}/identities`: the keys that an agent calls with, and their end.
+//! `/api/admin/agents/{instance_id}/identities`: lists and revokes an agent's keys and tasks.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,16 +15,16 @@ use crate::http::extract::PathNames;
 
 /// List an agent's identities and their tasks
 ///
-/// Also those of an org that does not have the agent any more, with `of_org`.
+/// Includes identities that were registered for an earlier org of the agent; these have `of_org`.
 #[utoipa::path(
     get,
     path = "/api/admin/agents/{instance_id}/identities",
     operation_id = "list_agent_identities",
     tag = "admin",
     security(("admin_token" = [])),
-    params(("instance_id" = String, Path, description = "The agent's name in the portal.")),
+    params(("instance_id" = String, Path, description = "The agent's instance ID in the portal.")),
     responses(
-        (status = OK, description = "Its identities.", body = IdentitiesResponse),
+        (status = OK, description = "The agent's identities.", body = IdentitiesResponse),
         AdminErrors,
         UnknownAgent,
     )
@@ -40,8 +40,8 @@ pub(super) async fn list(
 
 /// Revoke an agent's identity
 ///
-/// Nothing that its key signs is taken any more, on any replica; and the key does not come back. The agent's tokens of
-/// the portal stay good: disable the agent to stop it altogether.
+/// Once the response is sent, every replica rejects what the key signs. A revoked key cannot be registered again. The
+/// agent's access tokens stay valid; disable the agent to block it completely.
 #[utoipa::path(
     delete,
     path = "/api/admin/agents/{instance_id}/identities/{agent_runtime_id}",
@@ -49,13 +49,13 @@ pub(super) async fn list(
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("instance_id" = String, Path, description = "The agent's name in the portal."),
-        ("agent_runtime_id" = String, Path, description = "The identity."),
+        ("instance_id" = String, Path, description = "The agent's instance ID in the portal."),
+        ("agent_runtime_id" = String, Path, description = "The identity's ID."),
     ),
     responses(
-        (status = NO_CONTENT, description = "It is revoked, now or before."),
+        (status = NO_CONTENT, description = "Revoked, now or earlier."),
         AdminErrors,
-        (status = NOT_FOUND, description = "This agent has no such identity.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "The agent has no identity with this ID.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke(
@@ -67,7 +67,7 @@ pub(super) async fn revoke(
     });
     let (instance_id, id) = names.ok_or_else(no_identity)?;
     state.identities.revoke(&instance_id, id).await?.ok_or_else(no_identity)?;
-    info!(agent.id = %instance_id, agent_runtime_id = %id, "an identity is revoked by an administrator");
+    info!(agent.id = %instance_id, agent_runtime_id = %id, "agent identity revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -79,14 +79,14 @@ pub(super) async fn revoke(
     tag = "admin",
     security(("admin_token" = [])),
     params(
-        ("instance_id" = String, Path, description = "The agent's name in the portal."),
-        ("agent_runtime_id" = String, Path, description = "The identity."),
-        ("task_id" = String, Path, description = "One of its tasks."),
+        ("instance_id" = String, Path, description = "The agent's instance ID in the portal."),
+        ("agent_runtime_id" = String, Path, description = "The identity's ID."),
+        ("task_id" = String, Path, description = "The task's ID."),
     ),
     responses(
-        (status = NO_CONTENT, description = "It is revoked, now or before."),
+        (status = NO_CONTENT, description = "Revoked, now or earlier."),
         AdminErrors,
-        (status = NOT_FOUND, description = "This agent has no such task.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "The agent has no task with this ID.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke_task(
@@ -100,6 +100,6 @@ pub(super) async fn revoke_task(
     let (instance_id, id, task_id) = names.ok_or_else(no_task)?;
     let revoked = state.identities.revoke_task(&instance_id, id, task_id).await?;
     revoked.ok_or_else(no_task)?;
-    info!(agent.id = %instance_id, agent_runtime_id = %id, "a task is revoked by an administrator");
+    info!(agent.id = %instance_id, agent_runtime_id = %id, "agent task revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,7 +1,7 @@
-//! The admin API: the portal's backend registers an agent when it creates it.
+//! The admin API, with which the portal's backend registers the agents that it creates.
 //!
-//! Everything here is behind a bearer token of its own ([`tokens`]) and answers errors as problem details
-//! (RFC 9457). What it does is in [`crate::directory`]; the operator's commands do the same.
+//! All routes require an admin token ([`tokens`]), and return errors as problem details (RFC 9457). The operations are
+//! in [`crate::directory`], which the operator's commands use as well.
 
 mod agents;
 mod auth_profiles;
@@ -20,20 +20,20 @@ use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
 
-/// What the admin API works with.
+/// State of the admin API.
 #[derive(Clone, Debug)]
 pub struct AdminState {
-    /// Which agents there are.
+    /// The registered agents.
     pub directory: Directory,
-    /// Which auth profiles are known.
+    /// The known auth profiles.
     pub profiles: Profiles,
-    /// The keys that agents call with.
+    /// The agents' keys and tasks.
     pub identities: IdentityRegistry,
-    /// Who may use it; with none, it is off.
+    /// The accepted tokens. The admin API is off if there are none.
     pub tokens: Arc<AdminTokens>,
 }
 
-/// The routes of `/api/admin`, with their documentation, behind their token.
+/// Returns the documented routes of `/api/admin`, which require an admin token.
 pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRouter<S> {
     OpenApiRouter::new()
         .routes(routes!(agents::put, agents::get, agents::delete))
@@ -52,7 +52,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(identities::list))
         .routes(routes!(identities::revoke))
         .routes(routes!(identities::revoke_task))
-        // Outermost: a stranger learns nothing, and no body of a stranger is read.
+        // Outermost: without a token, a caller learns nothing and no body is read.
         .layer(from_fn_with_state(Arc::clone(&state.tokens), tokens::require))
         .with_state(state)
 }
@@ -62,11 +62,11 @@ impl From<DirectoryError> for ApiError {
         match error {
             DirectoryError::Unknown(_) => Self::NotFound(error.to_string().into()),
             DirectoryError::OtherOrg(_) => {
-                Self::Conflict(format!("{error}; if it has really moved, say so with ?move_org=true").into())
+                Self::Conflict(format!("{error}; to move it to this org, add ?move_org=true").into())
             }
-            DirectoryError::SessionTaken(_) => Self::Conflict(
-                format!("{error}; remove that agent, or give it another session, first").into(),
-            ),
+            DirectoryError::SessionTaken(_) => {
+                Self::Conflict(format!("{error}; remove that agent or change its session first").into())
+            }
             DirectoryError::Db(error) => Self::Store(error.into()),
         }
     }

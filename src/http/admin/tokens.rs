@@ -1,4 +1,4 @@
-//! Who may administer: bearer tokens, known only by their SHA-256.
+//! Admin tokens: bearer tokens of which the service knows only the SHA-256.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::http::auth::bearer_token;
 use crate::http::error::{ApiError, Problem, ProblemBody};
 
-/// The hashes of the tokens that open the admin API; several, so that tokens can be rotated.
+/// The hashes of the accepted admin tokens. There may be several, so that tokens can be rotated.
 #[derive(Clone, Default)]
 pub struct AdminTokens(Vec<[u8; 32]>);
 
 impl AdminTokens {
-    /// From the SHA-256 of each token. None: the admin API is off.
+    /// Accepts the tokens with these SHA-256 hashes. Without any, the admin API is off.
     pub fn new(hashes: impl IntoIterator<Item = [u8; 32]>) -> Self {
         Self(hashes.into_iter().collect())
     }
 
-    /// Whether there is any.
+    /// True if there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `token` is one of them. Takes the same time for every token of one length, right or wrong.
+    /// True if `token` is an admin token. The time depends only on the token's length.
     pub fn accept(&self, token: &str) -> bool {
         let hash = digest(&SHA256, token.as_bytes());
         let one_of = |found: Choice, known: &[u8; 32]| found | known.as_slice().ct_eq(hash.as_ref());
@@ -56,7 +56,8 @@ pub(super) async fn require(
         match bearer_token(request.headers()) {
             Ok(token) if tokens.accept(token) => next.run(request).await,
             Ok(_) => {
-                Problem(ApiError::InvalidToken("this is no admin token of this service")).into_response()
+                Problem(ApiError::InvalidToken("unknown admin token: use one whose SHA-256 is configured"))
+                    .into_response()
             }
             Err(error) => Problem(error).into_response(),
         }
@@ -65,14 +66,14 @@ pub(super) async fn require(
     response
 }
 
-/// Not 404: to a portal's backend that would read as "this agent is unknown".
+/// The response while the admin API is off. Not 404, which a portal's backend would take for an unknown agent.
 fn off() -> Response {
     let body = ProblemBody {
         kind: "about:blank".into(),
         title: "The admin API is off".into(),
         status: StatusCode::FORBIDDEN.as_u16(),
         detail:
-            "this service has no admin token: set NAS_CRON_ADMIN_TOKEN_SHA256 to the SHA-256 of one, in hex"
+            "no admin token is configured: set NAS_CRON_ADMIN_TOKEN_SHA256 to the SHA-256 of a token, in hex"
                 .to_owned(),
         error: ErrorWord::AdminApiOff.as_str().into(),
     };
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_about_a_token_is_printed() {
+    fn debug_output_reveals_no_token() {
         let tokens = AdminTokens::new([hash("old")]);
         assert_eq!(format!("{tokens:?}"), "AdminTokens(1)");
     }

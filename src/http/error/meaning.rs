@@ -1,4 +1,4 @@
-//! What each error means on the wire: its status, its word, and the headers that go with them.
+//! The response to each error: status, error word and headers.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use super::{ApiError, TokenRefusal};
 use crate::identity::IdentityError;
 use crate::instance::{AuthError, Refusal, VerifyError};
 
-/// After this, the database may be back.
+/// `Retry-After` while the database is unavailable.
 const RETRY_DATABASE: Duration = Duration::from_secs(5);
-/// After this, another fetch of the portal's keys has begun, and it has been asked again whatever else it was asked.
+/// `Retry-After` while the portal is unavailable. By then its keys have been fetched again, and lookups retried.
 const RETRY_PORTAL: Duration = Duration::from_secs(10);
-/// After this, the portal may have registered the instance.
+/// `Retry-After` while the portal may still be registering the instance.
 const RETRY_REGISTRATION: Duration = Duration::from_secs(30);
-/// After this, an operator may have put it right.
+/// `Retry-After` for what only an operator can change.
 const RETRY_HELD: Duration = Duration::from_mins(1);
 
-/// What an error means on the wire.
+/// The response to an error.
 pub(super) struct Meaning {
     pub(super) status: StatusCode,
     pub(super) error: ErrorWord,
-    /// `None`: the error's own text may be shown.
+    /// Public description. `None` if the error's own text is public.
     pub(super) instead: Option<&'static str>,
     retry_after: Option<Duration>,
     challenge: Option<&'static str>,
@@ -35,8 +35,8 @@ impl Meaning {
         Self { status, error, instead: None, retry_after: None, challenge: None }
     }
 
-    const fn not_now(retry_after: Duration) -> Self {
-        let instead = Some("this cannot be done right now, try again later");
+    const fn unavailable(retry_after: Duration) -> Self {
+        let instead = Some("temporarily unavailable; retry later");
         let retry_after = Some(retry_after);
         Self {
             instead,
@@ -46,7 +46,7 @@ impl Meaning {
     }
 
     const fn defect() -> Self {
-        let instead = Some("something went wrong here");
+        let instead = Some("internal error");
         Self { instead, ..Self::of(StatusCode::INTERNAL_SERVER_ERROR, ErrorWord::ServerError) }
     }
 
@@ -72,9 +72,9 @@ impl Meaning {
             IdentityError::KeyRevoked => Self::of(StatusCode::CONFLICT, ErrorWord::KeyRevoked),
             IdentityError::TooMany => Self::of(StatusCode::CONFLICT, ErrorWord::TooManyIdentities),
             IdentityError::TaskRevoked => Self::of(StatusCode::CONFLICT, ErrorWord::TaskRevoked),
-            IdentityError::InstanceGone => Self { instead: None, ..Self::not_now(RETRY_REGISTRATION) },
-            IdentityError::Busy => Self { instead: None, ..Self::not_now(RETRY_DATABASE) },
-            IdentityError::Db(error) if error.is_transient() => Self::not_now(RETRY_DATABASE),
+            IdentityError::InstanceGone => Self { instead: None, ..Self::unavailable(RETRY_REGISTRATION) },
+            IdentityError::Busy => Self { instead: None, ..Self::unavailable(RETRY_DATABASE) },
+            IdentityError::Db(error) if error.is_transient() => Self::unavailable(RETRY_DATABASE),
             IdentityError::Db(_) => Self::defect(),
         }
     }
@@ -100,18 +100,22 @@ impl ApiError {
                 Meaning::challenged(INVALID_TOKEN)
             }
             Self::Auth(
-                AuthError::Token(VerifyError::NoFetch | VerifyError::NoAnswer | VerifyError::TooManyWaiters)
+                AuthError::Token(
+                    VerifyError::KeysUnavailable
+                    | VerifyError::IntrospectionUnavailable
+                    | VerifyError::TooManyWaiters,
+                )
                 | AuthError::Lookup(_),
-            ) => Meaning::not_now(RETRY_PORTAL),
+            ) => Meaning::unavailable(RETRY_PORTAL),
             Self::Auth(AuthError::Refused(refusal)) => match refusal {
                 Refusal::InvalidClient => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::InvalidClient),
                 Refusal::Disabled => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
-                Refusal::NotYetKnown => Meaning { instead: None, ..Meaning::not_now(RETRY_REGISTRATION) },
+                Refusal::NotYetKnown => Meaning { instead: None, ..Meaning::unavailable(RETRY_REGISTRATION) },
             },
             Self::Field(_) | Self::Body(_) => Meaning::of(StatusCode::BAD_REQUEST, ErrorWord::InvalidRequest),
             Self::Token(refusal) => Meaning::of(StatusCode::BAD_REQUEST, refusal.word()),
-            Self::Held(_) => Meaning { instead: None, ..Meaning::not_now(RETRY_HELD) },
-            Self::NotFinal(_) => Meaning::not_now(RETRY_DATABASE),
+            Self::Held(_) => Meaning { instead: None, ..Meaning::unavailable(RETRY_HELD) },
+            Self::Temporary(_) => Meaning::unavailable(RETRY_DATABASE),
             Self::TooLarge(_) => Meaning::of(StatusCode::PAYLOAD_TOO_LARGE, ErrorWord::InvalidRequest),
             Self::BodyTimeout => Meaning::of(StatusCode::REQUEST_TIMEOUT, ErrorWord::InvalidRequest),
             Self::NotFound(_) => Meaning::of(StatusCode::NOT_FOUND, ErrorWord::NotFound),
@@ -120,9 +124,9 @@ impl ApiError {
             }
             Self::Conflict(_) => Meaning::of(StatusCode::CONFLICT, ErrorWord::Conflict),
             Self::Auth(AuthError::Db(error)) | Self::Store(error) if error.is_transient() => {
-                Meaning::not_now(RETRY_DATABASE)
+                Meaning::unavailable(RETRY_DATABASE)
             }
-            Self::Unavailable { retry_after, .. } => Meaning::not_now(*retry_after),
+            Self::Unavailable { retry_after, .. } => Meaning::unavailable(*retry_after),
             Self::Auth(AuthError::Db(_)) | Self::Store(_) | Self::Internal(_) => Meaning::defect(),
         }
     }
@@ -133,12 +137,12 @@ impl TokenRefusal {
         match self {
             Self::GrantType => ErrorWord::UnsupportedGrantType,
             Self::Client => ErrorWord::InvalidClient,
-            Self::Grant(_) | Self::Stranger(_) => ErrorWord::InvalidGrant,
+            Self::EndedGrant(_) | Self::UnknownGrant(_) => ErrorWord::InvalidGrant,
         }
     }
 }
 
-/// The headers of every error response.
+/// Adds the headers of an error response.
 pub(super) fn with_headers(meaning: &Meaning, mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -146,7 +150,7 @@ pub(super) fn with_headers(meaning: &Meaning, mut response: Response) -> Respons
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if let Some(retry_after) = meaning.retry_after {
-        // Whole seconds, rounded up: not earlier than meant.
+        // `Retry-After` has whole seconds: round up.
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

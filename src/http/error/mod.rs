@@ -1,7 +1,7 @@
-//! One error for all endpoints, in two forms: OAuth's `{"error","error_description"}` for agents (`oauth`), and
-//! problem details elsewhere (`problem`).
+//! The error of all endpoints, in two forms: OAuth's `{"error","error_description"}` for agents (`oauth`), and problem
+//! details elsewhere (`problem`).
 //!
-//! A response is made once, and that is where it is logged. A 5xx reveals nothing of the inside.
+//! An error is logged when its response is built. A 5xx response reveals no internal details.
 
 mod meaning;
 mod oauth;
@@ -23,139 +23,139 @@ use crate::identity::IdentityError;
 use crate::instance::AuthError;
 use crate::store_error::StoreError;
 
-/// Why a request is not done.
+/// An error of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// 401: no bearer token was sent.
-    #[error("the request carries no bearer token")]
+    /// 401: the bearer token is missing.
+    #[error("missing bearer token: send an Authorization header with the scheme Bearer")]
     NoToken,
-    /// 401: neither a bearer token nor an agent's assertion was sent.
-    #[error("the request carries neither a bearer token nor an AgentAssertion")]
+    /// 401: the bearer token or assertion is missing.
+    #[error("missing credential: send an Authorization header with the scheme Bearer or AgentAssertion")]
     NoCredential,
-    /// 401: what was sent is not a bearer token that opens this.
+    /// 401: the bearer token is invalid.
     #[error("{0}")]
     InvalidToken(&'static str),
-    /// 401: what was sent is not signed by a scheduler backend for this URL and body.
-    #[error("the request is not signed as a scheduler backend signs it")]
+    /// 401: no scheduler backend signed this URL and body.
+    #[error("missing or invalid signature of a scheduler backend")]
     InvalidSignature,
-    /// 401, 403 or 503: nobody is known to call.
+    /// 401, 403 or 503: the calling instance could not be identified.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// 400, 401, 403 or 409: a key, a task or an assertion is not taken.
+    /// 400, 401, 403, 409 or 503: a key, a task or an assertion was rejected.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// 400: a field cannot be accepted. The description begins with its name.
+    /// 400: a field is invalid. The description begins with its name.
     #[error(transparent)]
     Field(#[from] InvalidField),
-    /// 400: the body is not what it should be; the text says how.
+    /// 400: the body is invalid.
     #[error("{0}")]
     Body(String),
     /// 413: the body is longer than this many bytes.
     #[error("the body is longer than {0} bytes")]
     TooLarge(usize),
-    /// 408: the body did not come in time.
+    /// 408: the body did not arrive in time.
     #[error("the body did not arrive in time")]
     BodyTimeout,
-    /// 400: the token endpoint refuses for good (RFC 6749, 5.2).
+    /// 400: the token endpoint rejects the request permanently (RFC 6749, 5.2).
     #[error(transparent)]
     Token(#[from] TokenRefusal),
-    /// 503: the agent's login is kept, and nothing is issued for now. The text says until when.
+    /// 503: the agent's login is kept, but no token is issued until the state in the text changes.
     #[error("{0}")]
     Held(String),
-    /// 503 whatever it is: of the token endpoint, where real agents take everything else for final.
+    /// 503 for any error of the token endpoint that may pass: real agents take every other status for permanent.
     #[error(transparent)]
-    NotFinal(Box<ApiError>),
-    /// 404: there is no such thing.
+    Temporary(Box<ApiError>),
+    /// 404: the resource does not exist.
     #[error("{0}")]
     NotFound(Cow<'static, str>),
-    /// 405: there is, and it does not answer to this method.
-    #[error("this method is not allowed here")]
+    /// 405: the path does not support this method.
+    #[error("method not allowed")]
     MethodNotAllowed,
-    /// 409: it contradicts what is there.
+    /// 409: the request conflicts with the stored state.
     #[error("{0}")]
     Conflict(Cow<'static, str>),
-    /// 503 where trying again may help, else 500.
+    /// 503 for a transient database error, else 500.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// 503: not now. The reason is for the log.
+    /// 503: temporarily unavailable. The reason is only logged.
     #[error("{reason}")]
     Unavailable {
-        /// Why, for the log.
+        /// Reason, for the log.
         reason: Cow<'static, str>,
-        /// When to come again.
+        /// Value of the `Retry-After` header.
         retry_after: Duration,
     },
-    /// 500: a defect. The cause is for the log.
+    /// 500: a defect. The cause is only logged.
     #[error("{0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Why the token endpoint refuses for good, beside a request that is none.
+/// A permanent rejection by the token endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenRefusal {
-    /// Another kind of grant.
+    /// The grant type is not supported.
     #[error("grant_type: must be refresh_token")]
     GrantType,
-    /// Not the client that logins are issued to.
+    /// Logins are not issued to this client.
     #[error("client_id: must be {HOSTED_CLIENT}")]
     Client,
-    /// The refresh token opens nothing any more. Real agents then throw theirs away.
+    /// The refresh token's login has ended. Real agents then delete their tokens.
     #[error("{0}")]
-    Grant(String),
-    /// It never did: anybody can send one.
+    EndedGrant(String),
+    /// The refresh token was never issued. Anyone can send such a token.
     #[error("{0}")]
-    Stranger(String),
+    UnknownGrant(String),
 }
 
-/// For the router's fallback.
+/// Handles unknown paths.
 pub fn not_found() -> Ready<ApiError> {
-    ready(ApiError::NotFound("there is nothing at this path".into()))
+    ready(ApiError::NotFound("unknown path".into()))
 }
 
-/// For the router's fallback of known paths.
+/// Handles known paths with an unsupported method.
 pub fn method_not_allowed() -> Ready<ApiError> {
     ready(ApiError::MethodNotAllowed)
 }
 
-/// Marks an answer of 5xx that is no failure of ours: strangers can cause it at any rate.
+/// Marks a 503 response that callers cause, so that it is not logged as a failure of the service.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NoFailure;
+pub(super) struct ExpectedUnavailable;
 
 impl ApiError {
-    /// Whether a 503 tells of nothing that is wrong here: the caller is held, or did not send all of its request.
-    fn is_as_it_should_be(&self) -> bool {
+    /// True for a 503 that is not a failure of the service: the login is held, or the request did not arrive completely.
+    fn is_expected(&self) -> bool {
         match self {
             Self::Held(_) => true,
-            Self::NotFinal(cause) => cause.meaning().status.is_client_error(),
+            Self::Temporary(cause) => cause.meaning().status.is_client_error(),
             _ => false,
         }
     }
 
-    /// Logs it, and says what it means. Called once, when the response is made.
-    fn told(&self) -> (Meaning, String) {
+    /// Logs the error, and returns its response and description. Called once, when the response is built.
+    fn log(&self) -> (Meaning, String) {
         let meaning = self.meaning();
         let status = meaning.status.as_u16();
         let description = meaning.instead.map_or_else(|| self.to_string(), str::to_owned);
         match (self, status) {
-            // Strangers can cause these, at any rate. That the portal is away is logged where it is noticed.
+            // Anyone can cause these at any rate. An unavailable portal is logged where it is detected.
             (
                 Self::Auth(AuthError::Token(_) | AuthError::Lookup(_))
-                | Self::Token(TokenRefusal::Stranger(_)),
+                | Self::Token(TokenRefusal::UnknownGrant(_)),
                 _,
             )
             | (_, 401 | 404 | 405) => {
-                tracing::debug!(status, reason = %self, "a request was refused");
+                tracing::debug!(status, reason = %self, "request rejected");
             }
             (Self::Held(_) | Self::Token(_), _) => {
-                tracing::info!(status, error = meaning.error.as_str(), reason = %self, "no token was issued");
+                tracing::info!(status, error = meaning.error.as_str(), reason = %self, "token request rejected");
             }
-            (Self::NotFinal(_), _) if self.is_as_it_should_be() => {
-                tracing::info!(status, reason = %self, "a request did not arrive whole");
+            (Self::Temporary(_), _) if self.is_expected() => {
+                tracing::info!(status, reason = %self, "incomplete request received");
             }
-            (Self::NotFinal(_), _) | (_, 500) => tracing::error!(status, reason = %self, "a request failed"),
-            (_, 503) => tracing::warn!(status, reason = %self, "a request could not be done now"),
+            (Self::Temporary(_), _) | (_, 500) => tracing::error!(status, reason = %self, "request failed"),
+            (_, 503) => tracing::warn!(status, reason = %self, "request could not be served"),
             _ => {
-                tracing::info!(status, error = meaning.error.as_str(), reason = %self, "a request was refused");
+                tracing::info!(status, error = meaning.error.as_str(), reason = %self, "request rejected");
             }
         }
         (meaning, description)

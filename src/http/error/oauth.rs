@@ -1,19 +1,19 @@
-//! Errors as agents get them (RFC 6749, 5.2; RFC 6750, 3).
+//! Error responses for agents (RFC 6749, 5.2; RFC 6750, 3).
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use nas_cron_protocol::error::ErrorBody;
 
 use super::meaning::with_headers;
-use super::{ApiError, NoFailure};
+use super::{ApiError, ExpectedUnavailable};
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (meaning, description) = self.told();
+        let (meaning, description) = self.log();
         let body = ErrorBody::new(meaning.error, description);
         let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
-        if self.is_as_it_should_be() {
-            response.extensions_mut().insert(NoFailure);
+        if self.is_expected() {
+            response.extensions_mut().insert(ExpectedUnavailable);
         }
         response
     }

@@ -1,4 +1,4 @@
-//! Errors as the portal's backend, operators and scheduler backends get them: problem details (RFC 9457).
+//! Error responses for the portal's backend, operators and scheduler backends: problem details (RFC 9457).
 
 use std::borrow::Cow;
 
@@ -15,21 +15,21 @@ use super::meaning::with_headers;
 /// An error as problem details (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProblemBody {
-    /// Always `about:blank`: the status says what kind it is.
+    /// Always `about:blank`: the status identifies the problem type.
     #[serde(rename = "type")]
     pub kind: Cow<'static, str>,
-    /// The status in words.
+    /// Title of the status.
     pub title: Cow<'static, str>,
-    /// The status.
+    /// HTTP status.
     pub status: u16,
-    /// A sentence for whoever looks into it.
+    /// Description for humans.
     pub detail: String,
-    /// A word to branch on, as agents get it.
+    /// Error word for programs, the same as in the agent API.
     pub error: Cow<'static, str>,
 }
 
-/// The same errors for endpoints that are not the agents': `Result<_, Problem>` with `?` on anything that
-/// becomes an [`ApiError`].
+/// An [`ApiError`] whose response is problem details. Handlers return `Result<_, Problem>`, and use `?` on anything
+/// that converts to an [`ApiError`].
 #[derive(Debug)]
 pub struct Problem(pub ApiError);
 
@@ -41,7 +41,7 @@ impl<E: Into<ApiError>> From<E> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (meaning, detail) = self.0.told();
+        let (meaning, detail) = self.0.log();
         let body = ProblemBody {
             kind: "about:blank".into(),
             title: meaning.status.canonical_reason().unwrap_or_default().into(),

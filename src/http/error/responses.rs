@@ -1,4 +1,4 @@
-//! The error responses that routes share, for the `OpenAPI` document. A route lists what it can answer beside them.
+//! Error responses that several routes share, for the `OpenAPI` document. Each route adds its own.
 
 #![expect(dead_code, reason = "documents the error responses; handlers return `ApiError` or `Problem`")]
 
@@ -6,77 +6,84 @@ use utoipa::IntoResponses;
 
 use super::{ErrorBody, ProblemBody};
 
-/// The errors of every call to the agent API.
+/// Errors of every operation of the agent API.
 #[derive(IntoResponses)]
 pub(in crate::http) enum AgentApiErrors {
-    #[response(status = 401, description = "The access token is bad")]
+    #[response(status = 401, description = "The credential is missing or invalid.")]
     Unauthorized(ErrorBody),
     #[response(
         status = 403,
-        description = "`invalid_client`: this identity can never provision. `access_denied`: the instance is disabled"
+        description = "`invalid_client`: the token belongs to no agent instance; this is permanent. `access_denied`: the instance is disabled."
     )]
     Forbidden(ErrorBody),
-    #[response(status = 503, description = "Not now: come again after `Retry-After`")]
+    #[response(status = 503, description = "Temporarily unavailable. Retry after `Retry-After`.")]
     Unavailable(ErrorBody),
 }
 
-/// The errors of every call about the caller's agent identities.
+/// Errors of every operation on the caller's agent identities.
 #[derive(IntoResponses)]
 pub(in crate::http) enum AgentIdentityErrors {
-    #[response(status = 401, description = "The credential is bad")]
+    #[response(status = 401, description = "The credential is missing or invalid.")]
     Unauthorized(ErrorBody),
-    #[response(status = 403, description = "`agent_identity_off`, `invalid_client` or `access_denied`")]
+    #[response(
+        status = 403,
+        description = "`agent_identity_off`: agent identities are off. `invalid_client` or `access_denied`, as in the agent API."
+    )]
     Forbidden(ErrorBody),
-    #[response(status = 503, description = "Not now: come again after `Retry-After`")]
+    #[response(status = 503, description = "Temporarily unavailable. Retry after `Retry-After`.")]
     Unavailable(ErrorBody),
 }
 
-/// The errors of every call of an agent that sends a JSON body.
+/// Errors of every operation for agents with a JSON body.
 #[derive(IntoResponses)]
 pub(in crate::http) enum BodyErrors {
     #[response(
         status = 400,
-        description = "A field cannot be accepted; the description begins with its name"
+        description = "A field is missing or invalid. The description begins with its name."
     )]
     BadRequest(ErrorBody),
-    #[response(status = 413, description = "The body is longer than 64 KiB")]
+    #[response(status = 413, description = "The body is longer than 64 KiB.")]
     TooLarge(ErrorBody),
 }
 
-/// The errors of every call to the admin API.
+/// Errors of every operation of the admin API.
 #[derive(IntoResponses)]
 pub(in crate::http) enum AdminErrors {
-    #[response(status = 401, description = "No admin token.", content_type = "application/problem+json")]
+    #[response(
+        status = 401,
+        description = "The admin token is missing or invalid.",
+        content_type = "application/problem+json"
+    )]
     Unauthorized(ProblemBody),
     #[response(
         status = 403,
-        description = "The admin API is off.",
+        description = "The admin API is off: no admin token is configured.",
         content_type = "application/problem+json"
     )]
     Forbidden(ProblemBody),
     #[response(
         status = 503,
-        description = "The database is unavailable; nothing was changed.",
+        description = "The database is unavailable; nothing was changed. Retry after `Retry-After`.",
         content_type = "application/problem+json"
     )]
     Unavailable(ProblemBody),
 }
 
-/// The error of every call to the admin API that sends parameters.
+/// Error of every operation of the admin API with parameters.
 #[derive(IntoResponses)]
 #[response(
     status = 400,
-    description = "A field or parameter is missing, wrong or unknown; it is named.",
+    description = "A field or parameter is missing, invalid or unknown. The description begins with its name.",
     content_type = "application/problem+json"
 )]
 pub(in crate::http) struct InvalidInput(ProblemBody);
 
-/// The errors of every call to the admin API that sends a body.
+/// Errors of every operation of the admin API with a body.
 #[derive(IntoResponses)]
 pub(in crate::http) enum AdminBodyErrors {
     #[response(
         status = 400,
-        description = "A field or parameter is missing, wrong or unknown; it is named.",
+        description = "A field or parameter is missing, invalid or unknown. The description begins with its name.",
         content_type = "application/problem+json"
     )]
     BadRequest(ProblemBody),
@@ -88,11 +95,11 @@ pub(in crate::http) enum AdminBodyErrors {
     TooLarge(ProblemBody),
 }
 
-/// The error of every call to the admin API that names an agent in its path.
+/// Error of every operation of the admin API on one agent.
 #[derive(IntoResponses)]
 #[response(
     status = 404,
-    description = "No agent of this name is registered.",
+    description = "No agent with this ID is registered.",
     content_type = "application/problem+json"
 )]
 pub(in crate::http) struct UnknownAgent(ProblemBody);

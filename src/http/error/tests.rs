@@ -11,7 +11,7 @@ use super::meaning::INVALID_TOKEN;
 use super::*;
 use crate::instance::{Refusal, TokenError, VerifyError};
 
-async fn told(error: impl IntoResponse) -> (u16, Value, Vec<(String, String)>) {
+async fn response_parts(error: impl IntoResponse) -> (u16, Value, Vec<(String, String)>) {
     let response = error.into_response();
     let status = response.status().as_u16();
     let headers = response
@@ -24,7 +24,7 @@ async fn told(error: impl IntoResponse) -> (u16, Value, Vec<(String, String)>) {
     (status, serde_json::from_slice(&body).unwrap(), headers)
 }
 
-fn away() -> StoreError {
+fn unavailable() -> StoreError {
     StoreError::unavailable()
 }
 
@@ -33,7 +33,7 @@ fn defect() -> StoreError {
 }
 
 #[tokio::test]
-async fn every_error_has_its_status_its_word_and_its_headers() {
+async fn every_error_has_its_status_word_and_headers() {
     let verify = |error: VerifyError| ApiError::from(AuthError::from(error));
     let refused = |error: Refusal| ApiError::from(AuthError::from(error));
     let cases = [
@@ -41,7 +41,7 @@ async fn every_error_has_its_status_its_word_and_its_headers() {
         (ApiError::InvalidSignature, 401, "invalid_signature", Some(("www-authenticate", "Signature"))),
         (ApiError::InvalidToken("x"), 401, "invalid_token", Some(("www-authenticate", INVALID_TOKEN))),
         (verify(TokenError::Expired.into()), 401, "invalid_token", Some(("www-authenticate", INVALID_TOKEN))),
-        (verify(VerifyError::NoFetch), 503, "temporarily_unavailable", Some(("retry-after", "10"))),
+        (verify(VerifyError::KeysUnavailable), 503, "temporarily_unavailable", Some(("retry-after", "10"))),
         (verify(VerifyError::TooManyWaiters), 503, "temporarily_unavailable", Some(("retry-after", "10"))),
         (refused(Refusal::InvalidClient), 403, "invalid_client", None),
         (refused(Refusal::Disabled), 403, "access_denied", None),
@@ -53,8 +53,8 @@ async fn every_error_has_its_status_its_word_and_its_headers() {
         (ApiError::NotFound("x".into()), 404, "not_found", None),
         (ApiError::MethodNotAllowed, 405, "method_not_allowed", None),
         (ApiError::Conflict("x".into()), 409, "conflict", None),
-        (away().into(), 503, "temporarily_unavailable", Some(("retry-after", "5"))),
-        (AuthError::from(away()).into(), 503, "temporarily_unavailable", Some(("retry-after", "5"))),
+        (unavailable().into(), 503, "temporarily_unavailable", Some(("retry-after", "5"))),
+        (AuthError::from(unavailable()).into(), 503, "temporarily_unavailable", Some(("retry-after", "5"))),
         (defect().into(), 500, "server_error", None),
         (AuthError::from(defect()).into(), 500, "server_error", None),
         (ApiError::Internal("secret".into()), 500, "server_error", None),
@@ -67,19 +67,19 @@ async fn every_error_has_its_status_its_word_and_its_headers() {
     ];
     for (error, status, word, header) in cases {
         let name = format!("{error:?}");
-        let (told_status, body, headers) = told(error).await;
-        assert_eq!((told_status, body["error"].as_str().unwrap()), (status, word), "{name}");
+        let (actual_status, body, headers) = response_parts(error).await;
+        assert_eq!((actual_status, body["error"].as_str().unwrap()), (status, word), "{name}");
         let header: Vec<_> =
             header.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
         assert_eq!(headers, header, "{name}");
         let description = body["error_description"].as_str().unwrap();
         assert!(!description.is_empty() && !description.contains("secret"), "{name}: {description}");
-        assert!(!description.contains("pool"), "5xx say nothing of the inside: {description}");
+        assert!(!description.contains("pool"), "5xx reveal no internal details: {description}");
     }
 }
 
 #[tokio::test]
-async fn so_has_every_refusal_of_a_key() {
+async fn every_identity_error_has_its_status_word_and_headers() {
     use IdentityError as E;
     let asserted = |error: &str| Some(("www-authenticate", format!("AgentAssertion error=\"{error}\"")));
     let cases = [
@@ -95,13 +95,13 @@ async fn so_has_every_refusal_of_a_key() {
         (E::TaskRevoked, 409, "task_revoked", None),
         (E::InstanceGone, 503, "temporarily_unavailable", Some(("retry-after", "30".to_owned()))),
         (E::Busy, 503, "temporarily_unavailable", Some(("retry-after", "5".to_owned()))),
-        (away().into(), 503, "temporarily_unavailable", Some(("retry-after", "5".to_owned()))),
+        (unavailable().into(), 503, "temporarily_unavailable", Some(("retry-after", "5".to_owned()))),
         (defect().into(), 500, "server_error", None),
     ];
     for (error, status, word, header) in cases {
         let name = format!("{error:?}");
-        let (told_status, body, headers) = told(ApiError::from(AuthError::from(error))).await;
-        assert_eq!((told_status, body["error"].as_str().unwrap()), (status, word), "{name}");
+        let (actual_status, body, headers) = response_parts(ApiError::from(AuthError::from(error))).await;
+        assert_eq!((actual_status, body["error"].as_str().unwrap()), (status, word), "{name}");
         let header: Vec<_> = header.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
         assert_eq!(headers, header, "{name}");
         let description = body["error_description"].as_str().unwrap();
@@ -110,8 +110,9 @@ async fn so_has_every_refusal_of_a_key() {
 }
 
 #[tokio::test]
-async fn a_field_is_named_first() {
-    let (_, body, _) = told(ApiError::from(InvalidField::new("fire_at", "must have an offset"))).await;
+async fn description_begins_with_the_field_name() {
+    let (_, body, _) =
+        response_parts(ApiError::from(InvalidField::new("fire_at", "must have an offset"))).await;
     assert_eq!(
         body,
         json!({"error": "invalid_request", "error_description": "fire_at: must have an offset"})
@@ -119,10 +120,10 @@ async fn a_field_is_named_first() {
 }
 
 #[tokio::test]
-async fn elsewhere_errors_are_problem_details() {
+async fn problem_is_sent_as_problem_details() {
     let response = Problem::from(InvalidField::new("org_id", "must not be empty")).into_response();
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
-    let (status, body, _) = told(response).await;
+    let (status, body, _) = response_parts(response).await;
     assert_eq!(status, 400);
     assert_eq!(
         body,
@@ -134,7 +135,7 @@ async fn elsewhere_errors_are_problem_details() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_get_json_too() {
+async fn unknown_paths_and_methods_get_json_errors() {
     let router = Router::new()
         .route("/a", post(async || ""))
         .fallback(not_found)
@@ -144,7 +145,7 @@ async fn unknown_paths_and_methods_get_json_too() {
     };
     let wrong_method = call("/a").await;
     assert_eq!(wrong_method.headers()["allow"], "POST");
-    assert_eq!(told(wrong_method).await.1["error"], "method_not_allowed");
-    let (status, body, _) = told(call("/b").await).await;
+    assert_eq!(response_parts(wrong_method).await.1["error"], "method_not_allowed");
+    let (status, body, _) = response_parts(call("/b").await).await;
     assert_eq!((status, body["error"].as_str().unwrap()), (404, "not_found"));
 }

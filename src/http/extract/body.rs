@@ -1,4 +1,4 @@
-//! The body of a request within its bounds of length and time.
+//! Reads request bodies within limits on length and time.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use tokio::time::timeout;
 
 use crate::http::ApiError;
 
-/// The longest body, in bytes.
+/// Maximum length of a body, in bytes.
 pub(in crate::http) const MAX_BODY: usize = 64 * 1024;
-/// How long a body may take to arrive.
+/// Timeout for receiving a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the body of a request, byte for byte. Fails with 413, 408 or, where it breaks off, 400.
+/// Reads the body of a request, byte for byte. Fails with 413 if it is too long, 408 if it is late, and 400 if it is
+/// incomplete.
 pub(in crate::http) async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > MAX_BODY as u64) && parts.headers.contains_key(EXPECT) {
-        // It asked before sending.
+        // The client waits for `100 Continue` and has not sent the body.
         return Err(ApiError::TooLarge(MAX_BODY));
     }
     timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| ApiError::BodyTimeout)?
@@ -30,9 +31,9 @@ async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| ApiError::Body("the body broke off".to_owned()))?;
+        let chunk = chunk.map_err(|_| ApiError::Body("the body is incomplete".to_owned()))?;
         if bytes.len() + chunk.len() > MAX_BODY {
-            // The rest is read and thrown away by `layers::observed`.
+            // `layers::observed` reads and discards the rest.
             return Err(ApiError::TooLarge(MAX_BODY));
         }
         bytes.extend_from_slice(&chunk);

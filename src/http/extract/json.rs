@@ -1,4 +1,4 @@
-//! A JSON body as real clients send it, and every other one refused with a 400 that names the field.
+//! JSON bodies. An invalid body is rejected with a 400 that names the field.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,14 +9,14 @@ use serde::de::{DeserializeOwned, Error, Visitor};
 use serde_path_to_error::{Path, Segment};
 
 use super::body;
-use super::strict_json::{DOUBLED, Sound};
+use super::strict_json::{DUPLICATE, Sound};
 use crate::http::ApiError;
 
-/// The texts of our own types could quote at length: up to here.
+/// Maximum length of an error description, in bytes: some types quote their value.
 const MAX_DESCRIPTION: usize = 300;
 
-/// A JSON object of type `T`, whatever its content type says. Unknown fields are ignored, but the whole of it
-/// must be sound: no key twice, no NUL, no half surrogates, no bottomless nesting.
+/// A JSON object of type `T`. The content type is not checked. Unknown fields are ignored, but the whole body must be
+/// sound: no duplicate keys, no NUL characters, no lone surrogates, no excessive nesting.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
@@ -29,19 +29,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// A sound object of type `T`; an error begins with the field's name, where there is one, and repeats nothing else of
-/// what came: anything may have been put in a wrong place, also a secret.
+/// Parses a sound object of type `T`. An error begins with the field's name, if known, and repeats nothing else of the
+/// body, because a secret may be in the wrong field.
 ///
-/// Twice over: once for soundness, once for `T`.
+/// The body is parsed twice: for soundness, and as `T`.
 pub(in crate::http) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let fields = field_names::<T>();
     let sound: Sound = match deserialize(bytes, fields) {
-        // Which one, if it is one of ours.
-        Err(unsound) if unsound == DOUBLED => {
-            let told = deserialize::<T>(bytes, fields)
+        // Parsing as `T` names the field if `T` has it.
+        Err(unsound) if unsound == DUPLICATE => {
+            let named = deserialize::<T>(bytes, fields)
                 .err()
-                .filter(|told| told.ends_with(": is there more than once"));
-            return Err(told.unwrap_or(unsound));
+                .filter(|error| error.ends_with(": must occur only once"));
+            return Err(named.unwrap_or(unsound));
         }
         sound => sound?,
     };
@@ -59,8 +59,8 @@ fn deserialize<T: DeserializeOwned>(bytes: &[u8], fields: &[&str]) -> Result<T, 
     Ok(value)
 }
 
-/// Where an error is, as far as it can be told in our own words: the field, and which item of its list. Every other
-/// name is the sender's.
+/// Returns the place of an error: the field and the index in its list. Other keys are left out, because the sender
+/// chose them.
 fn place(path: &Path, fields: &[&str]) -> String {
     let mut segments = path.iter();
     let mut place = match segments.next() {
@@ -76,13 +76,13 @@ fn place(path: &Path, fields: &[&str]) -> String {
     place
 }
 
-/// Begins with the place, where there is one.
+/// Returns the description of an error. It begins with the place, if known.
 fn describe(place: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     if !error.is_data() {
         return match place {
             "" => format!("the body is not valid JSON: {text}"),
-            field => format!("{field}: is not valid JSON: {text}"),
+            field => format!("{field}: invalid JSON: {text}"),
         };
     }
     let position = format!(" at line {} column {}", error.line(), error.column());
@@ -90,12 +90,12 @@ fn describe(place: &str, error: &serde_json::Error) -> String {
     let named = |begins: &str| text.strip_prefix(begins).and_then(|rest| rest.strip_suffix('`'));
     let of_field = named("missing field `")
         .map(|field| (field, "is missing"))
-        .or_else(|| Some((named("duplicate field `")?, "is there more than once")));
+        .or_else(|| Some((named("duplicate field `")?, "must occur only once")));
     match (place, of_field) {
         ("", Some((field, problem))) => format!("{field}: {problem}"),
         ("", None) => text.into_owned(),
         (place, Some((field, problem))) => format!("{place}.{field}: {problem}"),
-        // Our own types begin with their name already.
+        // Errors of the protocol's types already begin with the field's name.
         (place, None) if text.strip_prefix(place).is_some_and(|rest| rest.starts_with(": ")) => {
             text.into_owned()
         }
@@ -103,22 +103,22 @@ fn describe(place: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// Serde's own texts repeat what came and say what should have: only what kind of value it is stays.
+/// Removes the quoted value from one of serde's own error texts, and keeps the kind of value.
 fn without_value(text: &str) -> Cow<'_, str> {
-    let own = ["invalid type: ", "invalid value: ", "unknown variant ", "unknown field "];
+    let quoting = ["invalid type: ", "invalid value: ", "unknown variant ", "unknown field "];
     match text.rsplit_once(", expected ") {
-        Some((came, expected)) if own.iter().any(|own| came.starts_with(own)) => {
-            let kind = came.split(['`', '"']).next().unwrap_or_default().trim_end();
+        Some((actual, expected)) if quoting.iter().any(|start| actual.starts_with(start)) => {
+            let kind = actual.split(['`', '"']).next().unwrap_or_default().trim_end();
             Cow::Owned(format!("{kind}, expected {expected}"))
         }
         _ => Cow::Borrowed(text),
     }
 }
 
-/// The names of a structure's fields, as its `Deserialize` asks for them; none for what is no structure.
+/// Returns the field names that a struct's `Deserialize` requests; none for any other type.
 fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &[&str] = &[];
-    // It is never there: what is asked for is all that counts.
+    // Always fails, after it has recorded the names.
     let _ = T::deserialize(FieldNames(&mut names));
     names
 }
@@ -129,7 +129,7 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
     type Error = serde::de::value::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(Error::custom("no structure"))
+        Err(Error::custom("not a struct"))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -139,7 +139,7 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
         _: V,
     ) -> Result<V::Value, Self::Error> {
         *self.0 = fields;
-        Err(Error::custom("only its names"))
+        Err(Error::custom("names recorded"))
     }
 
     serde::forward_to_deserialize_any! {
@@ -211,19 +211,16 @@ mod tests {
             (r#"{"job_id":"j","note":["n"]}"#, "note: invalid type: sequence, expected a string"),
             (r#"{"job_id":"","note":"n"}"#, "job_id: must not be empty"),
             (r#"{"job_id":"j","note":"a\u0000b"}"#, "note: must not contain NUL characters"),
-            (r#"{"job_id":"j","job_id":"j","note":"n"}"#, "job_id: is there more than once"),
-            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "the same field is there more than once"),
-            (
-                r#"{"job_id":"j","note":"n","auth":{"k":1,"k":2}}"#,
-                "auth: the same field is there more than once",
-            ),
+            (r#"{"job_id":"j","job_id":"j","note":"n"}"#, "job_id: must occur only once"),
+            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "a field occurs more than once"),
+            (r#"{"job_id":"j","note":"n","auth":{"k":1,"k":2}}"#, "auth: a field occurs more than once"),
         ] {
             assert_eq!(refused(body), expected, "{body}");
         }
     }
 
     #[test]
-    fn nothing_of_the_body_is_repeated() {
+    fn error_does_not_repeat_the_body() {
         for body in [
             r#"{"job_id":["sk-x"],"note":"n"}"#,
             r#"{"job_id":"j","note":{"sk-x":"sk-x"}}"#,
@@ -242,18 +239,18 @@ mod tests {
             r#"{"job_id":"j","note":"n","x":"sk-x" "sk-x"}"#,
             r#"{"job_id":"j","note":"n"} sk-x"#,
         ] {
-            let said = refused(body);
-            assert!(!said.contains("sk-") && !said.contains("-x"), "{said}");
+            let error = refused(body);
+            assert!(!error.contains("sk-") && !error.contains("-x"), "{error}");
             let field =
                 ["auth", "list", "kind"].into_iter().find(|field| body.contains(&format!("\"{field}\"")));
-            assert!(field.is_none_or(|field| said.starts_with(field)), "{said}");
+            assert!(field.is_none_or(|field| error.starts_with(field)), "{error}");
         }
-        let said = refused(r#"{"job_id":"j","note":"n","list":[1,"sk-x"]}"#);
-        assert_eq!(said, "list[1]: invalid type: string, expected u8");
+        let error = refused(r#"{"job_id":"j","note":"n","list":[1,"sk-x"]}"#);
+        assert_eq!(error, "list[1]: invalid type: string, expected u8");
     }
 
     #[test]
-    fn a_body_that_is_not_a_json_object_is_refused() {
+    fn body_that_is_not_a_json_object_is_rejected() {
         for body in
             ["", " ", "job_id=j", "{", "{\"job_id\"", "{}x", "{} {}", "{'job_id':'j'}", "\u{feff}{}", "NaN"]
         {
@@ -267,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn unsound_parts_are_refused_wherever_they_are() {
+    fn unsound_parts_are_rejected_wherever_they_are() {
         let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
         for x in [
             r#""\ud800""#,
@@ -302,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn never_422_and_any_content_type() {
+    async fn wrong_type_is_400_and_content_type_is_ignored() {
         assert_eq!(post_body(r#"{"job_id":"j","note":"n"}"#.into()).await.0, 200);
         let (status, body) = post_body(r#"{"job_id":7}"#.into()).await;
         assert_eq!((status, body["error"].as_str()), (400, Some("invalid_request")));
@@ -310,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_long_a_body_is_413_with_our_error() {
+    async fn too_long_body_is_413_with_an_oauth_error() {
         let whole = |length: usize| {
             let frame = r#"{"job_id":"j","note":""}"#.len();
             format!(r#"{{"job_id":"j","note":"{}"}}"#, "x".repeat(length - frame))
@@ -320,13 +317,13 @@ mod tests {
             let (status, body) = post_body(whole(length).into()).await;
             assert_eq!((status, body["error"].as_str()), (413, Some("invalid_request")));
         }
-        // Without an end, and without a length.
+        // Endless, and without a Content-Length.
         let endless = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 1024])));
         assert_eq!(post_body(Body::from_stream(endless)).await.0, 413);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_408() {
+    async fn body_that_does_not_arrive_is_408() {
         let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         assert_eq!(post_body(never).await.0, 408);
         let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);

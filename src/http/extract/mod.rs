@@ -1,7 +1,7 @@
-//! What requests carry: body, form, query and path, read with one set of bounds and refused with one error.
+//! Reads the body, form, query and path of requests, within common limits.
 //!
-//! Whatever cannot be read is an [`ApiError`] of 400, 408 or 413 whose description begins with the name of the field or
-//! parameter, where there is one, and repeats nothing else of what came.
+//! Invalid input is an [`ApiError`] with status 400, 408 or 413. Its description begins with the name of the field or
+//! parameter, if known, and repeats nothing else of the input.
 
 pub(super) mod body;
 pub(super) mod form;
@@ -16,7 +16,7 @@ pub(super) use self::path::PathNames;
 pub(super) use self::query::QueryParams;
 use super::ApiError;
 
-/// 400 for a field or parameter that cannot be accepted. Its name, which may be the sender's, is shortened.
+/// 400 for an invalid field or parameter. The name is shortened, because the sender may have chosen it.
 pub(super) fn refuse(name: &str, problem: impl std::fmt::Display) -> ApiError {
     let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
     ApiError::Body(format!("{name}: {problem}"))

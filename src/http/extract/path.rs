@@ -1,4 +1,4 @@
-//! Names in the path of a request.
+//! Parameters in the path of a request.
 
 use std::convert::Infallible;
 
@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use super::refuse;
 use crate::http::ApiError;
 
-/// The names in a path, as they came. Extracting them never fails: what is wrong with them is reported by the handler,
-/// after what is wrong with the caller and the body.
+/// The unchecked parameters of a path. Extracting them never fails: the handler reports invalid ones, after errors of
+/// the credential and the body.
 #[derive(Debug)]
 pub(in crate::http) struct PathNames<T>(Result<T, PathRejection>);
 
@@ -26,14 +26,15 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathNam
 }
 
 impl<T> PathNames<T> {
-    /// What `read` makes of them; `None` also where they are not UTF-8. For names that we gave: any other is unknown.
+    /// Parses IDs that the service created, with `read`. Returns `None` for IDs that it cannot have created, and for
+    /// invalid UTF-8.
     pub(in crate::http) fn known<N>(self, read: impl FnOnce(T) -> Option<N>) -> Option<N> {
         self.0.ok().and_then(read)
     }
 }
 
 impl PathNames<String> {
-    /// The one name of the path, checked by `new`. Fails with 400.
+    /// Parses the only parameter of the path with `new`. Fails with 400.
     pub(in crate::http) fn name<N>(
         self,
         parameter: &str,

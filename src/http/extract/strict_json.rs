@@ -1,4 +1,4 @@
-//! JSON that is fit to be kept: no key twice, no NUL.
+//! Checks that JSON can be stored: no duplicate keys, no NUL characters.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::fmt;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Any JSON that is fit to be kept. (`serde_json` bounds the nesting, and refuses half surrogates where it reads
-/// a string instead of skipping it.)
+/// Any JSON value that can be stored. (`serde_json` itself limits nesting, and rejects lone surrogates in strings that
+/// it reads rather than skips.)
 pub(super) struct Sound {
     pub(super) is_object: bool,
 }
 
 const NUL: &str = "must not contain NUL characters";
-/// What is wrong with an object that has a key twice.
-pub(super) const DOUBLED: &str = "the same field is there more than once";
+/// Error for an object with a duplicate key.
+pub(super) const DUPLICATE: &str = "a field occurs more than once";
 
 impl<'de> Deserialize<'de> for Sound {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -66,11 +66,11 @@ impl<'de> Visitor<'de> for SoundVisitor {
         let mut seen = HashSet::new();
         while let Some(key) = entries.next_key::<String>()? {
             if key.contains('\0') {
-                return Err(A::Error::custom("the names of fields must not contain NUL characters"));
+                return Err(A::Error::custom("field names must not contain NUL characters"));
             }
             entries.next_value::<Sound>()?;
             if !seen.insert(key) {
-                return Err(A::Error::custom(DOUBLED));
+                return Err(A::Error::custom(DUPLICATE));
             }
         }
         Ok(Sound { is_object: true })

@@ -1,8 +1,8 @@
-//! Bodies that a refusal left unread.
+//! Reads the rest of a body that an early response left unread.
 //!
-//! A client that is still sending when the connection is closed on it gets a reset, and may never see the
-//! answer: Python's clients send head and body apart, and a 401 or a 503 is made from the head alone. So what
-//! is left of a body is read and thrown away before the answer goes out, within bounds.
+//! If the connection is closed while the client is still sending, the client gets a reset and may never see the
+//! response. Python's clients send head and body separately, and a 401 or 503 only needs the head. Therefore the rest
+//! of the body is read and discarded before the response is sent, within limits.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,14 +18,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How much is read and thrown away.
+/// Maximum number of bytes that are read and discarded.
 const MAX_DRAINED: usize = 4 << 20;
-/// How long that may take.
+/// Timeout for reading them.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Middleware: the answer waits until the rest of the body has arrived.
+/// Middleware that delays the response until the rest of the body has arrived.
 pub(in crate::http) async fn read_to_the_end(request: Request, next: Next) -> Response {
-    // Who asked before sending is told by the answer not to send.
+    // A client that waits for `100 Continue` does not send the body after this response.
     if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
         return next.run(request).await;
     }
@@ -33,7 +33,7 @@ pub(in crate::http) async fn read_to_the_end(request: Request, next: Next) -> Re
     let request = request.map(|body| Body::new(Lent { body, give_back: Some(give_back) }));
     let response = next.run(request).await;
     if let Ok(body) = left.try_recv() {
-        // However this ends, the answer is the same.
+        // Best effort: the response is the same.
         let _ = timeout(DRAIN_TIMEOUT, drain(body)).await;
     }
     response
@@ -50,7 +50,7 @@ async fn drain(body: Body) {
     }
 }
 
-/// A body that is given back when its reader drops it before its end.
+/// A body that is returned through `give_back` if its reader drops it before its end.
 struct Lent {
     body: Body,
     give_back: Option<oneshot::Sender<Body>>,
@@ -83,7 +83,7 @@ impl HttpBody for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(give_back) = self.give_back.take().filter(|_| !self.body.is_end_stream()) {
-            // Nobody takes it when the caller has hung up.
+            // The receiver is gone if the client disconnected.
             let _ = give_back.send(std::mem::take(&mut self.body));
         }
     }
@@ -102,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    /// Posts `chunks` of 1 KiB to a handler; says how many were taken when the answer was there.
-    async fn taken(chunks: usize, path: &str, expect: bool) -> usize {
+    /// Posts `chunks` of 1 KiB to a handler. Returns how many were read before the response.
+    async fn chunks_read(chunks: usize, path: &str, expect: bool) -> usize {
         let router = Router::new()
             .route("/refused", post(async || StatusCode::UNAUTHORIZED))
             .route("/read", post(async |body: Bytes| body.len().to_string()))
@@ -123,20 +123,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_of_a_refusal_is_read_up_to_a_bound() {
-        assert_eq!(taken(0, "/refused", false).await, 0);
-        assert_eq!(taken(64, "/refused", false).await, 64);
-        assert_eq!(taken(64, "/read", false).await, 64);
-        assert_eq!(taken(100_000, "/refused", false).await, MAX_DRAINED / 1024 + 1);
+    async fn unread_body_is_read_up_to_a_limit() {
+        assert_eq!(chunks_read(0, "/refused", false).await, 0);
+        assert_eq!(chunks_read(64, "/refused", false).await, 64);
+        assert_eq!(chunks_read(64, "/read", false).await, 64);
+        assert_eq!(chunks_read(100_000, "/refused", false).await, MAX_DRAINED / 1024 + 1);
     }
 
     #[tokio::test]
-    async fn a_client_that_waits_for_100_continue_does_not_delay_the_answer() {
-        assert_eq!(taken(64, "/refused", true).await, 0);
+    async fn client_that_waits_for_100_continue_does_not_delay_the_response() {
+        assert_eq!(chunks_read(64, "/refused", true).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_that_does_not_come_holds_the_answer_up_for_two_seconds() {
+    async fn missing_rest_of_a_body_delays_the_response_by_two_seconds() {
         let router = Router::new()
             .route("/", post(async || StatusCode::UNAUTHORIZED))
             .layer(axum::middleware::from_fn(read_to_the_end));

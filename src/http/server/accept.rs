@@ -1,4 +1,4 @@
-//! The loop that accepts. It never ends by itself, and never spins.
+//! The loop that accepts connections. It never ends by itself, and never spins.
 
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind};
@@ -14,14 +14,14 @@ use tracing::warn;
 use super::connection::Server;
 use crate::metrics;
 
-/// The pause after a failure that is not the caller's: a connection that was told to close is closed by then.
+/// Pause after a failure of the process itself. By its end, the connection that was closed to make room is gone.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often such failures are told.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+/// Minimum interval between two log lines about such failures.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Accepts connections, makes room for each, and spawns it into `connections`.
 pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connections: &TaskTracker) {
-    let mut told: Option<Instant> = None;
+    let mut logged: Option<Instant> = None;
     loop {
         match next(listener, server).await {
             Ok(Accepted { stream, cleared }) => {
@@ -32,13 +32,13 @@ pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connect
                     metrics::backlog_closed(server.name(), 1);
                 }
             }
-            // The caller's own end; the next one may be well.
+            // Only this connection failed.
             Err(error) if is_of_the_caller(&error) => tokio::task::yield_now().await,
             Err(error) => {
-                if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
-                    told = Some(Instant::now());
+                if logged.is_none_or(|logged| logged.elapsed() > LOG_INTERVAL) {
+                    logged = Some(Instant::now());
                     let listener = server.name().as_str();
-                    warn!(listener, %error, "accepting a connection failed; closed the connection that waits longest");
+                    warn!(listener, %error, "accepting a connection failed; the longest-waiting connection was closed to make room");
                 }
                 server.registry.make_room();
                 sleep(PAUSE).await;
@@ -47,7 +47,7 @@ pub(super) async fn accept(listener: &TcpListener, server: &Arc<Server>, connect
     }
 }
 
-/// A connection, and what had been cleared before it was accepted.
+/// An accepted connection, and the number of freezes that had been cleared before the accept.
 struct Accepted {
     stream: TcpStream,
     cleared: u64,
@@ -55,7 +55,7 @@ struct Accepted {
 
 async fn next(listener: &TcpListener, server: &Server) -> Result<Accepted, Error> {
     poll_fn(|context| {
-        // In one go with the system call: waiting for a caller may take any time.
+        // Read directly before the system call, because waiting for a caller may take any time.
         let cleared = server.freeze.cleared();
         let accepted = ready!(listener.poll_accept(context));
         accepted.map(|(stream, _)| Accepted { stream, cleared }).into()
@@ -68,7 +68,7 @@ fn is_of_the_caller(error: &Error) -> bool {
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
         NetworkUnreachable, PermissionDenied, TimedOut,
     };
-    // Accepting passes on what has already gone wrong with the connection itself (accept(2)).
+    // accept(2) also returns errors of the new connection itself.
     matches!(
         error.kind(),
         ConnectionAborted
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_of_a_caller_are_told_from_those_of_the_process() {
+    fn failures_of_a_connection_are_distinguished_from_those_of_the_process() {
         for errno in [Errno::CONNABORTED, Errno::CONNRESET, Errno::HOSTUNREACH, Errno::PERM] {
             assert!(is_of_the_caller(&errno.into()), "{errno}");
         }

@@ -1,4 +1,4 @@
-//! One connection, from its accept to its end.
+//! One connection, from its accept to its close.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -22,12 +22,12 @@ use super::stream::Stream;
 use super::tracker::Tracker;
 use crate::metrics::{Closed, Listener};
 
-/// The longest head of a request, in bytes: credentials are a few kilobytes.
+/// Maximum length of a request's head, in bytes. Credentials take a few kilobytes.
 const HEAD_MAX: usize = 64 * 1024;
-/// How long an idle connection may take to say goodbye (HTTP/2 does).
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Timeout for the graceful shutdown of an idle connection (HTTP/2 sends GOAWAY).
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the connections of a listener share.
+/// State that the connections of a listener share.
 #[derive(Debug)]
 pub(super) struct Server {
     router: Router,
@@ -57,9 +57,9 @@ impl Server {
         self.name
     }
 
-    /// Takes in a connection that was just accepted: it counts from now on.
+    /// Registers a connection that was just accepted. It counts towards the limit from now on.
     pub(super) fn admit(self: &Arc<Self>, stream: TcpStream) -> Connection {
-        // Responses are small and complete: nothing is gained by waiting for more.
+        // Responses are small and written at once, so Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         let handle = Arc::new(Handle::new(&stream));
@@ -78,7 +78,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Serves it to its end.
+    /// Serves the connection until it is closed.
     pub(super) async fn serve(self) {
         let Self { server, stream, tracker } = self;
         let service = Service::new(server.router.clone(), Arc::clone(&tracker));
@@ -88,9 +88,9 @@ impl Connection {
         let mut is_ending = false;
         let reason = loop {
             tokio::select! {
-                // In this order: what can go on is no reason to close.
+                // In this order, so that a connection that can make progress is not closed as overdue.
                 biased;
-                reason = tracker.handle.told_to_close() => break reason,
+                reason = tracker.handle.close_requested() => break reason,
                 _ = connection.as_mut() => break Closed::Ended,
                 () = server.closing.cancelled(), if !is_ending => {
                     is_ending = true;
@@ -100,23 +100,24 @@ impl Connection {
                 reason = overdue(&tracker, &server.times, timer.as_mut()) => break reason,
             }
         };
-        // A connection that reads what waited during a freeze breaks off by itself.
-        let reason = if tracker.handle.is_closing() { tracker.handle.told_to_close().await } else { reason };
+        // A connection that reads bytes from before a freeze fails by itself, but has a reason in its handle.
+        let reason =
+            if tracker.handle.is_closing() { tracker.handle.close_requested().await } else { reason };
         tracker.closes(reason);
         if reason == Closed::Idle {
             connection.as_mut().graceful_shutdown();
-            let _ = timeout(GOODBYE, connection).await;
+            let _ = timeout(SHUTDOWN_TIMEOUT, connection).await;
         }
     }
 }
 
-/// Waits until a connection's deadline is over, and returns why it is to be closed. Looks at the deadline anew
+/// Waits until a connection's deadline has passed, and returns the reason to close it. Checks for a changed deadline
 /// whenever the connection's task runs.
 async fn overdue(tracker: &Tracker, times: &Times, mut alarm: Pin<&mut Sleep>) -> Closed {
     poll_fn(|context| {
         loop {
             let Some((deadline, reason)) = tracker.deadline(times) else { return Poll::Pending };
-            if deadline <= Instant::now() && (reason != Closed::Idle || tracker.is_idle_in_truth()) {
+            if deadline <= Instant::now() && (reason != Closed::Idle || tracker.is_really_idle()) {
                 return Poll::Ready(reason);
             }
             if alarm.deadline() != deadline || alarm.is_elapsed() {

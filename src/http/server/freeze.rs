@@ -1,8 +1,9 @@
-//! A process that was frozen (stopped, or starved) serves nothing that waited meanwhile.
+//! Drops requests that arrived while the process was frozen (stopped, or starved of CPU time).
 //!
-//! Whoever notices the freeze first clears: it closes what is in the backlog, and every connection with unread bytes.
-//! An accept and a read are good only if everything was cleared before their system call and no freeze was noticed
-//! until after it. So it does not matter which thread runs first, nor where in its code a thread was stopped.
+//! The thread that detects a freeze first clears: it closes the connections in the backlog, and every connection with
+//! unread bytes. The result of an accept or a read is used only if all freezes so far were cleared before the system
+//! call, and no freeze was detected until after it. Therefore it does not matter which thread runs first, nor where a
+//! thread was stopped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,15 +18,16 @@ use super::heartbeat::Heartbeat;
 use super::registry::Registry;
 use crate::metrics::{self, Closed, Listener};
 
-const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// More than a backlog holds: callers that keep coming do not keep the clearing going.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of connections that one clearing closes: more than a backlog holds, so that new callers cannot
+/// prolong it.
 const BACKLOG_MAX: u64 = 65_536;
 
-/// See the module.
+/// Detects freezes of the process, and clears after them.
 #[derive(Debug)]
 pub(super) struct Freeze {
     heartbeat: Heartbeat,
-    /// How many freezes have been cleared after.
+    /// Number of freezes that have been cleared.
     cleared: AtomicU64,
     listener: Weak<TcpListener>,
     registry: Arc<Registry>,
@@ -38,19 +40,19 @@ impl Freeze {
         Self { heartbeat: Heartbeat::new(), cleared: AtomicU64::new(0), listener, registry, name }
     }
 
-    /// Returns what [`Self::is_fresh`] compares with. To be called before what it judges.
+    /// Returns the number of cleared freezes, for [`Self::is_fresh`]. Call it before the system call to check.
     pub(super) fn cleared(&self) -> u64 {
         self.cleared.load(Ordering::SeqCst)
     }
 
-    /// Whether the process has run ever since `cleared` was read, so that what came in since has not waited.
+    /// True if the process has not been frozen since `cleared` was read.
     pub(super) fn is_fresh(&self, cleared: u64) -> bool {
         self.beat() == cleared
     }
 
-    /// Beats until it is aborted.
+    /// Beats regularly until it is aborted.
     pub(super) async fn beat_on(&self) {
-        let mut ticks = interval(BEAT_EVERY);
+        let mut ticks = interval(BEAT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -58,7 +60,7 @@ impl Freeze {
         }
     }
 
-    /// Beats, clears if this is the first beat after a freeze, and returns the number of freezes so far.
+    /// Beats, clears if this is the first beat after a freeze, and returns the number of freezes.
     fn beat(&self) -> u64 {
         let beat = self.heartbeat.beat();
         if let Some(frozen_for) = beat.frozen_for {
@@ -69,7 +71,7 @@ impl Freeze {
                 ?frozen_for,
                 queued,
                 unread,
-                "the process did not run for a while: requests that waited meanwhile were dropped"
+                "process was frozen; requests that arrived meanwhile were dropped"
             );
         }
         beat.freezes
@@ -82,12 +84,12 @@ impl Freeze {
             match rustix::net::accept(&*listener) {
                 Ok(_) => count += 1,
                 Err(Errno::WOULDBLOCK) => break,
-                // Without descriptors nothing can be taken out: what is open makes room, or the rest waits on.
+                // Accepting needs a descriptor: close an open connection to free one, or leave the rest queued.
                 Err(Errno::MFILE | Errno::NFILE) => {
                     self.registry.make_room();
                     break;
                 }
-                // One caller's own end.
+                // Only this connection failed.
                 Err(_) => {}
             }
         }

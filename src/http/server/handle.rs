@@ -1,4 +1,4 @@
-//! A connection as others see it: whether it has unread bytes, and how it is told to close.
+//! A handle to a connection for other tasks: checks for unread bytes, and requests its close.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Closed;
 
-/// See the module.
+/// A handle to a connection.
 #[derive(Debug)]
 pub(super) struct Handle {
     stream: Weak<TcpStream>,
@@ -22,7 +22,7 @@ impl Handle {
         Self { stream, reason: OnceLock::new(), closing: CancellationToken::new() }
     }
 
-    /// Whether bytes wait in its socket. Asks the system: what the runtime knows of it may be older than a freeze.
+    /// True if the socket has unread bytes. Asks the kernel, because the runtime's state may be older than a freeze.
     pub(super) fn has_unread_bytes(&self) -> bool {
         self.stream.upgrade().is_some_and(|stream| {
             let mut byte = [0];
@@ -31,19 +31,19 @@ impl Handle {
         })
     }
 
-    /// Tells it to close. From then on nothing that it reads is used.
+    /// Requests the close of the connection. Bytes that it reads afterwards are not used.
     pub(super) fn close(&self, reason: Closed) {
         let _ = self.reason.set(reason);
         self.closing.cancel();
     }
 
-    /// Whether it was told to close.
+    /// True if the close was requested.
     pub(super) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }
 
-    /// Waits until it is told to close, and returns why. Cancel-safe.
-    pub(super) async fn told_to_close(&self) -> Closed {
+    /// Waits until the close is requested, and returns the reason. Cancel-safe.
+    pub(super) async fn close_requested(&self) -> Closed {
         self.closing.cancelled().await;
         self.reason.get().copied().unwrap_or(Closed::Ended)
     }

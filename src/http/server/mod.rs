@@ -1,13 +1,14 @@
-//! The server below the routes: it accepts connections, and bounds each of them in time and all of them in number.
+//! The server below the routes. It accepts connections and limits their number and the time that each may take.
 //!
-//! - A connection that sends nothing, or a request that is not complete in time, is closed ([`phase`]).
-//! - So is one without a request for [`Times::idle`], and one whose caller does not take its response.
-//! - A listener keeps a bounded number of connections. Near the bound a new one takes the place of the one that has
-//!   kept the service waiting longest ([`registry`]), so that a flood of silent connections shuts out nobody.
-//! - When the process wakes from a freeze, what waited meanwhile is closed unserved ([`freeze`]): its callers have
-//!   given up, and may have said something newer elsewhere.
+//! - A connection whose request is not complete in time is closed ([`phase`]), and so is one that sends nothing.
+//! - A connection without a request for [`Times::idle`] is closed, and so is one whose caller does not read the
+//!   response.
+//! - A listener has a maximum number of connections. Near the limit, a new connection replaces the one that has kept
+//!   the service waiting longest ([`registry`]), so that a flood of silent connections cannot lock out other callers.
+//! - After a freeze of the process, requests that arrived meanwhile are dropped ([`freeze`]): their callers have timed
+//!   out, and may have sent newer requests elsewhere.
 //!
-//! Handlers are not bounded here: each route has its own budget.
+//! Handlers have no timeout here: each route has its own.
 
 mod accept;
 mod connection;
@@ -37,7 +38,7 @@ use self::registry::Registry;
 use crate::metrics::Listener;
 
 impl Times {
-    /// The times of a service whose callers' connections may be idle for `idle`.
+    /// The default deadlines, with this idle timeout.
     pub const fn with_idle(idle: Duration) -> Self {
         Self {
             request: Duration::from_secs(30),
@@ -48,17 +49,16 @@ impl Times {
     }
 }
 
-/// The bounds of a listener's connections.
+/// Limits of a listener's connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections that are open at once.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// Deadlines of each of them.
+    /// Deadlines of each connection.
     pub times: Times,
 }
 
-/// Serves `router` to those who connect to `listener`, until `stopping` is over. Returns when the responses under way
-/// then are sent.
+/// Serves `router` on `listener` until `stopping` completes. Returns after the responses in flight have been sent.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

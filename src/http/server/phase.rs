@@ -1,4 +1,4 @@
-//! The phase of one connection: what it waits for, since when, and until when.
+//! The phase of one connection: what it waits for, since when, and its deadline.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,71 +10,72 @@ use crate::metrics::Closed;
 /// Deadlines of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// From the first byte of a request (of the first one: from the accept) to its last, whatever arrives between.
+    /// Maximum time from the first byte of a request to its last. For the first request, it counts from the accept.
+    /// Bytes in between do not extend it.
     pub request: Duration,
-    /// From the last byte of a response to the first byte of the next request.
+    /// Maximum time from the last byte of a response to the first byte of the next request.
     pub idle: Duration,
-    /// The time in which something of a response must be taken.
+    /// Maximum time without progress while a response is sent.
     pub stall: Duration,
-    /// From the first byte of a response to its last.
+    /// Maximum time from the first byte of a response to its last.
     pub response: Duration,
 }
 
-/// What a connection is waiting for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Waits {
-    /// For the caller to send the rest of a request.
+    /// The caller sends the rest of a request.
     Request,
-    /// For the caller to send another request.
+    /// The caller sends another request.
     Idle,
-    /// For the caller to take a response.
+    /// The caller reads a response.
     Response,
-    /// For a handler of ours.
+    /// A handler completes.
     Handler,
 }
 
-/// What a connection is waiting for, and since when.
+/// The event that a connection waits for, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) waits: Waits,
     pub(super) since: Instant,
 }
 
-/// The number of a request of a connection.
+/// The number of a request within its connection.
 pub(super) type Number = u64;
 
-/// How far the body of the request under way has arrived.
+/// State of the current request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arrival {
-    /// More of it may come, and no handler waits for it now.
+    /// Incomplete, and no handler is waiting for more.
     Open,
-    /// A handler waits for more of it.
+    /// Incomplete, and a handler is waiting for more.
     Wanted,
-    /// It is complete, or not wanted any more: what arrives then belongs to the next request.
+    /// Complete or dropped. Further bytes belong to the next request.
     Ended,
 }
 
-/// See the module. Pure: it is told what happens, and when.
+/// The phase of a connection. Pure: all events and times are arguments.
 #[derive(Debug)]
 pub(super) struct Phase {
-    /// Several requests at once: bytes tell nothing of where one begins.
+    /// HTTP/2 interleaves requests, so received bytes do not show where a request begins.
     is_http2: bool,
     next: Number,
-    /// The requests under way, with the instant at which their response began.
+    /// Requests in flight, with the time at which their response began.
     requests: BTreeMap<Number, Option<Instant>>,
-    /// Of the request that is not complete.
+    /// The time at which the incomplete request began.
     began: Option<Instant>,
     body: Arrival,
-    /// The next request has begun before the response to this one is sent.
+    /// True if bytes of the next request arrived before the current response was sent.
     is_ahead: bool,
-    /// The last response is not yet handed to the system; it began at this instant.
+    /// The time at which the last response began, until all its bytes are written to the socket.
     unsent: Option<Instant>,
     progress: Instant,
     idle_since: Instant,
 }
 
 impl Phase {
-    /// A connection that was accepted at `now`.
+    /// The phase of a connection that was accepted at `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             is_http2: false,
@@ -89,7 +90,7 @@ impl Phase {
         }
     }
 
-    /// Bytes arrived.
+    /// Records that bytes arrived.
     pub(super) fn received(&mut self, now: Instant) {
         if self.is_http2 {
             return;
@@ -101,19 +102,19 @@ impl Phase {
         }
     }
 
-    /// Bytes were taken over by the system for sending.
+    /// Records that bytes were written to the socket.
     pub(super) fn sent(&mut self, now: Instant) {
         self.progress = now;
     }
 
-    /// Everything there was to send has been taken over.
+    /// Records that all bytes were written to the socket.
     pub(super) fn flushed(&mut self, now: Instant) {
         if self.unsent.take().is_some() {
             self.rest(now);
         }
     }
 
-    /// The head of a request is complete. Returns the request's number.
+    /// Records that the head of a request is complete. Returns the request's number.
     pub(super) fn request(&mut self, is_http2: bool, has_body: bool, now: Instant) -> Number {
         self.is_http2 = is_http2;
         self.unsent = None;
@@ -130,27 +131,27 @@ impl Phase {
         number
     }
 
-    /// A handler waits for more of its request's body, or does not wait any more.
+    /// Records that a handler starts or stops waiting for more of its request's body.
     pub(super) fn wants_body(&mut self, wants: bool) {
-        // Several bodies at once are bounded by their routes.
+        // For HTTP/2, the routes limit the time of each body.
         if !self.is_http2 && self.body != Arrival::Ended {
             self.body = if wants { Arrival::Wanted } else { Arrival::Open };
         }
     }
 
-    /// The body is complete, or not wanted any more.
+    /// Records that the body is complete or dropped.
     pub(super) fn body_ended(&mut self) {
         self.body = Arrival::Ended;
     }
 
-    /// The response to a request begins.
+    /// Records that the response to a request begins.
     pub(super) fn response(&mut self, number: Number, now: Instant) {
         if let Some(began) = self.requests.get_mut(&number) {
             *began = Some(now);
         }
     }
 
-    /// A request is over: its response is written, or there will be none.
+    /// Records that a request has ended: its response is complete, or will not be sent.
     pub(super) fn ended(&mut self, number: Number, now: Instant) {
         let began = self.requests.remove(&number).flatten();
         if !self.requests.is_empty() {
@@ -171,17 +172,17 @@ impl Phase {
         }
     }
 
-    /// A request arrived in the last moment: the connection is not idle any more.
+    /// Records that bytes of a request have arrived unread, so that the connection is no longer idle.
     pub(super) fn not_idle(&mut self, now: Instant) {
         self.idle_since = now;
     }
 
-    /// The instant at which the oldest response that is being sent began.
+    /// The time at which the oldest response in flight began.
     fn oldest_response(&self) -> Option<Instant> {
         self.requests.values().flatten().copied().chain(self.unsent).min()
     }
 
-    /// What it is waiting for.
+    /// Returns the event that the connection waits for, and since when.
     pub(super) fn place(&self) -> Place {
         let place = |waits, since| Place { waits, since };
         match (self.oldest_response(), self.began) {
@@ -190,12 +191,12 @@ impl Phase {
                 place(Waits::Request, began)
             }
             (None, None) if self.requests.is_empty() => place(Waits::Idle, self.idle_since),
-            // Not told by its time: it is nobody's turn to be closed.
+            // The time is not used: a connection with a handler at work is never closed.
             _ => place(Waits::Handler, self.idle_since),
         }
     }
 
-    /// When it is to be closed, and why, if nothing happens until then.
+    /// Returns the time at which to close the connection if nothing happens before, and the reason.
     pub(super) fn deadline(&self, times: &Times) -> Option<(Instant, Closed)> {
         let Place { waits, since } = self.place();
         match waits {
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_first_head_do_not_move_its_deadline() {
+    fn bytes_of_the_first_head_do_not_extend_its_deadline() {
         let (clock, mut phase) = accepted();
         assert_eq!(clock.deadline(&phase), Some((30, Closed::Unfinished)));
         phase.received(clock.at(29));
@@ -252,7 +253,7 @@ mod tests {
     fn a_body_has_the_deadline_of_its_head_while_a_handler_waits_for_it() {
         let (clock, mut phase) = accepted();
         phase.request(false, true, clock.at(5));
-        assert_eq!(clock.deadline(&phase), None, "the time of a handler is not the caller's");
+        assert_eq!(clock.deadline(&phase), None, "the handler's time does not count");
         phase.wants_body(true);
         phase.received(clock.at(20));
         assert_eq!(clock.deadline(&phase), Some((30, Closed::Unfinished)));
@@ -261,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_idle_from_its_last_response_on() {
+    fn connection_is_idle_after_its_last_response() {
         let (clock, mut phase) = accepted();
         let number = phase.request(false, false, clock.at(1));
         phase.response(number, clock.at(2));
         phase.ended(number, clock.at(3));
-        assert_eq!(clock.deadline(&phase), Some((32, Closed::SlowReader)), "it is not sent yet");
+        assert_eq!(clock.deadline(&phase), Some((32, Closed::SlowReader)), "the response is not sent yet");
         phase.flushed(clock.at(4));
         assert_eq!(clock.deadline(&phase), Some((79, Closed::Idle)));
         phase.received(clock.at(70));
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn more_of_a_body_is_not_the_next_request() {
+    fn rest_of_a_body_is_not_the_next_request() {
         let (clock, mut phase) = accepted();
         let number = phase.request(false, true, clock.at(0));
         phase.received(clock.at(1));
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn http2_is_idle_only_without_streams_whatever_arrives() {
+    fn http2_connection_is_idle_only_without_streams() {
         let (clock, mut phase) = accepted();
         let one = phase.request(true, true, clock.at(1));
         let other = phase.request(true, false, clock.at(2));

@@ -1,10 +1,10 @@
-//! The open connections of a listener, and which of them makes room for a new one.
+//! The open connections of a listener, and the choice of the one that makes room for a new one.
 //!
-//! Near the bound a connection is closed that waits for its caller. Those that wait for a request's rest (silent ones
-//! above all) and idle ones are two queues, and the longer one gives up the oldest connection that has sent nothing
-//! new. So a flood of silent connections does not close those that load balancers keep, and idle ones do not keep a new
-//! caller from sending its request. Where there is neither, a response that is not taken for a while ends. A handler
-//! at work is never disturbed.
+//! Near the limit, a connection that waits for its caller is closed. Connections with an incomplete request (mostly
+//! silent ones) and idle connections form two queues. The longer queue gives up its oldest connection without unread
+//! bytes. Therefore a flood of silent connections does not close those that load balancers keep open, and idle
+//! connections do not keep new callers out. If both queues are empty, the oldest response that has been in flight for a
+//! while is aborted. A connection whose handler is at work is never closed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use super::handle::Handle;
 use super::phase::{Place, Waits};
 use crate::metrics::Closed;
 
-/// A response that is being sent for less than this is not disturbed.
+/// Minimum time for which a response has been in flight before it may be aborted.
 const SENDING_FOR: Duration = Duration::from_secs(5);
 
-/// That many are looked at before none is found that sends nothing.
-const LOOKED_AT: usize = 32;
+/// Maximum number of connections that are checked for unread bytes in one queue.
+const MAX_CHECKED: usize = 32;
 
-/// See the module.
+/// The open connections of a listener.
 #[derive(Debug)]
 pub(super) struct Registry {
     bound: usize,
-    /// From here on room is made ahead, so that accepting does not wait for a close.
+    /// The number of connections from which room is made in advance, so that accepting does not wait for a close.
     near: usize,
     open: Mutex<Open>,
     changed: Notify,
@@ -38,20 +38,20 @@ pub(super) struct Registry {
 struct Open {
     next: u64,
     connections: HashMap<u64, Entry>,
-    /// Told to make room, and not closed yet.
+    /// Connections that were asked to make room and are not closed yet.
     leaving: usize,
     requests: Queue,
     idle: Queue,
     responses: Queue,
 }
 
-/// Connections that wait for the same, the one that waits longest first.
+/// Connections that wait for the same event, longest-waiting first.
 type Queue = BTreeSet<(Instant, u64)>;
 
 #[derive(Debug)]
 struct Entry {
     handle: Arc<Handle>,
-    /// Where it stands; nothing once it is told to make room.
+    /// The event that it waits for; `None` once it was asked to make room.
     place: Option<Place>,
 }
 
@@ -77,7 +77,7 @@ impl Open {
         }
     }
 
-    /// The connection that makes room.
+    /// Chooses the connection that makes room.
     fn victim(&self, now: Instant) -> Option<u64> {
         let by_size = if self.requests.len() > self.idle.len() {
             [&self.requests, &self.idle]
@@ -91,14 +91,14 @@ impl Open {
         by_size.into_iter().find_map(|queue| self.silent(queue)).or_else(|| slowest().map(|(_, id)| *id))
     }
 
-    /// The one that waits longest and has sent nothing that is still to be read: what has will be served at once.
+    /// Returns the longest-waiting connection without unread bytes. One with unread bytes is about to be served.
     fn silent(&self, queue: &Queue) -> Option<u64> {
         let is_silent =
             |id: &u64| self.connections.get(id).is_some_and(|entry| !entry.handle.has_unread_bytes());
-        queue.iter().take(LOOKED_AT).map(|(_, id)| *id).find(is_silent)
+        queue.iter().take(MAX_CHECKED).map(|(_, id)| *id).find(is_silent)
     }
 
-    /// Tells a connection to make room, if there is one to be told.
+    /// Asks a connection to make room. Returns false if none can.
     fn evict(&mut self, now: Instant) -> bool {
         let Some(id) = self.victim(now) else { return false };
         let Some(entry) = self.connections.get_mut(&id) else { return false };
@@ -113,14 +113,14 @@ impl Open {
 }
 
 impl Registry {
-    /// For that many connections.
+    /// A registry for at most `bound` connections.
     pub(super) fn new(bound: usize) -> Self {
         let bound = bound.max(1);
         let near = bound - (bound / 16).min(32);
         Self { bound, near, open: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Takes in a connection, and returns its number.
+    /// Adds a connection, and returns its number.
     pub(super) fn admit(&self, handle: Arc<Handle>, place: Place) -> u64 {
         let mut open = self.open.lock();
         let id = open.next;
@@ -130,12 +130,12 @@ impl Registry {
         id
     }
 
-    /// A connection waits for something else now.
+    /// Records that a connection waits for another event.
     pub(super) fn moved(&self, id: u64, place: Place) {
         let mut open = self.open.lock();
         let Some(entry) = open.connections.get_mut(&id) else { return };
         let Some(before) = entry.place.replace(place) else {
-            // It is leaving.
+            // It was asked to make room.
             entry.place = None;
             return;
         };
@@ -145,7 +145,7 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// A connection is closed.
+    /// Removes a connection that is closed.
     pub(super) fn remove(&self, id: u64) {
         let mut open = self.open.lock();
         match open.connections.remove(&id) {
@@ -157,7 +157,7 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// Waits until there is room for one that was accepted. Cancel-safe.
+    /// Waits until there is room for an accepted connection. Cancel-safe.
     pub(super) async fn room(&self) {
         loop {
             let changed = self.changed.notified();
@@ -171,17 +171,17 @@ impl Registry {
             if !wait {
                 return;
             }
-            // By itself nothing changes when a response has been under way for long enough.
+            // No event signals that a response has been in flight for `SENDING_FOR`, so check again regularly.
             let _ = tokio::time::timeout(SENDING_FOR / 5, changed).await;
         }
     }
 
-    /// Closes a connection, if there is one that waits for its caller: the process is short of descriptors.
+    /// Closes a connection that waits for its caller, if any, because the process is out of descriptors.
     pub(super) fn make_room(&self) {
         self.open.lock().evict(Instant::now());
     }
 
-    /// All that are open.
+    /// Returns the handles of all open connections.
     pub(super) fn handles(&self) -> Vec<Arc<Handle>> {
         self.open.lock().connections.values().map(|entry| Arc::clone(&entry.handle)).collect()
     }

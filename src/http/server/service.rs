@@ -1,4 +1,4 @@
-//! Requests and their bodies, on their way past the connection's tracker.
+//! Reports the progress of requests and their bodies to the connection's tracker.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::tracker::{Exchange, Tracker};
 
-/// The routes, as one connection calls them.
+/// The routes for one connection.
 #[derive(Debug)]
 pub(super) struct Service {
     routes: TowerToHyperService<Router>,
@@ -107,7 +107,7 @@ impl Drop for Arriving {
     }
 }
 
-/// The body of a response. Its request is over when it is dropped.
+/// The body of a response. Dropping it ends the request.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     body: Body,

@@ -1,4 +1,4 @@
-//! A connection's bytes, on their way past its tracker.
+//! Reports received and sent bytes to the connection's tracker.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::tracker::Tracker;
 
-/// See the module.
+/// The byte stream of a connection.
 #[derive(Debug)]
 pub(super) struct Stream {
     tcp: Arc<TcpStream>,

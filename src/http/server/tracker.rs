@@ -1,4 +1,4 @@
-//! One connection's phase, told to those who must know: the registry, and the connection's own deadline.
+//! Tracks the phase of one connection, and informs the registry and the connection's task of changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::phase::{Number, Phase, Place, Times, Waits};
 use super::registry::Registry;
 use crate::metrics::{self, Closed, Listener};
 
-/// See the module. Counts its connection as open for as long as it lives.
+/// Tracks one connection. The connection counts as open until its tracker is dropped.
 #[derive(Debug)]
 pub(super) struct Tracker {
     id: u64,
@@ -21,16 +21,16 @@ pub(super) struct Tracker {
     pub(super) handle: Arc<Handle>,
     registry: Arc<Registry>,
     freeze: Arc<Freeze>,
-    /// What had been cleared before the last read: a request that begins belongs to it.
+    /// Number of freezes that had been cleared before the last read. A request that begins was part of that read.
     read_after: AtomicU64,
     name: Listener,
     reason: Mutex<Closed>,
-    /// It waits for its caller now: the connection's task must look at its deadline, which changed in another task.
+    /// Wakes the connection's task when the connection becomes idle in another task, because its deadline has changed.
     idles: Notify,
 }
 
 impl Tracker {
-    /// For a connection that was accepted just now.
+    /// Starts to track a connection that was just accepted.
     pub(super) fn new(
         handle: Arc<Handle>,
         registry: Arc<Registry>,
@@ -54,7 +54,7 @@ impl Tracker {
             if after.waits == Waits::Idle {
                 self.idles.notify_one();
             }
-            // Under the lock: the registry learns of changes in their order.
+            // Under the lock, so that the registry receives changes in order.
             self.registry.moved(self.id, after);
         }
         changed
@@ -65,12 +65,12 @@ impl Tracker {
         self.idles.notified().await;
     }
 
-    /// Returns what [`Self::received`] takes. To be called before a read.
+    /// Returns the argument of [`Self::received`]. Call it before a read.
     pub(super) fn before_read(&self) -> u64 {
         self.freeze.cleared()
     }
 
-    /// Takes note of bytes that were read. Returns whether they may be used.
+    /// Records that bytes were read. Returns true if they may be used.
     pub(super) fn received(&self, before: u64) -> bool {
         if self.handle.is_closing() {
             return false;
@@ -84,17 +84,17 @@ impl Tracker {
         true
     }
 
-    /// Takes note of bytes that were written.
+    /// Records that bytes were written.
     pub(super) fn sent(&self) {
         self.change(Phase::sent);
     }
 
-    /// Takes note that everything was written.
+    /// Records that all bytes were written.
     pub(super) fn flushed(&self) {
         self.change(Phase::flushed);
     }
 
-    /// Begins a request; nothing if the process was frozen after it was read.
+    /// Begins a request. Returns `None` if the process was frozen after the request was read.
     pub(super) fn request(self: &Arc<Self>, is_http2: bool, has_body: bool) -> Option<Exchange> {
         if !self.freeze.is_fresh(self.read_after.load(Ordering::SeqCst)) {
             self.handle.close(Closed::Stale);
@@ -104,23 +104,23 @@ impl Tracker {
         Some(Exchange { number, tracker: Arc::clone(self) })
     }
 
-    /// A handler waits for more of a request's body, or does not wait any more.
+    /// Records that a handler starts or stops waiting for more of a request's body.
     pub(super) fn wants_body(&self, wants: bool) {
         self.change(|phase, _| phase.wants_body(wants));
     }
 
-    /// A request's body is complete, or not wanted any more.
+    /// Records that a request's body is complete or dropped.
     pub(super) fn body_ended(&self) {
         self.change(|phase, _| phase.body_ended());
     }
 
-    /// When the connection is to be closed, and why, if nothing happens until then.
+    /// Returns the time at which to close the connection if nothing happens before, and the reason.
     pub(super) fn deadline(&self, times: &Times) -> Option<(Instant, Closed)> {
         self.phase.lock().deadline(times)
     }
 
-    /// Whether it is idle in truth: a request may have arrived in the last moment, unnoticed by the runtime.
-    pub(super) fn is_idle_in_truth(&self) -> bool {
+    /// True if the connection is still idle. Checks the socket, because the runtime may not have noticed a new request.
+    pub(super) fn is_really_idle(&self) -> bool {
         let is_idle = !self.handle.has_unread_bytes();
         if !is_idle {
             self.change(Phase::not_idle);
@@ -128,7 +128,7 @@ impl Tracker {
         is_idle
     }
 
-    /// Takes note of why the connection is closed.
+    /// Records the reason why the connection is closed.
     pub(super) fn closes(&self, reason: Closed) {
         *self.reason.lock() = reason;
     }
@@ -141,7 +141,7 @@ impl Drop for Tracker {
     }
 }
 
-/// A request under way, from its head to the end of its response, or to its end without one.
+/// A request in flight: from its head to the end of its response, or until it is dropped without one.
 #[derive(Debug)]
 pub(super) struct Exchange {
     number: Number,
@@ -149,7 +149,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Its response begins.
+    /// Records that the response begins.
     pub(super) fn response(&self) {
         self.tracker.change(|phase, now| phase.response(self.number, now));
     }

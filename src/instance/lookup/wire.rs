@@ -1,7 +1,7 @@
-//! The lookup on the wire: which instance a client or a session is, asked of the portal (docs/portals.md).
+//! The wire protocol of the portal's lookup, which finds the instance of a client or a session (docs/portals.md).
 //!
-//! A yes and a no are both explicit. Everything else, a bare 404 of some proxy above all, is no answer: taken for a no,
-//! one misrouted path would tell every agent `invalid_client`, on which they stop for good.
+//! Both positive and negative responses are explicit. Everything else, above all a plain 404 of a proxy, is an invalid
+//! response: if a misrouted path counted as negative, every agent would get `invalid_client` and stop for good.
 
 use nas_cron_protocol::{Given, InstanceId, OrgId, SessionId};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
@@ -11,22 +11,22 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::instance::fetch_error::FetchError;
-use crate::instance::portal_http::{away, bounded, client, no_answer};
+use crate::instance::portal_http::{bounded, client, unavailable, unexpected_status};
 
 const MAX_BODY: usize = 64 << 10;
 const IDLE_CONNECTIONS: usize = 16;
 
-/// What is asked.
+/// A lookup query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::instance) enum Question {
-    /// A client `agent:<id>`, in the org that its token names, if it names one.
+pub(in crate::instance) enum Query {
+    /// A client `agent:<id>`, in the org of its token, if the token has one.
     Client(InstanceId, Option<OrgId>),
     /// A bootstrap session within its org.
     Session(OrgId, SessionId),
 }
 
-impl Question {
-    /// The org that is part of it.
+impl Query {
+    /// Returns the org in the query.
     pub(super) fn org_id(&self) -> Option<&OrgId> {
         match self {
             Self::Client(_, org_id) => org_id.as_ref(),
@@ -35,12 +35,12 @@ impl Question {
     }
 }
 
-/// What the portal says of an instance.
+/// An instance in the portal's response.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Told {
+pub(super) struct Found {
     pub(super) instance_id: InstanceId,
     pub(super) org_id: OrgId,
-    /// Left out, it is not for the portal to say, or has not changed.
+    /// Absent if the portal does not manage sessions, or if the session has not changed.
     #[serde(default, deserialize_with = "given")]
     pub(super) bootstrap_session_id: Given<SessionId>,
     #[serde(default = "yes")]
@@ -49,9 +49,9 @@ pub(super) struct Told {
 
 #[derive(Deserialize)]
 struct Body {
-    // Without the attribute a body without the field would be a no.
+    // Makes the field required: a body without it must not count as a negative response.
     #[serde(deserialize_with = "Option::deserialize")]
-    instance: Option<Told>,
+    instance: Option<Found>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +67,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given<SessionId>,
     Option::deserialize(deserializer).map(|session| session.map_or(Given::Clear, Given::Set))
 }
 
-/// Asks the portal.
+/// The client of the portal's lookup.
 #[derive(Debug)]
 pub(super) struct Wire {
     client: Client,
@@ -79,23 +79,23 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(url: Url, token: &SecretString) -> Result<Self, reqwest::Error> {
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
-            .expect("the setting takes nothing that is not fit for a header");
+            .expect("the setting accepts only valid header values");
         authorization.set_sensitive(true);
         Ok(Self { client: client(IDLE_CONNECTIONS)?, url, authorization })
     }
 
-    /// Asks once. `None`: the portal says that there is no such instance.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Option<Told>, FetchError> {
+    /// Sends one query. Returns `None` if the portal reports that the instance does not exist.
+    pub(super) async fn ask(&self, query: &Query) -> Result<Option<Found>, FetchError> {
         let mut url = self.url.clone();
-        match question {
-            Question::Client(instance_id, org_id) => {
-                let mut query = url.query_pairs_mut();
-                query.append_pair("client", &format!("agent:{instance_id}"));
+        match query {
+            Query::Client(instance_id, org_id) => {
+                let mut pairs = url.query_pairs_mut();
+                pairs.append_pair("client", &format!("agent:{instance_id}"));
                 if let Some(org_id) = org_id {
-                    query.append_pair("org", org_id.as_str());
+                    pairs.append_pair("org", org_id.as_str());
                 }
             }
-            Question::Session(org_id, session) => {
+            Query::Session(org_id, session) => {
                 url.query_pairs_mut()
                     .append_pair("sid", session.as_str())
                     .append_pair("org", org_id.as_str());
@@ -108,20 +108,20 @@ impl Wire {
             .header(ACCEPT, "application/json")
             .send()
             .await
-            .map_err(away)?;
+            .map_err(unavailable)?;
         let status = response.status();
         if !matches!(status, StatusCode::OK | StatusCode::NOT_FOUND) {
-            return Err(no_answer(status, "is lookup_token right?"));
+            return Err(unexpected_status(status, "check lookup_token"));
         }
-        read(status, &bounded(response, MAX_BODY).await?, question)
+        read(status, &bounded(response, MAX_BODY).await?, query)
     }
 }
 
-/// Reads an answer to this question.
-fn read(status: StatusCode, body: &[u8], question: &Question) -> Result<Option<Told>, FetchError> {
-    let useless = |why: &str| Err(FetchError::Useless(why.to_owned()));
+/// Parses the response to a query.
+fn read(status: StatusCode, body: &[u8], query: &Query) -> Result<Option<Found>, FetchError> {
+    let invalid = |why: &str| Err(FetchError::Invalid(why.to_owned()));
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return useless(&format!("status {status}, and no JSON object"));
+        return invalid(&format!("status {status} without a JSON object"));
     }
     if status == StatusCode::NOT_FOUND {
         let explicit =
@@ -129,29 +129,29 @@ fn read(status: StatusCode, body: &[u8], question: &Question) -> Result<Option<T
         return if explicit {
             Ok(None)
         } else {
-            useless("status 404, and not its own: the URL may be wrong")
+            invalid("status 404 without `unknown_instance`: check the lookup URL")
         };
     }
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
-        return useless("no instance with its instance_id and org_id, and no null in its place");
+        return invalid("`instance` must be null, or have instance_id and org_id");
     };
-    let fits = body.instance.as_ref().is_none_or(|told| match question {
-        Question::Client(instance_id, _) => told.instance_id == *instance_id,
-        Question::Session(org_id, session) => {
-            let same_session = match &told.bootstrap_session_id {
+    let fits = body.instance.as_ref().is_none_or(|found| match query {
+        Query::Client(instance_id, _) => found.instance_id == *instance_id,
+        Query::Session(org_id, session) => {
+            let same_session = match &found.bootstrap_session_id {
                 Given::Keep => true,
                 Given::Clear => false,
                 Given::Set(own) => own == session,
             };
-            told.org_id == *org_id && same_session
+            found.org_id == *org_id && same_session
         }
     });
     if !fits {
-        return useless("it is about another instance than the one that was asked for");
+        return invalid("it describes another instance than the requested one");
     }
-    Ok(body.instance.map(|told| match question {
-        Question::Session(_, session) => Told { bootstrap_session_id: Given::Set(session.clone()), ..told },
-        Question::Client(..) => told,
+    Ok(body.instance.map(|found| match query {
+        Query::Session(_, session) => Found { bootstrap_session_id: Given::Set(session.clone()), ..found },
+        Query::Client(..) => found,
     }))
 }
 
@@ -159,38 +159,45 @@ fn read(status: StatusCode, body: &[u8], question: &Question) -> Result<Option<T
 mod tests {
     use super::*;
 
-    fn client() -> Question {
-        Question::Client(InstanceId::new("a").unwrap(), None)
+    fn client() -> Query {
+        Query::Client(InstanceId::new("a").unwrap(), None)
     }
 
-    fn session() -> Question {
-        Question::Session(OrgId::new("o").unwrap(), SessionId::new("s").unwrap())
+    fn session() -> Query {
+        Query::Session(OrgId::new("o").unwrap(), SessionId::new("s").unwrap())
     }
 
-    fn told(question: &Question, status: u16, body: &str) -> Result<Option<Told>, ()> {
-        read(StatusCode::from_u16(status).unwrap(), body.as_bytes(), question).map_err(|error| {
-            assert!(matches!(error, FetchError::Useless(_)), "{body}: {error}");
+    fn parse(query: &Query, status: u16, body: &str) -> Result<Option<Found>, ()> {
+        read(StatusCode::from_u16(status).unwrap(), body.as_bytes(), query).map_err(|error| {
+            assert!(matches!(error, FetchError::Invalid(_)), "{body}: {error}");
         })
     }
 
     #[test]
-    fn a_yes_with_or_without_what_may_be_left_out() {
+    fn positive_response_is_read_with_and_without_optional_fields() {
         let plain = r#"{"instance":{"instance_id":"a","org_id":"o"}}"#;
-        let yes = told(&client(), 200, plain).unwrap().unwrap();
+        let yes = parse(&client(), 200, plain).unwrap().unwrap();
         assert!(yes.enabled && yes.bootstrap_session_id == Given::Keep);
-        let by_session = told(&session(), 200, plain).unwrap().unwrap();
-        assert_eq!(by_session.bootstrap_session_id.value().unwrap().as_str(), "s", "as it was asked by");
+        let by_session = parse(&session(), 200, plain).unwrap().unwrap();
+        assert_eq!(
+            by_session.bootstrap_session_id.value().unwrap().as_str(),
+            "s",
+            "the session of the query"
+        );
         let full = r#"{"instance":{"instance_id":"a","org_id":"o","bootstrap_session_id":"s","enabled":false,"x":[1]},"y":2}"#;
-        let yes = told(&session(), 200, full).unwrap().unwrap();
+        let yes = parse(&session(), 200, full).unwrap().unwrap();
         assert!(!yes.enabled && yes.bootstrap_session_id == Given::Set(SessionId::new("s").unwrap()));
         let none = r#"{"instance":{"instance_id":"a","org_id":"o","bootstrap_session_id":null}}"#;
-        assert_eq!(told(&client(), 200, none).unwrap().unwrap().bootstrap_session_id, Given::Clear);
+        assert_eq!(parse(&client(), 200, none).unwrap().unwrap().bootstrap_session_id, Given::Clear);
     }
 
     #[test]
-    fn a_no_is_explicit_and_everything_else_is_no_answer() {
-        assert_eq!(told(&client(), 200, r#"{"instance":null}"#), Ok(None));
-        assert_eq!(told(&client(), 404, r#"{"error":"unknown_instance","error_description":"…"}"#), Ok(None));
+    fn negative_response_is_explicit_and_everything_else_is_invalid() {
+        assert_eq!(parse(&client(), 200, r#"{"instance":null}"#), Ok(None));
+        assert_eq!(
+            parse(&client(), 404, r#"{"error":"unknown_instance","error_description":"…"}"#),
+            Ok(None)
+        );
         for (status, body) in [
             (200, "{}"),
             (200, ""),
@@ -212,14 +219,14 @@ mod tests {
             (404, r#"{"detail":"Not Found"}"#),
             (404, r#"{"instance":null}"#),
         ] {
-            assert_eq!(told(&client(), status, body), Err(()), "{status} {body}");
+            assert_eq!(parse(&client(), status, body), Err(()), "{status} {body}");
         }
         for other in [
             r#"{"instance":{"instance_id":"a","org_id":"p"}}"#,
             r#"{"instance":{"instance_id":"a","org_id":"o","bootstrap_session_id":"t"}}"#,
             r#"{"instance":{"instance_id":"a","org_id":"o","bootstrap_session_id":null}}"#,
         ] {
-            assert_eq!(told(&session(), 200, other), Err(()), "{other}");
+            assert_eq!(parse(&session(), 200, other), Err(()), "{other}");
         }
     }
 }

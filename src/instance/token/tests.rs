@@ -1,4 +1,4 @@
-//! Every rule that needs no key, and what a key set makes of what is left.
+//! Tests of the rules for claims, and of verification with a key set.
 
 use nas_cron_jwt::testing::{Signing, jwks};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ fn rules() -> TokenRules {
     TokenRules::new(ISSUER, [])
 }
 
-/// Good claims, with changes: `null` takes one away.
+/// Valid claims with these changes; `null` removes a claim.
 fn claims(changes: &Value) -> Value {
     let mut claims = json!({
         "iss": ISSUER, "aud": "hermes-cli-vps", "sub": "user", "client_id": "hermes-cli-vps", "sid": "s1",
@@ -42,7 +42,7 @@ fn judge(keys: &KeySet, rules: &TokenRules, token: &str) -> Result<AccessClaims,
 }
 
 #[test]
-fn a_good_token_gives_its_claims() {
+fn valid_token_returns_its_claims() {
     let portal = Signing::rsa(Algorithm::RS256, "k1");
     let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
     assert_eq!(
@@ -58,7 +58,7 @@ fn a_good_token_gives_its_claims() {
 }
 
 #[test]
-fn every_rule_about_claims() {
+fn claims_are_checked_by_every_rule() {
     let portal = Signing::es256("k1");
     let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
     let cases: &[(&str, Value, Result<(), TokenError>)] = &[
@@ -71,11 +71,11 @@ fn every_rule_about_claims() {
         ("exp just past", json!({"exp": NOW - 29}), Ok(())),
         ("exp past the leeway", json!({"exp": NOW - 30}), Err(TokenError::Expired)),
         ("exp with a fraction", json!({"exp": 1_800_000_100.75}), Ok(())),
-        ("exp in scientific clothes", json!({"exp": 1.9e9}), Ok(())),
-        ("exp at the end of time", json!({"exp": u64::MAX}), Ok(())),
-        ("exp beyond it", json!({"exp": 1e300}), Ok(())),
+        ("exp in scientific notation", json!({"exp": 1.9e9}), Ok(())),
+        ("exp at the maximum", json!({"exp": u64::MAX}), Ok(())),
+        ("exp beyond the maximum", json!({"exp": 1e300}), Ok(())),
         ("exp negative", json!({"exp": -1}), Err(TokenError::Expired)),
-        ("exp at its beginning", json!({"exp": i64::MIN}), Err(TokenError::Expired)),
+        ("exp at the minimum", json!({"exp": i64::MIN}), Err(TokenError::Expired)),
         ("nbf a little ahead", json!({"nbf": NOW + 30}), Ok(())),
         ("nbf ahead", json!({"nbf": NOW + 31}), Err(TokenError::NotYetValid)),
         ("iat a little ahead", json!({"iat": NOW + 30}), Ok(())),
@@ -83,21 +83,21 @@ fn every_rule_about_claims() {
         ("iat missing", json!({"iat": null}), Ok(())),
         ("a fire token", json!({"purpose": "cron_fire", "aud": "agent:i1"}), Err(TokenError::Purpose)),
         ("an empty purpose", json!({"purpose": ""}), Err(TokenError::Purpose)),
-        ("aud is not judged", json!({"aud": {"odd": 1}}), Ok(())),
+        ("aud is not checked", json!({"aud": {"odd": 1}}), Ok(())),
         ("sid as a number", json!({"sid": 7}), Err(TokenError::Claims)),
     ];
     for (name, changes, expected) in cases {
         let judged = judge(&keys, &rules(), &portal.sign(&claims(changes)));
         assert_eq!(judged.map(|_| ()), *expected, "{name}");
     }
-    // A purpose of null is a purpose.
+    // A `purpose` of null also counts.
     let mut with_null = claims(&json!({}));
     with_null["purpose"] = Value::Null;
     assert_eq!(judge(&keys, &rules(), &portal.sign(&with_null)), Err(TokenError::Purpose));
 }
 
 #[test]
-fn aud_is_judged_where_an_allow_list_is_set() {
+fn aud_is_checked_if_an_allow_list_is_set() {
     let portal = Signing::es256("k1");
     let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
     let rules = TokenRules::new(ISSUER, ["hermes-cli-vps".to_owned(), "cron".to_owned()]);
@@ -117,14 +117,14 @@ fn aud_is_judged_where_an_allow_list_is_set() {
 }
 
 #[test]
-fn azp_stands_in_for_client_id_and_nbf_for_iat() {
+fn azp_replaces_a_missing_client_id_and_nbf_a_missing_iat() {
     let portal = Signing::es256("k1");
     let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
-    let told = |changes| judge(&keys, &rules(), &portal.sign(&claims(&changes))).unwrap();
-    assert_eq!(told(json!({"client_id": null, "azp": "agent:i1"})).client_id.unwrap(), "agent:i1");
-    assert_eq!(told(json!({"azp": "agent:i1"})).client_id.unwrap(), "hermes-cli-vps");
+    let read = |changes| judge(&keys, &rules(), &portal.sign(&claims(&changes))).unwrap();
+    assert_eq!(read(json!({"client_id": null, "azp": "agent:i1"})).client_id.unwrap(), "agent:i1");
+    assert_eq!(read(json!({"azp": "agent:i1"})).client_id.unwrap(), "hermes-cli-vps");
     let age =
-        |changes| told(changes).age(DateTime::from_timestamp(NOW, 0).unwrap()).map(|age| age.num_seconds());
+        |changes| read(changes).age(DateTime::from_timestamp(NOW, 0).unwrap()).map(|age| age.num_seconds());
     assert_eq!(age(json!({})), Some(5));
     assert_eq!(age(json!({"iat": null, "nbf": NOW - 60})), Some(60));
     assert_eq!(age(json!({"iat": null})), None);
@@ -132,7 +132,7 @@ fn azp_stands_in_for_client_id_and_nbf_for_iat() {
 }
 
 #[test]
-fn asymmetric_algorithms_only_from_one_allow_list() {
+fn only_allowed_asymmetric_algorithms_are_accepted() {
     let good = claims(&json!({}));
     for algorithm in ALLOWED_ALGORITHMS {
         let portal = match algorithm {
@@ -157,7 +157,7 @@ fn asymmetric_algorithms_only_from_one_allow_list() {
 }
 
 #[test]
-fn a_public_key_is_no_secret() {
+fn public_key_cannot_serve_as_an_hmac_secret() {
     let portal = Signing::rsa(Algorithm::RS256, "k");
     let jwks = jwks([&portal]);
     let keys = KeySet::from_jwks(&jwks).unwrap();
@@ -169,7 +169,7 @@ fn a_public_key_is_no_secret() {
 }
 
 #[test]
-fn the_key_s_own_type_and_algorithm_must_agree_with_the_header() {
+fn header_must_agree_with_the_type_and_algorithm_of_the_key() {
     let (rsa, ec) = (Signing::rsa(Algorithm::RS256, "rsa"), Signing::es256("ec"));
     let keys = KeySet::from_jwks(&jwks([&rsa, &ec])).unwrap();
     let good = claims(&json!({}));
@@ -185,10 +185,10 @@ fn the_key_s_own_type_and_algorithm_must_agree_with_the_header() {
     assert_eq!(
         with(&Signing::es256("ec"), "ES256", "ec"),
         Err(TokenError::Signature),
-        "another key of that name"
+        "another key with that kid"
     );
     assert_eq!(with(&ec, "ES256", "new"), Err(TokenError::UnknownKey));
-    assert_eq!(with(&ec, "ES256", "EC"), Err(TokenError::UnknownKey), "names are compared byte for byte");
+    assert_eq!(with(&ec, "ES256", "EC"), Err(TokenError::UnknownKey), "kids are compared byte for byte");
 }
 
 #[test]
@@ -196,15 +196,15 @@ fn without_a_kid_all_keys_are_tried() {
     let (rsa, mut ec) = (Signing::rsa(Algorithm::RS256, "rsa"), Signing::es256("ec"));
     let keys = KeySet::from_jwks(&jwks([&rsa, &ec])).unwrap();
     ec.kid = None;
-    let mut stranger = Signing::es256("");
-    stranger.kid = None;
+    let mut unknown = Signing::es256("");
+    unknown.kid = None;
     let good = claims(&json!({}));
     assert!(judge(&keys, &rules(), &ec.sign(&good)).is_ok());
-    assert_eq!(judge(&keys, &rules(), &stranger.sign(&good)), Err(TokenError::UnknownKey));
+    assert_eq!(judge(&keys, &rules(), &unknown.sign(&good)), Err(TokenError::UnknownKey));
 }
 
 #[test]
-fn broken_tokens_are_refused_whatever_they_hold() {
+fn malformed_tokens_are_rejected() {
     let portal = Signing::es256("k");
     let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
     let good = portal.sign(&claims(&json!({})));

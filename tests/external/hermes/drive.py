@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
 """Drive a real hermes-agent through a running nas-cron: loopback only, and all jobs are plain scripts.
 
-The journey, in the order of ``Journey.checks``:
+The steps, in the order of ``Journey.checks``:
 
-1. A throw-away ``HERMES_HOME`` is written: the access token of one agent of ``nas-cron dev``, the cron
-   provider ``chronos`` pointed at the service, and one script per job that notes the moment it runs.
-   ``hermes serve`` is started on it; that process takes the fires, runs the jobs and re-arms them.
-2. While the agent has no job of its own, the driver arms a one-shot under the agent's identity whose callback is
-   a small server in here. So it sees one fire at the wire, to the microsecond, and holds a genuine fire token. With
-   that the agent's verifier is tried: what is forged, expired or meant for others is 401 and runs nothing, the
-   genuine one is 202 and runs the job.
+1. The driver writes a temporary ``HERMES_HOME``: the access token of one agent of ``nas-cron dev``, the cron provider
+  ``chronos`` with the service as its portal, and one script per job that records the time of each run. It starts
+  ``hermes serve`` with it; that process receives the fires, runs the jobs and re-arms them.
+2. While the agent has no job, the driver arms a one-shot under the agent's identity whose callback is a small server
+  in this process. This gives the arrival time of a fire, to the microsecond, and a genuine fire token. The driver then
+  tests the agent's verifier: the agent must reject a token that is forged, expired or for another agent with 401 and
+  run nothing, and accept the genuine one with 202 and run the job.
 3. ``hermes cron create`` arms a one-shot (microseconds) and then a recurring job (six-field cron). No run may begin
-   before its due time or more than 2 s after it, and ``list`` must hold, byte for byte, the ``fire_at`` that the
-   agent's own ``jobs.json`` holds: the agent compares them as strings.
-4. ``hermes cron remove`` and the agent's clean-up of one-shots it does not know must disarm for good, and a job that
-   the agent lost without telling anybody must be let go (200 ``gone``).
+  before its due time or more than ``LATEST_US`` after it. ``list`` must contain, byte for byte, the ``fire_at`` of the
+  agent's ``jobs.json``, because the agent compares them as strings.
+4. ``hermes cron remove`` and the agent's clean-up of unknown one-shots must disarm permanently. The service must stop
+  firing a job that was deleted from the agent without a cancel (200 ``gone``).
 
-Every check prints ``ok <name>`` or ``FAILED <name>: <why>``; the last line is ``<n> passed, <n> failed``; the exit
-code is 0 only when nothing failed. Needs the packages of ``requirements.txt`` beside it: run it with that python.
+Every check prints ``ok <name>`` or ``FAILED <name>: <reason>``; the last line is ``<n> passed, <n> failed``; the exit
+code is 0 only if no check failed. Run it with a python that has the packages of ``requirements.txt``.
 """
 
 from __future__ import annotations
@@ -48,19 +48,20 @@ from typing import Any, TypeVar
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-# Not UTC, and not whole hours: a service that stores the instant and prints it again cannot pass.
+# Not UTC, and not whole hours: a service that stores the instant and formats it again fails the checks.
 AGENT_ZONE = "Asia/Kathmandu"
 AGENT_OFFSET = timezone(timedelta(hours=5, minutes=45))
 
-LATEST_US = 60_000_000  # a run may begin this long after it was due, on a machine that is busy with other work
-WATCHED_US = 2_000_000  # what must not run is watched for this long after it was due
+LATEST_US = 60_000_000  # maximum lateness of a run, on a machine that is busy with other work
+WATCHED_US = 2_000_000  # time after the due time for which the driver watches that a job does not run
 CRON_PERIODS = (5, 10, 15, 20, 30)  # seconds, of the recurring job: the first in which two commands fit
 CRON_RUNS = 3
-SERVE_STARTS_WITHIN = 90.0  # 1 to 3 s, and far more on a cold disk
+SERVE_STARTS_WITHIN = 90.0  # usually 1 to 3 s, but far more with a cold disk cache
 CLI_ENDS_WITHIN = 60.0
-SETTLED_WITHIN = 60.0  # from an answer of the agent to what `list` shows
+SETTLED_WITHIN = 60.0  # from a response of the agent to the change in `list`
 
-# Where an engine calls the agent itself: it counts whole seconds, is told so far ahead, and its log is read so often.
+# For direct mode, in which QStash calls the agent: QStash fires in whole seconds, and nas-cron publishes each call some
+# seconds ahead and reads the log of QStash at intervals.
 DIRECT_WATCHED_US = 4_000_000
 DIRECT_FIRE_AHEAD = 6.0
 DIRECT_SETTLED_WITHIN = 60.0
@@ -70,7 +71,7 @@ T = TypeVar("T")
 
 
 class Failure(Exception):
-    """A check's reason to fail, in words for whoever reads the test's output."""
+    """The reason of a failed check, as shown in the test's output."""
 
 
 def require(condition: object, why: str) -> None:
@@ -79,7 +80,7 @@ def require(condition: object, why: str) -> None:
 
 
 def eventually(seconds: float, probe: Callable[[], T]) -> T:
-    """The first answer of ``probe`` that is no `Failure`; its last one when the time is up."""
+    """Returns the first result of ``probe`` without a `Failure`; after the timeout raises the last `Failure`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -95,7 +96,7 @@ def now_us() -> int:
 
 
 def instant_us(iso: str) -> int:
-    """The instant of an ISO 8601 text in microseconds: integers, as a float would round what is compared here."""
+    """Returns the instant of an ISO 8601 text in integer microseconds, because a float would round it."""
     return (datetime.fromisoformat(iso) - datetime.fromtimestamp(0, timezone.utc)) // timedelta(microseconds=1)
 
 
@@ -104,7 +105,7 @@ def sleep_until(instant: int) -> None:
 
 
 def in_seconds(seconds: float) -> str:
-    """A due time as the agent would write it, never on a whole millisecond."""
+    """Returns a due time in the format of the agent, never on a whole millisecond."""
     due = datetime.fromtimestamp(time.time() + seconds, AGENT_OFFSET)
     return due.replace(microsecond=due.microsecond // 1000 * 1000 + 457).isoformat()
 
@@ -117,7 +118,7 @@ def require_in_its_instant(what: str, began: int, due: str) -> None:
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------
 
-# No proxy from the environment: loopback only, whatever the machine is set up for.
+# Without the proxy of the environment: all calls are on loopback.
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -131,7 +132,7 @@ class Answer:
         try:
             return json.loads(self.text)
         except ValueError:
-            raise Failure(f"no JSON in {self}") from None
+            raise Failure(f"invalid JSON in {self}") from None
 
     def __str__(self) -> str:
         return f"{self.status} {self.text[:200]}"
@@ -151,7 +152,7 @@ def call(method: str, url: str, body: object = None, **headers: str) -> Answer:
 
 
 class Service:
-    """nas-cron's hop 1, called as the agent calls it: with the same access token."""
+    """A client of the agent API that uses the agent's access token."""
 
     def __init__(self, portal_url: str, access_token: str) -> None:
         self.base = f"{portal_url.rstrip('/')}/api/agent-cron"
@@ -159,15 +160,15 @@ class Service:
 
     def listing(self) -> dict[str, list[dict[str, Any]]]:
         answer = call("GET", f"{self.base}/list", Authorization=self.bearer)
-        require(answer.status == 200, f"list answered {answer}")
+        require(answer.status == 200, f"list returned {answer}")
         return answer.json
 
     def armed(self, job_id: str) -> str | None:
-        """``fire_at`` of the job's one-shot, exactly as ``list`` writes it."""
+        """Returns ``fire_at`` of the job's one-shot, exactly as in ``list``."""
         return next((row["fire_at"] for row in self.listing()["armed"] if row["job_id"] == job_id), None)
 
     def require_forgotten(self, job_id: str) -> None:
-        """Neither armed nor dead: what was delivered or cancelled is in no part of ``list``."""
+        """Requires that the job is neither armed nor dead in ``list``, as after a delivery or a cancel."""
         listing = self.listing()
         for part in ("armed", "dead"):
             mine = [row for row in listing.get(part, []) if row["job_id"] == job_id]
@@ -181,7 +182,7 @@ class Service:
             "dedup_key": f"{job_id}:{fire_at}",
         }
         answer = call("POST", f"{self.base}/provision", body, Authorization=self.bearer)
-        require(answer.status == 200 and answer.json.get("schedule_id"), f"provision answered {answer}")
+        require(answer.status == 200 and answer.json.get("schedule_id"), f"provision returned {answer}")
 
 
 @dataclass(frozen=True)
@@ -193,10 +194,10 @@ class Caught:
 
 
 class Catcher:
-    """An agent's callback that notes what arrives and accepts it.
+    """An agent's callback that records and accepts fires.
 
-    The real agent does not say when a fire reached it, nor does it tell a fire of an unknown job from none at all:
-    whatever must be seen at the wire is armed for this callback instead.
+    The real agent does not report when a fire arrived, and a fire of an unknown job leaves no trace there. One-shots
+    whose fires must be observed are armed for this callback instead.
     """
 
     def __init__(self) -> None:
@@ -238,18 +239,18 @@ class Catcher:
 # --- the agent ------------------------------------------------------------------------------------------------------
 
 
-LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec as little as possible may happen
+LIBC = ctypes.CDLL(None)  # loaded here, because as little as possible may happen between fork and exec
 PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """For children: a test that gives up kills this driver with SIGKILL, and then no ``finally`` runs here."""
+    """For children: a test that times out kills this driver with SIGKILL, so that no ``finally`` runs here."""
     if sys.platform == "linux":
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Agent:
-    """hermes-agent, installed beside this interpreter, with a home of its own."""
+    """hermes-agent, installed beside this interpreter, with a temporary home."""
 
     def __init__(self, home: Path, port: int, portal_url: str, jwks_url: str, agent: dict[str, Any]) -> None:
         self.home = home
@@ -267,9 +268,9 @@ class Agent:
             "expected_audience": f"agent:{agent['instance_id']}",
             "nas_jwks_url": jwks_url,
         }
-        # JSON is YAML, and needs no package to be quoted right.
+        # JSON is valid YAML, and needs no package for correct quoting.
         config = {"timezone": AGENT_ZONE, "cron": {"provider": "chronos", "chronos": chronos}}
-        # No refresh token, and an end that is far away: whatever would refresh is sent to the vendor's own portal.
+        # No refresh token, and a late expiry, because refreshes would be sent to the vendor's portal.
         login = {
             "access_token": agent["access_token"],
             "expires_at": (datetime.now(timezone.utc) + timedelta(days=30)).isoformat(),
@@ -281,8 +282,8 @@ class Agent:
         (self.home / "scripts").mkdir()
 
     def environment(self) -> dict[str, str]:
-        # Nothing is inherited but the search path: proxies and keys of the caller must not steer the agent, and a HOME
-        # of its own keeps it away from the caller's files.
+        # Only PATH is inherited: proxies and keys of the caller must not affect the agent, and a separate HOME keeps it
+        # from reading the caller's files.
         home = str(self.home)
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -293,7 +294,7 @@ class Agent:
         }
 
     def spawn(self, arguments: list[str], out: str, err: str) -> subprocess.Popen[bytes]:
-        # The console script beside this interpreter, which is not resolved: a venv's python is a symbolic link.
+        # The console script beside this interpreter. The path is not resolved: a venv's python is a symbolic link.
         hermes = Path(sys.executable).parent / "hermes"
         with (self.home / out).open("ab") as stdout, (self.home / err).open("ab") as stderr:
             return subprocess.Popen(
@@ -308,14 +309,14 @@ class Agent:
             )
 
     def serve(self) -> None:
-        """Started, and up by its own announcement: an open port could be somebody else's."""
+        """Starts the server and waits for its announcement: an open port could belong to another process."""
         arguments = ["serve", "--host", "127.0.0.1", "--port", str(self.port)]
         self.server = self.spawn(arguments, "serve.out", "serve.err")
         deadline = time.monotonic() + SERVE_STARTS_WITHIN
         while "HERMES_BACKEND_READY" not in self.text_of("serve.out"):
             ended = self.server.poll()
             require(ended is None, f"`hermes serve` ended with {ended}")
-            require(time.monotonic() < deadline, f"`hermes serve` did not come up within {SERVE_STARTS_WITHIN:g} s")
+            require(time.monotonic() < deadline, f"`hermes serve` was not ready within {SERVE_STARTS_WITHIN:g} s")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -336,22 +337,22 @@ class Agent:
 
     @property
     def lead(self) -> float:
-        """How far ahead a job must be due for the command that creates it, and the looks at it, to fit in before."""
+        """Minimum time until a job is due: the command that creates it and the checks of it must end before."""
         return 2 * self.cli_seconds + 1.5
 
     def create(self, name: str, schedule: str) -> str:
-        # bash 5 knows the time itself; elsewhere a GNU date is asked. One file per job tells the runs apart.
+        # bash 5 has EPOCHREALTIME; other shells need GNU date. Each job has its own file.
         script = f'printf "%s\\n" "${{EPOCHREALTIME:-$(date +%s.%N)}}" >> {name}.runs\n'
         (self.home / "scripts" / f"{name}.sh").write_text(script)
         self.cli(
             "cron", "create", schedule, "--name", name, "--script", f"{name}.sh", "--no-agent", "--deliver", "local"
         )
         mine = [job["id"] for job in self.jobs() if job["name"] == name]
-        require(len(mine) == 1, f"jobs.json holds {len(mine)} jobs named {name}")
+        require(len(mine) == 1, f"jobs.json contains {len(mine)} jobs named {name}")
         return mine[0]
 
     def create_one_shot(self, name: str) -> tuple[str, str, str]:
-        """Its name, its id and its due time; once more where the command took so long that the due time had passed."""
+        """Returns name, id and due time. Tries again if the command ended after the due time."""
         for number in range(1, 5):
             due = in_seconds(self.lead)
             job_id = self.create(f"{name}_{number}", due)
@@ -364,10 +365,10 @@ class Agent:
         self.cli("cron", "remove", job_id)
 
     def delete_behind_its_back(self, job_id: str) -> None:
-        """By the dashboard's own route, which edits the store and tells the cron provider nothing."""
+        """Deletes a job by the dashboard's route, which edits the store without a call to the cron provider."""
         answer = call("DELETE", f"{self.url}/api/cron/jobs/{job_id}", X_Hermes_Session_Token=self.session)
-        require(answer.status == 200, f"the dashboard's DELETE answered {answer}")
-        require(self.next_run(job_id) is None, f"jobs.json still holds {job_id}")
+        require(answer.status == 200, f"the dashboard's DELETE returned {answer}")
+        require(self.next_run(job_id) is None, f"jobs.json still contains {job_id}")
 
     def jobs(self) -> list[dict[str, Any]]:
         return json.loads((self.home / "cron" / "jobs.json").read_text())["jobs"]
@@ -379,7 +380,7 @@ class Agent:
         return any(job["id"] == job_id and job.get("fire_claim") for job in self.jobs())
 
     def runs(self, name: str) -> list[int]:
-        """When the job's script ran, in microseconds."""
+        """Returns the times of the job's runs, in microseconds."""
         return [int(Decimal(line) * 1_000_000) for line in self.text_of(f"scripts/{name}.runs").split()]
 
     def fire(self, token: str | None, job_id: str) -> Answer:
@@ -395,13 +396,13 @@ class Agent:
     def print_tails(self) -> None:
         for name in ("serve.out", "serve.err", "cli.out", "cli.err", "logs/agent.log"):
             print(f"--- the end of {name}")
-            # The plugins that every start lists say nothing about cron.
+            # Every start lists the plugins, which are irrelevant here.
             lines = [line for line in self.text_of(name).splitlines() if "hermes_cli.plugins" not in line]
             print("\n".join(lines[-25:]))
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """The child and whatever it started: each child leads a process group."""
+    """Ends the child and its descendants: each child leads a process group."""
     if child.poll() is None:
         child.terminate()
         try:
@@ -411,7 +412,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        pass  # the group ended with its leader
+        pass  # The group ended with its leader.
     child.wait()
 
 
@@ -429,14 +430,14 @@ class Signer:
 
 
 def stranger(kid: str, alg: str) -> Signer:
-    """A key of the right kind under the service's ``kid``: any other would be refused before its signature is tried."""
+    """A key of the right type under the service's ``kid``: others would be rejected before the signature check."""
     key = ec.generate_private_key(ec.SECP256R1()) if alg == "ES256" else rsa.generate_private_key(65537, 2048)
     return Signer(key, kid, alg)
 
 
 def with_broken_signature(token: str) -> str:
     head, claims, signature = token.split(".")
-    # In the middle: the last character of base64 may carry bits that nobody reads.
+    # In the middle, because the last character of base64 may contain unused bits.
     at = len(signature) // 2
     return f"{head}.{claims}.{signature[:at]}{'A' if signature[at] != 'A' else 'B'}{signature[at + 1 :]}"
 
@@ -453,7 +454,7 @@ def read_unverified(token: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a token, and how the agent's log names it once the signature holds."""
+    """A fault of a token, and the reason in the agent's log if the signature is valid."""
 
     name: str
     reason: str
@@ -467,7 +468,7 @@ FORGED = "Signature verification failed"
 LONG_AGO = 1_700_000_000  # unix seconds; the agent's leeway is 30 s
 FAULTS = [
     Fault("expired", "Signature has expired", {"iat": LONG_AGO, "nbf": LONG_AGO, "exp": LONG_AGO + 90}),
-    Fault("wrong_aud", "Audience doesn't match", {"aud": "agent:somebody-else"}),
+    Fault("wrong_aud", "Audience doesn't match", {"aud": "agent:another"}),
     Fault("wrong_iss", "Invalid issuer", {"iss": "http://127.0.0.1:1"}),
     Fault("wrong_purpose", "purpose claim", {"purpose": "agent"}),
     Fault("missing_purpose", "purpose claim", {"purpose": None}),
@@ -490,7 +491,7 @@ class Report:
     failed: set[str] = field(default_factory=set)
 
     def run(self, check: Check) -> None:
-        """A check whose ground is missing fails too: what was not looked at must not count as well."""
+        """Runs a check. It fails if a check that it needs has not passed."""
         missing = [name for name in check.needs if name not in self.passed]
         if missing:
             return self.fail(check.name, f"needs {', '.join(missing)}")
@@ -498,7 +499,7 @@ class Report:
             check.run()
         except Failure as failure:
             self.fail(check.name, str(failure))
-        except Exception as error:  # a bug in here is a failed check, not a lost report
+        except Exception as error:  # A bug in this script is a failed check and must not abort the report.
             traceback.print_exc()
             self.fail(check.name, f"{type(error).__name__}: {error}")
         else:
@@ -546,19 +547,19 @@ class Journey:
             Check("delivered_once", self.delivered_once, ("fire_caught",)),
         ]
 
-    # - the ground
+    # - preconditions
 
     def access_token_lasts(self) -> None:
         left = read_unverified(self.identity["access_token"])["exp"] - time.time()
-        require(left > 180, f"the access token in --dev-json has {left:.0f} s left; the journey takes a minute")
+        require(left > 180, f"the access token in --dev-json expires in {left:.0f} s; the checks take a minute")
 
     def serve_starts(self) -> None:
         self.agent.serve()
 
-    # - one fire, caught at the wire
+    # - one fire, received by this process
 
     def catch_fire(self, service: Service) -> tuple[Caught, str]:
-        """Only while the agent has nothing else armed: a new callback is taken for a move of the whole agent."""
+        """Only while nothing else is armed: the service treats a new callback as a move of the whole agent."""
         job_id, due = uuid.uuid4().hex[:12], in_seconds(DIRECT_FIRE_AHEAD if self.direct else 1.0)
         service.provision(job_id, due, self.catcher.url)
         return self.catcher.wait_for(job_id, due), due
@@ -587,15 +588,15 @@ class Journey:
         require(seen == expected, f"claims {seen}, not {expected}")
         if self.direct:
             begins, ends = (claims[name] - instant_us(due) // 1_000_000 for name in ("nbf", "exp"))
-            require((begins, ends) == (0, DIRECT_TOKEN_OUTLIVES), f"good from {begins} s to {ends} s after {due}")
+            require((begins, ends) == (0, DIRECT_TOKEN_OUTLIVES), f"valid from {begins} s to {ends} s after {due}")
         else:
             lifetime = claims["exp"] - claims["iat"]
-            require(60 <= lifetime <= 120, f"the fire token lives {lifetime} s")
+            require(60 <= lifetime <= 120, f"the fire token has a lifetime of {lifetime} s")
         require(claims.get("jti"), "no jti")
 
     def fire_token_opens_nothing_else(self) -> None:
         answer = call("GET", f"{self.service.base}/list", Authorization=f"Bearer {self.genuine.token}")
-        require(answer.status == 401, f"list, asked with a fire token, answered {answer}")
+        require(answer.status == 401, f"list with a fire token returned {answer}")
 
     # - the agent's verifier
 
@@ -603,11 +604,11 @@ class Journey:
         needs = ("fire_caught", "verifier_has_a_job")
 
         def refusal(name: str, reason: str | None, token: Callable[[], str | None]) -> Check:
-            return Check(f"verifier_refuses_{name}", lambda: self.require_refused(token(), reason), needs)
+            return Check(f"verifier_rejects_{name}", lambda: self.require_refused(token(), reason), needs)
 
         yield Check("verifier_has_a_job", self.verifier_has_a_job, ("serve_starts",))
         yield refusal("no_token", None, lambda: None)
-        # Why the agent refuses the access token depends on whether the portal's keys are in the same JWKS.
+        # The agent's reason to reject the access token depends on whether the portal's keys are in the same JWKS.
         yield refusal("access_token", None, lambda: self.identity["access_token"])
         yield refusal("broken_signature", FORGED, lambda: with_broken_signature(self.genuine.token))
         yield refusal("changed_claims", FORGED, lambda: with_other_claims(self.genuine.token))
@@ -624,7 +625,7 @@ class Journey:
         yield Check("unknown_job_is_gone", self.unknown_job_is_gone, needs)
 
     def verifier_has_a_job(self) -> None:
-        # So far away that no run but the ones asked for here can come.
+        # Due so late that only the fires of this driver run it.
         self.far_away = self.agent.create("far_away", "0 0 29 2 *")
 
     @cached_property
@@ -639,48 +640,48 @@ class Journey:
         return self.signer.sign(one.put_into(self.claims()) if one else self.claims())
 
     def claims(self) -> dict[str, Any]:
-        """A fresh set that is right in everything, made after the genuine one."""
+        """Returns current, valid claims, based on the genuine token's."""
         now = int(time.time())
         return {**read_unverified(self.genuine.token), "iat": now, "nbf": now, "exp": now + 90, "jti": uuid.uuid4().hex}
 
     def require_refused(self, token: str | None, reason: str | None) -> None:
-        """401 alone proves little: the agent also answers it when it could not fetch the keys."""
+        """Requires 401 and the reason in the log: the agent also returns 401 if it could not fetch the keys."""
         before = len(self.agent.text_of("logs/agent.log"))
         answer = self.agent.fire(token, self.far_away)
-        require(answer.status == 401, f"the agent answered {answer}")
+        require(answer.status == 401, f"the agent returned {answer}")
 
-        def told() -> None:
+        def logged() -> None:
             line = self.agent.text_of("logs/agent.log")[before:].strip()
             require(reason is None or reason in line, f"401, but not for {reason!r}: the agent's log has {line!r}")
 
-        eventually(30.0, told)
+        eventually(30.0, logged)
 
     def refused_runs_nothing(self) -> None:
-        time.sleep(0.5)  # an accepted fire runs some 10 ms after its answer
+        time.sleep(0.5)  # an accepted fire runs about 10 ms after the response
         runs = self.agent.runs("far_away")
         require(not runs, f"the job ran {len(runs)} times")
 
     def require_accepted(self, token: str) -> None:
         before = len(self.agent.runs("far_away"))
         answer = self.agent.fire(token, self.far_away)
-        require(answer.status == 202, f"the agent answered {answer}")
+        require(answer.status == 202, f"the agent returned {answer}")
 
         def ran_once() -> None:
             runs = len(self.agent.runs("far_away")) - before
             require(runs == 1, f"accepted, and ran {runs} times")
-            # Until the claim is given up the agent answers 202 to a second fire too, and drops it.
+            # Until the claim is released, the agent answers a second fire with 202 and drops it.
             require(not self.agent.is_claimed(self.far_away), "accepted, and still running")
 
         eventually(SETTLED_WITHIN, ran_once)
 
     def unknown_job_is_gone(self) -> None:
         answer = self.agent.fire(self.genuine.token, uuid.uuid4().hex[:12])
-        require(answer.status == 200 and answer.json.get("status") == "gone", f"the agent answered {answer}")
+        require(answer.status == 200 and answer.json.get("status") == "gone", f"the agent returned {answer}")
 
     # - a one-shot
 
     def agreed_fire_at(self, job_id: str, other_than: str | None = None) -> str:
-        """The one text that both sides hold; they are read one after the other, so a mismatch may pass."""
+        """Returns the text that both sides have. They are read one after the other, so a mismatch may be temporary."""
         armed, stored = self.service.armed(job_id), self.agent.next_run(job_id)
         require(stored is not None, f"jobs.json has no next run for {job_id}")
         require(armed == stored, f"list says {armed!r}, jobs.json says {stored!r}")
@@ -689,9 +690,9 @@ class Journey:
 
     def provision_seen(self) -> None:
         self.one_shot_name, self.one_shot, self.one_shot_due = self.agent.create_one_shot("one_shot")
-        # At once: the command ends after the service's 200, which promises that it is stored.
+        # Without a wait: the command ends after the service's 200, which guarantees that the one-shot is stored.
         fire_at = self.agreed_fire_at(self.one_shot)
-        require(fire_at == self.one_shot_due, f"asked for {self.one_shot_due}, armed for {fire_at}")
+        require(fire_at == self.one_shot_due, f"requested {self.one_shot_due}, armed for {fire_at}")
 
     def wait_for_run(self, name: str, number: int, due: str) -> None:
         def ran() -> int:
@@ -713,7 +714,7 @@ class Journey:
     # - a recurring job
 
     def recurring_rearms(self) -> None:
-        # The first run must not fall into the command that creates the job.
+        # The first run must not be due while the command that creates the job is running.
         period = next((one for one in CRON_PERIODS if one >= 2 * self.agent.lead), CRON_PERIODS[-1])
         to_next = period - time.time() % period
         if to_next < self.agent.lead:
@@ -721,7 +722,7 @@ class Journey:
         self.recurring = self.agent.create("recurring", f"* * * * * */{period}")
         self.recurring_runs, self.recurring_due = 0, self.agreed_fire_at(self.recurring)
         offset = datetime.fromisoformat(self.recurring_due).tzinfo
-        require(offset == AGENT_OFFSET, f"armed for {self.recurring_due}: the agent does not know {AGENT_ZONE}")
+        require(offset == AGENT_OFFSET, f"armed for {self.recurring_due}: the agent does not use {AGENT_ZONE}")
         for _ in range(CRON_RUNS):
             self.run_and_rearm()
 
@@ -733,7 +734,7 @@ class Journey:
 
     def cancelled(self) -> None:
         if instant_us(self.recurring_due) - now_us() < self.agent.lead * 1e6:
-            self.run_and_rearm()  # or the next run would fall into the command that removes the job
+            self.run_and_rearm()  # otherwise the next run would be due during the command that removes the job
         self.agent.remove(self.recurring)
         self.service.require_forgotten(self.recurring)
         sleep_until(instant_us(self.recurring_due) + self.watched_us)
@@ -741,13 +742,13 @@ class Journey:
         require(more == 0, f"removed, and ran {more} times more")
         self.service.require_forgotten(self.recurring)
 
-    # - what only one side knows
+    # - jobs that only one side knows
 
     def orphan_cancelled(self) -> None:
-        """A removed job would not run even if it were fired: that nothing is sent any more is seen on one caught here.
+        """A removed job would not run even if it were fired. A one-shot for the catcher shows that no fire is sent.
 
-        The agent cancels whatever is listed and unknown to it, at each of its commands. This one must not arm anything,
-        or the orphan's fires would follow the agent to its own callback.
+        Each command of the agent cancels the listed one-shots that the agent does not know. The command here must not
+        arm anything, because the fires of the orphan would then follow the agent to its callback.
         """
         orphan, due = uuid.uuid4().hex[:12], in_seconds(2 * self.agent.lead + 5)
         self.service.provision(orphan, due, self.catcher.url)
@@ -763,7 +764,7 @@ class Journey:
     def unknown_job_let_go(self) -> None:
         name, job_id, due = self.agent.create_one_shot("lost")
         self.agent.delete_behind_its_back(job_id)
-        require(self.service.armed(job_id), "not armed, so nothing can find the job gone")
+        require(self.service.armed(job_id), "not armed, so that no fire can find the job gone")
         sleep_until(instant_us(due))
         eventually(LATEST_US / 1e6 + self.recorded_within, lambda: self.service.require_forgotten(job_id))
         require(not self.agent.runs(name), "a deleted job ran")
@@ -778,17 +779,17 @@ class Journey:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dev-json", type=Path, required=True, help="what `nas-cron dev --no-demo` wrote")
-    parser.add_argument("--agent", type=int, required=True, help="which of its agents to be")
-    parser.add_argument("--home", type=Path, required=True, help="HERMES_HOME: an empty folder, or one to be made")
+    parser.add_argument("--dev-json", type=Path, required=True, help="dev.json of a running `nas-cron dev --no-demo`")
+    parser.add_argument("--agent", type=int, required=True, help="index of the agent in dev.json")
+    parser.add_argument("--home", type=Path, required=True, help="HERMES_HOME: an empty or a new folder")
     parser.add_argument("--port", type=int, required=True, help="a free port on loopback for `hermes serve`")
     parser.add_argument(
-        "--bystander", type=int, help="another agent, used by nobody meanwhile, whose fire token is tried on this one"
+        "--bystander", type=int, help="index of another, unused agent, whose fire token is presented to this one"
     )
-    parser.add_argument("--signing-key-pem", type=Path, help="the service's signing key, to mint faulty fire tokens")
+    parser.add_argument("--signing-key-pem", type=Path, help="the service's signing key, to mint invalid fire tokens")
     parser.add_argument("--kid", help="the kid of --signing-key-pem")
     parser.add_argument("--alg", choices=["ES256", "RS256"], help="the algorithm of --signing-key-pem")
-    parser.add_argument("--direct", action="store_true", help="the service's engine calls the agents itself")
+    parser.add_argument("--direct", action="store_true", help="direct mode: QStash calls the agents itself")
     options = parser.parse_args()
     if options.signing_key_pem and not (options.kid and options.alg):
         parser.error("--signing-key-pem needs --kid and --alg")
@@ -801,7 +802,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     journey, report = Journey(arguments()), Report()
-    # As an exception, so that the children are ended on the way out.
+    # Raises an exception, so that the child processes are ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for check in journey.checks():

@@ -1,13 +1,13 @@
 // Drives the emulator with the official client: client.mjs <installed> <url> <token> <destination>.
 //
-// Prints, as the last line, a JSON object of what the client understood.
+// Prints a JSON object with the client's results as the last line.
 
 import { createRequire } from "node:module";
 
 const [, , installed, baseUrl, token, destination] = process.argv;
 const { Client } = createRequire(`${installed}/`)("@upstash/qstash");
 const client = new Client({ baseUrl, token, devMode: false });
-// It reports refusals there, which are part of the plan.
+// The SDK logs refusals, which are expected here.
 console.error = () => {};
 
 const refused = async (call) => {

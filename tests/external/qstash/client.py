@@ -1,6 +1,6 @@
 """Drives the emulator with the official client: client.py <url> <token> <destination>.
 
-Prints, as the last line, a JSON object of what the client understood.
+Prints a JSON object with the client's results as the last line.
 """
 
 import json

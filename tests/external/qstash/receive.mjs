@@ -1,6 +1,6 @@
-// Asks the official receiver about every case of a file, as an application would: with the body as text.
+// Runs the official receiver on every case of a file, with the body as text, as an application does.
 //
-// Prints, as the last line, a JSON array of {"accepted": bool, "reason": string | null}.
+// Prints a JSON array of {"accepted": bool, "reason": string | null} as the last line.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,6 +1,6 @@
-"""Asks the official receiver about every case of a file, as an application would: with the body as text.
+"""Runs the official receiver on every case of a file, with the body as text, as an application does.
 
-Prints, as the last line, a JSON array of {"accepted": bool, "reason": str | null}.
+Prints a JSON array of {"accepted": bool, "reason": str | null} as the last line.
 """
 
 import base64
@@ -32,7 +32,7 @@ def judge(case):
         body = base64.b64decode(case["body"]).decode("utf-8")
         receiver.verify(signature=case["signature"], body=body, url=case["url"])
         return {"accepted": True, "reason": None}
-    except Exception as error:  # whatever it throws, it does not accept
+    except Exception as error:  # any exception is a refusal
         return {"accepted": False, "reason": f"{type(error).__name__}: {error}"[:200]}
 
 

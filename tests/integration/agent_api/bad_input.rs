@@ -1,18 +1,20 @@
-//! Bad input: 400 (413), never 422 or 5xx, with the field named, and nothing stored.
+//! Invalid input: 400 (or 413), never 422 or 5xx. The error names the field, and nothing is stored.
 
 use nas_cron_testing::time::fire_at;
 use serde_json::{Value, json};
 
 use super::fixture::{CANCEL, PROVISION, World, until};
 
-/// A world where there is something to spoil, and all of it as it stands.
-async fn with_something_to_spoil() -> (World, Value) {
+/// A world with two armed jobs, and the contents of its tables.
+async fn with_armed_jobs() -> (World, Value) {
     let world = World::start().await;
     world.arm("job-0", 3_600_000).await;
     world.arm("job-1", 7_200_000).await;
-    // Which a call writes behind its answer.
-    until("the call is noted", async || world.tables().await["instances"][0]["pulled_at"].as_str().map(drop))
-        .await;
+    // A call is recorded after its response.
+    until("the call is recorded", async || {
+        world.tables().await["instances"][0]["pulled_at"].as_str().map(drop)
+    })
+    .await;
     let before = world.tables().await;
     (world, before)
 }
@@ -29,7 +31,7 @@ async fn assert_refused(world: &World, path: &str, body: impl Into<Vec<u8>>, beg
 
 #[tokio::test]
 async fn contract_every_rejected_field_is_named_and_nothing_is_stored() {
-    let (world, before) = with_something_to_spoil().await;
+    let (world, before) = with_armed_jobs().await;
     let long = |count: usize| json!("x".repeat(count));
     let odd =
         [json!(null), json!(7), json!(1.5), json!(true), json!([]), json!(["x"]), json!({}), json!({"a": 1})];
@@ -64,7 +66,7 @@ async fn contract_every_rejected_field_is_named_and_nothing_is_stored() {
         assert_refused(&world, CANCEL, json!({"job_id": value}).to_string(), "job_id: ").await;
     }
     assert_refused(&world, CANCEL, "{}", "job_id: is missing").await;
-    // The first in the contract's order, where several are wrong.
+    // If several fields are invalid, the first in the contract's order is named.
     let all = json!({"dedup_key": "", "agent_callback_url": "", "fire_at": "", "job_id": ""});
     assert_refused(&world, PROVISION, all.to_string(), "job_id: ").await;
     assert_eq!(world.tables().await, before);
@@ -72,7 +74,7 @@ async fn contract_every_rejected_field_is_named_and_nothing_is_stored() {
 
 #[tokio::test]
 async fn contract_naive_and_absurd_times_are_400() {
-    let (world, before) = with_something_to_spoil().await;
+    let (world, before) = with_armed_jobs().await;
     for at in [
         "2031-06-18T12:34:56",
         "2031-06-18T12:34:56.123456",
@@ -125,7 +127,7 @@ async fn contract_naive_and_absurd_times_are_400() {
 
 #[tokio::test]
 async fn contract_a_callback_is_an_http_url_without_credentials_or_fragment() {
-    let (world, before) = with_something_to_spoil().await;
+    let (world, before) = with_armed_jobs().await;
     for callback in [
         "agent.example",
         "//agent.example",
@@ -174,8 +176,8 @@ async fn contract_a_callback_is_an_http_url_without_credentials_or_fragment() {
 }
 
 #[tokio::test]
-async fn contract_a_body_that_is_no_json_object_is_400_and_one_that_is_too_long_is_413() {
-    let (world, before) = with_something_to_spoil().await;
+async fn contract_a_body_that_is_not_a_json_object_is_400_and_one_that_is_too_long_is_413() {
+    let (world, before) = with_armed_jobs().await;
     let good = world.body(&json!({})).to_string();
     let cut = &good[..good.len() - 1];
     let trailing = format!("{good}{good}");
@@ -218,7 +220,7 @@ async fn contract_a_body_that_is_no_json_object_is_400_and_one_that_is_too_long_
             "",
         )
         .await;
-        // Ignored fields must be sound too. (Their names are the sender's, and not repeated.)
+        // Ignored fields must be sound, too. Their names come from the sender and are not repeated.
         for odd in [r#""\u0000""#, r#""\ud800""#, r#"{"a":1,"a":2}"#, "1e999"] {
             let body = good.replacen('{', &format!(r#"{{"note":{odd},"#), 1);
             assert_refused(&world, path, body, "").await;
@@ -230,15 +232,15 @@ async fn contract_a_body_that_is_no_json_object_is_400_and_one_that_is_too_long_
         }
     }
     assert_eq!(world.tables().await, before);
-    // The same, and short enough: it was the length.
+    // The same body is accepted if it is short enough.
     let body = world.body(&json!({"note": "x".repeat(60_000), "fire_at": fire_at(3_600_000)}));
     world.provision(&world.token, &body).await.schedule_id();
 }
 
 #[tokio::test]
-async fn contract_names_that_no_index_could_hold_are_400_and_harm_nobody() {
-    let (world, before) = with_something_to_spoil().await;
-    // Four bytes each, and nothing in them that a database could compress.
+async fn contract_ids_that_are_too_long_for_an_index_are_400_and_store_nothing() {
+    let (world, before) = with_armed_jobs().await;
+    // Random characters of four bytes each, which a database cannot compress.
     let random = |len: usize| -> String {
         (0..len).map(|_| char::from_u32(rand::random_range(0x2_0000..0x2_A000)).unwrap()).collect()
     };

@@ -1,4 +1,4 @@
-//! From a good token to the instance that calls, in the contract's order, and who is refused how.
+//! Resolution of a valid token to the calling instance, in the contract's order, and the errors for other callers.
 
 use nas_cron_testing::time::{fire_at, now};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::fixture::{LIST, PROVISION, World};
 
 const VPS: &str = "hermes-cli-vps";
 
-/// Arms a job named after it for each instance, so that `list` says who calls.
+/// Arms a job for each instance, with the instance's ID as its name, so that `list` identifies the caller.
 async fn mark(world: &World) {
     for instance in ["inst-1", "inst-2", "inst-3"] {
         let token = world.portal.sign(json!({"client_id": format!("agent:{instance}")}));
@@ -16,13 +16,13 @@ async fn mark(world: &World) {
     }
 }
 
-async fn who(world: &World, claims: Value) -> String {
+async fn caller(world: &World, claims: Value) -> String {
     let list = world.service.list(&world.portal.sign(claims)).await;
     assert_eq!(list["armed"].as_array().unwrap().len(), 1, "{list}");
     list["armed"][0]["job_id"].as_str().unwrap().to_owned()
 }
 
-/// `iat` of a token of that age, in seconds.
+/// Returns the `iat` of a token of this age, in seconds.
 fn issued(ago: i64) -> i64 {
     now().timestamp() - ago
 }
@@ -32,13 +32,13 @@ async fn contract_the_caller_is_resolved_from_the_claims_in_order() {
     let world = World::start().await;
     mark(&world).await;
     for (claims, instance) in [
-        // 1. agent:<id>, by client_id or azp; what else is there must agree
+        // 1. agent:<id>, by client_id or azp; other claims must agree if present
         (json!({"client_id": "agent:inst-1"}), "inst-1"),
         (json!({"azp": "agent:inst-1"}), "inst-1"),
         (json!({"client_id": "agent:inst-1", "azp": "agent:inst-2"}), "inst-1"),
         (json!({"client_id": "agent:inst-1", "org_id": "org-1"}), "inst-1"),
         (json!({"azp": "agent:inst-3", "org_id": "org-2", "agent_instance_id": "inst-3"}), "inst-3"),
-        // it comes before the session
+        // the client takes precedence over the session
         (json!({"client_id": "agent:inst-1", "org_id": "org-1", "sid": "sid-2"}), "inst-1"),
         (json!({"client_id": "agent:inst-1", "org_id": "org-1", "sid": "sid-none"}), "inst-1"),
         // 2. the session, in its org only
@@ -49,14 +49,14 @@ async fn contract_the_caller_is_resolved_from_the_claims_in_order() {
         (json!({"org_id": "org-1", "sid": "sid-1"}), "inst-1"),
         (json!({"client_id": "agent:", "org_id": "org-1", "sid": "sid-1"}), "inst-1"),
     ] {
-        assert_eq!(who(&world, claims.clone()).await, instance, "{claims}");
+        assert_eq!(caller(&world, claims.clone()).await, instance, "{claims}");
     }
 }
 
 #[tokio::test]
 async fn client_11_invalid_client_is_returned_only_to_callers_that_can_never_provision() {
     let world = World::start().await;
-    // Neither an agent's client nor a session: whatever the age of the token.
+    // Neither an agent's client nor a session: the age of the token does not matter.
     for claims in [
         json!({"client_id": VPS}),
         json!({"client_id": VPS, "org_id": "org-1"}),
@@ -87,7 +87,7 @@ async fn contract_unknown_deleted_and_foreign_instances_get_the_same_answer() {
     mark(&world).await;
     world.sql("DELETE FROM instances WHERE instance_id = 'gone'").await;
     world.sql("INSERT INTO instances (instance_id, org_id, bootstrap_session_id, enabled) VALUES ('off', 'org-2', 'sid-off', false)").await;
-    let strangers = [
+    let unresolved = [
         json!({"client_id": "agent:unknown", "org_id": "org-1"}),
         json!({"client_id": "agent:gone", "org_id": "org-1"}),
         json!({"client_id": "agent:inst-3", "org_id": "org-1"}),
@@ -96,7 +96,7 @@ async fn contract_unknown_deleted_and_foreign_instances_get_the_same_answer() {
         json!({"client_id": "agent:inst-1", "org_id": "org-1", "agent_instance_id": "inst-2"}),
         json!({"client_id": "agent:inst-1", "org_id": "org-1", "agent_instance_id": ""}),
         json!({"client_id": "agent:inst-1", "org_id": ""}),
-        // never by the session where there is an agent's client
+        // the session is not used if there is an agent's client
         json!({"client_id": "agent:unknown", "org_id": "org-1", "sid": "sid-1"}),
         json!({"client_id": "agent:inst-1\n", "org_id": "org-1"}),
         json!({"client_id": "agent:a\u{0}b", "org_id": "org-1"}),
@@ -114,19 +114,19 @@ async fn contract_unknown_deleted_and_foreign_instances_get_the_same_answer() {
         claims["iat"] = iat.clone();
         world.call("GET", LIST, Some(&world.portal.sign(claims)), "").await
     };
-    // Below ten minutes, or of no age at all, the portal may still be registering it.
+    // With a token younger than ten minutes or of unknown age, the portal may still be registering the instance.
     for iat in [json!(issued(0)), json!(issued(590)), Value::Null] {
-        let first = answer_to(&strangers[0], &iat).await;
+        let first = answer_to(&unresolved[0], &iat).await;
         first.not_now();
-        for claims in &strangers {
+        for claims in &unresolved {
             let answer = answer_to(claims, &iat).await;
             assert_eq!(answer.visible(), first.visible(), "{claims} at {iat}");
         }
     }
     for iat in [json!(issued(601)), json!(issued(86_400))] {
-        let first = answer_to(&strangers[0], &iat).await;
+        let first = answer_to(&unresolved[0], &iat).await;
         first.refused(403, "invalid_client");
-        for claims in &strangers {
+        for claims in &unresolved {
             let answer = answer_to(claims, &iat).await;
             assert_eq!(answer.visible(), first.visible(), "{claims} at {iat}");
         }
@@ -165,7 +165,7 @@ async fn contract_a_disabled_instance_is_access_denied_and_its_fires_are_held() 
                 .refused(403, "access_denied");
         }
     }
-    // Its neighbour's job of the same instant fires: this one's time has come too.
+    // A job of another instance at about the same instant fires, so this one is due, too.
     let at = fire_at(4_200);
     let neighbour = world.portal.session_token("org-1", "sid-2");
     world.service.provision(&neighbour, "free", &at, &world.agents.callback("inst-2")).await;

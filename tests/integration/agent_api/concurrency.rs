@@ -1,4 +1,4 @@
-//! Many at once.
+//! Concurrent requests.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn contract_32_concurrent_keys_for_one_job_leave_one_acknowledged_arm_and_
     let schedules =
         join_all(times.iter().map(|at| world.service.provision(&world.token, "job-1", at, &callback))).await;
     let acknowledged: HashMap<_, _> = schedules.iter().zip(&times).collect();
-    assert_eq!(acknowledged.len(), 32, "each arm has a name of its own");
+    assert_eq!(acknowledged.len(), 32, "each arm has its own schedule_id");
     let list = world.service.list(&world.token).await;
     let [one] = &list["armed"].as_array().unwrap()[..] else { panic!("{list}") };
     let at = acknowledged[&one["schedule_id"].as_str().unwrap().to_owned()];
@@ -94,7 +94,7 @@ async fn contract_all_32_jobs_of_an_agent_that_moves_while_it_arms_them_get_the_
 #[tokio::test]
 async fn invariant_4_no_attempt_starts_after_a_cancel_or_a_supersede_has_answered() {
     let world = World::start().await;
-    // A machine that does not arm them in time gets more of it.
+    // A slow machine gets more time to arm them.
     let mut armed_in_time = None;
     for lead in [3_500, 10_000, 30_000] {
         let due = fire_at(lead);
@@ -141,5 +141,5 @@ async fn invariant_4_no_attempt_starts_after_a_cancel_or_a_supersede_has_answere
             before += 1;
         }
     }
-    assert!(before < 60, "some were ended before they started");
+    assert!(before < 60, "some were cancelled or superseded before they started");
 }

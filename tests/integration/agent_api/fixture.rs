@@ -1,5 +1,5 @@
-//! What every test of the agent API uses: a portal, agents, a service with a database of its own, and three
-//! instances: `inst-1` (`sid-1`) and `inst-2` (`sid-2`) of `org-1`, `inst-3` (`sid-1` too) of `org-2`.
+//! The fixture of the agent API's tests: a portal, agents, a service with its own database, and three instances:
+//! `inst-1` (`sid-1`) and `inst-2` (`sid-2`) of `org-1`, and `inst-3` (also `sid-1`) of `org-2`.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct World {
     pub(crate) portal: Portal,
     pub(crate) agents: Agents,
     pub(crate) service: Service,
-    /// `inst-1`, by its session.
+    /// A token of `inst-1`, by its session.
     pub(crate) token: String,
     pub(crate) settings: Settings,
     pub(crate) pool: PgPool,
@@ -33,7 +33,7 @@ impl World {
         Self::with(|settings| settings).await
     }
 
-    /// With settings of its own.
+    /// A world with changed settings.
     pub(crate) async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
         let (_, url) = database().await;
         let (portal, agents) = (Portal::start().await, Agents::start().await);
@@ -56,14 +56,14 @@ impl World {
         self.agents.callback("inst-1")
     }
 
-    /// Arms a job of `inst-1` in `millis`; returns its `fire_at` and `schedule_id`.
+    /// Arms a job of `inst-1` in `millis`. Returns its `fire_at` and `schedule_id`.
     pub(crate) async fn arm(&self, job: &str, millis: i64) -> (String, String) {
         let at = fire_at(millis);
         let schedule = self.service.provision(&self.token, job, &at, &self.callback()).await;
         (at, schedule)
     }
 
-    /// A provision of `inst-1`'s that is as it should be, with `changes` on top. `null` is kept as it is.
+    /// The body of a valid provision of `inst-1` with these changes. `null` is kept.
     pub(crate) fn body(&self, changes: &Value) -> Value {
         let mut body = json!({
             "job_id": "job-1", "fire_at": fire_at(3_600_000), "agent_callback_url": self.callback(), "dedup_key": "key-1",
@@ -78,7 +78,7 @@ impl World {
         self.call("POST", PROVISION, Some(token), body.to_string()).await
     }
 
-    /// Any request.
+    /// Sends any request.
     pub(crate) async fn call(
         &self,
         method: &str,
@@ -90,7 +90,7 @@ impl World {
         self.call_with(method, path, authorization, body).await
     }
 
-    /// Any request with any headers.
+    /// Sends any request with any headers.
     pub(crate) async fn call_with(
         &self,
         method: &str,
@@ -110,27 +110,26 @@ impl World {
         sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
     }
 
-    /// Everything that agents can change, as it stands.
+    /// The contents of all tables that agents can change.
     pub(crate) async fn tables(&self) -> Value {
         sqlx::query_scalar(
             "SELECT jsonb_build_object( \
                  'instances', (SELECT jsonb_agg(i ORDER BY instance_id) FROM instances i), \
                  'one_shots', (SELECT jsonb_agg(o ORDER BY instance_id, job_id) FROM one_shots o), \
-                 'delivered_keys', (SELECT jsonb_agg(k ORDER BY instance_id, job_id, dedup_key) FROM delivered_keys k), \
-                 'fires', (SELECT jsonb_agg(f ORDER BY attempt_id) FROM fires f))",
+                 'fires', (SELECT jsonb_agg(f ORDER BY started_at, attempt_id) FROM fires f))",
         )
         .fetch_one(&self.pool)
         .await
         .unwrap()
     }
 
-    /// Waits until what `list` answers `inst-1` is as wanted, and returns it.
+    /// Waits until the list of `inst-1` satisfies `wanted`, and returns it.
     pub(crate) async fn list_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         until(what, async || Some(self.service.list(&self.token).await).filter(&wanted)).await
     }
 }
 
-/// Retries that wait `base` at first, and end after `within`.
+/// Settings whose retries start with a back-off of `base` and end after `within`.
 pub(crate) fn dying_within(settings: Settings, within: &str, base: &str) -> Settings {
     settings
         .with("NAS_CRON_RETRY_DEFINITE_BASE", base)
@@ -139,10 +138,10 @@ pub(crate) fn dying_within(settings: Settings, within: &str, base: &str) -> Sett
         .with("NAS_CRON_RETRY_GIVE_UP_AFTER", within)
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until `probe` returns a value.
 pub(crate) async fn until<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> T {
     let mut pauses = tokio::time::interval(Duration::from_millis(10));
-    let asking = async {
+    let polling = async {
         loop {
             pauses.tick().await;
             if let Some(found) = probe().await {
@@ -150,10 +149,12 @@ pub(crate) async fn until<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> 
             }
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+    tokio::time::timeout(PATIENCE, polling)
+        .await
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-/// An answer as it came.
+/// A response.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -172,7 +173,7 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Asserts that it is an error of this kind, in the form of the agents' endpoints. Returns its description.
+    /// Asserts that it is this error, in the form of the agents' endpoints. Returns its description.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, error: &str) -> &str {
         assert_eq!((self.status, self.body["error"].as_str()), (status, Some(error)), "{self:?}");
@@ -180,7 +181,7 @@ impl Answer {
         self.body["error_description"].as_str().filter(|text| !text.is_empty()).expect("a description")
     }
 
-    /// Asserts that it says "not now", and when to come again.
+    /// Asserts that it is a 503 with `Retry-After`.
     #[track_caller]
     pub(crate) fn not_now(&self) {
         self.refused(503, "temporarily_unavailable");
@@ -194,7 +195,7 @@ impl Answer {
         self.body["schedule_id"].as_str().expect("a schedule_id")
     }
 
-    /// All that a caller can see, but for what differs from request to request.
+    /// Everything that a caller can see, except what differs from request to request.
     pub(crate) fn visible(&self) -> (u16, Value, Vec<(HeaderName, String)>) {
         let mut headers: Vec<_> = self
             .headers

@@ -1,4 +1,4 @@
-//! HTTP itself: methods, paths, connections.
+//! HTTP: methods, paths, connections.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use super::fixture::{CANCEL, LIST, PROVISION, World};
 
-/// One connection, spoken to in bytes.
+/// One connection, used with raw bytes.
 struct Connection(TcpStream);
 
 impl Connection {
@@ -15,7 +15,7 @@ impl Connection {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    /// Sends a request and reads its answer: status, head, body.
+    /// Sends a request and reads the response: status, head, body.
     async fn ask(&mut self, line: &str, token: &str, extra: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
         let head = format!(
             "{line} HTTP/1.1\r\nHost: nas\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n{extra}\r\n",
@@ -102,7 +102,7 @@ async fn contract_a_connection_is_kept_alive_after_successes_and_errors() {
         }
     }
     assert!(schedules.iter().all(|one| *one == schedules[0]), "the same key, the same schedule");
-    // As Python's urllib does it: one request, and the end.
+    // Like Python's urllib: one request per connection.
     let (status, _, _) =
         connection.ask("GET /api/agent-cron/list", &world.token, "Connection: close\r\n", b"").await;
     assert_eq!((status, connection.0.read_u8().await.is_err()), (200, true));
@@ -122,7 +122,7 @@ async fn contract_expect_100_continue_is_answered() {
         connection
     };
     let (status, ..) = ask(1 << 20).await.answer().await;
-    assert_eq!(status, 413, "and not one byte of it was sent");
+    assert_eq!(status, 413, "rejected before the body was sent");
     let body = world.body(&json!({})).to_string();
     let mut connection = ask(body.len()).await;
     let mut head = [0; 25];

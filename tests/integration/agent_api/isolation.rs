@@ -1,4 +1,4 @@
-//! An instance sees and touches its own rows, whatever it sends.
+//! An instance sees and changes only its own rows, whatever it sends.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ struct Caller {
     schedule: String,
 }
 
-/// All three instances, each with a job of the same name, key and instant.
+/// All three instances, each with a job of the same ID, key and instant.
 async fn neighbours(world: &World, at: &str) -> Vec<Caller> {
     let mut callers = Vec::new();
     for (instance, org, sid) in
@@ -27,7 +27,7 @@ async fn neighbours(world: &World, at: &str) -> Vec<Caller> {
     callers
 }
 
-async fn assert_stands(world: &World, caller: &Caller, at: &str) {
+async fn assert_unchanged(world: &World, caller: &Caller, at: &str) {
     let list = world.service.list(&caller.token).await;
     assert_eq!(list["armed"].as_array().unwrap().len(), 1, "{}: {list}", caller.instance);
     assert_eq!(list["armed"][0]["schedule_id"], json!(caller.schedule), "{}", caller.instance);
@@ -40,28 +40,28 @@ async fn invariant_6_the_same_job_id_in_three_instances_of_two_orgs_is_three_job
     let at = fire_at(3_600_000);
     let callers = neighbours(&world, &at).await;
     for one in &callers {
-        assert_stands(&world, one, &at).await;
+        assert_unchanged(&world, one, &at).await;
         assert_eq!(callers.iter().filter(|other| other.schedule == one.schedule).count(), 1);
     }
     for one in &callers {
         let callback = world.agents.callback(one.instance);
         let again = world.service.provision(&one.token, "shared", &at, &callback).await;
-        assert_eq!(again, one.schedule, "the same key is one's own");
+        assert_eq!(again, one.schedule, "the same key returns the instance's own schedule");
     }
-    // One supersedes, moves, and cancels: the others stand.
+    // One instance supersedes, moves and cancels: the others' one-shots do not change.
     let first = &callers[0];
     let elsewhere = world.agents.callback("elsewhere");
     world.service.provision(&first.token, "shared", &fire_at(7_200_000), &elsewhere).await;
     world.service.provision(&first.token, "shared", &at, &elsewhere).await;
     world.service.cancel(&first.token, "shared").await;
-    // So does its knowing another's schedule.
+    // Nor does it help to know another instance's schedule.
     let body = json!({"job_id": "shared", "schedule_id": callers[1].schedule, "instance_id": "inst-2", "org_id": "org-2"});
     let (status, _) = world.service.post("/api/agent-cron/cancel", &first.token, &body).await;
     assert_eq!(status, 200);
     world.service.cancel(&first.token, &callers[1].schedule).await;
     assert_eq!(world.service.list(&first.token).await["armed"], json!([]));
     for other in &callers[1..] {
-        assert_stands(&world, other, &at).await;
+        assert_unchanged(&world, other, &at).await;
     }
     let callbacks: Vec<String> =
         sqlx::query_scalar("SELECT callback_url FROM one_shots ORDER BY instance_id")
@@ -99,7 +99,7 @@ async fn invariant_6_delivered_keys_and_dead_letters_are_per_instance() {
         })
         .await;
     }
-    // One forgets its delivered key; the others' are remembered.
+    // A cancel forgets the delivered key of its own instance only.
     world.service.cancel(&callers[0].token, "shared").await;
     for caller in &callers {
         let callback = world.agents.callback(caller.instance);

@@ -1,4 +1,4 @@
-//! What `list` shows.
+//! The contents of `list`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn client_3_list_is_always_armed_and_dead_soonest_first() {
     let world = World::start().await;
     let empty = world.service.list(&world.token).await;
     assert_eq!(empty, json!({"armed": [], "dead": []}), "an agent takes anything else for a failure");
-    // By instant, not by text: in its own zone each looks otherwise.
+    // Sorted by instant, not by text: each is in another time zone.
     for (job, at) in [
         ("third", "2031-01-01T00:00:02.000001+00:00"),
         ("first", "2031-01-01T09:00:00+09:00"),
@@ -42,7 +42,7 @@ async fn client_3_list_is_always_armed_and_dead_soonest_first() {
 }
 
 #[tokio::test]
-async fn contract_armed_holds_what_is_armed_leased_and_firing() {
+async fn contract_armed_contains_armed_leased_and_firing_one_shots() {
     let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     world.agents.answer(|_, _| Reply::accepted().after(Duration::from_secs(30)));
     world.arm("armed", 3_600_000).await;
@@ -64,7 +64,7 @@ async fn contract_armed_holds_what_is_armed_leased_and_firing() {
 
 #[tokio::test]
 async fn contract_waiting_and_dead_one_shots_show_their_last_status_and_error() {
-    // Inside the horizon a retry is leased at once, and `waiting` passes before anybody can look.
+    // Within the lease horizon, a retry is leased at once, so `waiting` would be too short to observe.
     let world =
         World::with(|s| dying_within(s, "2500ms", "1s").with("NAS_CRON_LEASE_HORIZON", "100ms")).await;
     world.agents.answer(|_, _| Reply { body: "no room\tat the inn", ..Reply::status(507) });
@@ -90,7 +90,7 @@ async fn contract_waiting_and_dead_one_shots_show_their_last_status_and_error() 
     );
     assert!(dead["attempts"].as_i64().unwrap() >= 2, "{dead}");
 
-    // The same key: the same schedule, a fresh budget, due now.
+    // The same key gets the same schedule and a new retry budget, and is due now.
     world.agents.answer(|_, _| Reply::accepted());
     let fires = world.agents.fires_of("job-1").len();
     let again = world.service.provision(&world.token, "job-1", &at, &world.callback()).await;
@@ -126,7 +126,7 @@ async fn client_5_delivered_one_shots_leave_the_list() {
     }
     let list = world.list_until("one is left", |list| list["armed"].as_array().unwrap().len() == 1).await;
     assert_eq!((&list["armed"][0]["job_id"], &list["dead"]), (&json!("stays"), &json!([])));
-    // As the agent does with what it does not know.
+    // Real agents cancel listed jobs that they do not know.
     world.service.cancel(&world.token, "stays").await;
     assert_eq!(world.service.list(&world.token).await, json!({"armed": [], "dead": []}));
     let at = fire_at(3_600_000);

@@ -1,4 +1,4 @@
-//! Invariant 8: no token, key, or callback body ever reaches a log, at whatever level.
+//! Invariant 8: no token, key or callback body ever reaches a log, at any level.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -37,20 +37,20 @@ async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
         ("the path of a callback", "secret-of-the-path".to_owned()),
     ];
     let mut token = |what: &'static str, token: &str| {
-        // Claims and signature; the header is nobody's secret.
+        // Claims and signature; the header is not secret.
         secrets.extend(
             token.split('.').skip(1).filter(|part| part.len() > 20).map(|part| (what, part.to_owned())),
         );
     };
 
-    // Everything that the agent API answers, over both versions of HTTP.
-    let stranger = Portal::start().await;
+    // All responses of the agent API, over both versions of HTTP.
+    let other = Portal::start().await;
     let tokens = [
         ("session token", world.token.clone()),
         ("client token", world.portal.client_token("org-1", "inst-1")),
         ("token of an unknown instance", world.portal.client_token("org-1", "inst-9")),
         ("expired token", world.portal.sign(json!({"client_id": "agent:inst-1", "exp": 1}))),
-        ("forged token", stranger.sign_as_is(&world.portal.header(), &all_claims(&json!({"sid": "sid-1"})))),
+        ("forged token", other.sign_as_is(&world.portal.header(), &all_claims(&json!({"sid": "sid-1"})))),
         ("odd token", world.portal.sign(json!({"client_id": 7, "sid": "secret-of-the-body"}))),
     ];
     let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
@@ -76,7 +76,7 @@ async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
         }
     }
 
-    // Fires that are accepted, and refused to the end.
+    // Fires that are accepted, and fires that fail until their budget is spent.
     world.agents.answer(|fire, _| {
         if fire.job_id == "lost" {
             Reply::status(404)
@@ -107,8 +107,8 @@ async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
     }
     assert!(!keys.is_empty());
     let log = world.service.log();
-    assert!(log.contains(r#""level":"TRACE""#), "it was asked to say everything");
-    assert!(log.matches("answered").count() > 50, "it said something of each request");
+    assert!(log.contains(r#""level":"TRACE""#), "the log has all levels");
+    assert!(log.matches("request completed").count() > 50, "each request is logged");
     for (what, secret) in &secrets {
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert_eq!(line, None, "{what} is in the log");

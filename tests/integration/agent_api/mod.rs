@@ -1,8 +1,8 @@
-//! The agent API (docs/contract.md#agent-api) and what real clients need of it
-//! (docs/clients.md#consequences-for-a-server), over real sockets and the real binary.
+//! The agent API (docs/contract.md#agent-api) and the needs of real clients
+//! (docs/clients.md#consequences-for-a-server), over real sockets and with the real binary.
 //!
-//! A test is named after the rule it guards: `contract_…` a sentence of the contract, `client_n_…` the numbered
-//! consequence of that page, `invariant_n_…` what must always hold.
+//! A test is named after the rule that it guards: `contract_…` for a sentence of the contract, `client_n_…` for a
+//! numbered consequence on that page, `invariant_n_…` for an invariant.
 
 mod bad_input;
 mod callers;

@@ -1,4 +1,4 @@
-//! Provision must not fail: the database away for a while, and a replica on its way out.
+//! Provisions do not fail during a short database outage, a burst, or the drain of a replica.
 
 use futures::future::join_all;
 use nas_cron_testing::proxy::Proxy;
@@ -24,7 +24,7 @@ async fn behind_a_proxy() -> (World, Proxy) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn client_2_no_provision_list_or_cancel_fails_while_the_database_is_away() {
+async fn client_2_no_provision_list_or_cancel_fails_while_the_database_is_unavailable() {
     let (world, proxy) = behind_a_proxy().await;
     world.arm("before", 3_600_000).await;
     let asked_again = || world.service.log().matches("database statement failed; retrying").count();
@@ -40,7 +40,7 @@ async fn client_2_no_provision_list_or_cancel_fails_while_the_database_is_away()
         .await;
     };
     let outages = async {
-        // A blip that breaks what is under way, and an absence.
+        // A short interruption that breaks statements in flight, and a longer outage.
         for requests in [3, 20] {
             let before = asked_again();
             proxy.cut().await;
@@ -82,7 +82,7 @@ async fn client_2_the_agent_api_is_served_while_a_replica_drains() {
     let mut world = World::with(|s| s.with("NAS_CRON_DRAIN_DELAY", "10s")).await;
     world.arm("before", 3_600_000).await;
     world.service.signal(rustix::process::Signal::TERM);
-    until("it says that it goes", async || (world.service.get("/readyz").await.0 == 503).then_some(())).await;
+    until("it is unready", async || (world.service.get("/readyz").await.0 == 503).then_some(())).await;
     for i in 0..5 {
         world
             .service

@@ -1,5 +1,5 @@
-//! The portal's keys: rotated, unknown, and the portal away. These wait for real: for the 10 s between two
-//! fetches, or for the 13 s of a request's budget.
+//! The portal's keys: rotated, unknown, and during an outage of the portal. These tests wait in real time: for the 10 s
+//! between two fetches, or for the 13 s until a request's deadline.
 
 use std::time::{Duration, Instant};
 
@@ -10,63 +10,63 @@ use serde_json::json;
 
 use super::fixture::{LIST, World, until};
 
-/// A request's budget is 13 s: without one it would wait for as long as the portal is away.
+/// Generous for the 13 s of a request: without a deadline, it would wait for the end of the outage.
 const BUDGET: Duration = Duration::from_mins(1);
 
-/// All at once, because they do nothing but wait.
+/// The cases run concurrently, because they mostly wait.
 #[tokio::test]
 async fn contract_an_unknown_key_is_401_only_after_a_fetch_that_began_after_the_request() {
     tokio::join!(
-        strangers_cannot_starve_a_new_key_of_the_portals(),
-        while_the_portal_is_away_known_keys_go_on_and_unknown_ones_are_503(),
-        a_portal_that_is_away_at_the_start_is_waited_for_within_the_request(),
+        invented_kids_cannot_starve_a_new_key_of_the_portal(),
+        during_a_portal_outage_known_keys_stay_valid_and_unknown_ones_are_503(),
+        request_waits_for_a_portal_that_is_unavailable_at_the_start(),
     );
 }
 
-async fn strangers_cannot_starve_a_new_key_of_the_portals() {
+async fn invented_kids_cannot_starve_a_new_key_of_the_portal() {
     let world = World::start().await;
     until("the fetch at the start", async || (world.portal.fetches() == 1).then_some(())).await;
-    let stranger = Portal::start().await;
+    let other = Portal::start().await;
     let invented: Vec<_> = (0..40)
         .map(|i| {
             let header = json!({"alg": "ES256", "kid": format!("invented-{i}")});
             let claims = all_claims(&json!({"client_id": "agent:inst-1", "org_id": "org-1"}));
-            stranger.sign_as_is(&header, &claims)
+            other.sign_as_is(&header, &claims)
         })
         .collect();
     world.portal.rotate();
     let rotated = world.portal.session_token("org-1", "sid-1");
     let began = Instant::now();
-    let strangers = join_all(invented.iter().map(|token| world.call("GET", LIST, Some(token), "")));
+    let invented_calls = join_all(invented.iter().map(|token| world.call("GET", LIST, Some(token), "")));
     let legitimate = async {
         let answers = join_all((0..5).map(|_| world.call("GET", LIST, Some(&rotated), ""))).await;
         (answers, began.elapsed())
     };
-    // Those whose key is known do not wait meanwhile.
+    // Requests with a known key do not wait meanwhile.
     let known = async {
         world.service.list(&world.token).await;
         began.elapsed()
     };
-    let (strangers, (legitimate, fetched), known) = tokio::join!(strangers, legitimate, known);
+    let (invented_calls, (legitimate, fetched), known) = tokio::join!(invented_calls, legitimate, known);
     assert!(began.elapsed() < BUDGET, "{:?}", began.elapsed());
     assert!(known < fetched, "{known:?} with a known key, {fetched:?} with one that had to be fetched");
     for answer in legitimate {
         assert_eq!(answer.status, 200, "accepted within the request: {answer:?}");
     }
-    for answer in strangers {
+    for answer in invented_calls {
         answer.refused(401, "invalid_token");
     }
-    // On a busy machine some arrive when that fetch has begun, and wait for the next one.
+    // On a busy machine, some requests arrive after that fetch has begun, and wait for the next one.
     assert!(
         (2..=3).contains(&world.portal.fetches()),
         "one fetch for all of them: {}",
         world.portal.fetches()
     );
-    // The old key goes on as long as it is published.
+    // The old key stays valid while it is published.
     world.service.list(&world.token).await;
 }
 
-async fn while_the_portal_is_away_known_keys_go_on_and_unknown_ones_are_503() {
+async fn during_a_portal_outage_known_keys_stay_valid_and_unknown_ones_are_503() {
     let world = World::start().await;
     world.portal.leave().await;
     world.portal.rotate();
@@ -80,25 +80,25 @@ async fn while_the_portal_is_away_known_keys_go_on_and_unknown_ones_are_503() {
         began.elapsed()
     });
     answer.not_now();
-    assert!(armed < waited, "nobody else waits: {armed:?}, {waited:?}");
+    assert!(armed < waited, "no other request waits: {armed:?}, {waited:?}");
     assert!(waited < BUDGET, "{waited:?}");
-    // What is bad whoever signed it needs no portal.
+    // A token with invalid claims is rejected without the portal.
     let expired = world.portal.sign(json!({"client_id": "agent:inst-1", "exp": 1}));
     world.call("GET", LIST, Some(&expired), "").await.refused(401, "invalid_token");
-    // It is back: in the first request that needs it.
+    // The first request that needs the portal works after the outage.
     world.portal.come_back().await;
     assert_eq!(world.call("GET", LIST, Some(&unknown), "").await.status, 200);
 }
 
-async fn a_portal_that_is_away_at_the_start_is_waited_for_within_the_request() {
+async fn request_waits_for_a_portal_that_is_unavailable_at_the_start() {
     let world = World::start().await;
     let portal = &world.portal;
     portal.leave().await;
-    // Another replica, that has never seen a key.
+    // Another replica, which has not fetched any key.
     let replica = Service::start(&world.settings).await;
     let (listed, ()) = tokio::join!(replica.list(&world.token), async {
         until("a fetch has failed", async || {
-            replica.log().contains("the portal's keys could not be fetched").then_some(())
+            replica.log().contains("fetching the portal's keys failed").then_some(())
         })
         .await;
         portal.come_back().await;
@@ -107,7 +107,7 @@ async fn a_portal_that_is_away_at_the_start_is_waited_for_within_the_request() {
 }
 
 #[tokio::test]
-async fn contract_pinned_keys_need_no_portal_and_an_unknown_one_is_401_at_once() {
+async fn contract_pinned_keys_work_without_the_portal_and_an_unknown_one_is_401_at_once() {
     let world = World::start().await;
     let file = std::env::temp_dir().join(format!("nas-cron-portal-keys-{}.jwks.json", std::process::id()));
     std::fs::write(&file, world.portal.jwks().to_string()).unwrap();

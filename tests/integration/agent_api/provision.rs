@@ -1,10 +1,10 @@
-//! What provision and cancel promise.
+//! The guarantees of provision and cancel.
 
 use nas_cron_testing::service::Service;
 use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
 use serde_json::{Value, json};
 
-use super::fixture::World;
+use super::fixture::{World, until};
 
 /// The `armed` entry of a job.
 fn armed<'a>(list: &'a Value, job: &str) -> &'a Value {
@@ -22,8 +22,10 @@ async fn invariant_1_an_acknowledged_provision_survives_sigkill() {
     let list = other.list(&world.token).await;
     assert_eq!(armed(&list, "job-2")["schedule_id"], json!(far));
     let fire = world.agents.wait_for("job-1", 1).await;
-    let fired: String =
-        sqlx::query_scalar("SELECT schedule_id::text FROM fires").fetch_one(&world.pool).await.unwrap();
+    let fired: String = until("its outcome is recorded", async || {
+        sqlx::query_scalar("SELECT schedule_id::text FROM fires").fetch_optional(&world.pool).await.unwrap()
+    })
+    .await;
     assert_eq!(fired, schedule);
     assert_eq!(fire.fire_at, at);
 }
@@ -50,7 +52,7 @@ async fn client_1_fire_at_is_echoed_byte_for_byte_in_list_and_fire() {
         if let Some(one) = list["armed"].as_array().unwrap().iter().find(|one| one["job_id"] == *job) {
             assert_eq!(one["fire_at"], json!(at));
         } else {
-            assert!(!at.contains('.'), "whole seconds lie in the past already, and only they: {at}");
+            assert!(!at.contains('.'), "only whole seconds can be in the past already: {at}");
         }
     }
     for (job, at) in &forms {
@@ -87,7 +89,7 @@ async fn contract_microseconds_are_kept_and_nothing_is_early() {
 
 #[tokio::test]
 async fn contract_a_past_fire_at_fires_at_once() {
-    // Who is not told looks again after 54 s.
+    // Without a notification, the loop would look again only after 54 s.
     let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     for (job, at) in [
         ("now", fire_at(0)),
@@ -114,12 +116,12 @@ async fn contract_the_same_key_changes_nothing_and_another_key_supersedes() {
     let (first, answer) = provision(json!({"fire_at": first_at})).await;
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.body.as_object().unwrap().keys().collect::<Vec<_>>(), ["schedule_id"]);
-    // Even if everything else is different: the key is the promise.
+    // Only the key counts, even if all other fields differ.
     assert_eq!(provision(json!({"fire_at": first_at})).await.0, first);
     assert_eq!(provision(json!({"fire_at": fire_at(0)})).await.0, first);
     let list = world.service.list(&world.token).await;
     assert_eq!(armed(&list, "job-1")["fire_at"], json!(first_at), "{list}");
-    // Another key: one one-shot per job still, and the old one never fires.
+    // Another key supersedes: the job still has one one-shot, and the old one never fires.
     let (second, _) = provision(json!({"fire_at": second_at, "dedup_key": "key-2"})).await;
     assert_ne!(second, first);
     let list = world.service.list(&world.token).await;
@@ -153,7 +155,7 @@ async fn contract_a_new_callback_moves_all_jobs_of_the_instance() {
     let (at, soon) = (fire_at(6_000), fire_at(5_000));
     world.service.provision(&world.token, "old-1", &at, &callback("old")).await;
     world.service.provision(&world.token, "old-2", &at, &callback("old")).await;
-    // Its neighbour stays where it is, although that is the same place.
+    // Another instance with the same callback does not move.
     let neighbour = world.portal.session_token("org-1", "sid-2");
     world.service.provision(&neighbour, "neighbour", &at, &callback("old")).await;
     world.service.provision(&world.token, "new", &soon, &callback("new")).await;
@@ -205,7 +207,7 @@ async fn contract_cancel_is_ok_for_known_and_unknown_jobs_and_nothing_fires_afte
     assert_eq!(list["armed"].as_array().unwrap().len(), 1, "{list}");
     world.agents.wait_for("control", 1).await;
     assert_eq!(world.agents.fires_of("job-1").len(), 0);
-    // What was cancelled can be armed again, as a new one.
+    // A cancelled job can be armed again, with a new schedule.
     let (_, second) = world.arm("job-1", 0).await;
     assert_ne!(second, first);
     world.agents.wait_for("job-1", 1).await;
@@ -213,9 +215,9 @@ async fn contract_cancel_is_ok_for_known_and_unknown_jobs_and_nothing_fires_afte
 }
 
 #[tokio::test]
-async fn contract_the_longest_names_are_armed_listed_and_delivered() {
+async fn contract_ids_of_maximum_length_are_armed_listed_and_delivered() {
     let world = World::start().await;
-    // Nothing that a database could compress.
+    // Random, so that a database cannot compress them.
     let random =
         |len: usize| -> String { (0..len).map(|_| char::from(rand::random_range(b'!'..=b'~'))).collect() };
     let (job, key) = (random(255), random(512));

@@ -1,4 +1,4 @@
-//! The same key again, and jobs that come back faster than they should.
+//! Repeated keys, and jobs that re-arm too fast.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_s
     let (at, schedule) = world.arm("job-1", 0).await;
     let first = world.agents.wait_for("job-1", 1).await;
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
-    // At once and repeatedly, as a slow clock and a reconcile do.
+    // At once and repeatedly, as with a slow clock or a reconcile.
     for _ in 0..3 {
         assert_eq!(again(&at).await, schedule);
     }
@@ -32,19 +32,19 @@ async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_s
     let apart = (second.arrived - first.arrived).num_milliseconds();
     assert!(apart >= 1_400, "{apart} ms");
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
-    // The next one waits out the interval.
+    // The next second fire waits for the interval.
     assert_eq!(again(&at).await, schedule);
     let list = world.service.list(&world.token).await;
     let ahead = instant(list["armed"][0]["next_attempt_at"].as_str().unwrap()) - now();
     assert!((250..=300).contains(&ahead.num_seconds()), "{list}");
-    // Two were allowed; the third time it is shown as stuck, and still no refusal.
+    // Two second fires are allowed; the third time, the job is listed as stuck, but the provision still succeeds.
     world.sql("UPDATE one_shots SET next_attempt_at = now()").await;
     world.agents.wait_for("job-1", 3).await;
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     assert_eq!(again(&at).await, schedule);
     let list = world.service.list(&world.token).await;
     assert_eq!((&list["dead"][0]["state"], &list["armed"]), (&json!("stuck"), &json!([])), "{list}");
-    // A cancel forgets the key: it is new again.
+    // A cancel forgets the key, so it arms afresh.
     world.service.cancel(&world.token, "job-1").await;
     assert_ne!(again(&at).await, schedule);
     world.agents.wait_for("job-1", 4).await;
@@ -57,7 +57,7 @@ async fn client_4_an_undelivered_key_that_is_provisioned_again_in_the_past_fires
     let (at, _) = world.arm("job-1", -5_000).await;
     world.agents.wait_for("job-1", 1).await;
     world.list_until("gone", |list| list["armed"] == json!([])).await;
-    // `gone` has forgotten the key; only the floor of a second lies between the two.
+    // `gone` forgets the key; only the fire floor of one second separates the two fires.
     world.service.provision(&world.token, "job-1", &at, &world.callback()).await;
     world.agents.wait_for("job-1", 2).await;
 }
@@ -86,7 +86,7 @@ async fn client_6_a_job_that_re_arms_before_its_202_is_recorded_fires_once_per_a
         .answer(|_, before| Reply::accepted().after(Duration::from_secs(if before == 0 { 3 } else { 0 })));
     let (first_at, first) = world.arm("job-1", 0).await;
     world.agents.wait_for("job-1", 1).await;
-    // From within its own fire.
+    // The job re-arms while its fire is in flight.
     let (second_at, second) = world.arm("job-1", 5_000).await;
     assert_ne!(first, second);
     let list = world.service.list(&world.token).await;
@@ -123,7 +123,7 @@ async fn client_7_a_looping_job_is_delayed_to_the_fire_floor_and_never_refused()
 async fn contract_a_call_of_the_agent_pulls_its_retries_forward() {
     let world = World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "1h")).await;
     world.agents.answer(|_, before| Reply::status(if before == 0 { 500 } else { 202 }));
-    // The provision itself is the minute's call, so the next one must come later.
+    // The provision itself counts as this minute's call, so the next one must come later.
     world.arm("job-1", 0).await;
     world.agents.wait_for("job-1", 1).await;
     world.list_until("it waits", |list| list["armed"][0]["state"] == "waiting").await;

@@ -1,4 +1,4 @@
-//! Tokens that open nothing.
+//! Tokens that are rejected.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{Answer, CANCEL, LIST, PROVISION, World};
 
-/// The answer of every endpoint to this token; they are alike.
+/// Returns the response to this token, which must be the same for every endpoint.
 async fn refusal(world: &World, token: &str) -> Answer {
     let answer = world.call("GET", LIST, Some(token), "").await;
     let body = world.body(&json!({})).to_string();
@@ -18,7 +18,7 @@ async fn refusal(world: &World, token: &str) -> Answer {
     answer
 }
 
-async fn assert_opens_nothing(world: &World, what: &str, token: &str) {
+async fn assert_rejected(world: &World, what: &str, token: &str) {
     let answer = refusal(world, token).await;
     assert_eq!(
         (answer.status, answer.body["error"].as_str()),
@@ -49,27 +49,27 @@ async fn contract_only_asymmetric_algorithms_of_the_portals_keys_are_accepted() 
         header
     };
     for alg in ["none", "None", "NONE", "nOnE", ""] {
-        assert_opens_nothing(&world, alg, &format!("{}.", unsigned(&header(alg), &claims))).await;
-        assert_opens_nothing(&world, alg, &portal.sign_as_is(&header(alg), &claims)).await;
+        assert_rejected(&world, alg, &format!("{}.", unsigned(&header(alg), &claims))).await;
+        assert_rejected(&world, alg, &portal.sign_as_is(&header(alg), &claims)).await;
     }
-    // The classic: the public key taken for a secret.
+    // The classic attack: the public key as an HMAC secret.
     let jwk = &portal.jwks()["keys"][0];
     let (x, y) = (jwk["x"].as_str().unwrap(), jwk["y"].as_str().unwrap());
     let point = [URL_SAFE_NO_PAD.decode(x).unwrap(), URL_SAFE_NO_PAD.decode(y).unwrap()].concat();
     for secret in [&point[..], &[&[4], &point[..]].concat(), jwk.to_string().as_bytes(), x.as_bytes(), b""] {
-        assert_opens_nothing(&world, "HS256", &hs256(secret, &header("HS256"), &claims)).await;
-        assert_opens_nothing(&world, "HS256 as ES256", &hs256(secret, &header("ES256"), &claims)).await;
+        assert_rejected(&world, "HS256", &hs256(secret, &header("HS256"), &claims)).await;
+        assert_rejected(&world, "HS256 as ES256", &hs256(secret, &header("ES256"), &claims)).await;
     }
     for alg in ["RS256", "ES384", "EdDSA", "PS256", "HS512", "ES256K"] {
-        assert_opens_nothing(&world, alg, &portal.sign_as_is(&header(alg), &claims)).await;
+        assert_rejected(&world, alg, &portal.sign_as_is(&header(alg), &claims)).await;
     }
-    let stranger = Portal::start().await;
-    let forged = stranger.sign_as_is(&portal.header(), &claims);
-    assert_opens_nothing(&world, "a stranger's signature under the portal's kid", &forged).await;
+    let other = Portal::start().await;
+    let forged = other.sign_as_is(&portal.header(), &claims);
+    assert_rejected(&world, "another key with the portal's kid", &forged).await;
     let mut critical = portal.header();
     critical["crit"] = json!(["b64"]);
-    assert_opens_nothing(&world, "crit", &portal.sign_as_is(&critical, &claims)).await;
-    assert_eq!(portal.fetches(), 1, "none of them is worth a fetch");
+    assert_rejected(&world, "crit", &portal.sign_as_is(&critical, &claims)).await;
+    assert_eq!(portal.fetches(), 1, "none of them causes a fetch");
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
         ("expired", json!({"exp": now - 31})),
         ("long expired", json!({"exp": 0})),
         ("no expiry", json!({"exp": null})),
-        ("an expiry that is no number", json!({"exp": "tomorrow"})),
+        ("an expiry that is not a number", json!({"exp": "tomorrow"})),
         ("not yet valid", json!({"nbf": now + 60})),
         ("issued in the future", json!({"iat": now + 60})),
         ("no issuer", json!({"iss": null})),
@@ -96,16 +96,16 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
         ("a purpose", json!({"purpose": "cron_fire"})),
         ("another purpose", json!({"purpose": ""})),
         ("an odd purpose", json!({"purpose": false})),
-        ("a client that is no text", json!({"client_id": 7})),
-        ("a session that is no text", json!({"sid": ["sid-1"]})),
+        ("a client that is not a text", json!({"client_id": 7})),
+        ("a session that is not a text", json!({"sid": ["sid-1"]})),
     ] {
-        assert_opens_nothing(&world, what, &sign(changes)).await;
+        assert_rejected(&world, what, &sign(changes)).await;
     }
     let null_purpose = world.portal.sign_as_is(
         &world.portal.header(),
         &json!({"iss": PORTAL_URL, "exp": now + 60, "client_id": "agent:inst-1", "purpose": null}),
     );
-    assert_opens_nothing(&world, "a purpose that is null", &null_purpose).await;
+    assert_rejected(&world, "a purpose that is null", &null_purpose).await;
 
     let good = sign(json!({}));
     let [header, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!() };
@@ -120,7 +120,7 @@ async fn contract_expired_premature_foreign_and_malformed_tokens_are_401() {
         ("padded", format!("{header}.{claims}.{signature}==")),
         ("as an AgentAssertion", URL_SAFE_NO_PAD.encode(r#"{"agent_runtime_id":"inst-1"}"#)),
     ] {
-        assert_opens_nothing(&world, what, &token).await;
+        assert_rejected(&world, what, &token).await;
     }
     // 30 s of leeway.
     for changes in [json!({"exp": now - 10}), json!({"nbf": now + 10}), json!({"iat": now + 10})] {
@@ -145,15 +145,19 @@ async fn contract_a_missing_token_is_401_with_a_challenge() {
             let headers = authorization.map(|value| ("authorization", value.to_owned()));
             let answer = world.call_with(method, path, headers, "").await;
             answer.refused(401, word);
-            assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{path}: nothing was tried yet");
+            assert_eq!(
+                answer.header("www-authenticate"),
+                Some("Bearer"),
+                "{path}: no error in the challenge without a token"
+            );
         }
     }
-    // Only in the header.
+    // A token is accepted only in the header.
     let path = format!("{LIST}?access_token={}", world.token);
     world.call("GET", &path, None, "").await.refused(401, "invalid_token");
     let cookie = [("cookie", format!("access_token={}", world.token))];
     world.call_with("GET", LIST, cookie, "").await.refused(401, "invalid_token");
-    // The scheme's case does not matter.
+    // The scheme is case-insensitive.
     for scheme in ["bearer", "BEARER"] {
         let header = [("authorization", format!("{scheme} {}", world.token))];
         assert_eq!(world.call_with("GET", LIST, header, "").await.status, 200, "{scheme}");
@@ -178,7 +182,7 @@ async fn contract_audiences_are_checked_only_when_configured() {
         json!("other "),
         json!("hermes-cli-vps,other"),
     ] {
-        assert_opens_nothing(&world, &aud.to_string(), &sign(aud)).await;
+        assert_rejected(&world, &aud.to_string(), &sign(aud)).await;
     }
 }
 
@@ -191,17 +195,17 @@ async fn invariant_7_a_fire_token_is_refused_by_the_agent_api() {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(fire.token.split('.').nth(1).unwrap()).unwrap())
             .unwrap();
     assert_eq!((&claims["iss"], &claims["purpose"]), (&json!(PORTAL_URL), &json!("cron_fire")), "{claims}");
-    assert_opens_nothing(&world, "a fire token", &fire.token).await;
+    assert_rejected(&world, "a fire token", &fire.token).await;
     assert_eq!(world.service.get("/healthz").await.0, 200);
     for path in ["/api/admin/agents", "/api/admin/agents/inst-1", "/api/agent-cron/relay"] {
         let answer = world.call("GET", path, Some(&fire.token), "").await;
         assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
     }
-    // Where its keys are the portal's own, only the purpose tells a fire token from an access token.
+    // If fire tokens are signed with the portal's keys, only the purpose distinguishes them from access tokens.
     let mut as_if = claims.clone();
     as_if["client_id"] = json!("agent:inst-1");
-    assert_opens_nothing(&world, "the portal's fire token", &world.portal.sign(as_if.clone())).await;
+    assert_rejected(&world, "the portal's fire token", &world.portal.sign(as_if.clone())).await;
     as_if["purpose"] = Value::Null;
     let opened = world.call("GET", LIST, Some(&world.portal.sign(as_if)), "").await;
-    assert_eq!(opened.status, 200, "it was the purpose: {opened:?}");
+    assert_eq!(opened.status, 200, "accepted without the purpose: {opened:?}");
 }

@@ -1,8 +1,8 @@
-//! The real codex CLI: it registers its key and its task with our service, and what it presents opens our agent API.
-//! `make agent-tools` installs it.
+//! The real codex CLI registers its key and its task with the service, and its assertions authenticate calls of the agent
+//! API. `make agent-tools` installs it.
 //!
-//! Its model provider is a stand-in of ours that catches what it presents. It talks to loopback only: whatever is meant
-//! for elsewhere goes through a proxy that is the stand-in too, and fails the test.
+//! A stand-in for its model provider records its credentials. It is also the proxy for all other addresses, and a request
+//! to any of them fails the test: codex may use loopback only.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,22 +23,22 @@ use tokio::net::TcpListener;
 
 use super::fixture::{call, list, on};
 
-/// Slow machines are slow; one that hangs is killed at last.
+/// Timeout of one run; long enough for a slow machine.
 const DEADLINE: Duration = Duration::from_mins(3);
 
-/// What codex did, as the stand-in saw it.
+/// The requests that the stand-in received.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Record>>);
 
 #[derive(Default)]
 struct Record {
-    /// The Authorization of each call to the model, but for the bearer tokens that it calls its listings with.
+    /// The `Authorization` header of each call to the model. Listings, which use a bearer token, are not recorded.
     presented: Vec<String>,
-    /// What was meant for elsewhere.
+    /// Requests to other addresses.
     strayed: Vec<String>,
 }
 
-/// The stand-in for the model provider, for the backend beside it, and for the way to everywhere else.
+/// Starts the stand-in for the model provider, for its backend, and for the proxy.
 async fn stand_in() -> (String, Seen) {
     let seen = Seen::default();
     let router = Router::new()
@@ -53,7 +53,7 @@ async fn stand_in() -> (String, Seen) {
     (url, seen)
 }
 
-/// One turn of a model that has said "pong".
+/// One turn of a model that responds "pong".
 async fn answer(State(seen): State<Seen>, request: Request) -> Response {
     let presented = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
     seen.0.lock().unwrap().presented.extend(presented);
@@ -69,8 +69,8 @@ async fn answer(State(seen): State<Seen>, request: Request) -> Response {
         json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
         json!({"type": "response.completed", "response": {"id": "resp_1", "output": [item], "usage": usage}}),
     ];
-    let told = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
-    ([(CONTENT_TYPE, "text/event-stream")], events.iter().map(told).collect::<String>()).into_response()
+    let line = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+    ([(CONTENT_TYPE, "text/event-stream")], events.iter().map(line).collect::<String>()).into_response()
 }
 
 async fn strayed(State(seen): State<Seen>, request: Request) -> StatusCode {
@@ -78,7 +78,7 @@ async fn strayed(State(seen): State<Seen>, request: Request) -> StatusCode {
     StatusCode::BAD_GATEWAY
 }
 
-/// A home of one codex, gone when dropped.
+/// A temporary home of one codex.
 struct Home {
     folder: PathBuf,
     authority: String,
@@ -93,7 +93,7 @@ impl Drop for Home {
 }
 
 impl Home {
-    /// Logged in with a token of the portal, and told to call with keys where `authority` takes them.
+    /// Creates a home that is logged in with a token of the portal, and that uses agent identities at `authority`.
     async fn new(authority: &str, access_token: &str) -> Self {
         let (stand_in, seen) = stand_in().await;
         let name = format!("codex-{}-{:x}", std::process::id(), rand::random::<u32>());
@@ -142,7 +142,7 @@ stream_max_retries = 0
         Self { folder, authority: authority.to_owned(), stand_in, seen }
     }
 
-    /// Has it say something to its model once; what it presented there.
+    /// Runs one prompt. Returns the assertion that codex sent to its model.
     async fn exec(&self) -> String {
         let before = self.seen.0.lock().unwrap().presented.len();
         let arguments = ["exec", "--skip-git-repo-check", "--json", "-s", "read-only", "ping"];
@@ -164,25 +164,25 @@ stream_max_retries = 0
         }
         command.current_dir(self.folder.join("work")).stdin(Stdio::null()).kill_on_drop(true);
         let output =
-            tokio::time::timeout(DEADLINE, command.output()).await.expect("it ends").expect("it runs");
+            tokio::time::timeout(DEADLINE, command.output()).await.expect("codex ends").expect("codex runs");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let record = self.seen.0.lock().unwrap();
-        assert_eq!(record.strayed, [""; 0], "it called elsewhere");
+        assert_eq!(record.strayed, [""; 0], "codex called another address");
         assert!(output.status.success() && out.contains("pong"), "{out}\n{err}");
-        // Where it cannot have an identity it falls back to the token, without a word.
+        // Without an identity, codex silently falls back to the token.
         let presented = record.presented[before..].last().unwrap_or_else(|| panic!("{out}\n{err}"));
-        assert!(presented.starts_with("AgentAssertion "), "it fell back to the token\n{err}");
+        assert!(presented.starts_with("AgentAssertion "), "codex fell back to the token\n{err}");
         presented.clone()
     }
 
-    /// What it has kept of its identity.
+    /// Returns the identity in its auth file.
     fn kept(&self) -> Value {
         let auth = std::fs::read(self.folder.join("auth.json")).unwrap();
         serde_json::from_slice::<Value>(&auth).unwrap()["agent_identity"].clone()
     }
 }
 
-/// The binary that the npm package brings for this machine.
+/// Path of the binary in the npm package for this machine.
 fn binary() -> PathBuf {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/agent-tools-node/node_modules/@openai");
     let folders = |path: &Path| -> Vec<PathBuf> {
@@ -193,13 +193,13 @@ fn binary() -> PathBuf {
     found.expect("codex is not installed: run `make agent-tools` (`make test` does)")
 }
 
-async fn drives_it(change: impl FnOnce(Settings) -> Settings) {
+async fn codex_registers_and_calls(change: impl FnOnce(Settings) -> Settings) {
     let world = World::with(|s| on(change(s))).await;
     let service = &world.service;
     let (_, schedule) = world.arm("marker", 3_600_000).await;
     let codex = Home::new(&service.url, &world.token).await;
     let first = codex.exec().await;
-    // It is the instance whose token it had.
+    // The assertion belongs to the instance of the token.
     let answer = list(service, &first).await;
     assert_eq!(
         (answer.status, &answer.body["armed"][0]["schedule_id"]),
@@ -217,13 +217,13 @@ async fn drives_it(change: impl FnOnce(Settings) -> Settings) {
     assert_eq!(shown["identities"][0]["agent_runtime_id"], kept["agent_runtime_id"], "{shown}");
     assert_eq!(shown["identities"][0]["tasks"][0]["task_id"], kept["task_id"], "{shown}");
 
-    // Started again, it calls as the same.
+    // A second run uses the same identity and task.
     let second = codex.exec().await;
     assert_eq!(list(service, &second).await.status, 200);
-    assert_eq!(counts().await, after_one, "nothing was registered anew");
+    assert_eq!(counts().await, after_one, "nothing was registered again");
     assert_eq!(codex.kept(), kept);
 
-    // What is revoked here is over there.
+    // A revocation at the service ends the assertions.
     let path = format!("/api/admin/agents/inst-1/identities/{}", kept["agent_runtime_id"].as_str().unwrap());
     assert_eq!(service.admin("DELETE", &path, None).await.0, 204);
     for presented in [first, second] {
@@ -232,11 +232,11 @@ async fn drives_it(change: impl FnOnce(Settings) -> Settings) {
 }
 
 #[tokio::test]
-async fn the_real_codex_registers_here_and_what_it_presents_is_accepted() {
-    drives_it(|settings| settings).await;
+async fn the_real_codex_registers_and_its_assertions_are_accepted() {
+    codex_registers_and_calls(|settings| settings).await;
 }
 
 #[tokio::test]
 async fn the_real_codex_opens_a_sealed_task() {
-    drives_it(|settings| settings.with("NAS_CRON_AGENT_TASK_IDS_ENCRYPTED", "true")).await;
+    codex_registers_and_calls(|settings| settings.with("NAS_CRON_AGENT_TASK_IDS_ENCRYPTED", "true")).await;
 }

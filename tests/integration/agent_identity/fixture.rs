@@ -1,4 +1,4 @@
-//! A world whose service takes keys, and agents that have one. What signs here shares nothing with the service.
+//! A service with agent identities, and agents with keys. The signing code shares nothing with the service.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -16,12 +16,12 @@ pub(crate) const CANCEL: &str = "/api/agent-cron/cancel";
 pub(crate) const LIST: &str = "/api/agent-cron/list";
 pub(crate) const REGISTER: &str = "/v1/agent/register";
 
-/// Settings with the feature on.
+/// Switches agent identities on.
 pub(crate) fn on(settings: Settings) -> Settings {
     settings.with("NAS_CRON_AGENT_IDENTITY", "true")
 }
 
-/// A key pair, as an agent holds it.
+/// An agent's key pair.
 pub(crate) struct Key(pub(crate) Ed25519KeyPair);
 
 impl Key {
@@ -34,29 +34,29 @@ impl Key {
         STANDARD.encode(self.0.sign(message.as_bytes()))
     }
 
-    /// Its OpenSSH line.
+    /// OpenSSH line of the public half.
     pub(crate) fn line(&self) -> String {
         line(self.0.public_key().as_ref())
     }
 }
 
-/// The OpenSSH line of a point.
+/// Builds the OpenSSH line of a public key.
 pub(crate) fn line(point: &[u8]) -> String {
     let blob = [&11_u32.to_be_bytes()[..], b"ssh-ed25519", &32_u32.to_be_bytes(), point].concat();
     format!("ssh-ed25519 {}", STANDARD.encode(blob))
 }
 
-/// As agents write it.
+/// Formats a timestamp as agents do.
 pub(crate) fn stamp(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// So many seconds from now.
+/// Timestamp this many seconds from now.
 pub(crate) fn stamp_in(seconds: i64) -> String {
     stamp(now() + TimeDelta::seconds(seconds))
 }
 
-/// What follows the scheme.
+/// Encodes the credential that follows the scheme.
 pub(crate) fn envelope(fields: &Value) -> String {
     URL_SAFE_NO_PAD.encode(fields.to_string())
 }
@@ -66,12 +66,12 @@ pub(crate) struct Identity {
     pub(crate) key: Key,
     pub(crate) id: String,
     pub(crate) task: String,
-    /// The second that its task was registered for.
+    /// Timestamp of its first task registration.
     pub(crate) since: DateTime<Utc>,
 }
 
 impl Identity {
-    /// Registers a key of `token`'s instance, and a task.
+    /// Registers a key for the token's instance, and a task.
     pub(crate) async fn new(service: &Service, token: &str) -> Self {
         let key = Key::fresh();
         let id = registered(service, token, &key.line()).await;
@@ -80,34 +80,34 @@ impl Identity {
         Self { key, id, task, since }
     }
 
-    /// Another task: each `number` is a second of its own.
+    /// Registers another task: each `number` is another second.
     pub(crate) async fn another_task(&self, service: &Service, number: i64) -> String {
         task(service, &self.id, &self.key, &self.second(number)).await
     }
 
-    /// A second before that of its first task.
+    /// Timestamp this many seconds before the first task registration.
     pub(crate) fn second(&self, number: i64) -> String {
         stamp(self.since - TimeDelta::seconds(number))
     }
 
-    /// The fields of an assertion made at that time.
+    /// Fields of an assertion with this timestamp.
     pub(crate) fn fields(&self, task: &str, at: &str) -> Value {
         let signature = self.key.sign(&format!("{}:{task}:{at}", self.id));
         json!({"agent_runtime_id": self.id, "task_id": task, "timestamp": at, "signature": signature})
     }
 
-    /// A good assertion of now.
+    /// A valid, current assertion.
     pub(crate) fn assertion(&self) -> String {
         self.assertion_of(&self.task)
     }
 
-    /// One of now under another task.
+    /// A current assertion with another task.
     pub(crate) fn assertion_of(&self, task: &str) -> String {
         format!("AgentAssertion {}", envelope(&self.fields(task, &stamp_in(0))))
     }
 }
 
-/// Registers a key, and returns the identity's name.
+/// Registers a key, and returns the identity's ID.
 pub(crate) async fn registered(service: &Service, token: &str, line: &str) -> String {
     let answer = register(service, token, &json!({"agent_public_key": line})).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -118,7 +118,7 @@ pub(crate) async fn register(service: &Service, token: &str, body: &Value) -> An
     call(service, "POST", REGISTER, Some(&format!("Bearer {token}")), Some(body)).await
 }
 
-/// Registers a task, and returns its name.
+/// Registers a task, and returns its ID.
 pub(crate) async fn task(service: &Service, id: &str, key: &Key, at: &str) -> String {
     let answer = register_task(service, id, key, at).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -130,7 +130,7 @@ pub(crate) async fn register_task(service: &Service, id: &str, key: &Key, at: &s
     call(service, "POST", &format!("/v1/agent/{id}/task/register"), None, Some(&body)).await
 }
 
-/// Any call, with any credential.
+/// Makes a call with an optional credential and body.
 pub(crate) async fn call(
     service: &Service,
     method: &str,
@@ -146,7 +146,7 @@ pub(crate) async fn call(
     if let Some(body) = body {
         request = request.body(body.to_string());
     }
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let challenges = response.headers().get_all("www-authenticate").iter();
     let challenges = challenges.map(|value| value.to_str().unwrap().to_owned()).collect();
     let status = response.status().as_u16();
@@ -154,7 +154,7 @@ pub(crate) async fn call(
     Answer { status, challenges, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
 }
 
-/// `list`, by whatever credential.
+/// Calls `list` with any credential.
 pub(crate) async fn list(service: &Service, authorization: &str) -> Answer {
     call(service, "GET", LIST, Some(authorization), None).await
 }
@@ -167,21 +167,21 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Asserts that it is this refusal. Returns its description.
+    /// Asserts this status and error code. Returns the description.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, error: &str) -> &str {
         assert_eq!((self.status, self.body["error"].as_str()), (status, Some(error)), "{self:?}");
         self.body["error_description"].as_str().filter(|text| !text.is_empty()).expect("a description")
     }
 
-    /// Asserts that it is the admin API's refusal of a stranger.
+    /// Asserts the admin API's `401 invalid_token` as problem details.
     #[track_caller]
     pub(crate) fn refused_as_problem(&self) {
         assert_eq!((self.status, &self.body["error"]), (401, &json!("invalid_token")), "{self:?}");
         assert_eq!(self.body["status"], 401, "problem details: {self:?}");
     }
 
-    /// Asserts that it is this refusal of an assertion, with the challenge that says so.
+    /// Asserts that an assertion was rejected with this error code, also in the challenge. Returns the description.
     #[track_caller]
     pub(crate) fn unasserted(&self, error: &str) -> &str {
         assert_eq!(self.challenges, [format!("AgentAssertion error=\"{error}\"")], "{self:?}");
@@ -189,7 +189,7 @@ impl Answer {
     }
 }
 
-/// Everything that an agent can change, as it stands.
+/// Reads all rows that an agent can change.
 pub(crate) async fn tables(world: &World) -> Value {
     sqlx::query_scalar(
         "SELECT jsonb_build_object( \
@@ -203,7 +203,7 @@ pub(crate) async fn tables(world: &World) -> Value {
     .unwrap()
 }
 
-/// Statements that wait for another one's lock, just now.
+/// Counts the statements that are waiting for a lock.
 pub(crate) async fn waiting_for_locks(world: &World) -> i64 {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";

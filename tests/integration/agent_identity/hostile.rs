@@ -1,4 +1,4 @@
-//! What must open nothing: every refusal is by its word, changes nothing, and leaves nothing secret in the log.
+//! Invalid credentials: each is rejected with the right error code, changes nothing, and leaves no secret in the log.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -11,14 +11,14 @@ use super::fixture::{
     stamp_in, tables,
 };
 
-/// Runs `refusals` and sees to it that they have changed nothing.
-async fn nothing_changes(world: &World, refusals: impl AsyncFnOnce()) {
+/// Runs rejected calls, and asserts that they changed nothing.
+async fn nothing_changes(world: &World, rejected_calls: impl AsyncFnOnce()) {
     let before = tables(world).await;
-    refusals().await;
+    rejected_calls().await;
     assert_eq!(tables(world).await, before);
 }
 
-/// A world whose agent is settled: nothing about it is still being written.
+/// A world without pending writes about its agent.
 async fn settled() -> (World, Identity) {
     let world = World::with(|s| on(s).with("NAS_CRON_LOG_FILTER", "trace")).await;
     let agent = Identity::new(&world.service, &world.token).await;
@@ -35,7 +35,7 @@ async fn unasserted(service: &Service, presented: &str, error: &str) -> String {
     list(service, &format!("AgentAssertion {presented}")).await.unasserted(error).to_owned()
 }
 
-/// L, the order of the group, added to the second half of a signature: the same signature to a lax verifier.
+/// Adds L, the order of the group, to the second half of a signature. A lax verifier accepts the result too.
 fn plus_order(signature: &str) -> String {
     let order = hex::decode("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010").unwrap();
     let mut bytes = STANDARD.decode(signature).unwrap();
@@ -125,7 +125,7 @@ async fn assertions_with_another_signature_are_refused() {
             let mut fields = agent.fields(task, at);
             fields["signature"] = json!(agent.key.sign(&message));
             let said = unasserted(service, &envelope(&fields), "invalid_assertion").await;
-            assert!(said.starts_with("signature: is not that of"), "{message}: {said}");
+            assert!(said.starts_with("signature: is not a signature of"), "{message}: {said}");
         }
         let good = agent.fields(task, at);
         let signature = good["signature"].as_str().unwrap();
@@ -138,7 +138,7 @@ async fn assertions_with_another_signature_are_refused() {
             let mut fields = good.clone();
             fields["signature"] = json!(forged);
             unasserted(service, &envelope(&fields), "invalid_assertion").await;
-            // The signature is judged before anything is told about the task.
+            // The signature is checked before the task, so that the error reveals nothing about the task.
             fields["task_id"] = json!("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d");
             unasserted(service, &envelope(&fields), "invalid_assertion").await;
         }
@@ -149,7 +149,7 @@ async fn assertions_with_another_signature_are_refused() {
             fields[field] = json!(forged);
             unasserted(service, &envelope(&fields), "invalid_assertion").await;
         }
-        // A task's registration is no assertion, and an assertion none.
+        // A signature for an assertion is not valid for a task registration.
         let path = format!("/v1/agent/{id}/task/register");
         let body = json!({"timestamp": at, "signature": signature});
         call(service, "POST", &path, None, Some(&body)).await.unasserted("invalid_assertion");
@@ -166,7 +166,7 @@ async fn assertions_with_another_signature_are_refused() {
 async fn assertions_more_than_five_minutes_off_are_refused() {
     let (world, agent) = settled().await;
     let service = &world.service;
-    // The very edge is in the unit tests, where time stands still.
+    // Unit tests cover the exact boundary, with a clock that stands still.
     for seconds in [-250, -1, 0, 1, 250] {
         let presented = envelope(&agent.fields(&agent.task, &stamp_in(seconds)));
         assert_eq!(list(service, &format!("AgentAssertion {presented}")).await.status, 200, "{seconds}");
@@ -176,7 +176,10 @@ async fn assertions_more_than_five_minutes_off_are_refused() {
             let at = stamp_in(seconds);
             let presented = envelope(&agent.fields(&agent.task, &at));
             let said = unasserted(service, &presented, "invalid_assertion").await;
-            assert!(said.starts_with("timestamp: is more than 5 minutes"), "{said}");
+            assert!(
+                said.starts_with("timestamp: differs from the service's clock by more than 5 minutes"),
+                "{said}"
+            );
             let body = json!({"timestamp": at, "signature": agent.key.sign(&format!("{}:{at}", agent.id))});
             let path = format!("/v1/agent/{}/task/register", agent.id);
             call(service, "POST", &path, None, Some(&body)).await.unasserted("invalid_assertion");
@@ -194,7 +197,7 @@ async fn assertions_more_than_five_minutes_off_are_refused() {
 }
 
 #[tokio::test]
-async fn a_key_opens_only_its_own_tasks() {
+async fn a_key_is_valid_only_for_its_own_tasks() {
     let (world, agent) = settled().await;
     let service = &world.service;
     let stranger_token = world.instance("inst-2").await;
@@ -213,20 +216,20 @@ async fn a_key_opens_only_its_own_tasks() {
             let presented = envelope(&agent.fields(task, &stamp_in(0)));
             unasserted(service, &presented, "unknown_task").await;
         }
-        // Another's name over one's own signature, and names that nobody has.
+        // Another identity's ID with one's own signature, and unknown IDs.
         let mut fields = stranger.fields(&stranger.task, &stamp_in(0));
         fields["agent_runtime_id"] = json!(agent.id);
         unasserted(service, &envelope(&fields), "invalid_assertion").await;
-        for nobody in
+        for unknown in
             ["7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "agent-runtime-1", "", &agent.id.to_uppercase()]
         {
             let mut fields = agent.fields(&agent.task, &stamp_in(0));
-            fields["agent_runtime_id"] = json!(nobody);
+            fields["agent_runtime_id"] = json!(unknown);
             unasserted(service, &envelope(&fields), "unknown_agent").await;
             let at = stamp_in(0);
-            let body = json!({"timestamp": at, "signature": agent.key.sign(&format!("{nobody}:{at}"))});
-            if !nobody.is_empty() {
-                let path = format!("/v1/agent/{nobody}/task/register");
+            let body = json!({"timestamp": at, "signature": agent.key.sign(&format!("{unknown}:{at}"))});
+            if !unknown.is_empty() {
+                let path = format!("/v1/agent/{unknown}/task/register");
                 call(service, "POST", &path, None, Some(&body)).await.unasserted("unknown_agent");
             }
         }
@@ -310,7 +313,7 @@ async fn only_valid_ed25519_public_key_lines_are_registered() {
 }
 
 #[tokio::test]
-async fn an_assertion_registers_no_key_and_opens_neither_the_admin_api_nor_the_relay() {
+async fn key_registration_admin_api_and_relay_reject_assertions() {
     let (world, agent) = settled().await;
     let service = &world.service;
     let body = json!({"agent_public_key": Key::fresh().line()});
@@ -330,7 +333,7 @@ async fn an_assertion_registers_no_key_and_opens_neither_the_admin_api_nor_the_r
         let (assertion, body) = (agent.assertion(), json!({}));
         let relay = call(service, "POST", "/api/agent-cron/relay", Some(&assertion), Some(&body)).await;
         assert_eq!(relay.status, 401);
-        // As one header of several, or under another scheme, it is nothing.
+        // Other schemes, and a credential under the wrong scheme.
         for (method, path) in [("GET", LIST), ("POST", PROVISION), ("POST", CANCEL)] {
             for authorization in ["Basic dTpw", "AgentAssertion", "AgentAssertion ", "Digest x", "e30"] {
                 let answer = call(service, method, path, Some(authorization), None).await;
@@ -349,7 +352,7 @@ async fn an_assertion_registers_no_key_and_opens_neither_the_admin_api_nor_the_r
     .await;
 }
 
-/// Invariant 8: nothing that opens anything reaches a log, at whatever level.
+/// Invariant 8: no credential reaches a log, at any level.
 #[tokio::test]
 async fn presented_credentials_never_reach_the_log() {
     let world = World::with(|s| {
@@ -389,7 +392,7 @@ async fn presented_credentials_never_reach_the_log() {
     ]);
     presented.extend(world.token.split('.').skip(1).map(str::to_owned));
     let log = service.log();
-    assert!(log.contains(r#""level":"TRACE""#) && log.matches("answered").count() > 5);
+    assert!(log.contains(r#""level":"TRACE""#) && log.matches("request completed").count() > 5);
     for secret in &presented {
         assert_eq!(log.lines().find(|line| line.contains(secret.as_str())), None, "{secret}");
     }

@@ -1,4 +1,4 @@
-//! How much there may be of it.
+//! Limits on keys, tasks and concurrent calls.
 
 use chrono::TimeDelta;
 use futures::future::join_all;
@@ -27,7 +27,7 @@ async fn the_17th_active_key_of_an_instance_is_refused() {
     let refused = (0..24).find(|i| answers[*i].status != 200).unwrap();
     let said = answers[refused].refused(409, "too_many_identities");
     assert!(said.contains("16") && said.contains("DELETE") && said.contains("replaces"), "{said}");
-    // Those that are there are answered on, and one that is replaced or revoked makes room.
+    // Registering an existing key again still succeeds, and replacing or revoking a key frees a place.
     registered(&world.service, &world.token, &keys[taken[3]].line()).await;
     let id = |i: usize| answers[i].body["agent_runtime_id"].as_str().unwrap().to_owned();
     let body = json!({"agent_public_key": keys[refused].line(), "replaces": id(taken[0])});
@@ -38,7 +38,7 @@ async fn the_17th_active_key_of_an_instance_is_refused() {
     let bearer = format!("Bearer {}", world.token);
     assert_eq!(call(&other, "DELETE", &path, Some(&bearer), None).await.status, 200);
     assert_eq!(register(&other, &world.token, &body).await.status, 200);
-    // Another instance has its own.
+    // Another instance has its own limit.
     let stranger = world.instance("inst-2").await;
     registered(&other, &stranger, &Key::fresh().line()).await;
 }
@@ -55,7 +55,7 @@ async fn the_65th_task_of_an_identity_replaces_the_least_recently_used() {
         tasks.push(task(service, &id, &key, &stamp(since - TimeDelta::seconds(i))).await);
     }
     let agent = Identity { key, id, task: tasks[0].clone(), since };
-    // The oldest was used; so the second goes.
+    // The oldest task was used, so the second one is replaced.
     world.sql("UPDATE agent_tasks SET created_at = created_at - interval '1 hour'").await;
     assert_eq!(list(service, &agent.assertion_of(&tasks[0])).await.status, 200);
     eventually("the use is recorded", async || {
@@ -65,11 +65,11 @@ async fn the_65th_task_of_an_identity_replaces_the_least_recently_used() {
     .await;
     let one_more = agent.another_task(service, 100).await;
     list(service, &agent.assertion_of(&tasks[1])).await.unasserted("unknown_task");
-    for stands in [&tasks[0], &tasks[2], &tasks[63], &one_more] {
-        assert_eq!(list(service, &agent.assertion_of(stands)).await.status, 200, "{stands}");
+    for valid in [&tasks[0], &tasks[2], &tasks[63], &one_more] {
+        assert_eq!(list(service, &agent.assertion_of(valid)).await.status, 200, "{valid}");
     }
-    let standing = "SELECT count(*) FROM agent_tasks WHERE revoked_at IS NULL";
-    assert_eq!(sqlx::query_scalar::<_, i64>(standing).fetch_one(&world.pool).await.unwrap(), 64);
+    let active = "SELECT count(*) FROM agent_tasks WHERE revoked_at IS NULL";
+    assert_eq!(sqlx::query_scalar::<_, i64>(active).fetch_one(&world.pool).await.unwrap(), 64);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn expired_tasks_are_pruned_once_their_registration_cannot_be_replayed() {
             ))
             .await;
     }
-    // And as many as one agent can leave, and more than one statement takes.
+    // Add more tasks than one statement prunes.
     world
         .sql(
             "INSERT INTO agent_tasks (task_id, agent_runtime_id, signed_at, expires_at, revoked_at)
@@ -103,9 +103,9 @@ async fn expired_tasks_are_pruned_once_their_registration_cannot_be_replayed() {
              FROM agent_identities, generate_series(1, 5000) n",
         )
         .await;
-    // A replica tidies when it starts.
+    // A replica prunes when it starts.
     let _other = Service::start(&world.settings).await;
-    eventually("it is tidy", async || {
+    eventually("the tasks are pruned", async || {
         let left: Vec<String> =
             sqlx::query_scalar("SELECT task_id::text FROM agent_tasks").fetch_all(&world.pool).await.unwrap();
         (left.len() == 3).then(|| assert!([1, 3, 4].iter().all(|i| left.contains(&tasks[*i])), "{left:?}"))
@@ -132,10 +132,13 @@ async fn the_last_thousand_revoked_keys_are_remembered() {
     .unwrap();
     assert_eq!(left, (1_000, 1));
     let oldest = "SELECT max(now() - revoked_at) < interval '1001 minutes' FROM agent_identities";
-    assert!(sqlx::query_scalar::<_, bool>(oldest).fetch_one(&world.pool).await.unwrap(), "the oldest went");
+    assert!(
+        sqlx::query_scalar::<_, bool>(oldest).fetch_one(&world.pool).await.unwrap(),
+        "the oldest keys are forgotten"
+    );
 }
 
-/// A service with the smallest pool, whose log says when a statement is tried again.
+/// A service with the smallest pool. Its log shows repeated statements.
 async fn narrow() -> World {
     World::with(|s| {
         on(s)
@@ -157,7 +160,7 @@ async fn calls_with_unknown_keys_do_not_exhaust_the_connection_pool() {
     let strangers = join_all((0..20).map(|_| async { list(service, &stranger.assertion()).await }));
     let herd = join_all((0..200).map(|_| async { list(service, &agent.assertion()).await }));
     let known = async {
-        eventually("they are being looked up", async || (waiting_for_locks(&world).await > 0).then_some(()))
+        eventually("the look-ups are waiting", async || (waiting_for_locks(&world).await > 0).then_some(()))
             .await;
         for _ in 0..10 {
             let answer = list(service, &format!("Bearer {}", world.token)).await;
@@ -169,7 +172,7 @@ async fn calls_with_unknown_keys_do_not_exhaust_the_connection_pool() {
     for answer in strangers {
         answer.unasserted("unknown_agent");
     }
-    assert!(herd.iter().all(|answer| answer.status == 200), "nobody who is known is sent away");
+    assert!(herd.iter().all(|answer| answer.status == 200), "every call with a registered key succeeds");
 }
 
 #[tokio::test]
@@ -207,7 +210,7 @@ async fn waiting_registrations_do_not_exhaust_the_connection_pool() {
             held.rollback().await.unwrap();
         };
         let (mut registered, ()) = tokio::join!(registering, others);
-        // On a busy machine the lock may be held for longer than a request waits.
+        // On a busy machine the lock may be held longer than a request waits.
         registered.retain(|answer| answer.status != 503);
         registered.push(match what {
             "a key" => register(service, &world.token, &body).await,

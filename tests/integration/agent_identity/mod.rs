@@ -1,4 +1,4 @@
-//! Agents that call with keys of their own (docs/agent-identity.md), over real sockets and the real binary.
+//! Agents that call with their own keys (docs/agent-identity.md), over real sockets and with the real binary.
 
 mod codex;
 pub(crate) mod fixture;

@@ -1,4 +1,4 @@
-//! Identities as the portal's backend and operators see and end them; also where the feature is off.
+//! Listing and revoking identities as the portal's backend and as an operator, also with the feature off.
 
 use nas_cron_testing::service::Service;
 use nas_cron_testing::world::World;
@@ -17,12 +17,12 @@ async fn the_admin_api_lists_and_revokes_identities() {
     assert_eq!((status, &shown["identities"][0]["agent_runtime_id"]), (200, &json!(agent.id)));
     assert_eq!(shown["identities"][0]["tasks"].as_array().unwrap().len(), 2);
 
-    // Only with its own token: no key and no token of the portal opens it.
+    // The admin API accepts only its own token: no assertion and no token of the portal.
     let path = format!("{base}/{}", agent.id);
     for authorization in [agent.assertion(), format!("Bearer {}", world.token)] {
         for (method, path) in [("GET", base), ("DELETE", &path)] {
             let answer = call(service, method, path, Some(&authorization), None).await;
-            answer_is_problem(&answer.body, 401, "invalid_token");
+            assert_problem(&answer.body, 401, "invalid_token");
         }
     }
     for (method, path) in [
@@ -35,7 +35,7 @@ async fn the_admin_api_lists_and_revokes_identities() {
     ] {
         let (status, body) = service.admin(method, &path, None).await;
         assert_eq!(status, 404, "{method} {path}: {body}");
-        answer_is_problem(&body, 404, "not_found");
+        assert_problem(&body, 404, "not_found");
     }
     assert_eq!(list(service, &agent.assertion()).await.status, 200);
 
@@ -50,7 +50,7 @@ async fn the_admin_api_lists_and_revokes_identities() {
 }
 
 #[track_caller]
-fn answer_is_problem(body: &Value, status: u16, error: &str) {
+fn assert_problem(body: &Value, status: u16, error: &str) {
     assert_eq!((&body["status"], &body["error"]), (&json!(status), &json!(error)), "{body}");
 }
 
@@ -81,7 +81,7 @@ async fn operators_list_and_revoke_identities_by_commands() {
     let (good, _, err) = run(&["agents", "revoke", "inst-1", "--task", &agent.id]).await;
     assert!(!good && err.contains("has no task") && err.contains("agents identities"), "{err}");
     let (good, _, err) = run(&["agents", "revoke", "inst-1", "--identity", "x"]).await;
-    assert!(!good && err.contains("must be one that a registration answered"), "{err}");
+    assert!(!good && err.contains("must be one that a registration returned"), "{err}");
     assert_eq!(list(service, &agent.assertion()).await.status, 200);
 
     let (_, said, _) = run(&["agents", "revoke", "inst-1", "--task", &second]).await;
@@ -90,7 +90,7 @@ async fn operators_list_and_revoke_identities_by_commands() {
     let (_, said, _) = run(&["agents", "revoke", "inst-1", "--identity", &agent.id]).await;
     assert_eq!(said, format!("Key {} of agent inst-1 is revoked.\n", agent.id));
     let (_, said, _) = run(&["agents", "revoke", "inst-1", "--identity", &agent.id]).await;
-    assert_eq!(said, format!("Key {} of agent inst-1 is revoked already.\n", agent.id));
+    assert_eq!(said, format!("Key {} of agent inst-1 is already revoked.\n", agent.id));
     list(service, &agent.assertion()).await.unasserted("unknown_agent");
     let all = Identity::new(service, &world.token).await;
     let (_, said, _) = run(&["agents", "revoke", "inst-1", "--all"]).await;
@@ -100,7 +100,7 @@ async fn operators_list_and_revoke_identities_by_commands() {
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), json!({"instance_id": "inst-1", "revoked": 0}));
 }
 
-/// Switched off, keys open nothing, and can still be looked at and ended; switched on again, those that stand are good.
+/// While the feature is off, keys are rejected, but can be listed and revoked. Once it is on again, the others are valid.
 #[tokio::test]
 async fn switching_the_feature_off_revokes_nothing() {
     let world = World::with(on).await;

@@ -1,4 +1,4 @@
-//! Invariant 9 for those who call by key: the database away for a while.
+//! Invariant 9 for calls with assertions: a short outage of the database.
 
 use std::time::Instant;
 
@@ -45,20 +45,20 @@ async fn no_call_with_an_assertion_fails_during_a_database_outage() {
         )
     };
     let back = async {
-        eventually("requests ride it out", async || (asked_again() >= 3).then_some(())).await;
+        eventually("requests wait for the database", async || (asked_again() >= 3).then_some(())).await;
         proxy.restore().await;
     };
     let ((provisioned, listed, task, identity, shown), ()) = tokio::join!(calls, back);
     for answer in [&provisioned, &listed, &task, &identity, &shown] {
         assert_eq!(answer.status, 200, "{answer:?} after {:?}", cut.elapsed());
     }
-    // What came through once is what the same again says.
+    // Repeating a registration returns the same result.
     let again = register_task(service, &agent.id, &agent.key, &second).await;
     assert_eq!(again.body, task.body);
     assert_eq!(register(service, &world.token, &new).await.body, identity.body);
 }
 
-/// That one which stays away is "not now" is in the unit tests, where the budget is over sooner.
+/// Unit tests, with a shorter budget, cover the 503 in a longer outage.
 #[tokio::test]
 async fn an_internal_error_reveals_nothing_internal() {
     let world = World::with(on).await;

@@ -1,4 +1,4 @@
-//! What was ended opens nothing any more, at every level, on every replica, from the commit on.
+//! Revoked tasks, keys and instances are rejected by every replica from the commit on.
 
 use chrono::TimeDelta;
 use nas_cron_testing::service::Service;
@@ -21,7 +21,7 @@ async fn a_revocation_holds_at_once_on_every_replica() {
         let agent = Identity::new(one, &world.token).await;
         let assertion = agent.assertion();
         let second = agent.another_task(another, 1).await;
-        // Each has just taken it: whatever it may have kept, it has.
+        // Both replicas have just accepted the assertion, so any cache holds it.
         for service in both {
             assert_eq!(list(service, &assertion).await.status, 200);
         }
@@ -30,7 +30,11 @@ async fn a_revocation_holds_at_once_on_every_replica() {
         assert_eq!(call(one, "DELETE", &path, Some(&bearer), None).await.status, 200);
         list(another, &assertion).await.unasserted("unknown_task");
         list(one, &assertion).await.unasserted("unknown_task");
-        assert_eq!(list(another, &agent.assertion_of(&second)).await.status, 200, "the other task stands");
+        assert_eq!(
+            list(another, &agent.assertion_of(&second)).await.status,
+            200,
+            "the other task is still valid"
+        );
         let path = format!("/v1/agent/{}", agent.id);
         assert_eq!(call(one, "DELETE", &path, Some(&bearer), None).await.status, 200);
         list(another, &agent.assertion_of(&second)).await.unasserted("unknown_agent");
@@ -53,7 +57,7 @@ async fn a_replayed_registration_revives_nothing_that_was_revoked() {
     let before = tables(&world).await;
     register_task(service, &id, &key, &at).await.refused(409, "task_revoked");
     assert_eq!(tables(&world).await, before);
-    // It is signed for another second: another task.
+    // Another second is another task.
     assert_ne!(task(service, &id, &key, &stamp(since - TimeDelta::seconds(1))).await, first);
 
     let path = format!("/v1/agent/{id}");
@@ -75,7 +79,7 @@ async fn a_task_registered_concurrently_with_its_identitys_revocation_is_revoked
     let service = &world.service;
     for replaced in [false, true] {
         let agent = Identity::new(service, &world.token).await;
-        // As another replica does it, up to its commit.
+        // The statements of another replica, up to its commit.
         let mut registering = world.pool.begin().await.unwrap();
         for sql in [
             "SELECT FROM agent_identities WHERE agent_runtime_id = $1::uuid FOR NO KEY UPDATE",
@@ -96,7 +100,7 @@ async fn a_task_registered_concurrently_with_its_identitys_revocation_is_revoked
             }
         };
         let committed = async {
-            eventually("its end waits", async || {
+            eventually("the revocation waits", async || {
                 (asked_again() > before || waiting_for_locks(&world).await > 0).then_some(())
             })
             .await;
@@ -104,11 +108,10 @@ async fn a_task_registered_concurrently_with_its_identitys_revocation_is_revoked
         };
         let (answer, ()) = tokio::join!(ended, committed);
         assert_eq!(answer.status, 200, "{answer:?}");
-        let standing =
+        let active =
             "SELECT count(*) FROM agent_tasks WHERE agent_runtime_id = $1::uuid AND revoked_at IS NULL";
-        let standing: i64 =
-            sqlx::query_scalar(standing).bind(&agent.id).fetch_one(&world.pool).await.unwrap();
-        assert_eq!(standing, 0, "replaced: {replaced}");
+        let active: i64 = sqlx::query_scalar(active).bind(&agent.id).fetch_one(&world.pool).await.unwrap();
+        assert_eq!(active, 0, "replaced: {replaced}");
     }
 }
 
@@ -120,12 +123,12 @@ async fn a_key_is_rotated_in_one_commit() {
     let key = Key::fresh();
     let body = json!({"agent_public_key": key.line(), "replaces": old.id});
     let answer = register(service, &world.token, &body).await;
-    let id = answer.body["agent_runtime_id"].as_str().expect("a name").to_owned();
+    let id = answer.body["agent_runtime_id"].as_str().expect("an ID").to_owned();
     list(service, &old.assertion()).await.unasserted("unknown_agent");
     let since = now();
     let new = Identity { task: task(service, &id, &key, &stamp(since)).await, id, key, since };
     assert_eq!(list(service, &new.assertion()).await.status, 200);
-    // Its answer was lost: the same again is the same.
+    // If the response was lost, repeating the request returns the same.
     assert_eq!(register(service, &world.token, &body).await.body, answer.body);
 
     let stranger_token = world.instance("inst-2").await;
@@ -134,8 +137,8 @@ async fn a_key_is_rotated_in_one_commit() {
     for (replaces, problem) in [
         (json!(stranger.id), "must be an identity of this agent"),
         (json!("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d"), "must be an identity of this agent"),
-        (json!("x"), "must be one that a registration answered"),
-        (json!(new.id.to_uppercase()), "must be one that a registration answered"),
+        (json!("x"), "must be one that a registration returned"),
+        (json!(new.id.to_uppercase()), "must be one that a registration returned"),
         (json!(7), "invalid type"),
     ] {
         let body = json!({"agent_public_key": Key::fresh().line(), "replaces": replaces});
@@ -145,8 +148,8 @@ async fn a_key_is_rotated_in_one_commit() {
     }
     let itself = json!({"agent_public_key": new.key.line(), "replaces": new.id});
     let answer = register(service, &world.token, &itself).await;
-    assert!(answer.refused(400, "invalid_request").contains("this very key"));
-    assert_eq!(tables(&world).await, before, "a refusal changes nothing");
+    assert!(answer.refused(400, "invalid_request").contains("the same key"));
+    assert_eq!(tables(&world).await, before, "a rejected rotation changes nothing");
     assert_eq!(list(service, &stranger.assertion()).await.status, 200);
 }
 
@@ -164,7 +167,7 @@ async fn keys_of_a_disabled_moved_or_removed_instance_are_refused() {
     world.sql("UPDATE instances SET enabled = true").await;
     assert_eq!(list(service, &assertion).await.status, 200);
 
-    // In another org it has left its keys behind; there the same key is another identity.
+    // An instance that moves to another org loses its keys; there, the same key is another identity.
     world.sql("UPDATE instances SET org_id = 'org-2'").await;
     list(service, &assertion).await.unasserted("unknown_agent");
     register_task(service, &agent.id, &agent.key, &agent.second(1)).await.unasserted("unknown_agent");
@@ -180,5 +183,5 @@ async fn keys_of_a_disabled_moved_or_removed_instance_are_refused() {
     assert_eq!(list(service, &assertion).await.status, 200);
     world.sql("DELETE FROM instances").await;
     list(service, &assertion).await.unasserted("unknown_agent");
-    assert_eq!(tables(&world).await["tasks"], json!(null), "they go with it");
+    assert_eq!(tables(&world).await["tasks"], json!(null), "tasks are deleted with their instance");
 }

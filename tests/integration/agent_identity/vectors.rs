@@ -1,5 +1,4 @@
-//! Keys, signatures and sealed boxes against an implementation that shares nothing with ours. `make agent-tools`
-//! installs it.
+//! Keys, signatures and sealed boxes, checked against an independent implementation. `make agent-tools` installs it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -17,10 +16,10 @@ use tokio::io::AsyncWriteExt;
 
 use super::fixture::{Identity, Key, call, envelope, list, on, register_task, registered, stamp, stamp_in};
 
-/// Slow machines are slow; a script that hangs is killed at last.
+/// Timeout of the script; long enough for a slow machine.
 const DEADLINE: Duration = Duration::from_mins(3);
 
-/// Runs `vectors.py`.
+/// Runs a command of `vectors.py` with JSON on stdin and stdout.
 async fn python(what: &str, asked: &Value) -> Value {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/agent-tools-venv/bin/python");
@@ -31,12 +30,12 @@ async fn python(what: &str, asked: &Value) -> Value {
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .expect("it starts");
+        .expect("the script starts");
     let running = async {
         child.stdin.take().expect("piped").write_all(asked.to_string().as_bytes()).await.ok();
-        child.wait_with_output().await.expect("it runs")
+        child.wait_with_output().await.expect("the script runs")
     };
-    let output = tokio::time::timeout(DEADLINE, running).await.expect("it ends");
+    let output = tokio::time::timeout(DEADLINE, running).await.expect("the script ends");
     assert!(output.status.success(), "{what}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
@@ -52,16 +51,16 @@ async fn the_fixed_vectors_match_an_independent_implementation_and_are_accepted(
     let vectors = fixed.as_array().unwrap();
     assert_eq!(vectors.len(), 4);
     for (at, vector) in vectors.iter().enumerate() {
-        let key = PublicKey::parse(text(vector, "line")).expect("a good line");
+        let key = PublicKey::parse(text(vector, "line")).expect("a valid line");
         assert_eq!(key.to_string(), text(vector, "line"));
-        let assertion = Assertion::read(text(vector, "assertion")).expect("a good assertion");
-        assertion.verify(&key).expect("its own");
+        let assertion = Assertion::read(text(vector, "assertion")).expect("a valid assertion");
+        assertion.verify(&key).expect("a signature of this key");
         assert_eq!(assertion.at, DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         let registration = TaskRegistration::read("2027-01-15T08:00:00Z", text(vector, "registration"))
-            .expect("of good form");
+            .expect("a well-formed registration");
         let agent = AgentRuntimeId::parse("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d").unwrap();
-        registration.verify(agent, &key).expect("its own");
-        // No other's.
+        registration.verify(agent, &key).expect("a signature of this key");
+        // Another key does not verify the signatures.
         let other = PublicKey::parse(text(&vectors[(at + 1) % 4], "line")).unwrap();
         assert!(assertion.verify(&other).is_err() && registration.verify(agent, &other).is_err());
     }
@@ -125,7 +124,7 @@ async fn a_sealed_task_is_opened_by_an_independent_implementation_and_used() {
         assert_eq!(answer.body.as_object().unwrap().keys().collect::<Vec<_>>(), ["encrypted_task_id"]);
         boxes.push(text(&answer.body, "encrypted_task_id").to_owned());
     }
-    assert_ne!(boxes[0], boxes[1], "no two boxes are alike");
+    assert_ne!(boxes[0], boxes[1], "sealing is randomized");
     let opened = python("open", &json!({"seed": hex::encode(seed), "boxes": boxes})).await;
     let opened: Vec<&str> =
         opened["opened"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();

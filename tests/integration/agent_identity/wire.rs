@@ -1,4 +1,4 @@
-//! What the endpoints take and answer, and that an assertion is an equal of the portal's token.
+//! Requests and responses of the identity endpoints. An assertion is equivalent to the portal's token.
 
 use chrono::TimeDelta;
 use futures::future::join_all;
@@ -24,7 +24,7 @@ async fn an_agent_provisions_is_fired_lists_and_cancels_by_its_key() {
     let later = body("later", 3_600_000);
     let armed = call(service, "POST", PROVISION, Some(&agent.assertion()), Some(&later)).await;
     assert_eq!(armed.status, 200, "{armed:?}");
-    // By the token it is the same job of the same instance.
+    // With the token, it is the same job of the same instance.
     let again =
         call(service, "POST", PROVISION, Some(&format!("Bearer {}", world.token)), Some(&later)).await;
     assert_eq!(again.body, armed.body);
@@ -40,16 +40,16 @@ async fn an_agent_provisions_is_fired_lists_and_cancels_by_its_key() {
     world.delivered("later").await;
 }
 
-/// docs/contract.md#retries: a call shows that the agent is awake, whatever it calls with.
+/// docs/contract.md#retries: a call shows that the agent is awake, whatever its credential.
 #[tokio::test]
 async fn a_call_with_an_assertion_pulls_the_agents_retries_forward() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
     let pulled = "SELECT pulled_at IS NOT NULL FROM instances WHERE instance_id = 'inst-1'";
     let pulled = async || sqlx::query_scalar::<_, bool>(pulled).fetch_one(&world.pool).await.unwrap();
-    assert!(!pulled().await, "registering is no sign of it");
+    assert!(!pulled().await, "a registration does not pull retries forward");
     assert_eq!(list(&world.service, &agent.assertion()).await.status, 200);
-    eventually("its retries are pulled", async || pulled().await.then_some(())).await;
+    eventually("the retries are pulled forward", async || pulled().await.then_some(())).await;
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn registering_the_same_key_at_two_replicas_at_once_makes_one_identity() {
     }))
     .await;
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    // The same key is another identity of another instance.
+    // For another instance, the same key is another identity.
     let stranger = world.instance("inst-2").await;
     assert_ne!(registered(&other, &stranger, &key.line()).await, ids[0]);
 
@@ -109,8 +109,8 @@ async fn an_agent_lists_and_revokes_its_own_identities() {
     assert_eq!(identity["revoked_at"], Value::Null);
     assert_eq!(identity["tasks"][0]["task_id"], agent.task);
     assert!(identity["tasks"][0]["expires_at"].is_string() && identity["created_at"].is_string());
-    // The use is recorded behind the answer.
-    eventually("it is in use", async || {
+    // The use is recorded after the response.
+    eventually("the use is recorded", async || {
         let shown = shown(&bearer).await.body;
         let identity = &shown["identities"][0];
         (identity["last_used_at"].is_string() && identity["tasks"][0]["last_used_at"].is_string())
@@ -118,7 +118,7 @@ async fn an_agent_lists_and_revokes_its_own_identities() {
     })
     .await;
 
-    // Not another's, whatever is named.
+    // Identities and tasks of other agents are not found.
     for path in [
         format!("/v1/agent/{}", stranger.id),
         format!("/v1/agent/{}/task/{}", stranger.id, stranger.task),
@@ -137,7 +137,7 @@ async fn an_agent_lists_and_revokes_its_own_identities() {
     assert_eq!(list(service, &stranger.assertion()).await.status, 200);
     assert_eq!(list(service, &agent.assertion()).await.status, 200);
 
-    // A task by the key itself, the identity by the token; twice is as good as once.
+    // The key revokes its task, the token revokes the identity; revoking twice succeeds too.
     let second = agent.another_task(service, 1).await;
     let path = format!("/v1/agent/{}/task/{second}", agent.id);
     for _ in 0..2 {
@@ -159,7 +159,7 @@ async fn an_agent_lists_and_revokes_its_own_identities() {
 }
 
 #[tokio::test]
-async fn without_the_feature_its_routes_are_absent_and_assertions_are_told_so() {
+async fn without_the_feature_its_routes_and_assertions_are_rejected() {
     let world = World::new().await;
     let service = &world.service;
     let bearer = format!("Bearer {}", world.token);
@@ -197,14 +197,14 @@ async fn a_task_is_renewed_by_use_and_its_last_use_is_written_sparingly() {
             .await
             .unwrap()
     };
-    assert!((1_100.0..=1_200.0).contains(&left().await), "as long as it is set to");
-    // Nearly over, and not used for a while: a use renews it.
+    assert!((1_100.0..=1_200.0).contains(&left().await), "the configured lifetime");
+    // Nearly expired, and not used for a while: a use renews it.
     world
         .sql("UPDATE agent_tasks SET created_at = now() - interval '19 minutes', expires_at = now() + interval '1 minute'")
         .await;
     assert_eq!(list(service, &agent.assertion()).await.status, 200);
-    eventually("it is renewed", async || (left().await > 1_000.0).then_some(())).await;
-    // What was used within the minute is not written again.
+    eventually("the task is renewed", async || (left().await > 1_000.0).then_some(())).await;
+    // Another use within the minute is not written.
     let version = async || -> String {
         sqlx::query_scalar("SELECT xmin::text FROM agent_tasks").fetch_one(&world.pool).await.unwrap()
     };
@@ -213,7 +213,7 @@ async fn a_task_is_renewed_by_use_and_its_last_use_is_written_sparingly() {
         assert_eq!(list(service, &agent.assertion()).await.status, 200);
     }
     assert_eq!(version().await, before, "twenty uses, no write");
-    // Over: it opens nothing, and its registration does not bring it back.
+    // An expired task is rejected, and a new registration is another task.
     world.sql("UPDATE agent_tasks SET expires_at = created_at + interval '1 second'").await;
     list(service, &agent.assertion()).await.unasserted("unknown_task");
     let fresh = agent.another_task(service, 1).await;
@@ -221,7 +221,7 @@ async fn a_task_is_renewed_by_use_and_its_last_use_is_written_sparingly() {
 }
 
 #[tokio::test]
-async fn a_replayed_task_registration_is_the_same_task_and_refused_once_it_is_over() {
+async fn a_replayed_task_registration_returns_the_same_task_until_it_expires() {
     let world = World::with(on).await;
     let agent = Identity::new(&world.service, &world.token).await;
     let at = agent.second(3);

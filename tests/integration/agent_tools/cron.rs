@@ -1,4 +1,4 @@
-//! `nas-cron cron`: from login to cancel, and what it says when something is wrong.
+//! `nas-cron cron`: all commands from login to cancel, and their errors.
 
 use chrono::{DateTime, TimeDelta};
 use nas_cron_testing::time::now;
@@ -12,11 +12,11 @@ async fn a_job_is_added_listed_updated_and_cancelled() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let callback = world.callback();
-    assert_eq!(tools.run("list").await.ok().trim(), "Nothing is armed. `nas-cron cron add` arms a one-shot.");
+    assert_eq!(tools.run("list").await.ok().trim(), "No one-shots are armed. `nas-cron cron add` arms one.");
 
     let said = tools.run(&format!("add report --in 1h --callback-url {callback}")).await.ok();
-    assert!(said.starts_with("report is armed: it fires in 60 min, ") && said.contains(&callback), "{said}");
-    // The callback is remembered, and stdout is for programs alone.
+    assert!(said.starts_with("report is armed: it fires in 1 h, ") && said.contains(&callback), "{said}");
+    // The callback URL is stored, and stdout holds only JSON.
     let added = tools.run("add sync --at 2099-06-18T14:30:00.5+02:00 --json").await.json();
     assert_eq!(added["agent_callback_url"], json!(callback));
     assert_eq!(added["dedup_key"], "sync:2099-06-18T14:30:00.5+02:00");
@@ -41,9 +41,13 @@ async fn a_job_is_added_listed_updated_and_cancelled() {
     assert!(tools.run("show sync").await.ok().contains(shown["schedule_id"].as_str().unwrap()));
 
     assert!(tools.run("cancel sync").await.ok().contains("sync is cancelled"));
-    assert_eq!(tools.run("cancel sync --json").await.json(), json!({"ok": true}), "it is fine twice");
-    tools.run("show sync").await.failed(3, "there is no job sync");
-    tools.run("update sync --in 5m").await.failed(3, "there is no job sync");
+    assert_eq!(
+        tools.run("cancel sync --json").await.json(),
+        json!({"ok": true}),
+        "cancelling twice succeeds"
+    );
+    tools.run("show sync").await.failed(3, "job sync not found");
+    tools.run("update sync --in 5m").await.failed(3, "job sync not found");
     assert_eq!(world.listed("report").await.unwrap().0, "armed");
 }
 
@@ -55,7 +59,7 @@ async fn an_added_job_fires() {
     let added =
         tools.run(&format!("add ping --in 1s --callback-url {} --json", world.callback())).await.json();
     let fire_at = added["fire_at"].as_str().unwrap();
-    assert!(fire_at.ends_with("+03:30"), "in the zone of the machine: {fire_at}");
+    assert!(fire_at.ends_with("+03:30"), "in the machine's time zone: {fire_at}");
     let instant = DateTime::parse_from_rfc3339(fire_at).unwrap().to_utc();
     assert!(instant - before >= TimeDelta::seconds(1), "{fire_at}");
     let fire = world.agents.wait_for("ping", 1).await;
@@ -102,8 +106,8 @@ async fn an_update_changes_only_the_named_fields() {
         (&json!("2098-01-01T00:00:00+01:00"), &json!(one))
     );
     let said = tools.run("update report --at 2098-01-01T00:00:00+01:00").await.ok();
-    assert!(said.starts_with("report is so already: it fires "), "{said}");
-    assert_eq!(listed().await["schedule_id"], job["schedule_id"], "its one-shot is the same");
+    assert!(said.starts_with("report is unchanged: it fires "), "{said}");
+    assert_eq!(listed().await["schedule_id"], job["schedule_id"], "the one-shot is the same");
     let line = format!("update report --callback-url {two} --json");
     let armed = tools.run(&line).await.json();
     let job = listed().await;
@@ -113,15 +117,15 @@ async fn an_update_changes_only_the_named_fields() {
     );
     assert_ne!(
         armed["dedup_key"], "report:2098-01-01T00:00:00+01:00",
-        "the same key would be the same arm, with its old callback"
+        "the same key would be the same one-shot, with its old callback URL"
     );
     assert_eq!(
         tools.run(&line).await.json()["schedule_id"],
         armed["schedule_id"],
-        "repeating it is harmless"
+        "repeating the update is harmless"
     );
     let said = tools.run("add next --in 1h").await.ok();
-    assert!(said.contains(&two), "an update's callback is remembered too: {said}");
+    assert!(said.contains(&two), "an update's callback URL is stored too: {said}");
 }
 
 #[tokio::test]
@@ -140,26 +144,26 @@ async fn an_auth_profile_is_set_kept_and_cleared() {
     let schedule = || async { world.listed("report").await.unwrap().1["schedule_id"].clone() };
 
     tools.run("update report --in 2h").await.warned();
-    assert_eq!(auth().await, "claude:work", "a new time keeps it");
+    assert_eq!(auth().await, "claude:work", "a new time keeps the auth profile");
     let armed = schedule().await;
     let (out, _) = tools.run("update report --auth claude:play --json").await.warned();
     let updated: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(updated["effective_auth"], json!({"auth": "claude:play", "source": "job"}));
     let said = tools.run("update report --no-auth").await.ok();
     assert!(said.contains("no auth profile of its own"), "{said}");
-    assert_eq!((auth().await, schedule().await), (Value::Null, armed), "its one-shot is the same");
-    tools.run("update nothing --auth claude:work").await.failed(3, "there is no job nothing");
+    assert_eq!((auth().await, schedule().await), (Value::Null, armed), "the one-shot is the same");
+    tools.run("update nothing --auth claude:work").await.failed(3, "job nothing not found");
 
     tools.run("update report --auth claude:work").await.warned();
     tools.run(&add).await.warned();
-    assert_eq!(auth().await, "claude:work", "added anew, it keeps the one that it has");
+    assert_eq!(auth().await, "claude:work", "adding the job again keeps its auth profile");
     let added = tools.run(&format!("{add} --no-auth")).await.json();
     assert_eq!((auth().await, added.get("auth")), (Value::Null, Some(&Value::Null)));
 }
 
 #[tokio::test]
 async fn an_invalid_command_line_is_explained() {
-    // Nobody listens there: nothing of this gets so far.
+    // A port without a listener: no command gets as far as a call.
     let tools = Tools::logged_in("http://127.0.0.1:9", "token").await;
     for (line, why) in [
         ("add report --at 2099-01-01T00:00:00 --callback-url http://a", "has no offset"),
@@ -186,7 +190,7 @@ async fn an_invalid_command_line_is_explained() {
     }
     for (name, value, why) in [
         ("NAS_CRON_SERVER", "portal.example", "NAS_CRON_SERVER: must be an absolute"),
-        ("NAS_CRON_ACCESS_TOKEN", "two words", "NAS_CRON_ACCESS_TOKEN: tokens are one word"),
+        ("NAS_CRON_ACCESS_TOKEN", "two words", "NAS_CRON_ACCESS_TOKEN: it must be one word"),
         ("NAS_CRON_USE_AGENT_IDENTITY", "perhaps", "NAS_CRON_USE_AGENT_IDENTITY: must be on or off"),
         ("NAS_CRON_CALLBACK_URL", "ftp://a", "NAS_CRON_CALLBACK_URL: must be an http"),
     ] {
@@ -201,12 +205,12 @@ async fn server_and_token_come_from_flags_environment_and_store() {
     let world = World::new().await;
     let url = &world.service.url;
     let tools = Tools::without_server();
-    tools.run("list").await.failed(2, "no server is named");
+    tools.run("list").await.failed(2, "no server given");
     tools.run(&format!("list --server {url}")).await.failed(2, "nas-cron cron login --server");
     tools
         .run_with(&format!("login --server {url}"), " \n")
         .await
-        .failed(2, "stdin holds no access token: it is empty");
+        .failed(2, "invalid access token on stdin: it is empty");
     tools.run_with(&format!("login --server {url}/"), &format!("{}\n", world.token)).await.ok();
     tools.run("list").await.ok();
     let entry = &tools.stored()["servers"][url];
@@ -214,10 +218,10 @@ async fn server_and_token_come_from_flags_environment_and_store() {
     assert!(entry["bearer"]["expires_at"].is_string(), "{entry}");
 
     tools.run("login --without-token --server https://other.example").await.ok();
-    let said = tools.run("list").await.failed(2, "knows several servers");
+    let said = tools.run("list").await.failed(2, "holds several servers");
     assert!(said.contains(url) && said.contains("https://other.example"), "{said}");
 
-    // Flag over environment over store.
+    // The flag takes precedence over the environment, and the environment over the store.
     std::fs::write(tools.path("token"), format!("{}\n", world.token)).unwrap();
     std::fs::write(tools.path("auth.json"), hermes_auth(&world.token)).unwrap();
     for (line, token_of_environment, refused) in [
@@ -234,7 +238,7 @@ async fn server_and_token_come_from_flags_environment_and_store() {
             Some(why) => drop(done.failed(1, why)),
         }
     }
-    // Who has to renew it depends on whose it is.
+    // The advice depends on the source of the token.
     std::fs::write(tools.path("token"), "stale").unwrap();
     std::fs::write(tools.path("auth.json"), hermes_auth("stale")).unwrap();
     let (token, home) = (tools.path("token"), tools.path("").display().to_string());
@@ -256,9 +260,9 @@ async fn server_and_token_come_from_flags_environment_and_store() {
 }
 
 #[tokio::test]
-async fn plain_http_to_another_machine_is_warned_of() {
+async fn plain_http_to_another_machine_causes_a_warning() {
     let tools = Tools::without_server();
-    // Nothing is sent: there is no token.
+    // Without a token, nothing is sent.
     for (server, warned) in
         [("http://portal.example", true), ("https://portal.example", false), ("http://127.0.0.1:9", false)]
     {
@@ -284,7 +288,7 @@ fn hermes_auth(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_next_step() {
+async fn errors_name_the_next_step() {
     let world = World::new().await;
     let url = &world.service.url;
     let session = json!({"client_id": "hermes-cli-vps", "org_id": "org-1", "sid": "sid-1"});
@@ -297,7 +301,7 @@ async fn a_refusal_names_the_next_step() {
     for (token, why) in [
         (
             with(json!({"iat": old, "exp": old + 3600})),
-            "log in anew with `nas-cron cron login --server http://",
+            "log in again with `nas-cron cron login --server http://",
         ),
         (with(json!({"sid": "nobody", "iat": old})), "nas-cron agents add"),
         ("opaque".to_owned(), "401 invalid_token"),
@@ -312,10 +316,10 @@ async fn a_refusal_names_the_next_step() {
     tools.run("list").await.failed(1, "nas-cron agents enable");
     let said =
         tools.run_with("list --server http://127.0.0.1:9 --access-token-file /dev/stdin", "token").await;
-    said.failed(1, "http://127.0.0.1:9 does not answer");
+    said.failed(1, "the request to http://127.0.0.1:9 failed");
     let agent = world.callback();
     tools
         .run_with(&format!("list --server {agent} --access-token-file /dev/stdin"), "token")
         .await
-        .failed(1, "does not answer as a nas-cron server");
+        .failed(1, "returned an invalid response");
 }

@@ -1,4 +1,4 @@
-//! An agent's tools on a machine of their own: the real binary, with a home that goes with the test.
+//! The agent's tools: the real binary with a home folder that is removed after the test.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nas_cron_testing::service::binary;
 use serde_json::Value;
 
-/// What a command came to.
+/// Result of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,
@@ -16,20 +16,20 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// Its result, where it did without a word on stderr.
+    /// Returns stdout. Requires exit code 0 and an empty stderr.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert!(self.code == Some(0) && self.err.is_empty(), "{self:?}");
         self.out
     }
 
-    /// The same, read as JSON.
+    /// Returns stdout as JSON. Requires exit code 0 and an empty stderr.
     #[track_caller]
     pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.ok()).unwrap()
     }
 
-    /// What it said, where it did, and warned once.
+    /// Returns stdout and stderr. Requires exit code 0 and exactly one warning.
     #[track_caller]
     pub(crate) fn warned(self) -> (String, String) {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -37,7 +37,7 @@ impl Done {
         (self.out, self.err)
     }
 
-    /// What it said, where it did not do, for this reason.
+    /// Returns stderr. Requires this exit code, an empty stdout, and one line on stderr with this text.
     #[track_caller]
     pub(crate) fn failed(self, code: i32, why: &str) -> String {
         assert!(self.code == Some(code) && self.err.contains(why) && self.out.is_empty(), "{why}: {self:?}");
@@ -46,50 +46,50 @@ impl Done {
     }
 }
 
-/// A machine with the tools on it.
+/// A home folder for the tools, and their server.
 pub(crate) struct Tools {
     home: PathBuf,
     server: Option<String>,
 }
 
 impl Tools {
-    /// Whose server is this one.
+    /// Tools for this server.
     pub(crate) fn at(server: &str) -> Self {
         let mut tools = Self::without_server();
         tools.server = Some(server.to_owned());
         tools
     }
 
-    /// That have never heard of a server.
+    /// Tools without a server.
     pub(crate) fn without_server() -> Self {
         let home = std::env::temp_dir().join(format!("nas-cron-tools-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&home).unwrap();
         Self { home, server: None }
     }
 
-    /// At this server, with this token.
+    /// Tools that are logged in at this server with this token.
     pub(crate) async fn logged_in(server: &str, token: &str) -> Self {
         let tools = Self::at(server);
         tools.run_with("login", token).await.ok();
         tools
     }
 
-    /// A file of the machine.
+    /// Path of a file in the home folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.join(name)
     }
 
-    /// Where the tools keep what they know, by default.
+    /// Default path of the auth store.
     pub(crate) fn auth_store(&self) -> PathBuf {
         self.path("config/nas-cron/auth.json")
     }
 
-    /// What is there.
+    /// Content of the auth store.
     pub(crate) fn stored(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.auth_store()).unwrap()).unwrap()
     }
 
-    /// `nas-cron cron …`; its words are separated by blanks.
+    /// Builds `nas-cron cron …` from arguments separated by blanks.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = binary();
         command.arg("cron").args(line.split_whitespace());
@@ -100,12 +100,12 @@ impl Tools {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs a command line to its end.
     pub(crate) async fn run(&self, line: &str) -> Done {
         run(self.command(line), "").await
     }
 
-    /// Runs it with something on stdin.
+    /// Runs a command line with input on stdin.
     pub(crate) async fn run_with(&self, line: &str, input: &str) -> Done {
         run(self.command(line), input).await
     }
@@ -122,10 +122,10 @@ pub(crate) async fn run(mut command: Command, input: &str) -> Done {
     let input = input.to_owned();
     let work = move || {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
-        // It may end without having read it.
+        let mut child = command.spawn().expect("the command starts");
+        // The command may exit without reading its input.
         let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-        let output = child.wait_with_output().expect("it ends");
+        let output = child.wait_with_output().expect("the command ends");
         Done {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),

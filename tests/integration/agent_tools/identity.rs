@@ -1,4 +1,4 @@
-//! The agent's own identity, from the tools' side: made, shared, renewed, and never in the way of a call.
+//! The agent identity in the tools: registered, shared and renewed, without ever failing a call.
 
 use futures::future::join_all;
 use nas_cron_testing::world::World;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::fixture::Tools;
 
-/// A service with agent identities, and an agent that is logged in and wants to use its own.
+/// A service with agent identities, and a logged-in agent with `identity on`.
 async fn world() -> (World, Tools) {
     world_with(&[]).await
 }
@@ -22,21 +22,21 @@ async fn world_with(more: &[(&'static str, &str)]) -> (World, Tools) {
     (world, tools)
 }
 
-/// What the server knows of the agent: identities that stand, and their tasks that do.
+/// Returns the server's identities of the agent and their tasks, without revoked ones.
 async fn known(world: &World) -> (Vec<String>, Vec<String>) {
     let (status, body) = world.service.admin("GET", "/api/admin/agents/inst-1/identities", None).await;
     assert_eq!(status, 200, "{body}");
-    let standing = |of: &Value| -> Vec<Value> {
+    let active = |of: &Value| -> Vec<Value> {
         of.as_array().unwrap().iter().filter(|one| one["revoked_at"].is_null()).cloned().collect()
     };
     let name = |one: &Value, field: &str| one[field].as_str().unwrap().to_owned();
-    let identities = standing(&body["identities"]);
-    let tasks = identities.iter().flat_map(|identity| standing(&identity["tasks"]));
+    let identities = active(&body["identities"]);
+    let tasks = identities.iter().flat_map(|identity| active(&identity["tasks"]));
     let tasks = tasks.map(|task| name(&task, "task_id")).collect();
     (identities.iter().map(|one| name(one, "agent_runtime_id")).collect(), tasks)
 }
 
-/// What the agent knows of itself.
+/// Returns the identity in the agent's store.
 fn stored(world: &World, tools: &Tools) -> Value {
     tools.stored()["servers"][&world.service.url]["agent_identity"].clone()
 }
@@ -53,10 +53,10 @@ async fn eight_processes_at_once_register_one_task_and_keep_it() {
     let identity = stored(&world, &tools);
     assert_eq!(known(&world).await, as_stored(&identity));
 
-    // Another day, another process: without any access token, so that it is known what opens the door.
+    // A later process: without an access token, so that only the identity can authenticate the call.
     tools.run("login --without-token").await.ok();
     tools.run(&format!("add report --in 1h --callback-url {}", world.callback())).await.ok();
-    assert_eq!(world.listed("report").await.unwrap().0, "armed", "as the same instance");
+    assert_eq!(world.listed("report").await.unwrap().0, "armed", "for the same instance");
     tools.run("cancel report").await.ok();
     assert_eq!(known(&world).await, as_stored(&identity));
     assert_eq!(stored(&world, &tools), identity);
@@ -87,7 +87,7 @@ async fn revoked_tasks_and_keys_are_registered_again() {
     let task = format!("{path}/tasks/{}", first["background_task_id"].as_str().unwrap());
     let (status, body) = world.service.admin("DELETE", &task, None).await;
     assert!((200..300).contains(&status), "{status} {body}");
-    // Of the second in which the first task was registered, the signature is the same, and its task is revoked.
+    // Within the same second the signature would be the same, and its task is revoked.
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     tools.run("list").await.ok();
     let second = stored(&world, &tools);
@@ -103,7 +103,7 @@ async fn revoked_tasks_and_keys_are_registered_again() {
     assert_ne!(third["private_key"], first["private_key"]);
     assert_eq!(known(&world).await, as_stored(&third));
 
-    // Where there is no token to register with, what is kept stays, and the error says what to do.
+    // Without a token to register with, the stored identity stays, and the error contains the fix.
     tools.run("login --without-token").await.ok();
     let path = format!("/api/admin/agents/inst-1/identities/{}", third["agent_runtime_id"].as_str().unwrap());
     world.service.admin("DELETE", &path, None).await;
@@ -118,7 +118,7 @@ async fn without_a_usable_identity_the_token_is_used_with_one_warning() {
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     tools.run("identity on").await.ok();
     let (out, err) = tools.run("list").await.warned();
-    assert!(out.contains("Nothing is armed") && err.contains("agent identities are off"), "{err}");
+    assert!(out.contains("No one-shots are armed") && err.contains("agent identities are off"), "{err}");
     tools.run("list --use-agent-identity off").await.ok();
     let line = format!("update nothing --in 1h --callback-url {}", world.callback());
     let done = tools.run(&line).await;
@@ -130,8 +130,8 @@ async fn without_a_usable_identity_the_token_is_used_with_one_warning() {
     let mut command = stranger.command("list");
     command.env("NAS_CRON_ACCESS_TOKEN", &world.token).env("NAS_CRON_USE_AGENT_IDENTITY", "on");
     let (_, err) = super::fixture::run(command, "").await.warned();
-    assert!(err.contains("does not know") && err.contains("nas-cron cron login"), "{err}");
-    assert!(!stranger.auth_store().exists(), "nothing is kept for it");
+    assert!(err.contains("has no entry for") && err.contains("nas-cron cron login"), "{err}");
+    assert!(!stranger.auth_store().exists(), "nothing is stored for the stranger");
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn a_key_is_rotated_and_forgotten() {
     assert_eq!(
         (json!(identities), tasks),
         (json!([second["agent_runtime_id"]]), vec![]),
-        "the old one is revoked"
+        "the old identity is revoked"
     );
     tools.run("list").await.ok();
     assert_eq!(known(&world).await, as_stored(&stored(&world, &tools)));
@@ -158,5 +158,5 @@ async fn a_key_is_rotated_and_forgotten() {
     tools.run("list").await.ok();
     let shown = tools.run("identity show --json").await.json();
     assert_eq!((&shown["use_agent_identity"], &shown["access_token"]), (&json!("off"), &json!("kept")));
-    assert!(tools.run("identity forget").await.ok().contains("There is no identity"));
+    assert!(tools.run("identity forget").await.ok().contains("No identity is stored"));
 }

@@ -1,5 +1,5 @@
-//! `nas-cron mcp`: driven by the official MCP client from `PyPI` (`make agent-tools` installs it), and byte by byte
-//! where a client that keeps to the protocol would not do.
+//! `nas-cron mcp`, driven by the official MCP client from `PyPI` (`make agent-tools` installs it), and byte by byte for
+//! messages that the client would not send.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,14 +14,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-/// Longer than anything here takes on a busy machine; not what is measured.
+/// Timeout for steps that are not measured; long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder that goes with its test.
+/// A temporary folder of one test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -42,7 +42,7 @@ impl Drop for Folder {
     }
 }
 
-/// Every line of it is a message of JSON-RPC; returns them.
+/// Parses stdout, and requires that every line is a JSON-RPC message.
 fn messages(stdout: &str) -> Vec<Value> {
     assert!(stdout.is_empty() || stdout.ends_with('\n'), "{stdout}");
     let message = |line: &str| {
@@ -53,18 +53,18 @@ fn messages(stdout: &str) -> Vec<Value> {
     stdout.lines().map(message).collect()
 }
 
-/// The official client with a server of ours; what that wrote to stdout and stderr is kept.
+/// The official client with our server. Keeps the server's stdout and stderr.
 struct Host {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     folder: Folder,
-    /// What it was told when the session was opened.
+    /// The server's information from the opening of the session.
     opened: Value,
 }
 
 impl Host {
-    /// `mode` is how the client opens the session: `legacy` by the handshake, `auto` as it likes best.
+    /// `mode` selects how the client opens the session: `legacy` with the handshake, `auto` in its preferred way.
     async fn start(mode: &str, token: &str, arguments: &[&str]) -> Self {
         let python = root().join("target/agent-tools-venv/bin/python");
         assert!(
@@ -103,7 +103,7 @@ impl Host {
         self.ask(json!({"call": tool, "arguments": arguments})).await
     }
 
-    /// The structured result of a call that is no error, which its text repeats.
+    /// Returns the structured result of a successful call. Its text must be the same JSON.
     async fn done(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.call(tool, arguments).await;
         assert_eq!(answer["is_error"], false, "{answer}");
@@ -112,29 +112,29 @@ impl Host {
         text
     }
 
-    /// The text of a result that is an error.
+    /// Returns the text of a result that is marked as an error.
     async fn refused(&mut self, tool: &str, arguments: Value) -> String {
         let answer = self.call(tool, arguments).await;
         assert_eq!(answer["is_error"], true, "{answer}");
         answer["text"][0].as_str().unwrap().to_owned()
     }
 
-    /// Closes the session; returns all that the server wrote to stdout and to stderr.
+    /// Closes the session. Returns the server's messages on stdout, and its stderr.
     async fn end(self) -> (Vec<Value>, String) {
         let Self { mut child, input, folder, .. } = self;
         drop(input);
-        let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the process ends").unwrap();
         assert!(status.success(), "{status}");
         (messages(&folder.read("stdout")), folder.read("stderr"))
     }
 }
 
 async fn said(output: &mut Lines<BufReader<ChildStdout>>) -> Value {
-    let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("an answer in time");
+    let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("a response in time");
     serde_json::from_str(&line.unwrap().expect("the client is alive")).unwrap()
 }
 
-/// The server alone, spoken to byte by byte.
+/// The server without a client, driven byte by byte.
 struct Server {
     child: Child,
     input: Option<ChildStdin>,
@@ -184,14 +184,14 @@ impl Server {
         self.request(id, "tools/call", json!({"name": tool, "arguments": {}})).await;
     }
 
-    /// Lists; returns the text, and whether it is an error.
+    /// Calls `cron_list`. Returns true if the result is an error, and its text.
     async fn list(&mut self) -> (bool, String) {
         self.call(1, "cron_list").await;
         let result = self.next().await["result"].take();
         (result["isError"] == true, result["content"][0]["text"].as_str().unwrap().to_owned())
     }
 
-    /// Closes stdin and waits for its end; returns its log.
+    /// Closes stdin and waits for the exit. Returns the log.
     async fn close(mut self) -> String {
         drop(self.input.take());
         let (rest, log) = self.ended().await;
@@ -200,12 +200,12 @@ impl Server {
     }
 
     async fn next(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.expect("an answer in time");
-        messages(&(line.unwrap().expect("it is alive") + "\n")).remove(0)
+        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.expect("a response in time");
+        messages(&(line.unwrap().expect("the server is running") + "\n")).remove(0)
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.id().expect("it is alive")).unwrap()).unwrap()
+        Pid::from_raw(i32::try_from(self.child.id().expect("the server is running")).unwrap()).unwrap()
     }
 
     fn high_water_kib(&self) -> u64 {
@@ -214,7 +214,7 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Waits for its end, which must be a good one; returns what it still said and its log.
+    /// Waits for an exit with code 0. Returns the remaining messages and the log.
     async fn ended(mut self) -> (Vec<Value>, String) {
         let ending = async {
             let (mut rest, mut log) = (String::new(), String::new());
@@ -224,14 +224,14 @@ impl Server {
             self.stderr.read_to_string(&mut log).await.unwrap();
             (self.child.wait().await.unwrap(), rest, log)
         };
-        let (status, rest, log) = tokio::time::timeout(PATIENCE, ending).await.expect("it ends");
+        let (status, rest, log) = tokio::time::timeout(PATIENCE, ending).await.expect("the server exits");
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(!log.contains("secret"), "{log}");
         (messages(&rest), log)
     }
 }
 
-/// A service that takes calls and answers none until it is told to.
+/// A service that accepts calls but responds only on demand.
 struct Silent {
     listener: TcpListener,
     url: String,
@@ -244,7 +244,7 @@ impl Silent {
         Self { listener, url }
     }
 
-    /// The next call, once its request is read.
+    /// Returns the next call after reading its request.
     async fn taken(&self) -> TcpStream {
         let taking = async {
             let (mut stream, _) = self.listener.accept().await.unwrap();
@@ -262,7 +262,7 @@ async fn answer_with_nothing_armed(mut stream: TcpStream) {
     stream.write_all(answer.as_bytes()).await.unwrap();
 }
 
-/// The whole of it, as a model's host would: by the handshake that hosts of today make.
+/// All tools, with the handshake of current hosts.
 #[tokio::test]
 async fn an_mcp_host_provisions_is_fired_lists_updates_and_cancels() {
     let world = World::new().await;
@@ -285,7 +285,7 @@ async fn an_mcp_host_provisions_is_fired_lists_updates_and_cancels() {
     let arguments =
         json!({"job_id": "later", "fire_at": at, "agent_callback_url": callback, "dedup_key": "k"});
     let armed = host.done("cron_provision", arguments.clone()).await;
-    assert_eq!(host.done("cron_provision", arguments).await, armed, "the same again is the same arm");
+    assert_eq!(host.done("cron_provision", arguments).await, armed, "repeating the call keeps the one-shot");
 
     let listed = host.done("cron_list", json!({"job_id": "later"})).await;
     assert_eq!(listed["armed"][0]["fire_at"], at, "byte for byte");
@@ -300,11 +300,16 @@ async fn an_mcp_host_provisions_is_fired_lists_updates_and_cancels() {
 
     let cancelled = host.done("cron_cancel", json!({"job_id": "later"})).await;
     assert_eq!(cancelled, json!({"job_id": "later", "cancelled": true}));
-    assert_eq!(host.done("cron_cancel", json!({"job_id": "later"})).await, cancelled, "also when it is gone");
+    assert_eq!(
+        host.done("cron_cancel", json!({"job_id": "later"})).await,
+        cancelled,
+        "also for an unknown job"
+    );
     assert!(world.listed("later").await.is_none());
 
     let (messages, log) = host.end().await;
-    // One for the handshake, one for the tools, whose schemas the client wants to know, one for each of the seven calls.
+    // One message for the handshake, one for the list of tools (the client checks results against their schemas), and one
+    // for each of the seven calls.
     assert_eq!(messages.len(), 9);
     assert!(!log.contains(&world.token), "{log}");
 }
@@ -343,14 +348,14 @@ async fn an_auth_profile_chosen_by_the_model_reaches_the_fire() {
     let updated = host.done("cron_update", json!({"job_id": "b", "auth": "claude:work"})).await;
     assert_eq!(updated["auth"], "claude:work");
     let listed = host.done("cron_list", json!({"job_id": "b"})).await;
-    assert_eq!(listed["armed"][0]["schedule_id"], armed["schedule_id"], "the arm is untouched");
+    assert_eq!(listed["armed"][0]["schedule_id"], armed["schedule_id"], "the one-shot is the same");
 
-    // What list says of the callback and the profile stays.
+    // The listed callback URL and auth profile are kept.
     let updated = host.done("cron_update", json!({"job_id": "b", "in": "1s"})).await;
     assert_eq!(updated["agent_callback_url"], world.callback());
     assert_eq!(world.agents.wait_for("b", 1).await.body["auth"], "claude:work");
 
-    // Another callback for the same instant is another arm.
+    // Another callback URL for the same instant is another one-shot.
     let armed = host.done("cron_provision", json!({"job_id": "c", "in": "1h"})).await;
     let moved = json!({"job_id": "c", "agent_callback_url": format!("{}/moved", world.callback())});
     let updated = host.done("cron_update", moved.clone()).await;
@@ -361,7 +366,7 @@ async fn an_auth_profile_chosen_by_the_model_reaches_the_fire() {
         (&moved["agent_callback_url"], &updated["schedule_id"])
     );
     let again = host.done("cron_update", moved).await;
-    assert_eq!(again["schedule_id"], updated["schedule_id"], "repeating it changes nothing: {again}");
+    assert_eq!(again["schedule_id"], updated["schedule_id"], "repeating the update changes nothing: {again}");
 
     let key = "sk-ant-REDACTED";
     for tool in ["cron_provision", "cron_update"] {
@@ -370,13 +375,13 @@ async fn an_auth_profile_chosen_by_the_model_reaches_the_fire() {
         assert!(text.starts_with("auth: looks like a secret") && !text.contains(key), "{text}");
     }
     let unknown = json!({"job_id": "nobody", "auth": "claude:work"});
-    assert!(host.refused("cron_update", unknown).await.contains("there is no such job"));
+    assert!(host.refused("cron_update", unknown).await.contains("job not found"));
     let (messages, log) = host.end().await;
     assert!(!format!("{messages:?}{log}").contains(key));
     assert!(!world.service.log().contains(key));
 }
 
-/// The same server without a handshake, which the newest revision of the protocol has none of.
+/// The newest revision of the protocol, which has no handshake.
 #[tokio::test]
 async fn the_newest_protocol_version_lists_tools_and_reports_their_errors() {
     let world = World::new().await;
@@ -400,12 +405,12 @@ async fn the_newest_protocol_version_lists_tools_and_reports_their_errors() {
 
     let listed = host.done("cron_list", json!({})).await;
     assert_eq!(listed, json!({"armed": [], "dead": []}));
-    errors_are_told_to_the_model_and_change_nothing(&world, &mut host).await;
+    errors_reach_the_model_and_change_nothing(&world, &mut host).await;
     let (_, log) = host.end().await;
     assert!(!log.contains(&world.token), "{log}");
 }
 
-async fn errors_are_told_to_the_model_and_change_nothing(world: &World, host: &mut Host) {
+async fn errors_reach_the_model_and_change_nothing(world: &World, host: &mut Host) {
     let callback = world.callback();
     let cases = [
         (json!({"job_id": "j", "in": "1s"}), "agent_callback_url: is missing"),
@@ -433,11 +438,14 @@ async fn errors_are_told_to_the_model_and_change_nothing(world: &World, host: &m
         [json!({"job_id": "nobody", "in": "1h"}), json!({"job_id": "nobody", "auth": "claude:work"})]
     {
         let text = host.refused("cron_update", arguments).await;
-        assert!(text.contains("there is no such job") && text.contains("cron_provision"), "{text}");
+        assert!(text.contains("job not found") && text.contains("cron_provision"), "{text}");
     }
     let unknown = host.call("cron_fire", json!({})).await;
     assert_eq!(unknown["error"]["code"], -32602, "{unknown}");
-    assert!(unknown["error"]["message"].as_str().unwrap().contains("there are cron_provision,"), "{unknown}");
+    assert!(
+        unknown["error"]["message"].as_str().unwrap().contains("known tools are cron_provision,"),
+        "{unknown}"
+    );
     assert_eq!(world.service.list(&world.token).await, json!({"armed": [], "dead": []}));
 }
 
@@ -456,7 +464,7 @@ async fn refusals_and_an_unreachable_service_are_tool_errors() {
     assert_eq!(server.list().await, (false, r#"{"armed":[],"dead":[]}"#.to_owned()));
     world.service.kill9();
     let (is_error, text) = server.list().await;
-    assert!(is_error && text.contains("does not answer") && text.contains("away"), "{text}");
+    assert!(is_error && text.contains("the request to") && text.contains("unavailable"), "{text}");
     server.close().await;
 }
 
@@ -490,7 +498,7 @@ async fn only_json_rpc_is_written_to_stdout_whatever_is_read() {
     assert!(grown < 20 << 10, "{grown} KiB more");
 
     server.call(4, "cron_list").await;
-    assert!(server.next().await["result"]["isError"] == true, "nobody listens there");
+    assert!(server.next().await["result"]["isError"] == true, "the service is unreachable");
     drop(server.input.take());
     let (rest, log) = server.ended().await;
     assert!(rest.is_empty(), "{rest:?}");
@@ -508,10 +516,10 @@ async fn at_most_16_calls_are_in_flight() {
     for _ in 0..16 {
         taken.push(silent.taken().await);
     }
-    // Each answer makes room for one more, and all are answered in the end.
+    // Each response frees a slot for one more call, and every call gets a response.
     for _ in 16..40 {
         let early = tokio::time::timeout(Duration::from_millis(5), silent.listener.accept()).await;
-        assert!(early.is_err(), "more than 16 under way");
+        assert!(early.is_err(), "more than 16 calls in flight");
         answer_with_nothing_armed(taken.remove(0)).await;
         taken.push(silent.taken().await);
     }
@@ -553,11 +561,11 @@ async fn a_request_id_in_use_is_refused_and_free_after_a_cancel() {
     assert_eq!(server.next().await["id"], 41);
     drop(server.input.take());
     let (rest, _) = server.ended().await;
-    assert!(rest.is_empty(), "what is cancelled is not answered: {rest:?}");
+    assert!(rest.is_empty(), "cancelled calls get no response: {rest:?}");
 }
 
 #[tokio::test]
-async fn it_exits_when_stdin_closes_even_with_a_call_in_flight() {
+async fn server_exits_when_stdin_closes_even_with_a_call_in_flight() {
     let silent = Silent::start().await;
     let mut server = Server::start(&silent.url).await;
     server.call(1, "cron_list").await;
@@ -565,18 +573,18 @@ async fn it_exits_when_stdin_closes_even_with_a_call_in_flight() {
     drop(server.input.take());
     answer_with_nothing_armed(answered).await;
     let (rest, _) = server.ended().await;
-    assert_eq!(rest.len(), 1, "it is finished: {rest:?}");
+    assert_eq!(rest.len(), 1, "the call is finished: {rest:?}");
 
     let mut server = Server::start(&silent.url).await;
     server.call(1, "cron_list").await;
     let _never_answered = silent.taken().await;
     drop(server.input.take());
     let (rest, _) = server.ended().await;
-    assert!(rest.is_empty(), "it is abandoned: {rest:?}");
+    assert!(rest.is_empty(), "the call is abandoned: {rest:?}");
 }
 
 #[tokio::test]
-async fn it_exits_on_sigterm_even_when_its_output_is_not_read() {
+async fn server_exits_on_sigterm_even_if_its_output_is_not_read() {
     let server = Server::start("http://127.0.0.1:1").await;
     kill_process(server.pid(), Signal::TERM).unwrap();
     server.ended().await;
@@ -588,7 +596,7 @@ async fn it_exits_on_sigterm_even_when_its_output_is_not_read() {
     kill_process(server.pid(), Signal::TERM).unwrap();
     server.ended().await;
 
-    // Answers fill the pipe, and requests wait behind them: memory does not grow, and it still ends.
+    // Responses fill the pipe, and requests queue behind them: memory does not grow, and the server still exits.
     let mut server = Server::start("http://127.0.0.1:1").await;
     let before = server.high_water_kib();
     let mut id = 0;
@@ -600,16 +608,17 @@ async fn it_exits_on_sigterm_even_when_its_output_is_not_read() {
         if tokio::time::timeout(Duration::from_secs(1), writing).await.is_err() {
             break;
         }
-        assert!(id < 100_000, "it takes whatever comes");
+        assert!(id < 100_000, "the server reads without a limit");
     }
     let grown = server.high_water_kib() - before;
     assert!(grown < 20 << 10, "{grown} KiB more");
     kill_process(server.pid(), Signal::TERM).unwrap();
-    let status = tokio::time::timeout(PATIENCE, server.child.wait()).await.expect("it ends").unwrap();
+    let status =
+        tokio::time::timeout(PATIENCE, server.child.wait()).await.expect("the process ends").unwrap();
     assert_eq!(status.code(), Some(0));
 }
 
-/// Where the server has the feature off, it is off here too, and says so once: not on stdout.
+/// If agent identities are off at the server, the log has one warning.
 #[tokio::test]
 async fn a_refused_identity_is_logged() {
     let world = World::new().await;
@@ -630,10 +639,9 @@ async fn a_refused_identity_is_logged() {
     }
     let log = server.close().await;
     assert_eq!(log.matches("warning").count(), 1, "{log}");
-    assert!(log.contains("calls are made with the access token"), "{log}");
+    assert!(log.contains("using the access token instead of the agent identity"), "{log}");
 }
 
-/// Whoever renews the token writes it where it is read.
 #[tokio::test]
 async fn a_token_renewed_in_its_file_is_used_by_the_next_call() {
     let world = World::new().await;
@@ -648,11 +656,14 @@ async fn a_token_renewed_in_its_file_is_used_by_the_next_call() {
     assert!(!server.list().await.0);
     std::fs::remove_file(&file).unwrap();
     let (is_error, text) = server.list().await;
-    assert!(is_error && text.contains("cannot be read") && text.contains("nothing was sent"), "{text}");
+    assert!(
+        is_error && text.contains("reading the access token from") && text.contains("nothing was sent"),
+        "{text}"
+    );
     server.close().await;
 }
 
-/// Every configuration in the documentation, and the one in the help, starts a server.
+/// Every configuration in the documentation and in the help starts a server.
 #[tokio::test]
 async fn the_documented_host_configurations_work() {
     let docs = std::fs::read_to_string(root().join("docs/agent-tools.md")).unwrap();

@@ -1,4 +1,4 @@
-//! The agent's own side: the real binary as a client, against a real service.
+//! The agent's tools: the real binary as a client of a real service.
 
 mod cron;
 mod fixture;

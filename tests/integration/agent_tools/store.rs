@@ -1,4 +1,4 @@
-//! The auth store under many processes, and under what can happen to a file.
+//! The auth store with concurrent processes, and with damaged files.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ use super::fixture::{Tools, run};
 async fn twenty_concurrent_logins_are_all_kept() {
     let tools = Tools::without_server();
     tools.run("login --without-token --server https://portal.example").await.ok();
-    // Something of another program, long enough that a write takes its time.
+    // A field of another program, long enough to slow a write down.
     let mut stored = tools.stored();
     stored["theirs"] = json!("x".repeat(500_000));
     fs::write(tools.auth_store(), stored.to_string() + "\n").unwrap();
@@ -37,7 +37,7 @@ async fn twenty_concurrent_logins_are_all_kept() {
     });
     join_all(logins).await;
     ended.store(true, Ordering::Relaxed);
-    reader.await.expect("whoever reads meanwhile reads all of it");
+    reader.await.expect("a concurrent reader always reads the whole file");
     let stored = tools.stored();
     assert_eq!(stored["theirs"].as_str().map(str::len), Some(500_000));
     for number in 0..20 {
@@ -65,14 +65,14 @@ async fn a_process_killed_at_any_instant_leaves_a_complete_store() {
         let kept = &tools.stored()["servers"]["https://portal.example"]["bearer"]["access_token"];
         kept.as_str().expect("a token").to_owned()
     };
-    // However long it takes on this machine, which may be busy.
+    // Measure a whole run on this machine, which may be busy.
     let begun = Instant::now();
     for run in 0..3 {
         assert!(start(&format!("run-{run}-{long}")).wait().unwrap().success());
     }
     let whole = begun.elapsed() / 3;
     let (mut before, mut unfinished, mut finished) = (kept(), 0, 0);
-    // From before it has begun to after it is done.
+    // Kill the process at growing delays, from before its start to after its end.
     for step in 0.. {
         let token = format!("step-{step}-{long}");
         let mut child = start(&token);
@@ -91,12 +91,12 @@ async fn a_process_killed_at_any_instant_leaves_a_complete_store() {
             break;
         }
     }
-    assert!(unfinished > 0, "none was killed in the middle");
+    assert!(unfinished > 0, "no process was killed in the middle");
     tools.run_with("login --server https://portal.example", "last").await.ok();
     let folder = fs::read_dir(tools.auth_store().parent().unwrap()).unwrap();
     let mut names: Vec<_> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["auth.json", "auth.json.lock"], "nothing unfinished is left");
+    assert_eq!(names, ["auth.json", "auth.json.lock"], "no temporary file is left");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_malformed_store_is_refused_and_left_unchanged() {
     let store = tools.auth_store();
     let whole = fs::read(&store).unwrap();
 
-    // What is wrong, how it is made so, and what is said.
+    // Each way to spoil the store, with the expected error.
     let truncate = || fs::write(&store, &whole[..whole.len() / 2]).unwrap();
     let expose = || fs::set_permissions(&store, Permissions::from_mode(0o644)).unwrap();
     let renew = || fs::write(&store, r#"{"version":2,"servers":{}}"#).unwrap();
@@ -122,11 +122,11 @@ async fn a_malformed_store_is_refused_and_left_unchanged() {
             assert!(!said.contains(&world.token) && !said.contains("new-token"), "{line}: {said}");
         }
         assert_eq!(fs::read(&store).unwrap(), before, "{why}");
-        // Who brings a token along needs no store.
+        // A command with its own token needs no store.
         let mut command = tools.command("list");
         command.env("NAS_CRON_ACCESS_TOKEN", &world.token);
         let (out, err) = run(command, "").await.warned();
-        assert!(out.contains("Nothing is armed") && err.contains(why), "{err}");
+        assert!(out.contains("No one-shots are armed") && err.contains(why), "{err}");
         fs::set_permissions(&store, Permissions::from_mode(0o600)).unwrap();
     }
     fs::write(&store, &whole).unwrap();
@@ -144,7 +144,7 @@ async fn a_store_lock_held_by_a_stuck_process_is_reported() {
     let before = tools.stored();
     let (locked, listed) = tokio::join!(
         tools.run_with("login", "new-token"),
-        // Its identity cannot be made, and it is done all the same.
+        // The identity is not available, and the call succeeds all the same.
         tools.run("list --use-agent-identity on")
     );
     let said = locked.failed(2, "auth.json.lock");

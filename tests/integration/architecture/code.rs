@@ -1,7 +1,7 @@
-//! A crate's source as files and the paths that each one names, outside tests.
+//! The source of a crate outside tests: its files, and the paths that each file names.
 //!
-//! A path counts for the file that defines what it leads to: re-exports are followed, and importing a module counts for
-//! nothing until something of it is used.
+//! A path counts as an import of the file that defines the item. Re-exports are followed. An imported module does not
+//! count until an item of it is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,36 +14,36 @@ type Segments = Vec<String>;
 
 /// One source file.
 struct File {
-    /// From the root of the repository.
+    /// Path from the root of the repository.
     path: PathBuf,
-    /// The names that `use` brings into scope, and where they come from.
+    /// Names that `use` brings into scope, with their paths.
     scope: BTreeMap<String, Segments>,
-    /// Of these, the ones that are handed on.
+    /// Names in `scope` that are re-exported.
     exports: BTreeSet<String>,
-    /// Every path in it, as it is written.
+    /// All paths in the file, as written.
     paths: Vec<Segments>,
-    /// Whether it imports all of a module, which hides what it uses.
+    /// True if the file has a glob import, which hides the items that it uses.
     has_glob: bool,
 }
 
-/// A crate's files, by their module path from the crate's root.
+/// The files of a crate, by their module path from the crate's root.
 pub(super) struct Code {
     files: BTreeMap<Segments, File>,
 }
 
-/// One file using something that another one defines.
+/// The use of an item that another file defines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Import {
-    /// Who imports.
+    /// The importing file.
     pub(super) from: PathBuf,
-    /// Where it is defined.
+    /// The file that defines the item.
     pub(super) to: PathBuf,
-    /// What is imported.
+    /// The path of the item.
     pub(super) what: String,
 }
 
 impl Import {
-    /// Whether one of the two is the file of a module that the other one is in.
+    /// True if one of the files is the module that contains the other one.
     pub(super) fn is_within_one_module(&self) -> bool {
         let folder = |file: &Path| match file.file_stem() {
             Some(stem) if stem == "mod" => file.parent().expect("in a folder").to_owned(),
@@ -55,7 +55,7 @@ impl Import {
 }
 
 impl Code {
-    /// Reads all of a crate's source below `folder`, which is relative to the root of the repository.
+    /// Reads the source of a crate below `folder`, which is relative to the root of the repository.
     pub(super) fn read(folder: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut files = BTreeMap::new();
@@ -77,11 +77,11 @@ impl Code {
         let mut code = Self { files };
         code.drop_test_modules();
         let globs: Vec<_> = code.files.values().filter(|file| file.has_glob).map(|file| &file.path).collect();
-        assert!(globs.is_empty(), "a glob import hides what is used: {globs:?}");
+        assert!(globs.is_empty(), "glob imports hide the items that are used: {globs:?}");
         code
     }
 
-    /// Files whose `mod` is behind `#[cfg(test)]` are not in the product.
+    /// Removes the files whose `mod` is behind `#[cfg(test)]`.
     fn drop_test_modules(&mut self) {
         let declared: BTreeSet<Segments> = self
             .files
@@ -97,7 +97,7 @@ impl Code {
         });
     }
 
-    /// Every use of something that another file of the crate defines, once.
+    /// Returns every use of an item that another file of the crate defines, without duplicates.
     pub(super) fn imports(&self) -> BTreeSet<Import> {
         let mut imports = BTreeSet::new();
         for (module, file) in &self.files {
@@ -112,7 +112,7 @@ impl Code {
         imports
     }
 
-    /// The files in which a path begins with `name`, which is another crate.
+    /// Returns the files that use the crate `name`.
     pub(super) fn naming(&self, name: &str) -> BTreeSet<PathBuf> {
         let names = |file: &&File| {
             let used = file.paths.iter().any(|path| path[0] == name);
@@ -121,14 +121,14 @@ impl Code {
         self.files.values().filter(names).map(|file| file.path.clone()).collect()
     }
 
-    /// Every file.
+    /// Returns the paths of all files.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.values().map(|file| file.path.as_path())
     }
 
-    /// The module whose file defines what `path` leads to; `None` where that is another crate, or a module itself.
+    /// Returns the module that defines the item at `path`, or `None` for an item of another crate and for a module.
     fn resolve(&self, module: &Segments, file: &File, path: &Segments, depth: usize) -> Option<Segments> {
-        assert!(depth < 32, "{path:?} in {module:?} leads in circles");
+        assert!(depth < 32, "{path:?} in {module:?} is a cycle of re-exports");
         let (first, rest) = path.split_first()?;
         let absolute: Segments = match first.as_str() {
             "crate" => rest.to_vec(),
@@ -159,7 +159,7 @@ impl Code {
     }
 }
 
-/// `["db", "oneshots"]` for `db/oneshots.rs`.
+/// Returns the module path of a file: `["db", "oneshots"]` for `db/oneshots.rs`.
 fn module_of(file: &Path) -> Segments {
     let mut module: Segments =
         file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -169,7 +169,7 @@ fn module_of(file: &Path) -> Segments {
     module
 }
 
-/// Stands before the name of a module that a file declares.
+/// Marks the path of a module that a file declares.
 const DECLARES: &str = "mod";
 
 impl File {
@@ -215,7 +215,7 @@ impl File {
         self.scope.insert(name, from);
     }
 
-    /// Paths in a macro's arguments, which are not parsed.
+    /// Collects the paths in the arguments of a macro, which syn does not parse.
     fn take_tokens(&mut self, tokens: TokenStream) {
         let mut path: Segments = Vec::new();
         let mut colons = 0;

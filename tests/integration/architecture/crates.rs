@@ -1,4 +1,4 @@
-//! What each crate may depend on: `docs/ARCHITECTURE.md`, "Crates".
+//! The allowed dependencies of each crate: docs/ARCHITECTURE.md#crates.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::tables::{below, names};
 
 const ARCHITECTURE: &str = include_str!("../../../docs/ARCHITECTURE.md");
 
-/// Every crate that a package's normal dependencies lead to, the service without its development side.
+/// Returns all normal dependencies of a package, including indirect ones, without default features.
 fn dependencies(package: &str) -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
@@ -18,7 +18,7 @@ fn dependencies(package: &str) -> BTreeSet<String> {
     tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-/// The source folder of every crate of the workspace.
+/// Returns the source folders of all crates of the workspace.
 pub(super) fn source_folders() -> Vec<String> {
     let rows = below(ARCHITECTURE, "### Crates");
     let crates: Vec<_> = rows.iter().map(|row| names(&row[0])[0]).collect();
@@ -29,7 +29,7 @@ pub(super) fn source_folders() -> Vec<String> {
 }
 
 #[test]
-fn crates_depend_on_nothing_that_the_table_forbids() {
+fn crates_have_no_forbidden_dependencies() {
     let rows = below(ARCHITECTURE, "### Crates");
     let listed: BTreeSet<_> = rows.iter().map(|row| names(&row[0])[0].to_owned()).collect();
     let folders =

@@ -1,4 +1,4 @@
-//! References in code, tests and pages point to headings that exist, and each invariant names tests that exist.
+//! References in code, tests and pages lead to existing headings, and each invariant names existing tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file with one of these endings below these folders and files, with its text.
+/// Returns the files at or below `places` that have one of these extensions, with their texts.
 fn texts(places: &[&str], endings: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = places.iter().map(|place| root().join(place)).collect();
@@ -25,7 +25,7 @@ fn texts(places: &[&str], endings: &[&str]) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The anchors of a page's headings, as they are linked to.
+/// Returns the anchors of a page's headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let mut fenced = false;
     let outside = page.lines().filter(move |line| {
@@ -38,7 +38,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Lower case, blanks as hyphens, without punctuation.
+/// Returns the anchor of a heading: lower case, hyphens for blanks, no punctuation.
 fn anchor(heading: &str) -> String {
     let heading = heading.trim().to_lowercase();
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
@@ -46,7 +46,7 @@ fn anchor(heading: &str) -> String {
 }
 
 fn pages() -> BTreeMap<PathBuf, String> {
-    texts(&["README.md", "CHANGELOG.md", "docs"], &["md"]).into_iter().collect()
+    texts(&["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs"], &["md"]).into_iter().collect()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn links_between_pages_lead_to_files_and_headings() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// Without `..`.
+/// Resolves `..`.
 fn normalised(path: &Path) -> PathBuf {
     path.iter().fold(PathBuf::new(), |mut path, part| {
         if part == ".." {
@@ -118,7 +118,7 @@ fn references_in_code_lead_to_headings() {
         }
         for word in ["CONTRACT", "CLIENTS"] {
             if code.contains(word) {
-                broken.push(format!("{}: {word} is no page of this repository", path.display()));
+                broken.push(format!("{}: this repository has no page {word}", path.display()));
             }
         }
     }
@@ -138,12 +138,12 @@ fn each_invariant_names_tests_that_exist() {
         let named: Vec<_> = held_by.split('`').skip(1).step_by(2).collect();
         assert!(named.len() >= 2, "invariant {title} names its tests: {held_by}");
         for name in named {
-            assert!(tests.contains(name), "invariant {title}: there is no test `{name}`");
+            assert!(tests.contains(name), "invariant {title}: no test `{name}` exists");
         }
     }
 }
 
-/// `fires::timing::name` for a test in `tests/integration/fires/timing.rs`.
+/// Returns the names of all tests: `fires::timing::name` for a test in `tests/integration/fires/timing.rs`.
 fn test_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (path, code) in texts(&["tests/integration"], &["rs"]) {

@@ -1,4 +1,4 @@
-//! Who imports whom: `docs/ARCHITECTURE.md`, "Who may import whom".
+//! The allowed imports between modules and files: docs/ARCHITECTURE.md#who-may-import-whom.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::tables::{below, names};
 
 const ARCHITECTURE: &str = include_str!("../../../docs/ARCHITECTURE.md");
 
-/// The top-level module of a file of the service: `db` for `src/db/oneshots.rs`.
+/// Returns the top-level module of a file of the service: `db` for `src/db/oneshots.rs`.
 fn module_of(file: &Path) -> String {
     let second = file.iter().nth(1).expect("below src").to_string_lossy();
     second.trim_end_matches(".rs").to_owned()
@@ -20,7 +20,7 @@ fn modules_of_the_service_import_only_what_the_table_allows() {
     let floors: Vec<_> = rows.iter().map(|row| names(&row[0])[0]).collect();
     for (above, row) in rows.iter().enumerate() {
         let upwards = names(&row[2]).into_iter().find(|name| !floors[above + 1..].contains(name));
-        assert_eq!(upwards, None, "{} may import what is further down only", floors[above]);
+        assert_eq!(upwards, None, "{} may only import modules below it", floors[above]);
     }
     let allowed: BTreeMap<String, BTreeSet<String>> = rows
         .iter()
@@ -49,21 +49,21 @@ fn modules_of_the_service_import_only_what_the_table_allows() {
             format!("{from} imports {to}: {} in {}", import.what, import.from.display())
         })
         .collect();
-    assert!(broken.is_empty(), "docs/ARCHITECTURE.md does not allow:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "docs/ARCHITECTURE.md forbids these imports:\n{}", broken.join("\n"));
     let unused: Vec<_> = allowed
         .iter()
         .flat_map(|(from, tos)| tos.iter().map(move |to| (from.clone(), to.clone())))
         .filter(|pair| !used.contains(pair))
         .collect();
-    assert!(unused.is_empty(), "docs/ARCHITECTURE.md allows what nobody needs: {unused:?}");
+    assert!(unused.is_empty(), "docs/ARCHITECTURE.md allows imports that are not used: {unused:?}");
 }
 
 #[test]
-fn only_db_knows_sqlx() {
-    let knowing = Code::read("src").naming("sqlx");
-    let elsewhere: Vec<_> = knowing.iter().filter(|file| !file.starts_with("src/db")).collect();
+fn only_db_uses_sqlx() {
+    let users = Code::read("src").naming("sqlx");
+    let elsewhere: Vec<_> = users.iter().filter(|file| !file.starts_with("src/db")).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
-    assert!(!knowing.is_empty(), "db does");
+    assert!(!users.is_empty(), "db uses sqlx");
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn files_do_not_import_each_other_in_a_cycle() {
     }
 }
 
-/// Every import that closes a cycle. A module's own file and the files inside the module are one place: the former
-/// declares the latter, and holds what they share.
+/// Returns all imports that are part of a cycle. Imports between a module's file and the files inside the module are
+/// ignored: the former declares the latter and contains their shared items.
 fn cycles(imports: &BTreeSet<Import>) -> Vec<String> {
     let imports: Vec<_> = imports.iter().filter(|import| !import.is_within_one_module()).collect();
     let mut next: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> = BTreeMap::new();

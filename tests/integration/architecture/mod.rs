@@ -1,4 +1,4 @@
-//! The rules of `docs/ARCHITECTURE.md`, and the references to the documents, checked by reading the code.
+//! Checks the code against the rules of docs/ARCHITECTURE.md, and the references to the documents.
 
 mod code;
 mod crates;

@@ -1,6 +1,6 @@
 //! Tables of Markdown pages, as rows of cells.
 
-/// Returns the rows of the first table below `heading`, without its header. Fails where there is none.
+/// Returns the rows of the first table below `heading`, without its header. Panics if no table is found.
 pub(super) fn below(page: &str, heading: &str) -> Vec<Vec<String>> {
     let after = page.lines().skip_while(|line| line.trim() != heading).skip(1);
     let section = after.take_while(|line| !line.starts_with('#'));

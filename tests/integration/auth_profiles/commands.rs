@@ -1,4 +1,4 @@
-//! The operator's commands: `nas-cron auth-profiles`, and what `nas-cron jobs` says of profiles.
+//! The operator's commands: `nas-cron auth-profiles`, and the profiles in `nas-cron jobs`.
 
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
@@ -26,10 +26,7 @@ async fn fails(world: &World, line: &str) -> String {
 #[tokio::test]
 async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() {
     let world = World::new().await;
-    assert_eq!(
-        ok(&world, "auth-profiles list").await,
-        "No auth profile is known anywhere, and no default is set.\n"
-    );
+    assert_eq!(ok(&world, "auth-profiles list").await, "No known profiles and no defaults.\n");
     let set = "auth-profiles set --org org-1 claude:work claude:budget --default claude:budget";
     let seen = json(&world, set).await;
     assert_eq!(
@@ -43,13 +40,13 @@ async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() 
     assert_eq!(carried(&world.agents.wait_for("job", 1).await).as_deref(), Some("claude:budget"));
 
     let said = ok(&world, "auth-profiles set --instance inst-1 --default claude:night").await;
-    assert!(said.contains("Agent inst-1: jobs that name none get claude:night"), "{said}");
-    assert!(said.contains("Warning: the auth profile `claude:night` is known neither"), "{said}");
+    assert!(said.contains("Agent inst-1: jobs that name no profile get claude:night"), "{said}");
+    assert!(said.contains("Warning: unknown auth profile `claude:night`"), "{said}");
     assert_eq!(json(&world, "auth-profiles list --org org-1").await, seen, "the list of the org stays");
     let all = ok(&world, "auth-profiles list").await;
     assert_eq!(
         all,
-        "WHERE         PROFILE        AS\n\
+        "PLACE         PROFILE        KIND\n\
          org org-1     claude:budget  known\n\
          org org-1     claude:budget  default\n\
          org org-1     claude:work    known\n\
@@ -89,7 +86,7 @@ async fn jobs_are_shown_with_their_profile_and_its_source() {
     assert_eq!(plain["effective_auth"], json!({"auth": "claude:all", "source": "service"}));
     assert_eq!(&json(&world, "jobs show inst-1 own").await["job"], own);
     let shown = ok(&world, "jobs show inst-1 own").await;
-    assert!(shown.contains("claude:new (by job, not known here)"), "{shown}");
+    assert!(shown.contains("claude:new (by job, unknown here)"), "{shown}");
     let shown = ok(&world, "jobs show inst-1 plain").await;
     assert!(shown.contains("claude:all (by service)"), "{shown}");
 }

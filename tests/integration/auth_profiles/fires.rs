@@ -1,4 +1,4 @@
-//! Which profile a fire carries: the job's own, its instance's default, its org's, the service's, or none.
+//! The profile that a fire carries: the job's own, otherwise the default of its instance, its org or the service.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{INSTANCE, ORG, SERVICE, carried, default, listed, patch, provision};
 
-/// Arms a job that is due at once, as agents re-arm: without `auth`. Returns what its fire carries.
+/// Arms a job that is due at once, without `auth`, like a re-arm. Returns the profile that its fire carries.
 async fn fired(world: &World, job: &str) -> Option<String> {
     let before = world.agents.fires_of(job).len();
     provision(world, job, 0, &json!({})).await;
@@ -23,7 +23,7 @@ async fn jobs_with_a_profile_keep_it_and_jobs_without_follow_the_defaults() {
         provision(&world, job, 0, &json!({"auth": auth})).await;
         assert_eq!(carried(&world.agents.wait_for(job, 1).await).as_deref(), Some(auth));
     }
-    // Each default is set by hand where it belongs, one after the other, and taken away again.
+    // The defaults are set one after the other, and removed again.
     let set = |auth: &str| json!(auth);
     let rounds: [(&str, Value, Option<&str>); 7] = [
         (SERVICE, json!(null), None),
@@ -41,7 +41,7 @@ async fn jobs_with_a_profile_keep_it_and_jobs_without_follow_the_defaults() {
             assert_eq!(
                 fired(&world, "work").await.as_deref(),
                 Some("claude:work"),
-                "it is re-armed without it"
+                "a re-arm without `auth` keeps it"
             );
             assert_eq!(fired(&world, "budget").await.as_deref(), Some("openai:budget@acme.example"));
         }
@@ -51,7 +51,7 @@ async fn jobs_with_a_profile_keep_it_and_jobs_without_follow_the_defaults() {
 #[tokio::test]
 async fn a_profile_set_after_the_lease_is_carried_by_the_fire() {
     let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
-    // Far enough that it does not come due meanwhile, and near enough to be leased at once.
+    // Late enough not to be due during the test, and early enough to be leased at once.
     provision(&world, "own", 50_000, &json!({"auth": "claude:first"})).await;
     provision(&world, "plain", 50_000, &json!({})).await;
     eventually("both are leased", async || {

@@ -1,4 +1,4 @@
-//! What the tests do to a service: the agent API and the admin API, as they are about auth profiles.
+//! Calls of the agent API and the admin API that concern auth profiles.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ pub(crate) const SERVICE: &str = "/api/admin/auth-profiles/service";
 pub(crate) const ORG: &str = "/api/admin/auth-profiles/orgs/org-1";
 pub(crate) const INSTANCE: &str = "/api/admin/auth-profiles/instances/inst-1";
 
-/// Any call of the agent API: status and body.
+/// Calls the agent API. Returns status and body.
 pub(crate) async fn call(
     world: &World,
     method: &str,
@@ -32,7 +32,7 @@ pub(crate) async fn call(
     (status, answer.json().await.expect("JSON"))
 }
 
-/// A call that must do.
+/// Calls the agent API, and requires a 200.
 pub(crate) async fn done(
     world: &World,
     method: &str,
@@ -45,19 +45,19 @@ pub(crate) async fn done(
     answer
 }
 
-/// A call of the admin API that must do.
+/// Calls the admin API, and requires a 200.
 pub(crate) async fn admin(world: &World, method: &str, path: &str, body: Option<&Value>) -> Value {
     let (status, answer) = world.service.admin(method, path, body).await;
     assert_eq!(status, 200, "{method} {path}: {answer}");
     answer
 }
 
-/// Sets a default of the admin API's, or with `null` takes it away.
+/// Sets a default with the admin API; `null` removes it.
 pub(crate) async fn default(world: &World, path: &str, auth: Value) {
     admin(world, "PUT", path, Some(&json!({"profiles": [], "default": auth}))).await;
 }
 
-/// A provision of `inst-1`'s in `millis`, with `changes` on top: the whole answer.
+/// Provisions a job of `inst-1` in `millis`, with these changes. Returns the whole response.
 pub(crate) async fn provision(world: &World, job: &str, millis: i64, changes: &Value) -> Value {
     let at = fire_at(millis);
     let mut body = json!({
@@ -69,25 +69,30 @@ pub(crate) async fn provision(world: &World, job: &str, millis: i64, changes: &V
     done(world, "POST", "/api/agent-cron/provision", &world.token, Some(&body)).await
 }
 
-/// Changes the profile of a job of `inst-1`: the whole answer.
+/// Changes the profile of a job of `inst-1`. Returns the whole response.
 pub(crate) async fn patch(world: &World, job: &str, auth: Value) -> Value {
     done(world, "PATCH", &format!("/api/agent-cron/jobs/{job}"), &world.token, Some(&json!({"auth": auth})))
         .await
 }
 
-/// The job's entry in `inst-1`'s list.
+/// Returns the job's entry in the list of `inst-1`.
 pub(crate) async fn listed(world: &World, job: &str) -> Value {
     world.listed(job).await.unwrap_or_else(|| panic!("{job} is listed")).1
 }
 
-/// The profile that a fire carries; its body and its token must agree, and without one nothing may be there.
+/// Returns the profile that a fire carries. Body and token must agree, and without a profile the body has no other
+/// field.
 pub(crate) fn carried(fire: &Fire) -> Option<String> {
     let claims = fire.token.split('.').nth(1).expect("a JWT");
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-    assert_eq!(claims.get("auth"), fire.body.get("auth"), "the token's is the body's");
+    assert_eq!(claims.get("auth"), fire.body.get("auth"), "the token agrees with the body");
     let auth = fire.body.get("auth").map(|auth| auth.as_str().expect("a string").to_owned());
     if auth.is_none() {
-        assert_eq!(fire.body, json!({"job_id": fire.job_id, "fire_at": fire.fire_at}), "as ever");
+        assert_eq!(
+            fire.body,
+            json!({"job_id": fire.job_id, "fire_at": fire.fire_at}),
+            "only the usual fields"
+        );
     }
     auth
 }

@@ -1,4 +1,4 @@
-//! Invariant 6: an instance sees and touches its own, whatever it sends.
+//! Invariant 6: an instance sees and changes only its own profiles, whatever it sends.
 
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::World;
@@ -24,15 +24,15 @@ async fn jobs_of_the_same_name_in_two_instances_have_separate_profiles() {
     let world = World::new().await;
     let sibling = world.instance("inst-2").await;
     world.service.register("inst-3", "org-2", None).await;
-    let stranger = world.portal.client_token("org-2", "inst-3");
+    let foreign = world.portal.client_token("org-2", "inst-3");
     provision(&world, "shared", 3_600_000, &json!({"auth": "claude:of-1"})).await;
     provision(&world, "mine", 3_600_000, &json!({"auth": "claude:of-1"})).await;
     let registry = json!({"profiles": ["claude:of-1"], "default": "claude:default-of-1"});
     done(&world, "PUT", REGISTRY, &world.token, Some(&registry)).await;
     admin(&world, "PUT", ORG, Some(&json!({"profiles": ["claude:org-1"], "default": "claude:org-1"}))).await;
 
-    for (token, agent, scope) in [(&sibling, "inst-2", "org"), (&stranger, "inst-3", "none")] {
-        // What the other sees of it: nothing.
+    for (token, agent, scope) in [(&sibling, "inst-2", "org"), (&foreign, "inst-3", "none")] {
+        // The other instance sees none of its profiles.
         let seen = done(&world, "GET", REGISTRY, token, None).await;
         let names: Vec<_> = seen["profiles"].as_array().unwrap().iter().map(|one| &one["auth"]).collect();
         let expected = if scope == "org" { vec![json!("claude:org-1")] } else { vec![] };
@@ -43,7 +43,7 @@ async fn jobs_of_the_same_name_in_two_instances_have_separate_profiles() {
         let (status, _) = call(&world, "PATCH", path, token, Some(&change)).await;
         assert_eq!(status, 404, "{agent} has no such job");
 
-        // What it does: to its own alone.
+        // The other instance changes only its own.
         let armed = arm(&world, token, agent, "shared", 3_600_000, &json!({})).await;
         assert_eq!(armed.get("warnings"), None, "{agent}'s job has no profile of its own");
         let armed = arm(&world, token, agent, "shared", 3_600_000, &json!({"auth": "claude:of-1"})).await;
@@ -70,10 +70,10 @@ async fn jobs_of_the_same_name_in_two_instances_have_separate_profiles() {
     assert_eq!(seen["profiles"][0], json!({"auth": "claude:of-1", "scope": "instance"}));
     assert_eq!(seen["defaults"]["instance"], "claude:default-of-1");
 
-    // And the fires, of the same job at the same time.
+    // The fires of the jobs with the same ID carry their own profiles.
     provision(&world, "shared", 0, &json!({})).await;
     arm(&world, &sibling, "inst-2", "shared", 0, &json!({})).await;
-    arm(&world, &stranger, "inst-3", "shared", 0, &json!({})).await;
+    arm(&world, &foreign, "inst-3", "shared", 0, &json!({})).await;
     let fires = world.agents.wait_until("three fires", |fires| fires.len() == 3).await;
     for (agent, auth) in [("inst-1", Some("claude:of-1")), ("inst-2", Some("claude:org-1")), ("inst-3", None)]
     {

@@ -1,4 +1,4 @@
-//! A job's own profile: what keeps it, what changes it, and that none of it touches the arm.
+//! A job's own profile: requests that keep or change it, without re-arming the one-shot.
 
 use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
@@ -8,7 +8,7 @@ use super::fixture::{call, done, listed, patch, provision};
 
 const FAR: i64 = 3_600_000;
 
-/// The one-shot as it stands, without what every call may touch.
+/// Returns the row of the one-shot, without `updated_at`.
 async fn row(world: &World, job: &str) -> Value {
     let row: Value =
         sqlx::query_scalar("SELECT to_jsonb(o) - 'updated_at' FROM one_shots o WHERE job_id = $1")
@@ -52,7 +52,7 @@ async fn an_absent_auth_keeps_the_profile_null_clears_it_and_neither_supersedes(
         assert_eq!(row(&world, "job").await, armed, "{body}");
     }
 
-    // A new key supersedes, as ever, and the profile is the job's and not the arm's.
+    // A new key supersedes, and the profile stays, because it belongs to the job.
     let other = provision(&world, "job", FAR, &json!({})).await;
     assert_ne!(other["schedule_id"], first["schedule_id"]);
     assert_eq!(listed(&world, "job").await["auth"], "claude:three");
@@ -66,7 +66,7 @@ async fn an_absent_auth_keeps_the_profile_null_clears_it_and_neither_supersedes(
 }
 
 #[tokio::test]
-async fn patch_sets_and_clears_without_touching_the_arm() {
+async fn patch_sets_and_clears_without_re_arming() {
     let world = World::new().await;
     let job = "a job/ü?";
     let path = "a%20job%2F%C3%BC%3F";
@@ -104,7 +104,7 @@ async fn a_cleared_profile_stays_cleared_when_the_connection_breaks_afterwards()
     provision(&world, "paused", FAR, &json!({"auth": "claude:work"})).await;
     let cancel = json!({"job_id": "paused"});
     done(&world, "POST", "/api/agent-cron/cancel", &world.token, Some(&cancel)).await;
-    // It is taken away by the first statement, and the second one, which reads the defaults, waits and loses its
+    // The first statement removes the profile. The second one, which reads the defaults, waits for a lock and loses its
     // connection.
     let mut others = world.pool.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE auth_defaults").execute(&mut *others).await.unwrap();
@@ -128,11 +128,11 @@ async fn a_cleared_profile_stays_cleared_when_the_connection_breaks_afterwards()
     assert_eq!(changed, json!({"job_id": "paused", "auth": null, "effective_auth": null}));
     let body = json!({"auth": null});
     let again = call(&world, "PATCH", "/api/agent-cron/jobs/paused", &world.token, Some(&body)).await;
-    assert_eq!(again.0, 404, "nothing is left of it");
+    assert_eq!(again.0, 404, "the job no longer exists");
 }
 
 #[tokio::test]
-async fn patch_refuses_unknown_jobs_and_invalid_profiles() {
+async fn patch_rejects_unknown_jobs_and_invalid_profiles() {
     let world = World::new().await;
     provision(&world, "job", FAR, &json!({"auth": "claude:kept"})).await;
     let try_patch = async |job: &str, body: Value| {

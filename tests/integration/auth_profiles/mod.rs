@@ -1,5 +1,5 @@
-//! Auth profiles (docs/auth-profiles.md) over real sockets, with the real binary on a real Postgres: which one a fire
-//! carries, who may change what, what is warned of, and that no secret gets anywhere.
+//! Auth profiles (docs/auth-profiles.md) over real sockets, with the real binary on a real Postgres: the profile of a
+//! fire, access control, warnings, and the protection of secrets.
 
 mod commands;
 mod fires;

@@ -1,4 +1,4 @@
-//! The registry: which profiles are known where, over the agent API and over the admin API.
+//! The registry of known profiles, over the agent API and the admin API.
 
 use futures::future::join_all;
 use nas_cron_testing::service::client;
@@ -26,7 +26,11 @@ async fn an_agent_lists_its_own_its_orgs_and_the_services_profiles_and_replaces_
     let first = put(json!({"profiles": both, "default": "claude:work"})).await;
     let own = known(&[("claude:budget", "instance"), ("claude:work", "instance")]);
     assert_eq!(first, json!({"profiles": own, "defaults": defaults(Some("claude:work"), None, None)}));
-    assert_eq!(put(json!({"profiles": both})).await, first, "again, and what is absent stays");
+    assert_eq!(
+        put(json!({"profiles": both})).await,
+        first,
+        "repeating changes nothing, and an absent default stays"
+    );
     assert_eq!(get().await, first);
 
     admin(&world, "PUT", ORG, Some(&json!({"profiles": ["claude:work", "openai:org"]}))).await;
@@ -46,7 +50,7 @@ async fn an_agent_lists_its_own_its_orgs_and_the_services_profiles_and_replaces_
     let seen = put(json!({"profiles": ["claude:night"], "default": null})).await;
     assert_eq!(seen["defaults"], defaults(None, None, Some("claude:work")));
     assert_eq!(seen["profiles"][0], json!({"auth": "claude:night", "scope": "instance"}));
-    assert_eq!(seen["profiles"].as_array().unwrap().len(), 4, "the others' are not its own to replace");
+    assert_eq!(seen["profiles"].as_array().unwrap().len(), 4, "the profiles of the org and the service stay");
 
     put(json!({"profiles": ["claude:a", "claude:b", "claude:c"], "default": "claude:a"})).await;
     let instance = |seen: &Value| -> Vec<String> {
@@ -60,7 +64,7 @@ async fn an_agent_lists_its_own_its_orgs_and_the_services_profiles_and_replaces_
     }
     let seen = done(&world, "DELETE", REGISTRY, &world.token, None).await;
     assert_eq!(instance(&seen), [""; 0]);
-    assert_eq!(seen["defaults"]["instance"], "claude:a", "the default is no part of the list");
+    assert_eq!(seen["defaults"]["instance"], "claude:a", "the default is not part of the list");
     assert_eq!(seen["profiles"].as_array().unwrap().len(), 3, "the org's and the service's stay");
 }
 
@@ -101,7 +105,7 @@ async fn an_invalid_field_is_named_and_nothing_is_changed() {
         ("?auth=b", "auth: must be provider:name"),
         ("?auth=", "auth: "),
         ("?profile=claude:a", "profile: unknown parameter"),
-        ("?auth=claude:a&auth=claude:b", "auth: must not be there twice"),
+        ("?auth=claude:a&auth=claude:b", "auth: must occur only once"),
     ] {
         let (status, answer) =
             call(&world, "DELETE", &format!("{REGISTRY}{query}"), &world.token, None).await;
@@ -174,11 +178,11 @@ async fn the_portal_sets_profiles_at_each_scope_and_sees_inherited_ones() {
     let left = admin(&world, "DELETE", ORG, None).await;
     assert_eq!(left["profiles"], known(&[("claude:service", "service")]));
     assert_eq!(left["defaults"]["org"], "claude:org");
-    // Ids may contain anything.
+    // IDs may contain any character.
     let odd = "/api/admin/auth-profiles/orgs/a%2Fb%3F";
     let seen = admin(&world, "PUT", odd, Some(&body("claude:odd"))).await;
     assert_eq!(seen["profiles"][0], json!({"auth": "claude:odd", "scope": "org"}));
-    assert_eq!(admin(&world, "GET", ORG, None).await, left, "another org's are another's");
+    assert_eq!(admin(&world, "GET", ORG, None).await, left, "another org's profiles do not change");
 }
 
 #[tokio::test]
@@ -190,7 +194,7 @@ async fn the_admin_routes_require_the_admin_token_and_a_known_instance() {
         let (status, answer) = world.service.admin(method, nobody, body).await;
         assert_eq!((status, answer["error"].as_str()), (404, Some("not_found")), "{method}: {answer}");
         for place in [SERVICE, ORG, INSTANCE] {
-            // An agent's token is not the portal's.
+            // An agent's token is not an admin token.
             let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
             let request = client().request(method, format!("{}{place}", world.service.url));
             let answer =

@@ -1,4 +1,4 @@
-//! What looks like a secret in the place of a profile's name: refused, and left nowhere.
+//! A text that looks like a secret is rejected as a profile name, and is neither stored nor logged.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{INSTANCE, ORG, REGISTRY, SERVICE, call, provision};
 
-/// No real one, each of a kind of its own. The first part of each is in no other text.
+/// Invented secrets, each of another kind. The first part of each occurs in no other text.
 const SECRETS: [&str; 9] = [
     "sk-ant-api03-q7Vd",
     "claude:sk-proj-w2Nf",
@@ -22,7 +22,7 @@ const SECRETS: [&str; 9] = [
     "claude:k3Jh-8sD_f9Gq-Zx7Cv_6Bn5M-q1We2Rt3Yu",
 ];
 
-/// Every row of every table, as text.
+/// Returns all rows of all tables as text.
 async fn tables(world: &World) -> String {
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_sqlx_migrations' ORDER BY 1",
@@ -32,7 +32,7 @@ async fn tables(world: &World) -> String {
     .unwrap();
     let mut all = String::new();
     for name in names {
-        // What time alone changes is left out.
+        // Without columns that change with time.
         let query = format!(
             "SELECT coalesce(jsonb_agg(to_jsonb(t) - 'updated_at' - 'pulled_at' ORDER BY to_jsonb(t)::text), '[]')::text FROM {name} t"
         );
@@ -44,7 +44,7 @@ async fn tables(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn a_secret_given_as_a_profile_name_is_refused_and_stored_nowhere() {
+async fn a_secret_given_as_a_profile_name_is_rejected_and_stored_nowhere() {
     let world = World::with(|s| s.with("NAS_CRON_LOG_FILTER", "trace")).await;
     provision(&world, "job", 3_600_000, &json!({"auth": "claude:kept"})).await;
     let before = tables(&world).await;
@@ -91,7 +91,7 @@ async fn a_secret_given_as_a_profile_name_is_refused_and_stored_nowhere() {
             assert!(!said.contains(secret) && !out.contains(secret), "{said}{out}");
         }
     }
-    // Where no profile is expected at all, and in the names of fields.
+    // In places without profiles, and in field names.
     for secret in SECRETS {
         let (list, named) =
             (json!({"profiles": secret}).to_string(), json!({"profiles": {secret: secret}}).to_string());
@@ -121,10 +121,10 @@ async fn a_secret_given_as_a_profile_name_is_refused_and_stored_nowhere() {
     }
     assert_eq!(tables(&world).await, before);
     let log = world.service.log();
-    assert!(log.contains(r#""level":"TRACE""#), "it was asked to say everything");
-    assert!(log.matches("looks like a secret").count() >= SECRETS.len(), "it tells of the refusals");
+    assert!(log.contains(r#""level":"TRACE""#), "the log has all levels");
+    assert!(log.matches("looks like a secret").count() >= SECRETS.len(), "rejections are logged");
     for secret in SECRETS {
-        // Also where it was taken apart, or escaped for a URL.
+        // Also in parts, or escaped for a URL.
         let parts = secret.split(':').filter(|part| !["claude", "work"].contains(part));
         for part in parts.map(|part| part.trim_start_matches("Bearer ")) {
             let line = log.lines().find(|line| line.contains(part));

@@ -1,4 +1,4 @@
-//! How long a job's profile is kept: as long as the job may come back, and no longer.
+//! The retention of job profiles: a profile is kept while its job may return.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const RULES: ArmRules = ArmRules {
     second_fires_max: 3,
 };
 const RETENTION: Duration = Duration::from_hours(24);
-/// Idle jobs of an instance whose profiles are kept.
+/// Maximum number of idle jobs per instance whose profiles are kept.
 const KEPT: i64 = 4;
 
 struct Kept {
@@ -54,13 +54,17 @@ impl Kept {
             .unwrap()
     }
 
-    /// A round of upkeep.
+    /// Runs maintenance once.
     async fn tidy(&self) {
-        while fires::prune(&self.db, RETENTION, 100).await.unwrap() > 0 {}
+        assert_eq!(
+            fires::prune_ended(&self.db, RETENTION, None, 100).await.unwrap().0,
+            None,
+            "all are examined"
+        );
         let mut rounds = 0;
         while auth_profiles::prune(&self.db, RETENTION, KEPT, 100).await.unwrap() > 0 {
             rounds += 1;
-            assert!(rounds < 10, "it comes to an end");
+            assert!(rounds < 10, "pruning must end");
         }
     }
 }
@@ -76,9 +80,9 @@ async fn a_jobs_profile_is_pruned_only_after_the_retention_without_a_one_shot() 
     kept.sql("UPDATE one_shots SET state = 'delivered', next_attempt_at = NULL WHERE job_id = 'ended'").await;
     let all = ["armed claude:work", "cancelled claude:work", "ended claude:work"];
     kept.tidy().await;
-    assert_eq!(kept.profiles().await, all, "none is old yet");
+    assert_eq!(kept.profiles().await, all, "none is old enough");
 
-    // Two days on. The one-shot that ended is history now, and its job has been without one for no time at all.
+    // Two days later, the ended one-shot is pruned, and its job has only just become idle.
     kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
     kept.sql("UPDATE one_shots SET updated_at = updated_at - interval '2 days'").await;
     kept.tidy().await;
@@ -86,12 +90,12 @@ async fn a_jobs_profile_is_pruned_only_after_the_retention_without_a_one_shot() 
     kept.tidy().await;
     assert_eq!(kept.profiles().await, ["armed claude:work", "ended claude:work"]);
 
-    // Two more days.
+    // Two days later again.
     kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
     kept.tidy().await;
     assert_eq!(kept.profiles().await, ["armed claude:work"]);
 
-    // Whatever was found before: what is cancelled counts from then on.
+    // A cancelled job becomes idle at its cancel.
     oneshots::cancel(&kept.db, &kept.instance, &JobId::new("armed").unwrap()).await.unwrap();
     kept.tidy().await;
     assert_eq!(kept.profiles().await, ["armed claude:work"]);
@@ -124,7 +128,7 @@ async fn a_job_provisioned_again_during_pruning_keeps_its_profile() {
     kept.arm("job", Given::Set("claude:work")).await;
     oneshots::cancel(&kept.db, &kept.instance, &JobId::new("job").unwrap()).await.unwrap();
     kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 days'").await;
-    // Armed, and not yet committed.
+    // An uncommitted provision of the job.
     let mut coming = kept.pool.begin().await.unwrap();
     sqlx::raw_sql(
         "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
@@ -148,7 +152,7 @@ async fn profiles_of_the_oldest_idle_jobs_are_pruned_above_the_limit() {
     for job in ["armed-1", "armed-2"] {
         kept.arm(job, Given::Set("claude:work")).await;
     }
-    // Those that are armed are the oldest, and count for nothing.
+    // The armed jobs are the oldest, but do not count.
     kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 hours'").await;
     kept.sql(
         "INSERT INTO job_auth (instance_id, job_id, auth, idle_since)
@@ -175,7 +179,7 @@ async fn a_concurrent_change_of_the_same_scope_fails_as_contended_without_waitin
         let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep);
         tokio::time::timeout(Duration::from_mins(1), put).await.expect("an answer at once")
     };
-    assert!(matches!(put().await, Err(DbError::Contended(_))), "to be tried again");
+    assert!(matches!(put().await, Err(DbError::Contended(_))), "the caller retries");
     other.commit().await.unwrap();
     assert!(put().await.unwrap());
 }

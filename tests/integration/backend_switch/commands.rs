@@ -1,4 +1,4 @@
-//! What the commands refuse, and what `serve` makes of the active backend.
+//! Refusals and reports of `nas-cron backend`, and `serve` with the stored active backend.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use nas_cron_testing::time::fire_at;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-/// How long a process may take to end by itself.
+/// Timeout for a process to end by itself.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn settings() -> (Portal, Settings, String) {
@@ -41,7 +41,7 @@ async fn fails(settings: &Settings, arguments: &[&str]) -> (Option<i32>, String)
     (status.code(), error)
 }
 
-async fn told(settings: &Settings, arguments: &[&str]) -> Value {
+async fn json_of(settings: &Settings, arguments: &[&str]) -> Value {
     let (status, out, error) = settings.run(&[arguments, &["--json"]].concat()).await;
     assert!(status.success(), "{out}{error}");
     serde_json::from_str(&out).unwrap()
@@ -63,8 +63,8 @@ async fn serve_refuses_an_active_backend_that_is_not_configured() {
     let output = serve.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
-    let wanted = "the active scheduler backend is nats, and it is not configured here: configure it (see \
-                  docs/backends.md), or make another one active first with `nas-cron backend switch`";
+    let wanted = "the active scheduler backend is nats, but it is not configured here: configure it (see \
+                  docs/backends.md), or activate another one with `nas-cron backend switch`";
     assert!(error.contains(wanted), "{error}");
 }
 
@@ -88,21 +88,21 @@ async fn the_backend_setting_counts_at_the_first_start_and_the_stored_row_afterw
     service.register("inst-1", "org-1", Some("sid-1")).await;
     let token = portal.session_token("org-1", "sid-1");
     service.provision(&token, "job", &fire_at(3_600_000), &agents.callback("inst-1")).await;
-    let jobs = told(&settings, &["jobs", "list"]).await;
+    let jobs = json_of(&settings, &["jobs", "list"]).await;
     assert_eq!(jobs["jobs"][0]["awaits"], "nats", "{jobs}");
     let (_, out, _) = settings.run(&["jobs", "list"]).await;
     assert!(out.contains("armed, awaits nats"), "{out}");
 
-    // Told behind the answer; then the status says so.
+    // The wake-up is armed after the response; then the status shows it.
     let status = tokio::time::timeout(PATIENCE, async {
         loop {
-            let status = told(&settings, &["backend", "status"]).await;
+            let status = json_of(&settings, &["backend", "status"]).await;
             if status["backends"][3]["armed"] == 1 {
                 return status;
             }
         }
     });
-    let status = status.await.expect("the engine is told");
+    let status = status.await.expect("the wake-up is armed");
     assert_eq!((&status["active"], &status["unfinished"]), (&json!("nats"), &json!(false)), "{status}");
     let nats = &status["backends"][3];
     assert_eq!(
@@ -113,12 +113,11 @@ async fn the_backend_setting_counts_at_the_first_start_and_the_stored_row_afterw
     let qstash = &status["backends"][1];
     assert_eq!((&qstash["configured"], &qstash["answers"]), (&json!(false), &Value::Null), "{status}");
     let (done, out, _) = settings.run(&["backend", "status"]).await;
-    assert!(done.success() && out.starts_with("nats is active, since "), "{out}");
+    assert!(done.success() && out.starts_with("Active backend: nats (activated "), "{out}");
 
-    // Without its settings a command can take nothing back, and says who does.
-    let away = told(&settings, &["backend", "switch", "postgres"]).await;
-    assert_eq!((&away["moved"], &away["finished"]), (&json!(1), &json!(true)), "{away}");
-    let again = told(&settings, &["backend", "switch", "postgres"]).await;
+    let moved = json_of(&settings, &["backend", "switch", "postgres"]).await;
+    assert_eq!((&moved["moved"], &moved["finished"]), (&json!(1), &json!(true)), "{moved}");
+    let again = json_of(&settings, &["backend", "switch", "postgres"]).await;
     assert_eq!((&again["switched"], &again["moved"]), (&json!(false), &json!(0)), "{again}");
     assert_eq!(active(&url).await, ("postgres".to_owned(), 2));
     assert!(service.stop().await.success());
@@ -145,34 +144,34 @@ async fn a_switch_to_an_unusable_backend_is_refused() {
         .with("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", "sig_current");
     let (code, error) = fails(&qstash, &["backend", "status"]).await;
     assert_eq!(code, Some(2));
-    assert!(error.contains("QStash could not be told where to call us"), "{error}");
+    assert!(error.contains("QStash needs a URL to call"), "{error}");
     let qstash = qstash.with("NAS_CRON_RELAY_URL", "https://cron.example/api/agent-cron/relay");
     let (_, error) = fails(&qstash, &["backend", "switch", "qstash_direct"]).await;
     assert!(error.contains("with all settings of the service"), "{error}");
 
-    // Nobody listens there.
-    let mut away = NatsServers::prepare(nas_cron_testing::nats::Setup::OPEN);
-    let nats = settings.with("NAS_CRON_NATS_URLS", away.urls().join(","));
+    // The server is not running.
+    let mut servers = NatsServers::prepare(nas_cron_testing::nats::Setup::OPEN);
+    let nats = settings.with("NAS_CRON_NATS_URLS", servers.urls().join(","));
     let (code, error) = fails(&nats, &["backend", "switch", "nats"]).await;
     assert_eq!(code, Some(1));
     assert!(error.contains("Nothing was changed") && error.contains("--force"), "{error}");
     assert_eq!(active(&url).await, ("postgres".to_owned(), 1));
-    let status = told(&nats, &["backend", "status"]).await;
+    let status = json_of(&nats, &["backend", "status"]).await;
     assert_eq!(status["backends"][3]["answers"], false, "{status}");
     assert!(status["backends"][3]["error"].is_string(), "{status}");
-    let forced = told(&nats, &["backend", "switch", "nats", "--force"]).await;
+    let forced = json_of(&nats, &["backend", "switch", "nats", "--force"]).await;
     assert_eq!((&forced["active"], &forced["finished"]), (&json!("nats"), &json!(true)), "{forced}");
     assert_eq!(active(&url).await, ("nats".to_owned(), 2));
-    away.restart(0).await;
+    servers.restart(0).await;
     let (done, out, error) = nats.run(&["backend", "switch", "nats"]).await;
-    assert!(done.success() && out.starts_with("nats was active already: 0 one-shots moved"), "{out}{error}");
+    assert!(done.success() && out.starts_with("nats was already active: 0 one-shots moved"), "{out}{error}");
 }
 
 #[tokio::test]
-async fn an_interrupted_switch_says_that_replicas_continue_and_the_next_command_finishes_it() {
+async fn an_interrupted_switch_reports_that_replicas_continue_and_the_next_command_finishes_it() {
     let (_portal, settings, url) = settings().await;
-    let mut away = NatsServers::prepare(nas_cron_testing::nats::Setup::OPEN);
-    let settings = settings.with("NAS_CRON_NATS_URLS", away.urls().join(","));
+    let mut servers = NatsServers::prepare(nas_cron_testing::nats::Setup::OPEN);
+    let settings = settings.with("NAS_CRON_NATS_URLS", servers.urls().join(","));
     sql(&url, "INSERT INTO active_backend (backend) VALUES ('postgres')").await;
     sql(&url, "INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
     sql(
@@ -184,7 +183,7 @@ async fn an_interrupted_switch_says_that_replicas_continue_and_the_next_command_
          FROM generate_series(1, 1200) AS n",
     )
     .await;
-    // The engine is away: it cannot come to its end before it is told to.
+    // NATS is unavailable, so the switch cannot finish before it is interrupted.
     let mut switch = settings
         .command(&["backend", "switch", "nats", "--force"])
         .stdout(Stdio::null())
@@ -198,27 +197,27 @@ async fn an_interrupted_switch_says_that_replicas_continue_and_the_next_command_
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, moved).await.expect("the rows move whoever is away");
+    tokio::time::timeout(PATIENCE, moved).await.expect("the rows move without the backend");
     let pid = rustix::process::Pid::from_child(&switch);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while switch.try_wait().unwrap().is_none() {
-        assert!(tokio::time::Instant::now() < deadline, "it goes on");
+        assert!(tokio::time::Instant::now() < deadline, "the command ignores the signal");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let output = switch.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("1200 wake-ups to be told"), "{error}");
+    assert!(error.contains("1200 wake-ups to arm"), "{error}");
     assert!(
-        error.contains("the running replicas go on with it, and so does the same command again"),
+        error.contains("the running replicas complete the switch, and so does the same command again"),
         "{error}"
     );
     let (_, out, _) = settings.run(&["backend", "status"]).await;
-    assert!(out.contains("A move is unfinished: 1200 wake-ups to be told."), "{out}");
+    assert!(out.contains("The switch is unfinished: 1200 wake-ups to arm."), "{out}");
 
-    away.restart(0).await;
-    // What failed meanwhile is told again after a wait; what was being told, when that one's lease is over.
-    let told = told(&settings, &["backend", "switch", "nats"]).await;
-    assert_eq!((&told["told"], &told["finished"]), (&json!(1_200), &json!(true)), "{told}");
+    servers.restart(0).await;
+    // Failed orders are repeated after their back-off; orders in flight, after their lease.
+    let report = json_of(&settings, &["backend", "switch", "nats"]).await;
+    assert_eq!((&report["told"], &report["finished"]), (&json!(1_200), &json!(true)), "{report}");
 }

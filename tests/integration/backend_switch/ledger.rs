@@ -1,4 +1,4 @@
-//! What should fire, what may not, and what the agents saw of it.
+//! The expected fires, compared with those that the agents received.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,50 +8,50 @@ use chrono::{DateTime, Utc};
 use nas_cron_testing::agent::Fire;
 use nas_cron_testing::time::{instant, now};
 
-/// What is to become of one arm, by its job and its `fire_at`.
+/// The expected result of an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is delivered once, and never again.
+    /// It is delivered exactly once.
     Fires,
-    /// It was cancelled or superseded before its instant: never.
+    /// It never fires: it was cancelled or superseded before its instant.
     Never,
-    /// It was cancelled or superseded so near its instant that nobody can tell.
+    /// It may fire: it was cancelled or superseded around its instant.
     Either,
 }
 
-/// Every arm that there was.
+/// All arms, by job and `fire_at`.
 #[derive(Default)]
 pub struct Ledger {
     arms: Mutex<HashMap<(String, String), Fate>>,
 }
 
 impl Ledger {
-    /// It was armed, durably.
+    /// Records an arm that is durable.
     pub fn armed(&self, job: &str, fire_at: &str) {
         self.arms.lock().unwrap().insert((job.to_owned(), fire_at.to_owned()), Fate::Fires);
     }
 
-    /// It is not to fire any more; the service has said so just now.
+    /// Records that the service has just confirmed a cancel or supersede.
     pub fn ended(&self, job: &str, fire_at: &str) {
         let fate = if now() < instant(fire_at) { Fate::Never } else { Fate::Either };
         self.arms.lock().unwrap().insert((job.to_owned(), fire_at.to_owned()), fate);
     }
 
-    /// Those that are to fire until then.
+    /// Returns the arms that must fire until `until`.
     pub fn due_until(&self, until: DateTime<Utc>) -> Vec<(String, String)> {
         let arms = self.arms.lock().unwrap();
         let due = arms.iter().filter(|((_, at), fate)| **fate == Fate::Fires && instant(at) <= until);
         due.map(|(arm, _)| arm.clone()).collect()
     }
 
-    /// How many are to fire after that.
+    /// Counts the arms that must fire after `after`.
     pub fn due_after(&self, after: DateTime<Utc>) -> usize {
         let arms = self.arms.lock().unwrap();
         arms.iter().filter(|((_, at), fate)| **fate == Fate::Fires && instant(at) > after).count()
     }
 
-    /// Holds what the agents saw against it. `lost` are jobs one attempt of which was cut off when its replica was
-    /// killed: nobody can know whether the agent had it, so that it is made again (at least once).
+    /// Asserts that the agents received the expected fires. `lost` are jobs with an attempt that was interrupted when
+    /// its replica was killed. It is unknown whether the agent received it, so it is repeated (at least once).
     pub fn audit(&self, fires: &[Fire], until: DateTime<Utc>, lost: &[String]) {
         let mut seen: HashMap<(String, String), usize> = HashMap::new();
         for fire in fires {

@@ -1,5 +1,5 @@
-//! Moving house on the real binary and real engines: nothing is lost, nothing comes twice, whoever dies in the middle.
-//! And what `serve` says of the active backend when it starts.
+//! Switches between backends on the real binary, with real backends: no fire is lost or repeated, whichever process is
+//! killed. Also the handling of the active backend when `serve` starts.
 
 mod commands;
 mod ledger;

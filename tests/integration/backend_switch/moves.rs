@@ -1,4 +1,4 @@
-//! 10,000 one-shots move, while everything goes on and everybody dies.
+//! Thousands of one-shots move between backends, under traffic, while processes and servers are killed.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -20,29 +20,29 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::ledger::Ledger;
 
-/// Longer than anything takes on the slowest machine.
+/// Timeout of waits, generous for slow machines.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 const AGENTS: usize = 10;
-/// From now, in milliseconds: after the import on any machine, or nearly.
+/// Time until the first one-shot is due, in milliseconds: after the end of the import, on almost any machine.
 const FIRST_DUE: i64 = 8_000;
-/// Jobs that come and go meanwhile, at least.
+/// Minimum number of jobs that are provisioned during the test.
 const ROUNDS: usize = 60;
 const HOUR: i64 = 3_600_000;
 
-/// A cluster with the agents, and a file of one-shots that are armed by the active backend.
-struct House {
+/// A cluster with its agents, and a ledger of the expected fires.
+struct Fixture {
     cluster: Cluster,
     tokens: Vec<String>,
     ledger: Arc<Ledger>,
 }
 
-impl House {
+impl Fixture {
     async fn new(replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
         let cluster = Cluster::start(replicas, |settings| {
             change(
                 settings
-                    // What a dead process was telling is told again soon, and what it was firing is fired again.
+                    // Orders and attempts of a killed process are repeated soon.
                     .with("NAS_CRON_ENGINE_TIMEOUT", "2s")
                     .with("NAS_CRON_FIRE_TIMEOUT", "5s")
                     .with("NAS_CRON_CONNECT_TIMEOUT", "5s")
@@ -58,7 +58,7 @@ impl House {
         Self { cluster, tokens, ledger: Arc::default() }
     }
 
-    /// Arms `due` one-shots over `spread_ms`, and `far` in an hour, by the import of the binary.
+    /// Arms `due` one-shots spread over `spread_ms`, and `far` in an hour, with `nas-cron jobs import`.
     async fn import(&self, due: usize, spread_ms: i64, far: usize) {
         let mut lines = String::new();
         for i in 0..due + far {
@@ -82,20 +82,20 @@ impl House {
         let (status, out, error) = settings.run(&["jobs", "import", file.to_str().unwrap(), "--json"]).await;
         std::fs::remove_file(&file).unwrap();
         assert!(status.success(), "{out}{error}");
-        let told: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(told["armed"], due + far, "{told}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["armed"], due + far, "{report}");
     }
 
     /// Runs a switch to its end.
     async fn switch(&self, to: &str) -> Value {
         let (status, out, error) = self.cluster.settings.run(&["backend", "switch", to, "--json"]).await;
         assert!(status.success(), "{out}{error}");
-        let told: Value = serde_json::from_str(&out).expect(&out);
-        assert_eq!((&told["active"], &told["finished"]), (&json!(to), &json!(true)), "{told}");
-        told
+        let report: Value = serde_json::from_str(&out).expect(&out);
+        assert_eq!((&report["active"], &report["finished"]), (&json!(to), &json!(true)), "{report}");
+        report
     }
 
-    /// Starts a switch and kills it once `far_enough` is true of a count. `false`: it was faster.
+    /// Starts a switch, and kills it once `far_enough` is true of a count. Returns false if the switch ended before.
     async fn kill_switch(&self, to: &str, query: &'static str, far_enough: impl Fn(i64) -> bool) -> bool {
         let mut child = self.spawn_switch(to);
         let killed = tokio::time::timeout(PATIENCE, async {
@@ -109,7 +109,7 @@ impl House {
                 }
             }
         });
-        killed.await.expect("a switch gets on")
+        killed.await.expect("the switch makes progress")
     }
 
     fn spawn_switch(&self, to: &str) -> Child {
@@ -117,7 +117,7 @@ impl House {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Everything that is due until then has arrived and is recorded.
+    /// Waits until every fire that is due until `until` has arrived and is recorded.
     async fn all_fired(&self, until: DateTime<Utc>) {
         let due: HashSet<_> = self.ledger.due_until(until).into_iter().collect();
         let waiting = async {
@@ -138,7 +138,7 @@ impl House {
                 fires.iter().map(|fire| (fire.job_id.clone(), fire.fire_at.clone())).collect();
             panic!("never arrived: {:?}", due.difference(&seen).collect::<Vec<_>>());
         }
-        // And nothing is under way any more that could come a second time.
+        // No attempt is in flight that could arrive a second time.
         self.cluster
             .until_none(
                 "SELECT count(*) FROM one_shots WHERE state IN ('leased', 'firing', 'waiting')
@@ -147,15 +147,15 @@ impl House {
             .await;
     }
 
-    /// Jobs one attempt of which ended with its replica.
+    /// Returns jobs with an attempt that was interrupted when its replica was killed.
     async fn lost(&self) -> Vec<String> {
-        sqlx::query_scalar("SELECT job_id FROM fires WHERE outcome IN ('lost', 'started')")
+        sqlx::query_scalar("SELECT job_id FROM fires WHERE outcome = 'lost' UNION ALL SELECT job_id FROM superseded_attempts")
             .fetch_all(&self.cluster.pool)
             .await
             .unwrap()
     }
 
-    /// Holds what the agents saw, and what the database has, against the ledger.
+    /// Compares the fires of the agents, and the database, with the ledger.
     async fn audit(&self, until: DateTime<Utc>, awaited: Option<&str>) {
         let lost = self.lost().await;
         self.ledger.audit(&self.cluster.agents.fires(), until, &lost);
@@ -178,7 +178,7 @@ impl House {
         assert_eq!(wake_ups, all.into_iter().collect::<Vec<_>>(), "(backend, state, wake-ups)");
     }
 
-    /// Provisions, supersedes and cancels through a replica until it is stopped, and a while at least.
+    /// Provisions, supersedes and cancels through a replica until `stop`, for at least [`ROUNDS`] jobs.
     fn traffic(&self, service: &Service, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
         let (url, tokens, ledger) = (service.url.clone(), self.tokens.clone(), Arc::clone(&self.ledger));
         let callbacks: Vec<_> =
@@ -204,7 +204,7 @@ impl House {
                 }
                 let agent = round % AGENTS;
                 let job = format!("live-{round}");
-                // A live job: armed far ahead, then near, then (one of four) cancelled, or superseded once more.
+                // Armed far ahead, then near; then a quarter is cancelled, and another quarter superseded once more.
                 let (far, near) = (fire_at(HOUR), fire_at(6_000));
                 provision(&job, agent, &far).await;
                 provision(&job, agent, &near).await;
@@ -227,7 +227,7 @@ impl House {
     }
 }
 
-/// Wake-ups of the stream: schedules that wait, and anything else.
+/// Counts the messages of the stream: schedules, and others.
 async fn held_by_nats(servers: &NatsServers) -> (usize, usize) {
     use futures::TryStreamExt;
     let stream = servers.jetstream().await.get_stream("NAS_CRON").await.unwrap();
@@ -238,7 +238,7 @@ async fn held_by_nats(servers: &NatsServers) -> (usize, usize) {
     (schedules.map(|(_, count)| count).sum(), others.map(|(_, count)| count).sum())
 }
 
-/// Acknowledgements take a moment.
+/// Waits until the stream has exactly this many schedules, and no other message.
 async fn until_nats_holds(servers: &NatsServers, schedules: usize) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
@@ -252,68 +252,68 @@ async fn until_nats_holds(servers: &NatsServers, schedules: usize) {
 }
 
 const MOVED_TO_NATS: &str = "SELECT count(*) FROM one_shots WHERE awaits = 'nats'";
-const TOLD_TO_NATS: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'nats' AND state = 'armed'";
+const ARMED_AT_NATS: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'nats' AND state = 'armed'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_one_shots_move_to_nats_and_back_while_replicas_and_servers_are_killed() {
     let servers = NatsServers::one().await;
     let urls = servers.urls().join(",");
-    let mut house = House::new(2, |settings| settings.with("NAS_CRON_NATS_URLS", urls)).await;
-    house.import(900, 16_000, 9_100).await;
+    let mut fixture = Fixture::new(2, |settings| settings.with("NAS_CRON_NATS_URLS", urls)).await;
+    fixture.import(900, 16_000, 9_100).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let traffic = house.traffic(&house.cluster.replicas[1], Arc::clone(&stop));
+    let traffic = fixture.traffic(&fixture.cluster.replicas[1], Arc::clone(&stop));
 
-    // Killed while it moves, and while it tells; the second time together with a replica. What was faster than us is
-    // undone and begun again.
+    // The switch is killed while it moves rows, and again while it arms wake-ups; the second time together with a
+    // replica. A switch that ended before its kill is undone and repeated.
     let mut kills = 0;
     while kills < 2 {
         let killed = if kills == 0 {
-            house.kill_switch("nats", MOVED_TO_NATS, |moved| moved >= 1_500).await
+            fixture.kill_switch("nats", MOVED_TO_NATS, |moved| moved >= 1_500).await
         } else {
-            house.kill_switch("nats", TOLD_TO_NATS, |told| told >= 1_500).await
+            fixture.kill_switch("nats", ARMED_AT_NATS, |armed| armed >= 1_500).await
         };
         if killed {
             kills += 1;
         } else {
-            house.switch("postgres").await;
+            fixture.switch("postgres").await;
         }
     }
-    house.cluster.replicas[0].kill9();
+    fixture.cluster.replicas[0].kill9();
 
-    // Back before it has arrived, killed again if we are fast enough, and there once more.
-    let _ = house.kill_switch("postgres", MOVED_TO_NATS, |moved| moved <= 6_000).await;
-    house.cluster.replicas[0] = Service::start(&house.cluster.settings).await;
-    house.switch("nats").await;
+    // Switch back before the move is complete (killed again if there is time), and forth once more.
+    let _ = fixture.kill_switch("postgres", MOVED_TO_NATS, |moved| moved <= 6_000).await;
+    fixture.cluster.replicas[0] = Service::start(&fixture.cluster.settings).await;
+    fixture.switch("nats").await;
 
     stop.store(true, Ordering::SeqCst);
     traffic.await.unwrap();
     let until = now() + TimeDelta::minutes(20);
-    house.all_fired(until).await;
-    // What was armed in the very moment of a switch, and cancelled in the very moment of a kill.
-    let told = house.switch("nats").await;
-    assert_eq!(told["switched"], false);
-    until_at_rest(&house.cluster).await;
-    house.audit(until, Some("nats")).await;
-    until_nats_holds(&servers, house.ledger.due_after(until)).await;
+    fixture.all_fired(until).await;
+    // Finishes one-shots that were armed during a switch, or cancelled during a kill.
+    let report = fixture.switch("nats").await;
+    assert_eq!(report["switched"], false);
+    until_at_rest(&fixture.cluster).await;
+    fixture.audit(until, Some("nats")).await;
+    until_nats_holds(&servers, fixture.ledger.due_after(until)).await;
 
-    house.switch("postgres").await;
-    until_at_rest(&house.cluster).await;
-    house.audit(until, None).await;
+    fixture.switch("postgres").await;
+    until_at_rest(&fixture.cluster).await;
+    fixture.audit(until, None).await;
     until_nats_holds(&servers, 0).await;
 }
 
-/// Nothing is to be told any more.
+/// Waits until no order is left.
 async fn until_at_rest(cluster: &Cluster) {
     cluster.until_none("SELECT count(*) FROM wake_ups WHERE state <> 'armed'").await;
 }
 
-/// The address that the engine calls, there before the service that it leads to.
-struct Door {
+/// An address for the backend to call, which exists before the service that it forwards to.
+struct Forwarder {
     address: SocketAddr,
     to: Arc<OnceLock<SocketAddr>>,
 }
 
-impl Door {
+impl Forwarder {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, to) = (listener.local_addr().unwrap(), Arc::new(OnceLock::<SocketAddr>::new()));
@@ -331,20 +331,20 @@ impl Door {
         Self { address, to }
     }
 
-    fn lead_to(&self, service: &Service) {
+    fn forward_to(&self, service: &Service) {
         let address = service.url.trim_start_matches("http://").parse().unwrap();
         self.to.set(address).unwrap();
     }
 }
 
-const TOLD_TO_QSTASH: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'qstash' AND state = 'armed'";
+const ARMED_AT_QSTASH: &str = "SELECT count(*) FROM wake_ups WHERE backend = 'qstash' AND state = 'armed'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_one_shots_move_to_qstash_and_back() {
     let emulator = Emulator::quick().await;
-    let door = Door::new().await;
-    let relay = format!("http://{}/api/agent-cron/relay", door.address);
-    let house = House::new(1, |settings| {
+    let forwarder = Forwarder::new().await;
+    let relay = format!("http://{}/api/agent-cron/relay", forwarder.address);
+    let fixture = Fixture::new(1, |settings| {
         let account = emulator.settings();
         settings
             .with("NAS_CRON_RELAY_URL", relay)
@@ -354,25 +354,25 @@ async fn two_thousand_one_shots_move_to_qstash_and_back() {
             .with("NAS_CRON_QSTASH_NEXT_SIGNING_KEY", account.next_key.clone())
     })
     .await;
-    door.lead_to(&house.cluster.replicas[0]);
-    house.import(200, 8_000, 1_800).await;
+    forwarder.forward_to(&fixture.cluster.replicas[0]);
+    fixture.import(200, 8_000, 1_800).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let traffic = house.traffic(&house.cluster.replicas[0], Arc::clone(&stop));
-    while !house.kill_switch("qstash", TOLD_TO_QSTASH, |told| told >= 300).await {
-        house.switch("postgres").await;
+    let traffic = fixture.traffic(&fixture.cluster.replicas[0], Arc::clone(&stop));
+    while !fixture.kill_switch("qstash", ARMED_AT_QSTASH, |armed| armed >= 300).await {
+        fixture.switch("postgres").await;
     }
-    house.switch("qstash").await;
+    fixture.switch("qstash").await;
     stop.store(true, Ordering::SeqCst);
     traffic.await.unwrap();
     let until = now() + TimeDelta::minutes(20);
-    house.all_fired(until).await;
-    house.switch("qstash").await;
-    until_at_rest(&house.cluster).await;
-    house.audit(until, Some("qstash")).await;
-    assert_eq!(emulator.pending().len(), house.ledger.due_after(until), "pending at QStash");
+    fixture.all_fired(until).await;
+    fixture.switch("qstash").await;
+    until_at_rest(&fixture.cluster).await;
+    fixture.audit(until, Some("qstash")).await;
+    assert_eq!(emulator.pending().len(), fixture.ledger.due_after(until), "pending at QStash");
 
-    house.switch("postgres").await;
-    until_at_rest(&house.cluster).await;
-    house.audit(until, None).await;
+    fixture.switch("postgres").await;
+    until_at_rest(&fixture.cluster).await;
+    fixture.audit(until, None).await;
     assert_eq!(emulator.pending(), [], "pending at QStash");
 }

@@ -1,4 +1,4 @@
-//! The statements of a move, in each other's way.
+//! Concurrent statements of a move.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const RULES: ArmRules = ArmRules {
 };
 const LEASE: Duration = Duration::from_mins(10);
 const HOUR: i64 = 3_600_000;
-/// Far longer than a statement takes, where a test shows that something waits.
+/// Much longer than a statement takes: a task that is not done by then waits.
 const A_WHILE: Duration = Duration::from_millis(300);
 
 struct World {
@@ -29,7 +29,7 @@ struct World {
 }
 
 impl World {
-    /// With an instance, and an active backend of generation 1.
+    /// Creates a database with an instance, and an active backend of generation 1.
     async fn with_active(backend: BackendName) -> Self {
         let (db, url) = database().await;
         let world = Self { db, pool: PgPool::connect(&url).await.unwrap() };
@@ -51,7 +51,7 @@ impl World {
             fire_at: &FireAt::parse(&at).unwrap(),
             callback_url: &CallbackUrl::parse("https://agent.example").unwrap(),
         };
-        oneshots::arm(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
+        oneshots::provision(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
     }
 
     async fn cancel(&self, job: &str) {
@@ -59,7 +59,7 @@ impl World {
         oneshots::cancel(&self.db, &instance_id, &job_id).await.unwrap().unwrap();
     }
 
-    /// What the engine is to be told now, as `+generation` and `-generation`.
+    /// Leases the orders that are due. Also returns them as `+generation` (arm) and `-generation` (cancel).
     async fn orders(&self, backend: BackendName) -> (Vec<ToTell>, Vec<String>) {
         let taken = wake_ups::take_orders(&self.db, backend, None, LEASE, 100).await.unwrap().to_tell;
         let mut shown: Vec<_> = taken
@@ -74,7 +74,7 @@ impl World {
     }
 
     async fn tell(&self, orders: &[ToTell]) {
-        let told: Vec<_> = orders
+        let results: Vec<_> = orders
             .iter()
             .map(|order| Told {
                 schedule_id: order.schedule_id,
@@ -85,10 +85,10 @@ impl World {
                 },
             })
             .collect();
-        wake_ups::record_results(&self.db, &told).await.unwrap();
+        wake_ups::record_results(&self.db, &results).await.unwrap();
     }
 
-    /// Switches and moves all. Returns how many.
+    /// Switches and moves everything. Returns the number of one-shots moved.
     async fn switch(&self, to: BackendName) -> u64 {
         wake_ups::activate(&self.db, to).await.unwrap();
         let mut all = 0;
@@ -116,7 +116,7 @@ async fn an_order_being_armed_is_not_cancelled_before_the_backend_has_it() {
     let world = World::with_active(BackendName::Nats).await;
     for how in ["cancelled", "superseded", "moved"] {
         world.arm("job", HOUR).await;
-        let (being_told, shown) = world.orders(BackendName::Nats).await;
+        let (taken, shown) = world.orders(BackendName::Nats).await;
         assert_eq!(shown, ["+1"], "{how}");
         match how {
             "cancelled" => world.cancel("job").await,
@@ -126,7 +126,7 @@ async fn an_order_being_armed_is_not_cancelled_before_the_backend_has_it() {
         let (successor, shown) = world.orders(BackendName::Nats).await;
         assert_eq!(shown, if how == "superseded" { &["+1"][..] } else { &[] }, "{how}: too early");
         world.tell(&successor).await;
-        world.tell(&being_told).await;
+        world.tell(&taken).await;
         let (taken_back, shown) = world.orders(BackendName::Nats).await;
         assert_eq!(shown, ["-1"], "{how}");
         world.tell(&taken_back).await;
@@ -164,14 +164,18 @@ async fn one_shots_that_are_due_soon_or_parked_are_not_moved() {
     world.sql("UPDATE one_shots SET next_attempt_at = now() + interval '2 s' WHERE job_id = 'near'").await;
     assert_eq!(world.switch(BackendName::Postgres).await, 1);
     assert_eq!((world.awaits("far").await, world.awaits("near").await.as_deref()), (None, Some("nats")));
-    // What an engine has just woken is not handed to it again.
+    // A one-shot whose backend has just sent its wake-up is not armed there again.
     world.arm("woken", 30_000).await;
     world.arm("held", HOUR).await;
     world.sql("UPDATE one_shots SET parked = 'hold' WHERE job_id = 'held'").await;
     assert_eq!(world.switch(BackendName::Qstash).await, 1);
     assert_eq!(world.awaits("far").await.as_deref(), Some("qstash"));
     assert_eq!((world.awaits("woken").await, world.awaits("held").await), (None, None));
-    assert_eq!(world.awaits("near").await.as_deref(), Some("nats"), "the watchdog's, if nats is away");
+    assert_eq!(
+        world.awaits("near").await.as_deref(),
+        Some("nats"),
+        "if nats is unavailable, the watchdog fires it"
+    );
 }
 
 #[tokio::test]
@@ -182,7 +186,10 @@ async fn a_switch_and_a_batch_of_a_move_wait_for_each_other() {
     sqlx::query("SELECT FROM active_backend FOR SHARE").execute(&mut *batch).await.unwrap();
     let db = world.db.clone();
     let mut switch = tokio::spawn(async move { wake_ups::activate(&db, BackendName::Nats).await });
-    assert!(tokio::time::timeout(A_WHILE, &mut switch).await.is_err(), "a switch in the middle of a batch");
+    assert!(
+        tokio::time::timeout(A_WHILE, &mut switch).await.is_err(),
+        "the switch did not wait for the batch"
+    );
     batch.commit().await.unwrap();
     assert_eq!(switch.await.unwrap().unwrap().backend, BackendName::Nats);
 
@@ -191,7 +198,10 @@ async fn a_switch_and_a_batch_of_a_move_wait_for_each_other() {
     sqlx::query(back).execute(&mut *switch).await.unwrap();
     let db = world.db.clone();
     let mut batch = tokio::spawn(async move { wake_ups::move_to_active(&db).await });
-    assert!(tokio::time::timeout(A_WHILE, &mut batch).await.is_err(), "a batch in the middle of a switch");
+    assert!(
+        tokio::time::timeout(A_WHILE, &mut batch).await.is_err(),
+        "the batch did not wait for the switch"
+    );
     switch.commit().await.unwrap();
     assert_eq!(batch.await.unwrap().unwrap().to, BackendName::Qstash);
     assert_eq!(world.awaits("job").await.as_deref(), Some("qstash"));
@@ -211,8 +221,8 @@ async fn a_wake_up_for_a_locked_one_shot_reports_busy() {
     let found = wake_ups::take(&world.db, &wake, horizon, horizon, 10).await.unwrap();
     assert!(matches!(found[..], [Found::Locked]), "{found:?}");
     busy.commit().await.unwrap();
-    assert_eq!(world.orders(BackendName::Nats).await.1, ["+1"], "its wake-up is wanted still");
+    assert_eq!(world.orders(BackendName::Nats).await.1, ["+1"], "its wake-up is still wanted");
     let found = wake_ups::take(&world.db, &wake, horizon, horizon, 10).await.unwrap();
     assert!(matches!(found[..], [Found::Standing { .. }]), "{found:?}");
-    assert_eq!(world.awaits("job").await, None, "it would wait for the watchdog");
+    assert_eq!(world.awaits("job").await, None, "it must not wait for the watchdog");
 }

@@ -1,4 +1,4 @@
-//! Deadlines of one connection.
+//! Timeouts of a connection.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use tokio::io::AsyncWriteExt;
 use super::fixture::{Connection, closed_for};
 
 const HALF_HEAD: &[u8] = b"POST /api/agent-cron/provision HTTP/1.1\r\nHost: nas\r\nX: ";
-/// Thirty seconds, less what the test's clock may be behind.
+/// Thirty seconds, less the tolerance of the test's clock.
 const ALMOST: Duration = Duration::from_secs(28);
 
-/// Sends `head`, and then a byte every second until the other side has closed. Returns how long that took.
+/// Sends `head`, and then a byte every second until the server closes the connection. Returns the time that this took.
 async fn dripping(url: &str, head: &[u8]) -> Duration {
     let mut connection = Connection::open(url).await;
     connection.send(head).await;
@@ -24,7 +24,7 @@ async fn dripping(url: &str, head: &[u8]) -> Duration {
     began.elapsed()
 }
 
-/// Sends `head` and no more, and returns how long it took until the other side closed.
+/// Sends `head` and nothing more, and returns the time until the server closed the connection.
 async fn left(url: &str, head: &[u8]) -> Duration {
     let mut connection = Connection::open(url).await;
     connection.send(head).await;
@@ -58,14 +58,14 @@ async fn unfinished_requests_are_closed_after_30_seconds() {
     ] {
         assert!(took > ALMOST, "{what}: {took:?}");
     }
-    // The route's own bound is tighter; the server's holds where a route has none.
+    // The route's own timeout is shorter; the server's applies to routes without one.
     assert!(half < PATIENCE && dripped_body < PATIENCE);
     assert!(closed_for(&world, "public", "unfinished").await >= 3);
     assert!(closed_for(&world, "metrics", "unfinished").await >= 2);
 }
 
 #[tokio::test]
-async fn responses_that_nobody_takes_are_given_up() {
+async fn unread_responses_are_aborted() {
     let world = World::new().await;
     let mut connection = Connection::open(&world.service.url).await;
     // Each response is some ten kilobytes: together they are more than the system buffers.
@@ -79,7 +79,7 @@ async fn responses_that_nobody_takes_are_given_up() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_kept_for_the_time_that_is_set() {
+async fn idle_connections_are_kept_for_the_configured_time() {
     let world = World::with(|settings| settings.with("NAS_CRON_CONNECTION_IDLE_TIMEOUT", "3s")).await;
     let mut connection = Connection::open(&world.service.url).await;
     for pause in [0, 1, 1] {

@@ -1,4 +1,4 @@
-//! The descriptor limit: raised at the start, and looked at.
+//! The file descriptor limit: raised and checked at the start.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use nas_cron_testing::world::{World, eventually};
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::fixture::Connection;
-use crate::doctor::fixture::says;
+use crate::doctor::fixture::reports;
 
-/// The soft and the hard limit of a running service.
+/// Returns the soft and the hard limit of a running service.
 fn limits(world: &World) -> (String, String) {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", world.service.pid())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
@@ -20,23 +20,29 @@ fn limits(world: &World) -> (String, String) {
 async fn the_soft_limit_is_raised_to_the_hard_one() {
     let world = World::with(|settings| settings.with_descriptors(256, 4_096)).await;
     assert_eq!(limits(&world), ("4096".to_owned(), "4096".to_owned()));
-    assert!(!world.service.log().contains("the descriptor limit is too low"), "everything fits");
-    says(&world.settings, "descriptors", "ok", "4096: 1024 attempts", "").await;
+    assert!(!world.service.log().contains("file descriptor limit too low"), "everything fits");
+    reports(&world.settings, "descriptors", "ok", "4096: enough for 1024 concurrent attempts", "").await;
 }
 
 #[tokio::test]
-async fn a_limit_that_is_too_low_is_told_at_the_start_and_by_the_doctor() {
+async fn low_descriptor_limit_is_reported_at_the_start_and_by_the_doctor() {
     let world = World::with(|settings| settings.with_descriptors(1_024, 1_024)).await;
     let log = world.service.log();
-    assert!(log.contains("the descriptor limit is too low for in_flight_max"), "{log}");
-    says(&world.settings, "descriptors", "warning", "1024: 298 attempts", "raise the hard limit to 2484")
-        .await;
-    // It works all the same, with what there is.
+    assert!(log.contains("file descriptor limit too low for in_flight_max"), "{log}");
+    reports(
+        &world.settings,
+        "descriptors",
+        "warning",
+        "1024: enough for 298 concurrent attempts",
+        "raise the hard limit to 2484",
+    )
+    .await;
+    // The service still works within the limit.
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
 }
 
-/// The descriptors that a service has open, and the number that the next one gets.
+/// Returns the number of open descriptors of a service, and the number that the next one would get.
 fn open(world: &World) -> (usize, u64) {
     let folder = std::fs::read_dir(format!("/proc/{}/fd", world.service.pid())).unwrap();
     let open: Vec<u64> =
@@ -49,7 +55,7 @@ fn open(world: &World) -> (usize, u64) {
 async fn a_listener_without_descriptors_closes_the_oldest_silent_connection_and_goes_on() {
     let world = World::new().await;
     let mut silent = Vec::new();
-    // Until they are the last ones: what they leave is below the limit then.
+    // Until they are the highest ones, so that closing them leaves numbers below the limit.
     eventually("no number is free in between", async || {
         for _ in 0..8 {
             silent.push(Connection::open(&world.service.url).await);

@@ -1,4 +1,4 @@
-//! One connection, spoken to in bytes.
+//! One connection, on the level of bytes.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// See the module.
+/// A raw connection to a listener.
 pub struct Connection(pub TcpStream);
 
 impl Connection {
@@ -19,12 +19,12 @@ impl Connection {
         Self(TcpStream::connect(host).await.unwrap())
     }
 
-    /// Sends.
+    /// Sends bytes.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// The status of the next response, which is read to its end; `None` if the connection is closed instead.
+    /// Reads the next response and returns its status; `None` if the connection is closed instead.
     pub async fn status(&mut self) -> Option<u16> {
         timeout(PATIENCE, self.response()).await.expect("a response or a close")
     }
@@ -41,7 +41,7 @@ impl Connection {
         Some(head[9..12].parse().unwrap())
     }
 
-    /// Waits until the other side closes, whatever it sends before, and returns how long that took.
+    /// Waits until the server closes the connection, and returns the time that this took. Ignores received bytes.
     pub async fn closed(&mut self) -> Duration {
         let began = Instant::now();
         let mut bytes = vec![0; 1 << 16];
@@ -51,7 +51,7 @@ impl Connection {
     }
 }
 
-/// A request that provisions a job of `inst-1` far from now, as bytes.
+/// Returns the bytes of a request that provisions a job of `inst-1` far in the future.
 pub fn provision(world: &World, job: &str) -> Vec<u8> {
     let body = json!({
         "job_id": job, "fire_at": "2099-01-01T00:00:00+00:00", "agent_callback_url": world.callback(), "dedup_key": job,
@@ -66,7 +66,7 @@ pub fn provision(world: &World, job: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The value of a series of connections that were closed for this reason.
+/// Returns the number of connections that were closed for this reason.
 pub async fn closed_for(world: &World, listener: &str, reason: &str) -> u64 {
     let series = format!("nas_cron_connections_closed_total{{listener=\"{listener}\",reason=\"{reason}\"}} ");
     let page = world.service.metrics().await;

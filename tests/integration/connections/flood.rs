@@ -14,23 +14,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Connection, closed_for, provision};
 
-/// Silent connections to each listener: more than the service may have descriptors.
+/// Number of silent connections to each listener: more than the service's descriptor limit.
 const FLOOD: usize = 700;
 const DESCRIPTORS: u64 = 512;
 
-/// Keeps a silent connection to `address`: opens the next one when the other side has closed it.
+/// Keeps a silent connection to `address`, and replaces it when the server closes it.
 async fn keep_silent(address: SocketAddr, connected: Arc<AtomicUsize>) {
     loop {
         if let Ok(mut stream) = TcpStream::connect(address).await {
             connected.fetch_add(1, Ordering::SeqCst);
             let _ = stream.read(&mut [0]).await;
         }
-        // Hundreds of them together are still a hundred a second.
+        // Hundreds of these tasks still open a hundred connections a second.
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }
 
-/// The flood, on a thread of its own. It ends when this is dropped.
+/// The flood, on its own thread. It ends on drop.
 struct Flood {
     over: CancellationToken,
     connected: Arc<AtomicUsize>,
@@ -63,8 +63,8 @@ impl Drop for Flood {
     }
 }
 
-/// Sends a request on a fresh connection and returns the status of its response. On a machine that is busy enough a
-/// flood may overtake a caller between its connection and its request: then it tries again.
+/// Sends a request on a new connection, and returns the status of its response. Retries, because on a busy machine a flood
+/// may displace a caller between its connection and its request.
 async fn asked(url: &str, request: &[u8]) -> u16 {
     for _ in 0..5 {
         let mut fresh = Connection::open(url).await;
@@ -82,7 +82,7 @@ fn address(url: &str) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_flood_of_silent_connections_shuts_out_nobody() {
+async fn flood_of_silent_connections_blocks_no_caller() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     let world = World::with(|settings| settings.with_descriptors(DESCRIPTORS, DESCRIPTORS)).await;
@@ -90,12 +90,14 @@ async fn a_flood_of_silent_connections_shuts_out_nobody() {
     kept.send(&provision(&world, "kept-0")).await;
     assert_eq!(kept.status().await, Some(200));
 
-    // As a scraper does, on a connection that it keeps.
+    // As a scraper does, on a persistent connection.
     world.service.metrics().await;
 
     let flood = Flood::start(vec![address(&world.service.url), address(&world.service.metrics_url)]);
-    eventually("it is a flood", async || (flood.connected.load(Ordering::SeqCst) >= 2 * FLOOD).then_some(()))
-        .await;
+    eventually("the flood has begun", async || {
+        (flood.connected.load(Ordering::SeqCst) >= 2 * FLOOD).then_some(())
+    })
+    .await;
     for number in 0..20 {
         let request = provision(&world, &format!("fresh-{number}"));
         assert_eq!(asked(&world.service.url, &request).await, 200);

@@ -1,4 +1,4 @@
-//! A replica that is stopped for a while and goes on.
+//! A replica that is frozen for a while.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::fixture::{Connection, closed_for, provision};
 const FREEZE: Duration = Duration::from_secs(8);
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: nas\r\n\r\n";
 
-/// A connection that has been served once.
+/// Returns a connection that has been served once.
 async fn served(world: &World) -> Connection {
     let mut connection = Connection::open(&world.service.url).await;
     connection.send(HEALTH).await;
@@ -18,15 +18,15 @@ async fn served(world: &World) -> Connection {
     connection
 }
 
-/// How many freezes the public listener has told of.
-fn told(world: &World) -> usize {
+/// Returns the number of freezes that the public listener has logged.
+fn logged(world: &World) -> usize {
     let log = world.service.log();
-    let lines = log.lines().filter(|line| line.contains("did not run for a while"));
+    let lines = log.lines().filter(|line| line.contains("process was frozen"));
     lines.filter(|line| line.contains("\"public\"")).count()
 }
 
 #[tokio::test]
-async fn calls_that_waited_during_a_freeze_are_not_carried_out() {
+async fn calls_that_waited_during_a_freeze_are_not_executed() {
     let world = World::new().await;
     let mut idle = served(&world).await;
     for round in 1..=2 {
@@ -34,7 +34,7 @@ async fn calls_that_waited_during_a_freeze_are_not_carried_out() {
         for _ in 0..4 {
             unread.push(served(&world).await);
         }
-        // A request whose head is read, and whose body is not.
+        // A request whose head has arrived, and whose body has not.
         let halved = provision(&world, "old-halved");
         let mut half = Connection::open(&world.service.url).await;
         half.send(&halved[..halved.len() - 10]).await;
@@ -42,7 +42,7 @@ async fn calls_that_waited_during_a_freeze_are_not_carried_out() {
         tokio::time::sleep(Duration::from_millis(500)).await;
 
         world.service.signal(Signal::STOP);
-        // Stopping takes effect by itself, soon: what is sent in the same moment could still be served.
+        // SIGSTOP takes effect with a short delay; a request sent right away could still be served.
         tokio::time::sleep(Duration::from_millis(500)).await;
         for (number, connection) in unread.iter_mut().enumerate() {
             connection.send(&provision(&world, &format!("old-unread-{number}"))).await;
@@ -60,12 +60,12 @@ async fn calls_that_waited_during_a_freeze_are_not_carried_out() {
         for connection in unread.iter_mut().chain(&mut queued).chain([&mut silent]) {
             assert_eq!(connection.status().await, None, "it is closed without a response");
         }
-        eventually("all is cleared", async || (told(&world) >= round).then_some(())).await;
+        eventually("the waiting calls are dropped", async || (logged(&world) >= round).then_some(())).await;
         let mut new = Connection::open(&world.service.url).await;
         new.send(&provision(&world, &format!("new-{round}"))).await;
         assert_eq!(new.status().await, Some(200));
         assert_ne!(half.status().await, Some(200));
-        // Idle all the time, it is as good as before.
+        // A connection without a waiting call still works.
         idle.send(HEALTH).await;
         assert_eq!(idle.status().await, Some(200));
 

@@ -1,4 +1,4 @@
-//! Inbound connections: deadlines, the bound on their number, and what a freeze leaves of them.
+//! Inbound connections: timeouts, their maximum number, and the effect of a freeze.
 
 mod deadlines;
 mod descriptors;

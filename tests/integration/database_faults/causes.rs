@@ -1,4 +1,4 @@
-//! A database that cannot be used says why: in `serve`, `doctor`, and every command, and soon.
+//! `serve`, `doctor` and every command soon report the cause if the database is unusable.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -14,12 +14,12 @@ use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// The promise is 10 s. A machine that is busy with other tests gets twice as much again.
+/// The promise is 10 s; a machine that is busy with other tests gets 20 s more.
 const LIMIT: Duration = Duration::from_secs(30);
 const COMMANDS: [&[&str]; 4] = [&["serve"], &["doctor"], &["jobs", "list"], &["migrate"]];
 
-/// Runs a command until its output has one of these words, and returns that output. `serve` may go on.
-pub(super) async fn says(settings: &Settings, command: &[&str], words: &[&str]) -> String {
+/// Runs a command until its output contains one of these words, and returns the output. `serve` may continue.
+pub(super) async fn reports(settings: &Settings, command: &[&str], words: &[&str]) -> String {
     let mut command_line = tokio::process::Command::from(settings.command(command));
     command_line.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command_line.spawn().unwrap();
@@ -38,7 +38,7 @@ pub(super) async fn says(settings: &Settings, command: &[&str], words: &[&str]) 
             return output;
         }
         assert!(!ended, "{command:?} ended after {:?} without any of {words:?}: {output}", begun.elapsed());
-        assert!(begun.elapsed() < LIMIT, "{command:?} says none of {words:?}: {output}");
+        assert!(begun.elapsed() < LIMIT, "{command:?} reports none of {words:?}: {output}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -50,11 +50,11 @@ async fn listen(mut from: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
     }
 }
 
-async fn every_command_says(url: &str, words: &[&str]) {
+async fn every_command_reports(url: &str, words: &[&str]) {
     let portal = Portal::start().await;
     let settings = Settings::new(url, &portal);
     for command in COMMANDS {
-        says(&settings, command, words).await;
+        reports(&settings, command, words).await;
     }
 }
 
@@ -63,13 +63,13 @@ fn url_at(address: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_named() {
-    every_command_says(&url_at(free_address()), &["connection refused"]).await;
+async fn refused_connection_is_reported() {
+    every_command_reports(&url_at(free_address()), &["connection refused"]).await;
 }
 
-/// Something listens there, and never says a word.
+/// The server accepts connections, and never sends a byte.
 #[tokio::test]
-async fn a_server_that_never_answers_is_named() {
+async fn silent_server_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = url_at(listener.local_addr().unwrap());
     let silent = tokio::spawn(async move {
@@ -78,13 +78,13 @@ async fn a_server_that_never_answers_is_named() {
             held.push(listener.accept().await.unwrap());
         }
     });
-    every_command_says(&url, &["did not answer", "no answer", "timed out", "no reply"]).await;
+    every_command_reports(&url, &["did not answer", "no answer", "timed out", "no reply"]).await;
     silent.abort();
 }
 
-/// Nobody acknowledges the connection: the listener's queue is full, so that the kernel drops every further SYN.
+/// The connection is never acknowledged: the listener's queue is full, so the kernel drops every further SYN.
 #[tokio::test]
-async fn an_address_that_swallows_connections_is_named() {
+async fn address_that_drops_packets_is_reported() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -95,7 +95,7 @@ async fn an_address_that_swallows_connections_is_named() {
         queued.push(connected.unwrap());
         assert!(queued.len() < 100, "the queue never fills");
     }
-    every_command_says(&url_at(address), &["did not answer", "no answer", "timed out", "no reply"]).await;
+    every_command_reports(&url_at(address), &["did not answer", "no answer", "timed out", "no reply"]).await;
     drop((listener, queued));
 }
 
@@ -111,21 +111,21 @@ fn start(options: Options) -> PrivatePostgres {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_is_named() {
+async fn wrong_password_is_reported() {
     let server = own_server(&[]).await;
     server.execute("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'right'").unwrap();
-    // Before all other rules.
+    // The first matching rule applies.
     let rules = server.data_dir().join("cluster/pg_hba.conf");
     let others = std::fs::read_to_string(&rules).unwrap();
     std::fs::write(&rules, format!("host all guarded 127.0.0.1/32 scram-sha-256\n{others}")).unwrap();
     server.execute("SELECT pg_reload_conf()").unwrap();
     let url = format!("postgres://guarded:WRONG@127.0.0.1:{}/postgres", server.port());
-    every_command_says(&url, &["password authentication failed"]).await;
+    every_command_reports(&url, &["password authentication failed"]).await;
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exhausted_server_is_named() {
+async fn exhausted_server_is_reported() {
     let server = own_server(&[("max_connections", "12")]).await;
     let url = server.tcp_url("postgres").unwrap();
     let mut held = Vec::new();
@@ -133,7 +133,7 @@ async fn an_exhausted_server_is_named() {
         held.push(connection);
     }
     assert!(held.len() > 5, "{} connections", held.len());
-    every_command_says(&url, &["too many clients", "too many connections", "connection slots"]).await;
+    every_command_reports(&url, &["too many clients", "too many connections", "connection slots"]).await;
     drop(held);
     tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }

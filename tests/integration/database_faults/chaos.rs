@@ -18,5 +18,5 @@ async fn a_series_of_faults_loses_nothing_and_every_replica_recovers() {
     })
     .await;
     println!("{}", report.markdown());
-    assert!(report.passed(), "{}", report.complaints());
+    assert!(report.passed(), "{}", report.violations());
 }

@@ -1,4 +1,4 @@
-//! A real standby takes over: what was acknowledged fires, and both replicas go on by themselves.
+//! A real standby takes over: acknowledged one-shots fire, and both replicas recover by themselves.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Pair {
         self.standby.tcp_url("nas_cron").unwrap()
     }
 
-    /// Waits until the standby streams, and has all that is committed.
+    /// Waits until the standby streams and has all commits.
     async fn caught_up(&self) {
         let pool = sqlx::PgPool::connect(&self.url()).await.unwrap();
         eventually("the standby has everything", async || {
@@ -64,7 +64,7 @@ impl Pair {
         pool.close().await;
     }
 
-    /// The primary goes, by a crash or by falling silent; the standby takes writes when this returns.
+    /// Ends the primary by a crash or a freeze. On return the standby accepts writes.
     async fn fail_over(self, freeze: bool) -> Over {
         let over = tokio::task::spawn_blocking(move || {
             let Self { mut primary, standby } = self;
@@ -80,7 +80,7 @@ impl Pair {
     }
 }
 
-/// After a failover.
+/// The servers after a failover.
 struct Over {
     former: Option<PrivatePostgres>,
     _primary: PrivatePostgres,
@@ -99,7 +99,7 @@ impl Drop for Over {
 /// Two replicas that find the primary themselves.
 async fn by_url(pair: &Pair) -> Cluster {
     let (one, other) = (address_of(&pair.url()), address_of(&pair.standby_url()));
-    // The standby first: which one takes writes is for the service to find out.
+    // The standby first: the service must find out which server accepts writes.
     let url = format!("postgres://postgres@{other},{one}/nas_cron?target_session_attrs=read-write");
     Cluster::start_on(&pair.standby_url(), 2, |settings| {
         settings
@@ -109,7 +109,7 @@ async fn by_url(pair: &Pair) -> Cluster {
     .await
 }
 
-/// Registers an instance where writes are taken: the cluster looks at the standby.
+/// Registers an instance at the server that accepts writes: the cluster's pool is connected to the standby.
 async fn register(url: &str, instance: &str) {
     let pool = sqlx::PgPool::connect(url).await.unwrap();
     let statement =
@@ -131,7 +131,7 @@ async fn replicas_with_both_hosts_in_their_url_find_the_promoted_standby() {
         cluster.replicas[number % 2].provision(&token, &job, &fire_at(4_000), &callback).await;
     }
     let over = pair.fail_over(false).await;
-    // From here on the cluster's own pool can write, too.
+    // From here on the cluster's pool can write, too.
     let ((), calls) = under_load(&cluster, AGENTS, PAUSE, recovered(&cluster, "by-url")).await;
     let acknowledged = (0..20).map(|number| format!("job-{number}"));
     let calls = Calls { armed: calls.armed.into_iter().chain(acknowledged).collect(), ..calls };
@@ -140,9 +140,9 @@ async fn replicas_with_both_hosts_in_their_url_find_the_promoted_standby() {
     tokio::task::spawn_blocking(move || drop(over)).await.unwrap();
 }
 
-/// The address leads to the standby from now on, and the primary falls silent without closing anything.
+/// The address is switched to the standby, and the primary freezes without closing its connections.
 ///
-/// Synchronous replication: every acknowledged one-shot is on the standby, also those of the last moment.
+/// Synchronous replication: the standby has every acknowledged one-shot, including the last ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_synchronous_standby_behind_a_switched_address_loses_nothing_acknowledged() {
     let pair = Pair::start(true).await;
@@ -164,10 +164,10 @@ async fn a_synchronous_standby_behind_a_switched_address_loses_nothing_acknowled
     tokio::task::spawn_blocking(move || drop(over)).await.unwrap();
 }
 
-/// Asynchronous replication: what had reached the standby survives. What was acknowledged in the last moment may be
-/// lost with the primary; the test waits that moment.
+/// Asynchronous replication: one-shots that had reached the standby survive. The last acknowledged ones may be lost with
+/// the primary, so the test waits until they are replicated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_asynchronous_standby_has_what_had_reached_it() {
+async fn asynchronous_standby_keeps_all_replicated_one_shots() {
     let pair = Pair::start(false).await;
     let (standby, proxy) = (pair.standby_url(), Proxy::start(address_of(&pair.url())).await);
     let through = at(&pair.url(), proxy.address());

@@ -1,4 +1,4 @@
-//! Replicas behind a proxy that can fail, agents that never stop provisioning, and what is checked in the end.
+//! Replicas behind a proxy that can fail, agents that provision continuously, and the final checks.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,18 +13,18 @@ use nas_cron_testing::service::{Service, Settings};
 use nas_cron_testing::time::{fire_at, lateness_ms};
 use tokio::sync::watch;
 
-/// The promise is 15 s. A machine that is busy with other tests gets as much again.
+/// The promise is 15 s; a machine that is busy with other tests gets 15 s more.
 pub(super) const RECOVERY: Duration = Duration::from_secs(30);
 /// Long enough for a second attempt to be seen beside a first one.
 const ANSWER_AFTER: Duration = Duration::from_millis(100);
 
-/// Where a database's server listens.
+/// Returns the address of a database's server.
 pub(super) fn address_of(url: &str) -> SocketAddr {
     let url: url::Url = url.parse().unwrap();
     url.socket_addrs(|| None).unwrap()[0]
 }
 
-/// The same database at another address.
+/// Returns the URL of the same database at another address.
 pub(super) fn at(url: &str, address: SocketAddr) -> String {
     let mut url: url::Url = url.parse().unwrap();
     url.set_ip_host(address.ip()).unwrap();
@@ -32,13 +32,13 @@ pub(super) fn at(url: &str, address: SocketAddr) -> String {
     url.into()
 }
 
-/// Replicas behind a proxy, on a database of the test's own.
+/// Starts replicas behind a proxy, on a new database.
 pub(super) async fn proxied(replicas: usize) -> (Cluster, Proxy) {
     let (_db, url) = database().await;
     proxied_on(&url, replicas).await
 }
 
-/// Replicas behind a proxy, on this database.
+/// Starts replicas behind a proxy, on this database.
 pub(super) async fn proxied_on(url: &str, replicas: usize) -> (Cluster, Proxy) {
     let proxy = Proxy::start(address_of(url)).await;
     let through = at(url, proxy.address());
@@ -51,20 +51,20 @@ fn settings_through(settings: Settings, url: &str) -> Settings {
     settings.with("NAS_CRON_DATABASE_URL", url).with("NAS_CRON_LOG_FILTER", "info,nas_cron::scheduler=warn")
 }
 
-/// Puts the schema into a new database of a server.
+/// Creates the schema in a new database.
 pub(super) async fn with_schema(url: &str) {
     nas_cron::db::migrate::migrate(&connect(url)).await.unwrap();
 }
 
-/// What agents did while something else happened.
+/// The provisions that agents made during a fault.
 pub(super) struct Calls {
     /// Acknowledged jobs.
     pub(super) armed: Vec<String>,
-    /// Provisions without a 200: what came instead.
+    /// Provisions without a 200, with the response or error.
     pub(super) failed: Vec<String>,
 }
 
-/// `agents` agents provision at every replica in turn, each `pause` after its last call, while `work` is done.
+/// Runs `work` while `agents` agents provision at every replica in turn, each with a `pause` between its calls.
 pub(super) async fn under_load<T>(
     cluster: &Cluster,
     agents: usize,
@@ -110,9 +110,9 @@ pub(super) async fn under_load<T>(
     (done, Calls { armed, failed })
 }
 
-/// Waits until every replica fires and provisions by itself, and fails where that takes longer than [`RECOVERY`].
+/// Waits until every replica fires and provisions by itself. Fails if that takes longer than [`RECOVERY`].
 pub(super) async fn recovered(cluster: &Cluster, probe: &str) {
-    // Registered by the load: a fixture must not wait for the database in the middle of a fault.
+    // The load has registered the instance: a fixture must not wait for the database during a fault.
     let token = cluster.portal.session_token("org-1", "loaded-0");
     let begun = Instant::now();
     let recover = join_all(cluster.replicas.iter().enumerate().map(async |(number, replica)| {
@@ -138,19 +138,19 @@ pub(super) async fn recovered(cluster: &Cluster, probe: &str) {
     println!("{probe}: every replica fires and provisions after {:?}", begun.elapsed());
 }
 
-/// How many attempts a replica has seen the end of.
+/// Returns the number of attempts that have ended on a replica.
 async fn attempts(replica: &Service) -> f64 {
     let page = replica.metrics().await;
     let ended = page.lines().filter(|line| line.starts_with("nas_cron_fires_total{outcome=\"delivered\"}"));
     ended.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// How late a fire was, in milliseconds.
+/// Returns the lateness of a fire in milliseconds.
 pub(super) fn lateness_of(fire: &Fire) -> f64 {
     lateness_ms(&fire.fire_at, fire.arrived)
 }
 
-/// Waits until everything armed is delivered, and checks that nothing was early, and no two attempts under way at once.
+/// Waits until all armed one-shots are delivered, and checks that no fire was early and no two attempts overlapped.
 pub(super) async fn all_came(cluster: &Cluster, calls: &Calls) {
     let armed = calls.armed.clone();
     cluster

@@ -1,4 +1,4 @@
-//! Connections to the database that carry nothing and are not closed: docs/contract.md#invariants 9 and 10.
+//! Half-open connections to the database, which carry nothing and are not closed: docs/contract.md#invariants 9 and 10.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::fixture::{all_came, proxied, recovered, under_load};
 const AGENTS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Runs a fault of this length under load, and checks that no provision failed, nothing was lost, early or doubled, and
-/// that both replicas went on by themselves.
+/// Runs a fault of this length under load. Checks that no provision failed, that no fire was lost, early or doubled, and
+/// that both replicas recovered by themselves.
 async fn outlived(name: &str, length: Duration, fault: fn(&Proxy)) {
     let (cluster, proxy) = proxied(2).await;
     let work = async {
@@ -19,7 +19,7 @@ async fn outlived(name: &str, length: Duration, fault: fn(&Proxy)) {
         tokio::time::sleep(length).await;
         proxy.heal();
         recovered(&cluster, name).await;
-        // More than one round of everything.
+        // More than one round of every loop.
         tokio::time::sleep(Duration::from_secs(3)).await;
     };
     let ((), calls) = under_load(&cluster, AGENTS, PAUSE, work).await;
@@ -35,12 +35,12 @@ async fn ready(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_go_on_when_their_connections_are_black_holed() {
+async fn replicas_recover_when_their_connections_are_black_holed() {
     outlived("existing", Duration::ZERO, Proxy::black_hole_existing).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_go_on_after_replies_were_dropped() {
+async fn replicas_recover_after_replies_were_dropped() {
     outlived("replies", Duration::from_secs(8), Proxy::drop_replies).await;
 }
 

@@ -1,4 +1,4 @@
-//! A statement may reach the server long after its session was given up. By then it must not count any more.
+//! A statement may reach the server long after the service has given up its session. By then it must have no effect.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ const RULES: ArmRules = ArmRules {
     second_fires_max: 3,
 };
 
-/// A cancel is sent on a session that falls silent, is repeated on another one, and is followed by a new provision. Then
-/// the first session's bytes arrive.
+/// A cancel is sent on a session that stalls, and repeated on another one. A new provision follows. Then the bytes of the
+/// first session arrive.
 #[tokio::test]
-async fn a_statement_that_arrives_late_undoes_nothing_newer() {
+async fn late_statement_does_not_undo_newer_changes() {
     let (_direct, url) = database().await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
     sqlx::query("INSERT INTO instances (instance_id, org_id, callback_url) VALUES ('inst-1', 'org-1', $1)")
@@ -41,14 +41,14 @@ async fn a_statement_that_arrives_late_undoes_nothing_newer() {
         let wanted = Provision::new("job", &fire_at, CALLBACK, &format!("job:{fire_at}")).unwrap();
         oneshot::provision(&db, &instance, Some(CALLBACK), &wanted, &RULES).await.unwrap();
     };
-    // Both statements are prepared on the session: from then on each is a single message.
+    // Both statements are prepared on the session, so that each is a single message from then on.
     oneshot::cancel(&db, &instance, &job).await.unwrap();
     provision(10).await;
     proxy.hold_existing();
     ride_out(Instant::now() + PATIENCE, || oneshot::cancel(&db, &instance, &job)).await.unwrap();
     provision(20).await;
     proxy.heal();
-    eventually("the silent session is gone", async || {
+    eventually("the stalled session has ended", async || {
         let sessions: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM pg_stat_activity
              WHERE datname = current_database() AND application_name = 'nas-cron'",

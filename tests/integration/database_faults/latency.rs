@@ -1,4 +1,4 @@
-//! A slow network to the database. The load of a deployment is the chaos run's; here it is what one replica gets of it.
+//! A slow network to the database. The load is one replica's share of the load of the chaos run.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use nas_cron_testing::time::fire_at;
 use super::fixture::{Calls, all_came, lateness_of, proxied};
 
 const AGENTS: usize = 40;
-/// About 57 provisions a second, a replica's half of 115, whether those before have been answered or not.
+/// About 57 provisions a second, a replica's half of 115, without waiting for the responses of earlier ones.
 const EVERY: Duration = Duration::from_micros(17_500);
-/// Without a delay, as the control of what this machine takes.
+/// Length of the control run without a delay, which measures this machine.
 const CONTROL: Duration = Duration::from_secs(5);
-/// With the delay: long enough for a queue to grow, where one grows.
+/// Length of the run with the delay: long enough for a queue to grow, if one grows.
 const DELAYED: Duration = Duration::from_secs(25);
 
-/// Provisions for so long, and returns what came of it.
+/// Provisions for this length of time, and returns the results.
 async fn provisions(cluster: &Cluster, tokens: &[String], name: &str, length: Duration) -> Calls {
     let (begun, mut interval) = (Instant::now(), tokio::time::interval(EVERY));
     let mut calls = FuturesUnordered::new();
@@ -45,7 +45,7 @@ async fn provisions(cluster: &Cluster, tokens: &[String], name: &str, length: Du
     }
 }
 
-/// The 99th percentile of the lateness of the first attempts of these, in milliseconds.
+/// Returns the 99th percentile of the lateness of these jobs' first attempts, in milliseconds.
 fn p99(cluster: &Cluster, calls: &Calls) -> f64 {
     let mut wanted: BTreeSet<_> = calls.armed.iter().cloned().collect();
     let fires = cluster.agents.fires();
@@ -57,7 +57,7 @@ fn p99(cluster: &Cluster, calls: &Calls) -> f64 {
 
 async fn slow(round_trip: Duration, reach_ms: f64) {
     let (cluster, proxy) = proxied(1).await;
-    // Every second one-shot is refused at first: 85 attempts a second, a replica's half of 170.
+    // Every second one-shot is rejected at first: 85 attempts a second, a replica's half of 170.
     cluster.agents.answer(|fire, before| {
         let refused = before == 0 && fire.job_id.ends_with(['1', '3', '5', '7', '9']);
         if refused { Reply::status(503) } else { Reply::accepted() }
@@ -74,7 +74,7 @@ async fn slow(round_trip: Duration, reach_ms: f64) {
     let (p99, control) = (p99(&cluster, &delayed), p99(&cluster, &control));
     println!("{round_trip:?}: {} armed, p99 {p99:.0} ms; without delay {control:.0} ms", delayed.armed.len());
     assert!(delayed.failed.is_empty(), "{:#?}", delayed.failed);
-    // A machine that is busy with other tests is slow without any delay; each of a fire's steps then waits as long.
+    // A machine that is busy with other tests is slow even without a delay, and each step of a fire waits as long.
     assert!(p99 <= reach_ms + 5.0 * control, "p99 {p99:.0} ms; without delay {control:.0} ms");
 }
 

@@ -1,4 +1,4 @@
-//! The way to the database fails as networks, servers and poolers do: half-open, slow, switched, refused.
+//! Faults on the way to the database: half-open or slow connections, failover, rejected connections, poolers.
 
 mod causes;
 mod chaos;

@@ -7,16 +7,16 @@ use nas_cron_testing::portal::Portal;
 use nas_cron_testing::service::Settings;
 use nas_cron_testing::time::fire_at;
 
-use super::causes::says;
+use super::causes::reports;
 
-/// Claims and notifications belong to a session: what half works is refused.
+/// Claims and notifications belong to a session, so transaction pooling is rejected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transaction_pooling_is_refused_with_its_name_and_the_fix() {
     let (_db, url) = database().await;
     let (bouncer, portal) = (PgBouncer::start(PoolMode::Transaction, &url).await, Portal::start().await);
     let settings = Settings::new(&bouncer.url(&url), &portal).with("NAS_CRON_MIGRATE", "false");
     for command in [&["serve"][..], &["doctor"], &["jobs", "list"], &["migrate"]] {
-        let output = says(&settings, command, &["PgBouncer"]).await;
+        let output = reports(&settings, command, &["PgBouncer"]).await;
         assert!(output.contains("transaction"), "{command:?}: {output}");
         assert!(output.contains("session"), "{command:?} names the fix: {output}");
     }

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz` in an outage, and an outage that is as long as a provision may wait.
+//! `/healthz` and `/readyz` in an outage, and an outage as long as a provision may wait.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::fixture::proxied;
 
-/// A restart of the database is over before a load balancer takes the replica out, and a real outage restarts nobody.
+/// A short restart of the database does not take the replica out of the load balancer, and a real outage restarts no
+/// replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_holed_replica_stays_healthy_and_is_unready_only_after_a_while() {
     let (cluster, proxy) = proxied(1).await;
@@ -16,7 +17,7 @@ async fn a_black_holed_replica_stays_healthy_and_is_unready_only_after_a_while()
     proxy.black_hole();
     let begun = Instant::now();
     let mut unready = None;
-    // Well beyond the 15 s after which it is unready.
+    // Much longer than the 15 s after which it is unready.
     while begun.elapsed() < Duration::from_secs(25) || unready.is_none() {
         assert!(begun.elapsed() < PATIENCE, "ready without a database");
         assert_eq!(replica.get("/healthz").await.0, 200, "after {:?}", begun.elapsed());
@@ -32,19 +33,19 @@ async fn a_black_holed_replica_stays_healthy_and_is_unready_only_after_a_while()
     println!("unready after {unready:?}");
 }
 
-/// Ten seconds without a server, to the moment: how long a real one takes to stop and to start is the machine's business.
+/// Exactly ten seconds without a server, simulated by a proxy: the time of a real restart depends on the machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provision_outlasts_ten_seconds_without_the_database() {
     const CALLS: usize = 20;
     let (cluster, proxy) = proxied(1).await;
     let token = cluster.agent("inst-1").await;
     let (replica, callback) = (&cluster.replicas[0], cluster.agents.callback("inst-1"));
-    let (away, restored) = watch::channel(false);
+    let (outage_over, restored) = watch::channel(false);
     proxy.cut().await;
     let outage = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
         proxy.restore().await;
-        away.send(true).unwrap();
+        outage_over.send(true).unwrap();
     };
     let calls = join_all((0..CALLS).map(async |number| {
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! The configuration and the database.
+//! Checks of the configuration and the database.
 
 use std::time::{Duration, Instant};
 
@@ -7,29 +7,29 @@ use nas_cron_testing::service::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::fixture::{NOBODY, Report, bare, examined, says, served};
+use super::fixture::{NOTHING_LISTENS, Report, bare, examined, reports, served};
 
 #[tokio::test]
 async fn a_healthy_deployment_passes_every_check() {
     let (_world, settings) = served(|settings| settings).await;
     let report = examined(&settings, |report| report.complaints().is_empty()).await;
     assert_eq!(report.code, Some(0));
-    assert_eq!(report.line("configuration"), ("ok", "sound", ""));
-    assert!(report.line("schema").1.ends_with("the one of this release"));
-    assert_eq!(report.line("notifications").1, "LISTEN hears NOTIFY");
-    assert!(report.line("signing key").1.ends_with("(ES256) signs, and opens here"), "{report:#?}");
+    assert_eq!(report.line("configuration"), ("ok", "valid", ""));
+    assert!(report.line("schema").1.ends_with("as required by this release"));
+    assert_eq!(report.line("notifications").1, "LISTEN receives NOTIFY");
+    assert!(report.line("signing key").1.ends_with("(ES256) is active and usable"), "{report:#?}");
     assert_eq!(report.line("NATS"), ("skipped", "not configured", ""));
 }
 
 #[tokio::test]
-async fn the_table_has_no_colours_in_a_pipe() {
+async fn table_is_plain_ascii_in_a_pipe() {
     let (settings, _portal, _) = bare().await;
     let (_, out, _) = settings.without("NAS_CRON_ADMIN_TOKEN_SHA256").run(&["doctor"]).await;
     assert!(out.is_ascii(), "{out}");
     let line = |name: &str| out.lines().find(|line| line.contains(name)).expect(&out);
     assert!(line("configuration").starts_with("ok "), "{out}");
     assert!(line("admin API").starts_with("warning "), "{out}");
-    assert!(line("mend: set NAS_CRON_ADMIN_TOKEN_SHA256").starts_with("   "), "{out}");
+    assert!(line("fix: set NAS_CRON_ADMIN_TOKEN_SHA256").starts_with("   "), "{out}");
 }
 
 #[tokio::test]
@@ -37,24 +37,24 @@ async fn all_configuration_errors_are_reported() {
     let (settings, _portal, _) = bare().await;
     let settings = settings.without("NAS_CRON_PORTAL_URL").with("NAS_CRON_LISTEN", "nowhere");
     let report =
-        says(&settings, "configuration", "wrong", "portal_url: is not set", "nas-cron config show").await;
+        reports(&settings, "configuration", "wrong", "portal_url is not set", "nas-cron config show").await;
     assert!(report.line("configuration").1.contains("listen = `nowhere`"), "{report:#?}");
 }
 
 fn skips_what_needs_the_database(report: &Report) {
     for check in ["schema", "notifications", "signing key", "active backend", "overdue"] {
-        assert_eq!(report.line(check), ("skipped", "not looked at: the database does not answer", ""));
+        assert_eq!(report.line(check), ("skipped", "not checked: the database is unavailable", ""));
     }
 }
 
 #[tokio::test]
 async fn an_unreachable_database_is_reported() {
     let (settings, _portal, _) = bare().await;
-    let settings = settings.with("NAS_CRON_DATABASE_URL", format!("postgres://u:SECRET@{NOBODY}/x"));
-    let report = says(&settings, "database", "wrong", "does not answer", "NAS_CRON_DATABASE_URL").await;
+    let settings = settings.with("NAS_CRON_DATABASE_URL", format!("postgres://u:SECRET@{NOTHING_LISTENS}/x"));
+    let report = reports(&settings, "database", "wrong", "unavailable: ", "NAS_CRON_DATABASE_URL").await;
     skips_what_needs_the_database(&report);
     assert!(!report.json.to_string().contains("SECRET"));
-    // And what needs none is looked at.
+    // Checks that do not need the database are made.
     assert_eq!(report.line("public URLs").0, "ok");
 }
 
@@ -71,7 +71,7 @@ async fn a_hanging_database_is_reported_within_a_deadline() {
     });
     let begun = Instant::now();
     let settings = settings.with("NAS_CRON_DATABASE_URL", url);
-    let report = says(&settings, "database", "wrong", "does not answer", "").await;
+    let report = reports(&settings, "database", "wrong", "unavailable: ", "").await;
     assert!(begun.elapsed() < Duration::from_mins(2), "{:?}", begun.elapsed());
     skips_what_needs_the_database(&report);
     held.abort();
@@ -87,35 +87,44 @@ async fn run(url: &str, statements: &str) {
 async fn a_schema_of_another_release_is_reported() {
     let (settings, _portal, url) = bare().await;
     let behind = settings.clone().with("NAS_CRON_DATABASE_URL", empty_database().await);
-    let report = says(&behind, "schema", "warning", "lacks 1", "`nas-cron serve` applies it").await;
-    assert_eq!(report.line("signing key").1, "not looked at: the schema is not the one of this release");
-    says(&behind.without("NAS_CRON_MIGRATE"), "schema", "wrong", "lacks 1", "`nas-cron migrate`").await;
+    let report = reports(&behind, "schema", "warning", "migrations 1, ", "`nas-cron serve` migrates").await;
+    assert_eq!(report.line("signing key").1, "not checked: the schema is not the one of this release");
+    reports(&behind.without("NAS_CRON_MIGRATE"), "schema", "wrong", "migrations 1, ", "`nas-cron migrate`")
+        .await;
 
     run(&url, "UPDATE _sqlx_migrations SET success = false WHERE version = 1").await;
-    says(&settings, "schema", "wrong", "step 1 is not the one", "`nas-cron migrate --dry-run`").await;
+    reports(
+        &settings,
+        "schema",
+        "wrong",
+        "migration 1 differs from the one of this release",
+        "`nas-cron migrate --dry-run`",
+    )
+    .await;
     run(&url, "UPDATE _sqlx_migrations SET success = true WHERE version = 1").await;
     run(&url, "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', true, 'x', 0)").await;
-    let ahead = says(&settings, "schema", "wrong", "version 9999", "run the release that migrated it").await;
-    assert_eq!(ahead.line("overdue").0, "ok", "what can be read is looked at: {ahead:#?}");
+    let ahead =
+        reports(&settings, "schema", "wrong", "version 9999", "use the release that migrated it").await;
+    assert_eq!(ahead.line("overdue").0, "ok", "a later schema can be read: {ahead:#?}");
 }
 
 #[tokio::test]
 async fn a_clock_offset_is_reported() {
     let (settings, _portal, url) = bare().await;
     let name = url.rsplit('/').next().unwrap();
-    // A clock of this database's own, before the system's.
+    // A clock function of this database that shadows the system's.
     run(&url, &format!("ALTER DATABASE {name} SET search_path = public, pg_catalog")).await;
     let set = async |offset: &str| {
         let body = format!("SELECT pg_catalog.clock_timestamp() + interval '{offset}'");
         run(&url, &format!("CREATE OR REPLACE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $${body}$$")).await;
     };
     set("90 min 30 s").await;
-    says(&settings, "database clock", "warning", "90 min ahead of this machine's", "NTP").await;
+    reports(&settings, "database clock", "warning", "1 h 30 min ahead of this machine's", "NTP").await;
     set("-15 s").await;
-    says(&settings, "database clock", "warning", "behind this machine's", "NTP").await;
+    reports(&settings, "database clock", "warning", "behind this machine's", "NTP").await;
 }
 
-/// Passes everything on but notifications, as a pooler does that keeps no sessions.
+/// Starts a proxy that drops notifications, as a pooler without sessions does.
 async fn deaf_proxy(to: String) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -125,7 +134,7 @@ async fn deaf_proxy(to: String) -> std::net::SocketAddr {
             let (mut from_server, mut to_server) = TcpStream::connect(&to).await.unwrap().into_split();
             tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
             tokio::spawn(async move {
-                // A message is its kind, and a length that counts itself.
+                // A message starts with its kind, and a length that includes itself.
                 while let Ok(kind) = from_server.read_u8().await {
                     let length = from_server.read_u32().await?;
                     let mut body = vec![0; length as usize - 4];
@@ -147,7 +156,7 @@ fn through(settings: Settings, url: &str, proxy: std::net::SocketAddr) -> Settin
     let mut url: url::Url = url.parse().unwrap();
     url.set_ip_host(proxy.ip()).unwrap();
     url.set_port(Some(proxy.port())).unwrap();
-    // Not encrypted: the proxy has to read along.
+    // Unencrypted: the proxy must parse the messages.
     url.query_pairs_mut().append_pair("sslmode", "disable");
     settings.with("NAS_CRON_DATABASE_URL", url.as_str())
 }
@@ -158,6 +167,7 @@ async fn a_pooler_without_sessions_is_reported() {
     let parsed: url::Url = url.parse().unwrap();
     let server = format!("{}:{}", parsed.host_str().unwrap(), parsed.port().unwrap());
     let settings = through(settings, &url, deaf_proxy(server).await);
-    let report = says(&settings, "notifications", "wrong", "LISTEN hears nothing", "pool sessions").await;
+    let report =
+        reports(&settings, "notifications", "wrong", "LISTEN does not receive NOTIFY", "pool sessions").await;
     assert_eq!(report.line("schema").0, "ok", "{report:#?}");
 }

@@ -1,5 +1,5 @@
-//! `nas-cron doctor`: the real binary on a real Postgres, with a real service, NATS server and QStash emulator beside
-//! it. Every fault shows on its own line, with its mend.
+//! `nas-cron doctor`: the real binary with a real Postgres, service, NATS server and QStash emulator. Every fault is
+//! reported by its own check, with a fix.
 
 mod backends;
 mod database;

@@ -1,4 +1,4 @@
-//! Where the service connects to, and where never.
+//! Addresses that the service dials, and addresses that it never dials.
 
 use nas_cron_testing::raw_agent::{RawAgent, Step};
 use nas_cron_testing::service::Settings;
@@ -11,7 +11,7 @@ fn quick(settings: Settings) -> Settings {
     settings.with("NAS_CRON_RETRY_DEFINITE_BASE", "200ms").with("NAS_CRON_FIRE_FLOOR", "100ms")
 }
 
-/// Arms one job per callback, each of an instance of its own, and returns the first errors after two attempts.
+/// Arms one job per callback, each for its own instance, and returns their errors after two attempts.
 async fn refused(world: &World, callbacks: &[String]) -> Vec<String> {
     let mut armed = Vec::new();
     for (number, callback) in callbacks.iter().enumerate() {
@@ -41,7 +41,7 @@ async fn contract_fire_private_addresses_are_never_dialled_by_default() {
     let world = World::with(|s| quick(s).without("NAS_CRON_CALLBACK_ALLOW")).await;
     let v4 = RawAgent::start("127.0.0.1:0", ACCEPT).await.unwrap();
     let port = v4.address.port();
-    // Where the machine has no IPv6, there is nobody to be dialled.
+    // On a machine without IPv6 there is nothing to dial.
     let v6 = RawAgent::start(&format!("[::1]:{port}"), ACCEPT).await.ok();
     let hosts = [
         "127.0.0.1",
@@ -60,7 +60,7 @@ async fn contract_fire_private_addresses_are_never_dialled_by_default() {
     ];
     let callbacks: Vec<String> = hosts.iter().map(|host| format!("https://{host}:{port}")).collect();
     for error in refused(&world, &callbacks).await {
-        assert!(error.contains("public"), "it says why: {error}");
+        assert!(error.contains("public"), "it names the reason: {error}");
     }
     assert_eq!(v4.connections() + v6.map_or(0, |v6| v6.connections()), 0);
 }
@@ -78,7 +78,7 @@ async fn contract_fire_plain_http_is_never_dialled_by_default() {
     ];
     let errors = refused(&world, &callbacks).await;
     for error in &errors[1..] {
-        assert!(error.contains("https"), "it says what to do: {error}");
+        assert!(error.contains("https"), "it names the fix: {error}");
     }
     assert_eq!(agent.connections(), 0);
 }

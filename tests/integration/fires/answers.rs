@@ -1,4 +1,4 @@
-//! What an agent's answer means.
+//! The meaning of agents' responses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
 use serde_json::json;
 
-/// Retries in tenths of seconds instead of seconds.
+/// Settings for retries after tenths of seconds instead of seconds.
 fn quick(settings: Settings) -> Settings {
     settings
         .with("NAS_CRON_RETRY_DEFINITE_BASE", "200ms")
@@ -26,7 +26,7 @@ async fn contract_fire_any_2xx_is_accepted_and_never_delivered_again() {
         world.arm(&status.to_string(), -1_000).await;
     }
     world.all_delivered().await;
-    // Longer than any retry would wait.
+    // Longer than any retry delay.
     world.arm("marker", 1_500).await;
     world.agents.wait_for("marker", 1).await;
     for status in STATUSES.map(|status| status.to_string()) {
@@ -39,7 +39,7 @@ async fn contract_fire_any_2xx_is_accepted_and_never_delivered_again() {
 }
 
 #[tokio::test]
-async fn client_6_a_2xx_whose_body_breaks_off_is_a_delivery() {
+async fn client_6_a_2xx_with_a_truncated_body_is_a_delivery() {
     const STEPS: &[Step] =
         &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{\"status\":")];
     let world = World::with(quick).await;
@@ -59,19 +59,19 @@ async fn contract_fire_gone_is_a_delivery_that_forgets_the_key() {
     world.agents.answer(|_, before| if before == 0 { Reply::accepted() } else { Reply::gone() });
     let (at, first) = world.arm("job", -1_000).await;
     world.delivered("job").await;
-    // Delivered once; the second fire of the same key finds the job gone.
+    // Delivered once; then the second fire of the same key is answered with `gone`.
     assert_eq!(world.again("job", &at).await, first);
     world.agents.wait_for("job", 2).await;
     world.delivered("job").await;
     let history = world.history("job").await;
     assert_eq!((history[1].outcome.as_str(), history[1].status, history.len()), ("gone", Some(200), 2));
 
-    // With its key forgotten it is as new: it fires at once, and not minutes after its delivery.
+    // The key is forgotten: the same key fires at once, not minutes after its delivery.
     let third = world.again("job", &at).await;
     assert_ne!(first, third);
     world.agents.wait_for("job", 3).await;
     world.delivered("job").await;
-    // Other words than `gone` are a delivery like any other, and so is `gone` under another status.
+    // Any other status text is a delivery, and so is `gone` with another HTTP status.
     world.agents.answer(|fire, _| match fire.job_id.as_str() {
         "paused" => Reply { body: r#"{"status":"paused"}"#, ..Reply::status(200) },
         _ => Reply { status: 202, ..Reply::gone() },
@@ -86,7 +86,7 @@ async fn contract_fire_gone_is_a_delivery_that_forgets_the_key() {
 async fn contract_fire_redirects_are_never_followed_and_every_other_status_is_retried() {
     const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
     const OTHERS: [u16; 12] = [300, 304, 400, 401, 403, 404, 409, 410, 418, 429, 500, 501];
-    // Nothing comes in time that counts as ambiguous.
+    // The delay after an ambiguous failure is longer than this test.
     let world = World::with(|s| quick(s).with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "10m")).await;
     let elsewhere = world.agents.callback("elsewhere") + "/api/cron/fire";
     let stray = world.agents.callback("stray");
@@ -106,11 +106,11 @@ async fn contract_fire_redirects_are_never_followed_and_every_other_status_is_re
             history.iter().map(|one| (one.number, one.outcome.as_str(), one.status)).collect();
         let refused = i16::try_from(*job).unwrap();
         assert_eq!(outcomes, [(1, "failed", Some(refused)), (2, "delivered", Some(202))]);
-        assert!(history[0].error.is_some(), "{job} says why");
+        assert!(history[0].error.is_some(), "{job} has an error text");
         let waited = history[1].started - history[0].ended.unwrap();
         assert!(waited >= 0.199, "{job}: waited {waited} s");
     }
-    assert_eq!(world.agents.strays(), [""; 0], "nothing went where a Location pointed");
+    assert_eq!(world.agents.strays(), [""; 0], "no redirect was followed");
     assert!(world.agents.fires().iter().all(|fire| fire.agent == "inst-1"));
     world.all_delivered().await;
 }
@@ -130,7 +130,7 @@ async fn client_8_gateway_statuses_are_retried_too() {
 
 #[tokio::test]
 async fn contract_fire_one_deadline_covers_headers_and_body() {
-    // Bytes keep coming; the attempt ends all the same.
+    // The agent keeps sending bytes, but the attempt ends at its deadline.
     const HEADERS: &[Step] =
         &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\nx: "), Step::Drip("x", Duration::from_millis(50))];
     const BODY: &[Step] = &[
@@ -167,7 +167,7 @@ async fn contract_fire_one_deadline_covers_headers_and_body() {
 }
 
 #[tokio::test]
-async fn contract_states_an_answer_larger_than_16_kib_is_not_read_to_its_end() {
+async fn contract_states_a_response_larger_than_16_kib_is_truncated() {
     const STEPS: &[Step] = &[
         Step::Read,
         Step::Send("HTTP/1.1 500 Oh\r\ncontent-length: 100000000\r\n\r\nwhat went wrong: "),
@@ -185,7 +185,7 @@ async fn contract_states_an_answer_larger_than_16_kib_is_not_read_to_its_end() {
 #[tokio::test]
 async fn invariant_8_an_echoed_token_is_redacted_in_the_stored_error() {
     let world = World::with(quick).await;
-    // Some frameworks answer a 422 with the whole input, as this one does.
+    // Some frameworks return the whole request in the body of a 422, as this one does.
     let echo = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
     let seen = std::sync::Arc::clone(&echo);
     world.agents.answer(move |fire, before| {

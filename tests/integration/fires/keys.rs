@@ -1,4 +1,4 @@
-//! docs/contract.md#keys: the JWKS, and where private keys are.
+//! docs/contract.md#keys: the JWKS, and the storage of private keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -62,7 +62,7 @@ async fn contract_keys_both_paths_serve_the_same_set_with_its_validators() {
     }
 }
 
-/// Everything in the database, as text and as hex of its bytea columns.
+/// Returns all rows of the database as text, and their bytea columns as hex.
 async fn everything(pool: &PgPool) -> String {
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT format('%I', table_name) FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'",
@@ -83,8 +83,8 @@ async fn everything(pool: &PgPool) -> String {
     all
 }
 
-/// What a private key in plaintext cannot be without: the algorithm's identifier of a PKCS#8 document in hex and in
-/// base64 at each of its three offsets, or PEM's armour.
+/// Returns a mark of an unencrypted private key in `text`: the algorithm identifier of a PKCS#8 document in hex or in
+/// base64 at each of its three offsets, or the PEM frame.
 fn plain_key_in(text: &str) -> Option<String> {
     const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
     const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -93,7 +93,7 @@ fn plain_key_in(text: &str) -> Option<String> {
         marks.push(hex::encode(oid));
         for offset in 0..3 {
             let shifted = STANDARD_NO_PAD.encode([vec![0; offset], oid.to_vec()].concat());
-            // The characters at both ends depend on what stands around it.
+            // The characters at both ends depend on the surrounding bytes.
             marks.push(shifted[if offset == 0 { 0 } else { 4 }..shifted.len() - 2].to_owned());
         }
     }
@@ -110,7 +110,7 @@ async fn contract_keys_no_private_key_is_in_the_database_in_plaintext() {
         assert!(all.contains(alg) && all.contains("\\x"), "the sealed key is among it");
         assert_eq!(plain_key_in(&all), None, "{alg}");
     }
-    // The search would find one.
+    // The search finds an unencrypted key.
     let (_, url) = database().await;
     let pool = PgPool::connect(&url).await.unwrap();
     let random = ring::rand::SystemRandom::new();
@@ -139,7 +139,7 @@ async fn contract_keys_serve_does_not_start_without_the_key_encryption_key_or_wi
     }
     assert_eq!(everything(&world.pool).await, before, "nothing was changed");
 
-    // The same for a service that has no keys yet: it says what to set and how to make one.
+    // The same for a service without keys: the error names the setting and the command that generates a value.
     let (_, url) = database().await;
     let (status, _, said) = none.with("NAS_CRON_DATABASE_URL", &url).run(&["serve"]).await;
     assert!(!status.success());
@@ -149,7 +149,7 @@ async fn contract_keys_serve_does_not_start_without_the_key_encryption_key_or_wi
     );
 }
 
-/// A ring beside the service's own, as the operator's tools have it.
+/// Returns a key ring besides the service's, as the operator's commands use it.
 fn ring() -> KeyRing {
     let options = KeyRingOptions {
         issuer: nas_cron_testing::portal::PORTAL_URL.to_owned(),
@@ -178,7 +178,7 @@ async fn contract_keys_every_replica_follows_a_rotation_and_no_token_is_ever_unk
         }
     };
 
-    // The key is old enough for a successor: somebody's sweep publishes it.
+    // The key is old enough for a successor: the next sweep publishes it.
     let (db, ring) = (connect(&world.url), ring());
     world.sql("UPDATE signing_keys SET published_at = published_at - interval '89.995 days', activated_at = activated_at - interval '89.995 days'").await;
     assert_eq!(ring.sweep(&db).await.unwrap().len(), 1, "a successor is due");
@@ -187,7 +187,7 @@ async fn contract_keys_every_replica_follows_a_rotation_and_no_token_is_ever_unk
     let fresh = published.iter().find(|kid| !old.contains(kid)).unwrap().clone();
     world.arm("before", -1_000).await;
 
-    // A quarter of an hour later it signs.
+    // It signs 15 minutes later.
     world.sql("UPDATE signing_keys SET published_at = published_at - interval '911 s', activated_at = activated_at - interval '911 s'").await;
     assert_eq!(ring.sweep(&db).await.unwrap().len(), 1, "its activation is due");
     eventually("fires are signed with the new key", async || {
@@ -213,7 +213,7 @@ async fn contract_keys_every_replica_follows_a_rotation_and_no_token_is_ever_unk
         }
     }
 
-    // And 300 s and a margin after it last signed, the old one leaves.
+    // The old key is removed 300 s and a margin after it last signed.
     world
         .sql("UPDATE signing_keys SET retired_at = retired_at - interval '320 s' WHERE state = 'retired'")
         .await;

@@ -11,7 +11,7 @@ struct SlowAgent {
 }
 
 impl SlowAgent {
-    /// The next instant of its cron after what it takes for now, as it writes it.
+    /// Returns the next instant of its cron expression by its own clock, as it writes it.
     fn next(&self, true_now: DateTime<Utc>) -> String {
         let own = (true_now - TimeDelta::seconds(self.slow)).timestamp();
         let next = own - own.rem_euclid(self.period) + self.period;
@@ -26,7 +26,7 @@ impl SlowAgent {
 
 #[tokio::test]
 async fn client_4_the_job_chain_of_an_agent_with_a_slow_clock_survives_and_its_skew_is_learned() {
-    // Between the two fires of a key there must be more than the agent's clock is slow, as in the defaults.
+    // The delay of the second fire must exceed the offset of the agent's clock, as with the defaults.
     let world = World::with(|s| {
         s.with("NAS_CRON_SECOND_FIRE_DELAY", "3500ms").with("NAS_CRON_SECOND_FIRE_INTERVAL", "3500ms")
     })
@@ -36,7 +36,7 @@ async fn client_4_the_job_chain_of_an_agent_with_a_slow_clock_survives_and_its_s
     let mut keys: Vec<String> = Vec::new();
     let mut in_order = 0;
     world.again("job", &agent.next(began)).await;
-    // Until it has run four times in a row without a second fire. Every fire ends in a re-arm.
+    // Runs until four consecutive fires had no second fire. Every fire ends with a re-arm.
     for count in 1.. {
         let fire = world.agents.wait_for("job", count).await;
         in_order = if keys.contains(&fire.fire_at) { 0 } else { in_order + 1 };
@@ -47,7 +47,7 @@ async fn client_4_the_job_chain_of_an_agent_with_a_slow_clock_survives_and_its_s
         assert!(count < 15, "its skew is never learned: {keys:?}");
         world.again("job", &agent.next(now())).await;
     }
-    // A storm would have fired at the floor's pace, once a second.
+    // A storm would fire at the rate of the fire floor, once a second.
     let took = (now() - began).as_seconds_f64();
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
     let pace = keys.len() as f64 / took;
@@ -59,7 +59,7 @@ async fn client_4_the_job_chain_of_an_agent_with_a_slow_clock_survives_and_its_s
         .fetch_one(&world.pool)
         .await
         .unwrap();
-    assert_eq!(guard, 4_000, "1 s, doubled until it was enough");
+    assert_eq!(guard, 4_000, "1 s, doubled until it sufficed");
     let history = world.history("job").await;
     assert!(history.iter().all(|one| one.outcome != "failed"), "{history:?}");
 }
@@ -87,11 +87,11 @@ async fn client_7_a_job_every_0_minutes_fires_no_faster_than_the_floor() {
     world.arm("job", 0).await;
     for count in 1..=4 {
         world.agents.wait_for("job", count).await;
-        // Delayed, not refused.
+        // Delayed, not rejected.
         world.arm("job", 0).await;
     }
     world.ended("job", 4).await;
-    // `started` counts from each one's own `fire_at`: gaps come from the table itself.
+    // `started` counts from each attempt's own `fire_at`, so the gaps come from the table itself.
     let gaps: Vec<f64> = sqlx::query_scalar(
         "SELECT extract(epoch FROM started_at - lag(started_at) OVER (ORDER BY started_at))::float8
          FROM fires WHERE job_id = 'job' ORDER BY started_at OFFSET 1",

@@ -1,5 +1,6 @@
 //! Fires over real sockets and with the real binary: docs/contract.md#fire, docs/contract.md#keys,
-//! docs/contract.md#retries and docs/contract.md#same-key-again, and what docs/clients.md#hermes-agent says follows for a server. Each test is named after the rule that it checks.
+//! docs/contract.md#retries, docs/contract.md#same-key-again, and the consequences in docs/clients.md#hermes-agent. Each
+//! test is named after the rule that it checks.
 
 mod addresses;
 mod answers;

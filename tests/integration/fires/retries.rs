@@ -1,4 +1,4 @@
-//! When a fire that was not accepted is tried again, and when it is given up.
+//! Retries of fires, and the end of the retry budget.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ fn quick(settings: Settings) -> Settings {
         .with("NAS_CRON_FIRE_FLOOR", "100ms")
 }
 
-/// Seconds between the end of one attempt and the start of the next.
+/// Returns the seconds between the end of each attempt and the start of the next.
 async fn waits(world: &World, job: &str) -> Vec<f64> {
     let history = world.history(job).await;
     history.windows(2).map(|pair| pair[1].started - pair[0].ended.unwrap_or(f64::INFINITY)).collect()
 }
 
-/// An address of this machine where nobody listens, and that nobody else is given.
-async fn nobody(ip: &str) -> String {
+/// Returns an address of this machine without a listener, and reserved for this test.
+async fn unused_address(ip: &str) -> String {
     let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
@@ -43,7 +43,7 @@ async fn contract_retries_the_defaults_match_the_contract() {
     assert_eq!(policy.ambiguous_floor, Duration::from_secs(10));
     assert_eq!((policy.cap, policy.give_up_after), (Duration::from_hours(1), Duration::from_hours(72)));
 
-    // And the service shows the same.
+    // The service shows the same values.
     let portal = nas_cron_testing::portal::Portal::start().await;
     let settings = Settings::new("postgres://nobody@127.0.0.1:1/none", &portal);
     let (status, shown, _) = settings.run(&["config", "show", "--json"]).await;
@@ -100,9 +100,9 @@ async fn contract_retries_an_ambiguous_end_waits_longer_than_a_refusal() {
 #[tokio::test]
 async fn contract_retries_a_refused_connection_is_definite_and_visible_and_ends_when_the_agent_is_back() {
     const ACCEPT: &[Step] = &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")];
-    // Nothing comes in time that counts as ambiguous.
+    // The delay after an ambiguous failure is longer than this test.
     let world = World::with(|s| quick(s).with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "10m")).await;
-    let address = nobody("127.0.0.71").await;
+    let address = unused_address("127.0.0.71").await;
     world.service.provision(&world.token, "job", &fire_at(-1_000), &format!("http://{address}")).await;
     let history = world.ended("job", 2).await;
     assert_eq!((history[0].outcome.as_str(), history[0].status), ("failed", None));
@@ -123,14 +123,14 @@ async fn contract_retries_retry_after_is_honoured_in_both_forms_and_within_the_c
     fn http_date(at: DateTime<Utc>) -> String {
         at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
-    // Nothing is retried while the test looks: it reads what the database has planned.
+    // Nothing is retried during the test: it reads the planned times from the database.
     let world =
         World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "200s").with("NAS_CRON_RETRY_CAP", "1000s"))
             .await;
     world.agents.answer(|fire, _| {
         let retry_after = match fire.job_id.as_str() {
             "seconds" => "600".to_owned(),
-            // A date is compared with the answer's own `Date`, and both are whole seconds.
+            // A date is compared with the response's own `Date`; both are whole seconds.
             "date" => http_date(fire.arrived + TimeDelta::seconds(600)),
             "past" => http_date(fire.arrived - TimeDelta::seconds(60)),
             "day" => "86400".to_owned(),
@@ -138,7 +138,7 @@ async fn contract_retries_retry_after_is_honoured_in_both_forms_and_within_the_c
         };
         Reply { retry_after: Some(&*Box::leak(retry_after.into_boxed_str())), ..Reply::status(503) }
     });
-    // What is asked for is spread by a tenth upwards, the base by a half; nothing is spread beyond the cap.
+    // Jitter adds up to a tenth to `Retry-After`, and up to a half to the base, and never exceeds the cap.
     let expected = [
         ("seconds", 599.9, 660.1),
         ("date", 598.9, 661.1),
@@ -187,11 +187,11 @@ async fn contract_retries_an_exhausted_budget_makes_a_listed_dead_letter_that_th
     assert_eq!((&dead["last_status"], &dead["last_error"]), (&json!(507), &json!("the disk is full")));
     let history = world.history("job").await;
     assert_eq!(dead["attempts"].as_u64(), Some(history.len() as u64));
-    // 0.2 s, then twice that, then more than half a second between two: no more fit into 4 s.
+    // Delays of 0.2 s, then twice that, then more than half a second: no more attempts fit into 4 s.
     assert!((2..=10).contains(&history.len()), "{history:?}");
     assert!(history.iter().all(|one| one.outcome == "failed"));
 
-    // The same key: the same schedule, a fresh budget, due now.
+    // The same key: the same schedule id, a new retry budget, due now.
     let tried = world.agents.fires_of("job").len();
     world.agents.answer(|_, before| Reply::status(if before % 2 == 0 { 500 } else { 202 }));
     assert_eq!(world.again("job", &at).await, schedule);
@@ -214,7 +214,7 @@ async fn contract_retries_an_exhausted_budget_makes_a_listed_dead_letter_that_th
 async fn contract_retries_one_one_shot_probes_an_unreachable_instance() {
     const ACCEPT: &[Step] = &[Step::Read, Step::Send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")];
     let world = World::with(quick).await;
-    let address = nobody("127.0.0.72").await;
+    let address = unused_address("127.0.0.72").await;
     let callback = format!("http://{address}");
     let arm = async |job: &str| world.service.provision(&world.token, job, &fire_at(-1_000), &callback).await;
     arm("probe").await;
@@ -228,7 +228,7 @@ async fn contract_retries_one_one_shot_probes_an_unreachable_instance() {
     for job in ["one", "two", "three"] {
         arm(job).await;
     }
-    // An instance that can be reached is none of its business.
+    // Reachable instances are not affected.
     let elsewhere = world.instance("inst-2").await;
     world.service.provision(&elsewhere, "elsewhere", &fire_at(0), &world.agents.callback("inst-2")).await;
     world.agents.wait_for("elsewhere", 1).await;
@@ -237,7 +237,7 @@ async fn contract_retries_one_one_shot_probes_an_unreachable_instance() {
     world.ended("probe", known + 2).await;
     for job in ["one", "two", "three"] {
         assert_eq!(world.history(job).await, [], "{job} waits for the probe");
-        let (half, entry) = world.listed(job).await.expect("and can be seen");
+        let (half, entry) = world.listed(job).await.expect("it is listed");
         assert_eq!((half, &entry["parked"]), ("armed", &json!("unreachable")));
     }
     let agent = RawAgent::start(&address, ACCEPT).await.unwrap();

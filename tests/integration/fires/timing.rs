@@ -1,4 +1,4 @@
-//! Never early. How late a fire may be is for `nas-cron bench` to say: a busy machine delays everything.
+//! Fires are never early. Lateness is measured by `nas-cron bench`, because a busy test machine delays everything.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn print(what: &str, late: &mut [f64]) {
 #[tokio::test]
 async fn invariant_3_none_of_200_sub_second_one_shots_is_early() {
     let world = World::new().await;
-    // Odd microseconds, in no order: what is armed later may be due sooner.
+    // Odd microseconds in random order: a one-shot armed later may be due sooner.
     let offsets = (0..200).map(|number| 600 + (number * 797) % 2_000);
     let armed: Vec<(String, String)> = futures::stream::iter(offsets.enumerate())
         .map(async |(number, offset)| {
@@ -47,7 +47,7 @@ async fn invariant_3_none_of_200_sub_second_one_shots_is_early() {
         .fetch_one(&world.pool)
         .await
         .unwrap();
-    assert_eq!(early, 0, "by the database's clock, which decides");
+    assert_eq!(early, 0, "by the database's clock, which counts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,7 +57,7 @@ async fn contract_keys_2000_concurrent_jwks_fetches_fail_no_fire() {
     for number in 0..40 {
         world.arm(&format!("job-{number}"), 1_000 + number * 25).await;
     }
-    // Real agents connect anew for every fetch, all at once: the connections are made first, then all ask.
+    // Real agents open a connection for every fetch, all at once. Here the connections come first, then all requests.
     let (go, _) = tokio::sync::watch::channel(false);
     let herd: Vec<_> = (0..HERD)
         .map(|_| {
@@ -83,7 +83,7 @@ async fn contract_keys_2000_concurrent_jwks_fetches_fail_no_fire() {
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("]}"), "{answer}");
     }
     world.all_delivered().await;
-    // By the service's own account: here, the agents share their time with the herd.
+    // Measured by the service, because the agents of this test share their CPU with the herd.
     let mut late: Vec<f64> =
         sqlx::query_scalar("SELECT 1e3 * extract(epoch FROM started_at - fire_at)::float8 FROM fires")
             .fetch_all(&world.pool)
@@ -91,8 +91,8 @@ async fn contract_keys_2000_concurrent_jwks_fetches_fail_no_fire() {
             .unwrap();
     assert_eq!(late.len(), 40, "each once");
     print("during the herd", &mut late);
-    // An unoptimised binary that shares two cores with other tests has seconds of work in 2,000 answers; how late
-    // a fire may be for real is for the benchmark to say.
+    // 2,000 responses take an unoptimised binary seconds on two cores that it shares with other tests. The benchmark
+    // measures the real lateness.
     assert!(late.iter().all(|late| (0.0..60_000.0).contains(late)), "{late:?}");
     let failed: i64 = sqlx::query_scalar("SELECT count(*) FROM fires WHERE outcome <> 'delivered'")
         .fetch_one(&world.pool)
@@ -123,6 +123,6 @@ async fn contract_one_slow_agent_does_not_delay_others() {
         .wait_until("two slow ones", |fires| fires.iter().filter(|fire| fire.agent == "inst-1").count() >= 2)
         .await;
     let slow: Vec<_> = fires.iter().filter(|fire| fire.agent == "inst-1").collect();
-    assert_eq!(slow.len(), 2, "as many as one instance may have under way");
+    assert_eq!(slow.len(), 2, "the limit of attempts in flight per instance");
     assert!(slow.iter().all(|fire| fire.answered.is_none()), "the quick one did not wait for them");
 }

@@ -1,4 +1,4 @@
-//! What an agent receives: the token, the body, the path.
+//! The fire as an agent receives it: token, body and path.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use nas_cron_testing::time::{fire_at, lateness_ms};
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
-/// Judges the tokens of a job's two attempts by both JWKS paths.
+/// Verifies the tokens of a job's two attempts with both JWKS paths.
 async fn judge(world: &World, fires: &[Fire], alg: &str, issuer: &str) {
     let mut tokens = HashSet::new();
     for path in ["/.well-known/jwks.json", "/api/agent-cron/jwks.json"] {
@@ -53,7 +53,7 @@ async fn two_attempts(world: &World, token: &str) -> Vec<Fire> {
 
 #[tokio::test]
 async fn contract_fire_the_token_is_es256_by_default_with_exactly_these_claims() {
-    // A portal's URL as people write them: its bytes are what agents compare.
+    // A portal URL in an unusual form: agents compare its bytes.
     const ISSUER: &str = "https://Portal.Test:443/base/";
     let world = World::with(|s| s.with("NAS_CRON_PORTAL_URL", ISSUER)).await;
     let token = world.portal.sign(json!({"iss": ISSUER, "org_id": "org-1", "sid": "sid-1"}));
@@ -133,8 +133,8 @@ async fn invariant_7_a_fire_token_is_refused_by_the_agent_api() {
     let fire = world.agents.wait_for("job", 1).await;
     let callback = world.callback();
 
-    // The worst case: the portal signs with the very key that signs fires (it was imported), so nothing but
-    // the token's purpose tells a fire token from an access token.
+    // The worst case: the portal signs with the key that signs fires (it was imported), so only the purpose distinguishes a
+    // fire token from an access token.
     let own = world.service.get("/.well-known/jwks.json").await.1;
     let portals = client().get(world.portal.jwks_url()).send().await.unwrap().json::<Value>().await.unwrap();
     let keys =
@@ -181,7 +181,7 @@ async fn invariant_8_no_token_and_no_answer_of_an_agent_is_in_the_log() {
     world.agents.wait_for("job", 2).await;
     world.delivered("job").await;
     let log = world.service.log();
-    assert!(log.contains("delivered"), "it logs at all");
+    assert!(log.contains("delivered"), "the log is complete");
     for fire in world.agents.fires() {
         let signature = fire.token.rsplit('.').next().unwrap();
         assert!(!log.contains(signature) && !log.contains(&fire.token), "a fire token is in the log");

@@ -1,4 +1,4 @@
-//! The real hermes-agent with nobody's portal but ours: enrolled by the command, and then on its own.
+//! The real hermes-agent with the built-in portal as its only portal: enrolled by the command, then running by itself.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::python;
 
 const INSTANCE: &str = "agent-1";
 
-/// A home of the agent, and its server while it runs. Both go when this is dropped.
+/// A home of the agent, and its server while it runs. Dropping this stops the server and removes the home.
 struct Hermes {
     home: PathBuf,
     port: u16,
@@ -35,7 +35,7 @@ impl Hermes {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// A command of the agent. Of the surroundings nothing is inherited but the search path.
+    /// Returns a command of the agent. It inherits only `PATH` from the environment.
     fn command(&self, arguments: &[&str], out: &str) -> Command {
         let mut command = Command::new(python().parent().unwrap().join("hermes"));
         let log = File::options().create(true).append(true).open(self.home.join(out)).unwrap();
@@ -46,7 +46,7 @@ impl Hermes {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs([("HOME", &self.home), ("HERMES_HOME", &self.home)])
             .env("LC_ALL", "C.UTF-8")
-            // As `enroll` says.
+            // As the output of `enroll` instructs.
             .env("HERMES_PORTAL_BASE_URL", &self.portal_url)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -64,7 +64,7 @@ impl Hermes {
         .await;
     }
 
-    /// `hermes cron create` of a job that notes when it runs; the agent provisions it before the command ends.
+    /// Creates a job that records its runs, with `hermes cron create`. The agent provisions it before the command ends.
     async fn create(&self, name: &str, schedule: &str) {
         fs::create_dir_all(self.home.join("scripts")).unwrap();
         fs::write(self.home.join(format!("scripts/{name}.sh")), format!("date +%s >> {name}.runs\n"))
@@ -95,7 +95,7 @@ impl Hermes {
         self.text(&format!("scripts/{name}.runs")).lines().count()
     }
 
-    /// The portal's login, as the agent keeps it.
+    /// Returns the portal login that the agent has stored.
     fn login(&self) -> Value {
         let store: Value = serde_json::from_str(&self.text("auth.json")).unwrap();
         store["providers"]["nous"].clone()
@@ -105,16 +105,16 @@ impl Hermes {
         self.login()[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.login())).to_owned()
     }
 
-    /// Makes the access token look expired: in the agent's own store, and in the copy that its profiles share.
+    /// Makes the access token look expired, in the agent's store and in the copy that its profiles share.
     fn expire(&self) {
         let edit = |path: &Path, pointer: &str| {
             let mut store: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-            *store.pointer_mut(pointer).expect("an end") = json!("2020-01-01T00:00:00+00:00");
+            *store.pointer_mut(pointer).expect("an expiry time") = json!("2020-01-01T00:00:00+00:00");
             let unfinished = path.with_extension("edited");
             fs::write(&unfinished, store.to_string()).unwrap();
             fs::rename(unfinished, path).unwrap();
         };
-        // In this order: of the two ends the agent takes the later one.
+        // In this order, because the agent uses the later of the two expiry times.
         edit(&self.home.join("shared/nous_auth.json"), "/expires_at");
         edit(&self.home.join("auth.json"), "/providers/nous/expires_at");
     }
@@ -135,9 +135,9 @@ impl Drop for Hermes {
     }
 }
 
-/// Waits until the agent's own token opens the agent API and so many jobs are armed there; returns the first.
+/// Waits until the agent API accepts the agent's token and lists `count` armed jobs. Returns the first job.
 async fn armed(service: &Service, hermes: &Hermes, count: usize) -> String {
-    // For a moment after each fire the recurring job is in no list.
+    // The recurring job is in no list for a moment after each fire.
     eventually(&format!("{count} jobs are armed"), async || {
         let list = service.list(&hermes.kept("access_token")).await;
         let armed = list["armed"].as_array().unwrap();
@@ -148,12 +148,12 @@ async fn armed(service: &Service, hermes: &Hermes, count: usize) -> String {
 
 async fn fired_again(hermes: &Hermes) {
     let before = hermes.runs("recurring");
-    eventually("it is fired", async || (hermes.runs("recurring") > before).then_some(())).await;
+    eventually("the job is fired", async || (hermes.runs("recurring") > before).then_some(())).await;
 }
 
 async fn run(settings: &Settings, arguments: &[&str]) {
-    let (status, out, said) = settings.run(arguments).await;
-    assert!(status.success(), "{arguments:?}: {out}{said}");
+    let (status, out, err) = settings.run(arguments).await;
+    assert!(status.success(), "{arguments:?}: {out}{err}");
 }
 
 #[tokio::test]
@@ -179,13 +179,13 @@ async fn hermes_agent_works_with_this_service_as_its_portal() {
     run(&settings, &enroll).await;
     let first = hermes.kept("refresh_token");
 
-    // Its first call finds that it has no access token, and gets one by itself.
+    // The agent has no access token yet, and requests one before its first call.
     hermes.serve().await;
     hermes.create("recurring", "* * * * * */5").await;
     let second = hermes.kept("refresh_token");
-    assert_ne!(first, second, "it has not refreshed: {}", hermes.login());
+    assert_ne!(first, second, "the agent did not refresh its token: {}", hermes.login());
     let job_id = armed(&service, &hermes, 1).await;
-    // The second run shows that it has armed itself after the first.
+    // The second run shows that the agent has armed the job after the first.
     fired_again(&hermes).await;
     fired_again(&hermes).await;
     let fire = client()
@@ -194,14 +194,14 @@ async fn hermes_agent_works_with_this_service_as_its_portal() {
         .json(&json!({"job_id": job_id}));
     assert_eq!(fire.send().await.unwrap().status(), 401, "an access token fires nothing");
 
-    // The database is away at the moment of a refresh, from before the command until its request has come.
+    // The database is unavailable during a refresh.
     hermes.expire();
-    let issued = || service.log().matches("an access token was issued").count();
+    let issued = || service.log().matches("access token issued").count();
     let before = issued();
     database.cut().await;
     let back = async {
         tokio::time::sleep(Duration::from_secs(6)).await;
-        assert_eq!(issued(), before, "the database is away");
+        assert_eq!(issued(), before, "the database is unavailable");
         database.restore().await;
     };
     tokio::join!(hermes.create("during", "0 0 29 2 *"), back);
@@ -209,25 +209,25 @@ async fn hermes_agent_works_with_this_service_as_its_portal() {
     assert_ne!(third, second, "{}", hermes.login());
     armed(&service, &hermes, 2).await;
 
-    // The service itself is away: nothing is armed, and nothing is thrown away.
+    // The service is unavailable: the job is not armed, and the agent keeps its tokens.
     service.stop().await;
     hermes.expire();
-    hermes.create("away", "0 0 28 2 *").await;
+    hermes.create("outage", "0 0 28 2 *").await;
     assert_eq!(hermes.kept("refresh_token"), third);
 
-    // It is held, and keeps its tokens for later.
+    // The agent is disabled, and keeps its tokens.
     run(&settings, &["agents", "disable", INSTANCE]).await;
     let service = Service::start(&settings).await;
     hermes.create("held", "0 0 27 2 *").await;
     assert_eq!(hermes.kept("refresh_token"), third);
-    assert!(service.log().contains("the agent is disabled"), "it has tried");
+    assert!(service.log().contains("the agent is disabled"), "the agent has tried to refresh");
     run(&settings, &["agents", "enable", INSTANCE]).await;
     hermes.create("after", "0 0 26 2 *").await;
     assert_ne!(hermes.kept("refresh_token"), third);
     armed(&service, &hermes, 3).await;
     fired_again(&hermes).await;
 
-    // Somebody has a copy of an old refresh token: the login ends, and the agent knows it.
+    // An old refresh token is used again, as after a theft: the login ends, and the agent records the error.
     let stolen = client()
         .post(format!("{portal_url}/api/oauth/token"))
         .header("x-nous-refresh-token", &second)
@@ -240,9 +240,9 @@ async fn hermes_agent_works_with_this_service_as_its_portal() {
     assert!(login["refresh_token"].is_null(), "{login}");
     assert_eq!(login["last_auth_error"]["code"], "invalid_grant", "{login}");
 
-    // The mend.
+    // The fix: enroll again.
     run(&settings, &[&enroll[..], &["--force"]].concat()).await;
-    hermes.create("mended", "0 0 24 2 *").await;
+    hermes.create("enrolled_again", "0 0 24 2 *").await;
     armed(&service, &hermes, 2).await;
     fired_again(&hermes).await;
 }

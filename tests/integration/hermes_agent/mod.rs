@@ -1,10 +1,10 @@
-//! The real client: hermes-agent from `PyPI` against the real binary, its whole loop without a model.
+//! The real client: hermes-agent from `PyPI` against the real binary, its complete cron loop without a model.
 //!
-//! `tests/external/hermes/drive.py` starts the agent, has it arm jobs, and checks what it did; this test gives it a
-//! service to talk to (`nas-cron dev --no-demo`) and the service's signing key, so that it can also present tokens
-//! that are signed as they should be and wrong in everything else. `make hermes` installs the agent.
+//! `tests/external/hermes/drive.py` starts the agent, makes it arm jobs, and checks the results. This test starts the
+//! service for it (`nas-cron dev --no-demo`) and gives it the service's signing key, so that it can also present tokens
+//! with a valid signature and invalid claims. `make hermes` installs the agent.
 //!
-//! `enrolled` is the same agent with this service as its portal.
+//! `enrolled` tests the same agent with this service as its portal.
 
 mod enrolled;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use nas_cron_testing::service::binary;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-/// A running `nas-cron dev --no-demo` in a folder of its own; both go when it is dropped.
+/// A running `nas-cron dev --no-demo` in a temporary folder. Dropping it stops it and removes the folder.
 struct Dev {
     child: Child,
     dir: PathBuf,
@@ -38,12 +38,12 @@ impl Dev {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
-            .expect("it starts");
+            .expect("the binary starts");
         let mut dev = Self { child, dir };
         let deadline = Instant::now() + Duration::from_mins(1);
         while !dev.json_path().exists() {
             assert!(dev.child.try_wait().unwrap().is_none(), "`nas-cron dev` ended");
-            assert!(Instant::now() < deadline, "`nas-cron dev` did not get ready");
+            assert!(Instant::now() < deadline, "`nas-cron dev` did not become ready");
             std::thread::sleep(Duration::from_millis(50));
         }
         dev
@@ -57,7 +57,7 @@ impl Dev {
         serde_json::from_slice(&std::fs::read(self.json_path()).unwrap()).unwrap()
     }
 
-    /// Writes the service's private signing key where the driver finds it; returns its `kid`.
+    /// Writes the service's private signing key to `pem` and returns its `kid`.
     async fn reveal_signing_key(&self, pem: &Path) -> String {
         let url = self.json()["database_url"].as_str().unwrap().to_owned();
         let pool = sqlx::PgPool::connect(&url).await.unwrap();
@@ -87,7 +87,7 @@ impl Drop for Dev {
     }
 }
 
-/// The interpreter that has hermes-agent.
+/// Returns the interpreter of the environment in which hermes-agent is installed.
 fn python() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/hermes-venv/bin/python");
     assert!(python.exists(), "hermes-agent is not installed: run `make hermes` (`make test` does)");
@@ -112,7 +112,7 @@ async fn drive(alg: &'static str, mut settings: Vec<(&'static str, String)>, mod
                 .arg(dev.dir.join(format!("hermes-{agent}")))
                 .arg("--signing-key-pem")
                 .arg(&pem)
-                // One word: a kid may begin with a hyphen.
+                // One argument, because a kid may begin with a hyphen.
                 .args([&format!("--kid={kid}"), "--alg", alg])
                 .args(mode)
                 .stdin(Stdio::null());
@@ -126,7 +126,7 @@ async fn drive(alg: &'static str, mut settings: Vec<(&'static str, String)>, mod
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
         failed |= !output.status.success();
     }
-    assert!(!failed, "the real hermes-agent is not content: see above");
+    assert!(!failed, "checks of the real hermes-agent failed: see above");
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn hermes_agent_provisions_is_fired_rearms_and_cancels_with_rs256() {
     drive("RS256", Vec::new(), &[]).await;
 }
 
-/// Direct mode: the agent's verifier and its whole loop need no change.
+/// Direct mode: the agent's verifier and its cron loop work unchanged.
 #[tokio::test]
 async fn hermes_agent_accepts_direct_calls_of_qstash() {
     let qstash = Emulator::start(qstash_emulator::Settings::default()).await.unwrap();
@@ -151,5 +151,5 @@ async fn hermes_agent_accepts_direct_calls_of_qstash() {
         ("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", account.current_key.clone()),
     ];
     drive("ES256", settings, &["--direct"]).await;
-    assert!(qstash.counts().delivered > 0, "no fire came from the engine");
+    assert!(qstash.counts().delivered > 0, "QStash delivered no fire");
 }

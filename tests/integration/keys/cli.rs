@@ -1,4 +1,4 @@
-//! `nas-cron keys …`, below the command line.
+//! `nas-cron keys`, called below the command line.
 
 use std::sync::{Arc, Mutex};
 
@@ -44,15 +44,15 @@ async fn keys_json(context: &KeysContext, line: &[&str]) -> Value {
     serde_json::from_str(&keys(context, line).await.unwrap()).unwrap()
 }
 
-/// `keys import` of a file.
+/// Imports a PEM file.
 async fn import(context: &KeysContext, name: &str, more: &[&str]) -> Result<String, String> {
     let path = pem::path(name);
     keys(context, &[&["import", "--pem", path.to_str().unwrap()], more].concat()).await
 }
 
-/// The JWKS that agents use, with whatever is put into it.
+/// Serves a JWKS for agents, whose content the test sets.
 async fn portal() -> (String, Arc<Mutex<Value>>) {
-    // As `main` does: reqwest brings no provider of its own.
+    // As in `main`: reqwest has no default TLS provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let document = Arc::new(Mutex::new(json!({ "keys": [] })));
     let answer = async |State(document): State<Arc<Mutex<Value>>>| Json(document.lock().unwrap().clone());
@@ -68,18 +68,18 @@ async fn portal() -> (String, Arc<Mutex<Value>>) {
 async fn keys_rotate_starts_a_rotation_that_the_service_completes() {
     with_database(async |database| {
         let context = context(&database, None);
-        assert!(keys(&context, &["list"]).await.unwrap().contains("no signing keys yet"));
+        assert!(keys(&context, &["list"]).await.unwrap().contains("No signing keys yet"));
         assert!(keys(&context, &["export-jwks"]).await.is_err());
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         ring.bootstrap(&database.db).await.unwrap();
 
-        let told = keys_json(&context, &["rotate", "--json"]).await;
-        assert_eq!(told["state"], "next");
-        let next = told["kid"].as_str().unwrap();
+        let output = keys_json(&context, &["rotate", "--json"]).await;
+        assert_eq!(output["state"], "next");
+        let next = output["kid"].as_str().unwrap();
         let again = keys(&context, &["rotate"]).await.unwrap();
-        assert!(again.contains("A rotation is under way"), "{again}");
+        assert!(again.contains("A rotation has already begun"), "{again}");
         let early = keys(&context, &["activate", next]).await.unwrap_err();
-        assert!(early.contains("from") && early.contains("UTC on"), "{early}");
+        assert!(early.contains("may not know it before") && early.contains("UTC"), "{early}");
 
         pass(&database, 910).await;
         assert_eq!(ring.sweep(&database.db).await.unwrap().len(), 1);
@@ -90,7 +90,7 @@ async fn keys_rotate_starts_a_rotation_that_the_service_completes() {
         assert_eq!(listed["keys"][1]["kid"], next);
         assert!(listed["keys"][0]["upcoming"]["step"].as_str().unwrap().starts_with("remove"));
         let table = keys(&context, &["list"]).await.unwrap();
-        for part in [next, "retired", "a successor is published in 89d", "removed in 5m"] {
+        for part in [next, "retired", "successor published in 89 d", "removed in 5 min"] {
             assert!(table.contains(part), "{part}: {table}");
         }
         let exported: Value = serde_json::from_str(&keys(&context, &["export-jwks"]).await.unwrap()).unwrap();
@@ -108,7 +108,10 @@ async fn keys_rotate_now_explains_its_risk_before_it_acts() {
         ring.bootstrap(&database.db).await.unwrap();
         let before = states(&database).await;
         let error = keys(&context, &["rotate", "--now"]).await.unwrap_err();
-        assert!(error.contains("What breaks") && error.contains("--yes"), "{error}");
+        assert!(
+            error.contains("agents with a cached JWKS may reject fires") && error.contains("--yes"),
+            "{error}"
+        );
         assert_eq!(states(&database).await, before);
         keys(&context, &["rotate", "--now", "--yes"]).await.unwrap();
         let after = states(&database).await;
@@ -126,16 +129,16 @@ async fn keys_imported_sign_only_when_agents_can_see_them() {
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         ring.bootstrap(&database.db).await.unwrap();
 
-        let told = import(&context, "rsa-pkcs1", &["--kid", "portal-1", "--json"]).await.unwrap();
-        let told: Value = serde_json::from_str(&told).unwrap();
-        assert_eq!((&told["kid"], &told["state"]), (&json!("portal-1"), &json!("next")));
+        let output = import(&context, "rsa-pkcs1", &["--kid", "portal-1", "--json"]).await.unwrap();
+        let output: Value = serde_json::from_str(&output).unwrap();
+        assert_eq!((&output["kid"], &output["state"]), (&json!("portal-1"), &json!("next")));
         let again = import(&context, "rsa-pkcs8", &[]).await.unwrap_err();
-        assert!(again.contains("here already: `portal-1`"), "the same key under another name: {again}");
+        assert!(again.contains("already known: `portal-1`"), "the same key under another name: {again}");
         let error = keys(&context, &["rotate"]).await.unwrap_err();
         assert!(error.contains("by hand"), "{error}");
         assert!(keys(&context, &["rotate", "--now", "--yes"]).await.unwrap_err().contains("refused"));
 
-        // Not there; another key of that name; there; gone again: each look is said in words.
+        // The key is missing, another key has its kid, it is present, it is missing again.
         let unseen = keys(&context, &["activate", "portal-1"]).await.unwrap_err();
         assert!(unseen.contains("is not in the JWKS at"), "{unseen}");
         ring.refresh(&database.db).await.unwrap();
@@ -147,14 +150,14 @@ async fn keys_imported_sign_only_when_agents_can_see_them() {
         assert!(other.contains("it is another key"), "{other}");
         *document.lock().unwrap() = published.clone();
         let young = keys(&context, &["activate", "portal-1"]).await.unwrap_err();
-        assert!(young.contains("run this again"), "{young}");
+        assert!(young.contains("run this command again"), "{young}");
         pass(&database, 90 * 24 * 3600).await;
-        assert_eq!(ring.sweep(&database.db).await.unwrap(), [], "nothing happens by itself");
+        assert_eq!(ring.sweep(&database.db).await.unwrap(), [], "nothing is activated automatically");
         *document.lock().unwrap() = json!({ "keys": [] });
         assert!(keys(&context, &["activate", "portal-1"]).await.unwrap_err().contains("is not in the JWKS"));
         *document.lock().unwrap() = published;
         let anew = keys(&context, &["activate", "portal-1"]).await.unwrap_err();
-        assert!(anew.contains("run this again"), "the time counts from the last time it came up: {anew}");
+        assert!(anew.contains("run this command again"), "the time counts from its last appearance: {anew}");
 
         pass(&database, 910).await;
         keys(&context, &["activate", "portal-1"]).await.unwrap();
@@ -164,11 +167,11 @@ async fn keys_imported_sign_only_when_agents_can_see_them() {
         let table = keys(&context, &["list"]).await.unwrap();
         assert!(table.contains("imported") && table.contains("Rotation is by hand"), "{table}");
 
-        // Back to a key of our own: made by hand, activated by hand.
+        // Back to a generated key: rotation and activation are by hand.
         let own = keys_json(&context, &["rotate", "--json"]).await;
         pass(&database, 910).await;
         let done = ring.sweep(&database.db).await.unwrap();
-        assert_eq!(done.len(), 1, "the retired one leaves: {done:?}");
+        assert_eq!(done.len(), 1, "the retired key is removed: {done:?}");
         assert!(keys(&context, &["activate", own["kid"].as_str().unwrap()]).await.is_err());
         ring.refresh(&database.db).await.unwrap();
         *document.lock().unwrap() = jwks(&ring);
@@ -187,13 +190,13 @@ async fn keys_an_imported_first_key_is_activated_by_hand_once_agents_can_see_it(
         let file = std::env::temp_dir().join(format!("nas-cron-{}.pem", uuid::Uuid::new_v4()));
         std::fs::copy(pem::path("ec-sec1"), &file).unwrap();
         let file = file.to_str().unwrap();
-        let told = keys_json(&blind, &["import", "--pem", file, "--in-place", "--json"]).await;
-        let kid = told["kid"].as_str().unwrap();
+        let output = keys_json(&blind, &["import", "--pem", file, "--in-place", "--json"]).await;
+        let kid = output["kid"].as_str().unwrap();
 
         // No key-encryption key is needed while all private halves are in files.
         let ring = ring_with(SigningAlg::Es256, None, &clock());
         ring.bootstrap(&database.db).await.unwrap();
-        assert!(!ring.ready(), "no key is made beside an imported one");
+        assert!(!ring.ready(), "no key is generated beside an imported one");
         let unknown = keys(&blind, &["activate", kid]).await.unwrap_err();
         assert!(unknown.contains("nas_jwks_url"), "{unknown}");
 
@@ -213,7 +216,7 @@ async fn keys_an_imported_first_key_is_activated_by_hand_once_agents_can_see_it(
         let error = fresh.bootstrap(&database.db).await.unwrap_err().to_string();
         assert!(error.contains(file), "the file is named: {error}");
         ring.refresh(&database.db).await.unwrap();
-        assert!(ring.ready(), "who has it in memory goes on");
+        assert!(ring.ready(), "a replica with the key in memory continues");
     })
     .await;
 }
@@ -226,13 +229,13 @@ async fn keys_withdrawn_before_they_signed_can_be_replaced() {
         ring.bootstrap(&database.db).await.unwrap();
         import(&context, "rsa-pkcs8", &["--kid", "p"]).await.unwrap();
         let second = import(&context, "ec-sec1", &[]).await.unwrap_err();
-        assert!(second.contains("another key waits"), "{second}");
+        assert!(second.contains("there is already a next key"), "{second}");
         keys(&context, &["withdraw", "p"]).await.unwrap();
         ring.refresh(&database.db).await.unwrap();
         assert_eq!(kids(&jwks(&ring)).len(), 1);
         assert_eq!(keys_json(&context, &["list", "--json"]).await["rotation"], "automatic");
-        let missing = keys(&context, &["activate", "nobody"]).await.unwrap_err();
-        assert!(missing.contains("there is no key `nobody`; there are:"), "{missing}");
+        let missing = keys(&context, &["activate", "other"]).await.unwrap_err();
+        assert!(missing.contains("unknown key `other`; known keys:"), "{missing}");
     })
     .await;
 }
@@ -242,7 +245,9 @@ async fn keys_are_never_sealed_with_a_key_other_than_the_services() {
     with_database(async |database| {
         ring_with(SigningAlg::Es256, Some(kek(1)), &clock()).bootstrap(&database.db).await.unwrap();
         let before = states(&database).await;
-        for (wrong, part) in [(Some(Arc::new(kek(2))), "cannot be opened with"), (None, "is not set")] {
+        for (wrong, part) in
+            [(Some(Arc::new(kek(2))), "was encrypted with another key"), (None, "is not set")]
+        {
             let context = KeysContext { kek: wrong, ..context(&database, None) };
             for error in [keys(&context, &["rotate"]).await, import(&context, "rsa-pkcs8", &[]).await] {
                 let error = error.unwrap_err();

@@ -1,4 +1,4 @@
-//! A ring to test with, time that moves, and a verifier that trusts nothing but the JWKS.
+//! Fixtures: key rings, a database whose time can pass, and a verifier that uses the JWKS only.
 
 use std::sync::Arc;
 
@@ -20,18 +20,18 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sqlx::PgPool;
 
-/// A migrated database that nobody else uses.
+/// A migrated database for one test.
 pub(crate) struct TestDatabase {
-    /// As the service sees it.
+    /// The service's handle.
     pub(crate) db: Db,
-    /// For looking and meddling behind the service's back.
+    /// Direct access, for reading and changing rows.
     pub(crate) pool: PgPool,
 }
 
-/// Runs `test` on a fresh one.
+/// Runs `test` on a new database.
 pub(crate) async fn with_database(test: impl AsyncFnOnce(TestDatabase)) {
     let (db, url) = database().await;
-    let pool = PgPool::connect(&url).await.expect("the new database answers");
+    let pool = PgPool::connect(&url).await.expect("the new database is reachable");
     test(TestDatabase { db, pool }).await;
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn ring_with(alg: SigningAlg, kek: Option<KeyEncryptionKey>, clock: &
     Arc::new(KeyRing::new(options, Arc::new(clock.clone())))
 }
 
-/// Moves the database's time by moving everything that has happened into the past.
+/// Lets time pass by moving all recorded times into the past.
 pub(crate) async fn pass(database: &TestDatabase, seconds: i64) {
     let columns = ["published_at", "activated_at", "retired_at", "gone_at", "seen_at"];
     let moved =
@@ -67,7 +67,7 @@ pub(crate) async fn pass(database: &TestDatabase, seconds: i64) {
     execute(&database.pool, format!("UPDATE signing_keys SET {moved}")).await;
 }
 
-/// `kid state`, in the order of publication.
+/// Returns kid and state of the keys, in the order of publication.
 pub(crate) async fn states(database: &TestDatabase) -> Vec<(String, String)> {
     sqlx::query_as("SELECT kid, state::text FROM signing_keys ORDER BY published_at, kid")
         .fetch_all(&database.pool)
@@ -93,7 +93,7 @@ pub(crate) fn kids(jwks: &Value) -> Vec<String> {
     jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Verifies a token as a stranger would: by the key of that `kid` in the JWKS. Returns header and claims.
+/// Verifies a token with the key of its `kid` in the JWKS. Returns header and claims.
 pub(crate) fn verify(token: &SecretString, jwks: &Value) -> Result<(Value, Value), String> {
     let (signed, signature) = token.expose_secret().rsplit_once('.').ok_or("no token")?;
     let (header, claims) = signed.split_once('.').ok_or("no token")?;
@@ -105,7 +105,7 @@ pub(crate) fn verify(token: &SecretString, jwks: &Value) -> Result<(Value, Value
     let keys = jwks["keys"].as_array().ok_or("no JWKS")?;
     let key = keys.iter().find(|key| key["kid"] == header["kid"]).ok_or("unknown kid")?;
     if key["alg"] != header["alg"] || key["use"] != "sig" {
-        return Err("the key is for something else".to_owned());
+        return Err("the key has another purpose".to_owned());
     }
     let member = |name: &str| decode(key[name].as_str().unwrap_or("missing"));
     let verified = match key["kty"].as_str() {

@@ -1,4 +1,4 @@
-//! Signing keys on a real Postgres, over real HTTP, and with keys as OpenSSL writes them.
+//! Signing keys on a real Postgres, over real HTTP, and with PEM files of OpenSSL.
 
 mod cli;
 mod fixture;

@@ -1,4 +1,4 @@
-//! Private keys as OpenSSL writes them, the good and the unfit. The files are made by `tests/data/pem/make.sh`.
+//! Private keys as OpenSSL writes them, usable and unusable. `tests/data/pem/make.sh` makes the files.
 
 use std::path::PathBuf;
 
@@ -6,12 +6,12 @@ use nas_cron::domain::SigningAlg;
 use nas_cron::keys::pem::PemError;
 use nas_cron::keys::signer::{PrivateKey, Signer};
 
-/// Where a key of the collection is.
+/// Returns the path of a test key.
 pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/pem").join(format!("{name}.pem"))
 }
 
-/// The content of some of them, one after the other.
+/// Returns the concatenated content of test keys.
 fn read(names: &[&str]) -> Vec<u8> {
     names.iter().flat_map(|name| std::fs::read(path(name)).expect(name)).collect()
 }
@@ -46,9 +46,9 @@ fn keys_every_openssl_encoding_of_one_key_is_read_as_the_same_key() {
 }
 
 #[test]
-fn keys_import_says_what_is_wrong() {
+fn keys_import_names_the_problem() {
     for (names, part) in [
-        (&["p384-sec1"][..], "P-384 is not supported: ES256 needs P-256"),
+        (&["p384-sec1"][..], "unsupported curve P-384: ES256 needs P-256"),
         (&["p521-pkcs8"], "P-521"),
         (&["secp256k1-sec1"], "secp256k1"),
         (&["ec-explicit"], "explicit parameters"),
@@ -77,7 +77,7 @@ fn keys_damaged_files_are_refused() {
     for rubbish in [&b""[..], b"hello", b"\xff\xfe"] {
         assert_eq!(PrivateKey::from_pem(rubbish).unwrap_err(), PemError::NotPem);
     }
-    // Any byte may be wrong: that is an error or another key, never a panic.
+    // A damaged byte results in an error or in another key, never in a panic.
     for name in ["ec-sec1", "ec-pkcs8", "rsa-pkcs1"] {
         let whole = read(&[name]);
         for at in (0..whole.len()).step_by(7) {

@@ -1,4 +1,4 @@
-//! The ring: bootstrapping, minting, rotating, serving.
+//! The key ring: bootstrap, minting, rotation, JWKS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn keys_a_minted_token_verifies_by_the_jwks_alone() {
                 .fetch_one(&database.pool)
                 .await
                 .unwrap();
-            assert!(private.len() > 100, "the private half is there, sealed");
+            assert!(private.len() > 100, "the private half is stored encrypted");
             let document = jwks(&ring);
             let mut members: Vec<_> = document["keys"][0].as_object().unwrap().keys().cloned().collect();
             members.sort();
@@ -59,7 +59,7 @@ async fn keys_replicas_that_start_together_make_one_key() {
         }
         assert_eq!(states(&database).await.len(), 1);
         let bodies: Vec<_> = rings.iter().map(|ring| ring.jwks().unwrap()).collect();
-        assert!(bodies.iter().all(|one| one == &bodies[0]), "the same bytes and the same ETag everywhere");
+        assert!(bodies.iter().all(|one| one == &bodies[0]), "all replicas serve the same bytes and ETag");
         assert!(verify(&mint(&rings[0]).unwrap(), &jwks(&rings[5])).is_ok());
     })
     .await;
@@ -80,7 +80,7 @@ async fn keys_a_stale_ring_serves_its_jwks_but_does_not_sign() {
 
         database.db.close();
         assert!(ring.refresh(&database.db).await.is_err());
-        assert!(ring.jwks().is_some(), "the database away changes nothing");
+        assert!(ring.jwks().is_some(), "an outage of the database changes nothing");
     })
     .await;
 }
@@ -90,10 +90,10 @@ async fn keys_a_wrong_key_encryption_key_fails_the_start_and_changes_nothing() {
     with_database(async |database| {
         let clock = clock();
         ring_with(SigningAlg::Es256, Some(kek(1)), &clock).bootstrap(&database.db).await.unwrap();
-        // A successor is due: a replica with the wrong key must not be the one that makes it.
+        // A successor is due: a replica with the wrong key must not generate it.
         pass(&database, 91 * 24 * 3600).await;
         let before = states(&database).await;
-        for (wrong, part) in [(Some(kek(2)), "cannot be opened with"), (None, "is not set")] {
+        for (wrong, part) in [(Some(kek(2)), "was encrypted with another key"), (None, "is not set")] {
             let ring = ring_with(SigningAlg::Es256, wrong, &clock);
             let error = ring.bootstrap(&database.db).await.unwrap_err().to_string();
             assert!(error.contains("NAS_CRON_KEY_ENCRYPTION_KEY") && error.contains(part), "{error}");
@@ -111,7 +111,7 @@ async fn keys_a_wrong_key_encryption_key_fails_the_start_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn keys_a_public_half_that_was_tampered_with_is_noticed() {
+async fn keys_a_tampered_public_half_is_rejected() {
     with_database(async |database| {
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         ring.bootstrap(&database.db).await.unwrap();
@@ -120,7 +120,7 @@ async fn keys_a_public_half_that_was_tampered_with_is_noticed() {
         let fresh = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         let error = fresh.bootstrap(&database.db).await.unwrap_err().to_string();
         assert!(error.contains("does not belong to its published public half"), "{error}");
-        // A running replica goes on without it.
+        // A running replica continues without the key.
         fresh.refresh(&database.db).await.unwrap();
         assert!(matches!(mint(&fresh), Err(MintError::NoKey)));
     })
@@ -145,7 +145,7 @@ async fn keys_a_rotation_keeps_the_margins_of_the_contract() {
         assert_eq!(done.len(), 1, "the successor is published: {done:?}");
         let second = done[0].kid.clone();
         assert_eq!(kids(&jwks(&ring)), [first.clone(), second.clone()]);
-        assert_eq!(signs(&ring, &ring), first, "and does not sign yet");
+        assert_eq!(signs(&ring, &ring), first, "the successor does not sign yet");
         other.bootstrap(&database.db).await.unwrap();
 
         pass(&database, 905).await;
@@ -153,7 +153,7 @@ async fn keys_a_rotation_keeps_the_margins_of_the_contract() {
         pass(&database, 5).await;
         assert_eq!(ring.sweep(&database.db).await.unwrap().len(), 1);
         assert_eq!(signs(&ring, &ring), second);
-        assert_eq!(signs(&other, &ring), first, "a replica whose view is older; its tokens verify");
+        assert_eq!(signs(&other, &ring), first, "a replica with an older view; its tokens verify");
         other.refresh(&database.db).await.unwrap();
         assert_eq!(signs(&other, &other), second);
 
@@ -208,7 +208,7 @@ async fn keys_the_loop_makes_a_replica_ready() {
 }
 
 #[tokio::test]
-async fn keys_a_next_key_that_cannot_be_opened_is_never_activated() {
+async fn keys_an_undecryptable_next_key_is_never_activated() {
     with_database(async |database| {
         let ring = ring_with(SigningAlg::Es256, Some(kek(1)), &clock());
         ring.bootstrap(&database.db).await.unwrap();
@@ -220,7 +220,7 @@ async fn keys_a_next_key_that_cannot_be_opened_is_never_activated() {
         pass(&database, 2000).await;
         assert_eq!(ring.sweep(&database.db).await.unwrap(), []);
         ring.refresh(&database.db).await.unwrap();
-        assert!(mint(&ring).is_ok(), "the old one goes on");
+        assert!(mint(&ring).is_ok(), "the old key still signs");
     })
     .await;
 }
@@ -260,7 +260,7 @@ async fn keys_the_jwks_is_cacheable_and_needs_no_database() {
             assert!(verify(&mint(&ring).unwrap(), &document).is_ok());
 
             let etag = headers[header::ETAG].to_str().unwrap();
-            assert!(etag.starts_with('"') && etag.ends_with('"'), "a strong one: {etag}");
+            assert!(etag.starts_with('"') && etag.ends_with('"'), "a strong ETag: {etag}");
             for known in [etag.to_owned(), format!("\"x\", {etag}"), format!("W/{etag}"), "*".to_owned()] {
                 let (status, headers, body) = get(&ring, Method::GET, path, Some(&known)).await;
                 assert_eq!((status, body.len()), (StatusCode::NOT_MODIFIED, 0), "{known}");

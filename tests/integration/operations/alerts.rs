@@ -12,13 +12,13 @@ const LATENESS_COUNT: &str = "nas_cron_fire_lateness_seconds_count";
 const LATENESS_SUM: &str = "nas_cron_fire_lateness_seconds_sum";
 const A_DAY_AGO: i64 = -86_400_000;
 
-/// The value of a series; `None` where there is none.
+/// Returns the value of a series, `None` if it is missing.
 fn value(page: &str, series: &str) -> Option<f64> {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map(|value| value.parse().expect("a number"))
 }
 
-/// Waits until a gauge is at least `least`, and returns the page. Gauges follow within a round of upkeep.
+/// Waits until a gauge is at least `least`, and returns the page. Gauges follow within a round of maintenance.
 async fn reaches(service: &Service, series: &str, least: f64) -> String {
     eventually(&format!("{series} reaches {least}"), async || {
         let page = service.metrics().await;
@@ -62,7 +62,7 @@ async fn hold_of_the_whole_service_shows_and_its_release_is_not_lateness() {
 #[tokio::test]
 async fn unreachable_agents_show_and_their_return_is_not_lateness() {
     let world = World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "200ms")).await;
-    // Answers nothing that is its own: as a gateway whose agent is away.
+    // A response of the gateway, not of the agent: the agent is unreachable.
     world.agents.answer(|_, _| Reply::status(502));
     world.arm("probe", 3_000).await;
     world.ended("probe", 1).await;
@@ -83,10 +83,10 @@ async fn unreachable_agents_show_and_their_return_is_not_lateness() {
 }
 
 #[tokio::test]
-async fn one_shot_that_nobody_claims_is_overdue_and_late() {
+async fn unclaimed_one_shot_is_overdue_and_late() {
     let world = World::new().await;
     world.service.provision(&world.token, "job", &fire_at(8_000), &world.callback()).await;
-    // Claims pass over a row that somebody else has locked.
+    // Claims skip a row that another session has locked.
     let mut blocker = world.pool.begin().await.unwrap();
     sqlx::raw_sql("SELECT FROM one_shots FOR UPDATE").execute(&mut *blocker).await.unwrap();
     let page = reaches(&world.service, OVERDUE, 1.0).await;
@@ -99,7 +99,7 @@ async fn one_shot_that_nobody_claims_is_overdue_and_late() {
 }
 
 #[tokio::test]
-async fn attempt_whose_end_nobody_recorded_is_counted_as_lost() {
+async fn attempt_without_a_recorded_outcome_is_counted_as_lost() {
     let world = World::with(|s| s.with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "200ms")).await;
     world
         .agents
@@ -107,6 +107,6 @@ async fn attempt_whose_end_nobody_recorded_is_counted_as_lost() {
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
     // As if its replica had died long ago.
-    world.sql("UPDATE one_shots SET lease_expires_at = now() WHERE state = 'firing'").await;
+    world.sql("UPDATE one_shots SET claim_expires_at = now(), attempt_expires_at = now() WHERE state = 'firing'").await;
     reaches(&world.service, "nas_cron_fires_total{outcome=\"lost\"}", 1.0).await;
 }

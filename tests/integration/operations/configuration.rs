@@ -1,4 +1,4 @@
-//! What is wrong with a configuration is said before anything happens, and secrets are never printed.
+//! Configuration errors are reported at the start, and secrets are never printed.
 
 use nas_cron_testing::portal::Portal;
 use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Settings, binary};
@@ -11,7 +11,7 @@ async fn settings() -> Settings {
 #[tokio::test]
 async fn an_invalid_setting_is_named_and_serve_exits_with_2() {
     let sound = settings().await;
-    for (name, value, said_too) in [
+    for (name, value, expected) in [
         ("NAS_CRON_FIRE_TIMOUT", "30s", "NAS_CRON_FIRE_TIMEOUT"),
         ("NAS_CRON_UTTER_NONSENSE", "1", "NAS_CRON_UTTER_NONSENSE"),
         ("NAS_CRON_DATABASE_URL", "mysql://x:hunter2hunter2@y/z", "database_url"),
@@ -32,39 +32,39 @@ async fn an_invalid_setting_is_named_and_serve_exits_with_2() {
         ("NAS_CRON_BACKEND", "sundial", "backend"),
         ("NAS_CRON_CONFIG", "/nowhere/nas-cron.toml", "/nowhere/nas-cron.toml"),
     ] {
-        let (status, out, said) = sound.clone().with(name, value).run(&["serve"]).await;
-        assert_eq!(status.code(), Some(2), "{name}={value}: {said}");
-        assert!(said.contains(said_too), "{name}={value}: {said}");
-        assert!(!said.contains("hunter2") && out.is_empty(), "{name}: {said}");
+        let (status, out, stderr) = sound.clone().with(name, value).run(&["serve"]).await;
+        assert_eq!(status.code(), Some(2), "{name}={value}: {stderr}");
+        assert!(stderr.contains(expected), "{name}={value}: {stderr}");
+        assert!(!stderr.contains("hunter2") && out.is_empty(), "{name}: {stderr}");
     }
     for name in ["NAS_CRON_DATABASE_URL", "NAS_CRON_PORTAL_URL"] {
-        let (status, _, said) = sound.clone().without(name).run(&["serve"]).await;
-        assert!(status.code() == Some(2) && said.contains(name), "{said}");
+        let (status, _, stderr) = sound.clone().without(name).run(&["serve"]).await;
+        assert!(status.code() == Some(2) && stderr.contains(name), "{stderr}");
     }
-    // Everything at once, and not one after the other.
+    // All errors are reported at once.
     let two = sound.with("NAS_CRON_LISTEN", "x").with("NAS_CRON_RETRY_CAP", "y");
-    let (_, _, said) = two.run(&["serve"]).await;
-    assert!(said.contains("NAS_CRON_LISTEN") && said.contains("NAS_CRON_RETRY_CAP"), "{said}");
+    let (_, _, stderr) = two.run(&["serve"]).await;
+    assert!(stderr.contains("NAS_CRON_LISTEN") && stderr.contains("NAS_CRON_RETRY_CAP"), "{stderr}");
 }
 
 #[tokio::test]
-async fn config_show_prints_no_secret_whether_it_is_right_or_wrong() {
+async fn config_show_prints_no_secret_of_valid_or_invalid_settings() {
     let right = settings().await;
     let wrong =
         right.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "hunter2hunter2").with("NAS_CRON_LISTEN", "x");
     for settings in [right, wrong] {
         for arguments in [&["config", "show"][..], &["config", "show", "--json"]] {
-            let (_, out, said) = settings.run(arguments).await;
+            let (_, out, stderr) = settings.run(arguments).await;
             assert!(out.contains("database_url") && out.contains("***"), "{out}");
             for secret in ["hunter2", KEY_ENCRYPTION_KEY] {
-                assert!(!out.contains(secret) && !said.contains(secret), "{secret} in {out}{said}");
+                assert!(!out.contains(secret) && !stderr.contains(secret), "{secret} in {out}{stderr}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn the_example_file_is_what_config_example_prints_and_serve_can_read_it() {
+async fn the_example_file_is_current_and_valid() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/nas-cron.example.toml");
     let (_, printed, _) = settings().await.run(&["config", "example"]).await;
     assert_eq!(
@@ -82,7 +82,7 @@ async fn the_example_file_is_what_config_example_prints_and_serve_can_read_it() 
             .map(|(key, one)| (key, one["value"].clone()))
             .collect()
     };
-    assert_eq!(values(&with_file), values(&plain), "it changes nothing");
+    assert_eq!(values(&with_file), values(&plain), "the example file has the defaults");
 }
 
 #[tokio::test]
@@ -102,50 +102,58 @@ async fn an_invalid_command_line_exits_with_2() {
 }
 
 #[tokio::test]
-async fn serve_says_which_listener_cannot_be_bound() {
+async fn serve_names_a_listener_that_could_not_be_bound() {
     let (_, url) = nas_cron_testing::database::database().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (name, setting) in [("NAS_CRON_LISTEN", "(listen)"), ("NAS_CRON_METRICS_LISTEN", "(metrics_listen)")]
     {
         let settings = Settings::new(&url, &Portal::start().await).with(name, &address);
-        let (status, _, said) = settings.run(&["serve"]).await;
-        assert!(!status.success() && said.contains(&address) && said.contains(setting), "{said}");
+        let (status, _, stderr) = settings.run(&["serve"]).await;
+        assert!(!status.success() && stderr.contains(&address) && stderr.contains(setting), "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn the_readme_has_the_table_of_all_settings() {
-    let readme = include_str!("../../../README.md");
+async fn configuration_page_has_the_table_of_all_settings() {
+    let page = include_str!("../../../docs/configuration.md");
     let (_, table, _) = settings().await.run(&["config", "table"]).await;
-    assert!(readme.contains(table.trim()), "put the output of `nas-cron config table` into README.md");
+    assert!(
+        page.contains(table.trim()),
+        "put the output of `nas-cron config table` into docs/configuration.md"
+    );
 }
 
 #[tokio::test]
-async fn every_command_in_the_readme_exists() {
-    let readme = include_str!("../../../README.md");
-    let commands =
-        readme.split('`').chain(readme.lines()).filter_map(|text| text.trim().strip_prefix("nas-cron "));
-    let mut seen = 0;
-    for command in commands {
-        let words: Vec<&str> = command
-            .split_whitespace()
-            .take_while(|word| {
-                word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
-            })
-            .take(2)
-            .collect();
-        let [name, ..] = words[..] else { continue };
-        let subcommands = ["agents", "jobs", "keys", "config"];
-        let path = if subcommands.contains(&name) { &words[..] } else { &words[..1] };
-        let mut arguments = path.to_vec();
-        arguments.push("--help");
-        let output = tokio::task::spawn_blocking({
-            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-            move || binary().args(arguments).output().unwrap()
-        });
-        assert!(output.await.unwrap().status.success(), "nas-cron {}", path.join(" "));
-        seen += 1;
+async fn every_command_in_the_readme_and_the_pages_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut paths = std::collections::BTreeSet::new();
+    for page in pages {
+        let page = std::fs::read_to_string(page).unwrap();
+        for code in page.split('`').skip(1).step_by(2) {
+            let Some(command) = code.trim().strip_prefix("nas-cron ") else { continue };
+            let words: Vec<_> = command
+                .split_whitespace()
+                .take_while(|word| {
+                    word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+                })
+                .collect();
+            let groups = ["agents", "auth-profiles", "backend", "config", "cron", "jobs", "keys"];
+            let depth = if words.first().is_some_and(|name| groups.contains(name)) { 2 } else { 1 };
+            paths.insert(words[..words.len().min(depth)].join(" "));
+        }
     }
-    assert!(seen > 10, "{seen}");
+    assert!(paths.len() > 30, "{paths:?}");
+    let mut unknown = Vec::new();
+    for path in &paths {
+        let mut command = binary();
+        command.args(path.split_whitespace()).arg("--help");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        if !output.status.success() {
+            unknown.push(path);
+        }
+    }
+    assert!(unknown.is_empty(), "no such commands: {unknown:?}");
 }

@@ -1,4 +1,4 @@
-//! What is kept of every attempt, and fires that are stopped on purpose.
+//! The history of attempts, and holds.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use nas_cron_testing::world::{World, eventually};
 use serde_json::json;
 
 #[tokio::test]
-async fn every_attempt_has_its_row_of_history() {
+async fn every_attempt_has_a_row_of_history() {
     let world =
         World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "100ms").with("NAS_CRON_FIRE_FLOOR", "0s"))
             .await;
@@ -42,26 +42,25 @@ async fn every_attempt_has_its_row_of_history() {
 }
 
 #[tokio::test]
-async fn an_attempt_has_its_row_while_it_is_under_way() {
+async fn an_attempt_has_its_row_when_it_has_ended() {
     let world = World::new().await;
     world.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(600)));
     world.arm("job", -1_000).await;
     world.agents.wait_for("job", 1).await;
-    let history = world.history("job").await;
-    assert_eq!(history.len(), 1);
-    assert_eq!((history[0].outcome.as_str(), history[0].ended), ("started", None));
+    assert_eq!(world.history("job").await.len(), 0);
     let (_, entry) = world.listed("job").await.unwrap();
     assert_eq!((&entry["state"], &entry["attempts"]), (&json!("firing"), &json!(1)));
     assert_eq!(world.ended("job", 1).await[0].outcome, "delivered");
 }
 
-/// Runs an operator's command on the world's database.
+/// Runs an operator's command on the database of the service.
 async fn operate(world: &World, arguments: &[&str]) {
-    let (status, out, said) = world.settings.run(arguments).await;
-    assert!(status.success(), "{arguments:?}: {out}{said}");
+    let (status, out, output) = world.settings.run(arguments).await;
+    assert!(status.success(), "{arguments:?}: {out}{output}");
 }
 
-/// Puts `scope` on hold, checks that nothing of `inst-1` fires while `inst-2` does or does not, and releases it.
+/// Puts `scope` on hold, checks that `inst-1` gets no fire and that `inst-2` gets one unless `stops_the_other_org`, and
+/// releases the hold.
 async fn holds(scope: &[&str], stops_the_other_org: bool) {
     let world = World::with(|s| s.with("NAS_CRON_LEASE_HORIZON", "60s")).await;
     world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-2', 'org-2')").await;
@@ -70,16 +69,16 @@ async fn holds(scope: &[&str], stops_the_other_org: bool) {
         let at = nas_cron_testing::time::fire_at(millis);
         world.service.provision(&other, job, &at, &world.agents.callback("inst-2")).await
     };
-    // One that is leased when the hold comes, and one that is armed under it.
+    // One one-shot is leased before the hold, one is armed during the hold.
     world.arm("leased", 8_000).await;
-    eventually("it is leased", async || {
+    eventually("the one-shot is leased", async || {
         world.listed("leased").await.filter(|(_, entry)| entry["state"] == "leased")
     })
     .await;
     operate(&world, &[&["hold"], scope].concat()).await;
     world.arm("armed", 0).await;
     arm_other("marker", 8_400).await;
-    let parked = eventually("both are parked", async || {
+    let parked = eventually("both one-shots are parked", async || {
         let both = [world.listed("leased").await, world.listed("armed").await];
         let count = both
             .iter()
@@ -94,14 +93,14 @@ async fn holds(scope: &[&str], stops_the_other_org: bool) {
         assert_eq!(world.agents.fires().len(), 0);
     } else {
         world.agents.wait_for("marker", 1).await;
-        assert_eq!(world.agents.fires().len(), 1, "only the other org's");
+        assert_eq!(world.agents.fires().len(), 1, "only the other org's one-shot");
     }
     operate(&world, &[&["release"], scope].concat()).await;
     for job in ["leased", "armed", "marker"] {
         world.agents.wait_for(job, 1).await;
     }
     world.all_delivered().await;
-    assert_eq!(world.agents.fires().len(), 3, "each once");
+    assert_eq!(world.agents.fires().len(), 3, "each one-shot fires once");
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
     world.delivered("gone").await;
     eventually("it is dead", async || world.listed("hopeless").await.filter(|(half, _)| *half == "dead"))
         .await;
-    // Gauges follow within a round of upkeep.
+    // Gauges follow within a round of maintenance.
     let page = eventually("the gauges follow", async || {
         let page = world.service.metrics().await;
         (page.contains("\nnas_cron_dead_letters 1\n")).then_some(page)

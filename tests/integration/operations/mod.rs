@@ -1,5 +1,4 @@
-//! What an operator meets: the schema, probes, metrics, the configuration, the history, holds. With the real binary
-//! on a real Postgres.
+//! Operations with the real binary on a real Postgres: schema, probes, metrics, configuration, history, holds.
 
 mod alerts;
 mod configuration;

@@ -1,4 +1,4 @@
-//! `/openapi.json`: the contract as a document. Changed on purpose? `cargo insta review`.
+//! The OpenAPI document at `/openapi.json`. After an intended change, run `cargo insta review`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ async fn the_openapi_document_is_as_committed() {
     insta::assert_json_snapshot!("openapi", document);
 }
 
-/// The text of every source file below `folder`, without its tests.
+/// Appends the text of all source files below `folder`, without their tests.
 fn sources(folder: &Path, into: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -30,7 +30,7 @@ fn sources(folder: &Path, into: &mut String) {
     }
 }
 
-/// What follows each `mark` up to the next quotation mark.
+/// Returns the texts between each `mark` and the next quotation mark.
 fn quoted<'a>(text: &'a str, mark: &str) -> BTreeSet<&'a str> {
     text.split(mark).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
@@ -42,14 +42,11 @@ async fn every_route_is_in_the_openapi_document_and_every_path_in_it_is_a_route(
     let documented: BTreeSet<&str> =
         document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
 
-    // An axum router does not tell its routes; the sources do. `routes!` takes documented handlers only.
+    // An axum router does not list its routes, so they are read from the sources. `routes!` accepts only documented
+    // handlers.
     let mut text = String::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http"), &mut text);
-    assert_eq!(
-        quoted(&text, ".route(\""),
-        BTreeSet::from(["/openapi.json"]),
-        "give other routes their documentation"
-    );
+    assert_eq!(quoted(&text, ".route(\""), BTreeSet::from(["/openapi.json"]), "document all other routes");
     assert_eq!(quoted(&text, "path = \""), documented, "all are merged into the router");
 
     for (path, operations) in document["paths"].as_object().unwrap() {
@@ -61,11 +58,11 @@ async fn every_route_is_in_the_openapi_document_and_every_path_in_it_is_a_route(
             assert!(status != 404 && status != 405, "{path}: {status}");
             assert!(
                 operation["responses"][status.to_string()].is_object(),
-                "{path} answers {status}, which is not documented"
+                "{path} returns {status}, which is not documented"
             );
             assert!(
                 operation["summary"].is_string() && operation["tags"][0].is_string(),
-                "{path} says what it is for"
+                "{path} has a summary and a tag"
             );
         }
     }

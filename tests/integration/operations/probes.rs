@@ -7,25 +7,25 @@ use sqlx::PgPool;
 
 /// Waits until `/readyz` fails, and returns the checks that do.
 async fn failing(world: &World) -> Value {
-    let body = eventually("/readyz says 503", async || {
+    let body = eventually("/readyz returns 503", async || {
         let (status, body) = world.service.get("/readyz").await;
         (status == 503).then_some(body)
     })
     .await;
     let mut checks = body["checks"].clone();
     checks.as_object_mut().unwrap().retain(|_, found| found != "ok");
-    // Alive it is all the same: a restart would mend nothing.
+    // The service is still alive: a restart would not help.
     assert_eq!(world.service.get("/healthz").await, (200, json!({"status": "ok"})));
     checks
 }
 
 async fn ready_again(world: &World) {
-    eventually("/readyz says 200", async || (world.service.get("/readyz").await.0 == 200).then_some(()))
+    eventually("/readyz returns 200", async || (world.service.get("/readyz").await.0 == 200).then_some(()))
         .await;
 }
 
 #[tokio::test]
-async fn readyz_says_which_checks_passed() {
+async fn readyz_lists_its_checks() {
     let world = World::new().await;
     let (status, body) = world.service.get("/readyz").await;
     let ok = json!({"database": "ok", "schema": "ok", "signing_key": "ok", "scheduler": "ok", "loops": "ok", "not_draining": "ok", "clock": "ok"});
@@ -33,7 +33,7 @@ async fn readyz_says_which_checks_passed() {
 }
 
 #[tokio::test]
-async fn readyz_fails_while_the_database_is_away_and_recovers() {
+async fn readyz_fails_during_a_database_outage_and_recovers() {
     let world = World::new().await;
     let admin =
         PgPool::connect(&world.url.replace(&format!("/{}", name(&world)), "/postgres")).await.unwrap();
@@ -44,11 +44,11 @@ async fn readyz_fails_while_the_database_is_away_and_recovers() {
     run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name(&world)))
         .await;
     let failing = failing(&world).await;
-    assert_eq!(failing["database"], "does not answer", "{failing}");
-    assert!(!failing.to_string().contains(name(&world)), "nothing of the inside: {failing}");
+    assert_eq!(failing["database"], "unavailable", "{failing}");
+    assert!(!failing.to_string().contains(name(&world)), "no internal details: {failing}");
     run(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&world))).await;
     ready_again(&world).await;
-    // And it fires again.
+    // The service fires again.
     world.arm("job", 0).await;
     world.agents.wait_for("job", 1).await;
 }
@@ -62,7 +62,7 @@ fn name(world: &World) -> &str {
 async fn readyz_fails_on_a_schema_of_another_release() {
     let world = World::new().await;
     world.sql("UPDATE _sqlx_migrations SET success = false WHERE version = 1").await;
-    assert_eq!(failing(&world).await, json!({"schema": "not the one of this release"}));
+    assert_eq!(failing(&world).await, json!({"schema": "does not fit this release"}));
     world.sql("UPDATE _sqlx_migrations SET success = true WHERE version = 1").await;
     ready_again(&world).await;
     // A newer release that has migrated does not take the old replicas out of service.
@@ -73,42 +73,42 @@ async fn readyz_fails_on_a_schema_of_another_release() {
 #[tokio::test]
 async fn readyz_fails_without_a_key_that_can_sign_and_nothing_is_sent_unsigned() {
     let world = World::new().await;
-    // Every sweep would put it right, so it is broken for good: retired, with a successor that does not open.
+    // The next sweep would replace a missing key. This one is permanently broken: its private half could not be decrypted.
     world
         .sql("UPDATE signing_keys SET private_key = 'broken', private_nonce = 'broken', kid = 'other'")
         .await;
-    assert_eq!(failing(&world).await, json!({"signing_key": "none that can sign"}));
+    assert_eq!(failing(&world).await, json!({"signing_key": "no usable active key"}));
     world.arm("job", 0).await;
-    eventually("the attempt is put off", async || {
-        world.service.log().contains("delivery attempts postponed").then_some(())
+    eventually("the attempt is deferred", async || {
+        world.service.log().contains("delivery attempts deferred: ").then_some(())
     })
     .await;
     assert_eq!(world.agents.fires().len(), 0);
     let (half, entry) = world.listed("job").await.unwrap();
-    assert_eq!((half, &entry["attempts"]), ("armed", &json!(0)), "no attempt was made: {entry}");
+    assert_eq!((half, &entry["attempts"]), ("armed", &json!(0)), "no attempt is counted: {entry}");
     assert!(
         world.history("job").await.iter().all(|one| one.outcome == "started"),
-        "nor is one in the history"
+        "no attempt is in the history"
     );
 }
 
 #[tokio::test]
-async fn readyz_fails_when_nothing_can_be_claimed() {
+async fn readyz_fails_while_claims_fail() {
     let world = World::new().await;
     let mut blocker = world.pool.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE one_shots IN ACCESS EXCLUSIVE MODE").execute(&mut *blocker).await.unwrap();
-    assert_eq!(failing(&world).await, json!({"scheduler": "its statements fail"}));
+    assert_eq!(failing(&world).await, json!({"scheduler": "statements are failing"}));
     blocker.rollback().await.unwrap();
     ready_again(&world).await;
 }
 
 #[tokio::test]
-async fn readyz_fails_while_draining_and_agents_are_served_on() {
+async fn readyz_fails_while_draining_and_the_agent_api_continues() {
     let mut world = World::with(|s| s.with("NAS_CRON_DRAIN_DELAY", "8s")).await;
     world.service.signal(rustix::process::Signal::TERM);
     assert_eq!(failing(&world).await, json!({"not_draining": "draining"}));
     let (at, schedule) = world.arm("job", 60_000).await;
-    assert_eq!(world.again("job", &at).await, schedule, "invariant 9: the agent API goes on");
+    assert_eq!(world.again("job", &at).await, schedule, "invariant 9: the agent API continues");
     assert_eq!(world.service.wait().await.code(), Some(0));
 }
 
@@ -127,12 +127,12 @@ async fn a_request_id_is_echoed_or_generated() {
         let (one, other) = (ask(path, None).await, ask(path, None).await);
         assert!(one != other && one.len() == 36, "{path}: {one}");
     }
-    assert!(world.service.log().contains("trace-0815"), "and found in the log");
+    assert!(world.service.log().contains("trace-0815"), "the log contains it");
 }
 
 #[tokio::test]
-async fn readyz_is_ok_while_hosted_backends_are_unreachable() {
-    // Nobody listens there. QStash is the active one, so that it is missed at once.
+async fn readyz_is_ok_while_external_backends_are_unreachable() {
+    // Nothing listens on port 1. QStash is active, so that every one-shot needs it.
     let world = World::with(|settings| {
         settings
             .with("NAS_CRON_BACKEND", "qstash")
@@ -143,17 +143,17 @@ async fn readyz_is_ok_while_hosted_backends_are_unreachable() {
     })
     .await;
     world.arm("job", 3_600_000).await;
-    eventually("QStash cannot be told", async || {
+    eventually("arming the wake-up at QStash fails", async || {
         let error: Option<String> =
             sqlx::query_scalar("SELECT last_error FROM wake_ups").fetch_one(&world.pool).await.unwrap();
-        error.filter(|error| error.contains("cannot be reached"))
+        error.filter(|error| error.contains("could not be reached"))
     })
     .await;
     let (status, body) = world.service.get("/readyz").await;
     assert_eq!(
         (status, &body["status"]),
         (200, &json!("ok")),
-        "an engine that is away costs seconds, not replicas"
+        "an unreachable backend delays fires, but takes no replica out of service"
     );
     let listen = world.service.url.trim_start_matches("http://");
     let (status, out, error) = world.settings.run(&["health", "--ready", "--listen", listen]).await;

@@ -1,4 +1,4 @@
-//! `migrate`, and what `serve` does about a schema that is not its own.
+//! `nas-cron migrate`, and the schema check of `nas-cron serve`.
 
 use nas_cron_testing::database::{database, empty_database};
 use nas_cron_testing::portal::Portal;
@@ -6,7 +6,7 @@ use nas_cron_testing::service::Settings;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-/// Settings on `url` that do not migrate by themselves.
+/// Settings for `url` without automatic migration.
 async fn settings(url: &str) -> Settings {
     Settings::new(url, &Portal::start().await).without("NAS_CRON_MIGRATE")
 }
@@ -15,7 +15,7 @@ async fn sql(url: &str, statement: &'static str) {
     sqlx::raw_sql(statement).execute(&PgPool::connect(url).await.unwrap()).await.expect(statement);
 }
 
-/// Everything in the catalogue that a migration could make, and what is noted about migrations.
+/// Returns all relations of the schema, and the recorded migrations.
 async fn shape(url: &str) -> (Vec<String>, Option<String>) {
     let pool = PgPool::connect(url).await.unwrap();
     let relations = sqlx::query_scalar(
@@ -26,13 +26,13 @@ async fn shape(url: &str) -> (Vec<String>, Option<String>) {
     (relations, sqlx::query_scalar(noted).fetch_one(&pool).await.unwrap_or_default())
 }
 
-/// `serve` must refuse, say all of `words`, and leave the schema as it was.
+/// Checks that `serve` refuses to start, that its error contains all `words`, and that the schema is unchanged.
 async fn refuses(url: &str, words: &[&str]) {
     let before = shape(url).await;
-    let (status, _, said) = settings(url).await.run(&["serve"]).await;
-    assert_eq!(status.code(), Some(1), "{said}");
+    let (status, _, output) = settings(url).await.run(&["serve"]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
     for word in words {
-        assert!(said.contains(word), "{word:?} is not in: {said}");
+        assert!(output.contains(word), "{word:?} is not in: {output}");
     }
     assert_eq!(shape(url).await, before);
 }
@@ -41,8 +41,8 @@ async fn refuses(url: &str, words: &[&str]) {
 async fn serve_refuses_a_missing_schema_and_names_the_command_that_fixes_it() {
     let url = empty_database().await;
     refuses(&url, &["nas-cron migrate"]).await;
-    let (status, said, _) = settings(&url).await.run(&["migrate"]).await;
-    assert!(status.success() && said.starts_with("Applied "), "{said}");
+    let (status, output, _) = settings(&url).await.run(&["migrate"]).await;
+    assert!(status.success() && output.starts_with("Applied "), "{output}");
 }
 
 #[tokio::test]
@@ -63,8 +63,8 @@ async fn serve_and_migrate_refuse_a_newer_schema() {
     )
     .await;
     refuses(&url, &["9999", "a later one", "nas-cron migrate --dry-run"]).await;
-    let (status, _, said) = settings(&url).await.run(&["migrate"]).await;
-    assert!(status.code() == Some(1) && said.contains("9999"), "{said}");
+    let (status, _, output) = settings(&url).await.run(&["migrate"]).await;
+    assert!(status.code() == Some(1) && output.contains("9999"), "{output}");
 }
 
 #[tokio::test]
@@ -78,8 +78,8 @@ async fn serve_and_migrate_refuse_a_diverged_schema() {
         refuses(&url, &["step 1", "nas-cron migrate --dry-run"]).await;
         for arguments in [&["migrate"][..], &["migrate", "--dry-run"]] {
             let before = shape(&url).await;
-            let (status, _, said) = settings(&url).await.run(arguments).await;
-            assert!(status.code() == Some(1) && said.contains("nothing was changed"), "{said}");
+            let (status, _, output) = settings(&url).await.run(arguments).await;
+            assert!(status.code() == Some(1) && output.contains("nothing was changed"), "{output}");
             assert_eq!(shape(&url).await, before);
         }
     }
@@ -90,8 +90,8 @@ async fn migrate_is_idempotent_and_its_dry_run_changes_nothing() {
     let url = empty_database().await;
     let settings = settings(&url).await;
     let run = async |arguments: &[&str]| {
-        let (status, out, said) = settings.run(arguments).await;
-        assert!(status.success(), "{said}");
+        let (status, out, output) = settings.run(arguments).await;
+        assert!(status.success(), "{output}");
         out
     };
     let nothing = shape(&url).await;
@@ -100,7 +100,11 @@ async fn migrate_is_idempotent_and_its_dry_run_changes_nothing() {
     assert_eq!(shape(&url).await, nothing, "a dry run");
 
     let migrated: Value = serde_json::from_str(&run(&["migrate", "--json"]).await).unwrap();
-    assert_eq!(migrated, json!({"status": "migrated", "steps": pending["steps"]}), "what was announced");
+    assert_eq!(
+        migrated,
+        json!({"status": "migrated", "steps": pending["steps"]}),
+        "the steps of the dry run"
+    );
     let done = shape(&url).await;
     assert_ne!(done, nothing);
     for _ in 0..2 {
@@ -115,20 +119,23 @@ async fn five_migrations_at_once_do_the_work_once() {
     let url = empty_database().await;
     let settings = settings(&url).await;
     let all = futures::future::join_all((0..5).map(|_| settings.run(&["migrate", "--json"]))).await;
-    let mut said: Vec<String> = Vec::new();
+    let mut output: Vec<String> = Vec::new();
     for (status, out, err) in all {
         assert!(status.success(), "{err}");
-        said.push(serde_json::from_str::<Value>(&out).unwrap()["status"].as_str().unwrap().to_owned());
+        output.push(serde_json::from_str::<Value>(&out).unwrap()["status"].as_str().unwrap().to_owned());
     }
-    said.sort();
-    assert_eq!(said, ["current", "current", "current", "current", "migrated"]);
+    output.sort();
+    assert_eq!(output, ["current", "current", "current", "current", "migrated"]);
 }
 
 #[tokio::test]
 async fn migrate_reports_an_unreachable_database_without_its_password() {
     let settings = settings("postgres://user:hunter2hunter2@127.0.0.1:1/none").await;
-    let (status, out, said) = settings.run(&["migrate"]).await;
+    let (status, out, output) = settings.run(&["migrate"]).await;
     assert_eq!(status.code(), Some(1));
-    assert!(said.contains("database_url") && said.contains("127.0.0.1:1: Connection refused"), "{said}");
-    assert!(!said.contains("hunter2") && !out.contains("hunter2"));
+    assert!(
+        output.contains("database_url") && output.contains("127.0.0.1:1: Connection refused"),
+        "{output}"
+    );
+    assert!(!output.contains("hunter2") && !out.contains("hunter2"));
 }

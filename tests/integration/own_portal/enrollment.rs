@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::fixture::{World, refresh, refresh_token};
 
 #[tokio::test]
-async fn enroll_prints_what_the_agent_needs() {
+async fn enroll_prints_the_login_and_configuration_of_the_agent() {
     let world = World::new().await;
     let enrolled = world.enroll_with("agent-1", &[]).await;
     assert_eq!(enrolled["login"], "begun");
@@ -29,7 +29,7 @@ async fn enroll_prints_what_the_agent_needs() {
         (&login["client_id"], &login["portal_base_url"]),
         (&json!("hermes-cli-vps"), &json!(PORTAL_URL))
     );
-    assert!(login["expires_at"].as_str().unwrap() < "2000", "it is to refresh at once: {login}");
+    assert!(login["expires_at"].as_str().unwrap() < "2000", "it must refresh at once: {login}");
     let callback = world.agents.callback("agent-1");
     let (_, text, _) = world
         .settings
@@ -53,7 +53,7 @@ async fn repeating_an_enrollment_keeps_the_login_and_a_new_login_ends_it() {
     assert_eq!((&again["login"], refresh_token(&again)), (&json!("kept"), first.clone()));
     let third = refresh(&world.service, &second).await.field("refresh_token");
     let again = world.enroll_with("agent-1", &[]).await;
-    assert_eq!(refresh_token(&again), second, "what is printed is good");
+    assert_eq!(refresh_token(&again), second, "the printed token is valid");
     world.service.list(&access_token).await;
 
     let new = world.enroll_with("agent-1", &["--new-login"]).await;
@@ -64,7 +64,7 @@ async fn repeating_an_enrollment_keeps_the_login_and_a_new_login_ends_it() {
     assert_eq!(
         (status, body["error"].as_str()),
         (401, Some("invalid_token")),
-        "the old session is over: {body}"
+        "the old session has ended: {body}"
     );
     assert_eq!(refresh(&world.service, &refresh_token(&new)).await.status, 200);
     let shown = world.agents(&["show", "agent-1"]).await;
@@ -84,7 +84,7 @@ async fn enrolling_keeps_a_registered_session_and_replaces_it_after_a_token_reus
     assert_eq!(refresh(&world.service, &first).await.status, 400);
     let after = world.enroll_with("agent-1", &[]).await;
     assert_eq!(after["login"], "begun");
-    assert_ne!(session(&after), "sid-1", "whoever used the old login may have an access token of it");
+    assert_ne!(session(&after), "sid-1", "access tokens of the old login may exist");
     assert_eq!(refresh(&world.service, &refresh_token(&after)).await.status, 200);
 }
 
@@ -96,7 +96,7 @@ async fn concurrent_enrollments_make_one_login() {
 }
 
 #[tokio::test]
-async fn enroll_refuses_unusable_settings_before_it_changes_anything() {
+async fn enroll_rejects_unusable_settings_before_it_changes_anything() {
     let world = World::new().await;
     let callback = world.agents.callback("agent-1");
     let enroll = ["agents", "enroll", "agent-1", "--org", "org-1", "--callback-url", &callback];
@@ -121,23 +121,23 @@ async fn enroll_refuses_unusable_settings_before_it_changes_anything() {
     refused(&world.settings, &elsewhere, 1, "--move-org").await;
 }
 
-/// The key of other tokens than those that were handed out.
+/// Another key-encryption key than that of the issued tokens.
 const OTHER_KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=";
 
-/// To every agent it would look as if its login had ended.
+/// With another key, every agent would get `invalid_grant` and delete its tokens.
 #[tokio::test]
 async fn another_key_encryption_key_fails_the_start_and_ends_no_login() {
     let world = World::new().await;
     world.enroll("agent-1").await;
     world.enroll("agent-2").await;
-    // As where the signing keys are in files, and nothing else is sealed.
+    // As if the signing keys were in files, so that the logins alone depend on the key.
     world.sql("UPDATE logins SET key_id = decode('0011223344556677', 'hex')").await;
     let (status, _, said) =
         timeout(Duration::from_mins(1), world.settings.run(&["serve"])).await.expect("it refuses to start");
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("another key-encryption key") && said.contains("--new-login"), "{said}");
     assert!(said.contains("(agent-1, agent-2)"), "{said}");
-    // Nor are there logins of two keys.
+    // No enrollment creates a login with a second key.
     let callback = world.agents.callback("agent-1");
     for (instance, more) in [("agent-1", &[][..]), ("agent-3", &[]), ("agent-3", &["--new-login"])] {
         let enroll = ["agents", "enroll", instance, "--org", "org-1", "--callback-url", &callback];
@@ -146,17 +146,17 @@ async fn another_key_encryption_key_fails_the_start_and_ends_no_login() {
     }
     let count: i64 =
         sqlx::query_scalar("SELECT count(*) FROM instances").fetch_one(&world.pool).await.unwrap();
-    assert_eq!(count, 2, "nothing is registered either");
-    // The key is lost for good.
+    assert_eq!(count, 2, "no agent is registered");
+    // If the key is lost, new logins replace the old ones.
     world.enroll_with("agent-1", &["--new-login"]).await;
     world.enroll_with("agent-2", &["--new-login"]).await;
     Service::start(&world.settings).await;
 }
 
-/// The session is over, and a token of it that lives still opens nothing. Real agents stop for good on
-/// `invalid_client`; this they mend by a refresh.
+/// A token of an old session gets `invalid_token`, after which agents refresh it. On `invalid_client`, real agents
+/// would stop for good.
 #[tokio::test]
-async fn an_old_session_s_token_is_told_to_refresh_however_old_it_is() {
+async fn token_of_an_old_session_is_invalid_token_at_any_age() {
     let world = World::new().await;
     let first = world.enroll("agent-1").await;
     let minted = refresh(&world.service, &first).await.field("access_token");
@@ -173,7 +173,7 @@ async fn an_old_session_s_token_is_told_to_refresh_however_old_it_is() {
     world.service.list(&fresh).await;
 }
 
-/// What is pruned may be forgotten, but not that there was a login: its tokens may be in anybody's hands.
+/// The last login must stay known, because its tokens may have leaked: the next one gets a new session.
 #[tokio::test]
 async fn a_login_is_not_pruned_before_its_successor_begins() {
     let world = World::new().await;
@@ -189,7 +189,7 @@ async fn a_login_is_not_pruned_before_its_successor_begins() {
     assert_eq!(refresh(&world.service, &refresh_token(&after)).await.status, 200);
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed after the test.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -199,12 +199,12 @@ impl Drop for Scratch {
 }
 
 #[tokio::test]
-async fn enroll_writes_a_home_and_overwrites_none() {
+async fn enroll_writes_a_home_and_does_not_overwrite_files() {
     let world = World::new().await;
     let home = Scratch(std::env::temp_dir().join(format!("nas-cron-enroll-{:016x}", rand::random::<u64>())));
     let folder = home.0.to_str().unwrap();
     let enrolled = world.enroll_with("agent-1", &["--home", folder]).await;
-    assert!(enrolled["auth"].is_null(), "what is written is not printed");
+    assert!(enrolled["auth"].is_null(), "written files are not printed");
     let auth = std::fs::read(home.0.join("auth.json")).unwrap();
     let auth_mode = std::fs::metadata(home.0.join("auth.json")).unwrap().permissions().mode();
     assert_eq!(auth_mode & 0o777, 0o600);
@@ -219,13 +219,13 @@ async fn enroll_writes_a_home_and_overwrites_none() {
     assert_eq!(std::fs::read(home.0.join("auth.json")).unwrap(), auth);
     let token = serde_json::from_slice::<Value>(&auth).unwrap()["providers"]["nous"]["refresh_token"].clone();
     let answer = refresh(&world.service, token.as_str().unwrap()).await;
-    assert_eq!(answer.status, 200, "nothing was ended: {answer:?}");
+    assert_eq!(answer.status, 200, "the login has not ended: {answer:?}");
 
     let (status, out, said) = world.settings.run(&[&again[..], &["--force", "--new-login"]].concat()).await;
     assert!(
-        status.success() && out.contains("config.yaml is there already, and needs this part"),
+        status.success() && out.contains("config.yaml already exists; add this part to it"),
         "{out}{said}"
     );
-    assert!(!out.contains("nascron_rt_"), "what is written is not printed");
+    assert!(!out.contains("nascron_rt_"), "written files are not printed");
     assert_ne!(std::fs::read(home.0.join("auth.json")).unwrap(), auth);
 }

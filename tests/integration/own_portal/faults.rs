@@ -1,4 +1,4 @@
-//! What passes is never final: an agent must not throw its tokens away for it.
+//! Temporary faults never get a permanent error, on which an agent would delete its tokens.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use nas_cron_testing::world::eventually;
 
 use super::fixture::{Answer, World, refresh};
 
-fn require_not_now(answer: &Answer) {
+fn require_unavailable(answer: &Answer) {
     assert_eq!(answer.error(), (503, "temporarily_unavailable".to_owned()), "{answer:?}");
     assert!(answer.header("retry-after").parse::<u32>().unwrap() > 0);
 }
 
 #[tokio::test]
-async fn disabled_and_removed_agents_get_no_final_refusal() {
+async fn disabled_and_removed_agents_get_no_permanent_error() {
     let world = World::new().await;
     let first = world.enroll("agent-1").await;
     let second = refresh(&world.service, &first).await.field("refresh_token");
     world.agents(&["disable", "agent-1"]).await;
     for token in [&second, &first, &second] {
-        // The successor is not taken for used: nobody got anything for it.
-        require_not_now(&refresh(&world.service, token).await);
+        // The successor does not count as used, because no tokens were issued for it.
+        require_unavailable(&refresh(&world.service, token).await);
     }
     world.agents(&["enable", "agent-1"]).await;
     assert_eq!(refresh(&world.service, &first).await.field("refresh_token"), second);
@@ -37,19 +37,19 @@ async fn disabled_and_removed_agents_get_no_final_refusal() {
         )
         .await;
     assert_eq!(status, 200);
-    require_not_now(&refresh(&world.service, &second).await);
-    // Enrolling again gives it a session, and the login is what it was.
+    require_unavailable(&refresh(&world.service, &second).await);
+    // Enrolling again creates a session and keeps the login.
     let again = world.enroll_with("agent-1", &[]).await;
     assert_eq!(again["login"], "kept");
     assert_eq!(refresh(&world.service, &second).await.status, 200);
 
     world.agents(&["remove", "agent-1"]).await;
-    // Nobody can tell it from one whose row is only not in this database.
-    require_not_now(&refresh(&world.service, &second).await);
+    // It cannot be distinguished from an agent whose row is missing in this database for another reason.
+    require_unavailable(&refresh(&world.service, &second).await);
 }
 
 #[tokio::test]
-async fn switching_the_own_portal_off_ends_no_login() {
+async fn switching_the_built_in_portal_off_ends_no_login() {
     let world = World::new().await;
     let token = world.enroll("agent-1").await;
     let portal = nas_cron_testing::portal::Portal::start().await;
@@ -59,7 +59,7 @@ async fn switching_the_own_portal_off_ends_no_login() {
         .without("NAS_CRON_OWN_PORTAL")
         .with("NAS_CRON_PORTAL_JWKS_URL", portal.jwks_url());
     let off = Service::start(&off).await;
-    require_not_now(&refresh(&off, &token).await);
+    require_unavailable(&refresh(&off, &token).await);
     assert_eq!(refresh(&world.service, &token).await.status, 200);
 }
 
@@ -67,7 +67,7 @@ async fn switching_the_own_portal_off_ends_no_login() {
 async fn a_refresh_without_a_signing_key_is_503() {
     let world = World::new().await;
     let token = world.enroll("agent-1").await;
-    // The next one is published for a quarter of an hour before it signs.
+    // The next key is published for 15 minutes before it signs.
     world
         .sql(
             "DELETE FROM signing_keys WHERE state <> 'active'; \
@@ -79,7 +79,7 @@ async fn a_refresh_without_a_signing_key_is_503() {
         (answer.status != 200).then_some(answer)
     })
     .await;
-    require_not_now(&not_now);
+    require_unavailable(&not_now);
     world.sql("UPDATE signing_keys SET state = 'active', retired_at = NULL WHERE state = 'retired'").await;
     eventually("it signs again", async || {
         (refresh(&world.service, &token).await.status == 200).then_some(())
@@ -109,7 +109,7 @@ async fn refreshes_survive_a_restart_of_the_database() {
             token = answer.field("refresh_token");
         } else {
             // On a busy machine a restart may take longer than a request.
-            require_not_now(&answer);
+            require_unavailable(&answer);
             assert!(began.elapsed() > Duration::from_secs(9), "{answer:?}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -118,7 +118,7 @@ async fn refreshes_survive_a_restart_of_the_database() {
     assert_eq!(refresh(&world.service, &token).await.status, 200);
 }
 
-/// A database that can be cut off from the service that is returned.
+/// Returns a service whose database connection can be cut.
 async fn behind_a_proxy() -> (World, Service, Proxy) {
     let (_, url) = database().await;
     let parsed: url::Url = url.parse().unwrap();
@@ -133,7 +133,7 @@ async fn behind_a_proxy() -> (World, Service, Proxy) {
     (world, behind, proxy)
 }
 
-/// The keys are then older than they may be to sign.
+/// After the outage, the keys are too stale to sign.
 #[tokio::test]
 async fn a_refresh_waits_out_an_8_s_database_outage() {
     let (world, behind, proxy) = behind_a_proxy().await;
@@ -152,9 +152,9 @@ async fn a_lasting_database_outage_is_503_within_the_request_budget() {
     let token = world.enroll("agent-1").await;
     proxy.cut().await;
     let began = Instant::now();
-    require_not_now(&refresh(&behind, &token).await);
-    // A request's budget is 13 s: without one it would wait for as long as the database is away.
+    require_unavailable(&refresh(&behind, &token).await);
+    // Generous for the 13 s of a request: without a deadline, it would wait for the end of the outage.
     assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
     proxy.restore().await;
-    eventually("it is back", async || (refresh(&behind, &token).await.status == 200).then_some(())).await;
+    eventually("it recovers", async || (refresh(&behind, &token).await.status == 200).then_some(())).await;
 }

@@ -1,4 +1,4 @@
-//! A service that is its agents' portal, and agents that are enrolled there.
+//! A service with the built-in portal, and enrolled agents.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,26 +10,26 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use sqlx::PgPool;
 
-/// See the module.
+/// A service with the built-in portal, and its agents.
 pub struct World {
     pub agents: Agents,
     pub service: Service,
     pub settings: Settings,
-    /// Of its database.
+    /// URL of the database.
     pub url: String,
-    /// For looking behind the service's back.
+    /// Direct access to the database.
     pub pool: PgPool,
 }
 
-/// The settings of a service that is the portal.
+/// The settings of a service with the built-in portal.
 pub async fn settings(database_url: &str) -> Settings {
-    // Of the portal of the tests only the name is left, which is the issuer.
+    // Of the test portal, only the URL is used, as the issuer.
     Settings::new(database_url, &Portal::start().await)
         .without("NAS_CRON_PORTAL_JWKS_URL")
         .with("NAS_CRON_OWN_PORTAL", "true")
 }
 
-/// What the token endpoint said.
+/// A response of the token endpoint.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -42,12 +42,12 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// One of its fields, which must be text.
+    /// Returns a field, which must be a string.
     pub fn field(&self, name: &str) -> String {
         self.json()[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned()
     }
 
-    /// The status and OAuth's word for it.
+    /// Returns the status and the OAuth error.
     pub fn error(&self) -> (u16, String) {
         (self.status, self.field("error"))
     }
@@ -64,12 +64,12 @@ pub async fn ask(request: reqwest::RequestBuilder) -> Answer {
     Answer { status, headers, text: response.text().await.expect("a body") }
 }
 
-/// Refreshes as real agents do.
+/// Refreshes like a real agent.
 pub async fn refresh(service: &Service, refresh_token: &str) -> Answer {
     ask(request(service).header("x-nous-refresh-token", refresh_token).form(&FORM)).await
 }
 
-/// What real agents send in the form.
+/// The form of real agents.
 pub const FORM: [(&str, &str); 2] = [("grant_type", "refresh_token"), ("client_id", "hermes-cli-vps")];
 
 /// A request with a form as its body.
@@ -84,12 +84,12 @@ impl WithForm for reqwest::RequestBuilder {
     }
 }
 
-/// A request without anything in it yet.
+/// Builds an empty request to the token endpoint.
 pub fn request(service: &Service) -> reqwest::RequestBuilder {
     client().post(format!("{}/api/oauth/token", service.url))
 }
 
-/// The claims of a token.
+/// Returns the claims of a token.
 pub fn claims(token: &str) -> Value {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("a JWT")).unwrap();
     serde_json::from_slice(&claims).unwrap()
@@ -101,7 +101,7 @@ impl World {
         Self::on(&url).await
     }
 
-    /// On a database that has the schema.
+    /// A world on a database that has the schema.
     pub async fn on(url: &str) -> Self {
         let settings = settings(url).await;
         let service = Service::start(&settings).await;
@@ -109,7 +109,7 @@ impl World {
         Self { agents: Agents::start().await, service, settings, url: url.to_owned(), pool }
     }
 
-    /// Runs `nas-cron agents …` and returns what it printed as JSON.
+    /// Runs `nas-cron agents … --json` and returns its output.
     pub async fn agents(&self, arguments: &[&str]) -> Value {
         let (status, out, said) = self.settings.run(&[&["agents"], arguments, &["--json"]].concat()).await;
         assert!(status.success(), "{arguments:?}: {said}");
@@ -134,7 +134,7 @@ impl World {
     }
 }
 
-/// The refresh token in what `enroll --json` printed.
+/// Returns the refresh token in the output of `enroll --json`.
 pub fn refresh_token(enrolled: &Value) -> String {
     enrolled["auth"]["providers"]["nous"]["refresh_token"].as_str().expect("a refresh token").to_owned()
 }

@@ -1,4 +1,4 @@
-//! Further issuers beside our own portal.
+//! Further issuers beside the built-in portal.
 
 use nas_cron_testing::database::database;
 use nas_cron_testing::portal::Portal;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::fixture::{World, refresh, settings};
 
-/// Each speaks for its own agents alone.
+/// Each issuer's tokens are accepted for its own agents only.
 #[tokio::test]
 async fn agents_of_another_issuer_work_beside_enrolled_ones() {
     let (_, url) = database().await;
@@ -36,10 +36,10 @@ async fn agents_of_another_issuer_work_beside_enrolled_ones() {
     let cancel = json!({"job_id": "x"});
     for (token, status, error) in [
         (theirs("org-1", "sid-2"), 401, "invalid_token"),
-        // To those that are not ours it is what it always was.
+        // For other issuers' tokens, an unknown session is `invalid_client`.
         (theirs("org-2", "sid-3"), 403, "invalid_client"),
     ] {
-        let (told, body) = service.post("/api/agent-cron/cancel", &token, &cancel).await;
-        assert_eq!((told, body["error"].as_str()), (status, Some(error)), "{body}");
+        let (actual, body) = service.post("/api/agent-cron/cancel", &token, &cancel).await;
+        assert_eq!((actual, body["error"].as_str()), (status, Some(error)), "{body}");
     }
 }

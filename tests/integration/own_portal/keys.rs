@@ -28,7 +28,7 @@ async fn tokens_of_retired_and_new_keys_are_accepted_by_every_replica() {
     let (status, _, said) = world.settings.run(&["keys", "rotate", "--now", "--yes"]).await;
     assert!(status.success(), "{said}");
     let kid = |token: &str| header(token)["kid"].clone();
-    // By whichever replica has looked at the keys first: the other one has to look before it can say anything.
+    // The first replica to load the new key signs with it; the other one must load the keys before it can decide.
     let new = nas_cron_testing::world::eventually("the new key signs", async || {
         let new = refresh(&world.service, &token).await.field("access_token");
         (kid(&new) != kid(&old)).then_some(new)
@@ -48,7 +48,7 @@ fn header(token: &str) -> Value {
     serde_json::from_slice(&header.unwrap()).unwrap()
 }
 
-/// An access token of the service, of another time: the claims are the agent's, of whom they were read.
+/// Mints an access token that the service could have issued `ago`, for the agent with these claims.
 pub async fn minted_ago(world: &World, claims: &Value, ago: Duration) -> String {
     let ring = ring_at(Arc::new(Ago(ago)));
     ring.refresh(&connect(&world.url)).await.unwrap();
@@ -59,7 +59,7 @@ pub async fn minted_ago(world: &World, claims: &Value, ago: Duration) -> String 
     ring.mint_access(bearer, Duration::from_hours(1)).unwrap().expose_secret().to_owned()
 }
 
-/// A clock that is so slow.
+/// A clock that is slow by this duration.
 #[derive(Debug)]
 struct Ago(Duration);
 
@@ -69,7 +69,7 @@ impl Clock for Ago {
     }
 }
 
-/// After an outage of the database the keys are looked at later than the login.
+/// After a database outage, the keys are loaded later than the login.
 #[tokio::test]
 async fn a_refresh_waits_for_a_signing_key() {
     let world = World::new().await;
@@ -85,7 +85,7 @@ async fn a_refresh_waits_for_a_signing_key() {
     world.service.list(granted.access_token.expose_secret()).await;
 }
 
-/// What one replica knows of the keys.
+/// The key ring of one replica.
 fn ring() -> Arc<KeyRing> {
     ring_at(Arc::new(SystemClock))
 }
@@ -102,7 +102,7 @@ fn ring_at(clock: Arc<dyn Clock>) -> Arc<KeyRing> {
 }
 
 #[tokio::test]
-async fn an_unknown_key_waits_for_a_lookup_that_began_after_the_request() {
+async fn unknown_key_waits_for_a_look_at_the_keys_that_began_after_the_request() {
     let (_, url) = database().await;
     let db = connect(&url);
     let (first, other) = (ring(), ring());
@@ -120,8 +120,8 @@ async fn an_unknown_key_waits_for_a_lookup_that_began_after_the_request() {
     let soon = || tokio::time::Instant::now() + Duration::from_millis(50);
     let late = || tokio::time::Instant::now() + Duration::from_mins(1);
 
-    // Nobody looks: nothing can be said.
-    assert_eq!(keys.verify(&presented, soon()).await.unwrap_err(), VerifyError::NoFetch);
+    // Without a look at the keys, the token cannot be judged.
+    assert_eq!(keys.verify(&presented, soon()).await.unwrap_err(), VerifyError::KeysUnavailable);
     let mut waiting = Box::pin(keys.verify(&presented, late()));
     assert!(futures::poll!(&mut waiting).is_pending());
     other.refresh(&db).await.unwrap();

@@ -1,6 +1,4 @@
-//! This service as its agents' portal: logins, refresh tokens, and what becomes of them when things go wrong.
-//!
-//! The real hermes-agent goes through the same in `tests/hermes_agent.rs`.
+//! The built-in portal: logins and refresh tokens, also during faults.
 
 mod enrollment;
 mod faults;

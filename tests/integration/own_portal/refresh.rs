@@ -1,4 +1,4 @@
-//! Refreshing, and how far a refresh token goes.
+//! Refreshes, and the lifetime of refresh tokens.
 
 use futures::future::join_all;
 use nas_cron_testing::portal::PORTAL_URL;
@@ -33,7 +33,7 @@ async fn an_enrolled_agent_gets_its_tokens_provisions_and_is_fired() {
             "org_id": "org-1", "sid": agent["bootstrap_session_id"], "scope": "agent_cron",
         })
     );
-    // The audience of its fires is another, and so is their purpose.
+    // A fire token, which has another audience and a purpose, is rejected.
     world.service.provision(&access_token, "job-1", &fire_at(0), &world.agents.callback("agent-1")).await;
     let fire = world.agents.wait_for("job-1", 1).await;
     let (status, body) =
@@ -42,11 +42,11 @@ async fn an_enrolled_agent_gets_its_tokens_provisions_and_is_fired() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_stays_good_until_its_successor_is_used_and_is_final_after_that() {
+async fn refresh_token_is_valid_until_its_successor_is_used_and_its_reuse_ends_the_login() {
     let world = World::new().await;
     let first = world.enroll("agent-1").await;
     let second = refresh(&world.service, &first).await.field("refresh_token");
-    // Lost answers: the same again gives the same again.
+    // After a lost response, repeating the refresh returns the same token.
     assert_eq!(refresh(&world.service, &first).await.field("refresh_token"), second);
     assert_ne!(first, second);
     let third = refresh(&world.service, &second).await.field("refresh_token");
@@ -54,7 +54,7 @@ async fn a_refresh_token_stays_good_until_its_successor_is_used_and_is_final_aft
 
     let reused = refresh(&world.service, &first).await;
     assert_eq!(reused.error(), (400, "invalid_grant".to_owned()));
-    // Real agents explain it by this word.
+    // Real agents explain the error to users by this word.
     assert!(reused.field("error_description").contains("reuse"), "{reused:?}");
     for token in [&first, &second, &third] {
         assert_eq!(refresh(&world.service, token).await.error(), (400, "invalid_grant".to_owned()));
@@ -62,13 +62,13 @@ async fn a_refresh_token_stays_good_until_its_successor_is_used_and_is_final_aft
 
     let shown = world.agents(&["show", "agent-1"]).await;
     assert_eq!(shown["login"]["ended_by"], "reused");
-    let log = eventually("it is told", async || {
+    let log = eventually("it is logged", async || {
         Some(world.service.log()).filter(|log| log.contains("a spent refresh token"))
     })
     .await;
-    let told: Vec<_> = log.lines().filter(|line| line.contains("a spent refresh token")).collect();
-    assert_eq!(told.len(), 1, "once, however often it is tried: {log}");
-    assert!(told[0].contains("agent-1") && told[0].contains("WARN"), "{}", told[0]);
+    let logged: Vec<_> = log.lines().filter(|line| line.contains("a spent refresh token")).collect();
+    assert_eq!(logged.len(), 1, "logged once, however often it is tried: {log}");
+    assert!(logged[0].contains("agent-1") && logged[0].contains("WARN"), "{}", logged[0]);
     for secret in [&first, &second, &third] {
         assert!(!log.contains(&secret["nascron_rt_".len()..]), "a token is in the log");
     }
@@ -85,7 +85,7 @@ async fn a_refresh_token_stays_good_until_its_successor_is_used_and_is_final_aft
 }
 
 #[tokio::test]
-async fn refreshes_at_once_over_two_replicas_neither_fork_nor_end_a_login() {
+async fn concurrent_refreshes_on_two_replicas_neither_fork_nor_end_a_login() {
     let world = World::new().await;
     let other = Service::start(&world.settings).await;
     let mut token = world.enroll("agent-1").await;
@@ -108,9 +108,9 @@ async fn refreshes_at_once_over_two_replicas_neither_fork_nor_end_a_login() {
     assert_eq!((number, ended), (3, false));
 }
 
-/// A spent token and a good one at the same moment: whichever comes first, the login is over and stays so.
+/// A spent token and a valid one are presented concurrently: the login ends, whichever comes first.
 #[tokio::test]
-async fn a_reuse_at_the_same_moment_as_a_refresh_is_still_final() {
+async fn reuse_concurrent_with_a_refresh_ends_the_login() {
     let world = World::new().await;
     for round in 0..6 {
         let instance = format!("agent-{round}");
@@ -125,7 +125,7 @@ async fn a_reuse_at_the_same_moment_as_a_refresh_is_still_final() {
     }
 }
 
-/// The rows are those of yesterday, the agents' tokens those of today: nobody loses its login.
+/// After a restore, the rows are older than the agents' tokens. No agent loses its login.
 #[tokio::test]
 async fn restoring_a_database_backup_ends_no_login() {
     let world = World::new().await;
@@ -138,10 +138,10 @@ async fn restoring_a_database_backup_ends_no_login() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(refresh(&world.service, &answer.field("refresh_token")).await.status, 200);
     let number: i64 = sqlx::query_scalar("SELECT number FROM logins").fetch_one(&world.pool).await.unwrap();
-    assert_eq!(number, 4, "what is spent is known again");
+    assert_eq!(number, 4, "spent tokens are known again");
 }
 
-/// As RFC 6749 has it, for clients that are no hermes-agent.
+/// The standard form of RFC 6749, for clients other than hermes-agent.
 #[tokio::test]
 async fn the_refresh_token_may_be_in_the_form() {
     let world = World::new().await;

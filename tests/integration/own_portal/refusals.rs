@@ -1,4 +1,5 @@
-//! Bad requests, and strangers. Each answer is OAuth's, or real agents throw their tokens away.
+//! Malformed requests and invented tokens. Each error is OAuth-shaped; on any other, real agents would delete their
+//! tokens.
 
 use nas_cron_testing::service::client;
 use nas_cron_testing::world::eventually;
@@ -6,20 +7,20 @@ use reqwest::Method;
 
 use super::fixture::{Answer, FORM, WithForm as _, World, ask, refresh, request};
 
-/// What RFC 6749 wants of an error, and we of a refusal.
+/// Checks the form of an OAuth error (RFC 6749), and that its description is safe. Returns its status and word.
 fn require_oauth(answer: &Answer, what: &str) -> (u16, String) {
     let body = answer.json();
     let fields: Vec<_> = body.as_object().unwrap_or_else(|| panic!("{what}: {body}")).keys().collect();
     assert_eq!(fields, ["error", "error_description"], "{what}");
     assert!(answer.header("content-type").starts_with("application/json"), "{what}");
     assert_eq!(answer.header("cache-control"), "no-store", "{what}");
-    // To real agents that word means theft.
+    // Real agents take this word for a stolen token.
     assert!(!answer.field("error_description").contains("reuse"), "{what}: {body}");
     answer.error()
 }
 
 #[tokio::test]
-async fn refusals_are_oauth_errors_and_end_no_login() {
+async fn malformed_requests_get_oauth_errors_and_end_no_login() {
     let world = World::new().await;
     let service = &world.service;
     let token = world.enroll("agent-1").await;
@@ -93,19 +94,19 @@ async fn refusals_are_oauth_errors_and_end_no_login() {
         assert!(answer.field("error_description").contains(named), "{what}: {answer:?}");
         assert!(!answer.text.contains(&token), "{what}");
     }
-    // In all its clothes.
+    // A content type in another case and with a parameter.
     let sloppy = raw(Some("Application/X-WWW-Form-Urlencoded; charset=utf-8"), form);
     assert_eq!(ask(sloppy).await.status, 200);
 }
 
 #[tokio::test]
-async fn forged_refresh_tokens_get_one_refusal_without_a_database_query() {
+async fn forged_refresh_tokens_get_the_same_error_without_a_database_query() {
     let world = World::new().await;
     let good = world.enroll("agent-1").await;
     let mut altered = good.clone();
     let last = altered.pop().unwrap();
     altered.push(if last == 'A' { 'E' } else { 'A' });
-    // A login that was never made, by a key that is not ours.
+    // A login that never existed, with a wrong tag.
     let foreign = format!("nascron_rt_{}", "A".repeat(75));
     let answers = [
         refresh(&world.service, &altered).await,
@@ -114,20 +115,20 @@ async fn forged_refresh_tokens_get_one_refusal_without_a_database_query() {
         refresh(&world.service, &"x".repeat(5_000)).await,
     ];
     for answer in &answers {
-        assert_eq!(require_oauth(answer, "a stranger"), (400, "invalid_grant".to_owned()));
+        assert_eq!(require_oauth(answer, "a forged token"), (400, "invalid_grant".to_owned()));
         assert_eq!(answer.text, answers[0].text);
     }
     assert_eq!(refresh(&world.service, &good).await.status, 200);
-    // Without the database they are answered all the same.
+    // They are rejected even without the table of logins.
     world.sql("ALTER TABLE logins RENAME TO logins_away").await;
     assert_eq!(refresh(&world.service, &foreign).await.error(), (400, "invalid_grant".to_owned()));
-    // A defect of ours is not the agent's.
+    // A defect of the service is a temporary error for the agent.
     assert_eq!(refresh(&world.service, &good).await.error(), (503, "temporarily_unavailable".to_owned()));
     let log = eventually("the defect is logged", async || {
-        Some(world.service.log()).filter(|log| log.contains("a request failed"))
+        Some(world.service.log()).filter(|log| log.contains("request failed"))
     })
     .await;
-    assert!(!log.contains("not made here"), "strangers write no log: {log}");
+    assert!(!log.contains("did not issue the refresh token"), "invented tokens are not logged: {log}");
     world.sql("ALTER TABLE logins_away RENAME TO logins").await;
     assert_eq!(refresh(&world.service, &good).await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! An agent that calls with its key alone, where the portal has the directory.
+//! Agents that call with assertions, with the portal's lookup as the directory.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn the_portals_denial_also_applies_to_calls_with_an_assertion() {
     };
     let is = |status: u16, error: &str| (status, error.to_owned());
     assert_eq!(list().await, is(200, ""));
-    assert_eq!(fixture.authority.lookups(), 1, "remembered");
+    assert_eq!(fixture.authority.lookups(), 1, "cached");
 
     fixture.authority.knows().instances.get_mut("agent:inst-1").unwrap()["enabled"] =
         serde_json::json!(false);
@@ -29,10 +29,10 @@ async fn the_portals_denial_also_applies_to_calls_with_an_assertion() {
     assert_eq!(list().await, is(403, "access_denied"));
     fixture.authority.knows().instances.clear();
     later().await;
-    // On `unknown_agent` it would give its key up, which is as good as ever when the portal knows it again.
+    // Not `unknown_agent`, on which the agent would discard its key: the portal may know the agent again.
     assert_eq!(list().await, is(403, "access_denied"));
-    assert_eq!(list().await, is(403, "access_denied"), "from memory, too");
-    // Away, what was a yes is still one; and it comes back by itself.
+    assert_eq!(list().await, is(403, "access_denied"), "also from the cache");
+    // During an outage, a cached positive response stays usable. The lookup recovers by itself.
     fixture.authority.has("inst-1", "org-1", "sid-1");
     later().await;
     assert_eq!(list().await, is(200, ""));
@@ -40,7 +40,7 @@ async fn the_portals_denial_also_applies_to_calls_with_an_assertion() {
     later().await;
     assert_eq!(list().await, is(200, ""));
     fixture.authority.come_back().await;
-    // It leaves its keys behind when it moves.
+    // Its keys are not valid in another org.
     fixture.authority.has("inst-1", "org-2", "sid-2");
     later().await;
     fixture.list(&fixture.portal.client_token("org-2", "inst-1")).await.is(200, "");

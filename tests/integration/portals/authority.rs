@@ -1,4 +1,4 @@
-//! What else a portal may have: a lookup of instances, and introspection of opaque tokens.
+//! A portal's lookup of instances and introspection of opaque tokens.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,46 +13,46 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What opens the lookup.
+/// The token of the lookup.
 pub const LOOKUP_TOKEN: &str = "lookup-token-hunter2";
-/// As whom introspection is asked: both halves need encoding.
+/// The client ID and secret of introspection. Both need encoding.
 pub const CLIENT: (&str, &str) = ("nas:cron", "secret %hunter2");
 
-/// A running one.
+/// A running server with both endpoints.
 pub struct Authority {
     state: Arc<Mutex<Knows>>,
     address: SocketAddr,
     server: Mutex<JoinHandle<()>>,
 }
 
-/// How a question is answered instead of with what is known.
+/// A faulty response.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// With this status and body.
+    /// This status and body.
     Says(u16, String),
-    /// By a redirect to there.
+    /// A redirect to this URL.
     Redirects(String),
 }
 
-/// What it knows, and what it was asked.
+/// The state of the authority, and the requests that it received.
 #[derive(Default)]
 pub struct Knows {
-    /// By `agent:<id>`, and by `<sid>@<org>`: what is in `instance`.
+    /// The value of `instance`, by `agent:<id>` and by `<sid>@<org>`.
     pub instances: HashMap<String, Value>,
-    /// Active tokens, and what is said of them.
+    /// Introspection responses of active tokens.
     pub tokens: HashMap<String, Value>,
-    /// By the same names, or tokens.
+    /// Faulty responses, by the same names or by token.
     pub faults: HashMap<String, Fault>,
-    /// Unknown ones are told by `404 unknown_instance`.
+    /// True to respond to unknown instances with `404 unknown_instance`.
     pub no_by_404: bool,
-    /// Before every answer.
+    /// Delay of every response.
     pub takes: Duration,
-    /// Queries of the lookup, as they came.
+    /// Received lookup queries.
     pub lookups: Vec<String>,
-    /// Forms of introspection.
+    /// Received introspection forms.
     pub introspected: Vec<HashMap<String, String>>,
-    /// Requests without the right credentials.
-    pub strangers: Vec<HeaderMap>,
+    /// Headers of requests without the right credentials.
+    pub unauthorized: Vec<HeaderMap>,
 }
 
 type Shared = State<Arc<Mutex<Knows>>>;
@@ -66,12 +66,12 @@ impl Authority {
         Self { state, address, server }
     }
 
-    /// What it knows, to be changed.
+    /// Locks the state.
     pub fn knows(&self) -> MutexGuard<'_, Knows> {
         self.state.lock().unwrap()
     }
 
-    /// It knows this instance of this org, by its client and by its session.
+    /// Adds an instance, by its client and by its session.
     pub fn has(&self, instance_id: &str, org_id: &str, session: &str) {
         let instance = json!({"instance_id": instance_id, "org_id": org_id, "bootstrap_session_id": session});
         let mut knows = self.knows();
@@ -87,24 +87,24 @@ impl Authority {
         format!("http://{}/introspect", self.address)
     }
 
-    /// How often it was asked about instances.
+    /// Returns the number of lookups.
     pub fn lookups(&self) -> usize {
         self.knows().lookups.len()
     }
 
-    /// How often it was asked about tokens.
+    /// Returns the number of introspections.
     pub fn introspected(&self) -> usize {
         self.knows().introspected.len()
     }
 
-    /// Goes away: connections are refused when this returns.
+    /// Stops the server: connections are refused when this returns.
     pub async fn leave(&self) {
         let server = std::mem::replace(&mut *self.server.lock().unwrap(), tokio::spawn(async {}));
         server.abort();
         let _ = server.await;
     }
 
-    /// Comes back to its address.
+    /// Starts the server again at the same address.
     pub async fn come_back(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         *self.server.lock().unwrap() = serve(listener, &self.state);
@@ -126,7 +126,7 @@ async fn lookup(State(state): Shared, headers: HeaderMap, RawQuery(query): RawQu
         let mut knows = state.lock().unwrap();
         knows.lookups.push(query);
         if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {LOOKUP_TOKEN}")) {
-            knows.strangers.push(headers);
+            knows.unauthorized.push(headers);
         }
         let name = match (pairs.get("client"), pairs.get("sid"), pairs.get("org")) {
             (Some(client), None, _) => client.clone(),
@@ -134,7 +134,7 @@ async fn lookup(State(state): Shared, headers: HeaderMap, RawQuery(query): RawQu
             _ => return StatusCode::BAD_REQUEST.into_response(),
         };
         let found = knows.instances.get(&name).cloned();
-        // A portal that knows an instance knows it in its own org only.
+        // A portal finds an instance only in its own org.
         let found = found.filter(|one| pairs.get("org").is_none_or(|org| one["org_id"] == *org));
         let answer = match (knows.faults.get(&name), found) {
             (Some(fault), _) => fault.clone().into_response(),
@@ -156,7 +156,7 @@ async fn introspect(State(state): Shared, headers: HeaderMap, body: String) -> R
         let token = form.get("token").cloned().unwrap_or_default();
         knows.introspected.push(form);
         if headers.get("authorization").is_none_or(|value| value != basic()) {
-            knows.strangers.push(headers);
+            knows.unauthorized.push(headers);
         }
         let answer = match (knows.faults.get(&token), knows.tokens.get(&token)) {
             (Some(fault), _) => fault.clone().into_response(),
@@ -169,7 +169,7 @@ async fn introspect(State(state): Shared, headers: HeaderMap, body: String) -> R
     answer
 }
 
-/// RFC 6749, 2.3.1, by hand: `nas%3Acron:secret+%25hunter2`.
+/// The encoded credentials (RFC 6749, 2.3.1): `nas%3Acron:secret+%25hunter2`.
 fn basic() -> &'static str {
     "Basic bmFzJTNBY3JvbjpzZWNyZXQrJTI1aHVudGVyMg=="
 }

@@ -1,4 +1,4 @@
-//! What every test here stands in: a portal with a lookup and introspection, agents, and a service that asks them.
+//! The fixture of these tests: a portal with a lookup and introspection, agents, and a service that uses them.
 
 use nas_cron_testing::agent::Agents;
 use nas_cron_testing::database::database;
@@ -23,7 +23,7 @@ pub struct Fixture {
     http: reqwest::Client,
 }
 
-/// An answer of the agent API.
+/// A response of the agent API.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -32,7 +32,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Its status, and its word where it is a refusal.
+    /// Returns its status and error word.
     pub fn word(&self) -> (u16, &str) {
         (self.status, self.body["error"].as_str().unwrap_or_default())
     }
@@ -42,7 +42,7 @@ impl Answer {
         assert_eq!(self.word(), (status, error), "{self:?}");
     }
 
-    /// "Not now", with a time to come again: never a refusal.
+    /// Asserts that it is a 503 with `Retry-After`.
     #[track_caller]
     pub fn not_now(&self) {
         self.is(503, "temporarily_unavailable");
@@ -51,7 +51,7 @@ impl Answer {
     }
 }
 
-/// Settings that have instances looked up at this authority.
+/// Settings with the lookup of this authority.
 pub fn looked_up(settings: Settings, authority: &Authority) -> Settings {
     settings
         .with("NAS_CRON_DIRECTORY", "lookup")
@@ -59,7 +59,7 @@ pub fn looked_up(settings: Settings, authority: &Authority) -> Settings {
         .with("NAS_CRON_LOOKUP_TOKEN", LOOKUP_TOKEN)
 }
 
-/// Settings that have opaque tokens introspected at this authority.
+/// Settings with the introspection of this authority.
 pub fn introspected(settings: Settings, authority: &Authority) -> Settings {
     settings
         .with("NAS_CRON_INTROSPECTION_URL", authority.introspection_url())
@@ -68,7 +68,7 @@ pub fn introspected(settings: Settings, authority: &Authority) -> Settings {
 }
 
 impl Fixture {
-    /// With settings of its own.
+    /// A fixture with changed settings.
     pub async fn with(change: impl FnOnce(Settings, &Authority) -> Settings) -> Self {
         let (_, url) = database().await;
         let (portal, authority) = (Portal::start().await, Authority::start().await);
@@ -81,12 +81,12 @@ impl Fixture {
         Self { portal, authority, agents: Agents::start().await, service, settings, pool, http: client() }
     }
 
-    /// With the lookup.
+    /// A fixture with the lookup.
     pub async fn looking_up(change: impl FnOnce(Settings) -> Settings) -> Self {
         Self::with(|settings, authority| change(looked_up(settings, authority))).await
     }
 
-    /// Without the lookup, and with introspection: `inst-1` is in the table.
+    /// A fixture with introspection and without the lookup: `inst-1` is in the table.
     pub async fn introspecting(change: impl FnOnce(Settings) -> Settings) -> Self {
         let fixture = Self::with(|settings, authority| change(introspected(settings, authority))).await;
         fixture.sql("INSERT INTO instances (instance_id, org_id, bootstrap_session_id) VALUES ('inst-1', 'org-1', 'sid-1')")
@@ -98,7 +98,7 @@ impl Fixture {
         sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
     }
 
-    /// One value.
+    /// Queries one value.
     pub async fn value<T>(&self, query: &'static str) -> T
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
@@ -106,7 +106,7 @@ impl Fixture {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// `list` under a token.
+    /// Calls `list` with a token.
     pub async fn list(&self, token: &str) -> Answer {
         self.list_at(&self.service, token).await
     }
@@ -116,7 +116,7 @@ impl Fixture {
         answer(request).await
     }
 
-    /// A provision under a token.
+    /// Calls `provision` with a token.
     pub async fn provision(&self, token: &str, job: &str, millis: i64) -> Answer {
         self.provision_at(&self.service, token, job, millis).await
     }
@@ -130,12 +130,12 @@ impl Fixture {
         answer(self.http.post(url).bearer_auth(token).json(&body)).await
     }
 
-    /// A session's token, as old as the portal's patience with a new instance is long, and older.
+    /// A session's token that is too old for its instance to be still in registration.
     pub fn old_session(&self, org: &str, sid: &str) -> String {
         self.portal.sign(json!({"client_id": VPS, "org_id": org, "sid": sid, "iat": now().timestamp() - 700}))
     }
 
-    /// An agent's own client, the same.
+    /// The same for an agent's client.
     pub fn old_client(&self, org: &str, instance: &str) -> String {
         let client = format!("agent:{instance}");
         self.portal.sign(json!({"client_id": client, "org_id": org, "iat": now().timestamp() - 700}))

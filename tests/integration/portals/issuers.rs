@@ -10,7 +10,7 @@ use super::fixture::{Fixture, VPS};
 
 const OTHER: &str = "https://other.test";
 
-/// A file of issuers that goes with the test.
+/// A file of issuers that is removed after the test.
 struct File(PathBuf);
 
 impl File {
@@ -57,18 +57,18 @@ async fn each_issuers_tokens_are_judged_by_its_own_rules() {
         claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         other.sign(claims)
     };
-    // The portal's own are what they were.
+    // The portal's tokens still work.
     fixture.list(&fixture.portal.session_token("org-1", "sid-1")).await.is(200, "");
     fixture.list(&fixture.portal.client_token("org-2", "inst-2")).await.is(200, "");
     for (claims, expected) in [
         (json!({"client_id": VPS, "org_id": "org-2", "sid": "sid-2"}), (200, "")),
         (json!({"client_id": "agent:inst-2", "org_id": "org-2"}), (200, "")),
         (json!({"client_id": "agent:inst-2"}), (200, "")),
-        // Its audience, expiry and purpose are its own business as well.
+        // Its tokens are also checked for audience, expiry and purpose.
         (json!({"client_id": "agent:inst-2", "aud": "hermes-cli-vps"}), (401, "invalid_token")),
         (json!({"client_id": "agent:inst-2", "exp": 1_000_000_000}), (401, "invalid_token")),
         (json!({"client_id": "agent:inst-2", "purpose": "cron_fire"}), (401, "invalid_token")),
-        // Another org's instance it may not name, neither with its org nor without.
+        // It cannot access another org's instance, neither with the org in the token nor without.
         (json!({"client_id": "agent:inst-1", "org_id": "org-1"}), (401, "invalid_token")),
         (json!({"client_id": VPS, "org_id": "org-1", "sid": "sid-1"}), (401, "invalid_token")),
         (json!({"client_id": "agent:inst-1"}), (403, "invalid_client")),
@@ -82,7 +82,7 @@ async fn each_issuers_tokens_are_judged_by_its_own_rules() {
         fixture.list(&theirs(json!({"client_id": "agent:inst-1"}))).await,
         fixture.list(&theirs(json!({"client_id": "agent:nobody"}))).await,
     );
-    assert_eq!(known.body, unknown.body, "nobody may tell them apart");
+    assert_eq!(known.body, unknown.body, "callers cannot distinguish them");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn one_issuers_key_never_signs_for_another() {
     let claims = |iss: &str| {
         all_claims(&json!({"iss": iss, "aud": "nas-cron", "client_id": "agent:inst-2", "org_id": "org-2"}))
     };
-    // Signed by one in the name of the other, under either's `kid`, or none.
+    // Signed by one issuer in the name of the other, with the `kid` of either or none.
     let mut no_kid = other.header();
     no_kid.as_object_mut().unwrap().remove("kid");
     for header in [other.header(), fixture.portal.header(), no_kid] {
@@ -118,7 +118,7 @@ async fn an_issuer_cannot_deny_instances_outside_its_orgs() {
     fixture.authority.has("inst-1", "org-1", "sid-1");
     fixture.list(&fixture.portal.session_token("org-1", "sid-1")).await.is(200, "");
     fixture.sql("UPDATE instances SET looked_up_at = looked_up_at - interval '1 h'").await;
-    // Asked about in org-2, the portal says that there is no such instance.
+    // The portal does not find the instance in org-2.
     let old = nas_cron_testing::time::now().timestamp() - 700;
     let named = json!({"iss": OTHER, "client_id": "agent:inst-1", "org_id": "org-2", "iat": old});
     fixture.list(&other.sign(named)).await.is(403, "invalid_client");
@@ -128,45 +128,45 @@ async fn an_issuer_cannot_deny_instances_outside_its_orgs() {
 }
 
 #[tokio::test]
-async fn an_invalid_issuers_file_is_refused_at_the_start_with_its_table_and_field() {
+async fn invalid_issuers_file_fails_the_start_with_its_table_and_field() {
     let portal = Portal::start().await;
     let sound = Settings::new("postgres://nobody@127.0.0.1:1/none", &portal);
-    let refused = async |settings: Settings, told: &str| {
+    let refused = async |settings: Settings, text: &str| {
         let (status, _, said) = settings.run(&["serve"]).await;
         assert_eq!(status.code(), Some(2), "{said}");
-        assert!(said.contains(told) && said.contains("issuers_file"), "{told}: {said}");
+        assert!(said.contains(text) && said.contains("issuers_file"), "{text}: {said}");
     };
-    for (text, told) in [
+    for (text, expected) in [
         (
             "[[issuer]]\nissuer = 'https://a'\njwks_url = 'https://a/keys'\n",
-            "table 1 of [[issuer]] (https://a): orgs",
+            "[[issuer]] table 1 (https://a): orgs",
         ),
         ("[[issuer]]\njwks_urls = 'x'\n", "jwks_urls"),
-        ("", "has 0 tables"),
+        ("", "has 0 [[issuer]] tables"),
         (
             "[[issuer]]\nissuer = 'https://portal.test'\njwks_url = 'https://a/keys'\nall_orgs = true\n",
-            "the portal is among the further issuers",
+            "the issuers file contains the portal itself",
         ),
     ] {
         let file = File::of(text);
-        refused(sound.clone().with("NAS_CRON_ISSUERS_FILE", file.path()), told).await;
+        refused(sound.clone().with("NAS_CRON_ISSUERS_FILE", file.path()), expected).await;
     }
     refused(sound.clone().with("NAS_CRON_ISSUERS_FILE", "/nowhere/issuers.toml"), "could not be read").await;
-    // Keys that cannot be read end it a little later.
+    // An unreadable key file fails the start a little later.
     let file = File::of("[[issuer]]\nissuer = 'https://a'\njwks_file = 'nowhere.pem'\nall_orgs = true\n");
     let (_, url) = nas_cron_testing::database::database().await;
     let settings = Settings::new(&url, &portal).with("NAS_CRON_ISSUERS_FILE", file.path());
     let (status, _, said) = settings.run(&["serve"]).await;
     assert!(!status.success() && said.contains("issuer https://a") && said.contains("nowhere.pem"), "{said}");
 
-    for (name, value, told) in [
+    for (name, value, expected) in [
         ("NAS_CRON_DIRECTORY", "lookup", "lookup_url"),
         ("NAS_CRON_DIRECTORY", "tables", "set table or lookup"),
         ("NAS_CRON_LOOKUP_URL", "https://portal.test/lookup", "set directory to lookup"),
         ("NAS_CRON_INTROSPECTION_URL", "https://portal.test/i", "introspection_client_secret"),
     ] {
         let (status, _, said) = sound.clone().with(name, value).run(&["serve"]).await;
-        assert!(status.code() == Some(2) && said.contains(told), "{name}: {said}");
+        assert!(status.code() == Some(2) && said.contains(expected), "{name}: {said}");
     }
     let clear = sound
         .with("NAS_CRON_DIRECTORY", "lookup")

@@ -1,4 +1,4 @@
-//! The portal's lookup: who is found how, what is a no, and what is none.
+//! The portal's lookup: positive, negative and invalid responses, and their cache.
 
 use futures::future::join_all;
 use nas_cron_testing::service::ADMIN_TOKEN;
@@ -16,7 +16,7 @@ async fn an_instance_is_looked_up_once_by_session_or_client_and_then_cached() {
     let token = fixture.portal.session_token("org-1", "sid-1");
     fixture.provision(&token, "job", -1).await.is(200, "");
     eventually("it is fired", async || (fixture.agents.fires_of("job").len() == 1).then_some(())).await;
-    // By its name too: it is one row.
+    // By its client, too: both use the same row.
     fixture.list(&fixture.portal.client_token("org-1", "inst-1")).await.is(200, "");
     fixture.list(&token).await.is(200, "");
     assert_eq!(fixture.authority.knows().lookups, ["v=1&sid=sid-1&org=org-1"]);
@@ -39,7 +39,7 @@ async fn an_instance_is_looked_up_once_by_session_or_client_and_then_cached() {
     assert_eq!(known[1]["bootstrap_session_id"], "sid-2");
     let page = fixture.service.metrics().await;
     assert!(page.contains("nas_cron_directory_lookups_total{outcome=\"found\"} 2"), "{page}");
-    assert!(fixture.authority.knows().strangers.is_empty(), "the token is sent");
+    assert!(fixture.authority.knows().unauthorized.is_empty(), "the token is sent");
     let shown = fixture.service.admin("GET", "/api/admin/agents/inst-1", None).await.1;
     assert!(shown["looked_up_at"].is_string() && shown["denied_by_portal"].is_null(), "{shown}");
     let log = fixture.service.log();
@@ -63,9 +63,9 @@ async fn a_denial_is_503_for_a_young_token_then_invalid_client_and_cached_for_it
         let answers = join_all((0..20).map(|_| fixture.list(&token))).await;
         answers.iter().for_each(super::fixture::Answer::not_now);
         fixture.list(&fixture.old_session("org-1", &sid)).await.is(403, "invalid_client");
-        assert_eq!(fixture.authority.lookups() - before, 1, "one question for all of them");
+        assert_eq!(fixture.authority.lookups() - before, 1, "one lookup for all of them");
     }
-    // Nobody may tell one that is another org's from one that is not there.
+    // An instance of another org looks like one that does not exist.
     fixture.authority.has("inst-1", "org-1", "sid-1");
     fixture.list(&fixture.old_client("org-2", "inst-1")).await.is(403, "invalid_client");
     fixture.list(&fixture.old_session("org-2", "sid-1")).await.is(403, "invalid_client");
@@ -94,7 +94,7 @@ async fn an_invalid_lookup_response_is_never_a_denial_and_the_token_is_not_sent_
     for (name, fault) in &faults {
         fixture.authority.knows().faults.insert(format!("agent:{name}"), fault.clone());
     }
-    // An old token: what is a no to it is for good.
+    // With an old token, a negative response would be final.
     let answers = join_all(faults.iter().map(async |(name, _)| {
         let answer = fixture.list(&fixture.old_client("org-1", name)).await;
         (name, answer)
@@ -107,8 +107,8 @@ async fn an_invalid_lookup_response_is_never_a_denial_and_the_token_is_not_sent_
     assert_eq!(elsewhere.lookups(), 0, "redirects are not followed");
     assert_eq!(fixture.value::<i64>("SELECT count(*) FROM instances").await, 0);
     let page = fixture.service.metrics().await;
-    assert!(page.contains("nas_cron_directory_lookups_total{outcome=\"useless\"}"), "{page}");
-    assert!(page.contains("nas_cron_directory_lookups_total{outcome=\"away\"}"), "{page}");
+    assert!(page.contains("nas_cron_directory_lookups_total{outcome=\"invalid\"}"), "{page}");
+    assert!(page.contains("nas_cron_directory_lookups_total{outcome=\"unavailable\"}"), "{page}");
 }
 
 #[tokio::test]
@@ -128,15 +128,18 @@ async fn a_lookup_is_repeated_after_its_cache_ttl() {
     fixture.authority.has("inst-1", "org-1", "sid-1");
     let token = fixture.portal.session_token("org-1", "sid-1");
     fixture.list(&token).await.is(200, "");
-    // A minute is the default.
+    // The default TTL is one minute.
     fixture.sql("UPDATE instances SET looked_up_at = looked_up_at - interval '30 s'").await;
     fixture.list(&token).await.is(200, "");
     assert_eq!(fixture.authority.lookups(), 1);
-    // Ahead of its time: in passing.
+    // Late in the TTL, a use starts a lookup in the background.
     fixture.sql("UPDATE instances SET looked_up_at = looked_up_at - interval '20 s'").await;
     fixture.list(&token).await.is(200, "");
-    eventually("it is asked in passing", async || (fixture.authority.lookups() == 2).then_some(())).await;
-    eventually("and written down", async || {
+    eventually("it is looked up in the background", async || {
+        (fixture.authority.lookups() == 2).then_some(())
+    })
+    .await;
+    eventually("the response is stored", async || {
         let young =
             fixture.value::<bool>("SELECT looked_up_at > now() - interval '40 s' FROM instances").await;
         young.then_some(())
@@ -170,7 +173,7 @@ async fn the_doctor_checks_lookup_and_introspection() {
         .with("NAS_CRON_LOOKUP_URL", &nowhere)
         .with("NAS_CRON_INTROSPECTION_URL", format!("{}/nowhere", fixture.service.url));
     let (directory, introspection) = checks(&wrong).await;
-    assert_eq!(directory["status"], "wrong", "a bare 404 is no answer: {directory}");
+    assert_eq!(directory["status"], "wrong", "a plain 404 is an invalid response: {directory}");
     assert_eq!(introspection["status"], "wrong", "{introspection}");
     assert!(!directory.to_string().contains("hunter2"), "{directory}");
 }

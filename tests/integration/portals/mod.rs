@@ -1,5 +1,5 @@
-//! Identity beyond one table: the portal's lookup, opaque tokens, and several issuers, over real sockets and the real
-//! binary (docs/portals.md).
+//! The portal's lookup, opaque tokens and several issuers (docs/portals.md), over real sockets and with the real
+//! binary.
 
 mod assertions;
 mod authority;

@@ -1,4 +1,4 @@
-//! Opaque tokens, by introspection (RFC 7662).
+//! Opaque tokens and their introspection (RFC 7662).
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use serde_json::{Value, json};
 use super::authority::{Authority, CLIENT, Fault};
 use super::fixture::{Fixture, introspected};
 
-/// What an endpoint says of a good token, with changes.
+/// The introspection response for a valid token, with these changes; `null` removes a field.
 fn active(changes: &Value) -> Value {
     let now = now().timestamp();
-    let mut said = json!({
+    let mut response = json!({
         "active": true, "client_id": "hermes-cli-vps", "org_id": "org-1", "sid": "sid-1", "token_type": "Bearer",
         "iat": now - 700, "exp": now + 3600,
     });
     for (name, value) in changes.as_object().unwrap() {
         if value.is_null() {
-            said.as_object_mut().unwrap().remove(name);
+            response.as_object_mut().unwrap().remove(name);
         } else {
-            said[name] = value.clone();
+            response[name] = value.clone();
         }
     }
-    said
+    response
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn an_opaque_token_provisions_and_is_introspected_once_and_never_logged() 
         (asked[0]["token"].as_str(), asked[0]["token_type_hint"].as_str(), asked[0].len()),
         ("pat_1~opaque.token/+=", "access_token", 2)
     );
-    assert!(fixture.authority.knows().strangers.is_empty(), "by HTTP Basic, each half encoded");
+    assert!(fixture.authority.knows().unauthorized.is_empty(), "by HTTP Basic, each half encoded");
     let log = fixture.service.log();
     for secret in ["pat_1", CLIENT.1, "hunter2"] {
         assert!(!log.contains(secret), "{secret}");
@@ -57,7 +57,7 @@ async fn introspected_claims_are_checked_by_the_portals_rules() {
         Fixture::introspecting(|settings| settings.with("NAS_CRON_PORTAL_AUDIENCES", "nas-cron")).await;
     let audience = json!("nas-cron");
     let now = now().timestamp();
-    for (name, said, expected) in [
+    for (name, response, expected) in [
         ("good", active(&json!({"aud": audience})), (200, "")),
         ("several", active(&json!({"aud": ["x", "nas-cron"], "iss": PORTAL_URL})), (200, "")),
         ("no-expiry", active(&json!({"aud": audience, "exp": null})), (200, "")),
@@ -81,20 +81,20 @@ async fn introspected_claims_are_checked_by_the_portals_rules() {
         ("unknown", active(&json!({"aud": audience, "sid": "sid-9"})), (403, "invalid_client")),
         ("other-org", active(&json!({"aud": audience, "org_id": "org-9"})), (403, "invalid_client")),
     ] {
-        fixture.authority.knows().tokens.insert(name.to_owned(), said);
+        fixture.authority.knows().tokens.insert(name.to_owned(), response);
         let answer = fixture.list(name).await;
         assert_eq!(answer.word(), expected, "{name}: {answer:?}");
-        // From memory it is the same.
+        // The cache gives the same result.
         assert_eq!(fixture.list(name).await.word(), expected, "{name}");
     }
     let asked = fixture.authority.introspected();
     assert_eq!(fixture.list("never-issued").await.word(), (401, "invalid_token"));
     assert_eq!(fixture.list("never-issued").await.word(), (401, "invalid_token"));
-    assert_eq!(fixture.authority.introspected(), asked + 1, "that it is not active is remembered, too");
+    assert_eq!(fixture.authority.introspected(), asked + 1, "inactive tokens are cached, too");
 }
 
 #[tokio::test]
-async fn jwts_are_never_introspected_and_opaque_tokens_are_refused_without_introspection() {
+async fn jwts_are_never_introspected_and_opaque_tokens_are_rejected_without_introspection() {
     let fixture = Fixture::introspecting(|settings| settings).await;
     let header = fixture.portal.header();
     let now = now().timestamp();
@@ -134,16 +134,16 @@ async fn concurrent_introspections_of_one_token_are_a_single_flight() {
 #[tokio::test]
 async fn during_an_introspection_outage_cached_answers_hold_until_exp_and_unknown_tokens_are_503() {
     let fixture = Fixture::introspecting(|settings| settings.with("NAS_CRON_INTROSPECTION_TTL", "1s")).await;
-    for (name, said) in [
+    for (name, response) in [
         ("long", active(&json!({}))),
         ("short", active(&json!({"exp": now().timestamp() + 3}))),
         ("no-expiry", active(&json!({"exp": null}))),
         ("revoked", active(&json!({}))),
     ] {
-        fixture.authority.knows().tokens.insert(name.to_owned(), said);
+        fixture.authority.knows().tokens.insert(name.to_owned(), response);
         fixture.list(name).await.is(200, "");
     }
-    // Revoked, it is used no longer than the time of its answer.
+    // A revoked token is accepted only until its cache TTL ends.
     fixture.authority.knows().tokens.remove("revoked");
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     fixture.list("revoked").await.is(401, "invalid_token");
@@ -152,7 +152,7 @@ async fn during_an_introspection_outage_cached_answers_hold_until_exp_and_unknow
     tokio::time::sleep(Duration::from_secs(2)).await;
     fixture.list("long").await.is(200, "");
     fixture.list("no-expiry").await.is(200, "");
-    // The third second of its life is over: it may have been revoked or not, and nobody can say.
+    // It has passed its `exp`, within the leeway: it may have been revoked, which cannot be checked now.
     let (short, unknown) = tokio::join!(fixture.list("short"), fixture.list("never-seen"));
     short.not_now();
     unknown.not_now();
@@ -187,7 +187,7 @@ async fn an_opaque_token_is_sent_to_the_issuer_of_its_prefix_and_otherwise_to_th
     fixture.authority.knows().tokens.insert("first".to_owned(), active(&json!({})));
     fixture.list("first").await.is(200, "");
     fixture.list("2nd_a").await.is(200, "");
-    // Active at the other one, they are not theirs.
+    // A token is rejected even if the other issuer calls it active.
     fixture.authority.knows().tokens.insert("2nd_b".to_owned(), active(&json!({})));
     second.knows().tokens.insert("2n".to_owned(), active(&json!({})));
     fixture.list("2nd_b").await.is(401, "invalid_token");
@@ -200,7 +200,7 @@ async fn an_opaque_token_is_sent_to_the_issuer_of_its_prefix_and_otherwise_to_th
         (shown(&fixture.authority), shown(&second)),
         (texts(["first", "2n"]), texts(["2nd_a", "2nd_b"]))
     );
-    // Judged by its rules: this one may speak for org-1 alone.
+    // The issuer's rules apply: it is limited to org-1.
     let other_org = active(&json!({"client_id": "agent:inst-2", "org_id": "org-2", "sid": null}));
     second.knows().tokens.insert("2nd_other-org".to_owned(), other_org);
     fixture.list("2nd_other-org").await.is(401, "invalid_token");
@@ -208,7 +208,7 @@ async fn an_opaque_token_is_sent_to_the_issuer_of_its_prefix_and_otherwise_to_th
     second.knows().tokens.insert("2nd_unnamed".to_owned(), unnamed);
     fixture.list("2nd_unnamed").await.is(403, "invalid_client");
 
-    // A JWT of an issuer without keys here is its own business; a fire token nobody's.
+    // A JWT of an issuer without keys is introspected at that issuer; a fire token is sent to no issuer.
     let jwt = fixture.portal.sign(json!({"iss": "https://second.test"}));
     let with_purpose = fixture.portal.sign(json!({"iss": "https://second.test", "purpose": "cron_fire"}));
     second.knows().tokens.insert(jwt.clone(), active(&json!({})));
@@ -217,7 +217,7 @@ async fn an_opaque_token_is_sent_to_the_issuer_of_its_prefix_and_otherwise_to_th
     fixture.list(&with_purpose).await.is(401, "invalid_token");
     assert_eq!((fixture.authority.introspected(), second.introspected()), (first_asked, second_asked + 1));
 
-    // The portal away, nobody else is shown its tokens, and what only it can know is no refusal.
+    // During an outage of the portal, its tokens are sent to no other issuer, and are not rejected.
     fixture.authority.knows().faults.insert("lost".to_owned(), Fault::Says(401, "{}".to_owned()));
     fixture.authority.knows().faults.insert("odd".to_owned(), Fault::Says(200, "{\"active\":1}".to_owned()));
     fixture.authority.leave().await;
@@ -232,7 +232,7 @@ async fn an_opaque_token_is_sent_to_the_issuer_of_its_prefix_and_otherwise_to_th
     let (lost, odd) = tokio::join!(fixture.list("lost"), fixture.list("odd"));
     lost.not_now();
     odd.not_now();
-    assert!(second.knows().strangers.is_empty());
+    assert!(second.knows().unauthorized.is_empty());
     std::fs::remove_dir_all(folder).unwrap();
 }
 

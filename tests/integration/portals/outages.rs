@@ -1,4 +1,4 @@
-//! The portal away: no agent is told no, and no job's chain ends.
+//! Outages of the portal: no agent is rejected, and no job's chain ends.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::fixture::{Fixture, introspected, looked_up};
 
 #[tokio::test]
-async fn invariant_9_no_provision_fails_while_lookup_introspection_and_keys_are_away() {
+async fn invariant_9_no_provision_fails_while_lookup_introspection_and_keys_are_unavailable() {
     let fixture =
         Fixture::with(|settings, authority| introspected(looked_up(settings, authority), authority)).await;
     for agent in ["jwt", "opaque", "known"] {
@@ -24,24 +24,24 @@ async fn invariant_9_no_provision_fails_while_lookup_introspection_and_keys_are_
 
     fixture.authority.leave().await;
     fixture.portal.leave().await;
-    // Its key is new as well.
+    // The token has a new key, too.
     fixture.portal.rotate();
     let jwt = fixture.portal.client_token("org-1", "jwt");
-    let away = Cell::new(true);
+    let is_unavailable = Cell::new(true);
     let returns = async {
         tokio::time::sleep(Duration::from_secs(8)).await;
-        away.set(false);
+        is_unavailable.set(false);
         fixture.portal.come_back().await;
         fixture.authority.come_back().await;
     };
-    let remembered = async {
+    let cached = async {
         fixture.provision(&known, "known", 3_600_000).await.is(200, "");
-        assert!(away.get(), "what is remembered is used without waiting for the portal");
+        assert!(is_unavailable.get(), "cached responses are used without waiting for the portal");
     };
     let (jwt, opaque, (), ()) = tokio::join!(
         fixture.provision(&jwt, "jwt", 3_600_000),
         fixture.provision("opaque-token", "opaque", 3_600_000),
-        remembered,
+        cached,
         returns,
     );
     jwt.is(200, "");
@@ -72,7 +72,7 @@ async fn cached_lookups_survive_a_restart_during_an_outage_until_they_are_too_ol
         .await
         .is(200, "");
     fixture.list_at(&service, &fixture.old_client("org-1", "registered")).await.is(200, "");
-    // Within its rest nobody waits for the portal.
+    // While the circuit is open, no request waits for the portal.
     for _ in 0..10 {
         fixture.list_at(&service, &fixture.old_client("org-1", "inst-1")).await.is(200, "");
     }
@@ -105,6 +105,6 @@ async fn a_hanging_portal_does_not_block_cached_instances() {
     let began = Instant::now();
     fixture.provision(&token, "job", 3_600_000).await.is(200, "");
     let took = began.elapsed();
-    assert!(took >= Duration::from_secs(1), "it was asked: {took:?}");
-    assert!(took < Duration::from_mins(1), "it was waited for: {took:?}");
+    assert!(took >= Duration::from_secs(1), "it tried the portal: {took:?}");
+    assert!(took < Duration::from_mins(1), "it did not wait for the portal's response: {took:?}");
 }

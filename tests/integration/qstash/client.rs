@@ -1,4 +1,4 @@
-//! Our client and the emulator, both behaving.
+//! The client against the emulator, without faults.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use secrecy::SecretString;
 
 use super::fixture::{Delivery, Sink, client, direct, now, options, unwanted, wake_up};
 
-/// What is armed must have got a name.
+/// Arms wake-ups, and returns their message ids.
 async fn armed(client: &Qstash, wake_ups: &[WakeUp]) -> Vec<String> {
     let armed = client.arm(wake_ups).await;
-    armed.into_iter().map(|armed| armed.expect("it is taken").expect("it has a name")).collect()
+    armed.into_iter().map(|armed| armed.expect("it is accepted").expect("it has a message id")).collect()
 }
 
 fn judged(client: &Qstash, delivery: &Delivery, body: &[u8], now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -27,7 +27,7 @@ async fn an_armed_wake_up_arrives_at_the_relay_with_a_valid_signature() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
     let wake_up = wake_up(4_300);
-    // Not before it was looked at.
+    // Holds the delivery back until the pending message was examined.
     emulator.misdeliver(DeliveryFault::Never);
     let ids = armed(&client, std::slice::from_ref(&wake_up)).await;
     let pending = emulator.pending();
@@ -38,7 +38,7 @@ async fn an_armed_wake_up_arrives_at_the_relay_with_a_valid_signature() {
     assert!(lead >= TimeDelta::seconds(1) && lead < TimeDelta::seconds(2), "{lead}");
 
     let delivery = sink.next().await;
-    assert!(delivery.at >= pending[0].due, "never before it may be");
+    assert!(delivery.at >= pending[0].due, "not before its due time");
     assert_eq!(format!("http://{}{}", delivery.header("host"), delivery.uri), sink.url());
     assert_eq!(delivery.header("upstash-message-id"), ids[0]);
     assert_eq!(delivery.header("upstash-retried"), "0");
@@ -93,7 +93,7 @@ async fn a_batch_is_answered_in_order_over_few_connections() {
 async fn a_cancelled_wake_up_never_arrives_and_cancelling_is_idempotent() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, &sink.url()));
-    // Both are due at once, but not before they are looked at.
+    // Both are due at once; the deliveries are held back until the cancels are done.
     emulator.misdeliver(DeliveryFault::Never);
     let wake_ups = [wake_up(0), wake_up(0)];
     let ids = armed(&client, &wake_ups).await;
@@ -104,10 +104,10 @@ async fn a_cancelled_wake_up_never_arrives_and_cancelling_is_idempotent() {
         unwanted(&wake_ups[0], None),
     ];
     assert_eq!(client.cancel(&cancel).await, [const { Ok(()) }; 4]);
-    // A name that would mean all messages.
+    // An id that would select all messages.
     let all = client.cancel(&[unwanted(&wake_ups[0], Some(String::new()))]).await;
     assert_eq!(all[0].as_ref().unwrap_err().kind(), "refused");
-    assert_eq!(emulator.pending().len(), 1, "and nothing else is gone");
+    assert_eq!(emulator.pending().len(), 1, "the other message remains");
     emulator.behave();
     armed(&client, &[wake_up(0)]).await;
     let mut came = [sink.next().await, sink.next().await]
@@ -156,7 +156,7 @@ async fn the_log_reports_how_direct_calls_ended() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let client = client(options(&emulator, "https://portal.example/api/agent-cron/relay"));
     let since = now() - TimeDelta::seconds(1);
-    // One that is never accepted, by its two retries; one that is pointless; one that is cancelled; one that waits.
+    // One that fails with both retries; one without retries; one that is cancelled; one that waits.
     for status in [500, 502, 503] {
         sink.answer(status, &[]);
     }
@@ -191,7 +191,7 @@ async fn an_end_behind_many_other_log_entries_is_found_on_a_later_page() {
     let since = now() - TimeDelta::seconds(1);
     let mut ids = armed(&client, &[direct(0, sink.url())]).await;
     emulator.until(|counts| counts.delivered == 1).await;
-    // Ten entries each.
+    // Each has ten log entries.
     (0..3 * 19).for_each(|_| sink.answer(500, &[]));
     let failing: Vec<WakeUp> = (0..19).map(|_| direct(0, sink.url())).collect();
     ids.extend(armed(&client, &failing).await);
@@ -242,14 +242,18 @@ async fn a_wrong_token_and_broken_limits_are_refusals_without_a_secret() {
     let mut wrong = ours.clone();
     wrong.token = SecretString::from("wr0ng-token");
     let text = refused(wrong.clone(), wake_up(0)).await;
-    assert_eq!(text, "refused: 401: invalid token");
+    assert_eq!(text, "refused the request: 401: invalid token");
     let unhealthy = client(wrong).health().await;
     assert_eq!(unhealthy, Err(BackendError::Refused("401: invalid token".to_owned())));
-    assert!(refused(ours.clone(), wake_up(0)).await.starts_with("refused: 400: invalid Upstash-Retries"));
+    assert!(
+        refused(ours.clone(), wake_up(0))
+            .await
+            .starts_with("refused the request: 400: invalid Upstash-Retries")
+    );
     let mut fewer = ours.clone();
     fewer.retries = 2;
     assert!(refused(fewer.clone(), wake_up(7_200_000)).await.contains("delay"));
-    // What one of a batch did wrong is not the others' fault.
+    // A refused wake-up does not affect the others of its batch.
     let mixed = client(fewer).arm(&[wake_up(0), wake_up(7_200_000), wake_up(0)]).await;
     let good: Vec<bool> = mixed.iter().map(Result::is_ok).collect();
     assert_eq!(good, [true, false, true]);

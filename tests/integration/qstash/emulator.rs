@@ -1,4 +1,4 @@
-//! The emulator itself: what is documented of deliveries, and what it can be told to do wrong.
+//! The emulator itself: deliveries as documented by QStash, and the faults that it can simulate.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn a_message_that_is_not_accepted_is_retried_and_finally_failed() {
     assert_eq!(retried, ["0", "1", "2"]);
     let ids = tries.each_ref().map(|delivery| delivery.claims()["jti"].clone());
     assert!(ids[0] != ids[1] && ids[1] != ids[2], "each try is signed anew");
-    // The thousandth of 12 s and of 148 s.
+    // A thousandth of 12 s and of 148 s.
     assert!(tries[1].at - tries[0].at >= TimeDelta::milliseconds(12));
     assert!(tries[2].at - tries[1].at >= TimeDelta::milliseconds(148));
     emulator.until(|counts| counts.delivered == 1).await;
@@ -35,7 +35,7 @@ async fn a_message_that_is_not_accepted_is_retried_and_finally_failed() {
 
 #[tokio::test]
 async fn a_destinations_retry_after_is_respected() {
-    // Without it, the first pause would be of 12 s and more.
+    // Without `Retry-After`, the first pause would be at least 12 s.
     let emulator = Emulator::start(Settings { backoff: 1_000.0, ..Settings::default() }).await.unwrap();
     let sink = Sink::start().await;
     let client = client(options(&emulator, &sink.url()));
@@ -66,7 +66,7 @@ async fn the_emulator_can_deliver_twice_early_and_never() {
     assert_eq!(emulator.pending().len(), 1);
     emulator.go_down().await;
     emulator.behave();
-    assert!(sink.is_empty().await, "what is down delivers nothing");
+    assert!(sink.is_empty().await, "nothing is delivered while it is down");
     emulator.come_up().await;
     sink.next().await;
 }
@@ -74,13 +74,13 @@ async fn the_emulator_can_deliver_twice_early_and_never() {
 #[tokio::test]
 async fn thousands_of_pending_messages_arrive_and_none_early() {
     const MANY: usize = 2_000;
-    // Both ends of every connection are in this process, whose files are numbered.
+    // Both ends of every connection are in this process, whose number of files is limited.
     let settings = Settings { in_flight: 100, ..Settings::default() };
     let (emulator, sink) = (Emulator::start(settings).await.unwrap(), Sink::start().await);
     let mut ours = options(&emulator, &sink.url());
     ours.in_flight = 32;
     let client = client(ours);
-    // They stay; the others come over five seconds, from when all are there.
+    // These stay pending; the others are due over five seconds, and are held back until all are published.
     let later: Vec<WakeUp> = (0..3_000).map(|_| wake_up(3_600_000)).collect();
     assert!(client.arm(&later).await.iter().all(Result::is_ok));
     emulator.misdeliver(DeliveryFault::Never);
@@ -107,7 +107,7 @@ async fn a_deduplication_id_is_forgotten_after_its_window() {
     let wake_up = wake_up(3_600_000);
     let first = client.arm(std::slice::from_ref(&wake_up)).await;
     let second = client.arm(std::slice::from_ref(&wake_up)).await;
-    assert_ne!(first, second, "as after ten minutes: then it is a second message");
+    assert_ne!(first, second, "after the window, it is a second message");
     assert_eq!(emulator.pending().len(), 2);
     assert!(now() < wake_up.due_at);
 }

@@ -1,5 +1,5 @@
-//! Our client against an emulator that misbehaves: the error is of the right kind, nothing outlasts its deadline, and
-//! what was left undone can be done again.
+//! The client against an emulator with faults: errors have the right kind, no call exceeds its deadline, and failed
+//! calls can be repeated.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use nas_cron_testing::qstash_emulator::faults::ApiFault;
 
 use super::fixture::{PATIENCE, Sink, client, now, options, unwanted, wake_up};
 
-/// Soon over, for what never answers.
+/// Timeout of calls that get no response.
 const SHORT: Duration = Duration::from_millis(300);
 
 struct World {
@@ -31,7 +31,7 @@ impl World {
     }
 }
 
-/// Every kind of call, one after the other.
+/// Makes every kind of call, one after the other, and returns their errors.
 async fn errors(client: &Qstash) -> [BackendError; 4] {
     let wake_up = wake_up(3_600_000);
     let cancel = [unwanted(&wake_up, Some("msg_a".to_owned()))];
@@ -64,7 +64,7 @@ async fn every_call_reports_each_fault_with_its_kind() {
             assert!(error.to_string().len() < 400, "{error}");
         }
         world.emulator.behave();
-        assert_eq!(client.health().await, Ok(()), "and it goes on after {fault:?}");
+        assert_eq!(client.health().await, Ok(()), "works again after {fault:?}");
     }
     world.emulator.misbehave(ApiFault::TooMany(7), None);
     assert_eq!(client.health().await.unwrap_err().retry_after(), Some(Duration::from_secs(7)));
@@ -85,7 +85,7 @@ async fn malformed_answers_are_reported_as_garbage() {
         assert!(!error.to_string().contains("html"), "{error}");
         assert_eq!(client.health().await.unwrap_err().kind(), "garbage");
         assert_eq!(client.direct_ends(&["msg_a".to_owned()], now()).await.unwrap_err().kind(), "garbage");
-        // Nothing is read from the answer to a cancel but its status.
+        // Only the status of a response to a cancel is read.
         assert_eq!(client.cancel(&[unwanted(&wake_up, Some("msg_a".to_owned()))]).await, [Ok(())]);
     }
 }
@@ -102,7 +102,7 @@ async fn a_hanging_call_fails_at_its_deadline() {
         }
         assert!(start.elapsed() >= 4 * SHORT && start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     }
-    // A batch as a whole: what has not been begun is not begun any more.
+    // After the deadline of a batch, no further calls are started.
     world.emulator.misbehave(ApiFault::Hang, None);
     let before = world.emulator.counts().faults;
     let wake_ups: Vec<WakeUp> = (0..500).map(|_| wake_up(3_600_000)).collect();
@@ -154,7 +154,7 @@ async fn repeating_a_publish_whose_answer_was_lost_makes_no_second_message() {
     let lost = client.arm(std::slice::from_ref(&wake_up)).await;
     assert_eq!(lost[0].as_ref().unwrap_err().kind(), "unreachable");
     let pending = world.emulator.pending();
-    assert_eq!(pending.len(), 1, "it was taken all the same, and sent once");
+    assert_eq!(pending.len(), 1, "it was published once");
     let again = client.arm(std::slice::from_ref(&wake_up)).await;
     assert_eq!(again[0], Ok(Some(pending[0].message_id.clone())));
     assert_eq!(world.emulator.pending(), pending);
@@ -189,7 +189,7 @@ async fn a_server_without_http_is_garbage_and_redirects_are_not_followed() {
             let mut start = [0; 16];
             let _ = stream.read(&mut start);
             let _ = stream.write_all(answer.as_bytes());
-            // Read on, or what was not read resets the connection before its answer is seen.
+            // Read everything: unread data would reset the connection before the client sees the response.
             let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
             while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
         }
@@ -200,5 +200,5 @@ async fn a_server_without_http_is_garbage_and_redirects_are_not_followed() {
         let error = client.arm(std::slice::from_ref(&wake_up)).await[0].clone().unwrap_err();
         assert_eq!(error.kind(), "garbage", "{error}");
     }
-    assert!(world.sink.is_empty().await, "the token was taken nowhere");
+    assert!(world.sink.is_empty().await, "the token was sent nowhere");
 }

@@ -1,4 +1,4 @@
-//! What the tests of QStash share: our client, and a destination that keeps what it gets.
+//! Shared fixtures: the client, and a destination that records its calls.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -22,15 +22,15 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Slow machines are slow.
+/// Timeout of waits, generous for slow machines.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The wall clock.
+/// Returns the wall-clock time.
 pub fn now() -> DateTime<Utc> {
     DateTime::<Utc>::from(std::time::UNIX_EPOCH + std::time::UNIX_EPOCH.elapsed().expect("after 1970"))
 }
 
-/// Our options for an account on the emulator, with a deadline that is not met by accident.
+/// Returns client options for the emulator's account, with a timeout that is never exceeded by accident.
 pub fn options(emulator: &Emulator, relay_url: &str) -> QstashOptions {
     let settings = emulator.settings();
     QstashOptions {
@@ -46,12 +46,12 @@ pub fn options(emulator: &Emulator, relay_url: &str) -> QstashOptions {
     }
 }
 
-/// Our client with these options.
+/// Returns a client with these options.
 pub fn client(options: QstashOptions) -> Qstash {
     Qstash::new(options, Arc::new(SystemClock)).unwrap()
 }
 
-/// A wake-up of its own for a one-shot that is due `millis` from now.
+/// Returns a new wake-up for a one-shot that is due `millis` from now.
 pub fn wake_up(millis: i64) -> WakeUp {
     let due_at = now() + TimeDelta::milliseconds(millis);
     WakeUp {
@@ -67,7 +67,7 @@ pub fn wake_up(millis: i64) -> WakeUp {
     }
 }
 
-/// The same, but as a call to this agent.
+/// Returns a new wake-up as a direct call to this agent.
 pub fn direct(millis: i64, url: String) -> WakeUp {
     let call = DirectCall {
         url,
@@ -77,12 +77,12 @@ pub fn direct(millis: i64, url: String) -> WakeUp {
     WakeUp { direct: Some(call), ..wake_up(millis) }
 }
 
-/// What takes a wake-up back.
+/// Returns the cancel of a wake-up.
 pub fn unwanted(wake_up: &WakeUp, message_id: Option<String>) -> Unwanted {
     Unwanted { schedule_id: wake_up.schedule_id, generation: wake_up.generation, message_id }
 }
 
-/// One call that a destination got.
+/// A call that a destination received.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub at: DateTime<Utc>,
@@ -92,19 +92,19 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// A header's text; empty without it.
+    /// Returns a header's text; empty if the header is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The claims of its signature, unverified.
+    /// Returns the claims of the signature, unverified.
     pub fn claims(&self) -> Value {
         let payload = self.header("upstash-signature").split('.').nth(1).unwrap();
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
     }
 }
 
-/// How a destination answers.
+/// A response of a destination.
 pub type Answer = (StatusCode, Vec<(&'static str, String)>);
 
 struct Shared {
@@ -112,7 +112,7 @@ struct Shared {
     got: mpsc::UnboundedSender<Delivery>,
 }
 
-/// A destination: keeps what it gets, and answers what it was told to, then 200.
+/// A destination that records its calls. It answers with the queued responses, then with 200.
 pub struct Sink {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -130,25 +130,28 @@ impl Sink {
         Self { address, shared, got: got.into() }
     }
 
-    /// What is published to, with a query, which is part of what signatures name.
+    /// Returns the URL to publish to. Its query is part of the URL that signatures name.
     pub fn url(&self) -> String {
         format!("http://{}/api/agent-cron/relay?tenant=a&name=b%20c", self.address)
     }
 
-    /// Answers the next call so, after those before.
+    /// Queues a response.
     pub fn answer(&self, status: u16, headers: &[(&'static str, &str)]) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let answer = (StatusCode::from_u16(status).unwrap(), headers);
         self.shared.answers.lock().unwrap().push_back(answer);
     }
 
-    /// The next call.
+    /// Waits for the next call.
     pub async fn next(&self) -> Delivery {
         let mut got = self.got.lock().await;
-        tokio::time::timeout(PATIENCE, got.recv()).await.expect("it is called").expect("it lives")
+        tokio::time::timeout(PATIENCE, got.recv())
+            .await
+            .expect("it is called")
+            .expect("the destination is running")
     }
 
-    /// That nothing has come that was not looked at.
+    /// Returns true if no further call was received.
     pub async fn is_empty(&self) -> bool {
         self.got.lock().await.try_recv().is_err()
     }

@@ -1,4 +1,4 @@
-//! QStash: our client against the emulator, and both against the official SDKs.
+//! QStash: the service's client against the emulator, and both against the official SDKs.
 
 mod client;
 mod emulator;

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::fixture::Sink;
 
-/// Slow machines are slow; a script that hangs is killed at last.
+/// Timeout of a script, generous for slow machines.
 const DEADLINE: Duration = Duration::from_mins(3);
 
-/// Which SDK.
+/// An official SDK.
 #[derive(Clone, Copy, Debug)]
 pub enum Sdk {
     Python,
@@ -27,7 +27,7 @@ fn in_target(path: &str) -> PathBuf {
 }
 
 impl Sdk {
-    /// Runs `tests/external/qstash/<script>.py` or `.mjs`; what the last line of its output is, as JSON.
+    /// Runs `tests/external/qstash/<script>.py` or `.mjs`. Returns the last line of its output, as JSON.
     pub async fn run<A: AsRef<OsStr>>(self, script: &str, arguments: &[A]) -> Value {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/external/qstash").join(script);
         let mut command = match self {
@@ -39,12 +39,12 @@ impl Sdk {
             Self::Node => {
                 let modules = in_target("qstash-node/node_modules/@upstash/qstash");
                 let mut command = tokio::process::Command::new("node");
-                // It looks for `node_modules` from there.
+                // The script resolves the SDK from this directory.
                 command.arg(scripts.with_extension("mjs")).arg(modules);
                 command
             }
         };
-        // What a developer has set for an account of their own is not for here.
+        // Ignore a developer's settings for a real account.
         for name in ["QSTASH_TOKEN", "QSTASH_URL", "QSTASH_REGION", "QSTASH_DEV", "NODE_OPTIONS"] {
             command.env_remove(name);
         }
@@ -57,7 +57,7 @@ impl Sdk {
     }
 }
 
-/// What both clients must have understood, and what the destination must have got from them.
+/// Asserts that an official client understands the emulator's responses, and that its message reaches the destination.
 async fn drives_the_emulator(sdk: Sdk, name: &str) {
     let emulator = Emulator::quick().await;
     let sink = Sink::start().await;

@@ -1,5 +1,6 @@
-//! Our verifier beside the two official receivers, on one table: what both accept we accept, what one of them refuses
-//! we refuse. Where a line has a reason, the two differ, or we are stricter than both on purpose.
+//! The service's verifier and the two official receivers, compared on one table. The service accepts what both accept,
+//! and refuses what one of them refuses. A reason marks cases where the two differ, or where the service is stricter
+//! than both on purpose.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -57,15 +58,16 @@ async fn our_verifier_agrees_with_the_official_receivers() {
         let reason = case.reason.map_or(String::new(), |reason| format!(" -- {reason}"));
         let line = format!("{:<58} | {} | {} | {words}{reason}", case.name, word(python), word(node));
         writeln!(table, "{line}").unwrap();
-        // Both accept: so do we, but where a reason says why not. They differ: a reason, and we refuse.
-        let stricter = python && node && case.reason.is_none();
+        // The service accepts exactly the cases that both accept and that have no reason. A reason is required where the
+        // receivers differ, or where both accept and the service refuses.
+        let accepted = python && node && case.reason.is_none();
         let explained = case.reason.is_some() == (python != node || (python && ours.is_err()));
-        if ours.is_ok() != stricter || ours.is_ok() != case.good || !explained {
+        if ours.is_ok() != accepted || ours.is_ok() != case.good || !explained {
             wrong.push(line);
         }
     }
     writeln!(table, "{} cases", cases.len()).unwrap();
-    // Past the capture of the test runner: the table is there for whoever reads the output.
+    // Bypasses the output capture of the test runner, so that the table is always printed.
     std::io::stdout().write_all(table.as_bytes()).unwrap();
     assert!(wrong.is_empty(), "{table}\nwrong:\n{}", wrong.join("\n"));
 }
@@ -88,12 +90,12 @@ async fn the_official_receivers_accept_the_emulators_signatures_and_refuse_tampe
         case("under the next key, after a rotation", after, body),
         case("another body", before.clone(), b"{}"),
         case("a changed signature", tampered, body),
-        case("made for another URL", elsewhere, body),
+        case("signed for another URL", elsewhere, body),
         case("after two rotations", stranger, body),
     ];
     let settings = emulator.settings();
     let keys = [settings.current_key.as_str(), settings.next_key.as_str()];
-    // Signatures begin at the second in which they are made.
+    // A signature is valid from the second in which it is made.
     let now_ms = now().timestamp_millis() + 1000;
     for sdk in [Sdk::Python, Sdk::Node] {
         let judged = ask(sdk, now_ms, keys, &cases).await;

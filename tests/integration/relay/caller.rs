@@ -1,4 +1,4 @@
-//! A service that awaits QStash, and a caller of its relay that signs as a test wants.
+//! A service with QStash as its backend, and a caller of its relay that signs as a test needs.
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ use reqwest::header::HeaderMap;
 use ring::{digest, hmac};
 use serde_json::{Value, json};
 
-/// What the engine calls, as far as it knows. Nobody listens there: the test's requests go to the service itself.
+/// The relay URL in the settings. Nothing listens there: the tests send their requests to the service itself.
 pub const RELAY_URL: &str = "https://cron.example.test/api/agent-cron/relay";
-/// Ahead of whatever a test takes, in milliseconds.
+/// Time ahead in milliseconds that no test reaches.
 pub const FAR: i64 = 3_600_000;
-/// Longer than anything takes on the slowest machine.
+/// Timeout of waits, generous for slow machines.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// See the module.
+/// A caller of the relay, with the service and the emulator.
 pub struct Caller {
     pub world: World,
     pub emulator: Emulator,
 }
 
-/// What the relay answered.
+/// A response of the relay.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -37,18 +37,18 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `Retry-After` in seconds.
+    /// Returns `Retry-After` in seconds.
     pub fn retry_after(&self) -> Option<u64> {
         self.headers.get("retry-after").map(|value| value.to_str().unwrap().parse().expect("whole seconds"))
     }
 
-    /// The status, and the word that is said about the wake-up.
+    /// Returns the HTTP status, and the result of the wake-up.
     pub fn said(&self) -> (u16, &str) {
         (self.status, self.body["status"].as_str().unwrap_or_default())
     }
 }
 
-/// A service's settings for an account of the emulator.
+/// Adds the settings for an account of the emulator.
 pub fn with_qstash(settings: Settings, emulator: &Emulator) -> Settings {
     let account = emulator.settings();
     settings
@@ -58,11 +58,11 @@ pub fn with_qstash(settings: Settings, emulator: &Emulator) -> Settings {
         .with("NAS_CRON_QSTASH_TOKEN", &account.token)
         .with("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", &account.current_key)
         .with("NAS_CRON_QSTASH_NEXT_SIGNING_KEY", &account.next_key)
-        // Nobody but the caller wakes.
+        // Only the caller sends wake-ups.
         .with("NAS_CRON_WATCHDOG_GRACE", "1h")
 }
 
-/// An emulator that takes everything and delivers nothing.
+/// Starts an emulator that accepts everything and delivers nothing.
 pub async fn silent_emulator() -> Emulator {
     let emulator = Emulator::start(qstash_emulator::Settings {
         token: "token-of-the-tests-secret".to_owned(),
@@ -87,7 +87,7 @@ impl Caller {
         Self { world, emulator }
     }
 
-    /// Its service reaches the database through a proxy that can be cut. Needs a runtime of several threads.
+    /// Starts a service that reaches the database through a proxy that can be cut. Needs a multi-threaded runtime.
     pub async fn behind_a_proxy() -> (Self, Proxy) {
         let mut proxy = None;
         let caller = Self::with(|settings| {
@@ -103,14 +103,14 @@ impl Caller {
         (caller, proxy.unwrap())
     }
 
-    /// A wake-up for this.
+    /// Returns the body of a wake-up.
     pub fn body(job: &str, schedule_id: &str, fire_at: &str) -> Vec<u8> {
         json!({"instance_id": "inst-1", "job_id": job, "schedule_id": schedule_id, "fire_at": fire_at})
             .to_string()
             .into_bytes()
     }
 
-    /// Arms a job that awaits the engine, and makes it due in `seconds`; returns its wake-up.
+    /// Arms a job that awaits the backend, and makes it due in `seconds`. Returns its wake-up.
     pub async fn due(&self, job: &str, seconds: f64) -> Vec<u8> {
         let (at, schedule_id) = self.world.arm(job, FAR).await;
         self.pull(job, seconds).await;
@@ -129,10 +129,10 @@ impl Caller {
         .execute(&self.world.pool)
         .await
         .unwrap();
-        assert_eq!(done.rows_affected(), 1, "{job} awaits its engine");
+        assert_eq!(done.rows_affected(), 1, "{job} awaits its backend");
     }
 
-    /// Signed as QStash does.
+    /// Sends a wake-up with a valid signature.
     pub async fn wake(&self, body: &[u8]) -> Answer {
         self.post(body, &self.signed(body)).await
     }
@@ -145,7 +145,7 @@ impl Caller {
         self.send(body, &[("upstash-signature", signature)]).await
     }
 
-    /// Sends exactly this.
+    /// Sends this body with these headers, unchanged.
     pub async fn send(&self, body: &[u8], headers: &[(&str, &str)]) -> Answer {
         let url = format!("{}/api/agent-cron/relay", self.world.service.url);
         let mut request = client().post(url).body(body.to_vec());
@@ -159,7 +159,7 @@ impl Caller {
         Answer { status, headers, body, took: asked.elapsed() }
     }
 
-    /// A counter, over all series with these labels.
+    /// Returns a counter, summed over all series with these labels.
     pub async fn counted(&self, name: &str, labels: &[&str]) -> u64 {
         let page = self.world.service.metrics().await;
         let series = page.lines().filter_map(|line| line.rsplit_once(' ')).filter(|(series, _)| {
@@ -168,14 +168,14 @@ impl Caller {
         series.map(|(_, value)| value.parse::<u64>().expect("a number")).sum()
     }
 
-    /// The lines of the log at this level.
+    /// Returns the log lines of this level.
     pub fn lines(&self, level: &str) -> Vec<Value> {
         let log = self.world.service.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["level"] == level).collect()
     }
 
-    /// What must never be said: token, keys, and signatures.
+    /// Asserts that the log contains no token, key or signature.
     pub fn says_no_secret(&self) {
         let log = self.world.service.log();
         let account = self.emulator.settings();
@@ -186,7 +186,7 @@ impl Caller {
     }
 }
 
-/// The claims of a good signature for this body.
+/// Returns the claims of a valid signature for this body.
 pub fn claims(body: &[u8]) -> Value {
     let now = now().timestamp();
     json!({

@@ -1,5 +1,4 @@
-//! An engine that misbehaves costs nothing but its own part: the agent API does not notice, and when it behaves again,
-//! everything is told.
+//! Faults of an external backend: the agent API is not affected, and afterwards all orders are carried out.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use nas_cron_testing::world::eventually;
 
 use super::caller::{Caller, FAR, PATIENCE};
 
-/// Arms, which must not wait for the engine.
+/// Arms a job, and asserts that the provision does not wait for the backend.
 async fn arm_quickly(caller: &Caller, job: &str, millis: i64) -> (String, String) {
     let asked = Instant::now();
     let armed = caller.world.arm(job, millis).await;
@@ -17,7 +16,7 @@ async fn arm_quickly(caller: &Caller, job: &str, millis: i64) -> (String, String
     armed
 }
 
-/// Waits until the engine has been told everything, and holds this many wake-ups.
+/// Waits until all orders are carried out, and the backend holds this many wake-ups.
 async fn all_told(caller: &Caller, pending: usize) {
     let start = Instant::now();
     loop {
@@ -29,17 +28,18 @@ async fn all_told(caller: &Caller, pending: usize) {
             return;
         }
         let held = caller.emulator.pending().len();
-        assert!(start.elapsed() < PATIENCE, "{left} rows are left, and it holds {held} instead of {pending}");
+        assert!(start.elapsed() < PATIENCE, "{left} rows left, {held} wake-ups held instead of {pending}");
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
 
-/// Arms and cancels while the engine does this, and looks at what is counted; then it behaves again.
+/// Arms and cancels during a fault, and asserts that its calls are counted with `result`. Ends the fault, and asserts
+/// that the orders are carried out.
 async fn survives(fault: ApiFault, result: &'static str) {
     survives_with(fault, [("arm", result), ("cancel", result)], 5).await;
 }
 
-/// The same, where its calls have these results, and it holds so many wake-ups in the end.
+/// The same with separate results for arms and cancels, and the number of wake-ups held at the end.
 async fn survives_with(fault: ApiFault, results: [(&str, &str); 2], held: usize) {
     let caller = Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "1s")).await;
     arm_quickly(&caller, "taken-back", FAR).await;
@@ -58,14 +58,14 @@ async fn survives_with(fault: ApiFault, results: [(&str, &str); 2], held: usize)
         })
         .await;
     }
-    let warned = eventually("it is said", async || {
+    let warned = eventually("a warning is logged", async || {
         let lines = caller.lines("WARN");
         Some(lines.iter().filter(|line| line["backend"] == "qstash").count()).filter(|count| *count > 0)
     })
     .await;
-    assert!(warned <= 4, "said when it begins, not for every call: {warned}");
+    assert!(warned <= 4, "logged at the start of the fault, not for every call: {warned}");
     caller.emulator.behave();
-    // Silent as before: what it holds stays there to be counted.
+    // It delivers nothing, so that its wake-ups can be counted.
     caller.emulator.misdeliver(nas_cron_testing::qstash_emulator::faults::DeliveryFault::Never);
     all_told(&caller, held).await;
     let errors: i64 =
@@ -73,15 +73,15 @@ async fn survives_with(fault: ApiFault, results: [(&str, &str); 2], held: usize)
             .fetch_one(&caller.world.pool)
             .await
             .unwrap();
-    assert_eq!(errors, 0, "nothing is remembered of it");
+    assert_eq!(errors, 0, "no error or try is left");
     caller.says_no_secret();
     assert_eq!(caller.world.service.get("/readyz").await.0, 200);
 }
 
 #[tokio::test]
 async fn malformed_answers_of_qstash_delay_only_its_own_orders() {
-    // Of what it has taken back QStash says nothing beyond its status: what only seemed to be is still there, and
-    // will find nothing.
+    // The body of a response to a cancel is not read. So a cancel seems to succeed, but the message stays, and its
+    // wake-up will find nothing.
     survives_with(ApiFault::Garbage, [("arm", "garbage"), ("cancel", "ok")], 6).await;
 }
 
@@ -139,7 +139,7 @@ async fn a_token_refused_by_qstash_delays_only_its_own_orders() {
     survives(ApiFault::Status(401), "refused").await;
 }
 
-/// Done, and not said so: asked again, it is still there only once.
+/// The call took effect, but its response is lost: a repeated call makes no second message.
 #[tokio::test]
 async fn lost_answers_of_qstash_make_no_duplicate_messages() {
     let caller = Caller::with(|s| s.with("NAS_CRON_ENGINE_TIMEOUT", "1s")).await;
@@ -152,7 +152,7 @@ async fn lost_answers_of_qstash_make_no_duplicate_messages() {
     all_told(&caller, 4).await;
 }
 
-/// Hanging for as long as it likes: neither fires nor provisions nor the watchdog wait for it.
+/// However long QStash hangs, fires, provisions and the watchdog do not wait for it.
 #[tokio::test]
 async fn provisions_fires_and_the_watchdog_do_not_wait_for_a_hanging_qstash() {
     let caller =
@@ -178,11 +178,11 @@ async fn provisions_fires_and_the_watchdog_do_not_wait_for_a_hanging_qstash() {
     caller.world.all_delivered().await;
     assert_eq!(caller.world.agents.fires().len(), 21);
     assert_eq!(caller.counted("nas_cron_backend_misses_total", &[r#"backend="qstash""#]).await, 20);
-    // Its connections break, and it is as it should be.
+    // The hanging connections break, and QStash works again.
     caller.emulator.behave();
     caller.emulator.go_down().await;
     caller.emulator.come_up().await;
-    eventually("nothing is left to tell", async || {
+    eventually("the outbox is empty", async || {
         let left: i64 =
             sqlx::query_scalar("SELECT count(*) FROM wake_ups").fetch_one(&caller.world.pool).await.unwrap();
         (left == 0).then_some(())

@@ -1,4 +1,4 @@
-//! `POST /api/agent-cron/relay` on the real binary: docs/contract.md#relay, and engines that misbehave.
+//! `POST /api/agent-cron/relay` on the real binary: docs/contract.md#relay, and faults of an external backend.
 
 mod caller;
 mod faults;

@@ -1,11 +1,11 @@
-//! What is not signed, or not by the engine, or not for this: refused before anything is looked up.
+//! Requests without a valid signature of the backend: refused before any query.
 
 use nas_cron_testing::world::{World, eventually};
 use serde_json::{Value, json};
 
 use super::caller::{Answer, Caller, RELAY_URL, claims, sign, sign_as};
 
-/// The warnings about requests to the relay, by their reasons.
+/// Returns the reasons in the warnings about requests to the relay.
 fn reasons(caller: &Caller) -> Vec<String> {
     let warnings = caller.lines("WARN").into_iter();
     let of_the_relay =
@@ -13,7 +13,7 @@ fn reasons(caller: &Caller) -> Vec<String> {
     of_the_relay.map(|line| line["reason"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// Waits until the log has this many such warnings: it is read from a pipe.
+/// Waits until the log has this many such warnings. It is read from a pipe, with a delay.
 async fn warned(caller: &Caller, count: usize) -> Vec<String> {
     eventually(&format!("{count} warnings"), async || Some(reasons(caller)).filter(|all| all.len() >= count))
         .await
@@ -29,7 +29,7 @@ fn is_refused(answer: &Answer, why: &str) {
     assert_eq!(answer.headers["content-type"], "application/problem+json", "{why}");
 }
 
-/// What a stranger sends: what it is, why it is refused, and its headers.
+/// A forged request: its description, the reason for its refusal, and its headers.
 type Forgery = (&'static str, &'static str, Vec<(&'static str, String)>);
 
 fn forged(caller: &Caller, body: &[u8]) -> Vec<Forgery> {
@@ -119,14 +119,17 @@ async fn every_forgery_is_401_and_logged_once_with_its_reason_and_no_secret() {
         assert_eq!(counted, count as u64, "{reason}");
     }
     caller.says_no_secret();
-    assert!(!caller.world.service.log().contains("attacker.test"), "nor what a stranger wrote");
+    assert!(
+        !caller.world.service.log().contains("attacker.test"),
+        "the log contains nothing from the forged requests"
+    );
     assert_eq!(caller.counted("nas_cron_wake_ups_total", &[]).await, 0);
     assert_eq!(caller.world.agents.fires().len(), 0);
-    // The one that they were about is as it was.
+    // The one-shot has not changed.
     assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
 }
 
-/// With the database away a look-up would end in 503, and late.
+/// A query would be answered with 503, because the database is unreachable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forgery_causes_no_database_query() {
     let (caller, proxy) = Caller::behind_a_proxy().await;
@@ -135,7 +138,7 @@ async fn a_forgery_causes_no_database_query() {
     for (what, _, headers) in forged(&caller, &wake_up) {
         is_refused(&send(&caller, &wake_up, &headers).await, what);
     }
-    // A good one comes as far as the database.
+    // A valid request reaches the database.
     assert_eq!(caller.wake(&wake_up).await.status, 503);
 }
 
@@ -152,7 +155,7 @@ async fn an_oversized_request_is_413_signed_or_not() {
     }
     assert_eq!(warned(&caller, 2).await, ["oversized", "oversized"]);
     assert_eq!(caller.counted("nas_cron_relay_requests_rejected_total", &["reason=\"oversized\""]).await, 2);
-    // As long as may be, it is read.
+    // A body of exactly the maximum length is accepted.
     let mut longest = caller.due("job", 0.0).await;
     longest.resize(64 * 1024, b' ');
     assert_eq!(caller.wake(&longest).await.said(), (200, "delivered"));

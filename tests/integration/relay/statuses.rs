@@ -1,4 +1,4 @@
-//! What the relay answers to what is signed.
+//! The relay's responses to signed requests.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn a_delivery_is_200_and_a_replay_of_its_wake_up_too() {
     for _ in 0..3 {
         assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
     }
-    // The agent has gone on: the next one still waits for its own wake-up.
+    // The agent has re-armed the job: the new one-shot still awaits its own wake-up.
     let next = caller.due("job", 0.0).await;
     assert_eq!(caller.wake(&wake_up).await.said(), (200, "delivered"));
     assert_eq!(caller.world.agents.fires_of("job").len(), 1);
@@ -43,7 +43,7 @@ async fn a_wake_up_for_a_cancelled_job_is_gone() {
     let dead = caller.due("dead", 0.0).await;
     caller
         .world
-        .sql("UPDATE one_shots SET state = 'dead', awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'")
+        .sql("UPDATE one_shots SET state = 'dead', dead_since = now(), awaits = NULL, next_attempt_at = NULL WHERE job_id = 'dead'")
         .await;
     let unknown = Caller::body("unknown", "0190a5e4-7c1e-7000-8000-000000000000", "2026-06-18T12:00:00Z");
     let foreign = String::from_utf8(caller.due("job", 0.0).await).unwrap().replace("inst-1", "inst-2");
@@ -96,9 +96,9 @@ async fn the_agents_retry_after_is_passed_on_and_a_waiting_retry_is_under_way() 
     assert_eq!(caller.world.agents.fires_of("job").len(), 1);
 }
 
-/// Whatever the engine does then: the retry is our own loop's.
+/// The built-in loop makes the retry, whatever the backend does.
 #[tokio::test]
-async fn a_failing_agent_is_502_and_retried_by_our_own_loop() {
+async fn a_failing_agent_is_502_and_retried_by_the_built_in_loop() {
     let caller = Caller::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "500ms")).await;
     for (job, reply) in [("failing", Reply::status(500)), ("breaking", Reply::broken())] {
         let first = reply.clone();
@@ -135,7 +135,7 @@ async fn a_wake_up_for_a_held_one_shot_is_under_way() {
 }
 
 #[tokio::test]
-async fn a_wake_up_that_is_too_early_is_answered_at_once_and_our_own_loop_fires_on_time() {
+async fn an_early_wake_up_is_answered_at_once_and_the_built_in_loop_fires_on_time() {
     let caller = Caller::new().await;
     let (at, id) = caller.world.arm("job", 8_000).await;
     let far = caller.due("far", 1_800.0).await;
@@ -143,7 +143,7 @@ async fn a_wake_up_that_is_too_early_is_answered_at_once_and_our_own_loop_fires_
     assert_eq!(answer.said(), (503, "early"), "{answer:?}");
     assert!(answer.retry_after().is_some_and(|seconds| (1_500..=1_800).contains(&seconds)), "{answer:?}");
     let answer = caller.wake(&Caller::body("job", &id, &at)).await;
-    // On a very slow machine its time has come by then.
+    // On a very slow machine, it is due by then.
     assert!(matches!(answer.said(), (503, "early") | (200, "delivered")), "{answer:?}");
     let fire = caller.world.agents.wait_for("job", 1).await;
     let late = lateness_ms(&at, fire.arrived);
@@ -151,7 +151,7 @@ async fn a_wake_up_that_is_too_early_is_answered_at_once_and_our_own_loop_fires_
     assert_eq!(caller.counted("nas_cron_backend_misses_total", &[]).await, 0);
 }
 
-/// Seconds are the engine's grain: our own timer does the rest.
+/// The backend's resolution is one second: the built-in loop's timer covers the rest.
 #[tokio::test]
 async fn a_wake_up_shortly_before_the_instant_is_held_until_it() {
     let caller = Caller::new().await;
@@ -170,7 +170,7 @@ async fn a_wake_up_shortly_before_the_instant_is_held_until_it() {
         let late = lateness_ms(at, fires[0].arrived);
         assert!(late >= 0.0, "{late} ms");
         assert_eq!(fires.len(), 1);
-        assert!(answered >= instant(at), "answered when it was over");
+        assert!(answered >= instant(at), "answered after the delivery");
     });
     futures::future::join_all(held).await;
     let early: i64 = sqlx::query_scalar("SELECT count(*) FROM fires WHERE started_at < fire_at")
@@ -180,7 +180,7 @@ async fn a_wake_up_shortly_before_the_instant_is_held_until_it() {
     assert_eq!(early, 0, "by the database's clock");
 }
 
-/// The engine hung up: the wake-up has been taken in all the same.
+/// The wake-up was processed before its caller hung up.
 #[tokio::test]
 async fn a_wake_up_whose_caller_hangs_up_still_fires() {
     let caller = Caller::new().await;
@@ -227,7 +227,7 @@ async fn a_wake_up_during_a_database_outage_is_503_and_the_next_one_delivers() {
 }
 
 #[tokio::test]
-async fn a_signed_body_that_is_no_wake_up_is_400() {
+async fn a_signed_body_that_is_not_a_wake_up_is_400() {
     let caller = Caller::new().await;
     let good = json!({
         "instance_id": "inst-1", "job_id": "job", "schedule_id": "0190a5e4-7c1e-7000-8000-000000000000",
@@ -270,7 +270,7 @@ async fn a_signed_body_that_is_no_wake_up_is_400() {
         assert_eq!(answer.body["error"], "invalid_request", "{shown}: {answer:?}");
         assert_eq!(answer.headers["content-type"], "application/problem+json", "{shown}");
     }
-    // What we do not know of is no reason.
+    // Unknown members are ignored.
     let answer = caller.wake(with("added_later", json!([1])).as_bytes()).await;
     assert_eq!(answer.said(), (200, "gone"));
 }

@@ -1,4 +1,4 @@
-//! One address in front of all replicas: what a deployment's load balancer is to a hosted engine.
+//! One address in front of all replicas. It stands for the load balancer that an external backend calls.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Passes connections on to whichever replica takes them, in turn. Ends when it is dropped.
+/// Forwards connections to the replicas in turn; skips those that refuse. Ends when it is dropped.
 pub struct Balancer {
     address: SocketAddr,
     replicas: Arc<Mutex<Vec<SocketAddr>>>,
@@ -17,7 +17,7 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Starts one that knows of no replica.
+    /// Starts a balancer without replicas.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -26,12 +26,12 @@ impl Balancer {
         Self { address, replicas, _running: running }
     }
 
-    /// Where it listens.
+    /// Returns the URL of the balancer.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// These are the replicas, by their `http://host:port`.
+    /// Sets the replicas, by their `http://host:port`.
     pub fn serve<'a>(&self, urls: impl Iterator<Item = &'a str>) {
         let address = |url: &str| url.trim_start_matches("http://").parse().expect("an address");
         *self.replicas.lock().unwrap() = urls.map(address).collect();

@@ -1,4 +1,4 @@
-//! A service on one backend, and what a case does with it and asks about it.
+//! A service on one backend, with the actions and queries of the cases.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +10,23 @@ use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
 use nas_cron_testing::world::eventually;
 use serde_json::json;
 
-use super::engines::Engine;
+use super::backends::TestedBackend;
 
-/// Ahead of whatever a case takes.
+/// Time ahead in milliseconds that no case reaches.
 pub const FAR: i64 = 3_600_000;
-/// How late a fire is at most that nothing has gone wrong with, on a machine that has too much to do. What goes wrong
-/// here is never mended: there is no watchdog.
+/// Maximum lateness of a correct fire on an overloaded machine. A missing wake-up exceeds it, as the watchdog is off.
 const LATE_MS: f64 = 60_000.0;
-/// The watchdog where a case is about the engine: it does not come.
+/// Watchdog grace period for cases about the backend: it never ends.
 const NO_WATCHDOG: &str = "1h";
 
-/// See the module.
-pub struct Fixture<E> {
-    pub engine: E,
+/// A cluster of the service with its backend.
+pub struct Fixture<B> {
+    pub backend: B,
     pub cluster: Cluster,
     token: String,
 }
 
-/// A one-shot that was armed.
+/// An armed one-shot.
 #[derive(Clone, Debug)]
 pub struct Armed {
     pub instance: String,
@@ -37,63 +36,63 @@ pub struct Armed {
 }
 
 impl Armed {
-    /// How long until its instant.
+    /// Returns the time until the instant.
     pub fn in_how_long(&self) -> Duration {
         (instant(&self.fire_at) - now()).to_std().unwrap_or_default()
     }
 
-    /// Waits until this long after its instant.
+    /// Waits until this long after the instant.
     pub async fn over_by(&self, millis: u64) {
         tokio::time::sleep(self.in_how_long() + Duration::from_millis(millis)).await;
     }
 }
 
-impl<E: Engine> Fixture<E> {
-    /// One replica. Only the engine brings first wake-ups.
+impl<B: TestedBackend> Fixture<B> {
+    /// Starts one replica. Only the backend sends first wake-ups.
     pub async fn start() -> Self {
         Self::with(1, |settings| settings).await
     }
 
-    /// The same, with a watchdog that comes this long after the instant.
+    /// Starts one replica with a watchdog and this grace period.
     pub async fn watched(grace: &'static str) -> Self {
         Self::with(1, |settings| settings.with("NAS_CRON_WATCHDOG_GRACE", grace)).await
     }
 
-    /// So many replicas.
+    /// Starts this many replicas with changed settings.
     pub async fn with(replicas: usize, change: impl FnOnce(Settings) -> Settings) -> Self {
-        let engine = E::start().await;
+        let backend = B::start().await;
         let cluster = Cluster::start(replicas, |settings| {
             let settings =
-                settings.with("NAS_CRON_BACKEND", E::NAME).with("NAS_CRON_WATCHDOG_GRACE", NO_WATCHDOG);
-            change(engine.settings(settings))
+                settings.with("NAS_CRON_BACKEND", B::NAME).with("NAS_CRON_WATCHDOG_GRACE", NO_WATCHDOG);
+            change(backend.settings(settings))
         })
         .await;
         let token = cluster.agent("inst-1").await;
-        let fixture = Self { engine, cluster, token };
-        fixture.engine.serve(&fixture.cluster.replicas);
+        let fixture = Self { backend, cluster, token };
+        fixture.backend.serve(&fixture.cluster.replicas);
         fixture
     }
 
-    /// One replica more, in front of which the engine sees the same address as before.
+    /// Starts another replica, behind the address that the backend calls already.
     pub async fn grow(&mut self) {
         self.cluster.grow().await;
-        self.engine.serve(&self.cluster.replicas);
+        self.backend.serve(&self.cluster.replicas);
     }
 
-    /// The first replica.
+    /// Returns the first replica.
     pub fn service(&self) -> &Service {
         &self.cluster.replicas[0]
     }
 
-    /// Arms a job, and what its schedule is called.
+    /// Arms a job.
     pub async fn arm_at(&self, job: &str, fire_at: &str) -> Armed {
         let url = self.cluster.agents.callback("inst-1");
         let schedule_id = self.service().provision(&self.token, job, fire_at, &url).await;
         Armed { instance: "inst-1".to_owned(), job: job.to_owned(), fire_at: fire_at.to_owned(), schedule_id }
     }
 
-    /// Arms a job in `millis` that its engine is to wake. Where the machine was so slow that it is not, once more,
-    /// for later.
+    /// Arms a job that is due in `millis` and awaits its backend. On a machine too slow for that, arms it again for a
+    /// later instant.
     pub async fn arm(&self, job: &str, millis: i64) -> Armed {
         let mut millis = millis;
         loop {
@@ -104,35 +103,36 @@ impl<E: Engine> Fixture<E> {
                     .fetch_one(&self.cluster.pool)
                     .await
                     .unwrap();
-            if !E::HOSTED || awaits.as_deref() == Some(E::NAME) {
+            if !B::EXTERNAL || awaits.as_deref() == Some(B::NAME) {
                 return armed;
             }
             millis *= 2;
-            assert!(millis < FAR * 2, "it never awaits its engine: {awaits:?}");
+            assert!(millis < FAR * 2, "it never awaits its backend: {awaits:?}");
         }
     }
 
-    /// Cancels, which must be answered well before an agent hangs up.
+    /// Cancels a job. The response must arrive well before an agent's timeout.
     pub async fn cancel(&self, job: &str) {
         let asked = Instant::now();
         self.service().cancel(&self.token, job).await;
         assert!(asked.elapsed() < Duration::from_mins(1), "{:?}", asked.elapsed());
     }
 
-    /// Waits until the engine has been told all that it is to know, and returns how many wake-ups it is to bring.
+    /// Waits until all outbox rows are armed. Returns the number of wake-ups pending at the backend.
     pub async fn handed_over(&self) -> usize {
         let left = "SELECT count(*) FROM wake_ups WHERE state <> 'armed'";
         self.cluster.until_none(left).await;
-        self.engine.held().await
+        self.backend.held().await
     }
 
-    /// Waits until the engine has nothing to bring any more, and we nothing to tell it.
+    /// Waits until the outbox is empty and the backend has no pending wake-up.
     pub async fn nothing_left(&self) {
         self.cluster.until_none("SELECT count(*) FROM wake_ups").await;
-        eventually("the engine holds nothing", async || (self.engine.held().await == 0).then_some(())).await;
+        eventually("the backend holds nothing", async || (self.backend.held().await == 0).then_some(()))
+            .await;
     }
 
-    /// The job's time comes, without anybody waking us.
+    /// Makes a job due now, without a wake-up.
     pub async fn pull(&self, armed: &Armed) {
         let done = sqlx::query(
             "UPDATE one_shots SET fire_at = now(), next_attempt_at = now() WHERE job_id = $1 AND schedule_id = $2::uuid",
@@ -145,12 +145,12 @@ impl<E: Engine> Fixture<E> {
         assert_eq!(done.rows_affected(), 1);
     }
 
-    /// The engine brings this wake-up.
+    /// Makes the backend send this wake-up.
     pub async fn wake(&self, armed: &Armed) {
-        self.engine.wake(&self.cluster.pool, armed).await;
+        self.backend.wake(&self.cluster.pool, armed).await;
     }
 
-    /// Waits for the job's fire and judges it: not early, not late, and only one.
+    /// Waits for the job's fire, and asserts that it is not early, not late, and the only one.
     pub async fn fires_on_time(&self, armed: &Armed) -> Fire {
         let fire = self.fires(armed).await;
         let late = lateness_ms(&armed.fire_at, fire.arrived);
@@ -158,7 +158,7 @@ impl<E: Engine> Fixture<E> {
         fire
     }
 
-    /// Waits for the job's fire and judges it: not early, and only one.
+    /// Waits for the job's fire, and asserts that it is not early, and the only one.
     pub async fn fires(&self, armed: &Armed) -> Fire {
         let fire = self.cluster.agents.wait_for(&armed.job, 1).await;
         assert_eq!(fire.fire_at, armed.fire_at, "byte for byte");
@@ -169,7 +169,7 @@ impl<E: Engine> Fixture<E> {
         let attempts = self.attempts_of(&armed.job).await;
         assert!(
             attempts.iter().all(|attempt| attempt.started_at >= instant(&armed.fire_at)),
-            "by the database"
+            "early by the database's clock"
         );
         fire
     }
@@ -188,14 +188,14 @@ impl<E: Engine> Fixture<E> {
         .await;
     }
 
-    /// The job's attempts, oldest first.
+    /// Returns the job's attempts, oldest first.
     pub async fn attempts_of(&self, job: &str) -> Vec<Attempt> {
         let mut attempts = self.cluster.attempts().await;
         attempts.retain(|attempt| attempt.job_id == job);
         attempts
     }
 
-    /// Which of its jobs `list` shows as armed.
+    /// Returns the jobs that `list` shows as armed.
     pub async fn listed(&self) -> Vec<String> {
         let list = self.service().list(&self.token).await;
         assert_eq!(list["dead"], json!([]));
@@ -203,14 +203,14 @@ impl<E: Engine> Fixture<E> {
         armed.iter().map(|one| one["job_id"].as_str().expect("a job").to_owned()).collect()
     }
 
-    /// A counter of this backend, over all replicas.
+    /// Returns a counter of this backend, summed over all replicas.
     pub async fn counted(&self, name: &str, labels: &str) -> u64 {
         let mut sum = 0.0;
         for replica in &self.cluster.replicas {
             for line in replica.metrics().await.lines() {
                 let Some((series, value)) = line.rsplit_once(' ') else { continue };
                 let of_ours = series.starts_with(&format!("{name}{{"))
-                    && series.contains(&format!("backend=\"{}\"", E::NAME))
+                    && series.contains(&format!("backend=\"{}\"", B::NAME))
                     && series.contains(labels);
                 if of_ours {
                     sum += value.parse::<f64>().expect("a number");
@@ -221,32 +221,32 @@ impl<E: Engine> Fixture<E> {
         return sum as u64;
     }
 
-    /// What the engine has woken us for, and nothing else has: it and not the watchdog.
-    pub async fn woken_by_the_engine(&self, at_least: u64) {
-        if E::HOSTED {
+    /// Asserts that the backend, and not the watchdog, has sent at least this many wake-ups.
+    pub async fn woken_by_the_backend(&self, at_least: u64) {
+        if B::EXTERNAL {
             let woken = self.counted("nas_cron_wake_ups_total", "").await;
             assert!(woken >= at_least, "{woken} wake-ups");
-            assert_eq!(self.missed().await, 0, "the watchdog did it");
+            assert_eq!(self.missed().await, 0, "the watchdog fired it");
         }
     }
 
-    /// One-shots that the watchdog has fired in the engine's place.
+    /// Returns the number of backend misses, which the watchdog has fired.
     pub async fn missed(&self) -> u64 {
         self.counted("nas_cron_backend_misses_total", "").await
     }
 
-    /// Waits until so many wake-ups have found this.
+    /// Waits until this many wake-ups had this result.
     pub async fn found(&self, what: &str, at_least: u64) {
         self.wake_ups(&format!("result=\"{what}\""), at_least).await;
     }
 
-    /// Waits until so many wake-ups have come, whatever they found.
+    /// Waits until this many wake-ups have arrived, with any result.
     pub async fn brought(&self, at_least: u64) {
         self.wake_ups("", at_least).await;
     }
 
     async fn wake_ups(&self, labels: &str, at_least: u64) {
-        if E::HOSTED {
+        if B::EXTERNAL {
             eventually(&format!("{at_least} wake-ups with {labels}"), async || {
                 (self.counted("nas_cron_wake_ups_total", labels).await >= at_least).then_some(())
             })
@@ -255,7 +255,7 @@ impl<E: Engine> Fixture<E> {
     }
 }
 
-/// The start of a whole second, at least this far ahead.
+/// Returns the start of a whole second, at least this far ahead.
 pub fn whole_second(millis: i64) -> DateTime<Utc> {
     let at = now() + TimeDelta::milliseconds(millis + 999);
     DateTime::from_timestamp(at.timestamp(), 0).expect("a time")

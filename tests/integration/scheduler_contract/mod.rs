@@ -1,13 +1,12 @@
-//! What every scheduler backend must mean, on the real binary: one list of cases, and each backend passes all of it
-//! unchanged. The agent never knows which one it is.
+//! The contract of every scheduler backend, on the real binary: each backend passes the same list of cases. An agent
+//! cannot tell which backend is active.
 //!
-//! - `engines`: the backends, each with the means to make trouble. Our own loop over Postgres has no engine; what
-//!   stands for its troubles is said there.
-//! - `fixture`: the service, its agents, and what a case may ask.
-//! - the others: the cases.
+//! - `backends`: the backends, and how a case causes faults with each; `balancer`: the address that they call.
+//! - `fixture`: the service, its agents, and the queries of the cases.
+//! - the other modules: the cases.
 
+mod backends;
 mod balancer;
-mod engines;
 mod fixture;
 mod outages;
 mod restarts;
@@ -22,12 +21,12 @@ macro_rules! every_backend {
         every_backend!(@of qstash, Qstash; $($file: $($case),+;)+);
         every_backend!(@of nats, Nats; $($file: $($case),+;)+);
     };
-    (@of $backend:ident, $engine:ident; $($file:ident: $($case:ident),+;)+) => {
+    (@of $backend:ident, $type:ident; $($file:ident: $($case:ident),+;)+) => {
         mod $backend {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$file::$case::<super::engines::$engine>().await;
+                    super::$file::$case::<super::backends::$type>().await;
                 }
             )+)+
         }
@@ -36,7 +35,7 @@ macro_rules! every_backend {
 
 every_backend! {
     times:
-        it_fires_once_at_its_instant,
+        a_one_shot_fires_once_at_its_instant,
         sub_second_times_are_kept,
         past_times_fire_at_once,
         a_one_shot_a_year_ahead_is_armed_and_survives_a_restart;
@@ -60,7 +59,7 @@ every_backend! {
         every_one_shot_fires_when_one_of_two_replicas_is_killed,
         wake_ups_at_a_draining_replica_are_fired_by_another;
     rules:
-        a_failing_agent_gets_its_retry_from_our_own_loop,
+        a_failing_agent_is_retried_by_the_built_in_loop,
         a_hold_stops_woken_one_shots_and_a_release_fires_them,
         the_floor_between_two_fires_is_kept,
         a_skew_guard_delays_the_fire;

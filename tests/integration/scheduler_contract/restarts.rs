@@ -1,24 +1,24 @@
-//! The service goes away in the middle, and comes back, or another replica is there.
+//! Restarts of the service, and replicas that take over.
 
 use nas_cron_testing::world::eventually;
 
-use super::engines::Engine;
+use super::backends::TestedBackend;
 use super::fixture::{Armed, FAR, Fixture};
 
 const JOBS: i64 = 8;
 
-async fn armed<E: Engine>(fixture: &Fixture<E>) -> Vec<Armed> {
+async fn armed<B: TestedBackend>(fixture: &Fixture<B>) -> Vec<Armed> {
     let mut all = Vec::new();
     for number in 0..JOBS {
-        all.push(fixture.arm(&format!("job-{number}"), E::LEAD + 1_000 + number * 250).await);
+        all.push(fixture.arm(&format!("job-{number}"), B::LEAD + 1_000 + number * 250).await);
     }
     fixture.handed_over().await;
     all
 }
 
-/// Every one is delivered once, and none early. (An attempt that was under way when its replica was killed has no
-/// known end, and is made again: that is at least once, on every backend.)
-async fn all_fire<E: Engine>(fixture: &Fixture<E>, all: &[Armed]) {
+/// Asserts that every one-shot is delivered once, and none early. (An attempt in flight when its replica was killed has
+/// no known end and is repeated: at least once, on every backend.)
+async fn all_fire<B: TestedBackend>(fixture: &Fixture<B>, all: &[Armed]) {
     fixture.cluster.all_delivered().await;
     for armed in all {
         let attempts = fixture.attempts_of(&armed.job).await;
@@ -34,8 +34,8 @@ async fn all_fire<E: Engine>(fixture: &Fixture<E>, all: &[Armed]) {
     }
 }
 
-pub async fn every_one_shot_fires_when_the_service_is_killed_and_restarted<E: Engine>() {
-    let mut fixture = Fixture::<E>::watched("3s").await;
+pub async fn every_one_shot_fires_when_the_service_is_killed_and_restarted<B: TestedBackend>() {
+    let mut fixture = Fixture::<B>::watched("3s").await;
     let all = armed(&fixture).await;
     let mut old = fixture.cluster.replicas.remove(0);
     old.kill9();
@@ -43,8 +43,8 @@ pub async fn every_one_shot_fires_when_the_service_is_killed_and_restarted<E: En
     all_fire(&fixture, &all).await;
 }
 
-pub async fn every_one_shot_fires_when_the_service_is_stopped_and_restarted<E: Engine>() {
-    let mut fixture = Fixture::<E>::watched("3s").await;
+pub async fn every_one_shot_fires_when_the_service_is_stopped_and_restarted<B: TestedBackend>() {
+    let mut fixture = Fixture::<B>::watched("3s").await;
     let all = armed(&fixture).await;
     let old = fixture.cluster.replicas.remove(0);
     assert_eq!(old.stop().await.code(), Some(0));
@@ -56,28 +56,28 @@ pub async fn every_one_shot_fires_when_the_service_is_stopped_and_restarted<E: E
     );
 }
 
-pub async fn every_one_shot_fires_when_one_of_two_replicas_is_killed<E: Engine>() {
-    let mut fixture = Fixture::<E>::with(2, |settings| settings.with("NAS_CRON_WATCHDOG_GRACE", "3s")).await;
+pub async fn every_one_shot_fires_when_one_of_two_replicas_is_killed<B: TestedBackend>() {
+    let mut fixture = Fixture::<B>::with(2, |settings| settings.with("NAS_CRON_WATCHDOG_GRACE", "3s")).await;
     let all = armed(&fixture).await;
     fixture.cluster.replicas[0].kill9();
     fixture.cluster.replicas.remove(0);
     all_fire(&fixture, &all).await;
 }
 
-/// It still answers, and claims nothing: the other one fires what it is woken for.
-pub async fn wake_ups_at_a_draining_replica_are_fired_by_another<E: Engine>() {
-    let fixture = Fixture::<E>::with(2, |settings| settings.with("NAS_CRON_DRAIN_DELAY", "1m")).await;
+/// A draining replica still answers, but claims nothing: the other replica fires the one-shots of its wake-ups.
+pub async fn wake_ups_at_a_draining_replica_are_fired_by_another<B: TestedBackend>() {
+    let fixture = Fixture::<B>::with(2, |settings| settings.with("NAS_CRON_DRAIN_DELAY", "1m")).await;
     let armed = fixture.arm("job", FAR).await;
     fixture.handed_over().await;
     let leaving = &fixture.cluster.replicas[..1];
     leaving[0].signal(rustix::process::Signal::TERM);
-    eventually("it is leaving", async || (leaving[0].get("/readyz").await.0 == 503).then_some(())).await;
-    // Whoever calls has not noticed yet.
-    fixture.engine.serve(leaving);
+    eventually("it is draining", async || (leaving[0].get("/readyz").await.0 == 503).then_some(())).await;
+    // The backend still calls the draining replica.
+    fixture.backend.serve(leaving);
     fixture.pull(&armed).await;
     fixture.wake(&armed).await;
     fixture.cluster.agents.wait_for("job", 1).await;
     fixture.delivered("job").await;
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
-    fixture.woken_by_the_engine(1).await;
+    fixture.woken_by_the_backend(1).await;
 }

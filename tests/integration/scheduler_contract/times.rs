@@ -1,24 +1,24 @@
-//! When.
+//! The times of fires.
 
 use chrono::{SecondsFormat, TimeDelta};
 use nas_cron_testing::time::fire_at;
 
-use super::engines::Engine;
+use super::backends::TestedBackend;
 use super::fixture::{FAR, Fixture, whole_second};
 
-pub async fn it_fires_once_at_its_instant<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
-    let armed = fixture.arm("job", E::LEAD).await;
+pub async fn a_one_shot_fires_once_at_its_instant<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
+    let armed = fixture.arm("job", B::LEAD).await;
     assert_eq!(fixture.listed().await, ["job"]);
     fixture.fires_on_time(&armed).await;
-    fixture.woken_by_the_engine(1).await;
+    fixture.woken_by_the_backend(1).await;
     fixture.nothing_left().await;
     assert_eq!(fixture.listed().await, [""; 0]);
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
 }
 
-pub async fn sub_second_times_are_kept<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
+pub async fn sub_second_times_are_kept<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
     let second = whole_second(4_500);
     let mut all = Vec::new();
     for micros in [0, 1, 999, 123_456, 499_999, 500_000, 500_001, 987_654, 999_999] {
@@ -28,35 +28,35 @@ pub async fn sub_second_times_are_kept<E: Engine>() {
     for armed in &all {
         fixture.fires_on_time(armed).await;
     }
-    fixture.woken_by_the_engine(0).await;
+    fixture.woken_by_the_backend(0).await;
     assert_eq!(fixture.cluster.agents.fires().len(), all.len());
 }
 
-pub async fn past_times_fire_at_once<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
+pub async fn past_times_fire_at_once<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
     for (number, millis) in [0, -1, -1_500, -60_000, -30 * 24 * FAR].into_iter().enumerate() {
         let job = format!("job-{number}");
         let armed = fixture.arm_at(&job, &fire_at(millis)).await;
         let fire = fixture.fires(&armed).await;
         assert_eq!(fixture.attempts_of(&job).await.len(), 1, "{fire:?}");
     }
-    assert_eq!(fixture.engine.held().await, 0, "no engine had a part in it");
+    assert_eq!(fixture.backend.held().await, 0, "the backend was not involved");
     assert_eq!(fixture.missed().await, 0);
 }
 
-pub async fn a_one_shot_a_year_ahead_is_armed_and_survives_a_restart<E: Engine>() {
-    let mut fixture = Fixture::<E>::start().await;
+pub async fn a_one_shot_a_year_ahead_is_armed_and_survives_a_restart<B: TestedBackend>() {
+    let mut fixture = Fixture::<B>::start().await;
     let armed = fixture.arm("job", 366 * 24 * FAR).await;
     assert_eq!(fixture.listed().await, ["job"]);
-    let held = usize::from(E::TAKES_A_YEAR);
-    if E::TAKES_A_YEAR {
+    let held = usize::from(B::TAKES_A_YEAR);
+    if B::TAKES_A_YEAR {
         assert_eq!(fixture.handed_over().await, held);
     }
     let old = fixture.cluster.replicas.remove(0);
     assert_eq!(old.stop().await.code(), Some(0));
     fixture.grow().await;
     assert_eq!(fixture.listed().await, ["job"]);
-    assert_eq!(fixture.engine.held().await, held, "it is not handed over before it is taken");
+    assert_eq!(fixture.backend.held().await, held, "it is armed only where the backend accepts it");
     fixture.cancel("job").await;
     fixture.nothing_left().await;
     assert_eq!(fixture.cluster.agents.fires_of(&armed.job).len(), 0);

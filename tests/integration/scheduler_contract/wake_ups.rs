@@ -1,48 +1,48 @@
-//! Wake-ups that come twice, too early, too late or not at all, and one-shots that are replaced or taken back.
+//! Wake-ups that arrive twice, too early, too late or never, and one-shots that are superseded or cancelled.
 
 use std::time::Duration;
 
 use nas_cron_testing::agent::Reply;
 use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
 
-use super::engines::Engine;
+use super::backends::TestedBackend;
 use super::fixture::{FAR, Fixture};
 
-pub async fn the_same_key_again_changes_nothing<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
-    let armed = fixture.arm("job", E::LEAD).await;
+pub async fn the_same_key_again_changes_nothing<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
+    let armed = fixture.arm("job", B::LEAD).await;
     for _ in 0..3 {
         assert_eq!(fixture.arm_at("job", &armed.fire_at).await.schedule_id, armed.schedule_id);
     }
     fixture.fires_on_time(&armed).await;
-    fixture.woken_by_the_engine(1).await;
+    fixture.woken_by_the_backend(1).await;
     fixture.nothing_left().await;
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
 }
 
-pub async fn a_new_key_supersedes_and_only_it_fires<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
-    // Long before its time, the old wake-up is taken back.
+pub async fn a_new_key_supersedes_and_only_it_fires<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
+    // The superseded wake-up is cancelled long before it is due.
     for millis in [FAR, FAR + 1_000, FAR + 2_000] {
         fixture.arm("far", millis).await;
-        assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED));
+        assert_eq!(fixture.handed_over().await, usize::from(B::EXTERNAL));
     }
     fixture.cancel("far").await;
     fixture.nothing_left().await;
-    let old = fixture.arm("job", E::LONG_LEAD).await;
+    let old = fixture.arm("job", B::LONG_LEAD).await;
     fixture.handed_over().await;
-    let new = fixture.arm("job", E::LONG_LEAD + 500).await;
+    let new = fixture.arm("job", B::LONG_LEAD + 500).await;
     assert_ne!(new.schedule_id, old.schedule_id);
     fixture.fires_on_time(&new).await;
-    fixture.woken_by_the_engine(1).await;
+    fixture.woken_by_the_backend(1).await;
     fixture.nothing_left().await;
     let attempts = fixture.attempts_of("job").await;
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].schedule_id.to_string(), new.schedule_id);
 }
 
-pub async fn concurrent_wake_ups_of_one_one_shot_fire_once<E: Engine>() {
-    let fixture = Fixture::<E>::with(2, |settings| settings).await;
+pub async fn concurrent_wake_ups_of_one_one_shot_fire_once<B: TestedBackend>() {
+    let fixture = Fixture::<B>::with(2, |settings| settings).await;
     fixture.cluster.agents.answer(|_, _| Reply::accepted().after(Duration::from_millis(300)));
     let armed = fixture.arm("job", FAR).await;
     fixture.handed_over().await;
@@ -53,46 +53,46 @@ pub async fn concurrent_wake_ups_of_one_one_shot_fire_once<E: Engine>() {
     fixture.brought(4).await;
     assert_eq!(fixture.cluster.agents.fires_of("job").len(), 1);
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
-    fixture.woken_by_the_engine(4).await;
-    if E::HOSTED {
+    fixture.woken_by_the_backend(4).await;
+    if B::EXTERNAL {
         assert_eq!(fixture.counted("nas_cron_wake_ups_total", "result=\"taken\"").await, 1);
     }
 }
 
-pub async fn a_repeated_wake_up_fires_once<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
-    let armed = fixture.arm("job", E::LEAD).await;
+pub async fn a_repeated_wake_up_fires_once<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
+    let armed = fixture.arm("job", B::LEAD).await;
     fixture.fires_on_time(&armed).await;
     fixture.wake(&armed).await;
     fixture.found("delivered", 1).await;
-    // Also when the job has gone on.
+    // Also after the job was armed again.
     let next = fixture.arm("job", FAR).await;
     fixture.wake(&armed).await;
     fixture.found("delivered", 2).await;
     assert_eq!(fixture.cluster.agents.fires_of("job").len(), 1);
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
     assert_eq!(fixture.listed().await, ["job"]);
-    assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED), "{next:?} is still to be woken");
+    assert_eq!(fixture.handed_over().await, usize::from(B::EXTERNAL), "{next:?} is still to be woken");
 }
 
-pub async fn a_lost_wake_up_is_fired_by_the_watchdog<E: Engine>() {
-    let mut fixture = Fixture::<E>::watched("1s").await;
-    let armed = fixture.arm("job", E::LONG_LEAD).await;
+pub async fn a_lost_wake_up_is_fired_by_the_watchdog<B: TestedBackend>() {
+    let mut fixture = Fixture::<B>::watched("1s").await;
+    let armed = fixture.arm("job", B::LONG_LEAD).await;
     fixture.handed_over().await;
-    fixture.engine.forget(&fixture.cluster.pool).await;
+    fixture.backend.forget(&fixture.cluster.pool).await;
     let fire = fixture.fires(&armed).await;
     let late = lateness_ms(&armed.fire_at, fire.arrived);
     assert!(late < 60_000.0, "{late} ms late");
-    if E::HOSTED {
-        assert!(late >= 1_000.0, "{late} ms: before the engine's grace was over");
+    if B::EXTERNAL {
+        assert!(late >= 1_000.0, "{late} ms: before the end of the grace period");
         assert_eq!(fixture.missed().await, 1);
-        assert!(fixture.service().log().contains("brought no wake-up in time"), "and it is said");
+        assert!(fixture.service().log().contains("external backend missed wake-ups"), "and it is said");
     }
     assert_eq!(fixture.attempts_of("job").await.len(), 1);
 }
 
-pub async fn a_wake_up_for_a_superseded_schedule_fires_nothing<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
+pub async fn a_wake_up_for_a_superseded_schedule_fires_nothing<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
     let old = fixture.arm("job", FAR).await;
     let new = fixture.arm("job", FAR + 1_000).await;
     fixture.wake(&old).await;
@@ -108,29 +108,29 @@ pub async fn a_wake_up_for_a_superseded_schedule_fires_nothing<E: Engine>() {
     let attempts = fixture.attempts_of("job").await;
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].schedule_id.to_string(), new.schedule_id);
-    fixture.woken_by_the_engine(3).await;
+    fixture.woken_by_the_backend(3).await;
 }
 
-/// However early it is woken: it fires at its instant, whatever the engine does from then on.
-pub async fn a_wake_up_long_before_its_time_does_not_fire_early<E: Engine>() {
-    let mut fixture = Fixture::<E>::start().await;
-    let armed = fixture.arm("job", E::LONG_LEAD).await;
+/// However early its wake-up arrives, a one-shot fires at its instant, without the backend.
+pub async fn a_wake_up_long_before_its_time_does_not_fire_early<B: TestedBackend>() {
+    let mut fixture = Fixture::<B>::start().await;
+    let armed = fixture.arm("job", B::LONG_LEAD).await;
     fixture.wake(&armed).await;
     fixture.brought(1).await;
-    fixture.engine.down(&fixture.cluster.pool).await;
+    fixture.backend.down(&fixture.cluster.pool).await;
     fixture.fires_on_time(&armed).await;
     assert_eq!(fixture.missed().await, 0);
 }
 
-pub async fn a_cancelled_one_shot_never_fires_and_its_wake_up_is_removed<E: Engine>() {
-    let fixture = Fixture::<E>::start().await;
+pub async fn a_cancelled_one_shot_never_fires_and_its_wake_up_is_removed<B: TestedBackend>() {
+    let fixture = Fixture::<B>::start().await;
     fixture.arm("far", FAR).await;
-    assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED));
+    assert_eq!(fixture.handed_over().await, usize::from(B::EXTERNAL));
     fixture.cancel("far").await;
-    // Not because it came: its time is an hour away.
+    // It was cancelled and did not arrive: it is due in an hour.
     fixture.nothing_left().await;
-    let armed = fixture.arm("job", E::LONG_LEAD).await;
-    assert_eq!(fixture.handed_over().await, usize::from(E::HOSTED));
+    let armed = fixture.arm("job", B::LONG_LEAD).await;
+    assert_eq!(fixture.handed_over().await, usize::from(B::EXTERNAL));
     fixture.cancel("job").await;
     fixture.nothing_left().await;
     fixture.wake(&armed).await;
@@ -140,15 +140,15 @@ pub async fn a_cancelled_one_shot_never_fires_and_its_wake_up_is_removed<E: Engi
     assert_eq!(fixture.cluster.agents.fires().len(), 0);
 }
 
-/// Either the cancel is answered first and nothing starts, or one attempt has started before it was answered.
-pub async fn a_cancel_around_the_instant_is_never_followed_by_an_attempt<E: Engine>() {
+/// Either the cancel is answered first, and nothing starts, or one attempt started before the answer.
+pub async fn a_cancel_around_the_instant_is_never_followed_by_an_attempt<B: TestedBackend>() {
     const OFFSETS: [i64; 12] = [-40, -20, -10, -5, -3, -2, -1, 0, 1, 3, 6, 12];
-    let fixture = Fixture::<E>::start().await;
+    let fixture = Fixture::<B>::start().await;
     let mut all = Vec::new();
     for (number, offset) in OFFSETS.into_iter().enumerate() {
         let spread = i64::try_from(number).unwrap() * 130;
         all.push((
-            fixture.arm_at(&format!("job-{number}"), &fire_at(E::LEAD + 1_500 + spread)).await,
+            fixture.arm_at(&format!("job-{number}"), &fire_at(B::LEAD + 1_500 + spread)).await,
             offset,
         ));
     }
@@ -160,8 +160,8 @@ pub async fn a_cancel_around_the_instant_is_never_followed_by_an_attempt<E: Engi
     });
     let cancelled = futures::future::join_all(cancelling).await;
     fixture.nothing_left().await;
-    // What had started when its cancel was answered ends.
-    fixture.cluster.until_none("SELECT count(*) FROM fires WHERE outcome = 'started'").await;
+    // Attempts that started before the answer end.
+    fixture.cluster.until_none("SELECT count(*) FROM superseded_attempts").await;
     let mut started = 0;
     for ((armed, offset), cancelled) in all.iter().zip(cancelled) {
         let attempts = fixture.attempts_of(&armed.job).await;

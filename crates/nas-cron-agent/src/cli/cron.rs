@@ -1,4 +1,4 @@
-//! `nas-cron cron`: an agent's or a person's client of any nas-cron server.
+//! `nas-cron cron`: a client of the agent API of any nas-cron server, for agents, people and scripts.
 
 mod add;
 mod identity;
@@ -16,10 +16,10 @@ use nas_cron_protocol::{AuthProfile, CallbackUrl, Given, JobId};
 use super::connection::{Connection, ConnectionArgs, warn};
 use crate::client::api::Warning;
 
-/// Arm, change, see and cancel one-shots at any nas-cron server, as their agent.
+/// Arm, update, list and cancel one-shots on any nas-cron server, as their agent.
 ///
-/// It needs no database: it speaks the protocol that agents speak. Whom it calls, and as whom, is kept in the auth store
-/// by `login` and `identity`, or given with each call.
+/// The commands need no database: they call the agent API, as agents do. The server and the credentials come from the
+/// auth store, where `login` and `identity` keep them, or from options and environment variables.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +32,7 @@ Examples:
   nas-cron cron cancel report
   nas-cron cron identity on
 
-Exit codes: 0 done; 1 refused, or failed; 2 the command line, the login or the auth store is wrong; 3 there is no such job.")]
+Exit codes: 0 success; 1 the call was rejected or failed; 2 invalid command line, login or auth store; 3 job not found.")]
 pub struct Cron {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -51,42 +51,42 @@ enum CronCommand {
     Identity(identity::Identity),
 }
 
-/// Forget a job's one-shot: once this has answered, no attempt of it starts any more.
+/// Cancel a job's one-shot. No attempt of it starts after the command has succeeded.
 ///
-/// A job that is not there is fine.
+/// Cancelling an unknown job succeeds too.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron cron cancel report")]
 struct Cancel {
-    /// The job.
+    /// ID of the job.
     job_id: JobId,
     /// Print JSON: {"ok": true}.
     #[arg(long)]
     json: bool,
 }
 
-/// Where fires go to, for the commands that arm.
+/// Callback option of the commands that arm a one-shot.
 #[derive(Debug, Args)]
 struct CallbackArgs {
-    /// The agent's base URL: the fire goes to {URL}/api/cron/fire [env: `NAS_CRON_CALLBACK_URL`] [default: that of
-    /// the latest `add` or `update` at this server].
+    /// Base URL of the agent; fires are sent to {URL}/api/cron/fire [env: `NAS_CRON_CALLBACK_URL`] [default: the URL of
+    /// the latest `add` or `update` on this server].
     #[arg(long, value_name = "URL", value_parser = callback_url)]
     callback_url: Option<CallbackUrl>,
 }
 
-/// With which auth profile a job runs, for the commands that arm or change.
+/// Auth profile options of the commands that arm or change a job.
 #[derive(Debug, Args)]
 struct AuthArgs {
-    /// The auth profile that the job runs with, as `provider:name`; never a secret [default: it keeps what it has].
-    // No parser: an error of the command line repeats the value, which may be a secret by mistake.
+    /// Auth profile that the job runs with, as `provider:name`; never a secret [default: unchanged].
+    // No value parser: clap's errors repeat the value, which may be a secret by mistake.
     #[arg(long, value_name = "PROFILE")]
     auth: Option<String>,
-    /// No auth profile of its own any more: it runs with its instance's, its org's or the service's default.
+    /// Remove the job's own auth profile: it then runs with the default of its instance, its org or the service.
     #[arg(long, conflicts_with = "auth")]
     no_auth: bool,
 }
 
 impl AuthArgs {
-    /// What looks like a secret goes no further than here.
+    /// Validates the options. A value that looks like a secret is neither sent nor printed.
     fn given(&self) -> Result<Given<AuthProfile>, UsageError> {
         let checked = self.auth.as_deref().map(AuthProfile::new).transpose();
         let checked = checked.map_err(|error| UsageError::new(format!("--auth {}", error.problem)))?;
@@ -98,16 +98,16 @@ impl AuthArgs {
     }
 }
 
-/// What is wrong with it, under the name it has here.
+/// Parses the option. The error omits the field's name on the wire, because clap names the option.
 fn callback_url(text: &str) -> Result<CallbackUrl, String> {
     CallbackUrl::parse(text).map_err(|error| error.problem)
 }
 
-/// There is no such job.
-const NOT_THERE: u8 = 3;
+/// Exit code if the job is not found.
+const JOB_NOT_FOUND: u8 = 3;
 
 impl Cron {
-    /// Runs the subcommand. The exit code is 0, or 3 where there is no such job.
+    /// Runs the subcommand. The exit code is 0, or 3 if the job is not found.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let connection = &self.connection;
         match self.command {
@@ -124,31 +124,31 @@ impl Cron {
 
 impl Cancel {
     async fn run(&self, connection: &Connection) -> anyhow::Result<ExitCode> {
-        connection.client.cancel(self.job_id.as_str()).await.map_err(|error| connection.explained(error))?;
+        connection.client.cancel(self.job_id.as_str()).await.map_err(|error| connection.explain(error))?;
         if self.json {
             terminal::print_json(&serde_json::json!({ "ok": true }))?;
         } else {
-            terminal::print(&format!("{} is cancelled: it does not fire any more.", self.job_id))?;
+            terminal::print(&format!("{} is cancelled and will not fire.", self.job_id))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What the server finds odd goes to stderr, also where the result is JSON.
-fn tell(warnings: &[Warning]) {
+/// Prints the server's warnings on stderr, also if the result is JSON.
+fn print_warnings(warnings: &[Warning]) {
     for warning in warnings {
         warn(&warning.message);
     }
 }
 
-/// Says that there is no such job.
-fn not_there(job_id: &JobId) -> ExitCode {
+/// Reports that the job is not found.
+fn job_not_found(job_id: &JobId) -> ExitCode {
     use std::io::Write as _;
     let _ = writeln!(
         std::io::stderr(),
-        "nas-cron: there is no job {}: it was never armed, was delivered, or was cancelled; `nas-cron cron list` shows what is \
-         armed",
+        "nas-cron: job {} not found: it was never armed, was delivered or was cancelled; `nas-cron cron list` lists the armed \
+         jobs",
         terminal::printable(job_id.as_str())
     );
-    ExitCode::from(NOT_THERE)
+    ExitCode::from(JOB_NOT_FOUND)
 }

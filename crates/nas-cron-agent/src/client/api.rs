@@ -1,7 +1,7 @@
 //! The agent API as typed calls. Requests are the contract's types.
 //!
-//! Responses that carry words (a state, a source, a scope) or an auth profile are read by tolerant types of this module:
-//! another server, or a newer one, may have words that this client does not know.
+//! Responses with a state, a source, a scope or an auth profile are read into the tolerant types of this module: another or
+//! a newer server may send values that this client does not know.
 
 use std::sync::Arc;
 
@@ -24,32 +24,32 @@ pub use nas_cron_protocol::agent_api::{ProvisionRequest, ProvisionResponse, Warn
 
 use super::transport::{Authorization, TIMEOUT, Transport};
 
-/// A server, and who calls it. Cheap to clone.
+/// A client for one server with its credentials. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     transport: Transport,
     credentials: Credentials,
 }
 
-/// An auth profile, and where it was found.
+/// An auth profile and its source.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct EffectiveAuth {
-    /// Provider, colon, name.
+    /// The profile as `provider:name`.
     pub auth: String,
-    /// `job`, `instance`, `org` or `service`.
+    /// Source of the profile: `job`, `instance`, `org` or `service`.
     pub source: String,
 }
 
-/// What `PATCH /api/agent-cron/jobs/{job_id}` answers.
+/// Response of `PATCH /api/agent-cron/jobs/{job_id}`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ChangedAuth {
-    /// Which job.
+    /// ID of the job.
     pub job_id: String,
-    /// The job's own profile.
+    /// The job's own auth profile.
     pub auth: Option<String>,
-    /// What its next fire carries.
+    /// Auth profile of the next fire.
     pub effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error.
+    /// Warnings about the request, which succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -57,21 +57,21 @@ pub struct ChangedAuth {
 /// The caller's own one-shots.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Listing {
-    /// What will fire, soonest first.
+    /// One-shots that will fire, soonest first.
     pub armed: Vec<ListedJob>,
-    /// What will not any more.
+    /// One-shots that failed permanently.
     #[serde(default)]
     pub dead: Vec<ListedJob>,
 }
 
-/// A one-shot in `list`. Servers may leave out all but the first three fields.
+/// A one-shot in `list`. Servers may omit all but the first three fields.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct ListedJob {
-    /// The agent's name for the job.
+    /// ID of the job, chosen by the agent.
     pub job_id: String,
-    /// Byte for byte as it was provisioned.
+    /// Time of the fire, byte for byte as provisioned.
     pub fire_at: String,
-    /// Opaque name of this arm.
+    /// Opaque ID of the one-shot.
     pub schedule_id: String,
     /// `armed`, `leased`, `firing`, `waiting`, `dead` or `stuck`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,82 +79,82 @@ pub struct ListedJob {
     /// Attempts made so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// When the next one may start.
+    /// Earliest time of the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<String>,
-    /// Where the fire goes to.
+    /// Base URL of the agent that the fire is sent to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_callback_url: Option<String>,
-    /// Why it is not tried although it may be due.
+    /// Reason why a due one-shot is not attempted: `hold` or `unreachable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<String>,
-    /// The external scheduler backend that sends its wake-up. Absent: the service's own loop does.
+    /// External scheduler backend that sends the wake-up. Absent if the built-in loop does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<String>,
-    /// The last answer's status.
+    /// HTTP status of the agent's last response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_status: Option<u16>,
-    /// What was wrong with the last attempt.
+    /// Error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// When it was given up.
+    /// Time at which the retries ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub died_at: Option<String>,
     /// The job's own auth profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
-    /// What its next fire carries.
+    /// Auth profile of the next fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error.
+    /// Warnings about the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// The auth profiles that are known where the caller is.
+/// The auth profiles that the caller's jobs may name.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct AuthProfiles {
-    /// Every one that a job of the caller may name without a warning.
+    /// Registered profiles. A job that names another one gets a warning.
     pub profiles: Vec<KnownProfile>,
-    /// What jobs without a profile of their own get, by where it is set.
+    /// Defaults for jobs without a profile of their own, by scope.
     pub defaults: AuthDefaults,
-    /// What is odd, and no error.
+    /// Warnings about defaults that are not registered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// A profile that is known.
+/// A registered auth profile.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct KnownProfile {
-    /// Provider, colon, name.
+    /// The profile as `provider:name`.
     pub auth: String,
-    /// Where it is registered: `instance`, `org` or `service`.
+    /// Scope of the registration: `instance`, `org` or `service`.
     pub scope: String,
 }
 
-/// The defaults, from the nearest to the furthest.
+/// Default auth profiles, from the nearest scope to the furthest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct AuthDefaults {
-    /// Of the caller's instance.
+    /// Default of the caller's instance.
     pub instance: Option<String>,
-    /// Of its org.
+    /// Default of its org.
     pub org: Option<String>,
-    /// Of the service.
+    /// Default of the service.
     pub service: Option<String>,
 }
 
 impl Client {
-    /// As the agent's own identity, at its server.
+    /// Creates a client that calls as the agent identity.
     pub fn as_agent_identity(task: BackgroundTask) -> Self {
         Self { transport: task.transport().clone(), credentials: Credentials::AgentIdentity(Arc::new(task)) }
     }
 
-    /// For the server at `base`, which is its `portal_url`.
+    /// Creates a client for the server at `base`, which is its `portal_url`.
     pub fn new(base: Url, credentials: Credentials) -> reqwest::Result<Self> {
         Ok(Self { transport: Transport::new(base, true)?, credentials })
     }
 
-    /// The same with a new connection for each call, as real agents call.
+    /// Creates a client that opens a new connection for each call, as real agents do.
     pub fn with_new_connections(base: Url, credentials: Credentials) -> reqwest::Result<Self> {
         Ok(Self { transport: Transport::new(base, false)?, credentials })
     }
@@ -164,7 +164,7 @@ impl Client {
         self.call(Method::POST, "/api/agent-cron/provision", Some(wanted)).await
     }
 
-    /// Disarms a job; an unknown one is fine.
+    /// Cancels a job. An unknown job is not an error.
     pub async fn cancel(&self, job_id: &str) -> Result<(), ClientError> {
         let body = CancelRequest { job_id: job_id.to_owned() };
         self.call::<_, serde::de::IgnoredAny>(Method::POST, "/api/agent-cron/cancel", Some(&body))
@@ -172,12 +172,12 @@ impl Client {
             .map(drop)
     }
 
-    /// The caller's one-shots.
+    /// Lists the caller's one-shots.
     pub async fn list(&self) -> Result<Listing, ClientError> {
         self.call::<(), _>(Method::GET, "/api/agent-cron/list", None).await
     }
 
-    /// Gives a job another auth profile, or takes it away, without touching its arm.
+    /// Sets or removes a job's own auth profile. Its one-shot stays the same.
     pub async fn set_auth(
         &self,
         job_id: &str,
@@ -188,12 +188,12 @@ impl Client {
         self.call(Method::PATCH, &path, Some(&change)).await
     }
 
-    /// The auth profiles that are known where the caller is.
+    /// Lists the auth profiles that the caller's jobs may name.
     pub async fn auth_profiles(&self) -> Result<AuthProfiles, ClientError> {
         self.call::<(), _>(Method::GET, "/api/agent-cron/auth-profiles", None).await
     }
 
-    /// Makes a call with whatever proves the caller: in 15 s at most, and in 30 s where it is the identity.
+    /// Makes a call with the credentials: at most 15 s with a token, and 30 s as the agent identity.
     async fn call<B: Serialize, A: DeserializeOwned>(
         &self,
         method: Method,
@@ -206,14 +206,16 @@ impl Client {
             Credentials::Bearer(bearer) => return attempt.by_token(bearer).await,
             Credentials::AgentIdentity(task) => task,
         };
-        let rested = task.rests();
+        let was_paused = task.is_paused();
         if let Some(done) = attempt.by_identity(task).await {
             return done;
         }
         match attempt.by_token(task.bearer()).await {
-            // The identity may do by now, and nothing else does.
-            Err(error @ (ClientError::NoToken(_) | ClientError::Refused { status: 401, .. })) if rested => {
-                task.wake();
+            // The access token does not work either, so the paused identity is tried again.
+            Err(error @ (ClientError::NoToken(_) | ClientError::Refused { status: 401, .. }))
+                if was_paused =>
+            {
+                task.resume();
                 attempt.by_identity(task).await.unwrap_or(Err(error))
             }
             done => done,
@@ -221,13 +223,13 @@ impl Client {
     }
 }
 
-/// One call, which may be made several times: every one of hop 1 may be repeated.
+/// One call, which may be sent several times: every call of the agent API may be repeated.
 struct Attempt<'a, B> {
     transport: &'a Transport,
     method: Method,
     path: &'a str,
     body: Option<&'a B>,
-    /// When all of it ends.
+    /// Deadline of all tries together.
     ends: Instant,
 }
 
@@ -236,23 +238,24 @@ impl<B: Serialize> Attempt<'_, B> {
         self.make(&Authorization::bearer(&bearer.read()?)).await
     }
 
-    /// An identity that is refused is mended, and tried once more; `None`: the access token has to make the call.
+    /// Calls as the agent identity. A rejected identity is registered again and tried once more. Returns `None` if the call
+    /// has to be made with the access token.
     async fn by_identity<A: DeserializeOwned>(
         &self,
         task: &BackgroundTask,
     ) -> Option<Result<A, ClientError>> {
         let deadline = self.deadline();
         let used = task.assertion(deadline).await?;
-        let refused = match self.make(&used.authorization).await {
+        let rejected = match self.make(&used.authorization).await {
             Err(error) => error,
             done => return Some(done),
         };
-        let again = match task.after_refusal(&used, refused, deadline).await {
+        let again = match task.after_rejection(&used, rejected, deadline).await {
             Ok(again) => again?,
             Err(error) => return Some(Err(error)),
         };
         match self.make(&again.authorization).await {
-            Err(error) => task.after_second_refusal(&again, error).err().map(Err),
+            Err(error) => task.after_second_rejection(&again, error).err().map(Err),
             done => Some(done),
         }
     }
@@ -262,7 +265,7 @@ impl<B: Serialize> Attempt<'_, B> {
         self.transport.call(self.method.clone(), self.path, Some(authorization), self.body, left).await
     }
 
-    /// Of what begins now.
+    /// Returns the deadline of a try that starts now.
     fn deadline(&self) -> Instant {
         (Instant::now() + TIMEOUT).min(self.ends)
     }

@@ -1,13 +1,12 @@
-//! The background task: one task of the agent's identity for all calls that belong to no conversation.
+//! The background task: one task of the agent identity for all calls that belong to no conversation.
 //!
-//! It is registered on first need and kept in the auth store, so that all processes of all days share it. A process that
-//! finds none takes the store's lock, looks again, registers, and lets go: others that wait for the lock then find
-//! it there. A task that the server does not know any more is replaced in the same way, an identity too.
+//! It is registered on first use and kept in the auth store, where all processes, also later ones, share it. A process
+//! that finds no task takes the store's lock, reads again, registers and releases the lock; processes that waited for the
+//! lock then find the new task. A task or an identity that the server no longer knows is replaced in the same way.
 //!
-//! None of this ever fails a call. Where it does not work, the access token does, with one warning for all of the process.
-//! After a refusal that stays what it is, the identity rests for a while ([`BackgroundTask::give_up`]): a task that another
-//! process has registered is used all the same, and where the access token does not open the door either, the identity
-//! is tried again.
+//! A failure here never fails a call: the access token is the fallback, with one warning per process. After a permanent
+//! rejection the identity is paused ([`BackgroundTask::fall_back`]). During the pause, a task that another process has
+//! registered is still used, and the identity is tried again if the access token is rejected too.
 
 mod key_changes;
 
@@ -29,111 +28,107 @@ use super::server_url::ServerUrl;
 use super::store::{AuthStore, AuthStoreError, LockedStore, ServerEntry, StoredIdentity};
 use super::transport::{Authorization, ClientError, Transport};
 
-/// What registering may take in all, under the lock: less than others wait for it.
-const REGISTERING: Duration = Duration::from_secs(8);
-/// How long nothing is registered after a refusal: a tool that runs for days tries again.
-const REST: Duration = Duration::from_mins(5);
+/// Timeout of a whole registration under the lock. Shorter than other processes wait for the lock.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(8);
+/// Duration of the pause after a permanent rejection. Long-running tools try again after it.
+const PAUSE: Duration = Duration::from_mins(5);
 
-/// How calls are made as the agent's identity.
+/// Authenticates calls as the agent identity.
 pub struct BackgroundTask {
     transport: Transport,
     store: AuthStore,
     server: ServerUrl,
-    /// Registers the identity, and makes the calls where the identity cannot.
+    /// Registers the identity, and is the fallback for calls.
     bearer: Bearer,
     clock: Arc<dyn Clock>,
     warn: fn(&str),
     warned: AtomicBool,
-    rest: Mutex<Option<Rest>>,
+    pause: Mutex<Option<Pause>>,
 }
 
-/// What a call was made with.
+/// The credential of one call.
 #[derive(Clone, Debug)]
 pub(super) struct Assertion {
     pub(super) authorization: Authorization,
-    names: Names,
+    ids: Ids,
 }
 
-/// What the server calls an identity, and its task.
+/// The server's IDs of an identity and its task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Names {
+struct Ids {
     agent_runtime_id: String,
     task_id: String,
 }
 
-/// After a refusal.
+/// A pause after a permanent rejection.
 #[derive(Clone, Debug)]
-struct Rest {
+struct Pause {
     until: Instant,
-    /// What was refused.
-    refused: Option<Names>,
+    /// The rejected task, if it was one.
+    rejected: Option<Ids>,
 }
 
-/// Why calls are not made as the agent's identity.
+/// An unusable agent identity.
 #[derive(Debug, thiserror::Error)]
-pub enum Unavailable {
-    /// Nobody ever logged in at this server.
+pub enum IdentityError {
+    /// The auth store has no entry for the server.
     #[error(
-        "the auth store {store} does not know {server}; `nas-cron cron login --server {server}` makes it known"
+        "the auth store {store} has no entry for {server}: add it with `nas-cron cron login --server {server}`"
     )]
     UnknownServer {
-        /// Where it was looked up.
+        /// The auth store.
         store: String,
-        /// Which server.
+        /// The server.
         server: ServerUrl,
     },
-    /// The store cannot be used.
+    /// The auth store is unusable.
     #[error(transparent)]
     Store(#[from] AuthStoreError),
-    /// What is in the store is no key.
-    #[error("in the auth store {store}: {error}; `nas-cron cron identity rotate` makes a new one")]
+    /// The stored key is invalid.
+    #[error("the auth store {store} has an {error}; register a new key with `nas-cron cron identity rotate`")]
     BadKey {
-        /// Where it is.
+        /// The auth store.
         store: String,
-        /// What is wrong.
+        /// The problem.
         error: InvalidKey,
     },
-    /// The server has the feature off.
+    /// Agent identities are switched off at the server.
     #[error("agent identities are off at {0}")]
     Off(ServerUrl),
-    /// The identity was not registered.
-    #[error("the identity cannot be registered: {0}")]
+    /// Registering the identity failed.
+    #[error("registering the identity failed: {0}")]
     Registration(ClientError),
-    /// The identity was not revoked.
-    #[error("the identity cannot be revoked at the server: {0}")]
+    /// Revoking the identity failed.
+    #[error("revoking the identity at the server failed: {0}")]
     NotRevoked(ClientError),
-    /// The task was not registered.
-    #[error("the background task cannot be registered: {0}")]
+    /// Registering the background task failed.
+    #[error("registering the background task failed: {0}")]
     Task(TaskError),
-    /// It took too long.
-    #[error("registering takes too long")]
-    TooLong,
-    /// The server does not take what it was shown.
-    #[error("the server refuses it ({error}: {description}){}", clock_hint(error))]
-    Refused {
-        /// The word.
+    /// The registration timed out.
+    #[error("registering the identity timed out")]
+    TimedOut,
+    /// The server rejected the assertion.
+    #[error("the server rejected the assertion ({error}: {description}){}", clock_hint(error))]
+    Rejected {
+        /// The error code.
         error: String,
-        /// The server's sentence.
+        /// The server's description.
         description: String,
     },
 }
 
 fn clock_hint(error: &str) -> &'static str {
-    if error.parse() == Ok(ErrorWord::InvalidAssertion) {
-        "; see whether this machine's clock is right"
-    } else {
-        ""
-    }
+    if error.parse() == Ok(ErrorWord::InvalidAssertion) { "; check this machine's clock" } else { "" }
 }
 
-impl Unavailable {
-    /// Whether the next attempt would come to the same: the server has said no, and not that it cannot just now.
-    fn stays(&self) -> bool {
+impl IdentityError {
+    /// True if the next try would fail in the same way: the server rejected the request and is not just unavailable.
+    fn is_permanent(&self) -> bool {
         match self {
-            Self::Off(_) | Self::Refused { .. } | Self::Task(TaskError::NotForUs(_) | TaskError::None) => {
+            Self::Off(_) | Self::Rejected { .. } | Self::Task(TaskError::Unseal(_) | TaskError::Missing) => {
                 true
             }
-            // The access token's fault, which whoever owns it mends at any time.
+            // The access token is at fault, and its owner may renew it at any time.
             Self::Registration(ClientError::Refused { status: 401, .. }) => false,
             Self::Registration(error) | Self::Task(TaskError::Call(error)) => match error {
                 ClientError::Refused { status, .. } => {
@@ -152,8 +147,8 @@ impl fmt::Debug for BackgroundTask {
     }
 }
 
-/// The server's words about an assertion that it has refused.
-fn refusal(error: &ClientError) -> Option<(&str, &str)> {
+/// Returns the error code and the description if the server rejected the credential.
+fn rejection(error: &ClientError) -> Option<(&str, &str)> {
     match error {
         ClientError::Refused { status: 401, error, description, .. } => Some((error, description)),
         _ => None,
@@ -161,7 +156,7 @@ fn refusal(error: &ClientError) -> Option<(&str, &str)> {
 }
 
 impl BackgroundTask {
-    /// For this server. `warn` is told at most once why the access token is used after all.
+    /// Creates the task for one server. `warn` is called at most once, with the reason for the fallback.
     pub fn new(
         server: ServerUrl,
         store: AuthStore,
@@ -170,95 +165,96 @@ impl BackgroundTask {
         warn: fn(&str),
     ) -> reqwest::Result<Self> {
         let transport = Transport::new(server.as_url().clone(), true)?;
-        let (warned, rest) = (AtomicBool::new(false), Mutex::new(None));
-        Ok(Self { transport, store, server, bearer, clock, warn, warned, rest })
+        let (warned, pause) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Self { transport, store, server, bearer, clock, warn, warned, pause })
     }
 
-    /// The way to the server.
+    /// The transport to the server.
     pub(super) fn transport(&self) -> &Transport {
         &self.transport
     }
 
-    /// The other way to call.
+    /// The access token, which is the fallback.
     pub(crate) fn bearer(&self) -> &Bearer {
         &self.bearer
     }
 
-    /// Whether the identity rests after a refusal.
-    pub(super) fn rests(&self) -> bool {
-        self.rest().is_some()
+    /// True during the pause after a permanent rejection.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause().is_some()
     }
 
-    /// Tries the identity again, although it rests.
-    pub(super) fn wake(&self) {
-        *self.rest.lock() = None;
+    /// Ends the pause.
+    pub(super) fn resume(&self) {
+        *self.pause.lock() = None;
     }
 
-    fn rest(&self) -> Option<Rest> {
-        let rest = self.rest.lock();
-        rest.clone().filter(|rest| Instant::now() < rest.until)
+    fn pause(&self) -> Option<Pause> {
+        let pause = self.pause.lock();
+        pause.clone().filter(|pause| Instant::now() < pause.until)
     }
 
-    /// What to make the next call with; `None`: the access token.
+    /// Returns the credential for the next call, or `None` if it has to use the access token.
     pub(super) async fn assertion(&self, deadline: Instant) -> Option<Assertion> {
-        let kept = self.kept();
-        if let Some(Rest { refused, .. }) = self.rest() {
-            // Another process may have made a new one.
-            return kept.ok().flatten().filter(|kept| refused.as_ref() != Some(&kept.names));
+        let stored = self.stored();
+        if let Some(Pause { rejected, .. }) = self.pause() {
+            // Another process may have registered a new task.
+            return stored.ok().flatten().filter(|stored| rejected.as_ref() != Some(&stored.ids));
         }
-        let kept = match kept {
-            Ok(Some(kept)) => Ok(kept),
+        let usable = match stored {
+            Ok(Some(stored)) => Ok(stored),
             Ok(None) => self.obtain(None, deadline).await,
             Err(error) => Err(error),
         };
-        kept.map_err(|why| self.give_up(&why, None)).ok()
+        usable.map_err(|error| self.fall_back(&error, None)).ok()
     }
 
-    /// What to make a refused call with again; `None`: the access token. Other errors than refused credentials are
-    /// none of its business: the second part is then what came of the call.
-    pub(super) async fn after_refusal(
+    /// Returns the credential for another try of a rejected call, or `None` if it has to use the access token.
+    ///
+    /// Returns `error` itself if it is not about the credential: it is then the result of the call.
+    pub(super) async fn after_rejection(
         &self,
         used: &Assertion,
         error: ClientError,
         deadline: Instant,
     ) -> Result<Option<Assertion>, ClientError> {
-        let Some((word, description)) = refusal(&error) else { return Err(error) };
+        let Some((word, description)) = rejection(&error) else { return Err(error) };
         let again = match error.word() {
             Some(known @ (ErrorWord::UnknownTask | ErrorWord::UnknownAgent)) => {
-                self.obtain(Some((&used.names, known)), deadline).await
+                self.obtain(Some((&used.ids, known)), deadline).await
             }
-            Some(ErrorWord::SchemeNotEnabled) => Err(Unavailable::Off(self.server.clone())),
-            _ => Err(Unavailable::Refused { error: word.to_owned(), description: description.to_owned() }),
+            Some(ErrorWord::SchemeNotEnabled) => Err(IdentityError::Off(self.server.clone())),
+            _ => Err(IdentityError::Rejected { error: word.to_owned(), description: description.to_owned() }),
         };
-        Ok(again.map_err(|why| self.give_up(&why, Some(used))).ok())
+        Ok(again.map_err(|error| self.fall_back(&error, Some(used))).ok())
     }
 
-    /// After the second refusal of one call: the access token makes it.
-    pub(super) fn after_second_refusal(
+    /// Prepares the fallback after the second rejection of one call. Returns `error` itself if it is not about the
+    /// credential.
+    pub(super) fn after_second_rejection(
         &self,
         used: &Assertion,
         error: ClientError,
     ) -> Result<(), ClientError> {
-        let Some((word, description)) = refusal(&error) else { return Err(error) };
-        let why = Unavailable::Refused { error: word.to_owned(), description: description.to_owned() };
-        self.give_up(&why, Some(used));
+        let Some((word, description)) = rejection(&error) else { return Err(error) };
+        let error = IdentityError::Rejected { error: word.to_owned(), description: description.to_owned() };
+        self.fall_back(&error, Some(used));
         Ok(())
     }
 
-    /// The access token makes the call, and the next ones too where trying again would come to the same. Says why, once.
-    fn give_up(&self, why: &Unavailable, refused: Option<&Assertion>) {
-        if why.stays() {
-            let refused = refused.map(|assertion| assertion.names.clone());
-            let rest = Rest { until: Instant::now() + REST, refused };
-            *self.rest.lock() = Some(rest);
+    /// Falls back to the access token: for this call, and after a permanent error for the length of a pause. Warns once.
+    fn fall_back(&self, error: &IdentityError, rejected: Option<&Assertion>) {
+        if error.is_permanent() {
+            let rejected = rejected.map(|assertion| assertion.ids.clone());
+            *self.pause.lock() = Some(Pause { until: Instant::now() + PAUSE, rejected });
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
-            (self.warn)(&format!("calls are made with the access token, not as the agent identity: {why}"));
+            (self.warn)(&format!("using the access token instead of the agent identity: {error}"));
         }
     }
 
-    /// What the store has, if that is all that is needed.
-    fn kept(&self) -> Result<Option<Assertion>, Unavailable> {
+    /// Signs with the stored key and task, or returns `None` if either is missing.
+    fn stored(&self) -> Result<Option<Assertion>, IdentityError> {
         let entry = self.store.server(&self.server)?.ok_or_else(|| self.unknown_server())?;
         let Some(identity) = &entry.agent_identity else { return Ok(None) };
         let Some(task_id) = &identity.background_task_id else { return Ok(None) };
@@ -270,57 +266,57 @@ impl BackgroundTask {
         let assertion = key.assertion(agent_runtime_id, task_id, self.clock.now());
         Assertion {
             authorization: Authorization::assertion(&assertion),
-            names: Names { agent_runtime_id: agent_runtime_id.to_owned(), task_id: task_id.to_owned() },
+            ids: Ids { agent_runtime_id: agent_runtime_id.to_owned(), task_id: task_id.to_owned() },
         }
     }
 
-    /// Registers what is missing, or was `refused` and is still what the store has, under the store's lock.
+    /// Registers a missing identity or task under the store's lock. A `rejected` one is replaced if the store still has it.
     async fn obtain(
         &self,
-        refused: Option<(&Names, ErrorWord)>,
+        rejected: Option<(&Ids, ErrorWord)>,
         deadline: Instant,
-    ) -> Result<Assertion, Unavailable> {
+    ) -> Result<Assertion, IdentityError> {
         let obtaining = async {
             let locked = self.store.lock().await?;
-            in_time(self.complete(&locked, refused)).await
+            in_time(self.complete(&locked, rejected)).await
         };
-        tokio::time::timeout_at(deadline, obtaining).await.unwrap_or(Err(Unavailable::TooLong))
+        tokio::time::timeout_at(deadline, obtaining).await.unwrap_or(Err(IdentityError::TimedOut))
     }
 
-    /// Makes what is missing. An identity that the server has forgotten or revoked is made anew, once.
+    /// Registers a missing identity or task. An identity that the server no longer knows is registered anew, once.
     async fn complete(
         &self,
         locked: &LockedStore<'_>,
-        refused: Option<(&Names, ErrorWord)>,
-    ) -> Result<Assertion, Unavailable> {
+        rejected: Option<(&Ids, ErrorWord)>,
+    ) -> Result<Assertion, IdentityError> {
         let mut entry = locked.server(&self.server)?.ok_or_else(|| self.unknown_server())?;
-        // What is refused stays in the store until there is something to put in its place.
+        // A rejected identity stays in the store until a new one replaces it.
         let mut identity = entry.agent_identity.clone();
-        if let (Some((used, word)), Some(kept)) = (refused, &mut identity)
-            && kept.agent_runtime_id == used.agent_runtime_id
+        if let (Some((used, word)), Some(stored)) = (rejected, &mut identity)
+            && stored.agent_runtime_id == used.agent_runtime_id
         {
             if word == ErrorWord::UnknownAgent {
                 identity = None;
-            } else if kept.background_task_id.as_deref() == Some(&used.task_id) {
-                kept.background_task_id = None;
+            } else if stored.background_task_id.as_deref() == Some(&used.task_id) {
+                stored.background_task_id = None;
             }
         }
         match self.register(locked, &mut entry, identity).await {
-            Err(Unavailable::Task(TaskError::Call(error)))
+            Err(IdentityError::Task(TaskError::Call(error)))
                 if error.word() == Some(ErrorWord::UnknownAgent) => {}
             done => return done,
         }
         self.register(locked, &mut entry, None).await
     }
 
-    /// Registers what is not registered yet, and keeps each part as soon as it is there: whoever is cut off is gone on
-    /// from.
+    /// Registers the identity, if it is `None`, and a task. Each is stored as soon as it is registered, so that the next
+    /// process continues an interrupted registration.
     async fn register(
         &self,
         locked: &LockedStore<'_>,
         entry: &mut ServerEntry,
         identity: Option<StoredIdentity>,
-    ) -> Result<Assertion, Unavailable> {
+    ) -> Result<Assertion, IdentityError> {
         let mut identity = match identity {
             Some(identity) => identity,
             None => self.new_identity(locked, entry, None).await?,
@@ -342,37 +338,41 @@ impl BackgroundTask {
         Ok(self.mint(&key, &agent_runtime_id, &task_id))
     }
 
-    fn authorization(&self) -> Result<Authorization, Unavailable> {
-        let token = self.bearer.read().map_err(|error| Unavailable::Registration(error.into()))?;
+    fn authorization(&self) -> Result<Authorization, IdentityError> {
+        let token = self.bearer.read().map_err(|error| IdentityError::Registration(error.into()))?;
         Ok(Authorization::bearer(&token))
     }
 
-    fn not_registered(&self, error: ClientError) -> Unavailable {
-        if is_off(&error) { Unavailable::Off(self.server.clone()) } else { Unavailable::Registration(error) }
-    }
-
-    fn no_task(&self, error: TaskError) -> Unavailable {
-        match error {
-            TaskError::Call(error) if is_off(&error) => Unavailable::Off(self.server.clone()),
-            error => Unavailable::Task(error),
+    fn not_registered(&self, error: ClientError) -> IdentityError {
+        if is_off(&error) {
+            IdentityError::Off(self.server.clone())
+        } else {
+            IdentityError::Registration(error)
         }
     }
 
-    fn unknown_server(&self) -> Unavailable {
-        Unavailable::UnknownServer {
+    fn no_task(&self, error: TaskError) -> IdentityError {
+        match error {
+            TaskError::Call(error) if is_off(&error) => IdentityError::Off(self.server.clone()),
+            error => IdentityError::Task(error),
+        }
+    }
+
+    fn unknown_server(&self) -> IdentityError {
+        IdentityError::UnknownServer {
             store: self.store.path().display().to_string(),
             server: self.server.clone(),
         }
     }
 
-    fn bad_key(&self, error: InvalidKey) -> Unavailable {
-        Unavailable::BadKey { store: self.store.path().display().to_string(), error }
+    fn bad_key(&self, error: InvalidKey) -> IdentityError {
+        IdentityError::BadKey { store: self.store.path().display().to_string(), error }
     }
 }
 
-/// No longer than others wait for the lock.
-async fn in_time<T>(work: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
-    tokio::time::timeout(REGISTERING, work).await.unwrap_or(Err(Unavailable::TooLong))
+/// Runs work under the lock with a timeout, so that other processes do not wait in vain for the lock.
+async fn in_time<T>(work: impl Future<Output = Result<T, IdentityError>>) -> Result<T, IdentityError> {
+    tokio::time::timeout(REGISTRATION_TIMEOUT, work).await.unwrap_or(Err(IdentityError::TimedOut))
 }
 
 fn is_off(error: &ClientError) -> bool {

@@ -1,5 +1,5 @@
-//! Where the portal access token comes from. It is read anew for every call: tokens live for an hour or so, and
-//! whoever renews them writes them there.
+//! Sources of the portal access token. The token is read again for every call, because tokens live for about an hour and
+//! their owner writes renewed ones to the same place.
 
 use std::fs;
 use std::io;
@@ -11,98 +11,100 @@ use serde_json::Value;
 use super::server_url::ServerUrl;
 use super::store::{AuthStore, AuthStoreError};
 
-/// A source of access tokens. None of them is ever written to, or refreshed: that is whose token it is.
+/// A source of access tokens. It is only read: refreshing a token is up to its owner.
 #[derive(Clone, Debug)]
 pub enum Bearer {
-    /// This one.
+    /// A token given by value.
     Given(SecretString),
-    /// The content of a file.
+    /// A file with the token.
     File(PathBuf),
-    /// A hermes-agent's, in `auth.json` of this `HERMES_HOME`.
+    /// The token of a hermes-agent, in `auth.json` of this `HERMES_HOME`.
     Hermes(PathBuf),
-    /// What the auth store keeps for the server.
+    /// The token that the auth store holds for the server.
     Store(AuthStore, ServerUrl),
 }
 
-/// Why there is no token.
+/// The error of reading an access token.
 #[derive(Debug, thiserror::Error)]
-pub enum NoToken {
-    /// Nobody ever logged in here.
-    #[error("there is no access token for {server}; log in with `nas-cron cron login --server {server}`")]
+pub enum TokenError {
+    /// The auth store holds no token for the server.
+    #[error("no access token is stored for {server}: log in with `nas-cron cron login --server {server}`")]
     NotLoggedIn {
-        /// Which server.
+        /// The server.
         server: ServerUrl,
     },
-    /// The file cannot be read.
-    #[error("the access token cannot be read from {path}: {error}")]
+    /// Reading the file failed.
+    #[error(
+        "reading the access token from {path} failed: {error}; check the path and the file's permissions"
+    )]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         error: io::Error,
     },
-    /// The file holds something else.
-    #[error("{place} holds no access token: {problem}")]
-    Strange {
-        /// What was read.
+    /// The source holds something else.
+    #[error("invalid access token in {place}: {problem}")]
+    Invalid {
+        /// The source.
         place: String,
-        /// What is wrong with it, without repeating any of it.
+        /// The problem, without any part of the content.
         problem: &'static str,
     },
-    /// The store cannot be read.
+    /// Reading the auth store failed.
     #[error(transparent)]
     Store(#[from] AuthStoreError),
 }
 
 impl Bearer {
-    /// The token as it is now.
-    pub fn read(&self) -> Result<SecretString, NoToken> {
+    /// Reads the current token.
+    pub fn read(&self) -> Result<SecretString, TokenError> {
         match self {
             Self::Given(given) => token(given.expose_secret())
-                .map_err(|problem| NoToken::Strange { place: "what was given".to_owned(), problem }),
-            Self::File(path) => token(read(path)?.as_str()).map_err(strange(path)),
+                .map_err(|problem| TokenError::Invalid { place: "the given value".to_owned(), problem }),
+            Self::File(path) => token(read(path)?.as_str()).map_err(invalid(path)),
             Self::Hermes(home) => {
                 let path = home.join("auth.json");
                 let text = read(&path)?;
-                from_hermes(&text).and_then(|text| token(&text)).map_err(strange(&path))
+                from_hermes(&text).and_then(|text| token(&text)).map_err(invalid(&path))
             }
             Self::Store(store, server) => {
                 let entry = store.server(server)?;
                 let bearer = entry.and_then(|entry| entry.bearer);
-                let bearer = bearer.ok_or_else(|| NoToken::NotLoggedIn { server: server.clone() })?;
-                token(bearer.access_token.expose_secret()).map_err(strange(store.path()))
+                let bearer = bearer.ok_or_else(|| TokenError::NotLoggedIn { server: server.clone() })?;
+                token(bearer.access_token.expose_secret()).map_err(invalid(store.path()))
             }
         }
     }
 }
 
-/// A token from text that may end with a newline, as files do.
+/// Reads a token from text, and ignores white space around it. The error is a sentence without any part of the text.
 pub fn token(text: &str) -> Result<SecretString, &'static str> {
     let text = text.trim();
     if text.is_empty() {
         return Err("it is empty");
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("tokens are one word of plain characters");
+        return Err("it must be one word of printable ASCII characters");
     }
     Ok(text.to_owned().into())
 }
 
-/// `{"providers": {"nous": {"access_token": …}}}`, whichever provider is the active one: that is the one its model is
-/// called with, and no server of ours may be shown its token.
+/// Reads the portal's token: `{"providers": {"nous": {"access_token": …}}}`. The active provider does not matter: it is the
+/// one that serves the agent's model, and its token must never be sent to a nas-cron server.
 fn from_hermes(text: &str) -> Result<String, &'static str> {
-    let auth: Value = serde_json::from_str(text).map_err(|_| "it is no JSON")?;
+    let auth: Value = serde_json::from_str(text).map_err(|_| "the file is not JSON")?;
     let token = auth["providers"]["nous"]["access_token"].as_str();
     token.map(str::to_owned).ok_or("the agent is not logged in: its provider `nous` has no `access_token`")
 }
 
-fn read(path: &Path) -> Result<String, NoToken> {
-    fs::read_to_string(path).map_err(|error| NoToken::Unreadable { path: path.to_owned(), error })
+fn read(path: &Path) -> Result<String, TokenError> {
+    fs::read_to_string(path).map_err(|error| TokenError::Unreadable { path: path.to_owned(), error })
 }
 
-fn strange(path: &Path) -> impl Fn(&'static str) -> NoToken {
+fn invalid(path: &Path) -> impl Fn(&'static str) -> TokenError {
     let place = path.display().to_string();
-    move |problem| NoToken::Strange { place: place.clone(), problem }
+    move |problem| TokenError::Invalid { place: place.clone(), problem }
 }
 
 #[cfg(test)]
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_hermes_agent_only_the_portals_token_is_taken() {
+    fn only_the_portals_token_of_a_hermes_agent_is_read() {
         let both = r#"{"active_provider": "openai-codex", "providers": {
             "openai-codex": {"access_token": "theirs"}, "nous": {"access_token": "ours"}}}"#;
         assert_eq!(from_hermes(both).unwrap(), "ours");

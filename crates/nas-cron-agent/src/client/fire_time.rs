@@ -1,4 +1,4 @@
-//! Instants as people give them to the tools.
+//! Parses the instants and durations that people and models give to the tools.
 
 use std::time::Duration;
 
@@ -7,24 +7,29 @@ use nas_cron_protocol::FireAt;
 
 use nas_cron_protocol::isoformat;
 
-/// ISO 8601 with an offset, kept byte for byte. The error says what is missing.
+/// Parses ISO 8601 with an offset, and keeps the text byte for byte. The error names a missing offset.
 pub(crate) fn at(text: &str) -> Result<FireAt, String> {
     FireAt::parse(text).map_err(|error| {
         if FireAt::parse(&format!("{text}Z")).is_ok() {
             return format!(
-                "has no offset, so it is no instant; write {text}Z for UTC, or {text}+02:00 for a zone that is two hours \
-                 ahead of it"
+                "has no offset from UTC: write {text}Z for UTC, or {text}+02:00 for a time zone two hours ahead of UTC"
             );
         }
         error.problem
     })
 }
 
-/// So long from now, written in this machine's own time zone.
+/// Parses a duration with units. The error does not repeat the text.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "must be a duration with units, such as 90s or 2h 30m".to_owned())
+}
+
+/// Returns the instant after a duration from now, in this machine's time zone.
 pub(crate) fn after(now: DateTime<Utc>, wait: Duration) -> Result<FireAt, String> {
-    let too_far = || "is too far away; the latest year is 9999".to_owned();
+    let too_far = || "is too far in the future: the latest year is 9999".to_owned();
     let wait = TimeDelta::from_std(wait).map_err(|_| too_far())?;
-    // What is written has microseconds: cut off there, this is never shorter than what was asked for.
+    // The text has microseconds: rounding up keeps the fire from being early.
     let up = TimeDelta::nanoseconds(999);
     let instant =
         now.checked_add_signed(wait).and_then(|at| at.checked_add_signed(up)).ok_or_else(too_far)?;
@@ -37,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_naive_time_is_told_what_it_lacks() {
+    fn error_for_a_naive_time_names_the_missing_offset() {
         let problem = at("2026-06-18T12:34:56").unwrap_err();
         assert!(problem.contains("no offset") && problem.contains("2026-06-18T12:34:56Z"), "{problem}");
         assert!(at("tomorrow").unwrap_err().contains("ISO 8601"));
@@ -45,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_at_an_instant_with_an_offset() {
+    fn durations_become_instants_with_an_offset() {
         let now = DateTime::from_timestamp(1_781_786_096, 250_000_000).unwrap();
         let fire_at = after(now, Duration::from_secs(90)).unwrap();
         assert_eq!(fire_at.instant(), now + TimeDelta::seconds(90));

@@ -1,7 +1,7 @@
-//! The agent's own key: made here, and its private half never leaves the auth store.
+//! The agent's own key. It is generated here, and its private half never leaves the auth store.
 //!
-//! What it signs is not only ours: the same envelopes are used by codex (docs/clients.md#codex-agent-identity-assertions), so all of
-//! this is byte for byte as written there.
+//! codex uses the same envelopes (docs/clients.md#codex-agent-identity-assertions), so everything signed here matches its
+//! format byte for byte.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -12,11 +12,12 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::Serialize;
 
-/// Of an Ed25519 key in PKCS#8: version, algorithm (1.3.101.112), and two headers around the 32 bytes of the seed.
-/// The first byte of the structure says how long it is, and the version whether a public key follows (RFC 8410).
+/// Offset of the 32-byte seed in an Ed25519 key in PKCS#8 (RFC 8410). Before it come the length and the version of the
+/// structure, which depend on whether a public key follows, and then these bytes: the algorithm (1.3.101.112) and two
+/// headers.
 const SEED_AT: usize = 16;
 const ALGORITHM_AND_SEED: [u8; 11] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-/// The name of the key type, in the line and once more inside its base64 (RFC 8709).
+/// The key type, in the OpenSSH line and again inside its base64 (RFC 8709).
 const KEY_TYPE: &str = "ssh-ed25519";
 
 /// An Ed25519 key pair. Its `Debug` shows the public half.
@@ -25,26 +26,26 @@ pub struct AgentKey {
     seed: SecretBox<[u8; 32]>,
 }
 
-/// What is wrong with what is kept as a key. It never shows any of it.
+/// A stored private key that could not be parsed. The error never contains any part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`private_key` is no Ed25519 key in base64 PKCS#8")]
+#[error("invalid `private_key`: expected an Ed25519 key in base64 PKCS#8")]
 pub struct InvalidKey;
 
-/// A sealed task id that cannot be opened.
+/// A sealed task id that could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`encrypted_task_id` is not sealed to this agent's key")]
-pub struct NotForUs;
+pub struct UnsealError;
 
-/// Body of a task's registration.
+/// Body of a task registration.
 #[derive(Clone, Debug, Serialize)]
 pub struct TaskRegistration {
     /// RFC 3339, whole seconds, `Z`.
     timestamp: String,
-    /// Of `{agent_runtime_id}:{timestamp}`, in standard base64.
+    /// Signature of `{agent_runtime_id}:{timestamp}`, in standard base64.
     signature: String,
 }
 
-/// In the order of their names, as real agents write them.
+/// Fields in alphabetical order, as real agents write them.
 #[derive(Serialize)]
 struct Envelope<'a> {
     agent_runtime_id: &'a str,
@@ -54,16 +55,16 @@ struct Envelope<'a> {
 }
 
 impl AgentKey {
-    /// A fresh one, and its private half as the store keeps it.
+    /// Generates a key. Returns it with its private half as the store keeps it.
     pub fn generate() -> (Self, SecretString) {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
-        let pkcs8 = pkcs8.expect("the system's random source works, or nothing does");
+        let pkcs8 = pkcs8.expect("the system's random source works");
         let text = SecretString::from(STANDARD.encode(pkcs8.as_ref()));
-        let key = Self::parse(&text).expect("ring reads what it has written");
+        let key = Self::parse(&text).expect("ring parses a key that it generated");
         (key, text)
     }
 
-    /// Base64 of PKCS#8, with or without the public half in it.
+    /// Parses base64 PKCS#8, with or without the public half.
     pub fn parse(private_key: &SecretString) -> Result<Self, InvalidKey> {
         let der = SecretBox::new(Box::new(
             STANDARD.decode(private_key.expose_secret().trim()).map_err(|_| InvalidKey)?,
@@ -76,7 +77,7 @@ impl AgentKey {
         Ok(Self { pair, seed: SecretBox::new(Box::new(seed)) })
     }
 
-    /// The public half as an OpenSSH line, without a comment.
+    /// Returns the public half as an OpenSSH line without a comment.
     pub fn public_line(&self) -> String {
         let mut blob = Vec::new();
         for part in [KEY_TYPE.as_bytes(), self.pair.public_key().as_ref()] {
@@ -87,29 +88,30 @@ impl AgentKey {
         format!("{KEY_TYPE} {}", STANDARD.encode(blob))
     }
 
-    /// Asks for a task.
+    /// Signs a task registration.
     pub fn task_registration(&self, agent_runtime_id: &str, now: DateTime<Utc>) -> TaskRegistration {
         let timestamp = whole_seconds(now);
         let signature = self.sign(&format!("{agent_runtime_id}:{timestamp}"));
         TaskRegistration { timestamp, signature }
     }
 
-    /// Proves for some minutes who calls: what follows `AgentAssertion` in the `Authorization` header.
+    /// Signs an assertion, which is valid for some minutes: the credential after `AgentAssertion` in the `Authorization`
+    /// header.
     pub fn assertion(&self, agent_runtime_id: &str, task_id: &str, now: DateTime<Utc>) -> String {
         let timestamp = whole_seconds(now);
         let signature = self.sign(&format!("{agent_runtime_id}:{task_id}:{timestamp}"));
         let envelope = Envelope { agent_runtime_id, signature, task_id, timestamp };
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&envelope).expect("texts are JSON"))
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&envelope).expect("strings are always JSON"))
     }
 
-    /// Opens a task id that was sealed (libsodium's `crypto_box_seal`) to the X25519 key that is derived from this one:
-    /// the first half of the seed's SHA-512, which is what Ed25519 itself computes with (RFC 8032, 5.1.5).
-    pub fn open(&self, encrypted_task_id: &str) -> Result<String, NotForUs> {
+    /// Opens a task id that is sealed (libsodium's `crypto_box_seal`) to the X25519 key derived from this key: the first
+    /// half of the seed's SHA-512, which Ed25519 itself uses (RFC 8032, 5.1.5).
+    pub fn open(&self, encrypted_task_id: &str) -> Result<String, UnsealError> {
         let hash = digest(&SHA512, self.seed.expose_secret());
         let scalar: [u8; 32] = hash.as_ref()[..32].try_into().expect("half of 64 bytes");
-        let sealed = STANDARD.decode(encrypted_task_id).map_err(|_| NotForUs)?;
-        let opened = crypto_box::SecretKey::from(scalar).unseal(&sealed).map_err(|_| NotForUs)?;
-        String::from_utf8(opened).map_err(|_| NotForUs)
+        let sealed = STANDARD.decode(encrypted_task_id).map_err(|_| UnsealError)?;
+        let opened = crypto_box::SecretKey::from(scalar).unseal(&sealed).map_err(|_| UnsealError)?;
+        String::from_utf8(opened).map_err(|_| UnsealError)
     }
 
     fn sign(&self, text: &str) -> String {
@@ -137,7 +139,7 @@ mod tests {
     const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
     const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
 
-    /// The same key with and without its public half in it.
+    /// The same key with and without its public half.
     fn encodings() -> [SecretString; 2] {
         let v1 = format!("302e020100300506032b657004220420{SEED}");
         let v2 = format!("3053020101300506032b657004220420{SEED}a123032100{PUBLIC}");
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn both_encodings_are_one_key_with_one_line() {
+    fn both_encodings_give_the_same_public_line() {
         for text in encodings() {
             let key = AgentKey::parse(&text).unwrap();
             let line = key.public_line();
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_key_is_refused_and_not_shown() {
+    fn invalid_key_is_rejected_and_not_shown() {
         let ec = ring::signature::EcdsaKeyPair::generate_pkcs8(
             &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
             &SystemRandom::new(),
@@ -168,12 +170,12 @@ mod tests {
         let cut = STANDARD.encode(&STANDARD.decode(encodings()[0].expose_secret()).unwrap()[..40]);
         for text in ["", "secret!", &STANDARD.encode(SEED), &STANDARD.encode(ec.unwrap()), &cut] {
             let error = AgentKey::parse(&text.to_owned().into()).unwrap_err();
-            assert_eq!(error.to_string(), "`private_key` is no Ed25519 key in base64 PKCS#8");
+            assert_eq!(error.to_string(), "invalid `private_key`: expected an Ed25519 key in base64 PKCS#8");
         }
     }
 
     #[test]
-    fn an_assertion_is_the_envelope_that_real_agents_send() {
+    fn assertion_is_the_envelope_of_real_agents() {
         let key = AgentKey::parse(&encodings()[0]).unwrap();
         let envelope = URL_SAFE_NO_PAD.decode(key.assertion("rt-1", "task-1", now())).unwrap();
         let text = String::from_utf8(envelope).unwrap();
@@ -195,7 +197,7 @@ mod tests {
         verify("rt-1:2026-04-16T17:36:00Z", &registration["signature"]).unwrap();
     }
 
-    /// Computed by implementations that share nothing with this one: see `tests/external/agent_tools/vectors.py`.
+    /// Vectors of independent implementations: see `tests/external/agent_tools/vectors.py`.
     fn vectors() -> Vec<Value> {
         serde_json::from_str(include_str!("../../../../tests/data/agent_identity_vectors.json")).unwrap()
     }
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn others_make_the_same_line_and_the_same_signatures_byte_for_byte() {
+    fn lines_and_signatures_match_independent_implementations() {
         let (agent, task) = ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "0b8e1b0e-6f3a-4c55-8e0c-2f6f1a2b3c4d");
         let at = "2027-01-15T08:00:00Z".parse().unwrap();
         for vector in vectors() {
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_task_is_opened_by_its_key_alone() {
+    fn sealed_task_is_opened_only_by_its_key() {
         for vector in vectors() {
             let key = of_seed(&vector["seed"]);
             let recipient: [u8; 32] =
@@ -226,15 +228,15 @@ mod tests {
             let sealed = crypto_box::PublicKey::from(recipient).seal(&mut crypto_box::aead::OsRng, b"task-1");
             let sealed = STANDARD.encode(sealed.unwrap());
             assert_eq!(key.open(&sealed), Ok("task-1".to_owned()));
-            assert_eq!(AgentKey::generate().0.open(&sealed), Err(NotForUs));
+            assert_eq!(AgentKey::generate().0.open(&sealed), Err(UnsealError));
             for broken in ["", "AAAA", &sealed[..40], "***"] {
-                assert_eq!(key.open(broken), Err(NotForUs), "{broken}");
+                assert_eq!(key.open(broken), Err(UnsealError), "{broken}");
             }
         }
     }
 
     #[test]
-    fn a_fresh_key_comes_back_from_its_text() {
+    fn generated_key_round_trips_through_its_text() {
         let (key, text) = AgentKey::generate();
         assert_eq!(AgentKey::parse(&text).unwrap().public_line(), key.public_line());
     }

@@ -1,9 +1,8 @@
-//! The agent's own side: a client of any nas-cron server, for `nas-cron cron` and `nas-cron mcp`.
+//! A client of any nas-cron server, for `nas-cron cron` and `nas-cron mcp`.
 //!
-//! [`api`] is hop 1 as typed calls. How a call proves who makes it is behind [`Credentials`], so that whoever calls
-//! need not know whether a bearer token ([`bearer`]) or the agent's identity ([`background`], with a key of [`identity`])
-//! does it. [`store`] keeps both between runs.
-//! [`update`] changes one thing about a job and keeps the rest.
+//! [`api`] is the agent API as typed calls. [`Credentials`] hides from it how a call authenticates: with an access token
+//! ([`bearer`]) or as the agent identity ([`background`], with a key of [`identity`]). [`store`] keeps both between runs.
+//! [`update`] changes one part of a job and keeps the rest.
 
 pub mod api;
 pub mod background;
@@ -24,12 +23,12 @@ pub use self::api::{Client, ClientError};
 use self::background::BackgroundTask;
 use self::bearer::Bearer;
 
-/// What a call proves its caller with.
+/// The credentials of a call.
 #[derive(Clone, Debug)]
 pub enum Credentials {
     /// A portal access token.
     Bearer(Bearer),
-    /// The agent's own identity, and a portal access token where that does not work.
+    /// The agent identity, with a portal access token as the fallback.
     AgentIdentity(Arc<BackgroundTask>),
 }
 

@@ -1,4 +1,4 @@
-//! The calls by which a server comes to know an agent's key, and gives it a task.
+//! The calls that register and revoke an agent's key, and register a task.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::identity::{AgentKey, NotForUs};
+use super::identity::{AgentKey, UnsealError};
 use super::transport::{Authorization, ClientError, Transport};
 
-/// What one of these calls may take. Others wait for their outcome.
+/// Timeout of one of these calls. Other processes wait for the result.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Why there is no task.
+/// A failed task registration.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// The call did not do.
+    /// The call failed.
     #[error(transparent)]
     Call(#[from] ClientError),
-    /// The server sealed it for somebody else.
+    /// The task id is sealed to another key.
     #[error(transparent)]
-    NotForUs(#[from] NotForUs),
-    /// The server's answer has none.
-    #[error("its answer has neither a `task_id` nor an `encrypted_task_id`")]
-    None,
+    Unseal(#[from] UnsealError),
+    /// The response has no task id.
+    #[error("the response has neither `task_id` nor `encrypted_task_id`")]
+    Missing,
 }
 
-// Names are opaque text here, whatever server gives them: these two read less than the contract promises.
+// IDs are opaque text here: other servers may return less than the contract promises.
 
 #[derive(Deserialize)]
 struct Registered {
@@ -41,7 +41,8 @@ struct Task {
     encrypted_task_id: Option<String>,
 }
 
-/// Makes the key known; the same key again is the same identity. What it `replaces` is revoked in the same moment.
+/// Registers the key, and returns the ID of its identity; the same key again is the same identity. The identity that it
+/// `replaces` is revoked in the same transaction.
 pub(super) async fn register(
     transport: &Transport,
     bearer: &Authorization,
@@ -54,7 +55,7 @@ pub(super) async fn register(
     Ok(registered.agent_runtime_id)
 }
 
-/// Gets a task, proved by the key itself.
+/// Registers a task, authenticated by the key itself, and returns its ID.
 pub(super) async fn register_task(
     transport: &Transport,
     key: &AgentKey,
@@ -67,11 +68,11 @@ pub(super) async fn register_task(
     match task {
         Task { task_id: Some(task_id), .. } => Ok(task_id),
         Task { encrypted_task_id: Some(sealed), .. } => Ok(key.open(&sealed)?),
-        _ => Err(TaskError::None),
+        _ => Err(TaskError::Missing),
     }
 }
 
-/// Ends an identity with all its tasks.
+/// Revokes an identity and all its tasks.
 pub(super) async fn revoke(
     transport: &Transport,
     authorization: &Authorization,
@@ -82,7 +83,7 @@ pub(super) async fn revoke(
     call.await.map(drop)
 }
 
-/// One segment of a path, whatever is in it.
+/// Encodes text as one segment of a path.
 pub(super) fn segment(text: &str) -> String {
     let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     encoded.replace('+', "%20")

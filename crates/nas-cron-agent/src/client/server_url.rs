@@ -1,22 +1,22 @@
-//! The base URL of a server: where hop 1 is, and the name under which the auth store keeps what belongs to it.
+//! The base URL of a server: the root of the agent API, and the key of the server's entry in the auth store.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// http or https, without credentials, query and fragment. Two spellings of one server are equal.
+/// An http or https URL without credentials, query or fragment. Two spellings of one server are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl(Url);
 
 impl ServerUrl {
-    /// For clients of other kinds.
+    /// The URL, without a trailing slash in its path.
     pub fn as_url(&self) -> &Url {
         &self.0
     }
 
-    /// Whether what is sent there can be read on the way: http, and to another machine.
-    pub fn is_in_the_clear(&self) -> bool {
+    /// True if the network path can read the requests: http to another machine.
+    pub fn is_unencrypted(&self) -> bool {
         self.0.scheme() == "http"
             && match self.0.host() {
                 Some(Host::Domain(name)) => name != "localhost" && !name.ends_with(".localhost"),
@@ -37,7 +37,7 @@ impl FromStr for ServerUrl {
             return Err("must be an absolute http(s) URL, such as https://portal.example");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not carry credentials; `nas-cron cron login` keeps them");
+            return Err("must not contain credentials: `nas-cron cron login` stores them");
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("must have neither a query nor a fragment");
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_server_has_one_name() {
+    fn spellings_of_one_server_are_equal() {
         for text in ["https://portal.example", "https://portal.example/", "HTTPS://Portal.Example:443//"] {
             assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), "https://portal.example", "{text}");
         }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_recognised() {
+    fn plain_http_to_another_machine_is_unencrypted() {
         for (text, in_the_clear) in [
             ("https://portal.example", false),
             ("http://portal.example", true),
@@ -81,12 +81,12 @@ mod tests {
             ("http://[::1]:8090", false),
             ("http://[::ffff:127.0.0.1]", false),
         ] {
-            assert_eq!(text.parse::<ServerUrl>().unwrap().is_in_the_clear(), in_the_clear, "{text}");
+            assert_eq!(text.parse::<ServerUrl>().unwrap().is_unencrypted(), in_the_clear, "{text}");
         }
     }
 
     #[test]
-    fn an_invalid_base_url_is_refused_with_the_reason() {
+    fn invalid_base_url_is_rejected_with_the_reason() {
         for (text, why) in [
             ("portal.example", "absolute"),
             ("ftp://portal.example", "absolute"),

@@ -1,4 +1,4 @@
-//! The auth store: what the agent's tools keep for each server, in one private JSON file.
+//! The auth store: the credentials and defaults of the agent's tools for each server, in one private JSON file.
 //!
 //! ```text
 //! {"version": 1, "servers": {"https://portal.example": {
@@ -9,9 +9,8 @@
 //!    "agent_callback_url": …}}}
 //! ```
 //!
-//! Any number of processes share it. Readers need no lock, as a write replaces the whole file at once; who changes
-//! something takes the lock (`auth.json.lock`), reads, and writes. Fields that this version does not know
-//! survive, so that other programs may keep theirs beside ours.
+//! Any number of processes share it. A write replaces the whole file at once, so readers need no lock. A writer takes the
+//! lock (`auth.json.lock`), reads and writes. Unknown fields survive, so that other programs may keep theirs in the file.
 
 mod document;
 
@@ -26,102 +25,102 @@ use nas_cron_base::private_file;
 
 use super::server_url::ServerUrl;
 
-/// Longer than a registration may take, during which another process holds the lock.
+/// Maximum wait for the lock. Longer than a registration, during which another process holds it.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// A store is a few kilobytes for each server.
+/// Maximum size of the file. An entry takes a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Why the store cannot be used, and how that is mended. None shows anything that is in it.
+/// An unusable auth store, with the fix. No error contains any of its content.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthStoreError {
-    /// No path given, and none to be derived.
-    #[error("there is no HOME to keep an auth store in; name a file with --auth-store")]
+    /// No path is given, and `HOME` is not set.
+    #[error("no path for the auth store: HOME is not set; give a file with --auth-store")]
     NoHome,
-    /// The file is there and cannot be read.
+    /// Reading an existing file failed.
     #[error(
-        "the auth store {path} cannot be read: {error}; mend its permissions, or name another one with --auth-store"
+        "reading the auth store {path} failed: {error}; fix its permissions, or give another file with --auth-store"
     )]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         error: io::Error,
     },
-    /// Others may read or write it.
+    /// Other users may read or write the file.
     #[error(
-        "the auth store {path} holds secrets, and others may open it (mode {mode:04o}): `chmod 600 {path}`, and log in anew if \
-         somebody may have read it"
+        "the auth store {path} holds secrets, but other users may open it (mode {mode:04o}): run `chmod 600 {path}`, and log in \
+         again if another user may have read it"
     )]
     Exposed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// It is somebody else's.
+    /// The file belongs to another user.
     #[error(
-        "the auth store {path} belongs to another user (uid {owner}); run as that user, or name a store of your own with \
+        "the auth store {path} belongs to another user (uid {owner}); run as that user, or give your own file with \
          --auth-store"
     )]
-    Foreign {
-        /// Which file.
+    WrongOwner {
+        /// The file.
         path: PathBuf,
-        /// The user's number.
+        /// The user's ID.
         owner: u32,
     },
-    /// It is not what we write.
+    /// The content is not an auth store.
     #[error(
-        "the auth store {path} {problem}; it is left as it is: restore it, or move it away and log in again with `nas-cron \
-         cron login`"
+        "the auth store {path} {problem}; it was not changed: restore it, or move it aside and log in again with \
+         `nas-cron cron login`"
     )]
     Malformed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Where it breaks.
+        /// The problem, as a phrase that follows the path.
         problem: String,
     },
-    /// A later version of this program wrote it.
+    /// A newer nas-cron wrote the file.
     #[error(
-        "the auth store {path} was written by a newer nas-cron (format {version}, this one knows 1); use that one, or name \
-         another store with --auth-store"
+        "the auth store {path} was written by a newer nas-cron (format {version}; this version supports 1): use that version, \
+         or give another file with --auth-store"
     )]
-    Newer {
-        /// Which file.
+    NewerFormat {
+        /// The file.
         path: PathBuf,
-        /// Its format.
+        /// Its format version.
         version: u64,
     },
-    /// Another process does not let go of it.
+    /// Another process holds the lock.
     #[error(
-        "another process has held the lock {path} for {waited:?}; `fuser {path}` says which one: end it, and try again"
+        "another process has held the lock {path} for {waited:?}; find it with `fuser {path}`, end it, and try again"
     )]
     Locked {
-        /// Which lock.
+        /// The lock file.
         path: PathBuf,
-        /// For how long it was waited.
+        /// Time spent waiting.
         waited: Duration,
     },
-    /// It cannot be changed.
+    /// Writing the file failed.
     #[error(
-        "the auth store {path} cannot be written: {error}; mend the permissions of its folder, or name another one with \
+        "writing the auth store {path} failed: {error}; fix the permissions of its folder, or give another file with \
          --auth-store"
     )]
     Unwritable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         error: io::Error,
     },
 }
 
-/// Where the store is. Nothing is opened until it is needed.
+/// The path of the store. Each operation opens the file again.
 #[derive(Clone, Debug)]
 pub struct AuthStore {
     path: PathBuf,
     lock_wait: Duration,
 }
 
-/// While it lives, no other process changes the store.
+/// The locked store. Until it is dropped, no other process changes the file.
 #[derive(Debug)]
 pub struct LockedStore<'a> {
     store: &'a AuthStore,
@@ -129,7 +128,7 @@ pub struct LockedStore<'a> {
 }
 
 impl AuthStore {
-    /// The file that was named, or the user's own: `$XDG_CONFIG_HOME/nas-cron/auth.json`.
+    /// Returns the store at `path`, by default at `$XDG_CONFIG_HOME/nas-cron/auth.json`.
     pub fn named(path: Option<PathBuf>) -> Result<Self, AuthStoreError> {
         let path = path
             .or_else(|| {
@@ -137,23 +136,23 @@ impl AuthStore {
                     .map(|folder| folder.join("nas-cron/auth.json"))
             })
             .ok_or(AuthStoreError::NoHome)?;
-        // A link is followed: a write replaces the file that it leads to, and not the link.
+        // Follow a symbolic link, so that a write replaces its target and not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);
         Ok(Self { path, lock_wait: LOCK_WAIT })
     }
 
-    /// The same, that waits less long for its lock.
+    /// Returns the store with another maximum wait for the lock.
     #[must_use]
     pub fn with_lock_wait(self, lock_wait: Duration) -> Self {
         Self { lock_wait, ..self }
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is in it now. A file that is not there is an empty store.
+    /// Reads the file. A missing file is an empty store.
     pub fn read(&self) -> Result<Document, AuthStoreError> {
         let unreadable = |error| AuthStoreError::Unreadable { path: self.path.clone(), error };
         let file = match File::open(&self.path) {
@@ -161,14 +160,14 @@ impl AuthStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::default()),
             Err(error) => return Err(unreadable(error)),
         };
-        // Of the file that is open, and not of one that has its name by then.
+        // The metadata of the open file: the path may lead to another file by now.
         let metadata = file.metadata().map_err(unreadable)?;
         let malformed = |problem| AuthStoreError::Malformed { path: self.path.clone(), problem };
         if !metadata.is_file() {
-            return Err(malformed("is no file".to_owned()));
+            return Err(malformed("is not a regular file".to_owned()));
         }
         if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(AuthStoreError::Foreign { path: self.path.clone(), owner: metadata.uid() });
+            return Err(AuthStoreError::WrongOwner { path: self.path.clone(), owner: metadata.uid() });
         }
         let mode = metadata.mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -181,16 +180,16 @@ impl AuthStore {
         }
         match Document::parse(&bytes).map_err(malformed)? {
             (document, 1) => Ok(document),
-            (_, version) => Err(AuthStoreError::Newer { path: self.path.clone(), version }),
+            (_, version) => Err(AuthStoreError::NewerFormat { path: self.path.clone(), version }),
         }
     }
 
-    /// What is kept for a server; `None` where it was never heard of.
+    /// Reads the entry of a server; `None` if it has none.
     pub fn server(&self, server: &ServerUrl) -> Result<Option<ServerEntry>, AuthStoreError> {
         self.entry(&self.read()?, server)
     }
 
-    /// Waits for the lock, for some seconds at most. The store's folder is made where it is missing.
+    /// Takes the lock, after a wait of at most `LOCK_WAIT`. Creates the store's folder if it is missing.
     pub async fn lock(&self) -> Result<LockedStore<'_>, AuthStoreError> {
         let unwritable = |error| AuthStoreError::Unwritable { path: self.path.clone(), error };
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -206,7 +205,7 @@ impl AuthStore {
         }
     }
 
-    /// Changes what is kept for a server, under the lock; nothing is written where nothing changes.
+    /// Changes the entry of a server under the lock. Writes only if something changed.
     pub async fn change<T>(
         &self,
         server: &ServerUrl,
@@ -227,12 +226,12 @@ impl AuthStore {
 }
 
 impl LockedStore<'_> {
-    /// What is kept for a server now; `None` where it was never heard of.
+    /// Reads the entry of a server; `None` if it has none.
     pub fn server(&self, server: &ServerUrl) -> Result<Option<ServerEntry>, AuthStoreError> {
         self.store.server(server)
     }
 
-    /// Keeps this for a server, durably. What others keep in the file stays; a file that cannot be read is never replaced.
+    /// Stores the entry of a server durably. Unknown fields stay. An unreadable file is never replaced.
     pub fn put(&self, server: &ServerUrl, entry: &ServerEntry) -> Result<(), AuthStoreError> {
         let before = self.store.read()?;
         let after = before.clone().with(server, entry);

@@ -1,9 +1,9 @@
-//! One call over HTTP: what goes out, and what comes of it, whoever it is made as.
+//! One HTTP call and its result, with any credentials.
 
 use std::time::Duration;
 
 use nas_cron_base::clock::{Clock, SystemClock};
-use nas_cron_base::http_client::{self, causes, retry_after};
+use nas_cron_base::http_client::{self, retry_after};
 use nas_cron_protocol::error::{ErrorBody, ErrorWord};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Response};
@@ -12,59 +12,59 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::bearer::NoToken;
+use super::bearer::TokenError;
 
-/// What one call may take: longer than a server rides out a restart of its database (13 s).
+/// Timeout of one call. Longer than a server waits for its database to restart (13 s).
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
-/// The longest `Retry-After` that is believed.
+/// Maximum `Retry-After` that is reported; a longer one is ignored.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
-/// Answers are read up to here: a list of 100,000 one-shots has its place.
+/// Maximum size of a response. A list of 100,000 one-shots fits.
 const MAX_BODY: usize = 64 << 20;
 
-/// Why a call did not do.
+/// The error of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answered, or not in time.
-    #[error("{server} does not answer: {reason}")]
-    Away {
+    /// The server is unreachable, or did not respond in time.
+    #[error("the request to {server} failed: {reason}")]
+    Unavailable {
         /// The server's base URL.
         server: String,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
-    /// The server said no. Its words may be shown.
-    #[error("answered {status} {error}: {description}")]
+    /// The server returned an error, which may be shown.
+    #[error("the server returned {status} {error}: {description}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The word to branch on, such as `invalid_client`.
+        /// The error code, such as `invalid_client`.
         error: String,
-        /// The server's sentence.
+        /// The server's description of the error.
         description: String,
-        /// When to come again, where the server says so.
+        /// The delay before the next try, if the server gave one.
         retry_after: Option<Duration>,
     },
-    /// The answer is none of a nas-cron server.
-    #[error("{server} does not answer as a nas-cron server: {reason}")]
-    Strange {
+    /// The response is not one of a nas-cron server.
+    #[error("{server} returned an invalid response: {reason}")]
+    InvalidResponse {
         /// The server's base URL.
         server: String,
-        /// What is odd about it.
+        /// The problem with the response.
         reason: String,
     },
-    /// The answer is too long to be read. The server may be all right.
-    #[error("{server}'s answer is longer than {} MiB", MAX_BODY >> 20)]
-    TooLong {
+    /// The response exceeds the limit. The server may be healthy.
+    #[error("the response from {server} exceeds the limit of {} MiB", MAX_BODY >> 20)]
+    ResponseTooLong {
         /// The server's base URL.
         server: String,
     },
-    /// There is nothing to prove the caller with, so nothing was sent.
+    /// There is no access token. Nothing was sent.
     #[error(transparent)]
-    NoToken(#[from] NoToken),
+    NoToken(#[from] TokenError),
 }
 
 impl ClientError {
-    /// The word of a refusal, where it is one of nas-cron's.
+    /// Returns the error code of the response, if nas-cron knows it.
     pub fn word(&self) -> Option<ErrorWord> {
         match self {
             Self::Refused { error, .. } => error.parse().ok(),
@@ -73,17 +73,17 @@ impl ClientError {
     }
 }
 
-/// A value of the `Authorization` header. It is never shown.
+/// A value of the `Authorization` header, which is never printed.
 #[derive(Clone, Debug)]
 pub(super) struct Authorization(HeaderValue);
 
 impl Authorization {
-    /// Of a portal access token.
+    /// Builds the value for a portal access token.
     pub(super) fn bearer(token: &SecretString) -> Self {
         Self::new("Bearer", token.expose_secret())
     }
 
-    /// Of an agent identity's assertion.
+    /// Builds the value for an assertion of an agent identity.
     pub(super) fn assertion(assertion: &str) -> Self {
         Self::new("AgentAssertion", assertion)
     }
@@ -96,7 +96,7 @@ impl Authorization {
     }
 }
 
-/// A server, and the connections to it. Cheap to clone.
+/// The HTTP connections to one server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
     http: reqwest::Client,
@@ -104,14 +104,14 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Connections are kept for the next call, or made anew for each, as real agents do.
+    /// Creates a transport that keeps its connections, or opens a new one for each call, as real agents do.
     pub(super) fn new(base: Url, keep_connections: bool) -> reqwest::Result<Self> {
         let builder = http_client::builder(&base);
         let builder = if keep_connections { builder } else { builder.pool_max_idle_per_host(0) };
         Ok(Self { http: builder.timeout(TIMEOUT).build()?, base })
     }
 
-    /// Sends `body` as JSON, and reads the answer as JSON.
+    /// Sends `body` as JSON and reads the response as JSON.
     pub(super) async fn call<B: Serialize, A: DeserializeOwned>(
         &self,
         method: Method,
@@ -127,46 +127,61 @@ impl Transport {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| self.away(error))?;
+        let response = request.send().await.map_err(|error| self.unavailable(error))?;
         let status = response.status();
-        // A delay that says nothing, or that nobody would wait for, is not repeated to the user.
+        // A delay of zero or of more than a day is of no use to the user.
         let retry_after = retry_after(response.headers(), SystemClock.now())
             .filter(|wait| !wait.is_zero() && *wait <= LONGEST_WAIT);
         let body = self.read(response).await?;
         if status.is_success() {
-            // 204, and its like.
+            // Such as 204.
             let body = if body.is_empty() { b"null" } else { body.as_slice() };
-            return serde_json::from_slice(body).map_err(|error| self.strange(error.to_string()));
+            return serde_json::from_slice(body).map_err(|error| {
+                self.invalid_response(format!("its body is not the expected JSON: {error}"))
+            });
         }
         Err(match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(told) => ClientError::Refused {
+            Ok(body) => ClientError::Refused {
                 status: status.as_u16(),
-                description: told.error_description.unwrap_or_else(|| told.error.to_string()),
-                error: told.error.into_owned(),
+                description: body.error_description.unwrap_or_else(|| body.error.to_string()),
+                error: body.error.into_owned(),
                 retry_after,
             },
-            Err(_) => self.strange(format!("status {status}")),
+            Err(_) => self.invalid_response(format!("status {status} without an error in JSON")),
         })
     }
 
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.away(error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unavailable(error))? {
             if body.len() + chunk.len() > MAX_BODY {
-                return Err(ClientError::TooLong { server: self.base.to_string() });
+                return Err(ClientError::ResponseTooLong { server: self.base.to_string() });
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body)
     }
 
-    fn away(&self, error: reqwest::Error) -> ClientError {
-        ClientError::Away { server: self.base.to_string(), reason: causes(error) }
+    fn unavailable(&self, error: reqwest::Error) -> ClientError {
+        ClientError::Unavailable { server: self.base.to_string(), reason: reason(error) }
     }
 
-    fn strange(&self, reason: String) -> ClientError {
-        ClientError::Strange { server: self.base.to_string(), reason }
+    fn invalid_response(&self, reason: String) -> ClientError {
+        ClientError::InvalidResponse { server: self.base.to_string(), reason }
     }
+}
+
+/// Returns the root cause, without the URL and the layers of the HTTP library.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    if error.is_timeout() {
+        return "it timed out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if error.is_connect() { format!("could not connect: {cause}") } else { cause.to_string() }
 }
 
 #[cfg(test)]
@@ -176,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers once, with so many bytes of JSON.
+    /// Calls a server whose response is this many bytes of JSON.
     async fn answered(bytes: usize) -> Result<IgnoredAny, ClientError> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -185,7 +200,7 @@ mod tests {
             let _ = stream.read(&mut [0; 4096]).await.unwrap();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n\"");
             stream.write_all(head.as_bytes()).await.unwrap();
-            // Whoever has read enough goes away.
+            // The client may close the connection early.
             let _ = stream.write_all(&vec![b'x'; bytes - 2]).await;
             let _ = stream.write_all(b"\"").await;
         };
@@ -195,10 +210,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_answer_is_read_and_one_without_end_is_not() {
+    async fn response_over_the_limit_is_rejected() {
         answered(MAX_BODY).await.unwrap();
         let error = answered(MAX_BODY + 1).await.unwrap_err();
-        assert!(matches!(error, ClientError::TooLong { .. }), "{error}");
-        assert!(error.to_string().ends_with("'s answer is longer than 64 MiB"), "{error}");
+        assert!(matches!(error, ClientError::ResponseTooLong { .. }), "{error}");
+        assert!(error.to_string().ends_with(" exceeds the limit of 64 MiB"), "{error}");
     }
 }

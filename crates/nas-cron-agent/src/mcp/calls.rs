@@ -1,4 +1,4 @@
-//! What the tools do: arguments in, a call of hop 1, a result or a sentence that says what to mend.
+//! The tools' work: checks the arguments, calls the agent API, and returns a result or an error with the next step.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use rmcp::model::JsonObject;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::refusal::{Refusal, explained};
+use super::errors::{ToolError, explain};
 use super::results::{Armed, Cancelled, Jobs, Updated};
 use super::tools::Name;
 use crate::client::api::{Client, ListedJob, ProvisionRequest};
 use crate::client::fire_time;
 use crate::client::update::{self, Update, dedup_key};
 
-/// How many jobs of each kind a listing shows: a model has to read them all.
+/// Maximum number of jobs of each kind in a listing, because a model reads them all.
 const MAX_LISTED: usize = 100;
 
-/// The tools' work.
+/// Runs the tools for one server and one caller.
 #[derive(Debug)]
 pub(super) struct Calls {
     client: Client,
@@ -31,7 +31,7 @@ impl Calls {
         Self { client, callback, clock }
     }
 
-    /// A result without `null`s, or what went wrong and how to mend it, for the model to read.
+    /// Returns the result without `null`s, or the error and its fix as text for the model.
     pub(super) async fn call(&self, tool: Name, arguments: JsonObject) -> Result<Value, String> {
         let arguments = Fields::from_map(arguments);
         let result = match tool {
@@ -41,10 +41,10 @@ impl Calls {
             Name::CronCancel => self.cancel(arguments).await.and_then(value),
             Name::AuthProfilesList => self.auth_profiles(arguments).await,
         };
-        result.map_err(|refusal| explained(&refusal))
+        result.map_err(|error| explain(&error))
     }
 
-    async fn provision(&self, mut arguments: Fields) -> Result<Armed, Refusal> {
+    async fn provision(&self, mut arguments: Fields) -> Result<Armed, ToolError> {
         let job_id = job_id(&mut arguments)?;
         let fire_at = self.time(&mut arguments)?;
         let callback = callback(&mut arguments)?;
@@ -56,7 +56,7 @@ impl Calls {
         })?;
         let callback = callback.or_else(|| self.callback.clone()).ok_or_else(|| {
             let problem =
-                "is missing, and this MCP server was started without a --callback-url to take instead";
+                "is missing, and this MCP server has no default: it was started without --callback-url";
             InvalidField::new("agent_callback_url", problem)
         })?;
         let request = ProvisionRequest {
@@ -72,15 +72,14 @@ impl Calls {
         Ok(Armed { job_id, fire_at, agent_callback_url, schedule_id, warnings })
     }
 
-    async fn update(&self, mut arguments: Fields) -> Result<Updated, Refusal> {
+    async fn update(&self, mut arguments: Fields) -> Result<Updated, ToolError> {
         let job_id = job_id(&mut arguments)?;
         let fire_at = self.time(&mut arguments)?;
         let agent_callback_url = callback(&mut arguments)?.map(|url| url.as_str().to_owned());
         let auth = auth(&mut arguments)?;
         arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "auth"])?;
         if auth == Given::Keep && fire_at.is_none() && agent_callback_url.is_none() {
-            let problem =
-                "there is nothing to change: give at least one of auth, fire_at, in, agent_callback_url";
+            let problem = "nothing to change: give at least one of auth, fire_at, in, agent_callback_url";
             return Err(InvalidField::new("auth", problem).into());
         }
         let update = Update { auth, fire_at, agent_callback_url };
@@ -94,7 +93,7 @@ impl Calls {
                 effective_auth: changed.effective_auth,
                 warnings: changed.warnings,
             },
-            update::Updated::Nothing(job) => Updated {
+            update::Updated::Unchanged(job) => Updated {
                 job_id: job.job_id,
                 fire_at: Some(job.fire_at),
                 agent_callback_url: job.agent_callback_url,
@@ -115,7 +114,7 @@ impl Calls {
         })
     }
 
-    async fn list(&self, mut arguments: Fields) -> Result<Jobs, Refusal> {
+    async fn list(&self, mut arguments: Fields) -> Result<Jobs, ToolError> {
         let only = arguments.text("job_id")?.map(JobId::new).transpose()?;
         arguments.finish(&["job_id"])?;
         let listing = self.client.list().await?;
@@ -130,33 +129,30 @@ impl Calls {
         Ok(Jobs { armed, dead, not_shown: (not_shown > 0).then_some(not_shown) })
     }
 
-    async fn cancel(&self, mut arguments: Fields) -> Result<Cancelled, Refusal> {
+    async fn cancel(&self, mut arguments: Fields) -> Result<Cancelled, ToolError> {
         let job_id = job_id(&mut arguments)?;
         arguments.finish(&["job_id"])?;
         self.client.cancel(&job_id).await?;
         Ok(Cancelled { job_id, cancelled: true })
     }
 
-    async fn auth_profiles(&self, arguments: Fields) -> Result<Value, Refusal> {
+    async fn auth_profiles(&self, arguments: Fields) -> Result<Value, ToolError> {
         arguments.finish(&[])?;
         value(self.client.auth_profiles().await?)
     }
 
-    /// `fire_at` as it came, or what `in` makes of the clock; nothing where neither is there.
+    /// Returns `fire_at` unchanged, or the current time plus `in`, or `None` if both are absent.
     fn time(&self, arguments: &mut Fields) -> Result<Option<String>, InvalidField> {
         let of = |field| move |problem| InvalidField::new(field, problem);
         let time = match (arguments.text("fire_at")?, arguments.text("in")?) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => {
-                Err(of("in")("must not be there beside fire_at: give one of them".to_owned()))
+                Err(of("in")("must not be combined with fire_at: give one of them".to_owned()))
             }
             (Some(text), None) => fire_time::at(&text).map_err(of("fire_at")),
-            (None, Some(length)) => match humantime::parse_duration(&length) {
-                Ok(length) => fire_time::after(self.clock.now(), length).map_err(of("in")),
-                Err(_) => {
-                    Err(of("in")("must be a length of time with its units, such as 90s or 2h 30m".to_owned()))
-                }
-            },
+            (None, Some(length)) => fire_time::duration(&length)
+                .and_then(|length| fire_time::after(self.clock.now(), length))
+                .map_err(of("in")),
         };
         time.map(|at| Some(at.as_str().to_owned()))
     }
@@ -170,18 +166,18 @@ fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField>
     arguments.text("agent_callback_url")?.as_deref().map(CallbackUrl::parse).transpose()
 }
 
-/// What looks like a secret goes no further than here.
+/// Validates `auth`. A value that looks like a secret is neither sent nor repeated.
 fn auth(arguments: &mut Fields) -> Result<Given<AuthProfile>, InvalidField> {
     arguments.clearable_text("auth")?.try_map(AuthProfile::new)
 }
 
-fn value(result: impl Serialize) -> Result<Value, Refusal> {
+fn value(result: impl Serialize) -> Result<Value, ToolError> {
     let mut value = serde_json::to_value(result)?;
     without_nulls(&mut value);
     Ok(value)
 }
 
-/// What is not there need not be read either.
+/// Removes all `null`s, which a model need not read.
 fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -203,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// Nobody listens there: what is refused before a call is refused by us.
+    /// Calls to a port without a listener: arguments are rejected before anything is sent.
     fn calls() -> Calls {
         let client =
             Client::new("http://127.0.0.1:1/".parse().unwrap(), SecretString::from("secret-token").into());
@@ -211,12 +207,12 @@ mod tests {
         Calls::new(client.unwrap(), None, Arc::new(ManualClock::at(now)))
     }
 
-    async fn refused(tool: Name, arguments: Value) -> String {
+    async fn rejected(tool: Name, arguments: Value) -> String {
         calls().call(tool, arguments.as_object().unwrap().clone()).await.unwrap_err()
     }
 
     #[tokio::test]
-    async fn wrong_arguments_are_named_with_their_mend_and_not_repeated() {
+    async fn invalid_arguments_are_named_with_the_fix_and_not_repeated() {
         use Name::{AuthProfilesList, CronCancel, CronList, CronProvision, CronUpdate};
         let at = "2026-06-18T12:34:56Z";
         let cases = [
@@ -231,7 +227,7 @@ mod tests {
             (
                 CronProvision,
                 json!({"job_id": "j", "fire_at": at, "in": "1s"}),
-                "in: must not be there beside fire_at",
+                "in: must not be combined with fire_at",
             ),
             (
                 CronProvision,
@@ -239,10 +235,10 @@ mod tests {
                 "fire_at: has no offset",
             ),
             (CronProvision, json!({"job_id": "j", "fire_at": "noon"}), "fire_at: must be an ISO 8601"),
-            (CronProvision, json!({"job_id": "j", "in": "soon"}), "in: must be a length of time"),
-            (CronProvision, json!({"job_id": "j", "in": "-5s"}), "in: must be a length of time"),
-            (CronProvision, json!({"job_id": "j", "in": "9000y"}), "in: is too far away"),
-            (CronProvision, json!({"job_id": "j", "in": "300000y"}), "in: is too far away"),
+            (CronProvision, json!({"job_id": "j", "in": "soon"}), "in: must be a duration with units"),
+            (CronProvision, json!({"job_id": "j", "in": "-5s"}), "in: must be a duration with units"),
+            (CronProvision, json!({"job_id": "j", "in": "9000y"}), "in: is too far in the future"),
+            (CronProvision, json!({"job_id": "j", "in": "300000y"}), "in: is too far in the future"),
             (CronProvision, json!({"job_id": "j", "in": "1s"}), "agent_callback_url: is missing"),
             (
                 CronProvision,
@@ -259,28 +255,28 @@ mod tests {
                 json!({"job_id": "j", "in": "1s", "at": at}),
                 "at: unknown field; known are job_id, fire_at, in",
             ),
-            (CronUpdate, json!({"job_id": "j"}), "there is nothing to change"),
+            (CronUpdate, json!({"job_id": "j"}), "nothing to change"),
             (CronUpdate, json!({"job_id": "j", "dedup_key": "k"}), "dedup_key: unknown field"),
             (CronList, json!({"jobs": 1}), "jobs: unknown field"),
             (CronCancel, json!({}), "job_id: is missing"),
             (AuthProfilesList, json!({"x": 1}), "x: unknown field"),
         ];
         for (tool, arguments, expected) in cases {
-            let text = refused(tool, arguments.clone()).await;
+            let text = rejected(tool, arguments.clone()).await;
             assert!(text.contains(expected), "{arguments}: {text}");
             assert!(!text.contains("secret"), "{text}");
         }
     }
 
     #[tokio::test]
-    async fn a_service_that_is_away_says_so() {
-        let text = refused(Name::CronList, json!({})).await;
-        assert!(text.starts_with("http://127.0.0.1:1/ does not answer: "), "{text}");
+    async fn unreachable_service_is_a_tool_error() {
+        let text = rejected(Name::CronList, json!({})).await;
+        assert!(text.starts_with("the request to http://127.0.0.1:1/ failed: "), "{text}");
         assert!(text.contains("Try again in a minute"), "{text}");
     }
 
     #[test]
-    fn a_length_of_time_counts_from_the_clock() {
+    fn durations_count_from_the_clock() {
         let time = |arguments: Value| {
             let mut fields = Fields::from_map(arguments.as_object().unwrap().clone());
             calls().time(&mut fields).unwrap().unwrap()
@@ -288,12 +284,12 @@ mod tests {
         let after = |length: &str| FireAt::parse(&time(json!({"in": length}))).unwrap().instant();
         assert_eq!(after("90s"), calls().clock.now() + TimeDelta::seconds(90));
         assert_eq!(after("1h 30m"), calls().clock.now() + TimeDelta::minutes(90));
-        // The agent's own text is kept byte for byte.
+        // The text of `fire_at` is kept byte for byte.
         assert_eq!(time(json!({"fire_at": "20260618T143456+0200"})), "20260618T143456+0200");
     }
 
     #[test]
-    fn nulls_are_left_out() {
+    fn nulls_are_removed() {
         let mut it = json!({"a": null, "b": [{"c": null, "d": 0}], "e": {"f": null}});
         without_nulls(&mut it);
         assert_eq!(it, json!({"b": [{"d": 0}], "e": {}}));

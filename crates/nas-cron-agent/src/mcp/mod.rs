@@ -1,11 +1,11 @@
-//! The MCP server: hop 1 as tools that a model can use, over stdin and stdout.
+//! The MCP server: the agent API as tools for a model, over stdin and stdout.
 //!
-//! [`tools`] says what there is and what it takes, [`calls`] does it through [`crate::client`], [`wire`] keeps what a
-//! host may have under way within bounds. Whatever a model can mend (a wrong argument, a refusal, a service that is
-//! away) is the result of its call, marked as an error; a protocol error is only what breaks the protocol.
+//! [`tools`] declares the tools and their schemas, [`calls`] runs them through [`crate::client`], and [`wire`] limits
+//! message sizes and the requests in flight. A failure that a model or its user can fix (an invalid argument, a rejected
+//! call, an unavailable service) is a tool result marked as an error. Protocol errors are for violations of the protocol.
 
 mod calls;
-mod refusal;
+mod errors;
 mod results;
 mod tools;
 mod wire;
@@ -29,31 +29,32 @@ use self::calls::Calls;
 use self::wire::Wire;
 use crate::client::Client;
 
-/// What a model is told before it sees the tools.
+/// Instructions for the model, sent when the session opens.
 const INSTRUCTIONS: &str = "\
-nas-cron calls this agent back at a time that you choose, also when the agent is asleep until then. Each job has a \
+nas-cron calls this agent back at a time that you choose, even if the agent is asleep until then. Each job has a \
 job_id of your choice and is armed for one instant: arm it with cron_provision, by fire_at (ISO 8601 with an offset) or \
-by in (a length of time such as 90s). Provisioning the same job_id again replaces what was armed. At its time the agent's \
-callback URL is called once with the job_id; for a job that recurs, provision its next instant when it fires. \
-cron_list shows what is armed and what has failed for good (dead), cron_update changes a time, a callback or an auth profile, \
-cron_cancel disarms. auth names the credentials that a job runs with, as provider:name (auth_profiles_list shows the known \
-ones): it is a reference, never put a token, key or password there. A warning in a result is no failure: tell the user.";
+by in (a duration such as 90s). Provisioning the same job_id again replaces the armed time. At that time the agent's \
+callback URL is called once with the job_id; for a recurring job, provision the next instant when it fires. \
+cron_list lists armed jobs and dead jobs (failed permanently), cron_update changes a job's time, callback URL or auth \
+profile, cron_cancel cancels a job. auth names the credentials that a job runs with, as provider:name (auth_profiles_list \
+lists the known ones): it is a reference; never put a token, key or password there. A warning in a result is not a \
+failure: report it to the user.";
 
-/// Why serving ended badly.
+/// An error that ended the MCP session.
 #[derive(Debug, thiserror::Error)]
 pub enum McpError {
-    /// The host said something else first. Its words are not repeated: they may hold anything.
-    #[error("the host did not begin with an MCP request such as `initialize`")]
-    NoBeginning,
-    /// The two sides have no version of the protocol in common, or the host went away in between.
-    #[error("the session could not be opened: {0}")]
+    /// The first message was not a request. It is not repeated, because it may hold secrets.
+    #[error("invalid first message from the MCP host: expected a request such as `initialize`")]
+    NotInitialized,
+    /// The two sides share no protocol version, or the host disconnected during the handshake.
+    #[error("opening the MCP session failed: {0}")]
     NotOpened(String),
-    /// A defect of ours.
-    #[error("the session broke off: {0}")]
+    /// The session ended because of a bug in nas-cron.
+    #[error("the MCP session failed, which is a bug in nas-cron: {0}")]
     Broken(String),
 }
 
-/// The tools, for one server and one caller.
+/// An MCP server with the tools for one nas-cron server and one caller.
 #[derive(Clone, Debug)]
 pub struct Server {
     calls: Arc<Calls>,
@@ -61,17 +62,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Tools that call through `client`. A job without a callback of its own gets `callback`; where there is none,
-    /// `cron_provision` asks for it.
+    /// Creates tools that call through `client`. `callback` is the default callback URL; without it, `cron_provision`
+    /// requires one.
     pub fn new(client: Client, callback: Option<CallbackUrl>, clock: Arc<dyn Clock>) -> Self {
         let tools = tools::all(callback.as_ref()).into();
         Self { calls: Arc::new(Calls::new(client, callback, clock)), tools }
     }
 
-    /// Serves one host, until `input` ends or `ends` is cancelled. A call that is under way then has 5 s (2 s when
-    /// cancelled) to be answered; after that it is abandoned, which is harmless: every tool may be repeated.
+    /// Serves one host until `input` ends or `ends` is cancelled. A call in flight then has 5 s (2 s if cancelled) to
+    /// finish; after that it is abandoned, which is harmless, because every tool may be repeated.
     ///
-    /// Nothing but JSON-RPC is written to `output`.
+    /// Only JSON-RPC is written to `output`.
     pub async fn serve(
         self,
         input: impl AsyncRead + Send + Unpin + 'static,
@@ -83,7 +84,7 @@ impl Server {
             Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => {
                 return Ok(());
             }
-            Err(ServerInitializeError::ExpectedInitializeRequest(_)) => return Err(McpError::NoBeginning),
+            Err(ServerInitializeError::ExpectedInitializeRequest(_)) => return Err(McpError::NotInitialized),
             Err(error) => return Err(McpError::NotOpened(error.to_string())),
         };
         match running.waiting().await {
@@ -121,15 +122,15 @@ impl ServerHandler for Server {
     ) -> Result<CallToolResponse, ErrorData> {
         let Some(tool) = tools::Name::parse(&request.name) else {
             let known: Vec<_> = self.tools.iter().map(|tool| tool.name.as_ref()).collect();
-            let text = format!("there is no such tool; there are {}", known.join(", "));
+            let text = format!("unknown tool; known tools are {}", known.join(", "));
             return Err(ErrorData::invalid_params(text, None));
         };
         let call = self.calls.call(tool, request.arguments.unwrap_or_default());
-        // A defect must answer too: a call without an answer would hold its slot for ever.
+        // A panic must produce a response too: a call without one holds its slot for ever.
         let call = AssertUnwindSafe(call).catch_unwind();
         let result = tokio::select! {
-            result = call => result.map_err(|_| ErrorData::internal_error("the tool failed; this is a defect", None))?,
-            // Nobody waits for the answer any more.
+            result = call => result.map_err(|_| ErrorData::internal_error("the tool failed because of a bug in nas-cron", None))?,
+            // The host ignores this result.
             () = context.ct.cancelled() => Err("cancelled".to_owned()),
         };
         Ok(match result {

@@ -1,62 +1,62 @@
-//! Results of the tools. Their types also give the schemas.
+//! Results of the tools. Their types and doc comments become the output schemas.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::client::api::{EffectiveAuth, ListedJob, Warning};
 
-/// A job is armed.
+/// Result of `cron_provision`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Armed {
-    /// Which job.
+    /// ID of the job.
     pub(super) job_id: String,
-    /// When it fires.
+    /// Time of the fire.
     pub(super) fire_at: String,
-    /// Where the fire goes to.
+    /// Base URL of the agent that the fire is sent to.
     pub(super) agent_callback_url: String,
-    /// Names this arm; another time gives another one.
+    /// ID of the armed one-shot; another time gets another ID.
     pub(super) schedule_id: String,
-    /// What is odd, and no error. Tell the user.
+    /// Warnings about the call, which succeeded. Report them to the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<Warning>,
 }
 
-/// A job is changed.
+/// Result of `cron_update`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Updated {
-    /// Which job.
+    /// ID of the job.
     pub(super) job_id: String,
-    /// When it fires. Not there: its time and callback are untouched.
+    /// Time of the fire. Absent if the time and the callback URL did not change.
     pub(super) fire_at: Option<String>,
-    /// Where the fire goes to.
+    /// Base URL of the agent that the fire is sent to.
     pub(super) agent_callback_url: Option<String>,
-    /// Names the arm.
+    /// ID of the armed one-shot.
     pub(super) schedule_id: Option<String>,
-    /// The job's own auth profile, where it was not armed anew. Not there: none.
+    /// The job's own auth profile, if the job was not armed again. Absent if it has none.
     pub(super) auth: Option<String>,
-    /// What its next fire carries, where it was not armed anew.
+    /// Auth profile of the next fire, if the job was not armed again.
     pub(super) effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error. Tell the user.
+    /// Warnings about the call, which succeeded. Report them to the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<Warning>,
 }
 
-/// This agent's jobs.
+/// Result of `cron_list`: this agent's jobs.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Jobs {
-    /// What will fire, soonest first.
+    /// Jobs that will fire, soonest first.
     pub(super) armed: Vec<ListedJob>,
-    /// What has failed for good.
+    /// Jobs that failed permanently.
     pub(super) dead: Vec<ListedJob>,
-    /// How many more there are than are shown. Ask for one by its `job_id`.
+    /// Number of jobs that are not shown. Ask for one by its `job_id`.
     pub(super) not_shown: Option<usize>,
 }
 
-/// A job is disarmed, or was not there.
+/// Result of `cron_cancel`, also for an unknown job.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Cancelled {
-    /// Which job.
+    /// ID of the job.
     pub(super) job_id: String,
-    /// Nothing of it starts any more.
+    /// Always true: no attempt of the job starts any more.
     pub(super) cancelled: bool,
 }

@@ -1,7 +1,7 @@
-//! What tools there are: names, descriptions, what goes in and what comes out.
+//! The tools: names, descriptions, and the schemas of their inputs and outputs.
 //!
-//! Inputs have no `oneOf` at their top, although "exactly one of" is one: several hosts hand schemas on to models whose
-//! makers refuse it. The descriptions say it, and [`super::calls`] holds them to it.
+//! Input schemas have no top-level `oneOf`, although "exactly one of" calls for it: several hosts pass schemas on to model
+//! APIs that reject it. The descriptions state the rule, and [`super::calls`] enforces it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::results::{Armed, Cancelled, Jobs, Updated};
 use crate::client::api::AuthProfiles;
 
-/// The tools, by the names that models call them by.
+/// A tool, by the name that models call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     CronProvision,
@@ -43,7 +43,7 @@ impl Name {
     }
 }
 
-/// All of them. With a default callback, a provision needs none of its own.
+/// Returns all tools. With a default callback URL, `cron_provision` does not require one.
 pub(super) fn all(callback: Option<&CallbackUrl>) -> Vec<Tool> {
     Name::ALL.into_iter().map(|name| tool(name, callback)).collect()
 }
@@ -54,7 +54,7 @@ fn tool(name: Name, callback: Option<&CallbackUrl>) -> Tool {
         .read_only(about.read_only)
         .destructive(about.destructive)
         .idempotent(about.idempotent)
-        // They reach one service, and the caller's own jobs in it.
+        // Each tool reaches one service, and only the caller's own jobs in it.
         .open_world(false);
     Tool::new(name.as_str(), about.description, input(name, callback))
         .with_title(about.title)
@@ -62,12 +62,12 @@ fn tool(name: Name, callback: Option<&CallbackUrl>) -> Tool {
         .with_raw_output_schema(output(name))
 }
 
-/// What a model and its user are told of a tool.
+/// Description of a tool for the model and its user.
 struct About {
     title: &'static str,
     description: &'static str,
     read_only: bool,
-    /// Whether something that was there may be gone afterwards.
+    /// True if the tool may remove or overwrite something.
     destructive: bool,
     idempotent: bool,
 }
@@ -77,43 +77,44 @@ impl About {
         match name {
             Name::CronProvision => Self {
                 title: "Arm a job",
-                description: "Arm a job to fire once at a time: at that time the agent's callback URL is called with the \
-                    job_id. Give the time as exactly one of fire_at or in. Provisioning a job_id that is armed replaces its \
-                    time; the same time again changes nothing. A time in the past fires at once. Answers once it is durable.",
+                description: "Arm a job to fire once: at its time, the agent's callback URL is called with the job_id. Give \
+                    the time as exactly one of fire_at or in. Provisioning a job_id that is already armed replaces its \
+                    time; the same time again changes nothing. A time in the past fires at once. Returns when the job is \
+                    stored durably.",
                 read_only: false,
                 destructive: true,
-                // By `in`, the same arguments mean another instant a second later.
+                // With `in`, the same arguments mean another instant a second later.
                 idempotent: false,
             },
             Name::CronUpdate => Self {
                 title: "Change a job",
-                description: "Change the time, the callback URL or the auth profile of a job that cron_list shows, and \
-                    keep the rest. Give at least one of auth, fire_at, in, agent_callback_url. A change of auth alone \
-                    does not touch what is armed. A dead job whose time or callback changes is armed again.",
+                description: "Change the time, callback URL or auth profile of a job that cron_list lists, and keep the \
+                    rest. Give at least one of auth, fire_at, in, agent_callback_url. Changing only auth does not arm the \
+                    job again. Changing the time or callback URL of a dead job arms it again.",
                 read_only: false,
                 destructive: true,
                 idempotent: false,
             },
             Name::CronList => Self {
                 title: "List jobs",
-                description: "List this agent's jobs, soonest first: armed ones with their state and next attempt, \
-                    and dead ones, which have failed for good, with what went wrong. What was delivered is not listed.",
+                description: "List this agent's jobs, soonest first: armed jobs with their state and next attempt, and \
+                    dead jobs, which failed permanently, with their last error. Delivered jobs are not listed.",
                 read_only: true,
                 destructive: false,
                 idempotent: true,
             },
             Name::CronCancel => Self {
                 title: "Cancel a job",
-                description: "Disarm a job. Once this answers, no attempt of it starts any more. A job that is not there \
-                    is fine: the answer is the same.",
+                description: "Cancel a job. Once this returns, no attempt of the job starts any more. Cancelling an unknown \
+                    job succeeds with the same result.",
                 read_only: false,
                 destructive: true,
                 idempotent: true,
             },
             Name::AuthProfilesList => Self {
                 title: "List auth profiles",
-                description: "List the auth profiles (provider:name) that a job may name in auth, and the defaults that \
-                    jobs without one get: of this agent, else of its org, else of the service.",
+                description: "List the auth profiles (provider:name) that a job may name in auth, and the defaults for jobs \
+                    without one: this agent's, else its org's, else the service's.",
                 read_only: true,
                 destructive: false,
                 idempotent: true,
@@ -137,7 +138,7 @@ fn input(name: Name, callback: Option<&CallbackUrl>) -> Arc<JsonObject> {
         Name::CronUpdate => (vec![job_id(), fire_at(), r#in(), callback_url(None), auth()], vec!["job_id"]),
         Name::CronList => {
             let (field, mut schema) = job_id();
-            schema["description"] = "Show this job only.".into();
+            schema["description"] = "List this job only.".into();
             (vec![(field, schema)], vec![])
         }
         Name::CronCancel => (vec![job_id()], vec!["job_id"]),
@@ -153,7 +154,7 @@ fn input(name: Name, callback: Option<&CallbackUrl>) -> Arc<JsonObject> {
 fn job_id() -> Argument {
     let schema = json!({
         "type": "string", "minLength": 1, "maxLength": 255,
-        "description": "Your name for the job. It comes back in the call at its time.",
+        "description": "ID of the job, chosen by you. The call at its time contains it.",
         "examples": ["daily-report"],
     });
     ("job_id", schema)
@@ -162,7 +163,7 @@ fn job_id() -> Argument {
 fn fire_at() -> Argument {
     let schema = json!({
         "type": "string", "format": "date-time", "maxLength": 64,
-        "description": "When to fire: ISO 8601 with an offset, to the microsecond. Instead of in, never with it.",
+        "description": "Time of the fire: ISO 8601 with an offset, to the microsecond. Use either fire_at or in.",
         "examples": ["2026-06-18T14:34:56+02:00", "2026-06-18T12:34:56.250Z"],
     });
     ("fire_at", schema)
@@ -171,7 +172,7 @@ fn fire_at() -> Argument {
 fn r#in() -> Argument {
     let schema = json!({
         "type": "string", "minLength": 1, "maxLength": 64,
-        "description": "How long from now to fire, with units: ms, s, m, h, d, w. Instead of fire_at, never with it.",
+        "description": "Duration from now to the fire, with units: ms, s, m, h, d, w. Use either in or fire_at.",
         "examples": ["90s", "2h 30m", "1d"],
     });
     ("in", schema)
@@ -180,8 +181,8 @@ fn r#in() -> Argument {
 fn callback_url(default: Option<&CallbackUrl>) -> Argument {
     let mut schema = json!({
         "type": "string", "format": "uri", "maxLength": 2048,
-        "description": "The agent's base URL; the fire goes to {agent_callback_url}/api/cron/fire. A new one means that the \
-            agent has moved: its other jobs with the previous one get it too.",
+        "description": "Base URL of the agent; the fire is sent to {agent_callback_url}/api/cron/fire. A new URL means that \
+            the agent has moved: its other jobs with the previous URL change to the new one.",
         "examples": ["https://agent.example"],
     });
     if let Some(default) = default {
@@ -193,7 +194,7 @@ fn callback_url(default: Option<&CallbackUrl>) -> Argument {
 fn dedup_key() -> Argument {
     let schema = json!({
         "type": "string", "minLength": 1, "maxLength": 512,
-        "description": "Makes arming idempotent: the same key again changes nothing. Leave it out for {job_id}:{fire_at}.",
+        "description": "Makes arming idempotent: repeating the same key changes nothing. Default: {job_id}:{fire_at}.",
         "examples": ["daily-report:2026-06-18T14:34:56+02:00"],
     });
     ("dedup_key", schema)
@@ -202,9 +203,9 @@ fn dedup_key() -> Argument {
 fn auth() -> Argument {
     let schema = json!({
         "type": ["string", "null"], "maxLength": AuthProfile::MAX, "pattern": "^[a-z0-9][a-z0-9._-]*:.+$",
-        "description": "The auth profile that the job runs with, as provider:name. Only a reference: never a token, key or \
-            password. Left out, what is set stays; null takes it away, so that the defaults apply. auth_profiles_list \
-            shows the known ones; an unknown one is taken with a warning.",
+        "description": "Auth profile that the job runs with, as provider:name. Only a reference: never a token, key or \
+            password. If omitted, the job keeps its profile; null removes it, so that the defaults apply. \
+            auth_profiles_list lists the known profiles; an unknown one is accepted with a warning.",
         "examples": ["claude:work", null],
     });
     ("auth", schema)
@@ -223,8 +224,7 @@ fn output(name: Name) -> Arc<JsonObject> {
     )
 }
 
-/// Without references, which not every host follows, and with fields that may be left out as such: results carry no
-/// `null`.
+/// Returns the schema of `T` without references, which not every host resolves.
 fn schema<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>();

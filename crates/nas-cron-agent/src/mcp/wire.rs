@@ -1,4 +1,4 @@
-//! stdin and stdout as JSON-RPC, within bounds: how long a message may be, and how many requests may be under way.
+//! JSON-RPC on stdin and stdout, with limits on the message size and on the requests in flight.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,24 +15,24 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The longest message in bytes, many times what a tool takes. A longer line is skipped without being kept; it cannot
-/// be answered, because its id may be anywhere in it.
+/// Maximum message size in bytes, many times the size of a tool call. A longer line is skipped without being buffered. It
+/// gets no response, because its id may be anywhere in it.
 const MAX_MESSAGE: usize = 1 << 20;
-/// How many requests may be under way. While as many are, nothing more is read.
-const MAX_UNDER_WAY: usize = 16;
-/// How long a host that does not read may hold up the end.
+/// Maximum number of requests in flight. At the limit, nothing more is read.
+const MAX_IN_FLIGHT: usize = 16;
+/// Time that a host which does not read its input may delay the exit.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// See the module. A request holds a slot from when it is read until its answer is written, so that neither a host
-/// that only writes nor one that never reads can fill the memory.
+/// A transport with the limits of this module. A request holds a slot from being read until its response is written, so
+/// that neither a host that only writes nor one that never reads can exhaust the memory.
 pub(super) struct Wire<R: AsyncRead, W: AsyncWrite> {
     inner: AsyncRwTransport<RoleServer, R, W>,
     slots: Arc<Semaphore>,
     taken: HashMap<RequestId, OwnedSemaphorePermit>,
-    /// Read, and waiting for a slot. Kept here because [`Transport::receive`] may be dropped at any time.
-    held: Option<ClientJsonRpcMessage>,
-    /// An answer of our own that is being written.
-    refusing: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
+    /// A message that is read and waits for a slot. Kept here because [`Transport::receive`] may be dropped at any time.
+    waiting: Option<ClientJsonRpcMessage>,
+    /// An error response that is being written.
+    rejecting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
 }
 
 impl<R, W> Wire<R, W>
@@ -43,10 +43,10 @@ where
     pub(super) fn new(input: R, output: W) -> Self {
         Self {
             inner: AsyncRwTransport::new(input, output).with_max_line_length(MAX_MESSAGE),
-            slots: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
+            slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             taken: HashMap::new(),
-            held: None,
-            refusing: None,
+            waiting: None,
+            rejecting: None,
         }
     }
 }
@@ -77,30 +77,30 @@ where
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         loop {
-            if let Some(refusing) = &mut self.refusing {
-                let refused = refusing.await;
-                self.refusing = None;
-                refused.ok()?;
+            if let Some(rejecting) = &mut self.rejecting {
+                let rejected = rejecting.await;
+                self.rejecting = None;
+                rejected.ok()?;
             }
-            if self.held.is_none() {
-                self.held = Some(self.inner.receive().await?);
+            if self.waiting.is_none() {
+                self.waiting = Some(self.inner.receive().await?);
             }
-            match &self.held {
+            match &self.waiting {
                 Some(JsonRpcMessage::Request(request)) if self.taken.contains_key(&request.id) => {
-                    // Without the id, which would answer the first one.
+                    // Without the id, because an error with it would be the response to the first request.
                     let text = format!("request id {} is in use", request.id);
                     let error = ServerJsonRpcMessage::error(ErrorData::invalid_request(text, None), None);
-                    self.held = None;
-                    self.refusing = Some(Box::pin(self.inner.send(error)));
+                    self.waiting = None;
+                    self.rejecting = Some(Box::pin(self.inner.send(error)));
                     continue;
                 }
                 Some(JsonRpcMessage::Request(request)) => {
                     let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
                     self.taken.insert(request.id.clone(), slot);
                 }
-                Some(JsonRpcMessage::Notification(told)) => {
-                    // What is cancelled is never answered.
-                    if let ClientNotification::CancelledNotification(cancelled) = &told.notification
+                Some(JsonRpcMessage::Notification(notification)) => {
+                    // A cancelled request gets no response, which would free its slot.
+                    if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
                         && let Some(id) = &cancelled.params.request_id
                     {
                         self.taken.remove(id);
@@ -108,14 +108,14 @@ where
                 }
                 _ => {}
             }
-            return self.held.take();
+            return self.waiting.take();
         }
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
         match tokio::time::timeout(CLOSING, self.inner.close()).await {
             Ok(closed) => closed,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the host does not read")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the MCP host does not read its input")),
         }
     }
 }

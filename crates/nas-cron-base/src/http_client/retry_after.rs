@@ -5,14 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// Returns how long the sender of `headers` asks us to stay away, or `None` without the header or with an invalid one.
+/// Returns the delay that the sender of `headers` asks for, or `None` if the header is missing or invalid.
 ///
-/// A date is compared with the answer's own `Date`, so that the sender's clock need not be right; without one,
-/// with `now`. A date that has passed is a delay of zero.
+/// A date is compared with the response's own `Date`, which cancels out an error of the sender's clock; without `Date`,
+/// it is compared with `now`. A date in the past is a delay of zero.
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit still mean "long".
+        // A number that overflows is the longest delay.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let sent = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?.trim()));
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_understood() {
+    fn seconds_and_dates_are_parsed() {
         for (value, date, seconds) in [
             ("0", None, Some(0)),
             ("120", None, Some(120)),

@@ -1,4 +1,4 @@
-//! The three phases: how fast it arms, how late it fires, how many it fires at once.
+//! The three phases of a run: arming rate, lateness, burst.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -9,34 +9,34 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nas_cron_base::clock::Clock;
 
+use super::agent_api::AgentApi;
 use super::fleet::Fleet;
-use super::load::Hop1;
 use super::sink::Sink;
 use super::stage::{Outcome, Stage, spread};
 
-/// How long the one-shots of the first phase are away, so that none fires.
+/// Time until the one-shots of the first phase are due: long enough that none fires.
 const FAR: TimeDelta = TimeDelta::days(1);
-/// Tries to arm a phase before it begins.
+/// Maximum tries to arm a phase before it begins.
 const TRIES: u32 = 3;
-/// Between two looks at the bar.
+/// Interval between updates of the progress bar.
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// What is to be done.
+/// The size and the times of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// One-shots of the spread-out phase.
+    /// Number of one-shots in the lateness phase.
     pub(super) jobs: usize,
-    /// Over how long they are spread.
+    /// Period over which they are spread.
     pub(super) over: Duration,
-    /// One-shots at one instant.
+    /// Number of one-shots that are due at one instant.
     pub(super) burst: usize,
-    /// Between the last arm and the first fire, at least.
+    /// Minimum time between the last provision and the first fire.
     pub(super) lead: Duration,
-    /// How long stragglers are waited for.
+    /// Time to wait for late fires.
     pub(super) stragglers: Duration,
 }
 
-/// What was measured.
+/// The results of a run.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) provisions: usize,
@@ -61,26 +61,26 @@ impl Measured {
         rate(self.cancels, self.cancelling)
     }
 
-    /// From the instant to the last arrival.
+    /// Rate from the instant to the last arrival.
     pub(super) fn fires_per_s(&self) -> f64 {
         rate(self.burst.arrived, self.burst.took.to_std().unwrap_or_default())
     }
 }
 
-/// One run against one service.
+/// A run against a service.
 #[derive(Debug)]
 pub(super) struct Campaign<'a> {
     pub(super) plan: &'a Plan,
-    /// Begins the ids of all jobs.
+    /// Prefix of all job ids.
     pub(super) run: &'a str,
     pub(super) fleet: &'a Fleet,
-    pub(super) hop1: &'a Hop1,
+    pub(super) api: &'a AgentApi,
     pub(super) sink: &'a Sink,
     pub(super) clock: &'a Arc<dyn Clock>,
 }
 
 impl Campaign<'_> {
-    /// All phases. What was armed and has not fired is cancelled in the end, here or by [`Self::cancel_all`].
+    /// Runs all phases. One-shots that have not fired are cancelled at the end, here or by [`Self::cancel_all`].
     pub(super) async fn run(&self) -> anyhow::Result<Measured> {
         let provisions = self.plan.jobs.max(self.plan.burst);
         let far = self.stage('p', spread(self.clock.now() + FAR, provisions, Duration::from_mins(1)));
@@ -93,16 +93,16 @@ impl Campaign<'_> {
 
         let bar = bar("cancelling", provisions);
         let ticking = bar.clone();
-        let (cancelling, cancels) = self.hop1.cancel(self.fleet, &far, move || ticking.inc(1)).await?;
+        let (cancelling, cancels) = self.api.cancel(self.fleet, &far, move || ticking.inc(1)).await?;
         bar.finish_and_clear();
         let (spread, burst) = (late.outcome(), burst.outcome());
         Ok(Measured { provisions, provisioning, cancels, cancelling, spread, burst })
     }
 
-    /// Cancels whatever was armed and has not arrived.
+    /// Cancels all one-shots whose fires have not arrived.
     pub(super) async fn cancel_all(&self) -> anyhow::Result<()> {
         for stage in self.sink.stages() {
-            self.hop1.cancel(self.fleet, &stage, || {}).await?;
+            self.api.cancel(self.fleet, &stage, || {}).await?;
         }
         Ok(())
     }
@@ -116,12 +116,12 @@ impl Campaign<'_> {
     async fn arm(&self, name: &str, stage: &Stage) -> anyhow::Result<Duration> {
         let bar = bar(name, stage.len());
         let ticking = bar.clone();
-        let took = self.hop1.arm(self.fleet, stage, move || ticking.inc(1)).await?;
+        let took = self.api.arm(self.fleet, stage, move || ticking.inc(1)).await?;
         bar.finish_and_clear();
         Ok(took)
     }
 
-    /// Arms a phase well before it begins (`each` is what an arm took so far), and waits for its fires.
+    /// Arms a phase before it begins and waits for its fires. `each` is the time per provision so far.
     async fn fire(
         &self,
         name: &str,
@@ -131,7 +131,7 @@ impl Campaign<'_> {
     ) -> anyhow::Result<Arc<Stage>> {
         let count = u32::try_from(due(DateTime::UNIX_EPOCH).len()).unwrap_or(u32::MAX);
         for attempt in 0..TRIES {
-            // The disk's speed swings: twice what it took, and more at every try.
+            // The disk's speed varies: allow twice the time so far, and more in every try.
             let lead = self.plan.lead + each * count * 2 * 2_u32.pow(attempt);
             let start = self.clock.now() + lead;
             let start = start.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(start);
@@ -142,11 +142,11 @@ impl Campaign<'_> {
                 self.wait(name, &stage).await;
                 return Ok(stage);
             }
-            // It was too slow: what is left is of no use, and must not fire into the next try.
-            self.hop1.cancel(self.fleet, &stage, || {}).await?;
+            // Arming was too slow. The remaining one-shots must not fire during the next try.
+            self.api.cancel(self.fleet, &stage, || {}).await?;
         }
         bail!(
-            "arming took so long, {TRIES} times, that the first fires were due before it was done; is the machine busy?"
+            "arming took too long in {TRIES} tries: the first fires were due before it was done; is the machine busy?"
         )
     }
 
@@ -169,7 +169,7 @@ impl Campaign<'_> {
     }
 }
 
-/// On a terminal only.
+/// Creates a progress bar, which is shown only on a terminal.
 fn bar(name: &str, len: usize) -> ProgressBar {
     let target =
         if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

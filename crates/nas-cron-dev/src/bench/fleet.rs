@@ -1,4 +1,4 @@
-//! The agents that the bench calls in the name of.
+//! The agents in whose name the bench calls the service.
 
 use std::time::Duration;
 
@@ -16,56 +16,57 @@ use crate::dev::dir::DevDir;
 use crate::dev::portal::{Bearer, DevPortal};
 
 const ORG: &str = "bench-org";
-/// Longer than any run.
+/// Longer than a run takes.
 const TOKEN_TTL: Duration = Duration::from_hours(24);
-/// Registrations under way at once.
+/// Maximum concurrent registrations.
 const IN_FLIGHT: usize = 8;
 
-/// Which service, and what opens it.
+/// The measured service.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// Base of hop 1.
+    /// Base URL of the agent API.
     pub(super) base: Url,
     /// `iss` of its fire tokens.
     pub(super) issuer: String,
-    /// Where the keys of its fire tokens are.
+    /// JWKS URL of its fire tokens.
     pub(super) jwks_url: Url,
 }
 
-/// Agents, and how to get rid of them.
+/// The agents, and a client to register and remove them.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    /// In the order of their doors at the sink.
+    /// The agents, in the order of their endpoints at the sink.
     pub(super) agents: Vec<Agent>,
-    /// Who registered them; nobody, where the agent was given.
+    /// Client that registers them; `None` for a given agent.
     admin: Option<AdminClient>,
 }
 
 /// One agent.
 #[derive(Debug)]
 pub(super) struct Agent {
-    /// `aud` of its fire tokens, where it can be known.
+    /// `aud` of its fire tokens, if it is known.
     pub(super) audience: Option<String>,
-    /// `Bearer …`
+    /// `Authorization` header of its calls.
     pub(super) authorization: HeaderValue,
-    /// Its door at the sink.
+    /// URL of its endpoint at the sink.
     pub(super) callback_url: String,
-    /// Its name, where we gave it.
+    /// Instance id, if the bench registers it.
     registered_as: Option<String>,
 }
 
 fn authorization(token: &SecretString) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
-        .map_err(|_| anyhow!("the access token has characters that no token has"))?;
+        .map_err(|_| anyhow!("the access token contains characters that are not allowed in a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// New agents of a `nas-cron dev`: their tokens are issued here, with its portal's key. They are not registered yet.
+/// Creates agents of a running `nas-cron dev`, with tokens that are signed with its portal's key. Does not register
+/// them.
 pub(super) fn of_dev(dir: &DevDir, count: usize, run: &str, sink: &Sink) -> anyhow::Result<(Target, Fleet)> {
     let dev = dir.read_dev_json()?;
-    let base: Url = dev.portal_url.parse().context("portal_url of dev.json is no URL")?;
-    let jwks_url = dev.jwks_url.parse().context("jwks_url of dev.json is no URL")?;
+    let base: Url = dev.portal_url.parse().context("portal_url of dev.json is not a URL")?;
+    let jwks_url = dev.jwks_url.parse().context("jwks_url of dev.json is not a URL")?;
     let portal =
         DevPortal::open(&dir.portal_key(), dev.portal_url.clone(), std::sync::Arc::new(SystemClock))?;
     let agents = (0..count).map(|index| {
@@ -84,7 +85,7 @@ pub(super) fn of_dev(dir: &DevDir, count: usize, run: &str, sink: &Sink) -> anyh
     Ok((Target { base, issuer: dev.portal_url, jwks_url }, Fleet { agents, admin: Some(admin) }))
 }
 
-/// The one agent that this token is of.
+/// Returns the agent to which this token was issued.
 pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Result<(Target, Fleet)> {
     #[derive(Deserialize)]
     struct Claims {
@@ -92,11 +93,11 @@ pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Res
         #[serde(alias = "azp")]
         client_id: Option<String>,
     }
-    // To know what to expect; whether it is good is for the service to say.
+    // Only to know the expected claims of fires: the service verifies the token.
     let claims: Claims = jsonwebtoken::dangerous::insecure_decode_claims(token.expose_secret())
         .map_err(|_| anyhow!("--token is not an access token (a JWT with `iss`)"))?;
     let agent = Agent {
-        // Who a session belongs to only the service knows.
+        // Only the service knows the instance of a session.
         audience: claims.client_id.filter(|client| client.starts_with("agent:")),
         authorization: authorization(token)?,
         callback_url: sink.callback_url(0),
@@ -107,12 +108,12 @@ pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Res
 }
 
 impl Fleet {
-    /// Makes the agents known to the service, where that is ours to do.
+    /// Registers the agents with the service. A given agent is registered already.
     pub(super) async fn register(&self) -> anyhow::Result<()> {
         self.for_each(|admin, name| async move { admin.register(&name, ORG, None).await }).await
     }
 
-    /// Takes them away again, also those that were never registered.
+    /// Removes the agents. It is not an error if they were never registered.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
         self.for_each(|admin, name| async move { admin.remove(&name).await }).await
     }

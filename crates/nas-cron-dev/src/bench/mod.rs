@@ -1,14 +1,15 @@
-//! `nas-cron bench`: how fast a running service arms, how late it fires, how many it fires at once.
+//! `nas-cron bench`: measures the arming rate, the lateness and the burst rate of a running service.
 //!
 //! ```text
-//!   Fleet ── register ──▶ admin API          Stage: what is due, what has arrived
-//!   Campaign ── Hop1 (32 in flight) ──▶ service ──▶ Sink ──▶ Stage ──▶ Outcome ──▶ Report
-//!                                                    └─ 1 of 100 ──▶ FireVerifier
+//!   Fleet ── register ──▶ admin API          Stage: due one-shots and arrived fires
+//!   Campaign ── AgentApi (32 in flight) ──▶ service ──▶ Sink ──▶ Stage ──▶ Outcome ──▶ Report
+//!                                                        └─ 1 of 100 ──▶ FireVerifier
 //! ```
 
+mod agent_api;
 mod campaign;
 mod fleet;
-mod load;
+
 mod report;
 mod sample;
 mod sink;
@@ -30,22 +31,23 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::agent_api::AgentApi;
 use self::campaign::{Campaign, Measured, Plan};
 use self::fleet::{Fleet, Target};
-use self::load::Hop1;
 use self::report::Report;
 use self::sample::Verified;
 use self::sink::Sink;
 use crate::dev::dir::DevDir;
 use crate::dev::fire_verifier::FireVerifier;
 
-/// Measure a running service, with a sink of its own in the place of agents.
+/// Measure the lateness and throughput of a running service.
 ///
-/// Three phases: how many one-shots it arms in a second (32 in flight); how late one-shots that are spread evenly
-/// arrive; how many that are due at one instant it fires in a second. Lateness is by this machine's clock, from
-/// `fire_at` to the arrival of the request at the sink. What was armed or registered is taken away in the end.
+/// Runs three phases: one-shots armed per second (32 calls in flight); lateness of evenly spread one-shots; fires per
+/// second of one-shots that are due at one instant. A sink in this process receives the fires in place of agents.
+/// Lateness is measured by this machine's clock, from `fire_at` to the arrival of the request at the sink. At the end,
+/// the bench removes all one-shots and agents that it has created.
 ///
-/// Exit code 1 if a fire was early, lost (30 s late) or unverifiable.
+/// Exits with 1 if a fire was early, lost (30 s late) or unverifiable.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -57,25 +59,25 @@ Examples:
 JSON: {\"jobs\",\"agents\",\"lateness_ms\":{\"p50\",\"p99\",\"max\"},\"early\",\"lost\",\"duplicates\",\"fires_per_s\",\
 \"provisions_per_s\"}")]
 pub struct Bench {
-    /// The folder of a `nas-cron dev` that runs: its admin token and portal give the agents [default: that of `dev`].
+    /// Folder of a running `nas-cron dev`, whose portal and admin API provide the agents [default: that of `dev`].
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     dir: Option<PathBuf>,
-    /// The base URL of a service, with the token of one agent. Its callbacks to 127.0.0.1 must be allowed.
+    /// Base URL of a service, to measure it with one agent's token. It must allow callbacks to 127.0.0.1.
     #[arg(long, value_name = "URL", requires = "token")]
     url: Option<Url>,
-    /// That agent's portal access token.
+    /// Portal access token of that agent.
     #[arg(long, value_name = "TOKEN", requires = "url")]
     token: Option<SecretString>,
-    /// One-shots that are spread out.
+    /// Number of one-shots in the lateness phase.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = count())]
     jobs: u64,
-    /// Over how long they are spread.
+    /// Period over which they are spread evenly.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     over: Duration,
-    /// One-shots at one instant.
+    /// Number of one-shots that are due at one instant.
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = count())]
     burst: u64,
-    /// Agents that they are dealt to; with --url it is the one.
+    /// Number of agents that share the one-shots; with --url always 1.
     #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "url", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     agents: u64,
     /// Print JSON.
@@ -92,9 +94,9 @@ fn size(count: u64) -> usize {
 }
 
 impl Bench {
-    /// Measures, prints the report, and removes what it made.
+    /// Runs the bench, prints the report and cleans up.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let interrupted = signals::on_signal().context("signals cannot be caught")?;
+        let interrupted = signals::on_signal().context("could not install the signal handlers")?;
         let plan = Plan {
             jobs: size(self.jobs),
             over: self.over,
@@ -103,24 +105,24 @@ impl Bench {
             stragglers: Duration::from_secs(30),
         };
         match self.measure(&plan, interrupted).await? {
-            Some(found) => Ok(self.tell(&found)?),
+            Some(found) => Ok(self.report(&found)?),
             None => Ok(ExitCode::from(130)),
         }
     }
 
-    /// `None` if it was interrupted. Whatever happens, what was made is taken away.
+    /// Runs the phases and cleans up in any case. Returns `None` if it was interrupted.
     async fn measure(&self, plan: &Plan, interrupted: CancellationToken) -> anyhow::Result<Option<Found>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let run = format!("{:08x}", rand::random::<u32>());
-        let (sink, mut samples) = Sink::start(Arc::clone(&clock)).context("the sink cannot listen")?;
+        let (sink, mut samples) = Sink::start(Arc::clone(&clock)).context("the sink could not listen")?;
         let (target, fleet) = match (&self.url, &self.token) {
             (Some(url), Some(token)) => fleet::given(url.clone(), token, &sink)?,
             _ => fleet::of_dev(&DevDir::named(self.dir.clone())?, size(self.agents), &run, &sink)?,
         };
         let Target { base, issuer, jwks_url } = target;
-        let hop1 = Hop1::new(&base)?;
+        let api = AgentApi::new(&base)?;
         let verifier = FireVerifier::new(jwks_url, issuer, Arc::clone(&clock))?;
-        let campaign = Campaign { plan, run: &run, fleet: &fleet, hop1: &hop1, sink: &sink, clock: &clock };
+        let campaign = Campaign { plan, run: &run, fleet: &fleet, api: &api, sink: &sink, clock: &clock };
 
         let mut tokens = Verified::default();
         let work = async {
@@ -138,29 +140,29 @@ impl Bench {
             cleaned?;
             return Ok(None);
         };
-        // What went wrong first is what is to be told.
+        // The first error is the one to report.
         let measured = measured?;
         cleaned?;
         Ok(Some(Found { measured, verified: tokens, strays: sink.strays(), agents: fleet.agents.len() }))
     }
 
-    fn tell(&self, found: &Found) -> io::Result<ExitCode> {
+    fn report(&self, found: &Found) -> io::Result<ExitCode> {
         let Found { measured, verified, strays, agents } = found;
         let report = Report::of(measured, *agents);
         let text = if self.json { report.json() } else { report::table(&report, measured, verified.good) };
         terminal::print(&text)?;
-        if let Some(fault) = found.fault() {
+        if let Some(fault) = found.first_fault() {
             writeln!(io::stderr(), "nas-cron bench: {fault}")?;
         }
         if *strays > 0 {
-            writeln!(io::stderr(), "nas-cron bench: {strays} requests at the sink were for nobody")?;
+            writeln!(io::stderr(), "nas-cron bench: {strays} requests at the sink belonged to no one-shot")?;
         }
         let sound = !report.is_faulty() && verified.bad == 0 && *strays == 0;
         Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-/// What a run has found.
+/// The findings of a run.
 #[derive(Debug)]
 struct Found {
     measured: Measured,
@@ -170,15 +172,15 @@ struct Found {
 }
 
 impl Found {
-    fn fault(&self) -> Option<String> {
+    fn first_fault(&self) -> Option<String> {
         let Verified { good, bad, first_fault } = &self.verified;
         let why = first_fault.as_deref()?;
-        Some(format!("{bad} of {} tokens do not verify; the first one: {why}", good + bad))
+        Some(format!("{bad} of {} tokens failed verification; the first: {why}", good + bad))
     }
 }
 
 async fn clean(campaign: &Campaign<'_>, fleet: &Fleet) -> anyhow::Result<()> {
-    let cancelled = campaign.cancel_all().await.context("what was armed cannot be cancelled");
+    let cancelled = campaign.cancel_all().await.context("cancelling the one-shots failed");
     let removed = fleet.remove().await;
     if let (Err(first), Err(second)) = (&cancelled, &removed) {
         bail!("{first:#}; {second:#}");

@@ -1,11 +1,11 @@
-//! What the bench says in the end.
+//! The report of the bench.
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::campaign::Measured;
 
-/// Exactly the fields that scripts rely on.
+/// The JSON report. Scripts rely on its fields.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     jobs: usize,
@@ -31,7 +31,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
 }
 
 impl Report {
-    /// Lateness is of the spread-out phase; early, lost and duplicates of both phases that fire.
+    /// Creates the report. Lateness is of the lateness phase; early, lost and duplicates are of both phases that fire.
     pub(super) fn of(measured: &Measured, agents: usize) -> Self {
         let Measured { spread, burst, .. } = measured;
         let ms = |value| rounded(value, 3);
@@ -51,7 +51,7 @@ impl Report {
         }
     }
 
-    /// What must not be: an early or a lost fire.
+    /// True if a fire was early or lost.
     pub(super) fn is_faulty(&self) -> bool {
         self.early + self.lost > 0
     }
@@ -61,7 +61,7 @@ impl Report {
     }
 }
 
-/// For people.
+/// Formats the report as a table.
 pub(super) fn table(report: &Report, measured: &Measured, verified: usize) -> String {
     let Report { lateness_ms, early, lost, duplicates, .. } = report;
     let (burst, provisions) = (measured.burst.arrived + measured.burst.lost, measured.provisions);
@@ -79,7 +79,7 @@ pub(super) fn table(report: &Report, measured: &Measured, verified: usize) -> St
         format!("{:.1} ms", measured.burst.lateness.percentile_ms(99.0)),
     );
     row(
-        format!("{provisions} provisions, {} in flight", super::load::IN_FLIGHT),
+        format!("{provisions} provisions, {} in flight", super::agent_api::IN_FLIGHT),
         format!("{:.0}/s", report.provisions_per_s),
     );
     row("cancels".to_owned(), format!("{:.0}/s", measured.cancels_per_s()));
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_exactly_these_fields() {
+    fn json_has_exactly_these_fields() {
         let report = Report::of(&measured(&[900, 1_000, 8_000]), 100);
         assert!(!report.is_faulty());
         assert_snapshot!(report.json(), @r#"{"jobs":3,"agents":100,"lateness_ms":{"p50":1.0,"p99":8.0,"max":8.0},"early":0,"lost":0,"duplicates":0,"fires_per_s":8.0,"provisions_per_s":4000.0}"#);
     }
 
     #[test]
-    fn a_table_for_people() {
+    fn table_lists_all_results() {
         let measured = measured(&[900, 1_000, -8_000]);
         let report = Report::of(&measured, 100);
         assert!(report.is_faulty());

@@ -1,4 +1,4 @@
-//! Verifies the sample of fires that the sink puts aside.
+//! Verifies the fires that the sink has sampled.
 
 use tokio::sync::mpsc;
 
@@ -7,19 +7,19 @@ use super::sink::Sample;
 use crate::dev::fire_verifier::FireVerifier;
 use crate::dev::fire_verifier::Unverified;
 
-/// What came of the sample.
+/// Results of the verified samples.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
-    /// As they must be.
+    /// Samples that verified.
     pub(super) good: usize,
-    /// Not.
+    /// Samples that failed.
     pub(super) bad: usize,
-    /// Why the first one was not.
+    /// Reason of the first failure.
     pub(super) first_fault: Option<String>,
 }
 
 impl Verified {
-    /// Takes samples while they come. Cancel-safe: what was counted stays.
+    /// Verifies samples until the sink is dropped. Cancel-safe: counts are kept.
     pub(super) async fn follow(
         &mut self,
         samples: &mut mpsc::Receiver<Sample>,
@@ -31,7 +31,7 @@ impl Verified {
         }
     }
 
-    /// Takes what has come, and does not wait for more.
+    /// Verifies the samples that have arrived, without waiting for more.
     pub(super) async fn finish(
         &mut self,
         samples: &mut mpsc::Receiver<Sample>,
@@ -66,6 +66,6 @@ async fn judge(sample: &Sample, verifier: &FireVerifier, fleet: &Fleet) -> Resul
     if fire_at == expected_fire_at {
         Ok(())
     } else {
-        Err(format!("fire_at is {fire_at}, and {expected_fire_at} was provisioned"))
+        Err(format!("fire_at is {fire_at}, but {expected_fire_at} was provisioned"))
     }
 }

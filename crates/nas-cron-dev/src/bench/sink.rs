@@ -1,7 +1,7 @@
-//! Where the fires of the bench arrive: a very lean HTTP server, because it shares the machine with what it measures.
+//! The sink that receives the fires of the bench: a lean HTTP server, because it shares the machine with the service.
 //!
-//! One listener for all agents; `/a/<n>` is the callback of agent `n`. The wall clock is read as soon as a request's
-//! head is there. Every hundredth token is verified, the others are not.
+//! One listener serves all agents; `/a/<n>` is the callback of agent `n`. The wall clock is read as soon as a request's
+//! head has arrived. Only every hundredth token is verified.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -27,32 +27,33 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::stage::Stage;
 
-/// A burst opens hundreds of connections at once: none of them may wait for a SYN that is sent again.
+/// Backlog of the listener. A burst opens hundreds of connections at once, and a full backlog would delay them by a SYN
+/// retry.
 const BACKLOG: u32 = 4096;
 const MAX_BODY: usize = 16 * 1024;
-/// Of so many fires one is verified.
+/// One of this many fires is verified.
 const SAMPLE_EVERY: usize = 100;
-/// Samples that wait for their verification; more are let go.
+/// Maximum samples that wait for verification; further ones are dropped.
 const SAMPLES_WAITING: usize = 1024;
 
-/// A fire to be verified.
+/// A fire that was sampled for verification.
 #[derive(Debug)]
 pub(super) struct Sample {
-    /// Whose callback it came to.
+    /// Index of the agent whose callback was called.
     pub(super) agent: usize,
-    /// What came after `Bearer `, if anything did.
+    /// The bearer token, if any.
     pub(super) token: Option<String>,
     /// From the body.
     pub(super) job_id: String,
     /// From the body.
     pub(super) fire_at: String,
-    /// The body's, too: the service that is measured may have defaults.
+    /// From the body. The measured service may have default auth profiles.
     pub(super) auth: Option<String>,
-    /// What was provisioned.
+    /// The provisioned `fire_at`.
     pub(super) expected_fire_at: String,
 }
 
-/// The listener; it closes when this is dropped.
+/// The running server; dropping it closes the listener.
 #[derive(Debug)]
 pub(super) struct Sink {
     shared: Arc<Shared>,
@@ -63,7 +64,7 @@ pub(super) struct Sink {
 #[derive(Debug)]
 struct Shared {
     clock: Arc<dyn Clock>,
-    /// The newest last.
+    /// Oldest first.
     stages: RwLock<Vec<Arc<Stage>>>,
     count: AtomicUsize,
     samples: mpsc::Sender<Sample>,
@@ -77,7 +78,7 @@ impl Drop for Sink {
 }
 
 impl Sink {
-    /// Listens on a free port of 127.0.0.1; samples come out of the receiver.
+    /// Listens on a free port of 127.0.0.1. Also returns the receiver of samples.
     pub(super) fn start(clock: Arc<dyn Clock>) -> io::Result<(Self, mpsc::Receiver<Sample>)> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
@@ -95,22 +96,22 @@ impl Sink {
         Ok((Self { shared, address, server }, received))
     }
 
-    /// The callback of an agent.
+    /// Returns the callback URL of an agent.
     pub(super) fn callback_url(&self, agent: usize) -> String {
         format!("http://{}/a/{agent}", self.address)
     }
 
-    /// From now on fires of this stage may come.
+    /// Accepts fires of this stage from now on.
     pub(super) fn expect(&self, stage: Arc<Stage>) {
         self.shared.stages.write().push(stage);
     }
 
-    /// All stages of the run.
+    /// Returns all stages of the run.
     pub(super) fn stages(&self) -> Vec<Arc<Stage>> {
         self.shared.stages.read().clone()
     }
 
-    /// Fires that were at the wrong agent's door, or no fires at all.
+    /// Returns the number of requests that were sent to the wrong agent's endpoint or were not fires.
     pub(super) fn strays(&self) -> usize {
         self.shared.strays.load(Ordering::Relaxed)
     }
@@ -122,7 +123,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         tokio::select! {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => {
-                // A connection that is gone already, or no descriptor left: the one who called tries again.
+                // The connection is gone, or no descriptor is left: the service retries.
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
                 let shared = Arc::clone(&shared);
@@ -130,7 +131,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                     let service = service_fn(move |request| answer(Arc::clone(&shared), request));
                     let mut connection = http1::Builder::new();
                     connection.header_read_timeout(None);
-                    // How it ends is the service's affair.
+                    // Errors of a connection are the service's to handle.
                     let _ = connection.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
@@ -184,7 +185,7 @@ impl Shared {
                 auth: fire.auth.map(Cow::into_owned),
                 expected_fire_at: stage.fire_at(index),
             };
-            // Verifying is slower than taking: what is too much is let go.
+            // Verification is slower than the sink: samples beyond the limit are dropped.
             let _ = self.samples.try_send(sample);
         }
         StatusCode::ACCEPTED
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fires_are_counted_by_their_job_and_their_door() {
+    async fn fires_are_counted_by_job_and_endpoint() {
         let clock = ManualClock::at(now());
         let (sink, mut samples) = Sink::start(Arc::new(clock)).unwrap();
         let stage = Arc::new(Stage::new("r1s".into(), 2, spread(now(), 3, Duration::ZERO)));
@@ -227,8 +228,8 @@ mod tests {
         assert_eq!(fire(0, json!({"job_id": "r1s0", "fire_at": "x", "auth": "claude:work"})).await, 202);
         assert_eq!(fire(1, json!({"job_id": "r1s1", "fire_at": "y"})).await, 202);
         assert_eq!(fire(1, json!({"job_id": "r1s1", "fire_at": "y"})).await, 202);
-        assert_eq!(fire(1, json!({"job_id": "r1s0", "fire_at": "x"})).await, 404, "another one's door");
-        assert_eq!(fire(0, json!({"job_id": "r2s0", "fire_at": "x"})).await, 404, "another run's");
+        assert_eq!(fire(1, json!({"job_id": "r1s0", "fire_at": "x"})).await, 404, "another agent's endpoint");
+        assert_eq!(fire(0, json!({"job_id": "r2s0", "fire_at": "x"})).await, 404, "another run's job");
         assert_eq!(fire(0, json!({})).await, 404);
         assert_eq!(sink.strays(), 3);
         let outcome = stage.outcome();
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn doors_have_numbers() {
+    fn endpoints_have_numbers() {
         assert_eq!(agent_of("/a/17/api/cron/fire"), Some(17));
         for path in ["/a/17/api/cron/fire/", "/api/cron/fire", "/a/x/api/cron/fire", "/a/17"] {
             assert_eq!(agent_of(path), None, "{path}");

@@ -1,4 +1,4 @@
-//! The one-shots of one phase: when each is due, and what arrived of it.
+//! The one-shots of one phase, with their due times and arrivals.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,41 +9,41 @@ use tokio::sync::Notify;
 
 use crate::lateness::Lateness;
 
-/// In the place of an arrival that has not been.
+/// Marks a fire that has not arrived.
 const NEVER: i64 = i64::MIN;
 
-/// Counts arrivals without a lock: it is asked at every fire.
+/// The one-shots of a phase. Counts arrivals without a lock, because it is updated at every fire.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Begins the id of each of its jobs; unique to the run and the phase.
+    /// Prefix of its job ids, unique to the run and the phase.
     prefix: String,
     agents: usize,
     due: Vec<DateTime<Utc>>,
-    /// In microseconds since 1970.
+    /// First arrivals, in microseconds since 1970.
     first: Vec<AtomicI64>,
     times: Vec<AtomicU32>,
     left: AtomicUsize,
     complete: Notify,
 }
 
-/// What came of a phase.
+/// The outcome of a phase.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// From the instant to the first arrival.
+    /// Time from the instant to the first arrival.
     pub(super) lateness: Lateness,
-    /// Arrived at all.
+    /// Number of one-shots that arrived.
     pub(super) arrived: usize,
-    /// Arrived before their instant.
+    /// Number of one-shots that arrived before their instant.
     pub(super) early: usize,
-    /// Never arrived.
+    /// Number of one-shots that did not arrive.
     pub(super) lost: usize,
-    /// Arrivals beyond the first ones.
+    /// Number of further arrivals after the first ones.
     pub(super) duplicates: usize,
-    /// From the first instant to the last arrival.
+    /// Time from the first instant to the last arrival.
     pub(super) took: TimeDelta,
 }
 
-/// `count` instants, evenly over `over`, the first one at `start`.
+/// Returns `count` instants, spread evenly over `over`, the first one at `start`.
 pub(super) fn spread(start: DateTime<Utc>, count: usize, over: Duration) -> Vec<DateTime<Utc>> {
     let after = |index: usize| over.as_micros() * index as u128 / count.max(1) as u128;
     (0..count)
@@ -52,7 +52,7 @@ pub(super) fn spread(start: DateTime<Utc>, count: usize, over: Duration) -> Vec<
 }
 
 impl Stage {
-    /// One-shots that are due at these instants (whole microseconds), dealt to the agents in turn.
+    /// Creates one-shots that are due at these instants (whole microseconds), assigned to the agents in turn.
     pub(super) fn new(prefix: String, agents: usize, due: Vec<DateTime<Utc>>) -> Self {
         Self {
             prefix,
@@ -69,7 +69,7 @@ impl Stage {
         self.due.len()
     }
 
-    /// Whose one-shot it is.
+    /// Returns the index of the agent that owns a one-shot.
     pub(super) fn agent(&self, index: usize) -> usize {
         index % self.agents
     }
@@ -78,57 +78,57 @@ impl Stage {
         format!("{}{index}", self.prefix)
     }
 
-    /// Which of its jobs has this id, if any has.
+    /// Returns the index of the job with this id.
     pub(super) fn index(&self, job_id: &str) -> Option<usize> {
         let digits = job_id.strip_prefix(&self.prefix)?;
         let index = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
         (index < self.len()).then_some(index)
     }
 
-    /// As agents write it: microseconds, numeric offset.
+    /// Returns `fire_at` in the format of agents: microseconds, numeric offset.
     pub(super) fn fire_at(&self, index: usize) -> String {
         isoformat(self.due[index], FixedOffset::east_opt(0).expect("no offset is one"))
     }
 
-    /// The last instant.
+    /// Returns the last instant.
     pub(super) fn last_due(&self) -> Option<DateTime<Utc>> {
         self.due.iter().max().copied()
     }
 
-    /// Takes note of an arrival.
+    /// Records an arrival.
     pub(super) fn arrived(&self, index: usize, at: DateTime<Utc>) {
         if self.times[index].fetch_add(1, Ordering::Relaxed) > 0 {
             return;
         }
         self.first[index].store(at.timestamp_micros(), Ordering::Relaxed);
-        // Whoever sees that nothing is left sees all that was stored before.
+        // A thread that sees 0 also sees all arrivals stored before.
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.complete.notify_waiters();
         }
     }
 
-    /// How many have not arrived.
+    /// Returns the number of one-shots that have not arrived.
     pub(super) fn left(&self) -> usize {
         self.left.load(Ordering::Acquire)
     }
 
-    /// Waits for the last one.
+    /// Waits until all have arrived.
     pub(super) async fn complete(&self) {
         let complete = self.complete.notified();
         tokio::pin!(complete);
-        // Registered before the look, so that nothing can come between.
+        // Registered before the check, so that no notification is missed.
         complete.as_mut().enable();
         if self.left() > 0 {
             complete.await;
         }
     }
 
-    /// The jobs that have not arrived: what is to be cancelled.
+    /// Returns the one-shots that have not arrived.
     pub(super) fn pending(&self) -> impl Iterator<Item = usize> {
         (0..self.len()).filter(|index| self.first[*index].load(Ordering::Acquire) == NEVER)
     }
 
-    /// What has come of it so far.
+    /// Returns the outcome so far.
     pub(super) fn outcome(&self) -> Outcome {
         let mut lateness = Lateness::new();
         let (mut arrived, mut early, mut last) = (0, 0, i64::MIN);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_are_even_and_the_last_one_lies_within() {
+    fn instants_are_spread_evenly_within_the_period() {
         let due = spread(start(), 4, Duration::from_secs(20));
         let after: Vec<_> = due.iter().map(|due| (*due - start()).num_seconds()).collect();
         assert_eq!(after, [0, 5, 10, 15]);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_known_by_their_ids() {
+    fn jobs_are_found_by_their_ids() {
         let stage = stage(4);
         assert_eq!(stage.job_id(3), "r1s3");
         assert_eq!(stage.index("r1s3"), Some(3));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn early_lost_and_duplicate_are_told_apart() {
+    async fn early_lost_and_duplicate_fires_are_counted() {
         let stage = stage(4);
         let at = |micros: i64| start() + TimeDelta::microseconds(micros);
         stage.arrived(0, at(1_500));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_lost() {
+    fn stage_without_arrivals_is_lost() {
         let outcome = stage(2).outcome();
         assert_eq!((outcome.arrived, outcome.lost, outcome.took), (0, 2, TimeDelta::zero()));
     }

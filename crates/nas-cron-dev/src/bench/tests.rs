@@ -1,10 +1,10 @@
-//! The bench against a service in memory.
+//! The bench against a fake service.
 
 use clap::Parser;
 
 use super::super::dev::dir::DevJson;
 use super::super::dev::dir::tests::Scratch;
-use super::super::dev::fake_service::{FakeService, Manner};
+use super::super::dev::fake_service::{Behaviour, FakeService};
 use super::super::dev::portal::{Bearer, DevPortal};
 use super::*;
 
@@ -18,7 +18,7 @@ fn parse(arguments: &[&str]) -> Result<Bench, clap::Error> {
     Line::try_parse_from(["bench"].iter().chain(arguments)).map(|line| line.bench)
 }
 
-/// A small one, in a hurry.
+/// A small and short run.
 fn plan() -> Plan {
     Plan {
         jobs: 20,
@@ -29,7 +29,7 @@ fn plan() -> Plan {
     }
 }
 
-/// The folder of a `nas-cron dev` that this service could be.
+/// Creates the folder that a `nas-cron dev` with this service would have.
 fn folder(service: &FakeService) -> (Scratch, DevPortal) {
     let scratch = Scratch::new();
     let dir = scratch.dir();
@@ -50,7 +50,7 @@ fn bench(scratch: &Scratch, agents: &str) -> Bench {
 }
 
 #[tokio::test]
-async fn a_proper_service_is_measured_and_left_as_it_was() {
+async fn bench_measures_a_service_and_cleans_up() {
     let service = FakeService::start().await;
     let (scratch, _) = folder(&service);
     let found = bench(&scratch, "3").measure(&plan(), CancellationToken::new()).await.unwrap().unwrap();
@@ -62,11 +62,11 @@ async fn a_proper_service_is_measured_and_left_as_it_was() {
     assert_eq!((found.verified.good, found.verified.bad, found.strays), (1, 0, 0), "the first of a hundred");
     assert_eq!(service.agents(), (0, 3));
     assert!(service.armed().is_empty());
-    assert_eq!(bench(&scratch, "3").tell(&found).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(bench(&scratch, "3").report(&found).unwrap(), ExitCode::SUCCESS);
 }
 
 #[tokio::test]
-async fn one_agent_by_its_token() {
+async fn bench_uses_a_given_agent_by_its_token() {
     let service = FakeService::start().await;
     let (_scratch, portal) = folder(&service);
     let bearer = Bearer { client_id: "agent:mine", sid: None, org_id: "o" };
@@ -75,53 +75,53 @@ async fn one_agent_by_its_token() {
     let bench = parse(&["--url", &service.issuer(), "--token", token]).unwrap();
     let found = bench.measure(&plan(), CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!((found.agents, found.measured.spread.arrived, found.verified.good), (1, 20, 1));
-    assert_eq!(service.agents(), (0, 0), "nobody was registered");
+    assert_eq!(service.agents(), (0, 0), "no agent was registered");
     assert!(service.armed().is_empty());
 }
 
 #[tokio::test]
-async fn faults_are_counted() {
-    for (manner, early, lost, duplicates, bad) in [
-        (Manner::Early, 50, 0, 0, 0),
-        (Manner::Silent, 0, 50, 0, 0),
-        (Manner::WrongAudience, 0, 0, 0, 1),
-        (Manner::Rewrites, 0, 0, 0, 1),
+async fn bench_counts_faults() {
+    for (behaviour, early, lost, duplicates, bad) in [
+        (Behaviour::Early, 50, 0, 0, 0),
+        (Behaviour::Silent, 0, 50, 0, 0),
+        (Behaviour::WrongAudience, 0, 0, 0, 1),
+        (Behaviour::Rewrites, 0, 0, 0, 1),
     ] {
-        let service = FakeService::with(manner).await;
+        let service = FakeService::with(behaviour).await;
         let (scratch, _) = folder(&service);
         let plan = Plan {
-            stragglers: if manner == Manner::Silent { Duration::ZERO } else { plan().stragglers },
+            stragglers: if behaviour == Behaviour::Silent { Duration::ZERO } else { plan().stragglers },
             ..plan()
         };
         let bench = bench(&scratch, "2");
         let found = bench.measure(&plan, CancellationToken::new()).await.unwrap().unwrap();
         let Measured { spread, burst, .. } = &found.measured;
-        assert_eq!(spread.early + burst.early, early, "{manner:?}");
-        assert_eq!(spread.lost + burst.lost, lost, "{manner:?}");
-        assert_eq!(spread.duplicates + burst.duplicates, duplicates, "{manner:?}");
-        assert_eq!(found.verified.bad, bad, "{manner:?}");
-        assert_eq!(found.fault().is_some(), bad > 0);
-        assert_eq!(bench.tell(&found).unwrap(), ExitCode::FAILURE, "{manner:?}");
-        assert!(service.armed().is_empty(), "{manner:?}");
+        assert_eq!(spread.early + burst.early, early, "{behaviour:?}");
+        assert_eq!(spread.lost + burst.lost, lost, "{behaviour:?}");
+        assert_eq!(spread.duplicates + burst.duplicates, duplicates, "{behaviour:?}");
+        assert_eq!(found.verified.bad, bad, "{behaviour:?}");
+        assert_eq!(found.first_fault().is_some(), bad > 0);
+        assert_eq!(bench.report(&found).unwrap(), ExitCode::FAILURE, "{behaviour:?}");
+        assert!(service.armed().is_empty(), "{behaviour:?}");
     }
 }
 
 #[tokio::test]
-async fn a_refused_provision_ends_it_and_everything_is_taken_away() {
-    let service = FakeService::with(Manner::Refuses).await;
+async fn failed_provision_ends_the_bench_which_cleans_up() {
+    let service = FakeService::with(Behaviour::Unavailable).await;
     let (scratch, _) = folder(&service);
     let error = bench(&scratch, "4").measure(&plan(), CancellationToken::new()).await.unwrap_err();
-    assert!(format!("{error:#}").contains("provision failed: the service answered 503"), "{error:#}");
+    assert!(format!("{error:#}").contains("provision failed: the service returned 503"), "{error:#}");
     assert_eq!(service.agents(), (0, 4));
 }
 
 #[tokio::test]
-async fn an_interrupt_takes_everything_away() {
-    let service = FakeService::with(Manner::Silent).await;
+async fn interrupted_bench_cleans_up() {
+    let service = FakeService::with(Behaviour::Silent).await;
     let (scratch, _) = folder(&service);
     let (bench, plan, interrupted) = (bench(&scratch, "2"), plan(), CancellationToken::new());
     let interrupt = async {
-        // Armed for both phases but the last: it waits for fires that do not come.
+        // The first two phases are armed: the second waits for fires that do not arrive.
         while service.provisions() < 50 {
             tokio::task::yield_now().await;
         }
@@ -134,16 +134,16 @@ async fn an_interrupt_takes_everything_away() {
 }
 
 #[tokio::test]
-async fn a_service_that_does_not_run_is_told() {
+async fn unreachable_service_is_reported() {
     let service = FakeService::start().await;
     let (scratch, _) = folder(&service);
     drop(service);
     let error = bench(&scratch, "1").measure(&plan(), CancellationToken::new()).await.unwrap_err();
-    assert!(format!("{error:#}").contains("cannot be reached"), "{error:#}");
+    assert!(format!("{error:#}").contains("is unreachable"), "{error:#}");
 }
 
 #[test]
-fn a_folder_or_a_url_with_its_token() {
+fn target_is_a_folder_or_a_url_with_a_token() {
     let bench = parse(&[]).unwrap();
     assert_eq!(
         (bench.jobs, bench.over, bench.burst, bench.agents),

@@ -1,4 +1,4 @@
-//! The admin API as the portal's backend calls it: registers instances, and takes them away.
+//! A client of the admin API that registers and removes instances, as a portal backend does.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
-/// One service's admin API.
+/// A client of one service's admin API.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminClient {
     http: Client,
@@ -18,7 +18,7 @@ pub(crate) struct AdminClient {
 }
 
 impl AdminClient {
-    /// Of the service at this base URL.
+    /// Creates a client for the service at this base URL.
     pub(crate) fn new(base: Url, token: SecretString) -> anyhow::Result<Self> {
         let http = http_client::builder(&base).timeout(Duration::from_secs(30)).build()?;
         Ok(Self { http, base, token })
@@ -28,7 +28,7 @@ impl AdminClient {
         http_client::below(&self.base, &format!("/api/admin/agents/{instance_id}"))
     }
 
-    /// Registers the instance, or changes it to this.
+    /// Registers or updates the instance.
     pub(crate) async fn register(
         &self,
         instance_id: &str,
@@ -45,28 +45,24 @@ impl AdminClient {
         if !response.status().is_success() {
             let status = response.status();
             let body = response.text().await.unwrap_or_default();
-            bail!("agent {instance_id} cannot be registered: the service answered {status} {body}");
+            bail!("registering agent {instance_id} failed: the service returned {status} {body}");
         }
         Ok(())
     }
 
-    /// Takes the instance away, with all that is armed for it. One that is not there is fine.
+    /// Removes the instance and its one-shots. An unknown instance is not an error.
     pub(crate) async fn remove(&self, instance_id: &str) -> anyhow::Result<()> {
         let request = self.http.delete(self.agent(instance_id)).bearer_auth(self.token.expose_secret());
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         if !status.is_success() && status != StatusCode::NOT_FOUND {
-            return Err(anyhow!("the service answered {status}"))
-                .with_context(|| format!("agent {instance_id} cannot be removed"));
+            return Err(anyhow!("the service returned {status}"))
+                .with_context(|| format!("removing agent {instance_id} failed"));
         }
         Ok(())
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
-        anyhow!(
-            "the service at {} cannot be reached: {}",
-            self.base,
-            nas_cron_base::http_client::causes(error)
-        )
+        anyhow!("the service at {} is unreachable: {}", self.base, nas_cron_base::http_client::causes(error))
     }
 }

@@ -1,10 +1,10 @@
-//! The folder of a development service: what is kept between runs, and what others need to know of a run.
+//! The folder of a development service: the data that is kept between runs, and the file that describes the current run.
 //!
 //! ```text
 //! DIR/nas-cron.lock        held while `nas-cron dev` runs
-//! DIR/dev.json             of the run: URLs, admin token, agents ([`DevJson`])
+//! DIR/dev.json             describes the run: URLs, admin token, agents ([`DevJson`])
 //! DIR/portal-key.der       the portal's signing key (PKCS#8)
-//! DIR/key-encryption-key   of the service's signing keys
+//! DIR/key-encryption-key   encrypts the service's signing keys
 //! DIR/postgres/            the database
 //! ```
 
@@ -18,140 +18,145 @@ use anyhow::{Context, bail};
 use nas_cron_base::private_file;
 use serde::{Deserialize, Serialize};
 
-/// What a run of `nas-cron dev` tells scripts and `nas-cron bench`. It holds secrets: no `Debug`.
+/// Describes a run of `nas-cron dev` for scripts and `nas-cron bench`. It holds secrets and does not implement `Debug`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DevJson {
-    /// The service's base URL, which is the portal's as well: `iss` of all tokens.
+    /// The base URL of the service and of the portal; `iss` of all tokens.
     pub(crate) portal_url: String,
-    /// Where agents fetch the keys of fire tokens.
+    /// JWKS URL for fire tokens.
     pub(crate) jwks_url: String,
-    /// Of the private Postgres, for sqlx and libpq.
+    /// URL of the private Postgres, for sqlx and libpq.
     pub(crate) database_url: String,
-    /// Opens the admin API.
+    /// Bearer token of the admin API.
     pub(crate) admin_token: String,
-    /// The agents that are registered.
+    /// The registered agents.
     pub(crate) agents: Vec<DevAgent>,
 }
 
-/// A registered agent and a token of it.
+/// A registered agent and its access token.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct DevAgent {
-    /// Its name.
+    /// Instance id.
     pub(crate) instance_id: String,
-    /// Its owner.
+    /// Organisation that owns it.
     pub(crate) org_id: String,
-    /// The client that its token was issued to.
+    /// Client id of its token.
     pub(crate) client_id: String,
-    /// Its bootstrap session, where it has one.
+    /// Its bootstrap session, if it has one.
     pub(crate) sid: Option<String>,
-    /// Of the development portal.
+    /// Access token from the development portal.
     pub(crate) access_token: String,
 }
 
-/// The folder.
+/// The folder of a development service.
 #[derive(Clone, Debug)]
 pub(crate) struct DevDir(PathBuf);
 
-/// While it lives, nobody else runs on the folder.
+/// Lock on the folder: while it is held, no other `nas-cron dev` uses the folder.
 #[derive(Debug)]
 pub(super) struct Held(#[expect(dead_code, reason = "held, not read")] File);
 
 impl DevDir {
-    /// The folder that was named, or the user's own.
+    /// Returns the given folder, or the user's default one.
     pub(crate) fn named(dir: Option<PathBuf>) -> anyhow::Result<Self> {
         let dir = match dir {
             Some(dir) => dir,
             None => default_dir(rustix::process::geteuid().is_root(), |name| std::env::var_os(name))
-                .context("there is no HOME to keep a development service in; name a folder with --dir")?,
+                .context("no default folder: HOME is not set; name a folder with --dir")?,
         };
-        let dir = std::path::absolute(&dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
+        let dir =
+            std::path::absolute(&dir).with_context(|| format!("could not resolve {}", dir.display()))?;
         Ok(Self(dir))
     }
 
-    /// Where it is.
+    /// Absolute path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The database's folder.
+    /// Folder of the private Postgres.
     pub(super) fn postgres(&self) -> PathBuf {
         self.0.join("postgres")
     }
 
-    /// The portal's key.
+    /// File with the portal's signing key.
     pub(crate) fn portal_key(&self) -> PathBuf {
         self.0.join("portal-key.der")
     }
 
-    /// The file that encrypts the service's private keys.
+    /// File with the key that encrypts the service's private keys.
     pub(super) fn key_encryption_key(&self) -> PathBuf {
         self.0.join("key-encryption-key")
     }
 
-    /// What the run says of itself.
+    /// Path of `dev.json`.
     pub(crate) fn dev_json(&self) -> PathBuf {
         self.0.join("dev.json")
     }
 
-    /// Makes the folder and takes it for this process.
+    /// Creates the folder and locks it for this process.
     pub(super) fn hold(&self) -> anyhow::Result<Held> {
-        // Others may pass: as root, Postgres runs as another user. What is secret in it says so by itself.
+        // Other users may enter: as root, Postgres runs as another user. Secret files have their own mode.
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.0).with_context(|| {
-            format!("cannot make the folder {}; name another one with --dir", self.0.display())
+            format!("could not create the folder {}; name another one with --dir", self.0.display())
         })?;
         let path = self.0.join("nas-cron.lock");
         let file = private_file::open_lock(&path)
-            .with_context(|| format!("cannot write {}; name another folder with --dir", path.display()))?;
+            .with_context(|| format!("could not write {}; name another folder with --dir", path.display()))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let owner = fs::read_to_string(&path).unwrap_or_default();
                 bail!(
-                    "another `nas-cron dev` (process {}) runs on {}; stop it, or give this one a --dir and a --listen of \
-                     its own",
+                    "another `nas-cron dev` (process {}) uses {}; stop it, or start this one with another --dir and \
+                    another --listen",
                     owner.trim(),
                     self.0.display()
                 );
             }
             Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                return Err(error).with_context(|| format!("could not lock {}", path.display()));
             }
         }
         file.set_len(0)
             .and_then(|()| writeln!(&file, "{}", std::process::id()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+            .with_context(|| format!("could not write {}", path.display()))?;
         Ok(Held(file))
     }
 
-    /// Tells of the run: whoever waits for the file finds all of it.
+    /// Writes `dev.json` atomically: a script that waits for the file reads all of it.
     pub(crate) fn write_dev_json(&self, dev: &DevJson) -> anyhow::Result<()> {
-        let mut json = serde_json::to_vec_pretty(dev).context("dev.json cannot be written")?;
+        let mut json = serde_json::to_vec_pretty(dev).context("could not serialise dev.json")?;
         json.push(b'\n');
         write_private(&self.dev_json(), &json)
     }
 
-    /// Takes back what an earlier run told: whoever waits for the file waits for this run.
+    /// Removes the `dev.json` of an earlier run, so that scripts that wait for the file wait for this run.
     pub(super) fn remove_dev_json(&self) -> anyhow::Result<()> {
         match fs::remove_file(self.dev_json()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.dev_json().display()))
+                Err(error).with_context(|| format!("could not remove {}", self.dev_json().display()))
             }
             _ => Ok(()),
         }
     }
 
-    /// What the current run, or the last one, told.
+    /// Reads the `dev.json` of the current or the last run.
     pub(crate) fn read_dev_json(&self) -> anyhow::Result<DevJson> {
         let path = self.dev_json();
         let json = fs::read(&path).with_context(|| {
-            format!("cannot read {}; is `nas-cron dev --dir {}` running?", path.display(), self.0.display())
+            format!(
+                "could not read {}; is `nas-cron dev --dir {}` running?",
+                path.display(),
+                self.0.display()
+            )
         })?;
         serde_json::from_slice(&json)
-            .with_context(|| format!("{} is not what `nas-cron dev` writes", path.display()))
+            .with_context(|| format!("{} was not written by this version of `nas-cron dev`", path.display()))
     }
 }
 
-/// What the file holds, after it was made where it was missing. Only its owner may read it.
+/// Returns the file's contents. A missing file is first created from `make`, readable by its owner alone.
 pub(super) fn kept(path: &Path, make: impl FnOnce() -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
     match fs::read(path) {
         Ok(bytes) => Ok(bytes),
@@ -160,16 +165,17 @@ pub(super) fn kept(path: &Path, make: impl FnOnce() -> anyhow::Result<Vec<u8>>) 
             write_private(path, &bytes)?;
             Ok(bytes)
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("could not read {}", path.display())),
     }
 }
 
-/// Writes all of the file or nothing, readable by its owner alone.
+/// Writes the file atomically, readable by its owner alone.
 fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    private_file::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    private_file::write(path, bytes).with_context(|| format!("could not write {}", path.display()))
 }
 
-/// As root not below its home, which the user that Postgres then runs as may not enter.
+/// Returns the user's default folder. For root it is outside the home folder, which the user that Postgres runs as may
+/// not enter.
 fn default_dir(root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if root {
         return Some(PathBuf::from("/var/lib/nas-cron/dev"));
@@ -185,7 +191,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A `dev` folder that goes with its test.
+    /// A `dev` folder that is removed with its test.
     pub(crate) struct Scratch(nas_cron_base::testing::Scratch);
 
     impl Scratch {
@@ -207,7 +213,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_second_dev_on_the_folder_is_told_who_has_it() {
+    fn second_dev_on_a_folder_fails_and_names_the_first() {
         let scratch = Scratch::new();
         let held = scratch.dir().hold().unwrap();
         let error = scratch.dir().hold().unwrap_err().to_string();
@@ -218,7 +224,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn dev_json_has_exactly_its_fields_and_one_reader() {
+    fn dev_json_has_exactly_its_fields_and_is_private() {
         let scratch = Scratch::new();
         let dir = scratch.dir();
         let error = format!("{:#}", dir.read_dev_json().map(|_| ()).unwrap_err());
@@ -256,11 +262,11 @@ pub(crate) mod tests {
         assert_eq!(dir.read_dev_json().unwrap().agents.len(), 2);
         dir.remove_dev_json().unwrap();
         dir.remove_dev_json().unwrap();
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing unfinished is left");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "no temporary file is left");
     }
 
     #[test]
-    fn a_kept_file_is_made_once_and_private() {
+    fn kept_file_is_created_once_and_private() {
         let scratch = Scratch::new();
         let path = scratch.path().join("secret");
         assert_eq!(kept(&path, || Ok(b"one".to_vec())).unwrap(), b"one");
@@ -269,7 +275,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_user_has_a_folder_of_their_own() {
+    fn default_folder_depends_on_the_user() {
         let named = |name: &str| match name {
             "HOME" => Some("/home/u".into()),
             _ => None,

@@ -1,54 +1,54 @@
-//! What demo agents report.
+//! Events of demo agents.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Something that happened to an agent.
+/// An event of a demo agent.
 #[derive(Debug)]
 pub(super) struct Event {
-    /// Its instance.
+    /// Instance id.
     pub(super) agent: String,
-    /// When, by the agent's clock.
+    /// Time of the event, by the agent's clock.
     pub(super) at: DateTime<Utc>,
-    /// What.
-    pub(super) what: What,
+    /// The event itself.
+    pub(super) kind: EventKind,
 }
 
-/// What may happen to an agent.
+/// The kinds of events.
 #[derive(Debug)]
-pub(super) enum What {
-    /// The service called.
+pub(super) enum EventKind {
+    /// A verified fire arrived.
     Fired {
         /// As it was provisioned.
         fire_at: String,
-        /// From its instant to the call's arrival.
+        /// Time from its instant to its arrival.
         lateness: TimeDelta,
-        /// What is to be thought of it.
+        /// Its timeliness.
         verdict: Verdict,
     },
-    /// A call that does not verify, or is for nothing that was provisioned.
+    /// A fire failed verification, or is for no provisioned one-shot.
     Unverified {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// It did not come.
+    /// A fire did not arrive in time.
     Missing {
         /// As it was provisioned.
         fire_at: String,
     },
-    /// A call of hop 1 failed, or answered what it must not: a real agent's chain would end here.
-    Trouble {
-        /// What happened.
-        what: String,
+    /// A call of the agent API failed or returned a wrong response. A real agent's job would stop here.
+    Failed {
+        /// The error.
+        error: String,
     },
 }
 
-/// A verified fire's.
+/// The timeliness of a verified fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// As it must be.
-    Good,
+    /// At or after its instant, for the first time.
+    OnTime,
     /// Before its instant.
     Early,
-    /// Once more, after its delivery: allowed, and kept rare.
+    /// Again after its delivery, which is allowed but rare.
     Again,
 }

@@ -1,5 +1,5 @@
-//! A service for the tests of what calls it: hop 1, JWKS, admin API and fires in memory, on a real socket. It can
-//! be told to do what the real one must never do.
+//! A fake service for the tests of its clients: agent API, JWKS, admin API and fires in memory, on a real socket. It can
+//! be made to violate the contract.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use url::Url;
 
-/// What it does with what is armed.
+/// Behaviour of the fake service towards its one-shots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum Behaviour {
     /// Fires on time.
     #[default]
-    Proper,
+    Correct,
     /// Fires at once.
     Early,
     /// Never fires.
@@ -31,11 +31,11 @@ pub(crate) enum Manner {
     /// Fires on time, with a token for another agent.
     WrongAudience,
     /// Fires on time, twice.
-    Twice,
-    /// Fires and lists the same instant in other words.
+    Duplicate,
+    /// Fires and lists `fire_at` as the same instant in another format.
     Rewrites,
-    /// Answers 503 to `provision`.
-    Refuses,
+    /// Rejects provisions with 503.
+    Unavailable,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +47,10 @@ pub(crate) struct Armed {
 
 #[derive(Default)]
 struct Inner {
-    manner: Manner,
+    behaviour: Behaviour,
     armed: BTreeMap<(String, String), Armed>,
     agents: BTreeSet<String>,
-    /// Of all times.
+    /// Registrations since the start.
     registered: usize,
     cancelled: Vec<String>,
     provisions: usize,
@@ -65,7 +65,7 @@ struct Shared {
     inner: Mutex<Inner>,
 }
 
-/// It ends with the test.
+/// A running fake service; dropping it stops it.
 pub(crate) struct FakeService {
     shared: Arc<Shared>,
     server: JoinHandle<()>,
@@ -80,7 +80,7 @@ impl Drop for FakeService {
     }
 }
 
-/// The claims of a fire token that was minted at `now`.
+/// Returns the claims of a fire token minted at `now`.
 pub(crate) fn fire_claims(issuer: &str, agent: &str, job_id: &str, fire_at: &str, now: i64) -> Value {
     json!({
         "iss": issuer, "aud": format!("agent:{agent}"), "purpose": "cron_fire", "iat": now, "nbf": now, "exp": now + 90,
@@ -94,17 +94,17 @@ fn fresh_key() -> Signing {
 
 impl FakeService {
     pub(crate) async fn start() -> Self {
-        Self::with(Manner::Proper).await
+        Self::with(Behaviour::Correct).await
     }
 
-    pub(crate) async fn with(manner: Manner) -> Self {
+    pub(crate) async fn with(behaviour: Behaviour) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             http: http_client::builder(&base.parse().unwrap()).build().unwrap(),
             base,
             signing: Mutex::new(fresh_key()),
-            inner: Mutex::new(Inner { manner, ..Inner::default() }),
+            inner: Mutex::new(Inner { behaviour, ..Inner::default() }),
         });
         let router = Router::new()
             .route("/api/agent-cron/provision", post(provision))
@@ -117,7 +117,7 @@ impl FakeService {
         Self { shared, server }
     }
 
-    /// Its base URL, and the issuer of its tokens.
+    /// Returns its base URL, which is also the issuer of its tokens.
     pub(crate) fn issuer(&self) -> String {
         self.shared.base.clone()
     }
@@ -130,7 +130,7 @@ impl FakeService {
         self.shared.signing().sign(claims)
     }
 
-    /// With the key of another one, under the name of its own.
+    /// Signs with the key of `other`, under its own `kid`.
     pub(crate) fn sign_as(&self, other: &Self, claims: &Value) -> String {
         let own = self.shared.signing().kid.clone();
         let forged: EncodingKey = other.shared.signing().key.clone();
@@ -145,32 +145,32 @@ impl FakeService {
         self.shared.inner().jwks_fetches
     }
 
-    pub(crate) fn behave(&self, manner: Manner) {
-        self.shared.inner().manner = manner;
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        self.shared.inner().behaviour = behaviour;
     }
 
-    /// What is armed now, by agent and job.
+    /// Returns the armed one-shots by agent and job.
     pub(crate) fn armed(&self) -> BTreeMap<(String, String), Armed> {
         self.shared.inner().armed.clone()
     }
 
-    /// Arms something in an agent's name that never fires.
+    /// Adds a one-shot of this agent that never fires.
     pub(crate) fn leave_armed(&self, agent: &str, job_id: &str) {
         let armed = Armed { fire_at: "x".into(), callback_url: "x".into(), dedup_key: "x".into() };
         self.shared.inner().armed.insert((agent.to_owned(), job_id.to_owned()), armed);
     }
 
-    /// The jobs that were cancelled, in order.
+    /// Returns the cancelled jobs, in order.
     pub(crate) fn cancelled(&self) -> Vec<String> {
         self.shared.inner().cancelled.clone()
     }
 
-    /// How many provisions it has answered 200.
+    /// Returns the number of accepted provisions.
     pub(crate) fn provisions(&self) -> usize {
         self.shared.inner().provisions
     }
 
-    /// How many instances are registered, and how many have ever been.
+    /// Returns the number of registered instances, now and since the start.
     pub(crate) fn agents(&self) -> (usize, usize) {
         let inner = self.shared.inner();
         (inner.agents.len(), inner.registered)
@@ -179,7 +179,7 @@ impl FakeService {
 
 type Service = State<Arc<Shared>>;
 
-/// Tokens of the development portal name their agent; any other text is the agent's name.
+/// Returns the caller's agent: the client of a development portal's token, or else the token itself.
 fn caller(headers: &HeaderMap) -> String {
     let token = headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap();
     let claims: Option<Value> = jsonwebtoken::dangerous::insecure_decode_claims(token).ok();
@@ -203,12 +203,12 @@ async fn provision(
         dedup_key: text(&body, "dedup_key"),
     };
     let mut inner = service.inner();
-    if inner.manner == Manner::Refuses {
+    if inner.behaviour == Behaviour::Unavailable {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "temporarily_unavailable" })));
     }
     inner.provisions += 1;
     inner.armed.insert((agent.clone(), job_id.clone()), armed.clone());
-    let timer = tokio::spawn(Arc::clone(&service).fire_in_time(agent, job_id, armed, inner.manner));
+    let timer = tokio::spawn(Arc::clone(&service).fire_in_time(agent, job_id, armed, inner.behaviour));
     inner.timers.push(timer);
     (StatusCode::OK, Json(json!({ "schedule_id": "s" })))
 }
@@ -227,7 +227,7 @@ async fn list(State(service): Service, headers: HeaderMap) -> Json<Value> {
     let own = inner.armed.iter().filter(|((owner, _), _)| *owner == agent);
     let armed: Vec<_> = own
         .map(
-            |((_, job_id), armed)| json!({ "job_id": job_id, "fire_at": inner.manner.words(&armed.fire_at), "schedule_id": "s" }),
+            |((_, job_id), armed)| json!({ "job_id": job_id, "fire_at": inner.behaviour.rewrite(&armed.fire_at), "schedule_id": "s" }),
         )
         .collect();
     Json(json!({ "armed": armed, "dead": [] }))
@@ -250,8 +250,8 @@ async fn remove(State(service): Service, Path(id): Path<String>) -> StatusCode {
     if service.inner().agents.remove(&id) { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
-impl Manner {
-    fn words(self, fire_at: &str) -> String {
+impl Behaviour {
+    fn rewrite(self, fire_at: &str) -> String {
         if self == Self::Rewrites { fire_at.replace("+00:00", "Z") } else { fire_at.to_owned() }
     }
 }
@@ -265,13 +265,19 @@ impl Shared {
         self.signing.lock()
     }
 
-    async fn fire_in_time(self: Arc<Self>, agent: String, job_id: String, armed: Armed, manner: Manner) {
+    async fn fire_in_time(
+        self: Arc<Self>,
+        agent: String,
+        job_id: String,
+        armed: Armed,
+        behaviour: Behaviour,
+    ) {
         let due: DateTime<Utc> = DateTime::parse_from_rfc3339(&armed.fire_at).unwrap().to_utc();
-        if manner == Manner::Silent {
+        if behaviour == Behaviour::Silent {
             return;
         }
-        if manner != Manner::Early {
-            // The timer of a scheduler, not a test that waits. It is a millisecond coarse, and may be early.
+        if behaviour != Behaviour::Early {
+            // The scheduler's timer, not a test's wait. Sleeps have a resolution of 1 ms and may end early.
             while let Ok(left) = (due - SystemClock.now()).to_std() {
                 tokio::time::sleep(left).await;
             }
@@ -281,18 +287,18 @@ impl Shared {
             return;
         }
         self.inner().armed.remove(&key);
-        for _ in 0..if manner == Manner::Twice { 2 } else { 1 } {
-            self.fire(&agent, &job_id, &armed, manner).await;
+        for _ in 0..if behaviour == Behaviour::Duplicate { 2 } else { 1 } {
+            self.fire(&agent, &job_id, &armed, behaviour).await;
         }
     }
 
-    async fn fire(&self, agent: &str, job_id: &str, armed: &Armed, manner: Manner) {
-        let fire_at = manner.words(&armed.fire_at);
-        let audience = if manner == Manner::WrongAudience { "another" } else { agent };
+    async fn fire(&self, agent: &str, job_id: &str, armed: &Armed, behaviour: Behaviour) {
+        let fire_at = behaviour.rewrite(&armed.fire_at);
+        let audience = if behaviour == Behaviour::WrongAudience { "another" } else { agent };
         let claims = fire_claims(&self.base, audience, job_id, &fire_at, SystemClock.now().timestamp());
         let token = self.signing().sign(&claims);
         let request = self.http.post(format!("{}/api/cron/fire", armed.callback_url)).bearer_auth(token);
-        // The agent may be gone: then the test is over.
+        // The agent may be gone at the end of the test.
         let _ = request.json(&json!({ "job_id": job_id, "fire_at": fire_at })).send().await;
     }
 }

@@ -1,5 +1,5 @@
-//! Verifies fire tokens from the outside, as a real agent does: by the JWKS over HTTP, fetched while the fire
-//! waits, kept for 300 s, fetched again for an unknown `kid` (docs/clients.md#on-the-wire, docs/contract.md#fire-token).
+//! Verifies fire tokens as a real agent does: with the JWKS that it fetches over HTTP during the fire, caches for 300 s,
+//! and fetches again for an unknown `kid` (docs/clients.md#on-the-wire, docs/contract.md#fire-token).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use reqwest::Client;
 use serde::Deserialize;
 use url::Url;
 
-const KEEP_KEYS: TimeDelta = TimeDelta::seconds(300);
+const JWKS_TTL: TimeDelta = TimeDelta::seconds(300);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// On `exp`, `nbf` and `iat`, in seconds.
+/// Leeway for `exp`, `nbf` and `iat`, in seconds.
 const LEEWAY: i64 = 30;
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::ES256, Algorithm::RS256];
 
-/// Why a fire token does not verify.
+/// A reason to reject a fire token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unverified {
-    #[error("there is no bearer token")]
+    #[error("the request has no bearer token")]
     Missing,
-    #[error("the token is no JWT: {0}")]
+    #[error("the token is not a JWT: {0}")]
     Malformed(#[source] jsonwebtoken::errors::Error),
     #[error("the token's header has no kid")]
     NoKid,
     #[error("the token's algorithm is {0:?}, not ES256 or RS256")]
     Algorithm(Algorithm),
-    #[error("the JWKS cannot be had: {0}")]
+    #[error("fetching the JWKS failed: {0}")]
     Jwks(String),
     #[error("the JWKS has no key {0}")]
     UnknownKey(String),
-    #[error("the signature or the claims are wrong: {0}")]
+    #[error("the signature or a claim is invalid: {0}")]
     Signature(#[source] jsonwebtoken::errors::Error),
     #[error("the token has expired")]
     Expired,
@@ -43,15 +43,15 @@ pub(crate) enum Unverified {
     NotYetValid,
     #[error("the token's aud is not {0}")]
     Audience(String),
-    #[error("the token's iss is {0}, not portal_url byte for byte")]
+    #[error("the token's iss is {0}, which is not portal_url byte for byte")]
     Issuer(String),
     #[error("the token's purpose is not cron_fire")]
     Purpose,
-    #[error("the token's job_id, fire_at or auth is not the body's")]
+    #[error("the token's job_id, fire_at or auth differs from the body's")]
     OtherFire,
 }
 
-/// What a verified token says of its fire.
+/// The claims of a verified fire token.
 #[derive(Debug, Deserialize)]
 pub(crate) struct FireClaims {
     iss: String,
@@ -73,8 +73,8 @@ enum Audience {
 }
 
 impl FireClaims {
-    /// That it was made for this fire. Real agents do not look; a token for another fire is a fault all the same.
-    /// A profile must be in both or in neither: the body alone is anybody's word.
+    /// Checks that the token was minted for this fire. Real agents do not check this, but a token for another fire is a
+    /// fault of the service. An auth profile must be in both token and body, or in neither: the body alone is not signed.
     pub(crate) fn check_fire(
         &self,
         job_id: &str,
@@ -97,7 +97,7 @@ pub(crate) struct FireVerifier {
     jwks_url: Url,
     issuer: String,
     clock: Arc<dyn Clock>,
-    /// Held over a fetch: who comes meanwhile waits for its keys.
+    /// Locked during a fetch, so that concurrent callers wait for its result.
     keys: tokio::sync::Mutex<Option<Keys>>,
 }
 
@@ -108,7 +108,7 @@ struct Keys {
 }
 
 impl FireVerifier {
-    /// For tokens of `issuer` (compared byte for byte), by the keys at `jwks_url`.
+    /// Creates a verifier for tokens of `issuer` (compared byte for byte), with the keys at `jwks_url`.
     pub(crate) fn new(jwks_url: Url, issuer: String, clock: Arc<dyn Clock>) -> reqwest::Result<Self> {
         nas_cron_jwt::install();
         let http =
@@ -116,7 +116,7 @@ impl FireVerifier {
         Ok(Self { http, jwks_url, issuer, clock, keys: tokio::sync::Mutex::default() })
     }
 
-    /// Judges a token. Without an `audience` that claim is not judged.
+    /// Verifies a token. `aud` is checked only if `audience` is given.
     pub(crate) async fn verify(&self, token: &str, audience: Option<&str>) -> Result<FireClaims, Unverified> {
         let header = jsonwebtoken::decode_header(token).map_err(Unverified::Malformed)?;
         let kid = header.kid.ok_or(Unverified::NoKid)?;
@@ -125,15 +125,15 @@ impl FireVerifier {
         }
         let key = self.key(kid).await?;
         let mut validation = Validation::new(header.alg);
-        // Judged below, by our clock and byte for byte.
+        // Checked below, by this verifier's clock and byte for byte.
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_aud) = (false, false);
         let claims = jsonwebtoken::decode(token, &key, &validation).map_err(Unverified::Signature)?.claims;
-        self.judge(&claims, audience)?;
+        self.check_claims(&claims, audience)?;
         Ok(claims)
     }
 
-    fn judge(&self, claims: &FireClaims, audience: Option<&str>) -> Result<(), Unverified> {
+    fn check_claims(&self, claims: &FireClaims, audience: Option<&str>) -> Result<(), Unverified> {
         let now = self.clock.now().timestamp();
         if claims.exp <= now - LEEWAY {
             return Err(Unverified::Expired);
@@ -162,7 +162,7 @@ impl FireVerifier {
     async fn key(&self, kid: String) -> Result<DecodingKey, Unverified> {
         let find = |set: &JwkSet| set.find(&kid).map(DecodingKey::from_jwk);
         let mut keys = self.keys.lock().await;
-        let kept = keys.as_ref().filter(|keys| self.clock.now() - keys.fetched_at < KEEP_KEYS);
+        let kept = keys.as_ref().filter(|keys| self.clock.now() - keys.fetched_at < JWKS_TTL);
         let found = if let Some(found) = kept.and_then(|keys| find(&keys.set)) {
             found
         } else {
@@ -187,7 +187,7 @@ mod tests {
     use super::super::fake_service::{FakeService, fire_claims};
     use super::*;
 
-    /// A verifier whose clock stands at the service's.
+    /// Returns a verifier with a manual clock at the time of `claims`.
     fn verifier(service: &FakeService) -> (FireVerifier, ManualClock) {
         let clock = ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         let verifier =
@@ -205,16 +205,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn client_9_a_token_is_judged_as_the_real_verifier_does() {
+    async fn client_9_token_is_verified_as_by_a_real_agent() {
         let service = FakeService::start().await;
         let (verifier, clock) = verifier(&service);
-        let judge = async |changes: Value| {
+        let verify = async |changes: Value| {
             let token = service.sign(&claims(&service, &changes));
             verifier.verify(&token, Some("agent:a1")).await.map(drop).map_err(|error| format!("{error}"))
         };
-        assert_eq!(judge(json!({})).await, Ok(()));
-        assert_eq!(judge(json!({"aud": ["x", "agent:a1"]})).await, Ok(()));
-        for (changes, error) in [
+        assert_eq!(verify(json!({})).await, Ok(()));
+        assert_eq!(verify(json!({"aud": ["x", "agent:a1"]})).await, Ok(()));
+        for (changes, expected) in [
             (json!({"aud": "agent:a2"}), "aud"),
             (json!({"iss": format!("{}/", service.issuer())}), "byte for byte"),
             (json!({"purpose": "else"}), "purpose"),
@@ -222,20 +222,20 @@ mod tests {
             (json!({"exp": 1_799_999_970}), "expired"),
             (json!({"nbf": 1_800_000_031}), "not valid yet"),
             (json!({"iat": 1_800_000_031}), "not valid yet"),
-            (json!({"exp": null}), "claims"),
+            (json!({"exp": null}), "a claim is invalid"),
         ] {
-            let told = judge(changes.clone()).await.unwrap_err();
-            assert!(told.contains(error), "{changes}: {told}");
+            let error = verify(changes.clone()).await.unwrap_err();
+            assert!(error.contains(expected), "{changes}: {error}");
         }
         for changes in [json!({"exp": 1_799_999_971}), json!({"nbf": 1_800_000_030, "iat": 1_800_000_030})] {
-            assert_eq!(judge(changes).await, Ok(()), "30 s of leeway");
+            assert_eq!(verify(changes).await, Ok(()), "30 s of leeway");
         }
         clock.advance(TimeDelta::seconds(120));
-        assert_eq!(judge(json!({})).await.unwrap_err(), "the token has expired");
+        assert_eq!(verify(json!({})).await.unwrap_err(), "the token has expired");
     }
 
     #[tokio::test]
-    async fn a_forged_or_unsigned_token_does_not_verify() {
+    async fn forged_or_unsigned_token_is_rejected() {
         let service = FakeService::start().await;
         let (verifier, _) = verifier(&service);
         let forged = service.sign_as(&FakeService::start().await, &claims(&service, &json!({})));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_are_kept_for_300_s_and_fetched_again_for_an_unknown_kid() {
+    async fn keys_are_cached_for_300_s_and_fetched_again_for_an_unknown_kid() {
         let service = FakeService::start().await;
         let (verifier, clock) = verifier(&service);
         let verify = async || {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_for_another_fire_is_told() {
+    async fn token_for_another_fire_is_rejected() {
         let service = FakeService::start().await;
         let (verifier, _) = verifier(&service);
         let claims = verifier.verify(&service.sign(&claims(&service, &json!({}))), None).await.unwrap();

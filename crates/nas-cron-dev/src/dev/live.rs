@@ -1,14 +1,14 @@
-//! What a person sees of the demo: a line per fire, and a summary in the end.
+//! The demo's output: a line per fire and a summary at the end.
 
 use std::io::{self, IsTerminal, Write};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::event::{Event, Verdict, What};
+use super::event::{Event, EventKind, Verdict};
 use crate::lateness::Lateness;
 
-/// What has come of a run.
+/// Counts of a run's events.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// Fires that were verified and not early.
@@ -17,39 +17,39 @@ pub(super) struct Tally {
     early: u64,
     unverified: u64,
     missing: u64,
-    troubles: u64,
+    failed_calls: u64,
     lateness: Lateness,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
         let lateness = Lateness::new();
-        Self { verified: 0, again: 0, early: 0, unverified: 0, missing: 0, troubles: 0, lateness }
+        Self { verified: 0, again: 0, early: 0, unverified: 0, missing: 0, failed_calls: 0, lateness }
     }
 
     pub(super) fn count(&mut self, event: &Event) {
-        match &event.what {
-            What::Fired { verdict: Verdict::Good, lateness, .. } => {
+        match &event.kind {
+            EventKind::Fired { verdict: Verdict::OnTime, lateness, .. } => {
                 self.verified += 1;
                 self.lateness.record(*lateness);
             }
-            What::Fired { verdict: Verdict::Early, .. } => self.early += 1,
-            What::Fired { verdict: Verdict::Again, .. } => self.again += 1,
-            What::Unverified { .. } => self.unverified += 1,
-            What::Missing { .. } => self.missing += 1,
-            What::Trouble { .. } => self.troubles += 1,
+            EventKind::Fired { verdict: Verdict::Early, .. } => self.early += 1,
+            EventKind::Fired { verdict: Verdict::Again, .. } => self.again += 1,
+            EventKind::Unverified { .. } => self.unverified += 1,
+            EventKind::Missing { .. } => self.missing += 1,
+            EventKind::Failed { .. } => self.failed_calls += 1,
         }
     }
 
-    /// Whether something happened that must not.
+    /// True if a fire was early, unverified or missing, or a call failed.
     pub(super) fn is_faulty(&self) -> bool {
-        self.early + self.unverified + self.missing + self.troubles > 0
+        self.early + self.unverified + self.missing + self.failed_calls > 0
     }
 
-    /// A few lines for the end.
+    /// Returns the summary that is printed at the end.
     pub(super) fn summary(&self) -> String {
-        let Self { verified, again, early, unverified, missing, troubles, lateness } = self;
-        let mut parts = vec![format!("{} verified", counted(*verified, "fire"))];
+        let Self { verified, again, early, unverified, missing, failed_calls, lateness } = self;
+        let mut parts = vec![format!("{} verified", plural(*verified, "fire"))];
         if !lateness.is_empty() {
             let [p50, p99] = [50.0, 99.0].map(|percent| lateness.percentile_ms(percent));
             let max = lateness.max_ms();
@@ -59,20 +59,20 @@ impl Tally {
         if *again > 0 {
             parts.push(format!("   delivered again {again}"));
         }
-        if *troubles > 0 {
-            parts.push(format!("   failed calls {troubles}"));
+        if *failed_calls > 0 {
+            parts.push(format!("   failed calls {failed_calls}"));
         }
         parts.concat()
     }
 }
 
 /// "1 fire", "2 fires".
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Follows the agents' events, hands each one to `show`, and counts. Ends when `end` does, when the agents are
-/// gone, or, with a `target`, at so many verified fires or at the first fault.
+/// Counts the agents' events and passes each to `show`. Ends when `end` does, when all agents have ended, or, with a
+/// `target`, after that many verified fires or at the first fault.
 pub(super) async fn watch(
     events: &mut UnboundedReceiver<Event>,
     target: Option<u64>,
@@ -96,16 +96,16 @@ pub(super) async fn watch(
     tally
 }
 
-/// Writes the lines. Colour only on a terminal, and not where `NO_COLOR` is set.
+/// Prints events, in colour on a terminal unless `NO_COLOR` is set.
 #[derive(Debug)]
 pub(super) struct Screen {
     colour: bool,
-    /// The longest agent's name.
+    /// Length of the longest agent name.
     width: usize,
 }
 
 impl Screen {
-    /// For agents whose names are at most `width` characters long.
+    /// Creates a screen for agent names of at most `width` characters.
     pub(super) fn new(width: usize) -> Self {
         let colour =
             io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
@@ -114,24 +114,24 @@ impl Screen {
 
     /// Prints the event.
     pub(super) fn show(&self, event: &Event) {
-        // A reader that has seen enough is no reason to stop firing.
+        // A closed pipe does not stop the demo.
         let _ = writeln!(io::stdout(), "{}", self.line(event));
     }
 
-    /// `TIME  AGENT  WHAT  LATENESS  FIRE_AT`: what varies in length comes last.
+    /// Formats `TIME  AGENT  EVENT  LATENESS  FIRE_AT`; the part of variable length comes last.
     fn line(&self, event: &Event) -> String {
-        let (code, word, lateness, rest) = match &event.what {
-            What::Fired { fire_at, lateness, verdict } => {
+        let (code, word, lateness, rest) = match &event.kind {
+            EventKind::Fired { fire_at, lateness, verdict } => {
                 let (code, word, note) = match verdict {
-                    Verdict::Good => ("32", "fired", ", verified"),
+                    Verdict::OnTime => ("32", "fired", ", verified"),
                     Verdict::Early => ("31", "EARLY", ""),
                     Verdict::Again => ("33", "again", ", delivered before"),
                 };
                 (code, word, in_ms(*lateness), format!("due {fire_at}{note}"))
             }
-            What::Unverified { why } => ("31", "UNVERIFIED", String::new(), why.clone()),
-            What::Missing { fire_at } => ("31", "MISSING", String::new(), format!("due {fire_at}")),
-            What::Trouble { what } => ("31", "TROUBLE", String::new(), what.clone()),
+            EventKind::Unverified { why } => ("31", "UNVERIFIED", String::new(), why.clone()),
+            EventKind::Missing { fire_at } => ("31", "MISSING", String::new(), format!("due {fire_at}")),
+            EventKind::Failed { error } => ("31", "ERROR", String::new(), error.clone()),
         };
         let (on, off) = if self.colour { (format!("\x1b[{code}m"), "\x1b[0m") } else { (String::new(), "") };
         let (time, agent, width) = (clock_face(event.at), &event.agent, self.width);
@@ -155,29 +155,29 @@ mod tests {
 
     use super::*;
 
-    fn event(what: What) -> Event {
+    fn event(kind: EventKind) -> Event {
         let at = DateTime::from_timestamp(1_781_786_096, 1_234_000).unwrap();
-        Event { agent: "dev-hosted".into(), at, what }
+        Event { agent: "dev-hosted".into(), at, kind }
     }
 
     fn fired(micros: i64, verdict: Verdict) -> Event {
         let fire_at = "2026-06-18T12:34:56.000123+00:00".into();
-        event(What::Fired { fire_at, lateness: TimeDelta::microseconds(micros), verdict })
+        event(EventKind::Fired { fire_at, lateness: TimeDelta::microseconds(micros), verdict })
     }
 
     fn faults() -> [Event; 4] {
         [
             fired(-1_900, Verdict::Early),
-            event(What::Unverified { why: "the token has expired".into() }),
-            event(What::Missing { fire_at: "2026-06-18T12:34:56+00:00".into() }),
-            event(What::Trouble { what: "provision failed: answered 503: {}".into() }),
+            event(EventKind::Unverified { why: "the token has expired".into() }),
+            event(EventKind::Missing { fire_at: "2026-06-18T12:34:56+00:00".into() }),
+            event(EventKind::Failed { error: "provision failed: answered 503: {}".into() }),
         ]
     }
 
     #[test]
-    fn the_lines_are_aligned() {
+    fn lines_are_aligned() {
         let screen = Screen { colour: false, width: 14 };
-        let mut events = vec![fired(1_111, Verdict::Good), fired(12_345_678, Verdict::Again)];
+        let mut events = vec![fired(1_111, Verdict::OnTime), fired(12_345_678, Verdict::Again)];
         events.extend(faults());
         let lines: Vec<_> = events.iter().map(|event| screen.line(event)).collect();
         assert_snapshot!(lines.join("\n"), @"
@@ -186,20 +186,20 @@ mod tests {
         12:34:56.001Z  dev-hosted      EARLY           -1.9 ms  due 2026-06-18T12:34:56.000123+00:00
         12:34:56.001Z  dev-hosted      UNVERIFIED               the token has expired
         12:34:56.001Z  dev-hosted      MISSING                  due 2026-06-18T12:34:56+00:00
-        12:34:56.001Z  dev-hosted      TROUBLE                  provision failed: answered 503: {}
+        12:34:56.001Z  dev-hosted      ERROR                    provision failed: answered 503: {}
         ");
         let colour = Screen { colour: true, width: 10 };
-        assert_snapshot!(colour.line(&fired(1_111, Verdict::Good)).escape_debug(), @r"12:34:56.001Z  dev-hosted  \u{1b}[32mfired     \u{1b}[0m      +1.1 ms  due 2026-06-18T12:34:56.000123+00:00, verified");
+        assert_snapshot!(colour.line(&fired(1_111, Verdict::OnTime)).escape_debug(), @r"12:34:56.001Z  dev-hosted  \u{1b}[32mfired     \u{1b}[0m      +1.1 ms  due 2026-06-18T12:34:56.000123+00:00, verified");
     }
 
     #[test]
-    fn the_summary_says_what_was_and_what_must_not_be() {
+    fn summary_counts_fires_and_faults() {
         let mut tally = Tally::new();
         assert_snapshot!(tally.summary(), @"
         0 fires verified
           early 0   unverified 0   missing 0
         ");
-        tally.count(&fired(1_000, Verdict::Good));
+        tally.count(&fired(1_000, Verdict::OnTime));
         assert!(!tally.is_faulty());
         assert_snapshot!(tally.summary(), @"
         1 fire verified
@@ -207,7 +207,7 @@ mod tests {
           early 0   unverified 0   missing 0
         ");
         tally.count(&fired(5_000, Verdict::Again));
-        assert!(!tally.is_faulty(), "at least once is the promise");
+        assert!(!tally.is_faulty(), "delivery is at least once");
         for event in faults() {
             tally.count(&event);
         }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_one() {
+    fn every_fault_makes_the_run_faulty() {
         for event in faults() {
             let mut tally = Tally::new();
             tally.count(&event);
@@ -228,22 +228,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_at_its_target_or_at_a_fault_or_when_told() {
+    async fn watch_ends_at_its_target_or_a_fault_or_its_end() {
         let (sender, mut events) = mpsc::unbounded_channel();
         for _ in 0..3 {
-            sender.send(fired(1_000, Verdict::Good)).unwrap();
+            sender.send(fired(1_000, Verdict::OnTime)).unwrap();
         }
         let tally = watch(&mut events, Some(2), |_| {}, std::future::pending()).await;
         assert_eq!((tally.verified, tally.is_faulty()), (2, false));
 
-        sender.send(event(What::Missing { fire_at: "x".into() })).unwrap();
+        sender.send(event(EventKind::Missing { fire_at: "x".into() })).unwrap();
         let mut seen = 0;
         let tally = watch(&mut events, Some(2), |_| seen += 1, std::future::pending()).await;
         assert_eq!((tally.verified, tally.is_faulty(), seen), (1, true, 2));
 
         let tally = watch(&mut events, None, |_| {}, std::future::ready(())).await;
         assert_eq!(tally.verified, 0);
-        sender.send(event(What::Missing { fire_at: "x".into() })).unwrap();
+        sender.send(event(EventKind::Missing { fire_at: "x".into() })).unwrap();
         drop(sender);
         assert!(watch(&mut events, None, |_| {}, std::future::pending()).await.is_faulty());
     }

@@ -1,12 +1,12 @@
-//! `nas-cron dev`: from a bare machine to fires, with nothing configured.
+//! `nas-cron dev`: a complete deployment on one machine, without configuration.
 //!
 //! ```text
 //!   up ──▶ private Postgres ──▶ migrate ──▶ service::start ──▶ AdminClient: two agents ──▶ dev.json
-//!    │                                           ▲ DevPortal's JWKS                          │
-//!    └──▶ DemoAgent ── provision ──▶ hop 1 … fire ──▶ Door (FireVerifier) ──▶ Event ──▶ live ◀┘
+//!    │                                           ▲ DevPortal's JWKS
+//!    └──▶ DemoAgent ── provision ──▶ agent API … fire ──▶ Endpoint (FireVerifier) ──▶ Event ──▶ live
 //! ```
 //!
-//! `nas-cron bench --dir` uses the folder, the portal and the clients of it.
+//! `nas-cron bench --dir` uses its folder, portal and clients.
 
 pub(crate) mod admin_client;
 mod demo_agent;
@@ -30,18 +30,18 @@ use clap::{Args, Subcommand};
 
 pub use self::service::{Running, Service, Setting};
 
-/// Run everything on this machine, with nothing configured: a private Postgres, a portal, the service, demo agents.
+/// Run a complete deployment on this machine: a private Postgres, a portal, the service and demo agents.
 ///
-/// The database and the keys are kept in the folder between runs. Every other setting can be tried by its
-/// environment variable, such as `NAS_CRON_SIGNING_ALG=RS256`.
+/// Needs no configuration. The folder keeps the database and the keys between runs. All other settings can be set by
+/// their environment variables, such as `NAS_CRON_SIGNING_ALG=RS256`.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
-  nas-cron dev                          Until ^C, a line per fire
-  nas-cron dev --fires 5                A check: exit 0 after five verified fires
-  nas-cron dev --no-demo                For your own agents, and for `nas-cron bench`
+  nas-cron dev                          Run until ^C and print a line per fire
+  nas-cron dev --fires 5                Exit with 0 after five verified fires
+  nas-cron dev --no-demo                Run for your own agents or `nas-cron bench`
   nas-cron dev token --client-id agent:dev-self-hosted --org dev-org-b"
 )]
 pub struct Dev {
@@ -58,23 +58,23 @@ enum DevCommand {
 
 #[derive(Debug, Args)]
 struct Up {
-    /// Where the service listens; port 0 takes a free one.
+    /// Address that the service listens on; port 0 selects a free port.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// The folder to keep everything in [default: ~/.local/state/nas-cron/dev, or /var/lib/nas-cron/dev as root].
+    /// Folder for all data [default: ~/.local/state/nas-cron/dev, or /var/lib/nas-cron/dev as root].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Register the two agents, and do not run them.
+    /// Register the two agents without running them.
     #[arg(long)]
     no_demo: bool,
-    /// End after so many verified fires, or at the first one that is missing (10 s late), early or unverifiable,
-    /// then with exit code 1.
+    /// Stop after this many verified fires. Stop with exit code 1 at the first fire that is missing (10 s late), early or
+    /// unverifiable.
     #[arg(long, value_name = "N", conflicts_with = "no_demo", value_parser = clap::value_parser!(u64).range(1..))]
     fires: Option<u64>,
 }
 
 impl Dev {
-    /// Runs the subcommand, with `service` as the service to run.
+    /// Runs the command with this service.
     pub async fn run(self, service: &impl Service) -> anyhow::Result<ExitCode> {
         match self.command {
             Some(DevCommand::Token(token)) => token.run(),

@@ -1,7 +1,8 @@
-//! A portal for development: it issues access tokens, as the real one does, and publishes their keys.
+//! The development portal: issues access tokens as a real portal does, and publishes their keys.
 //!
-//! Its base URL is the service's own, because `portal_url` is one setting of agents for the base of hop 1 and
-//! for `iss` (docs/clients.md#consequences-for-a-server, 10). Nobody can get a token from it over HTTP: whoever can read its key issues them.
+//! Its base URL is the service's, because agents have one setting, `portal_url`, for the base URL of the agent API and
+//! for `iss` (docs/clients.md#consequences-for-a-server, 10). It issues no tokens over HTTP, but only to processes that
+//! can read its key file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,21 +23,21 @@ use serde::Serialize;
 
 use super::dir;
 
-/// Where its keys are, below its base URL. Not the well-known path: on this host that one is the service's.
+/// Path of its JWKS. The service uses the well-known path on the same host.
 pub(super) const JWKS_PATH: &str = "/dev/portal/jwks.json";
 
-/// Who a token is for.
+/// The identity that a token is issued to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bearer<'a> {
-    /// The client, which is the audience too.
+    /// Client id, which is also the audience.
     pub(crate) client_id: &'a str,
-    /// The session, if the token belongs to one.
+    /// Bootstrap session, if the token belongs to one.
     pub(crate) sid: Option<&'a str>,
-    /// The organisation.
+    /// Organisation.
     pub(crate) org_id: &'a str,
 }
 
-/// The portal of one folder.
+/// The portal of one development folder.
 pub(crate) struct DevPortal {
     issuer: String,
     key: EncodingKey,
@@ -60,21 +61,23 @@ struct AccessClaims<'a> {
 }
 
 impl DevPortal {
-    /// The portal whose key is kept in this file; it is made where it is missing.
+    /// Opens the portal with the key in this file. A missing file is created with a new key.
     pub(crate) fn keep(key_file: &Path, issuer: String, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let key = dir::kept(key_file, || {
             let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-                .map_err(|_| anyhow!("the system gives no random numbers to make a key of"))?;
+                .map_err(|_| {
+                    anyhow!("generating the portal's key failed: the system returned no random numbers")
+                })?;
             Ok(key.as_ref().to_vec())
         })?;
-        Self::of(&key, issuer, clock).with_context(|| spoilt(key_file))
+        Self::of(&key, issuer, clock).with_context(|| invalid_key(key_file))
     }
 
-    /// The portal of a service that has run: its key must be there.
+    /// Opens the portal with the key in this file, which must exist.
     pub(crate) fn open(key_file: &Path, issuer: String, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let key = std::fs::read(key_file)
-            .with_context(|| format!("cannot read the development portal's key {}", key_file.display()))?;
-        Self::of(&key, issuer, clock).with_context(|| spoilt(key_file))
+            .with_context(|| format!("could not read the development portal's key {}", key_file.display()))?;
+        Self::of(&key, issuer, clock).with_context(|| invalid_key(key_file))
     }
 
     fn of(pkcs8: &[u8], issuer: String, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
@@ -87,7 +90,7 @@ impl DevPortal {
         Ok(Self { issuer, key, jwk, kid, clock })
     }
 
-    /// Its JWKS as an endpoint, to be served by the service.
+    /// Returns the route of its JWKS, which the service serves.
     pub(super) fn router(&self) -> Router {
         let jwks = JwkSet { keys: vec![self.jwk.clone()] };
         let json = Bytes::from(serde_json::to_vec(&jwks).expect("a JWKS is plain data"));
@@ -95,7 +98,7 @@ impl DevPortal {
         Router::new().route(JWKS_PATH, get(move || async move { (headers, json) }))
     }
 
-    /// A token, with the claims of the real portal's, that expires after `ttl` (whole seconds).
+    /// Issues a token with the claims of a real portal that expires after `ttl` (whole seconds).
     pub(crate) fn issue_token(&self, bearer: Bearer<'_>, ttl: Duration) -> anyhow::Result<SecretString> {
         let iat = self.clock.now().timestamp();
         let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
@@ -111,15 +114,14 @@ impl DevPortal {
             exp: iat.saturating_add(ttl),
         };
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::ES256) };
-        let token =
-            jsonwebtoken::encode(&header, &claims, &self.key).context("the token cannot be signed")?;
+        let token = jsonwebtoken::encode(&header, &claims, &self.key).context("signing the token failed")?;
         Ok(token.into())
     }
 }
 
-fn spoilt(key_file: &Path) -> String {
+fn invalid_key(key_file: &Path) -> String {
     format!(
-        "{} is not an ES256 key in PKCS#8; remove it, and `nas-cron dev` makes a new one",
+        "{} is not an ES256 key in PKCS#8; remove it, and `nas-cron dev` creates a new one",
         key_file.display()
     )
 }
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_tokens_verify_by_its_published_keys() {
+    async fn issued_tokens_verify_with_the_published_keys() {
         let scratch = Scratch::new();
         let portal = portal(&scratch);
         let jwks: JwkSet = serde_json::from_slice(&published(&portal).await).unwrap();
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_claims_are_the_real_portals() {
+    fn claims_are_those_of_a_real_portal() {
         let scratch = Scratch::new();
         let portal = portal(&scratch);
         let claims = |bearer| -> Value {
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_key_is_kept_and_private() {
+    async fn key_is_kept_and_private() {
         let scratch = Scratch::new();
         let file = scratch.dir().portal_key();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -1,4 +1,4 @@
-//! The service as `dev` runs it: what it asks of a service, and the settings that it decides.
+//! The interface through which `dev` runs the service, and the settings that `dev` sets.
 
 use std::net::SocketAddr;
 
@@ -15,27 +15,27 @@ use super::portal::JWKS_PATH;
 ///
 /// The service depends on this crate (it has a `dev` command), so this crate cannot depend on the service.
 pub trait Service {
-    /// Brings the database's schema to the version that this release knows. Fails where another release made it.
+    /// Migrates the database to this release's schema. Fails if another release has created the schema.
     fn migrate(&self, database_url: &SecretString) -> impl Future<Output = anyhow::Result<()>>;
 
-    /// Starts the service with these `settings`, its other settings from the environment, and `beside` next to its own
-    /// routes. Fires happen when this returns. Log lines go to stderr from here on.
+    /// Starts the service with these `settings`, all other settings from the environment, and the routes of `beside` next
+    /// to its own. The service fires when this returns, and logs to stderr.
     fn start(&self, settings: Vec<Setting>, beside: Router) -> impl Future<Output = anyhow::Result<Running>>;
 }
 
-/// A setting by its key, such as `portal_url`, with its values.
+/// A setting's key, such as `portal_url`, and its values.
 pub type Setting = (String, Vec<String>);
 
 /// A service that runs in this process.
 pub struct Running {
-    /// Begins the end: no claims, what is in flight finished or released, listeners closed.
+    /// Starts the shutdown: no new claims, attempts in flight finished or released, listeners closed.
     pub stop: Box<dyn FnOnce() + Send>,
-    /// Ends when the service has.
+    /// Ends with the service.
     pub task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Running {
-    /// Waits until the service ends by itself, which it does only for a fault.
+    /// Waits until the service ends by itself, which it does only after a failure.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
         match (&mut self.task).await {
             Ok(Ok(())) => anyhow!("the service ended without an error"),
@@ -44,7 +44,7 @@ impl Running {
         }
     }
 
-    /// Stops the service and waits for its end. Nothing has to be drained: there is no load balancer.
+    /// Stops the service and waits for its end, without a drain delay.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         if self.task.is_finished() {
             // Reported by `ended`.
@@ -55,25 +55,25 @@ impl Running {
     }
 }
 
-/// The settings that `dev` decides, whatever the environment says.
+/// The settings that `dev` sets, whatever the environment contains.
 #[derive(Debug)]
 pub(super) struct Decided {
-    /// Of the private Postgres.
+    /// URL of the private Postgres.
     pub(super) database_url: SecretString,
-    /// Where the service listens.
+    /// Address that the service listens on.
     pub(super) listen: SocketAddr,
-    /// Where its metrics are.
+    /// Address of its metrics.
     pub(super) metrics_listen: SocketAddr,
-    /// The service's own base URL, which is also the portal's.
+    /// Base URL of the service and the portal.
     pub(super) portal_url: String,
-    /// Of the admin token.
+    /// SHA-256 of the admin token.
     pub(super) admin_token_sha256: [u8; 32],
-    /// Kept in the folder.
+    /// Key that encrypts the service's private keys.
     pub(super) key_encryption_key: SecretBox<[u8; 32]>,
 }
 
 impl Decided {
-    /// By key.
+    /// Returns the settings by key.
     pub(super) fn settings(&self) -> Vec<Setting> {
         let one = |key: &str, value: String| (key.to_owned(), vec![value]);
         vec![
@@ -86,7 +86,7 @@ impl Decided {
             one("key_encryption_key", STANDARD.encode(self.key_encryption_key.expose_secret())),
             one("admin_token_sha256", hex::encode(self.admin_token_sha256)),
             ("callback_allow".to_owned(), vec!["127.0.0.0/8".to_owned(), "::1".to_owned()]),
-            // No load balancer has to notice the end.
+            // There is no load balancer that has to notice the shutdown.
             one("drain_delay", "0s".to_owned()),
         ]
     }

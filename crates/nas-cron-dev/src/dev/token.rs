@@ -1,4 +1,4 @@
-//! `nas-cron dev token`
+//! `nas-cron dev token`: prints an access token.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,26 +22,26 @@ Examples:
   nas-cron dev token --client-id agent:dev-self-hosted --org dev-org-b
   nas-cron dev token --sid dev-session --org dev-org-a --ttl 5m")]
 pub(super) struct Token {
-    /// The folder of `nas-cron dev`.
+    /// Folder of `nas-cron dev` [default: that of `nas-cron dev`].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     #[command(flatten)]
-    bearer: Who,
-    /// The organisation of the bearer.
+    bearer: BearerArgs,
+    /// Organisation of the agent.
     #[arg(long, value_name = "ORG")]
     org: String,
-    /// How long it is good for.
+    /// Lifetime of the token.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     ttl: Duration,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Who {
-    /// A hosted agent, by its bootstrap session; the client is hermes-cli-vps then.
+struct BearerArgs {
+    /// Bootstrap session of a hosted agent; its client is hermes-cli-vps.
     #[arg(long, value_name = "SESSION")]
     sid: Option<String>,
-    /// An agent by its client, such as agent:<instance id>.
+    /// Client id of an agent, such as agent:<instance id>.
     #[arg(long, value_name = "CLIENT")]
     client_id: Option<String>,
 }
@@ -59,7 +59,7 @@ impl Token {
         let dir = DevDir::named(self.dir.clone())?;
         let issuer = dir.read_dev_json()?.portal_url;
         let portal = DevPortal::open(&dir.portal_key(), issuer, Arc::new(SystemClock))?;
-        let Who { sid, client_id } = &self.bearer;
+        let BearerArgs { sid, client_id } = &self.bearer;
         let client_id = client_id.as_deref().unwrap_or(HOSTED_CLIENT);
         portal.issue_token(Bearer { client_id, sid: sid.as_deref(), org_id: &self.org }, self.ttl)
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_for_a_session_or_a_client() {
+    fn token_is_for_a_session_or_a_client() {
         assert!(parse(&["--org", "o"]).is_err());
         assert!(parse(&["--org", "o", "--sid", "s", "--client-id", "c"]).is_err());
         assert!(parse(&["--sid", "s"]).is_err());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_issued_by_the_portal_of_the_folder() {
+    fn token_is_issued_by_the_portal_of_the_folder() {
         let scratch = Scratch::new();
         let dir = scratch.path().to_str().unwrap();
         let token = parse(&["--dir", dir, "--org", "o", "--sid", "s", "--ttl", "2m"]).unwrap();

@@ -1,4 +1,4 @@
-//! The journey of `nas-cron dev`, from a bare machine to fires and back.
+//! Starts and stops everything that `nas-cron dev` runs.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -31,29 +31,29 @@ use crate::private_postgres::{Options, PrivatePostgres};
 
 const DATABASE: &str = "nas_cron";
 const AGENTS_JWKS_PATH: &str = "/api/agent-cron/jwks.json";
-/// Longer than anybody sits before one run.
+/// Longer than a run is expected to last.
 const TOKEN_TTL: Duration = Duration::from_hours(24);
-/// After its instant a fire is missing.
+/// Time after its instant at which a fire counts as missing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The two that are registered: instance, org, bootstrap session.
+/// The registered agents: instance, org, bootstrap session.
 const AGENTS: [(&str, &str, Option<&str>); 2] =
     [("dev-hosted", "dev-org-a", Some("dev-session")), ("dev-self-hosted", "dev-org-b", None)];
 
-/// Runs until a signal, or the wanted number of fires, or a fault of the service.
+/// Runs until a signal, the requested number of fires, or a failure of the service.
 pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCode> {
-    let interrupted = signals::on_signal().context("signals cannot be caught")?;
+    let interrupted = signals::on_signal().context("could not install the signal handlers")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = DevDir::named(up.dir.clone())?;
     let _held = dir.hold()?;
-    // First of all, and before the database, which takes a second: is there a place for us? Held until the service
-    // takes it.
-    let place = reserve(up.listen)?;
-    let metrics_place = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-    let (listen, metrics_listen) = (place.local_addr()?, metrics_place.local_addr()?);
+    // Bound before the database starts, which takes a second, so that a port in use is reported at once. Held until the
+    // service binds them.
+    let reserved = reserve(up.listen)?;
+    let metrics_reserved = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let (listen, metrics_listen) = (reserved.local_addr()?, metrics_reserved.local_addr()?);
     dir.remove_dev_json()?;
 
-    tell(&format!("Starting a private Postgres in {} …", dir.postgres().display()));
+    print_status(&format!("Starting a private Postgres in {} …", dir.postgres().display()));
     let postgres = postgres(&dir).await?;
     let database_url = postgres.url(DATABASE);
     service.migrate(&database_url.clone().into()).await?;
@@ -70,49 +70,50 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
         admin_token_sha256: hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
         key_encryption_key: key_encryption_key(&dir)?,
     };
-    drop((place, metrics_place));
+    drop((reserved, metrics_reserved));
     let mut running = service.start(decided.settings(), portal.router()).await?;
 
     let session = async {
         let dev = register(&portal, &portal_url, &database_url, &admin_token).await?;
         dir.write_dev_json(&dev)?;
         let text = welcome::text(&dev, dir.path(), metrics_listen, !up.no_demo);
-        // Nobody has to read it.
+        // A closed pipe is not an error here.
         let _ = writeln!(io::stdout(), "{text}");
         let tally = tokio::select! {
             tally = live(&dev, &up, &clock, &interrupted) => tally?,
-            fault = running.ended() => return Err(fault.context("the service ended")),
+            error = running.ended() => return Err(error.context("the service ended unexpectedly")),
         };
-        Ok(judge(tally.as_ref(), up.fires))
+        Ok(conclude(tally.as_ref(), up.fires))
     }
     .await;
-    let stopped = put_away(running, postgres).await;
-    // What went wrong first is what is to be told.
+    let stopped = shut_down(running, postgres).await;
+    // The first error is the one to report.
     let code = session?;
     stopped?;
     Ok(code)
 }
 
-/// What is kept stays; everything else goes, in the opposite order.
-async fn put_away(running: Running, postgres: PrivatePostgres) -> anyhow::Result<()> {
-    tell("Stopping …");
-    let stopped = running.stop().await.context("the service did not stop in order");
-    spawn_blocking(move || postgres.stop()).await.context("Postgres did not stop in order")?;
+/// Stops the service, then Postgres. The folder stays.
+async fn shut_down(running: Running, postgres: PrivatePostgres) -> anyhow::Result<()> {
+    print_status("Stopping …");
+    let stopped = running.stop().await.context("stopping the service failed");
+    spawn_blocking(move || postgres.stop()).await.context("stopping Postgres failed")?;
     stopped
 }
 
 fn reserve(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow!(
-            "{address} is in use, perhaps by another `nas-cron dev`; stop what listens there, or take another port \
-             with --listen {}:0 (any free one)",
+            "{address} is in use, perhaps by another `nas-cron dev`; stop the process that listens there, or choose \
+            another port with --listen {}:0 (any free one)",
             address.ip()
         ),
-        _ => anyhow::Error::from(error).context(format!("cannot listen at {address}; name another --listen")),
+        _ => anyhow::Error::from(error)
+           .context(format!("could not listen on {address}; choose another address with --listen")),
     })
 }
 
-/// What listens everywhere is reached over loopback.
+/// Returns the address that reaches the listener: loopback for an unspecified one.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -129,24 +130,25 @@ async fn postgres(dir: &DevDir) -> anyhow::Result<PrivatePostgres> {
         postgres.create_database(DATABASE)?;
         Ok::<_, crate::private_postgres::PrivatePostgresError>(postgres)
     };
-    let started = spawn_blocking(start).await.context("the start of Postgres broke off")?;
-    started.context("there is no database")
+    let started = spawn_blocking(start).await.context("starting Postgres panicked")?;
+    started.context("starting the private Postgres failed")
 }
 
 fn random() -> anyhow::Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow!("the system gives no random numbers"))?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow!("the system returned no random numbers"))?;
     Ok(bytes)
 }
 
-/// Kept in base64, so that its file does for `NAS_CRON_KEY_ENCRYPTION_KEY_FILE` as well.
+/// Returns the key of the folder. Its file is in base64, as `NAS_CRON_KEY_ENCRYPTION_KEY_FILE` expects it.
 fn key_encryption_key(dir: &DevDir) -> anyhow::Result<SecretBox<[u8; 32]>> {
     let path = dir.key_encryption_key();
     let text = dir::kept(&path, || Ok(format!("{}\n", STANDARD.encode(random()?)).into_bytes()))?;
     let key = STANDARD.decode(text.trim_ascii()).ok().and_then(|key| key.try_into().ok());
     let key = key.with_context(|| {
         format!(
-            "{} is not 32 bytes in base64; without the key that was in it the service's keys are lost: remove {}",
+            "{} is not 32 bytes in base64; without its key the service's keys cannot be decrypted: restore the file, or \
+            remove {} to start afresh",
             path.display(),
             dir.path().display()
         )
@@ -160,7 +162,8 @@ async fn register(
     database_url: &str,
     admin_token: &SecretString,
 ) -> anyhow::Result<DevJson> {
-    let admin = AdminClient::new(portal_url.parse().context("portal_url is no URL")?, admin_token.clone())?;
+    let admin =
+        AdminClient::new(portal_url.parse().context("portal_url is not a URL")?, admin_token.clone())?;
     let mut agents = Vec::new();
     for (instance_id, org_id, sid) in AGENTS {
         admin.register(instance_id, org_id, sid).await?;
@@ -183,7 +186,7 @@ async fn register(
     })
 }
 
-/// The demo, or the wait for the end where there is none.
+/// Runs the demo, or without one waits for the interrupt.
 async fn live(
     dev: &DevJson,
     up: &Up,
@@ -202,7 +205,7 @@ async fn live(
             instance_id: agent.instance_id.clone(),
             access_token: agent.access_token.clone().into(),
             portal_url: dev.portal_url.clone(),
-            jwks_url: dev.jwks_url.parse().context("jwks_url is no URL")?,
+            jwks_url: dev.jwks_url.parse().context("jwks_url is not a URL")?,
             cadence,
             patience: PATIENCE,
             clock: Arc::clone(clock),
@@ -215,12 +218,12 @@ async fn live(
     let tally = watch(&mut received, up.fires, |event| screen.show(event), interrupted.cancelled()).await;
     stop.cancel();
     while let Some(ended) = agents.join_next().await {
-        ended.context("a demo agent broke off")??;
+        ended.context("a demo agent panicked")??;
     }
     Ok(Some(tally))
 }
 
-/// One as intervals arm (microseconds, UTC), one as cron expressions do (whole seconds, its own time zone).
+/// One cadence as of intervals (microseconds, UTC), one as of cron expressions (whole seconds, another time zone).
 fn cadences() -> [Cadence; 2] {
     let zone = |hours: i32| FixedOffset::east_opt(hours * 3600).expect("less than a day");
     [
@@ -229,10 +232,10 @@ fn cadences() -> [Cadence; 2] {
     ]
 }
 
-/// Prints the summary, and says whether it was what was wanted.
-fn judge(tally: Option<&Tally>, wanted: Option<u64>) -> ExitCode {
+/// Prints the summary and returns the exit code.
+fn conclude(tally: Option<&Tally>, wanted: Option<u64>) -> ExitCode {
     let Some(tally) = tally else { return ExitCode::SUCCESS };
-    // Below the ^C that the terminal shows.
+    // Leaves the line on which the terminal shows ^C.
     let line = if io::stdout().is_terminal() { "\n" } else { "" };
     let _ = writeln!(io::stdout(), "{line}{}", tally.summary());
     match wanted {
@@ -241,7 +244,7 @@ fn judge(tally: Option<&Tally>, wanted: Option<u64>) -> ExitCode {
     }
 }
 
-fn tell(text: &str) {
+fn print_status(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
@@ -251,14 +254,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_in_use_is_told_with_the_mend() {
+    fn port_in_use_is_reported_with_a_fix() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let error = reserve(taken.local_addr().unwrap()).unwrap_err().to_string();
         assert!(error.contains("is in use") && error.contains("--listen 127.0.0.1:0"), "{error}");
     }
 
     #[test]
-    fn an_unspecified_address_is_reached_over_loopback() {
+    fn unspecified_address_is_reached_over_loopback() {
         let reached = |listen: &str| reachable(listen.parse().unwrap()).to_string();
         assert_eq!(reached("0.0.0.0:8090"), "127.0.0.1:8090");
         assert_eq!(reached("[::]:8090"), "[::1]:8090");
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_encryption_key_is_kept() {
+    fn key_encryption_key_is_kept() {
         let scratch = Scratch::new();
         let made = key_encryption_key(&scratch.dir()).unwrap();
         assert_eq!(made.expose_secret(), key_encryption_key(&scratch.dir()).unwrap().expose_secret());
@@ -276,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn the_requested_fires_decide_the_exit_code() {
-        assert_eq!(judge(None, None), ExitCode::SUCCESS);
-        assert_eq!(judge(Some(&Tally::new()), None), ExitCode::SUCCESS);
-        assert_eq!(judge(Some(&Tally::new()), Some(1)), ExitCode::FAILURE);
+    fn requested_fires_determine_the_exit_code() {
+        assert_eq!(conclude(None, None), ExitCode::SUCCESS);
+        assert_eq!(conclude(Some(&Tally::new()), None), ExitCode::SUCCESS);
+        assert_eq!(conclude(Some(&Tally::new()), Some(1)), ExitCode::FAILURE);
     }
 
     #[test]
-    fn agents_leave_the_floor_of_a_second_between_their_fires() {
+    fn agents_arm_at_least_a_second_apart() {
         assert!(cadences().iter().all(|cadence| cadence.every > TimeDelta::seconds(2)));
     }
 }

@@ -1,4 +1,4 @@
-//! The first lines of `nas-cron dev`: what is where, and how to go on.
+//! The welcome text of `nas-cron dev`: addresses, agents and next steps.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -6,47 +6,49 @@ use std::path::Path;
 
 use super::dir::{DevAgent, DevJson};
 
-/// For a newcomer, in one screen.
+/// Returns the welcome text.
 pub(super) fn text(dev: &DevJson, dir: &Path, metrics: SocketAddr, demo: bool) -> String {
     let DevJson { portal_url, jwks_url, database_url, agents, .. } = dev;
     let dir = dir.display();
     let mut text = format!(
-        "nas-cron dev: everything on this machine\n\n\
-         \x20 service     {portal_url}  (hop 1, admin API; API at /openapi.json)\n\
+        "nas-cron dev: a complete deployment on this machine\n\n\
+         \x20 service     {portal_url}  (agent API, admin API; OpenAPI document at /openapi.json)\n\
          \x20 JWKS        {jwks_url}\n\
          \x20 metrics     http://{metrics}/metrics\n\
          \x20 database    {database_url}\n\
-         \x20 details     {dir}/dev.json  (with the admin token and the agents' tokens)\n"
+         \x20 details     {dir}/dev.json  (includes the admin token and the agents' tokens)\n"
     );
     let width = agents.iter().map(|agent| agent.instance_id.len()).max().unwrap_or(0);
     for (index, DevAgent { instance_id, org_id, client_id, sid, .. }) in agents.iter().enumerate() {
         let label = if index == 0 { "agents" } else { "" };
-        let known_by = match sid {
+        let identified_by = match sid {
             Some(sid) => format!("bootstrap session {sid}"),
             None => format!("client {client_id}"),
         };
-        let _ = writeln!(text, "  {label:10}  {instance_id:width$}  of {org_id}, known by its {known_by}");
+        let _ =
+            writeln!(text, "  {label:10}  {instance_id:width$}  of {org_id}, identified by {identified_by}");
     }
-    // The one that is known by its client is how people run their own.
+    // Self-hosted agents are identified by their client.
     if let Some(own) = agents.iter().find(|agent| agent.sid.is_none()) {
         let DevAgent { instance_id, org_id, client_id, .. } = own;
-        let without_demo = if demo { ", with `nas-cron dev --no-demo`" } else { "" };
+        let without_demo = if demo { " (with `nas-cron dev --no-demo`)" } else { "" };
         let _ = write!(
             text,
-            "\nA hermes-agent of your own, as {instance_id}{without_demo}. In its config.yaml:\n\
+            "\nTo connect your own hermes-agent as {instance_id}{without_demo}, put into its config.yaml:\n\
              \x20 cron:\n\
              \x20   provider: chronos\n\
              \x20   chronos:\n\
              \x20     portal_url: {portal_url}\n\
-             \x20     callback_url: http://127.0.0.1:9119   # where its `hermes serve` listens\n\
+             \x20     callback_url: http://127.0.0.1:9119   # address of its `hermes serve`\n\
              \x20     expected_audience: agent:{instance_id}\n\
              \x20     nas_jwks_url: {jwks_url}\n\
-             Its access token, for auth.json:\n\
+             Print its access token, for auth.json:\n\
              \x20 nas-cron dev token --dir {dir} --client-id {client_id} --org {org_id} --ttl 24h\n\
-             Measure it: nas-cron bench --dir {dir}\n"
+             Measure this service:\n\
+             \x20 nas-cron bench --dir {dir}\n"
         );
     }
-    text.push_str("\n^C ends it; the data is kept for the next time.\n");
+    text.push_str("\nPress ^C to stop; the folder keeps the data for the next run.\n");
     text
 }
 
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newcomer_finds_the_way() {
+    fn text_names_addresses_agents_and_next_steps() {
         let agent = |name: &str, org: &str, client: &str, sid: Option<&str>| DevAgent {
             instance_id: name.into(),
             org_id: org.into(),
@@ -76,29 +78,30 @@ mod tests {
         let text = text(&dev, Path::new("/d"), "127.0.0.1:41000".parse().unwrap(), true);
         assert!(!text.contains("SECRET"));
         insta::assert_snapshot!(text, @"
-        nas-cron dev: everything on this machine
+        nas-cron dev: a complete deployment on this machine
 
-          service     http://127.0.0.1:8090  (hop 1, admin API; API at /openapi.json)
+          service     http://127.0.0.1:8090  (agent API, admin API; OpenAPI document at /openapi.json)
           JWKS        http://127.0.0.1:8090/api/agent-cron/jwks.json
           metrics     http://127.0.0.1:41000/metrics
           database    postgres://postgres@localhost:5432/nas_cron?host=%2Fd%2Fpostgres%2Fsocket
-          details     /d/dev.json  (with the admin token and the agents' tokens)
-          agents      dev-hosted       of dev-org-a, known by its bootstrap session dev-session
-                      dev-self-hosted  of dev-org-b, known by its client agent:dev-self-hosted
+          details     /d/dev.json  (includes the admin token and the agents' tokens)
+          agents      dev-hosted       of dev-org-a, identified by bootstrap session dev-session
+                      dev-self-hosted  of dev-org-b, identified by client agent:dev-self-hosted
 
-        A hermes-agent of your own, as dev-self-hosted, with `nas-cron dev --no-demo`. In its config.yaml:
+        To connect your own hermes-agent as dev-self-hosted (with `nas-cron dev --no-demo`), put into its config.yaml:
           cron:
             provider: chronos
             chronos:
               portal_url: http://127.0.0.1:8090
-              callback_url: http://127.0.0.1:9119   # where its `hermes serve` listens
+              callback_url: http://127.0.0.1:9119   # address of its `hermes serve`
               expected_audience: agent:dev-self-hosted
               nas_jwks_url: http://127.0.0.1:8090/api/agent-cron/jwks.json
-        Its access token, for auth.json:
+        Print its access token, for auth.json:
           nas-cron dev token --dir /d --client-id agent:dev-self-hosted --org dev-org-b --ttl 24h
-        Measure it: nas-cron bench --dir /d
+        Measure this service:
+          nas-cron bench --dir /d
 
-        ^C ends it; the data is kept for the next time.
+        Press ^C to stop; the folder keeps the data for the next run.
         ");
     }
 }

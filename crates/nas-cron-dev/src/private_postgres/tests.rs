@@ -1,4 +1,4 @@
-//! All of it for real. These tests need an installed Postgres; as root they also cover the change of user.
+//! Tests with real servers. They need an installed Postgres; as root they also cover the change of user.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::*;
 
-/// A folder that goes with the test.
+/// A folder that is removed with the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -31,7 +31,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The first column of the last statement's first row, as text.
+/// Returns the first column of the last statement's first row, as text.
 async fn ask(url: &str, statements: &[&'static str]) -> std::result::Result<String, sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
     let mut answer = String::new();
@@ -44,7 +44,7 @@ async fn ask(url: &str, statements: &[&'static str]) -> std::result::Result<Stri
 }
 
 #[tokio::test]
-async fn it_keeps_its_data_over_stops_kills_and_starts() {
+async fn data_survives_stops_kills_and_starts() {
     let folder = Folder::new();
     let mut postgres = PrivatePostgres::start(folder.options()).expect("a server");
     let name = "odd \"name\" ü/?";
@@ -58,7 +58,7 @@ async fn it_keeps_its_data_over_stops_kills_and_starts() {
     assert!(!postgres.is_running());
     ask(&url, &["SELECT 1::text"]).await.expect_err("no server");
     postgres.start_server().expect("a server");
-    postgres.start_server().expect("twice is once");
+    postgres.start_server().expect("starting a running server does nothing");
     assert_eq!(ask(&url, &["SELECT x FROM t"]).await.expect("an answer"), "kept");
 
     for _ in 0..3 {
@@ -69,7 +69,7 @@ async fn it_keeps_its_data_over_stops_kills_and_starts() {
     }
     assert_eq!(ask(&url, &["SELECT x FROM t"]).await.expect("an answer"), "kept!!!");
 
-    // While it lives, nobody else gets the folder; afterwards its data are there.
+    // While it runs, no other server can use the folder; afterwards one can, with its data.
     let second = PrivatePostgres::start(folder.options());
     assert!(matches!(second, Err(PrivatePostgresError::InUse { .. })), "{second:?}");
     assert_eq!(ask(&url, &["SELECT x FROM t"]).await.expect("an answer"), "kept!!!");
@@ -80,10 +80,10 @@ async fn it_keeps_its_data_over_stops_kills_and_starts() {
 }
 
 #[tokio::test]
-async fn a_start_after_a_kill_waits_for_busy_backends_to_leave() {
+async fn start_after_a_kill_waits_for_busy_backends() {
     let mut postgres = PrivatePostgres::start(Options::temporary()).expect("a server");
     let url = postgres.url("postgres");
-    // While it computes, a backend does not see that its postmaster is gone.
+    // A busy backend does not notice the end of its postmaster.
     let busy = {
         let url = url.clone();
         let long = "SELECT count(*)::text FROM generate_series(1, 3000) a, generate_series(1, 3000) b";
@@ -92,7 +92,7 @@ async fn a_start_after_a_kill_waits_for_busy_backends_to_leave() {
     let others = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE '%3000%' AND query NOT LIKE '%LIKE%' \
                   AND state = 'active'";
     while ask(&url, &[others]).await.expect("an answer") != "1" {
-        assert!(!busy.is_finished(), "it ended too soon to be seen");
+        assert!(!busy.is_finished(), "the statement ended too soon");
     }
     postgres.kill9();
     postgres.start_server().expect("a server");
@@ -100,7 +100,7 @@ async fn a_start_after_a_kill_waits_for_busy_backends_to_leave() {
 }
 
 #[tokio::test]
-async fn settings_are_as_asked_for() {
+async fn settings_are_applied() {
     for durable in [true, false] {
         let settings = vec![("max_connections".to_owned(), "17".to_owned())];
         let options = Options { durable, tcp: Tcp::AnyPort, settings, ..Options::temporary() };
@@ -128,7 +128,7 @@ async fn settings_are_as_asked_for() {
 }
 
 #[test]
-fn a_temporary_one_leaves_nothing_behind() {
+fn temporary_server_leaves_nothing_behind() {
     let postgres = PrivatePostgres::start(Options::temporary()).expect("a server");
     let data_dir = postgres.data_dir().to_owned();
     let mode = |path: &Path| fs::metadata(path).expect("a folder").mode() & 0o777;
@@ -141,7 +141,7 @@ fn a_temporary_one_leaves_nothing_behind() {
 }
 
 #[test]
-fn it_is_in_a_process_group_of_its_own() {
+fn server_runs_in_a_separate_process_group() {
     let postgres = PrivatePostgres::start(Options::temporary()).expect("a server");
     let pid_file = fs::read_to_string(postgres.cluster().join("postmaster.pid")).expect("a running server");
     let pid =
@@ -151,7 +151,7 @@ fn it_is_in_a_process_group_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_long_path_gets_a_short_socket_folder_that_goes_with_the_server() {
+async fn long_path_gets_a_short_socket_folder_that_is_removed_with_the_server() {
     let folder = Folder::new();
     let data_dir = folder.0.join("x".repeat(60)).join("y z".repeat(20));
     let options = Options { data_dir, ..folder.options() };
@@ -175,7 +175,7 @@ async fn a_long_path_gets_a_short_socket_folder_that_goes_with_the_server() {
 }
 
 #[test]
-fn a_folder_of_somebody_else_is_left_alone() {
+fn folder_with_other_files_is_left_alone() {
     let folder = Folder::new();
     fs::create_dir(&folder.0).expect("a folder");
     fs::write(folder.0.join("thesis.txt"), "all of it").expect("a file");
@@ -187,7 +187,7 @@ fn a_folder_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn a_folder_that_the_servers_user_cannot_reach_is_named() {
+fn error_names_the_folder_that_the_servers_user_cannot_enter() {
     if !is_root() {
         return;
     }
@@ -203,32 +203,32 @@ fn a_folder_that_the_servers_user_cannot_reach_is_named() {
 }
 
 #[test]
-fn a_server_that_does_not_start_shows_its_log() {
+fn failed_start_reports_the_log() {
     let folder = Folder::new();
     let settings = vec![("no_such_setting".to_owned(), "1".to_owned())];
     match PrivatePostgres::start(Options { settings, ..folder.options() }) {
         Err(PrivatePostgresError::Exited { log }) => assert!(log.contains("no_such_setting"), "{log}"),
         other => panic!("{other:?}"),
     }
-    // And the folder is as good as before.
+    // The folder remains usable.
     PrivatePostgres::start(folder.options()).expect("a server");
 }
 
 #[test]
-fn an_interrupted_setup_is_done_again() {
+fn interrupted_setup_is_repeated() {
     let folder = Folder::new();
     drop(PrivatePostgres::start(folder.options()).expect("a server"));
-    fs::rename(folder.0.join("cluster"), folder.0.join("cluster.new")).expect("a half of it");
-    fs::remove_file(folder.0.join("cluster.new/global/pg_control")).expect("a half of it");
+    fs::rename(folder.0.join("cluster"), folder.0.join("cluster.new")).expect("a partial cluster");
+    fs::remove_file(folder.0.join("cluster.new/global/pg_control")).expect("a partial cluster");
     PrivatePostgres::start(folder.options()).expect("a server");
 }
 
 #[test]
-fn a_stale_pid_file_is_no_obstacle() {
+fn stale_pid_file_does_not_prevent_a_start() {
     let folder = Folder::new();
     let mut postgres = PrivatePostgres::start(folder.options()).expect("a server");
     postgres.stop_server();
-    // Its number now belongs to another program, of the same user; `cat` waits for its input.
+    // Its process id now belongs to another program of the same user; `cat` waits for its input.
     let mut command = postgres.command("/bin/cat");
     let mut other = command.current_dir("/").stdin(Stdio::piped()).spawn().expect("another program");
     let pid_file = postgres.cluster().join("postmaster.pid");
@@ -237,7 +237,7 @@ fn a_stale_pid_file_is_no_obstacle() {
     drop(other.stdin.take());
     other.wait().expect("the other program ends");
 
-    // And one of a process that is long gone.
+    // The same for a process that has ended.
     postgres.stop_server();
     fs::write(&pid_file, format!("{}\n", other.id())).expect("a file");
     postgres.start_server().expect("a server");
@@ -245,21 +245,21 @@ fn a_stale_pid_file_is_no_obstacle() {
 
 const OWNER_FOLDER: &str = "NAS_CRON_TEST_OWNED_FOLDER";
 
-/// Not a test by itself: the process that is killed below.
+/// Not a test: the process that the next test kills.
 #[test]
-#[ignore = "started by the_server_goes_when_its_owner_is_killed"]
+#[ignore = "started by server_stops_when_its_owner_is_killed"]
 fn owner_of_a_server() {
     let Some(data_dir) = std::env::var_os(OWNER_FOLDER) else { return };
     let postgres = PrivatePostgres::start(Options::new(data_dir)).expect("a server");
     let mut out = std::io::stdout();
     writeln!(out, "\nsocket {}", postgres.socket().display()).expect("a pipe");
     out.flush().expect("a pipe");
-    // Until it is killed.
+    // Blocks until the process is killed.
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
 #[test]
-fn the_server_goes_when_its_owner_is_killed() {
+fn server_stops_when_its_owner_is_killed() {
     let folder = Folder::new();
     let (_, module) = module_path!().split_once("::").expect("a crate");
     let mut owner = Command::new(std::env::current_exe().expect("this program"))
@@ -272,7 +272,7 @@ fn the_server_goes_when_its_owner_is_killed() {
     let mut lines = BufReader::new(owner.stdout.take().expect("a pipe")).lines().map_while(io::Result::ok);
     let socket = lines.find_map(|line| Some(line.strip_prefix("socket ")?.to_owned())).expect("a socket");
 
-    // The end of this connection is the end of the server.
+    // This connection ends with the server.
     let mut session = wire::Session::open(Path::new(&socket), START_LIMIT).expect("a connection");
     owner.kill().expect("SIGKILL");
     owner.wait().expect("an end");

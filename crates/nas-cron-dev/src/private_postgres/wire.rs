@@ -1,5 +1,5 @@
-//! As much of the protocol as it takes to see that a server is ready and to make a database. The rest of the
-//! SQL is `db`'s; this module must also work without it, and without a runtime.
+//! The part of the Postgres protocol that is needed to probe a server and to create a database. It works without sqlx
+//! and without an async runtime.
 //!
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
@@ -13,21 +13,21 @@ use super::{PrivatePostgresError, Result, SUPERUSER};
 /// Protocol 3.0.
 const PROTOCOL: u32 = 3 << 16;
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// Making a database copies a template, and waits for a checkpoint.
+/// Timeout of a statement. Creating a database copies a template and waits for a checkpoint.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
-/// `duplicate_database`, and what a concurrent one ends with: `unique_violation`.
+/// `duplicate_database`, and `unique_violation` for concurrent creations.
 const EXISTS: [&str; 2] = ["42P04", "23505"];
 
-/// What a connection attempt says.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// It takes statements.
+    /// The server accepts statements.
     Ready,
-    /// It is not there, or it starts, recovers, or shuts down.
+    /// The server is not running, or it is starting, recovering or shutting down.
     NotYet,
 }
 
-/// Whether the server behind `socket` takes statements.
+/// Checks if the server behind `socket` accepts statements.
 pub(super) fn probe(socket: &Path) -> Probe {
     match Session::open(socket, PROBE_LIMIT) {
         Ok(_) => Probe::Ready,
@@ -35,7 +35,7 @@ pub(super) fn probe(socket: &Path) -> Probe {
     }
 }
 
-/// Makes a database; `false` if it was there.
+/// Creates a database. Returns false if it existed.
 pub(super) fn create_database(socket: &Path, name: &str) -> Result<bool> {
     let failed = |error: Failure| PrivatePostgresError::Statement(error.to_string());
     let mut session = Session::open(socket, STATEMENT_LIMIT).map_err(failed)?;
@@ -52,11 +52,11 @@ pub(super) fn execute(socket: &Path, statement: &str) -> Result<()> {
     Session::open(socket, STATEMENT_LIMIT).map_err(failed)?.execute(statement).map_err(failed)
 }
 
-/// A connection that is ready for a query. Closing the socket ends it.
+/// A connection that is ready for a query. Dropping it closes the socket.
 #[derive(Debug)]
 pub(super) struct Session(UnixStream);
 
-/// How an exchange fails.
+/// A failed exchange.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -94,7 +94,7 @@ impl Session {
         self.0.write_all(&message)
     }
 
-    /// Reads until the server waits for us; an error on the way is the result.
+    /// Reads until the server is ready for a query. Returns the error that it sent, if any.
     pub(super) fn until_ready(&mut self) -> std::result::Result<(), Failure> {
         let mut result = Ok(());
         loop {
@@ -119,7 +119,7 @@ impl Session {
     }
 }
 
-/// Fields of an `ErrorResponse`: a letter, a text, a zero.
+/// Parses the fields of an `ErrorResponse`: a letter, a text, a zero.
 fn server_error(body: &[u8]) -> Failure {
     let field = |letter: u8| {
         let fields = body.split(|&byte| byte == 0);

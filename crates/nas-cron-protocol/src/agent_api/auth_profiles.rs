@@ -1,101 +1,101 @@
-//! Auth profiles of jobs, and those that are known.
+//! Bodies about auth profiles: of a job, and of the registry.
 
 use serde::{Deserialize, Serialize};
 
 use super::Warning;
 use crate::{AuthProfile, AuthScope, EffectiveAuth, Given, JobId};
 
-/// What is shown of a job's profiles: each part only where it applies.
+/// Auth profile of a job in a listing. Empty parts are omitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ShownAuth {
-    /// The job's own profile.
+    /// The job's own auth profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
     pub auth: Option<AuthProfile>,
-    /// What its next fire carries.
+    /// Auth profile of the next fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error.
+    /// Warnings about the auth profile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// What is to be changed about a job.
+/// Request to change a job.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobChange {
-    /// Its own auth profile; `null` takes it away.
+    /// The job's own auth profile; `null` removes it.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, required = true, example = "claude:work"))]
     pub auth: Given<AuthProfile>,
 }
 
-/// A job's auth profiles as they are now.
+/// Response to a change of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangedJob {
-    /// The agent's name for the job.
+    /// ID of the job, chosen by the agent.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "ab12cd34"))]
     pub job_id: JobId,
-    /// The job's own.
+    /// The job's own auth profile.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
     pub auth: Option<AuthProfile>,
-    /// What its next fire carries.
+    /// Auth profile of the next fire.
     pub effective_auth: Option<EffectiveAuth>,
-    /// What is odd, and no error: absent when nothing is.
+    /// Warnings about the request, which succeeded; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// The profiles that are to be known at a place.
+/// Request to replace the registered profiles of an instance, an org or the service.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthProfilesChange {
-    /// All of them, at most 200: one that is known and not among them is forgotten.
+    /// All profiles, at most 200. A registered profile that is not listed is removed.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>, max_items = 200, example = json!(["claude:work", "claude:budget"])))]
     pub profiles: Vec<AuthProfile>,
-    /// What jobs without a profile of their own get. Absent keeps what is set, `null` clears it.
+    /// Default for jobs without a profile of their own. Absent keeps the current default, `null` clears it.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
     pub default: Given<AuthProfile>,
 }
 
-/// A profile that is known.
+/// A registered auth profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KnownProfile {
-    /// Provider, colon, name.
+    /// The profile as `provider:name`.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "claude:work"))]
     pub auth: AuthProfile,
-    /// Where it is registered.
+    /// Scope of the registration.
     pub scope: AuthScope,
 }
 
-/// What jobs without a profile of their own get: the first that is set, from the nearest to the furthest.
+/// Defaults for jobs without a profile of their own. The nearest one that is set applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthDefaults {
-    /// Of the instance.
+    /// Default of the instance.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
     pub instance: Option<AuthProfile>,
-    /// Of its org.
+    /// Default of its org.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub org: Option<AuthProfile>,
-    /// Of the service.
+    /// Default of the service.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub service: Option<AuthProfile>,
 }
 
-/// What is registered at a place, and at the places around it.
+/// Auth profiles that apply to an instance, an org or the service, including those of the wider scopes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthProfiles {
-    /// Every profile that may be named there without a warning.
+    /// Registered profiles. A job that names another one gets a warning.
     pub profiles: Vec<KnownProfile>,
-    /// What is set, by where.
+    /// Defaults by scope.
     pub defaults: AuthDefaults,
-    /// Defaults that are not among the profiles.
+    /// Warnings about defaults that are not registered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }

@@ -1,6 +1,7 @@
-//! Bodies of the agent API, as a service fills and reads them (docs/contract.md#agent-api).
+//! Bodies of the agent API, from the service's side (docs/contract.md#agent-api).
 //!
-//! Requests carry text: a service checks each field in the order of the contract, so that the first wrong one is named.
+//! Fields of requests are plain strings: the service validates them in the order of the contract, so that the error names
+//! the first invalid one.
 
 mod auth_profiles;
 mod one_shots;
@@ -17,14 +18,14 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that is odd, and no error.
+/// A warning about a request that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Warning {
-    /// A word to branch on, such as `auth_profile_unknown`.
+    /// Code to branch on, such as `auth_profile_unknown`.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "auth_profile_unknown"))]
     pub code: Cow<'static, str>,
-    /// A sentence.
+    /// Description for people.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! Provision, cancel, list.
+//! Bodies of provision, cancel and list.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,51 +6,51 @@ use serde::{Deserialize, Serialize};
 use super::{ShownAuth, Warning};
 use crate::{AuthProfile, BackendName, Given, OneShotState, ParkReason};
 
-/// What is to be armed.
+/// Request to arm a one-shot for a job.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProvisionRequest {
-    /// The agent's name for the job: 1 to 255 bytes.
+    /// ID of the job, chosen by the agent: 1 to 255 bytes.
     #[cfg_attr(feature = "openapi", schema(example = "ab12cd34"))]
     pub job_id: String,
-    /// ISO 8601 with an offset, to the microsecond. Echoed byte for byte. In the past: fires at once.
+    /// Time of the fire: ISO 8601 with an offset, to the microsecond. Returned byte for byte. A past time fires at once.
     #[cfg_attr(feature = "openapi", schema(example = "2026-06-18T12:34:56.250000+00:00"))]
     pub fire_at: String,
-    /// The agent's base URL; the fire goes to `{agent_callback_url}/api/cron/fire`.
+    /// Base URL of the agent; the fire is sent to `{agent_callback_url}/api/cron/fire`.
     #[cfg_attr(feature = "openapi", schema(example = "https://agent-xyz.example"))]
     pub agent_callback_url: String,
-    /// Makes arming idempotent: the same key again changes nothing, another supersedes. 1 to 512 bytes.
+    /// Makes arming idempotent: the same key again changes nothing, another key supersedes the one-shot. 1 to 512 bytes.
     #[cfg_attr(feature = "openapi", schema(example = "ab12cd34:2026-06-18T12:34:56.250000+00:00"))]
     pub dedup_key: String,
-    /// The job's own auth profile, by provider and name. Absent keeps what is set, `null` clears it; it never
-    /// supersedes. What looks like a secret is refused.
+    /// The job's own auth profile, as `provider:name`. Absent keeps the current profile, `null` clears it; a change never
+    /// supersedes the one-shot. A value that looks like a secret is rejected.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
     pub auth: Given<AuthProfile>,
 }
 
-/// It is armed, durably.
+/// Response to a provision: the one-shot is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProvisionResponse {
-    /// Opaque name of this arm.
+    /// Opaque ID of the one-shot.
     #[cfg_attr(feature = "openapi", schema(example = "0190a5e4-7c1e-7000-8000-000000000000"))]
     pub schedule_id: String,
-    /// What is odd, and no error: absent when nothing is.
+    /// Warnings about the request, which succeeded; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// What is to be cancelled.
+/// Request to cancel a job.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CancelRequest {
-    /// The agent's name for the job.
+    /// ID of the job, chosen by the agent.
     #[cfg_attr(feature = "openapi", schema(example = "ab12cd34"))]
     pub job_id: String,
 }
 
-/// It is cancelled, or never was.
+/// Response to a cancel, also for an unknown job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CancelResponse {
@@ -62,9 +62,9 @@ pub struct CancelResponse {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListResponse {
-    /// Armed, leased, firing or waiting; soonest first. What was delivered is not in it.
+    /// One-shots that are armed, leased, firing or waiting; soonest first. Delivered ones are not listed.
     pub armed: Vec<ArmedOneShot>,
-    /// Current dead letters, and what is stuck.
+    /// Current dead letters and stuck one-shots.
     pub dead: Vec<DeadOneShot>,
 }
 
@@ -72,33 +72,33 @@ pub struct ListResponse {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ArmedOneShot {
-    /// The agent's name for the job.
+    /// ID of the job, chosen by the agent.
     pub job_id: String,
-    /// Byte for byte as it was provisioned.
+    /// Time of the fire, byte for byte as provisioned.
     pub fire_at: String,
-    /// Opaque name of this arm.
+    /// Opaque ID of the one-shot.
     pub schedule_id: String,
-    /// The agent's base URL that the fire goes to.
+    /// Base URL of the agent that the fire is sent to.
     pub agent_callback_url: String,
-    /// Where it stands.
+    /// State of the one-shot.
     pub state: OneShotState,
     /// Attempts made so far.
     pub attempts: i32,
-    /// When the next one may start.
+    /// Earliest time of the next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Why it is not tried although it may be due.
+    /// Reason why a due one-shot is not attempted; absent if it is not parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<ParkReason>,
-    /// The external scheduler backend that sends its wake-up; absent: the service's own loop does.
+    /// External scheduler backend that sends the wake-up; absent if the built-in loop does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<BackendName>,
-    /// The last answer's status.
+    /// HTTP status of the agent's last response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_status: Option<i16>,
-    /// What was wrong with the last attempt.
+    /// Error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Its job's auth profiles.
+    /// Auth profile of the job.
     #[serde(flatten)]
     pub auth: ShownAuth,
 }
@@ -107,25 +107,25 @@ pub struct ArmedOneShot {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadOneShot {
-    /// The agent's name for the job.
+    /// ID of the job, chosen by the agent.
     pub job_id: String,
-    /// Byte for byte as it was provisioned.
+    /// Time of the fire, byte for byte as provisioned.
     pub fire_at: String,
-    /// Opaque name of this arm.
+    /// Opaque ID of the one-shot.
     pub schedule_id: String,
-    /// The agent's base URL that the fire went to.
+    /// Base URL of the agent that the fire was sent to.
     pub agent_callback_url: String,
-    /// `dead`: its attempts are used up. `stuck`: its key came again after three second fires.
+    /// `dead`: no more retries. `stuck`: the same key was provisioned again after three second fires.
     pub state: OneShotState,
     /// Attempts made.
     pub attempts: i32,
-    /// The last answer's status.
+    /// HTTP status of the agent's last response.
     pub last_status: Option<i16>,
-    /// What was wrong with the last attempt.
+    /// Error of the last attempt.
     pub last_error: Option<String>,
-    /// When it was given up.
+    /// Time at which the retries ended.
     pub died_at: DateTime<Utc>,
-    /// Its job's auth profiles.
+    /// Auth profile of the job.
     #[serde(flatten)]
     pub auth: ShownAuth,
 }

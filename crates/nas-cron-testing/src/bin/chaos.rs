@@ -11,46 +11,47 @@ use nas_cron_testing::chaos::fault::Fault;
 use nas_cron_testing::chaos::load::Load;
 use nas_cron_testing::chaos::{Plan, run, schedule};
 
-/// Put two replicas under load, let faults strike, and check what the service promises.
+/// Put two replicas under load, inject faults, and check the guarantees of the service.
 ///
 /// The run starts a private Postgres behind a proxy, a portal, 100 agents and two replicas of BINARY. Agents arm 115
-/// one-shots a second and receive 170 attempts a second: about half of the first attempts are answered with 503.
-/// Then faults strike, one after the other, in an order that the seed decides. Every acknowledged provision and every
-/// fire is written into a ledger by one clock.
+/// one-shots per second and receive 170 attempts per second: agents reject about half of the first attempts with 503.
+/// Then the run injects faults, one after the other, in an order that the seed determines. A ledger records every
+/// acknowledged provision and every fire by one clock.
 ///
-/// Promised: nothing lost, nothing early, no two attempts at once; no failed provision for faults of up to 10 s; every
-/// replica fires and provisions by itself 15 s after a fault has ended. The exit status is 1 where a promise was broken.
+/// Guarantees: no one-shot is lost, no attempt is early, no two attempts of a one-shot overlap; no provision fails during
+/// faults of up to 10 s; within 15 s of the end of a fault, every replica fires and provisions again. The exit code is 1
+/// if a guarantee was violated.
 #[derive(Parser)]
 #[command(after_help = faults())]
 struct Arguments {
-    /// The service's binary: a release build for figures, a debug build to find faults.
+    /// The service's binary: a release build to measure, a debug build to find bugs.
     #[arg(long, default_value = "target/release/nas-cron")]
     binary: PathBuf,
-    /// Decides the order of the faults, what each hits, and which fires are refused at first.
+    /// Determines the order of the faults, their targets, and the fires that agents reject at first.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How long the run takes, about: faults strike more or less often. Each strikes at least once.
+    /// Approximate duration of the run, which determines the number of faults. Each fault is injected at least once.
     #[arg(long, default_value_t = 20, value_name = "MINUTES")]
     duration: u64,
-    /// This fault only; may be repeated.
+    /// Inject only this fault; may be repeated.
     #[arg(long, value_name = "FAULT", value_parser = PossibleValuesParser::new(Fault::ALL.map(Fault::name)), hide_possible_values = true)]
     only: Vec<String>,
-    /// The short form: most faults once and briefly, at a low load.
+    /// Short run: most faults once and briefly, at a low load.
     #[arg(long, conflicts_with_all = ["duration", "only"])]
     short: bool,
-    /// Low load, whatever strikes.
+    /// Use a low load.
     #[arg(long)]
     low: bool,
-    /// Print the report as JSON on stdout in place of the table.
+    /// Print the report as JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Where the table is written as Markdown.
+    /// File that the table is written to, as Markdown.
     #[arg(long, value_name = "FILE", default_value = "target/chaos.md")]
     markdown: PathBuf,
 }
 
 fn faults() -> String {
-    let lines = Fault::ALL.map(|fault| format!("  {:<20} {}", fault.name(), fault.means()));
+    let lines = Fault::ALL.map(|fault| format!("  {:<20} {}", fault.name(), fault.description()));
     format!(
         "Faults:\n{}\n\nTo repeat one fault: chaos --only black-hole-existing --duration 5 --seed 7",
         lines.join("\n")
@@ -78,7 +79,7 @@ async fn main() -> ExitCode {
     let running = run(Plan { binary, steps, load, seed: arguments.seed, settings, progress });
     let report = tokio::select! {
         report = running => report,
-        // What was started goes with the run.
+        // Dropping the run stops everything that it has started.
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
     };
     eprintln!();
@@ -91,11 +92,11 @@ async fn main() -> ExitCode {
     } else {
         println!("{markdown}");
     }
-    eprint!("{}", report.complaints());
+    eprint!("{}", report.violations());
     ExitCode::from(u8::from(!report.passed()))
 }
 
-/// One line that is overwritten on a terminal; elsewhere a line every half minute.
+/// Prints a progress line: on a terminal it replaces the previous one, elsewhere one is printed every half minute.
 fn progress(line: &str) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static CALLS: AtomicU32 = AtomicU32::new(0);
@@ -108,6 +109,6 @@ fn progress(line: &str) {
     } else {
         Ok(())
     };
-    // Nobody reads: then nobody misses it.
+    // A closed pipe does not stop the run.
     let _ = written;
 }

@@ -1,4 +1,4 @@
-//! The emulator as a process, for measurements and for the SDKs' scripts:
+//! The QStash emulator as a process, for measurements and for the SDKs' scripts:
 //! `cargo run -p nas-cron-testing --bin qstash-emulator -- --listen 127.0.0.1:8085 --token t --current-key sig_a --next-key sig_b`.
 
 use std::net::SocketAddr;
@@ -6,25 +6,25 @@ use std::net::SocketAddr;
 use clap::Parser;
 use nas_cron_testing::qstash_emulator::{Emulator, Settings};
 
-/// A small QStash on this machine.
+/// Run a small QStash on this machine.
 ///
-/// `GET /emulator/state` tells what it has seen; `PUT /emulator/faults` with {"api": …, "times": …, "delivery": …}
-/// makes it misbehave (`qstash_emulator::faults`).
+/// `GET /emulator/state` returns its counters. `PUT /emulator/faults` with {"api": …, "times": …, "delivery": …} injects
+/// faults (`qstash_emulator::faults`).
 #[derive(Parser)]
 struct Arguments {
-    /// Where it listens.
+    /// Address that it listens on.
     #[arg(long, default_value = "127.0.0.1:8085")]
     listen: SocketAddr,
-    /// What calls must carry.
+    /// Token that calls must present.
     #[arg(long, default_value = "emulated-token")]
     token: String,
-    /// What it signs with.
+    /// Current signing key.
     #[arg(long, default_value = "sig_emulated_current")]
     current_key: String,
-    /// What it signs with after a rotation.
+    /// Signing key after a rotation.
     #[arg(long, default_value = "sig_emulated_next")]
     next_key: String,
-    /// Multiplies the back-off between tries.
+    /// Multiplier of the back-off between tries.
     #[arg(long, default_value_t = 1.0)]
     backoff: f64,
 }

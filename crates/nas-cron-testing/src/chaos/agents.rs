@@ -1,4 +1,4 @@
-//! The endpoint of every agent: it writes each fire down, checks its token's times, and answers after a moment.
+//! The fire endpoint of all agents: it records each fire, checks the times of its token, and responds after a short delay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::ledger::{Finding, Ledger, OneShot, now};
 
-/// Difference of clocks that agents forgive, in seconds.
+/// Clock leeway of the agents, in seconds.
 const LEEWAY: i64 = 30;
 
 struct Agents {
@@ -26,7 +26,7 @@ struct Agents {
     accepted: UnboundedSender<OneShot>,
 }
 
-/// Starts it and returns its base URL. What is accepted for the first time goes to `accepted`.
+/// Starts the endpoint and returns its base URL. Sends one-shots that it accepts for the first time to `accepted`.
 pub(super) async fn start(
     ledger: Arc<Ledger>,
     seed: u64,
@@ -50,20 +50,20 @@ async fn fire(State(agents): State<Arc<Agents>>, headers: HeaderMap, body: Bytes
         return StatusCode::UNAUTHORIZED;
     }
     let dice = dice(agents.seed, one_shot);
-    // Long enough for a second attempt to be seen beside this one.
+    // Long enough to detect an overlapping attempt.
     tokio::time::sleep(Duration::from_millis(20 + dice / 100 % 100)).await;
     if arrival.is_first && dice % 100 < agents.refused_percent {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
     open.accepted = true;
     if !arrival.is_repeated {
-        // Nobody listens any more when the load has stopped.
+        // The receiver is gone if the load has stopped.
         let _ = agents.accepted.send(one_shot);
     }
     StatusCode::ACCEPTED
 }
 
-/// An attempt under way; over when dropped, which also happens when the service breaks the connection.
+/// An attempt in flight. It ends when this is dropped, also if the service breaks the connection.
 struct Open<'a> {
     ledger: &'a Ledger,
     one_shot: OneShot,
@@ -83,7 +83,7 @@ fn one_shot(body: &[u8]) -> Option<OneShot> {
     Some(OneShot { job, due })
 }
 
-/// What is wrong with the times of the token, if something is. Signatures are the tests' business.
+/// Returns an error if the times of the token are invalid. Signatures are checked by other tests.
 fn wrong_times(headers: &HeaderMap) -> Option<String> {
     let claims = || {
         let token = headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")?;
@@ -96,7 +96,7 @@ fn wrong_times(headers: &HeaderMap) -> Option<String> {
     (!good).then(|| format!("iat is {} s off, exp {} s", time("iat") - seconds, time("exp") - seconds))
 }
 
-/// The same number for the same one-shot in every run of a seed, as far as instants repeat.
+/// Returns the same number for the same one-shot in every run with this seed, as far as instants repeat.
 fn dice(seed: u64, one_shot: OneShot) -> u64 {
     let mixed =
         seed ^ u64::from(one_shot.job).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ one_shot.due.unsigned_abs();

@@ -1,6 +1,7 @@
-//! What is in front of the replicas: in turn, past those whose `/readyz` fails, and past a refused connection.
+//! The load balancer in front of the replicas: round robin, without replicas whose `/readyz` fails or that refuse the
+//! connection.
 //!
-//! It is a part of this process, not one more hop. Like a real load balancer it repeats nothing that was sent.
+//! It is part of the client in this process. Like a real load balancer, it never repeats a request that was sent.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,11 +10,11 @@ use serde_json::Value;
 
 use crate::service::client;
 
-/// How long an agent waits for an answer: longer than the service's budget of a request, 12 s.
+/// Timeout of an agent's call: longer than the service's budget for a request, 12 s.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two probes of a replica.
+/// Interval between probes of a replica.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// A probe's limit; two that fail in a row take a replica out.
+/// Timeout of a probe. After two failures in a row, a replica is out of rotation.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 struct Target {
@@ -21,9 +22,9 @@ struct Target {
     serves: AtomicBool,
 }
 
-/// How a call ended that got no 200.
+/// A call that was not answered with 200.
 pub(super) enum Failure {
-    /// A status, or nothing in time, or nobody to call.
+    /// Another status, a timeout, or no reachable replica.
     Failed(String),
     /// The connection broke after the request was sent.
     Broken(String),
@@ -42,7 +43,7 @@ impl Balancer {
         Self { targets, turn: AtomicUsize::new(0), http: client() }
     }
 
-    /// Probes the replicas for ever.
+    /// Probes the replicas forever.
     pub(super) async fn probe(&self) {
         futures::future::join_all(self.targets.iter().map(async |target| {
             let mut failures = 0;
@@ -57,12 +58,12 @@ impl Balancer {
         .await;
     }
 
-    /// Provisions through whichever replica takes it.
+    /// Provisions through the next replica that accepts the connection.
     pub(super) async fn provision(&self, token: &str, body: &Value) -> Result<(), Failure> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let all: Vec<&Target> =
             (0..self.targets.len()).map(|n| &self.targets[(turn + n) % self.targets.len()]).collect();
-        // If none is ready, all are called.
+        // If no replica is ready, all are tried.
         let serving = all.iter().filter(|target| target.serves.load(Ordering::Relaxed));
         let others = all.iter().filter(|target| !target.serves.load(Ordering::Relaxed));
         let mut refused = String::new();
@@ -98,7 +99,9 @@ impl Balancer {
                 ended(Failure::Failed(format!("{status} {}", text.chars().take(200).collect::<String>())))
             }
             Err(error) if error.is_connect() => Err(Attempt::Refused(format!("{error:?}"))),
-            Err(error) if error.is_timeout() => ended(Failure::Failed(format!("no answer in {limit:?}"))),
+            Err(error) if error.is_timeout() => {
+                ended(Failure::Failed(format!("no response within {limit:?}")))
+            }
             Err(error) => ended(Failure::Broken(format!("{error:?}"))),
         }
     }

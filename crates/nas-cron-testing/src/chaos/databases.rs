@@ -1,4 +1,4 @@
-//! The primary, and a standby where one is about to take over. Everything here blocks for a while.
+//! The primary, and a standby before a failover. All functions block.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use crate::frozen;
 
 /// The service's database.
 pub(super) const DATABASE: &str = "chaos";
-/// Enough for what half-open connections leave behind.
+/// Enough for the sessions that half-open connections leave behind.
 const MAX_CONNECTIONS: &str = "300";
 
-/// A server and the file system under it. The server goes first.
+/// A server and its file system. The server is dropped first.
 struct Server {
     postgres: PrivatePostgres,
     disk: Option<Disk>,
@@ -23,7 +23,7 @@ struct Server {
 /// The servers of a run.
 pub(super) struct Databases {
     dir: PathBuf,
-    /// Whether each server gets a file system of its own.
+    /// True if each server has a separate file system.
     disks: bool,
     number: u32,
     primary: Server,
@@ -33,7 +33,7 @@ pub(super) struct Databases {
 }
 
 impl Databases {
-    /// A primary below `dir`; with `disks`, each server gets a file system of its own where that is possible.
+    /// Starts a primary below `dir`. With `disks`, each server gets a separate file system where that is possible.
     pub(super) fn start(dir: &Path, disks: bool) -> Self {
         let (options, disk) = place(dir, 0, disks);
         let postgres = PrivatePostgres::start(options).unwrap_or_else(|error| panic!("{error}"));
@@ -42,12 +42,12 @@ impl Databases {
         Self { dir: dir.to_owned(), disks, number: 1, primary, standby: None, former: None }
     }
 
-    /// The server that takes writes.
+    /// Returns the server that accepts writes.
     pub(super) fn primary(&mut self) -> &mut PrivatePostgres {
         &mut self.primary.postgres
     }
 
-    /// Its file system, where it has one of its own.
+    /// Returns the primary's file system, if it has a separate one.
     pub(super) fn disk(&self) -> Option<&Disk> {
         self.primary.disk.as_ref()
     }
@@ -66,9 +66,9 @@ impl Databases {
         executed.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
-    /// Starts a standby, and makes commits wait for it.
+    /// Starts a standby with synchronous replication.
     pub(super) fn prepare_failover(&mut self) {
-        self.bury_former();
+        self.kill_former();
         let (options, disk) = place(&self.dir, self.number, self.disks);
         self.number += 1;
         let primary = &self.primary.postgres;
@@ -90,8 +90,8 @@ impl Databases {
         self.primary.postgres.promote().expect("a standby can be promoted");
     }
 
-    /// Ends the former primary for good.
-    pub(super) fn bury_former(&mut self) {
+    /// Kills the former primary.
+    pub(super) fn kill_former(&mut self) {
         if let Some(mut former) = self.former.take()
             && former.postgres.is_running()
         {

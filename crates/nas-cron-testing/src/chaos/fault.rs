@@ -1,17 +1,17 @@
-//! The faults: names, lengths, what they are.
+//! The faults: names, lengths and descriptions.
 
 use std::time::Duration;
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// See [`Fault::means`], as for the others.
+    /// SIGKILL to a replica. [`Fault::description`] describes all kinds.
     Kill,
-    /// SIGSTOP.
+    /// SIGSTOP to a replica.
     Stop,
-    /// SIGTERM.
+    /// SIGTERM to each replica in turn.
     Rolling,
-    /// A clean restart.
+    /// A clean restart of the database.
     DatabaseRestart,
     /// SIGKILL to the server.
     DatabaseCrash,
@@ -19,9 +19,9 @@ pub enum Fault {
     TerminatedBackends,
     /// Half-open connections.
     HoleExisting,
-    /// No network.
+    /// No network to the database.
     HoleAll,
-    /// One way only.
+    /// No replies from the database.
     HoleReplies,
     /// Slow network.
     Latency100,
@@ -31,20 +31,20 @@ pub enum Fault {
     DatabasePaused,
     /// No space left on device.
     DiskFull,
-    /// As during a demotion.
+    /// Read-only transactions.
     ReadOnly,
-    /// `max_connections`.
+    /// No free connection slots.
     NoSlots,
-    /// The primary dies.
+    /// The primary is killed.
     FailoverKilled,
-    /// The primary falls silent.
+    /// The primary is frozen.
     FailoverFrozen,
-    /// A wrong clock, in seconds.
+    /// A wrong clock of a replica, by an offset in seconds.
     Clock(i8),
 }
 
 impl Fault {
-    /// Every kind, in the order of the table.
+    /// All kinds, in the order of the table.
     pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::Stop,
@@ -71,7 +71,7 @@ impl Fault {
         Self::Clock(-90),
     ];
 
-    /// What `--only` takes.
+    /// Returns the name, as `--only` accepts it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
@@ -100,38 +100,38 @@ impl Fault {
         }
     }
 
-    /// What happens, in a sentence.
-    pub fn means(self) -> &'static str {
+    /// Returns a description of the fault, in a sentence.
+    pub fn description(self) -> &'static str {
         match self {
-            Self::Kill => "`kill -9` of a replica, which is started again at once",
-            Self::Stop => "SIGSTOP of a replica, for longer than its leases last",
-            Self::Rolling => "SIGTERM, drain and start of one replica after the other",
-            Self::DatabaseRestart => "fast shutdown of the database, and its start",
-            Self::DatabaseCrash => "`kill -9` of the database, and its recovery",
+            Self::Kill => "`kill -9` of a replica, which restarts at once",
+            Self::Stop => "SIGSTOP of a replica, for longer than its leases",
+            Self::Rolling => "SIGTERM, drain and restart of one replica after the other",
+            Self::DatabaseRestart => "fast shutdown and restart of the database",
+            Self::DatabaseCrash => "`kill -9` of the database and crash recovery",
             Self::TerminatedBackends => "`pg_terminate_backend` of every session",
             Self::HoleExisting => {
-                "connections to the database carry nothing any more and stay open; new ones work"
+                "existing connections to the database stay open but lose all data; new ones work"
             }
-            Self::HoleAll => "nothing reaches the database or comes back; new connections hang",
-            Self::HoleReplies => "requests reach the database, its replies get lost",
+            Self::HoleAll => "all data to and from the database is lost; new connections hang",
+            Self::HoleReplies => "requests reach the database, its replies are lost",
             Self::Latency100 => "100 ms round-trip time to the database",
             Self::Latency200 => "200 ms round-trip time to the database",
             Self::DatabasePaused => "SIGSTOP of every process of the database",
-            Self::DiskFull => "the database's file system (tmpfs) shrinks to what is in use",
+            Self::DiskFull => "the database's file system (tmpfs) shrinks to the space in use",
             Self::ReadOnly => "`default_transaction_read_only`, as during a demotion",
-            Self::NoSlots => "all sessions end, and others take every slot of `max_connections`",
+            Self::NoSlots => "all sessions end, and other clients occupy every slot of `max_connections`",
             Self::FailoverKilled => {
-                "the primary is killed, its synchronous standby promoted, the address led there"
+                "the primary is killed, its synchronous standby is promoted, and its address moves there"
             }
-            Self::FailoverFrozen => "the same with a primary that falls silent: its connections stay open",
-            Self::Clock(_) => "a replica runs with a wrong clock (libfaketime)",
+            Self::FailoverFrozen => "the same with a frozen primary, whose connections stay open",
+            Self::Clock(_) => "the clock of a replica is wrong (libfaketime)",
         }
     }
 
-    /// How long it lasts in a long run; what takes its own time has none.
+    /// Returns the length of the fault in a long run: zero if the fault itself determines it.
     pub fn length(self) -> Duration {
         Duration::from_secs(match self {
-            // The lease of a started attempt: 30 s for the attempt, and 10 s.
+            // Longer than the lease of a started attempt: 30 s for the attempt and 10 s of margin.
             Self::Stop => 45,
             Self::DatabaseRestart => 5,
             Self::DatabaseCrash => 2,
@@ -144,18 +144,18 @@ impl Fault {
         })
     }
 
-    /// Whether provisions must not fail however long it lasts.
+    /// True if provisions must not fail, however long the fault lasts.
     pub fn spares_provisions(self) -> bool {
         matches!(self, Self::Latency100 | Self::Latency200 | Self::Clock(_) | Self::Rolling)
     }
 
-    /// Whether provisions may fail however short it is: a replica that was stopped answers nobody.
+    /// True if provisions may fail, however short the fault is: a stopped replica answers no request.
     pub fn fails_provisions(self) -> bool {
         self == Self::Stop
     }
 
-    /// Upper bound on the 99th percentile of lateness while it lasts.
-    pub fn lateness_reach(self) -> Option<Duration> {
+    /// Returns the maximum p99 lateness during the fault, if it is limited.
+    pub fn lateness_limit(self) -> Option<Duration> {
         match self {
             Self::Latency100 => Some(Duration::from_secs(1)),
             Self::Latency200 => Some(Duration::from_secs(3)),

@@ -1,4 +1,4 @@
-//! What was acknowledged and what arrived, by one clock.
+//! The ledger of acknowledged provisions and fires, by one clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::fault::Fault;
 
-/// Microseconds since 1970 by the wall clock of this machine, which is the database's, too.
+/// Returns the microseconds since 1970, by the wall clock of this machine, which is also the database's.
 pub(super) fn now() -> i64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
     i64::try_from(since.as_micros()).expect("before 294247")
@@ -20,29 +20,29 @@ pub(super) struct OneShot {
     pub(super) due: i64,
 }
 
-/// What is known of a one-shot.
+/// The record of a one-shot.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entry {
-    /// When the first 200 of its provision was there.
+    /// Time of the first 200 to its provision.
     pub(super) acknowledged: Option<i64>,
-    /// When its first attempt arrived.
+    /// Arrival time of its first attempt.
     pub(super) first: Option<i64>,
-    /// When an agent accepted it.
+    /// Time at which an agent accepted it.
     pub(super) accepted: Option<i64>,
-    /// Attempts that wait for an agent's answer.
+    /// Number of attempts in flight.
     open: u32,
 }
 
-/// What should not happen, or not often.
+/// An event that must not happen, or only rarely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// An attempt before the instant.
+    /// An attempt before its instant.
     Early,
-    /// An attempt beside another one.
+    /// An attempt that overlaps another one.
     Overlap,
-    /// An attempt after an accepted one: at least once allows it.
+    /// An attempt after an accepted one, which at-least-once delivery allows.
     Repeated,
-    /// A token whose times are wrong.
+    /// A token with invalid times.
     BadToken,
     /// A provision without a 200.
     Failed,
@@ -50,7 +50,7 @@ pub(super) enum Finding {
     Broken,
 }
 
-/// A finding, when it was made, and which one-shot or call it is about.
+/// A finding, with its time and a description of the one-shot or call.
 #[derive(Clone, Debug)]
 pub(super) struct Note {
     pub(super) at: i64,
@@ -58,30 +58,30 @@ pub(super) struct Note {
     pub(super) text: String,
 }
 
-/// From a fault's begin to the next one's.
+/// The time from the begin of a fault to the begin of the next one.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     pub(super) fault: Fault,
     pub(super) begin: i64,
     pub(super) end: i64,
-    /// From the end to the first fire and the first 200 of every replica; `None` where that never came.
+    /// Time from the end of the fault until every replica has fired and provisioned; `None` if one never did.
     pub(super) recovery: Option<Duration>,
 }
 
 #[derive(Default)]
-struct Pages {
+struct Records {
     entries: HashMap<OneShot, Entry>,
     notes: Vec<Note>,
-    /// How many of the entries are acknowledged.
+    /// Number of acknowledged entries.
     acknowledged: usize,
-    /// How many of the entries are accepted.
+    /// Number of accepted entries.
     accepted: usize,
-    /// How many of the entries [`is_missing`] holds for.
+    /// Number of missing entries ([`is_missing`]).
     missing: usize,
 }
 
-impl Pages {
-    /// Changes an entry, and the counts with it: the whole book is too long to be read every second.
+impl Records {
+    /// Changes an entry and the counts. Counting all entries every second would take too long.
     fn change<T>(&mut self, one_shot: OneShot, change: impl FnOnce(&mut Entry) -> T) -> T {
         let entry = self.entries.entry(one_shot).or_default();
         let before = *entry;
@@ -100,18 +100,18 @@ impl Pages {
 
 /// The ledger of a run.
 #[derive(Default)]
-pub(super) struct Ledger(Mutex<Pages>);
+pub(super) struct Ledger(Mutex<Records>);
 
-/// How an attempt was received.
+/// An attempt, compared with earlier ones.
 pub(super) struct Arrival {
-    /// How many attempts there were before.
+    /// True if no earlier attempt has arrived.
     pub(super) is_first: bool,
-    /// Whether one of them was accepted.
+    /// True if an earlier attempt was accepted.
     pub(super) is_repeated: bool,
 }
 
 impl Ledger {
-    /// An agent is about to arm it.
+    /// Records that an agent is about to arm a one-shot.
     pub(super) fn sent(&self, one_shot: OneShot) {
         self.0.lock().change(one_shot, |_| ());
     }
@@ -122,29 +122,29 @@ impl Ledger {
         });
     }
 
-    /// Writes down an attempt, and what is wrong with it.
+    /// Records an attempt and its findings.
     pub(super) fn arrived(&self, one_shot: OneShot) -> Arrival {
         let at = now();
-        let pages = &mut *self.0.lock();
-        let entry = pages.entries.entry(one_shot).or_default();
+        let records = &mut *self.0.lock();
+        let entry = records.entries.entry(one_shot).or_default();
         let arrival = Arrival { is_first: entry.first.is_none(), is_repeated: entry.accepted.is_some() };
         entry.first.get_or_insert(at);
         let text = || format!("job {} due {}", one_shot.job, one_shot.due);
         if at < one_shot.due {
             let text = format!("{}: {} µs", text(), one_shot.due - at);
-            pages.notes.push(Note { at, finding: Finding::Early, text });
+            records.notes.push(Note { at, finding: Finding::Early, text });
         }
         if entry.open > 0 {
-            pages.notes.push(Note { at, finding: Finding::Overlap, text: text() });
+            records.notes.push(Note { at, finding: Finding::Overlap, text: text() });
         }
         if arrival.is_repeated {
-            pages.notes.push(Note { at, finding: Finding::Repeated, text: text() });
+            records.notes.push(Note { at, finding: Finding::Repeated, text: text() });
         }
         entry.open += 1;
         arrival
     }
 
-    /// The attempt has ended: the agent has answered, or its connection broke.
+    /// Records the end of an attempt: the agent has responded, or its connection broke.
     pub(super) fn ended(&self, one_shot: OneShot, accepted: bool) {
         self.0.lock().change(one_shot, |entry| {
             entry.open = entry.open.saturating_sub(1);
@@ -154,7 +154,7 @@ impl Ledger {
         });
     }
 
-    /// Whether an agent has accepted it.
+    /// True if an agent has accepted the one-shot.
     pub(super) fn is_accepted(&self, one_shot: OneShot) -> bool {
         self.0.lock().entries.get(&one_shot).is_some_and(|entry| entry.accepted.is_some())
     }
@@ -163,7 +163,7 @@ impl Ledger {
         self.0.lock().notes.push(Note { at, finding, text });
     }
 
-    /// Waits until everything acknowledged has been accepted, for `limit` at most.
+    /// Waits up to `limit` until all acknowledged one-shots have been accepted.
     pub(super) async fn settled(&self, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < deadline && self.0.lock().missing > 0 {
@@ -171,20 +171,20 @@ impl Ledger {
         }
     }
 
-    /// Every one-shot and every finding, for the report.
+    /// Returns all one-shots and findings, for the report.
     pub(super) fn close(&self) -> (Vec<(OneShot, Entry)>, Vec<Note>) {
-        let pages = self.0.lock();
-        (pages.entries.iter().map(|(key, entry)| (*key, *entry)).collect(), pages.notes.clone())
+        let records = self.0.lock();
+        (records.entries.iter().map(|(key, entry)| (*key, *entry)).collect(), records.notes.clone())
     }
 
-    /// A line about it.
+    /// Returns a progress line.
     pub(super) fn line(&self) -> String {
-        let pages = self.0.lock();
-        let of = |finding| pages.notes.iter().filter(|note| note.finding == finding).count();
+        let records = self.0.lock();
+        let of = |finding| records.notes.iter().filter(|note| note.finding == finding).count();
         format!(
             "{} armed, {} delivered, {} early, {} overlapping, {} failed provisions",
-            pages.acknowledged,
-            pages.accepted,
+            records.acknowledged,
+            records.accepted,
             of(Finding::Early),
             of(Finding::Overlap),
             of(Finding::Failed)
@@ -192,7 +192,7 @@ impl Ledger {
     }
 }
 
-/// Whether it was promised and has not come.
+/// True if the one-shot was acknowledged and not accepted.
 pub(super) fn is_missing(entry: &Entry) -> bool {
     entry.acknowledged.is_some() && entry.accepted.is_none()
 }

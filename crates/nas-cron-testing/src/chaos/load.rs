@@ -1,4 +1,4 @@
-//! What the agents do: recurring jobs, armed again after each fire, and one-shots of their own accord.
+//! The load: recurring jobs, which agents arm again after each fire, and independent one-shots.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,32 +14,32 @@ use super::balancer::Failure;
 use super::ledger::{Finding, OneShot, now};
 use super::stage::Shared;
 
-/// The numbers of one-shots that agents arm of their own accord begin here; smaller ones are recurring jobs.
-const OWN_ACCORD: u32 = 1_000_000_000;
-/// The numbers of those that look whether a replica provisions.
+/// First number of independent one-shots; recurring jobs have smaller numbers.
+const INDEPENDENT: u32 = 1_000_000_000;
+/// First number of the one-shots that probe a replica.
 const PROBES: u32 = 2_000_000_000;
-/// How long an agent's token is good for, in seconds.
+/// Lifetime of an agent's token, in seconds.
 const TOKEN_LIFETIME: i64 = 60;
-/// How far ahead one-shots are armed, in microseconds: at least, and up to so much more.
+/// Time between the provision and the instant, in microseconds: minimum, and range above it.
 const AHEAD: (i64, i64) = (1_500_000, 20_000_000);
 
-/// How much load there is.
+/// The size of the load.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Agents.
+    /// Number of agents.
     pub agents: u32,
-    /// Recurring jobs, dealt to the agents in turn.
+    /// Number of recurring jobs, assigned to the agents in turn.
     pub recurring: u32,
     /// Their period.
     pub period: Duration,
-    /// One-shots a second beside them, which are armed whether fires come or not.
+    /// Independent one-shots per second, which are armed whether or not fires arrive.
     pub one_shots: f64,
     /// Percentage of one-shots whose first attempt is answered with 503.
     pub refused_percent: u64,
 }
 
 impl Load {
-    /// 115 provisions and 170 attempts a second over 100 agents.
+    /// 115 provisions and 170 attempts per second from 100 agents.
     pub const FULL: Self = Self {
         agents: 100,
         recurring: 1_200,
@@ -47,7 +47,7 @@ impl Load {
         one_shots: 55.0,
         refused_percent: 48,
     };
-    /// About 8 provisions and 12 attempts a second: for a machine that is busy with other tests.
+    /// About 8 provisions and 12 attempts per second, for a machine that is busy with other tests.
     pub const LOW: Self = Self {
         agents: 10,
         recurring: 30,
@@ -56,13 +56,13 @@ impl Load {
         refused_percent: 48,
     };
 
-    /// Provisions a second.
+    /// Returns the provisions per second.
     pub fn provisions(&self) -> f64 {
         f64::from(self.recurring) / self.period.as_secs_f64() + self.one_shots
     }
 }
 
-/// Load under way.
+/// The running load.
 pub(super) struct Running {
     state: Arc<State>,
     tasks: Vec<JoinHandle<()>>,
@@ -72,13 +72,13 @@ struct State {
     shared: Arc<Shared>,
     load: Load,
     running: AtomicBool,
-    /// Calls under way.
+    /// Calls in flight.
     calls: AtomicUsize,
-    /// One for each recurring job: its calls come one after the other.
+    /// A lock for each recurring job, which serialises its calls.
     jobs: Vec<Mutex<()>>,
 }
 
-/// Starts it.
+/// Starts the load.
 pub(super) fn start(shared: Arc<Shared>, load: Load) -> Running {
     let state = Arc::new(State {
         shared,
@@ -96,7 +96,7 @@ pub(super) fn start(shared: Arc<Shared>, load: Load) -> Running {
 }
 
 impl Running {
-    /// Arms nothing any more, and waits for the calls under way.
+    /// Stops arming, and waits for the calls in flight.
     pub(super) async fn stop(self) {
         self.state.running.store(false, Ordering::Relaxed);
         let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
@@ -133,7 +133,7 @@ impl State {
     async fn arm_one_shots(self: Arc<Self>) {
         let mut interval = tokio::time::interval(Duration::from_secs_f64(1.0 / self.load.one_shots));
         interval.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        for job in OWN_ACCORD.. {
+        for job in INDEPENDENT.. {
             interval.tick().await;
             if !self.running.load(Ordering::Relaxed) {
                 return;
@@ -144,7 +144,7 @@ impl State {
         }
     }
 
-    /// Provisions it, again and again until it is acknowledged or has fired.
+    /// Provisions the one-shot, and retries until it is acknowledged or has fired.
     fn arm(self: &Arc<Self>, one_shot: OneShot) {
         let this = Arc::clone(self);
         this.calls.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +169,7 @@ impl State {
                 Ok(()) => return ledger.acknowledged(one_shot),
                 Err(failure) => failure,
             };
-            // Attributed to the fault that struck during the call.
+            // Attributed to the fault during the call.
             let at = now().min(start + 1_000_000);
             let (finding, text) = match failure {
                 Failure::Failed(text) => (Finding::Failed, text),
@@ -186,11 +186,11 @@ impl State {
 }
 
 impl Shared {
-    /// A fresh token and the body of a provision.
+    /// Returns a fresh token and the body of a provision.
     pub(super) fn call(&self, one_shot: OneShot) -> (String, Value) {
         let agent = format!("inst-{}", one_shot.job % self.agents);
         let seconds = now() / 1_000_000;
-        // Short-lived, so that a replica with a wrong clock has a reason to refuse it.
+        // Short-lived, so that a replica with a wrong clock would reject it.
         let token = self.portal.sign(json!({
             "client_id": format!("agent:{agent}"), "org_id": "org-1",
             "iat": seconds, "nbf": seconds, "exp": seconds + TOKEN_LIFETIME,
@@ -204,7 +204,7 @@ impl Shared {
         (token, body)
     }
 
-    /// Provisions a one-shot at one replica, which must be told apart from the load's: whether it was acknowledged.
+    /// Provisions a one-shot of its own at one replica. Returns true if it was acknowledged.
     pub(super) async fn probe(&self, replica: usize, limit: Duration) -> bool {
         let number = self.probes.fetch_add(1, Ordering::Relaxed);
         let one_shot = OneShot { job: PROBES + number, due: now() + AHEAD.0 };

@@ -1,19 +1,19 @@
-//! Two replicas under load, a seeded series of faults, and a ledger of what was promised and what came.
+//! Two replicas under load, a seeded series of faults, and a ledger of acknowledged provisions and fires.
 //!
-//! Agents arm one-shots through a balancer and answer their fires. Every acknowledged provision and every fire that
-//! arrives is written down by one clock, this process's, which is the database's, too. After the last fault the ledger
-//! tells what was lost, early or fired by two at once; [`report::Report`] holds it against what the service promises.
+//! Agents arm one-shots through a balancer and respond to their fires. The ledger records every acknowledged provision
+//! and every fire by the clock of this machine, which is also the database's. After the last fault it shows the one-shots
+//! that were lost, early or overlapping, and [`report::Report`] compares that with the guarantees of the service.
 //!
 //! | file | contents |
 //! |---|---|
-//! | `fault` | the faults: names, lengths, what they are |
-//! | `schedule` | which of them, in which order |
-//! | `stage` | what a run starts: databases, proxy, replicas, agents |
+//! | `fault` | the faults: names, lengths, descriptions |
+//! | `schedule` | the number and order of the faults |
+//! | `stage` | everything that a run starts: databases, proxy, replicas, agents |
 //! | `databases`, `disk` | a primary and its standby, on disks that can be filled |
-//! | `replica`, `balancer` | the service's processes, and what is in front of them |
+//! | `replica`, `balancer` | the service's processes and their load balancer |
 //! | `load`, `agents` | calls to the service, and the endpoint of its fires |
-//! | `ledger` | what was acknowledged and what arrived |
-//! | `blow`, `recovery` | a fault from its begin to its end, and what comes after it |
+//! | `ledger` | acknowledged provisions and fires |
+//! | `injection`, `recovery` | a fault from its begin to its end, and the recovery from it |
 //! | `report` | the table |
 
 use std::path::PathBuf;
@@ -22,10 +22,11 @@ use std::time::Duration;
 
 mod agents;
 mod balancer;
-mod blow;
+
 mod databases;
 mod disk;
 pub mod fault;
+mod injection;
 mod ledger;
 pub mod load;
 mod recovery;
@@ -40,37 +41,37 @@ use report::Report;
 use schedule::Step;
 use stage::Stage;
 
-/// How long what is armed may take to arrive after the last fault.
+/// Maximum time after the last fault until all one-shots are delivered.
 const SETTLING: Duration = Duration::from_mins(3);
-/// Between a recovery and the next fault.
+/// Time between a recovery and the next fault.
 const CALM: Duration = Duration::from_secs(2);
 
-/// What a run is made of.
+/// The plan of a run.
 pub struct Plan {
     /// The service's binary.
     pub binary: PathBuf,
     /// Faults in their order.
     pub steps: Vec<Step>,
-    /// What the agents do.
+    /// The load.
     pub load: Load,
-    /// Decides what each fault hits, and which fires are refused at first.
+    /// Determines the targets of faults, and the fires that agents reject at first.
     pub seed: u64,
     /// Further settings of the replicas.
     pub settings: Vec<(&'static str, &'static str)>,
-    /// Called with a line about what goes on, about once a second.
+    /// Called with a progress line about once a second.
     pub progress: fn(&str),
 }
 
-/// Runs a plan from its start to its verdict.
+/// Runs a plan and returns the report.
 pub async fn run(plan: Plan) -> Report {
     let mut stage = Stage::start(&plan).await;
     let load = load::start(Arc::clone(&stage.shared), plan.load);
-    // Faults hit a deployment that works.
+    // The deployment runs without faults at first.
     tokio::time::sleep(CALM * 2).await;
     let mut windows = Vec::new();
     let (count, mut skipped) = (plan.steps.len(), Vec::new());
     for (index, step) in plan.steps.iter().enumerate() {
-        if let Some(reason) = stage.cannot(step.fault) {
+        if let Some(reason) = stage.skip_reason(step.fault) {
             if !skipped.contains(&(step.fault, reason)) {
                 skipped.push((step.fault, reason));
             }
@@ -78,14 +79,14 @@ pub async fn run(plan: Plan) -> Report {
         }
         let title = format!("{}/{count} {}", index + 1, step.fault.name());
         let ledger = Arc::clone(&stage.shared.ledger);
-        let blow = async {
-            blow::prepare(&mut stage, step.fault).await;
+        let window = async {
+            injection::prepare(&mut stage, step.fault).await;
             let begin = ledger::now();
-            let end = blow::strike(&mut stage, step).await;
+            let end = injection::inject(&mut stage, step).await;
             let recovery = recovery::wait(&mut stage, end).await;
             Window { fault: step.fault, begin, end, recovery }
         };
-        windows.push(with_progress(blow, &title, &ledger, plan.progress).await);
+        windows.push(with_progress(window, &title, &ledger, plan.progress).await);
         tokio::time::sleep(CALM).await;
     }
     load.stop().await;

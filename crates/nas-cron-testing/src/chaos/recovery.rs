@@ -1,4 +1,4 @@
-//! How long every replica takes to fire and to provision again.
+//! Measures the time until every replica fires and provisions again.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::ledger::now;
 use super::stage::Stage;
 
-/// Recovery that takes longer is none: the replicas are started anew, so that the next fault hits a sound deployment.
+/// Maximum time for a recovery. After it, the replicas are restarted, so that the next fault hits a healthy deployment.
 const LIMIT: Duration = Duration::from_mins(1);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
 const PROBE_EVERY: Duration = Duration::from_millis(250);
-/// One provision that looks whether a replica provisions.
+/// Timeout of a provision that probes a replica.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Returns the time from `end` (in microseconds) until every replica has fired and provisioned, or `None`.
@@ -29,11 +29,11 @@ pub(super) async fn wait(stage: &mut Stage, end: i64) -> Option<Duration> {
                     (Some(attempts), None) => before = Some(attempts),
                     _ => {}
                 }
-                sleep(LOOK_EVERY).await;
+                sleep(POLL).await;
             }
         };
         let provisioned = async {
-            // One that hangs must not hide that the next would not.
+            // Concurrent, because a probe that hangs must not delay the next one.
             let mut probes = FuturesUnordered::new();
             loop {
                 probes.push(stage.shared.probe(number, PROBE_LIMIT));

@@ -1,4 +1,4 @@
-//! A process of the service that can be killed, stopped and started again at the same address.
+//! A replica: a process of the service that can be killed, stopped and restarted at the same address.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::ports::free_address;
 use crate::service::{Settings, client};
 use crate::time::PATIENCE;
 
-/// One replica. Killed when dropped.
+/// A replica. Dropping it kills its process.
 pub(super) struct Replica {
     binary: PathBuf,
     settings: Settings,
@@ -24,7 +24,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// One that is not started yet.
+    /// Creates a replica without starting it.
     pub(super) fn new(binary: &Path, settings: Settings, log: PathBuf) -> Self {
         let (listen, metrics) = (free_address(), free_address());
         Self {
@@ -40,7 +40,7 @@ impl Replica {
         }
     }
 
-    /// Starts its process, with a clock that is `clock` seconds off.
+    /// Starts its process, with a clock that is `clock` seconds ahead.
     pub(super) fn start(&mut self, clock: i8) {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");
         let mut command = Command::new(&self.binary);
@@ -50,15 +50,15 @@ impl Replica {
         command.arg("serve").envs(self.settings.environment());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         if clock != 0 {
-            command.env("LD_PRELOAD", faketime().expect("libfaketime is there"));
-            // Timers keep their pace: only what the time is is wrong.
+            command.env("LD_PRELOAD", faketime().expect("the fault was not skipped"));
+            // Only the wall clock is wrong; timers are not affected.
             command
                 .envs([("FAKETIME", format!("{clock:+}s").as_str()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
         }
         self.child = Some(command.spawn().expect("the service starts"));
     }
 
-    /// Waits until `/readyz` says 200.
+    /// Waits until `/readyz` returns 200.
     pub(super) async fn ready(&self) {
         let probing = async {
             let probe =
@@ -72,11 +72,11 @@ impl Replica {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("it runs");
-        kill_process(Pid::from_child(child), signal).expect("it is there");
+        let child = self.child.as_ref().expect("the replica runs");
+        kill_process(Pid::from_child(child), signal).expect("its process exists");
     }
 
-    /// `kill -9`, and gone when this returns.
+    /// Kills the process with SIGKILL and waits for its end.
     pub(super) fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -84,11 +84,11 @@ impl Replica {
         }
     }
 
-    /// SIGTERM, and gone when this returns.
+    /// Stops the process with SIGTERM and waits for its end.
     pub(super) async fn drain(&mut self) {
         self.signal(Signal::TERM);
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while let Ok(None) = self.child.as_mut().expect("it runs").try_wait() {
+        while let Ok(None) = self.child.as_mut().expect("the replica runs").try_wait() {
             if tokio::time::Instant::now() > deadline {
                 break;
             }
@@ -97,10 +97,10 @@ impl Replica {
         self.kill9();
     }
 
-    /// How many attempts it has ended since its start, or `None` where it does not say.
+    /// Returns the number of attempts that have ended since its start, or `None` if its metrics are unavailable.
     pub(super) async fn attempts(&self) -> Option<f64> {
-        let asked = self.http.get(&self.metrics_url).timeout(Duration::from_secs(2)).send().await.ok()?;
-        let text = asked.text().await.ok()?;
+        let response = self.http.get(&self.metrics_url).timeout(Duration::from_secs(2)).send().await.ok()?;
+        let text = response.text().await.ok()?;
         let ended = text.lines().filter(|line| {
             line.starts_with("nas_cron_fires_total{")
                 && ["\"delivered\"", "\"failed\""].iter().any(|outcome| line.contains(outcome))
@@ -115,7 +115,7 @@ impl Drop for Replica {
     }
 }
 
-/// Where libfaketime is, if it is.
+/// Returns the path of libfaketime, if it is installed.
 pub(super) fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
     let folders = folders.chain(["/usr/lib64".into(), "/usr/lib".into()]);

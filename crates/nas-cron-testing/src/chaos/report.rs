@@ -1,4 +1,4 @@
-//! The table: what each kind of fault did, held against what the service promises.
+//! The report: the effects of each kind of fault, compared with the guarantees of the service.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,56 +10,56 @@ use super::fault::Fault;
 use super::ledger::{Entry, Finding, Ledger, Note, OneShot, Window, is_missing};
 use super::load::Load;
 
-/// Outages up to this length fail no provision; the half second is what starting and stopping take.
-const RIDDEN_OUT: Duration = Duration::from_millis(10_500);
-/// Upper bound on a recovery.
-const RECOVERY_REACH: Duration = Duration::from_secs(15);
-/// How many findings of a kind are shown.
+/// Maximum length of an outage during which no provision may fail. Includes half a second to start and stop servers.
+const BRIEF_OUTAGE: Duration = Duration::from_millis(10_500);
+/// Maximum time for a recovery.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(15);
+/// Maximum findings of a kind that are shown.
 const EXAMPLES: usize = 5;
 
-/// What came of all faults of a kind.
+/// The results of all faults of a kind.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
-    /// The fault's name.
+    /// Name of the fault.
     pub fault: &'static str,
-    /// How often it struck.
+    /// Number of injections.
     pub times: usize,
-    /// Provisions answered with 200, from the fault's begin to the next one's.
+    /// Provisions answered with 200, from the begin of the fault to the begin of the next one.
     pub acknowledged: usize,
-    /// Of the one-shots due in that time, those that were acknowledged and never accepted.
+    /// One-shots due in that time that were acknowledged but never accepted.
     pub lost: usize,
     /// Attempts before their instant.
     pub early: usize,
-    /// Attempts of a one-shot beside another of its attempts.
+    /// Attempts that overlapped another attempt of the same one-shot.
     pub overlapping: usize,
     /// Attempts after an accepted one.
     pub repeated: usize,
-    /// Fires whose token's times an agent rejects.
+    /// Fires whose token has times that an agent rejects.
     pub bad_tokens: usize,
     /// Provisions without a 200.
     pub failed: usize,
-    /// Provisions under way to a replica when it was killed.
+    /// Provisions that were in flight to a replica when it was killed.
     pub broken: usize,
     /// 99th percentile of the lateness of first attempts, in seconds.
     pub lateness_p99: f64,
-    /// The longest time from the end of the fault to a fire and a provision of every replica, in seconds.
+    /// Longest time from the end of the fault until every replica has fired and provisioned, in seconds.
     pub recovery: Option<f64>,
-    /// What was promised and not kept.
+    /// Violated guarantees.
     pub missed: Vec<String>,
 }
 
-/// What a run has shown.
+/// The report of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Of the schedule.
+    /// Seed of the schedule.
     pub seed: u64,
-    /// Provisions a second.
+    /// Provisions per second.
     pub provisions_per_second: f64,
-    /// By fault; `no fault` is what was before the first one.
+    /// Results by fault; `no fault` is the time before the first one.
     pub rows: Vec<Row>,
-    /// Faults that this machine does not allow, and why.
+    /// Faults that could not be injected on this machine, with the reason.
     pub skipped: Vec<String>,
-    /// Some findings of each kind.
+    /// Examples of each kind of finding.
     pub examples: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ impl Report {
             let window = window_at(windows, *at);
             let fault = window.map(|window| window.fault);
             let row = rows.get_mut(&fault).expect("every window has a row");
-            // A replica that is killed takes the calls under way with it.
+            // Killing a replica breaks its calls in flight.
             let killed = *finding == Finding::Broken && fault == Some(Fault::Kill);
             let (count, name) = match finding {
                 Finding::Early => (&mut row.early, "early"),
@@ -114,15 +114,15 @@ impl Report {
         Self { seed, provisions_per_second: load.provisions(), rows, skipped, examples }
     }
 
-    /// Whether everything was kept.
+    /// True if no guarantee was violated.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.missed.is_empty())
     }
 
-    /// The table as Markdown.
+    /// Returns the table as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = format!(
-            "Seed {}, {:.0} provisions a second.\n\n\
+            "Seed {}, {:.0} provisions per second.\n\n\
              | fault | times | acknowledged | lost | early | overlapping | failed provisions | broken | repeated | bad tokens | p99 lateness | recovery |\n\
              |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             self.seed, self.provisions_per_second
@@ -142,13 +142,13 @@ impl Report {
             );
         }
         for skipped in &self.skipped {
-            let _ = writeln!(text, "\nLeft out: {skipped}.");
+            let _ = writeln!(text, "\nSkipped: {skipped}.");
         }
         text
     }
 
-    /// What was not kept, with examples; nothing where all was.
-    pub fn complaints(&self) -> String {
+    /// Returns the violated guarantees with examples, or an empty text.
+    pub fn violations(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
             for missed in &row.missed {
@@ -164,7 +164,7 @@ impl Report {
     }
 }
 
-/// The last window that had begun.
+/// Returns the last window that began before `at`.
 fn window_at(windows: &[Window], at: i64) -> Option<&Window> {
     windows.iter().rev().find(|window| window.begin <= at)
 }
@@ -180,7 +180,7 @@ fn count_entries(rows: &mut BTreeMap<Option<Fault>, Row>, windows: &[Window], en
         if is_missing(entry) {
             rows.get_mut(&due).expect("every window has a row").lost += 1;
         }
-        // What was armed too late to be punctual says nothing.
+        // Lateness is meaningless for one-shots that were armed after their instant.
         if let (Some(first), Some(acknowledged)) = (entry.first, entry.acknowledged)
             && acknowledged < one_shot.due
         {
@@ -209,29 +209,29 @@ fn missed(fault: Option<Fault>, row: &Row, windows: &[Window], notes: &[Note]) -
     let failed = notes.iter().filter(|Note { at, finding, .. }| {
         let window = window_at(windows, *at);
         let counts = *finding == Finding::Failed || *finding == Finding::Broken && fault != Some(Fault::Kill);
-        counts && window.map(|window| window.fault) == fault && window.is_none_or(rides_out)
+        counts && window.map(|window| window.fault) == fault && window.is_none_or(must_spare_provisions)
     });
     let failed = failed.count();
     if failed > 0 {
-        missed.push(format!("{failed} failed provisions that should have been ridden out"));
+        missed.push(format!("{failed} provisions failed that should have succeeded"));
     }
     match (fault, row.recovery) {
-        (Some(_), None) => missed.push("not every replica recovered by itself".to_owned()),
-        (Some(_), Some(took)) if took > RECOVERY_REACH.as_secs_f64() => {
+        (Some(_), None) => missed.push("a replica did not recover by itself".to_owned()),
+        (Some(_), Some(took)) if took > RECOVERY_LIMIT.as_secs_f64() => {
             missed.push(format!("recovery took {took:.1} s"));
         }
         _ => {}
     }
-    if let Some(reach) = fault.and_then(Fault::lateness_reach)
-        && row.lateness_p99 > reach.as_secs_f64()
+    if let Some(limit) = fault.and_then(Fault::lateness_limit)
+        && row.lateness_p99 > limit.as_secs_f64()
     {
         missed.push(format!("p99 lateness {:.2} s", row.lateness_p99));
     }
     missed
 }
 
-/// Whether no provision may fail because of it.
-fn rides_out(window: &Window) -> bool {
+/// True if no provision may fail during the fault.
+fn must_spare_provisions(window: &Window) -> bool {
     let took = Duration::from_micros((window.end - window.begin).unsigned_abs());
-    window.fault.spares_provisions() || !window.fault.fails_provisions() && took <= RIDDEN_OUT
+    window.fault.spares_provisions() || !window.fault.fails_provisions() && took <= BRIEF_OUTAGE
 }

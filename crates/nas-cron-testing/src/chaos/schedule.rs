@@ -1,4 +1,4 @@
-//! Which faults strike, in which order, and for how long.
+//! The schedule of faults: their number, order and length.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use rand::{Rng, SeedableRng};
 
 use super::fault::Fault;
 
-/// How long the full series takes, about.
+/// Approximate duration of the full series.
 pub const FULL: Duration = Duration::from_mins(20);
 
-/// One fault of a series.
+/// A scheduled fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// Its kind.
+    /// Kind of fault.
     pub fault: Fault,
-    /// How long it lasts.
+    /// Length of the fault.
     pub length: Duration,
-    /// Decides which replica it hits.
+    /// Determines the replica that it hits.
     pub dice: u32,
 }
 
-/// How often each strikes in the full series.
+/// Returns the number of injections of a fault in the full series.
 fn times(fault: Fault) -> u32 {
     match fault {
         Fault::Kill => 60,
@@ -38,7 +38,8 @@ fn times(fault: Fault) -> u32 {
     }
 }
 
-/// The long form: every kind of `only` (all where it is empty), as often as fits `duration`, shuffled by the seed.
+/// Returns the long series: every fault of `only` (all if it is empty), as often as `duration` permits, shuffled by the
+/// seed.
 pub fn long(seed: u64, duration: Duration, only: &[Fault]) -> Vec<Step> {
     let mut dice = StdRng::seed_from_u64(seed);
     let share = duration.as_secs_f64() / FULL.as_secs_f64();
@@ -51,7 +52,7 @@ pub fn long(seed: u64, duration: Duration, only: &[Fault]) -> Vec<Step> {
         )]
         let times = (f64::from(times(fault)) * share).round().max(1.0) as u32;
         for time in 0..times {
-            // What an outage of more than the budget of a request does is seen once, too.
+            // Further outages last longer than the budget for a request.
             let longer = time > 0 && matches!(fault, Fault::HoleAll | Fault::DatabasePaused);
             let length = if longer { Duration::from_secs(25) } else { fault.length() };
             steps.push(Step { fault, length, dice: dice.random() });
@@ -61,7 +62,7 @@ pub fn long(seed: u64, duration: Duration, only: &[Fault]) -> Vec<Step> {
     steps
 }
 
-/// The short form: most kinds once, and briefly. The replicas need short leases for it, see [`SHORT_LEASES`].
+/// Returns the short series: most faults once and briefly. It requires the short leases of [`SHORT_LEASES`].
 pub fn short(seed: u64) -> Vec<Step> {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut step = |fault, seconds| Step { fault, length: Duration::from_secs(seconds), dice: dice.random() };
@@ -81,7 +82,7 @@ pub fn short(seed: u64) -> Vec<Step> {
     steps
 }
 
-/// Settings with which a stop of 6 s is longer than a lease.
+/// Settings that make leases shorter than a stop of 6 s.
 pub const SHORT_LEASES: &[(&str, &str)] = &[
     ("NAS_CRON_CONNECT_TIMEOUT", "1s"),
     ("NAS_CRON_FIRE_TIMEOUT", "2s"),

@@ -1,4 +1,4 @@
-//! What a run starts, and what all of its parts share.
+//! The stage: everything that a run starts, and the state that its parts share.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,29 +25,29 @@ use crate::service::Settings;
 
 const REPLICAS: usize = 2;
 
-/// What load, probes and agents share.
+/// State that load, probes and agents share.
 pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) balancer: Balancer,
-    /// It issues the agents' tokens.
+    /// Issues the agents' tokens.
     pub(super) portal: Portal,
-    /// How many agents there are.
+    /// Number of agents.
     pub(super) agents: u32,
-    /// What callback URLs begin with.
+    /// Base URL of all callbacks.
     pub(super) callback: String,
-    /// One-shots that an agent has accepted for the first time.
+    /// Receives one-shots that an agent has accepted for the first time.
     pub(super) accepted: Mutex<UnboundedReceiver<OneShot>>,
-    /// How many there were to see whether a replica provisions.
+    /// Number of probe one-shots so far.
     pub(super) probes: AtomicU32,
 }
 
-/// Everything that runs.
+/// Everything that a run has started.
 pub(super) struct Stage {
     dir: PathBuf,
     pub(super) shared: Arc<Shared>,
     pub(super) replicas: Vec<Replica>,
     pub(super) proxy: Proxy,
-    /// `None` while a blocking step has them.
+    /// `None` while a blocking step uses them.
     databases: Option<Databases>,
     probing: AbortHandle,
 }
@@ -56,7 +56,7 @@ impl Stage {
     pub(super) async fn start(plan: &Plan) -> Self {
         let dir = std::env::temp_dir().join(format!("nas-cron-chaos-{:016x}", rand::random::<u64>()));
         fs::create_dir(&dir).expect("a new folder");
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("this process owns the folder");
         let parent = dir.clone();
         let disks = plan.steps.iter().any(|step| step.fault == Fault::DiskFull);
         let databases =
@@ -96,27 +96,25 @@ impl Stage {
         Self { dir, shared, replicas, proxy, databases: Some(databases), probing }
     }
 
-    /// Why a fault cannot be made here, if it cannot.
-    pub(super) fn cannot(&self, fault: Fault) -> Option<&'static str> {
+    /// Returns the reason to skip a fault, if it cannot be injected on this machine.
+    pub(super) fn skip_reason(&self, fault: Fault) -> Option<&'static str> {
         match fault {
-            Fault::Clock(_) if faketime().is_none() => Some("there is no libfaketime"),
-            Fault::DiskFull if self.databases().disk().is_none() => {
-                Some("a tmpfs can be mounted by root only")
-            }
+            Fault::Clock(_) if faketime().is_none() => Some("libfaketime is not installed"),
+            Fault::DiskFull if self.databases().disk().is_none() => Some("only root can mount a tmpfs"),
             _ => None,
         }
     }
 
     pub(super) fn databases(&self) -> &Databases {
-        self.databases.as_ref().expect("nobody else has them")
+        self.databases.as_ref().expect("no blocking step is running")
     }
 
-    /// Does what blocks.
+    /// Runs blocking work on the databases.
     pub(super) async fn blocking<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Databases) -> T + Send + 'static,
     ) -> T {
-        let mut databases = self.databases.take().expect("nobody else has them");
+        let mut databases = self.databases.take().expect("no blocking step is running");
         let worked = tokio::task::spawn_blocking(move || {
             let result = work(&mut databases);
             (databases, result)
@@ -126,13 +124,13 @@ impl Stage {
         result
     }
 
-    /// Ends everything. The replicas' logs stay where the run has failed.
+    /// Stops everything. Keeps the replicas' logs if the run has failed.
     pub(super) async fn end(mut self, passed: bool) {
         self.probing.abort();
         for replica in &mut self.replicas {
             replica.kill9();
         }
-        self.blocking(Databases::bury_former).await;
+        self.blocking(Databases::kill_former).await;
         let databases = self.databases.take();
         tokio::task::spawn_blocking(move || drop(databases)).await.expect("no panic");
         if passed {

@@ -1,4 +1,4 @@
-//! What servers and clients prove themselves with: certificates, accounts, users.
+//! Credentials of servers and clients: certificates, accounts, users.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use serde_json::{Value, json};
 
-/// `ca.pem`, a server's and a client's certificate of it with their keys, and `foreign-ca.pem`.
+/// Writes `ca.pem`, the certificates that it signed for server and client, their keys, and `foreign-ca.pem`.
 pub(super) fn write_certificates(dir: &Path) {
     let write = |name: &str, kind: &str, der: &[u8]| {
         let mut pem = format!("-----BEGIN {kind}-----\n");
@@ -43,8 +43,8 @@ pub(super) fn write_certificates(dir: &Path) {
     }
 }
 
-/// `user.creds` of an account that the returned part of a configuration knows, and `foreign.creds` of one that it
-/// does not.
+/// Writes `user.creds`, of an account in the returned part of the configuration, and `foreign.creds`, of an unknown
+/// account.
 pub(super) fn write_credentials(dir: &Path) -> String {
     let operator = KeyPair::new_operator();
     let operator_jwt = jwt(&operator, &operator, "operator", json!({ "type": "operator" }));
@@ -74,7 +74,7 @@ pub(super) fn write_credentials(dir: &Path) -> String {
     )
 }
 
-/// A JWT as NATS has them.
+/// Signs a JWT in the format of NATS.
 fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, mut claims: Value) -> String {
     claims["version"] = json!(2);
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());

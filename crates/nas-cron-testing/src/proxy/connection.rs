@@ -1,4 +1,5 @@
-//! One connection: two ways, each a reader that stamps what it reads and a writer that passes it on when it is time.
+//! A connection through the proxy. Each direction has a reader, which timestamps bytes, and a writer, which passes them
+//! on after the delay.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +13,17 @@ use super::faults::{Faults, Way};
 
 const CHUNK: usize = 16 * 1024;
 
-/// Bytes under way, and when they arrive. An empty one is the end of the stream.
+/// Bytes in transit and their arrival time. Without bytes it is the end of the stream.
 struct Parcel {
     arrives: Instant,
     bytes: Vec<u8>,
 }
 
-/// One connection through the proxy.
+/// A connection through the proxy.
 pub(super) struct Connection {
     number: u64,
     faults: watch::Receiver<Faults>,
-    /// Set when bytes were swallowed: what follows them would make no sense.
+    /// True if bytes were dropped. Later bytes are then dropped, too.
     broken: AtomicBool,
 }
 
@@ -35,12 +36,12 @@ impl Connection {
     pub(super) async fn carry(self, mut client: TcpStream) {
         let faults = *self.faults.borrow();
         if faults.swallow(self.number, Way::Request) {
-            // A SYN into a black hole: the server never hears of it.
+            // The SYN is lost in the black hole: the server does not see the connection.
             self.broken.store(true, Ordering::Relaxed);
             let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
             return self.fault_over().await;
         }
-        // Opening a connection takes a round trip, too.
+        // Opening a connection takes a round trip.
         tokio::time::sleep(faults.one_way * 2).await;
         let Ok(mut server) = TcpStream::connect(faults.to).await else { return };
         let _ = client.set_nodelay(true).and(server.set_nodelay(true));
@@ -54,7 +55,7 @@ impl Connection {
         };
         tokio::pin!(ways);
         if (&mut ways).await.is_err() {
-            // One end has broken the connection. The other must not notice while its bytes are swallowed.
+            // One end has broken the connection. The other end must not notice while its bytes are dropped.
             self.fault_over().await;
         }
     }
@@ -93,7 +94,7 @@ impl Connection {
         mut writes: impl AsyncWrite + Unpin,
     ) -> io::Result<()> {
         let mut faults = self.faults.clone();
-        // A shorter delay must not let later bytes overtake: one queue keeps the order.
+        // One queue keeps the order when the delay becomes shorter.
         while let Some(Parcel { arrives, bytes }) = under_way.recv().await {
             sleep_until(arrives).await;
             let swallowed = {
@@ -102,7 +103,7 @@ impl Connection {
             };
             if bytes.is_empty() {
                 if swallowed || self.broken.load(Ordering::Relaxed) {
-                    // An end that nobody may see. Once the fault is over the whole connection goes.
+                    // The other end must not see this end of stream. After the fault, the whole connection closes.
                     self.fault_over().await;
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
@@ -118,10 +119,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until a closing connection would be seen by its other end: never, for one that was lost.
+    /// Waits until the other end can notice a closed connection. Never returns for a connection that was lost.
     async fn fault_over(&self) {
         let visible = |faults: &Faults| faults.lost_before <= self.number && !faults.black_hole();
-        // The sender goes with the proxy, and this task with it.
+        // An error means that the proxy was dropped; this task ends with it.
         let _ = self.faults.clone().wait_for(visible).await;
     }
 }

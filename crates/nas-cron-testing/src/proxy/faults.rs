@@ -1,9 +1,9 @@
-//! What is wrong with the network at the moment.
+//! The faults of the network.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Which way bytes go.
+/// A direction of transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// From the client to the server.
@@ -12,16 +12,16 @@ pub(super) enum Way {
     Reply,
 }
 
-/// What is wrong with the network at the moment.
+/// The current faults of the network.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Faults {
-    /// Where new connections lead.
+    /// Destination of new connections.
     pub(super) to: SocketAddr,
-    /// How many connections there have been: the number of the next one.
+    /// Number of connections so far, which is the number of the next one.
     pub(super) connections: u64,
-    /// Connections with a smaller number carry nothing any more.
+    /// Connections with a smaller number lose all data.
     pub(super) lost_before: u64,
-    /// Connections with a smaller number hold back what they carry.
+    /// Connections with a smaller number hold data back.
     pub(super) held_before: u64,
     pub(super) swallow_requests: bool,
     pub(super) swallow_replies: bool,
@@ -43,12 +43,12 @@ impl Faults {
         }
     }
 
-    /// Whether bytes of a connection are held back, to be passed on later.
+    /// True if bytes of a connection are held back and passed on later.
     pub(super) fn holds(&self, connection: u64) -> bool {
         self.paused || connection < self.held_before
     }
 
-    /// Whether bytes of a connection are swallowed on this way.
+    /// True if bytes of a connection are dropped in this direction.
     pub(super) fn swallow(&self, connection: u64, way: Way) -> bool {
         connection < self.lost_before
             || match way {
@@ -57,7 +57,7 @@ impl Faults {
             }
     }
 
-    /// Whether new bytes of any connection are swallowed on some way.
+    /// True if bytes of new connections are dropped in any direction.
     pub(super) fn black_hole(&self) -> bool {
         self.swallow_requests || self.swallow_replies
     }

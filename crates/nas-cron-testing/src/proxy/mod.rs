@@ -1,9 +1,9 @@
-//! A TCP proxy that breaks as networks do: cut, black-holed in part or as a whole, slow, paused, or led elsewhere.
+//! A TCP proxy with the faults of networks: cut, black-holed in part or completely, slow, paused, or redirected.
 //!
-//! In a black hole bytes are swallowed. Nothing is closed and nothing is reset, so that neither end notices. A
-//! connection that has lost bytes carries none any more, not even after [`Proxy::heal`]: its two ends no longer agree
-//! on what was said. It closes once its client has given it up and the fault is over; one that was lost by
-//! [`Proxy::black_hole_existing`] never does, so that the server keeps its session.
+//! A black hole drops bytes. It closes or resets no connection, so that neither end notices. A connection that has lost
+//! bytes carries no more, not even after [`Proxy::heal`], because its ends are out of step. It closes when its client has
+//! closed it and the fault is over. A connection that was lost by [`Proxy::black_hole_existing`] never closes, so that
+//! the server keeps its session.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ mod faults;
 use connection::Connection;
 use faults::Faults;
 
-/// A running proxy to one address. Ends when it is dropped.
+/// A running proxy to one address. Dropping it stops it.
 pub struct Proxy {
     address: SocketAddr,
     faults: watch::Sender<Faults>,
@@ -27,7 +27,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one on a free port.
+    /// Starts a proxy on a free port.
     pub async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -36,7 +36,7 @@ impl Proxy {
         Self { address, faults, running }
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -54,12 +54,12 @@ impl Proxy {
         *self.running.lock().unwrap() = run(listener, self.faults.clone());
     }
 
-    /// Swallows what the connections of this moment carry from now on, for good. New ones work.
+    /// Drops all data of the existing connections from now on, permanently. New connections work.
     pub fn black_hole_existing(&self) {
         self.faults.send_modify(|faults| faults.lost_before = faults.connections);
     }
 
-    /// Swallows everything, also of new connections, which are accepted and never answered.
+    /// Drops all data, also of new connections, which are accepted but get no response.
     pub fn black_hole(&self) {
         self.faults.send_modify(|faults| {
             faults.swallow_requests = true;
@@ -67,28 +67,28 @@ impl Proxy {
         });
     }
 
-    /// Swallows what comes from the server, and passes on what goes to it.
+    /// Drops data from the server, and passes on data to it.
     pub fn drop_replies(&self) {
         self.faults.send_modify(|faults| faults.swallow_replies = true);
     }
 
-    /// Holds everything back, losing nothing, until [`Self::heal`].
+    /// Holds all data back, without loss, until [`Self::heal`].
     pub fn pause(&self) {
         self.faults.send_modify(|faults| faults.paused = true);
     }
 
-    /// Holds back what the connections of this moment carry, losing nothing, until [`Self::heal`]: also what was sent on
-    /// one that its client has closed by then. New ones work.
+    /// Holds back the data of the existing connections, without loss, until [`Self::heal`], also for those that their
+    /// client closes meanwhile. New connections work.
     pub fn hold_existing(&self) {
         self.faults.send_modify(|faults| faults.held_before = faults.connections);
     }
 
-    /// Adds a round-trip time: half of it on each way, without reordering and without a limit on throughput.
+    /// Adds a round-trip time, half in each direction, without reordering and without a limit on throughput.
     pub fn delay(&self, round_trip: Duration) {
         self.faults.send_modify(|faults| faults.one_way = round_trip / 2);
     }
 
-    /// Leads new connections to another server. Those of this moment stay where they are.
+    /// Redirects new connections to another server. Existing connections are not affected.
     pub fn switch(&self, to: SocketAddr) {
         self.faults.send_modify(|faults| faults.to = to);
     }
@@ -110,7 +110,7 @@ impl Drop for Proxy {
 
 fn run(listener: TcpListener, faults: watch::Sender<Faults>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        // Dropped with the task, and all connections with it.
+        // Dropping the task closes all connections.
         let mut connections = JoinSet::new();
         while let Ok((from, _)) = listener.accept().await {
             let mut number = 0;

@@ -1,4 +1,4 @@
-//! Its HTTP API.
+//! The HTTP API of the emulator.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ use super::refusal::error;
 use super::store::{Entry, Message};
 use super::{Shared, headers, now};
 
-/// Whether this is not QStash's but the emulator's own.
+/// True if the route belongs to the emulator and not to QStash.
 pub fn is_control(uri: &Uri) -> bool {
     uri.path().starts_with("/emulator/")
 }
 
-/// All routes.
+/// Returns all routes.
 pub fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
         .route("/v2/publish/{*destination}", post(publish))
@@ -55,7 +55,7 @@ async fn authorize(State(shared): State<Arc<Shared>>, request: Request, next: Ne
     next.run(request).await
 }
 
-/// The destination is everything behind the path's beginning, as it came.
+/// Publishes a message. The destination is the unmodified rest of the path.
 async fn publish(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -96,7 +96,7 @@ async fn cancel(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Re
     Json(json!({"cancelled": 1})).into_response()
 }
 
-/// By the names in the query (npm) or the body (`PyPI`); without any, everything.
+/// Cancels the messages that the query (npm) or the body (`PyPI`) names, or all messages.
 async fn cancel_many(
     State(shared): State<Arc<Shared>>,
     RawQuery(query): RawQuery,
@@ -146,7 +146,7 @@ async fn rotate(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"current": current, "next": next}))
 }
 
-/// Newest first, `count` at once; the cursor is the place of the last one that was shown.
+/// Returns a page of log entries, newest first, `count` per page. The cursor is the position of the last entry.
 async fn log(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response<Body> {
     let query = query.as_deref();
     let one = |name| values(query, name).into_iter().next();
@@ -210,7 +210,7 @@ async fn set_faults(State(shared): State<Arc<Shared>>, Json(faults): Json<Faults
     StatusCode::NO_CONTENT
 }
 
-/// All values of a parameter, repeated or separated by commas.
+/// Returns all values of a parameter, repeated or separated by commas.
 fn values(query: Option<&str>, name: &str) -> Vec<String> {
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let wanted = pairs.filter(|(key, _)| key == name);

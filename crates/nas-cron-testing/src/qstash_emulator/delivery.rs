@@ -1,4 +1,4 @@
-//! Deliveries: at their instant, again after a back-off, until they are answered with 2xx or given up.
+//! Deliveries: at their instant, then with back-off until a 2xx response or the last retry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use super::headers::duration;
 use super::store::{Message, Next};
 use super::{Shared, now, sign};
 
-/// The longest pause between two tries.
+/// Maximum pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
-/// How much of an answer is kept.
+/// Maximum stored length of a response body.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Waits for what comes due, and sends it out.
+/// Delivers messages when they are due.
 pub async fn deliver(shared: Arc<Shared>) {
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        // From one second to the next, for what comes due at every one. A connection that is kept for longer may
-        // break when it is used, and then a try would fail that nobody has failed.
+        // Long enough for messages that are due every second. A connection that is idle for longer may be closed by
+        // the other end just when it is used, and the try would fail without a fault.
         .pool_idle_timeout(Duration::from_millis(1_500))
         .build()
         .expect("a client");
@@ -68,7 +68,7 @@ async fn attempt(shared: &Shared, client: &reqwest::Client, id: &str) {
     let answer = tokio::time::timeout(message.timeout, send(client, &message, &key)).await;
     let (error, response, headers) = match answer {
         Ok(Ok((status, ..))) if (200..300).contains(&status) => {
-            // The second of two deliveries at the same time finds it gone.
+            // The second of two concurrent deliveries finds the message removed.
             let mut store = shared.store();
             if store.messages.remove(id).is_some() {
                 store.note("DELIVERED", &message, |_| ());
@@ -78,15 +78,15 @@ async fn attempt(shared: &Shared, client: &reqwest::Client, id: &str) {
             return;
         }
         Ok(Ok((status, body, headers))) => {
-            (format!("the destination answered {status}"), Some((status, body)), headers)
+            (format!("the destination returned {status}"), Some((status, body)), headers)
         }
         Ok(Err(error)) => (error.without_url().to_string(), None, HeaderMap::new()),
-        Err(_) => ("the destination did not answer in time".to_owned(), None, HeaderMap::new()),
+        Err(_) => ("the destination did not respond in time".to_owned(), None, HeaderMap::new()),
     };
     let pointless = response.as_ref().is_some_and(|(status, _)| *status == 489)
         && headers.get("upstash-nonretryable-error").is_some_and(|value| value == "true");
     let mut store = shared.store();
-    // Cancelled, or delivered by another try, in the meantime.
+    // Cancelled, or delivered by another try, meanwhile.
     let Some(stored) = store.messages.get_mut(id) else { return };
     stored.retried += 1;
     let mut message = stored.clone();
@@ -136,8 +136,8 @@ async fn send(
     Ok((status, body.into(), headers))
 }
 
-/// What the destination asked for, else what the publisher asked for, else min(1 day, e^(2.5 n)) seconds before the
-/// n-th try after the first one.
+/// Returns the pause before the next try: that of the destination, else that of the publisher, else min(1 day, e^(2.5 n))
+/// seconds before the n-th retry.
 fn pause(headers: &HeaderMap, message: &Message, backoff: f64, now: DateTime<Utc>) -> Duration {
     const NAMES: [&str; 4] =
         ["retry-after", "x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"];
@@ -151,7 +151,7 @@ fn pause(headers: &HeaderMap, message: &Message, backoff: f64, now: DateTime<Utc
     })
 }
 
-/// Seconds, a date, or a duration.
+/// Parses seconds, a date, or a duration.
 fn asked_pause(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

@@ -1,4 +1,4 @@
-//! What it can be told to do wrong.
+//! Faults that can be injected.
 
 use std::time::Duration;
 
@@ -10,45 +10,45 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::error;
 
-/// What is wrong with its answers.
+/// A fault of its API responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiFault {
     /// 429 with `Retry-After`, in seconds.
     TooMany(u32),
-    /// 429 with the headers of the limit for bursts, which is reset in that many seconds.
+    /// 429 with the headers of the burst limit, which is reset in that many seconds.
     Burst(u32),
     /// This status, with an error in JSON.
     Status(u16),
-    /// 200 with what is not JSON.
+    /// 200 with a body other than JSON.
     Garbage,
-    /// 200 with JSON that says something else.
+    /// 200 with JSON of the wrong shape.
     WrongShape,
     /// 200 with a body that does not end.
     Endless,
     /// 200 with a byte of body every 100 ms.
     Drip,
-    /// No answer, ever.
+    /// No response, while the connection stays open.
     Hang,
-    /// The connection ends without an answer; nothing was done.
+    /// The connection closes without a response, and the call has no effect.
     Close,
-    /// What was asked for is done, and the connection ends without an answer.
+    /// The call takes effect, and the connection closes without a response.
     LoseAnswer,
 }
 
-/// What is wrong with its deliveries.
+/// A fault of its deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryFault {
-    /// Everything is delivered twice, at the same time.
+    /// Delivers every message twice, concurrently.
     Twice,
-    /// Nothing is delivered; it stays pending.
+    /// Delivers nothing; messages stay pending.
     Never,
-    /// That many milliseconds before it may be.
+    /// Delivers that many milliseconds early.
     Early(u32),
 }
 
-/// The connection is to be closed.
+/// Closes the connection.
 #[derive(Debug)]
 pub struct Close;
 
@@ -60,7 +60,7 @@ impl std::fmt::Display for Close {
 
 impl std::error::Error for Close {}
 
-/// The answer in place of the right one; `None` where the right one is to be made and lost.
+/// Returns the response of a fault, or `None` if the call must take effect and its response be lost.
 pub(super) async fn answer(fault: ApiFault) -> Option<Result<Response<Body>, Close>> {
     let stream = |pause: Duration, chunk: Bytes| {
         let chunks = futures::stream::repeat(chunk).then(move |chunk| async move {
@@ -82,7 +82,7 @@ pub(super) async fn answer(fault: ApiFault) -> Option<Result<Response<Body>, Clo
             ];
             (StatusCode::TOO_MANY_REQUESTS, headers).into_response()
         }
-        ApiFault::Status(status) => error(StatusCode::from_u16(status).expect("a status"), "told to fail"),
+        ApiFault::Status(status) => error(StatusCode::from_u16(status).expect("a status"), "injected fault"),
         ApiFault::Garbage => "<html>a proxy's page</html>".into_response(),
         ApiFault::WrongShape => axum::Json(serde_json::json!({"messageId": 1, "events": {}})).into_response(),
         ApiFault::Endless => stream(Duration::ZERO, Bytes::from_static(&[b' '; 16 * 1024])),

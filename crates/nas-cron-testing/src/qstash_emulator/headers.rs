@@ -1,4 +1,4 @@
-//! The headers of a publish.
+//! The headers of a publish call.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use ring::digest;
 use super::Settings;
 use super::store::Message;
 
-/// How long the destination may take where the publisher says nothing.
+/// Default and maximum timeout of the destination.
 const LONGEST_ANSWER: Duration = Duration::from_mins(15);
-/// How often is tried again where the publisher says nothing.
+/// Default number of retries.
 const RETRIES: u32 = 3;
-/// What it cannot do.
+/// Headers of features that are not emulated.
 const NOT_EMULATED: [&str; 6] = [
     "upstash-cron",
     "upstash-callback",
@@ -30,7 +30,7 @@ fn bad(text: impl Into<String>) -> Refused {
     (StatusCode::BAD_REQUEST, text.into())
 }
 
-/// The message that these headers and this body ask for.
+/// Creates the message for these headers and this body.
 pub fn message(
     destination: &str,
     headers: &HeaderMap,
@@ -127,7 +127,7 @@ fn max_retries(headers: &HeaderMap, settings: &Settings) -> Result<u32, Refused>
     }
 }
 
-/// The names of the headers that are redacted (`None`: all of them), and whether the body is.
+/// Returns the names of the redacted headers (`None` for all), and true if the body is redacted.
 fn redacted(headers: &HeaderMap) -> Result<(Option<Vec<String>>, bool), Refused> {
     let redacted = text(headers, "upstash-redact-fields")?.unwrap_or_default().to_ascii_lowercase();
     let fields: Vec<&str> = redacted.split(',').map(str::trim).collect();
@@ -139,7 +139,7 @@ fn redacted(headers: &HeaderMap) -> Result<(Option<Vec<String>>, bool), Refused>
     Ok(((!all_headers).then(|| named.collect()), fields.contains(&"body")))
 }
 
-/// What the destination gets: the content's type, and what is marked for it.
+/// Returns the headers for the destination: the content type and the forwarded headers.
 fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let marked = headers.iter().filter_map(|(name, value)| {
         let name = match name.as_str() {
@@ -164,7 +164,7 @@ fn content_id(destination: &str, forwarded: &HeaderMap, body: &[u8]) -> String {
     hex::encode(content.finish())
 }
 
-/// `10s`, `1d10h30m`, `6m5s`, `250ms`.
+/// Parses a duration such as `10s`, `1d10h30m`, `6m5s` or `250ms`.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text.trim();

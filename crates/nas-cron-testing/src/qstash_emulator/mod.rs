@@ -1,9 +1,9 @@
-//! A small QStash of our own, written from its public documentation and checked with the official SDKs
-//! (`tests/integration/qstash`): publish, deduplicate, cancel, deliver with a signature, try again with back-off, log. What it
-//! does not do (URL groups, queues, schedules, callbacks, flow control) it refuses.
+//! An emulator of QStash, written from its public documentation and checked with the official SDKs
+//! (`tests/integration/qstash`): publish, deduplicate, cancel, deliver with a signature, retry with back-off, log. It
+//! rejects features that it does not emulate (URL groups, queues, schedules, callbacks, flow control).
 //!
-//! Beyond the original it can be told to misbehave ([`faults`]), and what it has seen. It runs on threads of its own,
-//! so that a test's runtime does not make it late.
+//! In addition, it can inject [`faults`] and reports counters. It runs on separate threads, so that a busy test runtime
+//! does not delay it.
 
 mod api;
 mod delivery;
@@ -25,30 +25,30 @@ use self::faults::{ApiFault, DeliveryFault};
 use self::store::Store;
 pub use self::store::{Counts, Pending};
 
-/// How it behaves. The defaults are what is documented, for the smallest plan.
+/// Settings of the emulator. The defaults are those documented for the smallest plan.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where it listens; port 0 is any free one.
+    /// Address that it listens on; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// What calls must carry.
+    /// Token that calls must present.
     pub token: String,
-    /// What it signs with.
+    /// Current signing key.
     pub current_key: String,
-    /// What it will sign with after a rotation.
+    /// Signing key after a rotation.
     pub next_key: String,
-    /// Multiplies the back-off between tries (12 s, 2 min 28 s, 30 min …).
+    /// Multiplier of the back-off between tries (12 s, 2 min 28 s, 30 min …).
     pub backoff: f64,
-    /// How long a deduplication id is remembered.
+    /// Time for which a deduplication id is remembered.
     pub deduplication_window: Duration,
-    /// The furthest `Upstash-Not-Before` or `Upstash-Delay`.
+    /// Maximum delay by `Upstash-Not-Before` or `Upstash-Delay`.
     pub furthest: Duration,
-    /// The highest `Upstash-Retries`.
+    /// Maximum `Upstash-Retries`.
     pub most_retries: u32,
-    /// The longest body, in bytes.
+    /// Maximum length of a body, in bytes.
     pub largest_message: usize,
-    /// How many entries the log keeps.
+    /// Maximum entries of the log.
     pub log_entries: usize,
-    /// How many deliveries are under way at once. A relay holds each for up to 2 s.
+    /// Maximum concurrent deliveries. A relay request takes up to 2 s.
     pub in_flight: usize,
 }
 
@@ -70,22 +70,22 @@ impl Default for Settings {
     }
 }
 
-/// What all of its parts share.
+/// State that all parts share.
 struct Shared {
     settings: Settings,
     store: Mutex<Store>,
-    /// Something came that is due sooner, or deliveries may go on.
+    /// Notified when an earlier message arrives or deliveries may continue.
     sooner: Notify,
     counts: watch::Sender<Counts>,
-    /// Whether it is wanted to be up.
+    /// True if it should be up.
     wanted: watch::Sender<bool>,
-    /// Whether it is.
+    /// True if it is up.
     up: watch::Sender<bool>,
 }
 
 impl Shared {
     fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().expect("nobody panics while holding it")
+        self.store.lock().expect("no thread has panicked with the lock")
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -93,7 +93,7 @@ impl Shared {
     }
 }
 
-/// A running emulator. It ends, with everything pending, when it is dropped.
+/// A running emulator. Dropping it stops it and discards all pending messages.
 pub struct Emulator {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -101,9 +101,9 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts one; it is up when this returns.
+    /// Starts an emulator, which is up when this returns.
     pub async fn start(settings: Settings) -> std::io::Result<Self> {
-        // Refused only when there is one already.
+        // Fails only if a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let reserved = serve::reserve(settings.listen)?;
         let address = reserved.local_addr()?;
@@ -127,28 +127,28 @@ impl Emulator {
         Ok(emulator)
     }
 
-    /// One with the defaults, but for back-offs: a thousandth.
+    /// Starts an emulator with default settings, except for back-offs of a thousandth.
     pub async fn quick() -> Self {
         Self::start(Settings { backoff: 0.001, ..Settings::default() }).await.expect("a free port")
     }
 
-    /// The base of its API, without a slash at the end.
+    /// Returns the base URL of its API, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it was started with.
+    /// Returns its settings.
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
     }
 
-    /// From now on, connections are refused, those that are open are cut, and nothing is delivered.
+    /// Closes all connections, refuses new ones and stops deliveries.
     pub async fn go_down(&self) {
         self.shared.wanted.send_replace(false);
         self.until_up(false).await;
     }
 
-    /// Takes calls and delivers again, what has come due in between too.
+    /// Accepts calls and delivers again, including messages that were due meanwhile.
     pub async fn come_up(&self) {
         self.shared.wanted.send_replace(true);
         self.until_up(true).await;
@@ -157,15 +157,15 @@ impl Emulator {
 
     async fn until_up(&self, up: bool) {
         let mut is = self.shared.up.subscribe();
-        is.wait_for(|is| *is == up).await.expect("its runtime lives");
+        is.wait_for(|is| *is == up).await.expect("its runtime is running");
     }
 
-    /// Does this to the next `times` calls of the API, or to all until told otherwise.
+    /// Injects a fault into the next `times` calls of the API, or into all until [`Self::behave`].
     pub fn misbehave(&self, fault: ApiFault, times: Option<u32>) {
         self.shared.store().api_fault = Some((fault, times));
     }
 
-    /// Answers and delivers as it should again.
+    /// Ends all faults.
     pub fn behave(&self) {
         {
             let mut store = self.shared.store();
@@ -174,33 +174,33 @@ impl Emulator {
         self.shared.sooner.notify_one();
     }
 
-    /// Does this to what comes due from now on.
+    /// Injects a fault into all deliveries from now on.
     pub fn misdeliver(&self, fault: DeliveryFault) {
         self.shared.store().delivery_fault = Some(fault);
         self.shared.sooner.notify_one();
     }
 
-    /// What it has seen and done so far.
+    /// Returns the counters.
     pub fn counts(&self) -> Counts {
         self.shared.counts.borrow().clone()
     }
 
-    /// Waits until its counts are like this.
+    /// Waits until the counters satisfy a condition.
     pub async fn until(&self, like: impl FnMut(&Counts) -> bool) -> Counts {
-        self.shared.counts.subscribe().wait_for(like).await.expect("its runtime lives").clone()
+        self.shared.counts.subscribe().wait_for(like).await.expect("its runtime is running").clone()
     }
 
-    /// What waits to be delivered, or to be tried again; soonest first.
+    /// Returns the messages that wait for a delivery or a retry, soonest first.
     pub fn pending(&self) -> Vec<Pending> {
         self.shared.store().pending()
     }
 
-    /// Makes the next key the current one, and a new next one. Returns both.
+    /// Makes the next key the current one and generates a new next one. Returns both.
     pub fn rotate_keys(&self) -> (String, String) {
         self.shared.store().rotate_keys()
     }
 
-    /// The signature that it would send with this body to this URL.
+    /// Returns the signature of a delivery with this body to this URL.
     pub fn sign(&self, url: &str, body: &[u8]) -> String {
         sign::sign(&self.shared.store().current_key, url, body, now())
     }
@@ -214,7 +214,7 @@ impl Drop for Emulator {
     }
 }
 
-/// The wall clock.
+/// Returns the time of the wall clock.
 fn now() -> DateTime<Utc> {
     DateTime::<Utc>::from(std::time::UNIX_EPOCH + std::time::UNIX_EPOCH.elapsed().expect("after 1970"))
 }

@@ -1,4 +1,4 @@
-//! Error answers, in QStash's form.
+//! Error responses in the format of QStash.
 
 use axum::Json;
 use axum::body::Body;
@@ -6,7 +6,7 @@ use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use serde_json::json;
 
-/// The answer to a call that cannot be done.
+/// Returns an error response.
 pub fn error(status: StatusCode, text: &str) -> Response<Body> {
     (status, Json(json!({"error": text}))).into_response()
 }

@@ -1,4 +1,4 @@
-//! Connections: below HTTP, where being down is real.
+//! The server, below HTTP: while it is down, connections are refused.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use super::faults::{self, ApiFault, Close};
 use super::{Shared, api};
 
-/// Takes the port without listening on it: connections are refused, and nobody else gets it while it is down.
+/// Binds the port without listening on it: connections are refused, and no other process can take the port.
 pub fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -23,12 +23,12 @@ pub fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Listens while it is wanted to be up.
+/// Listens while the emulator should be up.
 pub async fn serve(shared: Arc<Shared>, _reserved: TcpSocket, address: SocketAddr) {
     let router = api::router(Arc::clone(&shared));
     let mut wanted = shared.wanted.subscribe();
     while wanted.wait_for(|wanted| *wanted).await.is_ok() {
-        let listener = reserve(address).and_then(|socket| socket.listen(4096)).expect("the port is ours");
+        let listener = reserve(address).and_then(|socket| socket.listen(4096)).expect("the port is reserved");
         shared.up.send_replace(true);
         let mut connections = JoinSet::new();
         tokio::select! {
@@ -66,7 +66,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, router: Router) {
         let (shared, router) = (Arc::clone(&shared), router.clone());
         async move { call(&shared, router, request.map(Body::new)).await }
     });
-    // What the other side hangs up on is over.
+    // An error means that the other end has closed the connection.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

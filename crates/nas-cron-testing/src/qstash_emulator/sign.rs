@@ -1,4 +1,4 @@
-//! `Upstash-Signature`.
+//! Signatures of deliveries: `Upstash-Signature`.
 
 use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use ring::{digest, hmac};
 use serde_json::{Value, json};
 
-/// How long a signature is good, in seconds.
+/// Lifetime of a signature, in seconds.
 const LIFETIME: i64 = 300;
 
-/// The claims of a signature for this body, sent to this URL.
+/// Returns the claims of a signature for this body and URL.
 pub fn claims(url: &str, body: &[u8], now: DateTime<Utc>) -> Value {
     json!({
         "iss": "Upstash",

@@ -1,4 +1,4 @@
-//! What it remembers.
+//! The state of the emulator.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -11,53 +11,53 @@ use serde::Serialize;
 use super::faults::{ApiFault, DeliveryFault};
 use super::{Settings, now};
 
-/// What it has seen and done.
+/// Counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Connections to its API.
     pub connections: u64,
-    /// Calls that were answered wrongly on purpose.
+    /// Calls with an injected fault.
     pub faults: u64,
     /// Calls with a wrong token.
     pub unauthorized: u64,
-    /// Messages that were taken.
+    /// Messages that were accepted.
     pub published: u64,
-    /// Publishes of what was there already.
+    /// Publish calls that were duplicates.
     pub deduplicated: u64,
-    /// Messages that were taken back.
+    /// Messages that were cancelled.
     pub cancelled: u64,
-    /// Cancels of what was not there.
+    /// Cancel calls for unknown messages.
     pub cancelled_nothing: u64,
-    /// Tries to deliver that were begun.
+    /// Delivery tries that were started.
     pub tries: u64,
-    /// Messages that were delivered, each once.
+    /// Messages that were delivered, each counted once.
     pub delivered: u64,
-    /// Messages that were given up.
+    /// Messages that failed after the last retry.
     pub failed: u64,
 }
 
-/// Something that waits.
+/// A message that waits for a delivery or a retry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pending {
-    /// Its name.
+    /// Message id.
     pub message_id: String,
-    /// Where it goes.
+    /// Destination.
     pub url: String,
-    /// When it is to be delivered (again).
+    /// Time of the next try.
     pub due: DateTime<Utc>,
-    /// How often it was tried again.
+    /// Number of retries so far.
     pub retried: u32,
-    /// Its deduplication id.
+    /// Deduplication id.
     pub deduplication_id: Option<String>,
 }
 
-/// A message that is not delivered yet.
+/// A message that has not been delivered.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub id: String,
     pub url: String,
     pub method: Method,
-    /// What is sent along.
+    /// Headers for the destination.
     pub headers: HeaderMap,
     pub body: Bytes,
     pub not_before: DateTime<Utc>,
@@ -67,7 +67,7 @@ pub struct Message {
     pub timeout: Duration,
     pub retried: u32,
     pub deduplication_id: Option<String>,
-    /// Lower-case names of headers that logs do not show; `None`: all.
+    /// Lower-case names of headers that the log redacts; `None` for all.
     pub redacted_headers: Option<Vec<String>>,
     pub redacted_body: bool,
     pub caller: String,
@@ -91,9 +91,9 @@ pub struct Store {
     pub api_fault: Option<(ApiFault, Option<u32>)>,
     pub delivery_fault: Option<DeliveryFault>,
     pub messages: HashMap<String, Message>,
-    /// By instant, then in the order of their arrival.
+    /// Message ids by due time, then in the order of their arrival.
     due: BTreeMap<(DateTime<Utc>, u64), String>,
-    /// Where a message is in there.
+    /// Positions of the messages in `due`.
     places: HashMap<String, (DateTime<Utc>, u64)>,
     deduplicated: HashMap<String, (String, DateTime<Utc>)>,
     pub log: VecDeque<Entry>,
@@ -143,7 +143,7 @@ impl Store {
         (self.current_key.clone(), self.next_key.clone())
     }
 
-    /// The message that has this deduplication id, within the window.
+    /// Returns the message with this deduplication id, within the window.
     pub fn duplicate_of(&mut self, id: &str, window: Duration) -> Option<String> {
         let (message_id, at) = self.deduplicated.get(id)?;
         ((now() - *at).to_std().unwrap_or_default() < window).then(|| message_id.clone())
@@ -166,7 +166,7 @@ impl Store {
         }
     }
 
-    /// Takes a message back; whether it was there.
+    /// Cancels a message. Returns true if it existed.
     pub fn cancel(&mut self, id: &str) -> bool {
         let Some(message) = self.messages.remove(id) else { return false };
         if let Some(place) = self.places.remove(id) {
@@ -177,7 +177,7 @@ impl Store {
         true
     }
 
-    /// When the next one is due, and the name of what is due by now, which is not due any more.
+    /// Removes and returns the message that is due, or returns the time until the next one.
     pub fn next(&mut self) -> Next {
         let early = match self.delivery_fault {
             Some(DeliveryFault::Never) => return Next::Nothing,
@@ -226,12 +226,12 @@ impl Store {
     }
 }
 
-/// What is to be done next.
+/// The next step of the delivery loop.
 pub enum Next {
-    /// Nothing until something changes.
+    /// Wait until something changes.
     Nothing,
-    /// Something after this time.
+    /// Wait this long.
     In(Duration),
-    /// This one; and whether twice.
+    /// Deliver this message; twice if the flag is true.
     Now(String, bool),
 }

@@ -1,4 +1,4 @@
-//! An agent made of a bare socket, so that it can misbehave in every way.
+//! An agent on a bare socket, which can violate the protocol in any way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ pub(super) struct Agent(TcpListener);
 
 pub(super) struct Connection(TcpStream);
 
-/// How many connections an agent has seen.
+/// Number of connections that an agent has accepted.
 pub(super) struct Connections(Arc<AtomicUsize>);
 
 impl Agent {
@@ -19,7 +19,7 @@ impl Agent {
         Self(TcpListener::bind("127.0.0.1:0").await.expect("a port"))
     }
 
-    /// An agent that plays the same on every connection.
+    /// Starts an agent that runs `play` on every connection.
     pub(super) async fn plays<P>(play: impl Fn(Connection) -> P + Send + 'static) -> (String, Connections)
     where
         P: Future<Output = ()> + Send + 'static,
@@ -54,14 +54,14 @@ impl Agent {
         self.0.accept().await.expect("a connection").0
     }
 
-    /// Whether nobody has connected.
+    /// Returns true if no client has connected.
     pub(super) fn is_untouched(&self) -> bool {
         matches!(self.0.poll_accept(&mut Context::from_waker(Waker::noop())), Poll::Pending)
     }
 }
 
 impl Connection {
-    /// A request with its body, as text.
+    /// Reads a request with its body, as text.
     pub(super) async fn read_request(&mut self) -> String {
         let mut request = Vec::new();
         loop {
@@ -85,13 +85,13 @@ impl Connection {
         self.0.write_all(answer.as_bytes()).await
     }
 
-    /// Until the client hangs up.
+    /// Reads until the client closes the connection.
     pub(super) async fn read_to_end(&mut self) {
         // A reset is an end as well.
         let _ = self.0.read_to_end(&mut Vec::new()).await;
     }
 
-    /// Ends with an RST.
+    /// Ends the connection with an RST.
     pub(super) fn reset(self) {
         self.0.set_zero_linger().expect("a socket");
     }

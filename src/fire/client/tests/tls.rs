@@ -15,7 +15,7 @@ struct Tls {
 }
 
 impl Tls {
-    /// A server for `agent.test` with a certificate of its own that speaks `protocols`.
+    /// Returns a server for `agent.test` with its own certificate and the given ALPN protocols.
     fn new(protocols: &[&str]) -> Self {
         let CertifiedKey::<KeyPair> { cert, signing_key } =
             rcgen::generate_simple_self_signed(["agent.test".to_owned()]).expect("a certificate");
@@ -32,7 +32,7 @@ impl Tls {
         Self { acceptor: TlsAcceptor::from(Arc::new(config)), root }
     }
 
-    /// A client that trusts this server.
+    /// Returns a client that trusts this server.
     fn client(&self) -> AgentClient {
         let config = ClientConfig { extra_roots: vec![self.root.clone()], ..ClientConfig::default() };
         client_with(&["127.0.0.0/8"], &config)
@@ -53,7 +53,7 @@ fn accepted() -> http::Response<()> {
 }
 
 #[tokio::test]
-async fn http_1_1_is_spoken_with_servers_that_know_no_other() {
+async fn http_1_1_is_used_if_the_server_offers_nothing_else() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let tls = Tls::new(&[]);
     let (agent, client) = (Agent::listen().await, tls.client());
@@ -70,7 +70,7 @@ async fn http_1_1_is_spoken_with_servers_that_know_no_other() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_where_the_server_offers_it() {
+async fn http_2_is_used_if_the_server_offers_it() {
     let tls = Tls::new(&["h2", "http/1.1"]);
     let (agent, client) = (Agent::listen().await, tls.client());
     let base = base_of(&agent);
@@ -89,7 +89,7 @@ async fn http_2_is_spoken_where_the_server_offers_it() {
 }
 
 #[tokio::test]
-async fn a_failed_handshake_is_a_refusal() {
+async fn failed_tls_handshake_is_a_refusal() {
     let (trusted, untrusted) = (Tls::new(&[]), Tls::new(&[]));
     let client = trusted.client();
     let is_tls = |answer: Answer| match answer {
@@ -121,7 +121,7 @@ async fn a_failed_handshake_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_refused_unprocessed_is_sent_once_more() {
+async fn refused_stream_is_sent_once_more() {
     for refusals in [1, 2] {
         let tls = Tls::new(&["h2"]);
         let (agent, client) = (Agent::listen().await, tls.client());
@@ -154,7 +154,7 @@ async fn a_stream_that_was_refused_unprocessed_is_sent_once_more() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_reset_otherwise_is_ambiguous_and_sent_once() {
+async fn stream_reset_for_another_reason_is_ambiguous_and_sent_once() {
     let tls = Tls::new(&["h2"]);
     let (agent, client) = (Agent::listen().await, tls.client());
     let base = base_of(&agent);
@@ -177,7 +177,7 @@ async fn a_stream_that_was_reset_otherwise_is_ambiguous_and_sent_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_a_goodbye_leaves_out_goes_to_a_new_connection() {
+async fn request_not_covered_by_goaway_is_sent_on_a_new_connection() {
     let tls = Tls::new(&["h2"]);
     let (agent, client) = (Agent::listen().await, tls.client());
     let base = base_of(&agent);

@@ -6,7 +6,7 @@ const SHORT: Duration = Duration::from_secs(1);
 const HALF_HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nX: ";
 const HALF_BODY: &[u8] = b"POST /read HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nhalf";
 
-/// A little less than `SHORT`: the deadline may have begun before the test's own clock.
+/// A little less than `SHORT`, because the deadline may start before the test's own clock.
 const ALMOST: Duration = Duration::from_millis(800);
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn silent_connections_and_unfinished_requests_are_closed() {
 }
 
 #[tokio::test]
-async fn dripping_does_not_prolong_a_request() {
+async fn slow_bytes_do_not_extend_a_request() {
     let running = running(64, Times { request: SHORT, ..TIMES }).await;
     for sent in [HALF_HEAD, HALF_BODY] {
         let mut stream = running.connect().await;
@@ -29,7 +29,7 @@ async fn dripping_does_not_prolong_a_request() {
         let began = Instant::now();
         while stream.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            assert!(began.elapsed() < PATIENCE, "it goes on: {sent:?}");
+            assert!(began.elapsed() < PATIENCE, "still open: {sent:?}");
         }
         assert!(began.elapsed() > ALMOST);
     }
@@ -41,7 +41,7 @@ async fn a_second_request_has_its_own_deadline() {
     let mut stream = running.connect().await;
     assert!(ask(&mut stream).await);
     tokio::time::sleep(SHORT * 2).await;
-    assert!(ask(&mut stream).await, "idle is not unfinished");
+    assert!(ask(&mut stream).await, "an idle connection has no unfinished request");
     stream.write_all(HALF_HEAD).await.unwrap();
     assert!(closed(&mut stream).await > ALMOST);
 }
@@ -51,12 +51,12 @@ async fn idle_connections_are_closed_after_the_idle_time() {
     let running = running(64, Times { idle: SHORT, ..TIMES }).await;
     let mut stream = running.connect().await;
     tokio::time::sleep(SHORT * 2).await;
-    assert!(ask(&mut stream).await, "a connection without a request is not idle, but unfinished");
+    assert!(ask(&mut stream).await, "a connection without a request is unfinished, not idle");
     assert!(closed(&mut stream).await > ALMOST);
 }
 
 #[tokio::test]
-async fn a_response_of_which_nothing_is_taken_ends() {
+async fn response_that_is_not_read_is_aborted() {
     let mut running = running(64, Times { stall: SHORT, ..TIMES }).await;
     let mut stream = running.connect().await;
     stream.write_all(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
@@ -65,17 +65,17 @@ async fn a_response_of_which_nothing_is_taken_ends() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_taken_too_slowly_ends() {
+async fn response_that_is_read_too_slowly_is_aborted() {
     let mut running = running(64, Times { response: SHORT, ..TIMES }).await;
     let mut stream = running.connect().await;
     stream.write_all(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
-    // Taken all the time, and still without an end.
+    // The client reads all the time, but the response never ends.
     assert!(closed(&mut stream).await > ALMOST);
     timeout(PATIENCE, running.over.recv()).await.expect("it ends");
 }
 
 #[tokio::test]
-async fn a_handler_has_all_the_time_it_wants() {
+async fn handler_has_no_deadline() {
     let short = Duration::from_millis(300);
     let running = running(64, Times { request: short, idle: short, stall: short, response: short }).await;
     let mut stream = running.connect().await;

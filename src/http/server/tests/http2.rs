@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS, as proxies speak it inside.
+//! HTTP/2 without TLS, as proxies use it internally.
 
 use super::*;
 
@@ -43,14 +43,14 @@ async fn http2_connections_are_closed_when_idle() {
 }
 
 #[tokio::test]
-async fn an_http2_response_that_nobody_takes_ends() {
+async fn http2_response_that_is_not_read_is_aborted() {
     let mut running = running(64, Times { stall: Duration::from_secs(1), ..TIMES }).await;
     let stream = running.connect().await;
     let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
     let request = axum::http::Request::get(format!("http://{}/endless", running.address)).body(()).unwrap();
     let (response, _) = sender.send_request(request, true).unwrap();
-    // No window is given back for what arrives.
+    // Received data is not acknowledged, so the flow-control window stays closed.
     let _kept = response.await.unwrap();
     timeout(PATIENCE, running.over.recv()).await.expect("it ends");
     let _ = timeout(PATIENCE, connection).await.expect("it is closed");

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// Longer than anything takes on a busy machine.
+/// Timeout of every step, generous for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Longer than any test.
 const NEVER: Duration = Duration::from_hours(1);
@@ -31,13 +31,13 @@ struct Running {
     address: SocketAddr,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
-    /// A message per request of `/slow` that has begun.
+    /// A message for each request of `/slow` that has begun.
     begun: mpsc::UnboundedReceiver<()>,
-    /// A message per response of `/endless` that is over.
+    /// A message for each response of `/endless` that has ended.
     over: mpsc::UnboundedReceiver<()>,
 }
 
-/// Tells when it is dropped.
+/// Sends a message when it is dropped.
 struct Over(mpsc::UnboundedSender<()>);
 
 impl Drop for Over {
@@ -83,7 +83,7 @@ impl Running {
     }
 }
 
-/// Asks, and returns whether the response was `ok`.
+/// Sends a request, and returns true if the response is `ok`.
 async fn ask(stream: &mut TcpStream) -> bool {
     let mut response = [0; 1024];
     let mut length = 0;
@@ -99,7 +99,7 @@ async fn ask(stream: &mut TcpStream) -> bool {
     true
 }
 
-/// Waits until the other side closes, and returns how long that took.
+/// Waits until the server closes the connection, and returns the time that it took.
 async fn closed(stream: &mut TcpStream) -> Duration {
     let began = Instant::now();
     let closing = async {

@@ -1,9 +1,9 @@
-//! The bound on connections.
+//! The limit on connections.
 
 use super::*;
 
 #[tokio::test]
-async fn new_callers_are_served_whatever_number_of_silent_connections_there_is() {
+async fn new_callers_are_served_despite_many_silent_connections() {
     let running = running(8, TIMES).await;
     let mut silent = Vec::new();
     for _ in 0..10 {
@@ -29,7 +29,7 @@ async fn silent_connections_do_not_close_idle_ones() {
     for _ in 0..100 {
         silent.push(running.connect().await);
     }
-    // Whoever is served now was accepted after all of them.
+    // This caller is accepted after all of them.
     assert!(ask(&mut running.connect().await).await);
     for stream in &mut idle {
         assert!(ask(stream).await);
@@ -50,7 +50,7 @@ async fn the_oldest_idle_connection_makes_room_first() {
 }
 
 #[tokio::test]
-async fn responses_that_nobody_takes_make_room_where_nothing_else_can() {
+async fn unread_responses_make_room_as_a_last_resort() {
     let mut running = running(2, TIMES).await;
     let mut slow = Vec::new();
     for _ in 0..2 {
@@ -64,7 +64,7 @@ async fn responses_that_nobody_takes_make_room_where_nothing_else_can() {
 }
 
 #[tokio::test]
-async fn handlers_at_work_are_not_disturbed() {
+async fn connections_with_a_handler_at_work_are_not_closed() {
     let mut running = running(2, TIMES).await;
     let mut working = Vec::new();
     for _ in 0..2 {

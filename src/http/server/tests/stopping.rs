@@ -1,9 +1,9 @@
-//! The end of the server.
+//! Shutdown of the server.
 
 use super::*;
 
 #[tokio::test]
-async fn what_is_under_way_is_finished_and_the_rest_is_closed() {
+async fn shutdown_finishes_requests_in_flight_and_closes_other_connections() {
     let mut running = running(64, TIMES).await;
     let mut idle = running.connect().await;
     assert!(ask(&mut idle).await);
@@ -19,5 +19,5 @@ async fn what_is_under_way_is_finished_and_the_rest_is_closed() {
     closed(&mut idle).await;
     closed(&mut silent).await;
     timeout(PATIENCE, running.serving).await.expect("it ends").unwrap();
-    assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(running.address).await.is_err(), "the listener is closed");
 }

@@ -9,13 +9,13 @@ use nas_cron_base::terminal::{self, UsageError};
 use nas_cron_protocol::{DedupKey, JobId};
 use serde_json::json;
 
-use super::when::{WhenArgs, told};
-use super::{AuthArgs, CallbackArgs, tell};
+use super::when::{WhenArgs, format_instant};
+use super::{AuthArgs, CallbackArgs, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::{ProvisionRequest, ProvisionResponse};
 use crate::client::update::dedup_key;
 
-/// Arm a job's one-shot. A job that is armed already gets this one in its place.
+/// Arm a one-shot for a job. It replaces the one that is armed for the job, if any.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("when").required(true).args(["at", "wait"]))]
 #[command(after_help = "\
@@ -23,7 +23,7 @@ Examples:
   nas-cron cron add report --in 90s --callback-url https://agent-1.agents.example
   nas-cron cron add report --at 2026-06-18T14:30:00+02:00 --auth claude:work --json")]
 pub(super) struct Add {
-    /// The agent's name for the job.
+    /// ID of the job, chosen by the agent.
     job_id: JobId,
     #[command(flatten)]
     when: WhenArgs,
@@ -31,10 +31,10 @@ pub(super) struct Add {
     auth: AuthArgs,
     #[command(flatten)]
     callback: CallbackArgs,
-    /// Makes repeating it harmless: the same key arms the same one-shot [default: job and instant].
+    /// Key that makes repeating the command harmless: the same key arms the same one-shot [default: job ID and instant].
     #[arg(long, value_name = "KEY")]
     dedup_key: Option<DedupKey>,
-    /// Print JSON: what was sent, with its `schedule_id` and `warnings`.
+    /// Print JSON: the request, with its `schedule_id` and `warnings`.
     #[arg(long)]
     json: bool,
 }
@@ -43,12 +43,12 @@ impl Add {
     pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
         let now = SystemClock.now();
         let auth = self.auth.given()?;
-        let fire_at = self.when.fire_at(now)?.ok_or_else(|| UsageError::new("--at or --in is needed"))?;
+        let fire_at =
+            self.when.fire_at(now)?.ok_or_else(|| UsageError::new("fire time missing: give --at or --in"))?;
         let named = self.callback.callback_url.as_ref();
         let agent_callback_url = connection.callback_url(named)?.ok_or_else(|| {
             UsageError::new(
-                "it is not known where the agent is reached; give --callback-url URL or NAS_CRON_CALLBACK_URL: the next time it \
-                 is remembered",
+                "callback URL missing: give --callback-url URL or NAS_CRON_CALLBACK_URL; later calls use it by default",
             )
         })?;
         let dedup_key = self
@@ -67,22 +67,22 @@ impl Add {
     }
 }
 
-/// Shows what a provision has come to. As JSON it has `auth` only where something was said of it.
+/// Prints the result of a provision. The JSON has `auth` only if the command line set or removed it.
 pub(super) fn print_armed(
     wanted: &ProvisionRequest,
     provisioned: &ProvisionResponse,
     now: DateTime<Utc>,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    tell(&provisioned.warnings);
+    print_warnings(&provisioned.warnings);
     if as_json {
         let mut shown = serde_json::to_value(wanted)?;
         shown["schedule_id"] = json!(provisioned.schedule_id);
         shown["warnings"] = json!(provisioned.warnings);
         return terminal::print_json(&shown);
     }
-    let auth = wanted.auth.value().map(|auth| format!(", with {auth}")).unwrap_or_default();
-    let when = told(now, &wanted.fire_at);
+    let auth = wanted.auth.value().map(|auth| format!(", with auth profile {auth}")).unwrap_or_default();
+    let when = format_instant(now, &wanted.fire_at);
     let text =
         format!("{} is armed: it fires {when}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url);
     Ok(terminal::print(&text)?)

@@ -8,16 +8,16 @@ use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::terminal::{self, or_dash};
 use serde::Serialize;
 
-use super::when::told;
-use crate::cli::connection::{ConnectionArgs, identity_explained};
-use crate::client::background::Unavailable;
+use super::when::format_instant;
+use crate::cli::connection::{ConnectionArgs, explain_identity_error};
+use crate::client::background::IdentityError;
 use crate::client::identity::AgentKey;
 use crate::client::store::{Mode, ServerEntry};
 
-/// The agent's own identity at a server: call with a key of its own instead of the access token.
+/// Manage the agent identity: authenticate with a key of the agent's own instead of the access token.
 ///
-/// The key is made here on first need, and its private half never leaves the auth store. Where the server does not take it,
-/// calls are made with the access token, and a warning says why.
+/// The key is generated on first use, and its private half never leaves the auth store. If the server does not accept it,
+/// calls use the access token, and a warning gives the reason.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,17 +31,17 @@ pub(super) struct Identity {
 
 #[derive(Debug, Subcommand)]
 enum IdentityCommand {
-    /// From now on, call this server as the agent's identity.
+    /// Use the agent identity for this server from now on.
     On,
-    /// From now on, call this server with the access token. The identity is kept.
+    /// Use the access token for this server from now on. The identity is kept.
     Off,
     Show(Show),
-    /// Register a new key; the server revokes the old one, with its tasks, in the same moment.
+    /// Register a new key. The server revokes the old key and its tasks in the same transaction.
     Rotate,
     Forget(Forget),
 }
 
-/// Show what is kept for this server. No secret is shown.
+/// Show the auth store's entry for this server, without secrets.
 #[derive(Debug, Args)]
 struct Show {
     /// Print JSON.
@@ -49,10 +49,10 @@ struct Show {
     json: bool,
 }
 
-/// Revoke the identity at the server, and delete its key; calls are made with the access token from then on.
+/// Revoke the identity at the server and delete its key. Calls use the access token from then on.
 #[derive(Debug, Args)]
 struct Forget {
-    /// Only delete the key here: for a server that is gone.
+    /// Delete the key in the auth store only, for a server that no longer exists.
     #[arg(long)]
     local: bool,
 }
@@ -74,16 +74,16 @@ async fn set(connection: &ConnectionArgs, mode: Mode) -> anyhow::Result<ExitCode
     let server = connection.server(&store)?;
     store.change(&server, |entry| entry.use_agent_identity = Some(mode)).await?;
     terminal::print(&match mode {
-        Mode::On => format!("{server} is called as the agent's identity from now on."),
-        Mode::Off => format!("{server} is called with the access token from now on."),
+        Mode::On => format!("Calls to {server} use the agent identity from now on."),
+        Mode::Off => format!("Calls to {server} use the access token from now on."),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn rotate(connection: &ConnectionArgs) -> anyhow::Result<ExitCode> {
     let (_, task) = connection.background_task()?;
-    let agent_runtime_id = task.rotate().await.map_err(|error| identity_explained(&task, error))?;
-    terminal::print(&format!("A new key is registered: this agent is {agent_runtime_id} now."))?;
+    let agent_runtime_id = task.rotate().await.map_err(|error| explain_identity_error(&task, error))?;
+    terminal::print(&format!("Registered a new key: the identity is now {agent_runtime_id}."))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,24 +91,26 @@ impl Forget {
     async fn run(&self, connection: &ConnectionArgs) -> anyhow::Result<ExitCode> {
         let (server, task) = connection.background_task()?;
         let forgotten = task.forget(self.local).await.map_err(|error| match error {
-            Unavailable::NotRevoked(_) => anyhow::anyhow!(
-                "{}; nothing is deleted: --local deletes the key here alone",
-                identity_explained(&task, error)
+            IdentityError::NotRevoked(_) => anyhow::anyhow!(
+                "{}; nothing was deleted: --local deletes the key in the auth store only",
+                explain_identity_error(&task, error)
             ),
-            error => identity_explained(&task, error),
+            error => explain_identity_error(&task, error),
         })?;
         terminal::print(&match forgotten {
             Some(_) if self.local => {
-                format!("The identity at {server} is deleted here; the server may still know it.")
+                format!(
+                    "Deleted the identity for {server} from the auth store; it may still be registered at the server."
+                )
             }
-            Some(_) => format!("The identity at {server} is revoked and deleted."),
-            None => format!("There is no identity at {server}; it is called with the access token."),
+            Some(_) => format!("Revoked and deleted the identity for {server}."),
+            None => format!("No identity is stored for {server}; calls use the access token."),
         })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What may be shown of an entry of the store.
+/// The entry of the store without its secrets.
 #[derive(Debug, Serialize)]
 struct Shown {
     server: String,
@@ -167,9 +169,9 @@ impl Shown {
             Mode::Off => "off",
         };
         let token = match (&self.access_token, self.access_token_expires_at) {
-            (Kept::None, _) => "none is kept".to_owned(),
-            (Kept::Kept, None) => "kept".to_owned(),
-            (Kept::Kept, Some(at)) => format!("kept, ends {}", told(now, &at.to_rfc3339())),
+            (Kept::None, _) => "none".to_owned(),
+            (Kept::Kept, None) => "stored".to_owned(),
+            (Kept::Kept, Some(at)) => format!("stored, expires {}", format_instant(now, &at.to_rfc3339())),
         };
         terminal::text(terminal::facts(&[
             ("server", self.server.clone()),
@@ -177,7 +179,7 @@ impl Shown {
             ("use_agent_identity", mode.to_owned()),
             ("identity", or_dash(self.agent_runtime_id.as_deref())),
             ("public key", or_dash(self.agent_public_key.as_deref())),
-            ("registered", or_dash(self.registered_at.map(|at| told(now, &at.to_rfc3339())))),
+            ("registered", or_dash(self.registered_at.map(|at| format_instant(now, &at.to_rfc3339())))),
             ("background task", or_dash(self.background_task_id.as_deref())),
             ("access token", token),
         ]))

@@ -8,14 +8,14 @@ use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::terminal::{self, or_dash, printable, shortened};
 use nas_cron_protocol::JobId;
 
-use super::when::told;
-use super::{not_there, tell};
+use super::when::format_instant;
+use super::{job_not_found, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::{EffectiveAuth, ListedJob, Listing, Warning};
 
-/// List this agent's one-shots: what will fire, soonest first, and what has been given up.
+/// List this agent's one-shots: the armed ones, soonest first, then the dead ones.
 ///
-/// What was delivered is not listed.
+/// Delivered one-shots are not listed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,11 +27,11 @@ pub(super) struct List {
     json: bool,
 }
 
-/// Show one job with everything about it.
+/// Show all details of one job.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  nas-cron cron show report")]
 pub(super) struct Show {
-    /// The job.
+    /// ID of the job.
     job_id: JobId,
     /// Print JSON.
     #[arg(long)]
@@ -40,8 +40,8 @@ pub(super) struct Show {
 
 impl List {
     pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
-        let listing = connection.client.list().await.map_err(|error| connection.explained(error))?;
-        tell(&all_warnings(&listing));
+        let listing = connection.client.list().await.map_err(|error| connection.explain(error))?;
+        print_warnings(&all_warnings(&listing));
         if self.json {
             terminal::print_json(&listing)?;
         } else {
@@ -53,11 +53,11 @@ impl List {
 
 impl Show {
     pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
-        let listing = connection.client.list().await.map_err(|error| connection.explained(error))?;
+        let listing = connection.client.list().await.map_err(|error| connection.explain(error))?;
         let found =
             listing.armed.into_iter().chain(listing.dead).find(|job| job.job_id == self.job_id.as_str());
-        let Some(job) = found else { return Ok(not_there(&self.job_id)) };
-        tell(&job.warnings);
+        let Some(job) = found else { return Ok(job_not_found(&self.job_id)) };
+        print_warnings(&job.warnings);
         if self.json {
             terminal::print_json(&job)?;
         } else {
@@ -67,7 +67,7 @@ impl Show {
     }
 }
 
-/// Each once: many jobs may have the same profile.
+/// Returns each warning once: many jobs may share an unknown auth profile.
 fn all_warnings(listing: &Listing) -> Vec<Warning> {
     let mut all: Vec<Warning> = Vec::new();
     for warning in listing.armed.iter().chain(&listing.dead).flat_map(|job| &job.warnings) {
@@ -84,30 +84,33 @@ fn in_table(listing: &Listing, now: DateTime<Utc>) -> String {
         table.add_row([
             printable(&job.job_id),
             state(job),
-            told(now, &job.fire_at),
+            format_instant(now, &job.fire_at),
             or_dash(job.attempts),
             auth(job),
             or_dash(last(job).map(|text| shortened(&text, 60))),
         ]);
     }
     if listing.armed.is_empty() && listing.dead.is_empty() {
-        return "Nothing is armed. `nas-cron cron add` arms a one-shot.\n".to_owned();
+        return "No one-shots are armed. `nas-cron cron add` arms one.\n".to_owned();
     }
     terminal::text(table)
 }
 
 fn in_full(job: &ListedJob, now: DateTime<Utc>) -> String {
-    let effective = |effective: &EffectiveAuth| format!("{} (of the {})", effective.auth, effective.source);
+    let effective = |effective: &EffectiveAuth| match effective.source.as_str() {
+        "job" => effective.auth.clone(),
+        source => format!("{} (default of the {source})", effective.auth),
+    };
     terminal::text(terminal::facts(&[
         ("job", job.job_id.clone()),
         ("state", state(job)),
-        ("fires", format!("{} ({})", told(now, &job.fire_at), job.fire_at)),
+        ("fires", format!("{} ({})", format_instant(now, &job.fire_at), job.fire_at)),
         ("callback", or_dash(job.agent_callback_url.as_deref())),
         ("auth profile", or_dash(job.effective_auth.as_ref().map(effective).or_else(|| job.auth.clone()))),
         ("attempts", or_dash(job.attempts)),
-        ("next attempt", or_dash(job.next_attempt_at.as_deref().map(|at| told(now, at)))),
+        ("next attempt", or_dash(job.next_attempt_at.as_deref().map(|at| format_instant(now, at)))),
         ("last error", or_dash(last(job))),
-        ("given up", or_dash(job.died_at.as_deref().map(|at| told(now, at)))),
+        ("dead since", or_dash(job.died_at.as_deref().map(|at| format_instant(now, at)))),
         ("schedule", job.schedule_id.clone()),
     ]))
 }
@@ -120,7 +123,7 @@ fn state(job: &ListedJob) -> String {
     }
 }
 
-/// The profile of the next fire, marked where it is a default.
+/// The auth profile of the next fire, with its source if it is a default.
 fn auth(job: &ListedJob) -> String {
     let unknown = if job.warnings.iter().any(|warning| warning.code == "auth_profile_unknown") {
         " (unknown)"
@@ -129,7 +132,7 @@ fn auth(job: &ListedJob) -> String {
     };
     match (&job.effective_auth, &job.auth) {
         (Some(effective), _) if effective.source != "job" => {
-            format!("{} ({}'s){unknown}", printable(&effective.auth), printable(&effective.source))
+            format!("{} ({} default){unknown}", printable(&effective.auth), printable(&effective.source))
         }
         (Some(EffectiveAuth { auth, .. }), _) | (None, Some(auth)) => format!("{}{unknown}", printable(auth)),
         (None, None) => "-".to_owned(),
@@ -174,29 +177,29 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_a_table() {
+    fn listing_prints_a_table() {
         insta::assert_snapshot!(in_table(&listing(), now()), @"
-        JOB         STATE                  FIRES                                ATTEMPTS  AUTH                   LAST ERROR
-        report      armed                  in 90 s, 14:02:05 +02:00             0         claude:work (unknown)  -
-        sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org's)     status 503
-        old-server  -                      in 4 min, 12:05:00 +00:00            -         -                      -
-        gone        dead                   4 d ago, 2026-06-14 12:00:00 +00:00  30        -                      connection refused
+        JOB         STATE                  FIRES                                ATTEMPTS  AUTH                      LAST ERROR
+        report      armed                  in 1 min 30 s, 14:02:05 +02:00       0         claude:work (unknown)     -
+        sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org default)  status 503
+        old-server  -                      in 4 min 25 s, 12:05:00 +00:00       -         -                         -
+        gone        dead                   4 d ago, 2026-06-14 12:00:00 +00:00  30        -                         connection refused
         ");
-        insta::assert_snapshot!(in_table(&Listing::default(), now()), @"Nothing is armed. `nas-cron cron add` arms a one-shot.");
+        insta::assert_snapshot!(in_table(&Listing::default(), now()), @"No one-shots are armed. `nas-cron cron add` arms one.");
     }
 
     #[test]
-    fn a_job_is_shown_in_full() {
+    fn show_prints_every_field() {
         insta::assert_snapshot!(in_full(&listing().armed[1], now()), @"
         job           sync [2J
         state         waiting, parked: hold
         fires         35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
         callback      -
-        auth profile  claude:all (of the org)
+        auth profile  claude:all (default of the org)
         attempts      3
         next attempt  in 10 s, 12:00:45 +00:00
         last error    status 503
-        given up      -
+        dead since    -
         schedule      s2
         ");
         insta::assert_snapshot!(in_full(&listing().dead[0], now()), @"
@@ -208,13 +211,13 @@ mod tests {
         attempts      30
         next attempt  -
         last error    connection refused
-        given up      24 h ago, 2026-06-17 12:00:00 +00:00
+        dead since    1 d ago, 2026-06-17 12:00:00 +00:00
         schedule      s4
         ");
     }
 
     #[test]
-    fn a_warning_that_several_jobs_have_is_told_once() {
+    fn warning_shared_by_jobs_is_printed_once() {
         let mut listing = listing();
         listing.dead[0].warnings = listing.armed[0].warnings.clone();
         assert_eq!(all_warnings(&listing).len(), 1);

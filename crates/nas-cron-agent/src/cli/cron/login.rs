@@ -18,20 +18,20 @@ use crate::cli::connection::{ConnectionArgs, warn};
 use crate::client::bearer::{self, Bearer};
 use crate::client::store::StoredBearer;
 
-/// Longer ones do not fit into a header.
+/// Maximum bytes read from stdin; a longer token does not fit into a header.
 const MAX_TOKEN: u64 = 64 * 1024;
 
-/// Keep a server, and the access token to call it with, in the auth store.
+/// Store a server and its access token in the auth store.
 ///
-/// The token comes from stdin, or from `--access-token-file`, and replaces the one that was kept. Nothing is sent.
+/// The token is read from stdin or from `--access-token-file`, and replaces the stored one. Nothing is sent.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron cron login --server https://portal.example < token.txt
   nas-cron cron login --server https://portal.example --access-token-file token.txt
-  nas-cron cron login --server https://portal.example --without-token   Only make the server known")]
+  nas-cron cron login --server https://portal.example --without-token   Store the server only")]
 pub(super) struct Login {
-    /// Make the server known, and keep no token for it: one comes with each call.
+    /// Store the server without a token, and remove its stored one: each call must supply a token.
     #[arg(long, conflicts_with = "access_token_file")]
     without_token: bool,
     /// Print JSON: `server`, `auth_store`, `expires_at`.
@@ -43,8 +43,8 @@ impl Login {
     pub(super) async fn run(self, connection: &ConnectionArgs) -> anyhow::Result<ExitCode> {
         if connection.hermes_home().is_some() {
             return Err(UsageError::new(
-                "--hermes-home is not for `login`: the agent renews its token, and a copy would end within the hour; give it \
-                 with each call, such as `nas-cron cron list --hermes-home DIR`",
+                "--hermes-home is not for `login`: the agent refreshes its token, and a copy would expire within the hour; give \
+                 it with each call, such as `nas-cron cron list --hermes-home DIR`",
             )
             .into());
         }
@@ -58,7 +58,7 @@ impl Login {
         });
         let expires_at = bearer.as_ref().and_then(|bearer| bearer.expires_at);
         if expires_at.is_some_and(|at| at <= now) {
-            warn("this access token has expired already");
+            warn("the access token has already expired");
         }
         store.change(&server, |entry| entry.bearer = bearer).await?;
         let path = store.path().display().to_string();
@@ -67,7 +67,7 @@ impl Login {
             terminal::print_json(&shown)?;
         } else {
             terminal::print(&format!(
-                "{server} is kept in {path}; `nas-cron cron list` shows whether it lets you in."
+                "Stored {server} in {path}; `nas-cron cron list` checks that the server accepts the credentials."
             ))?;
         }
         Ok(ExitCode::SUCCESS)
@@ -81,20 +81,24 @@ fn read(file: Option<&PathBuf>) -> anyhow::Result<SecretString> {
     if io::stdin().is_terminal() {
         let _ = writeln!(
             io::stderr(),
-            "Paste the access token, and end with a new line and ^D. It is shown as you do."
+            "Paste the access token, then press Enter and Ctrl-D. The token is visible on the screen."
         );
     }
     let mut text = String::new();
-    io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text).context("stdin cannot be read as text")?;
+    io::stdin()
+        .lock()
+        .take(MAX_TOKEN)
+        .read_to_string(&mut text)
+        .context("reading the access token from stdin failed")?;
     let token = bearer::token(&text);
-    Ok(token.map_err(|why| {
+    Ok(token.map_err(|problem| {
         UsageError::new(format!(
-            "stdin holds no access token: {why}; give one there or with --access-token-file, or say --without-token"
+            "invalid access token on stdin: {problem}; pipe a token in, or use --access-token-file or --without-token"
         ))
     })?)
 }
 
-/// What a JWT says of its own end. It is not verified: that is for the server, and this is only shown.
+/// Returns the expiry of a JWT, or `None` for other tokens. For display only: the signature is not verified.
 fn expiry(token: &str) -> Option<DateTime<Utc>> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&payload).ok()?;
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_jwt_is_known_and_of_other_tokens_is_not() {
+    fn expiry_is_read_from_jwts_only() {
         let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1781786096}"#);
         assert_eq!(expiry(&format!("e30.{payload}.x")), DateTime::from_timestamp(1_781_786_096, 0));
         for token in ["opaque", "a.b.c", "e30.e30.x"] {

@@ -8,15 +8,15 @@ use nas_cron_base::terminal::{self, UsageError};
 use nas_cron_protocol::JobId;
 
 use super::add::print_armed;
-use super::when::{WhenArgs, told};
-use super::{AuthArgs, CallbackArgs, not_there, tell};
+use super::when::{WhenArgs, format_instant};
+use super::{AuthArgs, CallbackArgs, job_not_found, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::ChangedAuth;
 use crate::client::update::{Update as Wanted, UpdateError, Updated};
 
-/// Change a job: when it fires, where, or with which auth profile. What is not named stays as it is.
+/// Update a job's time, callback URL or auth profile. Everything else stays unchanged.
 ///
-/// A new time, and a new callback, arm it anew; a new profile alone leaves its one-shot as it is.
+/// A new time or callback URL arms a new one-shot; a new auth profile alone keeps the current one.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true).args(["at", "wait", "auth", "no_auth", "callback_url"]))]
 #[command(after_help = "\
@@ -25,7 +25,7 @@ Examples:
   nas-cron cron update report --auth claude:work
   nas-cron cron update report --no-auth --callback-url https://agent-2.agents.example")]
 pub(super) struct Update {
-    /// The job.
+    /// ID of the job.
     job_id: JobId,
     #[command(flatten)]
     when: WhenArgs,
@@ -33,7 +33,7 @@ pub(super) struct Update {
     auth: AuthArgs,
     #[command(flatten)]
     callback: CallbackArgs,
-    /// Print JSON: the job's auth profile, and the new one-shot where there is one.
+    /// Print JSON: the new one-shot if one was armed, otherwise the job and its auth profile.
     #[arg(long)]
     json: bool,
 }
@@ -48,33 +48,33 @@ impl Update {
             agent_callback_url: named.map(|url| url.as_str().to_owned()),
         };
         let done = match self.update(connection, wanted).await {
-            Err(UpdateError::Unknown) => return Ok(not_there(&self.job_id)),
-            Err(UpdateError::Client(error)) => return Err(connection.explained(error)),
-            Err(UpdateError::NoCallback) => {
-                let why = "the server does not say where the agent is reached; give --callback-url URL";
-                return Err(UsageError::new(why).into());
+            Err(UpdateError::JobNotFound) => return Ok(job_not_found(&self.job_id)),
+            Err(UpdateError::Client(error)) => return Err(connection.explain(error)),
+            Err(UpdateError::MissingCallback) => {
+                let problem = "callback URL missing: the server does not report the job's current one; give --callback-url URL";
+                return Err(UsageError::new(problem).into());
             }
             Ok(done) => done,
         };
         match done {
             Updated::Armed(request, provisioned) => {
-                connection.remember(&request.agent_callback_url).await;
+                connection.store_callback(&request.agent_callback_url).await;
                 print_armed(&request, &provisioned, now, self.json)?;
             }
             Updated::Auth(changed) => {
-                tell(&changed.warnings);
+                print_warnings(&changed.warnings);
                 if self.json {
                     terminal::print_json(&changed)?;
                 } else {
                     terminal::print(&in_words(&changed))?;
                 }
             }
-            Updated::Nothing(job) if self.json => terminal::print_json(&job)?,
-            Updated::Nothing(job) => {
+            Updated::Unchanged(job) if self.json => terminal::print_json(&job)?,
+            Updated::Unchanged(job) => {
                 terminal::print(&format!(
-                    "{} is so already: it fires {}.",
+                    "{} is unchanged: it fires {}.",
                     self.job_id,
-                    told(now, &job.fire_at)
+                    format_instant(now, &job.fire_at)
                 ))?;
             }
         }
@@ -83,10 +83,10 @@ impl Update {
 
     async fn update(&self, connection: &Connection, mut wanted: Wanted) -> Result<Updated, UpdateError> {
         match connection.client.update(self.job_id.as_str(), wanted.clone()).await {
-            // What the server does not tell may be known here.
-            Err(UpdateError::NoCallback) => {
+            // The auth store may hold the URL that the server does not report.
+            Err(UpdateError::MissingCallback) => {
                 let known = connection.callback_url(None).ok().flatten();
-                wanted.agent_callback_url = Some(known.ok_or(UpdateError::NoCallback)?);
+                wanted.agent_callback_url = Some(known.ok_or(UpdateError::MissingCallback)?);
                 connection.client.update(self.job_id.as_str(), wanted).await
             }
             done => done,
@@ -96,7 +96,7 @@ impl Update {
 
 fn in_words(changed: &ChangedAuth) -> String {
     let own = match &changed.auth {
-        Some(auth) => format!("{} has the auth profile {auth} of its own", changed.job_id),
+        Some(auth) => format!("{} has its own auth profile, {auth}", changed.job_id),
         None => format!("{} has no auth profile of its own", changed.job_id),
     };
     match &changed.effective_auth {

@@ -25,7 +25,7 @@ fn shown() -> ShownAuth {
     ShownAuth { auth: Some(profile()), effective_auth: Some(effective()), warnings: vec![warning()] }
 }
 
-/// Reads a body of the service as `T` and writes it again.
+/// Reads a body of the service as `T`, and serializes it again.
 fn through<T: DeserializeOwned + Serialize>(sent: impl Serialize) -> (Value, Value) {
     let sent = serde_json::to_value(sent).unwrap();
     let read: T = serde_json::from_value(sent.clone()).unwrap();
@@ -66,7 +66,7 @@ fn every_field_of_a_list_survives_reading() {
 }
 
 #[test]
-fn every_field_of_a_changed_job_and_of_the_known_profiles_survives_reading() {
+fn every_field_of_a_changed_job_and_of_auth_profiles_survives_reading() {
     let (read, sent) = through::<ChangedAuth>(ChangedJob {
         job_id: JobId::new("j").unwrap(),
         auth: Some(profile()),

@@ -1,20 +1,20 @@
-//! Changes of the identity: a key that is registered, in the place of another one or not, and none any more.
+//! Changes of the identity: registering, rotating and forgetting its key.
 //!
-//! A fresh key is in the store before the server hears of it, beside the one that it is to replace. Whoever is cut off, at
-//! any instant, leaves a store that has the key that the server knows, and the next one goes on from there.
+//! A new key is stored before it is sent, beside the key that it replaces. A process that is interrupted at any instant
+//! leaves a store with the key that the server knows, and the next process continues from there.
 
 use nas_cron_protocol::error::ErrorWord;
 
-use super::{BackgroundTask, Unavailable, in_time};
+use super::{BackgroundTask, IdentityError, in_time};
 use crate::client::ClientError;
 use crate::client::identity::AgentKey;
 use crate::client::registration;
 use crate::client::store::{LockedStore, Mode, ServerEntry, StoredIdentity};
 
 impl BackgroundTask {
-    /// Registers a fresh key in the place of the old one, which is revoked in the same moment, with its tasks. Returns
-    /// what the server calls it.
-    pub async fn rotate(&self) -> Result<String, Unavailable> {
+    /// Registers a new key in place of the old one, which the server revokes in the same transaction, with its tasks.
+    /// Returns the ID of the new identity.
+    pub async fn rotate(&self) -> Result<String, IdentityError> {
         let locked = self.store.lock().await?;
         let mut entry = locked.server(&self.server)?.ok_or_else(|| self.unknown_server())?;
         let before = entry.agent_identity.as_ref().map(|identity| identity.agent_runtime_id.clone());
@@ -22,17 +22,17 @@ impl BackgroundTask {
         Ok(identity.agent_runtime_id)
     }
 
-    /// Registers the key that is pending, or a fresh one, and puts it into the place of the one in the store. What it
-    /// `replaces` is revoked in the same moment.
+    /// Registers the pending key, or a new one, and stores it in place of the current one. The identity that it `replaces`
+    /// is revoked in the same transaction.
     pub(super) async fn new_identity(
         &self,
         locked: &LockedStore<'_>,
         entry: &mut ServerEntry,
         replaces: Option<&str>,
-    ) -> Result<StoredIdentity, Unavailable> {
+    ) -> Result<StoredIdentity, IdentityError> {
         let registered = match self.register_pending(locked, entry, replaces).await {
-            // It was known once, and somebody has revoked it since.
-            Err(Unavailable::Registration(error)) if error.word() == Some(ErrorWord::KeyRevoked) => {
+            // The pending key was registered and has been revoked since.
+            Err(IdentityError::Registration(error)) if error.word() == Some(ErrorWord::KeyRevoked) => {
                 entry.pending_private_key = None;
                 self.register_pending(locked, entry, replaces).await
             }
@@ -50,7 +50,7 @@ impl BackgroundTask {
         locked: &LockedStore<'_>,
         entry: &mut ServerEntry,
         replaces: Option<&str>,
-    ) -> Result<StoredIdentity, Unavailable> {
+    ) -> Result<StoredIdentity, IdentityError> {
         let bearer = self.authorization()?;
         let pending = entry.pending_private_key.take();
         let pending = pending.and_then(|text| AgentKey::parse(&text).ok().map(|key| (key, text)));
@@ -61,7 +61,7 @@ impl BackgroundTask {
             registration::register(&self.transport, &bearer, &key, replaces).await
         };
         let registered = match register(replaces).await {
-            // What was to be replaced is not known there as this agent's: it is as good as gone.
+            // The server does not know the old identity as this agent's, so there is nothing to replace.
             Err(ClientError::Refused { status: 400 | 404, .. }) if replaces.is_some() => register(None).await,
             registered => registered,
         };
@@ -70,14 +70,13 @@ impl BackgroundTask {
         Ok(StoredIdentity { private_key, agent_runtime_id, registered_at, background_task_id: None })
     }
 
-    /// Revokes the identity at the server, takes it out of the store, and sets the mode to off, also where there is none.
-    /// Returns what it was called. Where the server does not do its part, nothing is changed, unless only `here` is
-    /// asked for.
-    pub async fn forget(&self, here: bool) -> Result<Option<String>, Unavailable> {
+    /// Revokes the identity at the server, removes it from the store, and sets the mode to off, even without an identity.
+    /// Returns the ID of the removed identity. If revoking fails, nothing changes. `locally` skips the server.
+    pub async fn forget(&self, locally: bool) -> Result<Option<String>, IdentityError> {
         let locked = self.store.lock().await?;
         let mut entry = locked.server(&self.server)?.ok_or_else(|| self.unknown_server())?;
         let agent_runtime_id = entry.agent_identity.take().map(|identity| identity.agent_runtime_id);
-        if let (Some(agent_runtime_id), false) = (&agent_runtime_id, here) {
+        if let (Some(agent_runtime_id), false) = (&agent_runtime_id, locally) {
             in_time(self.revoke(agent_runtime_id)).await?;
         }
         entry.pending_private_key = None;
@@ -86,15 +85,15 @@ impl BackgroundTask {
         Ok(agent_runtime_id)
     }
 
-    async fn revoke(&self, agent_runtime_id: &str) -> Result<(), Unavailable> {
+    async fn revoke(&self, agent_runtime_id: &str) -> Result<(), IdentityError> {
         let authorization = match self.authorization() {
             Ok(bearer) => bearer,
-            // It may also revoke itself.
-            Err(no_token) => self.kept()?.ok_or(no_token)?.authorization,
+            // An identity may revoke itself.
+            Err(no_token) => self.stored()?.ok_or(no_token)?.authorization,
         };
         match registration::revoke(&self.transport, &authorization, agent_runtime_id).await {
             Err(error) if !matches!(error.word(), Some(ErrorWord::NotFound | ErrorWord::UnknownAgent)) => {
-                Err(Unavailable::NotRevoked(error))
+                Err(IdentityError::NotRevoked(error))
             }
             _ => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! The background task against a server that is proper, and against servers that are not.
+//! The background task against a correct server, and against servers that fail in various ways.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,19 +17,19 @@ use super::*;
 use crate::client::store::{Mode, StoredBearer};
 use crate::client::{Client, ClientError};
 
-/// What a server knows, and how it behaves.
+/// State and behaviour of a server.
 #[derive(Default)]
 struct Server {
-    /// Public keys by the identity's name.
+    /// Public keys by identity.
     identities: BTreeMap<String, String>,
     tasks: BTreeSet<(String, String)>,
-    /// Each of these, once: what the next request of the path is refused with.
+    /// Errors for the next requests of a path, each used once.
     refusals: BTreeMap<&'static str, Vec<(u16, &'static str)>>,
-    /// Every request: path, and scheme of its credentials.
+    /// Path and credential scheme of every request.
     seen: Vec<(String, String)>,
     registered: usize,
-    /// So many registrations are done, and their answers never arrive.
-    answers_lost: usize,
+    /// Number of registrations that succeed without their response arriving.
+    responses_lost: usize,
     tasks_registered: usize,
 }
 
@@ -76,8 +76,8 @@ async fn register(State(server): State<Shared>, headers: HeaderMap, Json(body): 
         server.identities.insert(id.clone(), key);
         id
     });
-    if server.answers_lost > 0 {
-        server.answers_lost -= 1;
+    if server.responses_lost > 0 {
+        server.responses_lost -= 1;
         return refused(503, "temporarily_unavailable");
     }
     ok(json!({ "agent_runtime_id": id }))
@@ -140,7 +140,7 @@ thread_local! {
     static WARNINGS: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-/// Each test is one thread of its own, so these are its own.
+/// Each test runs in its own thread, so it sees only its own warnings.
 fn note(text: &str) {
     WARNINGS.with_borrow_mut(|all| all.push(text.to_owned()));
 }
@@ -182,7 +182,7 @@ impl World {
         BackgroundTask::new(self.url.clone(), store.clone(), bearer, Arc::new(SystemClock), note).unwrap()
     }
 
-    /// A process of its own, as far as the store can tell.
+    /// A separate process, as far as the store can tell.
     fn client(&self) -> Client {
         Client::as_agent_identity(self.task(&self.store))
     }
@@ -191,7 +191,7 @@ impl World {
         self.server.lock().refusals.entry(path).or_default().push((status, error));
     }
 
-    /// What was asked since the last time, in its order.
+    /// Returns the requests since the last call, in order.
     fn seen(&self) -> Vec<String> {
         let seen = std::mem::take(&mut self.server.lock().seen);
         seen.into_iter().map(|(path, scheme)| format!("{path} {scheme}").trim().to_owned()).collect()
@@ -205,17 +205,17 @@ impl World {
         self.entry().agent_identity.unwrap()
     }
 
-    /// What is pending, as the server would know it.
+    /// The public half of the pending key.
     fn pending(&self) -> Option<String> {
         self.entry().pending_private_key.map(|key| AgentKey::parse(&key).unwrap().public_line())
     }
 
-    /// The public key that the store has.
+    /// The public half of the stored key.
     fn key(&self) -> String {
         AgentKey::parse(&self.identity().private_key).unwrap().public_line()
     }
 
-    /// All that the server knows.
+    /// All identities of the server.
     fn known(&self) -> Vec<(String, String)> {
         self.server.lock().identities.clone().into_iter().collect()
     }
@@ -224,7 +224,7 @@ impl World {
 const REGISTERED: [&str; 3] = ["register Bearer", "task", "list AgentAssertion"];
 
 #[tokio::test]
-async fn it_is_registered_once_and_used_by_the_next_process_too() {
+async fn task_is_registered_once_and_shared_with_the_next_process() {
     let world = World::new().await;
     world.client().list().await.unwrap();
     assert_eq!(world.seen(), REGISTERED);
@@ -236,7 +236,7 @@ async fn it_is_registered_once_and_used_by_the_next_process_too() {
 }
 
 #[tokio::test]
-async fn processes_that_start_at_once_register_one_task() {
+async fn concurrent_processes_register_one_task() {
     let world = World::new().await;
     let clients: Vec<Client> = (0..8).map(|_| world.client()).collect();
     for listed in futures::future::join_all(clients.iter().map(Client::list)).await {
@@ -250,7 +250,7 @@ async fn processes_that_start_at_once_register_one_task() {
 }
 
 #[tokio::test]
-async fn a_task_that_the_server_has_forgotten_is_renewed_within_the_call() {
+async fn task_unknown_to_the_server_is_renewed_within_the_call() {
     let world = World::new().await;
     let client = world.client();
     client.list().await.unwrap();
@@ -262,7 +262,7 @@ async fn a_task_that_the_server_has_forgotten_is_renewed_within_the_call() {
 }
 
 #[tokio::test]
-async fn an_identity_that_the_server_has_forgotten_is_made_anew() {
+async fn identity_unknown_to_the_server_is_registered_anew() {
     let world = World::new().await;
     let client = world.client();
     client.list().await.unwrap();
@@ -277,7 +277,7 @@ async fn an_identity_that_the_server_has_forgotten_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_token_renewed_by_another_process_is_read_from_the_store() {
+async fn task_renewed_by_another_process_is_read_from_the_store() {
     let world = World::new().await;
     world.client().list().await.unwrap();
     let task = world.task(&world.store);
@@ -286,24 +286,24 @@ async fn a_token_renewed_by_another_process_is_read_from_the_store() {
     world.server.lock().tasks.clear();
     world.client().list().await.unwrap();
     world.seen();
-    let refusal = ClientError::Refused {
+    let rejected = ClientError::Refused {
         status: 401,
         error: "unknown_task".into(),
         description: String::new(),
         retry_after: None,
     };
-    let again = task.after_refusal(&used, refusal, soon).await.unwrap().unwrap();
-    assert_eq!(world.identity().background_task_id.as_deref(), Some(again.names.task_id.as_str()));
-    assert!(world.seen().is_empty(), "nothing is registered a second time");
+    let again = task.after_rejection(&used, rejected, soon).await.unwrap().unwrap();
+    assert_eq!(world.identity().background_task_id.as_deref(), Some(again.ids.task_id.as_str()));
+    assert!(world.seen().is_empty(), "nothing is registered twice");
 }
 
 #[tokio::test]
-async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
+async fn interrupted_registration_continues_with_the_same_key() {
     let world = World::new().await;
     world.refuse("register", 503, "temporarily_unavailable");
     world.client().list().await.unwrap();
     let made = world.pending().unwrap();
-    assert!(world.entry().agent_identity.is_none(), "it is none before the server has said so");
+    assert!(world.entry().agent_identity.is_none(), "the identity is stored only after its registration");
     world.refuse("task", 503, "temporarily_unavailable");
     world.seen();
     world.client().list().await.unwrap();
@@ -316,9 +316,9 @@ async fn a_registration_that_was_cut_off_goes_on_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_registration_whose_answer_was_lost_is_the_same_identity() {
+async fn registration_with_a_lost_response_is_the_same_identity() {
     let world = World::new().await;
-    world.server.lock().answers_lost = 1;
+    world.server.lock().responses_lost = 1;
     world.client().list().await.unwrap();
     world.client().list().await.unwrap();
     assert_eq!(world.known(), [("rt-1".to_owned(), world.key())]);
@@ -326,7 +326,7 @@ async fn a_registration_whose_answer_was_lost_is_the_same_identity() {
 }
 
 #[tokio::test]
-async fn a_key_stays_until_another_one_is_registered_in_its_place() {
+async fn key_is_kept_until_its_replacement_is_registered() {
     let world = World::new().await;
     let client = world.client();
     client.list().await.unwrap();
@@ -335,14 +335,14 @@ async fn a_key_stays_until_another_one_is_registered_in_its_place() {
     world.refuse("register", 503, "temporarily_unavailable");
     client.list().await.unwrap();
     let pending = world.pending().unwrap();
-    assert_eq!(world.key(), first, "it may be a server that was restored and will know it again");
+    assert_eq!(world.key(), first, "a server that is being restored may know it again");
     client.list().await.unwrap();
     assert_eq!((world.key(), world.pending()), (pending, None));
 }
 
 #[tokio::test]
-async fn a_rotation_that_was_cut_off_loses_no_key() {
-    // Before the server has heard of it: the old one is used, and rotating it again goes on.
+async fn interrupted_rotation_loses_no_key() {
+    // Before the server has the new key: calls use the old one, and the next rotation continues.
     let world = World::new().await;
     world.client().list().await.unwrap();
     let before = world.key();
@@ -356,11 +356,11 @@ async fn a_rotation_that_was_cut_off_loses_no_key() {
     assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
     assert_eq!((world.known(), world.pending()), (vec![("rt-2".to_owned(), pending)], None));
 
-    // After the server has revoked the old one: a call finds the new one, and so does rotating again.
+    // After the server has revoked the old key: a call finds the new one, and so does the next rotation.
     for again in [false, true] {
         let world = World::new().await;
         world.client().list().await.unwrap();
-        world.server.lock().answers_lost = 1;
+        world.server.lock().responses_lost = 1;
         world.task(&world.store).rotate().await.unwrap_err();
         if again {
             assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
@@ -378,7 +378,7 @@ async fn a_rotation_that_was_cut_off_loses_no_key() {
 }
 
 #[tokio::test]
-async fn a_pending_key_that_does_not_come_back_is_replaced() {
+async fn revoked_pending_key_is_replaced() {
     let world = World::new().await;
     world.refuse("register", 503, "temporarily_unavailable");
     world.client().list().await.unwrap();
@@ -393,8 +393,13 @@ async fn a_pending_key_that_does_not_come_back_is_replaced() {
 async fn a_failing_identity_falls_back_to_the_token_with_one_warning() {
     for (path, status, error, why) in [
         ("register", 403, "agent_identity_off", "agent identities are off"),
-        ("register", 409, "too_many_identities", "cannot be registered: answered 409 too_many_identities"),
-        ("task", 401, "invalid_assertion", "task cannot be registered: answered 401 invalid_assertion"),
+        (
+            "register",
+            409,
+            "too_many_identities",
+            "registering the identity failed: the server returned 409 too_many_identities",
+        ),
+        ("task", 401, "invalid_assertion", "task failed: the server returned 401 invalid_assertion"),
         ("list", 401, "scheme_not_enabled", "agent identities are off"),
         ("list", 401, "invalid_assertion", "this machine's clock"),
     ] {
@@ -403,11 +408,11 @@ async fn a_failing_identity_falls_back_to_the_token_with_one_warning() {
         let client = world.client();
         client.list().await.unwrap();
         assert_eq!(world.seen().last().unwrap(), "list Bearer", "{path} {error}");
-        let said = warnings();
-        assert!(matches!(&said[..], [one] if one.contains(why)), "{said:?}");
+        let warned = warnings();
+        assert!(matches!(&warned[..], [one] if one.contains(why)), "{warned:?}");
         client.list().await.unwrap();
-        assert_eq!(world.seen(), ["list Bearer"], "it rests for a while");
-        assert!(warnings().is_empty(), "it warns once");
+        assert_eq!(world.seen(), ["list Bearer"], "the identity is paused");
+        assert!(warnings().is_empty(), "the warning is not repeated");
     }
 }
 
@@ -439,7 +444,7 @@ async fn a_transient_failure_does_not_pause_the_identity() {
 }
 
 #[tokio::test]
-async fn while_it_rests_what_another_process_has_registered_is_used() {
+async fn paused_identity_uses_a_task_of_another_process() {
     let world = World::new().await;
     let client = world.client();
     world.refuse("list", 401, "invalid_assertion");
@@ -457,7 +462,7 @@ async fn while_it_rests_what_another_process_has_registered_is_used() {
 async fn the_identity_is_tried_again_if_the_token_fails_too() {
     let world = World::new().await;
     world.client().list().await.unwrap();
-    // One that the server refuses, and none at all.
+    // A token that the server rejects, and no token at all.
     for (token, tried) in
         [("stale", &["list Bearer", "list AgentAssertion"][..]), ("", &["list AgentAssertion"])]
     {
@@ -471,16 +476,16 @@ async fn the_identity_is_tried_again_if_the_token_fails_too() {
 }
 
 #[tokio::test]
-async fn after_a_rest_it_tries_again_and_does_not_repeat_itself() {
+async fn identity_is_tried_again_after_the_pause_without_another_warning() {
     let world = World::new().await;
     let client = world.client();
     for round in 0..2 {
         world.refuse("list", 401, "scheme_not_enabled");
         client.list().await.unwrap();
         assert_eq!(world.seen().last_chunk().unwrap(), &["list AgentAssertion", "list Bearer"]);
-        assert_eq!(warnings().len(), 1 - round, "one warning for all of the process");
+        assert_eq!(warnings().len(), 1 - round, "one warning per process");
         tokio::time::pause();
-        tokio::time::advance(REST + Duration::from_secs(1)).await;
+        tokio::time::advance(PAUSE + Duration::from_secs(1)).await;
         tokio::time::resume();
     }
     client.list().await.unwrap();
@@ -488,7 +493,7 @@ async fn after_a_rest_it_tries_again_and_does_not_repeat_itself() {
 }
 
 #[tokio::test]
-async fn a_call_is_made_as_the_identity_twice_at_most() {
+async fn call_uses_the_identity_at_most_twice() {
     let world = World::new().await;
     for _ in 0..3 {
         world.refuse("list", 401, "unknown_task");
@@ -501,7 +506,7 @@ async fn a_call_is_made_as_the_identity_twice_at_most() {
 }
 
 #[tokio::test]
-async fn other_refusals_are_the_answer_whoever_calls() {
+async fn errors_unrelated_to_the_credential_are_returned() {
     let world = World::new().await;
     world.refuse("list", 403, "access_denied");
     let error = world.client().list().await.unwrap_err();
@@ -511,28 +516,28 @@ async fn other_refusals_are_the_answer_whoever_calls() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_used_is_one_warning() {
+async fn unusable_store_causes_one_warning() {
     let world = World::new().await;
     let nowhere = AuthStore::named(Some("/proc/nas-cron/auth.json".into())).unwrap();
     let stuck = world.store.clone().with_lock_wait(Duration::from_millis(10));
     let held = world.store.lock().await.unwrap();
     for (store, why) in
-        [(&nowhere, "does not know http://127.0.0.1"), (&stuck, "another process has held the lock")]
+        [(&nowhere, "has no entry for http://127.0.0.1"), (&stuck, "another process has held the lock")]
     {
         Client::as_agent_identity(world.task(store)).list().await.unwrap();
         assert_eq!(world.seen(), ["list Bearer"]);
-        let said = warnings();
-        assert!(matches!(&said[..], [one] if one.contains(why)), "{said:?}");
+        let warned = warnings();
+        assert!(matches!(&warned[..], [one] if one.contains(why)), "{warned:?}");
     }
     drop(held);
     std::fs::write(world.store.path(), r#"{"version":1,"serv"#).unwrap();
     world.client().list().await.unwrap();
-    let said = warnings();
-    assert!(matches!(&said[..], [one] if one.contains("is truncated")), "{said:?}");
+    let warned = warnings();
+    assert!(matches!(&warned[..], [one] if one.contains("is truncated")), "{warned:?}");
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_a_warning_and_rotate_mends_it() {
+async fn invalid_stored_key_causes_a_warning_and_is_replaced_by_a_rotation() {
     let world = World::new().await;
     world.client().list().await.unwrap();
     let spoil = |entry: &mut ServerEntry| {
@@ -540,10 +545,10 @@ async fn a_key_that_is_none_is_a_warning_and_rotate_mends_it() {
     };
     world.store.change(&world.url, spoil).await.unwrap();
     world.client().list().await.unwrap();
-    let said = warnings();
+    let warned = warnings();
     assert!(
-        matches!(&said[..], [one] if one.contains("identity rotate") && !one.contains("s3cret")),
-        "{said:?}"
+        matches!(&warned[..], [one] if one.contains("identity rotate") && !one.contains("s3cret")),
+        "{warned:?}"
     );
     assert_eq!(world.task(&world.store).rotate().await.unwrap(), "rt-2");
     assert_eq!(world.server.lock().identities.keys().collect::<Vec<_>>(), ["rt-2"]);
@@ -553,20 +558,20 @@ async fn a_key_that_is_none_is_a_warning_and_rotate_mends_it() {
 }
 
 #[tokio::test]
-async fn to_forget_it_is_to_revoke_it_first() {
+async fn forgetting_an_identity_revokes_it_first() {
     let world = World::new().await;
     world.client().list().await.unwrap();
     world.refuse("revoke", 503, "temporarily_unavailable");
     let error = world.task(&world.store).forget(false).await.unwrap_err();
-    assert!(error.to_string().contains("cannot be revoked"), "{error}");
-    assert_eq!(world.identity().agent_runtime_id, "rt-1", "it is still there");
+    assert!(error.to_string().contains("revoking the identity at the server failed"), "{error}");
+    assert_eq!(world.identity().agent_runtime_id, "rt-1", "the identity is kept");
     assert_eq!(world.task(&world.store).forget(false).await.unwrap().as_deref(), Some("rt-1"));
     assert!(world.server.lock().identities.is_empty());
     let entry = world.store.server(&world.url).unwrap().unwrap();
     assert!(entry.agent_identity.is_none() && entry.bearer.is_some());
     assert_eq!(entry.use_agent_identity, Some(Mode::Off));
 
-    // Where there is none, or only one that is half made, the mode is off too.
+    // Without an identity, or with only a pending key, the mode is off too.
     world.refuse("register", 503, "temporarily_unavailable");
     world.client().list().await.unwrap();
     world.store.change(&world.url, |entry| entry.use_agent_identity = Some(Mode::On)).await.unwrap();

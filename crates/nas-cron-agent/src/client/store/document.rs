@@ -1,4 +1,4 @@
-//! What is in the auth store: the fields we know, as types, over a document that keeps those we do not.
+//! The content of the auth store: known fields as types, over a document that keeps unknown ones.
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
@@ -7,24 +7,24 @@ use serde_json::{Map, Value, json};
 
 use crate::client::server_url::ServerUrl;
 
-/// The whole file. Its `Debug` names the servers only.
+/// The whole file. `Debug` prints only the names of the servers.
 #[derive(Clone, Default, PartialEq)]
 pub struct Document(Map<String, Value>);
 
-/// What is kept for one server.
+/// The entry of one server.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct ServerEntry {
     /// The portal's access token.
     pub bearer: Option<StoredBearer>,
-    /// The agent's own key, and what the server calls it.
+    /// The agent's own key and its ID at the server.
     pub agent_identity: Option<StoredIdentity>,
-    /// The private half of a key that is being registered, to become `agent_identity` in the place of what is there. It
-    /// is here before the server knows of it, so that a registration that was cut off goes on with the same key.
+    /// Private half of a key that is being registered and will replace `agent_identity`. It is stored before it is sent, so
+    /// that an interrupted registration continues with the same key.
     #[serde(default, deserialize_with = "read_some_secret", serialize_with = "write_some_secret")]
     pub pending_private_key: Option<SecretString>,
-    /// Whether calls are made as the agent identity.
+    /// Mode of the calls. Absent means off.
     pub use_agent_identity: Option<Mode>,
-    /// The callback of the latest provision: the next one's, where none is named.
+    /// Callback URL of the latest provision, used as the default.
     pub agent_callback_url: Option<String>,
 }
 
@@ -34,83 +34,83 @@ pub struct StoredBearer {
     /// As the portal issued it.
     #[serde(deserialize_with = "read_secret", serialize_with = "write_secret")]
     pub access_token: SecretString,
-    /// When it ends, where it says so itself.
+    /// Expiry of the token, if it is a JWT with `exp`.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// An agent identity: made here, and known to the server.
+/// An agent identity, generated here and registered at the server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct StoredIdentity {
     /// The private half: base64 of PKCS#8.
     #[serde(deserialize_with = "read_secret", serialize_with = "write_secret")]
     pub private_key: SecretString,
-    /// What the server calls it.
+    /// ID of the identity at the server.
     pub agent_runtime_id: String,
-    /// When the server said so.
+    /// Time of the registration.
     pub registered_at: Option<DateTime<Utc>>,
-    /// The one task of all calls that belong to no conversation. Tasks of conversations are their programs' own.
+    /// Task of all calls that belong to no conversation. Programs keep the tasks of conversations themselves.
     pub background_task_id: Option<String>,
 }
 
-/// `use_agent_identity`: whether calls are made as the agent identity.
+/// Value of `use_agent_identity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// As the agent identity, and with the access token where that does not work.
+    /// Use the agent identity; fall back to the access token if that fails.
     #[value(aliases = ["true", "1"])]
     On,
-    /// With the access token.
+    /// Use the access token.
     #[value(aliases = ["false", "0"])]
     Off,
 }
 
 impl Document {
-    /// The document and its format, or where it breaks; never a word of what is in it.
+    /// Returns the document and its format version, or the problem as a phrase without any of the content.
     pub(super) fn parse(bytes: &[u8]) -> Result<(Self, u64), String> {
         let value: Value = serde_json::from_slice(bytes).map_err(|error| {
             let at = format!("line {}, column {}", error.line(), error.column());
-            if error.is_eof() { format!("is truncated ({at})") } else { format!("is no JSON ({at})") }
+            if error.is_eof() { format!("is truncated ({at})") } else { format!("is not JSON ({at})") }
         })?;
-        let Value::Object(root) = value else { return Err("is no JSON object".to_owned()) };
+        let Value::Object(root) = value else { return Err("is not a JSON object".to_owned()) };
         let version = root.get("version").and_then(Value::as_u64).filter(|version| *version > 0);
-        let version = version.ok_or("has no `version`, so it is none of ours")?;
+        let version = version.ok_or("has no valid `version`, so nas-cron did not write it")?;
         if version == 1 && !matches!(root.get("servers"), None | Some(Value::Object(_))) {
-            return Err("has a `servers` that is no object".to_owned());
+            return Err("has a `servers` that is not an object".to_owned());
         }
         Ok((Self(root), version))
     }
 
-    /// The servers that are known, by name.
+    /// Names of the servers.
     pub fn servers(&self) -> impl Iterator<Item = &str> {
         self.0.get("servers").and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
-    /// What is kept for one. The error names the field.
+    /// Returns the entry of a server. The error names the field.
     pub(super) fn server(&self, server: &ServerUrl) -> Result<Option<ServerEntry>, String> {
         let name = server.to_string();
         let Some(value) = self.0.get("servers").and_then(|servers| servers.get(&name)) else {
             return Ok(None);
         };
-        // Not the error's own text, which quotes values.
-        serde_path_to_error::deserialize(value).map(Some).map_err(|error| {
-            format!("has something at servers[{name:?}].{} that does not belong there", error.path())
-        })
+        // The text of the deserialization error would quote values.
+        serde_path_to_error::deserialize(value)
+            .map(Some)
+            .map_err(|error| format!("has an invalid value at servers[{name:?}].{}", error.path()))
     }
 
-    /// With this in the place of what was kept for the server.
+    /// Returns the document with the entry of the server replaced. Unknown fields of the entry are kept.
     #[must_use]
     pub(super) fn with(self, server: &ServerUrl, entry: &ServerEntry) -> Self {
-        let entry = serde_json::to_value(entry).expect("texts and times are JSON");
+        let entry = serde_json::to_value(entry).expect("strings and times are always JSON");
         let mut root = Value::Object(self.0);
         merge(&mut root, json!({ "version": 1, "servers": { server.to_string(): entry } }));
         match root {
             Value::Object(root) => Self(root),
-            _ => unreachable!("an object merged into an object is one"),
+            _ => unreachable!("merging two objects gives an object"),
         }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(&self.0).expect("a map of JSON values is JSON");
+        let mut bytes = serde_json::to_vec_pretty(&self.0).expect("a map of JSON values is always JSON");
         bytes.push(b'\n');
         bytes
     }
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Document {
     }
 }
 
-/// RFC 7396: objects are merged, `null` takes away, all else replaces.
+/// Merges as in RFC 7396: objects are merged, `null` removes a field, any other value replaces it.
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;

@@ -1,4 +1,4 @@
-//! What is in the file, who may open it, and what happens to it when something goes wrong.
+//! The content and the permissions of the auth store, and its behaviour on errors.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -25,7 +25,7 @@ async fn keep(store: &AuthStore, token: &str) -> Result<(), AuthStoreError> {
     store.change(&server(), |entry| entry.bearer = Some(bearer(token))).await
 }
 
-fn kept(store: &AuthStore) -> Option<String> {
+fn stored(store: &AuthStore) -> Option<String> {
     let bearer = store.server(&server()).unwrap()?.bearer?;
     Some(bearer.access_token.expose_secret().to_owned())
 }
@@ -34,7 +34,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// A store that was kept, and then became this.
+/// A valid store whose file then got this content.
 async fn with_content(scratch: &Scratch, content: &str) -> AuthStore {
     let store = store_in(scratch);
     keep(&store, "before").await.unwrap();
@@ -46,9 +46,9 @@ async fn with_content(scratch: &Scratch, content: &str) -> AuthStore {
 async fn the_store_is_readable_by_its_owner_only() {
     let scratch = Scratch::new();
     let store = store_in(&scratch);
-    assert_eq!(kept(&store), None, "a file that is not there is an empty store");
+    assert_eq!(stored(&store), None, "a file that is not there is an empty store");
     keep(&store, "secret-token").await.unwrap();
-    assert_eq!(kept(&store).as_deref(), Some("secret-token"));
+    assert_eq!(stored(&store).as_deref(), Some("secret-token"));
     assert_eq!((mode(store.path()), mode(store.path().parent().unwrap())), (0o600, 0o700));
     assert_eq!(mode(&store.path().with_added_extension("lock")), 0o600);
     let shown = format!("{:?} {:?}", store.read().unwrap(), store.server(&server()).unwrap());
@@ -56,7 +56,7 @@ async fn the_store_is_readable_by_its_owner_only() {
 }
 
 #[tokio::test]
-async fn it_has_exactly_the_fields_that_others_may_rely_on() {
+async fn store_file_has_exactly_the_documented_fields() {
     let scratch = Scratch::new();
     let store = store_in(&scratch);
     let at: chrono::DateTime<chrono::Utc> = "2026-06-18T12:34:56Z".parse().unwrap();
@@ -126,18 +126,18 @@ async fn entries_of_other_programs_survive() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_ours_is_told_apart_left_as_it_is_and_not_shown() {
+async fn invalid_store_is_diagnosed_left_unchanged_and_not_shown() {
     let cases = [
         (
             r#"{"version":1,"servers":{"https://portal.example":{"bearer":{"access_token":"s3cret"#,
             "is truncated (line 1, column",
         ),
         ("", "is truncated (line 1, column 0)"),
-        ("s3cret", "is no JSON (line 1, column 1)"),
-        (r#"["s3cret"]"#, "is no JSON object"),
-        (r#"{"servers":{}}"#, "has no `version`"),
-        (r#"{"version":"s3cret"}"#, "has no `version`"),
-        (r#"{"version":1,"servers":["s3cret"]}"#, "`servers` that is no object"),
+        ("s3cret", "is not JSON (line 1, column 1)"),
+        (r#"["s3cret"]"#, "is not a JSON object"),
+        (r#"{"servers":{}}"#, "has no valid `version`"),
+        (r#"{"version":"s3cret"}"#, "has no valid `version`"),
+        (r#"{"version":1,"servers":["s3cret"]}"#, "`servers` that is not an object"),
         (
             r#"{"version":1,"servers":{"https://portal.example":"s3cret"}}"#,
             "servers[\"https://portal.example\"]",
@@ -156,9 +156,9 @@ async fn a_file_that_is_not_ours_is_told_apart_left_as_it_is_and_not_shown() {
         let scratch = Scratch::new();
         let store = with_content(&scratch, content).await;
         for error in [store.server(&server()).unwrap_err(), keep(&store, "after").await.unwrap_err()] {
-            let said = format!("{error} {error:?}");
-            assert!(said.contains(expected) && !said.contains("s3cret"), "{content}: {said}");
-            assert!(said.contains("config/auth.json"), "{said}");
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(expected) && !text.contains("s3cret"), "{content}: {text}");
+            assert!(text.contains("config/auth.json"), "{text}");
         }
         assert_eq!(fs::read_to_string(store.path()).unwrap(), content, "nothing is lost");
     }
@@ -168,7 +168,7 @@ async fn a_file_that_is_not_ours_is_told_apart_left_as_it_is_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_file_that_others_may_open_is_not_used() {
+async fn store_accessible_to_others_is_rejected() {
     for bits in [0o644, 0o640, 0o602, 0o660] {
         let scratch = Scratch::new();
         let store = store_in(&scratch);
@@ -179,25 +179,25 @@ async fn a_file_that_others_may_open_is_not_used() {
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
         fs::set_permissions(store.path(), fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(kept(&store).as_deref(), Some("before"));
+        assert_eq!(stored(&store).as_deref(), Some("before"));
     }
 }
 
 #[tokio::test]
-async fn a_file_of_another_user_is_not_used() {
+async fn store_of_another_user_is_rejected() {
     let scratch = Scratch::new();
     let store = store_in(&scratch);
     keep(&store, "before").await.unwrap();
-    let nobody = 65_534;
-    if std::os::unix::fs::chown(store.path(), Some(nobody), None).is_err() {
-        return; // Only root can give files away.
+    let other = 65_534;
+    if std::os::unix::fs::chown(store.path(), Some(other), None).is_err() {
+        return; // Only root can change the owner.
     }
     let error = store.read().unwrap_err();
-    assert!(matches!(error, AuthStoreError::Foreign { owner, .. } if owner == nobody), "{error}");
+    assert!(matches!(error, AuthStoreError::WrongOwner { owner, .. } if owner == other), "{error}");
 }
 
 #[tokio::test]
-async fn a_lock_that_is_never_let_go_is_told_of() {
+async fn lock_that_is_never_released_is_reported() {
     let scratch = Scratch::new();
     let store = store_in(&scratch);
     keep(&store, "before").await.unwrap();
@@ -205,13 +205,13 @@ async fn a_lock_that_is_never_let_go_is_told_of() {
     let hasty = store.clone().with_lock_wait(Duration::from_millis(10));
     let error = keep(&hasty, "after").await.unwrap_err();
     assert!(error.to_string().contains("auth.json.lock") && error.to_string().contains("fuser"), "{error}");
-    assert_eq!(kept(&store).as_deref(), Some("before"), "readers need no lock");
+    assert_eq!(stored(&store).as_deref(), Some("before"), "readers need no lock");
     drop(held);
     keep(&store, "after").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_is_told_of() {
+async fn unwritable_folder_is_reported() {
     let scratch = Scratch::new();
     fs::write(scratch.path().join("file"), "").unwrap();
     let store = AuthStore::named(Some(scratch.path().join("file/auth.json"))).unwrap();
@@ -221,7 +221,7 @@ async fn a_folder_that_cannot_be_written_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_link_leads_to_the_store() {
+async fn symbolic_link_to_the_store_is_followed() {
     let scratch = Scratch::new();
     let store = store_in(&scratch);
     keep(&store, "before").await.unwrap();
@@ -229,7 +229,7 @@ async fn a_link_leads_to_the_store() {
     std::os::unix::fs::symlink(store.path(), &link).unwrap();
     keep(&AuthStore::named(Some(link.clone())).unwrap(), "after").await.unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(kept(&store).as_deref(), Some("after"));
+    assert_eq!(stored(&store).as_deref(), Some("after"));
 }
 
 #[tokio::test]
@@ -248,11 +248,11 @@ async fn concurrent_writers_do_not_lose_each_other() {
 }
 
 #[test]
-fn the_mode_is_said_as_switches_are() {
-    let said = |word| <Mode as clap::ValueEnum>::from_str(word, true);
+fn mode_accepts_the_usual_boolean_words() {
+    let parsed = |word| <Mode as clap::ValueEnum>::from_str(word, true);
     for (words, mode) in [(["on", "true", "1", "ON"], Mode::On), (["off", "false", "0", "False"], Mode::Off)]
     {
-        assert!(words.iter().all(|word| said(word) == Ok(mode)), "{mode:?}");
+        assert!(words.iter().all(|word| parsed(word) == Ok(mode)), "{mode:?}");
     }
-    assert!(said("perhaps").is_err());
+    assert!(parsed("perhaps").is_err());
 }

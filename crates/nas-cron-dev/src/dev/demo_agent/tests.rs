@@ -1,11 +1,11 @@
-//! The demo agent against a service that is proper, and against services that are not.
+//! The demo agent against a correct service, and against faulty ones.
 
 use nas_cron_base::clock::SystemClock;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::super::event::Verdict;
-use super::super::fake_service::{FakeService, Manner};
+use super::super::fake_service::{Behaviour, FakeService};
 use super::*;
 
 struct Running {
@@ -15,7 +15,7 @@ struct Running {
 }
 
 impl Running {
-    /// An agent in a hurry.
+    /// An agent whose one-shots are 25 ms apart.
     fn start(service: &FakeService, patience: Duration) -> Self {
         Self::with_cadence(service, patience, TimeDelta::milliseconds(25))
     }
@@ -42,8 +42,8 @@ impl Running {
         Self::start(service, Duration::from_mins(1))
     }
 
-    async fn next(&mut self) -> What {
-        self.events.recv().await.expect("the agent lives").what
+    async fn next(&mut self) -> EventKind {
+        self.events.recv().await.expect("the agent runs").kind
     }
 
     async fn end(self) {
@@ -53,56 +53,56 @@ impl Running {
 }
 
 #[tokio::test]
-async fn it_is_fired_on_time_verifies_and_arms_again() {
+async fn agent_verifies_its_fires_and_arms_again() {
     let service = FakeService::start().await;
     let mut agent = Running::against(&service);
     let mut fired = std::collections::BTreeSet::new();
-    // Beyond the round in which it looks at the list.
+    // More rounds than lie before the first list call.
     while fired.len() < 7 {
         match agent.next().await {
-            What::Fired { fire_at, lateness, verdict: Verdict::Good } => {
+            EventKind::Fired { fire_at, lateness, verdict: Verdict::OnTime } => {
                 assert!(lateness >= TimeDelta::zero());
                 assert!(fired.insert(fire_at), "each instant once");
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(service.jwks_fetches(), 1, "kept");
+    assert_eq!(service.jwks_fetches(), 1, "cached");
     agent.end().await;
-    assert!(service.armed().is_empty(), "disarmed in the end");
+    assert!(service.armed().is_empty(), "cancelled at the end");
 }
 
 #[tokio::test]
-async fn client_5_what_it_does_not_know_it_cancels() {
+async fn client_5_agent_cancels_unknown_one_shots() {
     let service = FakeService::start().await;
     service.leave_armed("a1", "left-over");
     service.leave_armed("a2", "anothers");
     let mut agent = Running::against(&service);
-    assert!(matches!(agent.next().await, What::Fired { verdict: Verdict::Good, .. }));
+    assert!(matches!(agent.next().await, EventKind::Fired { verdict: Verdict::OnTime, .. }));
     assert_eq!(service.cancelled(), ["left-over"]);
     agent.end().await;
 }
 
 #[tokio::test]
-async fn an_early_fire_is_seen() {
-    let service = FakeService::with(Manner::Early).await;
-    // Far enough ahead that a busy machine does not bring it on time.
+async fn early_fire_is_reported() {
+    let service = FakeService::with(Behaviour::Early).await;
+    // Far enough ahead that the fire is early even on a busy machine.
     let mut agent = Running::with_cadence(&service, Duration::from_mins(1), TimeDelta::seconds(30));
-    let What::Fired { lateness, verdict: Verdict::Early, .. } = agent.next().await else { panic!() };
+    let EventKind::Fired { lateness, verdict: Verdict::Early, .. } = agent.next().await else { panic!() };
     assert!(lateness < TimeDelta::zero());
     agent.end().await;
 }
 
 #[tokio::test]
-async fn a_fire_that_does_not_come_is_missing() {
-    let service = FakeService::with(Manner::Silent).await;
+async fn missing_fire_is_reported() {
+    let service = FakeService::with(Behaviour::Silent).await;
     let mut agent = Running::start(&service, Duration::ZERO);
-    assert!(matches!(agent.next().await, What::Missing { .. }));
-    service.behave(Manner::Proper);
+    assert!(matches!(agent.next().await, EventKind::Missing { .. }));
+    service.behave(Behaviour::Correct);
     loop {
         match agent.next().await {
-            What::Missing { .. } => {}
-            What::Fired { verdict: Verdict::Good, .. } => break,
+            EventKind::Missing { .. } => {}
+            EventKind::Fired { verdict: Verdict::OnTime, .. } => break,
             other => panic!("{other:?}"),
         }
     }
@@ -110,43 +110,46 @@ async fn a_fire_that_does_not_come_is_missing() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_agent_is_seen() {
-    let service = FakeService::with(Manner::WrongAudience).await;
+async fn token_for_another_agent_is_reported() {
+    let service = FakeService::with(Behaviour::WrongAudience).await;
     let mut agent = Running::against(&service);
-    let What::Unverified { why } = agent.next().await else { panic!() };
+    let EventKind::Unverified { why } = agent.next().await else { panic!() };
     assert_eq!(why, "the token's aud is not agent:a1");
     agent.end().await;
 }
 
 #[tokio::test]
-async fn a_second_delivery_is_told_apart() {
-    let service = FakeService::with(Manner::Twice).await;
+async fn second_delivery_is_reported_as_such() {
+    let service = FakeService::with(Behaviour::Duplicate).await;
     let mut agent = Running::against(&service);
-    assert!(matches!(agent.next().await, What::Fired { verdict: Verdict::Good, .. }));
-    assert!(matches!(agent.next().await, What::Fired { verdict: Verdict::Again, .. }));
+    assert!(matches!(agent.next().await, EventKind::Fired { verdict: Verdict::OnTime, .. }));
+    assert!(matches!(agent.next().await, EventKind::Fired { verdict: Verdict::Again, .. }));
     agent.end().await;
 }
 
 #[tokio::test]
-async fn client_1_other_words_for_the_same_instant_are_seen() {
-    let service = FakeService::with(Manner::Rewrites).await;
+async fn client_1_rewritten_fire_at_is_reported() {
+    let service = FakeService::with(Behaviour::Rewrites).await;
     let mut agent = Running::against(&service);
-    let What::Unverified { why } = agent.next().await else { panic!() };
-    assert!(why.contains("Z, and ") && why.contains("+00:00 was provisioned"), "{why}");
+    let EventKind::Unverified { why } = agent.next().await else { panic!() };
+    assert!(why.contains("Z, but ") && why.contains("+00:00 was provisioned"), "{why}");
     agent.end().await;
 }
 
 #[tokio::test]
-async fn client_2_a_provision_that_fails_is_trouble() {
-    let service = FakeService::with(Manner::Refuses).await;
+async fn client_2_failed_provision_is_reported() {
+    let service = FakeService::with(Behaviour::Unavailable).await;
     let mut agent = Running::against(&service);
-    let What::Trouble { what } = agent.next().await else { panic!() };
-    assert_eq!(what, "provision failed: answered 503 temporarily_unavailable: temporarily_unavailable");
+    let EventKind::Failed { error } = agent.next().await else { panic!() };
+    assert_eq!(
+        error,
+        "provision failed: the server returned 503 temporarily_unavailable: temporarily_unavailable"
+    );
     agent.end().await;
 }
 
 #[test]
-fn it_arms_as_intervals_and_as_cron_expressions_do() {
+fn fire_at_is_formatted_as_for_intervals_and_cron_expressions() {
     let now = DateTime::from_timestamp(1_781_786_096, 100_000_001).unwrap();
     let next = |whole_seconds, hours: i32| {
         let offset = FixedOffset::east_opt(hours * 3600).unwrap();
@@ -154,6 +157,6 @@ fn it_arms_as_intervals_and_as_cron_expressions_do() {
     };
     let (due, text) = next(false, 0);
     assert_eq!(text, "2026-06-18T12:34:58.100001+00:00");
-    assert_eq!(DateTime::parse_from_rfc3339(&text).unwrap(), due, "what is written is what is meant");
+    assert_eq!(DateTime::parse_from_rfc3339(&text).unwrap(), due, "the text is the same instant");
     assert_eq!(next(true, 2).1, "2026-06-18T14:34:59+02:00");
 }

@@ -1,0 +1,107 @@
+//! Periodic maintenance: parked one-shots, history, gauges. All replicas run it; concurrent rounds are harmless.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::db::{Db, DbResult, auth_profiles, fires, identities, logins, outages};
+use crate::domain::hold::Tidied;
+use crate::heartbeat;
+use crate::metrics;
+
+/// Average time between rounds, with jitter so that replicas spread.
+const PERIOD: Duration = Duration::from_secs(15);
+/// Maximum number of rows in one statement.
+const BATCH: i64 = 2_000;
+/// Maximum number of consecutive statements that delete expired tasks. The next round continues.
+const TASK_BATCHES: u32 = 100;
+/// Maximum number of batches of one-shots that are examined in one round. Ten million take a day and a half.
+const PRUNE_BATCHES: u32 = 12;
+/// Maximum number of idle jobs per instance whose auth profile is kept. An idle job has no one-shot.
+const IDLE_AUTH: i64 = 10_000;
+/// Number of rounds between two deletions of old history: about five minutes.
+const PRUNE_EVERY: u32 = 20;
+/// Number of rounds between two counts of holds and withheld instances. They change rarely, and an idle replica should make
+/// few statements.
+const WITHHELD_EVERY: u32 = 2;
+
+/// Settings of the maintenance loop.
+#[derive(Clone, Copy, Debug)]
+pub struct MaintenanceRules {
+    /// Maximum time that a one-shot waits for a probe.
+    pub give_up_after: Duration,
+    /// Retention of history and of ended one-shots.
+    pub history_retention: Duration,
+}
+
+/// Runs until `stop`. Statements use `db`; unused connections of `pools` are closed.
+pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: CancellationToken) {
+    let (db, mut round, mut cursor) = (db.patient(), 0_u32, None);
+    loop {
+        pools.iter().for_each(Db::close_unused);
+        // Errors are reported one by one, so that a failed step does not prevent the others.
+        if round.is_multiple_of(PRUNE_EVERY) {
+            report("deleting old history", prune(&db, &rules, &mut cursor).await);
+        }
+        let counts = fires::counts(&db).await;
+        if counts.as_ref().map_or(true, |counts| counts.unsettled) {
+            report("checking parked one-shots", settle(&db, &rules).await);
+        }
+        report("counting one-shots", counts.map(|counts| metrics::set_one_shots(&counts)));
+        if round.is_multiple_of(WITHHELD_EVERY) {
+            let withheld = outages::withheld(&db).await;
+            report("counting holds", withheld.map(|withheld| metrics::set_withheld(&withheld)));
+        }
+        round = round.wrapping_add(1);
+        let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));
+        if heartbeat::rest(stop.run_until_cancelled(tokio::time::sleep(pause))).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn report(step: &str, result: DbResult<()>) {
+    if let Err(error) = result {
+        warn!(%error, "{step} failed; retrying in the next round");
+    }
+}
+
+/// Releases parked one-shots without a hold, replaces missing probes, and gives up one-shots whose retry budget is spent.
+async fn settle(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
+    let tidied = outages::tidy_parked(db, rules.give_up_after, BATCH).await?;
+    if tidied != Tidied::default() {
+        info!(
+            released = tidied.released,
+            probes = tidied.probes,
+            given_up = tidied.given_up,
+            "parked one-shots updated"
+        );
+    }
+    Ok(())
+}
+
+/// Drops and deletes what is older than its retention. `cursor` is the job after which one-shots are examined next.
+async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::PruneCursor>) -> DbResult<()> {
+    let dropped = fires::maintain_history(db, rules.history_retention).await?;
+    let mut pruned = 0;
+    for _ in 0..PRUNE_BATCHES {
+        let (next, gone) = fires::prune_ended(db, rules.history_retention, cursor.as_ref(), BATCH).await?;
+        *cursor = next;
+        pruned += gone;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    while auth_profiles::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
+    for _ in 0..TASK_BATCHES {
+        if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
+            break;
+        }
+    }
+    pruned += i64::try_from(logins::prune(db, rules.history_retention).await?).unwrap_or(i64::MAX);
+    if dropped > 0 || pruned > 0 {
+        info!(partitions = dropped, rows = pruned, "old history deleted");
+    }
+    Ok(())
+}

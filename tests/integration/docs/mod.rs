@@ -1,0 +1,9 @@
+//! The documentation does what it promises: shell blocks run, pages are listed, links resolve.
+//!
+//! `cargo test --test integration docs::` runs it; `docs::pages::readme` is one page. CONTRIBUTING.md explains how to
+//! write a block that can be executed.
+
+mod page;
+mod pages;
+mod session;
+mod summary;

@@ -1,0 +1,38 @@
+//! One test per page: its shell blocks run, in order.
+
+use super::session::execute;
+
+/// The pages with shell blocks: the name of the test, and the file.
+macro_rules! pages {
+    ($($name:ident: $path:literal,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                execute($path).await;
+            }
+        )*
+
+        pub const PAGES: &[&str] = &[$($path),*];
+    };
+}
+
+pages! {
+    agent_identity: "docs/agent-identity.md",
+    agent_tools: "docs/agent-tools.md",
+    architecture: "docs/ARCHITECTURE.md",
+    auth_profiles: "docs/auth-profiles.md",
+    backends: "docs/backends.md",
+    clients: "docs/clients.md",
+    configuration: "docs/configuration.md",
+    contract: "docs/contract.md",
+    contributing: "CONTRIBUTING.md",
+    deployment: "docs/deployment.md",
+    glossary: "docs/glossary.md",
+    keys: "docs/keys.md",
+    operations: "docs/operations.md",
+    portals: "docs/portals.md",
+    readme: "README.md",
+    reliability: "docs/reliability.md",
+    self_hosting: "docs/self-hosting.md",
+    write_your_own_agent: "docs/write-your-own-agent.md",
+}
