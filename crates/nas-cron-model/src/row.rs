@@ -365,6 +365,7 @@ impl Row {
         if !(owns || late_delivery) {
             return row;
         }
+        row.token = Some(attempt.token);
         row.claim_expires_at = None;
         row.attempt_expires_at = None;
         row.parked = false;

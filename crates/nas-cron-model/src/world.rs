@@ -562,7 +562,9 @@ impl World {
         {
             add(Action::TakeOverMissed, &|world| world.store(Some(taken_over), Synchronous, config));
         }
-        if row.is_some_and(|row| row.parked) && !self.database.on_hold && !config.makes(Mistake::NoRelease) {
+        let runs = |name: &str| self.running.iter().any(|(_, statement)| statement.name() == name);
+        let has_ended = row.is_some_and(|row| row.parked) && !self.database.on_hold;
+        if has_ended && !runs("release") && !config.makes(Mistake::NoRelease) {
             add(Action::Release, &|world| world.send(Statement::Release, config.snapshots, config));
         }
         if let Some(recovered) = row.and_then(|row| row.recovered(0, config.rules())) {
@@ -571,10 +573,9 @@ impl World {
             });
         }
         if config.heartbeats {
-            let running = |wanted: &str| self.running.iter().any(|(_, one)| one.name() == wanted);
             if row.is_some_and(|row| row.state == State::Firing && row.token.is_some_and(|it| owner(it) == 0))
                 && self.is_dead(config)
-                && !running("recover_dead")
+                && !runs("recover_dead")
             {
                 add(Action::RecoverDead, &|world| {
                     world.send(Statement::RecoverDead, config.snapshots, config);
@@ -584,7 +585,7 @@ impl World {
             let aborted = self.has_renewed(0)
                 || !self.of_faulty().any(|task| matches!(task.phase, Phase::Confirmed | Phase::Posted));
             let old = self.faulty.renewed < 0 || !self.faulty.locked;
-            if self.can_send(0) && old && aborted && !running("renew") && !running("renewed") {
+            if self.can_send(0) && old && aborted && !runs("renew") && !runs("renewed") {
                 add(Action::Renew, &|world| {
                     world.send(Statement::Renew { sent: 0 }, config.snapshots, config);
                 });
