@@ -1,21 +1,22 @@
--- Which credentials a job's fire names: a profile of the agent's own, by provider and name. Never a secret.
--- Words and rules are those of docs/auth-profiles.md.
+-- Auth profiles: the credentials that an agent uses for a job, by provider and name. Never a secret. docs/auth-profiles.md
+-- has the rules.
 
 CREATE TYPE auth_scope AS ENUM ('service', 'org', 'instance');
 
--- A job's own profile, where it has one. It belongs to the job and not to its one-shot: agents pause and resume with
--- cancel and provision, and do not repeat it.
+-- A job's own profile. It belongs to the job and not to its one-shot: agents pause and resume with cancel and provision, and
+-- do not repeat it.
 CREATE TABLE job_auth (
     instance_id text NOT NULL REFERENCES instances ON DELETE CASCADE,
     job_id      text NOT NULL CHECK (length(job_id) BETWEEN 1 AND 255),
     auth        text NOT NULL CHECK (auth ~ '^[^:]{1,64}:[^:]{1,128}$'),
-    -- Since when it may be without a one-shot; NULL once upkeep has seen that it is not.
+    -- Start of the time without a one-shot; NULL once maintenance has seen that it has one.
     idle_since  timestamptz DEFAULT now(),
     PRIMARY KEY (instance_id, job_id)
 );
+-- For pruning.
 CREATE INDEX job_auth_idle ON job_auth (idle_since) WHERE idle_since IS NOT NULL;
 
--- What jobs without a profile of their own get. `scope_id` is '' for the service. An instance's rows go with it.
+-- Defaults of jobs without a profile of their own. `scope_id` is '' for the service. An instance's rows go with it.
 CREATE TABLE auth_defaults (
     scope       auth_scope NOT NULL,
     scope_id    text NOT NULL CHECK (length(scope_id) <= 255),
@@ -25,9 +26,10 @@ CREATE TABLE auth_defaults (
     PRIMARY KEY (scope, scope_id),
     CHECK ((scope = 'service') = (scope_id = ''))
 );
+-- For the deletion of an instance.
 CREATE INDEX auth_defaults_instance ON auth_defaults (instance_id) WHERE instance_id IS NOT NULL;
 
--- Which profiles are known: what a job names without being here is warned of.
+-- Registered profiles. A job that names another one gets a warning.
 CREATE TABLE auth_profiles (
     scope       auth_scope NOT NULL,
     scope_id    text NOT NULL CHECK (length(scope_id) <= 255),
@@ -37,11 +39,12 @@ CREATE TABLE auth_profiles (
     PRIMARY KEY (scope, scope_id, auth),
     CHECK ((scope = 'service') = (scope_id = ''))
 );
+-- For the deletion of an instance.
 CREATE INDEX auth_profiles_instance ON auth_profiles (instance_id) WHERE instance_id IS NOT NULL;
 
--- What is set for a job, by where; and its own again where that is known neither to its instance, nor to its org, nor to
--- the service. One row. The planner puts it in the place of its call, and looks up what is asked for and no more; each
--- by its key, however many rows it expects, because they are subqueries and no joins.
+-- Returns a job's own profile and the defaults that apply to it, and its own profile again if it is registered neither for
+-- the instance, nor for its org, nor for the service. One row. The planner inlines the function, and evaluates only the
+-- columns that are used. They are subqueries and not joins, so that each is an index lookup whatever the row estimates are.
 CREATE FUNCTION auth_of_job(of_instance text, of_org text, of_job text)
     RETURNS TABLE (job_auth text, instance_auth text, org_auth text, service_auth text, unknown_auth text)
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -52,7 +55,7 @@ BEGIN ATOMIC
            (SELECT d.auth FROM auth_defaults d WHERE d.scope = 'service' AND d.scope_id = ''),
            (SELECT j.auth FROM job_auth j
             WHERE j.instance_id = of_instance AND j.job_id = of_job
-              -- Three times, and not once over three places, so that each is found by its whole key.
+              -- Three lookups and not one over three scopes, so that each uses the whole primary key.
               AND NOT EXISTS (SELECT FROM auth_profiles p
                               WHERE p.scope = 'instance' AND p.scope_id = of_instance AND p.auth = j.auth)
               AND NOT EXISTS (SELECT FROM auth_profiles p

@@ -1,12 +1,12 @@
--- Keys that agents call with, beside the portal's tokens. Words and rules are those of docs/agent-identity.md.
+-- Agent identities: keys that agents call with instead of the portal's tokens. docs/agent-identity.md has the rules.
 
--- One public key of one instance. A revoked one stays: its key must not come back.
+-- One public key of one instance. A revoked one stays, because its key must not be registered again.
 CREATE TABLE agent_identities (
     agent_runtime_id uuid PRIMARY KEY,
     instance_id      text NOT NULL REFERENCES instances ON DELETE CASCADE,
-    -- Who owned the instance when the key came. One that has moved to another org has left its keys behind.
+    -- Owner of the instance at the registration. An instance that moves to another org leaves its keys behind.
     org_id           text NOT NULL CHECK (length(org_id) BETWEEN 1 AND 255),
-    -- Ed25519: the encoded point.
+    -- Encoded point of an Ed25519 key.
     public_key       bytea NOT NULL CHECK (length(public_key) = 32),
     created_at       timestamptz NOT NULL DEFAULT now(),
     last_used_at     timestamptz,
@@ -14,23 +14,24 @@ CREATE TABLE agent_identities (
     UNIQUE (instance_id, org_id, public_key)
 ) WITH (fillfactor = 90);
 
--- What an identity calls under.
+-- Tasks that an identity calls under.
 CREATE TABLE agent_tasks (
     task_id          uuid PRIMARY KEY,
     agent_runtime_id uuid NOT NULL REFERENCES agent_identities ON DELETE CASCADE,
-    -- The second that its registration is signed for: the registration's name. An Ed25519 signature follows from key
-    -- and text, so the same second is the same signature; and whoever makes others gets no more tasks by it.
+    -- The second for which the registration is signed. It identifies the registration: an Ed25519 signature follows from key
+    -- and text, and another signature of the same second registers no second task.
     signed_at        timestamptz NOT NULL,
     created_at       timestamptz NOT NULL DEFAULT now(),
-    -- Moved on by use.
+    -- Renewed by use.
     expires_at       timestamptz NOT NULL,
     last_used_at     timestamptz,
     revoked_at       timestamptz,
     UNIQUE (agent_runtime_id, signed_at),
     CHECK (expires_at > created_at)
 ) WITH (fillfactor = 80);
+-- For pruning.
 CREATE INDEX agent_tasks_expires_at ON agent_tasks (expires_at);
--- What was revoked is remembered for as long as its registration could come again.
+-- Revoked tasks are kept for as long as their registration could be replayed.
 CREATE INDEX agent_tasks_revoked ON agent_tasks (signed_at) WHERE revoked_at IS NOT NULL;
--- Those that stand, and the listing's order.
+-- For the tasks of an identity, in the order of the listing.
 CREATE INDEX agent_tasks_of_identity ON agent_tasks (agent_runtime_id, revoked_at DESC, created_at DESC, task_id);

@@ -208,7 +208,7 @@ async fn retry_second_fire_and_redrive_are_not_late() {
     assert_eq!((redriven.attempt, redriven.late_since), (1, None));
 
     // The same key while its attempt is in flight: a second fire.
-    world.sql("UPDATE one_shots SET asked_again = true").await;
+    world.sql("UPDATE one_shots SET asked_again_at = now()").await;
     world.end(&redriven, FireOutcome::Delivered, None).await;
     world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '10 min'").await;
     assert!(world.counts().await.oldest_overdue.is_zero());

@@ -24,7 +24,7 @@ pub(super) fn read(variables: &[(OsString, OsString)], problems: &mut Vec<Proble
                 found.push((key.to_ascii_lowercase(), Raw::One(value.to_owned()), origin));
             }
             None => {
-                problems.push(Problem::other(name, Wrong::new("is not valid UTF-8", "set it to UTF-8 text")))
+                problems.push(Problem::other(name, Wrong::new("is not valid UTF-8", "set it to UTF-8 text")));
             }
         }
     }

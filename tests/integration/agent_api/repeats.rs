@@ -7,7 +7,7 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::time::{fire_at, instant, now};
 use serde_json::json;
 
-use super::fixture::World;
+use super::fixture::{World, until};
 
 #[tokio::test]
 async fn client_4_the_same_key_after_its_delivery_fires_once_more_later_and_is_stuck_in_the_end() {
@@ -95,10 +95,14 @@ async fn client_6_a_job_that_re_arms_before_its_202_is_recorded_fires_once_per_a
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     let fires: Vec<_> = world.agents.fires_of("job-1").into_iter().map(|fire| fire.fire_at).collect();
     assert_eq!(fires, [first_at, second_at]);
-    let outcomes: Vec<String> = sqlx::query_scalar("SELECT outcome::text FROM fires ORDER BY started_at")
-        .fetch_all(&world.pool)
-        .await
-        .unwrap();
+    let outcomes = until("both attempts are recorded", async || {
+        let outcomes: Vec<String> = sqlx::query_scalar("SELECT outcome::text FROM fires ORDER BY started_at")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+        (outcomes.len() == 2).then_some(outcomes)
+    })
+    .await;
     assert_eq!(outcomes, ["delivered", "delivered"], "also of the superseded one");
 }
 
@@ -110,10 +114,15 @@ async fn client_7_a_looping_job_is_delayed_to_the_fire_floor_and_never_refused()
         world.service.provision(&world.token, "job-1", &fire_at(0), &world.callback()).await;
         world.agents.wait_for("job-1", round).await;
     }
-    let started: Vec<DateTime<Utc>> = sqlx::query_scalar("SELECT started_at FROM fires ORDER BY started_at")
-        .fetch_all(&world.pool)
-        .await
-        .unwrap();
+    let started = until("all attempts are recorded", async || {
+        let started: Vec<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT started_at FROM fires ORDER BY started_at")
+                .fetch_all(&world.pool)
+                .await
+                .unwrap();
+        (started.len() == 3).then_some(started)
+    })
+    .await;
     for pair in started.windows(2) {
         assert!((pair[1] - pair[0]).num_milliseconds() >= 1_000, "{started:?}");
     }
@@ -130,9 +139,13 @@ async fn contract_a_call_of_the_agent_pulls_its_retries_forward() {
     world.sql("UPDATE instances SET pulled_at = now() - interval '61 s'").await;
     world.service.list(&world.token).await;
     world.agents.wait_for("job-1", 2).await;
-    let attempts: Vec<i32> = sqlx::query_scalar("SELECT attempt FROM fires ORDER BY attempt")
-        .fetch_all(&world.pool)
-        .await
-        .unwrap();
+    let attempts = until("both attempts are recorded", async || {
+        let attempts: Vec<i32> = sqlx::query_scalar("SELECT attempt FROM fires ORDER BY attempt")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+        (attempts.len() == 2).then_some(attempts)
+    })
+    .await;
     assert_eq!(attempts, [1, 2], "attempt counts are kept");
 }

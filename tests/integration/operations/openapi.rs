@@ -1,4 +1,4 @@
-//! The OpenAPI document at `/openapi.json`. After an intended change, run `cargo insta review`.
+//! The document at `/openapi.json`. After an intended change, run `cargo insta review`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
