@@ -322,15 +322,33 @@ const fn owner(token: Id) -> usize {
 /// A statement between its snapshot and its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Statement {
-    Provision { key: Id, later: bool, snapshot: Option<Row> },
-    ClaimDue { replica: usize, on_hold: bool },
-    Take { replica: usize, on_hold: bool },
-    Confirm { token: Id, on_hold: bool, valid: bool },
+    Provision {
+        key: Id,
+        later: bool,
+        snapshot: Option<Row>,
+    },
+    ClaimDue {
+        replica: usize,
+        on_hold: bool,
+    },
+    Take {
+        replica: usize,
+        on_hold: bool,
+    },
+    Confirm {
+        token: Id,
+        on_hold: bool,
+        valid: bool,
+    },
     Release,
     RecoverDead,
-    Renew { sent: Time },
+    Renew {
+        sent: Time,
+    },
     /// The reply to a renewal.
-    Renewed { sent: Time },
+    Renewed {
+        sent: Time,
+    },
 }
 
 /// A step of the model. Statements have their names.
@@ -614,9 +632,7 @@ impl World {
             }
             let may_post = match phase {
                 Phase::Leased => config.makes(Mistake::NoConfirmation),
-                Phase::Confirmed => {
-                    self.has_renewed(replica) && Self::lease_outlasts_deadline(task, config)
-                }
+                Phase::Confirmed => self.has_renewed(replica) && Self::lease_outlasts_deadline(task, config),
                 _ => false,
             };
             if may_post {
@@ -711,7 +727,8 @@ impl World {
             });
         }
         // A restarted replica is another one. It takes the place of the old one when nothing refers to that any more.
-        let refers = |database: &Database| database.row.and_then(|row| row.token).is_some_and(|it| owner(it) == 0);
+        let refers =
+            |database: &Database| database.row.and_then(|row| row.token).is_some_and(|it| owner(it) == 0);
         if status == Status::Down
             && !refers(&self.database)
             && !self.durable.as_ref().is_some_and(refers)
@@ -723,7 +740,10 @@ impl World {
                 world.durable = None;
             });
         }
-        if status == Status::Up && self.limits.freezes.is_left() && (locked || config.terminations_while_frozen) {
+        if status == Status::Up
+            && self.limits.freezes.is_left()
+            && (locked || config.terminations_while_frozen)
+        {
             add(Action::Freeze, &|world| {
                 world.limits.freezes.take();
                 world.faulty.status = Status::Frozen;
@@ -781,7 +801,8 @@ impl World {
         let timer = |task: &Task| {
             let runs = owner(task.token) != 0 || self.faulty.status == Status::Up;
             let overdue = task.phase == Phase::Posted && task.posted <= -config.delays().deadline;
-            let abort = matches!(task.phase, Phase::Confirmed | Phase::Posted) && !self.has_renewed(owner(task.token));
+            let abort = matches!(task.phase, Phase::Confirmed | Phase::Posted)
+                && !self.has_renewed(owner(task.token));
             runs && (overdue || abort)
         };
         !self.tasks.iter().any(timer) && self.running.iter().all(|(begun, _)| *begun > -TICK)
@@ -859,13 +880,17 @@ impl World {
             Statement::Provision { key, later, snapshot } => self.provision(key, later, snapshot, config),
             Statement::ClaimDue { replica, on_hold } => {
                 let token = self.fresh_token(replica);
-                let Some(row) = row.and_then(|row| row.claimed(token, on_hold, 0, config.rules())) else { return };
+                let Some(row) = row.and_then(|row| row.claimed(token, on_hold, 0, config.rules())) else {
+                    return;
+                };
                 self.store(Some(row), Asynchronous, config);
                 self.lease(replica, row, token);
             }
             Statement::Take { replica, on_hold } => {
                 let token = self.fresh_token(replica);
-                let Some(row) = row.and_then(|row| row.taken(token, on_hold, 0, config.rules())) else { return };
+                let Some(row) = row.and_then(|row| row.taken(token, on_hold, 0, config.rules())) else {
+                    return;
+                };
                 self.store(Some(row), Synchronous, config);
                 self.lease(replica, row, token);
             }
@@ -885,7 +910,8 @@ impl World {
                     begun - (TAKE_OVER_AFTER - ABORT_AFTER)
                 };
                 let owned = row.filter(|row| row.token.is_some_and(|token| owner(token) == 0));
-                if let Some(row) = owned.and_then(|row| row.recovered_early(started_until, 0, config.rules())) {
+                if let Some(row) = owned.and_then(|row| row.recovered_early(started_until, 0, config.rules()))
+                {
                     self.store(Some(Self::after_recovery(row, config)), Synchronous, config);
                 }
             }
@@ -925,7 +951,8 @@ impl World {
         if live && config.makes(Mistake::RememberedOnlyWhileFiring) {
             row.asked_again_at = row.asked_again_at.filter(|_| row.state == State::Firing);
         }
-        let durability = if config.makes(Mistake::AsynchronousProvision) { Asynchronous } else { Synchronous };
+        let durability =
+            if config.makes(Mistake::AsynchronousProvision) { Asynchronous } else { Synchronous };
         self.store(Some(row), durability, config);
 
         let delivered = before
@@ -995,7 +1022,8 @@ impl World {
         if started {
             task.phase = Phase::Confirmed;
             task.attempt = confirmed.map_or(1, |row| row.attempts);
-        } else if self.database.row.is_some_and(|row| row.token == Some(token) && row.state == State::Leased) {
+        } else if self.database.row.is_some_and(|row| row.token == Some(token) && row.state == State::Leased)
+        {
             task.phase = Phase::Leased;
         } else {
             self.tasks.remove(index);
@@ -1016,13 +1044,20 @@ impl World {
             self.violation = Some(Violation::StartedAfterCancel);
         } else if self.observer.delivered {
             self.violation = Some(Violation::Repeated);
-        } else if self.database.row.is_some_and(|row| row.next_attempt_at.unwrap_or(row.fire_at).max(row.fire_at) > 0) {
+        } else if self
+            .database
+            .row
+            .is_some_and(|row| row.next_attempt_at.unwrap_or(row.fire_at).max(row.fire_at) > 0)
+        {
             self.violation = Some(Violation::Early);
         }
     }
 
     fn after_recovery(row: Row, config: &Config) -> Row {
-        Row { asked_again_at: row.asked_again_at.filter(|_| !config.makes(Mistake::RecoveryForgetsProvision)), ..row }
+        Row {
+            asked_again_at: row.asked_again_at.filter(|_| !config.makes(Mistake::RecoveryForgetsProvision)),
+            ..row
+        }
     }
 
     fn finish(&mut self, index: usize, answer: Answer, config: &Config) {
@@ -1069,7 +1104,9 @@ impl World {
 
         let life = |row: &Row| (row.state, row.next_attempt_at, row.token, row.attempts, row.asked_again_at);
         let others = before.schedule != task.schedule
-            || before.state == State::Firing && before.token != Some(task.token) && outcome != Outcome::Delivered;
+            || before.state == State::Firing
+                && before.token != Some(task.token)
+                && outcome != Outcome::Delivered;
         if others && life(&before) != life(&row) {
             self.violation = Some(Violation::Fence);
         }
@@ -1082,9 +1119,8 @@ impl World {
             return;
         }
         let row = self.database.row;
-        let pending = row.is_some_and(|row| {
-            row.state != State::Delivered && Some(row.schedule) == self.observer.current
-        });
+        let pending = row
+            .is_some_and(|row| row.state != State::Delivered && Some(row.schedule) == self.observer.current);
         if self.observer.owed && !pending || row.is_none() && self.observer.current.is_some() {
             self.violation = Some(Violation::Lost);
         }
@@ -1123,7 +1159,8 @@ impl World {
     }
 
     fn schedules(&self) -> Vec<Id> {
-        let mut all: Vec<Id> = self.tasks.iter().map(|task| task.schedule).chain(self.observer.current).collect();
+        let mut all: Vec<Id> =
+            self.tasks.iter().map(|task| task.schedule).chain(self.observer.current).collect();
         for row in self.databases().filter_map(|database| database.row) {
             all.push(row.schedule);
             all.extend(row.delivered.map(|delivered| delivered.schedule));
@@ -1143,7 +1180,9 @@ impl World {
             ids.dedup();
             ids
         };
-        let rank = |ids: &[Id], id: Id| Id::try_from(ids.iter().position(|one| *one == id).unwrap_or(0)).unwrap_or(0);
+        let rank = |ids: &[Id], id: Id| {
+            Id::try_from(ids.iter().position(|one| *one == id).unwrap_or(0)).unwrap_or(0)
+        };
         for database in std::iter::once(&mut self.database).chain(&mut self.durable) {
             database.renewed = if config.heartbeats { database.renewed.max(-TAKE_OVER_AFTER) } else { 0 };
             let Some(row) = &mut database.row else { continue };
@@ -1162,7 +1201,9 @@ impl World {
             }
             // Attempts that start from now on answer it.
             let unanswered = |at: &Time| {
-                let of_row = |task: &&Task| task.schedule == row.schedule && task.phase.has_started() && !task.recorded;
+                let of_row = |task: &&Task| {
+                    task.schedule == row.schedule && task.phase.has_started() && !task.recorded
+                };
                 self.tasks.iter().filter(of_row).any(|task| task.confirmed < *at)
             };
             row.asked_again_at = row.asked_again_at.filter(unanswered);
@@ -1173,20 +1214,23 @@ impl World {
                 Phase::Confirming | Phase::Confirmed => task.started.max(-config.rules().attempt_lease),
                 _ => 0,
             };
-            task.posted = if task.phase == Phase::Posted { task.posted.max(-config.delays().deadline) } else { 0 };
+            task.posted =
+                if task.phase == Phase::Posted { task.posted.max(-config.delays().deadline) } else { 0 };
             if !task.phase.has_started() {
                 task.stale = false;
                 task.unconfirmed = false;
             }
         }
         let (schedules, tokens) = (sorted(self.schedules()), sorted(self.tokens()));
-        let of = |replica| tokens.iter().copied().filter(|token| owner(*token) == replica).collect::<Vec<_>>();
+        let of =
+            |replica| tokens.iter().copied().filter(|token| owner(*token) == replica).collect::<Vec<_>>();
         let by_owner = [of(0), of(1)];
         let token = |old: Id| 2 * rank(&by_owner[owner(old)], old) + (old & 1);
         let schedule = |old: Id| rank(&schedules, old);
 
         // Of the instants within a tick, and of those long ago, the order is kept.
-        let mut past: Vec<Time> = self.tasks.iter().filter(|task| task.phase.has_started()).map(|task| task.confirmed).collect();
+        let mut past: Vec<Time> =
+            self.tasks.iter().filter(|task| task.phase.has_started()).map(|task| task.confirmed).collect();
         for row in self.databases().filter_map(|database| database.row) {
             past.extend(row.last_started_at.into_iter().chain(row.asked_again_at));
             past.extend(row.delivered.map(|delivered| delivered.at));

@@ -86,12 +86,18 @@ fn larger_scopes_break_no_property() {
     let hold = with(requests(1, 1), |limits| limits.holds = AtMost(1));
     holds("a hold, by snapshot", Config { snapshots: true, ..hold });
     holds("two crashes of the database", with(requests(2, 1), |limits| limits.database_crashes = AtMost(2)));
-    holds("a partition and a terminated session", heartbeats(|limits| {
-        (limits.partitions, limits.terminations) = (AtMost(1), AtMost(1));
-    }));
-    holds("two provisions, a killed replica", heartbeats(|limits| {
-        (limits.provisions, limits.crashes) = (AtMost(2), AtMost(1));
-    }));
+    holds(
+        "a partition and a terminated session",
+        heartbeats(|limits| {
+            (limits.partitions, limits.terminations) = (AtMost(1), AtMost(1));
+        }),
+    );
+    holds(
+        "two provisions, a killed replica",
+        heartbeats(|limits| {
+            (limits.provisions, limits.crashes) = (AtMost(2), AtMost(1));
+        }),
+    );
 }
 
 #[test]
@@ -137,7 +143,10 @@ fn attempts_overlap_only_after_these_coincidences() {
     );
     let crash = with(requests(1, 0), |limits| limits.database_crashes = AtMost(1));
     fails("a confirmation lost in a crash", Config { strict_overlap: true, ..crash }, Overlap, 6);
-    holds("synchronous confirmations", Config { strict_overlap: true, synchronous_confirmations: true, ..crash });
+    holds(
+        "synchronous confirmations",
+        Config { strict_overlap: true, synchronous_confirmations: true, ..crash },
+    );
 }
 
 /// Rows of the table, as (from, statement, to).
@@ -147,7 +156,9 @@ fn table(edges: &BTreeSet<Edge>) -> Vec<String> {
     for (from, statement, to) in edges {
         rows.entry((statement, to)).or_default().push(name(from));
     }
-    rows.iter().map(|((statement, to), from)| format!("| {} | `{statement}` | {} |", from.join(", "), name(to))).collect()
+    rows.iter()
+        .map(|((statement, to), from)| format!("| {} | `{statement}` | {} |", from.join(", "), name(to)))
+        .collect()
 }
 
 #[test]
