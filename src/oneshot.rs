@@ -128,7 +128,7 @@ pub async fn provision(
     Ok(armed)
 }
 
-/// Cancels the job's one-shot and forgets its delivered keys. Cancelling an unknown job succeeds.
+/// Cancels the job's one-shot and forgets its delivered key. Cancelling an unknown job succeeds.
 pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<()> {
     oneshots::cancel(db, instance_id, job_id).await?;
     Ok(())

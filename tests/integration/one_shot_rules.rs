@@ -111,6 +111,16 @@ impl World {
         attempt
     }
 
+    /// Waits until so many sessions of this database wait for a lock.
+    async fn until_waiting(&self, sessions: i64) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await.unwrap() < sessions {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Ends every lease now.
     async fn expire_leases(&self) {
         self.sql(
@@ -250,6 +260,81 @@ async fn outcome_of_a_superseded_one_shot_is_recorded_and_its_key_counts() {
     let again = world.provision("a", old).await;
     assert_eq!(again.schedule_id, attempt.schedule_id, "same key again: same schedule_id");
     assert!(seconds_from_now(again.next_attempt_at) > 10.0);
+}
+
+#[tokio::test]
+async fn key_that_comes_again_while_its_delivery_is_recorded_is_a_second_fire() {
+    let world = World::new().await;
+    let at = past(1);
+    let first = world.provision("a", at).await;
+    let attempt = world.start().await;
+    // Both statements wait for the row: the outcome first, so that it commits while the provision waits.
+    let mut lock = sqlx::PgConnection::connect(&world.url).await.unwrap();
+    lock.execute("BEGIN").await.unwrap();
+    lock.execute("SELECT FROM one_shots FOR UPDATE").await.unwrap();
+    let recorded = world.end(&attempt, FireOutcome::Delivered, None);
+    let again = async {
+        world.until_waiting(1).await;
+        world.provision("a", at).await
+    };
+    let released = async {
+        world.until_waiting(2).await;
+        lock.execute("COMMIT").await.unwrap();
+    };
+    let (recorded, again, ()) = tokio::join!(recorded, again, released);
+    assert_eq!(recorded, Some(OneShotState::Delivered));
+    assert_eq!(again.schedule_id, first.schedule_id, "same key again: same schedule_id");
+    assert!(seconds_from_now(again.next_attempt_at) > 50.0, "{:?}", again.next_attempt_at);
+}
+
+#[tokio::test]
+async fn provision_after_a_lost_lease_is_not_answered_by_the_late_delivery() {
+    let world = World::new().await;
+    let at = past(1);
+    let first = world.provision("a", at).await;
+    let attempt = world.start().await;
+    world.expire_leases().await;
+    leases::recover_expired(&world.db, Duration::from_secs(100), 10).await.unwrap();
+    // The agent provisions the same key after the attempt that it had accepted.
+    assert_eq!(world.provision("a", at).await.schedule_id, first.schedule_id);
+    assert_eq!(world.end(&attempt, FireOutcome::Delivered, None).await, Some(OneShotState::Waiting));
+    assert!(seconds_from_now(world.list().await.armed[0].next_attempt_at) > 50.0, "a second fire");
+}
+
+#[tokio::test]
+async fn late_delivery_ends_the_one_shot_although_another_attempt_is_in_flight() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    let first = world.start().await;
+    world.expire_leases().await;
+    leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
+    let second = world.start().await;
+    assert_eq!(world.end(&first, FireOutcome::Delivered, None).await, Some(OneShotState::Delivered));
+    assert_eq!(world.end(&second, FireOutcome::Failed, Some(1)).await, None, "history only");
+    assert!(world.list().await.armed.is_empty() && world.claim().await.is_empty(), "no third attempt");
+    // It was no second fire, so a new key shows no slow clock.
+    assert!(!world.provision("a", past(-100)).await.shows_skew);
+}
+
+#[tokio::test]
+async fn attempt_of_a_superseded_one_shot_is_recorded_as_lost_if_its_replica_dies() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    world.provision("b", past(1)).await;
+    let attempts = world.confirm(&world.claim().await).await;
+    world.provision("a", past(-100)).await;
+    world.cancel("b").await;
+    world.sql("UPDATE superseded_attempts SET expires_at = now() - interval '1 ms'").await;
+    let recovered = leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
+    assert_eq!(recovered, Recovered { one_shots: 0, attempts: 2 });
+    for attempt in &attempts {
+        let history = fires::of_job(&world.db, &world.instance, &attempt.job_id, 10).await.unwrap();
+        assert_eq!(history.iter().map(|one| one.outcome).collect::<Vec<_>>(), [FireOutcome::Lost]);
+        // The outcome that comes late replaces it.
+        assert_eq!(world.end(attempt, FireOutcome::Delivered, None).await, None);
+        let history = fires::of_job(&world.db, &world.instance, &attempt.job_id, 10).await.unwrap();
+        assert_eq!(history.iter().map(|one| one.outcome).collect::<Vec<_>>(), [FireOutcome::Delivered]);
+    }
 }
 
 #[tokio::test]
