@@ -1,0 +1,682 @@
+//! The SQL statements on a real Postgres, compared with the rules of `nas-cron-model`: random statements one by one, and
+//! concurrent ones, whose result must be that of some order.
+//!
+//! A failure prints the shortest failing statements and the seed; `MODEL_SEED=<seed>` repeats it. `make model` runs longer.
+
+use std::time::{Duration, Instant};
+
+use chrono::DateTime;
+use nas_cron::db::{Db, jobs, leases, oneshots, outages, outcomes};
+use nas_cron::domain::arm_rules::ArmRules;
+use nas_cron::domain::attempt::{Attempt, Ended};
+use nas_cron::domain::job::JobFilter;
+use nas_cron::domain::lease::Lease;
+use nas_cron::domain::one_shot::Arm;
+use nas_cron::domain::{FireOutcome, HoldScope};
+use nas_cron_model::row::{self, Delivered, Given, Id, Outcome, Row, Rules, State, Time};
+use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, InstanceId, JobId};
+use nas_cron_testing::database::database;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use sqlx::{Connection, Executor, PgConnection, Row as _};
+use uuid::Uuid;
+
+const SECOND: Time = 1_000_000;
+const RULES: Rules = Rules {
+    fire_floor: SECOND,
+    second_fire_delay: 60 * SECOND,
+    second_fire_interval: 300 * SECOND,
+    second_fires_max: 2,
+    horizon: 2 * SECOND,
+    claim_grace: 3 * SECOND,
+    attempt_lease: 40 * SECOND,
+    ambiguous_floor: 10 * SECOND,
+};
+const ARM_RULES: ArmRules = ArmRules {
+    fire_floor: duration(RULES.fire_floor),
+    second_fire_delay: duration(RULES.second_fire_delay),
+    second_fire_interval: duration(RULES.second_fire_interval),
+    second_fires_max: RULES.second_fires_max as u32,
+};
+const GIVE_BACK_DELAY: Time = SECOND;
+
+const fn duration(time: Time) -> Duration {
+    Duration::from_micros(time.unsigned_abs())
+}
+
+/// A statement. `which` selects one of the leases or attempts so far.
+#[derive(Clone, Copy, Debug)]
+enum Command {
+    Provision { key: Id, due_in: Time },
+    Cancel,
+    ClaimDue,
+    Confirm { which: usize },
+    GiveBack { which: usize },
+    FinishFires { which: usize, outcome: Outcome },
+    RecoverExpired,
+    Hold,
+    Release,
+    Redrive,
+    /// Time passes: every stored instant becomes older.
+    Age { seconds: Time },
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        4 => Just(Outcome::Delivered),
+        1 => Just(Outcome::Gone),
+        2 => Just(Outcome::Failed { retry_in: Some(5 * SECOND) }),
+        1 => Just(Outcome::Failed { retry_in: None }),
+    ]
+}
+
+/// Statements whose order with others matters.
+fn concurrent() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        4 => (0..2_u8, prop_oneof![4 => Just(-SECOND), 1 => Just(3600 * SECOND)])
+            .prop_map(|(key, due_in)| Command::Provision { key, due_in }),
+        1 => Just(Command::Cancel),
+        2 => Just(Command::ClaimDue),
+        3 => (0..4_usize).prop_map(|which| Command::Confirm { which }),
+        1 => (0..4_usize).prop_map(|which| Command::GiveBack { which }),
+        4 => (0..4_usize, outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
+        1 => Just(Command::RecoverExpired),
+        1 => Just(Command::Redrive),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        8 => concurrent(),
+        1 => Just(Command::Hold),
+        1 => Just(Command::Release),
+        2 => prop_oneof![Just(2), Just(11), Just(61), Just(301)].prop_map(|seconds| Command::Age { seconds }),
+    ]
+}
+
+/// What a client knows of an attempt.
+#[derive(Clone, Debug)]
+struct Try {
+    lease: Lease,
+    attempt: Option<Attempt>,
+    /// Given back or recorded: it has no outcome any more.
+    over: bool,
+}
+
+/// One job in a database, and the names of its UUIDs.
+struct World {
+    db: Db,
+    url: String,
+    instance: InstanceId,
+    job: JobId,
+    ids: Vec<Uuid>,
+    tries: Vec<Try>,
+    on_hold: bool,
+}
+
+/// Result of a statement, as far as its client sees it.
+#[derive(Clone, Debug)]
+enum Reply {
+    Done,
+    Claimed(Vec<Lease>),
+    Confirmed(Option<Attempt>),
+    Recovered(bool),
+    Recorded(bool),
+}
+
+impl World {
+    async fn new() -> Self {
+        let (db, url) = database().await;
+        let mut world = Self {
+            db,
+            url,
+            instance: InstanceId::new("inst-1").unwrap(),
+            job: JobId::new("job").unwrap(),
+            ids: Vec::new(),
+            tries: Vec::new(),
+            on_hold: false,
+        };
+        world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
+        world.reset().await;
+        world
+    }
+
+    async fn sql(&self, statements: &str) {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        connection.execute(sqlx::AssertSqlSafe(statements.to_owned())).await.expect(statements);
+    }
+
+    async fn reset(&mut self) {
+        self.sql("DELETE FROM one_shots; DELETE FROM superseded_attempts; DELETE FROM fires; DELETE FROM holds").await;
+        self.ids.clear();
+        self.tries.clear();
+        self.on_hold = false;
+    }
+
+    fn id(&mut self, uuid: Uuid) -> Id {
+        let index = self.ids.iter().position(|one| *one == uuid).unwrap_or_else(|| {
+            self.ids.push(uuid);
+            self.ids.len() - 1
+        });
+        Id::try_from(index).unwrap()
+    }
+
+    fn fresh_id(&self) -> Id {
+        Id::try_from(self.ids.len()).unwrap()
+    }
+
+    /// Returns the row, and the database's time.
+    async fn look(&mut self) -> (Option<Row>, Time) {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let found = sqlx::query("SELECT *, state::text AS state_text, parked IS NOT NULL AS is_parked, awaits IS NOT NULL AS is_awaiting FROM one_shots")
+            .fetch_optional(&mut connection)
+            .await
+            .unwrap();
+        let now: DateTime<chrono::Utc> =
+            sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut connection).await.unwrap();
+        let Some(found) = found else { return (None, now.timestamp_micros()) };
+        let time = |column: &str| {
+            found.get::<Option<DateTime<chrono::Utc>>, _>(column).map(|at| at.timestamp_micros())
+        };
+        let states = [
+            State::Armed,
+            State::Leased,
+            State::Firing,
+            State::Waiting,
+            State::Delivered,
+            State::Stuck,
+            State::Dead,
+        ];
+        let state = states.into_iter().find(|state| state.as_str() == found.get::<&str, _>("state_text"));
+        let key = |column: &str| found.get::<Option<&str>, _>(column).map(|key| key.parse().unwrap());
+        let schedule = self.id(found.get("schedule_id"));
+        let delivered = match found.get::<Option<Uuid>, _>("delivered_schedule_id") {
+            Some(uuid) => Some(Delivered {
+                key: key("delivered_key").unwrap(),
+                schedule: self.id(uuid),
+                at: time("delivered_at").unwrap(),
+                second_fires: u8::try_from(found.get::<i16, _>("second_fires")).unwrap(),
+            }),
+            None => None,
+        };
+        let token = found.get::<Option<Uuid>, _>("lease_token").map(|uuid| self.id(uuid));
+        let row = Row {
+            schedule,
+            key: key("dedup_key").unwrap(),
+            fire_at: time("fire_at").unwrap(),
+            state: state.expect("a known state"),
+            next_attempt_at: time("next_attempt_at"),
+            parked: found.get("is_parked"),
+            awaits: found.get("is_awaiting"),
+            token,
+            claim_expires_at: time("claim_expires_at"),
+            attempt_expires_at: time("attempt_expires_at"),
+            attempts: u8::try_from(found.get::<i32, _>("attempts")).unwrap(),
+            last_started_at: time("last_started_at"),
+            asked_again_at: time("asked_again_at"),
+            shows_skew: found.get("shows_skew"),
+            delivered,
+        };
+        (Some(row), now.timestamp_micros())
+    }
+
+    /// The try that a command means, if there is one for which it makes sense.
+    fn chosen(&self, command: Command) -> Option<usize> {
+        let suits = |one: &&Try| match command {
+            Command::Confirm { .. } => one.attempt.is_none() && !one.over,
+            Command::FinishFires { .. } => one.attempt.is_some(),
+            _ => !one.over,
+        };
+        match command {
+            Command::Confirm { which } | Command::GiveBack { which } | Command::FinishFires { which, .. } => {
+                let suitable: Vec<_> = (0..self.tries.len()).filter(|index| suits(&&self.tries[*index])).collect();
+                (!suitable.is_empty()).then(|| suitable[which % suitable.len()])
+            }
+            _ => None,
+        }
+    }
+
+    /// Executes a statement.
+    async fn execute(&self, command: Command, chosen: Option<usize>, now: Time) -> Reply {
+        let db = &self.db;
+        let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
+        match (command, chosen) {
+            (Command::Provision { key, due_in }, _) => {
+                let at = DateTime::from_timestamp_micros(now + due_in).unwrap();
+                let arm = Arm {
+                    instance_id: &self.instance,
+                    job_id: &self.job,
+                    dedup_key: &DedupKey::new(key.to_string()).unwrap(),
+                    fire_at: &FireAt::stored(at.to_rfc3339(), at),
+                    callback_url: &CallbackUrl::stored("https://agent.example".to_owned()).unwrap(),
+                };
+                oneshots::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
+            }
+            (Command::Cancel, _) => {
+                oneshots::cancel(db, &self.instance, &self.job).await.unwrap();
+            }
+            (Command::ClaimDue, _) => {
+                let (horizon, grace) = (duration(RULES.horizon), duration(RULES.claim_grace));
+                return Reply::Claimed(leases::claim_due(db, horizon, grace, 10, &[]).await.unwrap().leases);
+            }
+            (Command::Confirm { .. }, Some(index)) => {
+                let lease_length = duration(RULES.attempt_lease);
+                let confirmed = leases::confirm(db, lease(index), lease_length).await.unwrap();
+                return Reply::Confirmed(confirmed.attempts.into_iter().next());
+            }
+            (Command::GiveBack { .. }, Some(index)) => {
+                leases::give_back(db, lease(index), duration(GIVE_BACK_DELAY)).await.unwrap();
+            }
+            (Command::FinishFires { outcome, .. }, Some(index)) => {
+                let attempt = self.tries[index].attempt.as_ref().expect("chosen for it").started();
+                let (outcome, retry_in) = match outcome {
+                    Outcome::Delivered => (FireOutcome::Delivered, None),
+                    Outcome::Gone => (FireOutcome::Gone, None),
+                    Outcome::Failed { retry_in } => (FireOutcome::Failed, retry_in.map(duration)),
+                };
+                let ended =
+                    Ended { attempt, outcome, http_status: None, error: None, retry_in, retry_after: None };
+                let recorded = outcomes::finish_fires(db, &[ended], &ARM_RULES).await.unwrap();
+                return Reply::Recorded(!recorded.is_empty());
+            }
+            (Command::RecoverExpired, _) => {
+                let floor = duration(RULES.ambiguous_floor);
+                let recovered = leases::recover_expired(db, floor, 10).await.unwrap();
+                return Reply::Recovered(recovered.one_shots > 0);
+            }
+            (Command::Hold, _) => {
+                outages::hold(db, HoldScope::Instance, "inst-1", None).await.unwrap();
+            }
+            (Command::Release, _) => {
+                outages::release(db, HoldScope::Instance, "inst-1").await.unwrap();
+                outages::tidy_parked(db, Duration::from_hours(72), 10).await.unwrap();
+            }
+            (Command::Redrive, _) => {
+                let later = DateTime::from_timestamp_micros(now + 3600 * SECOND).unwrap();
+                jobs::redrive(db, &JobFilter::default(), later, 10).await.unwrap();
+            }
+            (Command::Age { .. } | Command::Confirm { .. } | Command::GiveBack { .. } | Command::FinishFires { .. }, _) => {}
+        }
+        Reply::Done
+    }
+
+    /// Makes everything older.
+    async fn age(&mut self, seconds: Time) {
+        let columns = [
+            "fire_at",
+            "next_attempt_at",
+            "claim_expires_at",
+            "attempt_expires_at",
+            "last_started_at",
+            "asked_again_at",
+            "delivered_at",
+            "dead_since",
+            "created_at",
+            "updated_at",
+        ];
+        let set: Vec<_> =
+            columns.iter().map(|column| format!("{column} = {column} - interval '{seconds} s'")).collect();
+        self.sql(&format!(
+            "UPDATE one_shots SET {};
+             UPDATE fires SET started_at = started_at - interval '{seconds} s';
+             UPDATE superseded_attempts SET started_at = started_at - interval '{seconds} s',
+                                            expires_at = expires_at - interval '{seconds} s'",
+            set.join(", ")
+        ))
+        .await;
+        for attempt in self.tries.iter_mut().filter_map(|one| one.attempt.as_mut()) {
+            attempt.started_at -= chrono::TimeDelta::seconds(seconds);
+        }
+    }
+
+    /// Ends every lease.
+    async fn expire_leases(&self) {
+        self.sql(
+            "UPDATE one_shots SET claim_expires_at = now() - interval '1 ms',
+                 attempt_expires_at = CASE WHEN state = 'firing' THEN now() - interval '1 ms' END
+             WHERE claim_expires_at IS NOT NULL",
+        )
+        .await;
+    }
+
+    /// Remembers what a client learned.
+    fn learn(&mut self, command: Command, chosen: Option<usize>, reply: &Reply) {
+        match (command, chosen, reply) {
+            (Command::ClaimDue, _, Reply::Claimed(leases)) => {
+                self.tries.extend(leases.iter().map(|lease| Try { lease: lease.clone(), attempt: None, over: false }));
+            }
+            (Command::Confirm { .. }, Some(index), Reply::Confirmed(attempt)) => {
+                self.tries[index].attempt.clone_from(attempt);
+            }
+            (Command::GiveBack { .. } | Command::FinishFires { .. }, Some(index), _) => {
+                self.tries[index].over = true;
+            }
+            (Command::Hold, ..) => self.on_hold = true,
+            (Command::Release, ..) => self.on_hold = false,
+            _ => {}
+        }
+    }
+}
+
+/// The rules' side of a statement.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    command: Command,
+    /// Name of a new arm or claim.
+    fresh: Id,
+    token: Option<Id>,
+    attempt: Option<(Id, Id, Time)>,
+    /// It was recorded or given back before: its outcome does not count.
+    over: bool,
+    on_hold: bool,
+    /// Time by which `fire_at` was computed.
+    sent: Time,
+}
+
+impl Expected {
+    fn new(world: &mut World, command: Command, chosen: Option<usize>, fresh: Id, sent: Time) -> Self {
+        let one = chosen.map(|index| world.tries[index].clone());
+        let attempt = one.as_ref().and_then(|one| one.attempt.as_ref()).map(|attempt| {
+            let key = attempt.dedup_key.as_str().parse().unwrap();
+            (world.id(attempt.schedule_id.0), key, attempt.started_at.timestamp_micros())
+        });
+        Self {
+            command,
+            fresh,
+            token: one.as_ref().map(|one| world.id(one.lease.lease_token)),
+            attempt,
+            over: one.is_some_and(|one| one.over),
+            on_hold: world.on_hold,
+            sent,
+        }
+    }
+
+    /// Returns the row after the statement, executed at `now`. `late` selects the latest of random instants.
+    fn apply(&self, row: Option<Row>, now: Time, late: bool) -> Option<Row> {
+        let Some(before) = row else {
+            let Command::Provision { key, due_in } = self.command else { return None };
+            return Some(Row::armed(self.given(key, due_in)));
+        };
+        let after = match (self.command, self.token) {
+            (Command::Provision { key, due_in }, _) => {
+                Some(Row::provisioned(Some(&before), self.given(key, due_in), now, &RULES))
+            }
+            (Command::Cancel, _) => return None,
+            (Command::ClaimDue, _) => before.claimed(self.fresh, self.on_hold, now, &RULES),
+            (Command::Confirm { .. }, Some(token)) => before.confirmed(token, self.on_hold, now, &RULES),
+            (Command::GiveBack { .. }, Some(token)) => {
+                before.given_back(token, now + GIVE_BACK_DELAY * if late { 2 } else { 1 })
+            }
+            (Command::FinishFires { outcome, .. }, Some(token)) if !self.over => {
+                let (schedule, key, started_at) = self.attempt.expect("it has started");
+                let ended = row::Ended { token, schedule, key, started_at, outcome };
+                Some(before.attempt_ended(&ended, now, &RULES))
+            }
+            (Command::RecoverExpired, _) => before.recovered(now, &RULES),
+            (Command::Release, _) => before.released(),
+            (Command::Redrive, _) => before.redriven(now, &RULES),
+            _ => None,
+        };
+        Some(after.unwrap_or(before))
+    }
+
+    const fn given(&self, key: Id, due_in: Time) -> Given {
+        Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false }
+    }
+}
+
+/// Returns true if the row is between those of the earliest and the latest execution.
+fn is_between(row: Option<Row>, earliest: Option<Row>, latest: Option<Row>) -> bool {
+    let (Some(row), Some(earliest), Some(latest)) = (row, earliest, latest) else {
+        return row.is_none() && (earliest.is_none() || latest.is_none());
+    };
+    fn split(row: Row) -> (Row, [Option<Time>; 6]) {
+        let mut rest = row;
+        let times = [
+            rest.next_attempt_at.take(),
+            rest.claim_expires_at.take(),
+            rest.attempt_expires_at.take(),
+            rest.last_started_at.take(),
+            rest.asked_again_at.take(),
+            rest.delivered.as_mut().map(|delivered| std::mem::take(&mut delivered.at)),
+        ];
+        (rest, times)
+    }
+    let ((row, times), (early, from), (late, to)) = (split(row), split(earliest), split(latest));
+    (row == early || row == late)
+        && times.iter().zip(from).zip(to).all(|((at, from), to)| match (at, from, to) {
+            (None, None, None) => true,
+            // Postgres rounds intervals to microseconds.
+            (Some(at), Some(from), Some(to)) => (from - 2..=to + 2).contains(at),
+            _ => false,
+        })
+}
+
+/// Executes the statements one by one, and compares the row after each with the rules'.
+async fn sequentially(world: &mut World, commands: &[Command]) -> Result<(), TestCaseError> {
+    world.reset().await;
+    for (step, command) in commands.iter().enumerate() {
+        step_of(world, *command).await.map_err(|error| TestCaseError::fail(format!("statement {step}: {error}")))?;
+    }
+    Ok(())
+}
+
+async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
+    match command {
+        Command::Age { seconds } => {
+            world.age(seconds).await;
+            return Ok(());
+        }
+        Command::RecoverExpired => world.expire_leases().await,
+        _ => {}
+    }
+    let chosen = world.chosen(command);
+    let (before, sent) = world.look().await;
+    let fresh = world.fresh_id();
+    let expected = Expected::new(world, command, chosen, fresh, sent);
+    let reply = world.execute(command, chosen, sent).await;
+    let (after, done) = world.look().await;
+    world.learn(command, chosen, &reply);
+    let (earliest, latest) = (expected.apply(before, sent, false), expected.apply(before, done, true));
+    let described = format!("{command:?} at {sent}..{done}\nbefore   {before:?}\nafter    {after:?}\nexpected {earliest:?}\n     ..  {latest:?}");
+    if !is_between(after, earliest, latest) {
+        return Err(described);
+    }
+    if after.is_some_and(|row| !row.is_storable()) {
+        return Err(format!("columns do not fit together: {described}"));
+    }
+    let firing = after.is_some_and(|row| row.state == State::Firing && row.last_started_at >= Some(sent));
+    match reply {
+        Reply::Confirmed(attempt) if attempt.is_some() != firing => Err(format!("{attempt:?} is confirmed: {described}")),
+        Reply::Recorded(recorded) if recorded && expected.over => Err(format!("recorded twice: {described}")),
+        _ => Ok(()),
+    }
+}
+
+/// Executes some statements one by one and then those of the clients at once. The row must be that of some order.
+async fn concurrently(world: &mut World, first: &[Command], clients: &[Vec<Command>]) -> Result<(), TestCaseError> {
+    sequentially(world, first).await?;
+    if clients.iter().flatten().any(|command| matches!(command, Command::RecoverExpired)) {
+        world.expire_leases().await;
+    }
+    let (before, sent) = world.look().await;
+    let base = world.fresh_id();
+    let mut taken = Vec::new();
+    let mut expected: Vec<Vec<Expected>> = Vec::new();
+    let mut chosen: Vec<Vec<Option<usize>>> = Vec::new();
+    for (client, commands) in clients.iter().enumerate() {
+        let (mut rules, mut choices) = (Vec::new(), Vec::new());
+        for (index, command) in commands.iter().enumerate() {
+            // An attempt belongs to one client.
+            let choice = world.chosen(*command).filter(|one| !taken.contains(&(*one, client)) || true);
+            let choice = choice.filter(|one| taken.iter().all(|(other, by)| other != one || *by == client && false));
+            taken.extend(choice.map(|one| (one, client)));
+            let fresh = base + Id::try_from(10 * client + index).unwrap();
+            rules.push(Expected::new(world, *command, choice, fresh, sent));
+            choices.push(choice);
+        }
+        expected.push(rules);
+        chosen.push(choices);
+    }
+    let shared = &*world;
+    let runs = clients.iter().zip(&chosen).map(|(commands, choices)| async move {
+        let mut replies = Vec::new();
+        for (command, choice) in commands.iter().zip(choices) {
+            replies.push(shared.execute(*command, *choice, sent).await);
+        }
+        replies
+    });
+    let replies = futures::future::join_all(runs).await;
+    let (after, done) = world.look().await;
+
+    let mut orders = Vec::new();
+    interleave(&expected, &replies, &mut vec![0; clients.len()], &mut Vec::new(), &mut orders);
+    let renamed = renamed(after, base);
+    let possible = orders.iter().any(|order| {
+        let result = |from: Time, late| {
+            let mut now = from;
+            order.iter().fold(before, |row, (one, happened)| {
+                now += 1;
+                if *happened { one.apply(row, now, late) } else { row }
+            })
+        };
+        let fits = order_fits(before, order, sent);
+        fits && is_between(renamed, self::renamed(result(sent, false), base), self::renamed(result(done, true), base))
+    });
+    if possible {
+        return Ok(());
+    }
+    Err(TestCaseError::fail(format!("no order leads to the result\nbefore {before:?}\nafter  {after:?}\nreplies {replies:?}\ntaken at {sent}..{done}, names from {base}")))
+}
+
+/// Returns true if confirmations succeed in this order as they did.
+fn order_fits(before: Option<Row>, order: &[(Expected, bool)], sent: Time) -> bool {
+    let (mut row, mut now) = (before, sent);
+    for (one, happened) in order {
+        now += 1;
+        let after = one.apply(row, now, false);
+        let is_statement = matches!(one.command, Command::Confirm { .. } | Command::ClaimDue | Command::RecoverExpired);
+        if is_statement && one.token.is_some() | !matches!(one.command, Command::Confirm { .. }) && *happened && after == row {
+            return false;
+        }
+        // A confirmation that did not succeed must not have been possible. The others skip a locked row.
+        if matches!(one.command, Command::Confirm { .. }) && !happened && after != row {
+            return false;
+        }
+        if *happened {
+            row = after;
+        }
+    }
+    true
+}
+
+/// Collects every order of the clients' statements, each with whether it had an effect by its reply.
+fn interleave(
+    clients: &[Vec<Expected>],
+    replies: &[Vec<Reply>],
+    next: &mut Vec<usize>,
+    order: &mut Vec<(Expected, bool)>,
+    orders: &mut Vec<Vec<(Expected, bool)>>,
+) {
+    let mut is_complete = true;
+    for client in 0..clients.len() {
+        let index = next[client];
+        if index == clients[client].len() {
+            continue;
+        }
+        is_complete = false;
+        let happened = match &replies[client][index] {
+            Reply::Claimed(leases) => !leases.is_empty(),
+            Reply::Confirmed(attempt) => attempt.is_some(),
+            Reply::Recovered(recovered) => *recovered,
+            Reply::Done | Reply::Recorded(_) => true,
+        };
+        next[client] += 1;
+        order.push((clients[client][index], happened));
+        interleave(clients, replies, next, order, orders);
+        order.pop();
+        next[client] -= 1;
+    }
+    if is_complete {
+        orders.push(order.clone());
+    }
+}
+
+/// Names new arms and claims by their order in the row.
+fn renamed(row: Option<Row>, base: Id) -> Option<Row> {
+    let mut row = row?;
+    let mut names = Vec::new();
+    let mut rename = |id: &mut Id| {
+        if *id >= base {
+            let index = names.iter().position(|one| one == id).unwrap_or_else(|| {
+                names.push(*id);
+                names.len() - 1
+            });
+            *id = base + Id::try_from(index).unwrap();
+        }
+    };
+    rename(&mut row.schedule);
+    if let Some(delivered) = &mut row.delivered {
+        rename(&mut delivered.schedule);
+    }
+    if let Some(token) = &mut row.token {
+        rename(token);
+    }
+    Some(row)
+}
+
+/// Runs random cases for a while.
+fn explore<S: Strategy>(
+    length: Duration,
+    strategy: &S,
+    test: impl AsyncFn(&mut World, S::Value) -> Result<(), TestCaseError>,
+) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let world = std::cell::RefCell::new(runtime.block_on(World::new()));
+    let mut seed = std::env::var("MODEL_SEED").map_or_else(|_| rand::random(), |seed| seed.parse::<u64>().expect("a number"));
+    let (until, mut cases) = (Instant::now() + length, 0);
+    while Instant::now() < until {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let config = Config { cases: 1, failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        let result = runner.run(strategy, |value| runtime.block_on(test(&mut world.borrow_mut(), value)));
+        assert!(result.is_ok(), "MODEL_SEED={seed}: {}", result.unwrap_err());
+        cases += 1;
+        seed = seed.wrapping_add(1);
+    }
+    println!("{cases} cases");
+}
+
+fn each_statement_is_its_rule(length: Duration) {
+    let commands = proptest::collection::vec(command(), 1..40);
+    explore(length, &commands, async |world, commands| sequentially(world, &commands).await);
+}
+
+fn concurrent_statements_have_an_order(length: Duration) {
+    let first = proptest::collection::vec(command(), 1..12);
+    let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..4);
+    explore(length, &(first, clients), async |world, (first, clients)| concurrently(world, &first, &clients).await);
+}
+
+#[test]
+fn statements_do_what_the_rules_say() {
+    each_statement_is_its_rule(Duration::from_secs(8));
+}
+
+#[test]
+fn concurrent_statements_have_the_result_of_some_order() {
+    concurrent_statements_have_an_order(Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "takes minutes: `make model`"]
+fn statements_do_what_the_rules_say_for_longer() {
+    each_statement_is_its_rule(Duration::from_mins(3));
+}
+
+#[test]
+#[ignore = "takes minutes: `make model`"]
+fn concurrent_statements_have_the_result_of_some_order_for_longer() {
+    concurrent_statements_have_an_order(Duration::from_mins(3));
+}
