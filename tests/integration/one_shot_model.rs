@@ -47,18 +47,30 @@ const fn duration(time: Time) -> Duration {
 /// A statement. `which` selects one of the leases or attempts so far.
 #[derive(Clone, Copy, Debug)]
 enum Command {
-    Provision { key: Id, due_in: Time },
+    Provision {
+        key: Id,
+        due_in: Time,
+    },
     Cancel,
     ClaimDue,
-    Confirm { which: usize },
-    GiveBack { which: usize },
-    FinishFires { which: usize, outcome: Outcome },
+    Confirm {
+        which: usize,
+    },
+    GiveBack {
+        which: usize,
+    },
+    FinishFires {
+        which: usize,
+        outcome: Outcome,
+    },
     RecoverExpired,
     Hold,
     Release,
     Redrive,
     /// Time passes: every stored instant becomes older.
-    Age { seconds: Time },
+    Age {
+        seconds: Time,
+    },
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -99,14 +111,17 @@ fn command() -> impl Strategy<Value = Command> {
 struct Try {
     lease: Lease,
     attempt: Option<Attempt>,
-    /// Given back or recorded: it has no outcome any more.
-    over: bool,
+    /// Its outcome is recorded. A repetition must not count.
+    recorded: bool,
+    /// It was never sent and has no outcome.
+    given_back: bool,
 }
 
 /// One job in a database, and the names of its UUIDs.
 struct World {
     db: Db,
-    url: String,
+    /// For what is no statement of the service.
+    connection: PgConnection,
     instance: InstanceId,
     job: JobId,
     ids: Vec<Uuid>,
@@ -118,7 +133,7 @@ struct World {
 #[derive(Clone, Debug)]
 enum Reply {
     Done,
-    Claimed(Vec<Lease>),
+    Claimed { leases: Vec<Lease>, parked: usize },
     Confirmed(Option<Attempt>),
     Recovered(bool),
     Recorded(bool),
@@ -129,7 +144,7 @@ impl World {
         let (db, url) = database().await;
         let mut world = Self {
             db,
-            url,
+            connection: PgConnection::connect(&url).await.unwrap(),
             instance: InstanceId::new("inst-1").unwrap(),
             job: JobId::new("job").unwrap(),
             ids: Vec::new(),
@@ -141,13 +156,15 @@ impl World {
         world
     }
 
-    async fn sql(&self, statements: &str) {
-        let mut connection = PgConnection::connect(&self.url).await.unwrap();
-        connection.execute(sqlx::AssertSqlSafe(statements.to_owned())).await.expect(statements);
+    async fn sql(&mut self, statements: &str) {
+        self.connection.execute(sqlx::AssertSqlSafe(statements.to_owned())).await.expect(statements);
     }
 
     async fn reset(&mut self) {
-        self.sql("DELETE FROM one_shots; DELETE FROM superseded_attempts; DELETE FROM fires; DELETE FROM holds").await;
+        self.sql(
+            "DELETE FROM one_shots; DELETE FROM superseded_attempts; DELETE FROM fires; DELETE FROM holds",
+        )
+        .await;
         self.ids.clear();
         self.tries.clear();
         self.on_hold = false;
@@ -167,13 +184,12 @@ impl World {
 
     /// Returns the row, and the database's time.
     async fn look(&mut self) -> (Option<Row>, Time) {
-        let mut connection = PgConnection::connect(&self.url).await.unwrap();
         let found = sqlx::query("SELECT *, state::text AS state_text, parked IS NOT NULL AS is_parked, awaits IS NOT NULL AS is_awaiting FROM one_shots")
-            .fetch_optional(&mut connection)
+            .fetch_optional(&mut self.connection)
             .await
             .unwrap();
         let now: DateTime<chrono::Utc> =
-            sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut connection).await.unwrap();
+            sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut self.connection).await.unwrap();
         let Some(found) = found else { return (None, now.timestamp_micros()) };
         let time = |column: &str| {
             found.get::<Option<DateTime<chrono::Utc>>, _>(column).map(|at| at.timestamp_micros())
@@ -223,13 +239,14 @@ impl World {
     /// The try that a command means, if there is one for which it makes sense.
     fn chosen(&self, command: Command) -> Option<usize> {
         let suits = |one: &&Try| match command {
-            Command::Confirm { .. } => one.attempt.is_none() && !one.over,
-            Command::FinishFires { .. } => one.attempt.is_some(),
-            _ => !one.over,
+            Command::Confirm { .. } => one.attempt.is_none() && !one.given_back,
+            Command::FinishFires { .. } => one.attempt.is_some() && !one.given_back,
+            _ => !one.recorded,
         };
         match command {
             Command::Confirm { which } | Command::GiveBack { which } | Command::FinishFires { which, .. } => {
-                let suitable: Vec<_> = (0..self.tries.len()).filter(|index| suits(&&self.tries[*index])).collect();
+                let suitable: Vec<_> =
+                    (0..self.tries.len()).filter(|index| suits(&&self.tries[*index])).collect();
                 (!suitable.is_empty()).then(|| suitable[which % suitable.len()])
             }
             _ => None,
@@ -257,7 +274,8 @@ impl World {
             }
             (Command::ClaimDue, _) => {
                 let (horizon, grace) = (duration(RULES.horizon), duration(RULES.claim_grace));
-                return Reply::Claimed(leases::claim_due(db, horizon, grace, 10, &[]).await.unwrap().leases);
+                let claimed = leases::claim_due(db, horizon, grace, 10, &[]).await.unwrap();
+                return Reply::Claimed { leases: claimed.leases, parked: claimed.parked };
             }
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);
@@ -295,7 +313,13 @@ impl World {
                 let later = DateTime::from_timestamp_micros(now + 3600 * SECOND).unwrap();
                 jobs::redrive(db, &JobFilter::default(), later, 10).await.unwrap();
             }
-            (Command::Age { .. } | Command::Confirm { .. } | Command::GiveBack { .. } | Command::FinishFires { .. }, _) => {}
+            (
+                Command::Age { .. }
+                | Command::Confirm { .. }
+                | Command::GiveBack { .. }
+                | Command::FinishFires { .. },
+                _,
+            ) => {}
         }
         Reply::Done
     }
@@ -330,7 +354,7 @@ impl World {
     }
 
     /// Ends every lease.
-    async fn expire_leases(&self) {
+    async fn expire_leases(&mut self) {
         self.sql(
             "UPDATE one_shots SET claim_expires_at = now() - interval '1 ms',
                  attempt_expires_at = CASE WHEN state = 'firing' THEN now() - interval '1 ms' END
@@ -342,15 +366,19 @@ impl World {
     /// Remembers what a client learned.
     fn learn(&mut self, command: Command, chosen: Option<usize>, reply: &Reply) {
         match (command, chosen, reply) {
-            (Command::ClaimDue, _, Reply::Claimed(leases)) => {
-                self.tries.extend(leases.iter().map(|lease| Try { lease: lease.clone(), attempt: None, over: false }));
+            (Command::ClaimDue, _, Reply::Claimed { leases, .. }) => {
+                self.tries.extend(leases.iter().map(|lease| Try {
+                    lease: lease.clone(),
+                    attempt: None,
+                    recorded: false,
+                    given_back: false,
+                }));
             }
             (Command::Confirm { .. }, Some(index), Reply::Confirmed(attempt)) => {
                 self.tries[index].attempt.clone_from(attempt);
             }
-            (Command::GiveBack { .. } | Command::FinishFires { .. }, Some(index), _) => {
-                self.tries[index].over = true;
-            }
+            (Command::GiveBack { .. }, Some(index), _) => self.tries[index].given_back = true,
+            (Command::FinishFires { .. }, Some(index), _) => self.tries[index].recorded = true,
             (Command::Hold, ..) => self.on_hold = true,
             (Command::Release, ..) => self.on_hold = false,
             _ => {}
@@ -366,8 +394,8 @@ struct Expected {
     fresh: Id,
     token: Option<Id>,
     attempt: Option<(Id, Id, Time)>,
-    /// It was recorded or given back before: its outcome does not count.
-    over: bool,
+    /// Its outcome was recorded before.
+    recorded: bool,
     on_hold: bool,
     /// Time by which `fire_at` was computed.
     sent: Time,
@@ -385,7 +413,7 @@ impl Expected {
             fresh,
             token: one.as_ref().map(|one| world.id(one.lease.lease_token)),
             attempt,
-            over: one.is_some_and(|one| one.over),
+            recorded: one.is_some_and(|one| one.recorded),
             on_hold: world.on_hold,
             sent,
         }
@@ -407,7 +435,7 @@ impl Expected {
             (Command::GiveBack { .. }, Some(token)) => {
                 before.given_back(token, now + GIVE_BACK_DELAY * if late { 2 } else { 1 })
             }
-            (Command::FinishFires { outcome, .. }, Some(token)) if !self.over => {
+            (Command::FinishFires { outcome, .. }, Some(token)) if !self.recorded => {
                 let (schedule, key, started_at) = self.attempt.expect("it has started");
                 let ended = row::Ended { token, schedule, key, started_at, outcome };
                 Some(before.attempt_ended(&ended, now, &RULES))
@@ -456,7 +484,9 @@ fn is_between(row: Option<Row>, earliest: Option<Row>, latest: Option<Row>) -> b
 async fn sequentially(world: &mut World, commands: &[Command]) -> Result<(), TestCaseError> {
     world.reset().await;
     for (step, command) in commands.iter().enumerate() {
-        step_of(world, *command).await.map_err(|error| TestCaseError::fail(format!("statement {step}: {error}")))?;
+        step_of(world, *command)
+            .await
+            .map_err(|error| TestCaseError::fail(format!("statement {step}: {error}")))?;
     }
     Ok(())
 }
@@ -478,7 +508,9 @@ async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
     let (after, done) = world.look().await;
     world.learn(command, chosen, &reply);
     let (earliest, latest) = (expected.apply(before, sent, false), expected.apply(before, done, true));
-    let described = format!("{command:?} at {sent}..{done}\nbefore   {before:?}\nafter    {after:?}\nexpected {earliest:?}\n     ..  {latest:?}");
+    let described = format!(
+        "{command:?} at {sent}..{done}\nbefore   {before:?}\nafter    {after:?}\nexpected {earliest:?}\n     ..  {latest:?}"
+    );
     if !is_between(after, earliest, latest) {
         return Err(described);
     }
@@ -487,30 +519,37 @@ async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
     }
     let firing = after.is_some_and(|row| row.state == State::Firing && row.last_started_at >= Some(sent));
     match reply {
-        Reply::Confirmed(attempt) if attempt.is_some() != firing => Err(format!("{attempt:?} is confirmed: {described}")),
-        Reply::Recorded(recorded) if recorded && expected.over => Err(format!("recorded twice: {described}")),
+        Reply::Confirmed(attempt) if attempt.is_some() != firing => {
+            Err(format!("{attempt:?} is confirmed: {described}"))
+        }
+        Reply::Recorded(recorded) if recorded && expected.recorded => {
+            Err(format!("recorded twice: {described}"))
+        }
         _ => Ok(()),
     }
 }
 
 /// Executes some statements one by one and then those of the clients at once. The row must be that of some order.
-async fn concurrently(world: &mut World, first: &[Command], clients: &[Vec<Command>]) -> Result<(), TestCaseError> {
+async fn concurrently(
+    world: &mut World,
+    first: &[Command],
+    clients: &[Vec<Command>],
+) -> Result<(), TestCaseError> {
     sequentially(world, first).await?;
     if clients.iter().flatten().any(|command| matches!(command, Command::RecoverExpired)) {
         world.expire_leases().await;
     }
     let (before, sent) = world.look().await;
     let base = world.fresh_id();
+    // An attempt belongs to one client.
     let mut taken = Vec::new();
     let mut expected: Vec<Vec<Expected>> = Vec::new();
     let mut chosen: Vec<Vec<Option<usize>>> = Vec::new();
     for (client, commands) in clients.iter().enumerate() {
         let (mut rules, mut choices) = (Vec::new(), Vec::new());
         for (index, command) in commands.iter().enumerate() {
-            // An attempt belongs to one client.
-            let choice = world.chosen(*command).filter(|one| !taken.contains(&(*one, client)) || true);
-            let choice = choice.filter(|one| taken.iter().all(|(other, by)| other != one || *by == client && false));
-            taken.extend(choice.map(|one| (one, client)));
+            let choice = world.chosen(*command).filter(|one| !taken.contains(one));
+            taken.extend(choice);
             let fresh = base + Id::try_from(10 * client + index).unwrap();
             rules.push(Expected::new(world, *command, choice, fresh, sent));
             choices.push(choice);
@@ -529,54 +568,70 @@ async fn concurrently(world: &mut World, first: &[Command], clients: &[Vec<Comma
     let replies = futures::future::join_all(runs).await;
     let (after, done) = world.look().await;
 
+    let seen: Vec<Vec<Seen>> = replies.iter().map(|replies| replies.iter().map(Seen::of).collect()).collect();
     let mut orders = Vec::new();
-    interleave(&expected, &replies, &mut vec![0; clients.len()], &mut Vec::new(), &mut orders);
-    let renamed = renamed(after, base);
-    let possible = orders.iter().any(|order| {
-        let result = |from: Time, late| {
-            let mut now = from;
-            order.iter().fold(before, |row, (one, happened)| {
-                now += 1;
-                if *happened { one.apply(row, now, late) } else { row }
-            })
-        };
-        let fits = order_fits(before, order, sent);
-        fits && is_between(renamed, self::renamed(result(sent, false), base), self::renamed(result(done, true), base))
+    interleave(&expected, &seen, &mut vec![0; clients.len()], &mut Vec::new(), &mut orders);
+    let after_all = renamed(after, base);
+    let is_possible = orders.iter().any(|order| {
+        let earliest = in_order(before, order, sent, false).map(|row| renamed(row, base));
+        let latest = in_order(before, order, done, true).map(|row| renamed(row, base));
+        earliest.zip(latest).is_some_and(|(earliest, latest)| is_between(after_all, earliest, latest))
     });
-    if possible {
+    if is_possible {
         return Ok(());
     }
-    Err(TestCaseError::fail(format!("no order leads to the result\nbefore {before:?}\nafter  {after:?}\nreplies {replies:?}\ntaken at {sent}..{done}, names from {base}")))
+    Err(TestCaseError::fail(format!(
+        "no order leads to the result\nbefore {before:?}\nafter  {after:?}\nreplies {replies:?}\n\
+         from {sent} to {done}, names from {base}"
+    )))
 }
 
-/// Returns true if confirmations succeed in this order as they did.
-fn order_fits(before: Option<Row>, order: &[(Expected, bool)], sent: Time) -> bool {
-    let (mut row, mut now) = (before, sent);
-    for (one, happened) in order {
-        now += 1;
-        let after = one.apply(row, now, false);
-        let is_statement = matches!(one.command, Command::Confirm { .. } | Command::ClaimDue | Command::RecoverExpired);
-        if is_statement && one.token.is_some() | !matches!(one.command, Command::Confirm { .. }) && *happened && after == row {
-            return false;
-        }
-        // A confirmation that did not succeed must not have been possible. The others skip a locked row.
-        if matches!(one.command, Command::Confirm { .. }) && !happened && after != row {
-            return false;
-        }
-        if *happened {
-            row = after;
+/// Effect of a statement, by its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Effect,
+    NoEffect,
+    /// It may have skipped a locked row.
+    Skipped,
+    Unknown,
+}
+
+impl Seen {
+    fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::Claimed { leases, parked } if leases.is_empty() && *parked == 0 => Self::Skipped,
+            Reply::Recovered(false) => Self::Skipped,
+            Reply::Confirmed(None) => Self::NoEffect,
+            Reply::Claimed { .. } | Reply::Recovered(true) | Reply::Confirmed(Some(_)) => Self::Effect,
+            Reply::Done | Reply::Recorded(_) => Self::Unknown,
         }
     }
-    true
 }
 
-/// Collects every order of the clients' statements, each with whether it had an effect by its reply.
+/// Returns the row after the statements in this order. `None`: the replies contradict the order.
+fn in_order(before: Option<Row>, order: &[(Expected, Seen)], from: Time, late: bool) -> Option<Option<Row>> {
+    let (mut row, mut now) = (before, from);
+    for (one, seen) in order {
+        // Later than everything before it.
+        now += 1;
+        let after = one.apply(row, now, late);
+        match seen {
+            Seen::Effect if after == row => return None,
+            Seen::NoEffect if after != row => return None,
+            Seen::Skipped => {}
+            _ => row = after,
+        }
+    }
+    Some(row)
+}
+
+/// Collects every order of the clients' statements.
 fn interleave(
     clients: &[Vec<Expected>],
-    replies: &[Vec<Reply>],
+    seen: &[Vec<Seen>],
     next: &mut Vec<usize>,
-    order: &mut Vec<(Expected, bool)>,
-    orders: &mut Vec<Vec<(Expected, bool)>>,
+    order: &mut Vec<(Expected, Seen)>,
+    orders: &mut Vec<Vec<(Expected, Seen)>>,
 ) {
     let mut is_complete = true;
     for client in 0..clients.len() {
@@ -585,15 +640,9 @@ fn interleave(
             continue;
         }
         is_complete = false;
-        let happened = match &replies[client][index] {
-            Reply::Claimed(leases) => !leases.is_empty(),
-            Reply::Confirmed(attempt) => attempt.is_some(),
-            Reply::Recovered(recovered) => *recovered,
-            Reply::Done | Reply::Recorded(_) => true,
-        };
         next[client] += 1;
-        order.push((clients[client][index], happened));
-        interleave(clients, replies, next, order, orders);
+        order.push((clients[client][index], seen[client][index]));
+        interleave(clients, seen, next, order, orders);
         order.pop();
         next[client] -= 1;
     }
@@ -633,7 +682,8 @@ fn explore<S: Strategy>(
 ) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let world = std::cell::RefCell::new(runtime.block_on(World::new()));
-    let mut seed = std::env::var("MODEL_SEED").map_or_else(|_| rand::random(), |seed| seed.parse::<u64>().expect("a number"));
+    let mut seed = std::env::var("MODEL_SEED")
+        .map_or_else(|_| rand::random(), |seed| seed.parse::<u64>().expect("a number"));
     let (until, mut cases) = (Instant::now() + length, 0);
     while Instant::now() < until {
         let mut bytes = [0; 32];
@@ -656,7 +706,9 @@ fn each_statement_is_its_rule(length: Duration) {
 fn concurrent_statements_have_an_order(length: Duration) {
     let first = proptest::collection::vec(command(), 1..12);
     let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..4);
-    explore(length, &(first, clients), async |world, (first, clients)| concurrently(world, &first, &clients).await);
+    explore(length, &(first, clients), async |world, (first, clients)| {
+        concurrently(world, &first, &clients).await
+    });
 }
 
 #[test]
