@@ -23,7 +23,6 @@ mod keys;
 mod lateness_rules;
 mod nats;
 mod nats_cluster;
-mod one_shot_model;
 mod one_shot_rules;
 mod operations;
 mod operator;

@@ -131,7 +131,7 @@ fn planted_mistakes_in_the_recovery_of_dead_replicas_are_found() {
     finds(Mistake::AsynchronousRenewal, Config { synchronous_confirmations: true, ..crash }, Overlap, 20);
 }
 
-/// What the design accepts: docs/reliability.md#guarantees.
+/// Coincidences that the design accepts: docs/reliability.md#guarantees.
 #[test]
 fn attempts_overlap_only_after_these_coincidences() {
     let both = heartbeats(|limits| (limits.freezes, limits.terminations) = (AtMost(1), AtMost(1)));
