@@ -47,13 +47,18 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
                         $13::float8[] /* retry_after */)
                 AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
                      http_status, error, retry_in, retry_after)
+        ), locked AS MATERIALIZED (
+            -- The one-shots before the history, in the order of recovery and of other batches, so that there is no deadlock.
+            SELECT FROM one_shots JOIN ended USING (instance_id, job_id)
+            ORDER BY instance_id, job_id
+            FOR NO KEY UPDATE OF one_shots
         ), history AS (
             -- The fence: an outcome counts once. Recovery may have recorded the attempt as lost; the truth replaces that.
             INSERT INTO fires AS f (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                                     ended_at, outcome, http_status, error)
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                    ended_at, outcome, http_status, error
-            FROM ended
+            FROM ended WHERE (SELECT count(*) FROM locked) >= 0
             ON CONFLICT (instance_id, job_id, started_at, attempt_id) DO UPDATE
                 SET ended_at = excluded.ended_at, outcome = excluded.outcome, http_status = excluded.http_status,
                     error = excluded.error
