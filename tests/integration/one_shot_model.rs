@@ -71,6 +71,8 @@ enum Command {
     Age {
         seconds: Time,
     },
+    /// Time passes until the one-shot is due.
+    AgeUntilDue,
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -82,28 +84,72 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+/// Mostly the latest one.
+fn which() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(0), 1 => 0..4_usize]
+}
+
+fn provision() -> impl Strategy<Value = Command> {
+    (prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)])
+        .prop_map(|(key, due_in)| Command::Provision { key, due_in })
+}
+
 /// Statements whose order with others matters.
 fn concurrent() -> impl Strategy<Value = Command> {
     prop_oneof![
-        4 => (0..2_u8, prop_oneof![4 => Just(-SECOND), 1 => Just(3600 * SECOND)])
-            .prop_map(|(key, due_in)| Command::Provision { key, due_in }),
+        4 => provision(),
         1 => Just(Command::Cancel),
         2 => Just(Command::ClaimDue),
-        3 => (0..4_usize).prop_map(|which| Command::Confirm { which }),
-        1 => (0..4_usize).prop_map(|which| Command::GiveBack { which }),
-        4 => (0..4_usize, outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
+        3 => which().prop_map(|which| Command::Confirm { which }),
+        1 => which().prop_map(|which| Command::GiveBack { which }),
+        4 => (which(), outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
         1 => Just(Command::RecoverExpired),
         1 => Just(Command::Redrive),
     ]
 }
 
-fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        8 => concurrent(),
-        1 => Just(Command::Hold),
-        1 => Just(Command::Release),
-        2 => prop_oneof![Just(2), Just(11), Just(61), Just(301)].prop_map(|seconds| Command::Age { seconds }),
-    ]
+/// Statements in a sequence that reaches every state.
+fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command>> {
+    let start = || vec![Command::AgeUntilDue, Command::ClaimDue, Command::Confirm { which: 0 }];
+    let finish = |which, outcome| Command::FinishFires { which, outcome };
+    // The lease ends, another claim or attempt follows, and then the outcome of the first comes.
+    let late = (
+        outcome(),
+        outcome(),
+        proptest::option::of(provision()),
+        proptest::option::of(provision()),
+        1..=3_usize,
+    )
+        .prop_map(move |(first, second, before, between, started)| {
+            let next = start().into_iter().take(started).collect();
+            let steps = [start(), before.into_iter().collect(), vec![Command::RecoverExpired], next];
+            let which = usize::from(started == 3);
+            let ends = [between.into_iter().collect(), vec![finish(which, first), finish(0, second)]];
+            [steps.concat(), ends.concat()].concat()
+        });
+    // The outcome of an attempt comes after a cancel or a supersede.
+    let superseded = (any::<bool>(), outcome(), provision(), any::<bool>()).prop_map(
+        move |(cancels, outcome, provision, starts)| {
+            let cancel = cancels.then_some(Command::Cancel);
+            let next = if starts { start() } else { Vec::new() };
+            let steps = [start(), cancel.into_iter().chain([provision]).collect(), next];
+            [steps.concat(), vec![finish(usize::from(starts), outcome)]].concat()
+        },
+    );
+    let group = prop_oneof![
+        2 => late,
+        2 => superseded,
+        4 => concurrent().prop_map(|command| vec![command]),
+        4 => Just(start()),
+        4 => outcome().prop_map(move |outcome| vec![finish(0, outcome)]),
+        3 => provision().prop_map(|command| vec![command]),
+        2 => outcome().prop_map(move |outcome| [start(), vec![finish(0, outcome)]].concat()),
+        1 => Just(vec![Command::AgeUntilDue, Command::ClaimDue]),
+        1 => Just(vec![Command::Hold]),
+        1 => Just(vec![Command::Release]),
+        1 => prop_oneof![Just(2), Just(61), Just(301)].prop_map(|seconds| vec![Command::Age { seconds }]),
+    ];
+    proptest::collection::vec(group, groups).prop_map(|groups| groups.concat())
 }
 
 /// What a client knows of an attempt.
@@ -120,6 +166,7 @@ struct Try {
 /// One job in a database, and the names of its UUIDs.
 struct World {
     db: Db,
+    url: String,
     /// For what is no statement of the service.
     connection: PgConnection,
     instance: InstanceId,
@@ -145,6 +192,7 @@ impl World {
         let mut world = Self {
             db,
             connection: PgConnection::connect(&url).await.unwrap(),
+            url,
             instance: InstanceId::new("inst-1").unwrap(),
             job: JobId::new("job").unwrap(),
             ids: Vec::new(),
@@ -246,7 +294,7 @@ impl World {
         match command {
             Command::Confirm { which } | Command::GiveBack { which } | Command::FinishFires { which, .. } => {
                 let suitable: Vec<_> =
-                    (0..self.tries.len()).filter(|index| suits(&&self.tries[*index])).collect();
+                    (0..self.tries.len()).rev().filter(|index| suits(&&self.tries[*index])).collect();
                 (!suitable.is_empty()).then(|| suitable[which % suitable.len()])
             }
             _ => None,
@@ -315,6 +363,7 @@ impl World {
             }
             (
                 Command::Age { .. }
+                | Command::AgeUntilDue
                 | Command::Confirm { .. }
                 | Command::GiveBack { .. }
                 | Command::FinishFires { .. },
@@ -325,7 +374,7 @@ impl World {
     }
 
     /// Makes everything older.
-    async fn age(&mut self, seconds: Time) {
+    async fn age(&mut self, microseconds: Time) {
         let columns = [
             "fire_at",
             "next_attempt_at",
@@ -338,18 +387,20 @@ impl World {
             "created_at",
             "updated_at",
         ];
-        let set: Vec<_> =
-            columns.iter().map(|column| format!("{column} = {column} - interval '{seconds} s'")).collect();
+        let set: Vec<_> = columns
+            .iter()
+            .map(|column| format!("{column} = {column} - interval '{microseconds} us'"))
+            .collect();
         self.sql(&format!(
             "UPDATE one_shots SET {};
-             UPDATE fires SET started_at = started_at - interval '{seconds} s';
-             UPDATE superseded_attempts SET started_at = started_at - interval '{seconds} s',
-                                            expires_at = expires_at - interval '{seconds} s'",
+             UPDATE fires SET started_at = started_at - interval '{microseconds} us';
+             UPDATE superseded_attempts SET started_at = started_at - interval '{microseconds} us',
+                                            expires_at = expires_at - interval '{microseconds} us'",
             set.join(", ")
         ))
         .await;
         for attempt in self.tries.iter_mut().filter_map(|one| one.attempt.as_mut()) {
-            attempt.started_at -= chrono::TimeDelta::seconds(seconds);
+            attempt.started_at -= chrono::TimeDelta::microseconds(microseconds);
         }
     }
 
@@ -471,7 +522,14 @@ fn is_between(row: Option<Row>, earliest: Option<Row>, latest: Option<Row>) -> b
         (rest, times)
     }
     let ((row, times), (early, from), (late, to)) = (split(row), split(earliest), split(latest));
+    let order = |[_, _, _, started, asked_again, delivered]: [Option<Time>; 6]| {
+        (
+            asked_again.zip(started).map(|(at, started)| at > started),
+            delivered.zip(started).map(|(at, started)| at > started),
+        )
+    };
     (row == early || row == late)
+        && order(times) == order(from)
         && times.iter().zip(from).zip(to).all(|((at, from), to)| match (at, from, to) {
             (None, None, None) => true,
             // Postgres rounds intervals to microseconds.
@@ -494,7 +552,16 @@ async fn sequentially(world: &mut World, commands: &[Command]) -> Result<(), Tes
 async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
     match command {
         Command::Age { seconds } => {
-            world.age(seconds).await;
+            world.age(seconds * SECOND).await;
+            return Ok(());
+        }
+        Command::AgeUntilDue => {
+            let (row, now) = world.look().await;
+            // A lease would end as well.
+            let idle = row.filter(|row| row.claim_expires_at.is_none());
+            if let Some(due) = idle.and_then(|row| row.next_attempt_at).filter(|due| *due > now) {
+                world.age(due - now).await;
+            }
             return Ok(());
         }
         Command::RecoverExpired => world.expire_leases().await,
@@ -534,6 +601,7 @@ async fn concurrently(
     world: &mut World,
     first: &[Command],
     clients: &[Vec<Command>],
+    blocked: bool,
 ) -> Result<(), TestCaseError> {
     sequentially(world, first).await?;
     if clients.iter().flatten().any(|command| matches!(command, Command::RecoverExpired)) {
@@ -557,6 +625,17 @@ async fn concurrently(
         expected.push(rules);
         chosen.push(choices);
     }
+    // A session that holds the row makes the others wait for it, so that their snapshots are old when they go on.
+    let mut blocker = PgConnection::connect(&world.url).await.unwrap();
+    if blocked {
+        blocker.execute("BEGIN; SELECT FROM one_shots FOR UPDATE").await.unwrap();
+    }
+    let unblock = async {
+        if blocked {
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            blocker.execute("ROLLBACK").await.unwrap();
+        }
+    };
     let shared = &*world;
     let runs = clients.iter().zip(&chosen).map(|(commands, choices)| async move {
         let mut replies = Vec::new();
@@ -565,7 +644,7 @@ async fn concurrently(
         }
         replies
     });
-    let replies = futures::future::join_all(runs).await;
+    let (replies, ()) = tokio::join!(futures::future::join_all(runs), unblock);
     let (after, done) = world.look().await;
 
     let seen: Vec<Vec<Seen>> = replies.iter().map(|replies| replies.iter().map(Seen::of).collect()).collect();
@@ -699,15 +778,13 @@ fn explore<S: Strategy>(
 }
 
 fn each_statement_is_its_rule(length: Duration) {
-    let commands = proptest::collection::vec(command(), 1..40);
-    explore(length, &commands, async |world, commands| sequentially(world, &commands).await);
+    explore(length, &commands(1..25), async |world, commands| sequentially(world, &commands).await);
 }
 
 fn concurrent_statements_have_an_order(length: Duration) {
-    let first = proptest::collection::vec(command(), 1..12);
     let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..4);
-    explore(length, &(first, clients), async |world, (first, clients)| {
-        concurrently(world, &first, &clients).await
+    explore(length, &(commands(1..6), clients, any::<bool>()), async |world, (first, clients, blocked)| {
+        concurrently(world, &first, &clients, blocked).await
     });
 }
 
