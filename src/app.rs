@@ -275,6 +275,10 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
         .context("reading the database's schema version failed")?;
     match state {
         SchemaState::Current => Ok(()),
+        SchemaState::Ahead { usable: true, .. } => {
+            state.warn_if_newer();
+            Ok(())
+        }
         SchemaState::Behind(_) if may_migrate => {
             for step in migrate(db).await.context("migrating the database's schema failed")? {
                 info!(step.version, step.description, "schema step applied");
@@ -286,7 +290,7 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
              `nas-cron serve --migrate`",
             steps.len()
         ),
-        SchemaState::Ahead { found, known } => anyhow::bail!(
+        SchemaState::Ahead { found, known, .. } => anyhow::bail!(
             "the database's schema has version {found}, but this release supports {known} at most: run the release that \
              migrated it, or a later one (`nas-cron migrate --dry-run` shows the difference)"
         ),

@@ -61,7 +61,8 @@ impl Probe for Readiness {
                 schema.is_being_checked = false;
                 schema.checked_at = Instant::now();
                 match state {
-                    // Ahead: a newer release has migrated. Migrations only add, so this one works until it is replaced.
+                    // Ahead: a later release has migrated and will replace this one. Until then, failed requests are better
+                    // than no replica.
                     Ok(SchemaState::Current | SchemaState::Ahead { .. }) => schema.found = Ok(()),
                     Ok(_) => schema.found = Err("does not fit this release"),
                     // The database's own check reports this.

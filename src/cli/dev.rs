@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use crate::app::App;
 use crate::config::{Config, ConfigError, SETTINGS, Settings, Sources};
-use crate::db::migrate::{SchemaState, migrate, schema_state};
+use crate::db::migrate::{migrate, schema_state};
 use crate::db::{Db, DbOptions};
 use crate::metrics;
 use crate::shutdown::Shutdown;
@@ -34,7 +34,7 @@ impl Service for InProcess {
         migrate(&db).await.context("migrating the database failed")?;
         let state = schema_state(&db).await.context("reading the schema version failed")?;
         db.close();
-        if state != SchemaState::Current {
+        if !state.is_usable() {
             bail!(
                 "the database in this folder belongs to another release of nas-cron; run that release, or choose a new \
                  folder with --dir"

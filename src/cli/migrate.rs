@@ -18,8 +18,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
 /// Migrate the database schema to the version of this binary.
 ///
-/// Concurrent runs are safe: one takes a lock and migrates, the others wait and find nothing to do. Migrations only add
-/// to the schema: replicas of the previous release keep running during and after a migration.
+/// Concurrent runs are safe: one takes a lock and migrates, the others wait and find nothing to do. Replicas of the
+/// previous release keep running during and after a migration, and a rollback to it needs no migration.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +29,7 @@ pub(super) struct Migrate {
     /// Show the pending migrations without applying them.
     #[arg(long)]
     dry_run: bool,
-    /// Print JSON: {"status": "current" | "pending" | "migrated", "steps": [{"version", "description"}]}.
+    /// Print JSON: {"status": "current" | "newer" | "pending" | "migrated", "steps": [{"version", "description"}]}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -54,6 +54,9 @@ impl Migrate {
             |error: DbError| anyhow::Error::new(error).context("connecting to the database failed");
         reach(db, CONNECT_WITHIN).await.map_err(unusable)?;
         let state = schema_state(db).await.map_err(unusable)?;
+        if let SchemaState::Ahead { found, known, usable: true } = state {
+            return Ok(Outcome::Newer { found, known });
+        }
         Ok(match plan(state)? {
             steps if steps.is_empty() => Outcome::Current,
             steps if self.dry_run => Outcome::Pending(steps),
@@ -73,7 +76,7 @@ fn plan(state: SchemaState) -> anyhow::Result<Vec<Step>> {
     match state {
         SchemaState::Current => Ok(Vec::new()),
         SchemaState::Behind(steps) => Ok(steps),
-        SchemaState::Ahead { found, known } => bail!(
+        SchemaState::Ahead { found, known, .. } => bail!(
             "the database schema has version {found}, but this release knows versions up to {known}; nothing was \
              changed. Use the release that migrated it, or a later one"
         ),
@@ -88,6 +91,11 @@ fn plan(state: SchemaState) -> anyhow::Result<Vec<Step>> {
 #[derive(Debug)]
 enum Outcome {
     Current,
+    /// A later release has migrated the schema, and this one may use it.
+    Newer {
+        found: i64,
+        known: i64,
+    },
     Pending(Vec<Step>),
     Migrated(Vec<Step>),
 }
@@ -96,6 +104,7 @@ impl Outcome {
     fn render(&self, as_json: bool) -> String {
         let (status, steps) = match self {
             Self::Current => ("current", [].as_slice()),
+            Self::Newer { .. } => ("newer", [].as_slice()),
             Self::Pending(steps) => ("pending", steps.as_slice()),
             Self::Migrated(steps) => ("migrated", steps.as_slice()),
         };
@@ -112,6 +121,10 @@ impl Outcome {
         };
         let mut text = match self {
             Self::Current => "The schema is up to date: nothing to do.".to_owned(),
+            Self::Newer { found, known } => format!(
+                "The schema has version {found}, which a later release migrated. This release knows versions up to \
+                 {known} and may use it: nothing to do."
+            ),
             Self::Pending(_) => format!("{counted} to apply (dry run: nothing was changed):"),
             Self::Migrated(_) => format!("Applied {counted}:"),
         };
@@ -148,6 +161,7 @@ mod tests {
         Applied 1 step:
           0001  init
         ");
+        assert_snapshot!(Outcome::Newer { found: 7, known: 4 }.render(false), @"The schema has version 7, which a later release migrated. This release knows versions up to 4 and may use it: nothing to do.");
         assert_snapshot!(Outcome::Current.render(true), @r#"{"status":"current","steps":[]}"#);
         assert_snapshot!(Outcome::Migrated(steps()).render(true), @r#"{"status":"migrated","steps":[{"description":"init","version":1},{"description":"callbacks index","version":2}]}"#);
     }
@@ -156,7 +170,7 @@ mod tests {
     fn unknown_schemas_are_rejected() {
         assert_eq!(plan(SchemaState::Behind(steps())).unwrap(), steps());
         assert!(plan(SchemaState::Current).unwrap().is_empty());
-        assert_snapshot!(plan(SchemaState::Ahead { found: 7, known: 1 }).unwrap_err(), @"the database schema has version 7, but this release knows versions up to 1; nothing was changed. Use the release that migrated it, or a later one");
+        assert_snapshot!(plan(SchemaState::Ahead { found: 7, known: 1, usable: false }).unwrap_err(), @"the database schema has version 7, but this release knows versions up to 1; nothing was changed. Use the release that migrated it, or a later one");
         assert_snapshot!(plan(SchemaState::Diverged { version: 1 }).unwrap_err(), @"step 1 in the database differs from the one of this release, or failed half-way; nothing was changed. Check that database_url names a database of nas-cron; then compare its table _sqlx_migrations with migrations/ of the release that applied it, or restore a backup");
     }
 }

@@ -96,7 +96,7 @@ fn other_schema(state: &SchemaState) -> String {
              to see the steps",
             counted(i64::try_from(steps.len()).unwrap_or(i64::MAX), "migration")
         ),
-        SchemaState::Ahead { found, known } => format!(
+        SchemaState::Ahead { found, known, .. } => format!(
             "the database schema has version {found}, but this release knows versions up to {known}: use the release that \
              migrated it, or a later one"
         ),
@@ -116,7 +116,8 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         let db = Db::new(&options).context("invalid database_url")?;
         reach(&db, CONNECT_WITHIN).await.context("connecting to the database failed")?;
         let state = schema_state(&db).await.context("reading the schema version failed")?;
-        anyhow::ensure!(state == SchemaState::Current, "{}", other_schema(&state));
+        anyhow::ensure!(state.is_usable(), "{}", other_schema(&state));
+        state.warn_if_newer();
         // A command may read whole tables, and no agent waits for it.
         Ok(db.patient())
     }

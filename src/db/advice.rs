@@ -20,6 +20,10 @@ impl DbError {
                     .to_owned(),
                 fix: "connect to Postgres directly, or through a pool with pool_mode = session",
             },
+            Self::PostgresTooOld(_) => Advice {
+                failure: self.to_string(),
+                fix: "upgrade the server with pg_upgrade, or point database_url to a newer one",
+            },
         }
     }
 }

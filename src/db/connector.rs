@@ -16,12 +16,23 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Head start of one server before the next one is tried concurrently.
 const HEAD_START: Duration = Duration::from_millis(500);
 
+/// Oldest supported major version of Postgres. The migrations use its SQL function bodies (`BEGIN ATOMIC`).
+const OLDEST_MAJOR: i32 = 14;
+
+/// A server that is older than the oldest supported Postgres.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Postgres {version} is too old: nas-cron needs {OLDEST_MAJOR} or newer")]
+pub struct TooOld {
+    version: String,
+}
+
 /// Settings of every session, where the server supports them. They let the server detect a client that has vanished:
 /// it ends idle transactions, probes silent connections, and stops abandoned statements.
 ///
 /// They are set after the start of the session, because poolers refuse unknown start-up parameters.
 const SETUP: &str = "\
 SELECT pg_is_in_recovery(), pg_backend_pid(), \
+       current_setting('server_version_num')::int, current_setting('server_version'), \
        (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), \
        (SELECT count(set_config(name, value, false)) FROM (VALUES \
           ('statement_timeout', '60s'), ('idle_in_transaction_session_timeout', '15s'), \
@@ -93,12 +104,15 @@ impl Connector {
                 error => error,
             })?;
             let row = connection.fetch_one(sqlx::raw_sql(SETUP)).await?;
+            if row.try_get_unchecked::<i32, _>(2)? < OLDEST_MAJOR * 10_000 {
+                return Err(sqlx::Error::Configuration(TooOld { version: row.try_get_unchecked(3)? }.into()));
+            }
             if row.try_get_unchecked::<bool, _>(0)? {
                 return Err(failed(&format!("{} is a standby and cannot be written to", place(server))));
             }
             let session = ServerSession {
                 pid: row.try_get_unchecked(1)?,
-                started: row.try_get_unchecked::<Option<String>, _>(2)?.unwrap_or_default(),
+                started: row.try_get_unchecked::<Option<String>, _>(4)?.unwrap_or_default(),
             };
             Ok((connection, session))
         };

@@ -95,11 +95,8 @@ pub async fn prune_ended(
 /// Maximum number of rows of one kind that [`counts`] counts exactly: due, parked.
 const COUNTED: i64 = 10_000;
 
-/// Maximum size of the table, in pages of 8 kB, up to which [`counts`] counts states exactly. Larger ones are sampled.
-const EXACT_PAGES: i64 = 1_000;
-
-/// Pages in a sample.
-const SAMPLED_PAGES: f64 = 500.0;
+/// Number of pages of the table in a sample. Smaller tables are read as a whole.
+const SAMPLED_PAGES: f64 = 1_000.0;
 
 /// Counts one-shots for the gauges and for maintenance, without reading the whole table: states of a large table are
 /// estimated from a sample of its pages; rare states and what is due or parked are counted by their indexes, up to
@@ -107,7 +104,17 @@ const SAMPLED_PAGES: f64 = 500.0;
 pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
     let row = sqlx::query!(
         r#"
-        WITH near AS MATERIALIZED (
+        WITH share AS MATERIALIZED (
+            -- Of the pages in the sample.
+            SELECT LEAST(1.0, $2::float8 /* sampled_pages */ * current_setting('block_size')::int
+                              / GREATEST(pg_relation_size('one_shots'), 1)) AS share
+        ), sampled AS (
+            SELECT count(*) FILTER (WHERE state = 'armed') AS armed, count(*) FILTER (WHERE state = 'waiting') AS waiting,
+                   count(*) FILTER (WHERE state = 'delivered') AS delivered,
+                   count(*) FILTER (WHERE parked = 'hold') AS held,
+                   count(*) FILTER (WHERE parked = 'unreachable') AS behind_probe
+            FROM one_shots TABLESAMPLE SYSTEM ((SELECT (100 * share)::real FROM share))
+        ), near AS MATERIALIZED (
             -- A little ahead, because deferred attempts are due again soon.
             (SELECT * FROM one_shots
              WHERE next_attempt_at <= now() + interval '10 s'
@@ -140,27 +147,29 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
             SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'stuck') AS stuck
             FROM one_shots WHERE dead_since IS NOT NULL
         )
-        SELECT held AS "held!", behind_probe AS "behind_probe!", all_due AS "all_due!", punctual AS "punctual!",
+        SELECT parked.held AS "held!", parked.behind_probe AS "behind_probe!", all_due AS "all_due!", punctual AS "punctual!",
                again AS "again!", armed_late AS "armed_late!", leased AS "leased!", firing AS "firing!",
                dead AS "dead!", stuck AS "stuck!",
                COALESCE(extract(epoch FROM now() - oldest), 0)::float8 AS "overdue!",
                EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL) AS "outage!",
-               pg_relation_size('one_shots') / current_setting('block_size')::int AS "pages!"
-        FROM due, parked, claimed, dead
+               round(s.armed / share)::int8 AS "armed!", round(s.waiting / share)::int8 AS "waiting!",
+               round(s.delivered / share)::int8 AS "delivered!", round(s.held / share)::int8 AS "sampled_held!",
+               round(s.behind_probe / share)::int8 AS "sampled_behind_probe!"
+        FROM due, parked, claimed, dead, sampled s, share
         "#,
         COUNTED,
+        SAMPLED_PAGES,
     )
     .fetch_one(db)
     .await?;
-    let sampled = sampled_states(db, row.pages).await?;
     let released = row.all_due - row.punctual - row.again - row.armed_late;
     Ok(OneShotCounts {
         states: vec![
-            (OneShotState::Armed, sampled.armed),
+            (OneShotState::Armed, row.armed),
             (OneShotState::Leased, row.leased),
             (OneShotState::Firing, row.firing),
-            (OneShotState::Waiting, sampled.waiting),
-            (OneShotState::Delivered, sampled.delivered),
+            (OneShotState::Waiting, row.waiting),
+            (OneShotState::Delivered, row.delivered),
             (OneShotState::Stuck, row.stuck),
             (OneShotState::Dead, row.dead),
         ],
@@ -172,10 +181,10 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
             (DueKind::Again, row.again),
         ],
         parked: vec![
-            (ParkReason::Hold, estimated(row.held, row.held + row.behind_probe, sampled.held)),
+            (ParkReason::Hold, estimated(row.held, row.held + row.behind_probe, row.sampled_held)),
             (
                 ParkReason::Unreachable,
-                estimated(row.behind_probe, row.held + row.behind_probe, sampled.behind_probe),
+                estimated(row.behind_probe, row.held + row.behind_probe, row.sampled_behind_probe),
             ),
         ],
         unsettled: row.outage || row.held + row.behind_probe > 0,
@@ -185,33 +194,4 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
 /// Returns the exact count, or the estimate where counting stopped at its limit.
 fn estimated(count: i64, all: i64, estimate: i64) -> i64 {
     if all < COUNTED { count } else { estimate }
-}
-
-/// Counts from the whole of a small table, or estimates from a sample of a large one.
-struct Sampled {
-    armed: i64,
-    waiting: i64,
-    delivered: i64,
-    held: i64,
-    behind_probe: i64,
-}
-
-async fn sampled_states(db: &Db, pages: i64) -> DbResult<Sampled> {
-    #[expect(clippy::cast_precision_loss, reason = "a table has fewer than 2^52 pages")]
-    let share = if pages <= EXACT_PAGES { 1.0 } else { SAMPLED_PAGES / pages as f64 };
-    Ok(sqlx::query_as!(
-        Sampled,
-        r#"
-        SELECT round(count(*) FILTER (WHERE state = 'armed') / $2::float8 /* share */)::int8 AS "armed!",
-               round(count(*) FILTER (WHERE state = 'waiting') / $2)::int8 AS "waiting!",
-               round(count(*) FILTER (WHERE state = 'delivered') / $2)::int8 AS "delivered!",
-               round(count(*) FILTER (WHERE parked = 'hold') / $2)::int8 AS "held!",
-               round(count(*) FILTER (WHERE parked = 'unreachable') / $2)::int8 AS "behind_probe!"
-        FROM one_shots TABLESAMPLE SYSTEM ($1 /* percent */)
-        "#,
-        (100.0 * share) as f32,
-        share,
-    )
-    .fetch_one(db)
-    .await?)
 }

@@ -1,4 +1,6 @@
-//! The schema and its versions. Migrations are compiled in, and only ever add to the schema.
+//! The schema and its versions. Migrations are compiled in.
+//!
+//! A later release may have migrated the schema. The schema says in `schema_compatibility` which releases may still use it.
 
 use sqlx::Executor;
 use sqlx::migrate::{Migrate, Migrator};
@@ -32,12 +34,33 @@ pub enum SchemaState {
         found: i64,
         /// The newest version that this binary knows.
         known: i64,
+        /// True if this binary may use the schema.
+        usable: bool,
     },
     /// A migration was applied with other contents, or was interrupted.
     Diverged {
         /// The version of the migration.
         version: i64,
     },
+}
+
+impl SchemaState {
+    /// Returns true if this binary may use the schema.
+    pub fn is_usable(&self) -> bool {
+        matches!(self, Self::Current | Self::Ahead { usable: true, .. })
+    }
+
+    /// Logs a warning if a later release has migrated the schema.
+    pub fn warn_if_newer(&self) {
+        if let Self::Ahead { found, known, .. } = self {
+            tracing::warn!(
+                found,
+                known,
+                "the database schema is newer than this release, which may use it for now; deploy the release that migrated \
+                 it, or a later one"
+            );
+        }
+    }
 }
 
 fn steps() -> impl Iterator<Item = &'static sqlx::migrate::Migration> {
@@ -60,10 +83,6 @@ pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
     } else {
         Vec::new()
     };
-    let known = known_version();
-    if let Some(found) = applied.iter().map(|row| row.0).max().filter(|found| *found > known) {
-        return Ok(SchemaState::Ahead { found, known });
-    }
     let mut missing = Vec::new();
     for step in steps() {
         match applied.iter().find(|row| row.0 == step.version) {
@@ -75,7 +94,22 @@ pub async fn schema_state(db: &Db) -> DbResult<SchemaState> {
             }
         }
     }
+    let known = known_version();
+    if let Some(found) = applied.iter().map(|row| row.0).max().filter(|found| *found > known) {
+        let usable = missing.is_empty() && usable_from(db).await?.is_some_and(|from| from <= known);
+        return Ok(SchemaState::Ahead { found, known, usable });
+    }
     Ok(if missing.is_empty() { SchemaState::Current } else { SchemaState::Behind(missing) })
+}
+
+/// Returns the oldest version whose releases may use the schema.
+async fn usable_from(db: &Db) -> DbResult<Option<i64>> {
+    let table: Option<String> =
+        sqlx::query_scalar("SELECT to_regclass('schema_compatibility')::text").fetch_one(db).await?;
+    if table.is_none() {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("SELECT usable_from FROM schema_compatibility").fetch_optional(db).await?)
 }
 
 /// Applies the missing migrations under a database-wide lock, and returns them. Concurrent calls are safe: one does the

@@ -34,6 +34,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use self::connector::Connector;
+pub use self::connector::TooOld;
 use self::pool::{Health, Pool};
 pub(crate) use ride_out::retry_for;
 pub use ride_out::{reach, ride_out};
@@ -87,6 +88,9 @@ pub enum DbError {
          session"
     )]
     TransactionPooler,
+    /// The server is older than the oldest supported Postgres.
+    #[error(transparent)]
+    PostgresTooOld(TooOld),
     /// Any other failure: a defect of the service or the database.
     #[error(transparent)]
     Defect(DbCause),
@@ -103,6 +107,7 @@ impl DbError {
             Self::Contended(cause) => Self::Contended(cause.to_string().into()),
             Self::Conflict { constraint } => Self::Conflict { constraint: constraint.clone() },
             Self::TransactionPooler => Self::TransactionPooler,
+            Self::PostgresTooOld(too_old) => Self::PostgresTooOld(too_old.clone()),
             Self::Defect(cause) => Self::Defect(cause.to_string().into()),
         }
     }
@@ -123,6 +128,10 @@ impl From<sqlx::Error> for DbError {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unavailable(error.into()),
+            sqlx::Error::Configuration(cause) => match cause.downcast_ref::<TooOld>() {
+                Some(too_old) => Self::PostgresTooOld(too_old.clone()),
+                None => Self::Defect(error.into()),
+            },
             sqlx::Error::Database(cause) => match cause.code().as_deref() {
                 // serialization_failure, deadlock_detected, lock_not_available
                 Some("40001" | "40P01" | "55P03") => Self::Contended(error.into()),

@@ -31,6 +31,8 @@ mod own_agent;
 mod own_limits;
 mod own_portal;
 mod portals;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod postgres_versions;
 mod qstash;
 mod qstash_direct;
 mod relay;

@@ -312,7 +312,7 @@ async fn late_delivery_ends_the_one_shot_although_another_attempt_is_in_flight()
     assert_eq!(world.end(&first, FireOutcome::Delivered, None).await, Some(OneShotState::Delivered));
     assert_eq!(world.end(&second, FireOutcome::Failed, Some(1)).await, None, "history only");
     assert!(world.list().await.armed.is_empty() && world.claim().await.is_empty(), "no third attempt");
-    // It was no second fire, so a new key shows no slow clock.
+    // It does not count as a second fire, so a new key shows no slow clock.
     assert!(!world.provision("a", past(-100)).await.shows_skew);
 }
 

@@ -55,6 +55,8 @@ pub struct Options {
     pub durable: bool,
     /// TCP listener.
     pub tcp: Tcp,
+    /// Folder of `initdb` and `postgres`. `None`: the first installation that is found.
+    pub bin_dir: Option<PathBuf>,
     /// Further settings, as in `postgresql.conf`. They override those set here.
     pub settings: Vec<(String, String)>,
     /// True if dropping the server removes the folder.
@@ -80,6 +82,7 @@ impl Options {
             data_dir: data_dir.into(),
             durable: true,
             tcp: Tcp::Off,
+            bin_dir: None,
             settings: Vec::new(),
             remove_on_drop: false,
         }
@@ -127,7 +130,7 @@ impl PrivatePostgres {
         let cluster = options.data_dir.join("cluster");
         let version = fs::read_to_string(cluster.join("PG_VERSION")).ok();
 
-        let installation = Installation::find(version.as_deref().map(str::trim))?;
+        let installation = Installation::find(options.bin_dir.as_deref(), version.as_deref().map(str::trim))?;
         let identity = Identity::of_server(&cluster)?;
         folder::open_for(identity.as_ref(), &options.data_dir)?;
         if let Some(identity) = &identity {

@@ -5,6 +5,9 @@
 //! - [`world`] puts the rules into a world of two replicas, an agent, a database and their faults.
 //! - [`check`] visits every state of that world and reports the shortest way to a broken property.
 //!
+//! The early recovery of a dead replica's attempts (`recover_dead`, heartbeats) is a design: the service does not have it
+//! yet.
+//!
 //! `cargo test -p nas-cron-model` checks small scopes, and that planted mistakes are found; `make model` checks larger ones.
 
 pub mod check;

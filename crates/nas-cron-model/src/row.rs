@@ -338,7 +338,7 @@ impl Row {
                 let newer = self.delivered.is_some_and(|one| one.key == self.key && one.key != attempt.key);
                 if !newer {
                     let second_fires = delivered_before.map_or(0, |before| {
-                        // An attempt that started before the delivery repeats it and is no second fire.
+                        // An attempt that started before the delivery repeats it, and does not count as a second fire.
                         before.second_fires + u8::from(attempt.started_at > before.at)
                     });
                     let Ended { key, schedule, .. } = *attempt;

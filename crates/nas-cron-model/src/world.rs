@@ -144,6 +144,7 @@ pub enum Mistake {
 
 /// A scope of the check.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each one switches a part of the world")]
 pub struct Config {
     /// Events from outside.
     pub limits: Limits,
@@ -209,7 +210,7 @@ impl Config {
     }
 }
 
-/// What is wrong with a step.
+/// A property that a step breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Violation {
     /// Invariant 2: the one-shot is neither delivered since its latest provision nor pending, dead or stuck.
@@ -234,7 +235,7 @@ pub enum Violation {
     NeverEnds,
 }
 
-/// What survives in the database.
+/// The part of the world that the database stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Database {
     /// The job's one-shot.
@@ -405,7 +406,7 @@ impl Action {
     }
 }
 
-/// What an observer knows, apart from what the service stores.
+/// The knowledge of an observer, apart from what the service stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Observer {
     /// The arm of the latest acknowledged provision, unless it was cancelled.
@@ -430,7 +431,7 @@ pub struct World {
     faulty: Faulty,
     observer: Observer,
     limits: Limits,
-    /// What the latest step broke.
+    /// The property that the latest step broke.
     pub violation: Option<Violation>,
 }
 
@@ -443,6 +444,9 @@ use Durability::{Asynchronous, Synchronous};
 
 /// One step: the action, and the state after it.
 pub type Step = (Action, World);
+
+/// Adds a step to those that are possible: the action, and its effect.
+type Add<'a> = &'a mut dyn FnMut(Action, &dyn Fn(&mut World));
 
 impl World {
     /// The state before the first provision.
@@ -494,7 +498,7 @@ impl World {
     }
 
     /// Requests of the agent, operators and backends.
-    fn requests(&self, config: &Config, add: &mut dyn FnMut(Action, &dyn Fn(&mut Self))) {
+    fn requests(&self, config: &Config, add: Add<'_>) {
         if self.limits.provisions.is_left() {
             for key in 0..config.keys {
                 for later in [false, true] {
@@ -552,7 +556,7 @@ impl World {
     }
 
     /// Statements of the loops of both replicas.
-    fn work(&self, config: &Config, add: &mut dyn FnMut(Action, &dyn Fn(&mut Self))) {
+    fn work(&self, config: &Config, add: Add<'_>) {
         let row = self.database.row;
         let claims = self.running.iter().filter(|(_, statement)| {
             matches!(statement, Statement::ClaimDue { .. } | Statement::Take { .. })
@@ -623,7 +627,7 @@ impl World {
     }
 
     /// Leases and attempts in memory.
-    fn attempts(&self, config: &Config, add: &mut dyn FnMut(Action, &dyn Fn(&mut Self))) {
+    fn attempts(&self, config: &Config, add: Add<'_>) {
         for (index, task) in self.tasks.iter().enumerate() {
             let Task { token, phase, .. } = *task;
             let replica = owner(token);
@@ -715,7 +719,7 @@ impl World {
         -task.started < config.rules().attempt_lease - config.delays().deadline
     }
 
-    fn faults(&self, config: &Config, add: &mut dyn FnMut(Action, &dyn Fn(&mut Self))) {
+    fn faults(&self, config: &Config, add: Add<'_>) {
         let Faulty { status, connected, locked, .. } = self.faulty;
         if status != Status::Down && self.limits.crashes.is_left() {
             add(Action::Crash, &|world| {

@@ -131,7 +131,7 @@ fn planted_mistakes_in_the_recovery_of_dead_replicas_are_found() {
     finds(Mistake::AsynchronousRenewal, Config { synchronous_confirmations: true, ..crash }, Overlap, 20);
 }
 
-/// What the design accepts: docs/reliability.md#guarantees.
+/// Coincidences that the design accepts: docs/reliability.md#guarantees.
 #[test]
 fn attempts_overlap_only_after_these_coincidences() {
     let both = heartbeats(|limits| (limits.freezes, limits.terminations) = (AtMost(1), AtMost(1)));
@@ -167,7 +167,6 @@ fn the_table_of_transitions_is_the_models() {
     let everything = Config { keys: 2, gone: true, future: true, backend: true, tasks_max: 1, ..everything };
     let mut edges = holds("all statements", everything).edges;
     edges.append(&mut holds("late outcomes", Config { gone: true, ..requests(3, 0) }).edges);
-    edges.append(&mut holds("a killed replica", heartbeats(|limits| limits.crashes = AtMost(1))).edges);
     let page = include_str!("../../../docs/ARCHITECTURE.md");
     let rows = page.lines().skip_while(|line| *line != "| from | statement | to |").skip(2);
     let listed: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();

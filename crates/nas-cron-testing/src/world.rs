@@ -52,6 +52,11 @@ impl World {
     /// Starts a world whose service has changed settings.
     pub async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
         let (_, url) = database().await;
+        Self::on(url, change).await
+    }
+
+    /// Like [`Self::with`], on a given database.
+    pub async fn on(url: String, change: impl FnOnce(Settings) -> Settings) -> Self {
         let (portal, agents) = (Portal::start().await, Agents::start().await);
         let settings = change(Settings::new(&url, &portal));
         let service = Service::start(&settings).await;

@@ -38,7 +38,13 @@ pub(super) async fn schema(deployment: &Deployment) -> Finding {
                 Finding::wrong(missing, "run `nas-cron migrate` (--dry-run shows the steps)")
             }
         }
-        Ok(SchemaState::Ahead { found, known }) => Finding::wrong(
+        Ok(SchemaState::Ahead { found, known, usable: true }) => Finding::warning(
+            format!(
+                "version {found}, newer than this release, which knows versions up to {known} and may use it"
+            ),
+            "deploy the release that migrated it, or a later one",
+        ),
+        Ok(SchemaState::Ahead { found, known, usable: false }) => Finding::wrong(
             format!("version {found}, but this release knows versions up to {known} and does not start"),
             "use the release that migrated it, or a later one",
         ),

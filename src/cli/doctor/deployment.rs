@@ -84,7 +84,7 @@ impl Deployment {
         if needs != Needs::Nothing && self.answer().await.is_err() {
             return Some("not checked: the database is unavailable");
         }
-        // Migrations only add to the schema: the schema of a later release can be read.
+        // The checks read what a later release has most likely kept. If not, they report the failed statement.
         let readable =
             async || matches!(self.schema().await, Ok(SchemaState::Current | SchemaState::Ahead { .. }));
         if needs == Needs::Schema && !readable().await {

@@ -10,12 +10,13 @@ const FAR: i64 = 3_600_000;
 
 /// Returns the row of the one-shot, without `updated_at`.
 async fn row(world: &World, job: &str) -> Value {
-    let row: Value =
-        sqlx::query_scalar("SELECT to_jsonb(o) - 'updated_at' FROM one_shots o WHERE job_id = $1")
-            .bind(job)
-            .fetch_one(&world.pool)
-            .await
-            .unwrap();
+    let row: Value = sqlx::query_scalar(
+        "SELECT to_jsonb(o) - 'updated_at' - 'asked_again_at' FROM one_shots o WHERE job_id = $1",
+    )
+    .bind(job)
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
     row
 }
 

@@ -103,6 +103,8 @@ async fn a_schema_of_another_release_is_reported() {
     .await;
     run(&url, "UPDATE _sqlx_migrations SET success = true WHERE version = 1").await;
     run(&url, "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', true, 'x', 0)").await;
+    reports(&settings, "schema", "warning", "version 9999", "deploy the release that migrated it").await;
+    run(&url, "UPDATE schema_compatibility SET usable_from = 9999").await;
     let ahead =
         reports(&settings, "schema", "wrong", "version 9999", "use the release that migrated it").await;
     assert_eq!(ahead.line("overdue").0, "ok", "a later schema can be read: {ahead:#?}");

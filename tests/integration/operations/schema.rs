@@ -1,8 +1,11 @@
 //! `nas-cron migrate`, and the schema check of `nas-cron serve`.
 
+use std::time::Duration;
+
 use nas_cron_testing::database::{database, empty_database};
 use nas_cron_testing::portal::Portal;
-use nas_cron_testing::service::Settings;
+use nas_cron_testing::service::{Service, Settings};
+use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -53,18 +56,76 @@ async fn serve_refuses_an_older_schema_and_names_the_command_that_fixes_it() {
     refuses(&url, &["1 step", "nas-cron migrate"]).await;
 }
 
+/// A later release has migrated: it added a column and a table.
+const LATER: &str = "\
+ALTER TABLE one_shots ADD COLUMN of_a_later_release text NOT NULL DEFAULT 'x';
+ALTER TABLE instances ADD COLUMN of_a_later_release text;
+CREATE TABLE things_of_a_later_release (thing text PRIMARY KEY);
+INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+VALUES (9999, 'from the future', true, 'x', 0)";
+
 #[tokio::test]
-async fn serve_and_migrate_refuse_a_newer_schema() {
+async fn rollback_to_this_release_works_on_the_schema_of_a_later_one() {
+    let mut world = World::new().await;
+    world.sql(LATER).await;
+    let before = shape(&world.url).await;
+    let (status, out, output) = world.settings.run(&["migrate"]).await;
+    assert!(status.success(), "{output}");
+    assert!(out.contains("9999") && out.contains("nothing to do"), "{out}");
+    let (_, out, _) = world.settings.run(&["migrate", "--dry-run", "--json"]).await;
+    assert_eq!(out.trim(), r#"{"status":"newer","steps":[]}"#);
+
+    assert_eq!(
+        std::mem::replace(&mut world.service, Service::start(&world.settings).await).stop().await.code(),
+        Some(0)
+    );
+    assert_eq!(
+        world.service.log().matches("database schema is newer than this release").count(),
+        1,
+        "{}",
+        world.service.log()
+    );
+    world.arm("job", 0).await;
+    world.agents.wait_for("job", 1).await;
+    world.ended("job", 1).await;
+    let (at, schedule) = world.arm("later", 3_600_000).await;
+    assert_eq!(world.again("later", &at).await, schedule);
+    world.service.cancel(&world.token, "later").await;
+    world.all_delivered().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.service.get("/readyz").await.0, 200);
+
+    let (status, _, output) = world.settings.run(&["agents", "list"]).await;
+    assert!(status.success() && output.contains("database schema is newer than this release"), "{output}");
+    assert_eq!(shape(&world.url).await, before);
+}
+
+#[tokio::test]
+async fn rollback_beyond_the_releases_that_may_use_the_schema_is_refused() {
     let (_, url) = database().await;
-    sql(
-        &url,
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-         VALUES (9999, 'from the future', true, 'x', 0)",
-    )
-    .await;
+    sql(&url, LATER).await;
+    sql(&url, "UPDATE schema_compatibility SET usable_from = 9999").await;
     refuses(&url, &["9999", "a later one", "nas-cron migrate --dry-run"]).await;
-    let (status, _, output) = settings(&url).await.run(&["migrate"]).await;
-    assert!(status.code() == Some(1) && output.contains("9999"), "{output}");
+    let settings = settings(&url).await;
+    for arguments in [&["migrate"][..], &["migrate", "--dry-run"], &["agents", "list"]] {
+        let before = shape(&url).await;
+        let (status, _, output) = settings.run(arguments).await;
+        assert!(
+            status.code() == Some(1) && output.contains("9999") && output.contains("a later one"),
+            "{output}"
+        );
+        assert_eq!(shape(&url).await, before);
+    }
+}
+
+#[tokio::test]
+async fn diverged_step_is_found_on_a_newer_schema() {
+    let (_, url) = database().await;
+    sql(&url, LATER).await;
+    sql(&url, "UPDATE _sqlx_migrations SET checksum = 'another' WHERE version = 1").await;
+    refuses(&url, &["step 1", "nas-cron migrate --dry-run"]).await;
+    sql(&url, "DELETE FROM _sqlx_migrations WHERE version = 1").await;
+    refuses(&url, &["9999", "a later one"]).await;
 }
 
 #[tokio::test]

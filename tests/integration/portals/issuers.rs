@@ -173,5 +173,8 @@ async fn invalid_issuers_file_fails_the_start_with_its_table_and_field() {
         .with("NAS_CRON_LOOKUP_URL", "http://portal.test/lookup")
         .with("NAS_CRON_LOOKUP_TOKEN", "hunter2");
     let (status, _, said) = clear.run(&["serve"]).await;
-    assert!(status.code() == Some(2) && said.contains("in the clear") && !said.contains("hunter2"), "{said}");
+    assert!(
+        status.code() == Some(2) && said.contains("sent unencrypted") && !said.contains("hunter2"),
+        "{said}"
+    );
 }

@@ -39,11 +39,12 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Returns the first installation that works, of the major version `wanted` if it is given.
-    pub(super) fn find(wanted: Option<&str>) -> Result<Self> {
+    /// Returns the installation in `bin_dir`, or else the first one that works, of the major version `wanted` if it is
+    /// given.
+    pub(super) fn find(bin_dir: Option<&Path>, wanted: Option<&str>) -> Result<Self> {
         let named = std::env::var_os(BIN_DIR_VARIABLE).filter(|value| !value.is_empty());
         let path = std::env::var_os("PATH").unwrap_or_default();
-        Self::find_in(named.as_deref().map(Path::new), &path, Path::new("/"), wanted, ask_version)
+        Self::find_in(bin_dir.or(named.as_deref().map(Path::new)), &path, Path::new("/"), wanted, ask_version)
     }
 
     /// Like [`Self::find`], with `version` to get the version of a `postgres`.

@@ -79,8 +79,8 @@ pub(super) fn check(qstash: Option<&Qstash>, reader: &mut Reader<'_>) {
     reader.rule(
         &[QSTASH_URL.setting],
         qstash.is_none_or(|qstash| keeps_secrets(qstash.url.url())),
-        "the token would be sent in the clear",
-        "write an https URL (http is for loopback only)",
+        "the token would be sent unencrypted",
+        "use an https URL (http is allowed for loopback only)",
     );
     let [token, key] =
         [QSTASH_TOKEN.setting, QSTASH_CURRENT_SIGNING_KEY.setting].map(|one| reader.is_given(one));
