@@ -181,7 +181,7 @@ struct World {
 enum Reply {
     Done,
     Claimed { leases: Vec<Lease>, parked: usize },
-    Confirmed(Option<Attempt>),
+    Confirmed(Option<Box<Attempt>>),
     Recovered(bool),
     Recorded(bool),
 }
@@ -254,15 +254,12 @@ impl World {
         let state = states.into_iter().find(|state| state.as_str() == found.get::<&str, _>("state_text"));
         let key = |column: &str| found.get::<Option<&str>, _>(column).map(|key| key.parse().unwrap());
         let schedule = self.id(found.get("schedule_id"));
-        let delivered = match found.get::<Option<Uuid>, _>("delivered_schedule_id") {
-            Some(uuid) => Some(Delivered {
-                key: key("delivered_key").unwrap(),
-                schedule: self.id(uuid),
-                at: time("delivered_at").unwrap(),
-                second_fires: u8::try_from(found.get::<i16, _>("second_fires")).unwrap(),
-            }),
-            None => None,
-        };
+        let delivered = found.get::<Option<Uuid>, _>("delivered_schedule_id").map(|uuid| Delivered {
+            key: key("delivered_key").unwrap(),
+            schedule: self.id(uuid),
+            at: time("delivered_at").unwrap(),
+            second_fires: u8::try_from(found.get::<i16, _>("second_fires")).unwrap(),
+        });
         let token = found.get::<Option<Uuid>, _>("lease_token").map(|uuid| self.id(uuid));
         let row = Row {
             schedule,
@@ -328,7 +325,7 @@ impl World {
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);
                 let confirmed = leases::confirm(db, lease(index), lease_length).await.unwrap();
-                return Reply::Confirmed(confirmed.attempts.into_iter().next());
+                return Reply::Confirmed(confirmed.attempts.into_iter().next().map(Box::new));
             }
             (Command::GiveBack { .. }, Some(index)) => {
                 leases::give_back(db, lease(index), duration(GIVE_BACK_DELAY)).await.unwrap();
@@ -426,7 +423,7 @@ impl World {
                 }));
             }
             (Command::Confirm { .. }, Some(index), Reply::Confirmed(attempt)) => {
-                self.tries[index].attempt.clone_from(attempt);
+                self.tries[index].attempt = attempt.as_deref().cloned();
             }
             (Command::GiveBack { .. }, Some(index), _) => self.tries[index].given_back = true,
             (Command::FinishFires { .. }, Some(index), _) => self.tries[index].recorded = true,
@@ -504,23 +501,25 @@ impl Expected {
     }
 }
 
+/// Returns the row without its instants, and these.
+fn split(row: Row) -> (Row, [Option<Time>; 6]) {
+    let mut rest = row;
+    let times = [
+        rest.next_attempt_at.take(),
+        rest.claim_expires_at.take(),
+        rest.attempt_expires_at.take(),
+        rest.last_started_at.take(),
+        rest.asked_again_at.take(),
+        rest.delivered.as_mut().map(|delivered| std::mem::take(&mut delivered.at)),
+    ];
+    (rest, times)
+}
+
 /// Returns true if the row is between those of the earliest and the latest execution.
 fn is_between(row: Option<Row>, earliest: Option<Row>, latest: Option<Row>) -> bool {
     let (Some(row), Some(earliest), Some(latest)) = (row, earliest, latest) else {
         return row.is_none() && (earliest.is_none() || latest.is_none());
     };
-    fn split(row: Row) -> (Row, [Option<Time>; 6]) {
-        let mut rest = row;
-        let times = [
-            rest.next_attempt_at.take(),
-            rest.claim_expires_at.take(),
-            rest.attempt_expires_at.take(),
-            rest.last_started_at.take(),
-            rest.asked_again_at.take(),
-            rest.delivered.as_mut().map(|delivered| std::mem::take(&mut delivered.at)),
-        ];
-        (rest, times)
-    }
     let ((row, times), (early, from), (late, to)) = (split(row), split(earliest), split(latest));
     let order = |[_, _, _, started, asked_again, delivered]: [Option<Time>; 6]| {
         (
@@ -626,14 +625,14 @@ async fn concurrently(
         chosen.push(choices);
     }
     // A session that holds the row makes the others wait for it, so that their snapshots are old when they go on.
-    let mut blocker = PgConnection::connect(&world.url).await.unwrap();
+    let mut holder = PgConnection::connect(&world.url).await.unwrap();
     if blocked {
-        blocker.execute("BEGIN; SELECT FROM one_shots FOR UPDATE").await.unwrap();
+        holder.execute("BEGIN; SELECT FROM one_shots FOR UPDATE").await.unwrap();
     }
     let unblock = async {
         if blocked {
             tokio::time::sleep(Duration::from_millis(15)).await;
-            blocker.execute("ROLLBACK").await.unwrap();
+            holder.execute("ROLLBACK").await.unwrap();
         }
     };
     let shared = &*world;
@@ -652,9 +651,9 @@ async fn concurrently(
     interleave(&expected, &seen, &mut vec![0; clients.len()], &mut Vec::new(), &mut orders);
     let after_all = renamed(after, base);
     let is_possible = orders.iter().any(|order| {
-        let earliest = in_order(before, order, sent, false).map(|row| renamed(row, base));
-        let latest = in_order(before, order, done, true).map(|row| renamed(row, base));
-        earliest.zip(latest).is_some_and(|(earliest, latest)| is_between(after_all, earliest, latest))
+        let (earliest, latest) = (in_order(before, order, sent, false), in_order(before, order, done, true));
+        let (Ok(earliest), Ok(latest)) = (earliest, latest) else { return false };
+        is_between(after_all, renamed(earliest, base), renamed(latest, base))
     });
     if is_possible {
         return Ok(());
@@ -687,21 +686,29 @@ impl Seen {
     }
 }
 
-/// Returns the row after the statements in this order. `None`: the replies contradict the order.
-fn in_order(before: Option<Row>, order: &[(Expected, Seen)], from: Time, late: bool) -> Option<Option<Row>> {
+/// The replies contradict the order.
+struct Contradiction;
+
+/// Returns the row after the statements in this order.
+fn in_order(
+    before: Option<Row>,
+    order: &[(Expected, Seen)],
+    from: Time,
+    late: bool,
+) -> Result<Option<Row>, Contradiction> {
     let (mut row, mut now) = (before, from);
     for (one, seen) in order {
         // Later than everything before it.
         now += 1;
         let after = one.apply(row, now, late);
         match seen {
-            Seen::Effect if after == row => return None,
-            Seen::NoEffect if after != row => return None,
+            Seen::Effect if after == row => return Err(Contradiction),
+            Seen::NoEffect if after != row => return Err(Contradiction),
             Seen::Skipped => {}
             _ => row = after,
         }
     }
-    Some(row)
+    Ok(row)
 }
 
 /// Collects every order of the clients' statements.
@@ -757,7 +764,7 @@ fn renamed(row: Option<Row>, base: Id) -> Option<Row> {
 fn explore<S: Strategy>(
     length: Duration,
     strategy: &S,
-    test: impl AsyncFn(&mut World, S::Value) -> Result<(), TestCaseError>,
+    test: &impl AsyncFn(&mut World, S::Value) -> Result<(), TestCaseError>,
 ) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let world = std::cell::RefCell::new(runtime.block_on(World::new()));
@@ -778,12 +785,12 @@ fn explore<S: Strategy>(
 }
 
 fn each_statement_is_its_rule(length: Duration) {
-    explore(length, &commands(1..25), async |world, commands| sequentially(world, &commands).await);
+    explore(length, &commands(1..25), &async |world, commands| sequentially(world, &commands).await);
 }
 
 fn concurrent_statements_have_an_order(length: Duration) {
     let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..4);
-    explore(length, &(commands(1..6), clients, any::<bool>()), async |world, (first, clients, blocked)| {
+    explore(length, &(commands(1..6), clients, any::<bool>()), &async |world, (first, clients, blocked)| {
         concurrently(world, &first, &clients, blocked).await
     });
 }
