@@ -23,6 +23,7 @@ mod keys;
 mod lateness_rules;
 mod nats;
 mod nats_cluster;
+mod one_shot_model;
 mod one_shot_rules;
 mod operations;
 mod operator;
