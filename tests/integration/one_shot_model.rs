@@ -152,7 +152,7 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
     proptest::collection::vec(group, groups).prop_map(|groups| groups.concat())
 }
 
-/// What a client knows of an attempt.
+/// The knowledge of a client about an attempt.
 #[derive(Clone, Debug)]
 struct Try {
     lease: Lease,
@@ -167,7 +167,7 @@ struct Try {
 struct World {
     db: Db,
     url: String,
-    /// For what is no statement of the service.
+    /// For statements that are not the service's.
     connection: PgConnection,
     instance: InstanceId,
     job: JobId,
