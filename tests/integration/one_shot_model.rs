@@ -816,3 +816,39 @@ fn statements_do_what_the_rules_say_for_longer() {
 fn concurrent_statements_have_the_result_of_some_order_for_longer() {
     concurrent_statements_have_an_order(Duration::from_mins(3));
 }
+
+#[tokio::test]
+async fn a_late_outcome_and_the_recovery_of_its_lease_do_not_deadlock() {
+    let mut world = World::new().await;
+    for _ in 0..3 {
+        world.reset().await;
+        for command in
+            [Command::Provision { key: 0, due_in: -SECOND }, Command::ClaimDue, Command::Confirm { which: 0 }]
+        {
+            step_of(&mut world, command).await.unwrap();
+        }
+        world.expire_leases().await;
+        // A session that has inserted the attempt's history makes both statements wait in the middle.
+        let mut holder = PgConnection::connect(&world.url).await.unwrap();
+        let insert = "BEGIN; INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt,
+                          started_at, ended_at, outcome)
+                      SELECT lease_token, instance_id, job_id, schedule_id, dedup_key, fire_at, attempts,
+                          last_started_at, now(), 'lost' FROM one_shots";
+        holder.execute(insert).await.unwrap();
+        let finish = Command::FinishFires { which: 0, outcome: Outcome::Delivered };
+        let shared = &world;
+        tokio::join!(
+            async {
+                shared.execute(finish, Some(0), 0).await;
+            },
+            async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                shared.execute(Command::RecoverExpired, None, 0).await;
+            },
+            async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                holder.execute("ROLLBACK").await.unwrap();
+            }
+        );
+    }
+}
