@@ -131,8 +131,12 @@ async fn invariant_4_no_attempt_starts_after_a_cancel_or_a_supersede_has_answere
     }))
     .await;
     world.agents.wait_for(&control, 1).await;
-    let started: Vec<(String, DateTime<Utc>)> =
-        sqlx::query_as("SELECT job_id, started_at FROM fires").fetch_all(&world.pool).await.unwrap();
+    let started: Vec<(String, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT job_id, started_at FROM fires UNION ALL SELECT job_id, started_at FROM superseded_attempts",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
     let ended: HashMap<_, _> = ended.into_iter().collect();
     let mut before = 0;
     for (job, started) in started {

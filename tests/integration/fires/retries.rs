@@ -71,7 +71,7 @@ async fn contract_retries_a_definite_refusal_is_retried_after_1_s_then_2_s() {
     let world = World::new().await;
     world.agents.answer(|_, before| Reply::status(if before < 2 { 500 } else { 202 }));
     world.arm("job", -1_000).await;
-    world.agents.wait_for("job", 3).await;
+    world.ended("job", 3).await;
     let waits = waits(&world, "job").await;
     assert!(waits[0] >= 1.0 && waits[1] >= 2.0, "{waits:?}");
 }

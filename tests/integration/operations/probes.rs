@@ -86,10 +86,7 @@ async fn readyz_fails_without_a_key_that_can_sign_and_nothing_is_sent_unsigned()
     assert_eq!(world.agents.fires().len(), 0);
     let (half, entry) = world.listed("job").await.unwrap();
     assert_eq!((half, &entry["attempts"]), ("armed", &json!(0)), "no attempt is counted: {entry}");
-    assert!(
-        world.history("job").await.iter().all(|one| one.outcome == "started"),
-        "no attempt is in the history"
-    );
+    assert!(world.history("job").await.is_empty(), "no attempt is in the history");
 }
 
 #[tokio::test]
