@@ -120,8 +120,8 @@ pub async fn claim_due(
 }
 
 /// Starts the attempts whose leases are still valid: not cancelled, not superseded, not on hold, not waiting for a
-/// probe or for the end of a `Retry-After`, and due by the database's clock. Each gets a lease of `attempt_lease`. The commit is
-/// asynchronous: a confirmation that is lost in a database crash only costs a repeated attempt.
+/// probe or for the end of a `Retry-After`, and due by the database's clock. Each gets a lease of `attempt_lease`. The
+/// commit is asynchronous: a confirmation that is lost in a database crash only costs a repeated attempt.
 pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbResult<Confirmed> {
     let (instance_ids, job_ids, tokens) = columns(leases);
     let sent = Instant::now();
