@@ -28,12 +28,12 @@ use nas_cron_base::http_client::retry_after;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::{Host, Url};
 
+use super::UNREGISTERED;
 use super::address_policy::AddressPolicy;
 use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
 use super::shortage::{self, Recent, Shortage};
-use super::UNREGISTERED;
 use crate::domain::Deferral;
 use crate::membership::Membership;
 
@@ -182,7 +182,8 @@ impl AgentClient {
             Err(error) => return Ok(Answer::Refused(error)),
         };
         let Permit { not_after, membership } = permit.clone();
-        let mut attempt = Attempt { body, permit, taken: Arc::default(), sent: Instant::now(), received: None };
+        let mut attempt =
+            Attempt { body, permit, taken: Arc::default(), sent: Instant::now(), received: None };
         let mut lapsed = false;
         let failure = tokio::select! {
             // A response that arrives at the same time as the deadline counts.

@@ -184,7 +184,8 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
     let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
     let in_flight = InFlight::begin();
     let started = Instant::now();
-    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt, membership)).catch_unwind().await {
+    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt, membership)).catch_unwind().await
+    {
         Ok(End::Made { ended, reach }) => (ended, reach),
         Ok(End::NotSent { reason, cause }) => {
             debug!(

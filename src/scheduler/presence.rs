@@ -97,13 +97,19 @@ async fn take_over(inner: &Inner, others: &mut Others) {
     for (seen, session_must_be_gone) in others.silent(Instant::now()) {
         match replicas::declare_dead(&inner.beside, seen, session_must_be_gone).await {
             Ok(Some(leases)) => {
-                warn!(replica = seen.replica_id, attempts = leases, "replica declared dead; its attempts are recovered");
+                warn!(
+                    replica = seen.replica_id,
+                    attempts = leases,
+                    "replica declared dead; its attempts are recovered"
+                );
                 metrics::replica_died();
                 inner.claim.notify_one();
             }
             // Its session still exists: it is stopped or cut off, and its leases end by themselves. Or it is back.
             Ok(None) => {}
-            Err(error) => warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying"),
+            Err(error) => {
+                warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying")
+            }
         }
     }
 }

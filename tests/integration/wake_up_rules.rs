@@ -133,7 +133,8 @@ impl World {
 
     /// Confirms a lease, and records a delivery.
     async fn deliver(&self, lease: Lease) {
-        let confirmed = leases::confirm(&self.db, &[lease], Duration::from_secs(40), 1).await.unwrap().attempts;
+        let confirmed =
+            leases::confirm(&self.db, &[lease], Duration::from_secs(40), 1).await.unwrap().attempts;
         let ended = Ended {
             attempt: confirmed[0].started(),
             outcome: FireOutcome::Delivered,

@@ -72,7 +72,8 @@ async fn nothing_is_written_after_the_deadline_by_the_monotonic_clock() {
     let late = Instant::now().checked_sub(Duration::from_millis(1)).unwrap();
     let body = Bytes::from_static(BODY.as_bytes());
     let permit = permit_until(late);
-    let answer = client.post_until(&url, TOKEN, body, permit, std::future::pending()).await.expect("an answer");
+    let answer =
+        client.post_until(&url, TOKEN, body, permit, std::future::pending()).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     drop(client);
     assert!(!seen.await.unwrap().contains(BODY));
@@ -300,7 +301,8 @@ async fn failed_connection_is_a_refusal() {
         other => panic!("{other:?}"),
     }
     let url = "https://agent.test".parse().expect("a URL");
-    let answer = client().post_fire(&url, "line\nbreak", Bytes::new(), LONG, &membership()).await.expect("an answer");
+    let answer =
+        client().post_fire(&url, "line\nbreak", Bytes::new(), LONG, &membership()).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(Refused::Request(_))), "{answer:?}");
 }
 
