@@ -129,6 +129,7 @@ pub(crate) mod tests {
         nas_cron_connections_closed_total{listener="public",reason="unfinished"} 0
         nas_cron_database_clock_offset_seconds -0.25
         nas_cron_dead_letters 1
+        nas_cron_dead_replicas_total 1
         nas_cron_due_one_shots{kind="again"} 0
         nas_cron_due_one_shots{kind="armed_late"} 3
         nas_cron_due_one_shots{kind="punctual"} 0
