@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use tokio::time::Instant;
 
 use super::error::ApiError;
+use super::log_fields;
 use crate::instance::{AgentInstance, Authenticator, Credential};
 
 /// Maximum time for one request of the agent API, including waits for the portal's keys and for an unavailable
@@ -63,7 +64,7 @@ impl Caller {
         deadline: Instant,
     ) -> Result<Self, ApiError> {
         let instance = authenticator.authenticate(credential, deadline).await?;
-        tracing::Span::current().record("agent.id", instance.instance_id.as_str());
+        log_fields::agent(&instance.instance_id);
         Ok(Self { instance, deadline })
     }
 }

@@ -6,18 +6,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 
-use super::claims::AccessClaims;
+use super::claims::{AccessClaims, agent_id};
 use crate::domain::agent_instance::AgentInstance;
 
 /// Token age up to which the portal may still be registering the instance.
 pub const REGISTRATION_GRACE: TimeDelta = TimeDelta::minutes(10);
 
-const AGENT_CLIENT: &str = "agent:";
-
 /// The identity by which to find the caller's instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A client `agent:<id>`.
+    /// A client, or an audience in its place, `agent:<id>`.
     Client(InstanceId),
     /// A bootstrap session within its org.
     Session(OrgId, SessionId),
@@ -39,7 +37,7 @@ pub enum Refusal {
     NotYetKnown,
 }
 
-/// Returns the identity in the claims: an `agent:<id>` client, otherwise a session within an org. Fails if there is
+/// Returns the identity in the claims: an agent's client or audience, otherwise a session within an org. Fails if there is
 /// neither.
 pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
     if let Some(id) = agent_of(claims) {
@@ -69,9 +67,15 @@ pub fn admit(
     if instance.enabled { Ok(instance) } else { Err(Refusal::Disabled) }
 }
 
-/// Returns the `<id>` of a client `agent:<id>`.
+/// Returns the `<id>` of a client `agent:<id>`. Without a client, a sole audience of this form counts as one if the
+/// token's other claims name the instance and its org: else it may be a token that another client obtained for the agent.
 fn agent_of(claims: &AccessClaims) -> Option<&str> {
-    claims.client_id.as_deref()?.strip_prefix(AGENT_CLIENT).filter(|id| !id.is_empty())
+    match (&claims.client_id, &claims.audience) {
+        (Some(client), _) => agent_id(client),
+        (None, Some(audience)) => agent_id(audience)
+            .filter(|id| claims.org_id.is_some() && claims.agent_instance_id.as_deref() == Some(*id)),
+        (None, None) => None,
+    }
 }
 
 /// True if the other claims agree with the instance. A session was looked up within its org, so `agent_instance_id` is
@@ -110,8 +114,14 @@ mod tests {
             sid: owned(sid),
             org_id: owned(org),
             agent_instance_id: owned(instance),
+            audience: None,
             issued_at: Some(NOW - REGISTRATION_GRACE),
         }
+    }
+
+    /// Claims without a client, and with this audience.
+    fn to(audience: &str, sid: Option<&str>, org: Option<&str>, instance: Option<&str>) -> AccessClaims {
+        AccessClaims { audience: Some(audience.to_owned()), ..claims("", sid, org, instance) }
     }
 
     /// A world of one instance, `i1` of org `o1` with session `s1`.
@@ -146,6 +156,51 @@ mod tests {
             (claims("agent:I1", None, None, None), false),
             (claims("agent:a\0b", None, None, None), false),
             (claims(&long, None, None, None), false),
+            // … or by the audience, if there is no client and both other claims are present
+            (to("agent:i1", None, Some("o1"), Some("i1")), true),
+            (to("agent:i1", Some("s9"), Some("o1"), Some("i1")), true),
+            (to("agent:i1", None, None, Some("i1")), false),
+            (to("agent:i1", None, Some("o1"), None), false),
+            (to("agent:i1", None, Some("o2"), Some("i1")), false),
+            (to("agent:i1", None, Some(""), Some("i1")), false),
+            (to("agent:i1", None, Some("o1"), Some("i2")), false),
+            (to("agent:i2", None, Some("o1"), Some("i1")), false),
+            (to("agent:i2", None, Some("o1"), Some("i2")), false),
+            (to("Agent:i1", None, Some("o1"), Some("i1")), false),
+            (to("agent:I1", None, Some("o1"), Some("i1")), false),
+            (to("agent:I1", None, Some("o1"), Some("I1")), false),
+            (to(" agent:i1", None, Some("o1"), Some("i1")), false),
+            (to("agent:i1 ", None, Some("o1"), Some("i1")), false),
+            (to("agent:i1 ", None, Some("o1"), Some("i1 ")), false),
+            (to("agent: i1", None, Some("o1"), Some("i1")), false),
+            (to("agent:", None, Some("o1"), Some("")), false),
+            (to("agent:*", None, Some("o1"), Some("i1")), false),
+            (to("agent:*", None, Some("o1"), Some("*")), false),
+            (to("i1", None, Some("o1"), Some("i1")), false),
+            (to(&long, None, Some("o1"), Some(&long["agent:".len()..])), false),
+            (
+                AccessClaims {
+                    client_id: Some(vps.to_owned()),
+                    ..to("agent:i1", None, Some("o1"), Some("i1"))
+                },
+                false,
+            ),
+            (
+                AccessClaims {
+                    client_id: Some(String::new()),
+                    ..to("agent:i1", None, Some("o1"), Some("i1"))
+                },
+                false,
+            ),
+            (
+                AccessClaims {
+                    client_id: Some("agent:i2".to_owned()),
+                    ..to("agent:i1", None, Some("o1"), Some("i1"))
+                },
+                false,
+            ),
+            (to("agent:i2", Some("s1"), Some("o1"), None), true), // the session, as without an audience
+            (to("agent:i2", Some("s1"), Some("o1"), Some("i2")), false),
             // 2. the session, in its org
             (claims(vps, Some("s1"), Some("o1"), None), true),
             (claims("", Some("s1"), Some("o1"), None), true),

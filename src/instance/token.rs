@@ -106,7 +106,8 @@ impl<'a> Jws<'a> {
     pub(super) fn judged(self, rules: &TokenRules, now: DateTime<Utc>) -> Result<Presented<'a>, TokenError> {
         rules.judge(&self.claims, now, Form::Signed)?;
         let Self { algorithm, kid, message, signature, claims } = self;
-        Ok(Presented { algorithm, kid, message, signature, claims: claims.into() })
+        let claims = rules.identifying(claims, Form::Signed);
+        Ok(Presented { algorithm, kid, message, signature, claims })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use nas_cron_protocol::{InstanceId, OneShotState};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Inner;
@@ -144,10 +144,12 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         done += 1;
         let inner = Arc::clone(inner);
         let tracker = inner.attempts.clone();
-        tracker.spawn(async move {
+        let cause = inner.watched.cause(attempt.attempt_id);
+        let made = async move {
             make(&inner, lease, attempt).await;
             drop(slot);
-        });
+        };
+        tracker.spawn(made.instrument(cause));
     }
     inner.released(done);
     let unreadable: Vec<_> =
@@ -182,7 +184,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         Ok(End::NotSent { reason, cause }) => {
             debug!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                %reason, cause, "delivery attempt deferred"
+                fire.attempt_id = %attempt.attempt_id, %reason, cause, "delivery attempt deferred"
             );
             inner.deferrals.note(reason, &cause, 1);
             inner.watched.forget(std::slice::from_ref(&lease));
@@ -196,7 +198,10 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         }
         Err(_panic) => {
             metrics::panicked(PanicPlace::Fire);
-            error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "delivery attempt panicked");
+            error!(
+                agent.id = %attempt.instance_id, job.id = %attempt.job_id, fire.attempt_id = %attempt.attempt_id,
+                "delivery attempt panicked"
+            );
             (inner.firing.broken(&attempt), outcome::Reach::Unknown)
         }
     };
@@ -242,13 +247,13 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
             if ended.retry_in.is_none() {
                 error!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     "fire given up, retry budget spent; see `nas-cron jobs list --state dead`"
                 );
             } else {
                 info!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "delivery attempt failed"
                 );
             }
@@ -261,7 +266,7 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
             };
             info!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state, "{event}"
+                fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state, "{event}"
             );
         }
     }

@@ -6,10 +6,10 @@ use nas_cron_testing::agent::Reply;
 use nas_cron_testing::portal::{Portal, all_claims};
 use nas_cron_testing::service::{ADMIN_TOKEN, KEY_ENCRYPTION_KEY, client};
 use nas_cron_testing::time::fire_at;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Row;
 
-use super::fixture::{CANCEL, LIST, World, dying_within};
+use super::fixture::{CANCEL, LIST, PROVISION, World, dying_within, until};
 
 const PASSWORD: &str = "pass-of-the-database";
 
@@ -112,5 +112,40 @@ async fn invariant_8_no_token_key_or_callback_body_reaches_a_log() {
     for (what, secret) in &secrets {
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert_eq!(line, None, "{what} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn log_lines_of_a_request_name_its_instance_job_and_request_id() {
+    let world = World::start().await;
+    let call = async |method: &str, path: &str, id: &str, body: Value| {
+        let headers = [("authorization", format!("Bearer {}", world.token)), ("x-request-id", id.to_owned())];
+        world.call_with(method, path, headers, body.to_string()).await
+    };
+    let armed = call("POST", PROVISION, "arm-1", world.body(&json!({}))).await;
+    call("POST", PROVISION, "bad-2", world.body(&json!({"fire_at": "soon"})))
+        .await
+        .refused(400, "invalid_request");
+    call("PATCH", "/api/agent-cron/jobs/job-1", "change-3", json!({"auth": "claude:work"})).await;
+    call("POST", CANCEL, "cancel-4", json!({"job_id": "job-1"})).await;
+    call("GET", LIST, "list-5", json!({})).await;
+    for (id, job, schedule) in [
+        ("arm-1", json!("job-1"), json!(armed.schedule_id())),
+        ("bad-2", Value::Null, Value::Null),
+        ("change-3", json!("job-1"), Value::Null),
+        ("cancel-4", json!("job-1"), Value::Null),
+        ("list-5", Value::Null, Value::Null),
+    ] {
+        let request = until(&format!("{id} is in the log"), async || {
+            let log = world.service.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let spans = lines
+                .filter(|line| line["message"] == "request completed")
+                .map(|line| line["spans"][0].clone());
+            spans.into_iter().find(|span| span["request.id"] == id)
+        })
+        .await;
+        let named = ["agent.id", "job.id", "schedule.id"].map(|field| request[field].clone());
+        assert_eq!(named, [json!("inst-1"), job, schedule], "{request}");
     }
 }
