@@ -69,7 +69,8 @@ pub(super) async fn authenticator(
     let lookup = portal.lookup.as_ref().map(|at| Lookup::new(at, db.clone())).transpose()?;
     background.extend(lookup.clone().map(|lookup| Background(lookup.run().boxed())));
     let identities = Identities::configured(&config.identity, db, &clock);
-    Ok((Authenticator { issuers, lookup, identities, db: db.clone(), clock }, background))
+    let refusals = Arc::default();
+    Ok((Authenticator { issuers, lookup, identities, db: db.clone(), clock, refusals }, background))
 }
 
 async fn further(

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::error::ApiError;
 use super::log_fields;
-use crate::instance::{AgentInstance, Authenticator, Credential};
+use crate::instance::{AgentInstance, Authenticator, Claimed, Credential};
 
 /// Maximum time for one request of the agent API, including waits for the portal's keys and for an unavailable
 /// database. Real agents time out after 15 s and do not retry
@@ -52,7 +52,8 @@ where
         let credential = match credential(&parts.headers) {
             Err(ApiError::NoToken) if authenticator.identities.is_some() => Err(ApiError::NoCredential),
             other => other,
-        }?;
+        };
+        let credential = credential.inspect_err(|error| without_credential(&authenticator, error))?;
         Self::known(&authenticator, credential, deadline).await
     }
 }
@@ -81,9 +82,16 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let deadline = Instant::now() + AGENT_API_BUDGET;
-        let credential = Credential::Bearer(bearer_token(&parts.headers)?);
-        Caller::known(&Authenticator::from_ref(state), credential, deadline).await.map(Self)
+        let authenticator = Authenticator::from_ref(state);
+        let token =
+            bearer_token(&parts.headers).inspect_err(|error| without_credential(&authenticator, error))?;
+        Caller::known(&authenticator, Credential::Bearer(token), deadline).await.map(Self)
     }
+}
+
+/// Logs a request whose headers contain no credential.
+fn without_credential(authenticator: &Authenticator, error: &ApiError) {
+    authenticator.refusals.note(&error.to_string(), &Claimed::default());
 }
 
 /// Returns the bearer token of a request (RFC 6750, 2.1).

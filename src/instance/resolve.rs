@@ -29,6 +29,16 @@ pub enum Refusal {
     /// The token belongs to no instance. Real clients stop calling for good.
     #[error("this token does not belong to an agent instance")]
     InvalidClient,
+    /// A session without an org, which therefore belongs to no instance.
+    #[error(
+        "this token has a `sid` and no `org_id`: a session identifies an agent instance only within its org"
+    )]
+    SessionWithoutOrg,
+    /// An agent's audience without the claims that it needs in the absence of a client.
+    #[error(
+        "this token names an agent only in `aud`: it needs `org_id`, and the same instance in `agent_instance_id`"
+    )]
+    AudienceAlone,
     /// The instance is disabled. Its fires are held until it is enabled.
     #[error("this agent instance is disabled")]
     Disabled,
@@ -48,8 +58,14 @@ pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
             (Ok(org_id), Ok(sid)) => Identity::Session(org_id, sid),
             _ => Identity::Nowhere,
         }),
-        _ => Err(Refusal::InvalidClient),
+        (Some(_), None) => Err(Refusal::SessionWithoutOrg),
+        (None, _) if names_agent_by_audience(claims) => Err(Refusal::AudienceAlone),
+        (None, _) => Err(Refusal::InvalidClient),
     }
+}
+
+fn names_agent_by_audience(claims: &AccessClaims) -> bool {
+    claims.client_id.is_none() && claims.audience.as_deref().and_then(agent_id).is_some()
 }
 
 /// Checks the instance that was found. An instance that is unknown, deleted, in another org, or different from the one
@@ -222,8 +238,27 @@ mod tests {
             if resolves {
                 assert_eq!(resolved.unwrap().instance_id.as_str(), "i1", "{claims:?}");
             } else {
-                assert_eq!(resolved, Err(Refusal::InvalidClient), "{claims:?}");
+                use Refusal::{AudienceAlone, InvalidClient, SessionWithoutOrg};
+                let refusal = resolved.unwrap_err();
+                assert!(matches!(refusal, InvalidClient | AudienceAlone | SessionWithoutOrg), "{claims:?}");
             }
+        }
+    }
+
+    #[test]
+    fn refusal_names_the_claims_that_are_missing() {
+        for (claims, refusal) in [
+            (claims("hermes-cli-vps", Some("s1"), None, None), Refusal::SessionWithoutOrg),
+            (claims("", Some("s1"), None, Some("i1")), Refusal::SessionWithoutOrg),
+            (claims("agent:", Some("s1"), None, None), Refusal::SessionWithoutOrg),
+            (to("agent:i1", None, Some("o1"), None), Refusal::AudienceAlone),
+            (to("agent:i1", None, None, Some("i1")), Refusal::AudienceAlone),
+            (to("agent:i1", None, Some("o1"), Some("i2")), Refusal::AudienceAlone),
+            (to("agent:", None, Some("o1"), Some("i1")), Refusal::InvalidClient),
+            (to("cron", None, Some("o1"), Some("i1")), Refusal::InvalidClient),
+            (claims("hermes-cli-vps", None, Some("o1"), None), Refusal::InvalidClient),
+        ] {
+            assert_eq!(identify(&claims), Err(refusal), "{claims:?}");
         }
     }
 

@@ -199,6 +199,32 @@ fn a_claim_that_occurs_twice_is_rejected() {
 }
 
 #[test]
+fn invalid_utf8_in_header_or_claims_is_rejected_even_if_nothing_reads_it() {
+    let portal = Signing::es256("k1");
+    let signed = |header: &[u8], claims: &[u8]| {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &portal.key, portal.algorithm).unwrap();
+        format!("{message}.{signature}")
+    };
+    let header = br#"{"alg":"ES256","kid":"k1"}"#;
+    let sound = format!(r#"{{"iss":"{ISSUER}","exp":{},"name":"ä"}}"#, NOW + 60);
+    let with = |json: &[u8], more: &[u8]| [&json[..json.len() - 1], more, b"}"].concat();
+    let read =
+        |header: &[u8], claims: &[u8]| Presented::read(&signed(header, claims), &rules(), now()).map(|_| ());
+    assert_eq!(read(header, sound.as_bytes()), Ok(()));
+    for invalid in [
+        &b",\"x\":\"\xff\""[..],
+        b",\"x\xff\":1",
+        b",\"x\":{\"y\":[\"\xc0\xaf\"]}",
+        b",\"x\":\"\xed\xa0\x80\"",
+    ] {
+        assert_eq!(read(header, &with(sound.as_bytes(), invalid)), Err(TokenError::Malformed), "{invalid:?}");
+        assert_eq!(read(&with(header, invalid), sound.as_bytes()), Err(TokenError::Malformed), "{invalid:?}");
+    }
+}
+
+#[test]
 fn azp_replaces_a_missing_client_id_and_nbf_a_missing_iat() {
     let portal = Signing::es256("k1");
     let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();

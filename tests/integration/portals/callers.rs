@@ -18,7 +18,7 @@ use super::authority::{Authority, CLIENT};
 use super::fixture::{Fixture, VPS, introspected};
 use crate::architecture::tables;
 
-const CONTRACT: &str = include_str!("../../../docs/contract.md");
+const PAGE: &str = include_str!("../../../docs/contract.md");
 const HEADING: &str = "#### Every kind of token";
 
 /// Names of the columns for claims, in the order of the table.
@@ -29,6 +29,8 @@ const FURTHER: &str = "https://further.test";
 const BY_AUDIENCE: &str = "https://by-audience.test";
 const INTROSPECTED: &str = "https://introspected.test";
 const TOKEN_PREFIX: &str = "further_";
+/// Filter of the log, without the lines of the requests.
+const QUIET: &str = "warn,nas_cron::app=info";
 
 /// Returns the values of each claim. The client's and the audience's instance is `inst-1`; the session is that of `inst-2`
 /// in the same org, so that the result shows the rule that applied.
@@ -98,7 +100,7 @@ struct Row {
 }
 
 fn rows() -> Vec<Row> {
-    let rows = tables::below(CONTRACT, HEADING).into_iter().map(|cells| {
+    let rows = tables::below(PAGE, HEADING).into_iter().map(|cells| {
         let mut cells: Vec<_> = cells.iter().map(|cell| cell.replace('`', "")).collect();
         let response = cells.pop().expect("a response");
         assert_eq!(cells.len(), 1 + CLAIMS.len(), "{cells:?}");
@@ -242,14 +244,14 @@ async fn every_kind_of_token_gets_the_response_of_the_table() {
         let file = file.insert(IssuersFile::of("issuers", &text.concat()));
         introspected(settings, authority)
             .with("NAS_CRON_ISSUERS_FILE", file.path())
-            .with("NAS_CRON_LOG_FILTER", "warn")
+            .with("NAS_CRON_LOG_FILTER", QUIET)
     })
     .await;
     mark(&fixture.service, |claims| fixture.portal.sign(claims.clone()), &fixture.agents.callback("a")).await;
 
     let (_, url) = database().await;
     let beside = IssuersFile::of("beside", &table(FURTHER, &further, ""));
-    let settings = own_portal(&url, &beside).await.with("NAS_CRON_LOG_FILTER", "warn");
+    let settings = own_portal(&url, &beside).await.with("NAS_CRON_LOG_FILTER", QUIET);
     let own = Service::start(&settings).await;
     let signer = active_signer(&url).await;
     mark(&own, |claims| signed_by_own(&signer, claims), &fixture.agents.callback("a")).await;

@@ -15,7 +15,7 @@ fn of_request<'a>(line: &'a Value, field: &str) -> Option<&'a str> {
 /// Waits until a line with this message and request id is in the log.
 async fn line(caller: &Caller, message: &str, request_id: Option<&str>) -> Value {
     eventually(&format!("{message} of {request_id:?}"), async || {
-        let lines = caller.lines("INFO");
+        let lines = ["INFO", "WARN"].into_iter().flat_map(|level| caller.lines(level));
         lines
             .into_iter()
             .find(|line| line["message"] == message && of_request(line, "request.id") == request_id)
@@ -35,7 +35,7 @@ async fn attempt_of_a_relay_request_is_logged_with_the_request_id() {
     let history = caller.world.ended("job", 1).await;
     let attempt = line(&caller, "delivery attempt failed", Some("wake-7")).await;
     assert_eq!(attempt["fire.attempt_id"], history[0].id, "{attempt}");
-    let request = line(&caller, "request completed", Some("wake-7")).await;
+    let request = line(&caller, "request completed with a server error", Some("wake-7")).await;
     for one in [&attempt, &request] {
         let named =
             ["agent.id", "job.id", "schedule.id"].map(|field| of_request(one, field).map(str::to_owned));
