@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use nas_cron_protocol::{InstanceId, OneShotState};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Inner;
@@ -151,10 +151,12 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         done += 1;
         let (inner, membership) = (Arc::clone(inner), membership.clone());
         let tracker = inner.attempts.clone();
-        tracker.spawn(async move {
+        let cause = inner.watched.cause(attempt.attempt_id);
+        let made = async move {
             make(&inner, lease, attempt, &membership).await;
             drop(slot);
-        });
+        };
+        tracker.spawn(made.instrument(cause));
     }
     inner.released(done);
     let unreadable: Vec<_> =
@@ -190,7 +192,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         Ok(End::NotSent { reason, cause }) => {
             debug!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                %reason, cause, "delivery attempt deferred"
+                fire.attempt_id = %attempt.attempt_id, %reason, cause, "delivery attempt deferred"
             );
             inner.deferrals.note(reason, &cause, 1);
             inner.watched.forget(std::slice::from_ref(&lease));
@@ -204,7 +206,10 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         }
         Err(_panic) => {
             metrics::panicked(PanicPlace::Fire);
-            error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "delivery attempt panicked");
+            error!(
+                agent.id = %attempt.instance_id, job.id = %attempt.job_id, fire.attempt_id = %attempt.attempt_id,
+                "delivery attempt panicked"
+            );
             (inner.firing.broken(&attempt), outcome::Reach::Unknown)
         }
     };
@@ -250,13 +255,13 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
             if ended.retry_in.is_none() {
                 error!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     "fire given up, retry budget spent; see `nas-cron jobs list --state dead`"
                 );
             } else {
                 info!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "delivery attempt failed"
                 );
             }
@@ -269,7 +274,7 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
             };
             info!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state, "{event}"
+                fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state, "{event}"
             );
         }
     }

@@ -57,8 +57,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
               File with the portal's public keys (JWKS or PEM), instead of portal_jwks_url. [env:
               NAS_CRON_PORTAL_JWKS_FILE] [default: keys are fetched from portal_jwks_url]
           --portal-audiences <NAME,…>
-              Accepted audiences (`aud`) of access tokens. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any
-              audience]
+              Accepted audiences (`aud`) of access tokens. `agent:*` accepts the client `agent:<id>` of every
+              agent. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any audience]
           --own-portal[=<BOOL>]
               Enable the built-in portal: nas-cron issues its agents' access tokens at
               {portal_url}/api/oauth/token, signed with its own keys, and accepts no other portal's. For
