@@ -1,4 +1,4 @@
-//! The right of this replica to make attempts, which it has to renew (docs/ARCHITECTURE.md, "A replica that dies").
+//! The right of this replica to make attempts, which it has to renew (docs/ARCHITECTURE.md#a-replica-that-dies).
 //!
 //! Another replica may take over the attempts of one that has died. It waits [`TAKE_OVER_AFTER`] without a renewal, so a
 //! replica that cannot renew, but lives, has to stop its own attempts before: after [`ABORT_AFTER`].

@@ -1,5 +1,5 @@
 //! Keeps this process registered as a replica, and takes over from replicas that have died
-//! (docs/ARCHITECTURE.md, "A replica that dies").
+//! (docs/ARCHITECTURE.md#a-replica-that-dies).
 
 use std::collections::HashMap;
 use std::sync::Arc;
