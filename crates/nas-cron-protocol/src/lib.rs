@@ -19,6 +19,7 @@ pub mod fire;
 mod fire_at;
 mod ids;
 mod isoformat;
+pub mod json;
 mod one_shot_state;
 pub mod relay;
 
