@@ -128,12 +128,13 @@ impl World {
 
     /// Confirms leases. Returns the number of attempts that may start.
     async fn confirm(&self, leases: &[Lease]) -> usize {
-        leases::confirm(&self.db, leases, Duration::from_secs(40)).await.unwrap().attempts.len()
+        leases::confirm(&self.db, leases, Duration::from_secs(40), 1).await.unwrap().attempts.len()
     }
 
     /// Confirms a lease, and records a delivery.
     async fn deliver(&self, lease: Lease) {
-        let confirmed = leases::confirm(&self.db, &[lease], Duration::from_secs(40)).await.unwrap().attempts;
+        let confirmed =
+            leases::confirm(&self.db, &[lease], Duration::from_secs(40), 1).await.unwrap().attempts;
         let ended = Ended {
             attempt: confirmed[0].started(),
             outcome: FireOutcome::Delivered,
