@@ -76,6 +76,8 @@ async fn keep(inner: &Inner, mut registration: Registration, membership: &Member
                 if !std::mem::replace(&mut failing, true) {
                     warn!(%error, replica, "renewing the registration of this replica failed; retrying");
                 }
+                // The others may have the same trouble: they get the whole time again.
+                others.forget();
                 // If this fails, so does the next renewal.
                 let _ = registration.reconnect(&inner.beside).await;
             }
@@ -140,6 +142,11 @@ impl Others {
             .collect();
     }
 
+    /// Forgets all renewals.
+    fn forget(&mut self) {
+        self.seen.clear();
+    }
+
     /// Returns the replicas without a renewal for [`TAKE_OVER_AFTER`], and whether their session must be gone, too. The
     /// session does not matter any more when every lease of the replica has ended by itself.
     fn silent(&self, now: Instant) -> Vec<(Seen, bool)> {
@@ -178,5 +185,17 @@ mod tests {
         assert_eq!(others.silent(at(26 + 55)), [(row(2, 3), false)], "all its leases have ended");
         others.saw(&[row(1, 11)], 1, at(90));
         assert_eq!(others.silent(at(200)), [], "it has left");
+    }
+
+    #[test]
+    fn replica_that_had_no_contact_itself_starts_to_count_again() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut others = Others::new(LEASE);
+        others.saw(&[row(2, 4)], 1, at(0));
+        others.forget();
+        others.saw(&[row(2, 4)], 1, at(20));
+        assert_eq!(others.silent(at(34)), []);
+        assert_eq!(others.silent(at(35)), [(row(2, 4), true)]);
     }
 }
