@@ -7,34 +7,61 @@ use crate::row::Id;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "named like the statements and faults")]
 pub enum Action {
-    Provision { key: Id, later: bool },
+    Provision {
+        key: Id,
+        later: bool,
+    },
     Cancel,
     Hold,
     EndHold,
     Release,
     Redrive,
-    ClaimDue { replica: usize },
-    Take { replica: usize },
+    ClaimDue {
+        replica: usize,
+    },
+    Take {
+        replica: usize,
+    },
     TakeOverMissed,
-    Confirm { token: Id },
-    Post { token: Id },
-    Answer { token: Id, answer: Answer },
-    Timeout { token: Id },
+    Confirm {
+        token: Id,
+    },
+    Post {
+        token: Id,
+    },
+    Answer {
+        token: Id,
+        answer: Answer,
+    },
+    /// Replica 0 cannot renew its registration, and ends its attempts.
     Abort,
-    GiveBack { token: Id },
-    FinishFires { token: Id, reply: bool },
+    GiveBack {
+        token: Id,
+    },
+    FinishFires {
+        token: Id,
+        reply: bool,
+    },
     RecoverExpired,
-    RecoverDead,
+    /// Replica 1 reads the registrations.
+    Look,
+    DeclareDead,
     Renew,
-    Commit { statement: &'static str },
+    /// The second step of a statement.
+    Commit {
+        statement: &'static str,
+    },
     Crash,
+    /// Only for [`Mistake::SameIdentity`](super::Mistake::SameIdentity).
     Restart,
     Freeze,
     Thaw,
     Partition,
     Heal,
+    /// The session of replica 0's registration ends.
     Terminate,
     DatabaseCrash,
+    /// The asynchronous commits so far become durable.
     Flush,
     Tick,
 }

@@ -1,39 +1,36 @@
 //! Steps of the environment: faults and their ends, and the time.
 
 use super::action::{Action, Add};
+use super::mistakes::Mistake;
 use super::scope::{Config, TICK};
-use super::state::{Database, Faulty, Phase, Statement, Status, Task, World, owner};
+use super::state::{Faulty, Phase, Statement, Status, Task, World, owner};
 use crate::row::{Row, State};
 
 impl World {
     pub(super) fn faults(&self, config: &Config, add: Add<'_>) {
-        let Faulty { status, connected, locked, .. } = self.faulty;
+        let Faulty { status, connected, session, .. } = self.faulty;
         if status != Status::Down && self.limits.crashes.is_left() {
             add(Action::Crash, &|world| {
                 world.limits.crashes.take();
                 world.faulty.status = Status::Down;
                 // Its host closes its connections, those to agents and those to the database.
-                world.faulty.locked = false;
+                world.faulty.session = false;
                 world.tasks.retain(|task| owner(task.token) != 0);
             });
         }
-        // A restarted replica is another one. It takes the place of the old one when nothing refers to that any more.
-        let refers =
-            |database: &Database| database.row.and_then(|row| row.token).is_some_and(|it| owner(it) == 0);
         if status == Status::Down
-            && !refers(&self.database)
-            && !self.durable.as_ref().is_some_and(refers)
-            && self.running.iter().all(|(_, statement)| statement.sender() != Some(0))
+            && let Some(renewals) = self.database.renewals
+            && config.makes(Mistake::SameIdentity)
         {
             add(Action::Restart, &|world| {
-                world.faulty = Faulty { status: Status::Up, connected: true, locked: true, renewed: 0 };
-                world.database.renewed = 0;
+                world.faulty = Faulty { status: Status::Up, session: true, renewed: Some(0), ..world.faulty };
+                world.database.renewals = Some(renewals + 1);
                 world.durable = None;
             });
         }
         if status == Status::Up
             && self.limits.freezes.is_left()
-            && (locked || config.terminations_while_frozen)
+            && (session || config.terminations_while_frozen)
         {
             add(Action::Freeze, &|world| {
                 world.limits.freezes.take();
@@ -53,10 +50,11 @@ impl World {
             add(Action::Heal, &|world| world.faulty.connected = true);
         }
         let terminable = status != Status::Frozen || config.terminations_while_frozen;
-        if locked && terminable && self.limits.terminations.is_left() {
+        if session && terminable && self.limits.terminations.is_left() {
             add(Action::Terminate, &|world| {
                 world.limits.terminations.take();
-                world.faulty.locked = false;
+                world.faulty.session = false;
+                world.running.retain(|(_, statement)| !matches!(statement, Statement::Renew { .. }));
             });
         }
         if self.limits.database_crashes.is_left() && terminable {
@@ -73,7 +71,7 @@ impl World {
         if let Some(durable) = self.durable.take() {
             self.database = durable;
         }
-        self.faulty.locked = false;
+        self.faulty.session = false;
         for (_, statement) in std::mem::take(&mut self.running) {
             if let Statement::Confirm { token, .. } = statement {
                 self.reply_lost(token);
@@ -92,38 +90,36 @@ impl World {
         let timer = |task: &Task| {
             let runs = owner(task.token) != 0 || self.faulty.status == Status::Up;
             let overdue = task.phase == Phase::Posted && task.posted <= -config.delays().deadline;
-            let abort = matches!(task.phase, Phase::Confirmed | Phase::Posted)
-                && !self.has_renewed(owner(task.token));
-            runs && (overdue || abort)
+            runs && overdue || self.must_abort(task, config)
         };
         !self.tasks.iter().any(timer) && self.running.iter().all(|(begun, _)| *begun > -TICK)
     }
 
-    pub(super) fn tick(&mut self) {
-        fn age(row: &mut Option<Row>) {
+    pub(super) fn tick(&mut self, config: &Config) {
+        let age = |row: &mut Option<Row>| {
             if let Some(row) = row {
                 row.fire_at -= TICK;
                 for at in [
                     &mut row.next_attempt_at,
                     &mut row.claim_expires_at,
-                    &mut row.attempt_expires_at,
                     &mut row.last_started_at,
                     &mut row.asked_again_at,
                 ] {
                     *at = at.map(|at| at - TICK);
                 }
+                row.attempt_expires_at =
+                    row.attempt_expires_at.map(|at| at - if config.endless_leases { 0 } else { TICK });
                 if let Some(delivered) = &mut row.delivered {
                     delivered.at -= TICK;
                 }
             }
-        }
+        };
         age(&mut self.database.row);
-        self.database.renewed -= TICK;
         if let Some(durable) = &mut self.durable {
             age(&mut durable.row);
-            durable.renewed -= TICK;
         }
-        self.faulty.renewed -= TICK;
+        self.faulty.renewed = self.faulty.renewed.map(|sent| sent - TICK);
+        self.seen.since -= TICK;
         for task in &mut self.tasks {
             task.started -= TICK;
             task.confirmed -= TICK;
@@ -132,7 +128,8 @@ impl World {
         for (begun, statement) in &mut self.running {
             *begun -= TICK;
             match statement {
-                Statement::Renew { sent } | Statement::Renewed { sent } => *sent -= TICK,
+                Statement::Renew { sent } | Statement::Renewed { sent, .. } => *sent -= TICK,
+                Statement::FinishFires { ended_at, .. } => *ended_at -= TICK,
                 Statement::Provision { snapshot, .. } => age(snapshot),
                 _ => {}
             }

@@ -2,7 +2,7 @@
 
 use super::property::Violation;
 use super::scope::Config;
-use super::state::{Phase, Task, World, owner};
+use super::state::{Phase, Task, World};
 use crate::row::State;
 
 impl World {
@@ -20,9 +20,7 @@ impl World {
             (!task.unconfirmed || config.strict_overlap)
                 && match task.phase {
                     Phase::Posted => task.posted > -config.delays().deadline,
-                    Phase::Confirmed => {
-                        self.has_renewed(owner(task.token)) && Self::lease_outlasts_deadline(task, config)
-                    }
+                    Phase::Confirmed => self.may_post(task, config),
                     _ => false,
                 }
         };

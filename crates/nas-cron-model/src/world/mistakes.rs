@@ -19,18 +19,28 @@ pub enum Mistake {
     AsynchronousOutcome,
     /// Provisions commit asynchronously.
     AsynchronousProvision,
-    /// Others take over as early as the replica aborts.
+    /// An outcome reads the clock before it waits for the row.
+    DeliveredAtBeforeLock,
+    /// A replica is declared dead as early as it aborts its attempts.
     TakeOverTooEarly,
-    /// Others take over by the age of the heartbeat alone, without the advisory lock.
-    HeartbeatAlone,
-    /// Others take over by the advisory lock alone, without the age of the heartbeat.
-    LockAlone,
+    /// A silent replica is declared dead although its session exists.
+    SilenceAlone,
+    /// A replica without its session is declared dead although it has renewed its registration.
+    SessionAlone,
     /// A replica counts from the reply to its renewal, not from its sending.
     CountedFromReply,
     /// Renewals commit asynchronously.
     AsynchronousRenewal,
-    /// Early recovery does not look at the locked row's start again.
-    RecoveryBySnapshot,
+    /// The declaration of death does not compare the renewals on the locked row.
+    DeclaredBySnapshot,
+    /// A renewal that finds no row counts as successful.
+    DeathUnnoticed,
+    /// A replica that cannot renew does not abort the requests that it has sent.
+    NoAbort,
+    /// A replica that could renew at the confirmation sends the request, although it cannot renew any more.
+    UncheckedPost,
+    /// A restarted process goes on with the row of the one that died.
+    SameIdentity,
     /// Recovery forgets that the same key was provisioned again.
     RecoveryForgetsProvision,
     /// A provision of a live key is only remembered during an attempt.

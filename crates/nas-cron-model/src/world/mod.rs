@@ -4,12 +4,13 @@
 //! All instants are relative to now, so that the set of states is finite without a limit on the length of a run.
 //!
 //! **Postgres.** A statement that decides by the locked row alone is one step. A statement that also reads another row or
-//! table (holds, heartbeats) is two: its snapshot, and the lock of the row's latest version with the commit; anything may
+//! table (holds, registrations) is two: its snapshot, and the lock of the row's latest version with the commit; anything may
 //! happen in between, and the statement may outlive its client. Claims and confirmations commit asynchronously: a crash of
 //! the database takes it back to an earlier commit, but to none before the latest synchronous one.
 //!
-//! **Faults** hit replica 0. It may be killed, frozen, cut off from the database, and its session may end. By symmetry this
-//! covers one faulty replica of any number; two faulty ones are not modelled.
+//! **Replicas.** Faults hit replica 0. It may be killed, frozen, cut off from the database, and its session may end. By
+//! symmetry this covers one faulty replica of any number; two faulty ones are not modelled. Replica 1 stands for all the
+//! others, also for a process that restarts or registers again.
 //!
 //! Read the files in this order:
 //!
@@ -55,16 +56,19 @@ impl World {
         };
         self.requests(config, &mut add);
         self.work(config, &mut add);
+        if config.registrations {
+            self.registrations(config, &mut add);
+        }
         self.attempts(config, &mut add);
         self.faults(config, &mut add);
         for (index, (_, statement)) in self.running.iter().enumerate() {
             add(Action::Commit { statement: statement.name() }, &|world| {
-                let (begun, statement) = world.running.remove(index);
-                world.commit(statement, begun, config);
+                let (_, statement) = world.running.remove(index);
+                world.commit(statement, config);
             });
         }
         if self.may_tick(config) {
-            add(Action::Tick, &|world| world.tick());
+            add(Action::Tick, &|world| world.tick(config));
         }
         steps
     }

@@ -2,7 +2,7 @@
 //! instants that no longer matter.
 
 use super::scope::{ABORT_AFTER, Config, TAKE_OVER_AFTER, TICK};
-use super::state::{Database, Phase, Statement, Task, World, owner};
+use super::state::{Database, Phase, Statement, Status, Task, World, owner};
 use crate::row::{Id, State, Time};
 
 impl World {
@@ -34,6 +34,45 @@ impl World {
         self.tasks.iter().map(|task| task.token).chain(rows.filter_map(|row| row.token)).collect()
     }
 
+    /// Of the numbers of renewals, only their order matters; of the times since then, only which limits they have passed.
+    fn normalise_registration(&mut self, config: &Config) {
+        if !config.registrations {
+            (self.faulty.renewed, self.seen.since) = (Some(0), 0);
+            return;
+        }
+        if self.databases().all(|database| database.renewals != Some(self.seen.renewals)) {
+            // It matters again when replica 1 has looked.
+            self.seen.since = 0;
+        }
+        if self.databases().all(|database| database.renewals.is_none()) {
+            (self.seen.renewals, self.faulty.session) = (0, true);
+        }
+        if self.faulty.status == Status::Down {
+            self.faulty.renewed = None;
+        }
+        self.seen.since = self.seen.since.max(-TAKE_OVER_AFTER);
+        self.faulty.renewed = self.faulty.renewed.map(|sent| sent.max(-ABORT_AFTER));
+        let mut numbers: Vec<u8> = self.databases().filter_map(|database| database.renewals).collect();
+        numbers.push(self.seen.renewals);
+        for (_, statement) in &self.running {
+            if let Statement::DeclareDead { renewals, .. } = statement {
+                numbers.push(*renewals);
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let rank = |number: u8| u8::try_from(numbers.partition_point(|one| *one < number)).unwrap_or(u8::MAX);
+        for database in std::iter::once(&mut self.database).chain(&mut self.durable) {
+            database.renewals = database.renewals.map(rank);
+        }
+        self.seen.renewals = rank(self.seen.renewals);
+        for (_, statement) in &mut self.running {
+            if let Statement::DeclareDead { renewals, .. } = statement {
+                *renewals = rank(*renewals);
+            }
+        }
+    }
+
     /// Makes states equal that differ only in names, or in instants that no longer matter.
     pub(super) fn normalise(&mut self, config: &Config) {
         let sorted = |mut ids: Vec<Id>| {
@@ -45,7 +84,6 @@ impl World {
             Id::try_from(ids.iter().position(|one| *one == id).unwrap_or(0)).unwrap_or(0)
         };
         for database in std::iter::once(&mut self.database).chain(&mut self.durable) {
-            database.renewed = if config.heartbeats { database.renewed.max(-TAKE_OVER_AFTER) } else { 0 };
             let Some(row) = &mut database.row else { continue };
             row.fire_at = row.fire_at.max(0);
             row.shows_skew = false;
@@ -69,7 +107,7 @@ impl World {
             };
             row.asked_again_at = row.asked_again_at.filter(unanswered);
         }
-        self.faulty.renewed = if config.heartbeats { self.faulty.renewed.max(-ABORT_AFTER) } else { 0 };
+        self.normalise_registration(config);
         for task in &mut self.tasks {
             task.started = match task.phase {
                 Phase::Confirming | Phase::Confirmed => task.started.max(-config.rules().attempt_lease),
@@ -96,6 +134,10 @@ impl World {
             past.extend(row.last_started_at.into_iter().chain(row.asked_again_at));
             past.extend(row.delivered.map(|delivered| delivered.at));
         }
+        past.extend(self.running.iter().filter_map(|(_, statement)| match statement {
+            Statement::FinishFires { ended_at, .. } => Some(*ended_at),
+            _ => None,
+        }));
         past.sort_unstable_by(|a, b| b.cmp(a));
         past.dedup();
         let long_ago = config.rules().second_fire_interval;
@@ -124,8 +166,13 @@ impl World {
         }
         self.observer.current = self.observer.current.map(schedule);
         for (_, statement) in &mut self.running {
-            if let Statement::Confirm { token: of, .. } = statement {
-                *of = token(*of);
+            match statement {
+                Statement::Confirm { token: of, .. } => *of = token(*of),
+                Statement::FinishFires { token: of, ended_at, .. } => {
+                    *of = token(*of);
+                    *ended_at = instant(*ended_at);
+                }
+                _ => {}
             }
         }
         self.tasks.sort_unstable();

@@ -3,9 +3,10 @@
 use super::action::{Action, Add};
 use super::mistakes::Mistake;
 use super::scope::{ABORT_AFTER, Config, Limit, TAKE_OVER_AFTER};
-use super::state::{Answer, Phase, Statement, Status, Task, World, owner};
+use super::state::{
+    Answer, Faulty, Phase, Seen, Statement, Status, Task, World, is_attempt_of_faulty, owner,
+};
 use super::statements::Durability::Synchronous;
-use crate::row::State;
 
 impl World {
     /// Statements of the loops of both replicas.
@@ -20,7 +21,7 @@ impl World {
                 continue;
             }
             let on_hold = self.database.on_hold;
-            if row.is_some_and(|row| row.is_claimable(0, config.rules())) {
+            if self.has_renewed(replica) && row.is_some_and(|row| row.is_claimable(0, config.rules())) {
                 add(Action::ClaimDue { replica }, &|world| {
                     world.send(Statement::ClaimDue { replica, on_hold }, config.snapshots, config);
                 });
@@ -47,32 +48,34 @@ impl World {
                 world.store(Some(Self::after_recovery(recovered, config)), Synchronous, config);
             });
         }
-        if config.heartbeats {
-            if row.is_some_and(|row| row.state == State::Firing && row.token.is_some_and(|it| owner(it) == 0))
-                && self.is_dead(config)
-                && !runs("recover_dead")
-            {
-                add(Action::RecoverDead, &|world| {
-                    world.send(Statement::RecoverDead, config.snapshots, config);
-                });
-            }
-            // Fresh renewals change nothing.
-            let aborted = self.has_renewed(0)
-                || !self.of_faulty().any(|task| matches!(task.phase, Phase::Confirmed | Phase::Posted));
-            let old = self.faulty.renewed < 0 || !self.faulty.locked;
-            if self.can_send(0) && old && aborted && !runs("renew") && !runs("renewed") {
-                add(Action::Renew, &|world| {
-                    world.send(Statement::Renew { sent: 0 }, config.snapshots, config);
-                });
-            }
-        }
     }
 
-    /// The condition of `recover_dead`: an old heartbeat, and a free advisory lock.
-    fn is_dead(&self, config: &Config) -> bool {
-        let age = if config.makes(Mistake::TakeOverTooEarly) { ABORT_AFTER } else { TAKE_OVER_AFTER };
-        (self.database.renewed <= -age || config.makes(Mistake::LockAlone))
-            && (!self.faulty.locked || config.makes(Mistake::HeartbeatAlone))
+    /// Replica 0 renews its registration, and replica 1 watches it.
+    pub(super) fn registrations(&self, config: &Config, add: Add<'_>) {
+        let runs = |name: &str| self.running.iter().any(|(_, statement)| statement.name() == name);
+        let Faulty { renewed, session, .. } = self.faulty;
+        // A fresh renewal changes nothing.
+        let is_old = renewed.is_some_and(|sent| sent < 0 || !session);
+        if self.can_send(0) && is_old && !runs("renew") && !runs("renewed") {
+            add(Action::Renew, &|world| {
+                world.send(Statement::Renew { sent: 0 }, config.snapshots, config);
+            });
+        }
+        let Some(renewals) = self.database.renewals else { return };
+        if renewals != self.seen.renewals {
+            add(Action::Look, &|world| world.seen = Seen { renewals, since: 0 });
+        }
+        let silence = if config.makes(Mistake::TakeOverTooEarly) { ABORT_AFTER } else { TAKE_OVER_AFTER };
+        let is_silent = renewals == self.seen.renewals && self.seen.since <= -silence;
+        if (is_silent || config.makes(Mistake::SessionAlone))
+            && (!session || config.makes(Mistake::SilenceAlone))
+            && !runs("declare_dead")
+        {
+            let in_flight = self.database.row.is_some_and(|row| is_attempt_of_faulty(&row));
+            add(Action::DeclareDead, &|world| {
+                world.send(Statement::DeclareDead { renewals, in_flight }, config.snapshots, config);
+            });
+        }
     }
 
     /// Leases and attempts in memory.
@@ -85,7 +88,7 @@ impl World {
             }
             let may_post = match phase {
                 Phase::Leased => config.makes(Mistake::NoConfirmation),
-                Phase::Confirmed => self.has_renewed(replica) && Self::lease_outlasts_deadline(task, config),
+                Phase::Confirmed => self.may_post(task, config),
                 _ => false,
             };
             if may_post {
@@ -134,24 +137,25 @@ impl World {
                     }
                 });
             }
-            if let Phase::Ended(answer) = phase {
+            let is_recording = self.running.iter().any(
+                |(_, statement)| matches!(statement, Statement::FinishFires { token: of, .. } if *of == token),
+            );
+            if let Phase::Ended(answer) = phase
+                && !is_recording
+            {
                 for reply in [true, false] {
                     if !reply && (task.recorded || self.limits.partitions == Limit::AtMost(0)) {
                         continue;
                     }
+                    let by_snapshot = config.makes(Mistake::DeliveredAtBeforeLock);
                     add(Action::FinishFires { token, reply }, &|world| {
-                        world.finish(index, answer, config);
-                        if reply {
-                            world.tasks.remove(index);
-                        }
+                        let statement = Statement::FinishFires { token, answer, ended_at: 0, reply };
+                        world.send(statement, by_snapshot, config);
                     });
                 }
             }
         }
-        let overdue = self.of_faulty().any(|task| matches!(task.phase, Phase::Confirmed | Phase::Posted))
-            && !self.has_renewed(0)
-            && self.faulty.status == Status::Up;
-        if overdue {
+        if self.tasks.iter().any(|task| self.must_abort(task, config)) {
             add(Action::Abort, &|world| {
                 for task in world.tasks.iter_mut().filter(|task| owner(task.token) == 0) {
                     task.phase = match task.phase {

@@ -6,14 +6,14 @@ use crate::row::{Id, Rules, Time};
 
 /// A tick. Its parts order the events between two ticks.
 pub(super) const TICK: Time = 64;
-/// A replica without a renewal for this long aborts its attempts (12 s).
+/// A replica aborts its attempts this long after it sent its latest successful renewal (13 s).
 pub(super) const ABORT_AFTER: Time = 2 * TICK;
-/// A heartbeat of this age lets others recover started attempts (15 s).
+/// A replica may be declared dead this long after another one saw its latest renewal (15 s).
 pub(super) const TAKE_OVER_AFTER: Time = 3 * TICK;
 
-/// Delays in ticks. Only their order has a meaning: abort < take-over < the retry after it < deadline < end of
-/// the lease <= second fire. Without
-/// heartbeats, fewer ticks do.
+/// Delays in ticks. Only their order has a meaning: abort < take-over < deadline < end of the lease <= second fire. If no
+/// replica can be declared dead, fewer ticks do. If one can, a lost attempt is retried at once: in the service the retry
+/// waits for 10 s, but attempts must not overlap without that, either.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delays {
     pub(super) rules: Rules,
@@ -22,8 +22,9 @@ pub(super) struct Delays {
 }
 
 impl Delays {
-    const fn of(deadline: Time) -> Self {
-        let attempt_lease = deadline + TICK;
+    /// `reserve` is the time in which a confirmed attempt may still be sent (10 s).
+    const fn of(deadline: Time, reserve: Time, ambiguous_floor: Time) -> Self {
+        let attempt_lease = deadline + reserve;
         let rules = Rules {
             fire_floor: 0,
             second_fire_delay: attempt_lease,
@@ -32,7 +33,7 @@ impl Delays {
             horizon: TICK,
             claim_grace: TICK,
             attempt_lease,
-            ambiguous_floor: TICK,
+            ambiguous_floor,
         };
         Self { rules, deadline }
     }
@@ -114,8 +115,10 @@ pub struct Config {
     pub tasks_max: usize,
     /// Statements that read more than the locked row take two steps.
     pub snapshots: bool,
-    /// Heartbeats, and the early recovery of a dead replica's attempts.
-    pub heartbeats: bool,
+    /// Replicas renew their registrations, and a dead one is declared dead: docs/ARCHITECTURE.md#a-replica-that-dies.
+    pub registrations: bool,
+    /// The lease of an attempt ends only if its replica is declared dead.
+    pub endless_leases: bool,
     /// Confirmations commit synchronously. Without it, two attempts may overlap after a crash of the database.
     pub synchronous_confirmations: bool,
     /// A lost confirmation does not excuse that two attempts overlap.
@@ -138,7 +141,8 @@ impl Config {
         attempts_max: 2,
         tasks_max: 2,
         snapshots: false,
-        heartbeats: false,
+        registrations: false,
+        endless_leases: false,
         synchronous_confirmations: false,
         strict_overlap: false,
         terminations_while_frozen: false,
@@ -146,9 +150,9 @@ impl Config {
     };
 
     pub(super) const fn delays(&self) -> &'static Delays {
-        const WITH_HEARTBEATS: Delays = Delays::of(5 * TICK);
-        const WITHOUT: Delays = Delays::of(TICK);
-        if self.heartbeats { &WITH_HEARTBEATS } else { &WITHOUT }
+        const WITH_REGISTRATIONS: Delays = Delays::of(4 * TICK, 3 * TICK, 0);
+        const WITHOUT: Delays = Delays::of(TICK, TICK, TICK);
+        if self.registrations { &WITH_REGISTRATIONS } else { &WITHOUT }
     }
 
     pub(super) const fn rules(&self) -> &'static Rules {

@@ -1,8 +1,9 @@
 //! The state of the world: the database, the statements under way, the two replicas, and the observer.
 
+use super::mistakes::Mistake;
 use super::property::{Observer, Violation};
 use super::scope::{ABORT_AFTER, Config, Limits};
-use crate::row::{Id, Row, Time};
+use crate::row::{Id, Row, State, Time};
 
 /// The part of the world that the database stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,8 +12,8 @@ pub struct Database {
     pub row: Option<Row>,
     /// The instance is on hold.
     pub on_hold: bool,
-    /// Latest heartbeat of replica 0.
-    pub renewed: Time,
+    /// Number of renewals in replica 0's row of `replicas`. `None`: it was declared dead.
+    pub renewals: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,15 +23,24 @@ pub(super) enum Status {
     Down,
 }
 
-/// Replica 0. Replica 1 is always up, connected, and renews in time.
+/// Replica 0: one registration of a process. If the process restarts or registers again, that is another replica.
+/// Replica 1 is always up, connected, and renews in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Faulty {
     pub(super) status: Status,
     pub(super) connected: bool,
-    /// Its session holds its advisory lock.
-    pub(super) locked: bool,
-    /// When it sent its latest successful renewal, by its own clock.
-    pub(super) renewed: Time,
+    /// The session of its latest renewal exists.
+    pub(super) session: bool,
+    /// When it sent its latest successful renewal, by its own clock. `None`: it knows that it was declared dead.
+    pub(super) renewed: Option<Time>,
+}
+
+/// Replica 0's row of `replicas`, as replica 1 has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Seen {
+    pub(super) renewals: u8,
+    /// When it saw this number first, by its own clock.
+    pub(super) since: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +99,11 @@ pub(super) const fn owner(token: Id) -> usize {
     (token & 1) as usize
 }
 
+/// Returns true if an attempt of replica 0 is in flight: the column `replica_id`.
+pub(super) fn is_attempt_of_faulty(row: &Row) -> bool {
+    row.state == State::Firing && row.token.is_some_and(|token| owner(token) == 0)
+}
+
 /// A statement between its snapshot and its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Statement {
@@ -110,14 +125,28 @@ pub(super) enum Statement {
         on_hold: bool,
         valid: bool,
     },
+    FinishFires {
+        token: Id,
+        answer: Answer,
+        /// Its reading of the clock.
+        ended_at: Time,
+        /// The reply will arrive.
+        reply: bool,
+    },
     Release,
-    RecoverDead,
+    DeclareDead {
+        renewals: u8,
+        /// Its snapshot has an attempt of the replica.
+        in_flight: bool,
+    },
     Renew {
         sent: Time,
     },
     /// The reply to a renewal.
     Renewed {
         sent: Time,
+        /// The row was there.
+        found: bool,
     },
 }
 
@@ -131,6 +160,7 @@ pub struct World {
     pub(super) running: Vec<(Time, Statement)>,
     pub(super) tasks: Vec<Task>,
     pub(super) faulty: Faulty,
+    pub(super) seen: Seen,
     pub(super) observer: Observer,
     pub(super) limits: Limits,
     /// The property that the latest step broke.
@@ -141,11 +171,12 @@ impl World {
     /// The state before the first provision.
     pub fn new(config: &Config) -> Self {
         Self {
-            database: Database { row: None, on_hold: false, renewed: 0 },
+            database: Database { row: None, on_hold: false, renewals: Some(0) },
             durable: None,
             running: Vec::new(),
             tasks: Vec::new(),
-            faulty: Faulty { status: Status::Up, connected: true, locked: true, renewed: 0 },
+            faulty: Faulty { status: Status::Up, connected: true, session: true, renewed: Some(0) },
+            seen: Seen { renewals: 0, since: 0 },
             observer: Observer::default(),
             limits: config.limits,
             violation: None,
@@ -161,16 +192,26 @@ impl World {
         replica != 0 || self.faulty.status == Status::Up && self.faulty.connected
     }
 
+    /// Returns true if the replica may make attempts.
     pub(super) fn has_renewed(&self, replica: usize) -> bool {
-        replica != 0 || self.faulty.renewed > -ABORT_AFTER
+        replica != 0 || self.faulty.renewed.is_some_and(|sent| sent > -ABORT_AFTER)
     }
 
-    pub(super) fn of_faulty(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.iter().filter(|task| owner(task.token) == 0)
+    /// Returns true if a confirmed attempt may be sent: its replica is registered, and its lease outlasts its deadline.
+    pub(super) fn may_post(&self, task: &Task, config: &Config) -> bool {
+        let outlasts = -task.started < config.rules().attempt_lease - config.delays().deadline;
+        outlasts && (self.has_renewed(owner(task.token)) || config.makes(Mistake::UncheckedPost))
     }
 
-    pub(super) fn lease_outlasts_deadline(task: &Task, config: &Config) -> bool {
-        -task.started < config.rules().attempt_lease - config.delays().deadline
+    /// Returns true if the replica has to abort the attempt because it could not renew its registration.
+    pub(super) fn must_abort(&self, task: &Task, config: &Config) -> bool {
+        let is_abortable = match task.phase {
+            Phase::Confirmed => !config.makes(Mistake::UncheckedPost),
+            Phase::Posted => !config.makes(Mistake::NoAbort),
+            _ => false,
+        };
+        let replica = owner(task.token);
+        is_abortable && !self.has_renewed(replica) && (replica != 0 || self.faulty.status == Status::Up)
     }
 }
 
@@ -181,20 +222,11 @@ impl Statement {
             Self::ClaimDue { .. } => "claim_due",
             Self::Take { .. } => "take",
             Self::Confirm { .. } => "confirm",
+            Self::FinishFires { .. } => "finish_fires",
             Self::Release => "release",
-            Self::RecoverDead => "recover_dead",
+            Self::DeclareDead { .. } => "declare_dead",
             Self::Renew { .. } => "renew",
             Self::Renewed { .. } => "renewed",
-        }
-    }
-
-    /// Replica that sent it, where that matters.
-    pub(super) const fn sender(&self) -> Option<usize> {
-        match self {
-            Self::ClaimDue { replica, .. } | Self::Take { replica, .. } => Some(*replica),
-            Self::Confirm { token, .. } => Some(owner(*token)),
-            Self::Renew { .. } | Self::Renewed { .. } => Some(0),
-            _ => None,
         }
     }
 }

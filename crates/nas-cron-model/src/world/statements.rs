@@ -5,8 +5,8 @@ use Durability::{Asynchronous, Synchronous};
 
 use super::mistakes::Mistake;
 use super::property::{Observer, Violation};
-use super::scope::{ABORT_AFTER, Config, Limit, TAKE_OVER_AFTER, TICK};
-use super::state::{Answer, Phase, Statement, Status, Task, World, owner};
+use super::scope::{Config, Limit, TICK};
+use super::state::{Answer, Phase, Statement, Status, Task, World, is_attempt_of_faulty, owner};
 use crate::row::{Ended, Given, Id, Outcome, Row, State, Time};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl World {
         if in_two_steps {
             self.running.push((0, statement));
         } else {
-            self.commit(statement, 0, config);
+            self.commit(statement, config);
         }
     }
 
@@ -40,7 +40,7 @@ impl World {
     }
 
     /// The locked part of a statement, its commit, and its reply.
-    pub(super) fn commit(&mut self, statement: Statement, begun: Time, config: &Config) {
+    pub(super) fn commit(&mut self, statement: Statement, config: &Config) {
         let row = self.database.row;
         match statement {
             Statement::Provision { key, later, snapshot } => self.provision(key, later, snapshot, config),
@@ -61,46 +61,58 @@ impl World {
                 self.lease(replica, row, token);
             }
             Statement::Confirm { token, on_hold, valid } => self.confirm(token, on_hold, valid, config),
+            Statement::FinishFires { token, answer, ended_at, reply } => {
+                let Some(index) = self.tasks.iter().position(|task| task.token == token) else { return };
+                self.finish(index, answer, ended_at, config);
+                if reply {
+                    self.tasks.remove(index);
+                }
+            }
             Statement::Release => {
                 if let Some(row) = row.and_then(|row| row.released()) {
                     self.store(Some(row), Synchronous, config);
                 }
             }
-            Statement::RecoverDead => {
-                // An attempt that started since, or a moment before the snapshot, is not the dead replica's.
-                let started_until = if config.makes(Mistake::RecoveryBySnapshot) {
-                    0
-                } else if config.makes(Mistake::TakeOverTooEarly) || config.makes(Mistake::LockAlone) {
-                    begun
-                } else {
-                    begun - (TAKE_OVER_AFTER - ABORT_AFTER)
-                };
-                let owned = row.filter(|row| row.token.is_some_and(|token| owner(token) == 0));
-                if let Some(row) = owned.and_then(|row| row.recovered_early(started_until, 0, config.rules()))
-                {
-                    self.store(Some(Self::after_recovery(row, config)), Synchronous, config);
-                }
-            }
-            Statement::Renew { sent } => {
-                let durability =
-                    if config.makes(Mistake::AsynchronousRenewal) { Asynchronous } else { Synchronous };
-                let before = self.database;
-                self.database.renewed = 0;
-                match durability {
-                    Synchronous => self.durable = None,
-                    Asynchronous => self.durable = Some(self.durable.unwrap_or(before)),
-                }
-                if self.faulty.status != Status::Down {
-                    self.faulty.locked = true;
-                    self.send(Statement::Renewed { sent }, config.snapshots, config);
-                }
-            }
+            Statement::DeclareDead { renewals, in_flight } => self.declare_dead(renewals, in_flight, config),
+            Statement::Renew { sent } => self.renew(sent, config),
             // A reply that is lost in a partition leaves the older renewal.
-            Statement::Renewed { sent } if self.faulty.connected => {
-                let sent = if config.makes(Mistake::CountedFromReply) { 0 } else { sent };
-                self.faulty.renewed = self.faulty.renewed.max(sent);
+            Statement::Renewed { .. } if !self.faulty.connected => {}
+            Statement::Renewed { found: false, .. } if !config.makes(Mistake::DeathUnnoticed) => {
+                self.faulty.renewed = None
             }
-            Statement::Renewed { .. } => {}
+            Statement::Renewed { sent, .. } => {
+                let sent = if config.makes(Mistake::CountedFromReply) { 0 } else { sent };
+                self.faulty.renewed = self.faulty.renewed.map(|latest| latest.max(sent));
+            }
+        }
+    }
+
+    /// Compares the renewals on the locked row of `replicas`. The row is locked first, the attempts then.
+    fn declare_dead(&mut self, renewals: u8, in_flight: bool, config: &Config) {
+        let registered = self.database.renewals;
+        if registered != Some(renewals) && !config.makes(Mistake::DeclaredBySnapshot) {
+            return;
+        }
+        self.database.renewals = None;
+        let row = self.database.row;
+        let declared =
+            row.filter(|row| in_flight && is_attempt_of_faulty(row)).and_then(|row| row.declared_dead(0));
+        self.store(declared.or(row), Synchronous, config);
+    }
+
+    fn renew(&mut self, sent: Time, config: &Config) {
+        let before = self.database;
+        let found = before.renewals.is_some();
+        self.database.renewals = before.renewals.map(|renewals| renewals + 1);
+        if config.makes(Mistake::AsynchronousRenewal) {
+            self.durable = Some(self.durable.unwrap_or(before));
+        } else if found {
+            self.durable = None;
+        }
+        if self.faulty.status != Status::Down {
+            // Sent over a new session, if the old one has ended.
+            self.faulty.session |= found;
+            self.send(Statement::Renewed { sent, found }, config.snapshots, config);
         }
     }
 
@@ -226,7 +238,7 @@ impl World {
         }
     }
 
-    pub(super) fn finish(&mut self, index: usize, answer: Answer, config: &Config) {
+    fn finish(&mut self, index: usize, answer: Answer, ended_at: Time, config: &Config) {
         let task = self.tasks[index];
         if task.recorded {
             return;
@@ -254,7 +266,7 @@ impl World {
         if config.makes(Mistake::NoFence) && before.schedule == task.schedule {
             ended.token = before.token.unwrap_or(ended.token);
         }
-        let mut row = before.attempt_ended(&ended, 0, config.rules());
+        let mut row = before.attempt_ended(&ended, ended_at, config.rules());
         if config.makes(Mistake::OutcomeOfSuperseded) && before.schedule != task.schedule {
             row = Row { state: State::Delivered, next_attempt_at: None, ..before };
             row.claim_expires_at = None;
