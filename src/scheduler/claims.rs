@@ -61,6 +61,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     let offset = inner.db_clock.offset();
     metrics::set_db_clock_offset(offset.ahead.as_seconds_f64());
     inner.offset_log.lock().note(&offset);
+    inner.activity.set(next.lease_ends_in.is_some() || inner.held.load(Ordering::SeqCst) > 0);
     let horizon = inner.rules.horizon;
     let mut pause = horizon.mul_f64(IDLE_SHARE);
 
@@ -121,11 +122,12 @@ async fn watchdog(inner: &Inner) -> DbResult<u64> {
     Ok(all)
 }
 
-/// Claims due one-shots until there are no more or the capacity is used up.
+/// Claims due one-shots until there are no more or the capacity is used up. Claims nothing while this replica may not make
+/// attempts.
 async fn claim(inner: &Inner) -> DbResult<()> {
     let rules = &inner.rules;
     let room = || inner.room().min(BATCH);
-    while !inner.stop.is_cancelled() {
+    while !inner.stop.is_cancelled() && inner.membership().is_some() {
         let mut limit = room();
         if limit == 0 {
             inner.starved.store(true, Ordering::SeqCst);
@@ -145,7 +147,7 @@ async fn claim(inner: &Inner) -> DbResult<()> {
         )
         .await?;
         let found = claimed.leases.len() + claimed.postponed;
-        inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
+        inner.hold(claimed.leases.len());
         inner
             .timer
             .add(claimed.leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));

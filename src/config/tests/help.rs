@@ -24,8 +24,9 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                           NAS_CRON_DATABASE_URL] [required]
           --database-url-file <FILE>      File that contains database_url [env: NAS_CRON_DATABASE_URL_FILE]
           --database-max-connections <N>  Maximum database connections per replica. Three tenths are reserved for
-                                          fires, the rest serve requests. One additional connection receives
-                                          notifications. [env: NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
+                                          fires, the rest serve requests. Two additional connections receive
+                                          notifications and keep the replica registered. [env:
+                                          NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
           --migrate[=<BOOL>]              Apply missing schema migrations at start. Convenient for a single
                                           replica; otherwise run `nas-cron migrate` before each rollout. [env:
                                           NAS_CRON_MIGRATE] [default: false]
@@ -56,8 +57,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
               File with the portal's public keys (JWKS or PEM), instead of portal_jwks_url. [env:
               NAS_CRON_PORTAL_JWKS_FILE] [default: keys are fetched from portal_jwks_url]
           --portal-audiences <NAME,…>
-              Accepted audiences (`aud`) of access tokens. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any
-              audience]
+              Accepted audiences (`aud`) of access tokens. `agent:*` accepts the client `agent:<id>` of every
+              agent. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any audience]
           --own-portal[=<BOOL>]
               Enable the built-in portal: nas-cron issues its agents' access tokens at
               {portal_url}/api/oauth/token, signed with its own keys, and accepts no other portal's. For
