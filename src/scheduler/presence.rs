@@ -20,7 +20,8 @@ use crate::metrics;
 /// Pause after a failed renewal: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(250);
 
-/// Whether any replica holds leases or makes attempts. Meanwhile this one renews often, and notices a silent one soon.
+/// The state of leases and attempts on all replicas. While there are some, this one renews often, and notices a silent one
+/// soon.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     is_busy: AtomicBool,
