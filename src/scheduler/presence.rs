@@ -147,7 +147,7 @@ async fn take_over(inner: &Inner, others: &mut Others) {
             // Its session still exists: it is stopped or cut off, and its leases end by themselves. Or it is back.
             Ok(None) => {}
             Err(error) => {
-                warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying")
+                warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying");
             }
         }
     }
