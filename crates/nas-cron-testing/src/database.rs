@@ -111,12 +111,8 @@ pub async fn empty_database() -> String {
 
 /// Connects to a database.
 pub fn connect(url: &str) -> Db {
-    Db::new(&DbOptions {
-        url: url.to_owned().into(),
-        max_connections: 5,
-        acquire_timeout: PATIENCE,
-    })
-    .expect("a valid URL")
+    Db::new(&DbOptions { url: url.to_owned().into(), max_connections: 5, acquire_timeout: PATIENCE })
+        .expect("a valid URL")
 }
 
 /// Returns a new database with the schema, and its URL.
