@@ -85,6 +85,11 @@ impl Membership {
 mod tests {
     use super::*;
 
+    /// Returns the time of sending of a renewal that is valid for `millis` more.
+    fn valid_for(millis: u64) -> Duration {
+        steady().saturating_sub(ABORT_AFTER.saturating_sub(Duration::from_millis(millis)))
+    }
+
     #[tokio::test]
     async fn membership_lapses_thirteen_seconds_after_the_latest_renewal_was_sent() {
         let membership = Membership::new(1, steady().saturating_sub(ABORT_AFTER));
@@ -98,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn renewal_while_waiting_defers_the_lapse() {
-        let membership = Membership::new(1, steady() + Duration::from_millis(50) - ABORT_AFTER);
+        let membership = Membership::new(1, valid_for(50));
         let renewing = membership.clone();
         let (lapsed_at, renewed_at) = tokio::join!(
             async {
@@ -107,12 +112,12 @@ mod tests {
             },
             async {
                 tokio::task::yield_now().await;
-                let sent = steady();
-                renewing.renewed(sent + Duration::from_millis(100) - ABORT_AFTER);
-                sent
+                let now = steady();
+                renewing.renewed(valid_for(100));
+                now
             }
         );
-        assert!(lapsed_at - renewed_at >= Duration::from_millis(100));
+        assert!(lapsed_at >= renewed_at + Duration::from_millis(100));
     }
 
     #[tokio::test]

@@ -114,7 +114,7 @@ struct Inner {
     db_clock: Arc<DbClock>,
     /// The right to make attempts. `None` before the first registration.
     membership: Mutex<Option<Membership>>,
-    /// Whether any replica makes attempts.
+    /// The state of leases and attempts on all replicas.
     activity: presence::Activity,
     /// The offset of this machine's clock that was logged last.
     offset_log: Mutex<OffsetLog>,

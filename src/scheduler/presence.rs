@@ -20,7 +20,8 @@ use crate::metrics;
 /// Pause after a failed renewal: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(250);
 
-/// Whether any replica holds leases or makes attempts. Meanwhile this one renews often, and notices a silent one soon.
+/// The state of leases and attempts on all replicas. While there are some, this one renews often, and notices a silent one
+/// soon.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     is_busy: AtomicBool,
@@ -146,7 +147,7 @@ async fn take_over(inner: &Inner, others: &mut Others) {
             // Its session still exists: it is stopped or cut off, and its leases end by themselves. Or it is back.
             Ok(None) => {}
             Err(error) => {
-                warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying")
+                warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying");
             }
         }
     }

@@ -321,7 +321,7 @@ async fn late_delivery_ends_the_one_shot_although_another_attempt_is_in_flight()
 }
 
 #[tokio::test]
-async fn attempt_confirmed_while_an_earlier_delivery_waits_for_the_row_is_no_second_fire() {
+async fn attempt_confirmed_while_an_earlier_delivery_waits_for_the_row_does_not_count_as_a_second_fire() {
     let world = World::new().await;
     world.provision("a", past(1)).await;
     let first = world.start().await;

@@ -20,7 +20,7 @@
 //! 4. `action`, then the steps: `requests` (agent, operators, backends), `replicas`, `faults` (and the time).
 //! 5. `statements`: the effect of a statement on the row, by the rules of [`crate::row`].
 //! 6. `invariants`: properties of a state. `normal_form`: the reason for which the states are finite.
-//! 7. `mistakes`: the branches in all of these that are no part of the design.
+//! 7. `mistakes`: the branches in all of these that deviate from the design.
 
 mod action;
 mod faults;

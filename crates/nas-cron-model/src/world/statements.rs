@@ -78,7 +78,7 @@ impl World {
             // A reply that is lost in a partition leaves the older renewal.
             Statement::Renewed { .. } if !self.faulty.connected => {}
             Statement::Renewed { found: false, .. } if !config.makes(Mistake::DeathUnnoticed) => {
-                self.faulty.renewed = None
+                self.faulty.renewed = None;
             }
             Statement::Renewed { sent, .. } => {
                 let sent = if config.makes(Mistake::CountedFromReply) { 0 } else { sent };
