@@ -1,6 +1,7 @@
 //! The steps between states.
 
-use super::state::{Answer, World};
+use super::scope::Answer;
+use super::state::World;
 use crate::row::Id;
 
 /// A step of the model. Statements have their names.
