@@ -74,6 +74,7 @@ impl World {
     }
 
     /// Makes states equal that differ only in names, or in instants that no longer matter.
+    #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub(super) fn normalise(&mut self, config: &Config) {
         let next_tick = |at: Time| (at + TICK - 1) / TICK * TICK;
         let sorted = |mut ids: Vec<Id>| {

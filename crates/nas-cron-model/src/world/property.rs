@@ -29,6 +29,7 @@ pub enum Violation {
 
 /// The knowledge of an observer, apart from what the service stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations")]
 pub(super) struct Observer {
     /// The arm of the latest acknowledged provision, unless it was cancelled.
     pub(super) current: Option<Id>,
