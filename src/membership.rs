@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// the database of 10 s fits into [`ABORT_AFTER`].
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Time between two renewals while all replicas are idle. The first lease starts a renewal at once.
-pub const RENEW_IDLE_EVERY: Duration = Duration::from_secs(8);
+pub const RENEW_IDLE_EVERY: Duration = Duration::from_secs(10);
 /// Time without a renewal after which a replica makes no attempts, counted from when the latest successful one was sent.
 pub const ABORT_AFTER: Duration = Duration::from_secs(13);
 /// Time for which a replica sees no renewal of another one before it takes over, counted from when it saw the latest.
