@@ -1,23 +1,23 @@
-//! Statements about auth profiles: those of jobs, the defaults, and the known profiles.
+//! Statements about auth: that of jobs, the defaults, and the known profiles.
 
 use std::time::Duration;
 
 use nas_cron_protocol::{
-    AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, resolve_auth,
+    AuthChoice, AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, resolve_auth,
 };
 
 use super::columns::Word;
 use super::{Db, DbError, DbResult};
 use crate::domain::job_auth::{AuthEntry, JobAuth};
 
-/// Returns the effective profile among a statement's four candidates, by [`resolve_auth`].
+/// Returns the effective auth among a statement's four candidates, by [`resolve_auth`].
 pub(super) fn effective(
     job: Option<String>,
     instance: Option<String>,
     org: Option<String>,
     service: Option<String>,
 ) -> Option<EffectiveAuth> {
-    let stored = |auth: Option<String>| auth.map(AuthProfile::stored);
+    let stored = |auth: Option<String>| auth.and_then(AuthChoice::stored);
     resolve_auth(stored(job), stored(instance), stored(org), stored(service))
 }
 
@@ -35,13 +35,13 @@ pub async fn job_is_there(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> 
     .await?)
 }
 
-/// Sets or removes a job's own profile. Returns true if the job existed: it has a one-shot (possibly ended), or a
-/// profile of its own. With `also_new`, a profile is set even if the job did not exist.
+/// Sets or removes a job's own auth. Returns true if the job existed: it has a one-shot (possibly ended), or an auth of
+/// its own. With `also_new`, it is set even if the job did not exist.
 pub async fn set_job(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
-    auth: Option<&AuthProfile>,
+    auth: Option<&AuthChoice>,
     also_new: bool,
 ) -> DbResult<bool> {
     Ok(sqlx::query_scalar!(
@@ -63,26 +63,31 @@ pub async fn set_job(
         "#,
         instance_id.as_str(),
         job_id.as_str(),
-        auth.map(AuthProfile::as_str),
+        auth.map(AuthChoice::to_stored),
         also_new,
     )
     .fetch_one(db)
     .await?)
 }
 
-/// Returns the auth profile of a job, from a statement's four candidates.
+/// Returns the auth of a job, from a statement's four candidates.
 pub(super) fn job_auth(
     job: Option<String>,
     instance: Option<String>,
     org: Option<String>,
     service: Option<String>,
-    unknown: bool,
+    unknown: Option<Vec<String>>,
 ) -> JobAuth {
-    let auth = job.clone().map(AuthProfile::stored);
-    JobAuth { auth, effective: effective(job, instance, org, service), unknown }
+    let auth = job.clone().and_then(AuthChoice::stored);
+    JobAuth { auth, effective: effective(job, instance, org, service), unknown: profiles(unknown) }
 }
 
-/// Returns the profiles that these jobs use, one per job, in order. The jobs need not exist.
+/// Returns the profiles of a column that may be empty.
+pub(super) fn profiles(names: Option<Vec<String>>) -> Vec<AuthProfile> {
+    names.unwrap_or_default().into_iter().map(AuthProfile::stored).collect()
+}
+
+/// Returns the auth that these jobs use, one per job, in order. The jobs need not exist.
 pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     let (instance_ids, job_ids): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
     let rows = sqlx::query!(
@@ -90,7 +95,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
         SELECT a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(instance_id, job_id, line)
         LEFT JOIN instances i USING (instance_id)
-        CROSS JOIN LATERAL auth_of_job(i.instance_id, i.org_id, g.job_id) a
+        CROSS JOIN LATERAL auth_of(i.instance_id, i.org_id, g.job_id) a
         ORDER BY g.line
         "#,
         &instance_ids as &[&str],
@@ -101,8 +106,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     Ok(rows
         .into_iter()
         .map(|row| {
-            let unknown = row.unknown_auth.is_some();
-            job_auth(row.job_auth, row.instance_auth, row.org_auth, row.service_auth, unknown)
+            job_auth(row.job_auth, row.instance_auth, row.org_auth, row.service_auth, row.unknown_auth)
         })
         .collect())
 }
@@ -114,10 +118,10 @@ struct EntryRow {
     is_default: bool,
 }
 
-impl From<EntryRow> for AuthEntry {
-    fn from(row: EntryRow) -> Self {
-        let auth = AuthProfile::stored(row.auth);
-        Self { scope: row.scope, scope_id: row.scope_id, auth, default: row.is_default }
+impl EntryRow {
+    fn entry(self) -> Option<AuthEntry> {
+        let auth = AuthChoice::stored(self.auth)?;
+        Some(AuthEntry { scope: self.scope, scope_id: self.scope_id, auth, default: self.is_default })
     }
 }
 
@@ -147,7 +151,7 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(AuthEntry::from).collect())
+    Ok(rows.into_iter().filter_map(EntryRow::entry).collect())
 }
 
 /// Returns the entries of all places, at most `limit`, ordered by place and profile.
@@ -168,7 +172,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(AuthEntry::from).collect())
+    Ok(rows.into_iter().filter_map(EntryRow::entry).collect())
 }
 
 /// Replaces the known profiles of a place, if `profiles` is given, and sets its default. Returns true if the place
@@ -180,7 +184,7 @@ pub async fn put(
     db: &Db,
     place: &AuthPlace,
     profiles: Option<&[AuthProfile]>,
-    default: &Given<AuthProfile>,
+    default: &Given<AuthChoice>,
 ) -> DbResult<bool> {
     let profiles: Option<Vec<&str>> =
         profiles.map(|profiles| profiles.iter().map(AuthProfile::as_str).collect());
@@ -225,7 +229,7 @@ pub async fn put(
         place.id(),
         profiles.as_deref() as Option<&[&str]>,
         !default.is_keep(),
-        default.value().map(AuthProfile::as_str),
+        default.value().map(AuthChoice::to_stored),
     )
     .execute(&mut transaction)
     .await?;
@@ -247,7 +251,7 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
     Ok(result.rows_affected())
 }
 
-/// Deletes the profiles of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
+/// Deletes the auth of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
 /// most recent jobs of their instance without a one-shot. Returns the number of jobs examined; call it again while
 /// that is not 0.
 pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbResult<i64> {

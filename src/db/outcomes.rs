@@ -26,7 +26,7 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
     Ok(recorded)
 }
 
-/// Records outcomes of different jobs. The SQL function `attempt_ended` has the rules for the one-shot.
+/// Records outcomes of different jobs. The SQL functions `attempt_ended` and `retried_or_expired` have the rules for the one-shot.
 async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     let rules = RuleColumns::from(rules);
     macro_rules! column {
@@ -76,16 +76,16 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             UPDATE one_shots job
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
                  retrying_since, retry_after_until, last_status, last_error, delivered_key,
-                 delivered_schedule_id, delivered_at, second_fires, dead_since, updated_at) = (
+                 delivered_schedule_id, delivered_at, second_fires, dead_since, expired_at, updated_at) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
                        (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
                        (n).last_status, (n).last_error, (n).delivered_key,
-                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).updated_at
-                FROM (SELECT attempt_ended(job, r.attempt, ROW(
+                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).expired_at, (n).updated_at
+                FROM (SELECT retried_or_expired(attempt_ended(job, r.attempt, ROW(
                           make_interval(secs => $14 /* fire_floor */),
                           make_interval(secs => $15 /* second_fire_delay */),
                           make_interval(secs => $16 /* second_fire_interval */),
-                          $17 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
+                          $17 /* second_fires_max */)::arm_rules)) AS n OFFSET 0) once)
             FROM recorded r
             WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
             RETURNING (r.attempt).attempt_id, job.state, job.lease_token

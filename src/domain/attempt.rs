@@ -28,7 +28,7 @@ pub struct Attempt {
     pub fire_at: FireAt,
     /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// The auth profile that is set when the attempt starts.
+    /// The auth that is set when the attempt starts.
     pub auth: Option<EffectiveAuth>,
     /// Number of the attempt within the retry budget, from 1.
     pub attempt: u32,

@@ -27,6 +27,8 @@ pub enum Found {
     Standing {
         /// Its state.
         state: OneShotState,
+        /// True if it is a dead letter because its `not_after` has passed.
+        expired: bool,
         /// True if it is parked: by a hold, or because its instance is unreachable.
         parked: bool,
         /// Time until its next attempt may start; zero if that has passed, `None` if there will be no further attempt.

@@ -90,6 +90,7 @@ impl Answer {
             Woken::Delivered => Self::settled(RelayStatus::Delivered),
             Woken::Gone => Self::settled(RelayStatus::Gone),
             Woken::Superseded => Self::settled(RelayStatus::Superseded),
+            Woken::Expired => Self::settled(RelayStatus::Expired),
         }
     }
 }
@@ -113,7 +114,7 @@ impl IntoResponse for Answer {
 /// up to 45 s. Repeating it is safe.
 #[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("backend_signature" = [])),
     request_body = WakeBody, responses(
-    (status = 200, description = "`delivered`, `gone` or `superseded`. Nothing to retry.", body = RelayResponse),
+    (status = 200, description = "`delivered`, `gone`, `superseded` or `expired`. Nothing to retry.", body = RelayResponse),
     (status = 400, description = "The body is signed, but it is not a valid wake-up.", body = ProblemBody, content_type = "application/problem+json"),
     (status = 401, description = "The signature is missing, invalid, expired, or made for another URL or body.", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "`under_way`: an attempt is in flight, or the one-shot is on hold or waits for a retry. See `Retry-After`.", body = RelayResponse),

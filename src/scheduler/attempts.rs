@@ -218,6 +218,9 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         reach,
     };
     let state = inner.recorder.record(report).await.and_then(|one| one.state);
+    if has_expired(&ended, state) {
+        metrics::expired(1);
+    }
     inner.watched.ended(attempt.attempt_id, &ended);
     log(&attempt, &ended, lateness, state);
     if reach == Reach::Found || comes_soon(state, ended.retry_in, inner.rules.horizon) {
@@ -233,10 +236,15 @@ fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: 
     comes_again && retry_in.is_none_or(|delay| delay <= horizon)
 }
 
+/// Returns true if there is no retry although the budget is not spent: it would start after the one-shot's `not_after`.
+fn has_expired(ended: &Ended, state: Option<OneShotState>) -> bool {
+    state == Some(OneShotState::Dead) && ended.retry_in.is_some()
+}
+
 /// Logs one line per outcome. The response's text is only stored: it comes from the agent and may contain anything.
-fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>) {
+fn log(attempt: &Attempt, ended: &Ended, lateness: f64, recorded: Option<OneShotState>) {
     let lateness_ms = (lateness * 1e6).round() / 1e3;
-    let state = state.map_or("superseded or cancelled", OneShotState::as_str);
+    let state = recorded.map_or("superseded or cancelled", OneShotState::as_str);
     match ended.outcome {
         FireOutcome::Failed => {
             if ended.retry_in.is_none() {
@@ -244,6 +252,12 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
                     fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
                     "fire given up, retry budget spent; see `nas-cron jobs list --state dead`"
+                );
+            } else if has_expired(ended, recorded) {
+                warn!(
+                    agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    "fire given up, the next attempt would start after its not_after"
                 );
             } else {
                 info!(

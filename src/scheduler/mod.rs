@@ -12,6 +12,7 @@
 //! - [`wake`]: leases one-shots whose wake-up comes from an external backend.
 //! - [`attempts`]: confirms in batches, fires, and passes outcomes to the [`recorder`].
 //! - [`deferrals`]: counts and logs deferred attempts.
+//! - [`expiry`]: ends one-shots whose `not_after` has passed.
 //! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
 //! - [`maintenance`]: parked one-shots, history, gauges.
 //!
@@ -24,6 +25,7 @@ mod clock_offset;
 mod deferrals;
 pub mod dispatch;
 mod early_retries;
+mod expiry;
 pub mod maintenance;
 pub mod recorder;
 pub mod timer;

@@ -52,6 +52,8 @@ pub enum Woken {
     Gone,
     /// A newer one-shot of the job has replaced it.
     Superseded,
+    /// Its `not_after` has passed.
+    Expired,
 }
 
 /// Reasons for which a wake-up failed. Nothing has changed, and the wake-up may be repeated.
@@ -82,6 +84,7 @@ impl Woken {
             Self::Delivered => "delivered",
             Self::Gone => "gone",
             Self::Superseded => "superseded",
+            Self::Expired => "expired",
         }
     }
 }
@@ -171,7 +174,8 @@ async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
                     leases.push(lease);
                     Woken::Taken(ending)
                 }
-                Found::Standing { state, parked, due_in } => standing(state, parked, due_in, rules.horizon),
+                Found::Standing { expired: true, .. } => Woken::Expired,
+                Found::Standing { state, parked, due_in, .. } => standing(state, parked, due_in, rules.horizon),
                 Found::Delivered => Woken::Delivered,
                 Found::Superseded => Woken::Superseded,
                 Found::Gone => Woken::Gone,

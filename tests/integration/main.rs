@@ -23,6 +23,7 @@ mod keys;
 mod lateness_rules;
 mod nats;
 mod nats_cluster;
+mod not_after;
 mod one_shot_model;
 mod one_shot_rules;
 mod operations;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use nas_cron::db::{Db, jobs, leases, oneshots, outages, outcomes};
+use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::job::JobFilter;
@@ -14,7 +14,7 @@ use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron::domain::{FireOutcome, HoldScope};
 use nas_cron_model::row::{self, Delivered, Given, Id, Outcome, Row, Rules, State, Time};
-use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, InstanceId, JobId};
+use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, Given as Wanted, InstanceId, JobId, NotAfter};
 use nas_cron_testing::database::database;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -50,6 +50,8 @@ enum Command {
     Provision {
         key: Id,
         due_in: Time,
+        /// Time to its `not_after`, if the request names one; `Some(None)` clears it.
+        limit_in: Option<Option<Time>>,
     },
     Cancel,
     ClaimDue,
@@ -64,6 +66,7 @@ enum Command {
         outcome: Outcome,
     },
     RecoverExpired,
+    Expire,
     Hold,
     Release,
     Redrive,
@@ -90,8 +93,12 @@ fn which() -> impl Strategy<Value = usize> {
 }
 
 fn provision() -> impl Strategy<Value = Command> {
-    (prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)])
-        .prop_map(|(key, due_in)| Command::Provision { key, due_in })
+    let key = prop_oneof![3 => Just(0), 1 => Just(1)];
+    let due_in = prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)];
+    // Passed already, before the next retry, and later than everything else.
+    let limit = prop_oneof![Just(-SECOND / 2), Just(4 * SECOND), Just(7200 * SECOND)];
+    let limit_in = prop_oneof![6 => Just(None), 1 => Just(Some(None)), 3 => limit.prop_map(|limit| Some(Some(limit)))];
+    (key, due_in, limit_in).prop_map(|(key, due_in, limit_in)| Command::Provision { key, due_in, limit_in })
 }
 
 /// Statements whose order with others matters.
@@ -104,6 +111,7 @@ fn concurrent() -> impl Strategy<Value = Command> {
         1 => which().prop_map(|which| Command::GiveBack { which }),
         4 => (which(), outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
         1 => Just(Command::RecoverExpired),
+        1 => Just(Command::Expire),
         1 => Just(Command::Redrive),
     ]
 }
@@ -148,6 +156,7 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
         1 => Just(vec![Command::Hold]),
         1 => Just(vec![Command::Release]),
         1 => prop_oneof![Just(2), Just(61), Just(301)].prop_map(|seconds| vec![Command::Age { seconds }]),
+        1 => Just(vec![Command::Age { seconds: 5 }, Command::Expire]),
     ];
     proptest::collection::vec(group, groups).prop_map(|groups| groups.concat())
 }
@@ -232,7 +241,8 @@ impl World {
 
     /// Returns the row, and the database's time.
     async fn look(&mut self) -> (Option<Row>, Time) {
-        let found = sqlx::query("SELECT *, state::text AS state_text, parked IS NOT NULL AS is_parked, awaits IS NOT NULL AS is_awaiting FROM one_shots")
+        let found = sqlx::query("SELECT *, state::text AS state_text, parked IS NOT NULL AS is_parked, awaits IS NOT NULL AS is_awaiting,
+                    limit_of(not_after, not_after_for, created_at) AS own_limit FROM one_shots")
             .fetch_optional(&mut self.connection)
             .await
             .unwrap();
@@ -277,6 +287,8 @@ impl World {
             asked_again_at: time("asked_again_at"),
             shows_skew: found.get("shows_skew"),
             delivered,
+            not_after: time("own_limit"),
+            expired: time("expired_at").is_some_and(|at| Some(at) == time("dead_since")),
         };
         (Some(row), now.timestamp_micros())
     }
@@ -303,7 +315,7 @@ impl World {
         let db = &self.db;
         let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
         match (command, chosen) {
-            (Command::Provision { key, due_in }, _) => {
+            (Command::Provision { key, due_in, limit_in }, _) => {
                 let at = DateTime::from_timestamp_micros(now + due_in).unwrap();
                 let arm = Arm {
                     instance_id: &self.instance,
@@ -311,6 +323,13 @@ impl World {
                     dedup_key: &DedupKey::new(key.to_string()).unwrap(),
                     fire_at: &FireAt::stored(at.to_rfc3339(), at),
                     callback_url: &CallbackUrl::stored("https://agent.example".to_owned()).unwrap(),
+                    not_after: &match limit_in {
+                        None => Wanted::Keep,
+                        Some(None) => Wanted::Clear,
+                        Some(Some(limit)) => {
+                            Wanted::Set(NotAfter::stored(DateTime::from_timestamp_micros(now + limit).unwrap()))
+                        }
+                    },
                 };
                 oneshots::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }
@@ -347,6 +366,9 @@ impl World {
                 let recovered = leases::recover_expired(db, floor, 10).await.unwrap();
                 return Reply::Recovered(recovered.one_shots > 0);
             }
+            (Command::Expire, _) => {
+                return Reply::Recovered(!expiry::expire(db, 10).await.unwrap().is_empty());
+            }
             (Command::Hold, _) => {
                 outages::hold(db, HoldScope::Instance, "inst-1", None).await.unwrap();
             }
@@ -381,6 +403,9 @@ impl World {
             "asked_again_at",
             "delivered_at",
             "dead_since",
+            "not_after",
+            "not_after_for",
+            "expired_at",
             "created_at",
             "updated_at",
         ];
@@ -470,12 +495,12 @@ impl Expected {
     /// Returns the row after the statement, executed at `now`. `late` selects the latest of random instants.
     fn apply(&self, row: Option<Row>, now: Time, late: bool) -> Option<Row> {
         let Some(before) = row else {
-            let Command::Provision { key, due_in } = self.command else { return None };
-            return Some(Row::armed(self.given(key, due_in)));
+            let Command::Provision { key, due_in, limit_in } = self.command else { return None };
+            return Some(Row::armed(self.given(key, due_in, limit_in)));
         };
         let after = match (self.command, self.token) {
-            (Command::Provision { key, due_in }, _) => {
-                Some(Row::provisioned(Some(&before), self.given(key, due_in), now, &RULES))
+            (Command::Provision { key, due_in, limit_in }, _) => {
+                Some(Row::provisioned(Some(&before), self.given(key, due_in, limit_in), now, &RULES))
             }
             (Command::Cancel, _) => return None,
             (Command::ClaimDue, _) => before.claimed(self.fresh, self.on_hold, now, &RULES),
@@ -489,6 +514,7 @@ impl Expected {
                 Some(before.attempt_ended(&ended, now, &RULES))
             }
             (Command::RecoverExpired, _) => before.recovered(now, &RULES),
+            (Command::Expire, _) => before.expired(now),
             (Command::Release, _) => before.released(),
             (Command::Redrive, _) => before.redriven(now, &RULES),
             _ => None,
@@ -496,8 +522,9 @@ impl Expected {
         Some(after.unwrap_or(before))
     }
 
-    const fn given(&self, key: Id, due_in: Time) -> Given {
-        Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false }
+    fn given(&self, key: Id, due_in: Time, limit_in: Option<Option<Time>>) -> Given {
+        let not_after = limit_in.map(|limit| Some(self.sent + limit?));
+        Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false, not_after }
     }
 }
 
@@ -823,7 +850,7 @@ async fn a_late_outcome_and_the_recovery_of_its_lease_do_not_deadlock() {
     for _ in 0..3 {
         world.reset().await;
         for command in
-            [Command::Provision { key: 0, due_in: -SECOND }, Command::ClaimDue, Command::Confirm { which: 0 }]
+            [Command::Provision { key: 0, due_in: -SECOND, limit_in: None }, Command::ClaimDue, Command::Confirm { which: 0 }]
         {
             step_of(&mut world, command).await.unwrap();
         }

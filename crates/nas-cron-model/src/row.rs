@@ -84,6 +84,10 @@ pub struct Row {
     pub asked_again_at: Option<Time>,
     pub shows_skew: bool,
     pub delivered: Option<Delivered>,
+    /// No attempt starts later.
+    pub not_after: Option<Time>,
+    /// Dead because `not_after` has passed.
+    pub expired: bool,
 }
 
 /// The delays of the rules.
@@ -118,6 +122,8 @@ pub struct Given {
     pub fire_at: Time,
     /// An external backend sends the wake-up.
     pub awaits: bool,
+    /// The limit that the request names, if it names one: `Some(None)` is no limit.
+    pub not_after: Option<Option<Time>>,
 }
 
 /// End of an attempt.
@@ -168,7 +174,26 @@ impl Row {
             asked_again_at: None,
             shows_skew: false,
             delivered: None,
+            not_after: if let Some(limit) = given.not_after { limit } else { None },
+            expired: false,
         }
+    }
+
+    /// Returns true if an attempt at `start` would be later than the one-shot's limit.
+    fn is_too_late(&self, start: Time) -> bool {
+        self.not_after.is_some_and(|limit| limit < start)
+    }
+
+    /// The row after its limit has passed.
+    const fn ended_by_limit(self) -> Self {
+        Self { state: State::Dead, next_attempt_at: None, parked: false, awaits: false, expired: true, ..self }
+    }
+
+    /// `expire`: docs/contract.md#not_after. `None`: it has not expired, or is claimed.
+    #[must_use]
+    pub fn expired(&self, now: Time) -> Option<Self> {
+        let is_waiting = matches!(self.state, State::Armed | State::Waiting);
+        (is_waiting && self.is_too_late(now)).then(|| self.ended_by_limit())
     }
 
     /// Returns true if its key was delivered, and an attempt started after that: a second fire.
@@ -193,7 +218,11 @@ impl Row {
             return *job;
         }
         if same_key && job.state.is_live() {
-            return Self { asked_again_at: Some(now), ..*job };
+            return Self {
+                asked_again_at: Some(now),
+                not_after: given.not_after.unwrap_or(job.not_after),
+                ..*job
+            };
         }
         new.last_started_at = job.last_started_at;
         new.delivered = job.delivered;
@@ -264,6 +293,7 @@ impl Row {
             && self.token == Some(token)
             && self.claim_expires_at? > now
             && self.next_attempt_at?.max(self.fire_at) <= now
+            && !self.is_too_late(now)
             && !on_hold;
         valid.then_some(Self {
             state: State::Firing,
@@ -363,7 +393,7 @@ impl Row {
                 _ => !asked_again || delivered_before.is_none(),
             };
         if !(owns || late_delivery) {
-            return row;
+            return row.or_expired();
         }
         row.token = Some(attempt.token);
         row.claim_expires_at = None;
@@ -373,7 +403,7 @@ impl Row {
         if let Outcome::Failed { retry_in } = attempt.outcome {
             row.state = if retry_in.is_some() { State::Waiting } else { State::Dead };
             row.next_attempt_at = retry_in.map(|delay| now + delay);
-            return row;
+            return row.or_expired();
         }
         row.next_attempt_at = None;
         row.state = State::Delivered;
@@ -394,7 +424,13 @@ impl Row {
                 row.next_attempt_at = Some(rules.second_fire_at(&delivered));
             }
         }
-        row
+        row.or_expired()
+    }
+
+    /// The row after an attempt: one whose next attempt would be too late ends at once.
+    fn or_expired(self) -> Self {
+        let is_doomed = self.state == State::Waiting && self.next_attempt_at.is_some_and(|next| self.is_too_late(next));
+        if is_doomed { self.ended_by_limit() } else { self }
     }
 
     /// `release` (of a parked row whose hold has ended).
@@ -416,6 +452,8 @@ impl Row {
             token: None,
             attempts: 0,
             delivered: if self.state == State::Stuck { None } else { self.delivered },
+            not_after: None,
+            expired: false,
             ..*self
         })
     }
@@ -430,5 +468,6 @@ impl Row {
             && (!self.parked || matches!(self.state, State::Armed | State::Waiting))
             && (!self.awaits || self.state == State::Armed && !self.parked)
             && (self.state != State::Firing || self.attempts > 0)
+            && (!self.expired || self.state == State::Dead)
     }
 }

@@ -945,7 +945,7 @@ impl World {
     fn provision(&mut self, key: Id, later: bool, snapshot: Option<Row>, config: &Config) {
         let before = self.database.row;
         let fire_at = if later { TICK } else { 0 };
-        let given = Given { schedule: self.fresh_schedule(), key, fire_at, awaits: config.backend && later };
+        let given = Given { schedule: self.fresh_schedule(), key, fire_at, awaits: config.backend && later, not_after: None };
         let locked = match (before, snapshot) {
             (Some(row), Some(snapshot)) => Some(Row { delivered: snapshot.delivered, ..row }),
             _ => before,

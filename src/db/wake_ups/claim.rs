@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nas_cron_protocol::{BackendName, OneShotState};
+use nas_cron_protocol::{BackendName, DeadReason, OneShotState};
 use uuid::Uuid;
 
 use crate::db::columns::{OptionalWord, Word};
@@ -86,6 +86,7 @@ pub async fn take(
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
                COALESCE(w.state, o.state) AS "state!: OptionalWord<OneShotState>",
                COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!",
+               dead_reason_of(o.state, o.dead_since, o.expired_at) AS "dead_reason!: OptionalWord<DeadReason>",
                o.schedule_id = g.schedule_id AS current,
                EXISTS (SELECT FROM passed_over p WHERE p.schedule_id = g.schedule_id) AS "locked!",
                COALESCE(o.delivered_schedule_id = g.schedule_id, false) AS "delivered!"
@@ -115,6 +116,7 @@ pub async fn take(
             }
             (Some(true), _, _, due_at, Some(state)) => Found::Standing {
                 state,
+                expired: row.dead_reason.0 == Some(DeadReason::Expired),
                 parked: row.parked,
                 due_in: due_at.map(|at| duration((at - row.now).as_seconds_f64())),
             },

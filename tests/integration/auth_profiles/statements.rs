@@ -5,7 +5,7 @@ use std::time::Duration;
 use nas_cron::db::{Db, DbError, auth_profiles, fires, oneshots};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::oneshot::{self, Provision};
-use nas_cron_protocol::{AuthPlace, AuthProfile, Given, InstanceId, JobId};
+use nas_cron_protocol::{AuthChoice, AuthPlace, Given, InstanceId, JobId};
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::fire_at;
 use sqlx::PgPool;
@@ -41,7 +41,7 @@ impl Kept {
 
     async fn arm(&self, job: &str, auth: Given<&str>) {
         let at = fire_at(3_600_000);
-        let auth = auth.try_map(AuthProfile::new).unwrap();
+        let auth = auth.try_map(|text| AuthChoice::from_json(&text.into())).unwrap();
         let wanted = Provision::new(job, &at, "https://agent.example", &format!("{job}:{at}")).unwrap();
         let wanted = wanted.with_auth(auth);
         oneshot::provision(&self.db, &self.instance, None, &wanted, &RULES).await.unwrap();

@@ -56,6 +56,21 @@ async fn a_wake_up_for_a_cancelled_job_is_gone() {
 }
 
 #[tokio::test]
+async fn a_wake_up_for_an_expired_one_shot_is_expired() {
+    let caller = Caller::new().await;
+    let (at, schedule_id) = caller.world.arm("job", FAR).await;
+    caller.world.sql("UPDATE one_shots SET not_after = now(), not_after_for = created_at").await;
+    eventually("it has expired", async || {
+        let (half, entry) = caller.world.listed("job").await?;
+        (half == "dead" && entry["dead_reason"] == "expired").then_some(())
+    })
+    .await;
+    let answer = caller.wake(&Caller::body("job", &schedule_id, &at)).await;
+    assert_eq!((answer.said(), answer.retry_after()), ((200, "expired"), None), "{answer:?}");
+    assert_eq!(caller.world.agents.fires().len(), 0);
+}
+
+#[tokio::test]
 async fn a_wake_up_for_a_superseded_one_shot_is_superseded() {
     let caller = Caller::new().await;
     let old = caller.due("job", 0.0).await;
