@@ -174,8 +174,7 @@ async fn an_invalid_limit_is_400_by_name_and_nothing_is_stored() {
 #[tokio::test]
 async fn imported_one_shots_have_their_limit_and_auth() {
     let world = World::new().await;
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("one-shots.csv");
+    let file = std::env::temp_dir().join(format!("{}.csv", uuid::Uuid::new_v4()));
     let callback = world.callback();
     let table = format!(
         "instance_id,job_id,fire_at,agent_callback_url,auth,not_after\n\
@@ -187,7 +186,8 @@ async fn imported_one_shots_have_their_limit_and_auth() {
          inst-1,wrong,2036-06-18T12:00:00Z,{callback},\"claude:a,claude:a\",\n"
     );
     std::fs::write(&file, table).unwrap();
-    let (status, out, said) = world.settings.run(&["jobs", "import", file.to_str().unwrap()]).await;
+    let (status, out, said) = world.settings.run(&["jobs", "import", "--format", "csv", file.to_str().unwrap()]).await;
+    std::fs::remove_file(&file).unwrap();
     let all = format!("{out}{said}");
     assert_eq!(status.code(), Some(1), "{all}");
     for problem in

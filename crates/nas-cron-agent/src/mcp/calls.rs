@@ -50,7 +50,7 @@ impl Calls {
         let callback = callback(&mut arguments)?;
         let key = arguments.text("dedup_key")?.map(DedupKey::new).transpose()?;
         let auth = auth(&mut arguments)?;
-        let not_after = arguments.clearable_text("not_after")?;
+        let not_after = not_after(&mut arguments)?;
         arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "dedup_key", "auth", "not_after"])?;
         let fire_at = fire_at.ok_or_else(|| {
             InvalidField::new("fire_at", "is missing: give either fire_at or in (such as 90s)")
@@ -79,7 +79,7 @@ impl Calls {
         let fire_at = self.time(&mut arguments)?;
         let agent_callback_url = callback(&mut arguments)?.map(|url| url.as_str().to_owned());
         let auth = auth(&mut arguments)?;
-        let not_after = arguments.clearable_text("not_after")?;
+        let not_after = not_after(&mut arguments)?;
         arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "auth", "not_after"])?;
         let timed = fire_at.is_some() || !not_after.is_keep();
         if auth.is_keep() && agent_callback_url.is_none() && !timed {
@@ -171,6 +171,13 @@ fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField>
 }
 
 /// Validates `auth`. A value that looks like a secret is neither sent nor repeated.
+fn not_after(arguments: &mut Fields) -> Result<Given<String>, InvalidField> {
+    arguments.clearable_text("not_after")?.try_map(|text| {
+        let limit = fire_time::at(&text).map_err(|problem| InvalidField::new("not_after", problem))?;
+        Ok(limit.as_str().to_owned())
+    })
+}
+
 fn auth(arguments: &mut Fields) -> Result<Given<AuthChoice>, InvalidField> {
     arguments.clearable("auth").try_map(|value| AuthChoice::from_json(&value))
 }
