@@ -18,8 +18,9 @@ use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
 use crate::domain::{Deferral, FireOutcome};
-use crate::fire::{End, outcome};
+use crate::fire::{End, UNREGISTERED, outcome};
 use crate::heartbeat;
+use crate::membership::Membership;
 use crate::metrics::{self, InFlight, PanicPlace};
 
 /// Maximum number of rows in one confirmation.
@@ -129,7 +130,13 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
             (lease.lease_token, (lease.clone(), slot))
         })
         .collect();
-    let confirmed = match leases::confirm(&inner.db, &batch, inner.rules.leases.attempt).await {
+    let Some(membership) = inner.membership() else {
+        inner.deferrals.note(Deferral::Database, UNREGISTERED, batch.len());
+        give_back(Arc::clone(inner), batch, LATER).await;
+        return;
+    };
+    let (lease, replica_id) = (inner.rules.leases.attempt, membership.replica_id());
+    let confirmed = match leases::confirm(&inner.db, &batch, lease, replica_id).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
             inner.deferrals.note(Deferral::Database, &error.to_string(), batch.len());
@@ -142,10 +149,10 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     for attempt in confirmed.attempts {
         let Some((lease, slot)) = waiting.remove(&attempt.attempt_id) else { continue };
         done += 1;
-        let inner = Arc::clone(inner);
+        let (inner, membership) = (Arc::clone(inner), membership.clone());
         let tracker = inner.attempts.clone();
         tracker.spawn(async move {
-            make(&inner, lease, attempt).await;
+            make(&inner, lease, attempt, &membership).await;
             drop(slot);
         });
     }
@@ -173,11 +180,12 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
 }
 
 /// Makes one attempt and records its outcome.
-async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
+async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Membership) {
     let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
     let in_flight = InFlight::begin();
     let started = Instant::now();
-    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt)).catch_unwind().await {
+    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt, membership)).catch_unwind().await
+    {
         Ok(End::Made { ended, reach }) => (ended, reach),
         Ok(End::NotSent { reason, cause }) => {
             debug!(

@@ -343,7 +343,7 @@ impl World {
             }
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);
-                let confirmed = leases::confirm(db, lease(index), lease_length).await.unwrap();
+                let confirmed = leases::confirm(db, lease(index), lease_length, 1).await.unwrap();
                 return Reply::Confirmed(confirmed.attempts.into_iter().next().map(Box::new));
             }
             (Command::GiveBack { .. }, Some(index)) => {

@@ -13,6 +13,7 @@ use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+use super::publish::Kind;
 use super::{Qstash, direct_results};
 use crate::backends::{
     BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes,
@@ -88,7 +89,7 @@ impl SchedulerBackend for QstashDirect {
     }
 
     async fn cancel(&self, wake_ups: &[Unwanted]) -> Vec<Result<(), BackendError>> {
-        self.qstash.cancel(wake_ups).await
+        self.qstash.cancel_all(wake_ups, Kind::Direct).await
     }
 
     /// Rejects every request: direct mode never calls the relay.

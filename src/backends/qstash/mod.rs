@@ -38,6 +38,7 @@ pub use self::options::{QstashOptions, QstashSetupError};
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 
+use self::publish::Kind;
 use self::signature::SigningKeys;
 use super::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes};
 use crate::config;
@@ -165,7 +166,11 @@ impl Qstash {
     }
 
     async fn publish(&self, wake_up: &WakeUp) -> Result<Option<String>, BackendError> {
-        let message = publish::message(wake_up, &self.options);
+        self.send(publish::message(wake_up, &self.options)).await.map(Some)
+    }
+
+    /// Publishes a message. Returns its id, or that of the message that QStash has with the same deduplication id.
+    async fn send(&self, message: publish::Message) -> Result<String, BackendError> {
         let url = publish::url(&self.base, &message.destination)
             .ok_or_else(|| BackendError::Refused("the agent's URL is invalid".to_owned()))?;
         let headers = message
@@ -182,13 +187,34 @@ impl Qstash {
         if message_path(&published.message_id).is_none() {
             return Err(BackendError::Garbage("invalid message id".to_owned()));
         }
-        Ok(Some(published.message_id))
+        Ok(published.message_id)
     }
 
-    async fn take_back(&self, message_id: Option<&str>) -> Result<(), BackendError> {
-        let Some(message_id) = message_id else { return Ok(()) };
-        let path =
-            message_path(message_id).ok_or_else(|| BackendError::Refused("invalid message id".to_owned()))?;
+    /// Cancels wake-ups, or calls of direct mode.
+    async fn cancel_all(&self, wake_ups: &[Unwanted], kind: Kind) -> Vec<Result<(), BackendError>> {
+        let take_back = async |index: usize| {
+            // It may take two calls. A batch counts on one.
+            let both = tokio::time::timeout(self.options.timeout, self.take_back(&wake_ups[index], kind));
+            both.await.unwrap_or(Err(BackendError::TimedOut))
+        };
+        self.batch(wake_ups, take_back).await
+    }
+
+    async fn take_back(&self, wake_up: &Unwanted, kind: Kind) -> Result<(), BackendError> {
+        let message_id = match &wake_up.message_id {
+            Some(message_id) => message_id.clone(),
+            None if wake_up.unconfirmed => {
+                let placeholder = publish::placeholder(wake_up, kind, &self.options, self.clock.now());
+                match self.send(placeholder).await {
+                    // It refuses the wake-up as well.
+                    Err(BackendError::Refused(_)) => return Ok(()),
+                    message_id => message_id?,
+                }
+            }
+            None => return Ok(()),
+        };
+        let path = message_path(&message_id)
+            .ok_or_else(|| BackendError::Refused("invalid message id".to_owned()))?;
         match self.call(self.request(Method::DELETE, &path), MAX_ANSWER).await {
             Err(error) if answer::is_not_found(&error) => Ok(()),
             result => result.map(drop),
@@ -267,7 +293,7 @@ impl SchedulerBackend for Qstash {
     }
 
     async fn cancel(&self, wake_ups: &[Unwanted]) -> Vec<Result<(), BackendError>> {
-        self.batch(wake_ups, |index| self.take_back(wake_ups[index].message_id.as_deref())).await
+        self.cancel_all(wake_ups, Kind::WakeUp).await
     }
 
     fn verify(&self, request: &RelayRequest<'_>) -> Result<(), Refusal> {

@@ -24,8 +24,9 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                           NAS_CRON_DATABASE_URL] [required]
           --database-url-file <FILE>      File that contains database_url [env: NAS_CRON_DATABASE_URL_FILE]
           --database-max-connections <N>  Maximum database connections per replica. Three tenths are reserved for
-                                          fires, the rest serve requests. One additional connection receives
-                                          notifications. [env: NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
+                                          fires, the rest serve requests. Two additional connections receive
+                                          notifications and keep the replica registered. [env:
+                                          NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
           --migrate[=<BOOL>]              Apply missing schema migrations at start. Convenient for a single
                                           replica; otherwise run `nas-cron migrate` before each rollout. [env:
                                           NAS_CRON_MIGRATE] [default: false]

@@ -19,13 +19,13 @@ pub(super) const RECOVERY: Duration = Duration::from_secs(30);
 const ANSWER_AFTER: Duration = Duration::from_millis(100);
 
 /// Returns the address of a database's server.
-pub(super) fn address_of(url: &str) -> SocketAddr {
+pub(crate) fn address_of(url: &str) -> SocketAddr {
     let url: url::Url = url.parse().unwrap();
     url.socket_addrs(|| None).unwrap()[0]
 }
 
 /// Returns the URL of the same database at another address.
-pub(super) fn at(url: &str, address: SocketAddr) -> String {
+pub(crate) fn at(url: &str, address: SocketAddr) -> String {
     let mut url: url::Url = url.parse().unwrap();
     url.set_ip_host(address.ip()).unwrap();
     url.set_port(Some(address.port())).unwrap();
