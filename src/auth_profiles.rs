@@ -9,7 +9,9 @@ use std::time::Duration;
 use nas_cron_protocol::agent_api::{
     AuthDefaults, AuthProfiles, AuthProfilesChange, KnownProfile, ShownAuth, Warning,
 };
-use nas_cron_protocol::{AuthChoice, AuthPlace, AuthProfile, AuthScope, Given, InstanceId, InvalidField, JobId, OrgId};
+use nas_cron_protocol::{
+    AuthChoice, AuthPlace, AuthProfile, AuthScope, Given, InstanceId, InvalidField, JobId, OrgId,
+};
 use tokio::time::Instant;
 
 use crate::db::{Db, DbResult, auth_profiles, ride_out};
@@ -185,10 +187,7 @@ pub struct Registry {
 
 impl Registry {
     /// `profiles` replace the known ones of the place; `None` keeps them. Duplicates count once.
-    pub fn new(
-        profiles: Option<Vec<AuthProfile>>,
-        default: Given<AuthChoice>,
-    ) -> Result<Self, InvalidField> {
+    pub fn new(profiles: Option<Vec<AuthProfile>>, default: Given<AuthChoice>) -> Result<Self, InvalidField> {
         let profiles = profiles.map(|mut profiles| {
             profiles.sort_unstable();
             profiles.dedup();

@@ -308,7 +308,10 @@ mod tests {
                 KnownProfile { auth: auth("claude:budget"), scope: AuthScope::Org },
                 KnownProfile { auth: auth("claude:work"), scope: AuthScope::Instance },
             ],
-            defaults: AuthDefaults { org: Some(AuthChoice::Profile(auth("claude:lost"))), ..AuthDefaults::default() },
+            defaults: AuthDefaults {
+                org: Some(AuthChoice::Profile(auth("claude:lost"))),
+                ..AuthDefaults::default()
+            },
             warnings: vec![unknown(&auth("claude:lost"))],
         };
         insta::assert_snapshot!(profiles_text(&place, &found), @"

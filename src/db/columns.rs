@@ -5,13 +5,13 @@
 
 use std::str::FromStr;
 
-use nas_cron_protocol::{AuthScope, BackendName, DeadReason, OneShotState, ParkReason};
+use nas_cron_protocol::{AuthScope, BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
-use crate::domain::{FireOutcome, HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
+use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
 pub(super) trait StoredWord: Copy + FromStr<Err: Into<BoxDynError>> {
@@ -115,12 +115,12 @@ wrapped!(
     AuthScope = "auth_scope",
     BackendName = "scheduler_backend",
     DeadReason = "text",
+    FireOutcome = "fire_outcome",
     OneShotState = "one_shot_state",
     ParkReason = "park_reason",
 );
 
 own!(
-    FireOutcome = "fire_outcome",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",

@@ -150,7 +150,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         SELECT i.instance_id AS "instance_id!", i.org_id AS "org_id!", i.bootstrap_session_id, i.enabled AS "enabled!",
                i.on_hold AS "on_hold!", i.denied_by_portal AS "denied_by_portal: PortalDenial", i.looked_up_at,
                i.callback_url,
-               i.unreachable_since, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
+               i.unreachable_since, CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
                c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
             SELECT * FROM instance_status

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    AuthProfile, BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, Given, InstanceId, JobId, NotAfter,
-    OneShotState, ParkReason, ScheduleId, words,
+    AuthProfile, BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, Given, InstanceId,
+    JobId, NotAfter, OneShotState, ParkReason, ScheduleId, words,
 };
 
 use super::job_auth::JobAuth;
@@ -72,6 +72,8 @@ pub struct OneShot {
     pub not_after: Option<DateTime<Utc>>,
     /// The reason for which it is a dead letter, if it is one.
     pub dead_reason: Option<DeadReason>,
+    /// The outcome of its latest attempt; `None` before the first one has ended.
+    pub last_outcome: Option<FireOutcome>,
     /// HTTP status of the last response.
     pub last_status: Option<i16>,
     /// The last attempt's error.

@@ -107,6 +107,7 @@ impl From<OneShot> for ArmedOneShot {
             not_after: one.not_after,
             parked: one.parked,
             awaits: one.awaits,
+            last_outcome: one.last_outcome,
             last_status: one.last_status,
             last_error: one.last_error,
             auth: one.auth.into(),

@@ -38,7 +38,10 @@ async fn change(
 ) -> Result<Json<ChangedJob>, ApiError> {
     let job_id = path.name("job_id", JobId::new)?;
     if body.auth.is_keep() {
-        return Err(refuse("auth", "is missing: send a profile, a list of profiles, false for no profile, or null to remove the setting"));
+        return Err(refuse(
+            "auth",
+            "is missing: send a profile, a list of profiles, false for no profile, or null to remove the setting",
+        ));
     }
     let auth = body.auth.value();
     let changed = state.profiles.change_job(&caller.instance, &job_id, auth, caller.deadline).await?;

@@ -121,7 +121,11 @@ mod tests {
     fn documented_fields_are_those_of_the_request() {
         let document = document();
         let schemas = &document["components"]["schemas"];
-        let body = FireBody { job_id: "j".into(), fire_at: "t".into(), auth: Some(Cow::Owned(AuthChoice::NoProfile)) };
+        let body = FireBody {
+            job_id: "j".into(),
+            fire_at: "t".into(),
+            auth: Some(Cow::Owned(AuthChoice::NoProfile)),
+        };
         assert_eq!(fields(&schemas["FireRequest"]["properties"]), fields(&json!(body)));
         let claims = FireClaims {
             iss: "p".into(),

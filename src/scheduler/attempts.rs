@@ -240,7 +240,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
 /// its next look without knowing of them.
 fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: Duration) -> bool {
     let comes_again = matches!(state, Some(OneShotState::Waiting | OneShotState::Armed));
-    // Without `retry_in` it is a second fire; only the database knows when it is due.
+    // Without `retry_in` it is a second fire, or the fire after a duplicate; only the database knows when it is due.
     comes_again && retry_in.is_none_or(|delay| delay <= horizon)
 }
 
@@ -279,6 +279,8 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, recorded: Option<OneShot
             let event = match outcome {
                 FireOutcome::Delivered => "fire delivered",
                 FireOutcome::Gone => "fire ended, agent no longer has the job",
+                FireOutcome::Dropped => "fire dropped, agent's gateway is stopped",
+                FireOutcome::Duplicate => "fire refused as a duplicate",
                 other => other.as_str(),
             };
             info!(

@@ -74,9 +74,10 @@ impl AuthChoice {
                 Err(error) => Err(Fault::new(error.problem)),
             },
             Value::Array(items) => Self::parse_list(items),
-            other => {
-                Err(Fault::new(format!("must be false, a profile or a list of profiles, not {}", kind(other))))
-            }
+            other => Err(Fault::new(format!(
+                "must be false, a profile or a list of profiles, not {}",
+                kind(other)
+            ))),
         }
     }
 
@@ -172,10 +173,10 @@ mod schema {
             let profile = || -> Object {
                 ObjectBuilder::new().schema_type(Type::String).examples(["claude:work"]).build()
             };
-            let never =
-                ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false])).description(Some(
-                    "No profile, also if a wider scope sets one.",
-                ));
+            let never = ObjectBuilder::new()
+                .schema_type(Type::Boolean)
+                .enum_values(Some([false]))
+                .description(Some("No profile, also if a wider scope sets one."));
             let list = ArrayBuilder::new()
                 .items(profile())
                 .min_items(Some(1))

@@ -84,8 +84,7 @@ mod tests {
                 _ => Some(AuthChoice::NoProfile),
             };
             let nearest = (0..4).find(|at| digits[*at] > 0);
-            let expected = nearest
-                .and_then(|at| Some(EffectiveAuth { auth: set(at)?, source: PLACES[at] }));
+            let expected = nearest.and_then(|at| Some(EffectiveAuth { auth: set(at)?, source: PLACES[at] }));
             assert_eq!(resolve_auth(set(0), set(1), set(2), set(3)), expected, "{digits:?}");
         }
     }

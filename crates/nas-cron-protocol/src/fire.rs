@@ -83,7 +83,10 @@ mod tests {
             let choice: AuthChoice = serde_json::from_str(auth).unwrap();
             let with = FireBody::new(&job_id, &fire_at, Some(&choice));
             let text = serde_json::to_string(&with).unwrap();
-            assert_eq!(text, format!(r#"{{"job_id":"j","fire_at":"2026-06-18T14:34:56+02:00","auth":{auth}}}"#));
+            assert_eq!(
+                text,
+                format!(r#"{{"job_id":"j","fire_at":"2026-06-18T14:34:56+02:00","auth":{auth}}}"#)
+            );
             assert_eq!(serde_json::from_str::<FireBody<'_>>(&text).unwrap(), with);
         }
     }

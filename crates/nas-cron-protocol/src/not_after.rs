@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn naive_and_malformed_limits_are_rejected_by_name() {
-        for text in ["", "2036-06-18T12:34:56", "2036-06-18", "tomorrow", "1750250096", "10000-01-01T00:00:00Z"] {
+        for text in
+            ["", "2036-06-18T12:34:56", "2036-06-18", "tomorrow", "1750250096", "10000-01-01T00:00:00Z"]
+        {
             let error = parse(text, "2026-06-18T12:34:56Z").unwrap_err();
             assert!(error.starts_with("not_after: must be an ISO 8601 date-time with an offset"), "{error}");
         }

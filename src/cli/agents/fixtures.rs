@@ -16,6 +16,7 @@ pub(super) fn agent() -> Agent {
         looked_up_at: None,
         callback_url: Some("https://agent-1.example".to_owned()),
         unreachable_since: None,
+        busy_until: None,
         armed: 2,
         parked: 0,
         dead: 1,

@@ -192,7 +192,9 @@ mod tests {
                 r#"{{"instance_id":"a","job_id":"j","fire_at":"2036-06-18T12:00:00Z","agent_callback_url":"https://a.example",{rest}}}"#
             )
         };
-        let auth = |form: &str| read(&line(&format!(r#""auth":{form}"#))).map(|one| serde_json::json!(one.auth).to_string());
+        let auth = |form: &str| {
+            read(&line(&format!(r#""auth":{form}"#))).map(|one| serde_json::json!(one.auth).to_string())
+        };
         for (form, expected) in [
             ("false", "false"),
             (r#""none""#, "false"),
@@ -205,7 +207,8 @@ mod tests {
         }
         insta::assert_snapshot!(auth("7").unwrap_err(), @"auth: must be false, a profile or a list of profiles, not a number");
         insta::assert_snapshot!(auth(r#""p:a,p:b,p:a""#).unwrap_err(), @"auth[2]: is in the list twice");
-        let limit = |text: &str| read(&line(&format!(r#""not_after":{text}"#))).map(|one| one.not_after.is_some());
+        let limit =
+            |text: &str| read(&line(&format!(r#""not_after":{text}"#))).map(|one| one.not_after.is_some());
         assert_eq!(limit(r#""2036-06-18T14:00:01+02:00""#), Ok(true));
         assert_eq!(limit("null"), Ok(false));
         insta::assert_snapshot!(limit(r#""2036-06-18T12:00:00+00:01""#).unwrap_err(), @"not_after: must not be before fire_at");

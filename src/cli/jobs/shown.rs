@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
-use nas_cron_protocol::{DeadReason, OneShotState};
 use nas_cron_protocol::agent_api::ShownAuth;
+use nas_cron_protocol::{DeadReason, OneShotState};
 
 use crate::db::{Db, DbResult, auth_profiles};
 use crate::domain::job::Job;
@@ -58,6 +58,7 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
             if job.attempts > 0 { "last attempt" } else { "earlier attempt" },
             or_dash(job.last_started_at.map(with_time)),
         ),
+        ("last outcome", or_dash(job.last_outcome)),
         ("last status", or_dash(job.last_status)),
         ("last error", or_dash(job.last_error.as_deref())),
     ];

@@ -197,7 +197,10 @@ async fn a_limit_is_set_kept_and_removed() {
     assert!(tools.run("show report").await.ok().contains("13:00:00 +00:00"));
     tools.run("update report --at 2036-06-18T12:30:00Z").await.ok();
     assert_eq!(limit().await, expected, "a new time keeps it");
-    tools.run("update report --at 2036-06-18T13:30:00Z").await.failed(1, "not_after: must not be before fire_at");
+    tools
+        .run("update report --at 2036-06-18T13:30:00Z")
+        .await
+        .failed(1, "not_after: must not be before fire_at");
     tools.run("update report --not-after none").await.ok();
     assert_eq!(limit().await, None);
 }

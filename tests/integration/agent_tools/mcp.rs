@@ -423,7 +423,11 @@ async fn the_newest_protocol_version_lists_tools_and_reports_their_errors() {
         assert_eq!((&auth["maxItems"], &auth["items"]["type"]), (&json!(8), &json!("string")), "{tool}");
         assert!(auth["description"].as_str().unwrap().contains("never a token"), "{tool}");
         let limit = &of(tool)["inputSchema"]["properties"]["not_after"];
-        assert_eq!((&limit["type"], &limit["format"]), (&json!(["string", "null"]), &json!("date-time")), "{tool}");
+        assert_eq!(
+            (&limit["type"], &limit["format"]),
+            (&json!(["string", "null"]), &json!("date-time")),
+            "{tool}"
+        );
     }
     assert_eq!(of("cron_provision")["inputSchema"]["required"], json!(["job_id", "agent_callback_url"]));
 

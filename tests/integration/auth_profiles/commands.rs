@@ -74,7 +74,10 @@ async fn operators_set_no_profile_and_lists_as_defaults() {
     let several = "auth-profiles set --service --default claude:a --default codex:b";
     assert_eq!(json(&world, several).await["defaults"]["service"], json!(["claude:a", "codex:b"]));
     let said = ok(&world, "auth-profiles set --instance inst-1 --default none").await;
-    assert!(said.contains("Agent inst-1: jobs that name no profile get none, by the default of the instance"), "{said}");
+    assert!(
+        said.contains("Agent inst-1: jobs that name no profile get none, by the default of the instance"),
+        "{said}"
+    );
     let all = ok(&world, "auth-profiles list").await;
     assert!(all.contains("the service   claude:a, codex:b  default"), "{all}");
     assert!(all.contains("agent inst-1  none               default"), "{all}");
@@ -92,7 +95,10 @@ async fn operators_set_no_profile_and_lists_as_defaults() {
         let said = fails(&world, &format!("auth-profiles set --service {line}")).await;
         assert!(said.contains(expected), "{said}");
     }
-    assert_eq!(json(&world, "auth-profiles list --service").await["defaults"]["service"], json!(["claude:a", "codex:b"]));
+    assert_eq!(
+        json(&world, "auth-profiles list --service").await["defaults"]["service"],
+        json!(["claude:a", "codex:b"])
+    );
 }
 
 #[tokio::test]

@@ -65,7 +65,10 @@ async fn a_default_of_any_scope_may_be_false_or_a_list() {
     let wanted = json!({"profiles": [], "default": list});
     let seen = done(&world, "PUT", REGISTRY, &world.token, Some(&wanted)).await;
     assert_eq!(seen["defaults"]["instance"], list);
-    assert_eq!(seen["warnings"], json!([unknown("claude:one"), unknown("claude:work"), unknown("codex:default")]));
+    assert_eq!(
+        seen["warnings"],
+        json!([unknown("claude:one"), unknown("claude:work"), unknown("codex:default")])
+    );
 }
 
 #[tokio::test]
@@ -73,7 +76,9 @@ async fn a_change_of_form_never_supersedes_and_is_kept_when_absent() {
     let world = World::new().await;
     let at = json!({"fire_at": fire_at(FAR), "dedup_key": "key"});
     let first = provision(&world, "job", 0, &at).await;
-    for form in [json!(false), json!(["claude:a", "claude:b"]), json!("claude:a"), json!(["claude:a"]), json!(false)] {
+    for form in
+        [json!(false), json!(["claude:a", "claude:b"]), json!("claude:a"), json!(["claude:a"]), json!(false)]
+    {
         let mut with = at.clone();
         with["auth"] = form.clone();
         assert_eq!(provision(&world, "job", 0, &with).await["schedule_id"], first["schedule_id"], "{form}");
@@ -165,7 +170,10 @@ async fn a_replica_of_an_earlier_release_sees_what_it_can_express() {
     // Its statements use this function, and the first column that is set.
     let seen = async || -> [Option<String>; 5] {
         let row: (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>) =
-            sqlx::query_as("SELECT * FROM auth_of_job('inst-1', 'org-1', 'job')").fetch_one(&world.pool).await.unwrap();
+            sqlx::query_as("SELECT * FROM auth_of_job('inst-1', 'org-1', 'job')")
+                .fetch_one(&world.pool)
+                .await
+                .unwrap();
         row.into()
     };
     let row = |columns: [&str; 5]| columns.map(|text| (text != "-").then(|| text.to_owned()));
@@ -184,8 +192,10 @@ async fn a_replica_of_an_earlier_release_sees_what_it_can_express() {
     // Its write of a name replaces the whole value.
     patch(&world, "job", json!(["claude:one", "claude:two"])).await;
     world
-        .sql("INSERT INTO job_auth (instance_id, job_id, auth) VALUES ('inst-1', 'job', 'claude:one')
-              ON CONFLICT (instance_id, job_id) DO UPDATE SET auth = excluded.auth, idle_since = now()")
+        .sql(
+            "INSERT INTO job_auth (instance_id, job_id, auth) VALUES ('inst-1', 'job', 'claude:one')
+              ON CONFLICT (instance_id, job_id) DO UPDATE SET auth = excluded.auth, idle_since = now()",
+        )
         .await;
     assert_eq!(listed(&world, "job").await["auth"], json!("claude:one"));
     let unreadable = "UPDATE job_auth SET auth = '{\"a form\": \"of a later release\"}'";

@@ -6,6 +6,7 @@ mod addresses;
 mod answers;
 mod keys;
 mod loops;
+mod newer_agent;
 mod retries;
 mod same_key;
 mod timing;

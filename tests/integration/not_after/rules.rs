@@ -8,11 +8,13 @@ use nas_cron::domain::HoldScope;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::job::JobFilter;
+use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::OneShot;
 use nas_cron::domain::wake_up::{Found, Wake};
-use nas_cron::domain::{FireOutcome, lease::Lease};
 use nas_cron::oneshot::{self, Provision};
-use nas_cron_protocol::{BackendName, DeadReason, Given, InstanceId, JobId, OneShotState, ScheduleId};
+use nas_cron_protocol::{
+    BackendName, DeadReason, FireOutcome, Given, InstanceId, JobId, OneShotState, ScheduleId,
+};
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::now;
 use sqlx::PgPool;
@@ -22,6 +24,8 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
+    claim_lifetime: Duration::from_mins(5),
+    duplicate_delay: Duration::from_secs(330),
 };
 const HORIZON: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(30);
@@ -35,8 +39,11 @@ struct World {
 impl World {
     async fn new() -> Self {
         let (db, url) = database().await;
-        let world =
-            Self { db, pool: PgPool::connect(&url).await.unwrap(), instance: InstanceId::new("inst-1").unwrap() };
+        let world = Self {
+            db,
+            pool: PgPool::connect(&url).await.unwrap(),
+            instance: InstanceId::new("inst-1").unwrap(),
+        };
         world.sql("INSERT INTO instances (instance_id, org_id, callback_url) VALUES ('inst-1', 'org-1', 'https://a.example')").await;
         world
     }
@@ -73,23 +80,34 @@ impl World {
     }
 
     async fn confirm(&self, leases: &[Lease]) -> Vec<Attempt> {
-        leases::confirm(&self.db, leases, Duration::from_secs(40)).await.unwrap().attempts
+        leases::confirm(&self.db, leases, Duration::from_secs(40), 1).await.unwrap().attempts
     }
 
     async fn start(&self) -> Attempt {
         self.confirm(&self.claim().await).await.pop().expect("it is confirmed")
     }
 
-    async fn fail(&self, attempt: &Attempt, retry_in: u64) -> Option<OneShotState> {
+    async fn end(
+        &self,
+        attempt: &Attempt,
+        outcome: FireOutcome,
+        retry_in: Option<u64>,
+    ) -> Option<OneShotState> {
         let ended = Ended {
             attempt: attempt.started(),
-            outcome: FireOutcome::Failed,
+            outcome,
+            ambiguous: false,
             http_status: Some(503),
+            answer: None,
             error: Some("busy".to_owned()),
-            retry_in: Some(Duration::from_secs(retry_in)),
+            retry_in: retry_in.map(Duration::from_secs),
             retry_after: None,
         };
         outcomes::finish_fires(&self.db, &[ended], &RULES).await.unwrap()[0].state
+    }
+
+    async fn fail(&self, attempt: &Attempt, retry_in: u64) -> Option<OneShotState> {
+        self.end(attempt, FireOutcome::Failed, Some(retry_in)).await
     }
 
     async fn expire(&self) -> usize {
@@ -130,16 +148,8 @@ async fn an_attempt_that_started_before_not_after_may_deliver_afterwards() {
     let attempt = world.start().await;
     world.pass().await;
     assert_eq!(world.expire().await, 0, "an attempt is in flight");
-    let delivered = Ended {
-        attempt: attempt.started(),
-        outcome: FireOutcome::Delivered,
-        http_status: Some(202),
-        error: None,
-        retry_in: None,
-        retry_after: None,
-    };
-    let recorded = outcomes::finish_fires(&world.db, &[delivered], &RULES).await.unwrap();
-    assert_eq!(recorded[0].state, Some(OneShotState::Delivered));
+    let state = world.end(&attempt, FireOutcome::Delivered, None).await;
+    assert_eq!(state, Some(OneShotState::Delivered));
     assert_eq!(world.expire().await, 0);
 }
 
@@ -163,15 +173,7 @@ async fn a_spent_retry_budget_is_another_reason() {
     let world = World::new().await;
     world.provision("k", in_seconds(3_600)).await;
     let attempt = world.start().await;
-    let ended = Ended {
-        attempt: attempt.started(),
-        outcome: FireOutcome::Failed,
-        http_status: Some(503),
-        error: None,
-        retry_in: None,
-        retry_after: None,
-    };
-    outcomes::finish_fires(&world.db, &[ended], &RULES).await.unwrap();
+    world.end(&attempt, FireOutcome::Failed, None).await;
     assert_eq!(world.end_of().await, (OneShotState::Dead, Some(DeadReason::BudgetSpent)));
     world.pass().await;
     assert_eq!(world.expire().await, 0, "it is dead already");
@@ -253,15 +255,7 @@ async fn a_second_fire_has_the_limit_of_its_provision() {
     let world = World::new().await;
     world.provision("k", in_seconds(3_600)).await;
     let attempt = world.start().await;
-    let delivered = Ended {
-        attempt: attempt.started(),
-        outcome: FireOutcome::Delivered,
-        http_status: Some(202),
-        error: None,
-        retry_in: None,
-        retry_after: None,
-    };
-    outcomes::finish_fires(&world.db, &[delivered], &RULES).await.unwrap();
+    world.end(&attempt, FireOutcome::Delivered, None).await;
     world.provision("k", in_seconds(30)).await;
     let one = world.listed().await;
     assert_eq!(one.state, OneShotState::Waiting);
@@ -272,13 +266,25 @@ async fn a_second_fire_has_the_limit_of_its_provision() {
 }
 
 #[tokio::test]
+async fn the_fire_after_a_duplicate_is_not_later_than_the_limit() {
+    let world = World::new().await;
+    world.provision("k", in_seconds(120)).await;
+    let lost = world.start().await;
+    world.sql("UPDATE one_shots SET claimed_at = now()").await;
+    let state = world.end(&lost, FireOutcome::Duplicate, None).await;
+    assert_eq!(state, Some(OneShotState::Dead), "330 s later would be too late");
+    assert_eq!(world.end_of().await, EXPIRED);
+}
+
+#[tokio::test]
 async fn a_redrive_clears_the_limit() {
     let world = World::new().await;
     world.provision("k", in_seconds(60)).await;
     world.pass().await;
     assert_eq!(world.expire().await, 1);
     let later = now() + TimeDelta::hours(1);
-    assert_eq!(jobs::redrive(&world.db, &JobFilter::default(), later, 10).await.unwrap(), 1);
+    let redriven = jobs::redrive(&world.db, &JobFilter::default(), later, Duration::ZERO, 10).await.unwrap();
+    assert_eq!(redriven.count, 1);
     assert_eq!((world.end_of().await, world.limit().await), ((OneShotState::Armed, None), None));
     assert_eq!(world.expire().await, 0);
     world.start().await;
@@ -298,8 +304,10 @@ async fn a_limit_does_not_pass_to_an_arm_of_an_earlier_release() {
     assert_eq!(world.fail(&attempt, 40).await, Some(OneShotState::Waiting));
     // A reason of an earlier dead letter does not stay either.
     world
-        .sql("UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL,
-                                   expired_at = now() - interval '1 h'")
+        .sql(
+            "UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL,
+                                   expired_at = now() - interval '1 h'",
+        )
         .await;
     assert_eq!(world.end_of().await, (OneShotState::Dead, Some(DeadReason::BudgetSpent)));
 }
@@ -311,8 +319,9 @@ async fn expiry_withdraws_the_wake_up_and_a_late_one_finds_it_expired() {
     let at = (now() + TimeDelta::hours(1)).to_rfc3339();
     let wanted = Provision::new("job", &at, "https://a.example", "k").unwrap();
     let wanted = wanted.with_not_after(Given::Set(at)).unwrap();
-    let armed =
-        oneshot::provision(&world.db, &world.instance, Some("https://a.example"), &wanted, &RULES).await.unwrap();
+    let armed = oneshot::provision(&world.db, &world.instance, Some("https://a.example"), &wanted, &RULES)
+        .await
+        .unwrap();
     assert_eq!(armed.awaits, Some(BackendName::Nats));
     world.pass().await;
     assert_eq!(world.expire().await, 1);
@@ -325,7 +334,10 @@ async fn expiry_withdraws_the_wake_up_and_a_late_one_finds_it_expired() {
         schedule_id: armed.schedule_id,
     };
     let found = wake_ups::take(&world.db, &[wake], HORIZON, GRACE, 10).await.unwrap();
-    assert!(matches!(found[..], [Found::Standing { state: OneShotState::Dead, expired: true, .. }]), "{found:?}");
+    assert!(
+        matches!(found[..], [Found::Standing { state: OneShotState::Dead, expired: true, .. }]),
+        "{found:?}"
+    );
 }
 
 #[tokio::test]

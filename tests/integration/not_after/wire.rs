@@ -48,7 +48,10 @@ async fn a_retry_that_would_be_too_late_makes_an_expired_dead_letter_at_once() {
     armed(&world, "job", 0, &json!({"not_after": limit})).await;
     let entry = expired(&world, "job").await;
     assert!(now() < instant(&limit), "not only when it passes");
-    assert_eq!((&entry["attempts"], &entry["last_status"], &entry["state"]), (&json!(1), &json!(503), &json!("dead")));
+    assert_eq!(
+        (&entry["attempts"], &entry["last_status"], &entry["state"]),
+        (&json!(1), &json!(503), &json!("dead"))
+    );
     assert!(entry["died_at"].is_string() && entry["not_after"].is_string(), "{entry}");
     assert_eq!(world.agents.fires_of("job").len(), 1);
     eventually("the gauge and the counter", async || {
@@ -65,7 +68,10 @@ async fn a_retry_that_would_be_too_late_makes_an_expired_dead_letter_at_once() {
     let listed = run(&world, "jobs list --state dead").await;
     assert!(listed.contains("dead, expired"), "{listed}");
     let shown: Value = serde_json::from_str(&run(&world, "jobs show inst-1 job --json").await).unwrap();
-    assert_eq!((&shown["job"]["dead_reason"], &shown["job"]["not_after"]), (&json!("expired"), &entry["not_after"]));
+    assert_eq!(
+        (&shown["job"]["dead_reason"], &shown["job"]["not_after"]),
+        (&json!("expired"), &entry["not_after"])
+    );
     // A redrive is a decision to fire, however late.
     world.agents.answer(|_, _| Reply::accepted());
     run(&world, "jobs redrive inst-1 job").await;
@@ -186,13 +192,16 @@ async fn imported_one_shots_have_their_limit_and_auth() {
          inst-1,wrong,2036-06-18T12:00:00Z,{callback},\"claude:a,claude:a\",\n"
     );
     std::fs::write(&file, table).unwrap();
-    let (status, out, said) = world.settings.run(&["jobs", "import", "--format", "csv", file.to_str().unwrap()]).await;
+    let (status, out, said) =
+        world.settings.run(&["jobs", "import", "--format", "csv", file.to_str().unwrap()]).await;
     std::fs::remove_file(&file).unwrap();
     let all = format!("{out}{said}");
     assert_eq!(status.code(), Some(1), "{all}");
-    for problem in
-        ["not_after: must not be before fire_at", "not_after: must be an ISO 8601", "auth[1]: is in the list twice"]
-    {
+    for problem in [
+        "not_after: must not be before fire_at",
+        "not_after: must be an ISO 8601",
+        "auth[1]: is in the list twice",
+    ] {
         assert!(all.contains(problem), "{all}");
     }
     let listed = world.listed("limited").await.unwrap().1;

@@ -150,9 +150,13 @@ mod tests {
 
     #[test]
     fn limit_is_kept_unless_it_is_changed() {
-        let limited = || ListedJob { not_after: Some("2026-06-18T14:00:00Z".to_owned()), ..job(Some("https://a.example")) };
+        let limited = || ListedJob {
+            not_after: Some("2026-06-18T14:00:00Z".to_owned()),
+            ..job(Some("https://a.example"))
+        };
         let later = Update { fire_at: Some("2026-06-18T13:00:00+00:00".to_owned()), ..Update::default() };
-        let request = |not_after| rearm_request(limited(), Update { not_after, ..later.clone() }).unwrap().not_after;
+        let request =
+            |not_after| rearm_request(limited(), Update { not_after, ..later.clone() }).unwrap().not_after;
         assert_eq!(request(Given::Keep), Given::Set("2026-06-18T14:00:00Z".to_owned()));
         assert_eq!(request(Given::Clear), Given::Clear);
         assert_eq!(request(Given::Set("x".to_owned())), Given::Set("x".to_owned()));

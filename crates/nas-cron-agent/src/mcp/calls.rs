@@ -51,7 +51,15 @@ impl Calls {
         let key = arguments.text("dedup_key")?.map(DedupKey::new).transpose()?;
         let auth = auth(&mut arguments)?;
         let not_after = not_after(&mut arguments)?;
-        arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "dedup_key", "auth", "not_after"])?;
+        arguments.finish(&[
+            "job_id",
+            "fire_at",
+            "in",
+            "agent_callback_url",
+            "dedup_key",
+            "auth",
+            "not_after",
+        ])?;
         let fire_at = fire_at.ok_or_else(|| {
             InvalidField::new("fire_at", "is missing: give either fire_at or in (such as 90s)")
         })?;
@@ -83,7 +91,8 @@ impl Calls {
         arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "auth", "not_after"])?;
         let timed = fire_at.is_some() || !not_after.is_keep();
         if auth.is_keep() && agent_callback_url.is_none() && !timed {
-            let problem = "nothing to change: give at least one of auth, fire_at, in, not_after, agent_callback_url";
+            let problem =
+                "nothing to change: give at least one of auth, fire_at, in, not_after, agent_callback_url";
             return Err(InvalidField::new("auth", problem).into());
         }
         let update = Update { auth, fire_at, agent_callback_url, not_after };

@@ -92,7 +92,9 @@ pub(super) fn print_armed(
     };
     let limit = wanted.not_after.value().map(|at| format!(", not after {}", format_instant(now, at)));
     let (when, limit) = (format_instant(now, &wanted.fire_at), limit.unwrap_or_default());
-    let text =
-        format!("{} is armed: it fires {when}{limit}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url);
+    let text = format!(
+        "{} is armed: it fires {when}{limit}, at {}{auth}.",
+        wanted.job_id, wanted.agent_callback_url
+    );
     Ok(terminal::print(&text)?)
 }
