@@ -107,12 +107,14 @@ BEGIN
 END;
 $$;
 
--- A one-shot after an attempt: one whose next attempt would be too late ends at once.
-CREATE FUNCTION retried_or_expired(job one_shots) RETURNS one_shots
+-- A one-shot after the outcome of an attempt, which decides about it if it has the attempt's token: one whose next attempt
+-- would be too late ends at once.
+CREATE FUNCTION retried_or_expired(job one_shots, attempt_id uuid) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
-    IF job.state = 'waiting' AND job.next_attempt_at > limit_of(job.not_after, job.not_after_for, job.created_at) THEN
+    IF job.state = 'waiting' AND job.lease_token = attempt_id
+       AND job.next_attempt_at > limit_of(job.not_after, job.not_after_for, job.created_at) THEN
         RETURN expired(job);
     END IF;
     RETURN job;

@@ -32,10 +32,10 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
                     (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
                      WHERE claim_expires_at IS NOT NULL),
                     (SELECT min(expires_at) FROM superseded_attempts)) - clock_timestamp())::float8 AS lease_ends_in,
-               extract(epoch FROM (SELECT min(not_after) FROM one_shots
+               extract(epoch FROM (SELECT not_after FROM one_shots
                 WHERE not_after IS NOT NULL AND not_after_for = created_at AND next_attempt_at IS NOT NULL
-                  AND claim_expires_at IS NULL AND awaits IS DISTINCT FROM 'qstash_direct')
-                - clock_timestamp())::float8 AS expires_in
+                  AND claim_expires_at IS NULL AND awaits IS DISTINCT FROM 'qstash_direct'
+                ORDER BY not_after LIMIT 1) - clock_timestamp())::float8 AS expires_in
         "#,
         &backends,
         &graces,

@@ -91,7 +91,8 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
                               make_interval(secs => $18 /* second_fire_interval */),
                               $19 /* second_fires_max */)::arm_rules,
                           ROW(make_interval(secs => $20 /* claim_lifetime */),
-                              make_interval(secs => $21 /* duplicate_delay */))::claim_rules)) AS n OFFSET 0) once)
+                              make_interval(secs => $21 /* duplicate_delay */))::claim_rules),
+                          (r.attempt).attempt_id) AS n OFFSET 0) once)
             FROM recorded r
             WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
             RETURNING (r.attempt).attempt_id, job.state, job.lease_token

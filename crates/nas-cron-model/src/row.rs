@@ -128,7 +128,7 @@ pub struct Given {
     pub fire_at: Time,
     /// An external backend sends the wake-up.
     pub awaits: bool,
-    /// The limit that the request names, if it names one: `Some(None)` is no limit.
+    /// The limit that the request names, if it names one: `Some(None)` clears it.
     pub not_after: Option<Option<Time>>,
 }
 
@@ -435,7 +435,7 @@ impl Row {
             }
         }
         if !decides {
-            return row.or_expired();
+            return row;
         }
         row.token = Some(attempt.token);
         row.claim_expires_at = None;

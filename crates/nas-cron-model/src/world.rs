@@ -141,6 +141,10 @@ pub enum Mistake {
     NoWatchdog,
     /// Parked one-shots are not released.
     NoRelease,
+    /// A confirmation starts an attempt after the one-shot's limit.
+    ConfirmationIgnoresLimit,
+    /// One-shots whose limit has passed are not ended.
+    NoExpiry,
     /// A `duplicate` ends the one-shot although a claim of a dead process may have caused it.
     DuplicateIsFinal,
     /// A new key after a `duplicate` shows a slow clock.
@@ -165,6 +169,8 @@ pub struct Config {
     pub gone: bool,
     /// The agent may answer `gateway_stopped` and `duplicate`.
     pub newer_agent: bool,
+    /// No attempt of a one-shot starts later than a tick after its instant.
+    pub limited: bool,
     /// Attempts of a retry budget.
     pub attempts_max: u8,
     /// Leases and attempts in the memory of all replicas.
@@ -193,6 +199,7 @@ impl Config {
         wake_ups_lost: false,
         gone: false,
         newer_agent: false,
+        limited: false,
         attempts_max: 2,
         tasks_max: 2,
         snapshots: false,
@@ -243,6 +250,8 @@ pub enum Violation {
     Lost,
     /// Invariant 3: an attempt started before it was due.
     Early,
+    /// An attempt started after the one-shot's limit.
+    TooLate,
     /// Invariant 4: an attempt of a cancelled or superseded one-shot started.
     StartedAfterCancel,
     /// Invariant 5: two attempts of a one-shot are in flight.
@@ -403,6 +412,7 @@ pub enum Action {
     GiveBack { token: Id },
     FinishFires { token: Id, reply: bool },
     RecoverExpired,
+    Expire,
     RecoverDead,
     Renew,
     Commit { statement: &'static str },
@@ -626,6 +636,11 @@ impl World {
             && !config.makes(Mistake::NoWatchdog)
         {
             add(Action::TakeOverMissed, &|world| world.store(Some(taken_over), Synchronous, config));
+        }
+        if let Some(expired) = row.and_then(|row| row.expired(0))
+            && !config.makes(Mistake::NoExpiry)
+        {
+            add(Action::Expire, &|world| world.store(Some(expired), Synchronous, config));
         }
         let runs = |name: &str| self.running.iter().any(|(_, statement)| statement.name() == name);
         let has_ended = row.is_some_and(|row| row.parked) && !self.database.on_hold;
@@ -863,6 +878,7 @@ impl World {
                     &mut row.last_started_at,
                     &mut row.asked_again_at,
                     &mut row.claimed_at,
+                    &mut row.not_after,
                 ] {
                     *at = at.map(|at| at - TICK);
                 }
@@ -992,7 +1008,7 @@ impl World {
             key,
             fire_at,
             awaits: config.backend && later,
-            not_after: None,
+            not_after: config.limited.then_some(Some(fire_at + TICK)),
         };
         let locked = match (before, snapshot) {
             (Some(row), Some(snapshot)) => Some(Row { delivered: snapshot.delivered, ..row }),
@@ -1053,7 +1069,10 @@ impl World {
     }
 
     fn confirmed(&self, token: Id, on_hold: bool, config: &Config) -> Option<Row> {
-        self.database.row.and_then(|row| row.confirmed(token, on_hold, 0, config.rules()))
+        let row = self.database.row?;
+        let not_after = row.not_after.filter(|_| !config.makes(Mistake::ConfirmationIgnoresLimit));
+        let confirmed = Row { not_after, ..row }.confirmed(token, on_hold, 0, config.rules())?;
+        Some(Row { not_after: row.not_after, ..confirmed })
     }
 
     fn confirm(&mut self, token: Id, on_hold: bool, valid: bool, config: &Config) {
@@ -1106,6 +1125,8 @@ impl World {
             .is_some_and(|row| row.next_attempt_at.unwrap_or(row.fire_at).max(row.fire_at) > 0)
         {
             self.violation = Some(Violation::Early);
+        } else if self.database.row.and_then(|row| row.not_after).is_some_and(|limit| limit < 0) {
+            self.violation = Some(Violation::TooLate);
         }
     }
 
@@ -1284,7 +1305,9 @@ impl World {
             if !row.state.is_live() {
                 row.attempts = 0;
                 row.token = None;
+                row.not_after = None;
             }
+            row.not_after = row.not_after.map(|limit| limit.max(-1));
             if row.state != State::Firing {
                 row.last_started_at = None;
             }

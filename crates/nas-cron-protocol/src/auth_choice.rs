@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::fields::kind;
 use super::{AuthProfile, InvalidField};
 
-/// Word for [`AuthChoice::NoProfile`] on a command line, in a CSV cell and in tables. It is no profile's name.
+/// Word for [`AuthChoice::NoProfile`] on a command line, in a CSV cell and in tables. Profiles have a colon.
 const NONE: &str = "none";
 
 /// The credentials that an agent is asked to use for a job.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes, wake_ups};
+use nas_cron::db::{Db, expiry, fires, jobs, leases, oneshots, outages, outcomes, wake_ups};
 use nas_cron::domain::HoldScope;
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
@@ -169,6 +169,20 @@ async fn a_retry_later_than_not_after_ends_the_one_shot_at_once() {
 }
 
 #[tokio::test]
+async fn an_outcome_of_a_superseded_one_shot_does_not_end_the_current_one() {
+    let world = World::new().await;
+    world.provision("old", Given::Keep).await;
+    let old = world.start().await;
+    world.provision("k", in_seconds(60)).await;
+    let current = world.start().await;
+    assert_eq!(world.fail(&current, 20).await, Some(OneShotState::Waiting));
+    // The same key shortens its limit: the waiting retry would be too late by itself.
+    world.provision("k", in_seconds(5)).await;
+    assert_eq!(world.fail(&old, 90).await, None);
+    assert_eq!(world.end_of().await, (OneShotState::Waiting, None));
+}
+
+#[tokio::test]
 async fn a_spent_retry_budget_is_another_reason() {
     let world = World::new().await;
     world.provision("k", in_seconds(3_600)).await;
@@ -177,6 +191,12 @@ async fn a_spent_retry_budget_is_another_reason() {
     assert_eq!(world.end_of().await, (OneShotState::Dead, Some(DeadReason::BudgetSpent)));
     world.pass().await;
     assert_eq!(world.expire().await, 0, "it is dead already");
+    let counted = async || fires::counts(&world.db).await.unwrap().dead_letters;
+    assert_eq!(counted().await, [(DeadReason::BudgetSpent, 1), (DeadReason::Expired, 0)]);
+    world.provision("k", in_seconds(60)).await;
+    world.pass().await;
+    assert_eq!(world.expire().await, 1);
+    assert_eq!(counted().await, [(DeadReason::BudgetSpent, 0), (DeadReason::Expired, 1)]);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
     // Gauges follow within a round of maintenance.
     let page = eventually("the gauges follow", async || {
         let page = world.service.metrics().await;
-        (page.contains("\nnas_cron_dead_letters 1\n")).then_some(page)
+        (page.contains("\nnas_cron_dead_letters{reason=\"budget_spent\"} 1\n")).then_some(page)
     })
     .await;
 
