@@ -54,7 +54,7 @@ fn requests_break_no_property() {
     holds("three provisions, one cancel", requests(3, 1));
     holds("gone", Config { gone: true, ..requests(2, 1) });
     holds("limits", Config { limited: true, ..requests(2, 1) });
-    let hold = with(requests(2, 0), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
+    let hold = with(requests(1, 0), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
     holds("limits, a hold, a redrive", Config { limited: true, future: true, backend: true, ..hold });
     holds("a newer agent", Config { newer_agent: true, ..requests(2, 0) });
     holds("two keys", Config { keys: 2, ..requests(3, 0) });
@@ -85,6 +85,11 @@ fn a_faulty_replica_breaks_no_property() {
 #[ignore = "takes minutes: `make model`"]
 fn larger_scopes_break_no_property() {
     holds("four provisions, two cancels, gone", Config { gone: true, ..requests(4, 2) });
+    let hold = with(requests(2, 0), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
+    holds(
+        "limits, wake-ups, a hold, a redrive",
+        Config { limited: true, future: true, backend: true, ..hold },
+    );
     holds("two keys, gone", Config { keys: 2, gone: true, ..requests(3, 1) });
     holds(
         "three provisions, one cancel, a newer agent",
@@ -115,7 +120,7 @@ fn larger_scopes_break_no_property() {
 fn planted_mistakes_in_statements_are_found() {
     let limited = Config { limited: true, ..requests(1, 0) };
     finds(Mistake::ConfirmationIgnoresLimit, limited, TooLate, 5);
-    finds(Mistake::NoExpiry, limited, NeverEnds, 99);
+    finds(Mistake::NoExpiry, limited, NeverEnds, 3);
     finds(Mistake::NoFence, requests(1, 0), Fence, 12);
     finds(Mistake::OutcomeOfSuperseded, Config { keys: 2, ..requests(2, 0) }, Fence, 7);
     finds(Mistake::NoConfirmation, requests(1, 1), StartedAfterCancel, 4);

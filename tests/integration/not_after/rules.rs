@@ -174,6 +174,8 @@ async fn an_outcome_of_a_superseded_one_shot_does_not_end_the_current_one() {
     world.provision("old", Given::Keep).await;
     let old = world.start().await;
     world.provision("k", in_seconds(60)).await;
+    // Past the floor between two fires.
+    world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '1 s'").await;
     let current = world.start().await;
     assert_eq!(world.fail(&current, 20).await, Some(OneShotState::Waiting));
     // The same key shortens its limit: the waiting retry would be too late by itself.
