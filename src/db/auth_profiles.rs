@@ -6,18 +6,20 @@ use nas_cron_protocol::{
     AuthChoice, AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, resolve_auth,
 };
 
+use serde_json::Value;
+
 use super::columns::Word;
 use super::{Db, DbError, DbResult};
 use crate::domain::job_auth::{AuthEntry, JobAuth};
 
 /// Returns the effective auth among a statement's four candidates, by [`resolve_auth`].
 pub(super) fn effective(
-    job: Option<String>,
-    instance: Option<String>,
-    org: Option<String>,
-    service: Option<String>,
+    job: Option<Value>,
+    instance: Option<Value>,
+    org: Option<Value>,
+    service: Option<Value>,
 ) -> Option<EffectiveAuth> {
-    let stored = |auth: Option<String>| auth.and_then(AuthChoice::stored);
+    let stored = |auth: Option<Value>| auth.map(AuthChoice::stored);
     resolve_auth(stored(job), stored(instance), stored(org), stored(service))
 }
 
@@ -52,18 +54,18 @@ pub async fn set_job(
         ), given AS (
             INSERT INTO job_auth AS j (instance_id, job_id, auth)
             SELECT i.instance_id, $2, $3 FROM instances i, present p
-            WHERE i.instance_id = $1 AND $3::text IS NOT NULL AND (p.armed OR p.auth IS NOT NULL OR $4)
+            WHERE i.instance_id = $1 AND $3::jsonb IS NOT NULL AND (p.armed OR p.auth IS NOT NULL OR $4)
               -- Nothing is written where nothing changes. (Without a one-shot, it is idle from now on.)
               AND NOT (p.armed AND p.auth IS NOT DISTINCT FROM $3)
             ON CONFLICT (instance_id, job_id) DO UPDATE SET auth = excluded.auth, idle_since = now()
         ), taken AS (
-            DELETE FROM job_auth WHERE instance_id = $1 AND job_id = $2 AND $3::text IS NULL
+            DELETE FROM job_auth WHERE instance_id = $1 AND job_id = $2 AND $3::jsonb IS NULL
         )
         SELECT armed OR auth IS NOT NULL AS "there!" FROM present
         "#,
         instance_id.as_str(),
         job_id.as_str(),
-        auth.map(AuthChoice::to_stored),
+        auth.map(AuthChoice::to_json),
         also_new,
     )
     .fetch_one(db)
@@ -72,13 +74,13 @@ pub async fn set_job(
 
 /// Returns the auth of a job, from a statement's four candidates.
 pub(super) fn job_auth(
-    job: Option<String>,
-    instance: Option<String>,
-    org: Option<String>,
-    service: Option<String>,
+    job: Option<Value>,
+    instance: Option<Value>,
+    org: Option<Value>,
+    service: Option<Value>,
     unknown: Option<Vec<String>>,
 ) -> JobAuth {
-    let auth = job.clone().and_then(AuthChoice::stored);
+    let auth = job.clone().map(AuthChoice::stored);
     JobAuth { auth, effective: effective(job, instance, org, service), unknown: profiles(unknown) }
 }
 
@@ -95,7 +97,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
         SELECT a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(instance_id, job_id, line)
         LEFT JOIN instances i USING (instance_id)
-        CROSS JOIN LATERAL auth_of(i.instance_id, i.org_id, g.job_id) a
+        CROSS JOIN LATERAL auth_of_job(i.instance_id, i.org_id, g.job_id) a
         ORDER BY g.line
         "#,
         &instance_ids as &[&str],
@@ -114,14 +116,14 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
 struct EntryRow {
     scope: AuthScope,
     scope_id: String,
-    auth: String,
+    auth: Value,
     is_default: bool,
 }
 
-impl EntryRow {
-    fn entry(self) -> Option<AuthEntry> {
-        let auth = AuthChoice::stored(self.auth)?;
-        Some(AuthEntry { scope: self.scope, scope_id: self.scope_id, auth, default: self.is_default })
+impl From<EntryRow> for AuthEntry {
+    fn from(row: EntryRow) -> Self {
+        let auth = AuthChoice::stored(row.auth);
+        Self { scope: row.scope, scope_id: row.scope_id, auth, default: row.is_default }
     }
 }
 
@@ -136,7 +138,7 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
         FROM unnest($1::text[], $2::text[]) AS p(scope, scope_id)
         -- Each place by its key, however many there are in all.
         CROSS JOIN LATERAL (
-            SELECT k.scope, k.scope_id, k.auth, false AS is_default FROM auth_profiles k
+            SELECT k.scope, k.scope_id, to_jsonb(k.auth) AS auth, false AS is_default FROM auth_profiles k
             WHERE k.scope = p.scope::auth_scope AND k.scope_id = p.scope_id
             UNION ALL
             SELECT d.scope, d.scope_id, d.auth, true FROM auth_defaults d
@@ -151,7 +153,7 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().filter_map(EntryRow::entry).collect())
+    Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
 
 /// Returns the entries of all places, at most `limit`, ordered by place and profile.
@@ -161,7 +163,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
         r#"
         SELECT e.scope AS "scope!: Word<AuthScope>", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
         FROM (
-            SELECT scope, scope_id, auth, false AS is_default FROM auth_profiles
+            SELECT scope, scope_id, to_jsonb(auth) AS auth, false AS is_default FROM auth_profiles
             UNION ALL
             SELECT scope, scope_id, auth, true FROM auth_defaults
         ) e
@@ -172,7 +174,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().filter_map(EntryRow::entry).collect())
+    Ok(rows.into_iter().map(AuthEntry::from).collect())
 }
 
 /// Replaces the known profiles of a place, if `profiles` is given, and sets its default. Returns true if the place
@@ -219,17 +221,17 @@ pub async fn put(
             SELECT DISTINCT $1, $2, auth FROM unnest($3::text[]) AS given(auth)
             ON CONFLICT (scope, scope_id, auth) DO NOTHING
         ), cleared AS (
-            DELETE FROM auth_defaults WHERE scope = $1 AND scope_id = $2 AND $4 AND $5::text IS NULL
+            DELETE FROM auth_defaults WHERE scope = $1 AND scope_id = $2 AND $4 AND $5::jsonb IS NULL
         )
         INSERT INTO auth_defaults (scope, scope_id, auth)
-        SELECT $1, $2, $5 WHERE $5::text IS NOT NULL
+        SELECT $1, $2, $5 WHERE $5::jsonb IS NOT NULL
         ON CONFLICT (scope, scope_id) DO UPDATE SET auth = excluded.auth
         "#,
         Word(place.scope()) as Word<AuthScope>,
         place.id(),
         profiles.as_deref() as Option<&[&str]>,
         !default.is_keep(),
-        default.value().map(AuthChoice::to_stored),
+        default.value().map(AuthChoice::to_json),
     )
     .execute(&mut transaction)
     .await?;

@@ -13,15 +13,15 @@ pub async fn expire(db: &Db, limit: i64) -> DbResult<Vec<Expired>> {
         r#"
         WITH late AS MATERIALIZED (
             SELECT instance_id, job_id, schedule_id FROM one_shots
-            WHERE not_after < now() AND not_after_for = created_at AND next_attempt_at IS NOT NULL
+            WHERE not_after < now() AND next_attempt_at IS NOT NULL
               AND claim_expires_at IS NULL AND awaits IS DISTINCT FROM 'qstash_direct'
             ORDER BY not_after
             LIMIT $1 /* limit */
             FOR UPDATE SKIP LOCKED
         ), ended AS (
             UPDATE one_shots job
-            SET (state, dead_since, expired_at, next_attempt_at, due_since, parked, awaits, updated_at) = (
-                SELECT (n).state, (n).dead_since, (n).expired_at, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits,
+            SET (state, dead_since, expired, next_attempt_at, due_since, parked, awaits, updated_at) = (
+                SELECT (n).state, (n).dead_since, (n).expired, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits,
                        (n).updated_at
                 FROM (SELECT expired(job) AS n OFFSET 0) once)
             FROM late l

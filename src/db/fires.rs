@@ -145,7 +145,7 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
             FROM one_shots WHERE claim_expires_at IS NOT NULL
         ), dead AS (
             SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'stuck') AS stuck,
-                   count(*) FILTER (WHERE dead_reason_of(state, dead_since, expired_at) = 'expired') AS expired
+                   count(*) FILTER (WHERE expired) AS expired
             FROM one_shots WHERE dead_since IS NOT NULL
         )
         SELECT parked.held AS "held!", parked.behind_probe AS "behind_probe!", all_due AS "all_due!", punctual AS "punctual!",

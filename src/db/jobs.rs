@@ -7,6 +7,7 @@ use nas_cron_protocol::{
     AuthChoice, BackendName, DeadReason, FireOutcome, InstanceId, JobId, NotAfter, OneShotState, OrgId,
     ParkReason, ScheduleId,
 };
+use serde_json::Value;
 
 use super::columns::{OptionalWord, Word};
 use super::{Db, DbResult};
@@ -37,8 +38,8 @@ pub async fn list(
                o.fire_at_text AS fire_at, o.fire_at AS fire_at_instant, o.callback_url,
                o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
-               limit_of(o.not_after, o.not_after_for, o.created_at) AS not_after,
-               dead_reason_of(o.state, o.dead_since, o.expired_at) AS "dead_reason!: OptionalWord<DeadReason>",
+               o.not_after,
+               dead_reason_of(o.state, o.expired) AS "dead_reason!: OptionalWord<DeadReason>",
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", o.last_status, o.last_error,
                COALESCE(o.state = 'firing' AND o.asked_again_at > o.last_started_at, false) AS "asked_again!",
@@ -146,7 +147,7 @@ pub async fn redrive(
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_outcome = NULL, last_status = NULL,
                 last_error = NULL, refused = false, updated_at = now(),
                 -- A redrive is a decision to fire, however late.
-                not_after = NULL, not_after_for = NULL, expired_at = NULL
+                not_after = NULL, expired = false
             FROM paced p
             WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id
             RETURNING o.next_attempt_at
@@ -175,8 +176,8 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
     let texts: Vec<&str> = batch.iter().map(|one| one.fire_at.as_str()).collect();
     let instants: Vec<DateTime<Utc>> = batch.iter().map(|one| one.fire_at.instant()).collect();
     let callbacks: Vec<&str> = batch.iter().map(|one| one.callback_url.as_str()).collect();
-    let auths: Vec<Option<String>> =
-        batch.iter().map(|one| one.auth.as_ref().map(AuthChoice::to_stored)).collect();
+    let auths: Vec<Option<Value>> =
+        batch.iter().map(|one| one.auth.as_ref().map(AuthChoice::to_json)).collect();
     let limits: Vec<Option<DateTime<Utc>>> =
         batch.iter().map(|one| one.not_after.as_ref().map(NotAfter::instant)).collect();
     let mut transaction = db.begin().await?;
@@ -184,7 +185,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         r#"
         WITH given AS (
             SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[],
-                                 $9::text[] /* auth */, $10::timestamptz[] /* not_after */)
+                                 $9::jsonb[] /* auth */, $10::timestamptz[] /* not_after */)
                 WITH ORDINALITY AS g(instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, auth,
                                      not_after, line)
         ), registered AS MATERIALIZED (
@@ -194,12 +195,12 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                   state, next_attempt_at, awaits, due_since, not_after, not_after_for)
+                                   state, next_attempt_at, awaits, due_since, not_after)
             SELECT g.instance_id, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.callback_url,
                    'armed', d.due_at,
                    CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM external) END,
                    CASE WHEN d.due_at >= now() THEN d.due_at END,
-                   g.not_after, CASE WHEN g.not_after IS NOT NULL THEN now() END
+                   g.not_after
             FROM given g JOIN registered i USING (instance_id)
             CROSS JOIN LATERAL (SELECT g.fire_at + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS due_at) d
             ORDER BY g.instance_id, g.job_id
@@ -239,7 +240,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         &instants,
         &callbacks as &[&str],
         super::oneshots::BUILT_IN_LOOP_WITHIN,
-        &auths as &[Option<String>],
+        &auths as &[Option<Value>],
         &limits as &[Option<DateTime<Utc>>],
     )
     .fetch_all(&mut transaction)

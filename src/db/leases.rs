@@ -13,7 +13,8 @@ use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 
-/// Returns when the next claim, backend miss, lease expiry and limit of a one-shot are due. This is the only query of an idle service.
+/// Returns when the next claim, backend miss, lease expiry and limit of a one-shot are due. This is the only query of an
+/// idle service.
 pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextLook> {
     let (backends, graces) = wake_ups::graces(graces);
     let sent = Instant::now();
@@ -33,7 +34,7 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
                      WHERE claim_expires_at IS NOT NULL),
                     (SELECT min(expires_at) FROM superseded_attempts)) - clock_timestamp())::float8 AS lease_ends_in,
                extract(epoch FROM (SELECT not_after FROM one_shots
-                WHERE not_after IS NOT NULL AND not_after_for = created_at AND next_attempt_at IS NOT NULL
+                WHERE not_after IS NOT NULL AND next_attempt_at IS NOT NULL
                   AND claim_expires_at IS NULL AND awaits IS DISTINCT FROM 'qstash_direct'
                 ORDER BY not_after LIMIT 1) - clock_timestamp())::float8 AS expires_in
         "#,
@@ -54,7 +55,8 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
 
 /// Leases at most `limit` one-shots that are due within `horizon`, soonest first, except those of instances in
 /// `saturated`. A one-shot that is on hold, or waits for the probe of its instance, is parked instead. One whose agent has
-/// asked to wait is due when that time is over. A lease ends `grace` after the due time. The commit is asynchronous: after a lost claim, the row is simply due again.
+/// asked to wait is due when that time is over. A lease ends `grace` after the due time. The commit is asynchronous: after
+/// a lost claim, the row is simply due again.
 pub async fn claim_due(
     db: &Db,
     horizon: Duration,
@@ -117,7 +119,7 @@ pub async fn claim_due(
                 ends: sent + (expires - row.now).to_std().unwrap_or_default(),
             });
         } else {
-            claimed.put_off += 1;
+            claimed.postponed += 1;
         }
     }
     Ok(claimed)
@@ -154,7 +156,7 @@ pub async fn confirm(
               -- GREATEST passes over NULL.
               AND GREATEST(o.next_attempt_at, o.fire_at, i.busy_until) <= clock_timestamp()
               -- NULL: no limit.
-              AND (limit_of(o.not_after, o.not_after_for, o.created_at) < clock_timestamp()) IS NOT TRUE
+              AND (o.not_after < clock_timestamp()) IS NOT TRUE
             RETURNING o.*, i.org_id, i.unreachable_since IS NOT NULL AS probes
         )
         SELECT clock_timestamp() AS "now!", c.instance_id AS "instance_id?", c.job_id AS "job_id?",
@@ -165,7 +167,7 @@ pub async fn confirm(
                c.last_started_at AS "started_at?", c.probes AS "probes?",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
-        CROSS JOIN LATERAL auth_of(c.instance_id, c.org_id, c.job_id) a
+        CROSS JOIN LATERAL auth_of_job(c.instance_id, c.org_id, c.job_id) a
         "#,
         &instance_ids,
         &job_ids,

@@ -5,6 +5,7 @@ use nas_cron_protocol::{
     BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId, NotAfter,
     OneShotState, ParkReason, ScheduleId,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{OptionalWord, Word};
@@ -27,13 +28,13 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), provisioned AS (
             INSERT INTO one_shots AS job (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                          state, next_attempt_at, awaits, due_since, not_after, not_after_for)
+                                          state, next_attempt_at, awaits, due_since, not_after)
             SELECT i.instance_id, $2 /* job_id */, $3 /* schedule_id */, $4 /* dedup_key */, $5 /* fire_at_text */,
                    $6 /* fire_at */, $7 /* callback_url */, 'armed', due.at,
                    CASE WHEN due.at > now() + make_interval(secs => $12 /* built_in_loop_within */)
                         THEN (SELECT backend FROM external) END,
                    CASE WHEN due.at >= now() THEN due.at END,
-                   $13 /* not_after */, CASE WHEN $14 /* limit_given */ THEN now() END
+                   $13 /* not_after */
             FROM instances i,
                  LATERAL (SELECT $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS at) due
             WHERE i.instance_id = $1 /* instance_id */
@@ -41,20 +42,23 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
                 (schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at, due_since, parked,
                  awaits, lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
                  last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
-                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused, not_after,
-                 not_after_for, expired_at) = (
+                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused, expired,
+                 not_after) = (
                 SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).callback_url, (n).state,
                        (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token,
                        (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
                        (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
                        (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
                        (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at,
-                       (n).last_outcome, (n).claimed_at, (n).refused, (n).not_after, (n).not_after_for, (n).expired_at
-                FROM (SELECT limited(provisioned(job, excluded, ROW(
+                       (n).last_outcome, (n).claimed_at, (n).refused, (n).expired,
+                       -- The same key changes or clears the limit of a live one-shot. A new arm has it already.
+                       CASE WHEN $14 /* limit_given */ AND (n).next_attempt_at IS NOT NULL
+                            THEN excluded.not_after ELSE (n).not_after END
+                FROM (SELECT provisioned(job, excluded, ROW(
                           make_interval(secs => $8 /* fire_floor */),
                           make_interval(secs => $9 /* second_fire_delay */),
                           make_interval(secs => $10 /* second_fire_interval */),
-                          $11 /* second_fires_max */)::arm_rules), excluded) AS n OFFSET 0) once)
+                          $11 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
             RETURNING schedule_id, state, next_attempt_at, awaits, shows_skew,
                       -- Only a new arm was created by this statement.
                       created_at = now() AS is_new
@@ -74,7 +78,7 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
         )
         SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits!: OptionalWord<BackendName>",
                is_new AND shows_skew AS "shows_skew!",
-               (SELECT a.unknown_auth FROM instances i, auth_of(i.instance_id, i.org_id, $2) a
+               (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
                 WHERE i.instance_id = $1) AS unknown_auth
         FROM provisioned
         "#,
@@ -206,10 +210,10 @@ struct Row {
     last_status: Option<i16>,
     last_error: Option<String>,
     updated_at: DateTime<Utc>,
-    job_auth: Option<String>,
-    instance_auth: Option<String>,
-    org_auth: Option<String>,
-    service_auth: Option<String>,
+    job_auth: Option<Value>,
+    instance_auth: Option<Value>,
+    org_auth: Option<Value>,
+    service_auth: Option<Value>,
     unknown_auth: Option<Vec<String>>,
 }
 
@@ -252,12 +256,12 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         SELECT p.instance_id, p.job_id, p.schedule_id, p.dedup_key, p.fire_at_text, p.fire_at, p.callback_url,
                p.state AS "state: Word<OneShotState>", p.parked AS "parked!: OptionalWord<ParkReason>", p.awaits AS "awaits!: OptionalWord<BackendName>",
                p.attempts, p.next_attempt_at, p.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", p.last_status, p.last_error, p.updated_at,
-               limit_of(p.not_after, p.not_after_for, p.created_at) AS not_after,
-               dead_reason_of(p.state, p.dead_since, p.expired_at) AS "dead_reason!: OptionalWord<DeadReason>",
+               p.not_after,
+               dead_reason_of(p.state, p.expired) AS "dead_reason!: OptionalWord<DeadReason>",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM one_shots p
         JOIN instances i USING (instance_id)
-        CROSS JOIN LATERAL auth_of(i.instance_id, i.org_id, p.job_id) a
+        CROSS JOIN LATERAL auth_of_job(i.instance_id, i.org_id, p.job_id) a
         WHERE p.instance_id = $1 AND p.state <> 'delivered'
         ORDER BY p.fire_at, p.job_id
         "#,

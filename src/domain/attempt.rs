@@ -123,6 +123,8 @@ pub struct Recorded {
     pub attempt_id: Uuid,
     /// The one-shot's new state; `None` if it was superseded or cancelled in the meantime.
     pub state: Option<OneShotState>,
+    /// True if its next attempt would have started after its `not_after`: it is a dead letter.
+    pub expired: bool,
 }
 
 /// An attempt in the history.

@@ -74,6 +74,7 @@ impl Firing {
     pub async fn fire(&self, attempt: &Attempt, membership: &Membership) -> End {
         let auth = attempt.auth.as_ref().map(|found| &found.auth);
         let subject = FireSubject {
+            attempt_id: attempt.attempt_id,
             instance_id: &attempt.instance_id,
             job_id: &attempt.job_id,
             fire_at: &attempt.fire_at,

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::responses::{AgentApiErrors, BodyErrors};
-use super::{ApiError, Caller, JsonBody};
+use super::{ApiError, Caller, JsonBody, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
 use crate::domain::one_shot::OneShot;
@@ -66,7 +66,9 @@ async fn provision(
     let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?
         .with_auth(body.auth)
         .with_not_after(body.not_after)?;
+    log_fields::job(&wanted.job_id);
     let armed = state.one_shots.provision(&caller.instance, &wanted, caller.deadline).await?;
+    log_fields::schedule(armed.schedule_id);
     state.backends.armed(&armed);
     state.scheduler.awake(&caller.instance);
     Ok(Json(ProvisionResponse {
@@ -88,6 +90,7 @@ async fn cancel(
     JsonBody(body): JsonBody<CancelRequest>,
 ) -> Result<Json<CancelResponse>, ApiError> {
     let job_id = JobId::new(body.job_id)?;
+    log_fields::job(&job_id);
     state.one_shots.cancel(&caller.instance, &job_id, caller.deadline).await?;
     state.backends.notify_outboxes();
     state.scheduler.awake(&caller.instance);

@@ -20,13 +20,12 @@ use utoipa_axum::routes;
 
 use super::error::ProblemBody;
 use super::extract::{body, json};
-use super::{ApiError, Problem};
+use super::{ApiError, Problem, log_fields};
 use crate::backends::{Backends, RelayRequest};
 use crate::domain::FireOutcome;
-use crate::domain::attempt::Ended;
 use crate::domain::wake_up::Wake;
 use crate::metrics;
-use crate::scheduler::{WakeError, Woken};
+use crate::scheduler::{Settled, WakeError, Woken};
 
 /// Maximum time that a request is held for the end of an attempt; shorter than the backend's own timeout.
 const MAX_WAIT: Duration = Duration::from_secs(45);
@@ -67,8 +66,9 @@ impl Answer {
     }
 
     /// The response after the attempt that this wake-up started has ended.
-    fn ended(ended: &Ended) -> Self {
+    fn ended(Settled { ended, expired }: &Settled) -> Self {
         match ended.outcome {
+            FireOutcome::Failed if *expired => Self::settled(RelayStatus::Expired),
             FireOutcome::Delivered => Self::settled(RelayStatus::Delivered),
             FireOutcome::Gone => Self::settled(RelayStatus::Gone),
             FireOutcome::Dropped => Self::settled(RelayStatus::Dropped),
@@ -84,7 +84,7 @@ impl Answer {
     async fn of(woken: Woken) -> Self {
         match woken {
             Woken::Taken(ending) => match ending.wait().await {
-                Some(ended) => Self::ended(&ended),
+                Some(settled) => Self::ended(&settled),
                 None => Self::under_way(RETRY_SOON),
             },
             Woken::UnderWay(retry_after) => Self::under_way(retry_after),
@@ -160,6 +160,9 @@ impl Relay {
             job_id: JobId::new(body.job_id)?,
             schedule_id: ScheduleId::parse(&body.schedule_id)?,
         };
+        log_fields::agent(&wake.instance_id);
+        log_fields::job(&wake.job_id);
+        log_fields::schedule(wake.schedule_id);
         Ok((backend, wake))
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use nas_cron_protocol::{InstanceId, OneShotState};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Inner;
@@ -151,10 +151,12 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
         done += 1;
         let (inner, membership) = (Arc::clone(inner), membership.clone());
         let tracker = inner.attempts.clone();
-        tracker.spawn(async move {
+        let cause = inner.watched.cause(attempt.attempt_id);
+        let made = async move {
             make(&inner, lease, attempt, &membership).await;
             drop(slot);
-        });
+        };
+        tracker.spawn(made.instrument(cause));
     }
     inner.released(done);
     let unreadable: Vec<_> =
@@ -190,7 +192,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         Ok(End::NotSent { reason, cause }) => {
             debug!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                %reason, cause, "delivery attempt deferred"
+                fire.attempt_id = %attempt.attempt_id, %reason, cause, "delivery attempt deferred"
             );
             inner.deferrals.note(reason, &cause, 1);
             inner.watched.forget(std::slice::from_ref(&lease));
@@ -204,7 +206,10 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         }
         Err(_panic) => {
             metrics::panicked(PanicPlace::Fire);
-            error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "delivery attempt panicked");
+            error!(
+                agent.id = %attempt.instance_id, job.id = %attempt.job_id, fire.attempt_id = %attempt.attempt_id,
+                "delivery attempt panicked"
+            );
             (inner.firing.broken(&attempt), outcome::Reach::Unknown)
         }
     };
@@ -225,12 +230,11 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         job_id: attempt.job_id.clone(),
         reach,
     };
-    let state = inner.recorder.record(report).await.and_then(|one| one.state);
-    if has_expired(&ended, state) {
-        metrics::expired(1);
-    }
-    inner.watched.ended(attempt.attempt_id, &ended);
-    log(&attempt, &ended, lateness, state);
+    let recorded = inner.recorder.record(report).await;
+    let (state, expired) = recorded.map_or((None, false), |one| (one.state, one.expired));
+    metrics::expired(u64::from(expired));
+    inner.watched.ended(attempt.attempt_id, &ended, expired);
+    log(&attempt, &ended, lateness, state, expired);
     if reach == Reach::Found || comes_soon(state, ended.retry_in, inner.rules.horizon) {
         inner.claim.notify_one();
     }
@@ -244,33 +248,28 @@ fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: 
     comes_again && retry_in.is_none_or(|delay| delay <= horizon)
 }
 
-/// Returns true if there is no retry although the budget is not spent: it would start after the one-shot's `not_after`.
-fn has_expired(ended: &Ended, state: Option<OneShotState>) -> bool {
-    state == Some(OneShotState::Dead) && ended.retry_in.is_some()
-}
-
 /// Logs one line per outcome. The response's text is only stored: it comes from the agent and may contain anything.
-fn log(attempt: &Attempt, ended: &Ended, lateness: f64, recorded: Option<OneShotState>) {
+fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>, expired: bool) {
     let lateness_ms = (lateness * 1e6).round() / 1e3;
-    let state = recorded.map_or("superseded or cancelled", OneShotState::as_str);
+    let state = state.map_or("superseded or cancelled", OneShotState::as_str);
     match ended.outcome {
+        outcome if expired => warn!(
+            agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+            fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, outcome = outcome.as_str(),
+            http.status = ended.http_status, lateness_ms, state,
+            "one-shot expired, its next attempt would start after its not_after"
+        ),
         FireOutcome::Failed => {
             if ended.retry_in.is_none() {
                 error!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     "fire given up, retry budget spent; see `nas-cron jobs list --state dead`"
-                );
-            } else if has_expired(ended, recorded) {
-                warn!(
-                    agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
-                    "fire given up, the next attempt would start after its not_after"
                 );
             } else {
                 info!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "delivery attempt failed"
                 );
             }
@@ -285,7 +284,7 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, recorded: Option<OneShot
             };
             info!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state, "{event}"
+                fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state, "{event}"
             );
         }
     }

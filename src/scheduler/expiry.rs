@@ -1,4 +1,4 @@
-//! Ends one-shots whose `not_after` has passed (docs/contract.md#not_after).
+//! Ends one-shots whose `not_after` has passed (`docs/contract.md#not_after`).
 //!
 //! The confirmation starts no attempt after that instant. This makes the one-shot a visible dead letter soon afterwards,
 //! also while it is parked.

@@ -62,7 +62,7 @@ use crate::fire::Firing;
 use crate::heartbeat::{self, Heartbeats};
 use crate::membership::Membership;
 
-pub use self::wake::{Ending, WakeError, Woken};
+pub use self::wake::{Ending, Settled, WakeError, Woken};
 
 /// Maximum wait for a claim that is under way when the drain begins.
 const LAST_CLAIM: Duration = Duration::from_secs(5);
@@ -116,6 +116,8 @@ struct Inner {
     db_clock: Arc<DbClock>,
     /// The right to make attempts. `None` before the first registration.
     membership: Mutex<Option<Membership>>,
+    /// The state of leases and attempts on all replicas.
+    activity: presence::Activity,
     /// The offset of this machine's clock that was logged last.
     offset_log: Mutex<OffsetLog>,
     /// Callers that wait for the end of an attempt.
@@ -167,6 +169,7 @@ impl Scheduler {
             dispatch,
             db_clock,
             membership: Mutex::default(),
+            activity: presence::Activity::default(),
             offset_log: Mutex::default(),
             watched: Watched::default(),
             deferrals: Deferrals::default(),
@@ -338,6 +341,14 @@ impl Inner {
     fn room(&self) -> u16 {
         let room = self.rules.capacity.saturating_sub(self.held.load(Ordering::SeqCst));
         u16::try_from(room).unwrap_or(u16::MAX)
+    }
+
+    /// Reports `count` further leases.
+    fn hold(&self, count: usize) {
+        self.held.fetch_add(count, Ordering::SeqCst);
+        if count > 0 {
+            self.activity.set(true);
+        }
     }
 
     /// Reports that `count` leases are no longer held.

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
+use nas_cron::db::replicas::{self, Seen as Registered};
 use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
@@ -13,7 +14,7 @@ use nas_cron::domain::job::JobFilter;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron::domain::{FireOutcome, HoldScope};
-use nas_cron_model::row::{self, Delivered, Given, Id, Outcome, Row, Rules, State, Time};
+use nas_cron_model::row::{self, Delivered, Given, GivenLimit, Id, Outcome, Row, Rules, State, Time};
 use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, Given as Wanted, InstanceId, JobId, NotAfter};
 use nas_cron_testing::database::database;
 use proptest::prelude::*;
@@ -54,8 +55,8 @@ enum Command {
     Provision {
         key: Id,
         due_in: Time,
-        /// Time to its `not_after`, if the request names one; `Some(None)` clears it.
-        limit_in: Option<Option<Time>>,
+        /// Its `not_after`, relative to the request.
+        limit: GivenLimit,
     },
     Cancel,
     ClaimDue,
@@ -71,6 +72,8 @@ enum Command {
     },
     RecoverExpired,
     Expire,
+    /// Declares the replica of the latest attempts dead.
+    DeclareDead,
     Hold,
     Release,
     Redrive,
@@ -104,9 +107,8 @@ fn provision() -> impl Strategy<Value = Command> {
     let due_in = prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)];
     // Passed already, before the next retry, and later than everything else.
     let limit = prop_oneof![Just(-SECOND / 2), Just(4 * SECOND), Just(7200 * SECOND)];
-    let limit_in =
-        prop_oneof![6 => Just(None), 1 => Just(Some(None)), 3 => limit.prop_map(|limit| Some(Some(limit)))];
-    (key, due_in, limit_in).prop_map(|(key, due_in, limit_in)| Command::Provision { key, due_in, limit_in })
+    let given = prop_oneof![6 => Just(GivenLimit::Keep), 1 => Just(GivenLimit::Clear), 3 => limit.prop_map(GivenLimit::At)];
+    (key, due_in, given).prop_map(|(key, due_in, limit)| Command::Provision { key, due_in, limit })
 }
 
 /// Statements whose order with others matters.
@@ -120,6 +122,7 @@ fn concurrent() -> impl Strategy<Value = Command> {
         4 => (which(), outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
         1 => Just(Command::RecoverExpired),
         1 => Just(Command::Expire),
+        1 => Just(Command::DeclareDead),
         1 => Just(Command::Redrive),
     ]
 }
@@ -161,6 +164,7 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
         3 => provision().prop_map(|command| vec![command]),
         2 => outcome().prop_map(move |outcome| [start(), vec![finish(0, outcome)]].concat()),
         1 => Just(vec![Command::AgeUntilDue, Command::ClaimDue]),
+        1 => Just([start(), vec![Command::DeclareDead, Command::RecoverExpired]].concat()),
         1 => Just(vec![Command::Hold]),
         1 => Just(vec![Command::Release]),
         1 => prop_oneof![Just(2), Just(61), Just(301)].prop_map(|seconds| vec![Command::Age { seconds }]),
@@ -191,6 +195,8 @@ struct World {
     ids: Vec<Uuid>,
     tries: Vec<Try>,
     on_hold: bool,
+    /// The replica that makes the attempts. One that was declared dead is replaced.
+    replica_id: i32,
 }
 
 /// Result of a statement, as far as its client sees it.
@@ -200,6 +206,7 @@ enum Reply {
     Claimed { leases: Vec<Lease>, parked: usize },
     Confirmed(Option<Box<Attempt>>),
     Recovered(bool),
+    Declared(bool),
     Recorded(bool),
 }
 
@@ -215,6 +222,7 @@ impl World {
             ids: Vec::new(),
             tries: Vec::new(),
             on_hold: false,
+            replica_id: 0,
         };
         world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
         world.reset().await;
@@ -233,6 +241,14 @@ impl World {
         self.ids.clear();
         self.tries.clear();
         self.on_hold = false;
+        self.register().await;
+    }
+
+    /// Registers another replica.
+    async fn register(&mut self) {
+        let insert = "INSERT INTO replicas (host_name, version, session_pid) VALUES ('host', '0.0.0', 0)
+                      RETURNING replica_id";
+        self.replica_id = sqlx::query_scalar(insert).fetch_one(&mut self.connection).await.unwrap();
     }
 
     fn id(&mut self, uuid: Uuid) -> Id {
@@ -249,8 +265,7 @@ impl World {
 
     /// Returns the row, and the database's time.
     async fn look(&mut self) -> (Option<Row>, Time) {
-        let found = sqlx::query("SELECT *, state::text AS state_text, parked IS NOT NULL AS is_parked, awaits IS NOT NULL AS is_awaiting,
-                    limit_of(not_after, not_after_for, created_at) AS own_limit FROM one_shots")
+        let found = sqlx::query("SELECT *, state::text AS state_text, parked IS NOT NULL AS is_parked, awaits IS NOT NULL AS is_awaiting FROM one_shots")
             .fetch_optional(&mut self.connection)
             .await
             .unwrap();
@@ -295,8 +310,8 @@ impl World {
             asked_again_at: time("asked_again_at"),
             shows_skew: found.get("shows_skew"),
             delivered,
-            not_after: time("own_limit"),
-            expired: time("expired_at").is_some_and(|at| Some(at) == time("dead_since")),
+            not_after: time("not_after"),
+            expired: found.get("expired"),
             claimed_at: time("claimed_at"),
             refused: found.get("refused"),
         };
@@ -325,7 +340,7 @@ impl World {
         let db = &self.db;
         let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
         match (command, chosen) {
-            (Command::Provision { key, due_in, limit_in }, _) => {
+            (Command::Provision { key, due_in, limit }, _) => {
                 let at = DateTime::from_timestamp_micros(now + due_in).unwrap();
                 let arm = Arm {
                     instance_id: &self.instance,
@@ -333,10 +348,10 @@ impl World {
                     dedup_key: &DedupKey::new(key.to_string()).unwrap(),
                     fire_at: &FireAt::stored(at.to_rfc3339(), at),
                     callback_url: &CallbackUrl::stored("https://agent.example".to_owned()).unwrap(),
-                    not_after: &match limit_in {
-                        None => Wanted::Keep,
-                        Some(None) => Wanted::Clear,
-                        Some(Some(limit)) => Wanted::Set(NotAfter::stored(
+                    not_after: &match limit {
+                        GivenLimit::Keep => Wanted::Keep,
+                        GivenLimit::Clear => Wanted::Clear,
+                        GivenLimit::At(limit) => Wanted::Set(NotAfter::stored(
                             DateTime::from_timestamp_micros(now + limit).unwrap(),
                         )),
                     },
@@ -349,11 +364,12 @@ impl World {
             (Command::ClaimDue, _) => {
                 let (horizon, grace) = (duration(RULES.horizon), duration(RULES.claim_grace));
                 let claimed = leases::claim_due(db, horizon, grace, 10, &[]).await.unwrap();
-                return Reply::Claimed { leases: claimed.leases, parked: claimed.put_off };
+                return Reply::Claimed { leases: claimed.leases, parked: claimed.postponed };
             }
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);
-                let confirmed = leases::confirm(db, lease(index), lease_length, 1).await.unwrap();
+                let confirmed =
+                    leases::confirm(db, lease(index), lease_length, self.replica_id).await.unwrap();
                 return Reply::Confirmed(confirmed.attempts.into_iter().next().map(Box::new));
             }
             (Command::GiveBack { .. }, Some(index)) => {
@@ -391,6 +407,11 @@ impl World {
             (Command::Expire, _) => {
                 return Reply::Recovered(!expiry::expire(db, 10).await.unwrap().is_empty());
             }
+            (Command::DeclareDead, _) => {
+                let seen = Registered { replica_id: self.replica_id, renewals: 0 };
+                let declared = replicas::declare_dead(db, seen, true).await.unwrap();
+                return Reply::Declared(declared.is_some());
+            }
             (Command::Hold, _) => {
                 outages::hold(db, HoldScope::Instance, "inst-1", None).await.unwrap();
             }
@@ -427,8 +448,6 @@ impl World {
             "claimed_at",
             "dead_since",
             "not_after",
-            "not_after_for",
-            "expired_at",
             "created_at",
             "updated_at",
         ];
@@ -518,12 +537,12 @@ impl Expected {
     /// Returns the row after the statement, executed at `now`. `late` selects the latest of random instants.
     fn apply(&self, row: Option<Row>, now: Time, late: bool) -> Option<Row> {
         let Some(before) = row else {
-            let Command::Provision { key, due_in, limit_in } = self.command else { return None };
-            return Some(Row::armed(self.given(key, due_in, limit_in)));
+            let Command::Provision { key, due_in, limit } = self.command else { return None };
+            return Some(Row::armed(self.given(key, due_in, limit)));
         };
         let after = match (self.command, self.token) {
-            (Command::Provision { key, due_in, limit_in }, _) => {
-                Some(Row::provisioned(Some(&before), self.given(key, due_in, limit_in), now, &RULES))
+            (Command::Provision { key, due_in, limit }, _) => {
+                Some(Row::provisioned(Some(&before), self.given(key, due_in, limit), now, &RULES))
             }
             (Command::Cancel, _) => return None,
             (Command::ClaimDue, _) => before.claimed(self.fresh, self.on_hold, now, &RULES),
@@ -538,6 +557,7 @@ impl Expected {
             }
             (Command::RecoverExpired, _) => before.recovered(now, &RULES),
             (Command::Expire, _) => before.expired(now),
+            (Command::DeclareDead, _) => before.declared_dead(now),
             (Command::Release, _) => before.released(),
             (Command::Redrive, _) => before.redriven(now, &RULES),
             _ => None,
@@ -545,8 +565,11 @@ impl Expected {
         Some(after.unwrap_or(before))
     }
 
-    fn given(&self, key: Id, due_in: Time, limit_in: Option<Option<Time>>) -> Given {
-        let not_after = limit_in.map(|limit| Some(self.sent + limit?));
+    fn given(&self, key: Id, due_in: Time, limit: GivenLimit) -> Given {
+        let not_after = match limit {
+            GivenLimit::At(limit) => GivenLimit::At(self.sent + limit),
+            other => other,
+        };
         Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false, not_after }
     }
 }
@@ -624,6 +647,9 @@ async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
     let reply = world.execute(command, chosen, sent).await;
     let (after, done) = world.look().await;
     world.learn(command, chosen, &reply);
+    if matches!(reply, Reply::Declared(_)) {
+        world.register().await;
+    }
     let (earliest, latest) = (expected.apply(before, sent, false), expected.apply(before, done, true));
     let described = format!(
         "{command:?} at {sent}..{done}\nbefore   {before:?}\nafter    {after:?}\nexpected {earliest:?}\n     ..  {latest:?}"
@@ -729,10 +755,11 @@ impl Seen {
     fn of(reply: &Reply) -> Self {
         match reply {
             Reply::Claimed { leases, parked } if leases.is_empty() && *parked == 0 => Self::Skipped,
-            Reply::Recovered(false) => Self::Skipped,
+            // The replica was declared dead before, and its attempts since are another's.
+            Reply::Recovered(false) | Reply::Declared(false) => Self::Skipped,
             Reply::Confirmed(None) => Self::NoEffect,
             Reply::Claimed { .. } | Reply::Recovered(true) | Reply::Confirmed(Some(_)) => Self::Effect,
-            Reply::Done | Reply::Recorded(_) => Self::Unknown,
+            Reply::Done | Reply::Declared(true) | Reply::Recorded(_) => Self::Unknown,
         }
     }
 }
@@ -874,7 +901,7 @@ async fn a_late_outcome_and_the_recovery_of_its_lease_do_not_deadlock() {
     for _ in 0..3 {
         world.reset().await;
         for command in [
-            Command::Provision { key: 0, due_in: -SECOND, limit_in: None },
+            Command::Provision { key: 0, due_in: -SECOND, limit: GivenLimit::Keep },
             Command::ClaimDue,
             Command::Confirm { which: 0 },
         ] {

@@ -22,7 +22,7 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
-    claim_lifetime: Duration::from_secs(300),
+    claim_lifetime: Duration::from_mins(5),
     duplicate_delay: Duration::from_secs(330),
 };
 const CALLBACK: &str = "https://agent.example";
@@ -318,6 +318,45 @@ async fn late_delivery_ends_the_one_shot_although_another_attempt_is_in_flight()
     assert!(world.list().await.armed.is_empty() && world.claim().await.is_empty(), "no third attempt");
     // It does not count as a second fire, so a new key shows no slow clock.
     assert!(!world.provision("a", past(-100)).await.shows_skew);
+}
+
+#[tokio::test]
+async fn attempt_confirmed_while_an_earlier_delivery_waits_for_the_row_does_not_count_as_a_second_fire() {
+    let world = World::new().await;
+    // After an update, the two sessions that wait for the row may get it in either order.
+    for round in 0..50 {
+        let job = format!("job-{round}");
+        world.provision(&job, past(1)).await;
+        let first = world.start().await;
+        world.expire_leases().await;
+        leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
+        let claimed = world.claim().await;
+        let mut lock = sqlx::PgConnection::connect(&world.url).await.unwrap();
+        lock.execute("BEGIN").await.unwrap();
+        lock.execute("SELECT FROM one_shots FOR UPDATE").await.unwrap();
+        let confirmed = world.confirm(&claimed);
+        let recorded = async {
+            world.until_waiting(1).await;
+            world.end(&first, FireOutcome::Delivered, None).await
+        };
+        let released = async {
+            world.until_waiting(2).await;
+            // The confirmation looks at the changed row again, and reads the clock again.
+            lock.execute("UPDATE one_shots SET updated_at = now()").await.unwrap();
+            lock.execute("COMMIT").await.unwrap();
+        };
+        let (confirmed, recorded, ()) = tokio::join!(confirmed, recorded, released);
+        assert_eq!(recorded, Some(OneShotState::Delivered));
+        let Some(second) = confirmed.first() else {
+            world.cancel(&job).await;
+            continue;
+        };
+        assert_eq!(world.end(second, FireOutcome::Delivered, None).await, None, "history only");
+        // It repeated the delivery, so a new key shows no slow clock.
+        assert!(!world.provision(&job, past(-100)).await.shows_skew);
+        return;
+    }
+    panic!("no confirmation came first");
 }
 
 #[tokio::test]
@@ -655,7 +694,7 @@ async fn one_shots_leased_before_an_outage_are_parked_until_the_probe_succeeds()
     assert!(confirmed[0].probes);
     let others: Vec<Lease> = leases.into_iter().filter(|lease| lease.job_id.as_str() != "b").collect();
     assert_eq!(leases::give_back(&world.db, &others, Duration::ZERO).await.unwrap(), 2);
-    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().put_off, 2);
+    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().postponed, 2);
 }
 
 /// A delivered key is provisioned again for a later instant. Its second fire is not before that instant, and until then
@@ -753,7 +792,7 @@ async fn one_shot_that_was_leased_before_its_agent_asked_to_wait_is_not_confirme
     assert!(world.confirm(&leases).await.is_empty());
     leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap();
     let claimed = leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap();
-    assert_eq!((claimed.leases.len(), claimed.put_off), (0, 2));
+    assert_eq!((claimed.leases.len(), claimed.postponed), (0, 2));
     for one in world.list().await.armed {
         assert_eq!((one.state, one.parked, one.attempts), (OneShotState::Armed, None, 0));
         let wait = seconds_from_now(one.next_attempt_at);

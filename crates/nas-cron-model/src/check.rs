@@ -155,7 +155,7 @@ fn note_edge(edges: &mut BTreeSet<Edge>, from: &World, action: Action, to: &Worl
         Action::FinishFires { .. } => "finish_fires",
         Action::RecoverExpired => "recover_expired",
         Action::Expire => "expire",
-        Action::RecoverDead => "recover_dead",
+        Action::DeclareDead => "declare_dead",
         _ => return,
     };
     let (from, to) = (before.map(|row| row.state), after.map(|row| row.state));

@@ -112,20 +112,20 @@ impl AuthChoice {
         }
     }
 
-    /// Returns the stored text: a single profile as it is, the other forms as JSON.
-    pub fn to_stored(&self) -> String {
-        match self {
-            Self::Profile(profile) => profile.as_str().to_owned(),
-            other => serde_json::json!(other).to_string(),
-        }
+    /// Returns the JSON value, as sent and stored.
+    pub fn to_json(&self) -> Value {
+        serde_json::json!(self)
     }
 
-    /// Reads a stored text, which was validated on insert. A form of a later release counts as not set: a fire without a
-    /// profile is better than none.
-    pub fn stored(text: String) -> Option<Self> {
-        match text.as_bytes().first()? {
-            b'a'..=b'z' | b'0'..=b'9' if text.contains(':') => Some(Self::Profile(AuthProfile::stored(text))),
-            _ => serde_json::from_str(&text).ok(),
+    /// Reads a stored value, which was validated on insert.
+    pub fn stored(value: Value) -> Self {
+        let name = |value| match value {
+            Value::String(text) => Some(AuthProfile::stored(text)),
+            _ => None,
+        };
+        match value {
+            Value::Array(items) => Self::Rotation(items.into_iter().filter_map(name).collect()),
+            other => name(other).map_or(Self::NoProfile, Self::Profile),
         }
     }
 }
@@ -223,7 +223,7 @@ mod tests {
         ] {
             let choice = read(value.clone()).unwrap();
             assert_eq!(json!(choice), value);
-            assert_eq!(AuthChoice::stored(choice.to_stored()), Some(choice));
+            assert_eq!(AuthChoice::stored(choice.to_json()), choice);
         }
         let eight: Vec<_> = (0..8).map(|number| format!("p:{number}")).collect();
         assert_eq!(read(json!(eight)).unwrap().profiles().len(), AuthChoice::MAX_PROFILES);
@@ -267,19 +267,11 @@ mod tests {
         assert!(read(&["false"]).unwrap_err().starts_with("--auth must be provider:name"));
     }
 
-    #[test]
-    fn stored_form_of_a_later_release_counts_as_not_set() {
-        for text in ["", "true", "{\"rotate\":[\"p:a\"]}", "[]", "[7]", "null"] {
-            assert_eq!(AuthChoice::stored(text.to_owned()), None, "{text}");
-        }
-        assert_eq!(AuthChoice::stored("false".to_owned()), Some(AuthChoice::NoProfile));
-    }
-
     proptest! {
         #[test]
         fn every_valid_choice_survives_the_database(names in proptest::collection::btree_set("[a-z0-9][a-z0-9._-]{0,5}:[a-z0-9][A-Za-z0-9._@+/é-]{0,9}", 0..9)) {
             if let Ok(choice) = AuthChoice::from_json(&json!(names)) {
-                prop_assert_eq!(AuthChoice::stored(choice.to_stored()), Some(choice));
+                prop_assert_eq!(AuthChoice::stored(choice.to_json()), choice);
             }
         }
 

@@ -9,7 +9,7 @@ use crate::{AuthChoice, AuthScope};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuthSource {
-    /// The job's own profile.
+    /// The job's own auth.
     Job,
     /// Its instance's default.
     Instance,

@@ -24,6 +24,7 @@ mod fire_at;
 mod fire_outcome;
 mod ids;
 mod isoformat;
+pub mod json;
 mod not_after;
 mod one_shot_state;
 pub mod relay;

@@ -1,4 +1,4 @@
-//! The limit of a fire: no attempt starts later (docs/contract.md#not_after).
+//! The limit of a fire: no attempt starts later (`docs/contract.md#not_after`).
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};

@@ -19,6 +19,7 @@ use crate::backends::{
     BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes,
 };
 use crate::db::Db;
+use crate::domain::direct_call;
 use crate::fire::client;
 use crate::keys::KeyRing;
 use crate::keys::fire_token::FireSubject;
@@ -45,6 +46,7 @@ impl QstashDirect {
     /// Adds the call to the agent, with a new token.
     fn direct(&self, wake_up: &WakeUp) -> Result<WakeUp, BackendError> {
         let subject = FireSubject {
+            attempt_id: direct_call::attempt_id(wake_up.schedule_id, wake_up.generation),
             instance_id: &wake_up.instance_id,
             job_id: &wake_up.job_id,
             fire_at: &wake_up.fire_at,

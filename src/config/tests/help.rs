@@ -57,8 +57,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
               File with the portal's public keys (JWKS or PEM), instead of portal_jwks_url. [env:
               NAS_CRON_PORTAL_JWKS_FILE] [default: keys are fetched from portal_jwks_url]
           --portal-audiences <NAME,…>
-              Accepted audiences (`aud`) of access tokens. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any
-              audience]
+              Accepted audiences (`aud`) of access tokens. `agent:*` accepts the client `agent:<id>` of every
+              agent. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any audience]
           --own-portal[=<BOOL>]
               Enable the built-in portal: nas-cron issues its agents' access tokens at
               {portal_url}/api/oauth/token, signed with its own keys, and accepts no other portal's. For
@@ -174,6 +174,12 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                               NAS_CRON_SECOND_FIRE_INTERVAL] [default: 300s]
           --second-fires-max <N>              Maximum second fires of one key. After that the job is shown as
                                               stuck. [env: NAS_CRON_SECOND_FIRES_MAX] [default: 3]
+          --claim-lifetime <DURATION>         Time for which agents keep a claim of a fire, also that of a process
+                                              that died. A fire that is refused as a duplicate within it is sent
+                                              once more. [env: NAS_CRON_CLAIM_LIFETIME] [default: 300s]
+          --duplicate-delay <DURATION>        Time after an accepted or ambiguous attempt at which a fire that was
+                                              refused as a duplicate is sent once more. [env:
+                                              NAS_CRON_DUPLICATE_DELAY] [default: 330s]
 
     Scheduler and leases:
           --lease-horizon <DURATION>  Time before `fire_at` at which a replica leases a one-shot. [env:

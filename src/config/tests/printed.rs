@@ -113,6 +113,8 @@ fn config_show_prints_values_and_origins() {
     second_fire_delay            60s                                              default
     second_fire_interval         300s                                             default
     second_fires_max             2                                                --second-fires-max
+    claim_lifetime               300s                                             default
+    duplicate_delay              330s                                             default
     lease_horizon                2s                                               default
     lease_grace                  3s                                               default
     lease_margin                 10s                                              default

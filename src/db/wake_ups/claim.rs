@@ -14,7 +14,7 @@ use crate::domain::wake_up::{Found, Wake};
 /// Processes wake-ups. Returns one result per wake-up, in order. One-shots that awaited their backend now belong to the
 /// built-in loop, and at most `room` of those due within `horizon` are leased. Durable when it returns.
 ///
-/// One-shots that are due, but on hold, waiting for a probe or for the end of a `Retry-After`, are parked or put off as in
+/// One-shots that are due, but on hold, waiting for a probe or for the end of a `Retry-After`, are parked or postponed as in
 /// [`crate::db::leases::claim_due`].
 #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 pub async fn take(
@@ -89,7 +89,7 @@ pub async fn take(
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
                COALESCE(w.state, o.state) AS "state!: OptionalWord<OneShotState>",
                COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!", o.last_outcome AS "outcome!: OptionalWord<FireOutcome>",
-               dead_reason_of(o.state, o.dead_since, o.expired_at) AS "dead_reason!: OptionalWord<DeadReason>",
+               dead_reason_of(o.state, o.expired) AS "dead_reason!: OptionalWord<DeadReason>",
                o.schedule_id = g.schedule_id AS current,
                EXISTS (SELECT FROM passed_over p WHERE p.schedule_id = g.schedule_id) AS "locked!",
                COALESCE(o.delivered_schedule_id = g.schedule_id, false) AS "delivered!"

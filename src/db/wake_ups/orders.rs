@@ -56,7 +56,7 @@ pub async fn take_orders(
         LEFT JOIN one_shots o ON o.instance_id = t.instance_id AND o.job_id = t.job_id
                              AND o.schedule_id = t.schedule_id AND o.awaits = $1
         LEFT JOIN instances n ON n.instance_id = o.instance_id
-        CROSS JOIN LATERAL auth_of(n.instance_id, n.org_id, o.job_id) a
+        CROSS JOIN LATERAL auth_of_job(n.instance_id, n.org_id, o.job_id) a
         "#,
         Word(backend) as Word<BackendName>,
         // More than 3,000 years, where there is no limit.

@@ -15,7 +15,7 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
-    claim_lifetime: Duration::from_secs(300),
+    claim_lifetime: Duration::from_mins(5),
     duplicate_delay: Duration::from_secs(330),
 };
 const RETENTION: Duration = Duration::from_hours(24);
@@ -50,7 +50,7 @@ impl Kept {
     }
 
     async fn profiles(&self) -> Vec<String> {
-        sqlx::query_scalar("SELECT job_id || ' ' || auth FROM job_auth ORDER BY 1")
+        sqlx::query_scalar("SELECT job_id || ' ' || (auth #>> '{}') FROM job_auth ORDER BY 1")
             .fetch_all(&self.pool)
             .await
             .unwrap()
@@ -158,7 +158,7 @@ async fn profiles_of_the_oldest_idle_jobs_are_pruned_above_the_limit() {
     kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 hours'").await;
     kept.sql(
         "INSERT INTO job_auth (instance_id, job_id, auth, idle_since)
-         SELECT i, 'idle-' || n, 'claude:work', now() - make_interval(mins => n)
+         SELECT i, 'idle-' || n, '\"claude:work\"', now() - make_interval(mins => n)
          FROM unnest(ARRAY['inst-1', 'inst-2']) AS i, generate_series(1, CASE i WHEN 'inst-1' THEN 6 ELSE 4 END) AS n",
     )
     .await;

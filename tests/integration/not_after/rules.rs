@@ -232,7 +232,7 @@ async fn the_next_look_knows_the_first_limit_of_what_is_not_claimed() {
     assert_eq!(look().await, None, "no limit");
     world.provision("k", in_seconds(600)).await;
     let left = look().await.expect("a limit");
-    assert!(left > Duration::from_secs(300) && left <= Duration::from_secs(600), "{left:?}");
+    assert!(left > Duration::from_mins(5) && left <= Duration::from_mins(10), "{left:?}");
     let leases = world.claim().await;
     assert_eq!(look().await, None, "claimed");
     leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap();
@@ -310,28 +310,6 @@ async fn a_redrive_clears_the_limit() {
     assert_eq!((world.end_of().await, world.limit().await), ((OneShotState::Armed, None), None));
     assert_eq!(world.expire().await, 0);
     world.start().await;
-}
-
-#[tokio::test]
-async fn a_limit_does_not_pass_to_an_arm_of_an_earlier_release() {
-    let world = World::new().await;
-    world.provision("k", in_seconds(60)).await;
-    world.pass().await;
-    // It arms anew: it sets every column that it knows.
-    world
-        .sql("UPDATE one_shots SET dedup_key = 'new', schedule_id = gen_random_uuid(), created_at = clock_timestamp()")
-        .await;
-    assert_eq!((world.limit().await, world.expire().await), (None, 0));
-    let attempt = world.start().await;
-    assert_eq!(world.fail(&attempt, 40).await, Some(OneShotState::Waiting));
-    // A reason of an earlier dead letter does not stay either.
-    world
-        .sql(
-            "UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL,
-                                   expired_at = now() - interval '1 h'",
-        )
-        .await;
-    assert_eq!(world.end_of().await, (OneShotState::Dead, Some(DeadReason::BudgetSpent)));
 }
 
 #[tokio::test]

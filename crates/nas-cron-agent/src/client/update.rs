@@ -28,6 +28,7 @@ impl Update {
 
 /// The result of an update.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value per command")]
 pub enum Updated {
     /// At most the auth changed; the one-shot is the same.
     Auth(ChangedAuth),

@@ -179,7 +179,7 @@ fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField>
     arguments.text("agent_callback_url")?.as_deref().map(CallbackUrl::parse).transpose()
 }
 
-/// Validates `auth`. A value that looks like a secret is neither sent nor repeated.
+/// Validates `not_after`.
 fn not_after(arguments: &mut Fields) -> Result<Given<String>, InvalidField> {
     arguments.clearable_text("not_after")?.try_map(|text| {
         let limit = fire_time::at(&text).map_err(|problem| InvalidField::new("not_after", problem))?;
@@ -187,6 +187,7 @@ fn not_after(arguments: &mut Fields) -> Result<Given<String>, InvalidField> {
     })
 }
 
+/// Validates `auth`. A value that looks like a secret is neither sent nor repeated.
 fn auth(arguments: &mut Fields) -> Result<Given<AuthChoice>, InvalidField> {
     arguments.clearable("auth").try_map(|value| AuthChoice::from_json(&value))
 }
