@@ -167,11 +167,14 @@ async fn auth_may_be_several_profiles_or_none() {
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let auth = || async { world.listed("report").await.unwrap().1["auth"].clone() };
     let add = format!("add report --in 1h --callback-url {}", world.callback());
+    world
+        .sql("INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('service', '', 'codex:spare')")
+        .await;
     let (said, _) = tools.run(&format!("{add} --auth claude:work --auth codex:spare")).await.warned();
     assert!(said.contains("with auth profiles claude:work, codex:spare"), "{said}");
     assert_eq!(auth().await, json!(["claude:work", "codex:spare"]));
     let (table, _) = tools.run("list").await.warned();
-    assert!(table.contains("claude:work, codex:spare (unknown)"), "{table}");
+    assert!(table.contains("claude:work, codex:spare (some unknown)"), "{table}");
     let said = tools.run("update report --auth none").await.ok();
     assert!(said.contains("report runs without an auth profile."), "{said}");
     assert_eq!(auth().await, json!(false));

@@ -66,8 +66,9 @@ async fn a_retry_that_would_be_too_late_makes_an_expired_dead_letter_at_once() {
         (&shown["job"]["dead_reason"], &shown["job"]["not_after"]),
         (&json!("expired"), &entry["not_after"])
     );
-    // A redrive is a decision to fire, however late.
+    // A redrive is a decision to fire, however late. The agent's `Retry-After` is over.
     world.agents.answer(|_, _| Reply::accepted());
+    world.sql("UPDATE instances SET busy_until = NULL").await;
     run(&world, "jobs redrive inst-1 job").await;
     world.delivered("job").await;
     assert_eq!(world.agents.fires_of("job").len(), 2);

@@ -11,6 +11,17 @@ use serde_json::Value;
 #[serde(transparent)]
 pub struct ListedAuth(Value);
 
+impl ListedAuth {
+    /// Number of profiles.
+    pub(crate) fn names(&self) -> usize {
+        match &self.0 {
+            Value::Array(profiles) => profiles.len(),
+            Value::Bool(false) => 0,
+            _ => 1,
+        }
+    }
+}
+
 impl fmt::Display for ListedAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -128,10 +128,11 @@ fn state(job: &ListedJob) -> String {
 
 /// The auth profile of the next fire, with its source if it is a default.
 fn auth(job: &ListedJob) -> String {
-    let unknown = if job.warnings.iter().any(|warning| warning.code == "auth_profile_unknown") {
-        " (unknown)"
-    } else {
-        ""
+    let unknown = job.warnings.iter().filter(|warning| warning.code == "auth_profile_unknown").count();
+    let unknown = match unknown {
+        0 => "",
+        unknown if job.auth.as_ref().is_some_and(|auth| unknown < auth.names()) => " (some unknown)",
+        _ => " (unknown)",
     };
     match (&job.effective_auth, &job.auth) {
         (Some(effective), _) if effective.source != "job" => {
