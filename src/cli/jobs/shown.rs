@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
+use nas_cron_protocol::DeadReason;
 use nas_cron_protocol::agent_api::ShownAuth;
-use nas_cron_protocol::{DeadReason, OneShotState};
 
 use crate::db::{Db, DbResult, auth_profiles};
 use crate::domain::job::Job;
@@ -123,7 +123,7 @@ mod tests {
     fn expired_dead_letter_shows_its_reason_and_limit() {
         let limit = Some(now() - chrono::TimeDelta::minutes(1));
         let job = Job { dead_reason: Some(DeadReason::Expired), not_after: limit, ..dead() };
-        let text = facts(&ShownJob { job, auth: ShownAuth::default() }, now());
+        let text = facts(&ShownJob { job, auth: ShownAuth::default() }, "-", now());
         assert!(text.contains("dead, expired\n"), "{text}");
         assert!(text.contains("1 min ago (2027-01-15 07:59:00.000 UTC)"), "{text}");
     }

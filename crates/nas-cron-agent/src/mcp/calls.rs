@@ -268,9 +268,15 @@ mod tests {
             ),
             (
                 CronProvision,
-                json!({"job_id": "j", "in": "1s", "auth": ["sk-secret"]}),
-                "auth: must be a string, not an array",
+                json!({"job_id": "j", "in": "1s", "auth": {"sk-secret": 1}}),
+                "auth: must be false, a profile or a list of profiles, not an object",
             ),
+            (
+                CronProvision,
+                json!({"job_id": "j", "in": "1s", "not_after": "2026-06-18T12:34:56"}),
+                "not_after: has no offset",
+            ),
+            (CronUpdate, json!({"job_id": "j", "not_after": 5}), "not_after: must be a string, not a number"),
             (
                 CronProvision,
                 json!({"job_id": "j", "in": "1s", "at": at}),
