@@ -1,7 +1,7 @@
 //! The rules of provision, cancel and list (docs/contract.md#agent-api), below HTTP and above SQL.
 
 use nas_cron_protocol::{
-    AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
+    AuthChoice, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, NotAfter, OneShotState,
 };
 use tokio::time::Instant;
 
@@ -22,8 +22,10 @@ pub struct Provision {
     pub callback_url: CallbackUrl,
     /// The key that makes the request idempotent.
     pub dedup_key: DedupKey,
-    /// The job's own auth profile. It never supersedes.
-    pub auth: Given<AuthProfile>,
+    /// The job's own auth. It never supersedes.
+    pub auth: Given<AuthChoice>,
+    /// The latest start of an attempt.
+    pub not_after: Given<NotAfter>,
 }
 
 impl Provision {
@@ -40,13 +42,20 @@ impl Provision {
             callback_url: CallbackUrl::parse(agent_callback_url)?,
             dedup_key: DedupKey::new(dedup_key)?,
             auth: Given::Keep,
+            not_after: Given::Keep,
         })
     }
 
-    /// Sets the request's value for the job's auth profile.
+    /// Sets the request's value for the job's own auth.
     #[must_use]
-    pub fn with_auth(self, auth: Given<AuthProfile>) -> Self {
+    pub fn with_auth(self, auth: Given<AuthChoice>) -> Self {
         Self { auth, ..self }
+    }
+
+    /// Sets the request's limit of attempts. Fails if it is invalid or before the instant of the fire.
+    pub fn with_not_after(self, not_after: Given<String>) -> Result<Self, InvalidField> {
+        let not_after = not_after.try_map(|text| NotAfter::parse(&text, &self.fire_at))?;
+        Ok(Self { not_after, ..self })
     }
 }
 
@@ -116,6 +125,7 @@ pub async fn provision(
         dedup_key: &wanted.dedup_key,
         fire_at: &wanted.fire_at,
         callback_url: &wanted.callback_url,
+        not_after: &wanted.not_after,
     };
     let Some(mut armed) = oneshots::provision(db, &arm, rules).await? else {
         // The instance was deleted after the caller was authenticated.

@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState,
-    ParkReason, ScheduleId,
+    BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId, NotAfter,
+    OneShotState, ParkReason, ScheduleId,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{OptionalWord, Word};
@@ -27,12 +28,13 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), provisioned AS (
             INSERT INTO one_shots AS job (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                          state, next_attempt_at, awaits, due_since)
+                                          state, next_attempt_at, awaits, due_since, not_after)
             SELECT i.instance_id, $2 /* job_id */, $3 /* schedule_id */, $4 /* dedup_key */, $5 /* fire_at_text */,
                    $6 /* fire_at */, $7 /* callback_url */, 'armed', due.at,
                    CASE WHEN due.at > now() + make_interval(secs => $12 /* built_in_loop_within */)
                         THEN (SELECT backend FROM external) END,
-                   CASE WHEN due.at >= now() THEN due.at END
+                   CASE WHEN due.at >= now() THEN due.at END,
+                   $13 /* not_after */
             FROM instances i,
                  LATERAL (SELECT $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS at) due
             WHERE i.instance_id = $1 /* instance_id */
@@ -40,14 +42,18 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
                 (schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at, due_since, parked,
                  awaits, lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
                  last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
-                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused) = (
+                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused, expired,
+                 not_after) = (
                 SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).callback_url, (n).state,
                        (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token,
                        (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
                        (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
                        (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
                        (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at,
-                       (n).last_outcome, (n).claimed_at, (n).refused
+                       (n).last_outcome, (n).claimed_at, (n).refused, (n).expired,
+                       -- The same key changes or clears the limit of a live one-shot. A new arm has it already.
+                       CASE WHEN $14 /* limit_given */ AND (n).next_attempt_at IS NOT NULL
+                            THEN excluded.not_after ELSE (n).not_after END
                 FROM (SELECT provisioned(job, excluded, ROW(
                           make_interval(secs => $8 /* fire_floor */),
                           make_interval(secs => $9 /* second_fire_delay */),
@@ -88,6 +94,8 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
         rules.second_fire_interval,
         rules.second_fires_max,
         BUILT_IN_LOOP_WITHIN,
+        arm.not_after.value().map(NotAfter::instant),
+        !arm.not_after.is_keep(),
     )
     .fetch_optional(db)
     .await?;
@@ -96,7 +104,7 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
         next_attempt_at: row.next_attempt_at,
         shows_skew: row.shows_skew,
         awaits: row.awaits.0,
-        unknown_auth: row.unknown_auth.map(AuthProfile::stored),
+        unknown_auth: auth_profiles::profiles(row.unknown_auth),
     }))
 }
 
@@ -196,15 +204,17 @@ struct Row {
     awaits: Option<BackendName>,
     attempts: i32,
     next_attempt_at: Option<DateTime<Utc>>,
+    not_after: Option<DateTime<Utc>>,
+    dead_reason: Option<DeadReason>,
     last_outcome: Option<FireOutcome>,
     last_status: Option<i16>,
     last_error: Option<String>,
     updated_at: DateTime<Utc>,
-    job_auth: Option<String>,
-    instance_auth: Option<String>,
-    org_auth: Option<String>,
-    service_auth: Option<String>,
-    unknown_auth: Option<String>,
+    job_auth: Option<Value>,
+    instance_auth: Option<Value>,
+    org_auth: Option<Value>,
+    service_auth: Option<Value>,
+    unknown_auth: Option<Vec<String>>,
 }
 
 impl From<Row> for OneShot {
@@ -221,6 +231,8 @@ impl From<Row> for OneShot {
             awaits: row.awaits,
             attempts: row.attempts,
             next_attempt_at: row.next_attempt_at,
+            not_after: row.not_after,
+            dead_reason: row.dead_reason,
             last_outcome: row.last_outcome,
             last_status: row.last_status,
             last_error: row.last_error,
@@ -229,7 +241,7 @@ impl From<Row> for OneShot {
                 row.instance_auth,
                 row.org_auth,
                 row.service_auth,
-                row.unknown_auth.is_some(),
+                row.unknown_auth,
             ),
             updated_at: row.updated_at,
         }
@@ -244,6 +256,8 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         SELECT p.instance_id, p.job_id, p.schedule_id, p.dedup_key, p.fire_at_text, p.fire_at, p.callback_url,
                p.state AS "state: Word<OneShotState>", p.parked AS "parked!: OptionalWord<ParkReason>", p.awaits AS "awaits!: OptionalWord<BackendName>",
                p.attempts, p.next_attempt_at, p.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", p.last_status, p.last_error, p.updated_at,
+               p.not_after,
+               dead_reason_of(p.state, p.expired) AS "dead_reason!: OptionalWord<DeadReason>",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM one_shots p
         JOIN instances i USING (instance_id)

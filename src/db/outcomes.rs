@@ -26,7 +26,8 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
     Ok(recorded)
 }
 
-/// Records outcomes of different jobs. The SQL function `attempt_ended` has the rules for the one-shot.
+/// Records outcomes of different jobs. The SQL functions `attempt_ended` and `retried_or_expired` have the rules for the
+/// one-shot.
 async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     let rules = RuleColumns::from(rules);
     macro_rules! column {
@@ -34,7 +35,8 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             ended.iter().map(|$one| $value).collect::<Vec<_>>()
         };
     }
-    let rows = sqlx::query!(
+    Ok(sqlx::query_as!(
+        Recorded,
         r#"
         WITH ended AS (
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
@@ -77,27 +79,28 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         ), changed AS (
             UPDATE one_shots job
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
-                 retrying_since, retry_after_until, last_status, last_error, delivered_key,
-                 delivered_schedule_id, delivered_at, second_fires, dead_since, updated_at, last_outcome, claimed_at, refused) = (
+                 retrying_since, retry_after_until, last_status, last_error, delivered_key, delivered_schedule_id, delivered_at,
+                 second_fires, dead_since, expired, updated_at, last_outcome, claimed_at, refused) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
-                       (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
-                       (n).last_status, (n).last_error, (n).delivered_key,
-                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).updated_at,
-                       (n).last_outcome, (n).claimed_at, (n).refused
-                FROM (SELECT attempt_ended(job, r.attempt, r.ambiguous,
+                       (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until, (n).last_status,
+                       (n).last_error, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at, (n).second_fires,
+                       (n).dead_since, (n).expired, (n).updated_at, (n).last_outcome, (n).claimed_at, (n).refused
+                FROM (SELECT retried_or_expired(attempt_ended(job, r.attempt, r.ambiguous,
                           ROW(make_interval(secs => $16 /* fire_floor */),
                               make_interval(secs => $17 /* second_fire_delay */),
                               make_interval(secs => $18 /* second_fire_interval */),
                               $19 /* second_fires_max */)::arm_rules,
                           ROW(make_interval(secs => $20 /* claim_lifetime */),
-                              make_interval(secs => $21 /* duplicate_delay */))::claim_rules) AS n OFFSET 0) once)
+                              make_interval(secs => $21 /* duplicate_delay */))::claim_rules),
+                          (r.attempt).attempt_id) AS n OFFSET 0) once)
             FROM recorded r
             WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
-            RETURNING (r.attempt).attempt_id, job.state, job.lease_token
+            RETURNING (r.attempt).attempt_id, job.state, job.expired, job.lease_token
         )
         SELECT h.attempt_id AS "attempt_id!",
                -- Another token: the one-shot was superseded in the meantime, or another claim holds it.
-               CASE WHEN c.lease_token = c.attempt_id THEN c.state END AS "state!: OptionalWord<OneShotState>"
+               CASE WHEN c.lease_token = c.attempt_id THEN c.state END AS "state!: OptionalWord<OneShotState>",
+               COALESCE(c.lease_token = c.attempt_id AND c.expired, false) AS "expired!"
         FROM history h LEFT JOIN changed c USING (attempt_id)
         "#,
         &column!(|one| one.attempt.attempt_id),
@@ -123,6 +126,5 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         rules.duplicate_delay,
     )
     .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| Recorded { attempt_id: row.attempt_id, state: row.state.0 }).collect())
+    .await?)
 }

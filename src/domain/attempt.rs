@@ -28,7 +28,7 @@ pub struct Attempt {
     pub fire_at: FireAt,
     /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// The auth profile that is set when the attempt starts.
+    /// The auth that is set when the attempt starts.
     pub auth: Option<EffectiveAuth>,
     /// Number of the attempt within the retry budget, from 1.
     pub attempt: u32,
@@ -123,6 +123,8 @@ pub struct Recorded {
     pub attempt_id: Uuid,
     /// The one-shot's new state; `None` if it was superseded or cancelled in the meantime.
     pub state: Option<OneShotState>,
+    /// True if its next attempt would have started after its `not_after`: it is a dead letter.
+    pub expired: bool,
 }
 
 /// An attempt in the history.

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState, OrgId,
-    ParkReason, ScheduleId,
+    AuthChoice, BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId,
+    NotAfter, OneShotState, OrgId, ParkReason, ScheduleId,
 };
 
 /// A job and its current one-shot.
@@ -33,6 +33,10 @@ pub struct Job {
     pub awaits: Option<BackendName>,
     /// Earliest start of its next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Latest start of an attempt.
+    pub not_after: Option<DateTime<Utc>>,
+    /// The reason for which it is a dead letter, if it is one.
+    pub dead_reason: Option<DeadReason>,
     /// End of its lease, if it is leased or firing.
     pub lease_expires_at: Option<DateTime<Utc>>,
     /// Number of attempts started within its current retry budget.
@@ -87,6 +91,10 @@ pub struct Import {
     pub callback_url: CallbackUrl,
     /// The key that makes arming idempotent.
     pub dedup_key: DedupKey,
+    /// The job's own auth, unless it has one already.
+    pub auth: Option<AuthChoice>,
+    /// The latest start of an attempt.
+    pub not_after: Option<NotAfter>,
 }
 
 /// The result of an import.

@@ -12,6 +12,7 @@
 //! - [`wake`]: leases one-shots whose wake-up comes from an external backend.
 //! - [`attempts`]: confirms in batches, fires, and passes outcomes to the [`recorder`].
 //! - [`deferrals`]: counts and logs deferred attempts.
+//! - [`expiry`]: ends one-shots whose `not_after` has passed.
 //! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
 //! - [`maintenance`]: parked one-shots, history, gauges.
 //! - [`presence`]: keeps this replica registered, and takes over from dead ones.
@@ -25,6 +26,7 @@ mod clock_offset;
 mod deferrals;
 pub mod dispatch;
 mod early_retries;
+mod expiry;
 pub mod maintenance;
 mod presence;
 pub mod recorder;
@@ -60,7 +62,7 @@ use crate::fire::Firing;
 use crate::heartbeat::{self, Heartbeats};
 use crate::membership::Membership;
 
-pub use self::wake::{Ending, WakeError, Woken};
+pub use self::wake::{Ending, Settled, WakeError, Woken};
 
 /// Maximum wait for a claim that is under way when the drain begins.
 const LAST_CLAIM: Duration = Duration::from_secs(5);

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use nas_cron::db::replicas::{self, Seen as Registered};
-use nas_cron::db::{Db, jobs, leases, oneshots, outages, outcomes};
+use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::job::JobFilter;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron::domain::{FireOutcome, HoldScope};
-use nas_cron_model::row::{self, Delivered, Given, Id, Outcome, Row, Rules, State, Time};
-use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, InstanceId, JobId};
+use nas_cron_model::row::{self, Delivered, Given, GivenLimit, Id, Outcome, Row, Rules, State, Time};
+use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, Given as Wanted, InstanceId, JobId, NotAfter};
 use nas_cron_testing::database::database;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -55,6 +55,8 @@ enum Command {
     Provision {
         key: Id,
         due_in: Time,
+        /// Its `not_after`, relative to the request.
+        limit: GivenLimit,
     },
     Cancel,
     ClaimDue,
@@ -69,6 +71,7 @@ enum Command {
         outcome: Outcome,
     },
     RecoverExpired,
+    Expire,
     /// Declares the replica of the latest attempts dead.
     DeclareDead,
     Hold,
@@ -100,8 +103,12 @@ fn which() -> impl Strategy<Value = usize> {
 }
 
 fn provision() -> impl Strategy<Value = Command> {
-    (prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)])
-        .prop_map(|(key, due_in)| Command::Provision { key, due_in })
+    let key = prop_oneof![3 => Just(0), 1 => Just(1)];
+    let due_in = prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)];
+    // Passed already, before the next retry, and later than everything else.
+    let limit = prop_oneof![Just(-SECOND / 2), Just(4 * SECOND), Just(7200 * SECOND)];
+    let given = prop_oneof![6 => Just(GivenLimit::Keep), 1 => Just(GivenLimit::Clear), 3 => limit.prop_map(GivenLimit::At)];
+    (key, due_in, given).prop_map(|(key, due_in, limit)| Command::Provision { key, due_in, limit })
 }
 
 /// Statements whose order with others matters.
@@ -114,6 +121,7 @@ fn concurrent() -> impl Strategy<Value = Command> {
         1 => which().prop_map(|which| Command::GiveBack { which }),
         4 => (which(), outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
         1 => Just(Command::RecoverExpired),
+        1 => Just(Command::Expire),
         1 => Just(Command::DeclareDead),
         1 => Just(Command::Redrive),
     ]
@@ -160,6 +168,7 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
         1 => Just(vec![Command::Hold]),
         1 => Just(vec![Command::Release]),
         1 => prop_oneof![Just(2), Just(61), Just(301)].prop_map(|seconds| vec![Command::Age { seconds }]),
+        1 => Just(vec![Command::Age { seconds: 5 }, Command::Expire]),
     ];
     proptest::collection::vec(group, groups).prop_map(|groups| groups.concat())
 }
@@ -301,6 +310,8 @@ impl World {
             asked_again_at: time("asked_again_at"),
             shows_skew: found.get("shows_skew"),
             delivered,
+            not_after: time("not_after"),
+            expired: found.get("expired"),
             claimed_at: time("claimed_at"),
             refused: found.get("refused"),
         };
@@ -329,7 +340,7 @@ impl World {
         let db = &self.db;
         let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
         match (command, chosen) {
-            (Command::Provision { key, due_in }, _) => {
+            (Command::Provision { key, due_in, limit }, _) => {
                 let at = DateTime::from_timestamp_micros(now + due_in).unwrap();
                 let arm = Arm {
                     instance_id: &self.instance,
@@ -337,6 +348,13 @@ impl World {
                     dedup_key: &DedupKey::new(key.to_string()).unwrap(),
                     fire_at: &FireAt::stored(at.to_rfc3339(), at),
                     callback_url: &CallbackUrl::stored("https://agent.example".to_owned()).unwrap(),
+                    not_after: &match limit {
+                        GivenLimit::Keep => Wanted::Keep,
+                        GivenLimit::Clear => Wanted::Clear,
+                        GivenLimit::At(limit) => Wanted::Set(NotAfter::stored(
+                            DateTime::from_timestamp_micros(now + limit).unwrap(),
+                        )),
+                    },
                 };
                 oneshots::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }
@@ -386,6 +404,9 @@ impl World {
                 let recovered = leases::recover_expired(db, floor, 10).await.unwrap();
                 return Reply::Recovered(recovered.one_shots > 0);
             }
+            (Command::Expire, _) => {
+                return Reply::Recovered(!expiry::expire(db, 10).await.unwrap().is_empty());
+            }
             (Command::DeclareDead, _) => {
                 let seen = Registered { replica_id: self.replica_id, renewals: 0 };
                 let declared = replicas::declare_dead(db, seen, true).await.unwrap();
@@ -426,6 +447,7 @@ impl World {
             "delivered_at",
             "claimed_at",
             "dead_since",
+            "not_after",
             "created_at",
             "updated_at",
         ];
@@ -515,12 +537,12 @@ impl Expected {
     /// Returns the row after the statement, executed at `now`. `late` selects the latest of random instants.
     fn apply(&self, row: Option<Row>, now: Time, late: bool) -> Option<Row> {
         let Some(before) = row else {
-            let Command::Provision { key, due_in } = self.command else { return None };
-            return Some(Row::armed(self.given(key, due_in)));
+            let Command::Provision { key, due_in, limit } = self.command else { return None };
+            return Some(Row::armed(self.given(key, due_in, limit)));
         };
         let after = match (self.command, self.token) {
-            (Command::Provision { key, due_in }, _) => {
-                Some(Row::provisioned(Some(&before), self.given(key, due_in), now, &RULES))
+            (Command::Provision { key, due_in, limit }, _) => {
+                Some(Row::provisioned(Some(&before), self.given(key, due_in, limit), now, &RULES))
             }
             (Command::Cancel, _) => return None,
             (Command::ClaimDue, _) => before.claimed(self.fresh, self.on_hold, now, &RULES),
@@ -534,6 +556,7 @@ impl Expected {
                 Some(before.attempt_ended(&ended, now, &RULES))
             }
             (Command::RecoverExpired, _) => before.recovered(now, &RULES),
+            (Command::Expire, _) => before.expired(now),
             (Command::DeclareDead, _) => before.declared_dead(now),
             (Command::Release, _) => before.released(),
             (Command::Redrive, _) => before.redriven(now, &RULES),
@@ -542,8 +565,12 @@ impl Expected {
         Some(after.unwrap_or(before))
     }
 
-    const fn given(&self, key: Id, due_in: Time) -> Given {
-        Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false }
+    fn given(&self, key: Id, due_in: Time, limit: GivenLimit) -> Given {
+        let not_after = match limit {
+            GivenLimit::At(limit) => GivenLimit::At(self.sent + limit),
+            other => other,
+        };
+        Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false, not_after }
     }
 }
 
@@ -873,9 +900,11 @@ async fn a_late_outcome_and_the_recovery_of_its_lease_do_not_deadlock() {
     let mut world = World::new().await;
     for _ in 0..3 {
         world.reset().await;
-        for command in
-            [Command::Provision { key: 0, due_in: -SECOND }, Command::ClaimDue, Command::Confirm { which: 0 }]
-        {
+        for command in [
+            Command::Provision { key: 0, due_in: -SECOND, limit: GivenLimit::Keep },
+            Command::ClaimDue,
+            Command::Confirm { which: 0 },
+        ] {
             step_of(&mut world, command).await.unwrap();
         }
         world.expire_leases().await;

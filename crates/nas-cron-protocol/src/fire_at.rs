@@ -25,18 +25,7 @@ impl FireAt {
     /// Parses an ISO 8601 date-time with an offset, of any precision. Fractions of a microsecond are rounded up, so that
     /// nothing fires early.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
-        let wrong = |problem: &str| InvalidField::new(FIELD, problem);
-        if text.len() > MAX_LENGTH {
-            return Err(wrong("must be at most 64 characters long"));
-        }
-        let parsed = parse_instant(text).ok_or_else(|| {
-            wrong("must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00")
-        })?;
-        let instant = round_up_to_micros(parsed.to_utc()).ok_or_else(|| wrong("is out of range"))?;
-        // Agents use years up to 9999, for which Postgres and ISO 8601 agree on the text.
-        if !(1970..=9999).contains(&instant.year()) {
-            return Err(wrong("must lie in the years 1970 to 9999"));
-        }
+        let instant = instant_of(FIELD, text)?;
         Ok(Self { text: text.to_owned(), instant })
     }
 
@@ -60,6 +49,23 @@ impl Serialize for FireAt {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
     }
+}
+
+/// Parses the text of `field`: an ISO 8601 date-time with an offset, rounded up to the microsecond.
+pub(super) fn instant_of(field: &'static str, text: &str) -> Result<DateTime<Utc>, InvalidField> {
+    let wrong = |problem: &str| InvalidField::new(field, problem);
+    if text.len() > MAX_LENGTH {
+        return Err(wrong("must be at most 64 characters long"));
+    }
+    let parsed = parse_instant(text).ok_or_else(|| {
+        wrong("must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00")
+    })?;
+    let instant = round_up_to_micros(parsed.to_utc()).ok_or_else(|| wrong("is out of range"))?;
+    // Agents use years up to 9999, for which Postgres and ISO 8601 agree on the text.
+    if !(1970..=9999).contains(&instant.year()) {
+        return Err(wrong("must lie in the years 1970 to 9999"));
+    }
+    Ok(instant)
 }
 
 fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {

@@ -162,6 +162,53 @@ async fn an_auth_profile_is_set_kept_and_cleared() {
 }
 
 #[tokio::test]
+async fn auth_may_be_several_profiles_or_none() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let auth = || async { world.listed("report").await.unwrap().1["auth"].clone() };
+    let add = format!("add report --in 1h --callback-url {}", world.callback());
+    world
+        .sql("INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('service', '', 'codex:spare')")
+        .await;
+    let (said, _) = tools.run(&format!("{add} --auth claude:work --auth codex:spare")).await.warned();
+    assert!(said.contains("with auth profiles claude:work, codex:spare"), "{said}");
+    assert_eq!(auth().await, json!(["claude:work", "codex:spare"]));
+    let (table, _) = tools.run("list").await.warned();
+    assert!(table.contains("claude:work, codex:spare (some unknown)"), "{table}");
+    let said = tools.run("update report --auth none").await.ok();
+    assert!(said.contains("report runs without an auth profile."), "{said}");
+    assert_eq!(auth().await, json!(false));
+    assert!(tools.run("show report").await.ok().contains("auth profile  none"));
+    let said = tools.run(&format!("{add} --auth none")).await.ok();
+    assert!(said.contains("without an auth profile"), "{said}");
+    tools.run("update report --no-auth").await.ok();
+    assert_eq!(auth().await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_limit_is_set_kept_and_removed() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let limit = || async { world.listed("report").await.unwrap().1.get("not_after").cloned() };
+    let add = format!("add report --at 2036-06-18T12:00:00Z --callback-url {}", world.callback());
+    let said = tools.run(&format!("{add} --not-after 2036-06-18T14:00:00+01:00")).await.ok();
+    assert!(said.contains("not after"), "{said}");
+    let expected = Some(json!("2036-06-18T13:00:00Z"));
+    assert_eq!(limit().await, expected);
+    tools.run(&add).await.ok();
+    assert_eq!(limit().await, expected, "adding the job again keeps it");
+    assert!(tools.run("show report").await.ok().contains("13:00:00 +00:00"));
+    tools.run("update report --at 2036-06-18T12:30:00Z").await.ok();
+    assert_eq!(limit().await, expected, "a new time keeps it");
+    tools
+        .run("update report --at 2036-06-18T13:30:00Z")
+        .await
+        .failed(1, "not_after: must not be before fire_at");
+    tools.run("update report --not-after none").await.ok();
+    assert_eq!(limit().await, None);
+}
+
+#[tokio::test]
 async fn an_invalid_command_line_is_explained() {
     // A port without a listener: no command gets as far as a call.
     let tools = Tools::logged_in("http://127.0.0.1:9", "token").await;
@@ -176,6 +223,10 @@ async fn an_invalid_command_line_is_explained() {
         ("add report --in 1s", "--callback-url URL or NAS_CRON_CALLBACK_URL"),
         ("update report", "--auth"),
         ("update report --auth a:b --no-auth", "cannot be used with"),
+        ("update report --auth a:b --auth none", "--auth must be either none or profiles"),
+        ("update report --auth a:b --auth c", "--auth number 2 must be provider:name"),
+        ("update report --not-after 2099-01-01T00:00:00", "has no offset"),
+        ("update report --not-after soon", "ISO 8601"),
         ("add report --in 1s --callback-url http://a --auth work", "--auth must be provider:name"),
         ("add report --in 1s --callback-url http://a --auth sk-ant-REDACTED", "--auth looks like a secret"),
         ("update report --auth sk-ant-REDACTED", "--auth looks like a secret"),
