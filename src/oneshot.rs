@@ -4,6 +4,7 @@ use nas_cron_protocol::{
     AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
 };
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots, ride_out};
 use crate::domain::agent_instance::AgentInstance;
@@ -104,7 +105,13 @@ pub async fn provision(
     rules: &ArmRules,
 ) -> DbResult<Armed> {
     if previous_callback != Some(wanted.callback_url.as_str()) {
-        oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
+        let moved = oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
+        if moved.alternates_now {
+            warn!(
+                agent.id = %instance_id,
+                "callback moved back and forth, two homes seem to share this identity; see `nas-cron agents show`"
+            );
+        }
     }
     // Before arming, so that a one-shot that is due now fires with the profile.
     if !wanted.auth.is_keep() {

@@ -30,7 +30,7 @@ pub async fn list(
         r#"
         SELECT o.instance_id, i.org_id, o.job_id, o.schedule_id, o.dedup_key,
                o.fire_at_text AS fire_at, o.fire_at AS fire_at_instant, o.callback_url,
-               o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
+               o.own_callback_url, o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_status, o.last_error,

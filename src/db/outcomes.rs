@@ -26,7 +26,7 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
     Ok(recorded)
 }
 
-/// Records outcomes of different jobs. The SQL function `attempt_ended` has the rules for the one-shot.
+/// Records outcomes of different jobs. The SQL function `attempt_ended_at` has the rules for the one-shot.
 async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     let rules = RuleColumns::from(rules);
     macro_rules! column {
@@ -39,14 +39,15 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         WITH ended AS (
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                    clock_timestamp() AS ended_at, outcome::fire_outcome AS outcome, http_status, error,
-                   make_interval(secs => retry_in) AS retry_in, make_interval(secs => retry_after) AS retry_after
+                   make_interval(secs => retry_in) AS retry_in, make_interval(secs => retry_after) AS retry_after,
+                   callback_url
             FROM unnest($1::uuid[] /* attempt_id */, $2::text[] /* instance_id */, $3::text[] /* job_id */,
                         $4::uuid[] /* schedule_id */, $5::text[] /* dedup_key */, $6::timestamptz[] /* fire_at */,
                         $7::int4[] /* attempt */, $8::timestamptz[] /* started_at */, $9::text[] /* outcome */,
                         $10::int2[] /* http_status */, $11::text[] /* error */, $12::float8[] /* retry_in */,
-                        $13::float8[] /* retry_after */)
+                        $13::float8[] /* retry_after */, $18::text[] /* callback_url */)
                 AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
-                     http_status, error, retry_in, retry_after)
+                     http_status, error, retry_in, retry_after, callback_url)
         ), locked AS MATERIALIZED (
             -- The one-shots before the history, in the order of recovery and of other batches, so that there is no deadlock.
             SELECT FROM one_shots JOIN ended USING (instance_id, job_id)
@@ -66,7 +67,7 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             RETURNING attempt_id, ended_at
         ), recorded AS (
             -- `ended_at` of the history: second fires are counted from that very instant.
-            SELECT e.instance_id, e.job_id,
+            SELECT e.instance_id, e.job_id, e.callback_url,
                    ROW(e.attempt_id, e.schedule_id, e.dedup_key, e.started_at, h.ended_at, e.outcome, e.http_status,
                        e.error, e.retry_in, e.retry_after)::ended_attempt AS attempt
             FROM ended e JOIN history h USING (attempt_id)
@@ -76,12 +77,14 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             UPDATE one_shots job
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
                  retrying_since, retry_after_until, last_status, last_error, delivered_key,
-                 delivered_schedule_id, delivered_at, second_fires, dead_since, updated_at) = (
+                 delivered_schedule_id, delivered_at, second_fires, dead_since, callback_url, own_callback_url,
+                 gone_elsewhere, updated_at) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
                        (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
                        (n).last_status, (n).last_error, (n).delivered_key,
-                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).updated_at
-                FROM (SELECT attempt_ended(job, r.attempt, ROW(
+                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since,
+                       (n).callback_url, (n).own_callback_url, (n).gone_elsewhere, (n).updated_at
+                FROM (SELECT attempt_ended_at(r.callback_url, job, r.attempt, ROW(
                           make_interval(secs => $14 /* fire_floor */),
                           make_interval(secs => $15 /* second_fire_delay */),
                           make_interval(secs => $16 /* second_fire_interval */),
@@ -112,6 +115,7 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         rules.second_fire_delay,
         rules.second_fire_interval,
         rules.second_fires_max,
+        &column!(|one| one.attempt.callback_url.as_str()) as &[&str],
     )
     .fetch_all(db)
     .await?;

@@ -41,6 +41,15 @@ pub struct Armed {
     pub unknown_auth: Option<AuthProfile>,
 }
 
+/// The effect of a provision with another callback than the instance's previous one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Number of other one-shots that followed.
+    pub one_shots: i64,
+    /// True if this move was the one that shows that the callback moves back and forth (docs/contract.md#provision).
+    pub alternates_now: bool,
+}
+
 /// A one-shot as `list` and the operator's tools show it.
 #[derive(Clone, Debug)]
 pub struct OneShot {

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
 
+use self::answer::{Answer, Refused};
 use self::backoff::{Next, RetryPolicy};
 use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
@@ -95,7 +96,11 @@ impl Firing {
             Ok(answer) => answer,
             Err(Shortage { reason, cause }) => return End::NotSent { reason, cause },
         };
-        let outcome = outcome::judge(&answer);
+        let mut outcome = outcome::judge(&answer);
+        let unreachable = outcome.opens_outage() || matches!(answer, Answer::Refused(Refused::Address(_)));
+        if attempt.follows_gone && unreachable {
+            outcome = outcome.as_gone();
+        }
         End::Made { reach: outcome.reach, ended: self.conclude(attempt, outcome, rand::random()) }
     }
 

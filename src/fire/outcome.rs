@@ -73,6 +73,13 @@ impl Outcome {
         self.reach == Reach::Reached
     }
 
+    /// Returns the outcome of an attempt at the job's own callback after another callback answered `gone`: that answer
+    /// stands, and this callback says nothing about the instance's reachability.
+    #[must_use]
+    pub fn as_gone(self) -> Self {
+        Self { verdict: Verdict::Gone, reach: Reach::Unknown, ..self }
+    }
+
     /// Returns true if there is nothing to retry.
     pub fn is_accepted(&self) -> bool {
         matches!(self.verdict, Verdict::Delivered | Verdict::Gone)

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{FromRef, State};
-use nas_cron_protocol::JobId;
 use nas_cron_protocol::agent_api::{
     ArmedOneShot, CancelRequest, CancelResponse, DeadOneShot, ListResponse, ProvisionRequest,
-    ProvisionResponse,
+    ProvisionResponse, Warning,
 };
+use nas_cron_protocol::{CallbackUrl, JobId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -68,10 +68,22 @@ async fn provision(
     let armed = state.one_shots.provision(&caller.instance, &wanted, caller.deadline).await?;
     state.backends.armed(&armed);
     state.scheduler.awake(&caller.instance);
+    let fire_url = wanted.callback_url.was_fire_url().then(|| taken_as_base(&wanted.callback_url));
     Ok(Json(ProvisionResponse {
         schedule_id: armed.schedule_id.to_string(),
-        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).collect(),
+        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).chain(fire_url).collect(),
     }))
+}
+
+/// The warning about a callback that is the URL of the fire endpoint.
+fn taken_as_base(callback_url: &CallbackUrl) -> Warning {
+    Warning {
+        code: "callback_is_fire_url".into(),
+        message: format!(
+            "agent_callback_url: a base URL is expected, without `/api/cron/fire`; `{}` is used",
+            callback_url.as_str()
+        ),
+    }
 }
 
 /// Cancel a job's one-shot

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::callbacks::Callbacks;
+
 /// An instant or a duration. The unit is up to the caller: microseconds in the comparison with the statements, ticks in the
 /// model.
 pub type Time = i64;
@@ -84,6 +86,7 @@ pub struct Row {
     pub asked_again_at: Option<Time>,
     pub shows_skew: bool,
     pub delivered: Option<Delivered>,
+    pub callbacks: Callbacks,
 }
 
 /// The delays of the rules.
@@ -168,6 +171,7 @@ impl Row {
             asked_again_at: None,
             shows_skew: false,
             delivered: None,
+            callbacks: Callbacks::named(0),
         }
     }
 

@@ -7,13 +7,16 @@ use super::InvalidField;
 
 const FIELD: &str = "agent_callback_url";
 const MAX_LENGTH: usize = 2048;
+/// Path of the fire endpoint, below the base URL.
+const FIRE_PATH: &str = "/api/cron/fire";
 
-/// An agent's base URL: http or https, without credentials, query or fragment. The text is kept as it was sent. Its
-/// address is checked against the policy at the fire.
+/// An agent's base URL: http or https, without credentials, query or fragment. The text is kept as it was sent, except
+/// that the URL of a fire endpoint is taken as its base. Its address is checked against the policy at the fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
     url: Url,
+    was_fire_url: bool,
 }
 
 impl CallbackUrl {
@@ -26,7 +29,8 @@ impl CallbackUrl {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(wrong("must not contain white space or control characters"));
         }
-        let url = Url::parse(text)
+        let base = base_of(text);
+        let url = Url::parse(base)
             .map_err(|_| wrong("must be an absolute http(s) URL, such as https://agent.example"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("must be an http or https URL"));
@@ -43,15 +47,22 @@ impl CallbackUrl {
         if url.query().is_some() {
             return Err(wrong("must not have a query"));
         }
-        Ok(Self { text: text.to_owned(), url })
+        Ok(Self { text: base.to_owned(), url, was_fire_url: base.len() < text.len() })
     }
 
-    /// Parses a stored value, which was validated on insert; `None` if it is not a URL.
+    /// Parses a stored value, which was validated on insert; `None` if it is not a URL. The text is kept as it is stored.
     pub fn stored(text: String) -> Option<Self> {
-        Url::parse(&text).ok().map(|url| Self { text, url })
+        let base = base_of(&text);
+        let url = Url::parse(base).ok()?;
+        Some(Self { was_fire_url: base.len() < text.len(), text, url })
     }
 
-    /// The text as the agent sent it.
+    /// Returns true if the given text was the URL of the fire endpoint and not its base.
+    pub fn was_fire_url(&self) -> bool {
+        self.was_fire_url
+    }
+
+    /// The base URL, as the agent sent it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -60,6 +71,15 @@ impl CallbackUrl {
     pub fn url(&self) -> &Url {
         &self.url
     }
+}
+
+/// Returns the text without the path of the fire endpoint at its end. Taking the base of a base changes nothing.
+fn base_of(text: &str) -> &str {
+    let mut base = text;
+    while let Some(shorter) = base.trim_end_matches('/').strip_suffix(FIRE_PATH) {
+        base = shorter;
+    }
+    base
 }
 
 impl Serialize for CallbackUrl {
@@ -77,6 +97,38 @@ mod tests {
         for text in ["https://agent.example", "https://agent.example/", "http://127.0.0.1:9119/a/b/"] {
             assert_eq!(CallbackUrl::parse(text).unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn url_of_the_fire_endpoint_is_taken_as_its_base() {
+        for (text, base) in [
+            ("https://agent.example/api/cron/fire", "https://agent.example"),
+            ("https://agent.example/api/cron/fire/", "https://agent.example"),
+            ("https://agent.example//api/cron/fire", "https://agent.example/"),
+            ("http://127.0.0.1:9119/p/work/api/cron/fire", "http://127.0.0.1:9119/p/work"),
+            ("https://agent.example/api/cron/fire/api/cron/fire", "https://agent.example"),
+        ] {
+            let url = CallbackUrl::parse(text).unwrap();
+            assert_eq!((url.as_str(), url.was_fire_url()), (base, true), "{text}");
+            let again = CallbackUrl::parse(url.as_str()).unwrap();
+            assert_eq!((again.as_str(), again.was_fire_url()), (base, false));
+            assert_eq!(
+                CallbackUrl::stored(text.to_owned()).unwrap().url(),
+                url.url(),
+                "stored before this rule"
+            );
+        }
+        for text in [
+            "https://agent.example/api/cron/fires",
+            "https://agent.example/xapi/cron/fire",
+            "https://agent.example/api/cron/fire/x",
+            "https://agent.example/API/cron/fire",
+        ] {
+            let url = CallbackUrl::parse(text).unwrap();
+            assert_eq!((url.as_str(), url.was_fire_url()), (text, false));
+        }
+        assert!(CallbackUrl::parse("https:/api/cron/fire").is_err(), "a host is required");
+        assert!(CallbackUrl::parse("https:///api/cron/fire").is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
         ("state", state(job)),
         ("parked", or_dash(job.parked)),
         ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
-        ("callback", job.callback_url.clone()),
+        ("callback", callback(job)),
         ("auth", auth(&shown.auth)),
         ("next attempt", or_dash(job.next_attempt_at.map(with_time))),
         ("attempts", if job.attempts > 0 { job.attempts.to_string() } else { "no attempts".to_owned() }),
@@ -72,6 +72,14 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
         rows.push(("fix", "`nas-cron jobs redrive` fires it again".to_owned()));
     }
     terminal::text(terminal::facts(&rows))
+}
+
+/// Formats the callback, and the one that the job's provision named, if it is another.
+fn callback(job: &Job) -> String {
+    match &job.own_callback_url {
+        None => job.callback_url.clone(),
+        Some(own) => format!("{} (moved with the agent; it was armed from {own})", job.callback_url),
+    }
 }
 
 /// Formats the state, and the external backend that sends the wake-up, if any.

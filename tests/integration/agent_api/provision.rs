@@ -229,3 +229,31 @@ async fn contract_ids_of_maximum_length_are_armed_listed_and_delivered() {
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     world.service.cancel(&world.token, &job).await;
 }
+
+#[tokio::test]
+async fn contract_a_callback_that_is_the_fire_url_is_taken_as_its_base_with_a_warning() {
+    let world = World::start().await;
+    let full = format!("{}/api/cron/fire", world.callback());
+    let body = world.body(&json!({"agent_callback_url": full, "fire_at": fire_at(0)}));
+    let answer = world.provision(&world.token, &body).await;
+    answer.schedule_id();
+    assert_eq!(answer.body["warnings"][0]["code"], "callback_is_fire_url", "{answer:?}");
+    let message = answer.body["warnings"][0]["message"].as_str().unwrap();
+    assert!(message.contains(&world.callback()) && !message.contains(&full), "{message}");
+    let fire = world.agents.wait_for("job-1", 1).await;
+    assert_eq!(fire.path, "/inst-1/api/cron/fire");
+
+    // The base itself is no other callback.
+    world.arm("job-2", 3_600_000).await;
+    let list = world.service.list(&world.token).await;
+    assert_eq!(armed(&list, "job-2")["agent_callback_url"], json!(world.callback()));
+    let moves: bool = sqlx::query_scalar(
+        "SELECT callback_moved_at IS NOT NULL FROM instances WHERE instance_id = 'inst-1'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert!(!moves);
+    let plain = world.provision(&world.token, &world.body(&json!({"dedup_key": "key-2"}))).await;
+    assert_eq!(plain.body.get("warnings"), None);
+}

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod answers;
+mod homes;
 mod keys;
 mod loops;
 mod retries;

@@ -1,0 +1,74 @@
+//! The callback of a one-shot, and what becomes of it when the agent moves or answers `gone` (docs/contract.md#provision,
+//! docs/contract.md#outcomes). The model's world has one callback; the comparison with the SQL statements has several.
+
+use crate::row::{Ended, Given, Id, Outcome, Row, Rules, State, Time};
+
+/// The callbacks of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Callbacks {
+    /// Callback of the next attempt.
+    pub next: Id,
+    /// Callback that the job's own provision named, if `next` has followed a move of the agent since.
+    pub own: Option<Id>,
+    /// The arm of which another callback than its own answered `gone`, so that its own is asked next.
+    pub gone_elsewhere: Option<Id>,
+}
+
+impl Callbacks {
+    /// Returns the callbacks of a job whose own provision names `callback`.
+    pub const fn named(callback: Id) -> Self {
+        Self { next: callback, own: None, gone_elsewhere: None }
+    }
+
+    fn own(&self) -> Id {
+        self.own.unwrap_or(self.next)
+    }
+}
+
+impl Row {
+    /// `provision` with this callback: see [`Row::provisioned`]. The callback counts also if the key is the same.
+    #[must_use]
+    pub fn provisioned_at(callback: Id, job: Option<&Self>, given: Given, now: Time, rules: &Rules) -> Self {
+        Self { callbacks: Callbacks::named(callback), ..Self::provisioned(job, given, now, rules) }
+    }
+
+    /// `move_callback`: the agent has moved. `None`: the row does not follow.
+    #[must_use]
+    pub fn moved(&self, from: Id, to: Id) -> Option<Self> {
+        let follows = self.callbacks.next == from && !matches!(self.state, State::Delivered | State::Stuck);
+        let own = Some(self.callbacks.own()).filter(|own| *own != to);
+        follows.then_some(Self { callbacks: Callbacks { next: to, own, gone_elsewhere: None }, ..*self })
+    }
+
+    /// Returns true if its next attempt asks the job's own callback after another one answered `gone`.
+    pub fn follows_gone(&self) -> bool {
+        self.callbacks.gone_elsewhere == Some(self.schedule)
+    }
+
+    /// `finish_fires` of an attempt at this callback: see [`Row::attempt_ended`].
+    #[must_use]
+    pub fn attempt_ended_at(&self, callback: Id, attempt: &Ended, now: Time, rules: &Rules) -> Self {
+        let mut row = *self;
+        let holds = self.token == Some(attempt.token);
+        let is_elsewhere = attempt.outcome == Outcome::Gone
+            && attempt.schedule == self.schedule
+            && callback != self.callbacks.own();
+        if !is_elsewhere {
+            // The job's own callback is asked once.
+            row.callbacks.gone_elsewhere = row.callbacks.gone_elsewhere.filter(|_| !holds);
+            return row.attempt_ended(attempt, now, rules);
+        }
+        // Without the lease, another attempt or outcome decides.
+        if !holds || !matches!(self.state, State::Firing | State::Waiting) {
+            return row;
+        }
+        row.callbacks =
+            Callbacks { next: self.callbacks.own(), own: None, gone_elsewhere: Some(self.schedule) };
+        row.state = State::Waiting;
+        row.next_attempt_at = Some(now);
+        row.claim_expires_at = None;
+        row.attempt_expires_at = None;
+        row.parked = false;
+        row
+    }
+}
