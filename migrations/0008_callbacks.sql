@@ -10,7 +10,8 @@ ALTER TABLE one_shots
 -- Records the outcome of an attempt that was made at `callback_url`: see `attempt_ended`. `gone` counts only from the
 -- callback that the job's own provision named. From another one (the agent has moved, or two homes share an identity) it
 -- makes the job's own callback the next one to be asked.
-CREATE FUNCTION attempt_ended_at(callback_url text, job one_shots, attempt ended_attempt, rules arm_rules) RETURNS one_shots
+CREATE FUNCTION attempt_ended_at(callback_url text, job one_shots, attempt ended_attempt, ambiguous boolean, rules arm_rules,
+                                 claims claim_rules) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -21,7 +22,7 @@ BEGIN
         IF job.lease_token = attempt.attempt_id THEN
             job.gone_elsewhere := NULL;
         END IF;
-        RETURN attempt_ended(job, attempt, rules);
+        RETURN attempt_ended(job, attempt, ambiguous, rules, claims);
     END IF;
 
     -- Without the lease, another attempt or outcome decides.
@@ -38,6 +39,7 @@ BEGIN
     job.due_since := NULL;
     job.parked := NULL;
     job.retry_after_until := NULL;
+    job.last_outcome := attempt.outcome;
     job.last_status := attempt.http_status;
     job.last_error := attempt.error;
     job.updated_at := now();

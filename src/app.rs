@@ -383,6 +383,8 @@ fn arm_rules(config: &Config) -> ArmRules {
         second_fire_delay: second.delay,
         second_fire_interval: second.interval,
         second_fires_max: second.max,
+        claim_lifetime: config.duplicate.claim_lifetime,
+        duplicate_delay: config.duplicate.delay,
     }
 }
 

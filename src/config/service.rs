@@ -20,7 +20,7 @@ use super::sections::listening::{self, Http};
 use super::sections::logs;
 use super::sections::portal::own::{self, OwnPortal};
 use super::sections::portal::{self, Portal};
-use super::sections::retries::{self, Retry, SecondFire};
+use super::sections::retries::{self, Duplicate, Retry, SecondFire};
 use super::sections::stopping::{self, Stop};
 use super::table::SETTINGS;
 
@@ -45,6 +45,8 @@ pub struct Config {
     pub retry: Retry,
     /// Second fires.
     pub second_fire: SecondFire,
+    /// Fires that agents refuse as duplicates.
+    pub duplicate: Duplicate,
     /// Scheduler backends.
     pub backends: Backends,
     /// Leases of the scheduler.
@@ -129,6 +131,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         fire: fires::read(reader),
         retry: retries::read_retry(reader),
         second_fire: retries::read_second_fire(reader),
+        duplicate: retries::read_duplicate(reader),
         backends: backends::read(reader),
         lease: leases::read(reader),
         history_retention: reader.value(&HISTORY_RETENTION),
@@ -143,6 +146,6 @@ fn check(config: &Config, reader: &mut Reader<'_>) {
     portal::check(&config.portal, reader);
     leases::check(&config.lease, &config.fire, reader);
     fires::check(&config.fire, config.keys.fire_token_ttl, reader);
-    retries::check(&config.retry, &config.second_fire, reader);
+    retries::check(&config.retry, &config.second_fire, &config.duplicate, reader);
     backends::check(&config.backends, reader);
 }

@@ -5,13 +5,13 @@
 
 use std::str::FromStr;
 
-use nas_cron_protocol::{AuthScope, BackendName, OneShotState, ParkReason};
+use nas_cron_protocol::{AuthScope, BackendName, FireOutcome, OneShotState, ParkReason};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
-use crate::domain::{FireOutcome, HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
+use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
 pub(super) trait StoredWord: Copy + FromStr<Err: Into<BoxDynError>> {
@@ -114,12 +114,12 @@ macro_rules! own {
 wrapped!(
     AuthScope = "auth_scope",
     BackendName = "scheduler_backend",
+    FireOutcome = "fire_outcome",
     OneShotState = "one_shot_state",
     ParkReason = "park_reason",
 );
 
 own!(
-    FireOutcome = "fire_outcome",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",

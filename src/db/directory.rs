@@ -153,8 +153,8 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
                i.on_hold AS "on_hold!", i.denied_by_portal AS "denied_by_portal: PortalDenial", i.looked_up_at,
                i.callback_url,
                CASE WHEN callback_alternates(m.callback_returns, m.callback_moved_at) THEN m.earlier_callbacks[1] END
-               AS alternating_callback_url,
-               i.unreachable_since, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
+               AS alternating_callback_url, i.unreachable_since,
+               CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
                c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
             SELECT * FROM instance_status

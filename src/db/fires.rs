@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use nas_cron_protocol::{InstanceId, JobId, OneShotState, ParkReason};
+use nas_cron_protocol::{FireOutcome, InstanceId, JobId, OneShotState, ParkReason};
 
+use super::columns::Word;
 use super::seconds::duration;
 use super::{Db, DbResult};
-use crate::domain::FireOutcome;
 use crate::domain::attempt::FireRecord;
 use crate::domain::one_shot::{DueKind, OneShotCounts};
 
@@ -21,7 +21,7 @@ pub async fn of_job(
         FireRecord,
         r#"
         SELECT attempt_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-               ended_at, outcome AS "outcome: FireOutcome", http_status, error
+               ended_at, outcome AS "outcome: Word<FireOutcome>", http_status, error, answer
         FROM fires
         WHERE instance_id = $1 AND job_id = $2
         ORDER BY started_at DESC

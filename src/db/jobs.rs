@@ -1,11 +1,15 @@
 //! Statements about one-shots on behalf of operators: over all instances, selected by a filter.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::{BackendName, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId};
+use nas_cron_protocol::{
+    BackendName, FireOutcome, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId,
+};
 
 use super::columns::{OptionalWord, Word};
 use super::{Db, DbResult};
-use crate::domain::job::{Import, Imported, Job, JobFilter};
+use crate::domain::job::{Import, Imported, Job, JobFilter, Redriven};
 
 fn states(filter: &JobFilter) -> Vec<String> {
     filter.states.iter().map(|state| state.as_str().to_owned()).collect()
@@ -33,7 +37,7 @@ pub async fn list(
                o.own_callback_url, o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
-               o.last_status, o.last_error,
+               o.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", o.last_status, o.last_error,
                COALESCE(o.state = 'firing' AND o.asked_again_at > o.last_started_at, false) AS "asked_again!",
                o.created_at, o.updated_at
         FROM one_shots o JOIN instances i USING (instance_id)
@@ -84,38 +88,65 @@ pub async fn count_redrivable(db: &Db, filter: &JobFilter) -> DbResult<i64> {
     .await?)
 }
 
-/// Redrives dead and stuck one-shots: the same `schedule_id`, a fresh retry budget, due now. The delivered key of a
-/// stuck one is deleted, so that it may have second fires again. Takes at most `limit` that ended before
-/// `ended_before`, so that one that fails again is not redriven in a loop. Returns the number redriven.
-pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, limit: i64) -> DbResult<i64> {
-    Ok(sqlx::query_scalar!(
+/// Redrives dead and stuck one-shots: the same `schedule_id`, a fresh retry budget. Those of one instance are due `pace`
+/// after each other, from now on or after those of an earlier redrive, so that no agent gets all of them at once. The
+/// delivered key of a stuck one is deleted, so that it may have second fires again. Takes at most `limit` that ended before
+/// `ended_before`, so that one that fails again is not redriven in a loop.
+pub async fn redrive(
+    db: &Db,
+    filter: &JobFilter,
+    ended_before: DateTime<Utc>,
+    pace: Duration,
+    limit: i64,
+) -> DbResult<Redriven> {
+    Ok(sqlx::query_as!(
+        Redriven,
         r#"
-        WITH ended AS MATERIALIZED (
-            SELECT o.instance_id, o.job_id, o.state
+        WITH found AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id
             FROM one_shots o JOIN instances i USING (instance_id)
             WHERE o.dead_since <= $5 /* ended_before */
               AND ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
               AND ($3::text IS NULL OR i.org_id = $3)
               AND (cardinality($4::text[]) = 0 OR o.state = ANY ($4::text[]::one_shot_state[]))
             ORDER BY o.instance_id, o.job_id
-            LIMIT $6
+            LIMIT $6 /* limit */
+        ), agents AS MATERIALIZED (
+            -- Locked before their one-shots, as by the end of an outage, so that there is no deadlock.
+            SELECT i.instance_id, GREATEST(i.paced_until, now()) AS begins
+            FROM instances i WHERE i.instance_id IN (SELECT instance_id FROM found)
+            ORDER BY i.instance_id
+            FOR NO KEY UPDATE
+        ), ended AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id, o.state, a.begins
+            FROM found f JOIN agents a USING (instance_id) JOIN one_shots o USING (instance_id, job_id)
+            WHERE o.dead_since <= $5 AND (SELECT count(*) FROM agents) >= 0
+            ORDER BY o.instance_id, o.job_id
             FOR NO KEY UPDATE OF o
+        ), paced AS MATERIALIZED (
+            SELECT e.*, begins + (row_number() OVER (PARTITION BY instance_id ORDER BY job_id) - 1)
+                                 * make_interval(secs => $7 /* pace */) AS starts
+            FROM ended e
+        ), continued AS (
+            UPDATE instances i SET paced_until = l.starts + make_interval(secs => $7)
+            FROM (SELECT instance_id, max(starts) AS starts FROM paced GROUP BY instance_id) l
+            WHERE i.instance_id = l.instance_id
         ), redriven AS (
             UPDATE one_shots o
             SET state = 'armed', dead_since = NULL, lease_token = NULL,
-                delivered_key = CASE WHEN e.state <> 'stuck' THEN o.delivered_key END,
-                delivered_schedule_id = CASE WHEN e.state <> 'stuck' THEN o.delivered_schedule_id END,
-                delivered_at = CASE WHEN e.state <> 'stuck' THEN o.delivered_at END,
-                second_fires = CASE WHEN e.state <> 'stuck' THEN o.second_fires END,
+                delivered_key = CASE WHEN p.state <> 'stuck' THEN o.delivered_key END,
+                delivered_schedule_id = CASE WHEN p.state <> 'stuck' THEN o.delivered_schedule_id END,
+                delivered_at = CASE WHEN p.state <> 'stuck' THEN o.delivered_at END,
+                second_fires = CASE WHEN p.state <> 'stuck' THEN o.second_fires END,
                 -- A redrive is not urgent to the second, so the default floor between two fires is enough.
-                next_attempt_at = GREATEST(now(), o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
-                attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_status = NULL,
-                last_error = NULL, updated_at = now()
-            FROM ended e
-            WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
-            RETURNING 1
+                next_attempt_at = GREATEST(p.starts, o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
+                attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_outcome = NULL, last_status = NULL,
+                last_error = NULL, refused = false, updated_at = now()
+            FROM paced p
+            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id
+            RETURNING o.next_attempt_at
         )
-        SELECT count(*) AS "redriven!" FROM redriven
+        SELECT count(*) AS "count!", max(next_attempt_at) AS last_starts_at FROM redriven
         "#,
         filter.instance_id.as_ref().map(InstanceId::as_str),
         filter.job_id.as_ref().map(JobId::as_str),
@@ -123,6 +154,7 @@ pub async fn redrive(db: &Db, filter: &JobFilter, ended_before: DateTime<Utc>, l
         &states(filter),
         ended_before,
         limit,
+        pace.as_secs_f64(),
     )
     .fetch_one(db)
     .await?)

@@ -48,8 +48,8 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
 }
 
 /// Leases at most `limit` one-shots that are due within `horizon`, soonest first, except those of instances in
-/// `saturated`. A one-shot that is on hold, or waits for the probe of its instance, is parked instead. A lease ends
-/// `grace` after the due time. The commit is asynchronous: after a lost claim, the row is simply due again.
+/// `saturated`. A one-shot that is on hold, or waits for the probe of its instance, is parked instead. One whose agent has
+/// asked to wait is due when that time is over. A lease ends `grace` after the due time. The commit is asynchronous: after a lost claim, the row is simply due again.
 pub async fn claim_due(
     db: &Db,
     horizon: Duration,
@@ -63,7 +63,7 @@ pub async fn claim_due(
         WITH relaxed AS MATERIALIZED (
             SELECT set_config('synchronous_commit', 'off', true)
         ), due AS MATERIALIZED (
-            SELECT o.instance_id, o.job_id
+            SELECT o.instance_id, o.job_id, o.next_attempt_at
             FROM one_shots o
             WHERE o.next_attempt_at <= now() + make_interval(secs => $1 /* horizon */)
               AND o.claim_expires_at IS NULL AND o.parked IS NULL AND o.awaits IS NULL
@@ -72,19 +72,23 @@ pub async fn claim_due(
             LIMIT $3 /* limit */
             FOR UPDATE OF o SKIP LOCKED
         ), judged AS (
-            SELECT due.instance_id, due.job_id, park_reason_of(due.job_id, i.on_hold, i.probe_job_id) AS park
+            SELECT due.instance_id, due.job_id, park_reason_of(due.job_id, i.on_hold, i.probe_job_id) AS park,
+                   GREATEST(due.next_attempt_at, i.busy_until) AS due_at
             FROM relaxed CROSS JOIN due JOIN instance_status i USING (instance_id)
+        ), decided AS (
+            SELECT j.*, park IS NULL AND due_at <= now() + make_interval(secs => $1) AS lease FROM judged j
         )
         UPDATE one_shots o
-        SET state = CASE WHEN j.park IS NULL THEN 'leased' ELSE o.state END,
+        SET state = CASE WHEN j.lease THEN 'leased' ELSE o.state END,
             parked = j.park,
-            due_since = CASE WHEN j.park IS NULL THEN o.due_since END,
+            next_attempt_at = CASE WHEN j.park IS NULL THEN j.due_at ELSE o.next_attempt_at END,
+            due_since = CASE WHEN j.park IS NULL AND j.due_at = o.next_attempt_at THEN o.due_since END,
             retrying_since = CASE WHEN j.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
                                   ELSE o.retrying_since END,
-            lease_token = CASE WHEN j.park IS NULL THEN gen_random_uuid() ELSE o.lease_token END,
-            claim_expires_at = CASE WHEN j.park IS NULL
-                THEN GREATEST(o.next_attempt_at, clock_timestamp()) + make_interval(secs => $2 /* grace */) END
-        FROM judged j
+            lease_token = CASE WHEN j.lease THEN gen_random_uuid() ELSE o.lease_token END,
+            claim_expires_at = CASE WHEN j.lease
+                THEN GREATEST(j.due_at, clock_timestamp()) + make_interval(secs => $2 /* grace */) END
+        FROM decided j
         WHERE o.instance_id = j.instance_id AND o.job_id = j.job_id
         RETURNING o.instance_id, o.job_id, o.lease_token, o.next_attempt_at AS "due_at!", o.claim_expires_at,
                   clock_timestamp() AS "now!"
@@ -108,14 +112,14 @@ pub async fn claim_due(
                 ends: sent + (expires - row.now).to_std().unwrap_or_default(),
             });
         } else {
-            claimed.parked += 1;
+            claimed.put_off += 1;
         }
     }
     Ok(claimed)
 }
 
 /// Starts the attempts whose leases are still valid: not cancelled, not superseded, not on hold, not waiting for a
-/// probe, and due by the database's clock. Each gets a lease of `attempt_lease`. The commit is
+/// probe or for the end of a `Retry-After`, and due by the database's clock. Each gets a lease of `attempt_lease`. The commit is
 /// asynchronous: a confirmation that is lost in a database crash only costs a repeated attempt.
 pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbResult<Confirmed> {
     let (instance_ids, job_ids, tokens) = columns(leases);
@@ -135,14 +139,14 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
               -- Claimed before its instance's outage was found out: it waits for the probe like the others.
               AND (i.probe_job_id IS NULL OR i.probe_job_id = o.job_id)
               AND o.state = 'leased' AND o.claim_expires_at > clock_timestamp()
-              AND GREATEST(o.next_attempt_at, o.fire_at) <= clock_timestamp()
+              -- GREATEST passes over NULL.
+              AND GREATEST(o.next_attempt_at, o.fire_at, i.busy_until) <= clock_timestamp()
             RETURNING o.*, i.org_id, i.unreachable_since IS NOT NULL AS probes
         )
         SELECT clock_timestamp() AS "now!", c.instance_id AS "instance_id?", c.job_id AS "job_id?",
                c.schedule_id AS "schedule_id?", c.dedup_key AS "dedup_key?", c.lease_token AS "lease_token?", c.fire_at_text AS "fire_at_text?",
                c.fire_at AS "fire_at?", c.callback_url AS "callback_url?", c.attempts AS "attempts?",
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
-               -- GREATEST passes over NULL.
                CASE WHEN c.attempts = 1 AND c.due_since IS NOT NULL THEN GREATEST(c.due_since, c.fire_at) END AS late_since,
                c.last_started_at AS "started_at?", c.probes AS "probes?",
                COALESCE(c.gone_elsewhere = c.schedule_id, false) AS "follows_gone!",
@@ -282,6 +286,8 @@ pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> 
                 last_status = CASE WHEN o.state = 'firing' THEN NULL ELSE o.last_status END,
                 last_error = CASE WHEN o.state = 'firing' THEN 'the lease ended before an outcome was recorded'
                                   ELSE o.last_error END,
+                last_outcome = CASE WHEN o.state = 'firing' THEN 'lost' ELSE o.last_outcome END,
+                claimed_at = CASE WHEN o.state = 'firing' THEN now() ELSE o.claimed_at END,
                 claim_expires_at = NULL, attempt_expires_at = NULL, updated_at = now()
             FROM expired e
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id

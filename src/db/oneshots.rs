@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
-    ScheduleId,
+    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState,
+    ParkReason, ScheduleId,
 };
 use uuid::Uuid;
 
@@ -42,13 +42,14 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
                 (schedule_id, dedup_key, fire_at_text, fire_at, state, next_attempt_at, due_since, parked, awaits,
                  lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
                  last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
-                 delivered_at, second_fires, dead_since, created_at, updated_at) = (
+                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused) = (
                 SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).state, (n).next_attempt_at,
                        (n).due_since, (n).parked, (n).awaits, (n).lease_token,
                        (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
                        (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
                        (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
-                       (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at
+                       (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at,
+                       (n).last_outcome, (n).claimed_at, (n).refused
                 FROM (SELECT provisioned(job, excluded, ROW(
                           make_interval(secs => $8 /* fire_floor */),
                           make_interval(secs => $9 /* second_fire_delay */),
@@ -212,6 +213,7 @@ struct Row {
     awaits: Option<BackendName>,
     attempts: i32,
     next_attempt_at: Option<DateTime<Utc>>,
+    last_outcome: Option<FireOutcome>,
     last_status: Option<i16>,
     last_error: Option<String>,
     updated_at: DateTime<Utc>,
@@ -236,6 +238,7 @@ impl From<Row> for OneShot {
             awaits: row.awaits,
             attempts: row.attempts,
             next_attempt_at: row.next_attempt_at,
+            last_outcome: row.last_outcome,
             last_status: row.last_status,
             last_error: row.last_error,
             auth: auth_profiles::job_auth(
@@ -257,7 +260,7 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         r#"
         SELECT p.instance_id, p.job_id, p.schedule_id, p.dedup_key, p.fire_at_text, p.fire_at, p.callback_url,
                p.state AS "state: Word<OneShotState>", p.parked AS "parked!: OptionalWord<ParkReason>", p.awaits AS "awaits!: OptionalWord<BackendName>",
-               p.attempts, p.next_attempt_at, p.last_status, p.last_error, p.updated_at,
+               p.attempts, p.next_attempt_at, p.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", p.last_status, p.last_error, p.updated_at,
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM one_shots p
         JOIN instances i USING (instance_id)

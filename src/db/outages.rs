@@ -1,4 +1,4 @@
-//! Statements about instances that are unreachable, on hold, or have just shown that they are awake.
+//! Statements about instances that are unreachable, busy, on hold, or have just shown that they are awake.
 
 use std::time::Duration;
 
@@ -56,6 +56,34 @@ pub async fn close_outages(db: &Db, instances: &[InstanceId]) -> DbResult<u64> {
     .execute(db)
     .await?;
     Ok(result.rows_affected())
+}
+
+/// Notes the `Retry-After` of instances: none of their one-shots is due before it is over. Claims and confirmations apply
+/// it. A longer one that is still running stays.
+pub async fn set_busy(db: &Db, busy: &[(InstanceId, Duration)]) -> DbResult<()> {
+    let instance_ids: Vec<&str> = busy.iter().map(|(instance, _)| instance.as_str()).collect();
+    let seconds: Vec<f64> = busy.iter().map(|(_, retry_after)| retry_after.as_secs_f64()).collect();
+    sqlx::query!(
+        r#"
+        WITH busy AS MATERIALIZED (
+            SELECT instance_id, clock_timestamp() + make_interval(secs => max(seconds)) AS until
+            FROM unnest($1::text[] /* instance_id */, $2::float8[] /* retry_after */) AS b(instance_id, seconds)
+            GROUP BY instance_id
+        ), locked AS MATERIALIZED (
+            SELECT i.instance_id, b.until FROM instances i JOIN busy b USING (instance_id)
+            ORDER BY i.instance_id
+            FOR NO KEY UPDATE OF i
+        )
+        UPDATE instances i SET busy_until = GREATEST(i.busy_until, l.until)
+        FROM locked l
+        WHERE i.instance_id = l.instance_id
+        "#,
+        &instance_ids as &[&str],
+        &seconds,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Pulls forward the waiting retries of an instance that has called the service, and so is awake: to 1 to 3 s from now,

@@ -40,14 +40,15 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                    clock_timestamp() AS ended_at, outcome::fire_outcome AS outcome, http_status, error,
                    make_interval(secs => retry_in) AS retry_in, make_interval(secs => retry_after) AS retry_after,
-                   callback_url
+                   ambiguous, answer, callback_url
             FROM unnest($1::uuid[] /* attempt_id */, $2::text[] /* instance_id */, $3::text[] /* job_id */,
                         $4::uuid[] /* schedule_id */, $5::text[] /* dedup_key */, $6::timestamptz[] /* fire_at */,
                         $7::int4[] /* attempt */, $8::timestamptz[] /* started_at */, $9::text[] /* outcome */,
                         $10::int2[] /* http_status */, $11::text[] /* error */, $12::float8[] /* retry_in */,
-                        $13::float8[] /* retry_after */, $18::text[] /* callback_url */)
+                        $13::float8[] /* retry_after */, $14::bool[] /* ambiguous */, $15::text[] /* answer */,
+                        $22::text[] /* callback_url */)
                 AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
-                     http_status, error, retry_in, retry_after, callback_url)
+                     http_status, error, retry_in, retry_after, ambiguous, answer, callback_url)
         ), locked AS MATERIALIZED (
             -- The one-shots before the history, in the order of recovery and of other batches, so that there is no deadlock.
             SELECT FROM one_shots JOIN ended USING (instance_id, job_id)
@@ -56,20 +57,21 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         ), history AS (
             -- The fence: an outcome counts once. Recovery may have recorded the attempt as lost; the truth replaces that.
             INSERT INTO fires AS f (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                                    ended_at, outcome, http_status, error)
+                                    ended_at, outcome, http_status, error, answer)
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                   ended_at, outcome, http_status, error
+                   ended_at, outcome, http_status, error, answer
             FROM ended WHERE (SELECT count(*) FROM locked) >= 0
             ON CONFLICT (instance_id, job_id, started_at, attempt_id) DO UPDATE
                 SET ended_at = excluded.ended_at, outcome = excluded.outcome, http_status = excluded.http_status,
-                    error = excluded.error
+                    error = excluded.error, answer = excluded.answer
                 WHERE f.outcome = 'lost'
             RETURNING attempt_id, ended_at
         ), recorded AS (
             -- `ended_at` of the history: second fires are counted from that very instant.
             SELECT e.instance_id, e.job_id, e.callback_url,
                    ROW(e.attempt_id, e.schedule_id, e.dedup_key, e.started_at, h.ended_at, e.outcome, e.http_status,
-                       e.error, e.retry_in, e.retry_after)::ended_attempt AS attempt
+                       e.error, e.retry_in, e.retry_after)::ended_attempt AS attempt,
+                   e.ambiguous
             FROM ended e JOIN history h USING (attempt_id)
         ), known AS (
             DELETE FROM superseded_attempts s USING ended e WHERE s.attempt_id = e.attempt_id
@@ -78,17 +80,20 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
                  retrying_since, retry_after_until, last_status, last_error, delivered_key,
                  delivered_schedule_id, delivered_at, second_fires, dead_since, callback_url, own_callback_url,
-                 gone_elsewhere, updated_at) = (
+                 gone_elsewhere, updated_at, last_outcome, claimed_at, refused) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
                        (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
                        (n).last_status, (n).last_error, (n).delivered_key,
                        (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since,
-                       (n).callback_url, (n).own_callback_url, (n).gone_elsewhere, (n).updated_at
-                FROM (SELECT attempt_ended_at(r.callback_url, job, r.attempt, ROW(
-                          make_interval(secs => $14 /* fire_floor */),
-                          make_interval(secs => $15 /* second_fire_delay */),
-                          make_interval(secs => $16 /* second_fire_interval */),
-                          $17 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
+                       (n).callback_url, (n).own_callback_url, (n).gone_elsewhere, (n).updated_at,
+                       (n).last_outcome, (n).claimed_at, (n).refused
+                FROM (SELECT attempt_ended_at(r.callback_url, job, r.attempt, r.ambiguous,
+                          ROW(make_interval(secs => $16 /* fire_floor */),
+                              make_interval(secs => $17 /* second_fire_delay */),
+                              make_interval(secs => $18 /* second_fire_interval */),
+                              $19 /* second_fires_max */)::arm_rules,
+                          ROW(make_interval(secs => $20 /* claim_lifetime */),
+                              make_interval(secs => $21 /* duplicate_delay */))::claim_rules) AS n OFFSET 0) once)
             FROM recorded r
             WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
             RETURNING (r.attempt).attempt_id, job.state, job.lease_token
@@ -111,10 +116,14 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         &column!(|one| one.error.as_deref()) as &[Option<&str>],
         &column!(|one| one.retry_in.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
         &column!(|one| one.retry_after.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
+        &column!(|one| one.ambiguous),
+        &column!(|one| one.answer.as_deref()) as &[Option<&str>],
         rules.fire_floor,
         rules.second_fire_delay,
         rules.second_fire_interval,
         rules.second_fires_max,
+        rules.claim_lifetime,
+        rules.duplicate_delay,
         &column!(|one| one.attempt.callback_url.as_str()) as &[&str],
     )
     .fetch_all(db)

@@ -18,6 +18,8 @@ pub(super) struct RuleColumns {
     pub(super) second_fire_interval: f64,
     /// Compared with a `smallint`.
     pub(super) second_fires_max: i16,
+    pub(super) claim_lifetime: f64,
+    pub(super) duplicate_delay: f64,
 }
 
 impl From<&ArmRules> for RuleColumns {
@@ -27,6 +29,8 @@ impl From<&ArmRules> for RuleColumns {
             second_fire_delay: rules.second_fire_delay.as_secs_f64(),
             second_fire_interval: rules.second_fire_interval.as_secs_f64(),
             second_fires_max: i16::try_from(rules.second_fires_max).unwrap_or(i16::MAX),
+            claim_lifetime: rules.claim_lifetime.as_secs_f64(),
+            duplicate_delay: rules.duplicate_delay.as_secs_f64(),
         }
     }
 }
@@ -51,6 +55,8 @@ mod tests {
             second_fire_delay: Duration::from_mins(1),
             second_fire_interval: Duration::from_mins(5),
             second_fires_max: u32::MAX,
+            claim_lifetime: Duration::from_mins(5),
+            duplicate_delay: Duration::from_secs(330),
         };
         let columns = RuleColumns::from(&rules);
         assert_eq!((columns.second_fires_max, columns.fire_floor.to_bits()), (i16::MAX, 1.5_f64.to_bits()));

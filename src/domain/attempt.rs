@@ -111,17 +111,14 @@ pub struct Ended {
     pub http_status: Option<u16>,
     /// The error, for the operator.
     pub error: Option<String>,
+    /// The `status` in the JSON body of a delivery, if it is an unknown one.
+    pub answer: Option<String>,
+    /// After a failure: true if the agent may have accepted the fire.
+    pub ambiguous: bool,
     /// After a failure: time until the next attempt; `None` if the retry budget is spent.
     pub retry_in: Option<Duration>,
     /// After a failure: the agent's `Retry-After`, 60 s at most (docs/contract.md#retries).
     pub retry_after: Option<Duration>,
-}
-
-impl Ended {
-    /// Returns true if the agent accepted the fire or no longer has the job: both end the retries.
-    pub fn is_accepted(&self) -> bool {
-        matches!(self.outcome, FireOutcome::Delivered | FireOutcome::Gone)
-    }
 }
 
 /// A one-shot after an outcome of it was recorded.
@@ -156,4 +153,6 @@ pub struct FireRecord {
     pub http_status: Option<i16>,
     /// The error.
     pub error: Option<String>,
+    /// The `status` in the JSON body of a delivery, if it is an unknown one.
+    pub answer: Option<String>,
 }

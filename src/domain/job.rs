@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, OrgId, ParkReason,
-    ScheduleId,
+    BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState, OrgId,
+    ParkReason, ScheduleId,
 };
 
 /// A job and its current one-shot.
@@ -46,6 +46,8 @@ pub struct Job {
     pub retry_after_until: Option<DateTime<Utc>>,
     /// Start of the job's last attempt, which may belong to an earlier one-shot.
     pub last_started_at: Option<DateTime<Utc>>,
+    /// The outcome of its latest attempt; `None` before the first one has ended.
+    pub last_outcome: Option<FireOutcome>,
     /// HTTP status of the last response.
     pub last_status: Option<i16>,
     /// The last attempt's error.
@@ -103,4 +105,13 @@ pub enum Imported {
     UnknownInstance,
     /// Another statement armed the job at the same time; repeat the import.
     Raced,
+}
+
+/// The result of a redrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redriven {
+    /// Number of one-shots.
+    pub count: i64,
+    /// Earliest start of the last one's next attempt; `None` if there is none.
+    pub last_starts_at: Option<DateTime<Utc>>,
 }

@@ -28,8 +28,9 @@ pub struct Lease {
 pub struct Claimed {
     /// The new leases of this replica.
     pub leases: Vec<Lease>,
-    /// Number of one-shots that came due and were parked, because of a hold or an unreachable instance.
-    pub parked: usize,
+    /// Number of one-shots that came due and were not leased: parked because of a hold or an unreachable instance, or put off
+    /// until the end of their agent's `Retry-After`.
+    pub put_off: usize,
 }
 
 /// The one-shots that were recovered from expired leases.

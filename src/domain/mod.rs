@@ -34,5 +34,6 @@ pub mod wake_up;
 mod words;
 
 pub use deferral::Deferral;
+pub use nas_cron_protocol::FireOutcome;
 pub use signing_key::{KeyRecord, KeyState, NewKey, PrivateHalf, SigningAlg, StoredKey};
-pub use words::{FireOutcome, HoldScope, LoginEnd, PortalDenial};
+pub use words::{HoldScope, LoginEnd, PortalDenial};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, OneShotState, ParkReason,
-    ScheduleId, words,
+    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState,
+    ParkReason, ScheduleId, words,
 };
 
 use super::job_auth::JobAuth;
@@ -75,6 +75,8 @@ pub struct OneShot {
     pub attempts: i32,
     /// Earliest start of its next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// The outcome of its latest attempt; `None` before the first one has ended.
+    pub last_outcome: Option<FireOutcome>,
     /// HTTP status of the last response.
     pub last_status: Option<i16>,
     /// The last attempt's error.

@@ -68,6 +68,10 @@ pub struct Agent {
     pub alternating_callback_url: Option<String>,
     /// Start of the current outage; `null` if the instance is not known to be unreachable.
     pub unreachable_since: Option<DateTime<Utc>>,
+    /// End of the time for which the agent asked to wait (`Retry-After`, at most 60 s): its one-shots are not due earlier.
+    /// Absent if that time is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy_until: Option<DateTime<Utc>>,
     /// Number of one-shots that are armed, leased, firing or waiting.
     pub armed: i64,
     /// Number of `armed` one-shots that are parked, because of a hold or because the instance is unreachable.

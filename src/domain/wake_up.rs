@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nas_cron_protocol::{InstanceId, JobId, OneShotState, ScheduleId};
 
+use super::FireOutcome;
 use super::lease::Lease;
 
 /// An external backend's call that a one-shot is due, or will be soon.
@@ -27,6 +28,8 @@ pub enum Found {
     Standing {
         /// Its state.
         state: OneShotState,
+        /// The outcome of its latest attempt, if one has ended.
+        outcome: Option<FireOutcome>,
         /// True if it is parked: by a hold, or because its instance is unreachable.
         parked: bool,
         /// Time until its next attempt may start; zero if that has passed, `None` if there will be no further attempt.

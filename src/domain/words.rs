@@ -36,18 +36,3 @@ words!(
         Instance = "instance",
     }
 );
-
-words!(
-    /// The outcome of an attempt.
-    #[derive(utoipa::ToSchema)]
-    pub enum FireOutcome {
-        /// The agent accepted the fire with a 2xx status.
-        Delivered = "delivered",
-        /// The agent no longer has the job.
-        Gone = "gone",
-        /// The agent did not accept the fire.
-        Failed = "failed",
-        /// The lease expired before an outcome was recorded.
-        Lost = "lost",
-    }
-);

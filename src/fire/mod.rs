@@ -19,7 +19,7 @@ use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
 
 use self::answer::{Answer, Refused};
-use self::backoff::{Next, RetryPolicy};
+use self::backoff::{Next, RetryKind, RetryPolicy};
 use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
 use self::shortage::Shortage;
@@ -107,19 +107,23 @@ impl Firing {
     /// Returns the outcome of an attempt that panicked: the agent may have received the fire.
     pub fn broken(&self, attempt: &Attempt) -> Ended {
         let outcome = Outcome {
-            verdict: Verdict::Retry { kind: backoff::RetryKind::Ambiguous, retry_after: None },
+            verdict: Verdict::Retry { kind: RetryKind::Ambiguous, retry_after: None },
             reach: Reach::Unknown,
             status: None,
             error: Some("internal error".to_owned()),
+            answer: None,
         };
         self.conclude(attempt, outcome, rand::random())
     }
 
     /// Converts a judged result to the outcome for recording, with the next retry.
     fn conclude(&self, attempt: &Attempt, outcome: Outcome, jitter: f64) -> Ended {
+        let ambiguous = matches!(outcome.verdict, Verdict::Retry { kind: RetryKind::Ambiguous, .. });
         let (fire_outcome, retry_in, retry_after) = match outcome.verdict {
             Verdict::Delivered => (FireOutcome::Delivered, None, None),
             Verdict::Gone => (FireOutcome::Gone, None, None),
+            Verdict::Dropped => (FireOutcome::Dropped, None, None),
+            Verdict::Duplicate => (FireOutcome::Duplicate, None, None),
             Verdict::Retry { kind, retry_after } => {
                 let next = self.retry.next(attempt.attempt, kind, retry_after, attempt.retrying_for, jitter);
                 let retry_in = match next {
@@ -134,6 +138,8 @@ impl Firing {
             outcome: fire_outcome,
             http_status: outcome.status,
             error: outcome.error,
+            answer: outcome.answer,
+            ambiguous,
             retry_in,
             retry_after,
         }

@@ -3,7 +3,9 @@
 //! | result | verdict | instance |
 //! |---|---|---|
 //! | 200 with `{"status":"gone"}` | gone | reached |
-//! | any other 2xx | delivered | reached |
+//! | 200 with `{"status":"gateway_stopped"}` | dropped | reached |
+//! | 200 with `{"status":"duplicate"}` | duplicate | reached |
+//! | any other 2xx; an unknown `status` is kept | delivered | reached |
 //! | 502, 504 | retry, definite | unreachable |
 //! | 503 | retry, definite | unknown |
 //! | any other status, 3xx included | retry, definite | reached |
@@ -21,6 +23,9 @@ use super::backoff::RetryKind;
 /// Maximum length of a stored error text, in bytes.
 pub const MAX_ERROR_BYTES: usize = 500;
 
+/// Maximum length of a stored unknown `status` of a 2xx response, in bytes.
+const MAX_STATUS_BYTES: usize = 100;
+
 /// The meaning of one [`Answer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -30,8 +35,10 @@ pub struct Outcome {
     pub reach: Reach,
     /// The HTTP status, if there was one.
     pub status: Option<u16>,
-    /// The error as one line of at most [`MAX_ERROR_BYTES`]; `None` exactly if the fire was accepted.
+    /// The error as one line of at most [`MAX_ERROR_BYTES`]; `None` exactly if there is nothing to retry.
     pub error: Option<String>,
+    /// The `status` in the JSON body of a delivery, if it is an unknown one.
+    pub answer: Option<String>,
 }
 
 /// The consequence of an attempt for its one-shot.
@@ -39,8 +46,14 @@ pub struct Outcome {
 pub enum Verdict {
     /// The agent accepted the fire.
     Delivered,
-    /// The agent no longer has the job. There is nothing to retry, and the key may be forgotten.
+    /// The agent no longer has the job. There is nothing to retry, and the key is forgotten.
     Gone,
+    /// The agent's gateway is stopped on purpose. There is nothing to retry, and the key is forgotten: the gateway
+    /// provisions it again when it starts.
+    Dropped,
+    /// The agent refused the fire, because the job is running, paused or finished. Fired once more if the claim may be that
+    /// of a process that died.
+    Duplicate,
     /// The attempt failed and must be retried.
     Retry {
         /// The kind of the failure.
@@ -80,21 +93,19 @@ impl Outcome {
         Self { verdict: Verdict::Gone, reach: Reach::Unknown, ..self }
     }
 
-    /// Returns true if there is nothing to retry.
-    pub fn is_accepted(&self) -> bool {
-        matches!(self.verdict, Verdict::Delivered | Verdict::Gone)
+    /// Returns true if the attempt failed.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.verdict, Verdict::Retry { .. })
     }
 }
 
 /// Judges the result of a POST by the table at the top of this module.
 pub fn judge(answer: &Answer) -> Outcome {
     match answer {
-        Answer::Response { status, body, .. } if (200..300).contains(status) => Outcome {
-            verdict: if *status == 200 && says_gone(body) { Verdict::Gone } else { Verdict::Delivered },
-            reach: Reach::Reached,
-            status: Some(*status),
-            error: None,
-        },
+        Answer::Response { status, body, .. } if (200..300).contains(status) => {
+            let (verdict, answer) = accepted(*status, body);
+            Outcome { verdict, reach: Reach::Reached, status: Some(*status), error: None, answer }
+        }
         Answer::Response { status, retry_after, body } => Outcome {
             verdict: Verdict::Retry { kind: RetryKind::Definite, retry_after: *retry_after },
             reach: match status {
@@ -108,6 +119,7 @@ pub fn judge(answer: &Answer) -> Outcome {
                     .filter(|text| !text.is_empty())
                     .unwrap_or_else(|| format!("HTTP {status} without a body")),
             ),
+            answer: None,
         },
         Answer::Refused(why) => Outcome {
             verdict: Verdict::Retry { kind: RetryKind::Definite, retry_after: None },
@@ -120,22 +132,36 @@ pub fn judge(answer: &Answer) -> Outcome {
             },
             status: None,
             error: Some(one_line(&why.to_string())),
+            answer: None,
         },
         Answer::Ambiguous(why) => Outcome {
             verdict: Verdict::Retry { kind: RetryKind::Ambiguous, retry_after: None },
             reach: Reach::Unknown,
             status: None,
             error: Some(one_line(&why.to_string())),
+            answer: None,
         },
     }
 }
 
-fn says_gone(body: &str) -> bool {
+/// Judges a 2xx response by the `status` in its body. Returns an unknown one, for the operator.
+fn accepted(http_status: u16, body: &str) -> (Verdict, Option<String>) {
     #[derive(Deserialize)]
-    struct Status {
+    struct Said {
         status: String,
     }
-    serde_json::from_str::<Status>(body).is_ok_and(|answer| answer.status == "gone")
+    let said = serde_json::from_str::<Said>(body).map(|said| said.status).unwrap_or_default();
+    match (http_status, said.as_str()) {
+        (200, "gone") => (Verdict::Gone, None),
+        (200, "gateway_stopped") => (Verdict::Dropped, None),
+        (200, "duplicate") => (Verdict::Duplicate, None),
+        (_, "accepted") => (Verdict::Delivered, None),
+        (_, unknown) => {
+            let mut word = one_line(unknown);
+            word.truncate(word.floor_char_boundary(MAX_STATUS_BYTES));
+            (Verdict::Delivered, Some(word).filter(|word| !word.is_empty()))
+        }
+    }
 }
 
 /// Returns `text` as one line that is safe to print. White space and control characters become single spaces, characters
@@ -192,7 +218,7 @@ mod tests {
             assert_eq!(outcome.verdict, verdict, "{status}");
             assert_eq!((outcome.opens_outage(), outcome.closes_outage()), (opens, closes), "{status}");
             assert_eq!(outcome.status, Some(status));
-            assert_eq!(outcome.error.is_none(), outcome.is_accepted(), "{status}");
+            assert_eq!(outcome.error.is_some(), outcome.is_failure(), "{status}");
         }
     }
 
@@ -215,26 +241,50 @@ mod tests {
             assert_eq!(outcome.verdict, Verdict::Retry { kind, retry_after: None }, "{answer:?}");
             assert_eq!((outcome.opens_outage(), outcome.closes_outage()), (opens, false), "{answer:?}");
             assert_eq!(outcome.status, None);
-            assert!(!outcome.is_accepted());
+            assert!(outcome.is_failure());
             assert!(outcome.error.is_some_and(|error| !error.is_empty()), "{answer:?}");
         }
     }
 
     #[test]
-    fn only_a_200_with_the_status_gone_is_gone() {
-        for (status, body, verdict) in [
-            (200, r#"{"status":"gone"}"#, Verdict::Gone),
-            (200, " {\"job_id\": \"x\", \"status\": \"gone\"}\n", Verdict::Gone),
-            (202, r#"{"status":"gone"}"#, Verdict::Delivered),
-            (200, r#"{"status":"accepted"}"#, Verdict::Delivered),
-            (200, r#"{"status":["gone"]}"#, Verdict::Delivered),
-            (200, r#"{"status":"gone""#, Verdict::Delivered),
-            (200, "gone", Verdict::Delivered),
-            (200, "", Verdict::Delivered),
+    fn only_a_200_with_a_known_status_is_no_delivery() {
+        let judged = |status, body: &str| {
+            let outcome = judge(&response(status, body));
+            (outcome.verdict, outcome.answer)
+        };
+        for (word, verdict) in [
+            ("gone", Verdict::Gone),
+            ("gateway_stopped", Verdict::Dropped),
+            ("duplicate", Verdict::Duplicate),
         ] {
-            assert_eq!(judge(&response(status, body)).verdict, verdict, "{status} {body}");
+            let body = format!("{{\"status\":\"{word}\"}}");
+            assert_eq!(judged(200, &body), (verdict, None));
+            assert_eq!(
+                judged(200, &format!(" {{\"job_id\": \"x\", \"status\": \"{word}\"}}\n")),
+                (verdict, None)
+            );
+            assert_eq!(judged(202, &body), (Verdict::Delivered, Some(word.to_owned())), "only with 200");
+            assert!(judge(&response(404, &body)).is_failure());
         }
-        assert!(!judge(&response(404, r#"{"status":"gone"}"#)).is_accepted());
+        for body in
+            [r#"{"status":"accepted"}"#, r#"{"status":["gone"]}"#, r#"{"status":"gone""#, "gone", "", "[]"]
+        {
+            assert_eq!(judged(200, body), (Verdict::Delivered, None), "{body}");
+        }
+    }
+
+    #[test]
+    fn unknown_status_of_a_delivery_is_kept_as_a_short_line() {
+        let kept = |status: &str| {
+            let outcome = judge(&response(200, &serde_json::json!({ "status": status }).to_string()));
+            assert_eq!((outcome.verdict, outcome.error), (Verdict::Delivered, None));
+            outcome.answer
+        };
+        assert_eq!(kept("queued").as_deref(), Some("queued"));
+        assert_eq!(kept("Gone").as_deref(), Some("Gone"), "the case counts");
+        assert_eq!(kept(" a\n\u{1b}[2Jb ").as_deref(), Some("a [2Jb"));
+        assert_eq!(kept(&"é".repeat(300)).unwrap().len(), MAX_STATUS_BYTES);
+        assert_eq!(kept(" \n"), None);
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl From<OneShot> for ArmedOneShot {
             next_attempt_at: one.next_attempt_at,
             parked: one.parked,
             awaits: one.awaits,
+            last_outcome: one.last_outcome,
             last_status: one.last_status,
             last_error: one.last_error,
             auth: one.auth.into(),

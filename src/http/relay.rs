@@ -22,6 +22,7 @@ use super::error::ProblemBody;
 use super::extract::{body, json};
 use super::{ApiError, Problem};
 use crate::backends::{Backends, RelayRequest};
+use crate::domain::FireOutcome;
 use crate::domain::attempt::Ended;
 use crate::domain::wake_up::Wake;
 use crate::metrics;
@@ -67,11 +68,16 @@ impl Answer {
 
     /// The response after the attempt that this wake-up started has ended.
     fn ended(ended: &Ended) -> Self {
-        if ended.is_accepted() {
-            return Self::settled(RelayStatus::Delivered);
+        match ended.outcome {
+            FireOutcome::Delivered => Self::settled(RelayStatus::Delivered),
+            FireOutcome::Gone => Self::settled(RelayStatus::Gone),
+            FireOutcome::Dropped => Self::settled(RelayStatus::Dropped),
+            FireOutcome::Duplicate => Self::settled(RelayStatus::Duplicate),
+            FireOutcome::Failed | FireOutcome::Lost => {
+                let retry_after = ended.retry_after.or(ended.retry_in);
+                Self { code: StatusCode::BAD_GATEWAY, status: RelayStatus::NotAccepted, retry_after }
+            }
         }
-        let retry_after = ended.retry_after.or(ended.retry_in);
-        Self { code: StatusCode::BAD_GATEWAY, status: RelayStatus::NotAccepted, retry_after }
     }
 
     /// The response to a wake-up. Waits for the end of its attempt, if it started one.
@@ -88,6 +94,8 @@ impl Answer {
                 retry_after: Some(retry_after),
             },
             Woken::Delivered => Self::settled(RelayStatus::Delivered),
+            Woken::Dropped => Self::settled(RelayStatus::Dropped),
+            Woken::Duplicate => Self::settled(RelayStatus::Duplicate),
             Woken::Gone => Self::settled(RelayStatus::Gone),
             Woken::Superseded => Self::settled(RelayStatus::Superseded),
         }
@@ -113,7 +121,7 @@ impl IntoResponse for Answer {
 /// up to 45 s. Repeating it is safe.
 #[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("backend_signature" = [])),
     request_body = WakeBody, responses(
-    (status = 200, description = "`delivered`, `gone` or `superseded`. Nothing to retry.", body = RelayResponse),
+    (status = 200, description = "`delivered`, `dropped`, `duplicate`, `gone` or `superseded`. Nothing to retry.", body = RelayResponse),
     (status = 400, description = "The body is signed, but it is not a valid wake-up.", body = ProblemBody, content_type = "application/problem+json"),
     (status = 401, description = "The signature is missing, invalid, expired, or made for another URL or body.", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "`under_way`: an attempt is in flight, or the one-shot is on hold or waits for a retry. See `Retry-After`.", body = RelayResponse),

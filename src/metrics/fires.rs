@@ -31,7 +31,8 @@ pub(super) const BUCKETS: &[(&str, &[f64])] =
 pub(super) fn describe() {
     describe_counter!(
         FIRES,
-        "Delivery attempts that ended, by outcome: delivered, gone, failed, lost (the replica did not record the outcome in time)"
+        "Delivery attempts that ended, by outcome: delivered, gone, dropped (the agent's gateway is stopped), duplicate (refused by \
+         the agent), failed, lost (the replica did not record the outcome in time)"
     );
     describe_counter!(
         ATTEMPTS_DEFERRED,

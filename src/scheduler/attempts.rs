@@ -229,7 +229,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
 /// its next look without knowing of them.
 fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: Duration) -> bool {
     let comes_again = matches!(state, Some(OneShotState::Waiting | OneShotState::Armed));
-    // Without `retry_in` it is a second fire; only the database knows when it is due.
+    // Without `retry_in` it is a second fire, or the fire after a duplicate; only the database knows when it is due.
     comes_again && retry_in.is_none_or(|delay| delay <= horizon)
 }
 
@@ -263,6 +263,8 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
                     "fire ended, agent no longer has the job and its own callback could not be reached"
                 }
                 FireOutcome::Gone => "fire ended, agent no longer has the job",
+                FireOutcome::Dropped => "fire dropped, agent's gateway is stopped",
+                FireOutcome::Duplicate => "fire refused as a duplicate",
                 other => other.as_str(),
             };
             info!(

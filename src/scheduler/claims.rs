@@ -144,7 +144,7 @@ async fn claim(inner: &Inner) -> DbResult<()> {
             &saturated,
         )
         .await?;
-        let found = claimed.leases.len() + claimed.parked;
+        let found = claimed.leases.len() + claimed.put_off;
         inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
         inner
             .timer

@@ -101,6 +101,16 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
     {
         warn!(%error, "recording an outage failed; the next failed attempt records it");
     }
+    // Before the slots are free, so that no more attempts than slots meet an agent that asked to wait.
+    let busy: Vec<_> = reports
+        .iter()
+        .filter_map(|r| Some((r.instance_id.clone(), r.ended.retry_after.filter(|delay| !delay.is_zero())?)))
+        .collect();
+    if !busy.is_empty()
+        && let Err(error) = retry_for(KEEP_TRYING, || outages::set_busy(db, &busy)).await
+    {
+        warn!(%error, "recording a Retry-After failed; the next response records it");
+    }
     let found: Vec<_> = of(Reach::Found).map(|r| r.instance_id.clone()).collect();
     if !found.is_empty()
         && let Err(error) = retry_for(KEEP_TRYING, || outages::close_outages(db, &found)).await

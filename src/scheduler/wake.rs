@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{Inner, Scheduler};
 use crate::db::{DbError, DbResult, wake_ups};
+use crate::domain::FireOutcome;
 use crate::domain::attempt::Ended;
 use crate::domain::lease::Lease;
 use crate::domain::wake_up::{Found, Wake};
@@ -48,7 +49,11 @@ pub enum Woken {
     Early(Duration),
     /// The agent has accepted the one-shot.
     Delivered,
-    /// The one-shot was cancelled or given up.
+    /// The agent dropped the fire, because its gateway is stopped.
+    Dropped,
+    /// The agent refused the fire as a duplicate.
+    Duplicate,
+    /// The one-shot was cancelled or given up, or the agent no longer has the job.
     Gone,
     /// A newer one-shot of the job has replaced it.
     Superseded,
@@ -73,6 +78,17 @@ pub enum WakeError {
 pub struct Ending(oneshot::Receiver<Ended>);
 
 impl Woken {
+    /// Returns the result of a wake-up whose one-shot has ended with this outcome.
+    const fn ended(outcome: Option<FireOutcome>) -> Self {
+        match outcome {
+            Some(FireOutcome::Gone) => Self::Gone,
+            Some(FireOutcome::Dropped) => Self::Dropped,
+            Some(FireOutcome::Duplicate) => Self::Duplicate,
+            // Release 0.1.0 does not store outcomes.
+            Some(FireOutcome::Delivered | FireOutcome::Failed | FireOutcome::Lost) | None => Self::Delivered,
+        }
+    }
+
     /// Returns the label value for metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -80,6 +96,8 @@ impl Woken {
             Self::UnderWay(_) => "under_way",
             Self::Early(_) => "early",
             Self::Delivered => "delivered",
+            Self::Dropped => "dropped",
+            Self::Duplicate => "duplicate",
             Self::Gone => "gone",
             Self::Superseded => "superseded",
         }
@@ -171,7 +189,9 @@ async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
                     leases.push(lease);
                     Woken::Taken(ending)
                 }
-                Found::Standing { state, parked, due_in } => standing(state, parked, due_in, rules.horizon),
+                Found::Standing { state, outcome, parked, due_in } => {
+                    standing(state, outcome, parked, due_in, rules.horizon)
+                }
                 Found::Delivered => Woken::Delivered,
                 Found::Superseded => Woken::Superseded,
                 Found::Gone => Woken::Gone,
@@ -191,10 +211,16 @@ async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
 }
 
 /// Returns the result of a wake-up whose one-shot was not leased.
-fn standing(state: OneShotState, parked: bool, due_in: Option<Duration>, horizon: Duration) -> Woken {
+fn standing(
+    state: OneShotState,
+    outcome: Option<FireOutcome>,
+    parked: bool,
+    due_in: Option<Duration>,
+    horizon: Duration,
+) -> Woken {
     let due_in = due_in.unwrap_or_default();
     match state {
-        OneShotState::Delivered => Woken::Delivered,
+        OneShotState::Delivered => Woken::ended(outcome),
         OneShotState::Dead | OneShotState::Stuck => Woken::Gone,
         _ if parked => Woken::UnderWay(PARKED),
         OneShotState::Armed if due_in > horizon => {
@@ -241,7 +267,7 @@ mod tests {
         use OneShotState::{Armed, Dead, Delivered, Firing, Leased, Stuck, Waiting};
         let horizon = Duration::from_secs(2);
         let shown = |state, parked, due_in: Option<f64>| {
-            format!("{:?}", standing(state, parked, due_in.map(Duration::from_secs_f64), horizon))
+            format!("{:?}", standing(state, None, parked, due_in.map(Duration::from_secs_f64), horizon))
         };
         assert_eq!(shown(Armed, false, Some(0.0)), "UnderWay(1s)");
         assert_eq!(shown(Armed, false, Some(2.0)), "UnderWay(2s)");
@@ -255,5 +281,14 @@ mod tests {
         assert_eq!(shown(Delivered, false, None), "Delivered");
         assert_eq!(shown(Dead, false, None), "Gone");
         assert_eq!(shown(Stuck, false, None), "Gone");
+    }
+
+    #[test]
+    fn wake_up_of_an_ended_one_shot_returns_its_outcome() {
+        for outcome in FireOutcome::ALL {
+            let woken = standing(OneShotState::Delivered, Some(*outcome), false, None, Duration::ZERO);
+            let is_failure = matches!(outcome, FireOutcome::Failed | FireOutcome::Lost);
+            assert_eq!(woken.as_str(), if is_failure { "delivered" } else { outcome.as_str() });
+        }
     }
 }

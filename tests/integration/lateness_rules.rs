@@ -22,6 +22,8 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
+    claim_lifetime: Duration::from_secs(300),
+    duplicate_delay: Duration::from_secs(330),
 };
 const CALLBACK: &str = "https://agent.example";
 
@@ -85,6 +87,8 @@ impl World {
             outcome,
             http_status: None,
             error: None,
+            answer: None,
+            ambiguous: false,
             retry_in,
             retry_after: None,
         };
@@ -201,7 +205,8 @@ async fn retry_second_fire_and_redrive_are_not_late() {
 
     world.end(&retry, FireOutcome::Failed, None).await;
     let now = directory::now(&world.db).await.unwrap();
-    assert_eq!(jobs::redrive(&world.db, &JobFilter::default(), now, 10).await.unwrap(), 1);
+    let redriven = jobs::redrive(&world.db, &JobFilter::default(), now, Duration::ZERO, 10).await.unwrap();
+    assert_eq!(redriven.count, 1);
     world.sql("UPDATE one_shots SET next_attempt_at = now() - interval '10 min'").await;
     assert!(world.counts().await.oldest_overdue.is_zero());
     let redriven = world.start().await;

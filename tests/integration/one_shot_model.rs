@@ -32,12 +32,16 @@ const RULES: Rules = Rules {
     claim_grace: 3 * SECOND,
     attempt_lease: 40 * SECOND,
     ambiguous_floor: 10 * SECOND,
+    claim_lifetime: 300 * SECOND,
+    duplicate_delay: 330 * SECOND,
 };
 const ARM_RULES: ArmRules = ArmRules {
     fire_floor: duration(RULES.fire_floor),
     second_fire_delay: duration(RULES.second_fire_delay),
     second_fire_interval: duration(RULES.second_fire_interval),
     second_fires_max: RULES.second_fires_max as u32,
+    claim_lifetime: duration(RULES.claim_lifetime),
+    duplicate_delay: duration(RULES.duplicate_delay),
 };
 const GIVE_BACK_DELAY: Time = SECOND;
 
@@ -85,8 +89,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         4 => Just(Outcome::Delivered),
         1 => Just(Outcome::Gone),
-        2 => Just(Outcome::Failed { retry_in: Some(5 * SECOND) }),
-        1 => Just(Outcome::Failed { retry_in: None }),
+        1 => Just(Outcome::Dropped),
+        3 => Just(Outcome::Duplicate),
+        2 => Just(Outcome::Failed { retry_in: Some(5 * SECOND), ambiguous: false }),
+        2 => Just(Outcome::Failed { retry_in: Some(10 * SECOND), ambiguous: true }),
+        1 => any::<bool>().prop_map(|ambiguous| Outcome::Failed { retry_in: None, ambiguous }),
     ]
 }
 
@@ -307,6 +314,8 @@ impl World {
             shows_skew: found.get("shows_skew"),
             delivered,
             callbacks,
+            claimed_at: time("claimed_at"),
+            refused: found.get("refused"),
         };
         (Some(row), now.timestamp_micros())
     }
@@ -356,7 +365,7 @@ impl World {
             (Command::ClaimDue, _) => {
                 let (horizon, grace) = (duration(RULES.horizon), duration(RULES.claim_grace));
                 let claimed = leases::claim_due(db, horizon, grace, 10, &[]).await.unwrap();
-                return Reply::Claimed { leases: claimed.leases, parked: claimed.parked };
+                return Reply::Claimed { leases: claimed.leases, parked: claimed.put_off };
             }
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);
@@ -368,13 +377,25 @@ impl World {
             }
             (Command::FinishFires { outcome, .. }, Some(index)) => {
                 let attempt = self.tries[index].attempt.as_ref().expect("chosen for it").started();
-                let (outcome, retry_in) = match outcome {
-                    Outcome::Delivered => (FireOutcome::Delivered, None),
-                    Outcome::Gone => (FireOutcome::Gone, None),
-                    Outcome::Failed { retry_in } => (FireOutcome::Failed, retry_in.map(duration)),
+                let (outcome, retry_in, ambiguous) = match outcome {
+                    Outcome::Delivered => (FireOutcome::Delivered, None, false),
+                    Outcome::Gone => (FireOutcome::Gone, None, false),
+                    Outcome::Dropped => (FireOutcome::Dropped, None, false),
+                    Outcome::Duplicate => (FireOutcome::Duplicate, None, false),
+                    Outcome::Failed { retry_in, ambiguous } => {
+                        (FireOutcome::Failed, retry_in.map(duration), ambiguous)
+                    }
                 };
-                let ended =
-                    Ended { attempt, outcome, http_status: None, error: None, retry_in, retry_after: None };
+                let ended = Ended {
+                    attempt,
+                    outcome,
+                    http_status: None,
+                    error: None,
+                    answer: None,
+                    ambiguous,
+                    retry_in,
+                    retry_after: None,
+                };
                 let recorded = outcomes::finish_fires(db, &[ended], &ARM_RULES).await.unwrap();
                 return Reply::Recorded(!recorded.is_empty());
             }
@@ -392,7 +413,7 @@ impl World {
             }
             (Command::Redrive, _) => {
                 let later = DateTime::from_timestamp_micros(now + 3600 * SECOND).unwrap();
-                jobs::redrive(db, &JobFilter::default(), later, 10).await.unwrap();
+                jobs::redrive(db, &JobFilter::default(), later, Duration::ZERO, 10).await.unwrap();
             }
             (
                 Command::Age { .. }
@@ -416,6 +437,7 @@ impl World {
             "last_started_at",
             "asked_again_at",
             "delivered_at",
+            "claimed_at",
             "dead_since",
             "created_at",
             "updated_at",
@@ -552,7 +574,7 @@ fn callback_of(url: &str) -> Id {
 }
 
 /// Returns the row without its instants, and these.
-fn split(row: Row) -> (Row, [Option<Time>; 6]) {
+fn split(row: Row) -> (Row, [Option<Time>; 7]) {
     let mut rest = row;
     let times = [
         rest.next_attempt_at.take(),
@@ -561,6 +583,7 @@ fn split(row: Row) -> (Row, [Option<Time>; 6]) {
         rest.last_started_at.take(),
         rest.asked_again_at.take(),
         rest.delivered.as_mut().map(|delivered| std::mem::take(&mut delivered.at)),
+        rest.claimed_at.take(),
     ];
     (rest, times)
 }
@@ -571,7 +594,7 @@ fn is_between(row: Option<Row>, earliest: Option<Row>, latest: Option<Row>) -> b
         return row.is_none() && (earliest.is_none() || latest.is_none());
     };
     let ((row, times), (early, from), (late, to)) = (split(row), split(earliest), split(latest));
-    let order = |[_, _, _, started, asked_again, delivered]: [Option<Time>; 6]| {
+    let order = |[_, _, _, started, asked_again, delivered, _]: [Option<Time>; 7]| {
         (
             asked_again.zip(started).map(|(at, started)| at > started),
             delivered.zip(started).map(|(at, started)| at > started),

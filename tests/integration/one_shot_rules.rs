@@ -22,6 +22,8 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
+    claim_lifetime: Duration::from_secs(300),
+    duplicate_delay: Duration::from_secs(330),
 };
 const CALLBACK: &str = "https://agent.example";
 
@@ -98,6 +100,8 @@ impl World {
             outcome,
             http_status: Some(202),
             error: None,
+            answer: None,
+            ambiguous: false,
             retry_in: retry_in.map(Duration::from_secs),
             retry_after: None,
         };
@@ -347,6 +351,8 @@ async fn recording_twice_changes_nothing() {
         outcome: FireOutcome::Failed,
         http_status: None,
         error: None,
+        answer: None,
+        ambiguous: false,
         retry_in: Some(Duration::ZERO),
         retry_after: None,
     };

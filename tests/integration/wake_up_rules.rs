@@ -26,6 +26,8 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
+    claim_lifetime: Duration::from_secs(300),
+    duplicate_delay: Duration::from_secs(330),
 };
 const BACKEND: BackendName = BackendName::Nats;
 const CALLBACK: &str = "https://agent.example";
@@ -139,6 +141,8 @@ impl World {
             outcome: FireOutcome::Delivered,
             http_status: Some(202),
             error: None,
+            answer: None,
+            ambiguous: false,
             retry_in: None,
             retry_after: None,
         };

@@ -66,7 +66,7 @@ pub struct Delivered {
 
 /// A job's current one-shot. Columns that decide nothing (texts, last errors, measurements) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "migrations/0001_one_shots.sql explains the columns")]
+#[expect(missing_docs, reason = "migrations/0001_one_shots.sql and 0005_outcomes.sql explain the columns")]
 pub struct Row {
     pub schedule: Id,
     pub key: Id,
@@ -87,6 +87,10 @@ pub struct Row {
     pub shows_skew: bool,
     pub delivered: Option<Delivered>,
     pub callbacks: Callbacks,
+    /// End of the latest attempt with this key that the agent accepted or may have accepted.
+    pub claimed_at: Option<Time>,
+    /// An attempt with this key was answered with `duplicate`.
+    pub refused: bool,
 }
 
 /// The delays of the rules.
@@ -101,6 +105,8 @@ pub struct Rules {
     pub claim_grace: Time,
     pub attempt_lease: Time,
     pub ambiguous_floor: Time,
+    pub claim_lifetime: Time,
+    pub duplicate_delay: Time,
 }
 
 impl Rules {
@@ -130,11 +136,24 @@ pub enum Outcome {
     Delivered,
     /// The agent no longer has the job.
     Gone,
+    /// The agent's gateway is stopped: nothing ran.
+    Dropped,
+    /// The agent refused the fire: the job is running, paused or finished.
+    Duplicate,
     /// Not accepted, or not known to be. The next attempt starts after `retry_in`; `None` gives up.
     Failed {
         /// Delay of the next attempt.
         retry_in: Option<Time>,
+        /// The agent may have accepted the fire.
+        ambiguous: bool,
     },
+}
+
+impl Outcome {
+    /// Returns true if the key is forgotten.
+    const fn forgets_key(self) -> bool {
+        matches!(self, Self::Gone | Self::Dropped)
+    }
 }
 
 /// An attempt that has ended.
@@ -172,6 +191,8 @@ impl Row {
             shows_skew: false,
             delivered: None,
             callbacks: Callbacks::named(0),
+            claimed_at: None,
+            refused: false,
         }
     }
 
@@ -201,7 +222,12 @@ impl Row {
         }
         new.last_started_at = job.last_started_at;
         new.delivered = job.delivered;
-        new.shows_skew = !same_key && job.second_fire_started();
+        new.shows_skew = !same_key && !job.refused && job.second_fire_started();
+        if same_key {
+            (new.claimed_at, new.refused) = (job.claimed_at, job.refused);
+        } else if let Some(delivered) = job.delivered.filter(|delivered| delivered.key == given.key) {
+            new.claimed_at = Some(delivered.at);
+        }
         if same_key && job.state == State::Dead {
             new.schedule = job.schedule;
             // An earlier attempt of this arm may still turn out to be delivered. It does not answer this provision.
@@ -308,6 +334,7 @@ impl Row {
         Self {
             state: Self::idle(self.attempts),
             next_attempt_at: if lost { Some(now + rules.ambiguous_floor) } else { self.next_attempt_at },
+            claimed_at: if lost { Some(now) } else { self.claimed_at },
             claim_expires_at: None,
             attempt_expires_at: None,
             ..*self
@@ -329,44 +356,47 @@ impl Row {
             .then(|| self.without_lease(now, rules))
     }
 
-    /// `finish_fires`: docs/contract.md#outcomes, docs/contract.md#same-key-again. The row may be another arm than the
+    /// `finish_fires`: docs/contract.md#outcomes, docs/contract.md#same-key-again, docs/contract.md#duplicates. The row may be another arm than the
     /// attempt's.
     #[must_use]
     pub fn attempt_ended(&self, attempt: &Ended, now: Time, rules: &Rules) -> Self {
         let mut row = *self;
+        let (same_key, same_arm) = (self.key == attempt.key, self.schedule == attempt.schedule);
         // The same key of another arm is another one-shot: the job was cancelled or superseded in between.
         let delivered_before = self.delivered.filter(|delivered| delivered.schedule == attempt.schedule);
-        match attempt.outcome {
-            Outcome::Delivered => {
-                // The latest delivered key is remembered: not an older one whose outcome is late.
-                let newer = self.delivered.is_some_and(|one| one.key == self.key && one.key != attempt.key);
-                if !newer {
-                    let second_fires = delivered_before.map_or(0, |before| {
-                        // An attempt that started before the delivery repeats it, and does not count as a second fire.
-                        before.second_fires + u8::from(attempt.started_at > before.at)
-                    });
-                    let Ended { key, schedule, .. } = *attempt;
-                    row.delivered = Some(Delivered { key, schedule, at: now, second_fires });
-                }
-            }
-            Outcome::Gone => row.delivered = self.delivered.filter(|delivered| delivered.key != attempt.key),
-            Outcome::Failed { .. } => {}
-        }
-
-        let owns = self.token == Some(attempt.token) && matches!(self.state, State::Firing | State::Waiting);
         let asked_again = self.asked_again_at.is_some_and(|at| at > attempt.started_at);
-        // An accepted fire ends the one-shot, although the attempt no longer holds it: its lease ended, or its claim was lost
-        // in a crash of the database.
-        let late_delivery = self.schedule == attempt.schedule
-            && self.state.is_live()
-            && match attempt.outcome {
-                Outcome::Failed { .. } => false,
-                // Another attempt is in flight.
-                _ if self.state == State::Firing => attempt.outcome == Outcome::Delivered && !asked_again,
-                // A second fire is pending already.
-                _ => !asked_again || delivered_before.is_none(),
-            };
-        if !(owns || late_delivery) {
+        let decides = self.is_held_by(attempt)
+            || same_arm && self.is_ended_late_by(attempt.outcome, asked_again, delivered_before);
+        // The claim that refused the fire may be that of a process that died.
+        let claim_may_live =
+            self.claimed_at.is_some_and(|claimed| attempt.started_at <= claimed + rules.claim_lifetime);
+        let is_duplicate = attempt.outcome == Outcome::Duplicate;
+        let fires_again = is_duplicate && decides && same_key && !self.refused && claim_may_live;
+
+        let is_final_duplicate = is_duplicate && !fires_again && (decides || !same_arm);
+        if attempt.outcome == Outcome::Delivered || is_final_duplicate {
+            // The latest delivered key is remembered: not an older one whose outcome is late.
+            let newer = self.delivered.is_some_and(|one| one.key == self.key && one.key != attempt.key);
+            if !newer {
+                let second_fires = delivered_before.map_or(0, |before| {
+                    // An attempt that started before the delivery repeats it, and does not count as a second fire.
+                    before.second_fires + u8::from(attempt.started_at > before.at)
+                });
+                let Ended { key, schedule, .. } = *attempt;
+                row.delivered = Some(Delivered { key, schedule, at: now, second_fires });
+            }
+        } else if attempt.outcome.forgets_key() {
+            row.delivered = self.delivered.filter(|delivered| delivered.key != attempt.key);
+        }
+        if same_key {
+            match attempt.outcome {
+                Outcome::Gone | Outcome::Dropped => (row.claimed_at, row.refused) = (None, false),
+                Outcome::Duplicate => row.refused |= decides,
+                Outcome::Delivered | Outcome::Failed { ambiguous: true, .. } => row.claimed_at = Some(now),
+                Outcome::Failed { ambiguous: false, .. } => {}
+            }
+        }
+        if !decides {
             return row;
         }
         row.token = Some(attempt.token);
@@ -374,9 +404,15 @@ impl Row {
         row.attempt_expires_at = None;
         row.parked = false;
         row.awaits = false;
-        if let Outcome::Failed { retry_in } = attempt.outcome {
+        if let Outcome::Failed { retry_in, .. } = attempt.outcome {
             row.state = if retry_in.is_some() { State::Waiting } else { State::Dead };
             row.next_attempt_at = retry_in.map(|delay| now + delay);
+            return row;
+        }
+        if fires_again {
+            row.attempts = 0;
+            row.state = State::Waiting;
+            row.next_attempt_at = row.claimed_at.map(|claimed| claimed + rules.duplicate_delay);
             return row;
         }
         row.next_attempt_at = None;
@@ -401,6 +437,29 @@ impl Row {
         row
     }
 
+    /// Returns true if the attempt holds the lease, or held it and no other claim followed.
+    fn is_held_by(&self, attempt: &Ended) -> bool {
+        self.token == Some(attempt.token) && matches!(self.state, State::Firing | State::Waiting)
+    }
+
+    /// Returns true if an answer of the agent ends the one-shot although its attempt no longer holds it: its lease ended, or
+    /// its claim was lost in a crash of the database.
+    fn is_ended_late_by(
+        &self,
+        outcome: Outcome,
+        asked_again: bool,
+        delivered_before: Option<Delivered>,
+    ) -> bool {
+        self.state.is_live()
+            && match outcome {
+                Outcome::Failed { .. } | Outcome::Duplicate => false,
+                // Another attempt is in flight.
+                _ if self.state == State::Firing => outcome == Outcome::Delivered && !asked_again,
+                // A second fire is pending already.
+                _ => !asked_again || delivered_before.is_none(),
+            }
+    }
+
     /// `release` (of a parked row whose hold has ended).
     #[must_use]
     pub fn released(&self) -> Option<Self> {
@@ -420,6 +479,7 @@ impl Row {
             token: None,
             attempts: 0,
             delivered: if self.state == State::Stuck { None } else { self.delivered },
+            refused: false,
             ..*self
         })
     }

@@ -42,6 +42,8 @@ impl Delays {
             claim_grace: TICK,
             attempt_lease,
             ambiguous_floor: TICK,
+            claim_lifetime: attempt_lease,
+            duplicate_delay: attempt_lease + TICK,
         };
         Self { rules, deadline }
     }
@@ -140,6 +142,10 @@ pub enum Mistake {
     NoWatchdog,
     /// Parked one-shots are not released.
     NoRelease,
+    /// A `duplicate` ends the one-shot although a claim of a dead process may have caused it.
+    DuplicateIsFinal,
+    /// A new key after a `duplicate` shows a slow clock.
+    DuplicateShowsSkew,
 }
 
 /// A scope of the check.
@@ -158,6 +164,8 @@ pub struct Config {
     pub wake_ups_lost: bool,
     /// The agent may answer `gone`.
     pub gone: bool,
+    /// The agent may answer `gateway_stopped` and `duplicate`.
+    pub newer_agent: bool,
     /// Attempts of a retry budget.
     pub attempts_max: u8,
     /// Leases and attempts in the memory of all replicas.
@@ -185,6 +193,7 @@ impl Config {
         backend: false,
         wake_ups_lost: false,
         gone: false,
+        newer_agent: false,
         attempts_max: 2,
         tasks_max: 2,
         snapshots: false,
@@ -203,6 +212,24 @@ impl Config {
 
     const fn rules(&self) -> &'static Rules {
         &self.delays().rules
+    }
+
+    /// Answers of the agent.
+    fn answers(&self) -> impl Iterator<Item = Answer> {
+        let all = [
+            Answer::Accepted,
+            Answer::Gone,
+            Answer::Dropped,
+            Answer::Duplicate,
+            Answer::Refused,
+            Answer::Ambiguous,
+        ];
+        let (gone, newer) = (self.gone, self.newer_agent);
+        all.into_iter().filter(move |answer| match answer {
+            Answer::Gone => gone,
+            Answer::Dropped | Answer::Duplicate => newer,
+            _ => true,
+        })
     }
 
     fn makes(&self, mistake: Mistake) -> bool {
@@ -289,6 +316,10 @@ pub enum Answer {
     Accepted,
     /// 200 `gone`.
     Gone,
+    /// 200 `gateway_stopped`.
+    Dropped,
+    /// 200 `duplicate`.
+    Duplicate,
     /// A definite refusal.
     Refused,
     /// Not known. The agent may have accepted.
@@ -417,6 +448,19 @@ struct Observer {
     delivered: bool,
     /// The current key was provisioned more than once.
     same_key_again: bool,
+    /// Latest time at which the agent may have claimed the current arm.
+    claimed: Option<Time>,
+    /// A `duplicate` of the current arm was recorded.
+    refused: bool,
+}
+
+impl Observer {
+    /// The agent may have accepted the attempt.
+    fn may_be_claimed(&mut self, task: &Task) {
+        if Some(task.schedule) == self.current {
+            self.claimed = Some(0);
+        }
+    }
 }
 
 /// A state of the model.
@@ -649,19 +693,8 @@ impl World {
                 });
             }
             if phase == Phase::Posted {
-                let answers = [Answer::Accepted, Answer::Gone, Answer::Refused, Answer::Ambiguous];
-                for answer in answers {
-                    if answer == Answer::Gone && !config.gone {
-                        continue;
-                    }
-                    add(Action::Answer { token, answer }, &|world| {
-                        let task = &mut world.tasks[index];
-                        task.phase = Phase::Ended(answer);
-                        let answers_latest = Some(task.schedule) == world.observer.current && !task.stale;
-                        if matches!(answer, Answer::Accepted | Answer::Gone) && answers_latest {
-                            world.observer.owed = false;
-                        }
-                    });
+                for answer in config.answers() {
+                    add(Action::Answer { token, answer }, &|world| world.answer(index, answer, config));
                 }
             }
             if !self.can_send(replica) {
@@ -707,7 +740,10 @@ impl World {
                 for task in world.tasks.iter_mut().filter(|task| owner(task.token) == 0) {
                     task.phase = match task.phase {
                         Phase::Confirmed => Phase::Unsent,
-                        Phase::Posted => Phase::Ended(Answer::Ambiguous),
+                        Phase::Posted => {
+                            world.observer.may_be_claimed(task);
+                            Phase::Ended(Answer::Ambiguous)
+                        }
                         phase => phase,
                     };
                 }
@@ -727,6 +763,11 @@ impl World {
                 world.faulty.status = Status::Down;
                 // Its host closes its connections, those to agents and those to the database.
                 world.faulty.locked = false;
+                for task in
+                    world.tasks.iter().filter(|task| owner(task.token) == 0 && task.phase == Phase::Posted)
+                {
+                    world.observer.may_be_claimed(task);
+                }
                 world.tasks.retain(|task| owner(task.token) != 0);
             });
         }
@@ -822,6 +863,7 @@ impl World {
                     &mut row.attempt_expires_at,
                     &mut row.last_started_at,
                     &mut row.asked_again_at,
+                    &mut row.claimed_at,
                 ] {
                     *at = at.map(|at| at - TICK);
                 }
@@ -837,6 +879,7 @@ impl World {
             durable.renewed -= TICK;
         }
         self.faulty.renewed -= TICK;
+        self.observer.claimed = self.observer.claimed.map(|at| at - TICK);
         for task in &mut self.tasks {
             task.started -= TICK;
             task.confirmed -= TICK;
@@ -950,6 +993,8 @@ impl World {
             (Some(row), Some(snapshot)) => Some(Row { delivered: snapshot.delivered, ..row }),
             _ => before,
         };
+        let locked = locked
+            .map(|row| Row { refused: row.refused && !config.makes(Mistake::DuplicateShowsSkew), ..row });
         let mut row = Row::provisioned(locked.as_ref(), given, 0, config.rules());
         let live = before.is_some_and(|row| row.key == key && row.state.is_live());
         if live && config.makes(Mistake::RememberedOnlyWhileFiring) {
@@ -968,12 +1013,14 @@ impl World {
         {
             self.violation = Some(Violation::SecondFireTooEarly);
         }
-        if row.shows_skew && !self.observer.same_key_again {
+        if row.shows_skew && (!self.observer.same_key_again || self.observer.refused) {
             self.violation = Some(Violation::FalseSkew);
         }
         let same_key_again = before.is_some_and(|before| before.key == key);
-        self.observer =
-            Observer { current: Some(row.schedule), owed: true, delivered: false, same_key_again };
+        let same_arm = self.observer.current == Some(row.schedule);
+        let Observer { claimed, refused, .. } = if same_arm { self.observer } else { Observer::default() };
+        let current = Some(row.schedule);
+        self.observer = Observer { current, owed: true, delivered: false, same_key_again, claimed, refused };
         for task in &mut self.tasks {
             task.stale |= !matches!(task.phase, Phase::Leased | Phase::Confirming);
         }
@@ -1057,6 +1104,31 @@ impl World {
         }
     }
 
+    /// The agent answers.
+    fn answer(&mut self, index: usize, answer: Answer, config: &Config) {
+        let task = &mut self.tasks[index];
+        task.phase = Phase::Ended(answer);
+        let answers_latest = Some(task.schedule) == self.observer.current && !task.stale;
+        // A process that has died may have claimed the fire: it has to be sent again after its claim.
+        let after_a_claim = !self.observer.refused
+            && self.observer.claimed.is_some_and(|at| -at < config.rules().claim_lifetime);
+        let ends = match answer {
+            Answer::Accepted | Answer::Gone | Answer::Dropped => true,
+            Answer::Duplicate => !after_a_claim,
+            Answer::Refused | Answer::Ambiguous => false,
+        };
+        if ends && answers_latest {
+            self.observer.owed = false;
+        }
+        match answer {
+            Answer::Accepted | Answer::Ambiguous => self.observer.may_be_claimed(task),
+            Answer::Gone | Answer::Dropped if Some(task.schedule) == self.observer.current => {
+                (self.observer.claimed, self.observer.refused) = (None, false);
+            }
+            _ => {}
+        }
+    }
+
     fn after_recovery(row: Row, config: &Config) -> Row {
         Row {
             asked_again_at: row.asked_again_at.filter(|_| !config.makes(Mistake::RecoveryForgetsProvision)),
@@ -1073,9 +1145,13 @@ impl World {
         let outcome = match answer {
             Answer::Accepted => Outcome::Delivered,
             Answer::Gone => Outcome::Gone,
-            _ if task.attempt >= config.attempts_max => Outcome::Failed { retry_in: None },
-            Answer::Refused => Outcome::Failed { retry_in: Some(0) },
-            Answer::Ambiguous => Outcome::Failed { retry_in: Some(config.rules().ambiguous_floor) },
+            Answer::Dropped => Outcome::Dropped,
+            Answer::Duplicate => Outcome::Duplicate,
+            _ => {
+                let ambiguous = answer == Answer::Ambiguous;
+                let delay = if ambiguous { config.rules().ambiguous_floor } else { 0 };
+                Outcome::Failed { retry_in: (task.attempt < config.attempts_max).then_some(delay), ambiguous }
+            }
         };
         let ends_current = Some(task.schedule) == self.observer.current && !task.stale;
         if outcome == Outcome::Delivered && ends_current {
@@ -1092,7 +1168,11 @@ impl World {
         if config.makes(Mistake::NoFence) && before.schedule == task.schedule {
             ended.token = before.token.unwrap_or(ended.token);
         }
-        let mut row = before.attempt_ended(&ended, 0, config.rules());
+        if answer == Answer::Duplicate {
+            self.observer.refused |= Some(task.schedule) == self.observer.current;
+        }
+        let claimed_at = before.claimed_at.filter(|_| !config.makes(Mistake::DuplicateIsFinal));
+        let mut row = Row { claimed_at, ..before }.attempt_ended(&ended, 0, config.rules());
         if config.makes(Mistake::OutcomeOfSuperseded) && before.schedule != task.schedule {
             row = Row { state: State::Delivered, next_attempt_at: None, ..before };
             row.claim_expires_at = None;
@@ -1203,6 +1283,7 @@ impl World {
             if row.state != State::Firing {
                 row.last_started_at = None;
             }
+            row.claimed_at = row.claimed_at.filter(|_| config.newer_agent);
             // Attempts that start from now on answer it.
             let unanswered = |at: &Time| {
                 let of_row = |task: &&Task| {
@@ -1225,6 +1306,8 @@ impl World {
                 task.unconfirmed = false;
             }
         }
+        let lifetime = config.rules().claim_lifetime;
+        self.observer.claimed = self.observer.claimed.filter(|at| config.newer_agent && -*at < lifetime);
         let (schedules, tokens) = (sorted(self.schedules()), sorted(self.tokens()));
         let of =
             |replica| tokens.iter().copied().filter(|token| owner(*token) == replica).collect::<Vec<_>>();
@@ -1236,12 +1319,14 @@ impl World {
         let mut past: Vec<Time> =
             self.tasks.iter().filter(|task| task.phase.has_started()).map(|task| task.confirmed).collect();
         for row in self.databases().filter_map(|database| database.row) {
-            past.extend(row.last_started_at.into_iter().chain(row.asked_again_at));
+            past.extend(row.last_started_at.into_iter().chain(row.asked_again_at).chain(row.claimed_at));
             past.extend(row.delivered.map(|delivered| delivered.at));
         }
+        past.extend(self.observer.claimed);
         past.sort_unstable_by(|a, b| b.cmp(a));
         past.dedup();
-        let long_ago = config.rules().second_fire_interval;
+        let claim = if config.newer_agent { lifetime + config.rules().attempt_lease } else { 0 };
+        let long_ago = config.rules().second_fire_interval.max(claim);
         let ticks_ago = |at: Time| (-at / TICK).min(long_ago / TICK);
         let instant = |at: Time| {
             let later = past.iter().filter(|one| **one > at && ticks_ago(**one) == ticks_ago(at)).count();
@@ -1254,6 +1339,7 @@ impl World {
             row.token = row.token.map(token);
             row.last_started_at = row.last_started_at.map(instant);
             row.asked_again_at = row.asked_again_at.map(instant);
+            row.claimed_at = row.claimed_at.map(instant);
             if let Some(delivered) = &mut row.delivered {
                 delivered.schedule = schedule(delivered.schedule);
                 delivered.second_fires = delivered.second_fires.min(config.rules().second_fires_max);
@@ -1266,6 +1352,7 @@ impl World {
             task.confirmed = if task.phase.has_started() { instant(task.confirmed) } else { 0 };
         }
         self.observer.current = self.observer.current.map(schedule);
+        self.observer.claimed = self.observer.claimed.map(instant);
         for (_, statement) in &mut self.running {
             if let Statement::Confirm { token: of, .. } = statement {
                 *of = token(*of);

@@ -24,7 +24,11 @@ pub struct WakeBody {
 pub enum RelayStatus {
     /// The agent accepted the fire, now or earlier.
     Delivered,
-    /// The one-shot no longer exists.
+    /// The agent's gateway is stopped on purpose: nothing ran.
+    Dropped,
+    /// The agent refused the fire: the job is running, paused or finished.
+    Duplicate,
+    /// The one-shot no longer exists, or the agent no longer has the job.
     Gone,
     /// The job has a newer one-shot.
     Superseded,

@@ -1,7 +1,8 @@
 //! Fixtures of the integration tests.
 //!
 //! Most tests begin with a [`world::World`]: a database, a portal, agents, and a running service. [`cluster::Cluster`]
-//! is the same with several replicas. [`nats`] starts real NATS servers; [`qstash_emulator`] emulates QStash.
+//! is the same with several replicas. [`nats`] starts real NATS servers; [`qstash_emulator`] emulates QStash, and
+//! [`newer_agent`] the fire endpoint of a hermes-agent that cannot be installed here.
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ pub mod database;
 pub mod frozen;
 pub mod jwt;
 pub mod nats;
+pub mod newer_agent;
 pub mod pgbouncer;
 pub mod portal;
 pub mod ports;

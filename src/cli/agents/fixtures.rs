@@ -17,6 +17,7 @@ pub(super) fn agent() -> Agent {
         callback_url: Some("https://agent-1.example".to_owned()),
         alternating_callback_url: None,
         unreachable_since: None,
+        busy_until: None,
         armed: 2,
         parked: 0,
         dead: 1,

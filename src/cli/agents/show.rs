@@ -32,6 +32,7 @@ pub(super) fn condition(agent: &Agent) -> &'static str {
         Agent { denied_by_portal: Some(_), .. } => "denied",
         Agent { on_hold: true, .. } => "on hold",
         Agent { unreachable_since: Some(_), .. } => "unreachable",
+        Agent { busy_until: Some(_), .. } => "busy",
         _ => "ok",
     }
 }
@@ -46,6 +47,7 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
         },
         "on hold" => "on hold: its fires are parked until `nas-cron release`; see `nas-cron hold list`",
         "unreachable" => "unreachable: one one-shot probes it, the others are parked",
+        "busy" => "busy: it asked to wait (Retry-After), and no one-shot fires before that",
         other => other,
     };
     let login = login.map(|login| ("login", login::in_words(login, now)));
@@ -63,6 +65,7 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
     let middle = [("state", state.to_owned()), ("callback", or_dash(agent.callback_url.as_deref()))];
     let rest = [
         ("unreachable since", or_dash(agent.unreachable_since.map(with_time))),
+        ("busy until", or_dash(agent.busy_until.map(with_time))),
         ("armed", format!("{}, of which {} parked", counted(agent.armed, "one-shot"), agent.parked)),
         ("dead", counted(agent.dead, "one-shot")),
         ("next attempt", or_dash(agent.next_attempt_at.map(with_time))),
@@ -96,6 +99,8 @@ mod tests {
         ));
         let unreachable =
             Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
+        let busy = Agent { busy_until: Some(now + TimeDelta::seconds(40)), ..agent() };
+        assert!(facts(&busy, None, now).contains("busy: it asked to wait (Retry-After)"));
         insta::assert_snapshot!(facts(&unreachable, None, now), @"
         agent              agent-1
         org                acme

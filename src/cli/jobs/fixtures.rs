@@ -1,7 +1,7 @@
 //! Jobs for the tests of the output.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron_protocol::{OneShotState, ScheduleId};
+use nas_cron_protocol::{FireOutcome, OneShotState, ScheduleId};
 use uuid::Uuid;
 
 use crate::domain::job::Job;
@@ -30,6 +30,7 @@ pub(super) fn job() -> Job {
         retrying_since: None,
         retry_after_until: None,
         last_started_at: None,
+        last_outcome: None,
         last_status: None,
         last_error: None,
         asked_again: false,
@@ -46,6 +47,7 @@ pub(super) fn dead() -> Job {
         attempts: 81,
         retrying_since: Some(now() - TimeDelta::days(3)),
         last_started_at: Some(now() - TimeDelta::seconds(20)),
+        last_outcome: Some(FireOutcome::Failed),
         last_status: Some(503),
         last_error: Some("the agent answered 503: <html>\u{1b}[2J".to_owned()),
         ..job()

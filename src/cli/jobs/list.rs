@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened};
-use nas_cron_protocol::{InstanceId, OneShotState, OrgId};
+use nas_cron_protocol::{FireOutcome, InstanceId, OneShotState, OrgId};
 use serde_json::json;
 
 use super::shown::{self, state};
@@ -112,6 +112,9 @@ fn parse_state(text: &str) -> Result<OneShotState, String> {
 
 fn last(job: &Job) -> String {
     match (job.last_status, &job.last_error) {
+        (Some(_), None) if job.last_outcome.is_some_and(|outcome| outcome != FireOutcome::Delivered) => {
+            or_dash(job.last_outcome)
+        }
         (Some(status), Some(error)) => format!("{status} {}", shortened(&printable(error), 48)),
         (Some(status), None) => status.to_string(),
         (None, Some(error)) => shortened(&printable(error), 48),

@@ -79,13 +79,21 @@ fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
             relative(now, one.started_at),
             span(late.max(chrono::TimeDelta::zero())),
             span(one.ended_at - one.started_at),
-            one.outcome.to_string(),
+            outcome(one),
             or_dash(one.http_status),
             or_dash(one.error.as_deref().map(|error| shortened(&printable(error), 48))),
             one.schedule_id.to_string(),
         ]);
     }
     terminal::text(table)
+}
+
+/// Formats the outcome, with the agent's status of a delivery if nas-cron does not know it.
+fn outcome(attempt: &FireRecord) -> String {
+    match &attempt.answer {
+        None => attempt.outcome.to_string(),
+        Some(answer) => format!("{}, answered \"{}\"", attempt.outcome, shortened(&printable(answer), 32)),
+    }
 }
 
 #[cfg(test)]
@@ -111,8 +119,16 @@ mod tests {
             outcome: FireOutcome::Failed,
             http_status: Some(503),
             error: Some("the agent answered 503".to_owned()),
+            answer: None,
         };
-        insta::assert_snapshot!(attempts_table(&[attempt], now()), @r#"
+        let queued = FireRecord {
+            outcome: FireOutcome::Delivered,
+            http_status: Some(200),
+            error: None,
+            answer: Some("queued\u{1b}[2J".to_owned()),
+            ..attempt.clone()
+        };
+        insta::assert_snapshot!(attempts_table(&[attempt, queued], now()), @r#"
         ATTEMPT  STARTED   LATE  TOOK   OUTCOME  STATUS  ERROR                   SCHEDULE
         2        20 s ago  40 s  12 ms  failed   503     the agent answered 503  00000000-0000-0000-0000-000000000007
         "#);

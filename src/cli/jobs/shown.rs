@@ -54,6 +54,7 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
             if job.attempts > 0 { "last attempt" } else { "earlier attempt" },
             or_dash(job.last_started_at.map(with_time)),
         ),
+        ("last outcome", or_dash(job.last_outcome)),
         ("last status", or_dash(job.last_status)),
         ("last error", or_dash(job.last_error.as_deref())),
     ];

@@ -1,4 +1,4 @@
-//! Retries of failed attempts, and second fires of repeated keys.
+//! Retries of failed attempts, second fires of repeated keys, and fires after a refusal as a duplicate.
 
 use std::time::Duration;
 
@@ -31,6 +31,15 @@ pub struct SecondFire {
     pub max: u32,
 }
 
+/// A fire that the agent refuses as a duplicate.
+#[derive(Clone, Debug)]
+pub struct Duplicate {
+    /// Time for which an agent keeps a claim.
+    pub claim_lifetime: Duration,
+    /// Time from an accepted or ambiguous attempt to the fire after a refusal.
+    pub delay: Duration,
+}
+
 settings! { Retries:
     RETRY_DEFINITE_BASE: Key<Duration> = "retry_definite_base", values::duration(values::ms(1), values::DAY),
         Preset::Value("1s"),
@@ -53,6 +62,12 @@ settings! { Retries:
     SECOND_FIRES_MAX: Key<u32> = "second_fires_max", values::count::<u32>(0, 1000),
         Preset::Value("3"),
         "Maximum second fires of one key. After that the job is shown as stuck.";
+    CLAIM_LIFETIME: Key<Duration> = "claim_lifetime", values::duration(values::ms(1), values::DAY),
+        Preset::Value("300s"),
+        "Time for which agents keep a claim of a fire, also that of a process that died. A fire that is refused as a duplicate within it is sent once more.";
+    DUPLICATE_DELAY: Key<Duration> = "duplicate_delay", values::duration(values::ms(1), values::DAY),
+        Preset::Value("330s"),
+        "Time after an accepted or ambiguous attempt at which a fire that was refused as a duplicate is sent once more.";
 }
 
 pub(in crate::config) fn read_retry(reader: &mut Reader<'_>) -> Retry {
@@ -72,7 +87,16 @@ pub(in crate::config) fn read_second_fire(reader: &mut Reader<'_>) -> SecondFire
     }
 }
 
-pub(in crate::config) fn check(retry: &Retry, second: &SecondFire, reader: &mut Reader<'_>) {
+pub(in crate::config) fn read_duplicate(reader: &mut Reader<'_>) -> Duplicate {
+    Duplicate { claim_lifetime: reader.value(&CLAIM_LIFETIME), delay: reader.value(&DUPLICATE_DELAY) }
+}
+
+pub(in crate::config) fn check(
+    retry: &Retry,
+    second: &SecondFire,
+    duplicate: &Duplicate,
+    reader: &mut Reader<'_>,
+) {
     reader.rule(
         &[RETRY_DEFINITE_BASE.setting, RETRY_CAP.setting],
         retry.definite_base <= retry.cap,
@@ -96,5 +120,11 @@ pub(in crate::config) fn check(retry: &Retry, second: &SecondFire, reader: &mut 
         second.delay <= second.interval,
         "the first second fire would be delayed for longer than later ones",
         "lower second_fire_delay or raise second_fire_interval",
+    );
+    reader.rule(
+        &[CLAIM_LIFETIME.setting, DUPLICATE_DELAY.setting],
+        duplicate.claim_lifetime < duplicate.delay,
+        "the claim that refused the fire would refuse it again",
+        "lower claim_lifetime or raise duplicate_delay",
     );
 }

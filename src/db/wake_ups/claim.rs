@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nas_cron_protocol::{BackendName, OneShotState};
+use nas_cron_protocol::{BackendName, FireOutcome, OneShotState};
 use uuid::Uuid;
 
 use crate::db::columns::{OptionalWord, Word};
@@ -14,7 +14,8 @@ use crate::domain::wake_up::{Found, Wake};
 /// Processes wake-ups. Returns one result per wake-up, in order. One-shots that awaited their backend now belong to the
 /// built-in loop, and at most `room` of those due within `horizon` are leased. Durable when it returns.
 ///
-/// One-shots that are due, but on hold or waiting for a probe, are parked as in [`crate::db::leases::claim_due`].
+/// One-shots that are due, but on hold, waiting for a probe or for the end of a `Retry-After`, are parked or put off as in
+/// [`crate::db::leases::claim_due`].
 #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 pub async fn take(
     db: &Db,
@@ -36,7 +37,7 @@ pub async fn take(
             WHERE o.awaits IS NOT NULL
             GROUP BY 1, 2, 3
         ), locked AS MATERIALIZED (
-            SELECT a.line, o.instance_id, o.job_id,
+            SELECT a.line, o.instance_id, o.job_id, o.next_attempt_at,
                    o.next_attempt_at <= now() + make_interval(secs => $4) AS near
             FROM awaited a JOIN one_shots o USING (instance_id, job_id)
             -- Looked at again once it is locked: it may have been superseded in between.
@@ -44,23 +45,25 @@ pub async fn take(
             ORDER BY o.next_attempt_at
             FOR UPDATE OF o SKIP LOCKED
         ), judged AS (
-            SELECT l.*, CASE WHEN l.near THEN park_reason_of(l.job_id, i.on_hold, i.probe_job_id) END AS park
+            SELECT l.*, CASE WHEN l.near THEN park_reason_of(l.job_id, i.on_hold, i.probe_job_id) END AS park,
+                   CASE WHEN l.near THEN GREATEST(l.next_attempt_at, i.busy_until) ELSE l.next_attempt_at END AS due_at
             FROM locked l JOIN instance_status i USING (instance_id)
+        ), ready AS (
+            SELECT j.*, park IS NULL AND due_at <= now() + make_interval(secs => $4) AS ready FROM judged j
         ), ranked AS (
-            SELECT j.*, near AND park IS NULL
-                        AND row_number() OVER (PARTITION BY near AND park IS NULL ORDER BY line) <= $6 AS lease
-            FROM judged j
+            SELECT r.*, ready AND row_number() OVER (PARTITION BY ready ORDER BY line) <= $6 AS lease FROM ready r
         ), woken AS (
             UPDATE one_shots o
             SET awaits = NULL,
                 state = CASE WHEN r.lease THEN 'leased' ELSE o.state END,
                 parked = r.park,
-                due_since = CASE WHEN r.park IS NULL THEN o.due_since END,
+                next_attempt_at = CASE WHEN r.park IS NULL THEN r.due_at ELSE o.next_attempt_at END,
+                due_since = CASE WHEN r.park IS NULL AND r.due_at = o.next_attempt_at THEN o.due_since END,
                 retrying_since = CASE WHEN r.park = 'unreachable' THEN COALESCE(o.retrying_since, now())
                                       ELSE o.retrying_since END,
                 lease_token = CASE WHEN r.lease THEN gen_random_uuid() ELSE o.lease_token END,
                 claim_expires_at = CASE WHEN r.lease
-                    THEN GREATEST(o.next_attempt_at, clock_timestamp()) + make_interval(secs => $5) END
+                    THEN GREATEST(r.due_at, clock_timestamp()) + make_interval(secs => $5) END
             FROM ranked r
             WHERE o.instance_id = r.instance_id AND o.job_id = r.job_id
             RETURNING r.line, o.state, o.parked, o.next_attempt_at, o.lease_token, o.claim_expires_at
@@ -85,7 +88,7 @@ pub async fn take(
         SELECT w.lease_token, w.claim_expires_at, clock_timestamp() AS "now!",
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
                COALESCE(w.state, o.state) AS "state!: OptionalWord<OneShotState>",
-               COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!",
+               COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!", o.last_outcome AS "outcome!: OptionalWord<FireOutcome>",
                o.schedule_id = g.schedule_id AS current,
                EXISTS (SELECT FROM passed_over p WHERE p.schedule_id = g.schedule_id) AS "locked!",
                COALESCE(o.delivered_schedule_id = g.schedule_id, false) AS "delivered!"
@@ -115,6 +118,7 @@ pub async fn take(
             }
             (Some(true), _, _, due_at, Some(state)) => Found::Standing {
                 state,
+                outcome: row.outcome.0,
                 parked: row.parked,
                 due_in: due_at.map(|at| duration((at - row.now).as_seconds_f64())),
             },

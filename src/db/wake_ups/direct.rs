@@ -52,6 +52,8 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
                 state = CASE WHEN e.delivered THEN 'delivered' ELSE o.state END,
                 next_attempt_at = CASE WHEN e.delivered THEN NULL ELSE o.next_attempt_at END,
                 attempts = o.attempts + 1, last_started_at = e.at, last_status = e.http_status,
+                last_outcome = CASE WHEN e.delivered THEN 'delivered' ELSE 'failed' END::fire_outcome,
+                claimed_at = CASE WHEN e.delivered THEN e.at ELSE o.claimed_at END,
                 last_error = CASE WHEN NOT e.delivered THEN 'QStash could not deliver it' END,
                 retrying_since = CASE WHEN NOT e.delivered THEN e.at END,
                 updated_at = now()

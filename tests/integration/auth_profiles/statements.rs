@@ -15,6 +15,8 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
+    claim_lifetime: Duration::from_secs(300),
+    duplicate_delay: Duration::from_secs(330),
 };
 const RETENTION: Duration = Duration::from_hours(24);
 /// Maximum number of idle jobs per instance whose profiles are kept.

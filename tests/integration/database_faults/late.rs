@@ -20,6 +20,8 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
+    claim_lifetime: Duration::from_secs(300),
+    duplicate_delay: Duration::from_secs(330),
 };
 
 /// A cancel is sent on a session that stalls, and repeated on another one. A new provision follows. Then the bytes of the

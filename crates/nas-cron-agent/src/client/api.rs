@@ -91,6 +91,9 @@ pub struct ListedJob {
     /// External scheduler backend that sends the wake-up. Absent if the built-in loop does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<String>,
+    /// Outcome of the last attempt, such as `failed` or `duplicate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<String>,
     /// HTTP status of the agent's last response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_status: Option<u16>,

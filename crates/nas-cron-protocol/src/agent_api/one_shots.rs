@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{ShownAuth, Warning};
-use crate::{AuthProfile, BackendName, Given, OneShotState, ParkReason};
+use crate::{AuthProfile, BackendName, FireOutcome, Given, OneShotState, ParkReason};
 
 /// Request to arm a one-shot for a job.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -92,6 +92,9 @@ pub struct ArmedOneShot {
     /// External scheduler backend that sends the wake-up; absent if the built-in loop does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<BackendName>,
+    /// Outcome of the last attempt; absent before the first one has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<FireOutcome>,
     /// HTTP status of the agent's last response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_status: Option<i16>,

@@ -142,7 +142,11 @@ fn auth(job: &ListedJob) -> String {
 fn last(job: &ListedJob) -> Option<String> {
     match (&job.last_error, job.last_status) {
         (Some(error), _) => Some(printable(error)),
-        (None, Some(status)) => Some(format!("status {status}")),
+        (None, Some(status)) => {
+            let outcome =
+                job.last_outcome.as_deref().filter(|outcome| *outcome != "delivered").map(printable);
+            Some(outcome.unwrap_or_else(|| format!("status {status}")))
+        }
         (None, None) => None,
     }
 }

@@ -3,7 +3,8 @@ use nas_cron_protocol::agent_api::{
     KnownProfile as ServiceProfile, ListResponse, ShownAuth,
 };
 use nas_cron_protocol::{
-    AuthScope, AuthSource, BackendName, EffectiveAuth as ServiceAuth, JobId, OneShotState, ParkReason,
+    AuthScope, AuthSource, BackendName, EffectiveAuth as ServiceAuth, FireOutcome, JobId, OneShotState,
+    ParkReason,
 };
 use serde_json::Value;
 
@@ -45,6 +46,7 @@ fn every_field_of_a_list_survives_reading() {
         next_attempt_at: Some(at),
         parked: Some(ParkReason::Hold),
         awaits: Some(BackendName::Nats),
+        last_outcome: Some(FireOutcome::Failed),
         last_status: Some(503),
         last_error: Some("e".to_owned()),
         auth: shown(),

@@ -1,0 +1,230 @@
+-- Outcomes `dropped` and `duplicate`, the `Retry-After` of an instance, and the pace of redrives.
+--
+-- Release 0.1.0 runs on this schema: it does not write the new columns, and calls `attempt_ended` with three arguments.
+
+ALTER TYPE fire_outcome ADD VALUE 'dropped';
+ALTER TYPE fire_outcome ADD VALUE 'duplicate';
+
+-- The `status` in the JSON body of a 2xx response, if nas-cron does not know it. Such a response is a delivery.
+ALTER TABLE fires ADD COLUMN answer text;
+
+ALTER TABLE one_shots
+    -- Outcome of its latest attempt. NULL: there is none, or 0.1.0 recorded it.
+    ADD COLUMN last_outcome fire_outcome,
+    -- End of the latest attempt with this key that the agent accepted or may have accepted: it may hold a claim since then.
+    ADD COLUMN claimed_at   timestamptz,
+    -- An attempt with this key was answered with `duplicate`. A further one is final, and its second fires show nothing
+    -- about the agent's clock.
+    ADD COLUMN refused      boolean NOT NULL DEFAULT false;
+
+ALTER TABLE instances
+    -- The agent's latest `Retry-After`, at most 60 s: none of its one-shots is due earlier.
+    ADD COLUMN busy_until  timestamptz,
+    -- Start of the next redriven one-shot, so that redrives follow each other at their pace.
+    ADD COLUMN paced_until timestamptz;
+
+-- As before, with `busy_until`. A view can only be extended at its end.
+CREATE OR REPLACE VIEW instance_status AS
+    SELECT i.instance_id, i.org_id, i.bootstrap_session_id, i.enabled, i.callback_url, i.skew_guard_ms, i.skew_learned_at,
+           i.unreachable_since, i.probe_job_id, i.pulled_at, i.looked_up_at, i.asked_again_at, i.denied_by_portal,
+           i.created_at, i.updated_at,
+           NOT i.enabled OR i.denied_by_portal IS NOT NULL OR EXISTS (
+               SELECT FROM holds h
+               WHERE (h.scope = 'all' AND h.scope_id = '')
+                  OR (h.scope = 'org' AND h.scope_id = i.org_id)
+                  OR (h.scope = 'instance' AND h.scope_id = i.instance_id)) AS on_hold,
+           i.busy_until
+    FROM instances i;
+
+-- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job.
+CREATE OR REPLACE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    same_key boolean := job.dedup_key = given.dedup_key;
+BEGIN
+    -- The same key of a live one-shot changes nothing. An attempt in flight does not answer it, so its time is kept: by the
+    -- clock and not by `now()`, because the statement may have waited for a confirmation of this row.
+    IF same_key AND job.state NOT IN ('delivered', 'dead') THEN
+        IF job.state <> 'stuck' THEN
+            job.asked_again_at := clock_timestamp();
+            job.updated_at := now();
+        END IF;
+        RETURN job;
+    END IF;
+
+    -- A new key after a second fire: the agent provisioned the old key again because its clock is slow.
+    given.shows_skew := NOT same_key AND NOT job.refused AND COALESCE(job.delivered_schedule_id = job.schedule_id, false)
+        AND CASE job.state WHEN 'firing' THEN job.last_started_at > job.delivered_at
+                           WHEN 'delivered' THEN job.second_fires > 0
+                           ELSE false END;
+
+    -- These belong to the job.
+    given.last_started_at := job.last_started_at;
+    given.delivered_key := job.delivered_key;
+    given.delivered_schedule_id := job.delivered_schedule_id;
+    given.delivered_at := job.delivered_at;
+    given.second_fires := job.second_fires;
+
+    -- These belong to the key.
+    IF same_key THEN
+        given.claimed_at := job.claimed_at;
+        given.refused := job.refused;
+    ELSIF given.dedup_key = job.delivered_key THEN
+        given.claimed_at := job.delivered_at;
+    END IF;
+
+    IF same_key AND job.state = 'dead' THEN
+        -- A dead letter gets a fresh retry budget. A late outcome of its attempts does not answer this provision.
+        given.schedule_id := job.schedule_id;
+        given.asked_again_at := clock_timestamp();
+    ELSIF given.dedup_key = job.delivered_key THEN
+        -- The same key again after its delivery: fired once more, or stuck in the end.
+        given.schedule_id := job.delivered_schedule_id;
+        given.asked_again_at := clock_timestamp();
+        given.awaits := NULL;
+        given.due_since := NULL;
+        IF job.second_fires >= rules.second_fires_max THEN
+            given.state := 'stuck';
+            given.dead_since := now();
+            given.next_attempt_at := NULL;
+            RETURN given;
+        END IF;
+        given.state := 'waiting';
+        given.next_attempt_at := GREATEST(now(), given.fire_at, second_fire_at(job.delivered_at, job.second_fires, rules));
+    END IF;
+
+    given.next_attempt_at := GREATEST(given.next_attempt_at, job.last_started_at + rules.fire_floor);
+    IF given.due_since IS NOT NULL THEN
+        given.due_since := GREATEST(given.due_since, job.last_started_at + rules.fire_floor);
+    END IF;
+    RETURN given;
+END;
+$$;
+
+-- Claims of fires by agents.
+CREATE TYPE claim_rules AS (
+    -- Time for which an agent keeps a claim, also that of a process that died.
+    claim_lifetime  interval,
+    -- Time from an accepted or ambiguous attempt to the fire after a `duplicate`.
+    duplicate_delay interval
+);
+
+-- The outcome of an attempt. `job` may be another arm than the attempt's, or its one-shot after its lease has ended.
+-- `ambiguous`: the attempt failed, but the agent may have accepted the fire.
+CREATE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, ambiguous boolean, rules arm_rules, claims claim_rules)
+    RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    -- The agent's own answer ends the one-shot.
+    answered         boolean := attempt.outcome IN ('delivered', 'gone', 'dropped', 'duplicate');
+    same_key         boolean := job.dedup_key = attempt.dedup_key;
+    -- The same key of another arm is another one-shot: the job was cancelled or superseded in between.
+    same_arm         boolean := job.schedule_id = attempt.schedule_id;
+    delivered_before boolean := COALESCE(job.delivered_schedule_id = attempt.schedule_id, false);
+    asked_again      boolean := COALESCE(job.asked_again_at > attempt.started_at, false);
+    -- This attempt holds the lease, or held it and no other claim followed.
+    owns             boolean := COALESCE(job.lease_token = attempt.attempt_id, false) AND job.state IN ('firing', 'waiting');
+    -- An answer ends its one-shot although the attempt no longer holds it: its lease has ended, or its claim was lost in a
+    -- crash of the database.
+    late_answer      boolean := attempt.outcome IN ('delivered', 'gone', 'dropped') AND same_arm AND CASE
+        -- Another attempt is in flight.
+        WHEN job.state = 'firing' THEN attempt.outcome = 'delivered' AND NOT asked_again
+        -- Unless a second fire is pending already.
+        WHEN job.state IN ('armed', 'leased', 'waiting') THEN NOT asked_again OR NOT delivered_before
+        ELSE false END;
+    decides          boolean := owns OR late_answer;
+    -- The claim that refused the fire may be that of a process that died: fired again when it has certainly ended.
+    fires_again      boolean := attempt.outcome = 'duplicate' AND decides AND same_key AND NOT job.refused
+        AND COALESCE(attempt.started_at <= job.claimed_at + claims.claim_lifetime, false);
+BEGIN
+    IF attempt.outcome = 'delivered' OR (attempt.outcome = 'duplicate' AND NOT fires_again AND (decides OR NOT same_arm)) THEN
+        -- The latest delivered key is remembered, not an older one whose outcome is late.
+        IF job.delivered_key IS DISTINCT FROM job.dedup_key OR same_key THEN
+            job.second_fires := CASE
+                WHEN NOT delivered_before THEN 0
+                -- An attempt that started before the delivery repeats it, and is no second fire.
+                WHEN attempt.started_at > job.delivered_at THEN job.second_fires + 1
+                ELSE job.second_fires END;
+            job.delivered_key := attempt.dedup_key;
+            job.delivered_schedule_id := attempt.schedule_id;
+            job.delivered_at := attempt.ended_at;
+        END IF;
+    ELSIF attempt.outcome IN ('gone', 'dropped') AND job.delivered_key = attempt.dedup_key THEN
+        job.delivered_key := NULL;
+        job.delivered_schedule_id := NULL;
+        job.delivered_at := NULL;
+        job.second_fires := NULL;
+    END IF;
+
+    IF same_key THEN
+        IF attempt.outcome IN ('gone', 'dropped') THEN
+            job.claimed_at := NULL;
+            job.refused := false;
+        ELSIF attempt.outcome = 'duplicate' THEN
+            job.refused := job.refused OR decides;
+        ELSIF attempt.outcome = 'delivered' OR ambiguous THEN
+            job.claimed_at := attempt.ended_at;
+        END IF;
+    END IF;
+
+    IF NOT decides THEN
+        RETURN job;
+    END IF;
+
+    job.lease_token := attempt.attempt_id;
+    job.claim_expires_at := NULL;
+    job.attempt_expires_at := NULL;
+    job.due_since := NULL;
+    job.parked := NULL;
+    job.awaits := NULL;
+    job.retrying_since := CASE WHEN NOT answered THEN COALESCE(job.retrying_since, attempt.started_at) END;
+    job.retry_after_until := attempt.ended_at + attempt.retry_after;
+    job.last_outcome := attempt.outcome;
+    job.last_status := attempt.http_status;
+    job.last_error := attempt.error;
+    job.updated_at := now();
+
+    IF NOT answered AND attempt.retry_in IS NULL THEN
+        job.state := 'dead';
+        job.dead_since := now();
+        job.next_attempt_at := NULL;
+    ELSIF NOT answered THEN
+        job.state := 'waiting';
+        job.next_attempt_at := clock_timestamp() + attempt.retry_in;
+    ELSIF fires_again THEN
+        -- Not a retry, so that a call of the agent does not pull it forward. It also serves the same key that came again.
+        job.attempts := 0;
+        job.state := 'waiting';
+        job.next_attempt_at := job.claimed_at + claims.duplicate_delay;
+    ELSIF NOT asked_again THEN
+        job.state := 'delivered';
+        job.next_attempt_at := NULL;
+    ELSE
+        -- The same key came again after the attempt had started.
+        job.attempts := 0;
+        IF job.delivered_key IS DISTINCT FROM job.dedup_key THEN
+            job.state := 'armed';
+            job.next_attempt_at := GREATEST(job.fire_at, job.last_started_at + rules.fire_floor);
+        ELSIF job.second_fires >= rules.second_fires_max THEN
+            job.state := 'stuck';
+            job.dead_since := now();
+            job.next_attempt_at := NULL;
+        ELSE
+            job.state := 'waiting';
+            job.next_attempt_at := second_fire_at(job.delivered_at, job.second_fires, rules);
+        END IF;
+    END IF;
+    RETURN job;
+END;
+$$;
+
+-- For release 0.1.0, which knows neither claims nor the outcome `duplicate`.
+CREATE OR REPLACE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, rules arm_rules) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN attempt_ended(job, attempt, false, rules, NULL::claim_rules);
+END;
+$$;
