@@ -160,12 +160,13 @@ BEGIN
 
     IF same_key THEN
         IF attempt.outcome IN ('gone', 'dropped') THEN
-            job.claimed_at := NULL;
+            -- An earlier claim may still live.
             job.refused := false;
         ELSIF attempt.outcome = 'duplicate' THEN
             job.refused := job.refused OR decides;
         ELSIF attempt.outcome = 'delivered' OR ambiguous THEN
-            job.claimed_at := attempt.ended_at;
+            -- A late delivery takes the one-shot from an attempt in flight, which the agent may still accept.
+            job.claimed_at := GREATEST(attempt.ended_at, CASE WHEN decides AND NOT owns THEN job.attempt_expires_at END);
         END IF;
     END IF;
 

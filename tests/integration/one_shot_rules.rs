@@ -655,7 +655,7 @@ async fn one_shots_leased_before_an_outage_are_parked_until_the_probe_succeeds()
     assert!(confirmed[0].probes);
     let others: Vec<Lease> = leases.into_iter().filter(|lease| lease.job_id.as_str() != "b").collect();
     assert_eq!(leases::give_back(&world.db, &others, Duration::ZERO).await.unwrap(), 2);
-    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().parked, 2);
+    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().put_off, 2);
 }
 
 /// A delivered key is provisioned again for a later instant. Its second fire is not before that instant, and until then
@@ -741,4 +741,140 @@ async fn history_is_dropped_by_partition_after_its_retention() {
     assert_eq!(history("new").await, 1);
     assert_eq!(fires::maintain_history(&world.db, Duration::from_hours(30 * 24)).await.unwrap(), 0);
     assert_eq!(history("new").await, 0);
+}
+
+#[tokio::test]
+async fn one_shot_that_was_leased_before_its_agent_asked_to_wait_is_not_confirmed() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    world.provision("b", past(1)).await;
+    let leases = world.claim().await;
+    outages::set_busy(&world.db, &[(world.instance.clone(), Duration::from_secs(30))]).await.unwrap();
+    assert!(world.confirm(&leases).await.is_empty());
+    leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap();
+    let claimed = leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap();
+    assert_eq!((claimed.leases.len(), claimed.put_off), (0, 2));
+    for one in world.list().await.armed {
+        assert_eq!((one.state, one.parked, one.attempts), (OneShotState::Armed, None, 0));
+        let wait = seconds_from_now(one.next_attempt_at);
+        assert!((25.0..=30.0).contains(&wait), "due when that time is over: {wait}");
+    }
+    assert!(world.claim().await.is_empty(), "they are not looked at again");
+}
+
+#[tokio::test]
+async fn shorter_retry_after_does_not_end_a_longer_one() {
+    let world = World::new().await;
+    let instance = || world.instance.clone();
+    outages::set_busy(
+        &world.db,
+        &[(instance(), Duration::from_secs(50)), (instance(), Duration::from_secs(1))],
+    )
+    .await
+    .unwrap();
+    outages::set_busy(&world.db, &[(instance(), Duration::from_secs(2))]).await.unwrap();
+    assert_eq!(world.sql("SELECT FROM instances WHERE busy_until > now() + interval '40 s'").await, 1);
+}
+
+#[tokio::test]
+async fn one_shot_that_is_due_at_the_end_of_a_retry_after_is_leased_for_that_instant() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    outages::set_busy(&world.db, &[(world.instance.clone(), Duration::from_secs(1))]).await.unwrap();
+    let leases = world.claim().await;
+    assert_eq!(leases.len(), 1, "within the horizon");
+    assert!(seconds_from_now(Some(leases[0].due_at)) > -1.0 && leases[0].due_at > past(1));
+}
+
+/// Release 0.1.0 runs on this schema during a rolling upgrade, with its own statement.
+#[tokio::test]
+async fn outcomes_of_release_0_1_0_are_recorded_on_this_schema() {
+    let world = World::new().await;
+    for (job, outcome, state) in
+        [("a", "delivered", "delivered"), ("b", "gone", "delivered"), ("c", "failed", "waiting")]
+    {
+        world.provision(job, past(1)).await;
+        world.start().await;
+        let recorded = world
+            .sql(&format!(
+                "UPDATE one_shots job
+                 SET (state, next_attempt_at, due_since, lease_token, claim_expires_at, attempt_expires_at, retrying_since,
+                      delivered_key, delivered_schedule_id, delivered_at, second_fires) = (
+                     SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).lease_token, (n).claim_expires_at,
+                            (n).attempt_expires_at, (n).retrying_since, (n).delivered_key, (n).delivered_schedule_id,
+                            (n).delivered_at, (n).second_fires
+                     FROM (SELECT attempt_ended(job, ROW(job.lease_token, job.schedule_id, job.dedup_key, job.last_started_at,
+                               now(), '{outcome}', 202::int2, NULL, interval '100 s', NULL)::ended_attempt,
+                               ROW(interval '1 s', interval '60 s', interval '300 s', 3::int2)::arm_rules) AS n OFFSET 0) once)
+                 WHERE job_id = '{job}' AND state = 'firing'"
+            ))
+            .await;
+        assert_eq!(recorded, 1);
+        assert_eq!(
+            world.sql(&format!("SELECT FROM one_shots WHERE job_id = '{job}' AND state = '{state}'")).await,
+            1,
+            "{job}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn dropped_fire_forgets_its_key_also_for_a_provision_during_the_attempt() {
+    let world = World::new().await;
+    let at = past(1);
+    let first = world.provision("a", at).await;
+    let attempt = world.start().await;
+    world.provision("a", at).await;
+    assert_eq!(world.end(&attempt, FireOutcome::Dropped, None).await, Some(OneShotState::Armed));
+    let listed = world.list().await.armed.remove(0);
+    assert!(seconds_from_now(listed.next_attempt_at) < 2.0, "it is due at once");
+    world.age(2).await;
+    let attempt = world.start().await;
+    assert_eq!(world.end(&attempt, FireOutcome::Dropped, None).await, Some(OneShotState::Delivered));
+    let again = world.provision("a", at).await;
+    assert!(again.schedule_id != first.schedule_id && !again.shows_skew);
+    assert!(!world.provision("a", past(-100)).await.shows_skew);
+}
+
+#[tokio::test]
+async fn duplicate_after_a_lost_attempt_is_fired_once_more() {
+    let world = World::new().await;
+    world.provision("a", past(1)).await;
+    world.start().await;
+    world.expire_leases().await;
+    leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
+    let second = world.start().await;
+    assert_eq!(world.end(&second, FireOutcome::Duplicate, None).await, Some(OneShotState::Waiting));
+    let listed = world.list().await.armed.remove(0);
+    assert_eq!((listed.attempts, listed.last_outcome), (0, Some(FireOutcome::Duplicate)));
+    assert!(
+        (300.0..=330.0).contains(&seconds_from_now(listed.next_attempt_at)),
+        "{:?}",
+        listed.next_attempt_at
+    );
+    world
+        .sql("UPDATE one_shots SET next_attempt_at = now(), claimed_at = claimed_at - interval '330 s'")
+        .await;
+    let third = world.start().await;
+    assert_eq!(
+        world.end(&third, FireOutcome::Duplicate, None).await,
+        Some(OneShotState::Delivered),
+        "it is final"
+    );
+}
+
+#[tokio::test]
+async fn duplicate_is_final_more_than_300_seconds_after_the_earlier_attempt() {
+    let world = World::new().await;
+    let at = past(1);
+    for (age, state) in [(299, OneShotState::Waiting), (301, OneShotState::Delivered)] {
+        world.provision("a", at).await;
+        world.deliver().await;
+        world.sql(&format!("UPDATE one_shots SET claimed_at = claimed_at - interval '{age} s'")).await;
+        world.age(age).await;
+        world.provision("a", at).await;
+        let second = world.start().await;
+        assert_eq!(world.end(&second, FireOutcome::Duplicate, None).await, Some(state), "after {age} s");
+        world.cancel("a").await;
+    }
 }

@@ -164,6 +164,8 @@ impl World {
             outcome,
             http_status: Some(503),
             error: Some("the agent answered 503".to_owned()),
+            answer: None,
+            ambiguous: false,
             retry_in: None,
             retry_after: None,
         };
@@ -601,6 +603,40 @@ mod jobs_rules {
         assert_eq!(world.end_all(FireOutcome::Delivered).await, 1);
         world.provision("a", "j", &when, CALLBACK).await;
         assert_eq!(world.json("jobs show a j").await["job"]["state"], "waiting", "for a second fire");
+    }
+
+    #[tokio::test]
+    async fn a_redrive_of_many_is_paced_per_agent_and_continues_after_an_earlier_one() {
+        let world = World::with_agents().await;
+        for (agent, count) in [("a", 30), ("b", 3)] {
+            for number in 0..count {
+                world.provision(agent, &format!("j{number:02}"), &at(-10), CALLBACK).await;
+            }
+        }
+        world.end_all(FireOutcome::Failed).await;
+        world.sql("UPDATE one_shots SET last_started_at = now() - interval '1 min'").await;
+        let first = world.json("jobs redrive a j00").await;
+        assert_eq!((&first["redriven"], first["last_starts_at"].is_string()), (&json!(1), true));
+        let out = world.ok("jobs redrive --all --per-second 2").await;
+        assert!(out.starts_with("32 one-shots redriven: due now, the last one in "), "{out}");
+        assert!(out.ends_with("(at most 2 per second and agent), with a fresh retry budget.\n"), "{out}");
+
+        let gap = "SELECT min(gap)::float8 FROM (
+                       SELECT extract(epoch FROM next_attempt_at - lag(next_attempt_at) OVER
+                                  (PARTITION BY instance_id ORDER BY next_attempt_at)) AS gap
+                       FROM one_shots) g";
+        let gap: f64 = world.one(gap).await;
+        assert!(gap >= 0.249, "{gap} s between two of one agent, those of the earlier redrive included");
+        let length = async |agent: &str| -> f64 {
+            let length = "SELECT extract(epoch FROM max(next_attempt_at) - min(next_attempt_at))::float8
+                          FROM one_shots WHERE instance_id = ";
+            world.one(&format!("{length}'{agent}'")).await
+        };
+        assert!(length("a").await >= 14.2);
+        assert!((length("b").await - 1.0).abs() < 0.01, "each agent has its own pace");
+        let begun: bool =
+            world.one("SELECT min(next_attempt_at) <= now() FROM one_shots WHERE instance_id = 'b'").await;
+        assert!(begun, "the first ones are due at once");
     }
 
     #[tokio::test]

@@ -272,7 +272,7 @@ async fn a_one_shot_woken_too_early_is_fired_by_the_built_in_loop() {
     let world = World::new().await;
     let id = world.awaiting("job", 900.0).await;
     match world.take_one("job", id).await {
-        Found::Standing { state: OneShotState::Armed, parked: false, due_in: Some(due_in) } => {
+        Found::Standing { state: OneShotState::Armed, parked: false, due_in: Some(due_in), .. } => {
             assert!((600..=900).contains(&due_in.as_secs()), "{due_in:?}");
         }
         other => panic!("{other:?}"),

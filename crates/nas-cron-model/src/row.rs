@@ -390,9 +390,14 @@ impl Row {
         }
         if same_key {
             match attempt.outcome {
-                Outcome::Gone | Outcome::Dropped => (row.claimed_at, row.refused) = (None, false),
+                // An earlier claim may still live.
+                Outcome::Gone | Outcome::Dropped => row.refused = false,
                 Outcome::Duplicate => row.refused |= decides,
-                Outcome::Delivered | Outcome::Failed { ambiguous: true, .. } => row.claimed_at = Some(now),
+                Outcome::Delivered | Outcome::Failed { ambiguous: true, .. } => {
+                    // A late delivery takes the one-shot from an attempt in flight, which the agent may still accept.
+                    let other = self.attempt_expires_at.filter(|_| decides && !self.is_held_by(attempt));
+                    row.claimed_at = other.max(Some(now));
+                }
                 Outcome::Failed { ambiguous: false, .. } => {}
             }
         }

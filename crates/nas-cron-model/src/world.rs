@@ -21,8 +21,7 @@ const ABORT_AFTER: Time = 2 * TICK;
 const TAKE_OVER_AFTER: Time = 3 * TICK;
 
 /// Delays in ticks. Only their order has a meaning: abort < take-over < the retry after it < deadline < end of
-/// the lease <= second fire. Without
-/// heartbeats, fewer ticks do.
+/// the lease <= second fire < end of a claim < fire after a duplicate. Without heartbeats, fewer ticks do.
 #[derive(Clone, Copy, Debug)]
 struct Delays {
     rules: Rules,
@@ -42,8 +41,8 @@ impl Delays {
             claim_grace: TICK,
             attempt_lease,
             ambiguous_floor: TICK,
-            claim_lifetime: attempt_lease,
-            duplicate_delay: attempt_lease + TICK,
+            claim_lifetime: 2 * attempt_lease,
+            duplicate_delay: 2 * attempt_lease + deadline,
         };
         Self { rules, deadline }
     }
@@ -1120,12 +1119,8 @@ impl World {
         if ends && answers_latest {
             self.observer.owed = false;
         }
-        match answer {
-            Answer::Accepted | Answer::Ambiguous => self.observer.may_be_claimed(task),
-            Answer::Gone | Answer::Dropped if Some(task.schedule) == self.observer.current => {
-                (self.observer.claimed, self.observer.refused) = (None, false);
-            }
-            _ => {}
+        if matches!(answer, Answer::Accepted | Answer::Ambiguous) {
+            self.observer.may_be_claimed(task);
         }
     }
 
@@ -1168,8 +1163,12 @@ impl World {
         if config.makes(Mistake::NoFence) && before.schedule == task.schedule {
             ended.token = before.token.unwrap_or(ended.token);
         }
-        if answer == Answer::Duplicate {
-            self.observer.refused |= Some(task.schedule) == self.observer.current;
+        if Some(task.schedule) == self.observer.current {
+            self.observer.refused = match answer {
+                Answer::Duplicate => true,
+                Answer::Gone | Answer::Dropped => false,
+                _ => self.observer.refused,
+            };
         }
         let claimed_at = before.claimed_at.filter(|_| !config.makes(Mistake::DuplicateIsFinal));
         let mut row = Row { claimed_at, ..before }.attempt_ended(&ended, 0, config.rules());

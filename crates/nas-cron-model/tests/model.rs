@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nas_cron_model::check::{Edge, Report, check};
 use nas_cron_model::world::Limit::AtMost;
 use nas_cron_model::world::Violation::{
-    Fence, Lost, NeverEnds, Overlap, Repeated, SecondFireTooEarly, StartedAfterCancel,
+    FalseSkew, Fence, Lost, NeverEnds, Overlap, Repeated, SecondFireTooEarly, StartedAfterCancel,
 };
 use nas_cron_model::world::{Config, Limits, Mistake, Violation};
 
@@ -53,6 +53,7 @@ fn finds(mistake: Mistake, config: Config, violation: Violation, steps: usize) {
 fn requests_break_no_property() {
     holds("three provisions, one cancel", requests(3, 1));
     holds("gone", Config { gone: true, ..requests(2, 1) });
+    holds("a newer agent", Config { newer_agent: true, ..requests(2, 0) });
     holds("two keys", Config { keys: 2, ..requests(3, 0) });
     holds("a redrive", with(requests(2, 0), |limits| limits.redrives = AtMost(1)));
     holds("wake-ups", Config { future: true, backend: true, ..requests(2, 1) });
@@ -68,6 +69,8 @@ fn a_crash_of_the_database_breaks_no_property() {
 
 #[test]
 fn a_faulty_replica_breaks_no_property() {
+    let killed = with(requests(1, 0), |limits| limits.crashes = AtMost(1));
+    holds("a killed replica and a newer agent", Config { newer_agent: true, ..killed });
     holds("a killed replica", heartbeats(|limits| limits.crashes = AtMost(1)));
     holds("a frozen replica", heartbeats(|limits| limits.freezes = AtMost(1)));
     holds("a partition", heartbeats(|limits| limits.partitions = AtMost(1)));
@@ -80,6 +83,11 @@ fn a_faulty_replica_breaks_no_property() {
 fn larger_scopes_break_no_property() {
     holds("four provisions, two cancels, gone", Config { gone: true, ..requests(4, 2) });
     holds("two keys, gone", Config { keys: 2, gone: true, ..requests(3, 1) });
+    holds(
+        "three provisions, one cancel, a newer agent",
+        Config { gone: true, newer_agent: true, ..requests(3, 1) },
+    );
+    holds("two keys, a newer agent", Config { keys: 2, newer_agent: true, ..requests(3, 0) });
     holds("three tasks", Config { tasks_max: 3, ..requests(2, 1) });
     let hold = with(requests(2, 1), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
     holds("wake-ups, a hold, a redrive", Config { future: true, backend: true, ..hold });
@@ -114,6 +122,9 @@ fn planted_mistakes_in_statements_are_found() {
     let lost = Config { future: true, backend: true, wake_ups_lost: true, ..requests(1, 0) };
     finds(Mistake::NoWatchdog, lost, NeverEnds, 1);
     finds(Mistake::NoRelease, with(requests(1, 0), |limits| limits.holds = AtMost(1)), NeverEnds, 3);
+    let newer = Config { newer_agent: true, ..requests(2, 0) };
+    finds(Mistake::DuplicateIsFinal, newer, Lost, 12);
+    finds(Mistake::DuplicateShowsSkew, Config { keys: 2, ..newer }, FalseSkew, 99);
     let crash = with(requests(1, 0), |limits| limits.database_crashes = AtMost(1));
     finds(Mistake::AsynchronousOutcome, crash, Repeated, 9);
     finds(Mistake::AsynchronousProvision, crash, Lost, 2);

@@ -96,7 +96,7 @@ pub(super) async fn run(args: RedriveArgs, db: &Db, out: &mut dyn Write) -> anyh
         format!(", the last one {} (at most {} per second and agent)", relative(now, at), args.per_second)
     });
     let last = last.unwrap_or_default();
-    writeln!(out, "{} redriven, with a fresh retry budget: due now{last}.", counted(count, "one-shot"))?;
+    writeln!(out, "{} redriven: due now{last}, with a fresh retry budget.", counted(count, "one-shot"))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod answers;
 mod homes;
 mod keys;
 mod loops;
+mod newer_agent;
 mod retries;
 mod same_key;
 mod timing;

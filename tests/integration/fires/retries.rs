@@ -303,3 +303,92 @@ async fn invariant_4_after_a_cancel_no_retry_starts() {
     assert_eq!(late, 0);
     assert_eq!(world.service.list(&world.token).await["armed"], json!([]));
 }
+
+#[tokio::test]
+async fn contract_retries_a_retry_after_holds_back_the_instances_other_one_shots() {
+    let world = World::with(quick).await;
+    world.agents.answer(|fire, before| match fire.job_id.as_str() {
+        "first" if before == 0 => Reply::busy("4"),
+        _ => Reply::accepted(),
+    });
+    world.arm("first", -1_000).await;
+    let asked = world.ended("first", 1).await.swap_remove(0);
+    assert_eq!(asked.status, Some(503));
+    // Due now, due within that time, and due later; and those of another instance.
+    let other = world.instance("inst-2").await;
+    world.service.provision(&other, "elsewhere", &fire_at(-1_000), &world.agents.callback("inst-2")).await;
+    for (job, millis) in [("due", -1_000), ("soon", 1_000), ("later", 6_000)] {
+        world.arm(job, millis).await;
+    }
+    world.ended("elsewhere", 1).await;
+    for job in ["due", "soon", "later", "first"] {
+        world.delivered(job).await;
+    }
+    let after: Vec<(String, f64)> = sqlx::query_as(
+        "SELECT job_id, extract(epoch FROM started_at - (SELECT min(ended_at) FROM fires))::float8 FROM fires ORDER BY started_at",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    let of = |job: &str| after.iter().filter(|one| one.0 == job).map(|one| one.1).next_back().unwrap();
+    assert!(["due", "soon", "first"].iter().all(|job| of(job) >= 4.0), "{after:?}");
+    assert!(of("elsewhere") < of("due"), "other instances do not wait: {after:?}");
+    assert_eq!(
+        world.agents.fires_of("due").len() + world.agents.fires_of("soon").len(),
+        2,
+        "one attempt each"
+    );
+    let late: bool = sqlx::query_scalar(
+        "SELECT bool_and(started_at >= fire_at) FROM fires WHERE job_id IN ('due', 'soon', 'later')",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert!(late);
+    // The agent asked for it: the service was not late.
+    let metrics = world.service.metrics().await;
+    let measured = metrics.lines().find(|line| line.starts_with("nas_cron_fire_lateness_seconds_count"));
+    assert_eq!(measured, Some("nas_cron_fire_lateness_seconds_count 1"), "only that of `later`");
+}
+
+#[tokio::test]
+async fn contract_retries_an_agent_that_asks_to_wait_gets_no_more_attempts_than_slots() {
+    let world = World::with(|s| quick(s).with("NAS_CRON_IN_FLIGHT_PER_INSTANCE", "2")).await;
+    world.agents.answer(|_, _| Reply::busy("3600"));
+    let (at, callback) = (fire_at(3_000), world.callback());
+    let jobs: Vec<String> = (0..40).map(|number| format!("job-{number}")).collect();
+    for job in &jobs {
+        world.service.provision(&world.token, job, &at, &callback).await;
+    }
+    eventually("all are held back or have failed", async || {
+        let due: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM one_shots WHERE next_attempt_at <= now() + interval '20 s'",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+        (due == 0).then_some(())
+    })
+    .await;
+    let tried = world.agents.fires().len();
+    assert!((1..=2).contains(&tried), "{tried} attempts");
+    let held: (i64, f64, f64) = sqlx::query_as(
+        "SELECT count(*), max(extract(epoch FROM o.next_attempt_at - f.ended_at))::float8,
+                (SELECT min(extract(epoch FROM next_attempt_at - ended_at))::float8
+                 FROM one_shots JOIN fires USING (instance_id, job_id))
+         FROM one_shots o, (SELECT max(ended_at) AS ended_at FROM fires) f WHERE o.attempts = 0 AND o.parked IS NULL",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(held.0, 40 - i64::try_from(tried).unwrap(), "the others keep their whole budget");
+    assert!(held.1 <= 60.5, "held back for 60 s at most, and not for ever: {held:?}");
+    assert!(held.2 >= 3_599.0, "the attempt's own job waits as long as it was asked to: {held:?}");
+    let (_, out, _) = world.settings.run(&["agents", "show", "inst-1"]).await;
+    assert!(out.contains("busy: it asked to wait (Retry-After)"), "{out}");
+
+    // They fire when the time is over.
+    world.agents.answer(|_, _| Reply::accepted());
+    world.sql("UPDATE instances SET busy_until = now(); UPDATE one_shots SET next_attempt_at = now(); NOTIFY nas_cron_due").await;
+    world.all_delivered().await;
+}

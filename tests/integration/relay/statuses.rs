@@ -275,3 +275,21 @@ async fn a_signed_body_that_is_not_a_wake_up_is_400() {
     let answer = caller.wake(with("added_later", json!([1])).as_bytes()).await;
     assert_eq!(answer.said(), (200, "gone"));
 }
+
+#[tokio::test]
+async fn an_agents_answer_that_ends_a_one_shot_is_the_status_also_of_a_repeated_wake_up() {
+    let caller = Caller::new().await;
+    for (said, status) in [("gateway_stopped", "dropped"), ("duplicate", "duplicate"), ("gone", "gone")] {
+        let body: &'static str = format!(r#"{{"status":"{said}"}}"#).leak();
+        caller.world.agents.answer(move |_, _| Reply { body, ..Reply::status(200) });
+        let wake_up = caller.due(said, 0.0).await;
+        for _ in 0..2 {
+            assert_eq!(caller.wake(&wake_up).await.said(), (200, status));
+        }
+        assert_eq!(caller.world.agents.fires_of(said).len(), 1);
+        let labels = [r#"backend="qstash""#.to_owned(), format!(r#"result="{status}""#)];
+        let repeated =
+            caller.counted("nas_cron_wake_ups_total", &labels.each_ref().map(String::as_str)).await;
+        assert_eq!(repeated, 1);
+    }
+}
