@@ -1,7 +1,7 @@
 //! The base URL at which an agent receives fires.
 
 use serde::{Serialize, Serializer};
-use url::Url;
+use url::{Host, Url};
 
 use super::InvalidField;
 
@@ -29,13 +29,16 @@ impl CallbackUrl {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(wrong("must not contain white space or control characters"));
         }
+        if text.contains('\\') {
+            return Err(wrong("must not contain a backslash"));
+        }
         let base = base_of(text);
         let url = Url::parse(base)
             .map_err(|_| wrong("must be an absolute http(s) URL, such as https://agent.example"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("must be an http or https URL"));
         }
-        if url.host_str().is_none_or(str::is_empty) {
+        if url.host_str().is_none_or(|host| host.trim_end_matches('.').is_empty()) {
             return Err(wrong("must have a host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -46,6 +49,20 @@ impl CallbackUrl {
         }
         if url.query().is_some() {
             return Err(wrong("must not have a query"));
+        }
+        if url.port() == Some(0) {
+            return Err(wrong("must not have port 0"));
+        }
+        let Some(host) = host_text(base) else {
+            return Err(wrong("must begin with `http://` or `https://`, followed by the host"));
+        };
+        // Other forms (octal, short, full-width …) are another address, or a name, to another reader.
+        if let Some(Host::Ipv4(address)) = url.host()
+            && host.strip_suffix('.').unwrap_or(host) != address.to_string()
+        {
+            return Err(wrong(&format!(
+                "must write an IPv4 address in decimal: this host is read as {address}"
+            )));
         }
         Ok(Self { text: base.to_owned(), url, was_fire_url: base.len() < text.len() })
     }
@@ -80,6 +97,16 @@ fn base_of(text: &str) -> &str {
         base = shorter;
     }
     base
+}
+
+/// Returns the host as the text spells it, without the port, of a URL without credentials; `None` unless two slashes
+/// precede it.
+fn host_text(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split('/').next().filter(|authority| !authority.is_empty())?;
+    // The colons of an IPv6 address are in brackets.
+    let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    Some(authority[end..].find(':').map_or(authority, |colon| &authority[..end + colon]))
 }
 
 impl Serialize for CallbackUrl {
@@ -129,6 +156,29 @@ mod tests {
         }
         assert!(CallbackUrl::parse("https:/api/cron/fire").is_err(), "a host is required");
         assert!(CallbackUrl::parse("https:///api/cron/fire").is_err());
+    }
+
+    /// URLs that are accepted, with the host that is dialled, and those that are refused: the expected answers of every
+    /// way that a callback comes in.
+    #[test]
+    fn hosts_are_accepted_only_if_every_reader_reads_the_same() {
+        let corpus: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/data/callback_hosts.json")).unwrap();
+        let entries = |name: &str| corpus[name].as_array().unwrap().iter();
+        assert!(entries("accepted").count() + entries("refused").count() >= 60);
+        for entry in entries("accepted") {
+            let url = CallbackUrl::parse(entry["url"].as_str().unwrap()).expect(&entry.to_string());
+            assert_eq!(url.url().host_str(), entry["host"].as_str(), "{entry}");
+            assert_eq!(url.as_str(), entry["url"]);
+        }
+        for entry in entries("refused") {
+            let error = CallbackUrl::parse(entry["url"].as_str().unwrap()).expect_err(&entry.to_string());
+            assert_eq!(error.field, "agent_callback_url", "{entry}");
+        }
+        // Stored before these rules.
+        let stored = CallbackUrl::stored("https://0127.0.0.1/".to_owned()).unwrap();
+        assert_eq!((stored.as_str(), stored.url().as_str()), ("https://0127.0.0.1/", "https://87.0.0.1/"));
+        assert!(CallbackUrl::stored("https://agent.example:0".to_owned()).is_some());
     }
 
     #[test]
