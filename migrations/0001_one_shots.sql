@@ -89,6 +89,24 @@ CREATE FUNCTION park_reason_of(job_id text, on_hold boolean, probe_job_id text) 
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN on_hold THEN 'hold' WHEN probe_job_id <> job_id THEN 'unreachable' END::park_reason;
 
+-- ── Replicas ──
+
+-- The running processes of the service. Each changes its row every second, over a session of its own that it keeps open. A
+-- replica is dead when its row has not changed for a while and that session no longer exists: its row is deleted, and the
+-- leases of its attempts end. docs/ARCHITECTURE.md ("A replica that dies") has the times and the reasons.
+CREATE TABLE replicas (
+    replica_id      integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host_name       text NOT NULL,
+    version         text NOT NULL,
+    -- Counts the changes: replicas compare it and not times, so that no clock has to be right.
+    renewals        bigint NOT NULL DEFAULT 0,
+    -- The session of the latest renewal, as in `pg_stat_activity`. The start is NULL if the role may not see it.
+    session_pid     integer NOT NULL,
+    session_started timestamptz,
+    started_at      timestamptz NOT NULL DEFAULT now(),
+    renewed_at      timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
 -- ── One-shots ──
 
 -- The current one-shot of each job. A cancel deletes the row, a supersede overwrites it. Everything that decides about
@@ -122,6 +140,8 @@ CREATE TABLE one_shots (
     claim_expires_at      timestamptz,
     -- End of the attempt's lease, set by its confirmation.
     attempt_expires_at    timestamptz,
+    -- The replica that makes, or made, the latest attempt. Its row in `replicas` may be gone.
+    replica_id            integer,
     -- Attempts started of the current retry budget.
     attempts              integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     -- Start of the current run of failures. The retry budget ends a fixed time later.
@@ -148,6 +168,7 @@ CREATE TABLE one_shots (
     PRIMARY KEY (instance_id, job_id),
     CHECK ((claim_expires_at IS NOT NULL) = (state IN ('leased', 'firing'))),
     CHECK ((attempt_expires_at IS NOT NULL) = (state = 'firing')),
+    CHECK (state <> 'firing' OR replica_id IS NOT NULL),
     CHECK (claim_expires_at IS NULL OR lease_token IS NOT NULL),
     CHECK ((next_attempt_at IS NOT NULL) = (state IN ('armed', 'leased', 'firing', 'waiting'))),
     CHECK ((dead_since IS NOT NULL) = (state IN ('stuck', 'dead'))),
@@ -245,7 +266,8 @@ CREATE TABLE superseded_attempts (
     fire_at     timestamptz NOT NULL,
     attempt     integer NOT NULL,
     started_at  timestamptz NOT NULL,
-    expires_at  timestamptz NOT NULL
+    expires_at  timestamptz NOT NULL,
+    replica_id  integer NOT NULL
 );
 
 CREATE FUNCTION keep_superseded_attempt() RETURNS trigger
@@ -254,7 +276,7 @@ AS $$
 BEGIN
     INSERT INTO superseded_attempts
     VALUES (OLD.lease_token, OLD.instance_id, OLD.job_id, OLD.schedule_id, OLD.dedup_key, OLD.fire_at, OLD.attempts,
-            OLD.last_started_at, OLD.attempt_expires_at)
+            OLD.last_started_at, OLD.attempt_expires_at, OLD.replica_id)
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END;

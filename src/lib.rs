@@ -24,6 +24,7 @@
 //! | [`db_clock`] | this process's estimate of the database's clock |
 //! | [`db`] | all SQL |
 //! | [`heartbeat`] | supervision of the background loops |
+//! | [`membership`] | the right of this replica to make attempts |
 //! | [`shutdown`], [`limits`], [`metrics`], [`config`], [`diagnosis`] | shutdown phases, shares of the descriptor limit, metrics, settings, findings of `doctor` |
 //! | [`domain`] | types that the modules above store, pass on and decide about; no I/O |
 //!
@@ -72,6 +73,7 @@ pub mod identity;
 pub mod instance;
 pub mod keys;
 pub mod limits;
+pub mod membership;
 pub mod metrics;
 pub mod oneshot;
 pub mod own_portal;

@@ -52,7 +52,8 @@ pub(super) async fn authenticator(
     let (keys, refresh) = keys(&portal.jwks, "portal_jwks_file", ours).await?;
     refreshed(portal.url.as_str(), refresh);
     let own = Issuer {
-        rules: TokenRules::new(portal.url.as_str(), portal.audiences.clone()),
+        rules: TokenRules::new(portal.url.as_str(), portal.audiences.clone())
+            .with_agents_by_audience(portal.jwks != PortalJwks::Own),
         keys: Some(keys),
         introspection: introspection(portal.introspection.as_ref())?,
         token_prefix: None,
@@ -68,7 +69,8 @@ pub(super) async fn authenticator(
     let lookup = portal.lookup.as_ref().map(|at| Lookup::new(at, db.clone())).transpose()?;
     background.extend(lookup.clone().map(|lookup| Background(lookup.run().boxed())));
     let identities = Identities::configured(&config.identity, db, &clock);
-    Ok((Authenticator { issuers, lookup, identities, db: db.clone(), clock }, background))
+    let refusals = Arc::default();
+    Ok((Authenticator { issuers, lookup, identities, db: db.clone(), clock, refusals }, background))
 }
 
 async fn further(
@@ -84,7 +86,9 @@ async fn further(
         }
         None => (None, None),
     };
-    let rules = TokenRules::new(&other.issuer, other.audiences.clone()).for_orgs(other.orgs.clone());
+    let rules = TokenRules::new(&other.issuer, other.audiences.clone())
+        .for_orgs(other.orgs.clone())
+        .with_agents_by_audience(other.agents_by_audience);
     let introspection = introspection(other.introspection.as_ref())?;
     Ok((Issuer { rules, keys: known, introspection, token_prefix: other.token_prefix.clone() }, refresh))
 }

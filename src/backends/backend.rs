@@ -145,6 +145,8 @@ pub struct Unwanted {
     pub generation: i32,
     /// The backend's message id, where it returned one.
     pub message_id: Option<String>,
+    /// True if the answer to an arm may have been lost: the backend may have a wake-up whose id is unknown.
+    pub unconfirmed: bool,
 }
 
 impl From<&WakeUp> for WakeBody {

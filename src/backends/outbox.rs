@@ -167,8 +167,8 @@ impl Outbox {
                         }
                     }
                 }
-                Order::Cancel { message_id } => {
-                    unwanted.push((tries, Unwanted { schedule_id, generation, message_id }));
+                Order::Cancel { message_id, unconfirmed } => {
+                    unwanted.push((tries, Unwanted { schedule_id, generation, message_id, unconfirmed }));
                 }
             }
         }

@@ -119,9 +119,15 @@ pub async fn claim_due(
 }
 
 /// Starts the attempts whose leases are still valid: not cancelled, not superseded, not on hold, not waiting for a
-/// probe or for the end of a `Retry-After`, and due by the database's clock. Each gets a lease of `attempt_lease`. The commit is
-/// asynchronous: a confirmation that is lost in a database crash only costs a repeated attempt.
-pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbResult<Confirmed> {
+/// probe or for the end of a `Retry-After`, and due by the database's clock. They are attempts of `replica_id`, each with a
+/// lease of `attempt_lease`. The commit is asynchronous: a confirmation that is lost in a database crash only costs a
+/// repeated attempt.
+pub async fn confirm(
+    db: &Db,
+    leases: &[Lease],
+    attempt_lease: Duration,
+    replica_id: i32,
+) -> DbResult<Confirmed> {
     let (instance_ids, job_ids, tokens) = columns(leases);
     let sent = Instant::now();
     let rows = sqlx::query!(
@@ -131,7 +137,8 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
         ), confirmed AS (
             UPDATE one_shots o
             SET state = 'firing', attempts = o.attempts + 1, last_started_at = clock_timestamp(),
-                attempt_expires_at = clock_timestamp() + make_interval(secs => $4 /* attempt_lease */)
+                attempt_expires_at = clock_timestamp() + make_interval(secs => $4 /* attempt_lease */),
+                replica_id = $5
             FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token),
                  instance_status i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
@@ -158,6 +165,7 @@ pub async fn confirm(db: &Db, leases: &[Lease], attempt_lease: Duration) -> DbRe
         &job_ids,
         &tokens,
         attempt_lease.as_secs_f64(),
+        replica_id,
     )
     .fetch_all(db)
     .await?;

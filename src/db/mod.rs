@@ -24,6 +24,7 @@ pub mod outages;
 pub mod outcomes;
 mod pool;
 pub mod pooler;
+pub mod replicas;
 mod ride_out;
 mod seconds;
 pub mod wake_ups;

@@ -17,6 +17,8 @@ pub enum Order {
     Cancel {
         /// The backend's id of the wake-up, if it returned one.
         message_id: Option<String>,
+        /// True if the answer to an arm may have been lost, so that the backend may have the wake-up.
+        unconfirmed: bool,
     },
 }
 

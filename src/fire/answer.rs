@@ -64,4 +64,7 @@ pub enum Ambiguous {
     /// The response is not valid HTTP.
     #[error("the response is not valid HTTP: {0}")]
     Malformed(String),
+    /// nas-cron aborted the request, because its replica had no contact with the database.
+    #[error("the attempt was aborted: its replica could not renew its registration in the database")]
+    Aborted,
 }

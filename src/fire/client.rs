@@ -28,12 +28,14 @@ use nas_cron_base::http_client::retry_after;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::{Host, Url};
 
+use super::UNREGISTERED;
 use super::address_policy::AddressPolicy;
 use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
 use super::shortage::{self, Recent, Shortage};
 use crate::domain::Deferral;
+use crate::membership::Membership;
 
 mod classify;
 
@@ -148,17 +150,18 @@ impl AgentClient {
     /// POSTs `body` (JSON) to the fire endpoint below `callback_url`, with `token` as the bearer token, and waits for the
     /// response for `deadline` at most. Fails only with a shortage, which prevented the connection.
     ///
-    /// Nothing is written after the deadline by the monotonic clock. Timers alone do not guarantee that: after a pause of
-    /// the process, the socket may become ready before the timer fires.
+    /// Nothing is written after the deadline by the monotonic clock, or without a valid `membership`. Timers alone do not
+    /// guarantee that: after a pause of the process, the socket may become ready before the timer fires.
     pub async fn post_fire(
         &self,
         callback_url: &Url,
         token: &str,
         body: Bytes,
         deadline: Duration,
+        membership: &Membership,
     ) -> Result<Answer, Shortage> {
-        let not_after = Instant::now() + deadline;
-        self.post_until(callback_url, token, body, not_after, tokio::time::sleep(deadline)).await
+        let permit = Permit { not_after: Instant::now() + deadline, membership: membership.clone() };
+        self.post_until(callback_url, token, body, permit, tokio::time::sleep(deadline)).await
     }
 
     /// Like [`Self::post_fire`], with a future that is ready at the deadline.
@@ -167,7 +170,7 @@ impl AgentClient {
         callback_url: &Url,
         token: &str,
         body: Bytes,
-        not_after: Instant,
+        permit: Permit,
         deadline: impl Future<Output = ()>,
     ) -> Result<Answer, Shortage> {
         let url = fire_url(callback_url);
@@ -178,13 +181,19 @@ impl AgentClient {
             Ok(headers) => headers,
             Err(error) => return Ok(Answer::Refused(error)),
         };
+        let Permit { not_after, membership } = permit.clone();
         let mut attempt =
-            Attempt { body, not_after, taken: Arc::default(), sent: Instant::now(), received: None };
+            Attempt { body, permit, taken: Arc::default(), sent: Instant::now(), received: None };
+        let mut lapsed = false;
         let failure = tokio::select! {
             // A response that arrives at the same time as the deadline counts.
             biased;
             result = self.exchange(&url, headers, &mut attempt) => result.err(),
             () = deadline => None,
+            () = membership.lapsed() => {
+                lapsed = true;
+                None
+            }
         };
         let may_have_arrived = attempt.body_taken()
             && !failure.as_ref().is_some_and(|error| classify::is_unprocessed(error, true));
@@ -200,7 +209,12 @@ impl AgentClient {
             (None, Some(error)) if may_have_arrived => {
                 return Ok(Answer::Ambiguous(classify::ambiguous(&error)));
             }
-            (None, None) if may_have_arrived => return Ok(Answer::Ambiguous(Ambiguous::Timeout)),
+            (None, None) if may_have_arrived => {
+                return Ok(Answer::Ambiguous(if lapsed { Ambiguous::Aborted } else { Ambiguous::Timeout }));
+            }
+            (None, _) if lapsed || !membership.is_valid() => {
+                return Err(Shortage { reason: Deferral::Database, cause: UNREGISTERED.to_owned() });
+            }
             (None, Some(error)) => {
                 if let Some(shortage) = self.shortage(&url, &error).await {
                     return Err(shortage);
@@ -299,7 +313,7 @@ fn headers(token: &str) -> Result<HeaderMap, Refused> {
 /// The state of one attempt that is needed after its cancellation.
 struct Attempt {
     body: Bytes,
-    not_after: Instant,
+    permit: Permit,
     taken: Arc<AtomicBool>,
     /// Time at which the request was last passed to the HTTP client.
     sent: Instant,
@@ -316,7 +330,7 @@ impl Attempt {
     fn request_body(&self) -> reqwest::Body {
         reqwest::Body::wrap(FireBody {
             bytes: Some(self.body.clone()),
-            not_after: self.not_after,
+            permit: self.permit.clone(),
             taken: Arc::clone(&self.taken),
         })
     }
@@ -327,7 +341,21 @@ impl Attempt {
     }
 }
 
-/// The request was not written before its deadline.
+/// The condition for writing a request.
+#[derive(Clone, Debug)]
+struct Permit {
+    /// The attempt's deadline.
+    not_after: Instant,
+    membership: Membership,
+}
+
+impl Permit {
+    fn is_valid(&self) -> bool {
+        Instant::now() <= self.not_after && self.membership.is_valid()
+    }
+}
+
+/// The request was not written while it was permitted.
 #[derive(Debug, thiserror::Error)]
 #[error("the deadline passed before the request was sent")]
 struct TooLate;
@@ -335,7 +363,7 @@ struct TooLate;
 /// A request body that records when HTTP asks for it. It cannot be cloned, so the layers below cannot send it again.
 struct FireBody {
     bytes: Option<Bytes>,
-    not_after: Instant,
+    permit: Permit,
     taken: Arc<AtomicBool>,
 }
 
@@ -347,7 +375,7 @@ impl Body for FireBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.bytes.is_some() && Instant::now() > self.not_after {
+        if self.bytes.is_some() && !self.permit.is_valid() {
             return Poll::Ready(Some(Err(TooLate)));
         }
         self.taken.store(true, Ordering::Release);

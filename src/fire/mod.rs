@@ -27,6 +27,10 @@ use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::{Deferral, FireOutcome};
 use crate::keys::fire_token::FireSubject;
 use crate::keys::key_ring::KeyRing;
+use crate::membership::Membership;
+
+/// The reason for which a replica without a valid [`Membership`] makes no attempt.
+pub const UNREGISTERED: &str = "this replica could not renew its registration in the database";
 
 /// Maximum `Retry-After` that an early retry respects (docs/contract.md#retries).
 const RETRY_AFTER_KEPT: Duration = Duration::from_mins(1);
@@ -65,11 +69,13 @@ pub enum End {
 }
 
 impl Firing {
-    /// Makes the attempt. Its lease is checked with the monotonic clock right before the POST is written: after a pause of
-    /// this process, another replica may hold the one-shot.
-    pub async fn fire(&self, attempt: &Attempt) -> End {
+    /// Makes the attempt. Its lease and the membership are checked with the monotonic clock right before the POST is
+    /// written: after a pause of this process, another replica may hold the one-shot. The attempt is aborted when the
+    /// membership lapses.
+    pub async fn fire(&self, attempt: &Attempt, membership: &Membership) -> End {
         let auth = attempt.auth.as_ref().map(|found| &found.auth);
         let subject = FireSubject {
+            attempt_id: attempt.attempt_id,
             instance_id: &attempt.instance_id,
             job_id: &attempt.job_id,
             fire_at: &attempt.fire_at,
@@ -90,7 +96,7 @@ impl Firing {
         }
         let answer = self
             .client
-            .post_fire(attempt.callback_url.url(), token.expose_secret(), body, self.timeout)
+            .post_fire(attempt.callback_url.url(), token.expose_secret(), body, self.timeout, membership)
             .await;
         let answer = match answer {
             Ok(answer) => answer,

@@ -13,7 +13,7 @@ pub(crate) fn redact(text: String, token: &str, request_body: &[u8]) -> String {
         return text;
     }
     let mut secrets = vec![token.to_owned()];
-    if let Ok(Value::Object(request)) = serde_json::from_slice(request_body)
+    if let Ok(Value::Object(request)) = nas_cron_protocol::json::from_slice(request_body)
         && let Some(auth) = request.get("auth")
     {
         collect(auth, &mut secrets);

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::responses::{AgentApiErrors, BodyErrors};
-use super::{ApiError, Caller, JsonBody};
+use super::{ApiError, Caller, JsonBody, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
 use crate::domain::one_shot::OneShot;
@@ -65,7 +65,9 @@ async fn provision(
 ) -> Result<Json<ProvisionResponse>, ApiError> {
     let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?
         .with_auth(body.auth);
+    log_fields::job(&wanted.job_id);
     let armed = state.one_shots.provision(&caller.instance, &wanted, caller.deadline).await?;
+    log_fields::schedule(armed.schedule_id);
     state.backends.armed(&armed);
     state.scheduler.awake(&caller.instance);
     let fire_url = wanted.callback_url.was_fire_url().then(|| taken_as_base(&wanted.callback_url));
@@ -99,6 +101,7 @@ async fn cancel(
     JsonBody(body): JsonBody<CancelRequest>,
 ) -> Result<Json<CancelResponse>, ApiError> {
     let job_id = JobId::new(body.job_id)?;
+    log_fields::job(&job_id);
     state.one_shots.cancel(&caller.instance, &job_id, caller.deadline).await?;
     state.backends.notify_outboxes();
     state.scheduler.awake(&caller.instance);

@@ -10,7 +10,8 @@ use axum::http::request::Parts;
 use tokio::time::Instant;
 
 use super::error::ApiError;
-use crate::instance::{AgentInstance, Authenticator, Credential};
+use super::log_fields;
+use crate::instance::{AgentInstance, Authenticator, Claimed, Credential};
 
 /// Maximum time for one request of the agent API, including waits for the portal's keys and for an unavailable
 /// database. Real agents time out after 15 s and do not retry
@@ -51,7 +52,8 @@ where
         let credential = match credential(&parts.headers) {
             Err(ApiError::NoToken) if authenticator.identities.is_some() => Err(ApiError::NoCredential),
             other => other,
-        }?;
+        };
+        let credential = credential.inspect_err(|error| without_credential(&authenticator, error))?;
         Self::known(&authenticator, credential, deadline).await
     }
 }
@@ -63,7 +65,7 @@ impl Caller {
         deadline: Instant,
     ) -> Result<Self, ApiError> {
         let instance = authenticator.authenticate(credential, deadline).await?;
-        tracing::Span::current().record("agent.id", instance.instance_id.as_str());
+        log_fields::agent(&instance.instance_id);
         Ok(Self { instance, deadline })
     }
 }
@@ -80,9 +82,16 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let deadline = Instant::now() + AGENT_API_BUDGET;
-        let credential = Credential::Bearer(bearer_token(&parts.headers)?);
-        Caller::known(&Authenticator::from_ref(state), credential, deadline).await.map(Self)
+        let authenticator = Authenticator::from_ref(state);
+        let token =
+            bearer_token(&parts.headers).inspect_err(|error| without_credential(&authenticator, error))?;
+        Caller::known(&authenticator, Credential::Bearer(token), deadline).await.map(Self)
     }
+}
+
+/// Logs a request whose headers contain no credential.
+fn without_credential(authenticator: &Authenticator, error: &ApiError) {
+    authenticator.refusals.note(&error.to_string(), &Claimed::default());
 }
 
 /// Returns the bearer token of a request (RFC 6750, 2.1).

@@ -12,7 +12,7 @@ use super::agent_cron::AgentCron;
 use super::error::ErrorBody;
 use super::error::responses::{AgentApiErrors, BodyErrors};
 use super::extract::{PathNames, QueryParams, refuse};
-use super::{ApiError, Caller, JsonBody};
+use super::{ApiError, Caller, JsonBody, log_fields};
 use crate::auth_profiles::Registry;
 
 /// Returns the documented routes.
@@ -37,6 +37,7 @@ async fn change(
     JsonBody(body): JsonBody<JobChange>,
 ) -> Result<Json<ChangedJob>, ApiError> {
     let job_id = path.name("job_id", JobId::new)?;
+    log_fields::job(&job_id);
     if body.auth.is_keep() {
         return Err(refuse("auth", "is missing: send a profile name, or null to remove the profile"));
     }

@@ -18,9 +18,9 @@ use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, 
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::ApiError;
 use super::error::ExpectedUnavailable;
 use super::extract::unread_body;
+use super::{ApiError, log_fields};
 use crate::metrics::{self, AgentApi, PanicPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -104,8 +104,7 @@ async fn trace(request: Request, next: Next) -> Response<Body> {
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
     let id = request.extensions().get::<RequestId>();
     let id = id.and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
-    let span =
-        tracing::info_span!("request", request.id = id, http.method = %request.method(), http.route = route);
+    let span = log_fields::span(id, request.method(), route);
     let mut line = Line {
         quiet: QUIET_ROUTES.contains(&route),
         agent_api: AgentApi::of_route(route),

@@ -14,6 +14,7 @@ mod fire_webhook;
 pub mod health;
 pub mod jwks;
 pub mod layers;
+mod log_fields;
 pub mod oauth;
 pub mod relay;
 pub mod router;

@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::error::ProblemBody;
 use super::extract::{body, json};
-use super::{ApiError, Problem};
+use super::{ApiError, Problem, log_fields};
 use crate::backends::{Backends, RelayRequest};
 use crate::domain::FireOutcome;
 use crate::domain::attempt::Ended;
@@ -159,6 +159,9 @@ impl Relay {
             job_id: JobId::new(body.job_id)?,
             schedule_id: ScheduleId::parse(&body.schedule_id)?,
         };
+        log_fields::agent(&wake.instance_id);
+        log_fields::job(&wake.job_id);
+        log_fields::schedule(wake.schedule_id);
         Ok((backend, wake))
     }
 }

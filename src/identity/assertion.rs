@@ -66,7 +66,7 @@ impl Assertion {
             return Err(Invalid("the assertion is not a JSON object"));
         }
         let envelope: Envelope =
-            serde_json::from_slice(&json).map_err(|error| Invalid(json_problem(&error)))?;
+            nas_cron_protocol::json::from_slice(&json).map_err(|error| Invalid(json_problem(&error)))?;
         // The signature covers the text, so only one form of each ID is accepted.
         Ok(Self {
             agent_runtime_id: AgentRuntimeId::parse(&envelope.agent_runtime_id)

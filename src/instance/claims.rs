@@ -17,6 +17,9 @@ pub struct AccessClaims {
     pub org_id: Option<String>,
     /// The instance, in dashboard tokens.
     pub agent_instance_id: Option<String>,
+    /// The sole `aud`, if the issuer's tokens may identify an agent by it
+    /// ([`TokenRules::with_agents_by_audience`](super::TokenRules::with_agents_by_audience)).
+    pub audience: Option<String>,
     /// `iat`, or `nbf` in its absence.
     pub issued_at: Option<DateTime<Utc>>,
 }
@@ -58,16 +61,21 @@ impl Claims {
             && self.iss.as_ref().is_none_or(|iss| iss.len() <= 2_048)
             && self.aud.as_ref().is_none_or(|aud| aud.length() <= 4_096)
     }
-}
 
-impl From<Claims> for AccessClaims {
-    fn from(claims: Claims) -> Self {
-        let issued_at = claims.iat.or(claims.nbf);
-        Self {
-            client_id: claims.client_id.or(claims.azp),
-            sid: claims.sid,
-            org_id: claims.org_id,
-            agent_instance_id: claims.agent_instance_id,
+    /// Returns the token's client: `client_id`, or `azp` in its absence.
+    pub(super) fn client(&self) -> Option<&str> {
+        self.client_id.as_deref().or(self.azp.as_deref())
+    }
+
+    /// Returns the claims that identify the bearer; `aud` is one of them only if `by_audience` is true.
+    pub(super) fn identifying(self, by_audience: bool) -> AccessClaims {
+        let issued_at = self.iat.or(self.nbf);
+        AccessClaims {
+            client_id: self.client_id.or(self.azp),
+            sid: self.sid,
+            org_id: self.org_id,
+            agent_instance_id: self.agent_instance_id,
+            audience: self.aud.filter(|_| by_audience).and_then(Audience::sole),
             // Future values were rejected, so a value outside chrono's range lies in the past.
             issued_at: issued_at
                 .map(|at| DateTime::from_timestamp(at.0, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)),
@@ -86,12 +94,21 @@ pub(super) enum Audience {
 }
 
 impl Audience {
-    /// True if it contains this audience.
-    pub(super) fn names(&self, one: &str) -> bool {
+    /// True if it contains an audience that satisfies `accepts`.
+    pub(super) fn any(&self, accepts: impl Fn(&str) -> bool) -> bool {
         match self {
-            Self::One(name) => name == one,
-            Self::Many(names) => names.iter().any(|name| name == one),
+            Self::One(name) => accepts(name),
+            Self::Many(names) => names.iter().any(|name| accepts(name)),
             Self::Odd(_) => false,
+        }
+    }
+
+    /// Returns the audience if there is exactly one. A list of one means the same as its element (RFC 7519, 4.1.3).
+    fn sole(self) -> Option<String> {
+        match self {
+            Self::One(name) => Some(name),
+            Self::Many(mut names) if names.len() == 1 => names.pop(),
+            Self::Many(_) | Self::Odd(_) => None,
         }
     }
 
@@ -102,6 +119,11 @@ impl Audience {
             Self::Odd(_) => 0,
         }
     }
+}
+
+/// Returns the `<id>` of a client or audience of the form `agent:<id>`.
+pub(super) fn agent_id(name: &str) -> Option<&str> {
+    name.strip_prefix("agent:").filter(|id| !id.is_empty())
 }
 
 /// Returns true for any value of a present claim, `null` included.

@@ -140,7 +140,7 @@ fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
             "not an introspection response (RFC 7662): not a JSON object".to_owned(),
         ));
     }
-    let activity: Activity = serde_json::from_slice(body).map_err(invalid)?;
+    let activity: Activity = nas_cron_protocol::json::from_slice(body).map_err(invalid)?;
     if !activity.active {
         return Ok(None);
     }
@@ -151,7 +151,7 @@ fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
     if !access {
         return Ok(Some(Active { claims: None }));
     }
-    let claims: Claims = serde_json::from_slice(body).map_err(invalid)?;
+    let claims: Claims = nas_cron_protocol::json::from_slice(body).map_err(invalid)?;
     if !claims.are_short() {
         return Err(FetchError::Invalid("the token's claims are too long".to_owned()));
     }
@@ -382,6 +382,9 @@ mod tests {
             ("", "invalid"),
         ] {
             assert_eq!(kind(body), expected, "{body}");
+        }
+        for invalid in [&b"{\"active\":true,\"scope\":\"\xff\"}"[..], b"{\"active\":false,\"\xff\":1}"] {
+            assert!(matches!(read(invalid), Err(FetchError::Invalid(_))), "invalid UTF-8");
         }
     }
 

@@ -16,7 +16,7 @@ use super::introspection::{Endpoint, Introspections};
 use super::portal_keys::PortalKeys;
 use super::token::{self, Jws, MAX_TOKEN_LENGTH};
 use super::token_error::TokenError;
-use super::token_rules::TokenRules;
+use super::token_rules::{Form, TokenRules};
 use super::verify_error::VerifyError;
 
 /// One issuer: its rules, and at least one way to verify its tokens.
@@ -130,7 +130,8 @@ impl Issuers {
         deadline: Instant,
     ) -> Result<Verified<'a>, VerifyError> {
         let claims = self.introspections.ask(token, endpoint, &of.rules, now, deadline).await?;
-        Ok(Verified { claims: claims.into(), rules: &of.rules, own: false })
+        let claims = of.rules.identifying(claims, Form::Introspected);
+        Ok(Verified { claims, rules: &of.rules, own: false })
     }
 }
 

@@ -84,7 +84,7 @@ impl KeySet {
             keys: Vec<serde_json::Value>,
         }
         nas_cron_jwt::install();
-        let jwks: Jwks = serde_json::from_slice(json).map_err(KeySetError::NotJwks)?;
+        let jwks: Jwks = nas_cron_protocol::json::from_slice(json).map_err(KeySetError::NotJwks)?;
         Self::usable(jwks.keys.into_iter().map(|jwk| {
             let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::NotJwk)?;
             VerificationKey::from_jwk(jwk)

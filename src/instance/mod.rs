@@ -20,6 +20,7 @@ mod numeric_date;
 mod own_keys;
 mod portal_http;
 pub mod portal_keys;
+mod refusal_log;
 pub mod resolve;
 mod single_flight;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use jwks_http::count_keys_at;
 pub use key_set::{KeySet, KeySetError, Unusable};
 pub use lookup::{Lookup, LookupError};
 pub use portal_keys::PortalKeys;
+pub use refusal_log::{Claimed, RefusalLog};
 pub use resolve::Refusal;
 pub use token_error::TokenError;
 pub use token_rules::TokenRules;
@@ -48,6 +50,7 @@ pub use verify_error::VerifyError;
 
 pub use crate::domain::agent_instance::AgentInstance;
 
+use issuers::Verified;
 use lookup::Query;
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::OrgId;
@@ -70,6 +73,8 @@ pub struct Authenticator {
     pub clock: Arc<dyn Clock>,
     /// The agents' keys; `None` if agent identities are off.
     pub identities: Option<Identities>,
+    /// Logs callers that were not admitted.
+    pub refusals: Arc<RefusalLog>,
 }
 
 /// The credential in an `Authorization` header, by its scheme.
@@ -132,16 +137,34 @@ impl Authenticator {
     ) -> Result<AgentInstance, AuthError> {
         match credential {
             Credential::Bearer(token) => self.bearer(token, deadline).await,
-            Credential::AgentAssertion(assertion) => {
-                let identities = self.identities.as_ref().ok_or(IdentityError::SchemeNotEnabled)?;
-                let instance = identities.authenticate(assertion, deadline).await?;
-                self.confirmed(instance, deadline).await
+            Credential::AgentAssertion(presented) => {
+                let admitted = self.asserted(presented, deadline).await;
+                admitted.inspect_err(|error| {
+                    self.refusals.note_error(error, &Claimed::in_assertion(presented));
+                })
             }
         }
     }
 
     async fn bearer(&self, token: &str, deadline: Instant) -> Result<AgentInstance, AuthError> {
-        let verified = self.issuers.verify(token, self.clock.now(), deadline).await?;
+        let verified = self.issuers.verify(token, self.clock.now(), deadline).await;
+        let verified = verified.map_err(AuthError::from).inspect_err(|error| {
+            self.refusals.note_error(error, &Claimed::in_jwt(token));
+        })?;
+        let admitted = self.admitted(&verified, deadline).await;
+        admitted.inspect_err(|error| {
+            self.refusals.note_error(error, &Claimed::verified(&verified.claims));
+        })
+    }
+
+    async fn asserted(&self, presented: &str, deadline: Instant) -> Result<AgentInstance, AuthError> {
+        let identities = self.identities.as_ref().ok_or(IdentityError::SchemeNotEnabled)?;
+        let instance = identities.authenticate(presented, deadline).await?;
+        self.confirmed(instance, deadline).await
+    }
+
+    /// Returns the instance that a verified token belongs to.
+    async fn admitted(&self, verified: &Verified<'_>, deadline: Instant) -> Result<AgentInstance, AuthError> {
         let found = self.find(resolve::identify(&verified.claims)?, &verified.claims, deadline).await?;
         // An issuer that is limited to some orgs has no access to instances of other orgs, whatever its tokens claim.
         let found = found.filter(|instance| verified.rules.accepts_org(instance.org_id.as_str()));

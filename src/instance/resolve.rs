@@ -6,18 +6,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 
-use super::claims::AccessClaims;
+use super::claims::{AccessClaims, agent_id};
 use crate::domain::agent_instance::AgentInstance;
 
 /// Token age up to which the portal may still be registering the instance.
 pub const REGISTRATION_GRACE: TimeDelta = TimeDelta::minutes(10);
 
-const AGENT_CLIENT: &str = "agent:";
-
 /// The identity by which to find the caller's instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A client `agent:<id>`.
+    /// A client, or an audience in its place, `agent:<id>`.
     Client(InstanceId),
     /// A bootstrap session within its org.
     Session(OrgId, SessionId),
@@ -31,6 +29,16 @@ pub enum Refusal {
     /// The token belongs to no instance. Real clients stop calling for good.
     #[error("this token does not belong to an agent instance")]
     InvalidClient,
+    /// A session without an org, which therefore belongs to no instance.
+    #[error(
+        "this token has a `sid` and no `org_id`: a session identifies an agent instance only within its org"
+    )]
+    SessionWithoutOrg,
+    /// An agent's audience without the claims that it needs in the absence of a client.
+    #[error(
+        "this token names an agent only in `aud`: it needs `org_id`, and the same instance in `agent_instance_id`"
+    )]
+    AudienceAlone,
     /// The instance is disabled. Its fires are held until it is enabled.
     #[error("this agent instance is disabled")]
     Disabled,
@@ -39,7 +47,7 @@ pub enum Refusal {
     NotYetKnown,
 }
 
-/// Returns the identity in the claims: an `agent:<id>` client, otherwise a session within an org. Fails if there is
+/// Returns the identity in the claims: an agent's client or audience, otherwise a session within an org. Fails if there is
 /// neither.
 pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
     if let Some(id) = agent_of(claims) {
@@ -50,8 +58,14 @@ pub fn identify(claims: &AccessClaims) -> Result<Identity, Refusal> {
             (Ok(org_id), Ok(sid)) => Identity::Session(org_id, sid),
             _ => Identity::Nowhere,
         }),
-        _ => Err(Refusal::InvalidClient),
+        (Some(_), None) => Err(Refusal::SessionWithoutOrg),
+        (None, _) if names_agent_by_audience(claims) => Err(Refusal::AudienceAlone),
+        (None, _) => Err(Refusal::InvalidClient),
     }
+}
+
+fn names_agent_by_audience(claims: &AccessClaims) -> bool {
+    claims.client_id.is_none() && claims.audience.as_deref().and_then(agent_id).is_some()
 }
 
 /// Checks the instance that was found. An instance that is unknown, deleted, in another org, or different from the one
@@ -69,9 +83,15 @@ pub fn admit(
     if instance.enabled { Ok(instance) } else { Err(Refusal::Disabled) }
 }
 
-/// Returns the `<id>` of a client `agent:<id>`.
+/// Returns the `<id>` of a client `agent:<id>`. Without a client, a sole audience of this form counts as one if the
+/// token's other claims name the instance and its org: else it may be a token that another client obtained for the agent.
 fn agent_of(claims: &AccessClaims) -> Option<&str> {
-    claims.client_id.as_deref()?.strip_prefix(AGENT_CLIENT).filter(|id| !id.is_empty())
+    match (&claims.client_id, &claims.audience) {
+        (Some(client), _) => agent_id(client),
+        (None, Some(audience)) => agent_id(audience)
+            .filter(|id| claims.org_id.is_some() && claims.agent_instance_id.as_deref() == Some(*id)),
+        (None, None) => None,
+    }
 }
 
 /// True if the other claims agree with the instance. A session was looked up within its org, so `agent_instance_id` is
@@ -110,8 +130,14 @@ mod tests {
             sid: owned(sid),
             org_id: owned(org),
             agent_instance_id: owned(instance),
+            audience: None,
             issued_at: Some(NOW - REGISTRATION_GRACE),
         }
+    }
+
+    /// Claims without a client, and with this audience.
+    fn to(audience: &str, sid: Option<&str>, org: Option<&str>, instance: Option<&str>) -> AccessClaims {
+        AccessClaims { audience: Some(audience.to_owned()), ..claims("", sid, org, instance) }
     }
 
     /// A world of one instance, `i1` of org `o1` with session `s1`.
@@ -146,6 +172,51 @@ mod tests {
             (claims("agent:I1", None, None, None), false),
             (claims("agent:a\0b", None, None, None), false),
             (claims(&long, None, None, None), false),
+            // … or by the audience, if there is no client and both other claims are present
+            (to("agent:i1", None, Some("o1"), Some("i1")), true),
+            (to("agent:i1", Some("s9"), Some("o1"), Some("i1")), true),
+            (to("agent:i1", None, None, Some("i1")), false),
+            (to("agent:i1", None, Some("o1"), None), false),
+            (to("agent:i1", None, Some("o2"), Some("i1")), false),
+            (to("agent:i1", None, Some(""), Some("i1")), false),
+            (to("agent:i1", None, Some("o1"), Some("i2")), false),
+            (to("agent:i2", None, Some("o1"), Some("i1")), false),
+            (to("agent:i2", None, Some("o1"), Some("i2")), false),
+            (to("Agent:i1", None, Some("o1"), Some("i1")), false),
+            (to("agent:I1", None, Some("o1"), Some("i1")), false),
+            (to("agent:I1", None, Some("o1"), Some("I1")), false),
+            (to(" agent:i1", None, Some("o1"), Some("i1")), false),
+            (to("agent:i1 ", None, Some("o1"), Some("i1")), false),
+            (to("agent:i1 ", None, Some("o1"), Some("i1 ")), false),
+            (to("agent: i1", None, Some("o1"), Some("i1")), false),
+            (to("agent:", None, Some("o1"), Some("")), false),
+            (to("agent:*", None, Some("o1"), Some("i1")), false),
+            (to("agent:*", None, Some("o1"), Some("*")), false),
+            (to("i1", None, Some("o1"), Some("i1")), false),
+            (to(&long, None, Some("o1"), Some(&long["agent:".len()..])), false),
+            (
+                AccessClaims {
+                    client_id: Some(vps.to_owned()),
+                    ..to("agent:i1", None, Some("o1"), Some("i1"))
+                },
+                false,
+            ),
+            (
+                AccessClaims {
+                    client_id: Some(String::new()),
+                    ..to("agent:i1", None, Some("o1"), Some("i1"))
+                },
+                false,
+            ),
+            (
+                AccessClaims {
+                    client_id: Some("agent:i2".to_owned()),
+                    ..to("agent:i1", None, Some("o1"), Some("i1"))
+                },
+                false,
+            ),
+            (to("agent:i2", Some("s1"), Some("o1"), None), true), // the session, as without an audience
+            (to("agent:i2", Some("s1"), Some("o1"), Some("i2")), false),
             // 2. the session, in its org
             (claims(vps, Some("s1"), Some("o1"), None), true),
             (claims("", Some("s1"), Some("o1"), None), true),
@@ -167,8 +238,27 @@ mod tests {
             if resolves {
                 assert_eq!(resolved.unwrap().instance_id.as_str(), "i1", "{claims:?}");
             } else {
-                assert_eq!(resolved, Err(Refusal::InvalidClient), "{claims:?}");
+                use Refusal::{AudienceAlone, InvalidClient, SessionWithoutOrg};
+                let refusal = resolved.unwrap_err();
+                assert!(matches!(refusal, InvalidClient | AudienceAlone | SessionWithoutOrg), "{claims:?}");
             }
+        }
+    }
+
+    #[test]
+    fn refusal_names_the_claims_that_are_missing() {
+        for (claims, refusal) in [
+            (claims("hermes-cli-vps", Some("s1"), None, None), Refusal::SessionWithoutOrg),
+            (claims("", Some("s1"), None, Some("i1")), Refusal::SessionWithoutOrg),
+            (claims("agent:", Some("s1"), None, None), Refusal::SessionWithoutOrg),
+            (to("agent:i1", None, Some("o1"), None), Refusal::AudienceAlone),
+            (to("agent:i1", None, None, Some("i1")), Refusal::AudienceAlone),
+            (to("agent:i1", None, Some("o1"), Some("i2")), Refusal::AudienceAlone),
+            (to("agent:", None, Some("o1"), Some("i1")), Refusal::InvalidClient),
+            (to("cron", None, Some("o1"), Some("i1")), Refusal::InvalidClient),
+            (claims("hermes-cli-vps", None, Some("o1"), None), Refusal::InvalidClient),
+        ] {
+            assert_eq!(identify(&claims), Err(refusal), "{claims:?}");
         }
     }
 

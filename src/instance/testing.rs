@@ -33,5 +33,6 @@ pub(crate) fn authenticator(keys: &[&Signing]) -> Authenticator {
         identities: Identities::configured(&on, &db, &clock),
         db,
         clock,
+        refusals: Arc::default(),
     }
 }

@@ -102,11 +102,17 @@ impl<'a> Jws<'a> {
         self.claims.iss.as_deref()
     }
 
+    /// Returns all claims that could identify a bearer. They are not verified.
+    pub(super) fn claimed(self) -> AccessClaims {
+        self.claims.identifying(true)
+    }
+
     /// Checks the claims, so that no keys are fetched for a token that would be rejected anyway.
     pub(super) fn judged(self, rules: &TokenRules, now: DateTime<Utc>) -> Result<Presented<'a>, TokenError> {
         rules.judge(&self.claims, now, Form::Signed)?;
         let Self { algorithm, kid, message, signature, claims } = self;
-        Ok(Presented { algorithm, kid, message, signature, claims: claims.into() })
+        let claims = rules.identifying(claims, Form::Signed);
+        Ok(Presented { algorithm, kid, message, signature, claims })
     }
 }
 
@@ -124,7 +130,7 @@ fn part<T: DeserializeOwned>(text: &str, otherwise: TokenError) -> Result<T, Tok
     if json.first() != Some(&b'{') {
         return Err(TokenError::Malformed);
     }
-    serde_json::from_slice(&json)
+    nas_cron_protocol::json::from_slice(&json)
         .map_err(|error| if error.is_data() { otherwise } else { TokenError::Malformed })
 }
 

@@ -13,6 +13,7 @@ const FIRE_LATENESS: &str = "nas_cron_fire_lateness_seconds";
 const ATTEMPT_DURATION: &str = "nas_cron_fire_attempt_duration_seconds";
 const LEASES_LOST: &str = "nas_cron_leases_lost_total";
 const RECOVERED: &str = "nas_cron_one_shots_recovered_total";
+const DEAD_REPLICAS: &str = "nas_cron_dead_replicas_total";
 const IN_FLIGHT: &str = "nas_cron_attempts_in_flight";
 const DATABASE_CLOCK_OFFSET: &str = "nas_cron_database_clock_offset_seconds";
 /// Seconds, from well below normal lateness to a long outage.
@@ -53,10 +54,12 @@ pub(super) fn describe() {
     );
     describe_counter!(LEASES_LOST, "Attempts whose lease had been taken by another claim when they ended");
     describe_counter!(RECOVERED, "One-shots recovered from expired leases");
+    describe_counter!(DEAD_REPLICAS, "Replicas that this one declared dead, to recover their attempts");
     describe_gauge!(IN_FLIGHT, "Delivery attempts in flight in this replica");
     describe_gauge!(DATABASE_CLOCK_OFFSET, Unit::Seconds, "Database clock minus this replica's clock");
     counter!(LEASES_LOST).increment(0);
     counter!(RECOVERED).increment(0);
+    counter!(DEAD_REPLICAS).increment(0);
     gauge!(IN_FLIGHT).set(0.0);
     for reason in Deferral::ALL {
         counter!(ATTEMPTS_DEFERRED, "reason" => reason.as_str()).increment(0);
@@ -95,6 +98,11 @@ pub fn leases_lost(count: u64) {
 /// Records one-shots that were recovered from expired leases.
 pub fn recovered(count: u64) {
     counter!(RECOVERED).increment(count);
+}
+
+/// Records a replica that this one declared dead.
+pub fn replica_died() {
+    counter!(DEAD_REPLICAS).increment(1);
 }
 
 /// Sets the database clock minus this replica's clock, in seconds.

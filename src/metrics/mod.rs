@@ -18,7 +18,7 @@ pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
 pub use self::export::{install, router};
 pub use self::fires::{
-    InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered,
+    InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered, replica_died,
     set_db_clock_offset,
 };
 pub use self::one_shots::{set_one_shots, set_withheld};
@@ -53,6 +53,7 @@ pub(crate) mod tests {
         fire_ended(FireOutcome::Delivered, Some(202), Duration::from_millis(9));
         fire_ended(FireOutcome::Failed, None, Duration::from_secs(30));
         fires_lost(2);
+        replica_died();
         attempts_deferred(Deferral::Ports, 2);
         provisioned(Duration::from_millis(2));
         agent_api_answered(AgentApi::Provision, 200);
@@ -128,6 +129,7 @@ pub(crate) mod tests {
         nas_cron_connections_closed_total{listener="public",reason="unfinished"} 0
         nas_cron_database_clock_offset_seconds -0.25
         nas_cron_dead_letters 1
+        nas_cron_dead_replicas_total 1
         nas_cron_due_one_shots{kind="again"} 0
         nas_cron_due_one_shots{kind="armed_late"} 3
         nas_cron_due_one_shots{kind="punctual"} 0

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use nas_cron_protocol::{InstanceId, OneShotState};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Inner;
@@ -18,8 +18,9 @@ use crate::domain::attempt::{Attempt, Ended};
 use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::CONFIRMATION_RESERVE;
 use crate::domain::{Deferral, FireOutcome};
-use crate::fire::{End, outcome};
+use crate::fire::{End, UNREGISTERED, outcome};
 use crate::heartbeat;
+use crate::membership::Membership;
 use crate::metrics::{self, InFlight, PanicPlace};
 
 /// Maximum number of rows in one confirmation.
@@ -129,7 +130,13 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
             (lease.lease_token, (lease.clone(), slot))
         })
         .collect();
-    let confirmed = match leases::confirm(&inner.db, &batch, inner.rules.leases.attempt).await {
+    let Some(membership) = inner.membership() else {
+        inner.deferrals.note(Deferral::Database, UNREGISTERED, batch.len());
+        give_back(Arc::clone(inner), batch, LATER).await;
+        return;
+    };
+    let (lease, replica_id) = (inner.rules.leases.attempt, membership.replica_id());
+    let confirmed = match leases::confirm(&inner.db, &batch, lease, replica_id).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
             inner.deferrals.note(Deferral::Database, &error.to_string(), batch.len());
@@ -142,12 +149,14 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
     for attempt in confirmed.attempts {
         let Some((lease, slot)) = waiting.remove(&attempt.attempt_id) else { continue };
         done += 1;
-        let inner = Arc::clone(inner);
+        let (inner, membership) = (Arc::clone(inner), membership.clone());
         let tracker = inner.attempts.clone();
-        tracker.spawn(async move {
-            make(&inner, lease, attempt).await;
+        let cause = inner.watched.cause(attempt.attempt_id);
+        let made = async move {
+            make(&inner, lease, attempt, &membership).await;
             drop(slot);
-        });
+        };
+        tracker.spawn(made.instrument(cause));
     }
     inner.released(done);
     let unreadable: Vec<_> =
@@ -173,16 +182,17 @@ async fn start(inner: &Arc<Inner>, batch: Vec<Lease>) {
 }
 
 /// Makes one attempt and records its outcome.
-async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
+async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Membership) {
     let lateness = (attempt.started_at - attempt.due_at).as_seconds_f64();
     let in_flight = InFlight::begin();
     let started = Instant::now();
-    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt)).catch_unwind().await {
+    let (ended, reach) = match AssertUnwindSafe(inner.firing.fire(&attempt, membership)).catch_unwind().await
+    {
         Ok(End::Made { ended, reach }) => (ended, reach),
         Ok(End::NotSent { reason, cause }) => {
             debug!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                %reason, cause, "delivery attempt deferred"
+                fire.attempt_id = %attempt.attempt_id, %reason, cause, "delivery attempt deferred"
             );
             inner.deferrals.note(reason, &cause, 1);
             inner.watched.forget(std::slice::from_ref(&lease));
@@ -196,7 +206,10 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt) {
         }
         Err(_panic) => {
             metrics::panicked(PanicPlace::Fire);
-            error!(agent.id = %attempt.instance_id, job.id = %attempt.job_id, "delivery attempt panicked");
+            error!(
+                agent.id = %attempt.instance_id, job.id = %attempt.job_id, fire.attempt_id = %attempt.attempt_id,
+                "delivery attempt panicked"
+            );
             (inner.firing.broken(&attempt), outcome::Reach::Unknown)
         }
     };
@@ -242,13 +255,13 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
             if ended.retry_in.is_none() {
                 error!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     "fire given up, retry budget spent; see `nas-cron jobs list --state dead`"
                 );
             } else {
                 info!(
                     agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                    fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state,
+                    fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state,
                     retry_in_s = ended.retry_in.map(|delay| delay.as_secs_f64()), "delivery attempt failed"
                 );
             }
@@ -269,7 +282,7 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
             };
             info!(
                 agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
-                fire.attempt = attempt.attempt, http.status = ended.http_status, lateness_ms, state, "{event}"
+                fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, http.status = ended.http_status, lateness_ms, state, "{event}"
             );
         }
     }

@@ -121,11 +121,12 @@ async fn watchdog(inner: &Inner) -> DbResult<u64> {
     Ok(all)
 }
 
-/// Claims due one-shots until there are no more or the capacity is used up.
+/// Claims due one-shots until there are no more or the capacity is used up. Claims nothing while this replica may not make
+/// attempts.
 async fn claim(inner: &Inner) -> DbResult<()> {
     let rules = &inner.rules;
     let room = || inner.room().min(BATCH);
-    while !inner.stop.is_cancelled() {
+    while !inner.stop.is_cancelled() && inner.membership().is_some() {
         let mut limit = room();
         if limit == 0 {
             inner.starved.store(true, Ordering::SeqCst);

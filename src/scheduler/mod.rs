@@ -14,6 +14,7 @@
 //! - [`deferrals`]: counts and logs deferred attempts.
 //! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
 //! - [`maintenance`]: parked one-shots, history, gauges.
+//! - [`presence`]: keeps this replica registered, and takes over from dead ones.
 //!
 //! Any number of replicas run this on one database. An expired lease may be claimed by any replica, the lease token fences
 //! all writes about an attempt, and the database's clock decides whether a one-shot is due.
@@ -25,6 +26,7 @@ mod deferrals;
 pub mod dispatch;
 mod early_retries;
 pub mod maintenance;
+mod presence;
 pub mod recorder;
 pub mod timer;
 pub mod wake;
@@ -56,11 +58,14 @@ use crate::domain::lease::Lease;
 use crate::domain::lease_lengths::LeaseLengths;
 use crate::fire::Firing;
 use crate::heartbeat::{self, Heartbeats};
+use crate::membership::Membership;
 
 pub use self::wake::{Ending, WakeError, Woken};
 
 /// Maximum wait for a claim that is under way when the drain begins.
 const LAST_CLAIM: Duration = Duration::from_secs(5);
+/// Maximum time for deleting the registration of this replica when it stops.
+const LEAVING_WITHIN: Duration = Duration::from_secs(1);
 
 /// The scheduler's settings.
 #[derive(Clone, Debug)]
@@ -92,6 +97,7 @@ pub struct Scheduler {
     claims_task: Mutex<Option<JoinHandle<()>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     recorder_task: Mutex<Option<JoinHandle<()>>>,
+    presence_task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// State shared by the loops.
@@ -106,6 +112,8 @@ struct Inner {
     timer: Timer<Lease>,
     dispatch: Mutex<Dispatch>,
     db_clock: Arc<DbClock>,
+    /// The right to make attempts. `None` before the first registration.
+    membership: Mutex<Option<Membership>>,
     /// The offset of this machine's clock that was logged last.
     offset_log: Mutex<OffsetLog>,
     /// Callers that wait for the end of an attempt.
@@ -124,6 +132,8 @@ struct Inner {
     announce: Notify,
     /// Stops claims. Attempts in flight continue.
     stop: CancellationToken,
+    /// Ends the registration of this replica, after its last attempt.
+    leaving: CancellationToken,
     attempts: TaskTracker,
     /// Time by which the claiming loop should have looked for work again. If it has passed, the loop's statements fail.
     next_look: Mutex<Instant>,
@@ -154,6 +164,7 @@ impl Scheduler {
             timer,
             dispatch,
             db_clock,
+            membership: Mutex::default(),
             offset_log: Mutex::default(),
             watched: Watched::default(),
             deferrals: Deferrals::default(),
@@ -163,6 +174,7 @@ impl Scheduler {
             start: Notify::new(),
             announce: Notify::new(),
             stop: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             attempts: TaskTracker::new(),
             next_look: Mutex::new(Instant::now()),
         });
@@ -170,6 +182,10 @@ impl Scheduler {
         let claims_task = hearts.supervise("claims", {
             let inner = shared();
             move || claims::run(Arc::clone(&inner))
+        });
+        let presence_task = hearts.supervise("presence", {
+            let inner = shared();
+            move || presence::run(Arc::clone(&inner))
         });
         let (wakes, waking) = mpsc::channel(wake::QUEUE);
         // Shared, so that the receivers survive a panic of their loops.
@@ -203,6 +219,7 @@ impl Scheduler {
             claims_task: Mutex::new(Some(claims_task)),
             tasks: Mutex::new(tasks),
             recorder_task: Mutex::new(Some(recorder_task)),
+            presence_task: Mutex::new(Some(presence_task)),
         })
     }
 
@@ -283,11 +300,32 @@ impl Scheduler {
         if let Some(recorder) = self.recorder_task.lock().take() {
             recorder.abort();
         }
+        self.leave(ended).await;
         ended
     }
 }
 
+impl Scheduler {
+    /// Ends the registration of this replica. If attempts are still in flight, it is left to the other replicas: they
+    /// declare this one dead, and recover the attempts.
+    async fn leave(&self, idle: bool) {
+        let Some(mut presence) = self.presence_task.lock().take() else { return };
+        if idle {
+            self.inner.leaving.cancel();
+            if tokio::time::timeout(LEAVING_WITHIN, &mut presence).await.is_ok() {
+                return;
+            }
+        }
+        presence.abort();
+    }
+}
+
 impl Inner {
+    /// Returns the membership of this replica if it may make attempts now.
+    fn membership(&self) -> Option<Membership> {
+        self.membership.lock().clone().filter(Membership::is_valid)
+    }
+
     /// See [`Scheduler::look`].
     fn look(&self) {
         self.claim.notify_one();

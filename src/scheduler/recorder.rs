@@ -127,7 +127,8 @@ async fn one_by_one(db: &Db, rules: &ArmRules, ended: &[Ended]) -> Vec<Recorded>
             Ok(rows) => recorded.extend(rows),
             Err(error) => {
                 error!(
-                    %error, fire.attempt_id = %one.attempt.attempt_id,
+                    %error, agent.id = %one.attempt.instance_id, job.id = %one.attempt.job_id,
+                    fire.attempt_id = %one.attempt.attempt_id,
                     "recording an outcome failed; the one-shot is recovered when its lease expires"
                 );
             }

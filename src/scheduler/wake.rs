@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nas_cron_protocol::OneShotState;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::{Inner, Scheduler};
@@ -117,6 +118,8 @@ impl Ending {
 pub(super) struct Waking {
     wake: Wake,
     since: Instant,
+    /// The span of the request that brought it.
+    cause: Span,
     answer: oneshot::Sender<Result<Woken, WakeError>>,
 }
 
@@ -126,7 +129,7 @@ impl Scheduler {
     pub async fn wake(&self, wake: Wake) -> Result<Woken, WakeError> {
         let (answer, woken) = oneshot::channel();
         self.wakes
-            .send(Waking { wake, since: Instant::now(), answer })
+            .send(Waking { wake, since: Instant::now(), cause: Span::current(), answer })
             .await
             .map_err(|_| WakeError::Ending)?;
         woken.await.unwrap_or(Err(WakeError::Ending))
@@ -151,12 +154,11 @@ pub(super) async fn run(inner: Arc<Inner>, waking: Arc<AsyncMutex<mpsc::Receiver
                 batch.push(one);
             }
         }
-        let wakes: Vec<_> = batch.iter().map(|one| one.wake.clone()).collect();
-        let found: Vec<Option<Result<Woken, WakeError>>> = match take(&inner, &wakes).await {
+        let found: Vec<Option<Result<Woken, WakeError>>> = match take(&inner, &batch).await {
             Ok(found) => found.into_iter().map(|found| found.map(Ok)).collect(),
             Err(error) => {
                 let error = Arc::new(error);
-                wakes.iter().map(|_| Some(Err(WakeError::Db(Arc::clone(&error))))).collect()
+                batch.iter().map(|_| Some(Err(WakeError::Db(Arc::clone(&error))))).collect()
             }
         };
         let taken = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
@@ -174,18 +176,20 @@ pub(super) async fn run(inner: Arc<Inner>, waking: Arc<AsyncMutex<mpsc::Receiver
 }
 
 /// Processes a batch in one statement and adds its leases to the timer. `None` stands for a locked row.
-async fn take(inner: &Inner, wakes: &[Wake]) -> DbResult<Vec<Option<Woken>>> {
+async fn take(inner: &Inner, batch: &[Waking]) -> DbResult<Vec<Option<Woken>>> {
     let rules = &inner.rules;
+    let wakes: Vec<_> = batch.iter().map(|one| one.wake.clone()).collect();
     let room = if inner.stop.is_cancelled() { 0 } else { inner.room() };
     let found =
-        wake_ups::take(&inner.db, wakes, rules.horizon, rules.leases.claim_grace, room.into()).await?;
+        wake_ups::take(&inner.db, &wakes, rules.horizon, rules.leases.claim_grace, room.into()).await?;
     let mut leases = Vec::new();
     let woken = found
         .into_iter()
-        .map(|found| {
+        .zip(batch)
+        .map(|(found, waking)| {
             Some(match found {
                 Found::Leased(lease) => {
-                    let ending = inner.watched.watch(lease.lease_token);
+                    let ending = inner.watched.watch(lease.lease_token, waking.cause.clone());
                     leases.push(lease);
                     Woken::Taken(ending)
                 }
@@ -233,19 +237,30 @@ fn standing(
 
 /// Callers that wait for the end of an attempt.
 #[derive(Debug, Default)]
-pub(super) struct Watched(Mutex<HashMap<Uuid, oneshot::Sender<Ended>>>);
+pub(super) struct Watched(Mutex<HashMap<Uuid, Watcher>>);
+
+#[derive(Debug)]
+struct Watcher {
+    cause: Span,
+    ended: oneshot::Sender<Ended>,
+}
 
 impl Watched {
-    fn watch(&self, attempt_id: Uuid) -> Ending {
+    fn watch(&self, attempt_id: Uuid, cause: Span) -> Ending {
         let (ended, ending) = oneshot::channel();
-        self.0.lock().insert(attempt_id, ended);
+        self.0.lock().insert(attempt_id, Watcher { cause, ended });
         Ending(ending)
+    }
+
+    /// Returns the span of the request that caused an attempt; a disabled one if no request did.
+    pub(super) fn cause(&self, attempt_id: Uuid) -> Span {
+        self.0.lock().get(&attempt_id).map_or_else(Span::none, |watcher| watcher.cause.clone())
     }
 
     /// Passes on the recorded end of an attempt.
     pub(super) fn ended(&self, attempt_id: Uuid, ended: &Ended) {
         if let Some(watcher) = self.0.lock().remove(&attempt_id) {
-            let _ = watcher.send(ended.clone());
+            let _ = watcher.ended.send(ended.clone());
         }
     }
 

@@ -78,7 +78,7 @@ impl World {
 
     async fn start(&self) -> Attempt {
         let leases = self.claim().await;
-        leases::confirm(&self.db, &leases, LONG).await.unwrap().attempts.pop().expect("one is due")
+        leases::confirm(&self.db, &leases, LONG, 1).await.unwrap().attempts.pop().expect("one is due")
     }
 
     async fn end(&self, attempt: &Attempt, outcome: FireOutcome, retry_in: Option<Duration>) {
@@ -124,7 +124,7 @@ async fn deferred_attempt_stays_late_from_its_instant() {
     let world = World::new().await;
     let at = world.arm_due("a", 600).await;
     let leases = world.claim().await;
-    assert_eq!(leases::confirm(&world.db, &leases, LONG).await.unwrap().attempts.len(), 1);
+    assert_eq!(leases::confirm(&world.db, &leases, LONG, 1).await.unwrap().attempts.len(), 1);
     leases::give_back(&world.db, &leases, Duration::from_secs(4)).await.unwrap();
     assert!(world.counts().await.oldest_overdue >= MINUTE * 10, "although it is due later");
     world.sql("UPDATE one_shots SET next_attempt_at = now()").await;
@@ -185,7 +185,7 @@ async fn one_shot_that_waited_for_a_probe_is_not_late() {
     assert_eq!(outages::withheld(&world.db).await.unwrap().unreachable, 1);
     outages::close_outages(&world.db, std::slice::from_ref(&world.instance)).await.unwrap();
     assert!(world.counts().await.oldest_overdue.is_zero());
-    let attempts = leases::confirm(&world.db, &world.claim().await, LONG).await.unwrap().attempts;
+    let attempts = leases::confirm(&world.db, &world.claim().await, LONG, 1).await.unwrap().attempts;
     assert!(attempts.iter().any(|one| one.job_id.as_str() == "a"), "{attempts:?}");
     assert!(attempts.iter().all(|one| one.late_since.is_none()), "{attempts:?}");
 }

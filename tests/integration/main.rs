@@ -13,6 +13,7 @@ mod backend_switch;
 mod clocks;
 mod connections;
 mod database_faults;
+mod dead_replicas;
 mod dev;
 mod docs;
 mod doctor;

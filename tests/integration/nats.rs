@@ -48,7 +48,12 @@ fn many(count: usize, at: DateTime<Utc>) -> Vec<WakeUp> {
 }
 
 fn unwanted(wake_up: &WakeUp) -> Unwanted {
-    Unwanted { schedule_id: wake_up.schedule_id, generation: wake_up.generation, message_id: None }
+    Unwanted {
+        schedule_id: wake_up.schedule_id,
+        generation: wake_up.generation,
+        message_id: None,
+        unconfirmed: false,
+    }
 }
 
 /// Arms wake-ups, and repeats failed ones, like the outbox.

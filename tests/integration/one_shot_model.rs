@@ -13,8 +13,7 @@ use nas_cron::domain::job::JobFilter;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron::domain::{FireOutcome, HoldScope};
-use nas_cron_model::callbacks::Callbacks;
-use nas_cron_model::row::{self, Delivered, Given, Id, Outcome, Row, Rules, State, Time};
+use nas_cron_model::row::{self, Callbacks, Delivered, Given, Id, Outcome, Row, Rules, State, Time};
 use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, InstanceId, JobId};
 use nas_cron_testing::database::database;
 use proptest::prelude::*;
@@ -369,7 +368,7 @@ impl World {
             }
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);
-                let confirmed = leases::confirm(db, lease(index), lease_length).await.unwrap();
+                let confirmed = leases::confirm(db, lease(index), lease_length, 1).await.unwrap();
                 return Reply::Confirmed(confirmed.attempts.into_iter().next().map(Box::new));
             }
             (Command::GiveBack { .. }, Some(index)) => {

@@ -79,7 +79,7 @@ impl World {
     }
 
     async fn confirm(&self, leases: &[Lease]) -> Vec<Attempt> {
-        leases::confirm(&self.db, leases, ATTEMPT).await.unwrap().attempts
+        leases::confirm(&self.db, leases, ATTEMPT, 1).await.unwrap().attempts
     }
 
     /// Claims and confirms the only one-shot that is due.

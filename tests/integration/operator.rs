@@ -155,7 +155,7 @@ impl World {
 
     async fn start(&self) -> Vec<Attempt> {
         let leases = self.claim().await;
-        leases::confirm(&self.db, &leases, Duration::from_secs(40)).await.unwrap().attempts
+        leases::confirm(&self.db, &leases, Duration::from_secs(40), 1).await.unwrap().attempts
     }
 
     async fn end(&self, attempt: &Attempt, outcome: FireOutcome) -> Option<OneShotState> {
@@ -355,7 +355,7 @@ mod directory_rules {
         let leases = world.claim().await;
         assert!(world.fails("agents remove a").await.contains("--yes"));
         assert!(world.ok("agents remove a --yes").await.contains("and 1 one-shot with it"));
-        let confirmed = leases::confirm(&world.db, &leases, Duration::from_secs(40)).await.unwrap();
+        let confirmed = leases::confirm(&world.db, &leases, Duration::from_secs(40), 1).await.unwrap();
         assert!(confirmed.attempts.is_empty());
         assert!(world.fails("agents remove a").await.contains("no agent `a` is registered"));
         assert!(world.ok("agents remove b").await.contains("0 one-shots"));
@@ -817,7 +817,7 @@ mod holds {
         world.provision("a", "j", &at(-10), CALLBACK).await;
         let leases = world.claim().await;
         world.ok("hold --instance a").await;
-        let confirmed = leases::confirm(&world.db, &leases, Duration::from_secs(40)).await.unwrap();
+        let confirmed = leases::confirm(&world.db, &leases, Duration::from_secs(40), 1).await.unwrap();
         assert!(confirmed.attempts.is_empty());
     }
 

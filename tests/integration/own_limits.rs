@@ -27,7 +27,7 @@ async fn shortage_of_descriptors_counts_no_attempt_and_marks_no_instance_unreach
     let world = World::with(|settings| settings.with_descriptors(DESCRIPTORS, DESCRIPTORS)).await;
     // The agents respond slowly, as if they booted.
     world.agents.answer(|_, _| Reply::accepted().after(Duration::from_secs(3)));
-    let at = fire_at(5_000);
+    let at = fire_at(3_600_000);
     for instance in 0..INSTANCES {
         let name = format!("agent-{instance}");
         let token = world.instance(&name).await;
@@ -40,6 +40,9 @@ async fn shortage_of_descriptors_counts_no_attempt_and_marks_no_instance_unreach
             world.service.provision(&token, &format!("{name}-{job}"), &at, &callback).await;
         }
     }
+
+    // All at once, however long the provisions took.
+    world.sql("UPDATE one_shots SET fire_at = now(), next_attempt_at = now()").await;
 
     let mut unreachable = 0;
     eventually("everything is delivered", async || {

@@ -51,6 +51,7 @@ async fn qstash_calls_the_agent_with_a_fire_token_and_its_log_records_the_delive
     let history = world.history("job-1").await;
     assert_eq!(history.len(), 1, "{history:?}");
     assert_eq!((history[0].outcome.as_str(), &history[0].schedule_id), ("delivered", &schedule));
+    assert_eq!(claims["jti"], history[0].id, "the attempt's id");
     assert_eq!(world.agents.fires_of("job-1").len(), 1);
     assert_eq!(qstash.counts().delivered, 1);
 }
@@ -68,6 +69,11 @@ async fn failed_direct_calls_are_retried_by_the_built_in_loop() {
     let outcomes: Vec<_> =
         world.history("job-1").await.into_iter().map(|one| (one.outcome, one.status)).collect();
     assert_eq!(outcomes, [("failed".to_owned(), Some(503)), ("delivered".to_owned(), Some(202))]);
+    let history = world.history("job-1").await;
+    let ids = [0, 0, 0, 1].map(|attempt: usize| Value::from(history[attempt].id.clone()));
+    let jtis: Vec<_> =
+        world.agents.fires_of("job-1").iter().map(|fire| claims(&fire.token)["jti"].clone()).collect();
+    assert_eq!(jtis, ids, "QStash's tries share a token");
 }
 
 #[tokio::test]

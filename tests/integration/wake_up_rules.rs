@@ -130,12 +130,13 @@ impl World {
 
     /// Confirms leases. Returns the number of attempts that may start.
     async fn confirm(&self, leases: &[Lease]) -> usize {
-        leases::confirm(&self.db, leases, Duration::from_secs(40)).await.unwrap().attempts.len()
+        leases::confirm(&self.db, leases, Duration::from_secs(40), 1).await.unwrap().attempts.len()
     }
 
     /// Confirms a lease, and records a delivery.
     async fn deliver(&self, lease: Lease) {
-        let confirmed = leases::confirm(&self.db, &[lease], Duration::from_secs(40)).await.unwrap().attempts;
+        let confirmed =
+            leases::confirm(&self.db, &[lease], Duration::from_secs(40), 1).await.unwrap().attempts;
         let ended = Ended {
             attempt: confirmed[0].started(),
             outcome: FireOutcome::Delivered,
@@ -211,7 +212,7 @@ fn leased(found: Found) -> Lease {
 
 fn message(order: &ToTell) -> Option<&str> {
     match &order.order {
-        Order::Cancel { message_id } => message_id.as_deref(),
+        Order::Cancel { message_id, .. } => message_id.as_deref(),
         Order::Arm { .. } => panic!("not a cancel: {order:?}"),
     }
 }
@@ -775,6 +776,43 @@ async fn an_order_that_becomes_unwanted_while_it_is_armed_is_cancelled_afterward
         world.record(id, Done::Cancelled).await;
         assert_eq!(world.rows().await, [], "{unwant}");
     }
+}
+
+#[tokio::test]
+async fn a_cancel_is_unconfirmed_only_after_an_arm_without_an_answer_and_before_the_instant() {
+    let unconfirmed = |order: ToTell| match order.order {
+        Order::Cancel { unconfirmed, .. } => unconfirmed,
+        Order::Arm { .. } => panic!("not a cancel: {order:?}"),
+    };
+    let lease_ends = "UPDATE wake_ups SET next_try_at = now()";
+    let failed = || Done::Failed { again_in: Duration::ZERO, error: "no answer".to_owned() };
+
+    let world = World::new().await;
+    world.arm("never-tried", 60).await;
+    world.cancel("never-tried").await;
+    assert!(!unconfirmed(world.one_order().await));
+
+    for died in [true, false] {
+        let world = World::new().await;
+        let id = world.arm("job", 60).await.schedule_id;
+        world.one_order().await;
+        if !died {
+            world.record(id, failed()).await;
+        }
+        world.cancel("job").await;
+        world.sql(lease_ends).await;
+        assert!(unconfirmed(world.one_order().await), "died: {died}");
+        world.sql("UPDATE wake_ups SET next_try_at = now(), due_at = now()").await;
+        assert!(!unconfirmed(world.one_order().await), "it has been sent");
+    }
+
+    let world = World::new().await;
+    world.arm("known", 60).await;
+    world.tell("m-1").await;
+    world.cancel("known").await;
+    assert!(!unconfirmed(world.one_order().await));
+    world.sql(lease_ends).await;
+    assert!(!unconfirmed(world.one_order().await), "a repeated cancel, with the message id");
 }
 
 #[tokio::test]

@@ -1,22 +1,11 @@
 //! The callback of a one-shot, and what becomes of it when the agent moves or answers `gone` (docs/contract.md#provision,
 //! docs/contract.md#outcomes). The model's world has one callback; the comparison with the SQL statements has several.
 
-use crate::row::{Ended, Given, Id, Outcome, Row, Rules, State, Time};
-
-/// The callbacks of a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Callbacks {
-    /// Callback of the next attempt.
-    pub next: Id,
-    /// Callback that the job's own provision named, if `next` has followed a move of the agent since.
-    pub own: Option<Id>,
-    /// The arm of which another callback than its own answered `gone`, so that its own is asked next.
-    pub gone_elsewhere: Option<Id>,
-}
+use crate::row::{Callbacks, Ended, Given, Id, Outcome, Row, Rules, State, Time};
 
 impl Callbacks {
     /// Returns the callbacks of a job whose own provision names `callback`.
-    pub const fn named(callback: Id) -> Self {
+    const fn named(callback: Id) -> Self {
         Self { next: callback, own: None, gone_elsewhere: None }
     }
 

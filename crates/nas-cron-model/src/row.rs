@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::callbacks::Callbacks;
-
 /// An instant or a duration. The unit is up to the caller: microseconds in the comparison with the statements, ticks in the
 /// model.
 pub type Time = i64;
@@ -62,6 +60,17 @@ pub struct Delivered {
     pub at: Time,
     /// Second fires among the deliveries of this key.
     pub second_fires: u8,
+}
+
+/// The callbacks of a row. `callbacks.rs` has their rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Callbacks {
+    /// Callback of the next attempt.
+    pub next: Id,
+    /// Callback that the job's own provision named, if `next` has followed a move of the agent since.
+    pub own: Option<Id>,
+    /// The arm of which another callback than its own answered `gone`, so that its own is asked next.
+    pub gone_elsewhere: Option<Id>,
 }
 
 /// A job's current one-shot. Columns that decide nothing (texts, last errors, measurements) are left out.
@@ -190,7 +199,7 @@ impl Row {
             asked_again_at: None,
             shows_skew: false,
             delivered: None,
-            callbacks: Callbacks::named(0),
+            callbacks: Callbacks::default(),
             claimed_at: None,
             refused: false,
         }

@@ -38,8 +38,13 @@ impl CallbackUrl {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("must be an http or https URL"));
         }
-        if url.host_str().is_none_or(|host| host.trim_end_matches('.').is_empty()) {
+        if url.host_str().is_none_or(str::is_empty) {
             return Err(wrong("must have a host"));
+        }
+        if let Some(Host::Domain(name)) = url.host()
+            && name.strip_suffix('.').unwrap_or(name).split('.').any(str::is_empty)
+        {
+            return Err(wrong("must not have an empty label in its host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(wrong("must not carry credentials"));

@@ -96,7 +96,7 @@ const SHOWN_NAME: usize = 64;
 impl Fields {
     /// Parses one JSON object. `json` must not contain anything else.
     pub fn parse(json: &[u8]) -> Result<Self, FieldsError> {
-        match serde_json::from_slice(json) {
+        match crate::json::from_slice(json) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(other) => Err(FieldsError::NotAnObject(format!("it is {}", kind(&other)))),
             Err(error) => Err(FieldsError::NotAnObject(describe(&error, json))),

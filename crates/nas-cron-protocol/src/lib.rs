@@ -20,6 +20,7 @@ mod fire_at;
 mod fire_outcome;
 mod ids;
 mod isoformat;
+pub mod json;
 mod one_shot_state;
 pub mod relay;
 

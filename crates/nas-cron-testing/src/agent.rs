@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::time::PATIENCE;
+use crate::time::{PATIENCE, now};
 
 /// A fire that has arrived.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Fire {
     pub arrived: DateTime<Utc>,
     /// Time of the response; `None` if it has not been sent.
     pub answered: Option<DateTime<Utc>>,
+    /// Time of the response, or of the end of the connection without one.
+    pub ended: Option<DateTime<Utc>>,
 }
 
 /// The response to a fire.
@@ -182,7 +184,7 @@ impl Agents {
 }
 
 async fn fire(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let arrived = DateTime::<Utc>::from(SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap());
+    let arrived = now();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -197,6 +199,7 @@ async fn fire(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, b
         body: body.clone(),
         arrived,
         answered: None,
+        ended: None,
     };
     let (index, before) = {
         let mut fires = shared.fires.lock().unwrap();
@@ -205,13 +208,13 @@ async fn fire(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, b
         (fires.len() - 1, before)
     };
     shared.changed.notify_waiters();
+    let ending = Ending { shared: Arc::clone(&shared), index };
     let reply = (shared.behaviour.lock().unwrap())(&fire, before);
     if !reply.after.is_zero() {
         tokio::time::sleep(reply.after).await;
     }
-    let answered = DateTime::<Utc>::from(SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap());
-    shared.fires.lock().unwrap()[index].answered = Some(answered);
-    shared.changed.notify_waiters();
+    shared.fires.lock().unwrap()[index].answered = Some(now());
+    drop(ending);
     if reply.breaks {
         // Ends the connection's task, without the noise of a panic.
         std::panic::resume_unwind(Box::new("the connection breaks"));
@@ -224,6 +227,19 @@ async fn fire(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, b
         response.headers_mut().insert("location", location.parse().unwrap());
     }
     response
+}
+
+/// Notes the end of a request when it is dropped: the response, or the end of the connection.
+struct Ending {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.shared.fires.lock().unwrap()[self.index].ended = Some(now());
+        self.shared.changed.notify_waiters();
+    }
 }
 
 async fn stray(State(shared): State<Arc<Shared>>, method: Method, uri: Uri) -> StatusCode {

@@ -114,7 +114,12 @@ impl Portal {
 
     /// Signs exactly this header and these claims.
     pub fn sign_as_is(&self, header: &Value, claims: &Value) -> String {
-        let message = unsigned(header, claims);
+        self.sign_bytes(&serde_json::to_vec(header).unwrap(), &serde_json::to_vec(claims).unwrap())
+    }
+
+    /// Signs a header and claims that need not be JSON.
+    pub fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> String {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let keys = self.published.keys.lock().unwrap();
         let signature = keys.last().unwrap().pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))

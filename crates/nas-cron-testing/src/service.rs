@@ -18,6 +18,9 @@ pub const KEY_ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MD
 /// The admin token of the tests.
 pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
+/// The certificate authorities that the binary under test knows.
+const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/pem/certificate.pem");
+
 /// Returns the path of the binary under test, which `cargo test` puts beside the folder of the test executables.
 ///
 /// Cargo sets the path for the tests of the binary's package only, not for their fixtures.
@@ -46,6 +49,8 @@ fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
             command.env_remove(name);
         }
     }
+    // Loading the system's hundreds of certificates takes most of the start, and no test calls a public server.
+    command.env("SSL_CERT_FILE", AUTHORITY).env_remove("SSL_CERT_DIR");
     command
 }
 
@@ -361,7 +366,9 @@ impl Drop for Service {
 /// Returns an HTTP client without proxies and redirects.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    // Without the system's certificates, which take long to load: everything here is plain HTTP.
+    let builder = reqwest::Client::builder().tls_certs_only([]);
+    builder.no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {

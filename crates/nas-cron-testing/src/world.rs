@@ -32,6 +32,8 @@ pub struct World {
 /// An attempt in the history.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Attempt {
+    /// Its id.
+    pub id: String,
     /// Number of the attempt, from 1.
     pub number: i32,
     /// `started`, `delivered`, `gone`, `failed` or `lost`.
@@ -135,7 +137,7 @@ impl World {
     /// Returns the attempts of a job from the history, oldest first.
     pub async fn history(&self, job: &str) -> Vec<Attempt> {
         sqlx::query_as(
-            "SELECT attempt AS number, outcome::text, http_status AS status, error, schedule_id::text,
+            "SELECT attempt_id::text AS id, attempt AS number, outcome::text, http_status AS status, error, schedule_id::text,
                     extract(epoch FROM started_at - fire_at)::float8 AS started,
                     extract(epoch FROM ended_at - fire_at)::float8 AS ended
              FROM fires WHERE job_id = $1 ORDER BY started_at",

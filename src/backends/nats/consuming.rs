@@ -202,7 +202,7 @@ impl Taking<'_> {
 }
 
 fn read(payload: &[u8]) -> Option<Wake> {
-    let body: WakeBody = serde_json::from_slice(payload).ok()?;
+    let body: WakeBody = nas_cron_protocol::json::from_slice(payload).ok()?;
     Some(Wake {
         instance_id: InstanceId::new(body.instance_id).ok()?,
         job_id: JobId::new(body.job_id).ok()?,

@@ -142,8 +142,8 @@ impl Account {
         Answer::to(request, longest).await?.good(&secrets, self.clock.now())
     }
 
-    /// Publishes a message, and returns its name.
-    pub(super) async fn publish(&self, message: Message) -> Result<String, BackendError> {
+    /// Publishes a message. Returns its id, or that of the message that QStash has with the same deduplication id.
+    pub(super) async fn send(&self, message: Message) -> Result<String, BackendError> {
         let url = publish::url(&self.base, &message.destination)
             .ok_or_else(|| BackendError::Refused("the agent's URL is invalid".to_owned()))?;
         let headers = message
@@ -154,7 +154,7 @@ impl Account {
         if message_path(&published.message_id).is_none() {
             return Err(BackendError::Garbage("invalid message id".to_owned()));
         }
-        Ok(self.name_of(&published.message_id))
+        Ok(published.message_id)
     }
 
     /// Cancels a message. One that does not exist counts as cancelled.

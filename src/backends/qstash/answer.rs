@@ -65,7 +65,7 @@ impl Answer {
     /// Parses the body as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, BackendError> {
         // The text of serde's error is left out: it may quote the body.
-        serde_json::from_slice(&self.body).map_err(|error| {
+        nas_cron_protocol::json::from_slice(&self.body).map_err(|error| {
             let kind = if error.is_data() { "unexpected JSON" } else { "not JSON" };
             BackendError::Garbage(format!(
                 "{kind} ({} bytes, status {})",
@@ -77,7 +77,7 @@ impl Answer {
 
     /// Returns `": "` and QStash's error text, if it has the documented form and quotes no secret; else nothing.
     fn words(&self, secrets: &[&SecretString]) -> String {
-        let value: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
+        let value: Option<serde_json::Value> = nas_cron_protocol::json::from_slice(&self.body).ok();
         let Some(words) = value.as_ref().and_then(|value| value.get("error")?.as_str()) else {
             return String::new();
         };

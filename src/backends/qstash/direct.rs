@@ -13,11 +13,13 @@ use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+use super::publish::Kind;
 use super::{Qstash, direct_results};
 use crate::backends::{
     BackendError, DirectCall, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes,
 };
 use crate::db::Db;
+use crate::domain::direct_call;
 use crate::fire::client;
 use crate::keys::KeyRing;
 use crate::keys::fire_token::FireSubject;
@@ -44,6 +46,7 @@ impl QstashDirect {
     /// Adds the call to the agent, with a new token.
     fn direct(&self, wake_up: &WakeUp) -> Result<WakeUp, BackendError> {
         let subject = FireSubject {
+            attempt_id: direct_call::attempt_id(wake_up.schedule_id, wake_up.generation),
             instance_id: &wake_up.instance_id,
             job_id: &wake_up.job_id,
             fire_at: &wake_up.fire_at,
@@ -88,7 +91,7 @@ impl SchedulerBackend for QstashDirect {
     }
 
     async fn cancel(&self, wake_ups: &[Unwanted]) -> Vec<Result<(), BackendError>> {
-        self.qstash.cancel(wake_ups).await
+        self.qstash.cancel_all(wake_ups, Kind::Direct).await
     }
 
     /// Rejects every request: direct mode never calls the relay.

@@ -87,5 +87,5 @@ fn result(call: &DirectCall, end: DirectEnd) -> DirectResult {
         DirectEnd::Failed { at, status } => (at, false, status),
         DirectEnd::Cancelled { at } => (at, false, None),
     };
-    DirectResult { schedule_id: call.schedule_id, at, delivered, http_status }
+    DirectResult { schedule_id: call.schedule_id, generation: call.generation, at, delivered, http_status }
 }

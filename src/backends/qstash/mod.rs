@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::account::{Account, KeyStanding};
 pub use self::logs::DirectEnd;
 pub use self::options::{AccountOptions, QstashOptions, QstashSetupError};
+use self::publish::Kind;
 use super::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes};
 use crate::config;
 use crate::domain::qstash_region::QstashRegion;
@@ -54,6 +55,7 @@ pub struct Qstash {
     /// The first one publishes. The others still verify and cancel what was published there.
     accounts: Vec<Account>,
     options: QstashOptions,
+    clock: Arc<dyn Clock>,
 }
 
 impl Qstash {
@@ -64,7 +66,10 @@ impl Qstash {
             Account::new(one.clone(), &options.relay_url, client.clone(), Arc::clone(clock))
         };
         let accounts: Vec<_> = options.accounts.iter().map(account).collect::<Result<_, _>>()?;
-        if accounts.is_empty() { Err(QstashSetupError::NoAccount) } else { Ok(Self { accounts, options }) }
+        if accounts.is_empty() {
+            return Err(QstashSetupError::NoAccount);
+        }
+        Ok(Self { accounts, options, clock: Arc::clone(clock) })
     }
 
     /// Creates the accounts if QStash is configured. Does not connect.
@@ -119,24 +124,65 @@ impl Qstash {
     }
 
     async fn publish(&self, wake_up: &WakeUp) -> Result<Option<String>, BackendError> {
-        self.publisher().publish(publish::message(wake_up, &self.options)).await.map(Some)
+        let account = self.publisher();
+        let message_id = account.send(publish::message(wake_up, &self.options)).await?;
+        Ok(Some(account.name_of(&message_id)))
     }
 
-    /// Cancels the messages that an account may hold. Returns their indices with the results.
+    /// Cancels wake-ups, or calls of direct mode, each in the account that has its message.
+    async fn cancel_all(&self, wake_ups: &[Unwanted], kind: Kind) -> Vec<Result<(), BackendError>> {
+        let homeless = |name: &String| self.holders(name).0.is_empty();
+        let mut results: Vec<_> = wake_ups
+            .iter()
+            .map(|unwanted| match &unwanted.message_id {
+                Some(name) if homeless(name) => {
+                    Err(BackendError::Refused(format!("its region is not configured: {name}")))
+                }
+                _ => Ok(()),
+            })
+            .collect();
+        let ended = self.accounts.iter().map(|account| self.take_back(account, wake_ups, kind));
+        for ends in join_all(ended).await {
+            ends.into_iter().filter(|(_, end)| end.is_err()).for_each(|(index, end)| results[index] = end);
+        }
+        results
+    }
+
+    /// Cancels the messages that an account has or may have. Returns the results by index.
     async fn take_back(
         &self,
         account: &Account,
         wake_ups: &[Unwanted],
+        kind: Kind,
     ) -> Vec<(usize, Result<(), BackendError>)> {
-        let held: Vec<(usize, &str)> = wake_ups
-            .iter()
-            .enumerate()
-            .filter_map(|(index, unwanted)| {
-                let (holders, id) = self.holders(unwanted.message_id.as_deref()?);
-                holders.iter().any(|holder| std::ptr::eq(*holder, account)).then_some((index, id))
-            })
-            .collect();
-        let ends = self.batch(&held, |index| account.take_back(held[index].1)).await;
+        // Without an id, any account may have been told. `None`: the id is unknown.
+        let held = |unwanted: &'_ Unwanted| -> Option<Option<String>> {
+            let Some(name) = &unwanted.message_id else { return unwanted.unconfirmed.then_some(None) };
+            let (holders, id) = self.holders(name);
+            holders.iter().any(|holder| std::ptr::eq(*holder, account)).then(|| Some(id.to_owned()))
+        };
+        let held: Vec<_> =
+            wake_ups.iter().enumerate().filter_map(|(index, one)| Some((index, held(one)?))).collect();
+        let take_back = async |position: usize| {
+            let (index, message_id) = &held[position];
+            let work = async {
+                match message_id {
+                    Some(message_id) => account.take_back(message_id).await,
+                    None => {
+                        let now = self.clock.now();
+                        let placeholder = publish::placeholder(&wake_ups[*index], kind, &self.options, now);
+                        match account.send(placeholder).await {
+                            // It refuses the wake-up as well.
+                            Err(BackendError::Refused(_)) => Ok(()),
+                            message_id => account.take_back(&message_id?).await,
+                        }
+                    }
+                }
+            };
+            // It may take two calls. A batch counts on one.
+            tokio::time::timeout(self.options.timeout, work).await.unwrap_or(Err(BackendError::TimedOut))
+        };
+        let ends = self.batch(&held, take_back).await;
         held.iter().map(|(index, _)| *index).zip(ends).collect()
     }
 
@@ -204,21 +250,7 @@ impl SchedulerBackend for Qstash {
     }
 
     async fn cancel(&self, wake_ups: &[Unwanted]) -> Vec<Result<(), BackendError>> {
-        let homeless = |name: &String| self.holders(name).0.is_empty();
-        let mut results: Vec<_> = wake_ups
-            .iter()
-            .map(|unwanted| match &unwanted.message_id {
-                Some(name) if homeless(name) => {
-                    Err(BackendError::Refused(format!("its region is not configured: {name}")))
-                }
-                _ => Ok(()),
-            })
-            .collect();
-        // A single message may have been tried in several accounts: an error of any of them is tried again.
-        for ends in join_all(self.accounts.iter().map(|account| self.take_back(account, wake_ups))).await {
-            ends.into_iter().filter(|(_, end)| end.is_err()).for_each(|(index, end)| results[index] = end);
-        }
-        results
+        self.cancel_all(wake_ups, Kind::WakeUp).await
     }
 
     fn verify(&self, request: &RelayRequest<'_>) -> Result<(), Refusal> {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::ScheduleId;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::QstashOptions;
-use crate::backends::{WakeBody, WakeUp};
+use crate::backends::{Unwanted, WakeBody, WakeUp};
 
 /// Maximum time from the call of the relay to the instant: one second, plus the rounding to whole seconds.
 pub(super) const LEAD: Duration = Duration::from_secs(2);
@@ -18,6 +19,18 @@ const TIMEOUT: &str = "50s";
 
 /// Maximum retries of a direct call. They are fewer, because the service does not deduplicate direct calls.
 const DIRECT_RETRIES: u8 = 2;
+
+/// Time after which a placeholder that was not cancelled is delivered.
+const PLACEHOLDER_AFTER: Duration = Duration::from_hours(1);
+
+/// The kind of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// A call to the relay.
+    WakeUp,
+    /// A call to the agent, in direct mode.
+    Direct,
+}
 
 /// A message to publish.
 pub(super) struct Message {
@@ -31,13 +44,13 @@ pub(super) struct Message {
 
 /// Returns the message for a wake-up.
 pub(super) fn message(wake_up: &WakeUp, options: &QstashOptions) -> Message {
-    let name = format!("{}-{}", wake_up.schedule_id, wake_up.generation);
+    let name = |kind| deduplication_id(wake_up.schedule_id, wake_up.generation, kind);
     match &wake_up.direct {
         None => Message {
             destination: options.relay_url.clone(),
             body: serde_json::to_string(&WakeBody::from(wake_up)).expect("four strings are always JSON"),
             not_before: relay_second(wake_up.due_at),
-            deduplication_id: name,
+            deduplication_id: name(Kind::WakeUp),
             retries: options.retries,
             authorization: None,
         },
@@ -45,10 +58,36 @@ pub(super) fn message(wake_up: &WakeUp, options: &QstashOptions) -> Message {
             destination: direct.url.clone(),
             body: direct.body.clone(),
             not_before: direct_second(wake_up.due_at),
-            deduplication_id: format!("{name}-direct"),
+            deduplication_id: name(Kind::Direct),
             retries: options.retries.min(DIRECT_RETRIES),
             authorization: Some(direct.authorization.clone()),
         },
+    }
+}
+
+/// Returns a message with the deduplication id of a wake-up whose message id is unknown. QStash answers with the id of
+/// the wake-up's message if it has one. Otherwise it takes the placeholder, which the caller cancels in its place; the
+/// relay would reject it.
+pub(super) fn placeholder(
+    wake_up: &Unwanted,
+    kind: Kind,
+    options: &QstashOptions,
+    now: DateTime<Utc>,
+) -> Message {
+    Message {
+        destination: options.relay_url.clone(),
+        body: "{}".to_owned(),
+        not_before: (now + PLACEHOLDER_AFTER.min(options.furthest)).timestamp(),
+        deduplication_id: deduplication_id(wake_up.schedule_id, wake_up.generation, kind),
+        retries: 0,
+        authorization: None,
+    }
+}
+
+fn deduplication_id(schedule_id: ScheduleId, generation: i32, kind: Kind) -> String {
+    match kind {
+        Kind::WakeUp => format!("{schedule_id}-{generation}"),
+        Kind::Direct => format!("{schedule_id}-{generation}-direct"),
     }
 }
 

@@ -85,7 +85,7 @@ async fn unsigned(url: &Url, patience: Duration) -> anyhow::Result<(StatusCode, 
 }
 
 fn is_our_refusal(status: StatusCode, body: &[u8]) -> bool {
-    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let problem: Value = nas_cron_protocol::json::from_slice(body).unwrap_or_default();
     status == StatusCode::UNAUTHORIZED && problem["error"] == "invalid_signature"
 }
 

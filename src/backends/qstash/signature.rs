@@ -139,7 +139,7 @@ fn is_something(value: &Value) -> bool {
 
 /// Parses a part as a JSON object. The last of several members with the same name counts, as in both receivers.
 fn object(part: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    serde_json::from_slice(&decode(part)?).map_err(|_| Refusal::Malformed)
+    nas_cron_protocol::json::from_slice(&decode(part)?).map_err(|_| Refusal::Malformed)
 }
 
 fn decode(part: &[u8]) -> Result<Vec<u8>, Refusal> {

@@ -98,6 +98,27 @@ fn direct_message_goes_to_the_agent_and_keeps_its_token_out_of_logs() {
     assert_eq!(sent(&wake_up, "upstash-forward-authorization").unwrap(), "Bearer fire-token");
 }
 
+#[test]
+fn placeholder_has_the_deduplication_id_of_its_wake_up_and_calls_no_agent() {
+    let now = "2026-06-18T06:49:56.5Z".parse().unwrap();
+    for (kind, direct) in [(Kind::WakeUp, false), (Kind::Direct, true)] {
+        let wake_up = wake_up(now, direct);
+        let unwanted = Unwanted {
+            schedule_id: wake_up.schedule_id,
+            generation: wake_up.generation,
+            message_id: None,
+            unconfirmed: true,
+        };
+        let placeholder = publish::placeholder(&unwanted, kind, &options(), now);
+        assert_eq!((placeholder.destination.as_str(), placeholder.body.as_str()), (RELAY, "{}"));
+        let headers = placeholder.headers().unwrap();
+        let name = "upstash-deduplication-id";
+        assert_eq!(headers[name], sent(&wake_up, name).unwrap());
+        assert_eq!(headers["upstash-not-before"], "1781768996", "in an hour: it is cancelled before");
+        assert_eq!(headers["upstash-retries"], "0");
+    }
+}
+
 proptest! {
     #[test]
     fn relay_is_called_one_to_two_seconds_early_and_an_agent_never_early(micros in 0_i64..4_000_000_000_000_000) {

@@ -103,7 +103,7 @@ fn root(home: &Path) -> &Path {
 }
 
 fn parse(bytes: &[u8]) -> anyhow::Result<Map<String, Value>> {
-    let store: Map<String, Value> = serde_json::from_slice(bytes)?;
+    let store: Map<String, Value> = nas_cron_protocol::json::from_slice(bytes)?;
     anyhow::ensure!(store.get("providers").is_none_or(Value::is_object), "`providers` is not a JSON object");
     Ok(store)
 }
@@ -155,7 +155,7 @@ mod tests {
         }
 
         fn json(&self, name: &str) -> Value {
-            serde_json::from_slice(&fs::read(self.0.join(name)).unwrap()).unwrap()
+            nas_cron_protocol::json::from_slice(&fs::read(self.0.join(name)).unwrap()).unwrap()
         }
     }
 

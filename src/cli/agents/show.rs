@@ -108,6 +108,7 @@ mod tests {
         state              unreachable: one one-shot probes it, the others are parked
         callback           https://agent-1.example
         unreachable since  30 s ago (2027-01-15 07:59:30 UTC)
+        busy until         -
         armed              2 one-shots, of which 1 parked
         dead               1 one-shot
         next attempt       in 3 min (2027-01-15 08:03:00 UTC)

@@ -64,7 +64,8 @@ impl Cursor {
 
     fn parse(text: &str) -> Result<Self, &'static str> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        let pair: Option<(String, String)> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let pair: Option<(String, String)> =
+            bytes.and_then(|bytes| nas_cron_protocol::json::from_slice(&bytes).ok());
         let (instance_id, job_id) =
             pair.ok_or("not a cursor; use the one in the last line of the previous page")?;
         Ok(Self { instance_id, job_id })

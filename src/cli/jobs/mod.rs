@@ -123,7 +123,8 @@ mod tests {
         insta::assert_snapshot!(redrive.render_long_help(), @"
         Redrive dead letters: they are due now, with a fresh retry budget.
 
-        Select one job (dead or stuck), all dead letters of an agent, of an org, or of the service.
+        Select one job (dead or stuck), all dead letters of an agent, of an org, or of the service. Those of one agent
+        fire one after the other, so that thousands of them do not keep it from its other jobs.
 
         Usage: redrive [OPTIONS] <INSTANCE_ID|--org <ORG>|--all> [JOB_ID]
 
@@ -143,6 +144,11 @@ mod tests {
 
               --include-stuck
                   Include stuck one-shots: the agent sent the same key again after three second fires
+
+              --per-second <N>
+                  Maximum number of redriven one-shots that fire per second and agent
+                  
+                  [default: 4]
 
               --dry-run
                   Count the one-shots without changing anything

@@ -70,8 +70,9 @@ fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
     if attempts.is_empty() {
         return "No attempts.\n".to_owned();
     }
-    let mut table =
-        terminal::table(&["ATTEMPT", "STARTED", "LATE", "TOOK", "OUTCOME", "STATUS", "ERROR", "SCHEDULE"]);
+    let mut table = terminal::table(&[
+        "ATTEMPT", "STARTED", "LATE", "TOOK", "OUTCOME", "STATUS", "ERROR", "SCHEDULE", "ID",
+    ]);
     for one in attempts {
         let late = one.started_at - one.fire_at;
         table.add_row([
@@ -83,6 +84,7 @@ fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {
             or_dash(one.http_status),
             or_dash(one.error.as_deref().map(|error| shortened(&printable(error), 48))),
             one.schedule_id.to_string(),
+            one.attempt_id.to_string(),
         ]);
     }
     terminal::text(table)
@@ -129,8 +131,9 @@ mod tests {
             ..attempt.clone()
         };
         insta::assert_snapshot!(attempts_table(&[attempt, queued], now()), @r#"
-        ATTEMPT  STARTED   LATE  TOOK   OUTCOME  STATUS  ERROR                   SCHEDULE
-        2        20 s ago  40 s  12 ms  failed   503     the agent answered 503  00000000-0000-0000-0000-000000000007
+        ATTEMPT  STARTED   LATE  TOOK   OUTCOME                           STATUS  ERROR                   SCHEDULE                              ID
+        2        20 s ago  40 s  12 ms  failed                            503     the agent answered 503  00000000-0000-0000-0000-000000000007  00000000-0000-0000-0000-000000000009
+        2        20 s ago  40 s  12 ms  delivered, answered "queued [2J"  200     -                       00000000-0000-0000-0000-000000000007  00000000-0000-0000-0000-000000000009
         "#);
         insta::assert_snapshot!(attempts_table(&[], now()), @"No attempts.");
     }

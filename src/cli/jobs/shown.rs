@@ -135,6 +135,7 @@ mod tests {
         next attempt   -
         attempts       81
         last attempt   20 s ago (2027-01-15 07:59:40.000 UTC)
+        last outcome   failed
         last status    503
         last error     the agent answered 503: <html> [2J
         failing since  3 d ago (2027-01-12 08:00:00.000 UTC)

@@ -31,8 +31,8 @@ pub(in crate::cli) async fn find(url: &Url, kid: &str) -> anyhow::Result<Option<
         );
         body.extend_from_slice(&chunk);
     }
-    let document: Value =
-        serde_json::from_slice(&body).map_err(|error| anyhow!("the response is not JSON: {error}"))?;
+    let document: Value = nas_cron_protocol::json::from_slice(&body)
+        .map_err(|error| anyhow!("the response is not JSON: {error}"))?;
     let keys = document["keys"].as_array().context("the response has no list `keys`")?;
     Ok(keys.iter().find(|key| key["kid"] == kid).cloned())
 }

@@ -13,7 +13,7 @@ pub(super) async fn export(context: &KeysContext, out: &mut impl Write) -> anyho
     let keys = records(&context.db.signing_keys().await?);
     let jwks = Jwks::of(&keys)
         .context("no signing keys yet: `nas-cron serve` creates the first one at its start")?;
-    let document: serde_json::Value = serde_json::from_slice(&jwks.body)?;
+    let document: serde_json::Value = nas_cron_protocol::json::from_slice(&jwks.body)?;
     writeln!(out, "{document:#}")?;
     Ok(())
 }

@@ -24,7 +24,7 @@ settings! { Database:
         "URL of the Postgres database. It may list several hosts (`host1:5432,host2:5432`); the writable one is used. A connection pooler must run in session mode.";
     DATABASE_MAX_CONNECTIONS: Key<u32> = "database_max_connections", values::count::<u32>(4, 10_000),
         Preset::Value("20"),
-        "Maximum database connections per replica. Three tenths are reserved for fires, the rest serve requests. One additional connection receives notifications.";
+        "Maximum database connections per replica. Three tenths are reserved for fires, the rest serve requests. Two additional connections receive notifications and keep the replica registered.";
     MIGRATE: Key<bool> = "migrate", values::SWITCH,
         Preset::Value("false"),
         "Apply missing schema migrations at start. Convenient for a single replica; otherwise run `nas-cron migrate` before each rollout.";

@@ -24,8 +24,9 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                           NAS_CRON_DATABASE_URL] [required]
           --database-url-file <FILE>      File that contains database_url [env: NAS_CRON_DATABASE_URL_FILE]
           --database-max-connections <N>  Maximum database connections per replica. Three tenths are reserved for
-                                          fires, the rest serve requests. One additional connection receives
-                                          notifications. [env: NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
+                                          fires, the rest serve requests. Two additional connections receive
+                                          notifications and keep the replica registered. [env:
+                                          NAS_CRON_DATABASE_MAX_CONNECTIONS] [default: 20]
           --migrate[=<BOOL>]              Apply missing schema migrations at start. Convenient for a single
                                           replica; otherwise run `nas-cron migrate` before each rollout. [env:
                                           NAS_CRON_MIGRATE] [default: false]
@@ -56,8 +57,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
               File with the portal's public keys (JWKS or PEM), instead of portal_jwks_url. [env:
               NAS_CRON_PORTAL_JWKS_FILE] [default: keys are fetched from portal_jwks_url]
           --portal-audiences <NAME,…>
-              Accepted audiences (`aud`) of access tokens. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any
-              audience]
+              Accepted audiences (`aud`) of access tokens. `agent:*` accepts the client `agent:<id>` of every
+              agent. [env: NAS_CRON_PORTAL_AUDIENCES] [default: any audience]
           --own-portal[=<BOOL>]
               Enable the built-in portal: nas-cron issues its agents' access tokens at
               {portal_url}/api/oauth/token, signed with its own keys, and accepts no other portal's. For
@@ -173,6 +174,12 @@ fn the_flags_are_sound_and_their_help_teaches() {
                                               NAS_CRON_SECOND_FIRE_INTERVAL] [default: 300s]
           --second-fires-max <N>              Maximum second fires of one key. After that the job is shown as
                                               stuck. [env: NAS_CRON_SECOND_FIRES_MAX] [default: 3]
+          --claim-lifetime <DURATION>         Time for which agents keep a claim of a fire, also that of a process
+                                              that died. A fire that is refused as a duplicate within it is sent
+                                              once more. [env: NAS_CRON_CLAIM_LIFETIME] [default: 300s]
+          --duplicate-delay <DURATION>        Time after an accepted or ambiguous attempt at which a fire that was
+                                              refused as a duplicate is sent once more. [env:
+                                              NAS_CRON_DUPLICATE_DELAY] [default: 330s]
 
     Scheduler and leases:
           --lease-horizon <DURATION>  Time before `fire_at` at which a replica leases a one-shot. [env:
@@ -219,6 +226,56 @@ fn the_flags_are_sound_and_their_help_teaches() {
           --qstash-url <URL>
               Base URL of the QStash API; it depends on the region. [env: NAS_CRON_QSTASH_URL] [default:
               https://qstash.upstash.io]
+          --qstash-region <NAME>
+              Region of QStash to publish to. Calls from every configured region are accepted. [env:
+              NAS_CRON_QSTASH_REGION] [default: the account of qstash_token, or else that of the only configured
+              region]
+          --eu-central-1-qstash-token <TEXT>
+              Token of the account in the region eu-central-1. Visible to other users of the machine in the
+              process list; prefer the variable or the file. [env: NAS_CRON_EU_CENTRAL_1_QSTASH_TOKEN] [default:
+              no account in this region]
+          --eu-central-1-qstash-token-file <FILE>
+              File that contains eu_central_1_qstash_token [env: NAS_CRON_EU_CENTRAL_1_QSTASH_TOKEN_FILE]
+          --eu-central-1-qstash-current-signing-key <TEXT>
+              Current signing key of the account in the region eu-central-1. Visible to other users of the machine
+              in the process list; prefer the variable or the file. [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY] [default: required with eu_central_1_qstash_token]
+          --eu-central-1-qstash-current-signing-key-file <FILE>
+              File that contains eu_central_1_qstash_current_signing_key [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY_FILE]
+          --eu-central-1-qstash-next-signing-key <TEXT>
+              Next signing key of the account in the region eu-central-1. Visible to other users of the machine in
+              the process list; prefer the variable or the file. [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY] [default: none]
+          --eu-central-1-qstash-next-signing-key-file <FILE>
+              File that contains eu_central_1_qstash_next_signing_key [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY_FILE]
+          --eu-central-1-qstash-url <URL>
+              Base URL of the QStash API in the region eu-central-1. [env: NAS_CRON_EU_CENTRAL_1_QSTASH_URL]
+              [default: https://qstash-eu-central-1.upstash.io]
+          --us-east-1-qstash-token <TEXT>
+              Token of the account in the region us-east-1. Visible to other users of the machine in the process
+              list; prefer the variable or the file. [env: NAS_CRON_US_EAST_1_QSTASH_TOKEN] [default: no account
+              in this region]
+          --us-east-1-qstash-token-file <FILE>
+              File that contains us_east_1_qstash_token [env: NAS_CRON_US_EAST_1_QSTASH_TOKEN_FILE]
+          --us-east-1-qstash-current-signing-key <TEXT>
+              Current signing key of the account in the region us-east-1. Visible to other users of the machine in
+              the process list; prefer the variable or the file. [env:
+              NAS_CRON_US_EAST_1_QSTASH_CURRENT_SIGNING_KEY] [default: required with us_east_1_qstash_token]
+          --us-east-1-qstash-current-signing-key-file <FILE>
+              File that contains us_east_1_qstash_current_signing_key [env:
+              NAS_CRON_US_EAST_1_QSTASH_CURRENT_SIGNING_KEY_FILE]
+          --us-east-1-qstash-next-signing-key <TEXT>
+              Next signing key of the account in the region us-east-1. Visible to other users of the machine in
+              the process list; prefer the variable or the file. [env: NAS_CRON_US_EAST_1_QSTASH_NEXT_SIGNING_KEY]
+              [default: none]
+          --us-east-1-qstash-next-signing-key-file <FILE>
+              File that contains us_east_1_qstash_next_signing_key [env:
+              NAS_CRON_US_EAST_1_QSTASH_NEXT_SIGNING_KEY_FILE]
+          --us-east-1-qstash-url <URL>
+              Base URL of the QStash API in the region us-east-1. [env: NAS_CRON_US_EAST_1_QSTASH_URL] [default:
+              https://qstash-us-east-1.upstash.io]
           --qstash-retries <N>
               Number of times QStash repeats a relay call that was not accepted; limited by the plan. Retries to
               the agent are always made by nas-cron. [env: NAS_CRON_QSTASH_RETRIES] [default: 3]

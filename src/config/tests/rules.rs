@@ -125,7 +125,7 @@ fn qstash_publishes_to_the_chosen_region_and_knows_the_others() {
     let alone = eu(Machine::sound()).set("NAS_CRON_BACKEND", "qstash");
     assert_eq!(regions(&alone), [Some("eu-central-1")]);
     let both = us(eu(Machine::sound()));
-    assert_snapshot!(both.error(), @"");
+    assert_snapshot!(both.error(), @"invalid configuration: eu_central_1_qstash_token = `***` (NAS_CRON_EU_CENTRAL_1_QSTASH_TOKEN) and us_east_1_qstash_token = `***` (NAS_CRON_US_EAST_1_QSTASH_TOKEN): both regions could be published to; set qstash_region to one of them");
     // As in the variables of the official SDK.
     let chosen = both.set("NAS_CRON_QSTASH_REGION", "US_EAST_1");
     assert_eq!(regions(&chosen), [Some("us-east-1"), Some("eu-central-1")]);
@@ -137,10 +137,15 @@ fn qstash_publishes_to_the_chosen_region_and_knows_the_others() {
     );
     let wrong = Machine::sound()
         .set("NAS_CRON_QSTASH_REGION", "eu-central-1")
-        .set("NAS_CRON_US_EAST_1_QSTASH_TOKEN", "token")
-        .set("NAS_CRON_US_EAST_1_QSTASH_URL", "http://qstash.example");
-    assert_snapshot!(wrong.error(), @"");
-    assert_snapshot!(Machine::sound().set("NAS_CRON_QSTASH_REGION", "ap-1").error(), @"");
+        .set("NAS_CRON_US_EAST_1_QSTASH_TOKEN", "token");
+    assert_snapshot!(wrong.error(), @"
+    invalid configuration, 2 problems:
+      - us_east_1_qstash_token = `***` (NAS_CRON_US_EAST_1_QSTASH_TOKEN): QStash's calls could not be authenticated; set us_east_1_qstash_current_signing_key too
+      - qstash_region = `eu-central-1` (NAS_CRON_QSTASH_REGION): there is no account in this region; set eu_central_1_qstash_token
+    ");
+    let plaintext = us(Machine::sound()).set("NAS_CRON_US_EAST_1_QSTASH_URL", "http://qstash.example");
+    assert!(plaintext.error().contains("us_east_1_qstash_url"), "{}", plaintext.error());
+    assert_snapshot!(Machine::sound().set("NAS_CRON_QSTASH_REGION", "ap-1").error(), @"invalid configuration: qstash_region = `ap-1` (NAS_CRON_QSTASH_REGION) is not a known value; set eu-central-1 or us-east-1");
 }
 
 #[test]

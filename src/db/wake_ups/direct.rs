@@ -4,14 +4,14 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::db::{Db, DbResult};
-use crate::domain::direct_call::{DirectCall, DirectResult};
+use crate::domain::direct_call::{self, DirectCall, DirectResult};
 
 /// Returns direct calls that are due and have no known result, the oldest first, starting after `after`.
 pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> DbResult<Vec<DirectCall>> {
     Ok(sqlx::query_as!(
         DirectCall,
         r#"
-        SELECT u.schedule_id, u.message_id AS "message_id!", u.due_at
+        SELECT u.schedule_id, u.generation, u.message_id AS "message_id!", u.due_at
         FROM wake_ups u
         WHERE u.backend = 'qstash_direct' AND u.state = 'armed' AND u.message_id IS NOT NULL AND u.due_at <= now()
           AND ($1::timestamptz IS NULL OR (u.due_at, u.schedule_id) > ($1, $2))
@@ -29,6 +29,9 @@ pub async fn direct_calls(db: &Db, after: Option<&DirectCall>, limit: i64) -> Db
 /// to the built-in loop, and are due now.
 pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
     let schedule_ids: Vec<Uuid> = results.iter().map(|one| one.schedule_id.0).collect();
+    let generations: Vec<i32> = results.iter().map(|one| one.generation).collect();
+    let attempt_ids: Vec<Uuid> =
+        results.iter().map(|one| direct_call::attempt_id(one.schedule_id, one.generation)).collect();
     let ats: Vec<DateTime<Utc>> = results.iter().map(|one| one.at).collect();
     let delivered: Vec<bool> = results.iter().map(|one| one.delivered).collect();
     let statuses: Vec<Option<i16>> =
@@ -37,11 +40,14 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
         r#"
         WITH ended AS MATERIALIZED (
             SELECT r.*, u.instance_id, u.job_id
-            FROM unnest($1::uuid[], $2::timestamptz[], $3::bool[], $4::int2[])
-                AS r(schedule_id, at, delivered, http_status)
-            JOIN wake_ups u ON u.schedule_id = r.schedule_id AND u.backend = 'qstash_direct'
+            FROM unnest($1::uuid[] /* schedule_id */, $2::int4[] /* generation */, $3::uuid[] /* attempt_id */,
+                        $4::timestamptz[] /* at */, $5::bool[] /* delivered */, $6::int2[] /* http_status */)
+                AS r(schedule_id, generation, attempt_id, at, delivered, http_status)
+            JOIN wake_ups u USING (schedule_id, generation)
+            WHERE u.backend = 'qstash_direct'
         ), told AS (
-            DELETE FROM wake_ups u USING ended e WHERE u.schedule_id = e.schedule_id AND u.backend = 'qstash_direct'
+            DELETE FROM wake_ups u USING ended e
+            WHERE u.schedule_id = e.schedule_id AND u.generation = e.generation
         ), settled AS (
             UPDATE one_shots o
             SET awaits = NULL,
@@ -60,16 +66,19 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
             FROM ended e
             WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id AND o.schedule_id = e.schedule_id
               AND o.awaits = 'qstash_direct'
-            RETURNING o.instance_id, o.job_id, o.schedule_id, o.dedup_key, o.fire_at, e.at, e.delivered, e.http_status
+            RETURNING e.attempt_id, o.instance_id, o.job_id, o.schedule_id, o.dedup_key, o.fire_at, e.at, e.delivered,
+                      e.http_status
         )
         INSERT INTO fires (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
                            outcome, http_status, error)
-        SELECT gen_random_uuid(), instance_id, job_id, schedule_id, dedup_key, fire_at, 1, at, at,
+        SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, 1, at, at,
                CASE WHEN delivered THEN 'delivered' ELSE 'failed' END::fire_outcome, http_status,
                CASE WHEN NOT delivered THEN 'QStash could not deliver it' END
         FROM settled
         "#,
         &schedule_ids,
+        &generations,
+        &attempt_ids,
         &ats,
         &delivered,
         &statuses as &[Option<i16>],

@@ -46,6 +46,8 @@ pub async fn take_orders(
         )
         SELECT i.next_in, t.schedule_id AS "schedule_id?", t.generation AS "generation?", t.tries AS "tries?",
                t.too_far AS "too_far?", t.state = 'wanted' AS wanted, t.message_id, t.due_at AS "due_at?",
+               -- Ordered before, without a recorded answer. Once it is due, it has been sent.
+               t.message_id IS NULL AND t.tries > 1 AND t.due_at > now() AS unconfirmed,
                t.instance_id AS "instance_id?", t.job_id AS "job_id?", o.fire_at_text AS "fire_at_text?",
                o.fire_at AS "fire_at?", o.callback_url AS "callback_url?",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth
@@ -94,7 +96,9 @@ pub async fn take_orders(
         // A row whose one-shot no longer awaits this backend is cancelled like an unwanted one.
         let order = match arm().filter(|_| row.wanted == Some(true)) {
             Some(one_shot) => Order::Arm { one_shot: Box::new(one_shot) },
-            None => Order::Cancel { message_id: row.message_id },
+            None => {
+                Order::Cancel { message_id: row.message_id, unconfirmed: row.unconfirmed.unwrap_or_default() }
+            }
         };
         outbox.to_tell.push(ToTell {
             schedule_id: ScheduleId(schedule_id),

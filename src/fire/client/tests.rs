@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use nas_cron_base::clock::ManualClock;
+use nas_cron_base::clock::{ManualClock, steady};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
@@ -38,13 +38,20 @@ fn client() -> AgentClient {
     client_with(&["127.0.0.0/8"], &ClientConfig::default())
 }
 
+fn membership() -> Membership {
+    Membership::new(1, steady() + LONG)
+}
+
+fn permit_until(not_after: Instant) -> Permit {
+    Permit { not_after, membership: membership() }
+}
+
 /// Posts a fire, and checks that the result contains no secret of the request.
 async fn post(client: &AgentClient, base: &str, deadline: impl Future<Output = ()>) -> Answer {
     let url = base.parse().expect(base);
     let body = Bytes::from_static(BODY.as_bytes());
-    let answer =
-        client.post_until(&url, TOKEN, body, Instant::now() + Duration::from_mins(1), deadline).await;
-    let answer = answer.expect("no shortage");
+    let permit = permit_until(Instant::now() + Duration::from_mins(1));
+    let answer = client.post_until(&url, TOKEN, body, permit, deadline).await.expect("no shortage");
     let shown = format!("{answer:?} {client:?}");
     assert!(!shown.contains(TOKEN) && !shown.contains("agent-secret"), "{shown}");
     answer
@@ -64,10 +71,58 @@ async fn nothing_is_written_after_the_deadline_by_the_monotonic_clock() {
     // As after a SIGSTOP: the timer has not fired yet, the clock has moved on.
     let late = Instant::now().checked_sub(Duration::from_millis(1)).unwrap();
     let body = Bytes::from_static(BODY.as_bytes());
-    let answer = client.post_until(&url, TOKEN, body, late, std::future::pending()).await.expect("an answer");
+    let permit = permit_until(late);
+    let answer =
+        client.post_until(&url, TOKEN, body, permit, std::future::pending()).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     drop(client);
     assert!(!seen.await.unwrap().contains(BODY));
+}
+
+#[tokio::test]
+async fn nothing_is_written_without_a_valid_membership() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let membership = membership();
+    // The connection is open when the membership ends.
+    let (accepted, ended) = (listener.accept(), membership.clone());
+    let seen = async {
+        let (mut stream, _) = accepted.await.unwrap();
+        ended.end();
+        let mut seen = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut seen).await;
+        String::from_utf8_lossy(&seen).into_owned()
+    };
+    let client = client();
+    let body = Bytes::from_static(BODY.as_bytes());
+    let post = async move { client.post_fire(&url, TOKEN, body, LONG, &membership).await };
+    let (answer, seen) = tokio::join!(post, seen);
+    assert_eq!(answer.expect_err("nothing was sent").reason, Deferral::Database);
+    assert!(!seen.contains(BODY), "{seen}");
+}
+
+#[tokio::test]
+async fn request_in_flight_is_aborted_as_ambiguous_when_the_membership_lapses() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let membership = membership();
+    let ended = membership.clone();
+    let seen = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains(BODY) {
+            tokio::io::AsyncReadExt::read_buf(&mut stream, &mut seen).await.unwrap();
+        }
+        ended.end();
+        let mut rest = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
+    };
+    let client = client();
+    let body = Bytes::from_static(BODY.as_bytes());
+    let post = async move { client.post_fire(&url, TOKEN, body, LONG, &membership).await };
+    // The agent sees the end of the connection.
+    let (answer, ()) = tokio::join!(post, seen);
+    assert_eq!(answer.expect("it was sent"), Answer::Ambiguous(Ambiguous::Aborted));
 }
 
 async fn post_patiently(client: &AgentClient, base: &str) -> Answer {
@@ -246,7 +301,8 @@ async fn failed_connection_is_a_refusal() {
         other => panic!("{other:?}"),
     }
     let url = "https://agent.test".parse().expect("a URL");
-    let answer = client().post_fire(&url, "line\nbreak", Bytes::new(), LONG).await.expect("an answer");
+    let answer =
+        client().post_fire(&url, "line\nbreak", Bytes::new(), LONG, &membership()).await.expect("an answer");
     assert!(matches!(answer, Answer::Refused(Refused::Request(_))), "{answer:?}");
 }
 

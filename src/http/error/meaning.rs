@@ -108,7 +108,9 @@ impl ApiError {
                 | AuthError::Lookup(_),
             ) => Meaning::unavailable(RETRY_PORTAL),
             Self::Auth(AuthError::Refused(refusal)) => match refusal {
-                Refusal::InvalidClient => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::InvalidClient),
+                Refusal::InvalidClient | Refusal::SessionWithoutOrg | Refusal::AudienceAlone => {
+                    Meaning::of(StatusCode::FORBIDDEN, ErrorWord::InvalidClient)
+                }
                 Refusal::Disabled => Meaning::of(StatusCode::FORBIDDEN, ErrorWord::AccessDenied),
                 Refusal::NotYetKnown => Meaning { instead: None, ..Meaning::unavailable(RETRY_REGISTRATION) },
             },

@@ -137,12 +137,13 @@ impl ApiError {
         let status = meaning.status.as_u16();
         let description = meaning.instead.map_or_else(|| self.to_string(), str::to_owned);
         match (self, status) {
-            // Anyone can cause these at any rate. An unavailable portal is logged where it is detected.
+            // Anyone can cause these at any rate. `instance` has logged the refused callers of the agent API.
             (
-                Self::Auth(AuthError::Token(_) | AuthError::Lookup(_))
+                Self::Auth(AuthError::Token(_) | AuthError::Refused(_) | AuthError::Lookup(_))
                 | Self::Token(TokenRefusal::UnknownGrant(_)),
                 _,
             )
+            | (Self::Auth(_), 403)
             | (_, 401 | 404 | 405) => {
                 tracing::debug!(status, reason = %self, "request rejected");
             }

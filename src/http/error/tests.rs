@@ -44,6 +44,8 @@ async fn every_error_has_its_status_word_and_headers() {
         (verify(VerifyError::KeysUnavailable), 503, "temporarily_unavailable", Some(("retry-after", "10"))),
         (verify(VerifyError::TooManyWaiters), 503, "temporarily_unavailable", Some(("retry-after", "10"))),
         (refused(Refusal::InvalidClient), 403, "invalid_client", None),
+        (refused(Refusal::SessionWithoutOrg), 403, "invalid_client", None),
+        (refused(Refusal::AudienceAlone), 403, "invalid_client", None),
         (refused(Refusal::Disabled), 403, "access_denied", None),
         (refused(Refusal::NotYetKnown), 503, "temporarily_unavailable", Some(("retry-after", "30"))),
         (InvalidField::new("fire_at", "is odd").into(), 400, "invalid_request", None),

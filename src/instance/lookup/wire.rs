@@ -124,15 +124,15 @@ fn read(status: StatusCode, body: &[u8], query: &Query) -> Result<Option<Found>,
         return invalid(&format!("status {status} without a JSON object"));
     }
     if status == StatusCode::NOT_FOUND {
-        let explicit =
-            serde_json::from_slice::<NotFound>(body).is_ok_and(|body| body.error == "unknown_instance");
+        let explicit = nas_cron_protocol::json::from_slice::<NotFound>(body)
+            .is_ok_and(|body| body.error == "unknown_instance");
         return if explicit {
             Ok(None)
         } else {
             invalid("status 404 without `unknown_instance`: check the lookup URL")
         };
     }
-    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+    let Ok(body) = nas_cron_protocol::json::from_slice::<Body>(body) else {
         return invalid("`instance` must be null, or have instance_id and org_id");
     };
     let fits = body.instance.as_ref().is_none_or(|found| match query {
@@ -228,5 +228,9 @@ mod tests {
         ] {
             assert_eq!(parse(&session(), 200, other), Err(()), "{other}");
         }
+        let invalid = b"{\"instance\":null,\"note\":\"\xff\"}";
+        assert!(read(StatusCode::OK, invalid, &client()).is_err(), "invalid UTF-8");
+        let invalid = b"{\"error\":\"unknown_instance\",\"note\":\"\xff\"}";
+        assert!(read(StatusCode::NOT_FOUND, invalid, &client()).is_err(), "invalid UTF-8");
     }
 }

@@ -52,6 +52,7 @@ fn valid_token_returns_its_claims() {
             sid: Some("s1".to_owned()),
             org_id: Some("o1".to_owned()),
             agent_instance_id: None,
+            audience: None,
             issued_at: DateTime::from_timestamp(NOW - 5, 0),
         }
     );
@@ -85,6 +86,7 @@ fn claims_are_checked_by_every_rule() {
         ("an empty purpose", json!({"purpose": ""}), Err(TokenError::Purpose)),
         ("aud is not checked", json!({"aud": {"odd": 1}}), Ok(())),
         ("sid as a number", json!({"sid": 7}), Err(TokenError::Claims)),
+        ("agent_instance_id as a list", json!({"agent_instance_id": ["i1"]}), Err(TokenError::Claims)),
     ];
     for (name, changes, expected) in cases {
         let judged = judge(&keys, &rules(), &portal.sign(&claims(changes)));
@@ -113,6 +115,112 @@ fn aud_is_checked_if_an_allow_list_is_set() {
     ] {
         let judged = judge(&keys, &rules, &portal.sign(&claims(&json!({ "aud": aud }))));
         assert_eq!(judged.map(|_| ()), if allowed { Ok(()) } else { Err(TokenError::Audience) }, "{aud}");
+    }
+}
+
+#[test]
+fn agents_audience_stands_for_the_tokens_own_client_only() {
+    let portal = Signing::es256("k1");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    let rules = TokenRules::new(ISSUER, ["cron".to_owned(), "agent:*".to_owned()]);
+    let agent = |client: Option<&str>| json!({"client_id": client, "aud": "agent:i1"});
+    for (changes, allowed) in [
+        (agent(Some("agent:i1")), true),
+        (agent(None), true),
+        (json!({"client_id": null, "azp": "agent:i1", "aud": ["agent:i1"]}), true),
+        (json!({"client_id": null, "aud": ["agent:i1", "agent:i2"]}), true),
+        (json!({"client_id": "agent:i2", "aud": ["agent:i1", "agent:i2"]}), true),
+        (json!({"aud": "cron"}), true),
+        // Obtained by one client for another.
+        (agent(Some("agent:i2")), false),
+        (agent(Some("hermes-cli-vps")), false),
+        (agent(Some("")), false),
+        (json!({"client_id": null, "azp": "agent:i2", "aud": "agent:i1"}), false),
+        (json!({"client_id": "agent:i2", "azp": "agent:i1", "aud": "agent:i1"}), false),
+        (json!({"client_id": null, "aud": "agent:"}), false),
+        (json!({"client_id": null, "aud": "Agent:i1"}), false),
+        (json!({"client_id": null, "aud": " agent:i1"}), false),
+        (json!({"client_id": null, "aud": "agent"}), false),
+        (json!({"client_id": null, "aud": "*"}), false),
+        (json!({"client_id": null, "aud": ["agent:i1", 1]}), false),
+    ] {
+        let judged = judge(&keys, &rules, &portal.sign(&claims(&changes)));
+        assert_eq!(judged.map(|_| ()), if allowed { Ok(()) } else { Err(TokenError::Audience) }, "{changes}");
+    }
+}
+
+#[test]
+fn audience_identifies_only_if_it_is_the_only_one_and_the_issuer_is_trusted_with_it() {
+    let portal = Signing::es256("k1");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    let (strict, trusting) = (rules(), rules().with_agents_by_audience(true));
+    for (aud, sole) in [
+        (json!("agent:i1"), Some("agent:i1")),
+        (json!(["agent:i1"]), Some("agent:i1")),
+        (json!("agent:*"), Some("agent:*")),
+        (json!(["agent:i1", "agent:i2"]), None),
+        (json!(["agent:i1", "agent:i1"]), None),
+        (json!(["agent:i1", "cron"]), None),
+        (json!(["agent:i1", null]), None),
+        (json!([["agent:i1"]]), None),
+        (json!([]), None),
+        (json!({"agent:i1": 1}), None),
+        (json!(7), None),
+        (Value::Null, None),
+    ] {
+        let token = portal.sign(&claims(&json!({ "aud": aud })));
+        assert_eq!(judge(&keys, &trusting, &token).unwrap().audience.as_deref(), sole, "{aud}");
+        assert_eq!(judge(&keys, &strict, &token).unwrap().audience, None, "{aud}");
+    }
+}
+
+#[test]
+fn a_claim_that_occurs_twice_is_rejected() {
+    let portal = Signing::es256("k1");
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","kid":"k1"}"#);
+    let rules = rules().with_agents_by_audience(true);
+    for twice in [
+        r#""aud":"agent:i2","aud":"agent:i1""#,
+        r#""aud":"agent:i1","\u0061ud":"agent:i2""#,
+        r#""aud":"agent:i1","agent_instance_id":"i1","agent_instance_id":"i2""#,
+        r#""org_id":"o1","org_id":null"#,
+        r#""client_id":null,"client_id":"agent:i1""#,
+        r#""azp":"a","azp":"a""#,
+        r#""sid":"a","sid":"b""#,
+        r#""purpose":"a","purpose":"b""#,
+    ] {
+        let claims = format!(r#"{{"iss":"{ISSUER}","exp":{},{twice}}}"#, NOW + 60);
+        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &portal.key, portal.algorithm).unwrap();
+        let read = Presented::read(&format!("{message}.{signature}"), &rules, now()).map(|_| ());
+        assert_eq!(read, Err(TokenError::Claims), "{twice}");
+    }
+}
+
+#[test]
+fn invalid_utf8_in_header_or_claims_is_rejected_even_if_nothing_reads_it() {
+    let portal = Signing::es256("k1");
+    let signed = |header: &[u8], claims: &[u8]| {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &portal.key, portal.algorithm).unwrap();
+        format!("{message}.{signature}")
+    };
+    let header = br#"{"alg":"ES256","kid":"k1"}"#;
+    let sound = format!(r#"{{"iss":"{ISSUER}","exp":{},"name":"ä"}}"#, NOW + 60);
+    let with = |json: &[u8], more: &[u8]| [&json[..json.len() - 1], more, b"}"].concat();
+    let read =
+        |header: &[u8], claims: &[u8]| Presented::read(&signed(header, claims), &rules(), now()).map(|_| ());
+    assert_eq!(read(header, sound.as_bytes()), Ok(()));
+    for invalid in [
+        &b",\"x\":\"\xff\""[..],
+        b",\"x\xff\":1",
+        b",\"x\":{\"y\":[\"\xc0\xaf\"]}",
+        b",\"x\":\"\xed\xa0\x80\"",
+    ] {
+        assert_eq!(read(header, &with(sound.as_bytes(), invalid)), Err(TokenError::Malformed), "{invalid:?}");
+        assert_eq!(read(&with(header, invalid), sound.as_bytes()), Err(TokenError::Malformed), "{invalid:?}");
     }
 }
 

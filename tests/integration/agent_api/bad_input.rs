@@ -248,6 +248,8 @@ async fn contract_a_body_that_is_not_a_json_object_is_400_and_one_that_is_too_lo
             assert_refused(&world, path, body, "").await;
         }
         assert_refused(&world, path, &b"{\"job_id\":\"\xff\xfe\"}"[..], "").await;
+        let ignored = [&b"{\"note\":\"\xff\","[..], &good.as_bytes()[1..]].concat();
+        assert_refused(&world, path, ignored, "").await;
         assert_refused(
             &world,
             path,

@@ -37,6 +37,23 @@ fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
 }
 
 #[tokio::test]
+async fn tokens_with_invalid_utf8_are_rejected_even_where_nothing_reads_it() {
+    let world = World::start().await;
+    let claims = all_claims(&json!({"client_id": "agent:inst-1", "org_id": "org-1"}));
+    let (header, claims) = (world.portal.header().to_string(), claims.to_string());
+    let with = |json: &str, more: &[u8]| [&json.as_bytes()[..json.len() - 1], more, b"}"].concat();
+    let sound =
+        world.portal.sign_bytes(&with(&header, b",\"x\":1"), &with(&claims, ",\"x\":\"ä\"".as_bytes()));
+    assert_eq!(world.call("GET", LIST, Some(&sound), "").await.status, 200, "the base is good");
+    for invalid in [&b",\"x\":\"\xff\""[..], b",\"x\xff\":1", b",\"x\":[\"\xc0\xaf\"]"] {
+        let in_claims = world.portal.sign_bytes(header.as_bytes(), &with(&claims, invalid));
+        assert_rejected(&world, "in the claims", &in_claims).await;
+        let in_header = world.portal.sign_bytes(&with(&header, invalid), claims.as_bytes());
+        assert_rejected(&world, "in the header", &in_header).await;
+    }
+}
+
+#[tokio::test]
 async fn contract_only_asymmetric_algorithms_of_the_portals_keys_are_accepted() {
     let world = World::start().await;
     let portal = &world.portal;

@@ -121,6 +121,14 @@ impl Code {
         self.files.values().filter(names).map(|file| file.path.clone()).collect()
     }
 
+    /// Returns the files that use the item at this path in another crate.
+    pub(super) fn naming_item(&self, item: &[&str]) -> BTreeSet<PathBuf> {
+        let names = |file: &&File| {
+            file.paths.iter().chain(file.scope.values()).any(|path| path.iter().take(item.len()).eq(item))
+        };
+        self.files.values().filter(names).map(|file| file.path.clone()).collect()
+    }
+
     /// Returns the paths of all files.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.values().map(|file| file.path.as_path())

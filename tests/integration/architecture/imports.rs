@@ -66,6 +66,21 @@ fn only_db_uses_sqlx() {
     assert!(!users.is_empty(), "db uses sqlx");
 }
 
+/// serde's functions ignore invalid UTF-8 in strings that they skip.
+#[test]
+fn json_bytes_are_read_by_the_function_that_rejects_invalid_utf8() {
+    let folders =
+        super::crates::source_folders().into_iter().filter(|folder| !folder.contains("nas-cron-testing"));
+    let readers: BTreeSet<_> = folders
+        .flat_map(|folder| {
+            let code = Code::read(&folder);
+            ["from_slice", "from_reader"].map(|function| code.naming_item(&["serde_json", function]))
+        })
+        .flatten()
+        .collect();
+    assert_eq!(readers, [PathBuf::from("crates/nas-cron-protocol/src/json.rs")].into());
+}
+
 #[test]
 fn files_do_not_import_each_other_in_a_cycle() {
     for folder in super::crates::source_folders() {

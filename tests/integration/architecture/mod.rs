@@ -4,4 +4,4 @@ mod code;
 mod crates;
 mod documents;
 mod imports;
-mod tables;
+pub(crate) mod tables;

@@ -1,7 +1,7 @@
 //! Tables of Markdown pages, as rows of cells.
 
 /// Returns the rows of the first table below `heading`, without its header. Panics if no table is found.
-pub(super) fn below(page: &str, heading: &str) -> Vec<Vec<String>> {
+pub(crate) fn below(page: &str, heading: &str) -> Vec<Vec<String>> {
     let after = page.lines().skip_while(|line| line.trim() != heading).skip(1);
     let section = after.take_while(|line| !line.starts_with('#'));
     let lines = section.skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));

@@ -19,13 +19,13 @@ pub(super) const RECOVERY: Duration = Duration::from_secs(30);
 const ANSWER_AFTER: Duration = Duration::from_millis(100);
 
 /// Returns the address of a database's server.
-pub(super) fn address_of(url: &str) -> SocketAddr {
+pub(crate) fn address_of(url: &str) -> SocketAddr {
     let url: url::Url = url.parse().unwrap();
     url.socket_addrs(|| None).unwrap()[0]
 }
 
 /// Returns the URL of the same database at another address.
-pub(super) fn at(url: &str, address: SocketAddr) -> String {
+pub(crate) fn at(url: &str, address: SocketAddr) -> String {
     let mut url: url::Url = url.parse().unwrap();
     url.set_ip_host(address.ip()).unwrap();
     url.set_port(Some(address.port())).unwrap();
@@ -54,6 +54,23 @@ fn settings_through(settings: Settings, url: &str) -> Settings {
 /// Creates the schema in a new database.
 pub(super) async fn with_schema(url: &str) {
     nas_cron::db::migrate::migrate(&connect(url)).await.unwrap();
+}
+
+/// Returns the length of an outage that no provision may notice: ten seconds. It is shorter on a machine that is busy
+/// with other work, where the service also needs longer for everything after the outage.
+pub(super) async fn brief_outage(cluster: &Cluster) -> Duration {
+    let (token, callback) = (cluster.agent("measured").await, cluster.agents.callback("measured"));
+    let mut slowest = Duration::ZERO;
+    // The first provision also fetches the portal's keys.
+    for number in 0..6 {
+        let (job, begun) = (format!("measured-{number}"), Instant::now());
+        cluster.replicas[0].provision(&token, &job, &fire_at(3_600_000), &callback).await;
+        slowest = if number == 0 { slowest } else { slowest.max(begun.elapsed()) };
+    }
+    match slowest {
+        quiet if quiet < Duration::from_millis(100) => Duration::from_secs(10),
+        busy => Duration::from_secs(10).saturating_sub(5 * busy).max(Duration::from_secs(5)),
+    }
 }
 
 /// The provisions that agents made during a fault.

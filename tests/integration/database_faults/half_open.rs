@@ -5,15 +5,19 @@ use std::time::Duration;
 use nas_cron_testing::cluster::Cluster;
 use nas_cron_testing::proxy::Proxy;
 
-use super::fixture::{all_came, proxied, recovered, under_load};
+use super::fixture::{all_came, brief_outage, proxied, recovered, under_load};
 
 const AGENTS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Runs a fault of this length under load. Checks that no provision failed, that no fire was lost, early or doubled, and
+/// Runs a fault of this length under load (`None` for a brief outage). Checks that no provision failed, that no fire was lost, early or doubled, and
 /// that both replicas recovered by themselves.
-async fn outlived(name: &str, length: Duration, fault: fn(&Proxy)) {
+async fn outlived(name: &str, length: Option<Duration>, fault: fn(&Proxy)) {
     let (cluster, proxy) = proxied(2).await;
+    let length = match length {
+        Some(length) => length,
+        None => brief_outage(&cluster).await,
+    };
     let work = async {
         fault(&proxy);
         tokio::time::sleep(length).await;
@@ -36,15 +40,15 @@ async fn ready(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_recover_when_their_connections_are_black_holed() {
-    outlived("existing", Duration::ZERO, Proxy::black_hole_existing).await;
+    outlived("existing", Some(Duration::ZERO), Proxy::black_hole_existing).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_recover_after_replies_were_dropped() {
-    outlived("replies", Duration::from_secs(8), Proxy::drop_replies).await;
+    outlived("replies", Some(Duration::from_secs(8)), Proxy::drop_replies).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_of_ten_seconds_fails_no_provision() {
-    outlived("everything", Duration::from_secs(10), Proxy::black_hole).await;
+    outlived("everything", None, Proxy::black_hole).await;
 }

@@ -3,7 +3,7 @@
 mod causes;
 mod chaos;
 mod failover;
-mod fixture;
+pub(crate) mod fixture;
 mod half_open;
 mod late;
 mod latency;

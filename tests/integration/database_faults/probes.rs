@@ -6,7 +6,7 @@ use futures::future::join_all;
 use nas_cron_testing::time::{PATIENCE, fire_at};
 use tokio::sync::watch;
 
-use super::fixture::proxied;
+use super::fixture::{brief_outage, proxied};
 
 /// A short restart of the database does not take the replica out of the load balancer, and a real outage restarts no
 /// replica.
@@ -33,17 +33,18 @@ async fn a_black_holed_replica_stays_healthy_and_is_unready_only_after_a_while()
     println!("unready after {unready:?}");
 }
 
-/// Exactly ten seconds without a server, simulated by a proxy: the time of a real restart depends on the machine.
+/// Ten seconds without a server, simulated by a proxy: the time of a real restart depends on the machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provision_outlasts_ten_seconds_without_the_database() {
     const CALLS: usize = 20;
     let (cluster, proxy) = proxied(1).await;
     let token = cluster.agent("inst-1").await;
     let (replica, callback) = (&cluster.replicas[0], cluster.agents.callback("inst-1"));
+    let length = brief_outage(&cluster).await;
     let (outage_over, restored) = watch::channel(false);
     proxy.cut().await;
     let outage = async {
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::sleep(length).await;
         proxy.restore().await;
         outage_over.send(true).unwrap();
     };

@@ -6,7 +6,7 @@ use nas_cron_testing::agent::{Fire, Reply};
 use nas_cron_testing::jwt::verify;
 use nas_cron_testing::service::{Service, client};
 use nas_cron_testing::time::{fire_at, lateness_ms};
-use nas_cron_testing::world::World;
+use nas_cron_testing::world::{World, eventually};
 use serde_json::{Value, json};
 
 /// Verifies the tokens of a job's two attempts with both JWKS paths.
@@ -66,6 +66,32 @@ async fn contract_fire_the_token_is_rs256_where_that_is_configured() {
     let world = World::with(|s| s.with("NAS_CRON_SIGNING_ALG", "RS256")).await;
     let fires = two_attempts(&world, &world.token).await;
     judge(&world, &fires, "RS256", nas_cron_testing::portal::PORTAL_URL).await;
+}
+
+#[tokio::test]
+async fn jti_of_a_fire_token_is_the_attempts_id_in_history_and_log() {
+    let world = World::new().await;
+    let fires = two_attempts(&world, &world.token).await;
+    let jwks = world.service.get("/.well-known/jwks.json").await.1;
+    let jtis: Vec<_> = fires.iter().map(|fire| verify(&fire.token, &jwks).1["jti"].clone()).collect();
+    world.ended("a1b2c3", 2).await;
+    let (_, shown, _) = world.settings.run(&["jobs", "show", "inst-1", "a1b2c3", "--json"]).await;
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let mut recorded: Vec<_> =
+        shown["attempts"].as_array().unwrap().iter().map(|one| one["attempt_id"].clone()).collect();
+    recorded.reverse();
+    assert_eq!(recorded, jtis);
+    // One line per outcome.
+    let logged = eventually("both outcomes are in the log", async || {
+        let log = world.service.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ended: Vec<_> = lines.filter(|line| line["job.id"] == "a1b2c3").collect();
+        (ended.len() == 2).then_some(ended)
+    })
+    .await;
+    let ids: Vec<_> = logged.iter().map(|line| line["fire.attempt_id"].clone()).collect();
+    assert_eq!(ids, jtis, "{logged:#?}");
+    assert!(logged.iter().all(|line| line["agent.id"] == "inst-1"), "{logged:#?}");
 }
 
 #[tokio::test]

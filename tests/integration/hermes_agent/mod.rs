@@ -134,9 +134,10 @@ async fn hermes_agent_provisions_is_fired_rearms_and_cancels_with_es256() {
     drive("ES256", Vec::new(), &[]).await;
 }
 
+/// Only the tokens differ.
 #[tokio::test]
-async fn hermes_agent_provisions_is_fired_rearms_and_cancels_with_rs256() {
-    drive("RS256", Vec::new(), &[]).await;
+async fn hermes_agent_verifies_rs256_and_is_fired_with_it() {
+    drive("RS256", Vec::new(), &["--brief"]).await;
 }
 
 /// Direct mode: the agent's verifier and its cron loop work unchanged.

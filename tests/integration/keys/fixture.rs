@@ -19,6 +19,7 @@ use ring::signature::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 /// A migrated database for one test.
 pub(crate) struct TestDatabase {
@@ -77,6 +78,7 @@ pub(crate) async fn states(database: &TestDatabase) -> Vec<(String, String)> {
 
 pub(crate) fn mint(ring: &KeyRing) -> Result<SecretString, MintError> {
     let fire = FireSubject {
+        attempt_id: Uuid::new_v4(),
         instance_id: &InstanceId::new("i-1").unwrap(),
         job_id: &JobId::new("a1b2c3").unwrap(),
         fire_at: &FireAt::parse("2026-06-18T12:34:56+00:00").unwrap(),

@@ -3,6 +3,7 @@
 
 mod assertions;
 mod authority;
+mod callers;
 mod denials;
 mod fixture;
 mod issuers;

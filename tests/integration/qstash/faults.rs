@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use nas_cron::backends::qstash::Qstash;
-use nas_cron::backends::{BackendError, SchedulerBackend, WakeUp};
+use nas_cron::backends::{BackendError, SchedulerBackend, Unwanted, WakeUp};
 use nas_cron_testing::qstash_emulator::Emulator;
 use nas_cron_testing::qstash_emulator::faults::ApiFault;
 
@@ -158,6 +158,39 @@ async fn repeating_a_publish_whose_answer_was_lost_makes_no_second_message() {
     let again = client.arm(std::slice::from_ref(&wake_up)).await;
     assert_eq!(again[0], Ok(Some(pending[0].message_id.clone())));
     assert_eq!(world.emulator.pending(), pending);
+}
+
+/// A process that dies after a publish, or a lost answer, leaves a message whose id no replica knows.
+#[tokio::test]
+async fn a_cancel_finds_the_message_of_a_publish_whose_answer_was_lost() {
+    let world = World::start().await;
+    let client = world.client(PATIENCE);
+    world.emulator.misbehave(ApiFault::LoseAnswer, Some(1));
+    let wake_up = wake_up(3_600_000);
+    assert!(client.arm(std::slice::from_ref(&wake_up)).await[0].is_err());
+    let unknown = unwanted(&wake_up, None);
+    assert_eq!(client.cancel(std::slice::from_ref(&unknown)).await, [Ok(())]);
+    assert_eq!(world.emulator.pending().len(), 1, "no arm was tried, as far as this cancel is concerned");
+    let unconfirmed = Unwanted { unconfirmed: true, ..unknown };
+    for _ in 0..2 {
+        assert_eq!(client.cancel(std::slice::from_ref(&unconfirmed)).await, [Ok(())]);
+        assert_eq!(world.emulator.pending(), []);
+    }
+    assert_eq!(world.emulator.counts().published, 1);
+}
+
+#[tokio::test]
+async fn a_cancel_of_an_unconfirmed_wake_up_that_was_never_published_leaves_no_message() {
+    let world = World::start().await;
+    let client = world.client(PATIENCE);
+    let unconfirmed = Unwanted { unconfirmed: true, ..unwanted(&wake_up(3_600_000), None) };
+    world.emulator.misbehave(ApiFault::Status(503), Some(1));
+    let unreachable = client.cancel(std::slice::from_ref(&unconfirmed)).await;
+    assert_eq!(unreachable[0].as_ref().unwrap_err().kind(), "unreachable");
+    assert_eq!(client.cancel(std::slice::from_ref(&unconfirmed)).await, [Ok(())]);
+    assert_eq!((world.emulator.pending(), world.emulator.counts().cancelled), (Vec::new(), 1));
+    world.emulator.misbehave(ApiFault::Status(400), Some(1));
+    assert_eq!(client.cancel(&[unconfirmed]).await, [Ok(())], "QStash has refused the wake-up as well");
 }
 
 #[tokio::test]

@@ -89,7 +89,12 @@ pub fn direct(millis: i64, url: String) -> WakeUp {
 
 /// Returns the cancel of a wake-up.
 pub fn unwanted(wake_up: &WakeUp, message_id: Option<String>) -> Unwanted {
-    Unwanted { schedule_id: wake_up.schedule_id, generation: wake_up.generation, message_id }
+    Unwanted {
+        schedule_id: wake_up.schedule_id,
+        generation: wake_up.generation,
+        message_id,
+        unconfirmed: false,
+    }
 }
 
 /// A call that a destination received.

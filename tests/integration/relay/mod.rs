@@ -2,5 +2,6 @@
 
 mod caller;
 mod faults;
+mod log;
 mod refused;
 mod statuses;

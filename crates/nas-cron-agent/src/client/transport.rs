@@ -136,11 +136,11 @@ impl Transport {
         if status.is_success() {
             // Such as 204.
             let body = if body.is_empty() { b"null" } else { body.as_slice() };
-            return serde_json::from_slice(body).map_err(|error| {
+            return nas_cron_protocol::json::from_slice(body).map_err(|error| {
                 self.invalid_response(format!("its body is not the expected JSON: {error}"))
             });
         }
-        Err(match serde_json::from_slice::<ErrorBody>(&body) {
+        Err(match nas_cron_protocol::json::from_slice::<ErrorBody>(&body) {
             Ok(body) => ClientError::Refused {
                 status: status.as_u16(),
                 description: body.error_description.unwrap_or_else(|| body.error.to_string()),

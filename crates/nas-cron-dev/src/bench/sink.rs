@@ -162,7 +162,7 @@ impl Shared {
         arrived: chrono::DateTime<chrono::Utc>,
     ) -> StatusCode {
         let agent = agent_of(head.uri.path());
-        let fire = serde_json::from_slice::<FireBody<'_>>(body).ok();
+        let fire = nas_cron_protocol::json::from_slice::<FireBody<'_>>(body).ok();
         let found = agent.zip(fire).and_then(|(agent, fire)| {
             let stages = self.stages.read();
             let (stage, index) =

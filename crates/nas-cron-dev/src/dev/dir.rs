@@ -151,7 +151,7 @@ impl DevDir {
                 self.0.display()
             )
         })?;
-        serde_json::from_slice(&json)
+        nas_cron_protocol::json::from_slice(&json)
             .with_context(|| format!("{} was not written by this version of `nas-cron dev`", path.display()))
     }
 }
@@ -244,7 +244,8 @@ pub(crate) mod tests {
             agents: vec![agent(Some("s")), agent(None)],
         })
         .unwrap();
-        let value: serde_json::Value = serde_json::from_slice(&fs::read(dir.dev_json()).unwrap()).unwrap();
+        let value: serde_json::Value =
+            nas_cron_protocol::json::from_slice(&fs::read(dir.dev_json()).unwrap()).unwrap();
         assert_eq!(
             value,
             json!({

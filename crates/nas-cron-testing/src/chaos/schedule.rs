@@ -63,6 +63,9 @@ pub fn long(seed: u64, duration: Duration, only: &[Fault]) -> Vec<Step> {
 }
 
 /// Returns the short series: most faults once and briefly. It requires the short leases of [`SHORT_LEASES`].
+///
+/// A slow network has a test of its own, at a higher load and with long leases: short ones expire on a busy machine, and
+/// their recovery is late.
 pub fn short(seed: u64) -> Vec<Step> {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut step = |fault, seconds| Step { fault, length: Duration::from_secs(seconds), dice: dice.random() };
@@ -73,7 +76,6 @@ pub fn short(seed: u64) -> Vec<Step> {
         step(Fault::TerminatedBackends, 0),
         step(Fault::HoleExisting, 0),
         step(Fault::HoleReplies, 4),
-        step(Fault::Latency200, 5),
         step(Fault::DatabasePaused, 4),
         step(Fault::ReadOnly, 3),
         step(Fault::FailoverFrozen, 0),

@@ -33,7 +33,7 @@ settings! { Portal:
         "File with the portal's public keys (JWKS or PEM), instead of portal_jwks_url.";
     PORTAL_AUDIENCES: ListKey<String> = "portal_audiences", values::WORDS,
         Preset::Unset { means: "any audience", example: "hermes-cli-vps" },
-        "Accepted audiences (`aud`) of access tokens.";
+        "Accepted audiences (`aud`) of access tokens. `agent:*` accepts the client `agent:<id>` of every agent.";
 }
 
 /// Reads the source of the portal's keys if another service is the portal.

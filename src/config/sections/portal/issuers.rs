@@ -41,6 +41,8 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// Orgs whose instances its tokens may name.
     pub orgs: Orgs,
+    /// True if a JWT without a client may identify an agent by its `aud`.
+    pub agents_by_audience: bool,
 }
 
 /// Orgs whose instances an issuer's tokens may name.
@@ -75,6 +77,8 @@ struct Table {
     orgs: Vec<String>,
     #[serde(default)]
     all_orgs: bool,
+    #[serde(default)]
+    agents_by_audience: bool,
 }
 
 /// Reads the file at this path. Relative paths in it are relative to its directory.
@@ -189,7 +193,12 @@ impl Table {
             }
             (false, orgs) => Orgs::Only(orgs.into_iter().collect()),
         };
-        Ok(Issuer { issuer, jwks, introspection, token_prefix, audiences: self.audiences, orgs })
+        if self.agents_by_audience && jwks.is_none() {
+            let fix = "set jwks_url or jwks_file, or remove it: an introspected token never identifies an agent by `aud`";
+            return Err(wrong("agents_by_audience", "needs the issuer's keys", fix));
+        }
+        let (audiences, agents_by_audience) = (self.audiences, self.agents_by_audience);
+        Ok(Issuer { issuer, jwks, introspection, token_prefix, audiences, orgs, agents_by_audience })
     }
 }
 
@@ -264,7 +273,7 @@ mod tests {
     #[test]
     fn issuers_of_every_kind_are_read() {
         let text = format!(
-            "{SOUND}audiences = ['x']\n[[issuer]]\nissuer = 'b'\njwks_file = 'b.pem'\nall_orgs = true\n\
+            "{SOUND}audiences = ['x']\nagents_by_audience = true\n[[issuer]]\nissuer = 'b'\njwks_file = 'b.pem'\nall_orgs = true\n\
              [[issuer]]\nissuer = 'c'\nintrospection_url = 'http://127.0.0.1/i'\nintrospection_client_id = 'n'\n\
              introspection_client_secret_file = 'secret'\ntoken_prefix = 'c_'\norgs = ['o']\n"
         );
@@ -272,6 +281,10 @@ mod tests {
         assert_eq!(issuers[0].issuer, "https://a/", "byte for byte");
         assert_eq!(issuers[0].orgs, Orgs::Only(["o1".to_owned(), "o2".to_owned()].into()));
         assert_eq!(issuers[0].audiences, ["x"]);
+        assert_eq!(
+            issuers.iter().map(|one| one.agents_by_audience).collect::<Vec<_>>(),
+            [true, false, false]
+        );
         let Some(PortalJwks::File(file)) = &issuers[1].jwks else { panic!("{:?}", issuers[1]) };
         assert!(file.is_absolute() && file.ends_with("b.pem") && issuers[1].orgs == Orgs::All);
         let asked = issuers[2].introspection.as_ref().unwrap();
@@ -328,6 +341,10 @@ mod tests {
                 "jwks_url is not an absolute URL",
             ),
             (format!("{SOUND}{asked}"), "introspection_url needs a client"),
+            (
+                table("a", "token_prefix = 'a_'\nagents_by_audience = true\n"),
+                "agents_by_audience needs the issuer's keys",
+            ),
             (format!("{SOUND}{asked}introspection_client_secret_file = 'none'\n"), "none could not be read"),
             (format!("{SOUND}{asked}introspection_client_secret_file = 'empty'\n"), "empty is empty"),
             (

@@ -75,4 +75,10 @@ pub(in crate::config) fn check(portal: &Portal, reader: &mut Reader<'_>) {
         "the issuers file contains the portal itself, so a token could match two sets of rules",
         "remove that table from the file: the portal has its own settings",
     );
+    reader.rule(
+        &[OWN_PORTAL.setting, ISSUERS_FILE.setting],
+        !own || !portal.issuers.iter().any(|other| other.agents_by_audience),
+        "an issuer has agents_by_audience = true, which the built-in portal rules out",
+        "remove agents_by_audience from the file: these agents need a client_id or a session in their tokens",
+    );
 }

@@ -101,7 +101,7 @@ fn read(file: Option<&PathBuf>) -> anyhow::Result<SecretString> {
 /// Returns the expiry of a JWT, or `None` for other tokens. For display only: the signature is not verified.
 fn expiry(token: &str) -> Option<DateTime<Utc>> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    let claims: Value = nas_cron_protocol::json::from_slice(&payload).ok()?;
     DateTime::from_timestamp(claims["exp"].as_i64()?, 0)
 }
 

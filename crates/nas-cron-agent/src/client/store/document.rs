@@ -67,7 +67,7 @@ pub enum Mode {
 impl Document {
     /// Returns the document and its format version, or the problem as a phrase without any of the content.
     pub(super) fn parse(bytes: &[u8]) -> Result<(Self, u64), String> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        let value: Value = nas_cron_protocol::json::from_slice(bytes).map_err(|error| {
             let at = format!("line {}, column {}", error.line(), error.column());
             if error.is_eof() { format!("is truncated ({at})") } else { format!("is not JSON ({at})") }
         })?;

@@ -61,7 +61,7 @@ async fn fire(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respon
         Err(why) => return endpoint.refuse(&why),
     };
     let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
-    match serde_json::from_slice::<FireBody<'_>>(&body).ok() {
+    match nas_cron_protocol::json::from_slice::<FireBody<'_>>(&body).ok() {
         Some(fire) => endpoint.accept(&claims, &fire, arrived),
         None => refusal(StatusCode::BAD_REQUEST, "job_id or fire_at is missing"),
     }
