@@ -63,7 +63,7 @@ pub struct Delivered {
 }
 
 /// The callbacks of a row. `callbacks.rs` has their rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Callbacks {
     /// Callback of the next attempt.
     pub next: Id,
@@ -199,7 +199,7 @@ impl Row {
             asked_again_at: None,
             shows_skew: false,
             delivered: None,
-            callbacks: Callbacks::default(),
+            callbacks: Callbacks { next: 0, own: None, gone_elsewhere: None },
             claimed_at: None,
             refused: false,
         }

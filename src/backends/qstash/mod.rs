@@ -155,7 +155,7 @@ impl Qstash {
         wake_ups: &[Unwanted],
         kind: Kind,
     ) -> Vec<(usize, Result<(), BackendError>)> {
-        // Without an id, any account may have been told. `None`: the id is unknown.
+        // `None`: the id is unknown, and any account may have the message.
         let held = |unwanted: &'_ Unwanted| -> Option<Option<String>> {
             let Some(name) = &unwanted.message_id else { return unwanted.unconfirmed.then_some(None) };
             let (holders, id) = self.holders(name);
