@@ -49,7 +49,8 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
 
 /// Leases at most `limit` one-shots that are due within `horizon`, soonest first, except those of instances in
 /// `saturated`. A one-shot that is on hold, or waits for the probe of its instance, is parked instead. One whose agent has
-/// asked to wait is due when that time is over. A lease ends `grace` after the due time. The commit is asynchronous: after a lost claim, the row is simply due again.
+/// asked to wait is due when that time is over. A lease ends `grace` after the due time. The commit is asynchronous: after
+/// a lost claim, the row is simply due again.
 pub async fn claim_due(
     db: &Db,
     horizon: Duration,
@@ -112,7 +113,7 @@ pub async fn claim_due(
                 ends: sent + (expires - row.now).to_std().unwrap_or_default(),
             });
         } else {
-            claimed.put_off += 1;
+            claimed.postponed += 1;
         }
     }
     Ok(claimed)

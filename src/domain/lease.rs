@@ -28,9 +28,9 @@ pub struct Lease {
 pub struct Claimed {
     /// The new leases of this replica.
     pub leases: Vec<Lease>,
-    /// Number of one-shots that came due and were not leased: parked because of a hold or an unreachable instance, or put off
+    /// Number of one-shots that came due and were not leased: parked because of a hold or an unreachable instance, or postponed
     /// until the end of their agent's `Retry-After`.
-    pub put_off: usize,
+    pub postponed: usize,
 }
 
 /// The one-shots that were recovered from expired leases.

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_200_with_a_known_status_is_no_delivery() {
+    fn only_a_200_with_a_known_status_is_another_outcome_than_delivered() {
         let judged = |status, body: &str| {
             let outcome = judge(&response(status, body));
             (outcome.verdict, outcome.answer)

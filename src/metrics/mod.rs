@@ -141,6 +141,8 @@ pub(crate) mod tests {
         nas_cron_fire_lateness_seconds_count 1
         nas_cron_fire_lateness_seconds_sum 0.0007
         nas_cron_fires_total{outcome="delivered"} 1
+        nas_cron_fires_total{outcome="dropped"} 0
+        nas_cron_fires_total{outcome="duplicate"} 0
         nas_cron_fires_total{outcome="failed"} 1
         nas_cron_fires_total{outcome="gone"} 0
         nas_cron_fires_total{outcome="lost"} 2

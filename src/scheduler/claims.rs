@@ -145,7 +145,7 @@ async fn claim(inner: &Inner) -> DbResult<()> {
             &saturated,
         )
         .await?;
-        let found = claimed.leases.len() + claimed.put_off;
+        let found = claimed.leases.len() + claimed.postponed;
         inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
         inner
             .timer

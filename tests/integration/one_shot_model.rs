@@ -364,7 +364,7 @@ impl World {
             (Command::ClaimDue, _) => {
                 let (horizon, grace) = (duration(RULES.horizon), duration(RULES.claim_grace));
                 let claimed = leases::claim_due(db, horizon, grace, 10, &[]).await.unwrap();
-                return Reply::Claimed { leases: claimed.leases, parked: claimed.put_off };
+                return Reply::Claimed { leases: claimed.leases, parked: claimed.postponed };
             }
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);

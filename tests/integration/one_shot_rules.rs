@@ -655,7 +655,7 @@ async fn one_shots_leased_before_an_outage_are_parked_until_the_probe_succeeds()
     assert!(confirmed[0].probes);
     let others: Vec<Lease> = leases.into_iter().filter(|lease| lease.job_id.as_str() != "b").collect();
     assert_eq!(leases::give_back(&world.db, &others, Duration::ZERO).await.unwrap(), 2);
-    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().put_off, 2);
+    assert_eq!(leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap().postponed, 2);
 }
 
 /// A delivered key is provisioned again for a later instant. Its second fire is not before that instant, and until then
@@ -753,7 +753,7 @@ async fn one_shot_that_was_leased_before_its_agent_asked_to_wait_is_not_confirme
     assert!(world.confirm(&leases).await.is_empty());
     leases::give_back(&world.db, &leases, Duration::ZERO).await.unwrap();
     let claimed = leases::claim_due(&world.db, HORIZON, GRACE, 100, &[]).await.unwrap();
-    assert_eq!((claimed.leases.len(), claimed.put_off), (0, 2));
+    assert_eq!((claimed.leases.len(), claimed.postponed), (0, 2));
     for one in world.list().await.armed {
         assert_eq!((one.state, one.parked, one.attempts), (OneShotState::Armed, None, 0));
         let wait = seconds_from_now(one.next_attempt_at);

@@ -53,7 +53,7 @@ fn finds(mistake: Mistake, config: Config, violation: Violation, steps: usize) {
 fn requests_break_no_property() {
     holds("three provisions, one cancel", requests(3, 1));
     holds("gone", Config { gone: true, ..requests(2, 1) });
-    holds("a newer agent", Config { newer_agent: true, ..requests(2, 0) });
+    holds("a newer agent", Config { newer_agent: true, tasks_max: 1, ..requests(2, 0) });
     holds("two keys", Config { keys: 2, ..requests(3, 0) });
     holds("a redrive", with(requests(2, 0), |limits| limits.redrives = AtMost(1)));
     holds("wake-ups", Config { future: true, backend: true, ..requests(2, 1) });
@@ -83,11 +83,6 @@ fn a_faulty_replica_breaks_no_property() {
 fn larger_scopes_break_no_property() {
     holds("four provisions, two cancels, gone", Config { gone: true, ..requests(4, 2) });
     holds("two keys, gone", Config { keys: 2, gone: true, ..requests(3, 1) });
-    holds(
-        "three provisions, one cancel, a newer agent",
-        Config { gone: true, newer_agent: true, ..requests(3, 1) },
-    );
-    holds("two keys, a newer agent", Config { keys: 2, newer_agent: true, ..requests(3, 0) });
     holds("three tasks", Config { tasks_max: 3, ..requests(2, 1) });
     let hold = with(requests(2, 1), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
     holds("wake-ups, a hold, a redrive", Config { future: true, backend: true, ..hold });
@@ -109,6 +104,14 @@ fn larger_scopes_break_no_property() {
 }
 
 #[test]
+#[ignore = "takes minutes: `make model`"]
+fn larger_scopes_of_a_newer_agent_break_no_property() {
+    holds("two provisions, a newer agent", Config { newer_agent: true, ..requests(2, 0) });
+    holds("gone, a newer agent", Config { gone: true, newer_agent: true, tasks_max: 1, ..requests(3, 1) });
+    holds("two keys, a newer agent", Config { keys: 2, newer_agent: true, tasks_max: 1, ..requests(3, 0) });
+}
+
+#[test]
 fn planted_mistakes_in_statements_are_found() {
     finds(Mistake::NoFence, requests(1, 0), Fence, 12);
     finds(Mistake::OutcomeOfSuperseded, Config { keys: 2, ..requests(2, 0) }, Fence, 7);
@@ -122,9 +125,10 @@ fn planted_mistakes_in_statements_are_found() {
     let lost = Config { future: true, backend: true, wake_ups_lost: true, ..requests(1, 0) };
     finds(Mistake::NoWatchdog, lost, NeverEnds, 1);
     finds(Mistake::NoRelease, with(requests(1, 0), |limits| limits.holds = AtMost(1)), NeverEnds, 3);
-    let newer = Config { newer_agent: true, ..requests(2, 0) };
+    let newer = Config { newer_agent: true, tasks_max: 1, ..requests(1, 0) };
     finds(Mistake::DuplicateIsFinal, newer, Lost, 12);
-    finds(Mistake::DuplicateShowsSkew, Config { keys: 2, ..newer }, FalseSkew, 99);
+    let newer = Config { keys: 2, ..with(newer, |limits| limits.provisions = AtMost(3)) };
+    finds(Mistake::DuplicateShowsSkew, newer, FalseSkew, 12);
     let crash = with(requests(1, 0), |limits| limits.database_crashes = AtMost(1));
     finds(Mistake::AsynchronousOutcome, crash, Repeated, 9);
     finds(Mistake::AsynchronousProvision, crash, Lost, 2);

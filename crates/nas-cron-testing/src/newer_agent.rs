@@ -37,7 +37,7 @@ pub enum Condition {
     Stopped,
     /// It is shutting down.
     Draining,
-    /// The gateway cannot be reached; the agent waits this long before it says so.
+    /// The gateway cannot be reached; the agent waits this long before it reports that.
     Unreachable {
         /// At most 7 s in real agents.
         after: Duration,

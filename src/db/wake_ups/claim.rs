@@ -14,7 +14,7 @@ use crate::domain::wake_up::{Found, Wake};
 /// Processes wake-ups. Returns one result per wake-up, in order. One-shots that awaited their backend now belong to the
 /// built-in loop, and at most `room` of those due within `horizon` are leased. Durable when it returns.
 ///
-/// One-shots that are due, but on hold, waiting for a probe or for the end of a `Retry-After`, are parked or put off as in
+/// One-shots that are due, but on hold, waiting for a probe or for the end of a `Retry-After`, are parked or postponed as in
 /// [`crate::db::leases::claim_due`].
 #[expect(clippy::too_many_lines, reason = "one statement is best read in one piece")]
 pub async fn take(
