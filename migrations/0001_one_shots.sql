@@ -91,9 +91,9 @@ CREATE FUNCTION park_reason_of(job_id text, on_hold boolean, probe_job_id text) 
 
 -- ── Replicas ──
 
--- The running processes of the service. Each changes its row every second, over a session of its own that it keeps open. A
--- replica is dead when its row has not changed for a while and that session no longer exists: its row is deleted, and the
--- leases of its attempts end. docs/ARCHITECTURE.md ("A replica that dies") has the times and the reasons.
+-- The running processes of the service. Each changes its row every few seconds, over a session of its own that it keeps
+-- open. A replica is dead when its row has not changed for a while and that session no longer exists: its row is deleted,
+-- and the leases of its attempts end. docs/ARCHITECTURE.md#a-replica-that-dies has the times and the reasons.
 CREATE TABLE replicas (
     replica_id      integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     host_name       text NOT NULL,

@@ -1,4 +1,4 @@
-//! The right of this replica to make attempts, which it has to renew (docs/ARCHITECTURE.md, "A replica that dies").
+//! The right of this replica to make attempts, which it has to renew (docs/ARCHITECTURE.md#a-replica-that-dies).
 //!
 //! Another replica may take over the attempts of one that has died. It waits [`TAKE_OVER_AFTER`] without a renewal, so a
 //! replica that cannot renew, but lives, has to stop its own attempts before: after [`ABORT_AFTER`].
@@ -10,9 +10,11 @@ use nas_cron_base::clock::steady;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// Time between two renewals. Together with the time that a reconnect takes, an outage of the database of 10 s fits into
-/// [`ABORT_AFTER`].
+/// Time between two renewals while any replica makes attempts. Together with the time that a reconnect takes, an outage of
+/// the database of 10 s fits into [`ABORT_AFTER`].
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// Time between two renewals while all replicas are idle. The first lease starts a renewal at once.
+pub const RENEW_IDLE_EVERY: Duration = Duration::from_secs(10);
 /// Time without a renewal after which a replica makes no attempts, counted from when the latest successful one was sent.
 pub const ABORT_AFTER: Duration = Duration::from_secs(13);
 /// Time for which a replica sees no renewal of another one before it takes over, counted from when it saw the latest.
@@ -83,6 +85,11 @@ impl Membership {
 mod tests {
     use super::*;
 
+    /// Returns the time of sending of a renewal that is valid for `millis` more.
+    fn valid_for(millis: u64) -> Duration {
+        steady().saturating_sub(ABORT_AFTER.saturating_sub(Duration::from_millis(millis)))
+    }
+
     #[tokio::test]
     async fn membership_lapses_thirteen_seconds_after_the_latest_renewal_was_sent() {
         let membership = Membership::new(1, steady().saturating_sub(ABORT_AFTER));
@@ -96,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn renewal_while_waiting_defers_the_lapse() {
-        let membership = Membership::new(1, steady() + Duration::from_millis(50) - ABORT_AFTER);
+        let membership = Membership::new(1, valid_for(50));
         let renewing = membership.clone();
         let (lapsed_at, renewed_at) = tokio::join!(
             async {
@@ -105,12 +112,12 @@ mod tests {
             },
             async {
                 tokio::task::yield_now().await;
-                let sent = steady();
-                renewing.renewed(sent + Duration::from_millis(100) - ABORT_AFTER);
-                sent
+                let now = steady();
+                renewing.renewed(valid_for(100));
+                now
             }
         );
-        assert!(lapsed_at - renewed_at >= Duration::from_millis(100));
+        assert!(lapsed_at >= renewed_at + Duration::from_millis(100));
     }
 
     #[tokio::test]

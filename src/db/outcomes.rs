@@ -38,9 +38,8 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         r#"
         WITH ended AS (
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                   clock_timestamp() AS ended_at, outcome::fire_outcome AS outcome, http_status, error,
-                   make_interval(secs => retry_in) AS retry_in, make_interval(secs => retry_after) AS retry_after,
-                   ambiguous, answer, callback_url
+                   outcome::fire_outcome AS outcome, http_status, error, make_interval(secs => retry_in) AS retry_in,
+                   make_interval(secs => retry_after) AS retry_after, ambiguous, answer, callback_url
             FROM unnest($1::uuid[] /* attempt_id */, $2::text[] /* instance_id */, $3::text[] /* job_id */,
                         $4::uuid[] /* schedule_id */, $5::text[] /* dedup_key */, $6::timestamptz[] /* fire_at */,
                         $7::int4[] /* attempt */, $8::timestamptz[] /* started_at */, $9::text[] /* outcome */,
@@ -58,8 +57,9 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             -- The fence: an outcome counts once. Recovery may have recorded the attempt as lost; the truth replaces that.
             INSERT INTO fires AS f (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                                     ended_at, outcome, http_status, error, answer)
+            -- `ended_at` is read behind the locks: an attempt that was confirmed while this statement waited started before.
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                   ended_at, outcome, http_status, error, answer
+                   clock_timestamp(), outcome, http_status, error, answer
             FROM ended WHERE (SELECT count(*) FROM locked) >= 0
             ON CONFLICT (instance_id, job_id, started_at, attempt_id) DO UPDATE
                 SET ended_at = excluded.ended_at, outcome = excluded.outcome, http_status = excluded.http_status,

@@ -1,4 +1,5 @@
-//! The replicas of the service, and the end of a dead one. docs/ARCHITECTURE.md ("A replica that dies") has the protocol.
+//! The replicas of the service, and the end of a dead one. docs/ARCHITECTURE.md#a-replica-that-dies has the
+//! protocol.
 
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
 //! All routes, and the `OpenAPI` document that describes them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use axum::{Json, Router, routing};
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::{Router, routing};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -103,9 +105,12 @@ pub fn router(parts: Parts) -> Router {
     );
     components.add_security_scheme("agent_assertion", SecurityScheme::ApiKey(ApiKey::Header(assertion)));
     agent_api_by_assertion(&mut document);
-    let document = Json(document);
+    // Serialized once: it is large, and the requests of one connection are answered without a pause.
+    let document =
+        Arc::new(LazyLock::new(move || Bytes::from(serde_json::to_vec(&document).expect("it is JSON"))));
+    let openapi = async move || ([(CONTENT_TYPE, "application/json")], Bytes::clone(&document));
     let router = router
-        .route("/openapi.json", routing::get(async move || document))
+        .route("/openapi.json", routing::get(openapi))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
     layers::observed(router, requests_at_once)

@@ -61,6 +61,7 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
     let offset = inner.db_clock.offset();
     metrics::set_db_clock_offset(offset.ahead.as_seconds_f64());
     inner.offset_log.lock().note(&offset);
+    inner.activity.set(next.lease_ends_in.is_some() || inner.held.load(Ordering::SeqCst) > 0);
     let horizon = inner.rules.horizon;
     let mut pause = horizon.mul_f64(IDLE_SHARE);
 
@@ -146,7 +147,7 @@ async fn claim(inner: &Inner) -> DbResult<()> {
         )
         .await?;
         let found = claimed.leases.len() + claimed.postponed;
-        inner.held.fetch_add(claimed.leases.len(), Ordering::SeqCst);
+        inner.hold(claimed.leases.len());
         inner
             .timer
             .add(claimed.leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));

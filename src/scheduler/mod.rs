@@ -114,6 +114,8 @@ struct Inner {
     db_clock: Arc<DbClock>,
     /// The right to make attempts. `None` before the first registration.
     membership: Mutex<Option<Membership>>,
+    /// The state of leases and attempts on all replicas.
+    activity: presence::Activity,
     /// The offset of this machine's clock that was logged last.
     offset_log: Mutex<OffsetLog>,
     /// Callers that wait for the end of an attempt.
@@ -165,6 +167,7 @@ impl Scheduler {
             dispatch,
             db_clock,
             membership: Mutex::default(),
+            activity: presence::Activity::default(),
             offset_log: Mutex::default(),
             watched: Watched::default(),
             deferrals: Deferrals::default(),
@@ -336,6 +339,14 @@ impl Inner {
     fn room(&self) -> u16 {
         let room = self.rules.capacity.saturating_sub(self.held.load(Ordering::SeqCst));
         u16::try_from(room).unwrap_or(u16::MAX)
+    }
+
+    /// Reports `count` further leases.
+    fn hold(&self, count: usize) {
+        self.held.fetch_add(count, Ordering::SeqCst);
+        if count > 0 {
+            self.activity.set(true);
+        }
     }
 
     /// Reports that `count` leases are no longer held.

@@ -1,22 +1,48 @@
 //! Keeps this process registered as a replica, and takes over from replicas that have died
-//! (docs/ARCHITECTURE.md, "A replica that dies").
+//! (docs/ARCHITECTURE.md#a-replica-that-dies).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nas_cron_base::clock::steady;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::Inner;
 use crate::db::replicas::{self, Registration, Seen};
 use crate::db::{Db, DbResult};
 use crate::heartbeat;
-use crate::membership::{Membership, RENEW_EVERY, TAKE_OVER_AFTER};
+use crate::membership::{Membership, RENEW_EVERY, RENEW_IDLE_EVERY, TAKE_OVER_AFTER};
 use crate::metrics;
 
 /// Pause after a failed renewal: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(250);
+
+/// The state of leases and attempts on all replicas. While there are some, this one renews often, and notices a silent one
+/// soon.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    is_busy: AtomicBool,
+    began: Notify,
+}
+
+impl Activity {
+    /// Reports whether there are leases or attempts.
+    pub(super) fn set(&self, busy: bool) {
+        if busy && !self.is_busy.swap(true, Ordering::SeqCst) {
+            self.began.notify_one();
+        } else if !busy {
+            self.is_busy.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns the time to the next renewal.
+    fn interval(&self) -> Duration {
+        if self.is_busy.load(Ordering::SeqCst) { RENEW_EVERY } else { RENEW_IDLE_EVERY }
+    }
+}
 
 /// Runs until the scheduler finishes. Registers this replica again when another one has declared it dead.
 pub(super) async fn run(inner: Arc<Inner>) {
@@ -36,7 +62,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 if !std::mem::replace(&mut failing, true) {
                     warn!(%error, "registering this replica failed; no attempts start until it succeeds");
                 }
-                pause(&inner, AFTER_A_FAULT).await;
+                pause(&inner, tokio::time::sleep(AFTER_A_FAULT)).await;
             }
         }
     }
@@ -55,7 +81,7 @@ async fn register(db: &Db) -> DbResult<(Registration, Membership)> {
 async fn keep(inner: &Inner, mut registration: Registration, membership: &Membership, others: &mut Others) {
     let replica = membership.replica_id();
     let mut failing = false;
-    while pause(inner, if failing { AFTER_A_FAULT } else { RENEW_EVERY }).await {
+    while pause(inner, next_renewal(inner, failing)).await {
         let sent = steady();
         match registration.renew().await {
             Ok(Some(seen)) => {
@@ -88,10 +114,21 @@ async fn keep(inner: &Inner, mut registration: Registration, membership: &Member
     }
 }
 
+/// Waits until the next renewal: at once when activity begins, and soon after a failure.
+async fn next_renewal(inner: &Inner, failing: bool) {
+    if failing {
+        tokio::time::sleep(AFTER_A_FAULT).await;
+    } else {
+        tokio::select! {
+            () = tokio::time::sleep(inner.activity.interval()) => {}
+            () = inner.activity.began.notified() => {}
+        }
+    }
+}
+
 /// Waits. Returns `false` if the scheduler finishes.
-async fn pause(inner: &Inner, time: Duration) -> bool {
-    let waited = inner.leaving.run_until_cancelled(tokio::time::sleep(time));
-    heartbeat::rest(waited).await.is_some()
+async fn pause(inner: &Inner, wait: impl Future<Output = ()>) -> bool {
+    heartbeat::rest(inner.leaving.run_until_cancelled(wait)).await.is_some()
 }
 
 /// Takes over from the replicas that have died.
@@ -110,7 +147,7 @@ async fn take_over(inner: &Inner, others: &mut Others) {
             // Its session still exists: it is stopped or cut off, and its leases end by themselves. Or it is back.
             Ok(None) => {}
             Err(error) => {
-                warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying")
+                warn!(%error, replica = seen.replica_id, "declaring a replica dead failed; retrying");
             }
         }
     }
@@ -161,9 +198,26 @@ impl Others {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(40);
+
+    #[tokio::test]
+    async fn activity_starts_a_renewal_once_and_shortens_the_interval_while_it_lasts() {
+        let activity = Activity::default();
+        assert_eq!(activity.interval(), RENEW_IDLE_EVERY);
+        activity.set(true);
+        activity.set(true);
+        activity.began.notified().await;
+        assert_eq!(activity.began.notified().now_or_never(), None, "one renewal");
+        assert_eq!(activity.interval(), RENEW_EVERY);
+        activity.set(false);
+        assert_eq!(activity.interval(), RENEW_IDLE_EVERY);
+        activity.set(true);
+        activity.began.notified().await;
+    }
 
     fn row(replica_id: i32, renewals: i64) -> Seen {
         Seen { replica_id, renewals }

@@ -203,7 +203,7 @@ async fn take(inner: &Inner, batch: &[Waking]) -> DbResult<Vec<Option<Woken>>> {
             })
         })
         .collect();
-    inner.held.fetch_add(leases.len(), std::sync::atomic::Ordering::SeqCst);
+    inner.hold(leases.len());
     inner.timer.add(leases.into_iter().map(|lease| (inner.db_clock.instant_of(lease.due_at), lease)));
     // One-shots that were not leased, for lack of capacity or because they are not due yet: the claiming loop must look.
     inner.claim.notify_one();

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
+use nas_cron::db::replicas::{self, Seen as Registered};
 use nas_cron::db::{Db, jobs, leases, oneshots, outages, outcomes};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
@@ -73,6 +74,8 @@ enum Command {
         outcome: Outcome,
     },
     RecoverExpired,
+    /// Declares the replica of the latest attempts dead.
+    DeclareDead,
     Hold,
     Release,
     Redrive,
@@ -122,6 +125,7 @@ fn concurrent() -> impl Strategy<Value = Command> {
         1 => which().prop_map(|which| Command::GiveBack { which }),
         4 => (which(), outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
         1 => Just(Command::RecoverExpired),
+        1 => Just(Command::DeclareDead),
         1 => Just(Command::Redrive),
     ]
 }
@@ -171,6 +175,7 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
         3 => provision().prop_map(|command| vec![command]),
         2 => outcome().prop_map(move |outcome| [start(), vec![finish(0, outcome)]].concat()),
         1 => Just(vec![Command::AgeUntilDue, Command::ClaimDue]),
+        1 => Just([start(), vec![Command::DeclareDead, Command::RecoverExpired]].concat()),
         1 => Just(vec![Command::Hold]),
         1 => Just(vec![Command::Release]),
         1 => prop_oneof![Just(2), Just(61), Just(301)].prop_map(|seconds| vec![Command::Age { seconds }]),
@@ -202,6 +207,8 @@ struct World {
     on_hold: bool,
     /// Callback of the agent's latest move.
     callback: Id,
+    /// The replica that makes the attempts. One that was declared dead is replaced.
+    replica_id: i32,
 }
 
 /// Result of a statement, as far as its client sees it.
@@ -211,6 +218,7 @@ enum Reply {
     Claimed { leases: Vec<Lease>, parked: usize },
     Confirmed(Option<Box<Attempt>>),
     Recovered(bool),
+    Declared(bool),
     Recorded(bool),
 }
 
@@ -227,6 +235,7 @@ impl World {
             tries: Vec::new(),
             on_hold: false,
             callback: 0,
+            replica_id: 0,
         };
         world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
         world.reset().await;
@@ -246,6 +255,14 @@ impl World {
         self.tries.clear();
         self.on_hold = false;
         self.callback = 0;
+        self.register().await;
+    }
+
+    /// Registers another replica.
+    async fn register(&mut self) {
+        let insert = "INSERT INTO replicas (host_name, version, session_pid) VALUES ('host', '0.0.0', 0)
+                      RETURNING replica_id";
+        self.replica_id = sqlx::query_scalar(insert).fetch_one(&mut self.connection).await.unwrap();
     }
 
     fn id(&mut self, uuid: Uuid) -> Id {
@@ -368,7 +385,8 @@ impl World {
             }
             (Command::Confirm { .. }, Some(index)) => {
                 let lease_length = duration(RULES.attempt_lease);
-                let confirmed = leases::confirm(db, lease(index), lease_length, 1).await.unwrap();
+                let confirmed =
+                    leases::confirm(db, lease(index), lease_length, self.replica_id).await.unwrap();
                 return Reply::Confirmed(confirmed.attempts.into_iter().next().map(Box::new));
             }
             (Command::GiveBack { .. }, Some(index)) => {
@@ -402,6 +420,11 @@ impl World {
                 let floor = duration(RULES.ambiguous_floor);
                 let recovered = leases::recover_expired(db, floor, 10).await.unwrap();
                 return Reply::Recovered(recovered.one_shots > 0);
+            }
+            (Command::DeclareDead, _) => {
+                let seen = Registered { replica_id: self.replica_id, renewals: 0 };
+                let declared = replicas::declare_dead(db, seen, true).await.unwrap();
+                return Reply::Declared(declared.is_some());
             }
             (Command::Hold, _) => {
                 outages::hold(db, HoldScope::Instance, "inst-1", None).await.unwrap();
@@ -552,6 +575,7 @@ impl Expected {
                 Some(before.attempt_ended_at(callback, &ended, now, &RULES))
             }
             (Command::RecoverExpired, _) => before.recovered(now, &RULES),
+            (Command::DeclareDead, _) => before.declared_dead(now),
             (Command::Release, _) => before.released(),
             (Command::Redrive, _) => before.redriven(now, &RULES),
             _ => None,
@@ -645,6 +669,9 @@ async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
     let reply = world.execute(command, chosen, sent).await;
     let (after, done) = world.look().await;
     world.learn(command, chosen, &reply);
+    if matches!(reply, Reply::Declared(_)) {
+        world.register().await;
+    }
     let (earliest, latest) = (expected.apply(before, sent, false), expected.apply(before, done, true));
     let described = format!(
         "{command:?} at {sent}..{done}\nbefore   {before:?}\nafter    {after:?}\nexpected {earliest:?}\n     ..  {latest:?}"
@@ -755,10 +782,11 @@ impl Seen {
     fn of(reply: &Reply) -> Self {
         match reply {
             Reply::Claimed { leases, parked } if leases.is_empty() && *parked == 0 => Self::Skipped,
-            Reply::Recovered(false) => Self::Skipped,
+            // The replica was declared dead before, and its attempts since are another's.
+            Reply::Recovered(false) | Reply::Declared(false) => Self::Skipped,
             Reply::Confirmed(None) => Self::NoEffect,
             Reply::Claimed { .. } | Reply::Recovered(true) | Reply::Confirmed(Some(_)) => Self::Effect,
-            Reply::Done | Reply::Recorded(_) => Self::Unknown,
+            Reply::Done | Reply::Declared(true) | Reply::Recorded(_) => Self::Unknown,
         }
     }
 }

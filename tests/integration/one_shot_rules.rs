@@ -22,7 +22,7 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
-    claim_lifetime: Duration::from_secs(300),
+    claim_lifetime: Duration::from_mins(5),
     duplicate_delay: Duration::from_secs(330),
 };
 const CALLBACK: &str = "https://agent.example";
@@ -318,6 +318,45 @@ async fn late_delivery_ends_the_one_shot_although_another_attempt_is_in_flight()
     assert!(world.list().await.armed.is_empty() && world.claim().await.is_empty(), "no third attempt");
     // It does not count as a second fire, so a new key shows no slow clock.
     assert!(!world.provision("a", past(-100)).await.shows_skew);
+}
+
+#[tokio::test]
+async fn attempt_confirmed_while_an_earlier_delivery_waits_for_the_row_does_not_count_as_a_second_fire() {
+    let world = World::new().await;
+    // After an update, the two sessions that wait for the row may get it in either order.
+    for round in 0..50 {
+        let job = format!("job-{round}");
+        world.provision(&job, past(1)).await;
+        let first = world.start().await;
+        world.expire_leases().await;
+        leases::recover_expired(&world.db, Duration::ZERO, 10).await.unwrap();
+        let claimed = world.claim().await;
+        let mut lock = sqlx::PgConnection::connect(&world.url).await.unwrap();
+        lock.execute("BEGIN").await.unwrap();
+        lock.execute("SELECT FROM one_shots FOR UPDATE").await.unwrap();
+        let confirmed = world.confirm(&claimed);
+        let recorded = async {
+            world.until_waiting(1).await;
+            world.end(&first, FireOutcome::Delivered, None).await
+        };
+        let released = async {
+            world.until_waiting(2).await;
+            // The confirmation looks at the changed row again, and reads the clock again.
+            lock.execute("UPDATE one_shots SET updated_at = now()").await.unwrap();
+            lock.execute("COMMIT").await.unwrap();
+        };
+        let (confirmed, recorded, ()) = tokio::join!(confirmed, recorded, released);
+        assert_eq!(recorded, Some(OneShotState::Delivered));
+        let Some(second) = confirmed.first() else {
+            world.cancel(&job).await;
+            continue;
+        };
+        assert_eq!(world.end(second, FireOutcome::Delivered, None).await, None, "history only");
+        // It repeated the delivery, so a new key shows no slow clock.
+        assert!(!world.provision(&job, past(-100)).await.shows_skew);
+        return;
+    }
+    panic!("no confirmation came first");
 }
 
 #[tokio::test]

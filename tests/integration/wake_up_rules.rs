@@ -26,7 +26,7 @@ const RULES: ArmRules = ArmRules {
     second_fire_delay: Duration::from_mins(1),
     second_fire_interval: Duration::from_mins(5),
     second_fires_max: 3,
-    claim_lifetime: Duration::from_secs(300),
+    claim_lifetime: Duration::from_mins(5),
     duplicate_delay: Duration::from_secs(330),
 };
 const BACKEND: BackendName = BackendName::Nats;

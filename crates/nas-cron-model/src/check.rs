@@ -154,7 +154,7 @@ fn note_edge(edges: &mut BTreeSet<Edge>, from: &World, action: Action, to: &Worl
         Action::GiveBack { .. } => "give_back",
         Action::FinishFires { .. } => "finish_fires",
         Action::RecoverExpired => "recover_expired",
-        Action::RecoverDead => "recover_dead",
+        Action::DeclareDead => "declare_dead",
         _ => return,
     };
     let (from, to) = (before.map(|row| row.state), after.map(|row| row.state));

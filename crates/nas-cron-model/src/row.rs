@@ -76,6 +76,7 @@ pub struct Callbacks {
 /// A job's current one-shot. Columns that decide nothing (texts, last errors, measurements) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "migrations/0001_one_shots.sql and 0005_outcomes.sql explain the columns")]
+#[expect(clippy::struct_excessive_bools, reason = "columns of the table")]
 pub struct Row {
     pub schedule: Id,
     pub key: Id,
@@ -357,16 +358,20 @@ impl Row {
         (ends <= now).then(|| self.without_lease(now, rules))
     }
 
-    /// `recover_dead`: the attempt of a dead replica, if it started at `started_until` or before. `None`: it is another
-    /// attempt.
+    /// `declare_dead`: the replica of the latest attempt is dead. The lease of the attempt ends, and `recover_expired` does
+    /// the rest. `None`: no attempt is in flight.
     #[must_use]
-    pub fn recovered_early(&self, started_until: Time, now: Time, rules: &Rules) -> Option<Self> {
-        (self.state == State::Firing && self.last_started_at? <= started_until)
-            .then(|| self.without_lease(now, rules))
+    pub fn declared_dead(&self, now: Time) -> Option<Self> {
+        let ends = |at: Option<Time>| at.map(|at| at.min(now));
+        (self.state == State::Firing).then(|| Self {
+            claim_expires_at: ends(self.claim_expires_at),
+            attempt_expires_at: ends(self.attempt_expires_at),
+            ..*self
+        })
     }
 
-    /// `finish_fires`: docs/contract.md#outcomes, docs/contract.md#same-key-again, docs/contract.md#duplicates. The row may be another arm than the
-    /// attempt's.
+    /// `finish_fires`: docs/contract.md#outcomes, docs/contract.md#same-key-again, docs/contract.md#duplicates. The row may be
+    /// another arm than the attempt's.
     #[must_use]
     pub fn attempt_ended(&self, attempt: &Ended, now: Time, rules: &Rules) -> Self {
         let mut row = *self;

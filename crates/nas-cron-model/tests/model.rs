@@ -26,9 +26,9 @@ fn with(config: Config, add: impl FnOnce(&mut Limits)) -> Config {
     Config { limits, ..config }
 }
 
-/// One provision, with heartbeats and with statements that read by snapshot.
-fn heartbeats(add: impl FnOnce(&mut Limits)) -> Config {
-    with(Config { heartbeats: true, snapshots: true, ..requests(1, 0) }, add)
+/// One provision, replicas that may be declared dead, and statements that read by snapshot.
+fn registered(add: impl FnOnce(&mut Limits)) -> Config {
+    with(Config { registrations: true, snapshots: true, ..requests(1, 0) }, add)
 }
 
 fn holds(name: &str, config: Config) -> Report {
@@ -71,10 +71,13 @@ fn a_crash_of_the_database_breaks_no_property() {
 fn a_faulty_replica_breaks_no_property() {
     let killed = with(requests(1, 0), |limits| limits.crashes = AtMost(1));
     holds("a killed replica and a newer agent", Config { newer_agent: true, ..killed });
-    holds("a killed replica", heartbeats(|limits| limits.crashes = AtMost(1)));
-    holds("a frozen replica", heartbeats(|limits| limits.freezes = AtMost(1)));
-    holds("a partition", heartbeats(|limits| limits.partitions = AtMost(1)));
-    holds("a terminated session", heartbeats(|limits| limits.terminations = AtMost(1)));
+    holds("a killed replica", registered(|limits| limits.crashes = AtMost(1)));
+    holds("a frozen replica", registered(|limits| limits.freezes = AtMost(1)));
+    let partition = registered(|limits| limits.partitions = AtMost(1));
+    holds("a partition", Config { snapshots: false, ..partition });
+    holds("a terminated session", registered(|limits| limits.terminations = AtMost(1)));
+    let killed = registered(|limits| limits.crashes = AtMost(1));
+    holds("a killed replica, with leases without end", Config { endless_leases: true, ..killed });
 }
 
 /// `make model`: minutes, and up to 10 GB of memory.
@@ -88,16 +91,17 @@ fn larger_scopes_break_no_property() {
     holds("wake-ups, a hold, a redrive", Config { future: true, backend: true, ..hold });
     let hold = with(requests(1, 1), |limits| limits.holds = AtMost(1));
     holds("a hold, by snapshot", Config { snapshots: true, ..hold });
+    holds("a partition, by snapshot", registered(|limits| limits.partitions = AtMost(1)));
     holds("two crashes of the database", with(requests(2, 1), |limits| limits.database_crashes = AtMost(2)));
     holds(
         "a partition and a terminated session",
-        heartbeats(|limits| {
+        registered(|limits| {
             (limits.partitions, limits.terminations) = (AtMost(1), AtMost(1));
         }),
     );
     holds(
         "two provisions, a killed replica",
-        heartbeats(|limits| {
+        registered(|limits| {
             (limits.provisions, limits.crashes) = (AtMost(2), AtMost(1));
         }),
     );
@@ -113,6 +117,7 @@ fn larger_scopes_of_a_newer_agent_break_no_property() {
 
 #[test]
 fn planted_mistakes_in_statements_are_found() {
+    finds(Mistake::DeliveredAtBeforeLock, Config { keys: 2, ..requests(2, 0) }, FalseSkew, 18);
     finds(Mistake::NoFence, requests(1, 0), Fence, 12);
     finds(Mistake::OutcomeOfSuperseded, Config { keys: 2, ..requests(2, 0) }, Fence, 7);
     finds(Mistake::NoConfirmation, requests(1, 1), StartedAfterCancel, 4);
@@ -135,21 +140,27 @@ fn planted_mistakes_in_statements_are_found() {
 }
 
 #[test]
-fn planted_mistakes_in_the_recovery_of_dead_replicas_are_found() {
-    let terminated = heartbeats(|limits| limits.terminations = AtMost(1));
-    finds(Mistake::TakeOverTooEarly, terminated, Overlap, 19);
-    finds(Mistake::LockAlone, terminated, Overlap, 14);
-    finds(Mistake::CountedFromReply, terminated, Overlap, 24);
-    finds(Mistake::RecoveryBySnapshot, terminated, Overlap, 26);
-    finds(Mistake::HeartbeatAlone, heartbeats(|limits| limits.freezes = AtMost(1)), Overlap, 17);
-    let crash = heartbeats(|limits| limits.database_crashes = AtMost(1));
-    finds(Mistake::AsynchronousRenewal, Config { synchronous_confirmations: true, ..crash }, Overlap, 20);
+fn planted_mistakes_in_declaring_replicas_dead_are_found() {
+    let terminated = registered(|limits| limits.terminations = AtMost(1));
+    finds(Mistake::TakeOverTooEarly, terminated, Overlap, 16);
+    finds(Mistake::SessionAlone, terminated, Overlap, 13);
+    finds(Mistake::CountedFromReply, terminated, Overlap, 22);
+    finds(Mistake::DeclaredBySnapshot, terminated, Overlap, 25);
+    finds(Mistake::NoAbort, terminated, Overlap, 17);
+    finds(Mistake::UncheckedPost, terminated, Overlap, 16);
+    finds(Mistake::SilenceAlone, registered(|limits| limits.freezes = AtMost(1)), Overlap, 17);
+    let crash = registered(|limits| limits.database_crashes = AtMost(1));
+    finds(Mistake::AsynchronousRenewal, Config { synchronous_confirmations: true, ..crash }, Overlap, 19);
+    let killed = registered(|limits| (limits.crashes, limits.terminations) = (AtMost(1), AtMost(1)));
+    let killed = Config { endless_leases: true, snapshots: false, ..killed };
+    finds(Mistake::SameIdentity, killed, NeverEnds, 5);
+    finds(Mistake::DeathUnnoticed, killed, NeverEnds, 10);
 }
 
 /// Coincidences that the design accepts: docs/reliability.md#guarantees.
 #[test]
 fn attempts_overlap_only_after_these_coincidences() {
-    let both = heartbeats(|limits| (limits.freezes, limits.terminations) = (AtMost(1), AtMost(1)));
+    let both = registered(|limits| (limits.freezes, limits.terminations) = (AtMost(1), AtMost(1)));
     fails(
         "a frozen replica without its session",
         Config { terminations_while_frozen: true, ..both },

@@ -5,13 +5,14 @@
 use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use nas_cron::db::{Db, DbOptions, migrate};
 use nas_cron_dev::private_postgres::{Options, PrivatePostgres, Tcp};
 use parking_lot::{Mutex, MutexGuard};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
+
+use crate::time::PATIENCE;
 
 /// Template of new databases with the schema.
 const TEMPLATE: &str = "with_schema";
@@ -110,12 +111,8 @@ pub async fn empty_database() -> String {
 
 /// Connects to a database.
 pub fn connect(url: &str) -> Db {
-    Db::new(&DbOptions {
-        url: url.to_owned().into(),
-        max_connections: 5,
-        acquire_timeout: Duration::from_secs(10),
-    })
-    .expect("a valid URL")
+    Db::new(&DbOptions { url: url.to_owned().into(), max_connections: 5, acquire_timeout: PATIENCE })
+        .expect("a valid URL")
 }
 
 /// Returns a new database with the schema, and its URL.

@@ -23,7 +23,7 @@ use crate::service::{Service, client};
 use crate::time::{PATIENCE, now};
 
 /// Time for which a claim refuses further fires, also the claim of a process that died.
-pub const CLAIM_LIFETIME: Duration = Duration::from_secs(300);
+pub const CLAIM_LIFETIME: Duration = Duration::from_mins(5);
 /// Leeway for `exp`, in seconds.
 const LEEWAY: i64 = 30;
 

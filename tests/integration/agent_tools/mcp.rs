@@ -335,7 +335,8 @@ async fn an_auth_profile_chosen_by_the_model_reaches_the_fire() {
 
     let armed = host.done("cron_provision", json!({"job_id": "b", "in": "1h", "auth": "claude:later"})).await;
     assert_eq!(armed["warnings"][0]["code"], "auth_profile_unknown", "{armed}");
-    let listed = host.done("cron_list", json!({})).await;
+    // Job a may be in flight still.
+    let listed = host.done("cron_list", json!({"job_id": "b"})).await;
     let listed = &listed["armed"][0];
     assert_eq!(listed["warnings"][0]["code"], "auth_profile_unknown", "{listed}");
     assert_eq!(listed["effective_auth"], json!({"auth": "claude:later", "source": "job"}));

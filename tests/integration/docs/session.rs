@@ -57,7 +57,7 @@ page_until() {
     local job=$! tries=0
     until eval "$1"; do
         kill -0 "$job" 2>/dev/null || { echo "ended before '$1': $2" >&2; return 1; }
-        [ $((tries += 1)) -lt 600 ] || { echo "'$1' did not hold within 60 s: $2" >&2; return 1; }
+        [ $((tries += 1)) -lt 2400 ] || { echo "'$1' did not hold within 4 min: $2" >&2; return 1; }
         sleep 0.1
     done
     kill "$job"; wait "$job" || true
@@ -67,7 +67,7 @@ wait_for() {
     { set +x; } 2>/dev/null
     local tries=0
     until eval "$1"; do
-        [ $((tries += 1)) -lt 600 ] || { echo "'$1' did not hold within 60 s" >&2; return 1; }
+        [ $((tries += 1)) -lt 2400 ] || { echo "'$1' did not hold within 4 min" >&2; return 1; }
         sleep 0.1
     done
     set -x

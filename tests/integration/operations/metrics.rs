@@ -7,7 +7,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
@@ -15,6 +15,7 @@ const NAMES: [&str; 21] = [
     "nas_cron_connections_closed_total",
     "nas_cron_database_clock_offset_seconds",
     "nas_cron_dead_letters",
+    "nas_cron_dead_replicas_total",
     "nas_cron_due_one_shots",
     "nas_cron_fire_attempt_duration_seconds",
     "nas_cron_fire_lateness_seconds",

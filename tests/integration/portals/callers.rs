@@ -224,6 +224,7 @@ async fn own_portal(url: &str, further: &IssuersFile) -> Settings {
         .with("NAS_CRON_ISSUERS_FILE", further.path())
 }
 
+#[expect(clippy::too_many_lines, reason = "one table, gone through in its order")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_of_token_gets_the_response_of_the_table() {
     let further = Portal::start().await;

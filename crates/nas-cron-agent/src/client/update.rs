@@ -19,6 +19,7 @@ pub struct Update {
 
 /// The result of an update.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value per command")]
 pub enum Updated {
     /// At most the auth profile changed; the one-shot is the same.
     Auth(ChangedAuth),
