@@ -3,9 +3,8 @@
 ALTER TABLE one_shots
     -- Callback that the job's own provision named, if `callback_url` has followed a move of the agent since.
     ADD COLUMN own_callback_url text,
-    -- The arm of which another callback than its own answered `gone`: its next attempt goes to its own. It names the arm,
-    -- because the release before does not clear it.
-    ADD COLUMN gone_elsewhere uuid;
+    -- Another callback than its own answered `gone`, so that its own is asked next. `gone` stands if that is unreachable.
+    ADD COLUMN follows_gone     boolean NOT NULL DEFAULT false;
 
 -- Records the outcome of an attempt that was made at `callback_url`: see `attempt_ended`. `gone` counts only from the
 -- callback that the job's own provision named. From another one (the agent has moved, or two homes share an identity) it
@@ -20,7 +19,7 @@ BEGIN
     IF attempt.outcome <> 'gone' OR job.schedule_id <> attempt.schedule_id OR callback_url = own_callback_url THEN
         -- The job's own callback is asked once.
         IF job.lease_token = attempt.attempt_id THEN
-            job.gone_elsewhere := NULL;
+            job.follows_gone := false;
         END IF;
         RETURN attempt_ended(job, attempt, ambiguous, rules, claims);
     END IF;
@@ -31,7 +30,7 @@ BEGIN
     END IF;
     job.callback_url := own_callback_url;
     job.own_callback_url := NULL;
-    job.gone_elsewhere := job.schedule_id;
+    job.follows_gone := true;
     job.state := 'waiting';
     job.next_attempt_at := clock_timestamp();
     job.claim_expires_at := NULL;

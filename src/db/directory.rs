@@ -90,7 +90,7 @@ pub(super) async fn put_in(
         ), moved AS (
             -- Were they left behind, its next provision would no longer know them by the previous callback.
             UPDATE one_shots o
-            SET callback_url = g.callback_url, own_callback_url = NULL, gone_elsewhere = NULL, updated_at = now()
+            SET callback_url = g.callback_url, own_callback_url = NULL, follows_gone = false, updated_at = now()
             FROM good g JOIN updated u USING (instance_id)
             WHERE o.instance_id = g.instance_id AND o.state <> 'delivered'
               AND (o.callback_url <> g.callback_url OR o.own_callback_url IS NOT NULL)
@@ -230,7 +230,7 @@ pub async fn set_callback(
             UPDATE instances SET callback_url = $2, updated_at = now() WHERE instance_id = $1 RETURNING instance_id
         ), moved AS (
             -- The operator's callback becomes the job's own: the previous one may be abandoned, or not trusted any more.
-            UPDATE one_shots o SET callback_url = $2, own_callback_url = NULL, gone_elsewhere = NULL, updated_at = now()
+            UPDATE one_shots o SET callback_url = $2, own_callback_url = NULL, follows_gone = false, updated_at = now()
             FROM known k JOIN one_shots before USING (instance_id)
             WHERE o.instance_id = k.instance_id AND o.job_id = before.job_id AND o.state <> 'delivered'
               AND (o.callback_url <> $2 OR o.own_callback_url IS NOT NULL)

@@ -38,7 +38,7 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
             WHERE i.instance_id = $1 /* instance_id */
             ON CONFLICT (instance_id, job_id) DO UPDATE SET
                 -- The job's own provision names its callback, also if the key is the same.
-                callback_url = excluded.callback_url, own_callback_url = NULL, gone_elsewhere = NULL,
+                callback_url = excluded.callback_url, own_callback_url = NULL, follows_gone = false,
                 (schedule_id, dedup_key, fire_at_text, fire_at, state, next_attempt_at, due_since, parked, awaits,
                  lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
                  last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
@@ -160,10 +160,14 @@ pub async fn move_callback(
             RETURNING callback_alternates(callback_returns, callback_moved_at) AND NOT b.alternated AS alternates_now
         ), followed AS (
             UPDATE one_shots
-            SET callback_url = $3, gone_elsewhere = NULL, updated_at = now(),
+            SET callback_url = $3, follows_gone = false, updated_at = now(),
                 own_callback_url = NULLIF(COALESCE(own_callback_url, callback_url), $3)
             WHERE instance_id = $1 AND callback_url = $2 /* previous */ AND state NOT IN ('delivered', 'stuck')
             RETURNING 1
+        ), returned AS (
+            -- The agent is at their own callback again: only its answer counts.
+            UPDATE one_shots SET follows_gone = false, updated_at = now()
+            WHERE instance_id = $1 AND callback_url = $3 AND follows_gone
         )
         SELECT (SELECT count(*) FROM followed) AS "one_shots!",
                COALESCE((SELECT alternates_now FROM instance), false) AS "alternates_now!"

@@ -80,12 +80,12 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
                  retrying_since, retry_after_until, last_status, last_error, delivered_key,
                  delivered_schedule_id, delivered_at, second_fires, dead_since, callback_url, own_callback_url,
-                 gone_elsewhere, updated_at, last_outcome, claimed_at, refused) = (
+                 follows_gone, updated_at, last_outcome, claimed_at, refused) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
                        (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
                        (n).last_status, (n).last_error, (n).delivered_key,
                        (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since,
-                       (n).callback_url, (n).own_callback_url, (n).gone_elsewhere, (n).updated_at,
+                       (n).callback_url, (n).own_callback_url, (n).follows_gone, (n).updated_at,
                        (n).last_outcome, (n).claimed_at, (n).refused
                 FROM (SELECT attempt_ended_at(r.callback_url, job, r.attempt, r.ambiguous,
                           ROW(make_interval(secs => $16 /* fire_floor */),

@@ -35,7 +35,8 @@ pub struct Outcome {
     pub reach: Reach,
     /// The HTTP status, if there was one.
     pub status: Option<u16>,
-    /// The error as one line of at most [`MAX_ERROR_BYTES`]; `None` exactly if there is nothing to retry.
+    /// The error as one line of at most [`MAX_ERROR_BYTES`]. `None` if there is nothing to retry, except by
+    /// [`as_gone`](Self::as_gone).
     pub error: Option<String>,
     /// The `status` in the JSON body of a delivery, if it is an unknown one.
     pub answer: Option<String>,

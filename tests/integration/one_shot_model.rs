@@ -311,7 +311,7 @@ impl World {
         let callbacks = Callbacks {
             next: callback_of(found.get("callback_url")),
             own: found.get::<Option<&str>, _>("own_callback_url").map(callback_of),
-            gone_elsewhere: found.get::<Option<Uuid>, _>("gone_elsewhere").map(|uuid| self.id(uuid)),
+            follows_gone: found.get("follows_gone"),
         };
         let row = Row {
             schedule,
@@ -688,7 +688,7 @@ async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
             Err(format!("{attempt:?} is confirmed: {described}"))
         }
         Reply::Confirmed(Some(attempt))
-            if after.is_some_and(|row| row.follows_gone() != attempt.follows_gone) =>
+            if after.is_some_and(|row| row.callbacks.follows_gone != attempt.follows_gone) =>
         {
             Err(format!("{attempt:?} is confirmed: {described}"))
         }
@@ -861,9 +861,6 @@ fn renamed(row: Option<Row>, base: Id) -> Option<Row> {
     }
     if let Some(token) = &mut row.token {
         rename(token);
-    }
-    if let Some(schedule) = &mut row.callbacks.gone_elsewhere {
-        rename(schedule);
     }
     Some(row)
 }

@@ -6,7 +6,7 @@ use crate::row::{Callbacks, Ended, Given, Id, Outcome, Row, Rules, State, Time};
 impl Callbacks {
     /// Returns the callbacks of a job whose own provision names `callback`.
     const fn named(callback: Id) -> Self {
-        Self { next: callback, own: None, gone_elsewhere: None }
+        Self { next: callback, own: None, follows_gone: false }
     }
 
     fn own(&self) -> Id {
@@ -21,17 +21,15 @@ impl Row {
         Self { callbacks: Callbacks::named(callback), ..Self::provisioned(job, given, now, rules) }
     }
 
-    /// `move_callback`: the agent has moved. `None`: the row does not follow.
+    /// `move_callback`: the agent has moved. `None`: nothing changes.
     #[must_use]
     pub fn moved(&self, from: Id, to: Id) -> Option<Self> {
+        if self.callbacks.next == to && self.callbacks.follows_gone {
+            return Some(Self { callbacks: Callbacks { follows_gone: false, ..self.callbacks }, ..*self });
+        }
         let follows = self.callbacks.next == from && !matches!(self.state, State::Delivered | State::Stuck);
         let own = Some(self.callbacks.own()).filter(|own| *own != to);
-        follows.then_some(Self { callbacks: Callbacks { next: to, own, gone_elsewhere: None }, ..*self })
-    }
-
-    /// Returns true if its next attempt asks the job's own callback after another one answered `gone`.
-    pub fn follows_gone(&self) -> bool {
-        self.callbacks.gone_elsewhere == Some(self.schedule)
+        follows.then_some(Self { callbacks: Callbacks { next: to, own, follows_gone: false }, ..*self })
     }
 
     /// `finish_fires` of an attempt at this callback: see [`Row::attempt_ended`].
@@ -44,15 +42,14 @@ impl Row {
             && callback != self.callbacks.own();
         if !is_elsewhere {
             // The job's own callback is asked once.
-            row.callbacks.gone_elsewhere = row.callbacks.gone_elsewhere.filter(|_| !holds);
+            row.callbacks.follows_gone &= !holds;
             return row.attempt_ended(attempt, now, rules);
         }
         // Without the lease, another attempt or outcome decides.
         if !holds || !matches!(self.state, State::Firing | State::Waiting) {
             return row;
         }
-        row.callbacks =
-            Callbacks { next: self.callbacks.own(), own: None, gone_elsewhere: Some(self.schedule) };
+        row.callbacks = Callbacks { next: self.callbacks.own(), own: None, follows_gone: true };
         row.state = State::Waiting;
         row.next_attempt_at = Some(now);
         row.claim_expires_at = None;

@@ -69,8 +69,8 @@ pub struct Callbacks {
     pub next: Id,
     /// Callback that the job's own provision named, if `next` has followed a move of the agent since.
     pub own: Option<Id>,
-    /// The arm of which another callback than its own answered `gone`, so that its own is asked next.
-    pub gone_elsewhere: Option<Id>,
+    /// Another callback than its own answered `gone`, so that its own is asked next.
+    pub follows_gone: bool,
 }
 
 /// A job's current one-shot. Columns that decide nothing (texts, last errors, measurements) are left out.
@@ -200,7 +200,7 @@ impl Row {
             asked_again_at: None,
             shows_skew: false,
             delivered: None,
-            callbacks: Callbacks { next: 0, own: None, gone_elsewhere: None },
+            callbacks: Callbacks { next: 0, own: None, follows_gone: false },
             claimed_at: None,
             refused: false,
         }

@@ -98,7 +98,10 @@ impl CallbackUrl {
 /// Returns the text without the path of the fire endpoint at its end. Taking the base of a base changes nothing.
 fn base_of(text: &str) -> &str {
     let mut base = text;
-    while let Some(shorter) = base.trim_end_matches('/').strip_suffix(FIRE_PATH) {
+    while let Some(shorter) = base.trim_end_matches('/').strip_suffix(FIRE_PATH)
+        // Otherwise the first part of the path is the host: `http://api/cron/fire`.
+        && shorter.contains("://")
+    {
         base = shorter;
     }
     base
@@ -155,6 +158,7 @@ mod tests {
             "https://agent.example/xapi/cron/fire",
             "https://agent.example/api/cron/fire/x",
             "https://agent.example/API/cron/fire",
+            "http://api/cron/fire",
         ] {
             let url = CallbackUrl::parse(text).unwrap();
             assert_eq!((url.as_str(), url.was_fire_url()), (text, false));

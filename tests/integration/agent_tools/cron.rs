@@ -117,7 +117,7 @@ async fn an_update_changes_only_the_named_fields() {
     );
     assert_ne!(
         armed["dedup_key"], "report:2098-01-01T00:00:00+01:00",
-        "the same key would be the same one-shot, with its old callback URL"
+        "the same key would be the same one-shot, which waits for its next retry"
     );
     assert_eq!(
         tools.run(&line).await.json()["schedule_id"],
