@@ -24,7 +24,7 @@ test: postgres ## check everything that CI checks
 		$(MAKE) --no-print-directory lint check-sqlx && \
 		cargo test --locked --workspace --all-targets --no-run && \
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
-	$(WITH_POSTGRES) cargo test --locked --workspace --all-targets --no-fail-fast
+	$(WITH_POSTGRES) scripts/run-tests
 
 installed: postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent ## install all programs of the tests
 
