@@ -9,8 +9,11 @@ impl Callbacks {
         Self { next: callback, own: None, follows_gone: false }
     }
 
-    fn own(&self) -> Id {
-        self.own.unwrap_or(self.next)
+    const fn own(self) -> Id {
+        match self.own {
+            Some(own) => own,
+            None => self.next,
+        }
     }
 }
 
