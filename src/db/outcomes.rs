@@ -45,7 +45,7 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
                         $7::int4[] /* attempt */, $8::timestamptz[] /* started_at */, $9::text[] /* outcome */,
                         $10::int2[] /* http_status */, $11::text[] /* error */, $12::float8[] /* retry_in */,
                         $13::float8[] /* retry_after */, $14::bool[] /* ambiguous */, $15::text[] /* answer */,
-                        $22::text[] /* callback_url */)
+                        $16::text[] /* callback_url */)
                 AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
                      http_status, error, retry_in, retry_after, ambiguous, answer, callback_url)
         ), locked AS MATERIALIZED (
@@ -78,22 +78,19 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         ), changed AS (
             UPDATE one_shots job
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
-                 retrying_since, retry_after_until, last_status, last_error, delivered_key,
-                 delivered_schedule_id, delivered_at, second_fires, dead_since, callback_url, own_callback_url,
-                 follows_gone, updated_at, last_outcome, claimed_at, refused) = (
+                 retrying_since, retry_after_until, last_status, last_error, delivered_key, delivered_schedule_id, delivered_at,
+                 second_fires, dead_since, callback_url, own_callback_url, follows_gone, updated_at, last_outcome, claimed_at,
+                 refused) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
-                       (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
-                       (n).last_status, (n).last_error, (n).delivered_key,
-                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since,
-                       (n).callback_url, (n).own_callback_url, (n).follows_gone, (n).updated_at,
+                       (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until, (n).last_status,
+                       (n).last_error, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at, (n).second_fires,
+                       (n).dead_since, (n).callback_url, (n).own_callback_url, (n).follows_gone, (n).updated_at,
                        (n).last_outcome, (n).claimed_at, (n).refused
                 FROM (SELECT attempt_ended_at(r.callback_url, job, r.attempt, r.ambiguous,
-                          ROW(make_interval(secs => $16 /* fire_floor */),
-                              make_interval(secs => $17 /* second_fire_delay */),
-                              make_interval(secs => $18 /* second_fire_interval */),
-                              $19 /* second_fires_max */)::arm_rules,
-                          ROW(make_interval(secs => $20 /* claim_lifetime */),
-                              make_interval(secs => $21 /* duplicate_delay */))::claim_rules) AS n OFFSET 0) once)
+                          ROW(make_interval(secs => $17 /* fire_floor */), make_interval(secs => $18 /* second_fire_delay */),
+                              make_interval(secs => $19 /* second_fire_interval */), $20 /* second_fires_max */)::arm_rules,
+                          ROW(make_interval(secs => $21 /* claim_lifetime */),
+                              make_interval(secs => $22 /* duplicate_delay */))::claim_rules) AS n OFFSET 0) once)
             FROM recorded r
             WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
             RETURNING (r.attempt).attempt_id, job.state, job.lease_token
@@ -118,13 +115,13 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         &column!(|one| one.retry_after.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
         &column!(|one| one.ambiguous),
         &column!(|one| one.answer.as_deref()) as &[Option<&str>],
+        &column!(|one| one.attempt.callback_url.as_str()) as &[&str],
         rules.fire_floor,
         rules.second_fire_delay,
         rules.second_fire_interval,
         rules.second_fires_max,
         rules.claim_lifetime,
         rules.duplicate_delay,
-        &column!(|one| one.attempt.callback_url.as_str()) as &[&str],
     )
     .fetch_all(db)
     .await?;

@@ -50,6 +50,7 @@ pub struct Firing {
 
 /// The end of an attempt.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value per attempt")]
 pub enum End {
     /// The attempt was made.
     Made {

@@ -166,17 +166,15 @@ impl Qstash {
         let take_back = async |position: usize| {
             let (index, message_id) = &held[position];
             let work = async {
-                match message_id {
-                    Some(message_id) => account.take_back(message_id).await,
-                    None => {
-                        let now = self.clock.now();
-                        let placeholder = publish::placeholder(&wake_ups[*index], kind, &self.options, now);
-                        match account.send(placeholder).await {
-                            // It refuses the wake-up as well.
-                            Err(BackendError::Refused(_)) => Ok(()),
-                            message_id => account.take_back(&message_id?).await,
-                        }
-                    }
+                if let Some(message_id) = message_id {
+                    return account.take_back(message_id).await;
+                }
+                let now = self.clock.now();
+                let placeholder = publish::placeholder(&wake_ups[*index], kind, &self.options, now);
+                match account.send(placeholder).await {
+                    // It refuses the wake-up as well.
+                    Err(BackendError::Refused(_)) => Ok(()),
+                    message_id => account.take_back(&message_id?).await,
                 }
             };
             // It may take two calls. A batch counts on one.

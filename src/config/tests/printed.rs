@@ -59,6 +59,7 @@ fn the_example_file_changes_nothing_and_says_the_defaults() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "they are the lines of the table")]
 fn config_show_prints_values_and_origins() {
     let machine = Machine::sound()
         .set("NAS_CRON_CALLBACK_ALLOW", "10.0.0.0/8,::1")

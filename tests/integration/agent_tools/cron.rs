@@ -195,7 +195,11 @@ async fn an_invalid_command_line_is_explained() {
         ("NAS_CRON_ACCESS_TOKEN", "two words", "NAS_CRON_ACCESS_TOKEN: it must be one word"),
         ("NAS_CRON_USE_AGENT_IDENTITY", "perhaps", "NAS_CRON_USE_AGENT_IDENTITY: must be on or off"),
         ("NAS_CRON_CALLBACK_URL", "ftp://a", "NAS_CRON_CALLBACK_URL: must be an http"),
-        ("NAS_CRON_CALLBACK_URL", "https://127.1", "NAS_CRON_CALLBACK_URL: must write an IPv4 address in decimal"),
+        (
+            "NAS_CRON_CALLBACK_URL",
+            "https://127.1",
+            "NAS_CRON_CALLBACK_URL: must write an IPv4 address in decimal",
+        ),
     ] {
         let mut command = tools.command("add report --in 1s");
         command.env(name, value);
