@@ -1,6 +1,9 @@
 //! Agents that move, and homes that share an identity: docs/contract.md#provision, docs/contract.md#outcomes.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
 
 use nas_cron_testing::agent::{Fire, Reply};
 use nas_cron_testing::ports::free_address;
@@ -189,37 +192,62 @@ async fn callback_that_moves_to_new_places_only_does_not_alternate() {
     assert_eq!((earlier.as_slice(), returns), (expected.as_slice(), 0));
 }
 
-#[tokio::test]
-async fn late_gone_from_another_home_does_not_end_a_one_shot_that_returned_to_its_own() {
-    let world = World::new().await;
+/// A home that answers its only fire with `gone` when it is told to.
+fn gone_when_told() -> (String, mpsc::Sender<()>, thread::JoinHandle<()>) {
     let gate = TcpListener::bind("127.0.0.1:0").unwrap();
-    let slow = gate.local_addr().unwrap();
-    operate(&world, &["hold", "--all"]).await;
-    let own = world.agents.callback("home-a");
-    world.service.provision(&world.token, "job", &fire_at(0), &own).await;
-    provision(&world, "other", &format!("http://{slow}")).await;
-    operate(&world, &["release", "--all"]).await;
-    // The other home has the fire, and the first home calls before the answer.
-    let (answer, asked) = std::sync::mpsc::channel::<()>();
-    let home = std::thread::spawn(move || {
-        use std::io::{Read, Write};
+    let url = format!("http://{}", gate.local_addr().unwrap());
+    let (answer, told) = mpsc::channel();
+    let home = thread::spawn(move || {
         let (mut connection, _) = gate.accept().unwrap();
         let mut seen = [0; 4_096];
         assert!(connection.read(&mut seen).unwrap() > 0);
-        asked.recv().unwrap();
+        told.recv().unwrap();
         let body = r#"{"status":"gone"}"#;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
         connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
     });
+    (url, answer, home)
+}
+
+/// Arms the job `job` from the callback `own`, and waits until its attempt at `elsewhere` is in flight.
+async fn in_flight_elsewhere(world: &World, own: &str, elsewhere: &str) {
+    operate(world, &["hold", "--all"]).await;
+    world.service.provision(&world.token, "job", &fire_at(0), own).await;
+    provision(world, "other", elsewhere).await;
+    operate(world, &["release", "--all"]).await;
     eventually("the attempt is in flight", async || {
         let (_, listed) = world.listed("job").await?;
         (listed["state"] == "firing").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn late_gone_from_another_home_does_not_end_a_one_shot_that_returned_to_its_own() {
+    let world = World::new().await;
+    let (elsewhere, answer, home) = gone_when_told();
+    let own = world.agents.callback("home-a");
+    in_flight_elsewhere(&world, &own, &elsewhere).await;
+    // The first home calls before the other one answers.
     provision(&world, "more", &own).await;
     answer.send(()).unwrap();
-    let history = world.ended("job", 2).await;
-    assert_eq!(outcomes(&history), ["gone", "delivered"]);
+    assert_eq!(outcomes(&world.ended("job", 2).await), ["gone", "delivered"]);
     assert_eq!(homes(&world.agents.fires_of("job")), ["home-a"]);
+    home.join().unwrap();
+}
+
+#[tokio::test]
+async fn gone_does_not_stand_if_the_agent_has_returned_to_the_jobs_own_callback() {
+    let world = World::new().await;
+    let (elsewhere, answer, home) = gone_when_told();
+    let own = format!("http://{}", free_address());
+    in_flight_elsewhere(&world, &own, &elsewhere).await;
+    operate(&world, &["hold", "--all"]).await;
+    answer.send(()).unwrap();
+    assert_eq!(outcomes(&world.ended("job", 1).await), ["gone"]);
+    // It calls from there, so it is alive, and only its own answer counts.
+    provision(&world, "more", &own).await;
+    operate(&world, &["release", "--all"]).await;
+    assert_eq!(outcomes(&world.ended("job", 2).await), ["gone", "failed"]);
     home.join().unwrap();
 }
