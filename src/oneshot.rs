@@ -104,8 +104,12 @@ pub async fn provision(
     wanted: &Provision,
     rules: &ArmRules,
 ) -> DbResult<Armed> {
+    let mut followed = 0;
     if previous_callback != Some(wanted.callback_url.as_str()) {
-        let moved = oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
+        let moved =
+            oneshots::move_callback(db, instance_id, &wanted.job_id, previous_callback, &wanted.callback_url)
+                .await?;
+        followed = moved.followed;
         if moved.alternates_now {
             warn!(
                 agent.id = %instance_id,
@@ -128,6 +132,7 @@ pub async fn provision(
         // The instance was deleted after the caller was authenticated.
         return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
     };
+    armed.followed = followed;
     if armed.shows_skew {
         armed.next_attempt_at =
             oneshots::learn_skew(db, instance_id, &wanted.job_id, armed.schedule_id).await?;

@@ -99,6 +99,7 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
         shows_skew: row.shows_skew,
         awaits: row.awaits.0,
         unknown_auth: row.unknown_auth.map(AuthProfile::stored),
+        followed: 0,
     }))
 }
 
@@ -137,10 +138,12 @@ pub async fn learn_skew(
     .flatten())
 }
 
-/// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback.
+/// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback. `job_id` is the job
+/// whose provision showed it.
 pub async fn move_callback(
     db: &Db,
     instance_id: &InstanceId,
+    job_id: &JobId,
     previous: Option<&str>,
     new: &CallbackUrl,
 ) -> DbResult<Moved> {
@@ -163,22 +166,23 @@ pub async fn move_callback(
             SET callback_url = $3, follows_gone = false, updated_at = now(),
                 own_callback_url = NULLIF(COALESCE(own_callback_url, callback_url), $3)
             WHERE instance_id = $1 AND callback_url = $2 /* previous */ AND state NOT IN ('delivered', 'stuck')
-            RETURNING 1
+            RETURNING job_id
         ), returned AS (
             -- The agent is at their own callback again: only its answer counts.
             UPDATE one_shots SET follows_gone = false, updated_at = now()
             WHERE instance_id = $1 AND callback_url = $3 AND follows_gone
         )
-        SELECT (SELECT count(*) FROM followed) AS "one_shots!",
+        SELECT (SELECT count(*) FROM followed WHERE job_id <> $4 /* job_id */) AS "followed!",
                COALESCE((SELECT alternates_now FROM instance), false) AS "alternates_now!"
         "#,
         instance_id.as_str(),
         previous,
         new.as_str(),
+        job_id.as_str(),
     )
     .fetch_one(db)
     .await?;
-    Ok(Moved { one_shots: row.one_shots, alternates_now: row.alternates_now })
+    Ok(Moved { followed: row.followed, alternates_now: row.alternates_now })
 }
 
 /// Cancels a job: deletes its one-shot, and with it the memory of its delivered key. No attempt starts after the commit.

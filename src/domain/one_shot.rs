@@ -39,13 +39,15 @@ pub struct Armed {
     /// The job's own auth profile, if it is registered neither for its instance, nor for its org, nor for the service.
     /// This is worth a warning, not an error.
     pub unknown_auth: Option<AuthProfile>,
+    /// Number of the instance's other one-shots that followed to the callback of this provision.
+    pub followed: i64,
 }
 
 /// The effect of a provision with another callback than the instance's previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Number of other one-shots that followed.
-    pub one_shots: i64,
+    pub followed: i64,
     /// True if this move was the one that shows that the callback moves back and forth (docs/contract.md#provision).
     pub alternates_now: bool,
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{FromRef, State};
+use nas_cron_protocol::JobId;
 use nas_cron_protocol::agent_api::{
     ArmedOneShot, CancelRequest, CancelResponse, DeadOneShot, ListResponse, ProvisionRequest,
-    ProvisionResponse, Warning,
+    ProvisionResponse,
 };
-use nas_cron_protocol::{CallbackUrl, JobId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::responses::{AgentApiErrors, BodyErrors};
-use super::{ApiError, Caller, JsonBody, log_fields};
+use super::{ApiError, Caller, JsonBody, callback_warnings, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
 use crate::domain::one_shot::OneShot;
@@ -70,22 +70,12 @@ async fn provision(
     log_fields::schedule(armed.schedule_id);
     state.backends.armed(&armed);
     state.scheduler.awake(&caller.instance);
-    let fire_url = wanted.callback_url.was_fire_url().then(|| taken_as_base(&wanted.callback_url));
+    let never_dialled = state.scheduler.never_dials(&wanted.callback_url);
+    let callback = callback_warnings::of(&wanted.callback_url, never_dialled, armed.followed);
     Ok(Json(ProvisionResponse {
         schedule_id: armed.schedule_id.to_string(),
-        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).chain(fire_url).collect(),
+        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).chain(callback).collect(),
     }))
-}
-
-/// The warning about a callback that is the URL of the fire endpoint.
-fn taken_as_base(callback_url: &CallbackUrl) -> Warning {
-    Warning {
-        code: "callback_is_fire_url".into(),
-        message: format!(
-            "agent_callback_url: a base URL is expected, without `/api/cron/fire`; `{}` is used",
-            callback_url.as_str()
-        ),
-    }
 }
 
 /// Cancel a job's one-shot

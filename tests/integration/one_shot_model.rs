@@ -158,13 +158,16 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
             [steps.concat(), vec![finish(usize::from(starts), outcome)]].concat()
         },
     );
-    // The agent moves, and no longer has the job at its new callback, nor perhaps at the old one.
-    let moved = (any::<bool>(), 0..=2_usize, outcome()).prop_map(move |(before, gone, last)| {
-        let moves = vec![Command::Move { to: 1 }];
-        let steps = if before { [moves, start()] } else { [start(), moves] };
-        let asked = [vec![finish(0, Outcome::Gone)], start()].concat().repeat(gone);
-        [steps.concat(), asked, vec![finish(0, last)]].concat()
-    });
+    // The agent moves, and no longer has the job at its new callback, nor perhaps at the old one. It may come back.
+    let moved = (any::<bool>(), 0..=2_usize, any::<bool>(), outcome()).prop_map(
+        move |(before, gone, returns, last)| {
+            let moves = vec![Command::Move { to: 1 }];
+            let steps = if before { [moves, start()] } else { [start(), moves] };
+            let back = vec![Command::Move { to: 0 }; usize::from(returns)];
+            let asked = [vec![finish(0, Outcome::Gone)], back, start()].concat().repeat(gone);
+            [steps.concat(), asked, vec![finish(0, last)]].concat()
+        },
+    );
     let group = prop_oneof![
         2 => moved,
         2 => late,
@@ -371,7 +374,7 @@ impl World {
             }
             (Command::Move { to }, _) => {
                 let previous = url_of(self.callback);
-                oneshots::move_callback(db, &self.instance, Some(previous.as_str()), &url_of(to))
+                oneshots::move_callback(db, &self.instance, &self.job, Some(previous.as_str()), &url_of(to))
                     .await
                     .unwrap();
             }
