@@ -192,16 +192,16 @@ async fn callback_that_moves_to_new_places_only_does_not_alternate() {
     assert_eq!((earlier.as_slice(), returns), (expected.as_slice(), 0));
 }
 
-/// A home that answers its only fire with `gone` when it is told to.
-fn gone_when_told() -> (String, mpsc::Sender<()>, thread::JoinHandle<()>) {
+/// A home that answers its only fire with `gone` after a message to the sender.
+fn gone_on_signal() -> (String, mpsc::Sender<()>, thread::JoinHandle<()>) {
     let gate = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", gate.local_addr().unwrap());
-    let (answer, told) = mpsc::channel();
+    let (answer, signal) = mpsc::channel();
     let home = thread::spawn(move || {
         let (mut connection, _) = gate.accept().unwrap();
         let mut seen = [0; 4_096];
         assert!(connection.read(&mut seen).unwrap() > 0);
-        told.recv().unwrap();
+        signal.recv().unwrap();
         let body = r#"{"status":"gone"}"#;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
         connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
@@ -225,7 +225,7 @@ async fn in_flight_elsewhere(world: &World, own: &str, elsewhere: &str) {
 #[tokio::test]
 async fn late_gone_from_another_home_does_not_end_a_one_shot_that_returned_to_its_own() {
     let world = World::new().await;
-    let (elsewhere, answer, home) = gone_when_told();
+    let (elsewhere, answer, home) = gone_on_signal();
     let own = world.agents.callback("home-a");
     in_flight_elsewhere(&world, &own, &elsewhere).await;
     // The first home calls before the other one answers.
@@ -239,7 +239,7 @@ async fn late_gone_from_another_home_does_not_end_a_one_shot_that_returned_to_it
 #[tokio::test]
 async fn gone_does_not_stand_if_the_agent_has_returned_to_the_jobs_own_callback() {
     let world = World::new().await;
-    let (elsewhere, answer, home) = gone_when_told();
+    let (elsewhere, answer, home) = gone_on_signal();
     let own = format!("http://{}", free_address());
     in_flight_elsewhere(&world, &own, &elsewhere).await;
     operate(&world, &["hold", "--all"]).await;
