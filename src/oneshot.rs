@@ -4,6 +4,7 @@ use nas_cron_protocol::{
     AuthChoice, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, NotAfter, OneShotState,
 };
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots, ride_out};
 use crate::domain::agent_instance::AgentInstance;
@@ -112,8 +113,18 @@ pub async fn provision(
     wanted: &Provision,
     rules: &ArmRules,
 ) -> DbResult<Armed> {
+    let mut followed = 0;
     if previous_callback != Some(wanted.callback_url.as_str()) {
-        oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
+        let moved =
+            oneshots::move_callback(db, instance_id, &wanted.job_id, previous_callback, &wanted.callback_url)
+                .await?;
+        followed = moved.followed;
+        if moved.alternates_now {
+            warn!(
+                agent.id = %instance_id,
+                "callback moved back and forth, two homes seem to share this identity; see `nas-cron agents show`"
+            );
+        }
     }
     // Before arming, so that a one-shot that is due now fires with the profile.
     if !wanted.auth.is_keep() {
@@ -131,6 +142,7 @@ pub async fn provision(
         // The instance was deleted after the caller was authenticated.
         return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
     };
+    armed.followed = followed;
     if armed.shows_skew {
         armed.next_attempt_at =
             oneshots::learn_skew(db, instance_id, &wanted.job_id, armed.schedule_id).await?;

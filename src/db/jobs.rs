@@ -36,7 +36,7 @@ pub async fn list(
         r#"
         SELECT o.instance_id, i.org_id, o.job_id, o.schedule_id, o.dedup_key,
                o.fire_at_text AS fire_at, o.fire_at AS fire_at_instant, o.callback_url,
-               o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
+               o.own_callback_url, o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
                o.not_after,
                dead_reason_of(o.state, o.expired) AS "dead_reason!: OptionalWord<DeadReason>",

@@ -165,6 +165,7 @@ pub async fn confirm(
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
                CASE WHEN c.attempts = 1 AND c.due_since IS NOT NULL THEN GREATEST(c.due_since, c.fire_at) END AS late_since,
                c.last_started_at AS "started_at?", c.probes AS "probes?",
+               c.follows_gone AS "follows_gone?",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
         CROSS JOIN LATERAL auth_of_job(c.instance_id, c.org_id, c.job_id) a
@@ -207,6 +208,7 @@ pub async fn confirm(
                 late_since: row.late_since,
                 started_at,
                 probes: row.probes?,
+                follows_gone: row.follows_gone?,
                 lease_ends: sent + attempt_lease,
             })
         };

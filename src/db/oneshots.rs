@@ -12,7 +12,7 @@ use super::columns::{OptionalWord, Word};
 use super::seconds::RuleColumns;
 use super::{Db, DbResult, auth_profiles};
 use crate::domain::arm_rules::ArmRules;
-use crate::domain::one_shot::{Arm, Armed, OneShot};
+use crate::domain::one_shot::{Arm, Armed, Moved, OneShot};
 
 /// Maximum time to the instant, in seconds, at which the built-in loop fires a one-shot without its backend: an external
 /// backend could not be armed in time. At least the lead plus the granularity of every backend.
@@ -39,13 +39,15 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
                  LATERAL (SELECT $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS at) due
             WHERE i.instance_id = $1 /* instance_id */
             ON CONFLICT (instance_id, job_id) DO UPDATE SET
-                (schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at, due_since, parked,
-                 awaits, lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
+                -- The job's own provision names its callback, also if the key is the same.
+                callback_url = excluded.callback_url, own_callback_url = NULL, follows_gone = false,
+                (schedule_id, dedup_key, fire_at_text, fire_at, state, next_attempt_at, due_since, parked, awaits,
+                 lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
                  last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
                  delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused, expired,
                  not_after) = (
-                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).callback_url, (n).state,
-                       (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token,
+                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).state, (n).next_attempt_at,
+                       (n).due_since, (n).parked, (n).awaits, (n).lease_token,
                        (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
                        (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
                        (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
@@ -105,6 +107,7 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
         shows_skew: row.shows_skew,
         awaits: row.awaits.0,
         unknown_auth: auth_profiles::profiles(row.unknown_auth),
+        followed: 0,
     }))
 }
 
@@ -143,29 +146,51 @@ pub async fn learn_skew(
     .flatten())
 }
 
-/// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback. Returns the
-/// number of those one-shots.
+/// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback. `job_id` is the job
+/// whose provision showed it.
 pub async fn move_callback(
     db: &Db,
     instance_id: &InstanceId,
+    job_id: &JobId,
     previous: Option<&str>,
     new: &CallbackUrl,
-) -> DbResult<u64> {
-    let result = sqlx::query!(
+) -> DbResult<Moved> {
+    let row = sqlx::query!(
         r#"
-        WITH moved AS (
-            UPDATE instances SET callback_url = $3, updated_at = now() WHERE instance_id = $1
+        WITH before AS MATERIALIZED (
+            SELECT callback_alternates(callback_returns, callback_moved_at) AS alternated
+            FROM instances WHERE instance_id = $1
+            FOR NO KEY UPDATE
+        ), instance AS (
+            UPDATE instances i
+            SET (callback_url, earlier_callbacks, callback_moved_at, callback_returns, updated_at) = (
+                SELECT (n).callback_url, (n).earlier_callbacks, (n).callback_moved_at, (n).callback_returns, (n).updated_at
+                FROM (SELECT called_from(i, $3 /* new */) AS n OFFSET 0) once)
+            FROM before b
+            WHERE i.instance_id = $1
+            RETURNING callback_alternates(callback_returns, callback_moved_at) AND NOT b.alternated AS alternates_now
+        ), followed AS (
+            UPDATE one_shots
+            SET callback_url = $3, follows_gone = false, updated_at = now(),
+                own_callback_url = NULLIF(COALESCE(own_callback_url, callback_url), $3)
+            WHERE instance_id = $1 AND callback_url = $2 /* previous */ AND state NOT IN ('delivered', 'stuck')
+            RETURNING job_id
+        ), returned AS (
+            -- The agent is at their own callback again: only its answer counts.
+            UPDATE one_shots SET follows_gone = false, updated_at = now()
+            WHERE instance_id = $1 AND callback_url = $3 AND follows_gone
         )
-        UPDATE one_shots SET callback_url = $3, updated_at = now()
-        WHERE instance_id = $1 AND callback_url = $2 AND state NOT IN ('delivered', 'stuck')
+        SELECT (SELECT count(*) FROM followed WHERE job_id <> $4 /* job_id */) AS "followed!",
+               COALESCE((SELECT alternates_now FROM instance), false) AS "alternates_now!"
         "#,
         instance_id.as_str(),
         previous,
         new.as_str(),
+        job_id.as_str(),
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(result.rows_affected())
+    Ok(Moved { followed: row.followed, alternates_now: row.alternates_now })
 }
 
 /// Cancels a job: deletes its one-shot, and with it the memory of its delivered key. No attempt starts after the commit.

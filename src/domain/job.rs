@@ -25,6 +25,9 @@ pub struct Job {
     pub fire_at_instant: DateTime<Utc>,
     /// The base URL that fires are posted to.
     pub callback_url: String,
+    /// The callback that its own provision named, if `callback_url` has followed a move of the agent since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_callback_url: Option<String>,
     /// The one-shot's state.
     pub state: OneShotState,
     /// The reason for which it is not attempted although it may be due.

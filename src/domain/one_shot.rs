@@ -41,6 +41,17 @@ pub struct Armed {
     /// The job's own auth profiles that are registered neither for its instance, nor for its org, nor for the service.
     /// They are worth a warning, not an error.
     pub unknown_auth: Vec<AuthProfile>,
+    /// Number of the instance's other one-shots that followed to the callback of this provision.
+    pub followed: i64,
+}
+
+/// The effect of a provision with another callback than the instance's previous one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Number of other one-shots that followed.
+    pub followed: i64,
+    /// True if this move was the one that shows that the callback moves back and forth (docs/contract.md#provision).
+    pub alternates_now: bool,
 }
 
 /// A one-shot as `list` and the operator's tools show it.

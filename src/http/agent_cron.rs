@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::responses::{AgentApiErrors, BodyErrors};
-use super::{ApiError, Caller, JsonBody, log_fields};
+use super::{ApiError, Caller, JsonBody, callback_warnings, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
 use crate::domain::one_shot::OneShot;
@@ -71,9 +71,11 @@ async fn provision(
     log_fields::schedule(armed.schedule_id);
     state.backends.armed(&armed);
     state.scheduler.awake(&caller.instance);
+    let never_dialled = state.scheduler.never_dials(&wanted.callback_url);
+    let callback = callback_warnings::of(&wanted.callback_url, never_dialled, armed.followed);
     Ok(Json(ProvisionResponse {
         schedule_id: armed.schedule_id.to_string(),
-        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).collect(),
+        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).chain(callback).collect(),
     }))
 }
 

@@ -277,6 +277,12 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
         outcome => {
             let event = match outcome {
                 FireOutcome::Delivered => "fire delivered",
+                FireOutcome::Gone if state == OneShotState::Waiting.as_str() => {
+                    "job unknown at another callback than its own, its own is asked next"
+                }
+                FireOutcome::Gone if attempt.follows_gone && ended.error.is_some() => {
+                    "fire ended, agent no longer has the job and its own callback could not be reached"
+                }
                 FireOutcome::Gone => "fire ended, agent no longer has the job",
                 FireOutcome::Dropped => "fire dropped, agent's gateway is stopped",
                 FireOutcome::Duplicate => "fire refused as a duplicate",

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::BackendName;
+use nas_cron_protocol::{BackendName, CallbackUrl};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -226,6 +226,12 @@ impl Scheduler {
             recorder_task: Mutex::new(Some(recorder_task)),
             presence_task: Mutex::new(Some(presence_task)),
         })
+    }
+
+    /// Returns the reason for which no fire to this callback is ever sent; `None` if there is none, or if it depends on the
+    /// addresses of the host.
+    pub fn never_dials(&self, callback_url: &CallbackUrl) -> Option<String> {
+        self.inner.firing.client.check(callback_url.url()).err().map(|error| error.to_string())
     }
 
     /// Reports an arm whose first attempt may start at `next_attempt_at`. If that is within the horizon, this and the other

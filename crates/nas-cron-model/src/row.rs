@@ -69,6 +69,17 @@ pub struct Delivered {
     pub second_fires: u8,
 }
 
+/// The callbacks of a row. `callbacks.rs` has their rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Callbacks {
+    /// Callback of the next attempt.
+    pub next: Id,
+    /// Callback that the job's own provision named, if `next` has followed a move of the agent since.
+    pub own: Option<Id>,
+    /// Another callback than its own answered `gone`, so that its own is asked next.
+    pub follows_gone: bool,
+}
+
 /// A job's current one-shot. Columns that decide nothing (texts, last errors, measurements) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "migrations/0001_one_shots.sql and 0005_outcomes.sql explain the columns")]
@@ -92,6 +103,7 @@ pub struct Row {
     pub asked_again_at: Option<Time>,
     pub shows_skew: bool,
     pub delivered: Option<Delivered>,
+    pub callbacks: Callbacks,
     /// End of the latest attempt with this key that the agent accepted or may have accepted.
     pub claimed_at: Option<Time>,
     /// An attempt with this key was answered with `duplicate`.

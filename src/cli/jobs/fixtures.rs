@@ -20,6 +20,7 @@ pub(super) fn job() -> Job {
         fire_at: "2027-01-15T09:03:00+01:00".to_owned(),
         fire_at_instant: now() + TimeDelta::minutes(3),
         callback_url: "https://agent-1.example".to_owned(),
+        own_callback_url: None,
         state: OneShotState::Armed,
         parked: None,
         awaits: None,

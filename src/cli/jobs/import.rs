@@ -181,6 +181,8 @@ mod tests {
         };
         insta::assert_snapshot!(read(r#"{"instance_id":"a"}"#).unwrap_err(), @"job_id: is missing");
         insta::assert_snapshot!(read(&line(r#""2026-06-18T12:34:56""#, "")).unwrap_err(), @"fire_at: must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00");
+        let host = line(r#""2026-06-18T12:34:56Z""#, "").replace("a.example", "2130706433");
+        insta::assert_snapshot!(read(&host).unwrap_err(), @"agent_callback_url: must write an IPv4 address in decimal: this host is read as 127.0.0.1");
         insta::assert_snapshot!(read(&line("1750250096", "")).unwrap_err(), @"fire_at: must be a string, not a number");
         insta::assert_snapshot!(read(&line(r#""2026-06-18T12:34:56Z""#, r#","dedup_kye":"k""#)).unwrap_err(), @"dedup_kye: unknown field; known are instance_id, job_id, fire_at, agent_callback_url, dedup_key, auth, not_after");
     }

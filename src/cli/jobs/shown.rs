@@ -50,7 +50,7 @@ pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
         ("parked", or_dash(job.parked)),
         ("why", why.to_owned()),
         ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
-        ("callback", job.callback_url.clone()),
+        ("callback", callback(job)),
         ("auth", auth(&shown.auth)),
         ("next attempt", or_dash(job.next_attempt_at.map(with_time))),
         ("attempts", if job.attempts > 0 { job.attempts.to_string() } else { "no attempts".to_owned() }),
@@ -76,6 +76,14 @@ pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
         rows.push(("armed again", "with the same key, during the attempt in flight".to_owned()));
     }
     terminal::text(terminal::facts(&rows))
+}
+
+/// Formats the callback, and the one that the job's provision named, if it is another.
+fn callback(job: &Job) -> String {
+    match &job.own_callback_url {
+        None => job.callback_url.clone(),
+        Some(own) => format!("{} (moved with the agent; it was armed from {own})", job.callback_url),
+    }
 }
 
 /// Formats the state, and the external backend that sends the wake-up, if any, or the reason of a dead letter that has

@@ -117,7 +117,7 @@ async fn an_update_changes_only_the_named_fields() {
     );
     assert_ne!(
         armed["dedup_key"], "report:2098-01-01T00:00:00+01:00",
-        "the same key would be the same one-shot, with its old callback URL"
+        "the same key would be the same one-shot, which waits for its next retry"
     );
     assert_eq!(
         tools.run(&line).await.json()["schedule_id"],
@@ -220,6 +220,8 @@ async fn an_invalid_command_line_is_explained() {
         ("add report --in 1s --at 2099-01-01T00:00:00Z", "cannot be used with"),
         ("add report --callback-url http://a", "--at"),
         ("add report --in 1s --callback-url ftp://a", "http or https"),
+        ("add report --in 1s --callback-url https://0127.0.0.1", "this host is read as 87.0.0.1"),
+        ("update report --callback-url https://agent.example:0", "must not have port 0"),
         ("add report --in 1s", "--callback-url URL or NAS_CRON_CALLBACK_URL"),
         ("update report", "--auth"),
         ("update report --auth a:b --no-auth", "cannot be used with"),
@@ -244,6 +246,11 @@ async fn an_invalid_command_line_is_explained() {
         ("NAS_CRON_ACCESS_TOKEN", "two words", "NAS_CRON_ACCESS_TOKEN: it must be one word"),
         ("NAS_CRON_USE_AGENT_IDENTITY", "perhaps", "NAS_CRON_USE_AGENT_IDENTITY: must be on or off"),
         ("NAS_CRON_CALLBACK_URL", "ftp://a", "NAS_CRON_CALLBACK_URL: must be an http"),
+        (
+            "NAS_CRON_CALLBACK_URL",
+            "https://127.1",
+            "NAS_CRON_CALLBACK_URL: must write an IPv4 address in decimal",
+        ),
     ] {
         let mut command = tools.command("add report --in 1s");
         command.env(name, value);

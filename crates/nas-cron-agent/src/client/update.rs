@@ -110,7 +110,7 @@ fn rearm_request(job: ListedJob, update: Update) -> Result<ProvisionRequest, Upd
     let fire_at = update.fire_at.unwrap_or(job.fire_at);
     let mut dedup_key = dedup_key(&job.job_id, &fire_at);
     if moved {
-        // The same key would re-arm the same one-shot, which keeps its callback URL.
+        // The same key would leave a stuck job stuck, and a waiting one at its back-off.
         let hash = digest::digest(&digest::SHA256, agent_callback_url.as_bytes());
         dedup_key = format!("{dedup_key}:{}", hex::encode(&hash.as_ref()[..8]));
     }

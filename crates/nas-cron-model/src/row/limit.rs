@@ -28,7 +28,7 @@ impl Row {
     }
 
     /// The row after an attempt: one whose next attempt would be too late ends at once.
-    pub(super) fn or_expired(self) -> Self {
+    pub(crate) fn or_expired(self) -> Self {
         let is_doomed =
             self.state == State::Waiting && self.next_attempt_at.is_some_and(|next| self.is_too_late(next));
         if is_doomed { self.ended_by_limit() } else { self }

@@ -1,6 +1,6 @@
 //! Rules of the requests that arm a job: provisions and redrives.
 
-use super::{Id, Row, Rules, State, Time};
+use super::{Callbacks, Id, Row, Rules, State, Time};
 
 /// The one-shot of a provision for a job without one.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,7 @@ impl Row {
             asked_again_at: None,
             shows_skew: false,
             delivered: None,
+            callbacks: Callbacks { next: 0, own: None, follows_gone: false },
             claimed_at: None,
             refused: false,
             not_after: given.not_after.or(None),
