@@ -25,7 +25,7 @@ use self::serving::Serving;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
-use crate::db::migrate::{SchemaState, migrate, schema_state};
+use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
@@ -276,7 +276,9 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
     match state {
         SchemaState::Current => Ok(()),
         SchemaState::Ahead { usable: true, .. } => {
-            state.warn_if_newer();
+            if let Some((found, known)) = state.newer() {
+                warn!(found, known, "{NEWER_SCHEMA}");
+            }
             Ok(())
         }
         SchemaState::Behind(_) if may_migrate => {

@@ -108,6 +108,20 @@ fn dev_sets_up_an_empty_folder_fires_verifiable_tokens_and_restarts() {
 }
 
 #[test]
+fn dev_whose_reader_has_left_stops_everything_and_ends() {
+    let folder = Folder::new();
+    let mut command = nas_cron(&["dev", "--listen", "127.0.0.1:0"], &folder.0);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+    // As in `nas-cron dev | head -1`.
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(141));
+    // Postgres has stopped: the folder is free.
+    let output = run(&["dev", "--listen", "127.0.0.1:0", "--fires", "1"], &folder.0);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[test]
 fn bench_reports_all_fields_and_leaves_nothing_behind() {
     let folder = Folder::new();
     let mut dev = Dev::start(&folder.0);

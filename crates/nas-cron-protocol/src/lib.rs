@@ -31,7 +31,9 @@ pub use callback_url::CallbackUrl;
 pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use fire_outcome::FireOutcome;
-pub use ids::{AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId};
+pub use ids::{
+    AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId, check_identifier,
+};
 pub use isoformat::isoformat;
 pub use one_shot_state::{OneShotState, ParkReason};
 

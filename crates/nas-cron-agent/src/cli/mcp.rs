@@ -1,15 +1,19 @@
 //! `nas-cron mcp`
 
+use std::io;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use clap::Args;
 use nas_cron_base::clock::SystemClock;
 use nas_cron_base::logging::{self, Log, LogFormat};
-use nas_cron_base::signals;
 use nas_cron_base::terminal::UsageError;
+use nas_cron_base::{output, signals};
 use nas_cron_protocol::CallbackUrl;
+use tokio::io::AsyncWrite;
 
 use super::connection::ConnectionArgs;
 use crate::mcp::Server;
@@ -56,7 +60,42 @@ impl Mcp {
         let callback = callback.map_err(|error| UsageError::new(error.to_string()))?;
         let server = Server::new(connection.client, callback, Arc::new(SystemClock));
         tracing::info!(server = %connection.server, "MCP server started on stdin and stdout");
-        server.serve(tokio::io::stdin(), tokio::io::stdout(), ends).await.context("serving MCP failed")?;
+        output::ends_with_reader(ends.clone());
+        server.serve(tokio::io::stdin(), HostInput::new(), ends).await.context("serving MCP failed")?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// stdout, which the host reads. When the host has closed it, the session ends, and the rest is discarded: an error would
+/// be logged for each message that is still in work.
+#[derive(Debug)]
+struct HostInput(tokio::io::Stdout);
+
+impl HostInput {
+    #[expect(clippy::disallowed_methods, reason = "each write is noted")]
+    fn new() -> Self {
+        Self(tokio::io::stdout())
+    }
+}
+
+/// Notes the end of a write, and replaces the error for a closed stdout by `discarded`.
+fn noted<T>(written: Poll<io::Result<T>>, discarded: T) -> Poll<io::Result<T>> {
+    written.map(|written| match output::note(written) {
+        Err(_) if output::reader_left().is_cancelled() => Ok(discarded),
+        other => other,
+    })
+}
+
+impl AsyncWrite for HostInput {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        noted(Pin::new(&mut self.0).poll_write(cx, bytes), bytes.len())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        noted(Pin::new(&mut self.0).poll_flush(cx), ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        noted(Pin::new(&mut self.0).poll_shutdown(cx), ())
     }
 }

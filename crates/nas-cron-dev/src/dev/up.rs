@@ -1,6 +1,6 @@
 //! Starts and stops everything that `nas-cron dev` runs.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{FixedOffset, TimeDelta};
 use nas_cron_base::clock::{Clock, SystemClock};
-use nas_cron_base::signals;
+use nas_cron_base::{output, signals};
 use nas_cron_protocol::HOSTED_CLIENT;
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -43,6 +43,7 @@ const AGENTS: [(&str, &str, Option<&str>); 2] =
 /// Runs until a signal, the requested number of fires, or a failure of the service.
 pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCode> {
     let interrupted = signals::on_signal().context("could not install the signal handlers")?;
+    output::ends_with_reader(interrupted.clone());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = DevDir::named(up.dir.clone())?;
     let _held = dir.hold()?;
@@ -77,8 +78,8 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
         let dev = register(&portal, &portal_url, &database_url, &admin_token).await?;
         dir.write_dev_json(&dev)?;
         let text = welcome::text(&dev, dir.path(), metrics_listen, !up.no_demo);
-        // A closed pipe is not an error here.
-        let _ = writeln!(io::stdout(), "{text}");
+        // If the reader has left, the demo ends in order.
+        let _ = writeln!(output::stdout(), "{text}");
         let tally = tokio::select! {
             tally = live(&dev, &up, &clock, &interrupted) => tally?,
             error = running.ended() => return Err(error.context("the service ended unexpectedly")),
@@ -236,8 +237,8 @@ fn cadences() -> [Cadence; 2] {
 fn conclude(tally: Option<&Tally>, wanted: Option<u64>) -> ExitCode {
     let Some(tally) = tally else { return ExitCode::SUCCESS };
     // Leaves the line on which the terminal shows ^C.
-    let line = if io::stdout().is_terminal() { "\n" } else { "" };
-    let _ = writeln!(io::stdout(), "{line}{}", tally.summary());
+    let line = if output::stdout().is_terminal() { "\n" } else { "" };
+    let _ = writeln!(output::stdout(), "{line}{}", tally.summary());
     match wanted {
         Some(wanted) if tally.is_faulty() || tally.verified < wanted => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use nas_cron_base::terminal::{self, UsageError};
 use nas_cron_protocol::{DedupKey, JobId};
 use serde_json::json;
 
-use super::when::{WhenArgs, format_instant};
+use super::when::{WhenArgs, next_fire};
 use super::{AuthArgs, CallbackArgs, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::{ProvisionRequest, ProvisionResponse};
@@ -82,8 +82,7 @@ pub(super) fn print_armed(
         return terminal::print_json(&shown);
     }
     let auth = wanted.auth.value().map(|auth| format!(", with auth profile {auth}")).unwrap_or_default();
-    let when = format_instant(now, &wanted.fire_at);
-    let text =
-        format!("{} is armed: it fires {when}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url);
+    let fires = next_fire(now, &wanted.fire_at);
+    let text = format!("{} is armed: {fires}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url);
     Ok(terminal::print(&text)?)
 }
