@@ -175,7 +175,8 @@ mod tests {
             ("90", "is a duration without a unit"),
             ("", "is not a duration"),
             ("soon", "is not a duration"),
-            ("-90s", "is not a duration"),
+            ("-90s", "is negative"),
+            ("1M", "uses months or years, whose length varies (a minute is m, not M)"),
         ] {
             assert_eq!(duration(text, min, max).unwrap_err().wrong, wrong, "{text:?}");
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use super::dir::{self, DevAgent, DevDir, DevJson};
 use super::live::{Screen, Tally, watch};
 use super::portal::{Bearer, DevPortal};
 use super::service::{Decided, Running, Service};
-use super::{Up, welcome};
+use super::{Up, postgres_dir, welcome};
 use crate::private_postgres::{Options, PrivatePostgres};
 
 const DATABASE: &str = "nas_cron";
@@ -54,8 +55,9 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
     let (listen, metrics_listen) = (reserved.local_addr()?, metrics_reserved.local_addr()?);
     dir.remove_dev_json()?;
 
-    print_status(&format!("Starting a private Postgres in {} …", dir.postgres().display()));
-    let postgres = postgres(&dir).await?;
+    let data = postgres_dir::find(&dir.postgres())?;
+    print_status(&format!("Starting a private Postgres in {} …", data.display()));
+    let postgres = postgres(data).await?;
     let database_url = postgres.url(DATABASE);
     service.migrate(&database_url.clone().into()).await?;
 
@@ -124,8 +126,8 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn postgres(dir: &DevDir) -> anyhow::Result<PrivatePostgres> {
-    let options = Options::new(dir.postgres());
+async fn postgres(data: PathBuf) -> anyhow::Result<PrivatePostgres> {
+    let options = Options::new(data);
     let start = move || {
         let postgres = PrivatePostgres::start(options)?;
         postgres.create_database(DATABASE)?;
