@@ -91,8 +91,7 @@ impl App {
             url: config.database.url.clone(),
             max_connections: config.database.max_connections - fires,
             acquire_timeout: ACQUIRE_TIMEOUT,
-        })
-        .context("invalid database_url")?;
+        })?;
         // A pool of their own, so that fires never wait for connections that requests hold.
         let fires = db.apart(fires)?;
         let hearts = Heartbeats::new();

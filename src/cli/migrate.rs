@@ -43,7 +43,7 @@ impl Migrate {
         let database = settings.database()?;
         init_log(&settings)?;
         let options = DbOptions { url: database.url, max_connections: 2, acquire_timeout: CONNECT_WITHIN };
-        let db = Db::new(&options).context("invalid database_url")?;
+        let db = Db::new(&options)?;
         let outcome = self.outcome(&db).await;
         db.close();
         terminal::print(&outcome?.render(self.json))?;

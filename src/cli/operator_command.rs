@@ -114,7 +114,7 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         let database = settings.database()?;
         init_log(&settings)?;
         let options = DbOptions { url: database.url, max_connections: 4, acquire_timeout: CONNECT_WITHIN };
-        let db = Db::new(&options).context("invalid database_url")?;
+        let db = Db::new(&options)?;
         reach(&db, CONNECT_WITHIN).await.context("connecting to the database failed")?;
         let state = schema_state(&db).await.context("reading the schema version failed")?;
         anyhow::ensure!(state.is_usable(), "{}", other_schema(&state));

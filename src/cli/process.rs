@@ -25,6 +25,8 @@ pub(super) fn init_log(settings: &Settings) -> anyhow::Result<()> {
     let mut log = settings.log()?;
     if !settings.is_flag(LOG_FILTER.setting) {
         let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+        // The parser panics inside a multi-byte character.
+        anyhow::ensure!(asked.as_ref().is_none_or(|asked| asked.is_ascii()), "RUST_LOG must be ASCII");
         log.filter = asked.unwrap_or_else(|| QUIET.to_owned());
     }
     // A filter of the settings was checked with them.

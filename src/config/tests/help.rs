@@ -275,7 +275,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
     Logs:
           --log-format <NAME>        Format of log lines on stderr. `auto` is pretty on a terminal and JSON
                                      otherwise. [env: NAS_CRON_LOG_FORMAT] [default: auto]
-          --log-filter <DIRECTIVES>  Log level, optionally per module, such as `info,nas_cron::fire=debug`. [env:
-                                     NAS_CRON_LOG_FILTER] [default: info]
+          --log-filter <DIRECTIVES>  Log level of the service, optionally per module, such as
+                                     `info,nas_cron::fire=debug`. Operator commands log only with the flag, or
+                                     with `RUST_LOG`. [env: NAS_CRON_LOG_FILTER] [default: info]
     "#);
 }

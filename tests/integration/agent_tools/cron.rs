@@ -81,7 +81,7 @@ async fn a_fire_time_is_sent_as_it_was_typed() {
 }
 
 #[tokio::test]
-async fn naive_time_is_taken_in_the_machines_time_zone_and_the_command_says_so() {
+async fn naive_time_is_taken_in_the_machines_time_zone_and_the_command_reports_it() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let callback = world.callback();
@@ -110,7 +110,7 @@ async fn naive_time_is_taken_in_the_machines_time_zone_and_the_command_says_so()
 }
 
 #[tokio::test]
-async fn past_time_fires_now_and_the_command_says_so() {
+async fn past_time_fires_now_and_the_command_reports_it() {
     let world = World::new().await;
     let tools = Tools::logged_in(&world.service.url, &world.token).await;
     let add = format!("add report --at 2019-07-22T12:00:00Z --callback-url {}", world.callback());

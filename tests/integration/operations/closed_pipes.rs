@@ -9,7 +9,7 @@ use nas_cron_testing::world::World;
 /// Exit code of a command whose reader has left: that of a process ended by SIGPIPE.
 const READER_LEFT: i32 = 141;
 
-/// Runs a command whose output nobody reads. Returns its exit code and stderr.
+/// Runs a command without a reader of its output. Returns its exit code and stderr.
 async fn unread(mut command: Command) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -46,6 +46,11 @@ async fn operator_commands_print_no_log_lines_unless_asked() {
     let asked = world.settings.clone().with("RUST_LOG", "nas_cron=info");
     let (_, _, lines) = asked.run(&["backend", "status"]).await;
     assert!(lines.contains("connected to NATS"), "{lines}");
-    let (status, _, error) = asked.with("RUST_LOG", "a=loud").run(&["jobs", "list"]).await;
-    assert!(status.code() == Some(1) && error.contains("RUST_LOG"), "{error}");
+    for invalid in ["a=loud", "é=info"] {
+        let (status, _, error) = asked.clone().with("RUST_LOG", invalid).run(&["jobs", "list"]).await;
+        assert!(
+            status.code() == Some(1) && error.starts_with("nas-cron: ") && error.contains("RUST_LOG"),
+            "{error}"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use crate::client::fire_time::{self, Typed};
 #[derive(Debug, Args)]
 pub(super) struct WhenArgs {
     /// Fire at this instant: ISO 8601 with an offset. The text is sent, and returned in the fire, byte for byte as typed.
-    /// Without an offset, it gets that of this machine's time zone, and the command says so.
+    /// Without an offset, it gets that of this machine's time zone, and the command reports it.
     #[arg(long, value_name = "ISO", allow_hyphen_values = true, value_parser = fire_time::at_or_local)]
     at: Option<Typed>,
     /// Fire after this duration, such as 90s, 15m, `1h 30m` or 30d.
