@@ -56,7 +56,7 @@
 //! No transaction is open while an HTTP request is in flight. The row in Postgres is the truth: everything in memory may
 //! be lost.
 
-// They panic if their reader has left.
+// `println!` and `eprintln!` panic if the reader has left.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod app;

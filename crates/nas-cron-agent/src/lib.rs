@@ -8,7 +8,7 @@
 //!
 //! Nothing here needs a database or a service in the same process.
 
-// They panic if their reader has left.
+// `println!` and `eprintln!` panic if the reader has left.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;

@@ -11,7 +11,7 @@
 //! | [`signals`] | SIGINT and SIGTERM |
 //! | [`terminal`] | output of commands: tables, JSON, relative times, errors in one line |
 
-// They panic if their reader has left.
+// `println!` and `eprintln!` panic if the reader has left.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod clock;

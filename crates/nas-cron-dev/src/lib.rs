@@ -8,7 +8,7 @@
 //!
 //! The service itself is not a dependency: the `nas-cron` binary passes it to `dev` as a [`dev::Service`].
 
-// They panic if their reader has left.
+// `println!` and `eprintln!` panic if the reader has left.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;

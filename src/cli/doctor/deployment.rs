@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use nas_cron_base::clock::{Clock, SystemClock};
 use tokio::sync::OnceCell;
 

@@ -73,7 +73,7 @@ impl Mcp {
             Err(error) => tracing::warn!(%error, "MCP server started; its calls fail until this is fixed"),
         }
         output::ends_with_reader(ends.clone());
-        server.serve(tokio::io::stdin(), HostInput::new(), ends).await.context("serving MCP failed")?;
+        server.serve(tokio::io::stdin(), ToHost::new(), ends).await.context("serving MCP failed")?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -81,9 +81,9 @@ impl Mcp {
 /// stdout, which the host reads. When the host has closed it, the session ends, and the rest is discarded: an error would
 /// be logged for each message that is still in work.
 #[derive(Debug)]
-struct HostInput(tokio::io::Stdout);
+struct ToHost(tokio::io::Stdout);
 
-impl HostInput {
+impl ToHost {
     #[expect(clippy::disallowed_methods, reason = "each write is noted")]
     fn new() -> Self {
         Self(tokio::io::stdout())
@@ -98,7 +98,7 @@ fn noted<T>(written: Poll<io::Result<T>>, discarded: T) -> Poll<io::Result<T>> {
     })
 }
 
-impl AsyncWrite for HostInput {
+impl AsyncWrite for ToHost {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         noted(Pin::new(&mut self.0).poll_write(cx, bytes), bytes.len())
     }

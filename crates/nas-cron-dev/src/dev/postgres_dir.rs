@@ -23,7 +23,7 @@ const ELSEWHERE: &str = "/var/lib/nas-cron-dev";
 /// File with the path of the link.
 const OF: &str = "of";
 
-/// Returns the folder for the data whose usual place is `usual`, which its parent exists for.
+/// Returns the folder for the data whose usual place is `usual`, a path in an existing folder.
 pub(super) fn find(usual: &Path) -> anyhow::Result<PathBuf> {
     find_or_make(usual, Path::new(ELSEWHERE), &|folder| Ok(can_enter(folder)?))
 }
