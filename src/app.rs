@@ -25,7 +25,7 @@ use self::serving::Serving;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
-use crate::db::migrate::{SchemaState, migrate, schema_state};
+use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
@@ -92,8 +92,7 @@ impl App {
             url: config.database.url.clone(),
             max_connections: config.database.max_connections - fires,
             acquire_timeout: ACQUIRE_TIMEOUT,
-        })
-        .context("invalid database_url")?;
+        })?;
         // A pool of their own, so that fires never wait for connections that requests hold.
         let fires = db.apart(fires)?;
         let hearts = Heartbeats::new();
@@ -277,7 +276,9 @@ async fn ready_schema(db: &Db, may_migrate: bool) -> anyhow::Result<()> {
     match state {
         SchemaState::Current => Ok(()),
         SchemaState::Ahead { usable: true, .. } => {
-            state.warn_if_newer();
+            if let Some((found, known)) = state.newer() {
+                warn!(found, known, "{NEWER_SCHEMA}");
+            }
             Ok(())
         }
         SchemaState::Behind(_) if may_migrate => {

@@ -56,6 +56,9 @@
 //! No transaction is open while an HTTP request is in flight. The row in Postgres is the truth: everything in memory may
 //! be lost.
 
+// `println!` and `eprintln!` panic if the reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod auth_profiles;
 pub mod backends;

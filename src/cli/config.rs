@@ -1,5 +1,6 @@
 //! `nas-cron config`.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -61,7 +62,9 @@ impl Show {
         // The values are printed first, because fixing an invalid one takes both the values and the error.
         let config = settings.config()?;
         if let Err(error) = config.require_key_encryption_key() {
-            eprintln!(
+            // A closed stderr must not fail the command.
+            let _ = writeln!(
+                io::stderr(),
                 "nas-cron: `serve` needs this setting, unless all signing keys are kept outside the database: {error}"
             );
         }

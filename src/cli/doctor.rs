@@ -10,12 +10,13 @@ mod portals;
 mod replicas;
 mod work;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use futures::future::{BoxFuture, join_all};
+use nas_cron_base::output;
 use nas_cron_base::terminal::{self, counted};
 use serde_json::json;
 
@@ -131,7 +132,7 @@ impl Doctor {
             }
             Err(error) => unconfigured(&error),
         };
-        let out = &mut io::stdout();
+        let out = &mut output::stdout();
         let printed = if self.json {
             let ok = !lines.iter().any(|line| line.finding.status == Status::Wrong);
             terminal::json(out, &json!({ "ok": ok, "checks": lines }))
@@ -139,7 +140,7 @@ impl Doctor {
             let text = report(&lines, out.is_terminal());
             out.write_all(text.as_bytes()).map_err(Into::into)
         };
-        super::operator_command::ended(printed)?;
+        printed?;
         let wrong = lines.iter().any(|line| line.finding.status == Status::Wrong);
         Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

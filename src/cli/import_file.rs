@@ -97,7 +97,7 @@ impl Lines {
             Format::Jsonl => Source::Jsonl { input, number: 0 },
             Format::Csv => {
                 let mut input =
-                    csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(input);
+                    csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(input);
                 let header = input.headers().context("reading the header failed")?;
                 let header: Vec<String> = header.iter().map(str::to_owned).collect();
                 check_header(&header, &columns)?;
@@ -214,7 +214,7 @@ fn next_record(
     Ok(Some(Line { number, fields: cells(&record, header, columns) }))
 }
 
-/// Returns the fields of a CSV line. An empty cell is an absent field.
+/// Returns the fields of a CSV line. An empty cell is an absent field. Texts are not trimmed, as in the other formats.
 fn cells(record: &csv::ByteRecord, header: &[String], columns: &Columns) -> Result<Fields, String> {
     if record.len() != header.len() {
         return Err(format!("the header has {} columns, this line has {}", header.len(), record.len()));
@@ -226,7 +226,7 @@ fn cells(record: &csv::ByteRecord, header: &[String], columns: &Columns) -> Resu
             continue;
         }
         let value = if columns.flags.contains(&name.as_str()) {
-            match cell.to_ascii_lowercase().as_str() {
+            match cell.trim().to_ascii_lowercase().as_str() {
                 "true" | "yes" | "1" => Value::Bool(true),
                 "false" | "no" | "0" => Value::Bool(false),
                 _ => return Err(format!("{name}: must be true or false")),
@@ -306,7 +306,7 @@ mod tests {
             @r#"
             2 Ok((Some("x"), Some(true)))
             3 Ok((Some("y,\"z"), None))
-            4 Ok((Some("w"), Some(false)))
+            4 Ok((Some(" w "), Some(false)))
             5 Err("the header has 2 columns, this line has 1")
             6 Err("on: must be true or false")
             7 Err("a: must be UTF-8")

@@ -9,6 +9,7 @@ use clap::Args;
 use nas_cron_base::terminal;
 use serde_json::json;
 
+use super::process::init_log;
 use crate::config::{DatabaseOnly, Flags};
 use crate::db::migrate::{SchemaState, Step, migrate, schema_state};
 use crate::db::{Db, DbError, DbOptions, reach};
@@ -40,9 +41,9 @@ impl Migrate {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.flags.settings();
         let database = settings.database()?;
-        nas_cron_base::logging::init(&settings.log()?)?;
+        init_log(&settings)?;
         let options = DbOptions { url: database.url, max_connections: 2, acquire_timeout: CONNECT_WITHIN };
-        let db = Db::new(&options).context("invalid database_url")?;
+        let db = Db::new(&options)?;
         let outcome = self.outcome(&db).await;
         db.close();
         terminal::print(&outcome?.render(self.json))?;

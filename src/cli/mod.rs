@@ -25,6 +25,7 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nas_cron_base::output;
 
 use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal};
 use self::process::{failed, in_runtime};
@@ -59,7 +60,7 @@ const EXAMPLES: &str = "
   nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
 Exit codes: 0 success; 1 failure; 2 invalid command line or configuration.
-130 or 143: ended by a second SIGINT or SIGTERM.";
+130 or 143: ended by a second SIGINT or SIGTERM. 141: the reader of the output has left, as in `| head`.";
 
 fn after_help() -> String {
     format!("Examples:{DEV_EXAMPLE}{EXAMPLES}")
@@ -121,7 +122,7 @@ impl Cli {
             Command::Health(command) => in_runtime(command.run()),
             Command::Completions(command) => command.run(),
         };
-        result.unwrap_or_else(|error| failed(&error))
+        output::ended(result, failed)
     }
 }
 
@@ -196,7 +197,7 @@ mod tests {
           nas-cron completions bash > /etc/bash_completion.d/nas-cron
 
         Exit codes: 0 success; 1 failure; 2 invalid command line or configuration.
-        130 or 143: ended by a second SIGINT or SIGTERM.
+        130 or 143: ended by a second SIGINT or SIGTERM. 141: the reader of the output has left, as in `| head`.
         ");
     }
 
@@ -209,6 +210,45 @@ mod tests {
             let name = example.split_whitespace().next().unwrap();
             assert!(command.find_subcommand(name).is_some(), "{example}");
         }
+    }
+
+    /// Calls `look` with every argument of every command, and the path of the command.
+    fn arguments(command: &clap::Command, path: &str, look: &mut impl FnMut(&str, &clap::Arg)) {
+        command.get_arguments().for_each(|argument| look(path, argument));
+        for below in command.get_subcommands() {
+            arguments(below, &format!("{path} {}", below.get_name()), look);
+        }
+    }
+
+    #[test]
+    fn every_identifier_on_the_command_line_is_checked() {
+        use std::any::TypeId;
+
+        use nas_cron_protocol::{DedupKey, InstanceId, JobId, OrgId, SessionId};
+
+        let names = ["instance", "agent", "org", "session", "sid", "job", "dedup_key"];
+        let types = [
+            TypeId::of::<InstanceId>(),
+            TypeId::of::<OrgId>(),
+            TypeId::of::<SessionId>(),
+            TypeId::of::<JobId>(),
+            TypeId::of::<DedupKey>(),
+        ];
+        let (mut unchecked, mut checked) = (Vec::new(), 0);
+        arguments(&Cli::command(), "nas-cron", &mut |path, argument| {
+            let id = argument.get_id().as_str();
+            if !names.contains(&id.trim_end_matches("_id")) && !names.contains(&id) {
+                return;
+            }
+            let parsed_as = argument.get_value_parser().type_id();
+            if types.iter().any(|one| parsed_as == *one) {
+                checked += 1;
+            } else {
+                unchecked.push(format!("{path} {id}"));
+            }
+        });
+        assert!(unchecked.is_empty(), "{unchecked:?}");
+        assert!(checked >= 20, "{checked}");
     }
 
     #[test]

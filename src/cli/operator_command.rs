@@ -1,17 +1,18 @@
 //! Shared parts of the operator's commands. They work on the database directly, also while the service is down.
 
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 use anyhow::Context;
 use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
-use nas_cron_base::signals;
 use nas_cron_base::terminal::counted;
+use nas_cron_base::{output, signals};
 use secrecy::ExposeSecret;
 
+use super::process::{init_log, warn};
 use super::{agents, auth_profiles, backend, hold, jobs, keys};
 use crate::app;
 use crate::backends::factory;
@@ -20,7 +21,7 @@ use crate::config::key::{
     PUBLIC_URL,
 };
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
-use crate::db::migrate::{SchemaState, schema_state};
+use crate::db::migrate::{NEWER_SCHEMA, SchemaState, schema_state};
 use crate::db::{Db, DbOptions, reach};
 use crate::db_clock::DbClock;
 use crate::keys::{KeyEncryptionKey, KeyRing};
@@ -111,13 +112,15 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
     async fn connect(&self) -> anyhow::Result<Db> {
         let settings = self.flags.settings();
         let database = settings.database()?;
-        nas_cron_base::logging::init(&settings.log()?)?;
+        init_log(&settings)?;
         let options = DbOptions { url: database.url, max_connections: 4, acquire_timeout: CONNECT_WITHIN };
-        let db = Db::new(&options).context("invalid database_url")?;
+        let db = Db::new(&options)?;
         reach(&db, CONNECT_WITHIN).await.context("connecting to the database failed")?;
         let state = schema_state(&db).await.context("reading the schema version failed")?;
         anyhow::ensure!(state.is_usable(), "{}", other_schema(&state));
-        state.warn_if_newer();
+        if let Some((found, known)) = state.newer() {
+            warn(&format!("{NEWER_SCHEMA} (version {found}, this release knows {known})"));
+        }
         // A command may read whole tables, and no agent waits for it.
         Ok(db.patient())
     }
@@ -127,16 +130,9 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
     }
 }
 
-/// Maps the result of a command to its exit code. A closed pipe (`| head`) is a success.
-pub(super) fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-    match result {
-        Err(error)
-            if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
-        {
-            Ok(ExitCode::SUCCESS)
-        }
-        result => result.map(|()| ExitCode::SUCCESS),
-    }
+/// The exit code of a command that has printed its result.
+fn ended(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 impl Operate<agents::AgentsArgs, WithPortal> {
@@ -147,35 +143,35 @@ impl Operate<agents::AgentsArgs, WithPortal> {
             agents_jwks: self.shown(AGENTS_JWKS_URL.setting),
             own_portal: self.flags.settings().own_portal(),
         };
-        ended(agents::run(self.args, &db, urls, &mut io::stdout()).await)
+        ended(agents::run(self.args, &db, urls, &mut output::stdout()).await)
     }
 }
 
 impl Operate<jobs::JobsArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        ended(jobs::run(self.args, &db, &mut io::stdout()).await)
+        ended(jobs::run(self.args, &db, &mut output::stdout()).await)
     }
 }
 
 impl Operate<hold::HoldArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        ended(hold::run(self.args, &db, &mut io::stdout()).await)
+        ended(hold::run(self.args, &db, &mut output::stdout()).await)
     }
 }
 
 impl Operate<hold::ReleaseArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        ended(hold::release(self.args, &db, &mut io::stdout()).await)
+        ended(hold::release(self.args, &db, &mut output::stdout()).await)
     }
 }
 
 impl Operate<auth_profiles::AuthProfilesArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let db = self.connect().await?;
-        ended(auth_profiles::run(self.args, &db, &mut io::stdout()).await)
+        ended(auth_profiles::run(self.args, &db, &mut output::stdout()).await)
     }
 }
 
@@ -194,7 +190,7 @@ impl Operate<keys::KeysArgs, WithKeys> {
             alg: config.signing_alg,
             agents_jwks_url: Some(config.agents_jwks_url),
         };
-        ended(keys::run(self.args, &context, &mut io::stdout()).await)
+        ended(keys::run(self.args, &context, &mut output::stdout()).await)
     }
 }
 
@@ -220,7 +216,7 @@ impl Operate<backend::BackendArgs, WithBackends> {
         let others = factory::configured(&backends, keys.as_ref(), &clock).await?;
         let context =
             backend::BackendContext::new(db, others, backends.call_timeout, backends.configured(), stop);
-        ended(backend::run(self.args, &context, &mut io::stdout()).await)
+        ended(backend::run(self.args, &context, &mut output::stdout()).await)
     }
 
     /// Returns the signing keys for a backend that delivers fires itself, or `None` if no such backend is configured or

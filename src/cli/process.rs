@@ -3,14 +3,40 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
+use nas_cron_base::logging;
 use nas_cron_base::terminal::error_in_one_line;
 
-use crate::config::ConfigError;
+use crate::config::key::LOG_FILTER;
+use crate::config::{ConfigError, Settings};
 use crate::db::DbError;
 
 /// Runs an asynchronous subcommand to its end, on a multi-threaded runtime.
 pub(super) fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// Log filter of operator commands: their errors are printed at their end, and a panic is logged.
+const QUIET: &str = "off,nas_cron=error";
+
+/// Sets up logging for an operator command, which prints its result and its errors. Log lines are for those who ask for
+/// them with `--log-filter` or `RUST_LOG`: environment and file hold the filter of the service.
+pub(super) fn init_log(settings: &Settings) -> anyhow::Result<()> {
+    let mut log = settings.log()?;
+    if !settings.is_flag(LOG_FILTER.setting) {
+        let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+        // The parser panics inside a multi-byte character.
+        anyhow::ensure!(asked.as_ref().is_none_or(|asked| asked.is_ascii()), "RUST_LOG must be ASCII");
+        log.filter = asked.unwrap_or_else(|| QUIET.to_owned());
+    }
+    // A filter of the settings was checked with them.
+    logging::init(&log).context("setting up the log failed; check RUST_LOG")
+}
+
+/// Prints a warning on stderr.
+pub(super) fn warn(text: &str) {
+    // A closed stderr must not fail the command.
+    let _ = writeln!(io::stderr(), "nas-cron: warning: {text}");
 }
 
 /// Prints an error on stderr, and returns its exit code.
@@ -34,8 +60,6 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context;
-
     use super::*;
 
     #[test]

@@ -3,5 +3,6 @@
 pub use super::sections::database::DATABASE_URL;
 pub use super::sections::keys::{AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY};
 pub use super::sections::listening::PUBLIC_URL;
+pub use super::sections::logs::LOG_FILTER;
 pub use super::sections::portal::issuer::{PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL};
 pub use super::sections::portal::own::OWN_PORTAL;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use ipnet::IpNet;
+use nas_cron_base::duration::{self, NotADuration};
 
 use super::problem::Wrong;
 
@@ -46,12 +47,18 @@ pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, Wrong> {
 /// Parses a duration from `min` to `max`.
 pub(super) fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, Wrong> {
     let fix = || {
-        let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
+        let (min, max) = (duration::format(min), duration::format(max));
         format!("set a duration from {min} to {max}, such as 500ms, 30s, 5m, 12h or 90d")
     };
-    let duration = humantime::parse_duration(text).map_err(|_| match f64::from_str(text) {
-        Ok(number) if number >= 0.0 => Wrong::new("is a duration without a unit", fix()),
-        _ => Wrong::new("is not a duration", fix()),
+    let duration = duration::parse(text).map_err(|problem| {
+        let problem = match problem {
+            NotADuration::NoUnit => "is a duration without a unit",
+            NotADuration::NoFixedLength => "uses months or years, whose length varies (a minute is m, not M)",
+            NotADuration::Negative => "is negative",
+            NotADuration::TooLong => "is too long",
+            NotADuration::Malformed => "is not a duration",
+        };
+        Wrong::new(problem, fix())
     })?;
     match duration {
         _ if duration < min => Err(Wrong::new("is too short", fix())),
@@ -175,7 +182,8 @@ mod tests {
             ("90", "is a duration without a unit"),
             ("", "is not a duration"),
             ("soon", "is not a duration"),
-            ("-90s", "is not a duration"),
+            ("-90s", "is negative"),
+            ("1M", "uses months or years, whose length varies (a minute is m, not M)"),
         ] {
             assert_eq!(duration(text, min, max).unwrap_err().wrong, wrong, "{text:?}");
         }

@@ -109,7 +109,7 @@ pub enum Kind {
         /// Maximum.
         max: u64,
     },
-    /// Duration in the format of `humantime`.
+    /// Duration with units, such as `90s`.
     Duration {
         /// Minimum.
         min: Duration,

@@ -73,7 +73,10 @@ fn driver(error: &sqlx::Error) -> Advice {
 /// Returns the next step for an error of the server, by its SQLSTATE.
 fn next_step(code: &str) -> &'static str {
     match code {
-        "28P01" | "28000" => "check the user and the password in database_url, and pg_hba.conf of the server",
+        "28P01" | "28000" => {
+            "check the user (without one in database_url: PGUSER, else the operating system's user), the password, and \
+             pg_hba.conf of the server"
+        }
         "3D000" => "create the database with `createdb`, or correct its name in database_url",
         "42501" => {
             "grant the privilege to the user in database_url: `nas-cron migrate` needs CREATE on the schema public, \

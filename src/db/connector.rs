@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, Row};
 use tokio::time::timeout;
 
-use crate::domain::database_url::of_each_server;
+use crate::domain::database_url::{of_each_server, with_user};
 
 /// Timeout of opening one connection: name resolution, TCP, TLS, authentication and set-up. TCP resends a lost packet
 /// of the handshake after one second, so this tolerates the loss of one.
@@ -57,7 +57,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Parses `url`. Does not connect.
+    /// Parses `url`. Does not connect. As in libpq, a URL without a user means `PGUSER`, else the operating system's user.
     pub(super) fn new(url: &str) -> Result<Self, sqlx::Error> {
         let set_up = |server: PgConnectOptions| {
             server
@@ -66,7 +66,8 @@ impl Connector {
                 .log_statements(tracing::log::LevelFilter::Off)
                 .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO)
         };
-        let urls = of_each_server(url).map_err(|why| sqlx::Error::Configuration(why.into()))?;
+        let urls = with_user(url, own_user).and_then(|url| of_each_server(&url));
+        let urls = urls.map_err(|why| sqlx::Error::Configuration(why.into()))?;
         let servers: Result<_, sqlx::Error> = urls.iter().map(|one| one.parse().map(set_up)).collect();
         Ok(Self { servers: servers?, last: AtomicUsize::new(0) })
     }
@@ -132,6 +133,17 @@ impl Connector {
             .connect_lazy_with(server);
         PgListener::connect_with(&pool).await
     }
+}
+
+/// Returns the user of a URL that names none.
+fn own_user() -> Result<String, String> {
+    if let Some(user) = std::env::var("PGUSER").ok().filter(|user| !user.is_empty()) {
+        return Ok(user);
+    }
+    whoami::username().map_err(|_| {
+        let id = rustix::process::geteuid().as_raw();
+        format!("it names no user, and user id {id} has no name on this system")
+    })
 }
 
 fn failed(why: &str) -> sqlx::Error {

@@ -44,21 +44,21 @@ pub enum SchemaState {
     },
 }
 
+/// The consequence of a newer schema, for a warning.
+pub const NEWER_SCHEMA: &str = "the database schema is newer than this release, which may use it for now; deploy the \
+                                release that migrated it, or a later one";
+
 impl SchemaState {
     /// Returns true if this binary may use the schema.
     pub fn is_usable(&self) -> bool {
         matches!(self, Self::Current | Self::Ahead { usable: true, .. })
     }
 
-    /// Logs a warning if a later release has migrated the schema.
-    pub fn warn_if_newer(&self) {
-        if let Self::Ahead { found, known, .. } = self {
-            tracing::warn!(
-                found,
-                known,
-                "the database schema is newer than this release, which may use it for now; deploy the release that migrated \
-                 it, or a later one"
-            );
+    /// Returns the versions in the database and in this binary if a later release has migrated the schema.
+    pub fn newer(&self) -> Option<(i64, i64)> {
+        match self {
+            Self::Ahead { found, known, .. } => Some((*found, *known)),
+            _ => None,
         }
     }
 }

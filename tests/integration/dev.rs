@@ -107,6 +107,50 @@ fn dev_sets_up_an_empty_folder_fires_verifiable_tokens_and_restarts() {
     }
 }
 
+/// The closed folder of a test. Removes the data that is elsewhere, too.
+struct Closed(Folder);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        if let Ok(data) = std::fs::read_link(self.0.0.join("dev/postgres")) {
+            let _ = std::fs::remove_dir_all(data.parent().expect("a folder of its own"));
+        }
+    }
+}
+
+#[test]
+fn dev_runs_in_a_folder_that_only_its_owner_can_enter() {
+    // As of `mktemp -d`, or in root's home. Postgres runs as another user if this test runs as root.
+    let closed = Closed(Folder::new());
+    std::fs::create_dir_all(&closed.0.0).expect("a folder");
+    std::fs::set_permissions(&closed.0.0, std::fs::Permissions::from_mode(0o700)).expect("a mode");
+    let dir = closed.0.0.join("dev");
+    for run_number in 1..=2 {
+        let output = run(&["dev", "--listen", "127.0.0.1:0", "--fires", "1"], &dir);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "run {run_number}: {said}");
+        // The second run finds the data of the first.
+        let data = std::fs::canonicalize(dir.join("postgres")).expect("the data");
+        assert!(said.contains(&format!("a private Postgres in {} ", data.display())), "{said}");
+    }
+    let mode = std::fs::metadata(&closed.0.0).expect("a folder").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "the folder stays closed");
+}
+
+#[test]
+fn dev_whose_reader_has_left_stops_everything_and_ends() {
+    let folder = Folder::new();
+    let mut command = nas_cron(&["dev", "--listen", "127.0.0.1:0"], &folder.0);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+    // As in `nas-cron dev | head -1`.
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(141));
+    // Postgres has stopped: the folder is free.
+    let output = run(&["dev", "--listen", "127.0.0.1:0", "--fires", "1"], &folder.0);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
 #[test]
 fn bench_reports_all_fields_and_leaves_nothing_behind() {
     let folder = Folder::new();

@@ -8,6 +8,9 @@
 //!
 //! Nothing here needs a database or a service in the same process.
 
+// `println!` and `eprintln!` panic if the reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod client;
 pub mod mcp;

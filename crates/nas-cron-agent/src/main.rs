@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use nas_cron_agent::cli::{self, Cron, Mcp};
+use nas_cron_base::output;
 use nas_cron_base::terminal::error_in_one_line;
 
 /// Manage one-shots on a nas-cron server as their agent: the `cron` and `mcp` commands of `nas-cron`, without the service.
@@ -33,9 +34,9 @@ fn main() -> ExitCode {
             .and_then(|runtime| runtime.block_on(command.run())),
         Command::Mcp(command) => command.run(),
     };
-    result.unwrap_or_else(|error| {
+    output::ended(result, |error| {
         // A closed stderr must not replace the exit code.
-        let _ = writeln!(io::stderr(), "nas-cron-agent: {}", error_in_one_line(&error));
-        ExitCode::from(if cli::is_usage_error(&error) { 2 } else { 1 })
+        let _ = writeln!(io::stderr(), "nas-cron-agent: {}", error_in_one_line(error));
+        ExitCode::from(if cli::is_usage_error(error) { 2 } else { 1 })
     })
 }

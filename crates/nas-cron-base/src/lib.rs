@@ -3,15 +3,22 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`clock`] | the source of the current time, replaceable in tests |
+//! | [`duration`] | durations in texts, such as `90s` |
 //! | [`http_client`] | an HTTP client without redirects and proxies; error texts without URLs; `Retry-After` |
 //! | [`logging`] | log lines on stderr, pretty or JSON |
+//! | [`output`] | stdout of commands, and the end of its reader |
 //! | [`private_file`] | files that only their owner can read; locks between processes |
 //! | [`signals`] | SIGINT and SIGTERM |
 //! | [`terminal`] | output of commands: tables, JSON, relative times, errors in one line |
 
+// `println!` and `eprintln!` panic if the reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod clock;
+pub mod duration;
 pub mod http_client;
 pub mod logging;
+pub mod output;
 pub mod private_file;
 pub mod signals;
 pub mod terminal;

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 
+use crate::output;
+
 /// A table with aligned columns and a header but no rules, at most as wide as the terminal.
 ///
 /// Header words are in upper case by convention.
@@ -108,17 +110,15 @@ pub fn span(length: TimeDelta) -> String {
     parts.collect::<Vec<_>>().join(" ")
 }
 
-/// Prints a result on stdout. A closed pipe (`| head`) is not an error.
+/// Prints a result on stdout.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     let end = if text.ends_with('\n') { "" } else { "\n" };
-    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
+    write!(out, "{text}{end}")?;
+    out.flush()
 }
 
-/// Prints a result on stdout as indented JSON. A closed pipe is not an error.
+/// Prints a result on stdout as indented JSON.
 pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut text = Vec::new();
     json(&mut text, value)?;

@@ -8,6 +8,9 @@
 //!
 //! The service itself is not a dependency: the `nas-cron` binary passes it to `dev` as a [`dev::Service`].
 
+// `println!` and `eprintln!` panic if the reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bench;
 pub mod dev;
 mod lateness;

@@ -27,7 +27,9 @@ mod standby;
 mod wire;
 
 pub use error::PrivatePostgresError;
+pub use folder::is_in_use;
 use identity::Identity;
+pub use identity::can_enter;
 use install::Installation;
 use keeper::Keeper;
 use wire::Probe;

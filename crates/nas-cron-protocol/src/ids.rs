@@ -1,13 +1,14 @@
-//! Identifiers: opaque, bounded, printable.
+//! Identifiers: opaque, bounded, visible.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::InvalidField;
 
-/// Validates an identifier: 1 to `max` bytes, no control characters. The limit is in bytes because identifiers together form
-/// the key of an index, whose entries have at most 2,704 bytes.
-fn check(field: &'static str, value: &str, max: usize) -> Result<(), InvalidField> {
+/// Validates an identifier: 1 to `max` bytes, without control characters and white space around it, which would make two
+/// identifiers look the same. The limit is in bytes because identifiers together form the key of an index, whose entries
+/// have at most 2,704 bytes.
+pub fn check_identifier(field: &'static str, value: &str, max: usize) -> Result<(), InvalidField> {
     if value.is_empty() {
         return Err(InvalidField::new(field, "must not be empty"));
     }
@@ -16,6 +17,12 @@ fn check(field: &'static str, value: &str, max: usize) -> Result<(), InvalidFiel
     }
     if value.chars().any(char::is_control) {
         return Err(InvalidField::new(field, "must not contain control characters"));
+    }
+    if value.trim().is_empty() {
+        return Err(InvalidField::new(field, "must not be blank"));
+    }
+    if value.trim() != value {
+        return Err(InvalidField::new(field, "must not begin or end with white space"));
     }
     Ok(())
 }
@@ -28,10 +35,10 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            /// Validates an identifier: not empty, within the maximum length, no control characters.
+            /// Validates an identifier, as [`check_identifier`] does.
             pub fn new(value: impl Into<String>) -> Result<Self, InvalidField> {
                 let value = value.into();
-                check($field, &value, $max)?;
+                check_identifier($field, &value, $max)?;
                 Ok(Self(value))
             }
 
@@ -181,5 +188,34 @@ signed_id!(
 impl From<Uuid> for ScheduleId {
     fn from(id: Uuid) -> Self {
         Self(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifier_is_not_blank_not_padded_and_has_no_control_characters() {
+        for (text, problem) in [
+            ("", "must not be empty"),
+            (" ", "must not be blank"),
+            ("\u{a0}\u{2003}\u{3000}", "must not be blank"),
+            (" a", "must not begin or end with white space"),
+            ("a ", "must not begin or end with white space"),
+            ("a\u{a0}", "must not begin or end with white space"),
+            ("\u{2028}a", "must not begin or end with white space"),
+            ("a\n", "must not contain control characters"),
+            ("\t", "must not contain control characters"),
+            ("a\0b", "must not contain control characters"),
+            ("a\u{9b}b", "must not contain control characters"),
+        ] {
+            let expected = Err(InvalidField::new("job_id", problem));
+            assert_eq!(JobId::new(text), expected, "{text:?}");
+        }
+        for text in ["a", "a b", "ä\u{a0}ö", "a1b2c3", "日本 語", "-", "a:b/c?d#e%20"] {
+            assert_eq!(JobId::new(text).unwrap().as_str(), text);
+        }
+        assert!(JobId::new("x".repeat(255)).is_ok() && JobId::new("x".repeat(256)).is_err());
     }
 }

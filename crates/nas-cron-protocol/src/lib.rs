@@ -39,7 +39,9 @@ pub use effective_auth::{AuthSource, EffectiveAuth, resolve_auth};
 pub use fields::{Fields, FieldsError, Given};
 pub use fire_at::FireAt;
 pub use fire_outcome::FireOutcome;
-pub use ids::{AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId};
+pub use ids::{
+    AgentRuntimeId, DedupKey, InstanceId, JobId, OrgId, ScheduleId, SessionId, TaskId, check_identifier,
+};
 pub use isoformat::isoformat;
 pub use not_after::NotAfter;
 pub use one_shot_state::{DeadReason, OneShotState, ParkReason};

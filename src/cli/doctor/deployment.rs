@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use nas_cron_base::clock::{Clock, SystemClock};
 use tokio::sync::OnceCell;
 
@@ -44,7 +43,7 @@ impl Deployment {
         config.backends.call_timeout = config.backends.call_timeout.min(PATIENCE);
         let url = config.database.url.clone();
         let options = DbOptions { url, max_connections: 4, acquire_timeout: PATIENCE };
-        let db = Db::new(&options).context("invalid database_url")?;
+        let db = Db::new(&options)?;
         Ok(Self {
             config,
             clock: Arc::new(SystemClock),

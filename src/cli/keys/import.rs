@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
+use nas_cron_protocol::check_identifier;
 
 use super::{BY_HAND, Done, KeysContext, publish};
 use crate::domain::KeyState;
@@ -18,11 +19,7 @@ pub(super) async fn import(
     in_place: bool,
 ) -> anyhow::Result<Done> {
     if let Some(kid) = &kid {
-        let printable = !kid.chars().any(char::is_control);
-        ensure!(
-            (1..=255).contains(&kid.len()) && printable,
-            "invalid --kid {kid:?}: it must have 1 to 255 bytes and no control characters"
-        );
+        check_identifier("--kid", kid, 255).with_context(|| format!("invalid key ID {kid:?}"))?;
     }
     let private = custody::read_pem_file(&pem).await?;
     let key = if in_place {

@@ -102,6 +102,11 @@ impl Settings {
         self.given.contains_key(setting.key)
     }
 
+    /// True if the setting was given on the command line.
+    pub fn is_flag(&self, setting: &Setting) -> bool {
+        self.given.get(setting.key).is_some_and(|given| matches!(given.origin, Origin::Flag(_)))
+    }
+
     /// Returns the effective value for display, `***` for a secret. `None` if unset.
     pub fn shown(&self, setting: &Setting) -> Option<String> {
         self.effective(setting).map(|given| given.shown(setting))

@@ -21,7 +21,7 @@ pub struct Database {
 settings! { Database:
     DATABASE_URL: Key<SecretString> = "database_url", values::DATABASE_URL,
         Preset::Required { example: "postgres://nas_cron:PASSWORD@db.internal/nas_cron" },
-        "URL of the Postgres database. It may list several hosts (`host1:5432,host2:5432`); the writable one is used. A connection pooler must run in session mode.";
+        "URL of the Postgres database. It may list several hosts (`host1:5432,host2:5432`); the writable one is used. Without a user it means `PGUSER`, else the operating system's user. A connection pooler must run in session mode.";
     DATABASE_MAX_CONNECTIONS: Key<u32> = "database_max_connections", values::count::<u32>(4, 10_000),
         Preset::Value("20"),
         "Maximum database connections per replica. Three tenths are reserved for fires, the rest serve requests. Two additional connections receive notifications and keep the replica registered.";

@@ -18,7 +18,7 @@ settings! { Logs:
         "Format of log lines on stderr. `auto` is pretty on a terminal and JSON otherwise.";
     LOG_FILTER: Key<String> = "log_filter", values::LOG_FILTER,
         Preset::Value("info"),
-        "Log level, optionally per module, such as `info,nas_cron::fire=debug`.";
+        "Log level of the service, optionally per module, such as `info,nas_cron::fire=debug`. Operator commands log only with the flag, or with `RUST_LOG`.";
 }
 
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Log {

@@ -18,7 +18,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
 
     Database:
           --database-url <URL>            URL of the Postgres database. It may list several hosts
-                                          (`host1:5432,host2:5432`); the writable one is used. A connection pooler
+                                          (`host1:5432,host2:5432`); the writable one is used. Without a user it
+                                          means `PGUSER`, else the operating system's user. A connection pooler
                                           must run in session mode. Visible to other users of the machine in the
                                           process list; prefer the variable or the file. [env:
                                           NAS_CRON_DATABASE_URL] [required]
@@ -327,7 +328,8 @@ fn the_flags_are_sound_and_their_help_teaches() {
     Logs:
           --log-format <NAME>        Format of log lines on stderr. `auto` is pretty on a terminal and JSON
                                      otherwise. [env: NAS_CRON_LOG_FORMAT] [default: auto]
-          --log-filter <DIRECTIVES>  Log level, optionally per module, such as `info,nas_cron::fire=debug`. [env:
-                                     NAS_CRON_LOG_FILTER] [default: info]
+          --log-filter <DIRECTIVES>  Log level of the service, optionally per module, such as
+                                     `info,nas_cron::fire=debug`. Operator commands log only with the flag, or
+                                     with `RUST_LOG`. [env: NAS_CRON_LOG_FILTER] [default: info]
     "#);
 }

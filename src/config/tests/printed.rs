@@ -173,7 +173,7 @@ fn the_table_for_the_readme() {
     assert_snapshot!(table.lines().take(4).collect::<Vec<_>>().join("\n"), @"
     | Variable | Default | Description |
     |---|---|---|
-    | `NAS_CRON_DATABASE_URL` (or `NAS_CRON_DATABASE_URL_FILE`) | **required** | URL of the Postgres database. It may list several hosts (`host1:5432,host2:5432`); the writable one is used. A connection pooler must run in session mode. |
+    | `NAS_CRON_DATABASE_URL` (or `NAS_CRON_DATABASE_URL_FILE`) | **required** | URL of the Postgres database. It may list several hosts (`host1:5432,host2:5432`); the writable one is used. Without a user it means `PGUSER`, else the operating system's user. A connection pooler must run in session mode. |
     | `NAS_CRON_DATABASE_MAX_CONNECTIONS` | `20` | Maximum database connections per replica. Three tenths are reserved for fires, the rest serve requests. Two additional connections receive notifications and keep the replica registered. |
     ");
 }

@@ -14,6 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::fixture::Tools;
+
 /// Timeout for steps that are not measured; long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -148,11 +150,14 @@ impl Server {
     }
 
     async fn with(token: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::from(binary())
-            .arg("mcp")
-            .args(arguments)
-            .env("NAS_CRON_ACCESS_TOKEN", token)
-            .env("XDG_CONFIG_HOME", "/nowhere")
+        let mut command = Command::from(binary());
+        command.arg("mcp").args(arguments).env("NAS_CRON_ACCESS_TOKEN", token);
+        Self::launch(command.env("XDG_CONFIG_HOME", "/nowhere")).await
+    }
+
+    /// Starts this command and opens the session.
+    async fn launch(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -510,6 +515,50 @@ async fn refusals_and_an_unreachable_service_are_tool_errors() {
 }
 
 #[tokio::test]
+async fn without_a_server_each_call_fails_with_the_fix_until_the_user_logs_in() {
+    let world = World::new().await;
+    let tools = Tools::without_server();
+    let mut command = Command::from(binary());
+    let mut server = Server::launch(command.arg("mcp").env("XDG_CONFIG_HOME", tools.path("config"))).await;
+    for _ in 0..2 {
+        let (is_error, text) = server.list().await;
+        assert!(is_error && text.contains("no server given: use --server URL or NAS_CRON_SERVER"), "{text}");
+        assert!(
+            text.contains("nas-cron cron login --server URL") && text.contains("nothing was sent"),
+            "{text}"
+        );
+    }
+    // Arguments are checked first.
+    server.call(1, "cron_provision").await;
+    let answer = server.next().await;
+    assert!(
+        answer["result"]["content"][0]["text"].as_str().unwrap().starts_with("job_id: is missing"),
+        "{answer}"
+    );
+
+    tools.run_with(&format!("login --server {}", world.service.url), &world.token).await.ok();
+    assert_eq!(server.list().await, (false, r#"{"armed":[],"dead":[]}"#.to_owned()));
+    assert!(server.close().await.contains("no server given"));
+}
+
+#[tokio::test]
+async fn invalid_environment_is_the_error_of_each_call() {
+    for (variable, value, problem) in [
+        ("NAS_CRON_SERVER", "nowhere", "NAS_CRON_SERVER: "),
+        ("NAS_CRON_USE_AGENT_IDENTITY", "maybe", "must be on or off"),
+        ("NAS_CRON_CALLBACK_URL", "ftp://x", "NAS_CRON_CALLBACK_URL: "),
+    ] {
+        let mut command = Command::from(binary());
+        command.arg("mcp").env("XDG_CONFIG_HOME", "/nowhere").env("NAS_CRON_ACCESS_TOKEN", "token");
+        command.env("NAS_CRON_SERVER", "http://127.0.0.1:1").env(variable, value);
+        let mut server = Server::launch(&mut command).await;
+        let (is_error, text) = server.list().await;
+        assert!(is_error && text.contains(problem), "{text}");
+        server.close().await;
+    }
+}
+
+#[tokio::test]
 async fn only_json_rpc_is_written_to_stdout_whatever_is_read() {
     let mut server = Server::start("http://127.0.0.1:1").await;
     let before = server.high_water_kib();
@@ -748,8 +797,7 @@ async fn the_documented_host_configurations_work() {
 #[tokio::test]
 async fn an_invalid_command_line_fails_before_anything_is_served() {
     for (arguments, code) in [
-        (&["mcp"][..], 2),
-        (&["mcp", "--server", "portal.example"], 2),
+        (&["mcp", "--server", "portal.example"][..], 2),
         (&["mcp", "--server", "https://portal.example", "--callback-url", "agent"], 2),
     ] {
         let output =

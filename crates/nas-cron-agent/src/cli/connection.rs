@@ -227,8 +227,13 @@ impl Connection {
 
 /// Prints a warning on stderr.
 pub(super) fn warn(text: &str) {
+    note(&format!("warning: {text}"));
+}
+
+/// Prints a note on stderr.
+pub(super) fn note(text: &str) {
     // A closed stderr must not fail the command.
-    let _ = writeln!(io::stderr(), "nas-cron: warning: {}", terminal::printable(text));
+    let _ = writeln!(io::stderr(), "nas-cron: {}", terminal::printable(text));
 }
 
 /// Returns an environment variable. An empty one counts as unset.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Local, TimeDelta, Utc};
-use nas_cron_protocol::FireAt;
+use chrono::{DateTime, FixedOffset, Local, LocalResult, TimeDelta, TimeZone, Utc};
+use nas_cron_base::duration::{self, NotADuration};
+use nas_cron_protocol::{FireAt, isoformat};
 
-use nas_cron_protocol::isoformat;
+const TOO_FAR: &str = "is too far in the future: the latest year is 9999";
 
 /// Parses ISO 8601 with an offset, and keeps the text byte for byte. The error names a missing offset.
 pub(crate) fn at(text: &str) -> Result<FireAt, String> {
@@ -21,13 +22,48 @@ pub(crate) fn at(text: &str) -> Result<FireAt, String> {
 
 /// Parses a duration with units. The error does not repeat the text.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "must be a duration with units, such as 90s or 2h 30m".to_owned())
+    duration::parse(text).map_err(|problem| match problem {
+        NotADuration::TooLong => TOO_FAR.to_owned(),
+        NotADuration::Negative => {
+            "must not be negative: an instant in the past, which fires at once, is given as a time".to_owned()
+        }
+        other => other.to_string(),
+    })
+}
+
+/// Parses an instant, like [`at`], or a time without an offset as one in this machine's time zone.
+pub(crate) fn at_or_local(text: &str) -> Result<Typed, String> {
+    let Ok(as_utc) = FireAt::parse(&format!("{text}Z")) else {
+        return at(text).map(|fire_at| Typed { fire_at, zone_added: false });
+    };
+    let naive = as_utc.instant().naive_utc();
+    let with = |offset: FixedOffset| format!("{text}{offset}");
+    match Local.from_local_datetime(&naive).map(|local| *local.offset()) {
+        LocalResult::Single(offset) => FireAt::parse(&with(offset))
+            .map(|fire_at| Typed { fire_at, zone_added: true })
+            .map_err(|error| error.problem),
+        LocalResult::Ambiguous(first, second) => Err(format!(
+            "occurs twice in this machine's time zone, when its clocks are set back: write {} or {}",
+            with(first),
+            with(second)
+        )),
+        LocalResult::None => Err(format!(
+            "does not occur in this machine's time zone, whose clocks skip it: give an offset, such as {text}Z for UTC"
+        )),
+    }
+}
+
+/// An instant that a person typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Typed {
+    pub(crate) fire_at: FireAt,
+    /// True if the text had no offset, and got that of this machine's time zone.
+    pub(crate) zone_added: bool,
 }
 
 /// Returns the instant after a duration from now, in this machine's time zone.
 pub(crate) fn after(now: DateTime<Utc>, wait: Duration) -> Result<FireAt, String> {
-    let too_far = || "is too far in the future: the latest year is 9999".to_owned();
+    let too_far = || TOO_FAR.to_owned();
     let wait = TimeDelta::from_std(wait).map_err(|_| too_far())?;
     // The text has microseconds: rounding up keeps the fire from being early.
     let up = TimeDelta::nanoseconds(999);

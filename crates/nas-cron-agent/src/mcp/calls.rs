@@ -1,6 +1,6 @@
 //! The tools' work: checks the arguments, calls the agent API, and returns a result or an error with the next step.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::{AuthChoice, CallbackUrl, DedupKey, Fields, Given, InvalidField, JobId};
@@ -8,10 +8,11 @@ use rmcp::model::JsonObject;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::connect::{Connect, Connected};
 use super::errors::{ToolError, explain};
 use super::results::{Armed, Cancelled, Jobs, Updated};
 use super::tools::Name;
-use crate::client::api::{Client, ListedJob, ProvisionRequest};
+use crate::client::api::{ListedJob, ProvisionRequest};
 use crate::client::fire_time;
 use crate::client::update::{self, Update, dedup_key};
 
@@ -19,16 +20,24 @@ use crate::client::update::{self, Update, dedup_key};
 const MAX_LISTED: usize = 100;
 
 /// Runs the tools for one server and one caller.
-#[derive(Debug)]
 pub(super) struct Calls {
-    client: Client,
-    callback: Option<CallbackUrl>,
+    connect: Box<Connect>,
+    connected: OnceLock<Connected>,
     clock: Arc<dyn Clock>,
 }
 
 impl Calls {
-    pub(super) fn new(client: Client, callback: Option<CallbackUrl>, clock: Arc<dyn Clock>) -> Self {
-        Self { client, callback, clock }
+    pub(super) fn new(connect: Box<Connect>, clock: Arc<dyn Clock>) -> Self {
+        Self { connect, connected: OnceLock::new(), clock }
+    }
+
+    /// Returns the connection. Without one, tries again: the user may have logged in since the last call.
+    pub(super) fn connected(&self) -> Result<&Connected, ToolError> {
+        if let Some(connected) = self.connected.get() {
+            return Ok(connected);
+        }
+        let connected = (self.connect)().map_err(ToolError::NotConnected)?;
+        Ok(self.connected.get_or_init(|| connected))
     }
 
     /// Returns the result without `null`s, or the error and its fix as text for the model.
@@ -63,7 +72,8 @@ impl Calls {
         let fire_at = fire_at.ok_or_else(|| {
             InvalidField::new("fire_at", "is missing: give either fire_at or in (such as 90s)")
         })?;
-        let callback = callback.or_else(|| self.callback.clone()).ok_or_else(|| {
+        let connected = self.connected()?;
+        let callback = callback.or_else(|| connected.callback.clone()).ok_or_else(|| {
             let problem =
                 "is missing, and this MCP server has no default: it was started without --callback-url";
             InvalidField::new("agent_callback_url", problem)
@@ -76,7 +86,7 @@ impl Calls {
             auth,
             not_after,
         };
-        let done = self.client.provision(&request).await?;
+        let done = connected.client.provision(&request).await?;
         let ProvisionRequest { job_id, fire_at, agent_callback_url, .. } = request;
         let (schedule_id, warnings) = (done.schedule_id, done.warnings);
         Ok(Armed { job_id, fire_at, agent_callback_url, schedule_id, warnings })
@@ -96,7 +106,7 @@ impl Calls {
             return Err(InvalidField::new("auth", problem).into());
         }
         let update = Update { auth, fire_at, agent_callback_url, not_after };
-        Ok(match self.client.update(&job_id, update).await? {
+        Ok(match self.connected()?.client.update(&job_id, update).await? {
             update::Updated::Auth(changed) => Updated {
                 job_id: changed.job_id,
                 fire_at: None,
@@ -130,7 +140,7 @@ impl Calls {
     async fn list(&self, mut arguments: Fields) -> Result<Jobs, ToolError> {
         let only = arguments.text("job_id")?.map(JobId::new).transpose()?;
         arguments.finish(&["job_id"])?;
-        let listing = self.client.list().await?;
+        let listing = self.connected()?.client.list().await?;
         let mut not_shown = 0;
         let mut shown = |mut jobs: Vec<ListedJob>| {
             jobs.retain(|job| only.as_ref().is_none_or(|only| only.as_str() == job.job_id));
@@ -145,13 +155,13 @@ impl Calls {
     async fn cancel(&self, mut arguments: Fields) -> Result<Cancelled, ToolError> {
         let job_id = job_id(&mut arguments)?;
         arguments.finish(&["job_id"])?;
-        self.client.cancel(&job_id).await?;
+        self.connected()?.client.cancel(&job_id).await?;
         Ok(Cancelled { job_id, cancelled: true })
     }
 
     async fn auth_profiles(&self, arguments: Fields) -> Result<Value, ToolError> {
         arguments.finish(&[])?;
-        value(self.client.auth_profiles().await?)
+        value(self.connected()?.client.auth_profiles().await?)
     }
 
     /// Returns `fire_at` unchanged, or the current time plus `in`, or `None` if both are absent.
@@ -216,6 +226,8 @@ mod tests {
     use nas_cron_base::clock::ManualClock;
     use nas_cron_protocol::FireAt;
     use secrecy::SecretString;
+
+    use crate::client::Client;
     use serde_json::json;
 
     use super::*;
@@ -225,7 +237,8 @@ mod tests {
         let client =
             Client::new("http://127.0.0.1:1/".parse().unwrap(), SecretString::from("secret-token").into());
         let now = DateTime::from_timestamp(1_781_786_096, 250_000_000).unwrap();
-        Calls::new(client.unwrap(), None, Arc::new(ManualClock::at(now)))
+        let connected = Connected { client: client.unwrap(), callback: None };
+        Calls::new(Box::new(move || Ok(connected.clone())), Arc::new(ManualClock::at(now)))
     }
 
     async fn rejected(tool: Name, arguments: Value) -> String {
@@ -240,6 +253,9 @@ mod tests {
             (CronProvision, json!({}), "job_id: is missing"),
             (CronProvision, json!({"job_id": 7}), "job_id: must be a string, not a number"),
             (CronProvision, json!({"job_id": ""}), "job_id: must not be empty"),
+            (CronProvision, json!({"job_id": " "}), "job_id: must not be blank"),
+            (CronCancel, json!({"job_id": "j "}), "job_id: must not begin or end with white space"),
+            (CronList, json!({"job_id": "\u{a0}j"}), "job_id: must not begin or end with white space"),
             (
                 CronProvision,
                 json!({"job_id": "j"}),
@@ -257,9 +273,11 @@ mod tests {
             ),
             (CronProvision, json!({"job_id": "j", "fire_at": "noon"}), "fire_at: must be an ISO 8601"),
             (CronProvision, json!({"job_id": "j", "in": "soon"}), "in: must be a duration with units"),
-            (CronProvision, json!({"job_id": "j", "in": "-5s"}), "in: must be a duration with units"),
-            (CronProvision, json!({"job_id": "j", "in": "9000y"}), "in: is too far in the future"),
-            (CronProvision, json!({"job_id": "j", "in": "300000y"}), "in: is too far in the future"),
+            (CronProvision, json!({"job_id": "j", "in": "-5s"}), "in: must not be negative"),
+            (CronProvision, json!({"job_id": "j", "in": "4000000d"}), "in: is too far in the future"),
+            (CronProvision, json!({"job_id": "j", "in": "1e99d"}), "in: must be a duration with units"),
+            (CronProvision, json!({"job_id": "j", "in": "1M"}), "in: must not use months or years"),
+            (CronProvision, json!({"job_id": "j", "in": "5"}), "in: has no unit"),
             (CronProvision, json!({"job_id": "j", "in": "1s"}), "agent_callback_url: is missing"),
             (
                 CronProvision,

@@ -17,6 +17,9 @@ pub(super) enum ToolError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Update(UpdateError),
+    /// The server or the credentials are not set up. Nothing was sent.
+    #[error("{0}")]
+    NotConnected(String),
     #[error("encoding the result failed: {0}")]
     Result(#[from] serde_json::Error),
 }
@@ -55,7 +58,9 @@ pub(super) fn explain(error: &ToolError) -> String {
         ToolError::Client(ClientError::Refused { status, error, retry_after, .. }) => {
             next_step(*status, error.parse().ok(), *retry_after)
         }
-        ToolError::Client(ClientError::NoToken(_)) => "Ask the user to fix this; nothing was sent".to_owned(),
+        ToolError::NotConnected(_) | ToolError::Client(ClientError::NoToken(_)) => {
+            "Ask the user to fix this; nothing was sent".to_owned()
+        }
     };
     if next.is_empty() { error.to_string() } else { format!("{error}. {next}") }
 }

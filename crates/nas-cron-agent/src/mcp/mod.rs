@@ -5,6 +5,7 @@
 //! call, an unavailable service) is a tool result marked as an error. Protocol errors are for violations of the protocol.
 
 mod calls;
+mod connect;
 mod errors;
 mod results;
 mod tools;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use nas_cron_base::clock::Clock;
-use nas_cron_protocol::CallbackUrl;
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation,
@@ -26,8 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use self::calls::Calls;
+pub use self::connect::{Connect, Connected};
 use self::wire::Wire;
-use crate::client::Client;
 
 /// Instructions for the model, sent when the session opens.
 const INSTRUCTIONS: &str = "\
@@ -55,18 +55,23 @@ pub enum McpError {
 }
 
 /// An MCP server with the tools for one nas-cron server and one caller.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Server {
     calls: Arc<Calls>,
     tools: Arc<[Tool]>,
 }
 
 impl Server {
-    /// Creates tools that call through `client`. `callback` is the default callback URL; without it, `cron_provision`
-    /// requires one.
-    pub fn new(client: Client, callback: Option<CallbackUrl>, clock: Arc<dyn Clock>) -> Self {
+    /// Creates tools that call through the connection of `connect`. It is tried at once, and, as long as it fails, by each
+    /// call, which then fails with its error. The first error is returned, too.
+    pub fn new(connect: Box<Connect>, clock: Arc<dyn Clock>) -> (Self, Result<(), String>) {
+        let calls = Calls::new(connect, clock);
+        let (callback, connected) = match calls.connected() {
+            Ok(connected) => (connected.callback.clone(), Ok(())),
+            Err(error) => (None, Err(error.to_string())),
+        };
         let tools = tools::all(callback.as_ref()).into();
-        Self { calls: Arc::new(Calls::new(client, callback, clock)), tools }
+        (Self { calls: Arc::new(calls), tools }, connected)
     }
 
     /// Serves one host until `input` ends or `ends` is cancelled. A call in flight then has 5 s (2 s if cancelled) to

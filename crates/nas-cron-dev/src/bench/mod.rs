@@ -26,7 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
-use nas_cron_base::{signals, terminal};
+use nas_cron_base::{duration, signals, terminal};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -72,7 +72,7 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = count())]
     jobs: u64,
     /// Period over which they are spread evenly.
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "20s", allow_hyphen_values = true, value_parser = duration::parse)]
     over: Duration,
     /// Number of one-shots that are due at one instant.
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = count())]

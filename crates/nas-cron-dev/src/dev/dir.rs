@@ -5,7 +5,7 @@
 //! DIR/dev.json             describes the run: URLs, admin token, agents ([`DevJson`])
 //! DIR/portal-key.der       the portal's signing key (PKCS#8)
 //! DIR/key-encryption-key   encrypts the service's signing keys
-//! DIR/postgres/            the database
+//! DIR/postgres/            the database, or a link to it (`postgres_dir`)
 //! ```
 
 use std::ffi::OsString;
@@ -74,7 +74,7 @@ impl DevDir {
         &self.0
     }
 
-    /// Folder of the private Postgres.
+    /// Usual folder of the private Postgres.
     pub(super) fn postgres(&self) -> PathBuf {
         self.0.join("postgres")
     }

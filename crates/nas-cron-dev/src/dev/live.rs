@@ -1,8 +1,9 @@
 //! The demo's output: a line per fire and a summary at the end.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_base::output;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::event::{Event, EventKind, Verdict};
@@ -108,14 +109,14 @@ impl Screen {
     /// Creates a screen for agent names of at most `width` characters.
     pub(super) fn new(width: usize) -> Self {
         let colour =
-            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+            output::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
         Self { colour, width }
     }
 
     /// Prints the event.
     pub(super) fn show(&self, event: &Event) {
-        // A closed pipe does not stop the demo.
-        let _ = writeln!(io::stdout(), "{}", self.line(event));
+        // If the reader has left, the demo ends in order.
+        let _ = writeln!(output::stdout(), "{}", self.line(event));
     }
 
     /// Formats `TIME  AGENT  EVENT  LATENESS  FIRE_AT`; the part of variable length comes last.

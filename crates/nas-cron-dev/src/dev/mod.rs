@@ -17,6 +17,7 @@ pub(crate) mod fake_service;
 pub(crate) mod fire_verifier;
 mod live;
 pub(crate) mod portal;
+mod postgres_dir;
 mod service;
 mod token;
 mod up;
@@ -61,7 +62,8 @@ struct Up {
     /// Address that the service listens on; port 0 selects a free port.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// Folder for all data [default: ~/.local/state/nas-cron/dev, or /var/lib/nas-cron/dev as root].
+    /// Folder for all data [default: ~/.local/state/nas-cron/dev, or /var/lib/nas-cron/dev as root]. If root names one that
+    /// other users cannot enter, it has a link to Postgres's data in /var/lib/nas-cron-dev.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Register the two agents without running them.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use nas_cron_base::clock::SystemClock;
+use nas_cron_base::duration;
 use nas_cron_base::terminal;
-use nas_cron_protocol::HOSTED_CLIENT;
+use nas_cron_protocol::{HOSTED_CLIENT, OrgId, SessionId};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::dir::DevDir;
@@ -29,9 +30,9 @@ pub(super) struct Token {
     bearer: BearerArgs,
     /// Organisation of the agent.
     #[arg(long, value_name = "ORG")]
-    org: String,
+    org: OrgId,
     /// Lifetime of the token.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", allow_hyphen_values = true, value_parser = duration::parse)]
     ttl: Duration,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct Token {
 struct BearerArgs {
     /// Bootstrap session of a hosted agent; its client is hermes-cli-vps.
     #[arg(long, value_name = "SESSION")]
-    sid: Option<String>,
+    sid: Option<SessionId>,
     /// Client id of an agent, such as agent:<instance id>.
     #[arg(long, value_name = "CLIENT")]
     client_id: Option<String>,
@@ -61,7 +62,9 @@ impl Token {
         let portal = DevPortal::open(&dir.portal_key(), issuer, Arc::new(SystemClock))?;
         let BearerArgs { sid, client_id } = &self.bearer;
         let client_id = client_id.as_deref().unwrap_or(HOSTED_CLIENT);
-        portal.issue_token(Bearer { client_id, sid: sid.as_deref(), org_id: &self.org }, self.ttl)
+        let sid = sid.as_ref().map(SessionId::as_str);
+        let bearer = Bearer { client_id, sid, org_id: self.org.as_str() };
+        portal.issue_token(bearer, self.ttl)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Starts and stops everything that `nas-cron dev` runs.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{FixedOffset, TimeDelta};
 use nas_cron_base::clock::{Clock, SystemClock};
-use nas_cron_base::signals;
+use nas_cron_base::{output, signals};
 use nas_cron_protocol::HOSTED_CLIENT;
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -26,7 +27,7 @@ use super::dir::{self, DevAgent, DevDir, DevJson};
 use super::live::{Screen, Tally, watch};
 use super::portal::{Bearer, DevPortal};
 use super::service::{Decided, Running, Service};
-use super::{Up, welcome};
+use super::{Up, postgres_dir, welcome};
 use crate::private_postgres::{Options, PrivatePostgres};
 
 const DATABASE: &str = "nas_cron";
@@ -43,6 +44,7 @@ const AGENTS: [(&str, &str, Option<&str>); 2] =
 /// Runs until a signal, the requested number of fires, or a failure of the service.
 pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCode> {
     let interrupted = signals::on_signal().context("could not install the signal handlers")?;
+    output::ends_with_reader(interrupted.clone());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = DevDir::named(up.dir.clone())?;
     let _held = dir.hold()?;
@@ -53,8 +55,9 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
     let (listen, metrics_listen) = (reserved.local_addr()?, metrics_reserved.local_addr()?);
     dir.remove_dev_json()?;
 
-    print_status(&format!("Starting a private Postgres in {} …", dir.postgres().display()));
-    let postgres = postgres(&dir).await?;
+    let data = postgres_dir::find(&dir.postgres())?;
+    print_status(&format!("Starting a private Postgres in {} …", data.display()));
+    let postgres = postgres(data).await?;
     let database_url = postgres.url(DATABASE);
     service.migrate(&database_url.clone().into()).await?;
 
@@ -77,8 +80,8 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
         let dev = register(&portal, &portal_url, &database_url, &admin_token).await?;
         dir.write_dev_json(&dev)?;
         let text = welcome::text(&dev, dir.path(), metrics_listen, !up.no_demo);
-        // A closed pipe is not an error here.
-        let _ = writeln!(io::stdout(), "{text}");
+        // If the reader has left, the demo ends in order.
+        let _ = writeln!(output::stdout(), "{text}");
         let tally = tokio::select! {
             tally = live(&dev, &up, &clock, &interrupted) => tally?,
             error = running.ended() => return Err(error.context("the service ended unexpectedly")),
@@ -123,8 +126,8 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn postgres(dir: &DevDir) -> anyhow::Result<PrivatePostgres> {
-    let options = Options::new(dir.postgres());
+async fn postgres(data: PathBuf) -> anyhow::Result<PrivatePostgres> {
+    let options = Options::new(data);
     let start = move || {
         let postgres = PrivatePostgres::start(options)?;
         postgres.create_database(DATABASE)?;
@@ -236,8 +239,8 @@ fn cadences() -> [Cadence; 2] {
 fn conclude(tally: Option<&Tally>, wanted: Option<u64>) -> ExitCode {
     let Some(tally) = tally else { return ExitCode::SUCCESS };
     // Leaves the line on which the terminal shows ^C.
-    let line = if io::stdout().is_terminal() { "\n" } else { "" };
-    let _ = writeln!(io::stdout(), "{line}{}", tally.summary());
+    let line = if output::stdout().is_terminal() { "\n" } else { "" };
+    let _ = writeln!(output::stdout(), "{line}{}", tally.summary());
     match wanted {
         Some(wanted) if tally.is_faulty() || tally.verified < wanted => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,

@@ -42,6 +42,12 @@ pub(super) fn claim(folder: &Path) -> Result<File> {
     }
 }
 
+/// True if a process uses the folder for a server.
+pub fn is_in_use(folder: &Path) -> bool {
+    let lock = File::options().write(true).open(folder.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Prefix of the names of temporary folders.
 pub(super) const TEMPORARY: &str = "nas-cron-pg-";
 /// Minimum age of an abandoned folder: a younger one may not be locked yet.

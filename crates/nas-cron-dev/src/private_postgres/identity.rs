@@ -16,6 +16,16 @@ pub(super) struct Identity {
     gid: u32,
 }
 
+/// True if the user that a new server's processes run as can enter `folder`: the current user, except for root.
+pub fn can_enter(folder: &Path) -> Result<bool> {
+    let Some(identity) = Identity::of_server(&folder.join("cluster"))? else { return Ok(true) };
+    match identity.check_can_enter(folder) {
+        Ok(()) => Ok(true),
+        Err(PrivatePostgresError::NotTraversable { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl Identity {
     /// Returns the user that must run the server of `cluster`, or `None` for the current one. For root this is the owner of
     /// an existing cluster, else `postgres`, else `nobody`.

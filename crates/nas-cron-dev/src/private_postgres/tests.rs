@@ -251,7 +251,7 @@ const OWNER_FOLDER: &str = "NAS_CRON_TEST_OWNED_FOLDER";
 fn owner_of_a_server() {
     let Some(data_dir) = std::env::var_os(OWNER_FOLDER) else { return };
     let postgres = PrivatePostgres::start(Options::new(data_dir)).expect("a server");
-    let mut out = std::io::stdout();
+    let mut out = nas_cron_base::output::stdout();
     writeln!(out, "\nsocket {}", postgres.socket().display()).expect("a pipe");
     out.flush().expect("a pipe");
     // Blocks until the process is killed.

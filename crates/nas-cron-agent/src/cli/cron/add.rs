@@ -9,7 +9,7 @@ use nas_cron_base::terminal::{self, UsageError};
 use nas_cron_protocol::{AuthChoice, DedupKey, JobId};
 use serde_json::json;
 
-use super::when::{LimitArgs, WhenArgs, format_instant};
+use super::when::{LimitArgs, WhenArgs, format_instant, next_fire};
 use super::{AuthArgs, CallbackArgs, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::{ProvisionRequest, ProvisionResponse};
@@ -91,10 +91,7 @@ pub(super) fn print_armed(
         Some(several) => format!(", with auth profiles {several}"),
     };
     let limit = wanted.not_after.value().map(|at| format!(", not after {}", format_instant(now, at)));
-    let (when, limit) = (format_instant(now, &wanted.fire_at), limit.unwrap_or_default());
-    let text = format!(
-        "{} is armed: it fires {when}{limit}, at {}{auth}.",
-        wanted.job_id, wanted.agent_callback_url
-    );
+    let (fires, limit) = (next_fire(now, &wanted.fire_at), limit.unwrap_or_default());
+    let text = format!("{} is armed: {fires}{limit}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url);
     Ok(terminal::print(&text)?)
 }

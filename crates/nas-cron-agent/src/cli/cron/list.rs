@@ -79,7 +79,7 @@ fn all_warnings(listing: &Listing) -> Vec<Warning> {
 }
 
 fn in_table(listing: &Listing, now: DateTime<Utc>) -> String {
-    let mut table = terminal::table(&["JOB", "STATE", "FIRES", "ATTEMPTS", "AUTH", "LAST ERROR"]);
+    let mut table = terminal::table(&["JOB", "STATE", "DUE", "ATTEMPTS", "AUTH", "LAST ERROR"]);
     for job in listing.armed.iter().chain(&listing.dead) {
         table.add_row([
             printable(&job.job_id),
@@ -105,7 +105,7 @@ fn in_full(job: &ListedJob, now: DateTime<Utc>) -> String {
     terminal::text(terminal::facts(&[
         ("job", job.job_id.clone()),
         ("state", state(job)),
-        ("fires", format!("{} ({})", format_instant(now, &job.fire_at), job.fire_at)),
+        ("due", format!("{} ({})", format_instant(now, &job.fire_at), job.fire_at)),
         ("callback", or_dash(job.agent_callback_url.as_deref())),
         ("auth profile", or_dash(job.effective_auth.as_ref().map(effective).or_else(own))),
         ("not after", or_dash(job.not_after.as_deref().map(|at| format_instant(now, at)))),

@@ -8,7 +8,7 @@ use nas_cron_base::terminal::{self, UsageError};
 use nas_cron_protocol::JobId;
 
 use super::add::print_armed;
-use super::when::{LimitArgs, WhenArgs, format_instant};
+use super::when::{LimitArgs, WhenArgs, next_fire};
 use super::{AuthArgs, CallbackArgs, job_not_found, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::ChangedAuth;
@@ -74,11 +74,7 @@ impl Update {
             }
             Updated::Unchanged(job) if self.json => terminal::print_json(&job)?,
             Updated::Unchanged(job) => {
-                terminal::print(&format!(
-                    "{} is unchanged: it fires {}.",
-                    self.job_id,
-                    format_instant(now, &job.fire_at)
-                ))?;
+                terminal::print(&format!("{} is unchanged: {}.", self.job_id, next_fire(now, &job.fire_at)))?;
             }
         }
         Ok(ExitCode::SUCCESS)
