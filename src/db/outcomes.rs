@@ -26,15 +26,17 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
     Ok(recorded)
 }
 
+/// A column of the values of all rows.
+macro_rules! column {
+    ($rows:ident, |$one:ident| $value:expr) => {
+        $rows.iter().map(|$one| $value).collect::<Vec<_>>()
+    };
+}
+
 /// Records outcomes of different jobs. The SQL functions `attempt_ended_at` and `retried_or_expired` have the rules for the
 /// one-shot.
 async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     let rules = RuleColumns::from(rules);
-    macro_rules! column {
-        (|$one:ident| $value:expr) => {
-            ended.iter().map(|$one| $value).collect::<Vec<_>>()
-        };
-    }
     Ok(sqlx::query_as!(
         Recorded,
         r#"
@@ -104,22 +106,22 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
                COALESCE(c.lease_token = c.attempt_id AND c.expired, false) AS "expired!"
         FROM history h LEFT JOIN changed c USING (attempt_id)
         "#,
-        &column!(|one| one.attempt.attempt_id),
-        &column!(|one| one.attempt.instance_id.as_str()) as &[&str],
-        &column!(|one| one.attempt.job_id.as_str()) as &[&str],
-        &column!(|one| one.attempt.schedule_id.0),
-        &column!(|one| one.attempt.dedup_key.as_str()) as &[&str],
-        &column!(|one| one.attempt.fire_at),
-        &column!(|one| i32::try_from(one.attempt.attempt).unwrap_or(i32::MAX)),
-        &column!(|one| one.attempt.started_at),
-        &column!(|one| one.outcome.as_str()) as &[&str],
-        &column!(|one| one.http_status.and_then(|status| i16::try_from(status).ok())) as &[Option<i16>],
-        &column!(|one| one.error.as_deref()) as &[Option<&str>],
-        &column!(|one| one.retry_in.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
-        &column!(|one| one.retry_after.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
-        &column!(|one| one.ambiguous),
-        &column!(|one| one.answer.as_deref()) as &[Option<&str>],
-        &column!(|one| one.attempt.callback_url.as_str()) as &[&str],
+        &column!(ended, |one| one.attempt.attempt_id),
+        &column!(ended, |one| one.attempt.instance_id.as_str()) as &[&str],
+        &column!(ended, |one| one.attempt.job_id.as_str()) as &[&str],
+        &column!(ended, |one| one.attempt.schedule_id.0),
+        &column!(ended, |one| one.attempt.dedup_key.as_str()) as &[&str],
+        &column!(ended, |one| one.attempt.fire_at),
+        &column!(ended, |one| i32::try_from(one.attempt.attempt).unwrap_or(i32::MAX)),
+        &column!(ended, |one| one.attempt.started_at),
+        &column!(ended, |one| one.outcome.as_str()) as &[&str],
+        &column!(ended, |one| one.http_status.and_then(|status| i16::try_from(status).ok())) as &[Option<i16>],
+        &column!(ended, |one| one.error.as_deref()) as &[Option<&str>],
+        &column!(ended, |one| one.retry_in.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
+        &column!(ended, |one| one.retry_after.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
+        &column!(ended, |one| one.ambiguous),
+        &column!(ended, |one| one.answer.as_deref()) as &[Option<&str>],
+        &column!(ended, |one| one.attempt.callback_url.as_str()) as &[&str],
         rules.fire_floor,
         rules.second_fire_delay,
         rules.second_fire_interval,

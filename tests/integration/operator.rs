@@ -554,7 +554,7 @@ mod jobs_rules {
         assert_eq!(shown["job"]["schedule_id"], armed.schedule_id.to_string());
         assert_eq!((&shown["job"]["state"], &shown["job"]["last_status"]), (&json!("dead"), &json!(503)));
         assert_eq!(shown["attempts"][0]["outcome"], "failed");
-        assert!(world.ok("jobs show a j").await.contains("`nas-cron jobs redrive` fires it again"));
+        assert!(world.ok("jobs show a j").await.contains("`nas-cron jobs redrive a j` fires it again"));
         assert!(world.ok("jobs cancel a j").await.contains("is cancelled"));
         assert!(world.ok("jobs cancel a j").await.contains("nothing to cancel"));
         assert!(world.ok("jobs show a j").await.contains("No current one-shot"));
