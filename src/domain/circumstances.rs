@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::PortalDenial;
 use super::hold::Hold;
 
-/// What stops or delays the fires of one instance.
+/// Everything that stops or delays the fires of one instance.
 #[derive(Clone, Debug, Default)]
 pub struct Circumstances {
     /// Holds that apply to it, the widest first.

@@ -67,7 +67,7 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
     Ok(())
 }
 
-/// What is known of a job without a one-shot.
+/// Describes a job without a one-shot by its last attempt.
 fn gone(last: Option<&FireRecord>, now: DateTime<Utc>) -> String {
     let last =
         last.map(|one| format!(" Its last attempt ended {}: {}.", relative(now, one.ended_at), outcome(one)));
