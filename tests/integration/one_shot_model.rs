@@ -240,6 +240,17 @@ enum Reply {
     Recorded(bool),
 }
 
+/// The `not_after` of a request at `now`.
+fn limit_of(limit: GivenLimit, now: Time) -> Wanted<NotAfter> {
+    match limit {
+        GivenLimit::Keep => Wanted::Keep,
+        GivenLimit::Clear => Wanted::Clear,
+        GivenLimit::At(limit) => {
+            Wanted::Set(NotAfter::stored(DateTime::from_timestamp_micros(now + limit).unwrap()))
+        }
+    }
+}
+
 impl World {
     async fn new() -> Self {
         let (db, url) = database().await;
@@ -386,13 +397,7 @@ impl World {
                     dedup_key: &DedupKey::new(key.to_string()).unwrap(),
                     fire_at: &FireAt::stored(at.to_rfc3339(), at),
                     callback_url: &url_of(callback),
-                    not_after: &match limit {
-                        GivenLimit::Keep => Wanted::Keep,
-                        GivenLimit::Clear => Wanted::Clear,
-                        GivenLimit::At(limit) => Wanted::Set(NotAfter::stored(
-                            DateTime::from_timestamp_micros(now + limit).unwrap(),
-                        )),
-                    },
+                    not_after: &limit_of(limit, now),
                 };
                 oneshots::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }

@@ -27,10 +27,9 @@ impl Nginx {
         let dir = std::env::temp_dir().join(format!("nas-cron-nginx-{:016x}", rand::random::<u64>()));
         fs::create_dir(&dir).expect("a new folder");
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {name};\n"))
-            .collect();
+            .concat();
         let text = format!(
             "{user}\ndaemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\nevents {{}}\n\
              http {{\nlog_format tried '$status $upstream_addr';\naccess_log access.log tried;\n{temporary}{upstream}\n\

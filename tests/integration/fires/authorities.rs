@@ -67,14 +67,14 @@ async fn provision(world: &World, callback: &str) {
 #[tokio::test]
 async fn callback_ca_file_adds_authorities_to_those_of_the_system() {
     let (port, authority, mut fires) = agent().await;
-    let file = std::env::temp_dir().join(format!("{}.pem", uuid::Uuid::new_v4()));
-    std::fs::write(&file, authority).unwrap();
-    let world = World::with(|s| s.with("NAS_CRON_CALLBACK_CA_FILE", file.to_str().unwrap())).await;
+    let bundle = std::env::temp_dir().join(format!("{}.pem", uuid::Uuid::new_v4()));
+    std::fs::write(&bundle, authority).unwrap();
+    let world = World::with(|s| s.with("NAS_CRON_CALLBACK_CA_FILE", bundle.to_str().unwrap())).await;
     provision(&world, &format!("https://127.0.0.1:{port}")).await;
     let fire = fires.recv().await.unwrap();
     assert!(fire.starts_with("POST /api/cron/fire HTTP/1.1\r\n"), "{fire}");
     world.delivered("job").await;
-    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_file(&bundle).unwrap();
 
     // Without the file, the certificate is not trusted.
     let (port, _, _fires) = agent().await;
