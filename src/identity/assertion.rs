@@ -6,8 +6,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use nas_cron_protocol::{AgentRuntimeId, TaskId};
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_protocol::{AgentRuntimeId, TaskId, date_time};
 use serde::Deserialize;
 
 use super::IdentityError;
@@ -145,15 +145,9 @@ pub fn within_window(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), Identi
 /// Parses a time of exactly the form `2026-06-18T12:34:56Z`. No other form is accepted, because the text is signed.
 fn timestamp(text: &str) -> Option<DateTime<Utc>> {
     let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
-    let frame = bytes.iter().zip(b"0000-00-00T00:00:00Z");
-    if !frame.clone().all(|(is, should)| if *should == b'0' { is.is_ascii_digit() } else { is == should }) {
-        return None;
-    }
-    let number = |at: usize, digits: usize| {
-        bytes[at..at + digits].iter().fold(0_u32, |number, digit| number * 10 + u32::from(digit - b'0'))
-    };
-    let day = NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)).ok()?, number(5, 2), number(8, 2))?;
-    Some(day.and_hms_opt(number(11, 2), number(14, 2), number(17, 2))?.and_utc())
+    let mut frame = bytes.iter().zip(b"0000-00-00T00:00:00Z");
+    let is_framed = frame.all(|(is, should)| is == should || *should == b'0' && is.is_ascii_digit());
+    is_framed.then(|| date_time::parse(text).ok().map(|at| at.to_utc()))?
 }
 
 /// Formats a time in the one form that [`timestamp`] accepts.

@@ -13,6 +13,7 @@ mod auth_profile;
 mod auth_scope;
 mod backend_name;
 mod callback_url;
+pub mod date_time;
 pub mod error;
 mod fields;
 pub mod fire;
