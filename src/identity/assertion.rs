@@ -7,7 +7,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron_protocol::{AgentRuntimeId, TaskId, date_time};
+use nas_cron_protocol::{AgentRuntimeId, TaskId, date_time, json};
 use serde::Deserialize;
 
 use super::IdentityError;
@@ -58,15 +58,14 @@ impl Assertion {
         if presented.len() > MAX_ENVELOPE {
             return Err(Invalid("the assertion is longer than 2048 bytes"));
         }
-        let json = URL_SAFE_NO_PAD
+        let bytes = URL_SAFE_NO_PAD
             .decode(presented)
             .map_err(|_| Invalid("the assertion is not base64url without padding"))?;
-        // serde's derive would also accept an array.
-        if json.first() != Some(&b'{') {
+        // White space before it would be accepted, too.
+        if bytes.first() != Some(&b'{') {
             return Err(Invalid("the assertion is not a JSON object"));
         }
-        let envelope: Envelope =
-            nas_cron_protocol::json::from_slice(&json).map_err(|error| Invalid(json_problem(&error)))?;
+        let envelope: Envelope = json::from_slice(&bytes).map_err(|error| Invalid(json_problem(&error)))?;
         // The signature covers the text, so only one form of each ID is accepted.
         Ok(Self {
             agent_runtime_id: AgentRuntimeId::parse(&envelope.agent_runtime_id)
@@ -161,10 +160,14 @@ fn signature(text: &str) -> Option<[u8; SIGNATURE]> {
 }
 
 /// Returns a description that names the field and repeats nothing of the input.
-fn json_problem(error: &serde_json::Error) -> &'static str {
+fn json_problem(error: &json::Error) -> &'static str {
     let text = error.to_string();
     let about = |start: &str| text.starts_with(start);
-    if !error.is_data() {
+    if error.problem() == Some(json::Problem::RepeatedField) {
+        "a field of the assertion occurs twice"
+    } else if error.problem().is_some() {
+        "readers could read the JSON of the assertion differently"
+    } else if !error.is_data() {
         "the assertion is not valid JSON"
     } else if about("missing field `agent_runtime_id`") {
         "agent_runtime_id: is missing"
@@ -174,8 +177,6 @@ fn json_problem(error: &serde_json::Error) -> &'static str {
         "timestamp: is missing"
     } else if about("missing field `signature`") {
         "signature: is missing"
-    } else if about("duplicate field") {
-        "a field of the assertion occurs twice"
     } else {
         "agent_runtime_id, task_id, timestamp and signature must be strings"
     }

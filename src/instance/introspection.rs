@@ -128,7 +128,7 @@ impl Endpoint {
 /// Parses a response.
 fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
     // Only the position: serde's own text may quote values, which must not reach the log.
-    let invalid = |error: serde_json::Error| {
+    let invalid = |error: nas_cron_protocol::json::Error| {
         let (line, column) = (error.line(), error.column());
         FetchError::Invalid(format!(
             "not an introspection response (RFC 7662): error at line {line} column {column}"
