@@ -277,7 +277,9 @@ mod tests {
             (URL_SAFE_NO_PAD.encode(format!("{text}x")), "not valid JSON"),
             (URL_SAFE_NO_PAD.encode(b"{\"signature\":\"\xff\"}"), "not valid JSON"),
             (URL_SAFE_NO_PAD.encode("x".repeat(1600)), "longer than 2048 bytes"),
-            (URL_SAFE_NO_PAD.encode(format!("{{\"x\":{}}}", "[".repeat(1000))), "not valid JSON"),
+            (URL_SAFE_NO_PAD.encode(format!("{{\"x\":{}}}", "[".repeat(1000))), "differently"),
+            (URL_SAFE_NO_PAD.encode(text.replacen('{', "{\"Task_ID\":\"x\",", 1)), "differently"),
+            (URL_SAFE_NO_PAD.encode(text.replacen('{', "{\"x\":{\"y\":1,\"y\":1},", 1)), "differently"),
         ] {
             assert!(refused(&presented).contains(expected), "{expected}: {}", refused(&presented));
         }

@@ -19,7 +19,9 @@ pub fn parse(text: &str) -> Result<DateTime<FixedOffset>, &'static str> {
     let read = read(&mut rest).ok_or(FORM)?;
     match rest.0 {
         [] => read.to_date_time().ok_or(RANGE),
-        [b'0'..=b'9', b'0'..=b'9'] if read.offset.is_some_and(|offset| offset.minutes.is_none()) => Err(COLON),
+        [b'0'..=b'9', b'0'..=b'9'] if read.offset.is_some_and(|offset| offset.minutes.is_none()) => {
+            Err(COLON)
+        }
         _ => Err(FORM),
     }
 }

@@ -79,6 +79,12 @@ pub fn from_slice<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Error> {
     Ok(serde_json::from_str(text)?)
 }
 
+/// Parses the log of a trusted server that quotes texts of other programs. One of them must not be able to hide the
+/// entries of all others with half of a surrogate pair or a NUL character. Only UTF-8 and what is read are checked.
+pub fn from_log<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Error> {
+    Ok(serde_json::from_str(text(json)?)?)
+}
+
 /// Parses an object whose fields are looked up by name. `known` are their names.
 pub fn object(json: &[u8], known: &[&str]) -> Result<Map<String, Value>, Error> {
     Ok(serde_json::from_str(check(json, known)?)?)
@@ -89,11 +95,7 @@ pub fn object(json: &[u8], known: &[&str]) -> Result<Map<String, Value>, Error> 
 ///
 /// Linear, and without an allocation unless an object has more than 16 names or a string has escapes.
 pub fn check<'a>(json: &'a [u8], known: &[&str]) -> Result<&'a str, Error> {
-    let text = std::str::from_utf8(json).map_err(|invalid| {
-        // Reading all of it finds the position.
-        let found = serde_json::from_slice::<Value>(json).err();
-        found.unwrap_or_else(|| serde_json::Error::custom(invalid))
-    })?;
+    let text = text(json)?;
     match scan::scan(text, known) {
         Ok(()) => Ok(text),
         Err(Some(unsound)) => Err(unsound.into()),
@@ -102,6 +104,15 @@ pub fn check<'a>(json: &'a [u8], known: &[&str]) -> Result<&'a str, Error> {
             Err(found.unwrap_or_else(|| serde_json::Error::custom("invalid JSON")).into())
         }
     }
+}
+
+/// Returns the JSON as text. The error has the position of invalid UTF-8.
+fn text(json: &[u8]) -> Result<&str, serde_json::Error> {
+    std::str::from_utf8(json).map_err(|invalid| {
+        // Reading all of it finds the position.
+        let found = serde_json::from_slice::<Value>(json).err();
+        found.unwrap_or_else(|| serde_json::Error::custom(invalid))
+    })
 }
 
 #[cfg(test)]

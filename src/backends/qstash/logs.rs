@@ -105,7 +105,7 @@ impl Qstash {
         cursor: Option<&str>,
     ) -> Result<Page, BackendError> {
         let path = page_path(messages, since, cursor);
-        self.call(self.request(Method::GET, &path), MAX_PAGE).await?.json()
+        self.call(self.request(Method::GET, &path), MAX_PAGE).await?.log()
     }
 }
 

@@ -167,7 +167,7 @@ mod tests {
             (r#"{"job_id":"","note":"n"}"#, "job_id: must not be empty"),
             (r#"{"job_id":"j","note":"a\u0000b"}"#, "note: a text has a NUL character"),
             (r#"{"job_id":"j","job_id":"j","note":"n"}"#, "job_id: must occur only once"),
-            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "a field occurs more than once at line 1 column 30"),
+            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "a field occurs more than once at line 1 column 35"),
             (r#"{"job_id":"j","note":"n","auth":{"k":1,"k":2}}"#, "auth: a field occurs more than once"),
         ] {
             assert_eq!(refused(body), expected, "{body}");

@@ -37,7 +37,8 @@ fn recognized(text: &str) -> bool {
     let has_seconds = rest.as_bytes().get(16) == Some(&b':');
     let offset = rest.rfind(['+', '-']).filter(|at| *at > 10).map_or("", |at| &rest[at + 1..]);
     let month = number(5, 7);
-    let leap = number(0, 4).is_multiple_of(4) && (!number(0, 4).is_multiple_of(100) || number(0, 4).is_multiple_of(400));
+    let leap = number(0, 4).is_multiple_of(4)
+        && (!number(0, 4).is_multiple_of(100) || number(0, 4).is_multiple_of(400));
     let days = match month {
         4 | 6 | 9 | 11 => 30,
         2 if leap => 29,
@@ -67,7 +68,9 @@ fn offset_without_a_colon_has_an_error_of_its_own() {
 
 #[test]
 fn field_out_of_range_has_an_error_of_its_own() {
-    for text in ["2027-02-29T12:34:56Z", "2028-06-18T24:00:00Z", "2028-06-18T12:34:60Z", "2028-06-18T12:34:56+24:00"] {
+    for text in
+        ["2027-02-29T12:34:56Z", "2028-06-18T24:00:00Z", "2028-06-18T12:34:60Z", "2028-06-18T12:34:56+24:00"]
+    {
         assert_eq!(parse(text), Err(RANGE), "{text}");
     }
 }

@@ -126,7 +126,8 @@ fn invalid_utf8_is_rejected_wherever_it_is() {
 
 #[test]
 fn invalid_json_has_the_errors_of_serde() {
-    for text in ["", "{", "{\"read\":1}", "{}", "{\"read\":\"a\"} x", "{\"read\":}", "{\"read\":\"a\"", "tru"] {
+    for text in ["", "{", "{\"read\":1}", "{}", "{\"read\":\"a\"} x", "{\"read\":}", "{\"read\":\"a\"", "tru"]
+    {
         let theirs = serde_json::from_slice::<One>(text.as_bytes()).unwrap_err();
         let ours = from_slice::<One>(text.as_bytes()).unwrap_err();
         assert_eq!(
@@ -185,7 +186,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn what_serde_writes_is_read(value in sound()) {
+    fn written_json_is_read_as_the_same_value(value in sound()) {
         for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
             proptest::prop_assert_eq!(from_slice::<Value>(text.as_bytes()).unwrap(), value.clone());
         }

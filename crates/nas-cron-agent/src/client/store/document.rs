@@ -1,8 +1,8 @@
 //! The content of the auth store: known fields as types, over a document that keeps unknown ones.
 
 use chrono::{DateTime, Utc};
-use secrecy::{ExposeSecret, SecretString};
 use nas_cron_protocol::date_time;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
