@@ -391,6 +391,31 @@ fn malformed_tokens_are_rejected() {
 }
 
 #[test]
+fn a_token_has_one_text() {
+    let portal = Signing::es256("k");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    // The lengths leave unused bits in the last character of each part.
+    let good = (0..)
+        .map(|length| portal.sign(&claims(&json!({"x": "x".repeat(length)}))))
+        .find(|token| token.split('.').all(|part| part.len() % 4 != 0))
+        .unwrap();
+    assert!(judge(&keys, &rules(), &good).is_ok());
+    let parts: Vec<_> = good.split('.').collect();
+    for at in 0..3 {
+        let last = parts[at].chars().last().unwrap();
+        // The next character differs in the unused bits only.
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let next = alphabet.chars().cycle().skip_while(|c| *c != last).nth(1).unwrap();
+        let mut other: Vec<_> = parts.iter().map(ToString::to_string).collect();
+        other[at].pop();
+        other[at].push(next);
+        assert!(judge(&keys, &rules(), &other.join(".")).is_err(), "part {at}");
+        other[at] = format!("{}=", parts[at]);
+        assert!(judge(&keys, &rules(), &other.join(".")).is_err(), "part {at}, padded");
+    }
+}
+
+#[test]
 fn debug_output_of_a_token_reveals_nothing() {
     let portal = Signing::es256("the-kid");
     let token = portal.sign(&claims(&json!({"sid": "the-sid"})));
