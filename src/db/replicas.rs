@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use tokio::time::timeout;
 
 use super::connector::ServerSession;
+use super::seconds::duration;
 use super::{Db, DbError, DbResult};
 
 /// Timeout of one statement, and of opening the session. Short, because a replica that cannot renew its registration has
@@ -20,6 +21,35 @@ pub struct Seen {
     pub replica_id: i32,
     /// Number of its renewals.
     pub renewals: i64,
+}
+
+/// A registered replica, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Name of its machine or container.
+    pub host_name: String,
+    /// Its release.
+    pub version: String,
+    /// Time since its latest renewal.
+    pub silent_for: Duration,
+}
+
+/// Returns the registered replicas in the order of their start. The process of one that is silent may have died.
+pub async fn list(db: &Db) -> DbResult<Vec<Registered>> {
+    let rows = sqlx::query!(
+        r#"SELECT host_name, version, extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS "silent_for!"
+           FROM replicas ORDER BY started_at, replica_id"#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Registered {
+            host_name: row.host_name,
+            version: row.version,
+            silent_for: duration(row.silent_for),
+        })
+        .collect())
 }
 
 /// This process's row in `replicas`, and the session whose end shows that the process has ended.

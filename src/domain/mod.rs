@@ -7,7 +7,7 @@
 //! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`]: wake-ups from external backends, and orders to them.
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
-//! - [`job`]: jobs as operators see them. [`StoredKey`] and the other types at the top of this module: signing keys.
+//! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`StoredKey`] and the other types at the top of this module: signing keys.
 //!
 //! `db` reads and writes these types. The layers above it do not know how they are stored.
 
@@ -15,6 +15,7 @@ pub mod active_backend;
 pub mod agent_instance;
 pub mod arm_rules;
 pub mod attempt;
+pub mod circumstances;
 pub mod clock_sample;
 pub mod database_url;
 mod deferral;

@@ -4,6 +4,7 @@
 
 pub mod address_policy;
 pub mod answer;
+pub mod authorities;
 pub mod backoff;
 pub mod client;
 pub mod outcome;

@@ -75,7 +75,7 @@ impl CircuitBreaker {
         // Log the failures number 1, 2, 4, 8, … in a row.
         if state.failures.is_power_of_two() {
             let failures = state.failures;
-            tracing::warn!(endpoint = self.endpoint, %error, failures, "endpoint call failed; using cached responses");
+            tracing::warn!(endpoint = self.endpoint, %error, failures, "endpoint call failed; until it recovers, only cached responses are used");
         }
     }
 }

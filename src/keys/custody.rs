@@ -22,15 +22,21 @@ pub enum KeyError {
     /// A key is invalid or could not be generated.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// A private half must be encrypted or decrypted, and no key-encryption key is configured.
+    /// A private half must be decrypted, and no key-encryption key is configured.
     #[error(
-        "{KEY_ENCRYPTION_KEY_SETTING} is not set, and {need}: set it to 32 random bytes in base64 \
-         (`openssl rand -base64 32`), the same on every replica, and keep a copy"
+        "{KEY_ENCRYPTION_KEY_SETTING} is not set, and signing key `{kid}` is stored encrypted: set it to the key that \
+         encrypted it (do not generate another one: it could not decrypt the stored keys)"
     )]
-    NoKeyEncryptionKey {
-        /// The reason for which it is needed.
-        need: String,
+    Locked {
+        /// The signing key.
+        kid: String,
     },
+    /// A private half must be encrypted, and no key-encryption key is configured.
+    #[error(
+        "{KEY_ENCRYPTION_KEY_SETTING} is not set, and a new private key must be stored encrypted: set it to 32 random bytes \
+         in base64 (`openssl rand -base64 32`), the same on every replica, and keep a copy"
+    )]
+    NoKeyEncryptionKey,
     /// A PEM file is missing or not readable.
     #[error("reading the private key file {} failed: {error}", path.display())]
     File {
@@ -80,9 +86,7 @@ pub async fn open(key: &StoredKey, kek: Option<&KeyEncryptionKey>) -> Result<Sig
     let record = &key.record;
     let (private, place) = match &key.private {
         PrivateHalf::Sealed { nonce, ciphertext } => {
-            let kek = kek.ok_or_else(|| KeyError::NoKeyEncryptionKey {
-                need: format!("signing key `{}` is stored encrypted", record.kid),
-            })?;
+            let kek = kek.ok_or_else(|| KeyError::Locked { kid: record.kid.clone() })?;
             let sealed = Sealed { nonce: nonce.clone(), ciphertext: ciphertext.clone() };
             let pkcs8 = kek.open(&record.kid, &sealed)?;
             (PrivateKey::from_pkcs8(record.alg, pkcs8), String::new())
@@ -116,9 +120,7 @@ pub fn seal(
     imported: bool,
     kek: Option<&KeyEncryptionKey>,
 ) -> Result<NewKey, KeyError> {
-    let kek = kek.ok_or_else(|| KeyError::NoKeyEncryptionKey {
-        need: "a new private key must be stored encrypted".to_owned(),
-    })?;
+    let kek = kek.ok_or(KeyError::NoKeyEncryptionKey)?;
     let signer = Signer::new(private, kid)?;
     let Sealed { nonce, ciphertext } = kek.seal(signer.kid(), private.pkcs8())?;
     Ok(row(&signer, imported, PrivateHalf::Sealed { nonce, ciphertext }))

@@ -29,11 +29,13 @@ pub struct Sealed {
 #[derive(Debug, thiserror::Error)]
 pub enum EncryptionError {
     /// The configured text is not base64.
-    #[error("{KEY_ENCRYPTION_KEY_SETTING} is not base64: generate a key with `openssl rand -base64 32`")]
+    #[error(
+        "{KEY_ENCRYPTION_KEY_SETTING} is not base64: set 32 bytes as `openssl rand -base64 32` prints them"
+    )]
     NotBase64,
     /// The configured key is not 32 bytes long.
     #[error(
-        "{KEY_ENCRYPTION_KEY_SETTING} has {0} bytes, but must have 32: generate a key with `openssl rand -base64 32`"
+        "{KEY_ENCRYPTION_KEY_SETTING} has {0} bytes, but must have 32: set them as `openssl rand -base64 32` prints them"
     )]
     WrongLength(usize),
     /// The tag does not match.

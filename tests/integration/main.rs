@@ -24,6 +24,7 @@ mod keys;
 mod lateness_rules;
 mod nats;
 mod nats_cluster;
+mod nginx;
 mod one_shot_model;
 mod one_shot_rules;
 mod operations;

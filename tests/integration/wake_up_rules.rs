@@ -366,6 +366,22 @@ async fn a_held_one_shot_is_parked_by_its_wake_up_and_fires_after_the_release() 
 }
 
 #[tokio::test]
+async fn a_wake_up_during_a_retry_after_postpones_its_one_shot_to_the_end_of_it() {
+    let world = World::new().await;
+    let schedule_id = world.awaiting("a", 0.0).await;
+    outages::set_busy(&world.db, &[(world.instance.clone(), Duration::from_secs(40))]).await.unwrap();
+    let Found::Standing { state: OneShotState::Armed, parked: false, due_in: Some(due_in), .. } =
+        world.take_one("a", schedule_id).await
+    else {
+        panic!("it is neither leased nor parked")
+    };
+    assert!((30..=40).contains(&due_in.as_secs()), "{due_in:?}");
+    assert!(world.claim().await.is_empty(), "the built-in loop waits as well");
+    world.sql("UPDATE instances SET busy_until = now(); UPDATE one_shots SET next_attempt_at = now()").await;
+    assert_eq!(world.claim().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_one_shot_of_an_unreachable_instance_is_parked_by_its_wake_up() {
     let world = World::new().await;
     let id = world.awaiting("job", 0.0).await;

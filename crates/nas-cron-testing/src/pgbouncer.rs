@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::ports::free_address;
+use crate::programs;
 use crate::time::PATIENCE;
 
 /// Pool mode: the time for which a client keeps its server connection.
@@ -55,7 +56,7 @@ impl PgBouncer {
             users.display(),
         );
         fs::write(&ini, text).expect("a file");
-        let mut command = Command::new(program());
+        let mut command = Command::new(programs::find("pgbouncer"));
         command.arg(&ini).current_dir(&dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if rustix::process::geteuid().is_root() {
             // PgBouncer refuses to run as root.
@@ -88,14 +89,6 @@ impl Drop for PgBouncer {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Finds the program. Debian installs it in a folder that only root has in its `PATH`.
-fn program() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    let programs = folders.map(|folder: PathBuf| folder.join("pgbouncer"));
-    programs.into_iter().find(|program| program.is_file()).unwrap_or_else(|| "pgbouncer".into())
 }
 
 /// Returns the user and group id of `nobody`.

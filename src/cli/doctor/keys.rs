@@ -11,6 +11,9 @@ use crate::instance::{KeySet, count_keys_at};
 use crate::keys::signer::same_public_key;
 use crate::keys::{KeyError, custody};
 
+const SET_THE_KEY_THAT_ENCRYPTED: &str = "set NAS_CRON_KEY_ENCRYPTION_KEY to the key that encrypted it: the other replicas or your backup have it. \
+     Another key cannot decrypt it; docs/keys.md says what to do if it is lost";
+
 /// Checks that the active and the next signing key can be decrypted here.
 pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
     let keys = match deployment.db.signing_keys().await {
@@ -19,7 +22,7 @@ pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
     };
     let kek = match app::key_encryption_key(&deployment.config) {
         Ok(kek) => kek,
-        Err(error) => return Finding::wrong(error.to_string(), "generate one with: openssl rand -base64 32"),
+        Err(error) => return Finding::wrong(error.to_string(), SET_THE_KEY_THAT_ENCRYPTED),
     };
     if keys.is_empty() {
         return match deployment.config.require_key_encryption_key() {
@@ -48,9 +51,7 @@ pub(super) async fn signing_key(deployment: &Deployment) -> Finding {
 
 fn unusable(key: &KeyRecord, error: &KeyError) -> Finding {
     let fix = match error {
-        KeyError::NoKeyEncryptionKey { .. } | KeyError::Encryption(_) => {
-            "set NAS_CRON_KEY_ENCRYPTION_KEY to the key that encrypted it, the same on every replica"
-        }
+        KeyError::Locked { .. } | KeyError::Encryption(_) => SET_THE_KEY_THAT_ENCRYPTED,
         KeyError::File { .. } | KeyError::Pem { .. } => "put this file on every replica, under this path",
         _ => "`nas-cron keys list` shows the keys",
     };

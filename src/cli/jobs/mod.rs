@@ -8,6 +8,7 @@ mod list;
 mod redrive;
 mod show;
 mod shown;
+mod why;
 
 use std::io::Write;
 

@@ -10,9 +10,8 @@ use nas_cron_protocol::{InstanceId, JobId};
 use serde_json::json;
 
 use super::shown;
-use crate::db::fires;
-use crate::db::jobs;
-use crate::db::{Db, directory};
+use super::why::why;
+use crate::db::{Db, circumstances, directory, fires, jobs};
 use crate::domain::attempt::FireRecord;
 use crate::domain::job::JobFilter;
 
@@ -27,7 +26,7 @@ pub(super) struct ShowArgs {
     /// Maximum number of attempts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     attempts: u32,
-    /// Print JSON: {"job": … or null, "attempts": […]}.
+    /// Print JSON: {"job": … or null, "why": … or null, "attempts": […]}.
     #[arg(long)]
     json: bool,
 }
@@ -50,13 +49,15 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
             args.instance_id
         );
     }
-    if args.json {
-        return terminal::json(out, &json!({ "job": job, "attempts": attempts }));
-    }
+    let around = circumstances::of_instance(db, &args.instance_id).await?;
     let now = directory::now(db).await?;
-    let text = match &job {
-        Some(job) => shown::facts(job, now),
-        None => "No current one-shot: it was cancelled, or it ended and was deleted.\n".to_owned(),
+    let why = job.as_ref().map(|shown| why(&shown.job, &around, now));
+    if args.json {
+        return terminal::json(out, &json!({ "job": job, "why": why, "attempts": attempts }));
+    }
+    let text = match job.as_ref().zip(why) {
+        Some((job, why)) => shown::facts(job, &why, now),
+        None => gone(attempts.first(), now),
     };
     out.write_all(text.as_bytes())?;
     if args.attempts > 0 {
@@ -64,6 +65,16 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
         out.write_all(attempts_table(&attempts, now).as_bytes())?;
     }
     Ok(())
+}
+
+/// What is known of a job without a one-shot.
+fn gone(last: Option<&FireRecord>, now: DateTime<Utc>) -> String {
+    let last =
+        last.map(|one| format!(" Its last attempt ended {}: {}.", relative(now, one.ended_at), outcome(one)));
+    format!(
+        "No current one-shot: it was cancelled, or it ended and was deleted.{}\n",
+        last.unwrap_or_default()
+    )
 }
 
 fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
-use nas_cron_protocol::OneShotState;
 use nas_cron_protocol::agent_api::ShownAuth;
 
 use crate::db::{Db, DbResult, auth_profiles};
@@ -34,7 +33,7 @@ pub(super) fn auth(shown: &ShownAuth) -> String {
 }
 
 /// Formats everything about a job, one fact per line.
-pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
+pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
     let job = &shown.job;
     let with_time = |at: DateTime<Utc>| format!("{} ({})", relative(now, at), at.format("%F %T%.3f UTC"));
     let mut rows = vec![
@@ -44,6 +43,7 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
         ("key", job.dedup_key.clone()),
         ("state", state(job)),
         ("parked", or_dash(job.parked)),
+        ("why", why.to_owned()),
         ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
         ("callback", job.callback_url.clone()),
         ("auth", auth(&shown.auth)),
@@ -68,9 +68,6 @@ pub(super) fn facts(shown: &ShownJob, now: DateTime<Utc>) -> String {
     rows.extend(times.into_iter().filter_map(|(name, at)| Some((name, with_time(at?)))));
     if job.asked_again {
         rows.push(("armed again", "with the same key, during the attempt in flight".to_owned()));
-    }
-    if matches!(job.state, OneShotState::Dead | OneShotState::Stuck) {
-        rows.push(("fix", "`nas-cron jobs redrive` fires it again".to_owned()));
     }
     terminal::text(terminal::facts(&rows))
 }
@@ -107,20 +104,21 @@ mod tests {
 
     #[test]
     fn never_attempted_job_shows_no_attempts() {
-        let text = facts(&ShownJob { job: job(), auth: ShownAuth::default() }, now());
+        let text = facts(&ShownJob { job: job(), auth: ShownAuth::default() }, "fires in 3 min", now());
         assert!(text.contains("attempts         no attempts\nearlier attempt  -"), "{text}");
     }
 
     #[test]
     fn facts_match_their_snapshot() {
         let shown = ShownJob { job: dead(), auth: ShownAuth::default() };
-        insta::assert_snapshot!(facts(&shown, now()), @"
+        insta::assert_snapshot!(facts(&shown, "dead letter", now()), @"
         agent          agent-1 of org acme
         job            b
         schedule       00000000-0000-0000-0000-000000000007
         key            3f2a9c01d4e5:2027-01-15T09:03:00+01:00
         state          dead
         parked         -
+        why            dead letter
         fire at        2027-01-15T09:03:00+01:00 (in 3 min)
         callback       https://agent-1.example
         auth           -
@@ -133,7 +131,6 @@ mod tests {
         failing since  3 d ago (2027-01-12 08:00:00.000 UTC)
         armed          3 h ago (2027-01-15 05:00:00.000 UTC)
         changed        3 h ago (2027-01-15 05:00:00.000 UTC)
-        fix            `nas-cron jobs redrive` fires it again
         ");
     }
 }

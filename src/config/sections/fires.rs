@@ -1,5 +1,6 @@
 //! Fires: delivery attempts to agents.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 use super::keys::FIRE_TOKEN_TTL;
 use crate::config::reader::Reader;
 use crate::config::setting::Preset;
-use crate::config::typed_key::{Key, ListKey, settings};
+use crate::config::typed_key::{Key, ListKey, OptionalKey, settings};
 use crate::config::values;
 
 /// Limits of delivery attempts.
@@ -15,6 +16,8 @@ use crate::config::values;
 pub struct Fire {
     /// Non-public networks that may be called, also over plain http.
     pub callback_allow: Vec<IpNet>,
+    /// File with the agents' certificate authorities, in addition to the system's.
+    pub callback_ca_file: Option<PathBuf>,
     /// Deadline of one attempt.
     pub timeout: Duration,
     /// Time limit for connecting, within `timeout`.
@@ -31,6 +34,9 @@ settings! { Fires:
     CALLBACK_ALLOW: ListKey<IpNet> = "callback_allow", values::NETWORKS,
         Preset::Unset { means: "only public addresses, over https", example: "10.0.0.0/8,192.0.2.7" },
         "Non-public networks whose agents may be called, also over plain http. A bare address means that single host.";
+    CALLBACK_CA_FILE: OptionalKey<PathBuf> = "callback_ca_file", values::PATH,
+        Preset::Unset { means: "the system's certificate authorities only", example: "/etc/nas-cron/agents-ca.pem" },
+        "Certificate authorities of agents, as PEM, in addition to those of the system.";
     FIRE_TIMEOUT: Key<Duration> = "fire_timeout", values::duration(values::ms(10), values::s(300)),
         Preset::Value("30s"),
         "Timeout of one delivery attempt, from connecting to the end of the response body. It must leave an agent time to boot.";
@@ -51,6 +57,7 @@ settings! { Fires:
 pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Fire {
     Fire {
         callback_allow: reader.list(&CALLBACK_ALLOW),
+        callback_ca_file: reader.optional(&CALLBACK_CA_FILE),
         timeout: reader.value(&FIRE_TIMEOUT),
         connect_timeout: reader.value(&CONNECT_TIMEOUT),
         in_flight_max: reader.value(&IN_FLIGHT_MAX),

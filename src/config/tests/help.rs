@@ -144,6 +144,9 @@ fn the_flags_are_sound_and_their_help_teaches() {
           --callback-allow <CIDR,…>     Non-public networks whose agents may be called, also over plain http. A
                                         bare address means that single host. [env: NAS_CRON_CALLBACK_ALLOW]
                                         [default: only public addresses, over https]
+          --callback-ca-file <FILE>     Certificate authorities of agents, as PEM, in addition to those of the
+                                        system. [env: NAS_CRON_CALLBACK_CA_FILE] [default: the system's
+                                        certificate authorities only]
           --fire-timeout <DURATION>     Timeout of one delivery attempt, from connecting to the end of the
                                         response body. It must leave an agent time to boot. [env:
                                         NAS_CRON_FIRE_TIMEOUT] [default: 30s]

@@ -81,7 +81,7 @@ fn the_built_in_portal_rejects_other_keys_and_needs_a_key_encryption_key() {
     invalid configuration, 4 problems:
       - access_token_ttl = `9m` (NAS_CRON_ACCESS_TOKEN_TTL) is too short; set a duration from 10m to 1day, such as 500ms, 30s, 5m, 12h or 90d
       - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_jwks_file = `/etc/portal.pem` (NAS_CRON_PORTAL_JWKS_FILE): the built-in portal verifies access tokens with its own keys only; remove it, or set own_portal to false if another portal issues the tokens
-      - own_portal = `true` (NAS_CRON_OWN_PORTAL): the built-in portal derives refresh tokens from the key-encryption key, which is not set; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; generate one with: openssl rand -base64 32
+      - own_portal = `true` (NAS_CRON_OWN_PORTAL): the built-in portal derives refresh tokens from the key-encryption key, which is not set; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; only for a new database, generate one with: openssl rand -base64 32
       - own_portal = `true` (NAS_CRON_OWN_PORTAL) and portal_audiences = `cron` (NAS_CRON_PORTAL_AUDIENCES): the audience of the built-in portal's own access tokens is missing; add hermes-cli-vps to portal_audiences, or remove portal_audiences
     ");
     let asks = Machine::sound()

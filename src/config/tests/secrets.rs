@@ -64,5 +64,5 @@ fn no_secret_is_ever_printed() {
 #[test]
 fn serve_explains_how_to_generate_a_key_encryption_key() {
     let config = Machine::sound().config();
-    assert_snapshot!(config.require_key_encryption_key().unwrap_err(), @"invalid configuration: key_encryption_key is not set, but private signing keys are stored in the database only in encrypted form; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; generate one with: openssl rand -base64 32");
+    assert_snapshot!(config.require_key_encryption_key().unwrap_err(), @"invalid configuration: key_encryption_key is not set, but private signing keys are stored in the database only in encrypted form; set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; only for a new database, generate one with: openssl rand -base64 32");
 }

@@ -13,7 +13,10 @@ async fn a_signing_key_encrypted_with_another_key_is_reported() {
         reports(&other, "signing key", "wrong", "is unusable here", "NAS_CRON_KEY_ENCRYPTION_KEY").await;
     assert_eq!(report.line("agents' JWKS").0, "ok", "the public half needs no decryption: {report:#?}");
     let none = settings.without("NAS_CRON_KEY_ENCRYPTION_KEY");
-    reports(&none, "signing key", "wrong", "is unusable here", "NAS_CRON_KEY_ENCRYPTION_KEY").await;
+    let report =
+        reports(&none, "signing key", "wrong", "is unusable here", "the key that encrypted it").await;
+    let (_, found, fix) = report.line("signing key");
+    assert!(!format!("{found} {fix}").contains("openssl rand"), "a new key does not help: {report:#?}");
 }
 
 #[tokio::test]

@@ -5,4 +5,5 @@ mod backends;
 mod database;
 pub mod fixture;
 mod keys;
+mod replicas;
 mod work;

@@ -133,6 +133,10 @@ async fn contract_keys_serve_does_not_start_without_the_key_encryption_key_or_wi
         assert!(!status.success());
         assert!(said.contains("NAS_CRON_KEY_ENCRYPTION_KEY"), "{said}");
         assert!(!said.contains(OTHER) && !out.contains(OTHER));
+        assert!(
+            !said.contains("openssl rand") || said.contains("only for a new database, generate one"),
+            "a new key beside encrypted ones does not help: {said}"
+        );
     }
     assert_eq!(everything(&world.pool).await, before, "nothing was changed");
 

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod answers;
+mod authorities;
 mod keys;
 mod loops;
 mod newer_agent;

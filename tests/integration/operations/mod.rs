@@ -7,3 +7,4 @@ mod metrics;
 mod openapi;
 mod probes;
 mod schema;
+mod why;

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::super::keys::{AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY};
 use super::issuer::{PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL};
+use crate::config::parse::KEY_ENCRYPTION_KEY_FIX;
 use crate::config::reader::Reader;
 use crate::config::setting::Preset;
 use crate::config::typed_key::{Key, settings};
@@ -68,7 +69,6 @@ pub(super) fn check(own: bool, reader: &mut Reader<'_>) {
         &[OWN_PORTAL.setting],
         !own || reader.has(KEY_ENCRYPTION_KEY.setting),
         "the built-in portal derives refresh tokens from the key-encryption key, which is not set",
-        "set NAS_CRON_KEY_ENCRYPTION_KEY or NAS_CRON_KEY_ENCRYPTION_KEY_FILE to the same key on every replica; generate one \
-         with: openssl rand -base64 32",
+        KEY_ENCRYPTION_KEY_FIX,
     );
 }
