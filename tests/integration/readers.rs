@@ -1,5 +1,6 @@
 //! Times and JSON as other programs read them: what nas-cron accepts means the same to Python and JavaScript.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,15 +17,8 @@ use tokio::io::AsyncWriteExt;
 /// Timeout of a script; long enough for a slow machine.
 const DEADLINE: Duration = Duration::from_mins(3);
 
-/// Runs a script of `tests/external/readers` with JSON on stdin and stdout.
-async fn run(script: &str, asked: &Value) -> Value {
-    let program = if script.ends_with(".py") {
-        let python = in_target("agent-tools-venv/bin/python");
-        assert!(python.exists(), "not installed: run `make agent-tools` (`make test` does)");
-        python
-    } else {
-        "node".into()
-    };
+/// Runs a program of `tests/external/readers` with JSON on stdin and stdout.
+async fn run(program: impl AsRef<OsStr>, script: &str, asked: &Value) -> Value {
     let mut child = tokio::process::Command::new(program)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/external/readers").join(script))
         .stdin(Stdio::piped())
@@ -41,6 +35,16 @@ async fn run(script: &str, asked: &Value) -> Value {
     let output = tokio::time::timeout(DEADLINE, running).await.expect("the script ends");
     assert!(output.status.success(), "{script}");
     serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+async fn python(asked: &Value) -> Value {
+    let python = in_target("agent-tools-venv/bin/python");
+    assert!(python.exists(), "not installed: run `make agent-tools` (`make test` does)");
+    run(python, "read.py", asked).await
+}
+
+async fn node(asked: &Value) -> Value {
+    run("node", "read.mjs", asked).await
 }
 
 /// Returns a text that is made of valid and of odd parts.
@@ -65,7 +69,7 @@ fn some_time() -> String {
 async fn times_that_python_also_accepts_are_the_same_instants() {
     let mut texts: Vec<String> = times().into_iter().map(|time| time.text).collect();
     texts.extend((0..20_000).map(|_| some_time()));
-    let read = run("read.py", &json!({"times": texts, "json": []})).await;
+    let read = python(&json!({"times": texts, "json": []})).await;
     let mut both = 0;
     for (text, theirs) in texts.iter().zip(read["times"].as_array().unwrap()) {
         let (Ok(ours), Some(theirs)) = (FireAt::parse(text), theirs.as_i64()) else { continue };
@@ -111,7 +115,7 @@ async fn json_that_is_accepted_is_the_same_value_for_python_and_javascript() {
     assert!(accepted.len() >= 25 && accepted.iter().all(|(_, oddity)| !oddity.refused));
     let encoded: Vec<_> = accepted.iter().map(|(json, _)| STANDARD.encode(json)).collect();
     let asked = json!({"times": [], "json": encoded});
-    let (python, node) = tokio::join!(run("read.py", &asked), run("read.mjs", &asked));
+    let (python, node) = tokio::join!(python(&asked), node(&asked));
     for (at, (json, oddity)) in accepted.iter().enumerate() {
         let ours = with_doubles(&door::from_slice(json).unwrap());
         for (reader, theirs) in [("Python", &python), ("JavaScript", &node)] {

@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn text_of_an_agent_hides_no_entry_of_the_log() {
-        let page = r#"{"events":["a"],"responseBody":"\u0000\ud800","size":18446744073709551615}"#;
         #[derive(serde::Deserialize)]
         struct Page {
             events: Vec<String>,
         }
+        let page = r#"{"events":["a"],"responseBody":"\u0000\ud800","size":18446744073709551615}"#;
         assert_eq!(answer(200, &[], page).log::<Page>().unwrap().events, ["a"]);
         assert!(answer(200, &[], page).json::<Page>().is_err());
     }

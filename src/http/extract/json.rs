@@ -33,7 +33,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 pub(in crate::http) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let fields = json::field_names::<T>();
     let text = json::check(bytes, fields).map_err(|error| match error {
-        json::Error::Unsound(unsound) => describe_unsound(unsound, fields),
+        json::Error::Unsound(unsound) => describe_unsound(&unsound, fields),
         json::Error::Serde(error) => format!("the body is not valid JSON: {error}"),
     })?;
     if !text.trim_start().starts_with('{') {
@@ -44,8 +44,8 @@ pub(in crate::http) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Str
 }
 
 /// Returns the description of JSON that two readers could read differently.
-fn describe_unsound(unsound: Unsound, fields: &[&str]) -> String {
-    let Unsound { problem, field, index, .. } = &unsound;
+fn describe_unsound(unsound: &Unsound, fields: &[&str]) -> String {
+    let Unsound { problem, field, index, .. } = unsound;
     match field.as_deref().filter(|field| fields.contains(field)) {
         None => unsound.to_string(),
         Some(field) if *problem == Problem::RepeatedField => format!("{field}: must occur only once"),

@@ -395,7 +395,7 @@ fn a_token_has_one_text() {
     let portal = Signing::es256("k");
     let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
     // The lengths leave unused bits in the last character of each part.
-    let good = (0..)
+    let good = (0..3)
         .map(|length| portal.sign(&claims(&json!({"x": "x".repeat(length)}))))
         .find(|token| token.split('.').all(|part| part.len() % 4 != 0))
         .unwrap();

@@ -255,7 +255,7 @@ impl<'a> Scanner<'a, '_> {
                 known.map_or(name, |known| (*known).to_owned())
             }),
             index: self.index,
-            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            line: before.split(|byte| *byte == b'\n').count(),
             column: before.len() - line_start + 1,
         }
     }
