@@ -1,4 +1,4 @@
-//! Auth profiles, above SQL: the profiles of jobs, the defaults of instances, orgs and the service, and the known
+//! Auth profiles, above SQL: the auth of jobs, the defaults of instances, orgs and the service, and the known
 //! profiles. For the agent API, the admin API and the operator's command.
 //!
 //! A profile names credentials of the agent. The service never has the credentials themselves: a text that looks like a
@@ -9,7 +9,9 @@ use std::time::Duration;
 use nas_cron_protocol::agent_api::{
     AuthDefaults, AuthProfiles, AuthProfilesChange, KnownProfile, ShownAuth, Warning,
 };
-use nas_cron_protocol::{AuthPlace, AuthProfile, AuthScope, Given, InstanceId, InvalidField, JobId, OrgId};
+use nas_cron_protocol::{
+    AuthChoice, AuthPlace, AuthProfile, AuthScope, Given, InstanceId, InvalidField, JobId, OrgId,
+};
 use tokio::time::Instant;
 
 use crate::db::{Db, DbResult, auth_profiles, ride_out};
@@ -38,7 +40,7 @@ pub fn unknown(auth: &AuthProfile) -> Warning {
 
 impl From<JobAuth> for ShownAuth {
     fn from(job: JobAuth) -> Self {
-        let warnings = job.auth.iter().filter(|_| job.unknown).map(unknown).collect();
+        let warnings = job.unknown.iter().map(unknown).collect();
         Self { auth: job.auth, effective_auth: job.effective, warnings }
     }
 }
@@ -53,12 +55,12 @@ impl Profiles {
         Self(db)
     }
 
-    /// Changes the profile of a caller's job: see [`change_job`].
+    /// Changes the auth of a caller's job: see [`change_job`].
     pub async fn change_job(
         &self,
         caller: &AgentInstance,
         job_id: &JobId,
-        auth: Option<&AuthProfile>,
+        auth: Option<&AuthChoice>,
         deadline: Instant,
     ) -> Result<Option<ShownAuth>, StoreError> {
         Ok(change_job(&self.0, &caller.instance_id, job_id, auth, deadline).await?)
@@ -110,13 +112,13 @@ impl Profiles {
     }
 }
 
-/// Sets or removes a job's profile without re-arming its one-shot. Returns `None` if the job does not exist. Waits for
+/// Sets or removes a job's own auth without re-arming its one-shot. Returns `None` if the job does not exist. Waits for
 /// an unavailable database until `deadline`.
 pub async fn change_job(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
-    auth: Option<&AuthProfile>,
+    auth: Option<&AuthChoice>,
     deadline: Instant,
 ) -> DbResult<Option<ShownAuth>> {
     // Checked once and not with each try: if the first try removes the profile, the job may no longer exist.
@@ -154,7 +156,8 @@ async fn read(db: &Db, places: &[AuthPlace]) -> DbResult<AuthProfiles> {
     let mut found = AuthProfiles::default();
     for entry in auth_profiles::entries(db, places, ALL).await? {
         if !entry.default {
-            found.profiles.push(KnownProfile { auth: entry.auth, scope: entry.scope });
+            let known = entry.auth.profiles().iter().cloned();
+            found.profiles.extend(known.map(|auth| KnownProfile { auth, scope: entry.scope }));
             continue;
         }
         *match entry.scope {
@@ -166,10 +169,12 @@ async fn read(db: &Db, places: &[AuthPlace]) -> DbResult<AuthProfiles> {
     // By name, then the narrowest scope first.
     found.profiles.sort_by(|a, b| a.auth.cmp(&b.auth).then_with(|| (b.scope as u8).cmp(&(a.scope as u8))));
     let AuthDefaults { instance, org, service } = &found.defaults;
-    let set = [instance, org, service].into_iter().flatten();
-    found.warnings =
-        set.filter(|auth| found.profiles.iter().all(|known| known.auth != **auth)).map(unknown).collect();
-    found.warnings.dedup();
+    let set = [instance, org, service].into_iter().flatten().flat_map(AuthChoice::profiles);
+    let mut strangers: Vec<&AuthProfile> =
+        set.filter(|auth| found.profiles.iter().all(|known| known.auth != **auth)).collect();
+    strangers.sort();
+    strangers.dedup();
+    found.warnings = strangers.into_iter().map(unknown).collect();
     Ok(found)
 }
 
@@ -177,15 +182,12 @@ async fn read(db: &Db, places: &[AuthPlace]) -> DbResult<AuthProfiles> {
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     profiles: Option<Vec<AuthProfile>>,
-    default: Given<AuthProfile>,
+    default: Given<AuthChoice>,
 }
 
 impl Registry {
     /// `profiles` replace the known ones of the place; `None` keeps them. Duplicates count once.
-    pub fn new(
-        profiles: Option<Vec<AuthProfile>>,
-        default: Given<AuthProfile>,
-    ) -> Result<Self, InvalidField> {
+    pub fn new(profiles: Option<Vec<AuthProfile>>, default: Given<AuthChoice>) -> Result<Self, InvalidField> {
         let profiles = profiles.map(|mut profiles| {
             profiles.sort_unstable();
             profiles.dedup();

@@ -68,7 +68,7 @@ pub fn registration(
 
 /// Parses a callback URL. Errors name the field `callback_url`, which the agent API calls `agent_callback_url`.
 pub fn callback_url(text: &str) -> Result<CallbackUrl, InvalidField> {
-    CallbackUrl::parse(text).map_err(|error| InvalidField { field: "callback_url", problem: error.problem })
+    CallbackUrl::parse(text).map_err(|error| InvalidField::new("callback_url", error.problem))
 }
 
 /// Maximum number of tries of a statement that loses conflicts with concurrent ones.

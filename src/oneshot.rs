@@ -1,9 +1,10 @@
 //! The rules of provision, cancel and list (docs/contract.md#agent-api), below HTTP and above SQL.
 
 use nas_cron_protocol::{
-    AuthProfile, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, OneShotState,
+    AuthChoice, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, NotAfter, OneShotState,
 };
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots, ride_out};
 use crate::domain::agent_instance::AgentInstance;
@@ -22,8 +23,10 @@ pub struct Provision {
     pub callback_url: CallbackUrl,
     /// The key that makes the request idempotent.
     pub dedup_key: DedupKey,
-    /// The job's own auth profile. It never supersedes.
-    pub auth: Given<AuthProfile>,
+    /// The job's own auth. It never supersedes.
+    pub auth: Given<AuthChoice>,
+    /// The latest start of an attempt.
+    pub not_after: Given<NotAfter>,
 }
 
 impl Provision {
@@ -40,13 +43,20 @@ impl Provision {
             callback_url: CallbackUrl::parse(agent_callback_url)?,
             dedup_key: DedupKey::new(dedup_key)?,
             auth: Given::Keep,
+            not_after: Given::Keep,
         })
     }
 
-    /// Sets the request's value for the job's auth profile.
+    /// Sets the request's value for the job's own auth.
     #[must_use]
-    pub fn with_auth(self, auth: Given<AuthProfile>) -> Self {
+    pub fn with_auth(self, auth: Given<AuthChoice>) -> Self {
         Self { auth, ..self }
+    }
+
+    /// Sets the request's limit of attempts. Fails if it is invalid or before the instant of the fire.
+    pub fn with_not_after(self, not_after: Given<String>) -> Result<Self, InvalidField> {
+        let not_after = not_after.try_map(|text| NotAfter::parse(&text, &self.fire_at))?;
+        Ok(Self { not_after, ..self })
     }
 }
 
@@ -103,8 +113,18 @@ pub async fn provision(
     wanted: &Provision,
     rules: &ArmRules,
 ) -> DbResult<Armed> {
+    let mut followed = 0;
     if previous_callback != Some(wanted.callback_url.as_str()) {
-        oneshots::move_callback(db, instance_id, previous_callback, &wanted.callback_url).await?;
+        let moved =
+            oneshots::move_callback(db, instance_id, &wanted.job_id, previous_callback, &wanted.callback_url)
+                .await?;
+        followed = moved.followed;
+        if moved.alternates_now {
+            warn!(
+                agent.id = %instance_id,
+                "callback moved back and forth, two homes seem to share this identity; see `nas-cron agents show`"
+            );
+        }
     }
     // Before arming, so that a one-shot that is due now fires with the profile.
     if !wanted.auth.is_keep() {
@@ -116,11 +136,13 @@ pub async fn provision(
         dedup_key: &wanted.dedup_key,
         fire_at: &wanted.fire_at,
         callback_url: &wanted.callback_url,
+        not_after: &wanted.not_after,
     };
     let Some(mut armed) = oneshots::provision(db, &arm, rules).await? else {
         // The instance was deleted after the caller was authenticated.
         return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
     };
+    armed.followed = followed;
     if armed.shows_skew {
         armed.next_attempt_at =
             oneshots::learn_skew(db, instance_id, &wanted.job_id, armed.schedule_id).await?;

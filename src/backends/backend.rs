@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::relay::WakeBody;
-use nas_cron_protocol::{AuthProfile, BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
+use nas_cron_protocol::{AuthChoice, BackendName, CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
@@ -119,8 +119,8 @@ pub struct WakeUp {
     pub due_at: DateTime<Utc>,
     /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// The auth profile at the time of the arm. Only direct mode needs it this early.
-    pub auth: Option<AuthProfile>,
+    /// The auth at the time of the arm. Only direct mode needs it this early.
+    pub auth: Option<AuthChoice>,
     /// Direct mode: the call that the backend makes to the agent, not before `due_at`.
     pub direct: Option<DirectCall>,
 }

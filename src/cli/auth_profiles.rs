@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, capital, printable};
 use nas_cron_protocol::agent_api::AuthProfiles;
-use nas_cron_protocol::{AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
+use nas_cron_protocol::{AuthChoice, AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
 use tokio::time::Instant;
 
 use super::directory_error::explained;
@@ -66,9 +66,10 @@ struct SetArgs {
     /// Known profiles. They replace the previous ones; without any, the previous ones stay.
     #[arg(value_name = "PROFILE")]
     profiles: Vec<String>,
-    /// Default profile of jobs that name none.
+    /// Default profile of jobs that name none; repeated for several in order of preference, `none` for no profile even if
+    /// a wider scope has a default.
     #[arg(long, value_name = "PROFILE")]
-    default: Option<String>,
+    default: Vec<String>,
     /// Remove the default.
     #[arg(long, conflicts_with = "default")]
     no_default: bool,
@@ -140,13 +141,10 @@ fn profiles(texts: &[String]) -> anyhow::Result<Vec<AuthProfile>> {
 async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let place = args.place.place();
     let known = Some(profiles(&args.profiles)?).filter(|profiles| !profiles.is_empty());
-    let default = match args.default {
-        Some(text) => {
-            let default = AuthProfile::new(text);
-            Given::Set(default.map_err(|error| anyhow::anyhow!("--default {}", error.problem))?)
-        }
-        None if args.no_default => Given::Clear,
-        None => Given::Keep,
+    let default = match args.default.as_slice() {
+        [] if args.no_default => Given::Clear,
+        [] => Given::Keep,
+        words => Given::Set(AuthChoice::from_words("--default", words).map_err(anyhow::Error::msg)?),
     };
     let wanted = Registry::new(known, default)?;
     let there = auth_profiles::put(db, &place, &wanted, Instant::now() + PUT_WITHIN).await?;
@@ -206,6 +204,7 @@ fn profiles_text(place: &AuthPlace, found: &AuthProfiles) -> String {
     ];
     let first = defaults.into_iter().find_map(|(scope, auth)| Some((scope, auth.as_ref()?)));
     let jobs = match first {
+        Some((scope, AuthChoice::NoProfile)) => format!("get none, by the default of the {scope}"),
         Some((scope, auth)) => format!("get {auth}, the default of the {scope}"),
         None => "get none, because no default is set".to_owned(),
     };
@@ -279,6 +278,8 @@ mod tests {
             "set --service p:a",
             "set --org o p:a p:b --default p:a",
             "set --instance i --no-default",
+            "set --instance i --default none",
+            "set --instance i --default p:a --default p:b",
             "clear --service",
             "clear --instance i p:a",
         ] {
@@ -307,7 +308,10 @@ mod tests {
                 KnownProfile { auth: auth("claude:budget"), scope: AuthScope::Org },
                 KnownProfile { auth: auth("claude:work"), scope: AuthScope::Instance },
             ],
-            defaults: AuthDefaults { org: Some(auth("claude:lost")), ..AuthDefaults::default() },
+            defaults: AuthDefaults {
+                org: Some(AuthChoice::Profile(auth("claude:lost"))),
+                ..AuthDefaults::default()
+            },
             warnings: vec![unknown(&auth("claude:lost"))],
         };
         insta::assert_snapshot!(profiles_text(&place, &found), @"
@@ -321,17 +325,23 @@ mod tests {
         No known profiles.
         The service: jobs that name no profile get none, because no default is set.
         ");
-        let entry = |scope, scope_id: &str, default| AuthEntry {
+        let entry = |scope, scope_id: &str, auth: AuthChoice, default| AuthEntry {
             scope,
             scope_id: scope_id.to_owned(),
-            auth: auth("claude:work"),
+            auth,
             default,
         };
-        let entries = [entry(AuthScope::Service, "", true), entry(AuthScope::Org, "ac\u{1b}me", false)];
+        let both = AuthChoice::Rotation(vec![auth("claude:work"), auth("claude:budget")]);
+        let entries = [
+            entry(AuthScope::Service, "", both, true),
+            entry(AuthScope::Org, "ac\u{1b}me", AuthChoice::Profile(auth("claude:work")), false),
+            entry(AuthScope::Org, "b", AuthChoice::NoProfile, true),
+        ];
         insta::assert_snapshot!(entries_table(&entries), @"
-        PLACE        PROFILE      KIND
-        the service  claude:work  default
-        org ac me    claude:work  known
+        PLACE        PROFILE                     KIND
+        the service  claude:work, claude:budget  default
+        org ac me    claude:work                 known
+        org b        none                        default
         ");
         insta::assert_snapshot!(entries_table(&[]), @"No known profiles and no defaults.");
     }

@@ -108,6 +108,7 @@ const LAST: &[Check] = checks![
     "overdue", Schema, work::overdue;
     "dead letters", Schema, work::dead_letters;
     "holds", Schema, work::holds;
+    "homes", Schema, work::homes;
     "logins", Schema, work::logins;
 ];
 

@@ -71,7 +71,9 @@ pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
 
 /// Returns the one of `words` that equals the text, ignoring case.
 pub(super) fn choice(text: &str, words: &'static [&'static str]) -> Result<&'static str, Wrong> {
-    words.iter().copied().find(|word| word.eq_ignore_ascii_case(text)).ok_or_else(|| {
+    // Case and the kind of separators do not matter: QStash's own tools spell a region US_EAST_1.
+    let plain = |word: &str| word.to_ascii_lowercase().replace('-', "_");
+    words.iter().copied().find(|word| plain(word) == plain(text)).ok_or_else(|| {
         Wrong::new(
             "is not a known value",
             match words {
@@ -192,6 +194,7 @@ mod tests {
     #[test]
     fn choices_booleans_counts_and_filters_are_checked() {
         assert_eq!(choice("es256", &["ES256", "RS256"]).unwrap(), "ES256");
+        assert_eq!(choice("US_EAST_1", &["eu-central-1", "us-east-1"]).unwrap(), "us-east-1");
         assert_eq!(choice("HS256", &["ES256", "RS256"]).unwrap_err().fix, "set ES256 or RS256");
         assert!(switch("on").unwrap() && !switch("0").unwrap() && switch("maybe").is_err());
         assert_eq!(count("4", 4, 5).unwrap(), 4);

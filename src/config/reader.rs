@@ -59,6 +59,11 @@ impl<'a> Reader<'a> {
         parsed(&self.settings.effective(key.setting)?, key.setting, &key.value).ok()
     }
 
+    /// Like [`Self::peek`], for a setting that may be unset.
+    pub(super) fn peek_optional<T>(&self, key: &OptionalKey<T>) -> Option<T> {
+        parsed(&self.settings.effective(key.setting)?, key.setting, &key.value).ok()
+    }
+
     /// Reports a broken rule between settings. The rule is only checked if each of them is valid.
     pub(super) fn rule(&mut self, settings: &[&'static Setting], holds: bool, wrong: &str, fix: &str) {
         if holds || settings.iter().any(|setting| self.invalid.contains(setting.key)) {

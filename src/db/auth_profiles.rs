@@ -1,23 +1,25 @@
-//! Statements about auth profiles: those of jobs, the defaults, and the known profiles.
+//! Statements about auth: that of jobs, the defaults, and the known profiles.
 
 use std::time::Duration;
 
 use nas_cron_protocol::{
-    AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, resolve_auth,
+    AuthChoice, AuthPlace, AuthProfile, AuthScope, EffectiveAuth, Given, InstanceId, JobId, resolve_auth,
 };
+
+use serde_json::Value;
 
 use super::columns::Word;
 use super::{Db, DbError, DbResult};
 use crate::domain::job_auth::{AuthEntry, JobAuth};
 
-/// Returns the effective profile among a statement's four candidates, by [`resolve_auth`].
+/// Returns the effective auth among a statement's four candidates, by [`resolve_auth`].
 pub(super) fn effective(
-    job: Option<String>,
-    instance: Option<String>,
-    org: Option<String>,
-    service: Option<String>,
+    job: Option<Value>,
+    instance: Option<Value>,
+    org: Option<Value>,
+    service: Option<Value>,
 ) -> Option<EffectiveAuth> {
-    let stored = |auth: Option<String>| auth.map(AuthProfile::stored);
+    let stored = |auth: Option<Value>| auth.map(AuthChoice::stored);
     resolve_auth(stored(job), stored(instance), stored(org), stored(service))
 }
 
@@ -35,13 +37,13 @@ pub async fn job_is_there(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> 
     .await?)
 }
 
-/// Sets or removes a job's own profile. Returns true if the job existed: it has a one-shot (possibly ended), or a
-/// profile of its own. With `also_new`, a profile is set even if the job did not exist.
+/// Sets or removes a job's own auth. Returns true if the job existed: it has a one-shot (possibly ended), or an auth of
+/// its own. With `also_new`, it is set even if the job did not exist.
 pub async fn set_job(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
-    auth: Option<&AuthProfile>,
+    auth: Option<&AuthChoice>,
     also_new: bool,
 ) -> DbResult<bool> {
     Ok(sqlx::query_scalar!(
@@ -52,37 +54,42 @@ pub async fn set_job(
         ), given AS (
             INSERT INTO job_auth AS j (instance_id, job_id, auth)
             SELECT i.instance_id, $2, $3 FROM instances i, present p
-            WHERE i.instance_id = $1 AND $3::text IS NOT NULL AND (p.armed OR p.auth IS NOT NULL OR $4)
+            WHERE i.instance_id = $1 AND $3::jsonb IS NOT NULL AND (p.armed OR p.auth IS NOT NULL OR $4)
               -- Nothing is written where nothing changes. (Without a one-shot, it is idle from now on.)
               AND NOT (p.armed AND p.auth IS NOT DISTINCT FROM $3)
             ON CONFLICT (instance_id, job_id) DO UPDATE SET auth = excluded.auth, idle_since = now()
         ), taken AS (
-            DELETE FROM job_auth WHERE instance_id = $1 AND job_id = $2 AND $3::text IS NULL
+            DELETE FROM job_auth WHERE instance_id = $1 AND job_id = $2 AND $3::jsonb IS NULL
         )
         SELECT armed OR auth IS NOT NULL AS "there!" FROM present
         "#,
         instance_id.as_str(),
         job_id.as_str(),
-        auth.map(AuthProfile::as_str),
+        auth.map(AuthChoice::to_json),
         also_new,
     )
     .fetch_one(db)
     .await?)
 }
 
-/// Returns the auth profile of a job, from a statement's four candidates.
+/// Returns the auth of a job, from a statement's four candidates.
 pub(super) fn job_auth(
-    job: Option<String>,
-    instance: Option<String>,
-    org: Option<String>,
-    service: Option<String>,
-    unknown: bool,
+    job: Option<Value>,
+    instance: Option<Value>,
+    org: Option<Value>,
+    service: Option<Value>,
+    unknown: Option<Vec<String>>,
 ) -> JobAuth {
-    let auth = job.clone().map(AuthProfile::stored);
-    JobAuth { auth, effective: effective(job, instance, org, service), unknown }
+    let auth = job.clone().map(AuthChoice::stored);
+    JobAuth { auth, effective: effective(job, instance, org, service), unknown: profiles(unknown) }
 }
 
-/// Returns the profiles that these jobs use, one per job, in order. The jobs need not exist.
+/// Returns the profiles of a column that may be empty.
+pub(super) fn profiles(names: Option<Vec<String>>) -> Vec<AuthProfile> {
+    names.unwrap_or_default().into_iter().map(AuthProfile::stored).collect()
+}
+
+/// Returns the auth that these jobs use, one per job, in order. The jobs need not exist.
 pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     let (instance_ids, job_ids): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
     let rows = sqlx::query!(
@@ -101,8 +108,7 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
     Ok(rows
         .into_iter()
         .map(|row| {
-            let unknown = row.unknown_auth.is_some();
-            job_auth(row.job_auth, row.instance_auth, row.org_auth, row.service_auth, unknown)
+            job_auth(row.job_auth, row.instance_auth, row.org_auth, row.service_auth, row.unknown_auth)
         })
         .collect())
 }
@@ -110,13 +116,13 @@ pub async fn of_jobs(db: &Db, jobs: &[(&str, &str)]) -> DbResult<Vec<JobAuth>> {
 struct EntryRow {
     scope: AuthScope,
     scope_id: String,
-    auth: String,
+    auth: Value,
     is_default: bool,
 }
 
 impl From<EntryRow> for AuthEntry {
     fn from(row: EntryRow) -> Self {
-        let auth = AuthProfile::stored(row.auth);
+        let auth = AuthChoice::stored(row.auth);
         Self { scope: row.scope, scope_id: row.scope_id, auth, default: row.is_default }
     }
 }
@@ -132,7 +138,7 @@ pub async fn entries(db: &Db, places: &[AuthPlace], limit: i64) -> DbResult<Vec<
         FROM unnest($1::text[], $2::text[]) AS p(scope, scope_id)
         -- Each place by its key, however many there are in all.
         CROSS JOIN LATERAL (
-            SELECT k.scope, k.scope_id, k.auth, false AS is_default FROM auth_profiles k
+            SELECT k.scope, k.scope_id, to_jsonb(k.auth) AS auth, false AS is_default FROM auth_profiles k
             WHERE k.scope = p.scope::auth_scope AND k.scope_id = p.scope_id
             UNION ALL
             SELECT d.scope, d.scope_id, d.auth, true FROM auth_defaults d
@@ -157,7 +163,7 @@ pub async fn all_entries(db: &Db, limit: i64) -> DbResult<Vec<AuthEntry>> {
         r#"
         SELECT e.scope AS "scope!: Word<AuthScope>", e.scope_id AS "scope_id!", e.auth AS "auth!", e.is_default AS "is_default!"
         FROM (
-            SELECT scope, scope_id, auth, false AS is_default FROM auth_profiles
+            SELECT scope, scope_id, to_jsonb(auth) AS auth, false AS is_default FROM auth_profiles
             UNION ALL
             SELECT scope, scope_id, auth, true FROM auth_defaults
         ) e
@@ -180,7 +186,7 @@ pub async fn put(
     db: &Db,
     place: &AuthPlace,
     profiles: Option<&[AuthProfile]>,
-    default: &Given<AuthProfile>,
+    default: &Given<AuthChoice>,
 ) -> DbResult<bool> {
     let profiles: Option<Vec<&str>> =
         profiles.map(|profiles| profiles.iter().map(AuthProfile::as_str).collect());
@@ -215,17 +221,17 @@ pub async fn put(
             SELECT DISTINCT $1, $2, auth FROM unnest($3::text[]) AS given(auth)
             ON CONFLICT (scope, scope_id, auth) DO NOTHING
         ), cleared AS (
-            DELETE FROM auth_defaults WHERE scope = $1 AND scope_id = $2 AND $4 AND $5::text IS NULL
+            DELETE FROM auth_defaults WHERE scope = $1 AND scope_id = $2 AND $4 AND $5::jsonb IS NULL
         )
         INSERT INTO auth_defaults (scope, scope_id, auth)
-        SELECT $1, $2, $5 WHERE $5::text IS NOT NULL
+        SELECT $1, $2, $5 WHERE $5::jsonb IS NOT NULL
         ON CONFLICT (scope, scope_id) DO UPDATE SET auth = excluded.auth
         "#,
         Word(place.scope()) as Word<AuthScope>,
         place.id(),
         profiles.as_deref() as Option<&[&str]>,
         !default.is_keep(),
-        default.value().map(AuthProfile::as_str),
+        default.value().map(AuthChoice::to_json),
     )
     .execute(&mut transaction)
     .await?;
@@ -247,7 +253,7 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
     Ok(result.rows_affected())
 }
 
-/// Deletes the profiles of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
+/// Deletes the auth of at most `limit` jobs that have had no one-shot for `retention`, or are not among the `kept`
 /// most recent jobs of their instance without a one-shot. Returns the number of jobs examined; call it again while
 /// that is not 0.
 pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbResult<i64> {

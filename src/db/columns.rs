@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use nas_cron_protocol::{AuthScope, BackendName, FireOutcome, OneShotState, ParkReason};
+use nas_cron_protocol::{AuthScope, BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
@@ -114,6 +114,7 @@ macro_rules! own {
 wrapped!(
     AuthScope = "auth_scope",
     BackendName = "scheduler_backend",
+    DeadReason = "text",
     FireOutcome = "fire_outcome",
     OneShotState = "one_shot_state",
     ParkReason = "park_reason",

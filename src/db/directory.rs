@@ -89,9 +89,11 @@ pub(super) async fn put_in(
             RETURNING i.instance_id
         ), moved AS (
             -- Were they left behind, its next provision would no longer know them by the previous callback.
-            UPDATE one_shots o SET callback_url = g.callback_url, updated_at = now()
+            UPDATE one_shots o
+            SET callback_url = g.callback_url, own_callback_url = NULL, follows_gone = false, updated_at = now()
             FROM good g JOIN updated u USING (instance_id)
-            WHERE o.instance_id = g.instance_id AND o.callback_url <> g.callback_url AND o.state <> 'delivered'
+            WHERE o.instance_id = g.instance_id AND o.state <> 'delivered'
+              AND (o.callback_url <> g.callback_url OR o.own_callback_url IS NOT NULL)
               AND g.callback_url IS DISTINCT FROM g.old_callback_url
         ), added AS (
             INSERT INTO instances (instance_id, org_id, bootstrap_session_id, callback_url, enabled)
@@ -150,7 +152,9 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         SELECT i.instance_id AS "instance_id!", i.org_id AS "org_id!", i.bootstrap_session_id, i.enabled AS "enabled!",
                i.on_hold AS "on_hold!", i.denied_by_portal AS "denied_by_portal: PortalDenial", i.looked_up_at,
                i.callback_url,
-               i.unreachable_since, CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
+               CASE WHEN callback_alternates(m.callback_returns, m.callback_moved_at) THEN m.earlier_callbacks[1] END
+               AS alternating_callback_url, i.unreachable_since,
+               CASE WHEN i.busy_until > now() THEN i.busy_until END AS busy_until, c.armed AS "armed!", c.parked AS "parked!", c.dead AS "dead!",
                c.next_attempt_at, i.created_at AS "created_at!", i.updated_at AS "updated_at!"
         FROM (
             SELECT * FROM instance_status
@@ -158,7 +162,7 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
               AND ($3::text IS NULL OR instance_id = $3) AND instance_id > COALESCE($4, '')
             ORDER BY instance_id
             LIMIT $5
-        ) i CROSS JOIN LATERAL (
+        ) i JOIN instances m USING (instance_id) CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE o.next_attempt_at IS NOT NULL) AS armed,
                    count(*) FILTER (WHERE o.parked IS NOT NULL) AS parked,
                    count(*) FILTER (WHERE o.state IN ('dead', 'stuck')) AS dead,
@@ -171,6 +175,20 @@ pub async fn list(db: &Db, filter: &AgentFilter, after: Option<&str>, limit: i64
         filter.enabled,
         filter.instance_id.as_ref().map(InstanceId::as_str),
         after,
+        limit,
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Returns at most `limit` instances whose callback moves back and forth, in the order of their ids.
+pub async fn alternating(db: &Db, limit: i64) -> DbResult<Vec<String>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        SELECT instance_id FROM instances
+        WHERE callback_alternates(callback_returns, callback_moved_at)
+        ORDER BY instance_id LIMIT $1
+        "#,
         limit,
     )
     .fetch_all(db)
@@ -211,12 +229,14 @@ pub async fn set_callback(
         WITH known AS (
             UPDATE instances SET callback_url = $2, updated_at = now() WHERE instance_id = $1 RETURNING instance_id
         ), moved AS (
-            UPDATE one_shots o SET callback_url = $2, updated_at = now()
-            FROM known k
-            WHERE o.instance_id = k.instance_id AND o.callback_url <> $2 AND o.state <> 'delivered'
-            RETURNING 1
+            -- The operator's callback becomes the job's own: the previous one may be abandoned, or not trusted any more.
+            UPDATE one_shots o SET callback_url = $2, own_callback_url = NULL, follows_gone = false, updated_at = now()
+            FROM known k JOIN one_shots before USING (instance_id)
+            WHERE o.instance_id = k.instance_id AND o.job_id = before.job_id AND o.state <> 'delivered'
+              AND (o.callback_url <> $2 OR o.own_callback_url IS NOT NULL)
+            RETURNING before.callback_url <> $2 AS is_elsewhere
         )
-        SELECT (SELECT count(*) FROM moved) AS "moved!" FROM known
+        SELECT (SELECT count(*) FROM moved WHERE is_elsewhere) AS "moved!" FROM known
         "#,
         instance_id.as_str(),
         callback_url.as_str(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nas_cron_protocol::{FireOutcome, InstanceId, JobId, OneShotState, ParkReason};
+use nas_cron_protocol::{DeadReason, FireOutcome, InstanceId, JobId, OneShotState, ParkReason};
 
 use super::columns::Word;
 use super::seconds::duration;
@@ -144,12 +144,13 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
             SELECT count(*) FILTER (WHERE state = 'leased') AS leased, count(*) FILTER (WHERE state = 'firing') AS firing
             FROM one_shots WHERE claim_expires_at IS NOT NULL
         ), dead AS (
-            SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'stuck') AS stuck
+            SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'stuck') AS stuck,
+                   count(*) FILTER (WHERE expired) AS expired
             FROM one_shots WHERE dead_since IS NOT NULL
         )
         SELECT parked.held AS "held!", parked.behind_probe AS "behind_probe!", all_due AS "all_due!", punctual AS "punctual!",
                again AS "again!", armed_late AS "armed_late!", leased AS "leased!", firing AS "firing!",
-               dead AS "dead!", stuck AS "stuck!",
+               dead AS "dead!", stuck AS "stuck!", expired AS "expired!",
                COALESCE(extract(epoch FROM now() - oldest), 0)::float8 AS "overdue!",
                EXISTS (SELECT FROM instances WHERE unreachable_since IS NOT NULL) AS "outage!",
                round(s.armed / share)::int8 AS "armed!", round(s.waiting / share)::int8 AS "waiting!",
@@ -172,6 +173,10 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
             (OneShotState::Delivered, row.delivered),
             (OneShotState::Stuck, row.stuck),
             (OneShotState::Dead, row.dead),
+        ],
+        dead_letters: vec![
+            (DeadReason::BudgetSpent, row.dead - row.expired),
+            (DeadReason::Expired, row.expired),
         ],
         oldest_overdue: duration(row.overdue),
         due: vec![

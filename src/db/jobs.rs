@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    BackendName, FireOutcome, InstanceId, JobId, OneShotState, OrgId, ParkReason, ScheduleId,
+    AuthChoice, BackendName, DeadReason, FireOutcome, InstanceId, JobId, NotAfter, OneShotState, OrgId,
+    ParkReason, ScheduleId,
 };
+use serde_json::Value;
 
 use super::columns::{OptionalWord, Word};
 use super::{Db, DbResult};
@@ -34,8 +36,10 @@ pub async fn list(
         r#"
         SELECT o.instance_id, i.org_id, o.job_id, o.schedule_id, o.dedup_key,
                o.fire_at_text AS fire_at, o.fire_at AS fire_at_instant, o.callback_url,
-               o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
+               o.own_callback_url, o.state AS "state: Word<OneShotState>", o.parked AS "parked!: OptionalWord<ParkReason>",
                o.awaits AS "awaits!: OptionalWord<BackendName>", o.next_attempt_at,
+               o.not_after,
+               dead_reason_of(o.state, o.expired) AS "dead_reason!: OptionalWord<DeadReason>",
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", o.last_status, o.last_error,
                COALESCE(o.state = 'firing' AND o.asked_again_at > o.last_started_at, false) AS "asked_again!",
@@ -141,7 +145,9 @@ pub async fn redrive(
                 -- A redrive is not urgent to the second, so the default floor between two fires is enough.
                 next_attempt_at = GREATEST(p.starts, o.fire_at, o.last_started_at + interval '1 s'), due_since = NULL,
                 attempts = 0, retrying_since = NULL, retry_after_until = NULL, last_outcome = NULL, last_status = NULL,
-                last_error = NULL, refused = false, updated_at = now()
+                last_error = NULL, refused = false, updated_at = now(),
+                -- A redrive is a decision to fire, however late.
+                not_after = NULL, expired = false
             FROM paced p
             WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id
             RETURNING o.next_attempt_at
@@ -170,12 +176,18 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
     let texts: Vec<&str> = batch.iter().map(|one| one.fire_at.as_str()).collect();
     let instants: Vec<DateTime<Utc>> = batch.iter().map(|one| one.fire_at.instant()).collect();
     let callbacks: Vec<&str> = batch.iter().map(|one| one.callback_url.as_str()).collect();
+    let auths: Vec<Option<Value>> =
+        batch.iter().map(|one| one.auth.as_ref().map(AuthChoice::to_json)).collect();
+    let limits: Vec<Option<DateTime<Utc>>> =
+        batch.iter().map(|one| one.not_after.as_ref().map(NotAfter::instant)).collect();
     let mut transaction = db.begin().await?;
     let rows = sqlx::query!(
         r#"
         WITH given AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
-                WITH ORDINALITY AS g(instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, line)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[],
+                                 $9::jsonb[] /* auth */, $10::timestamptz[] /* not_after */)
+                WITH ORDINALITY AS g(instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, auth,
+                                     not_after, line)
         ), registered AS MATERIALIZED (
             -- Locked, so that none is deleted under its new one-shots.
             SELECT * FROM instances WHERE instance_id = ANY ($1) ORDER BY instance_id FOR NO KEY UPDATE
@@ -183,11 +195,12 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                   state, next_attempt_at, awaits, due_since)
+                                   state, next_attempt_at, awaits, due_since, not_after)
             SELECT g.instance_id, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.callback_url,
                    'armed', d.due_at,
                    CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM external) END,
-                   CASE WHEN d.due_at >= now() THEN d.due_at END
+                   CASE WHEN d.due_at >= now() THEN d.due_at END,
+                   g.not_after
             FROM given g JOIN registered i USING (instance_id)
             CROSS JOIN LATERAL (SELECT g.fire_at + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS due_at) d
             ORDER BY g.instance_id, g.job_id
@@ -197,6 +210,11 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
             INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT a.schedule_id, e.generation, e.backend, a.instance_id, a.job_id, a.next_attempt_at
             FROM armed a JOIN external e ON e.backend = a.awaits
+        ), named AS (
+            -- A choice of the agent stays.
+            INSERT INTO job_auth (instance_id, job_id, auth)
+            SELECT instance_id, job_id, g.auth FROM armed a JOIN given g USING (instance_id, job_id) WHERE g.auth IS NOT NULL
+            ON CONFLICT (instance_id, job_id) DO NOTHING
         ), reached AS (
             -- So that an agent which comes with another callback is known to have moved.
             UPDATE instances i SET callback_url = l.callback_url, updated_at = now()
@@ -222,6 +240,8 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         &instants,
         &callbacks as &[&str],
         super::oneshots::BUILT_IN_LOOP_WITHIN,
+        &auths as &[Option<Value>],
+        &limits as &[Option<DateTime<Utc>>],
     )
     .fetch_all(&mut transaction)
     .await?;

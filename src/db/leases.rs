@@ -13,7 +13,8 @@ use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 
-/// Returns when the next claim, backend miss and lease expiry are due. This is the only query of an idle service.
+/// Returns when the next claim, backend miss, lease expiry and limit of a one-shot are due. This is the only query of an
+/// idle service.
 pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextLook> {
     let (backends, graces) = wake_ups::graces(graces);
     let sent = Instant::now();
@@ -31,7 +32,11 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
                extract(epoch FROM LEAST(
                     (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
                      WHERE claim_expires_at IS NOT NULL),
-                    (SELECT min(expires_at) FROM superseded_attempts)) - clock_timestamp())::float8 AS lease_ends_in
+                    (SELECT min(expires_at) FROM superseded_attempts)) - clock_timestamp())::float8 AS lease_ends_in,
+               extract(epoch FROM (SELECT not_after FROM one_shots
+                WHERE not_after IS NOT NULL AND next_attempt_at IS NOT NULL
+                  AND claim_expires_at IS NULL AND awaits IS DISTINCT FROM 'qstash_direct'
+                ORDER BY not_after LIMIT 1) - clock_timestamp())::float8 AS expires_in
         "#,
         &backends,
         &graces,
@@ -43,6 +48,7 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
         due_in: row.due_in.map(duration),
         missed_in: row.missed_in.map(duration),
         lease_ends_in: row.lease_ends_in.map(duration),
+        expires_in: row.expires_in.map(duration),
         clock,
     })
 }
@@ -120,9 +126,9 @@ pub async fn claim_due(
 }
 
 /// Starts the attempts whose leases are still valid: not cancelled, not superseded, not on hold, not waiting for a
-/// probe or for the end of a `Retry-After`, and due by the database's clock. They are attempts of `replica_id`, each with a
-/// lease of `attempt_lease`. The commit is asynchronous: a confirmation that is lost in a database crash only costs a
-/// repeated attempt.
+/// probe or for the end of a `Retry-After`, due and not expired by the database's clock. They are attempts of
+/// `replica_id`, each with a lease of `attempt_lease`. The commit is asynchronous: a confirmation that is lost in a
+/// database crash only costs a repeated attempt.
 pub async fn confirm(
     db: &Db,
     leases: &[Lease],
@@ -149,6 +155,8 @@ pub async fn confirm(
               AND o.state = 'leased' AND o.claim_expires_at > clock_timestamp()
               -- GREATEST passes over NULL.
               AND GREATEST(o.next_attempt_at, o.fire_at, i.busy_until) <= clock_timestamp()
+              -- NULL: no limit.
+              AND (o.not_after < clock_timestamp()) IS NOT TRUE
             RETURNING o.*, i.org_id, i.unreachable_since IS NOT NULL AS probes
         )
         SELECT clock_timestamp() AS "now!", c.instance_id AS "instance_id?", c.job_id AS "job_id?",
@@ -157,6 +165,7 @@ pub async fn confirm(
                c.retrying_since AS "retrying_since?", c.next_attempt_at AS "due_at?",
                CASE WHEN c.attempts = 1 AND c.due_since IS NOT NULL THEN GREATEST(c.due_since, c.fire_at) END AS late_since,
                c.last_started_at AS "started_at?", c.probes AS "probes?",
+               c.follows_gone AS "follows_gone?",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth
         FROM (SELECT 1) AS always LEFT JOIN confirmed c ON true
         CROSS JOIN LATERAL auth_of_job(c.instance_id, c.org_id, c.job_id) a
@@ -199,6 +208,7 @@ pub async fn confirm(
                 late_since: row.late_since,
                 started_at,
                 probes: row.probes?,
+                follows_gone: row.follows_gone?,
                 lease_ends: sent + attempt_lease,
             })
         };

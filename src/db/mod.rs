@@ -10,6 +10,7 @@ mod columns;
 mod connector;
 pub mod directory;
 mod execute;
+pub mod expiry;
 pub mod fires;
 pub mod hints;
 pub mod identities;

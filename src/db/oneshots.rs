@@ -2,16 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState,
-    ParkReason, ScheduleId,
+    BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId, NotAfter,
+    OneShotState, ParkReason, ScheduleId,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{OptionalWord, Word};
 use super::seconds::RuleColumns;
 use super::{Db, DbResult, auth_profiles};
 use crate::domain::arm_rules::ArmRules;
-use crate::domain::one_shot::{Arm, Armed, OneShot};
+use crate::domain::one_shot::{Arm, Armed, Moved, OneShot};
 
 /// Maximum time to the instant, in seconds, at which the built-in loop fires a one-shot without its backend: an external
 /// backend could not be armed in time. At least the lead plus the granularity of every backend.
@@ -27,27 +28,34 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), provisioned AS (
             INSERT INTO one_shots AS job (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                          state, next_attempt_at, awaits, due_since)
+                                          state, next_attempt_at, awaits, due_since, not_after)
             SELECT i.instance_id, $2 /* job_id */, $3 /* schedule_id */, $4 /* dedup_key */, $5 /* fire_at_text */,
                    $6 /* fire_at */, $7 /* callback_url */, 'armed', due.at,
                    CASE WHEN due.at > now() + make_interval(secs => $12 /* built_in_loop_within */)
                         THEN (SELECT backend FROM external) END,
-                   CASE WHEN due.at >= now() THEN due.at END
+                   CASE WHEN due.at >= now() THEN due.at END,
+                   $13 /* not_after */
             FROM instances i,
                  LATERAL (SELECT $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS at) due
             WHERE i.instance_id = $1 /* instance_id */
             ON CONFLICT (instance_id, job_id) DO UPDATE SET
-                (schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state, next_attempt_at, due_since, parked,
-                 awaits, lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
+                -- The job's own provision names its callback, also if the key is the same.
+                callback_url = excluded.callback_url, own_callback_url = NULL, follows_gone = false,
+                (schedule_id, dedup_key, fire_at_text, fire_at, state, next_attempt_at, due_since, parked, awaits,
+                 lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
                  last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
-                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused) = (
-                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).callback_url, (n).state,
-                       (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token,
+                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused, expired,
+                 not_after) = (
+                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).state, (n).next_attempt_at,
+                       (n).due_since, (n).parked, (n).awaits, (n).lease_token,
                        (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
                        (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
                        (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
                        (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at,
-                       (n).last_outcome, (n).claimed_at, (n).refused
+                       (n).last_outcome, (n).claimed_at, (n).refused, (n).expired,
+                       -- The same key changes or clears the limit of a live one-shot. A new arm has it already.
+                       CASE WHEN $14 /* limit_given */ AND (n).next_attempt_at IS NOT NULL
+                            THEN excluded.not_after ELSE (n).not_after END
                 FROM (SELECT provisioned(job, excluded, ROW(
                           make_interval(secs => $8 /* fire_floor */),
                           make_interval(secs => $9 /* second_fire_delay */),
@@ -88,6 +96,8 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
         rules.second_fire_interval,
         rules.second_fires_max,
         BUILT_IN_LOOP_WITHIN,
+        arm.not_after.value().map(NotAfter::instant),
+        !arm.not_after.is_keep(),
     )
     .fetch_optional(db)
     .await?;
@@ -96,7 +106,8 @@ pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Opt
         next_attempt_at: row.next_attempt_at,
         shows_skew: row.shows_skew,
         awaits: row.awaits.0,
-        unknown_auth: row.unknown_auth.map(AuthProfile::stored),
+        unknown_auth: auth_profiles::profiles(row.unknown_auth),
+        followed: 0,
     }))
 }
 
@@ -135,29 +146,51 @@ pub async fn learn_skew(
     .flatten())
 }
 
-/// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback. Returns the
-/// number of those one-shots.
+/// Sets the new callback of an agent that has moved, also on its one-shots with the previous callback. `job_id` is the job
+/// whose provision showed it.
 pub async fn move_callback(
     db: &Db,
     instance_id: &InstanceId,
+    job_id: &JobId,
     previous: Option<&str>,
     new: &CallbackUrl,
-) -> DbResult<u64> {
-    let result = sqlx::query!(
+) -> DbResult<Moved> {
+    let row = sqlx::query!(
         r#"
-        WITH moved AS (
-            UPDATE instances SET callback_url = $3, updated_at = now() WHERE instance_id = $1
+        WITH before AS MATERIALIZED (
+            SELECT callback_alternates(callback_returns, callback_moved_at) AS alternated
+            FROM instances WHERE instance_id = $1
+            FOR NO KEY UPDATE
+        ), instance AS (
+            UPDATE instances i
+            SET (callback_url, earlier_callbacks, callback_moved_at, callback_returns, updated_at) = (
+                SELECT (n).callback_url, (n).earlier_callbacks, (n).callback_moved_at, (n).callback_returns, (n).updated_at
+                FROM (SELECT called_from(i, $3 /* new */) AS n OFFSET 0) once)
+            FROM before b
+            WHERE i.instance_id = $1
+            RETURNING callback_alternates(callback_returns, callback_moved_at) AND NOT b.alternated AS alternates_now
+        ), followed AS (
+            UPDATE one_shots
+            SET callback_url = $3, follows_gone = false, updated_at = now(),
+                own_callback_url = NULLIF(COALESCE(own_callback_url, callback_url), $3)
+            WHERE instance_id = $1 AND callback_url = $2 /* previous */ AND state NOT IN ('delivered', 'stuck')
+            RETURNING job_id
+        ), returned AS (
+            -- The agent is at their own callback again: only its answer counts.
+            UPDATE one_shots SET follows_gone = false, updated_at = now()
+            WHERE instance_id = $1 AND callback_url = $3 AND follows_gone
         )
-        UPDATE one_shots SET callback_url = $3, updated_at = now()
-        WHERE instance_id = $1 AND callback_url = $2 AND state NOT IN ('delivered', 'stuck')
+        SELECT (SELECT count(*) FROM followed WHERE job_id <> $4 /* job_id */) AS "followed!",
+               COALESCE((SELECT alternates_now FROM instance), false) AS "alternates_now!"
         "#,
         instance_id.as_str(),
         previous,
         new.as_str(),
+        job_id.as_str(),
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(result.rows_affected())
+    Ok(Moved { followed: row.followed, alternates_now: row.alternates_now })
 }
 
 /// Cancels a job: deletes its one-shot, and with it the memory of its delivered key. No attempt starts after the commit.
@@ -196,15 +229,17 @@ struct Row {
     awaits: Option<BackendName>,
     attempts: i32,
     next_attempt_at: Option<DateTime<Utc>>,
+    not_after: Option<DateTime<Utc>>,
+    dead_reason: Option<DeadReason>,
     last_outcome: Option<FireOutcome>,
     last_status: Option<i16>,
     last_error: Option<String>,
     updated_at: DateTime<Utc>,
-    job_auth: Option<String>,
-    instance_auth: Option<String>,
-    org_auth: Option<String>,
-    service_auth: Option<String>,
-    unknown_auth: Option<String>,
+    job_auth: Option<Value>,
+    instance_auth: Option<Value>,
+    org_auth: Option<Value>,
+    service_auth: Option<Value>,
+    unknown_auth: Option<Vec<String>>,
 }
 
 impl From<Row> for OneShot {
@@ -221,6 +256,8 @@ impl From<Row> for OneShot {
             awaits: row.awaits,
             attempts: row.attempts,
             next_attempt_at: row.next_attempt_at,
+            not_after: row.not_after,
+            dead_reason: row.dead_reason,
             last_outcome: row.last_outcome,
             last_status: row.last_status,
             last_error: row.last_error,
@@ -229,7 +266,7 @@ impl From<Row> for OneShot {
                 row.instance_auth,
                 row.org_auth,
                 row.service_auth,
-                row.unknown_auth.is_some(),
+                row.unknown_auth,
             ),
             updated_at: row.updated_at,
         }
@@ -244,6 +281,8 @@ pub async fn list(db: &Db, instance_id: &InstanceId) -> DbResult<Vec<OneShot>> {
         SELECT p.instance_id, p.job_id, p.schedule_id, p.dedup_key, p.fire_at_text, p.fire_at, p.callback_url,
                p.state AS "state: Word<OneShotState>", p.parked AS "parked!: OptionalWord<ParkReason>", p.awaits AS "awaits!: OptionalWord<BackendName>",
                p.attempts, p.next_attempt_at, p.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", p.last_status, p.last_error, p.updated_at,
+               p.not_after,
+               dead_reason_of(p.state, p.expired) AS "dead_reason!: OptionalWord<DeadReason>",
                a.job_auth, a.instance_auth, a.org_auth, a.service_auth, a.unknown_auth
         FROM one_shots p
         JOIN instances i USING (instance_id)

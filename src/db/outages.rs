@@ -8,22 +8,27 @@ use super::{Db, DbResult};
 use crate::domain::HoldScope;
 use crate::domain::hold::{Hold, Tidied, Withheld};
 
-/// Marks instances as unreachable. The job whose attempt failed becomes the probe, unless the instance has one.
-pub async fn open_outages(db: &Db, found: &[(InstanceId, JobId)]) -> DbResult<u64> {
-    let instance_ids: Vec<String> = found.iter().map(|(instance, _)| instance.as_str().to_owned()).collect();
-    let job_ids: Vec<String> = found.iter().map(|(_, job)| job.as_str().to_owned()).collect();
+/// Marks instances as unreachable: of each failed attempt the instance, the job and the callback. The job becomes the probe,
+/// unless the instance has one. A callback that the agent has left says nothing about it.
+pub async fn open_outages(db: &Db, found: &[(&InstanceId, &JobId, &str)]) -> DbResult<u64> {
+    let instance_ids: Vec<&str> = found.iter().map(|(instance, ..)| instance.as_str()).collect();
+    let job_ids: Vec<&str> = found.iter().map(|(_, job, _)| job.as_str()).collect();
+    let callbacks: Vec<&str> = found.iter().map(|(.., callback)| *callback).collect();
     let result = sqlx::query!(
         r#"
         UPDATE instances i SET unreachable_since = now(), probe_job_id = f.job_id
         FROM (
-            SELECT DISTINCT ON (instance_id) instance_id, job_id
-            FROM unnest($1::text[], $2::text[]) AS f(instance_id, job_id)
-            ORDER BY instance_id
+            SELECT DISTINCT ON (instance_id, callback_url) instance_id, job_id, callback_url
+            FROM unnest($1::text[] /* instance_id */, $2::text[] /* job_id */, $3::text[] /* callback_url */)
+                AS f(instance_id, job_id, callback_url)
+            ORDER BY instance_id, callback_url
         ) f
         WHERE i.instance_id = f.instance_id AND i.unreachable_since IS NULL
+          AND COALESCE(i.callback_url, f.callback_url) = f.callback_url
         "#,
-        &instance_ids,
-        &job_ids,
+        &instance_ids as &[&str],
+        &job_ids as &[&str],
+        &callbacks as &[&str],
     )
     .execute(db)
     .await?;

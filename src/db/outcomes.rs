@@ -26,7 +26,8 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
     Ok(recorded)
 }
 
-/// Records outcomes of different jobs. The SQL function `attempt_ended` has the rules for the one-shot.
+/// Records outcomes of different jobs. The SQL functions `attempt_ended_at` and `retried_or_expired` have the rules for the
+/// one-shot.
 async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     let rules = RuleColumns::from(rules);
     macro_rules! column {
@@ -34,19 +35,21 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             ended.iter().map(|$one| $value).collect::<Vec<_>>()
         };
     }
-    let rows = sqlx::query!(
+    Ok(sqlx::query_as!(
+        Recorded,
         r#"
         WITH ended AS (
             SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                    outcome::fire_outcome AS outcome, http_status, error, make_interval(secs => retry_in) AS retry_in,
-                   make_interval(secs => retry_after) AS retry_after, ambiguous, answer
+                   make_interval(secs => retry_after) AS retry_after, ambiguous, answer, callback_url
             FROM unnest($1::uuid[] /* attempt_id */, $2::text[] /* instance_id */, $3::text[] /* job_id */,
                         $4::uuid[] /* schedule_id */, $5::text[] /* dedup_key */, $6::timestamptz[] /* fire_at */,
                         $7::int4[] /* attempt */, $8::timestamptz[] /* started_at */, $9::text[] /* outcome */,
                         $10::int2[] /* http_status */, $11::text[] /* error */, $12::float8[] /* retry_in */,
-                        $13::float8[] /* retry_after */, $14::bool[] /* ambiguous */, $15::text[] /* answer */)
+                        $13::float8[] /* retry_after */, $14::bool[] /* ambiguous */, $15::text[] /* answer */,
+                        $16::text[] /* callback_url */)
                 AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
-                     http_status, error, retry_in, retry_after, ambiguous, answer)
+                     http_status, error, retry_in, retry_after, ambiguous, answer, callback_url)
         ), locked AS MATERIALIZED (
             -- The one-shots before the history, in the order of recovery and of other batches, so that there is no deadlock.
             SELECT FROM one_shots JOIN ended USING (instance_id, job_id)
@@ -67,7 +70,7 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
             RETURNING attempt_id, ended_at
         ), recorded AS (
             -- `ended_at` of the history: second fires are counted from that very instant.
-            SELECT e.instance_id, e.job_id,
+            SELECT e.instance_id, e.job_id, e.callback_url,
                    ROW(e.attempt_id, e.schedule_id, e.dedup_key, e.started_at, h.ended_at, e.outcome, e.http_status,
                        e.error, e.retry_in, e.retry_after)::ended_attempt AS attempt,
                    e.ambiguous
@@ -77,27 +80,28 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         ), changed AS (
             UPDATE one_shots job
             SET (state, next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
-                 retrying_since, retry_after_until, last_status, last_error, delivered_key,
-                 delivered_schedule_id, delivered_at, second_fires, dead_since, updated_at, last_outcome, claimed_at, refused) = (
+                 retrying_since, retry_after_until, last_status, last_error, delivered_key, delivered_schedule_id, delivered_at,
+                 second_fires, dead_since, expired, callback_url, own_callback_url, follows_gone, updated_at, last_outcome,
+                 claimed_at, refused) = (
                 SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits, (n).lease_token, (n).claim_expires_at,
-                       (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until,
-                       (n).last_status, (n).last_error, (n).delivered_key,
-                       (n).delivered_schedule_id, (n).delivered_at, (n).second_fires, (n).dead_since, (n).updated_at,
+                       (n).attempt_expires_at, (n).attempts, (n).retrying_since, (n).retry_after_until, (n).last_status,
+                       (n).last_error, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at, (n).second_fires,
+                       (n).dead_since, (n).expired, (n).callback_url, (n).own_callback_url, (n).follows_gone, (n).updated_at,
                        (n).last_outcome, (n).claimed_at, (n).refused
-                FROM (SELECT attempt_ended(job, r.attempt, r.ambiguous,
-                          ROW(make_interval(secs => $16 /* fire_floor */),
-                              make_interval(secs => $17 /* second_fire_delay */),
-                              make_interval(secs => $18 /* second_fire_interval */),
-                              $19 /* second_fires_max */)::arm_rules,
-                          ROW(make_interval(secs => $20 /* claim_lifetime */),
-                              make_interval(secs => $21 /* duplicate_delay */))::claim_rules) AS n OFFSET 0) once)
+                FROM (SELECT retried_or_expired(attempt_ended_at(r.callback_url, job, r.attempt, r.ambiguous,
+                          ROW(make_interval(secs => $17 /* fire_floor */), make_interval(secs => $18 /* second_fire_delay */),
+                              make_interval(secs => $19 /* second_fire_interval */), $20 /* second_fires_max */)::arm_rules,
+                          ROW(make_interval(secs => $21 /* claim_lifetime */),
+                              make_interval(secs => $22 /* duplicate_delay */))::claim_rules),
+                          (r.attempt).attempt_id) AS n OFFSET 0) once)
             FROM recorded r
             WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
-            RETURNING (r.attempt).attempt_id, job.state, job.lease_token
+            RETURNING (r.attempt).attempt_id, job.state, job.expired, job.lease_token
         )
         SELECT h.attempt_id AS "attempt_id!",
                -- Another token: the one-shot was superseded in the meantime, or another claim holds it.
-               CASE WHEN c.lease_token = c.attempt_id THEN c.state END AS "state!: OptionalWord<OneShotState>"
+               CASE WHEN c.lease_token = c.attempt_id THEN c.state END AS "state!: OptionalWord<OneShotState>",
+               COALESCE(c.lease_token = c.attempt_id AND c.expired, false) AS "expired!"
         FROM history h LEFT JOIN changed c USING (attempt_id)
         "#,
         &column!(|one| one.attempt.attempt_id),
@@ -115,6 +119,7 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         &column!(|one| one.retry_after.map(|delay| delay.as_secs_f64())) as &[Option<f64>],
         &column!(|one| one.ambiguous),
         &column!(|one| one.answer.as_deref()) as &[Option<&str>],
+        &column!(|one| one.attempt.callback_url.as_str()) as &[&str],
         rules.fire_floor,
         rules.second_fire_delay,
         rules.second_fire_interval,
@@ -123,6 +128,5 @@ async fn finish_jobs(db: &Db, ended: Vec<&Ended>, rules: &ArmRules) -> DbResult<
         rules.duplicate_delay,
     )
     .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| Recorded { attempt_id: row.attempt_id, state: row.state.0 }).collect())
+    .await?)
 }

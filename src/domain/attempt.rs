@@ -28,7 +28,7 @@ pub struct Attempt {
     pub fire_at: FireAt,
     /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// The auth profile that is set when the attempt starts.
+    /// The auth that is set when the attempt starts.
     pub auth: Option<EffectiveAuth>,
     /// Number of the attempt within the retry budget, from 1.
     pub attempt: u32,
@@ -43,6 +43,8 @@ pub struct Attempt {
     pub started_at: DateTime<Utc>,
     /// True if it probes an unreachable instance.
     pub probes: bool,
+    /// True if another callback than the job's own answered `gone`, so that its own is asked (docs/contract.md#outcomes).
+    pub follows_gone: bool,
     /// End of its lease by this process's monotonic clock, never later than by the database's clock.
     pub lease_ends: Instant,
 }
@@ -59,6 +61,7 @@ impl Attempt {
             fire_at: self.fire_at.instant(),
             attempt: self.attempt,
             started_at: self.started_at,
+            callback_url: self.callback_url.as_str().to_owned(),
         }
     }
 }
@@ -82,6 +85,8 @@ pub struct StartedAttempt {
     pub attempt: u32,
     /// Start of the attempt, by the database's clock.
     pub started_at: DateTime<Utc>,
+    /// The callback that it goes to.
+    pub callback_url: String,
 }
 
 /// The result of a confirmation (docs/contract.md#confirmation).
@@ -123,6 +128,8 @@ pub struct Recorded {
     pub attempt_id: Uuid,
     /// The one-shot's new state; `None` if it was superseded or cancelled in the meantime.
     pub state: Option<OneShotState>,
+    /// True if its next attempt would have started after its `not_after`: it is a dead letter.
+    pub expired: bool,
 }
 
 /// An attempt in the history.

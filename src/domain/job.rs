@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState, OrgId,
-    ParkReason, ScheduleId,
+    AuthChoice, BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId,
+    NotAfter, OneShotState, OrgId, ParkReason, ScheduleId,
 };
 
 /// A job and its current one-shot.
@@ -25,6 +25,9 @@ pub struct Job {
     pub fire_at_instant: DateTime<Utc>,
     /// The base URL that fires are posted to.
     pub callback_url: String,
+    /// The callback that its own provision named, if `callback_url` has followed a move of the agent since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_callback_url: Option<String>,
     /// The one-shot's state.
     pub state: OneShotState,
     /// The reason for which it is not attempted although it may be due.
@@ -33,6 +36,10 @@ pub struct Job {
     pub awaits: Option<BackendName>,
     /// Earliest start of its next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Latest start of an attempt.
+    pub not_after: Option<DateTime<Utc>>,
+    /// The reason for which it is a dead letter, if it is one.
+    pub dead_reason: Option<DeadReason>,
     /// End of its lease, if it is leased or firing.
     pub lease_expires_at: Option<DateTime<Utc>>,
     /// Number of attempts started within its current retry budget.
@@ -87,6 +94,10 @@ pub struct Import {
     pub callback_url: CallbackUrl,
     /// The key that makes arming idempotent.
     pub dedup_key: DedupKey,
+    /// The job's own auth, unless it has one already.
+    pub auth: Option<AuthChoice>,
+    /// The latest start of an attempt.
+    pub not_after: Option<NotAfter>,
 }
 
 /// The result of an import.

@@ -1,16 +1,16 @@
-//! The auth profile of a job, and the auth profiles of the service, an org or an instance.
+//! The auth of a job, and the auth profiles of the service, an org or an instance.
 
-use nas_cron_protocol::{AuthProfile, AuthScope, EffectiveAuth};
+use nas_cron_protocol::{AuthChoice, AuthProfile, AuthScope, EffectiveAuth};
 
-/// The auth profile that a job is fired with.
+/// The auth that a job is fired with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobAuth {
-    /// The job's own profile.
-    pub auth: Option<AuthProfile>,
-    /// The profile that its next fire carries, and the scope that sets it.
+    /// The job's own auth.
+    pub auth: Option<AuthChoice>,
+    /// The auth that its next fire carries, and the scope that sets it.
     pub effective: Option<EffectiveAuth>,
-    /// True if the job's own profile is registered neither for its instance, nor for its org, nor for the service.
-    pub unknown: bool,
+    /// The job's own profiles that are registered neither for its instance, nor for its org, nor for the service.
+    pub unknown: Vec<AuthProfile>,
 }
 
 /// A registered auth profile, or the default, of one scope.
@@ -20,8 +20,8 @@ pub struct AuthEntry {
     pub scope: AuthScope,
     /// Id of the org or instance; empty for the service.
     pub scope_id: String,
-    /// The profile.
-    pub auth: AuthProfile,
+    /// The registered profile, or the default.
+    pub auth: AuthChoice,
     /// True for the scope's default, false for a registered profile.
     pub default: bool,
 }

@@ -51,6 +51,8 @@ pub struct NextLook {
     pub missed_in: Option<Duration>,
     /// Time until the first lease expires.
     pub lease_ends_in: Option<Duration>,
+    /// Time until the first `not_after` of a one-shot that is not claimed.
+    pub expires_in: Option<Duration>,
     /// A reading of the database's clock.
     pub clock: ClockSample,
 }

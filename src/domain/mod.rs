@@ -4,7 +4,8 @@
 //! - [`one_shot`], [`arm_rules`], [`job_auth`]: arming, and the state of a job's one-shot.
 //! - [`lease`], [`attempt`]: a one-shot from its claim through the confirmation to its outcome, by the database's clock
 //!   ([`clock_sample`]). [`lease_lengths`]: the lengths of all leases. [`Deferral`]: reasons for deferred attempts.
-//! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`]: wake-ups from external backends, and orders to them.
+//! - [`wake_up`], [`outbox`], [`active_backend`], [`direct_call`], [`qstash_region`]: wake-ups from external backends, and
+//!   orders to them.
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`StoredKey`] and the other types at the top of this module: signing keys.
@@ -29,6 +30,7 @@ pub mod lease_lengths;
 pub mod login;
 pub mod one_shot;
 pub mod outbox;
+pub mod qstash_region;
 pub mod registration;
 mod signing_key;
 pub mod wake_up;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    AuthProfile, BackendName, CallbackUrl, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState,
-    ParkReason, ScheduleId, words,
+    AuthProfile, BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, Given, InstanceId,
+    JobId, NotAfter, OneShotState, ParkReason, ScheduleId, words,
 };
 
 use super::job_auth::JobAuth;
@@ -23,6 +23,8 @@ pub struct Arm<'a> {
     pub fire_at: &'a FireAt,
     /// The URL that the fire goes to.
     pub callback_url: &'a CallbackUrl,
+    /// The latest start of an attempt. `Keep` keeps that of a live one-shot with this key; a new arm has none then.
+    pub not_after: &'a Given<NotAfter>,
 }
 
 /// A job's current one-shot after a provision.
@@ -36,9 +38,20 @@ pub struct Armed {
     pub shows_skew: bool,
     /// The external backend that must be called to arm the first wake-up; `None` for the Postgres loop.
     pub awaits: Option<BackendName>,
-    /// The job's own auth profile, if it is registered neither for its instance, nor for its org, nor for the service.
-    /// This is worth a warning, not an error.
-    pub unknown_auth: Option<AuthProfile>,
+    /// The job's own auth profiles that are registered neither for its instance, nor for its org, nor for the service.
+    /// They are worth a warning, not an error.
+    pub unknown_auth: Vec<AuthProfile>,
+    /// Number of the instance's other one-shots that followed to the callback of this provision.
+    pub followed: i64,
+}
+
+/// The effect of a provision with another callback than the instance's previous one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Number of other one-shots that followed.
+    pub followed: i64,
+    /// True if this move was the one that shows that the callback moves back and forth (docs/contract.md#provision).
+    pub alternates_now: bool,
 }
 
 /// A one-shot as `list` and the operator's tools show it.
@@ -66,16 +79,33 @@ pub struct OneShot {
     pub attempts: i32,
     /// Earliest start of its next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Latest start of an attempt.
+    pub not_after: Option<DateTime<Utc>>,
+    /// The reason for which it is a dead letter, if it is one.
+    pub dead_reason: Option<DeadReason>,
     /// The outcome of its latest attempt; `None` before the first one has ended.
     pub last_outcome: Option<FireOutcome>,
     /// HTTP status of the last response.
     pub last_status: Option<i16>,
     /// The last attempt's error.
     pub last_error: Option<String>,
-    /// The auth profile that its job is fired with.
+    /// The auth that its job is fired with.
     pub auth: JobAuth,
     /// Time of its last change.
     pub updated_at: DateTime<Utc>,
+}
+
+/// A one-shot that became a dead letter because its `not_after` has passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The instance that owns the job.
+    pub instance_id: InstanceId,
+    /// The job.
+    pub job_id: JobId,
+    /// The arm's id.
+    pub schedule_id: ScheduleId,
+    /// Number of attempts started.
+    pub attempts: i32,
 }
 
 words!(
@@ -97,6 +127,8 @@ words!(
 pub struct OneShotCounts {
     /// Number of one-shots by state. States without one-shots may be missing.
     pub states: Vec<(OneShotState, i64)>,
+    /// Number of dead letters by reason.
+    pub dead_letters: Vec<(DeadReason, i64)>,
     /// Time for which the oldest [`DueKind::Punctual`] one-shot has been overdue; zero if there is none.
     pub oldest_overdue: Duration,
     /// Number of one-shots that are due and not in flight, by kind.

@@ -35,7 +35,7 @@ pub struct ToArm {
     pub due_at: DateTime<Utc>,
     /// The URL that the fire goes to.
     pub callback_url: CallbackUrl,
-    /// The current auth profile, for a backend that calls the agent itself.
+    /// The current auth, for a backend that calls the agent itself.
     pub auth: Option<EffectiveAuth>,
 }
 

@@ -62,6 +62,10 @@ pub struct Agent {
     pub looked_up_at: Option<DateTime<Utc>>,
     /// Its last callback URL, from the agent or from its registration.
     pub callback_url: Option<String>,
+    /// The callback that `callback_url` alternates with; absent unless the callback moves back and forth. Two homes of the
+    /// agent then share its identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alternating_callback_url: Option<String>,
     /// Start of the current outage; `null` if the instance is not known to be unreachable.
     pub unreachable_since: Option<DateTime<Utc>>,
     /// End of the time for which the agent asked to wait (`Retry-After`, at most 60 s): its one-shots are not due earlier.

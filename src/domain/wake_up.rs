@@ -28,6 +28,8 @@ pub enum Found {
     Standing {
         /// Its state.
         state: OneShotState,
+        /// True if it is a dead letter because its `not_after` has passed.
+        expired: bool,
         /// The outcome of its latest attempt, if one has ended.
         outcome: Option<FireOutcome>,
         /// True if it is parked: by a hold, or because its instance is unreachable.

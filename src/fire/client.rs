@@ -29,7 +29,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use url::{Host, Url};
 
 use super::UNREGISTERED;
-use super::address_policy::AddressPolicy;
+use super::address_policy::{AddressError, AddressPolicy};
 use super::answer::{Ambiguous, Answer, Refused};
 use super::redact::redact;
 use super::resolver::{GuardedResolver, Names, Scope};
@@ -162,6 +162,11 @@ impl AgentClient {
     ) -> Result<Answer, Shortage> {
         let permit = Permit { not_after: Instant::now() + deadline, membership: membership.clone() };
         self.post_until(callback_url, token, body, permit, tokio::time::sleep(deadline)).await
+    }
+
+    /// Checks a callback as every fire does, without a look-up of its host.
+    pub fn check(&self, callback_url: &Url) -> Result<(), AddressError> {
+        self.policy.check_url(callback_url)
     }
 
     /// Like [`Self::post_fire`], with a future that is ready at the deadline.

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use nas_cron_protocol::fire::FireBody;
 use secrecy::ExposeSecret;
 
+use self::answer::{Answer, Refused};
 use self::backoff::{Next, RetryKind, RetryPolicy};
 use self::client::AgentClient;
 use self::outcome::{Outcome, Reach, Verdict};
@@ -50,6 +51,7 @@ pub struct Firing {
 
 /// The end of an attempt.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value per attempt")]
 pub enum End {
     /// The attempt was made.
     Made {
@@ -102,7 +104,11 @@ impl Firing {
             Ok(answer) => answer,
             Err(Shortage { reason, cause }) => return End::NotSent { reason, cause },
         };
-        let outcome = outcome::judge(&answer);
+        let mut outcome = outcome::judge(&answer);
+        let unreachable = outcome.opens_outage() || matches!(answer, Answer::Refused(Refused::Address(_)));
+        if attempt.follows_gone && unreachable {
+            outcome = outcome.as_gone();
+        }
         End::Made { reach: outcome.reach, ended: self.conclude(attempt, outcome, rand::random()) }
     }
 

@@ -35,7 +35,8 @@ pub struct Outcome {
     pub reach: Reach,
     /// The HTTP status, if there was one.
     pub status: Option<u16>,
-    /// The error as one line of at most [`MAX_ERROR_BYTES`]; `None` exactly if there is nothing to retry.
+    /// The error as one line of at most [`MAX_ERROR_BYTES`]. `None` if there is nothing to retry, except by
+    /// [`as_gone`](Self::as_gone).
     pub error: Option<String>,
     /// The `status` in the JSON body of a delivery, if it is an unknown one.
     pub answer: Option<String>,
@@ -84,6 +85,13 @@ impl Outcome {
     /// Returns true if it ends an outage: the instance's other one-shots may be attempted again.
     pub fn closes_outage(&self) -> bool {
         self.reach == Reach::Reached
+    }
+
+    /// Returns the outcome of an attempt at the job's own callback after another callback answered `gone`: that answer
+    /// stands, and this callback says nothing about the instance's reachability.
+    #[must_use]
+    pub fn as_gone(self) -> Self {
+        Self { verdict: Verdict::Gone, reach: Reach::Unknown, ..self }
     }
 
     /// Returns true if the attempt failed.

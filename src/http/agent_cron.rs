@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::responses::{AgentApiErrors, BodyErrors};
-use super::{ApiError, Caller, JsonBody, log_fields};
+use super::{ApiError, Caller, JsonBody, callback_warnings, log_fields};
 use crate::auth_profiles::{self, Profiles};
 use crate::backends::Backends;
 use crate::domain::one_shot::OneShot;
@@ -64,15 +64,18 @@ async fn provision(
     JsonBody(body): JsonBody<ProvisionRequest>,
 ) -> Result<Json<ProvisionResponse>, ApiError> {
     let wanted = Provision::new(&body.job_id, &body.fire_at, &body.agent_callback_url, &body.dedup_key)?
-        .with_auth(body.auth);
+        .with_auth(body.auth)
+        .with_not_after(body.not_after)?;
     log_fields::job(&wanted.job_id);
     let armed = state.one_shots.provision(&caller.instance, &wanted, caller.deadline).await?;
     log_fields::schedule(armed.schedule_id);
     state.backends.armed(&armed);
     state.scheduler.awake(&caller.instance);
+    let never_dialled = state.scheduler.never_dials(&wanted.callback_url);
+    let callback = callback_warnings::of(&wanted.callback_url, never_dialled, armed.followed);
     Ok(Json(ProvisionResponse {
         schedule_id: armed.schedule_id.to_string(),
-        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).collect(),
+        warnings: armed.unknown_auth.iter().map(auth_profiles::unknown).chain(callback).collect(),
     }))
 }
 
@@ -106,6 +109,7 @@ impl From<OneShot> for ArmedOneShot {
             state: one.state,
             attempts: one.attempts,
             next_attempt_at: one.next_attempt_at,
+            not_after: one.not_after,
             parked: one.parked,
             awaits: one.awaits,
             last_outcome: one.last_outcome,
@@ -124,6 +128,8 @@ impl From<OneShot> for DeadOneShot {
             schedule_id: one.schedule_id.to_string(),
             agent_callback_url: one.callback_url,
             state: one.state,
+            dead_reason: one.dead_reason,
+            not_after: one.not_after,
             attempts: one.attempts,
             last_status: one.last_status,
             last_error: one.last_error,

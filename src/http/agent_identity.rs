@@ -83,7 +83,7 @@ async fn register(
     let key = PublicKey::parse(&body.agent_public_key)?;
     let replaces = body.replaces.as_deref().map(AgentRuntimeId::parse).transpose();
     let replaces =
-        replaces.map_err(|error| nas_cron_protocol::InvalidField { field: "replaces", ..error })?;
+        replaces.map_err(|error| nas_cron_protocol::InvalidField::new("replaces", error.problem))?;
     let identities = state.identities()?;
     let agent_runtime_id = identities.register(&caller.instance, &key, replaces, caller.deadline).await?;
     info!(agent.id = %caller.instance.instance_id, %agent_runtime_id, "agent key registered");

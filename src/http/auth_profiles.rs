@@ -20,9 +20,9 @@ pub fn routes(state: AgentCron) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(change)).routes(routes!(get, put, delete)).with_state(state)
 }
 
-/// Change a job's auth profile
+/// Change a job's auth
 ///
-/// The job's one-shot is not re-armed; its next fire carries the new profile. An attempt in flight keeps the old one.
+/// The job's one-shot is not re-armed; its next fire carries the new auth. An attempt in flight keeps the old one.
 #[utoipa::path(patch, path = "/api/agent-cron/jobs/{job_id}", operation_id = "change_job", tag = "agent-cron",
     security(("portal_access_token" = [])),
     params(("job_id" = String, Path, description = "The job's ID, chosen by the agent.", min_length = 1, max_length = 255)),
@@ -39,7 +39,10 @@ async fn change(
     let job_id = path.name("job_id", JobId::new)?;
     log_fields::job(&job_id);
     if body.auth.is_keep() {
-        return Err(refuse("auth", "is missing: send a profile name, or null to remove the profile"));
+        return Err(refuse(
+            "auth",
+            "is missing: send a profile, a list of profiles, false for no profile, or null to remove the setting",
+        ));
     }
     let auth = body.auth.value();
     let changed = state.profiles.change_job(&caller.instance, &job_id, auth, caller.deadline).await?;

@@ -3,6 +3,7 @@
 
 #![expect(dead_code, reason = "documents the request that `crate::fire` sends")]
 
+use nas_cron_protocol::AuthChoice;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::{OpenApi, ToSchema};
 
@@ -36,9 +37,10 @@ struct FireRequest {
     /// The instant, byte for byte as the agent sent it.
     #[schema(example = "2026-06-18T12:34:56.250000+00:00")]
     fire_at: String,
-    /// The auth profile that the agent runs the job with. Absent if none applies.
-    #[schema(value_type = String, required = false, example = "claude:work")]
-    auth: Option<String>,
+    /// The auth profiles that the agent runs the job with, in order of preference; `false`: explicitly none. Absent if
+    /// nothing is set.
+    #[schema(value_type = AuthChoice, required = false)]
+    auth: Option<AuthChoice>,
 }
 
 /// The claims of a fire token. Times are in whole seconds since 1970.
@@ -71,8 +73,8 @@ struct FireTokenClaims {
     #[schema(example = "2026-06-18T12:34:56.250000+00:00")]
     fire_at: String,
     /// The same as in the body. Absent if the body has none.
-    #[schema(value_type = String, required = false, example = "claude:work")]
-    auth: Option<String>,
+    #[schema(value_type = AuthChoice, required = false)]
+    auth: Option<AuthChoice>,
 }
 
 /// The agent's answer to a fire.
@@ -97,6 +99,7 @@ fn fire() {}
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
     use std::collections::BTreeSet;
 
     use nas_cron_protocol::fire::{FireBody, FireClaims};
@@ -118,7 +121,11 @@ mod tests {
     fn documented_fields_are_those_of_the_request() {
         let document = document();
         let schemas = &document["components"]["schemas"];
-        let body = FireBody { job_id: "j".into(), fire_at: "t".into(), auth: Some("p".into()) };
+        let body = FireBody {
+            job_id: "j".into(),
+            fire_at: "t".into(),
+            auth: Some(Cow::Owned(AuthChoice::NoProfile)),
+        };
         assert_eq!(fields(&schemas["FireRequest"]["properties"]), fields(&json!(body)));
         let claims = FireClaims {
             iss: "p".into(),
@@ -130,7 +137,7 @@ mod tests {
             jti: uuid::Uuid::nil(),
             job_id: "j".into(),
             fire_at: "t".into(),
-            auth: Some("p".into()),
+            auth: Some(Cow::Owned(AuthChoice::NoProfile)),
         };
         assert_eq!(fields(&schemas["FireTokenClaims"]["properties"]), fields(&json!(claims)));
         for schema in ["FireRequest", "FireTokenClaims"] {

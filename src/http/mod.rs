@@ -8,6 +8,7 @@ pub mod agent_cron;
 pub mod agent_identity;
 pub mod auth;
 mod auth_profiles;
+mod callback_warnings;
 pub mod error;
 mod extract;
 mod fire_webhook;

@@ -23,10 +23,9 @@ use super::extract::{body, json};
 use super::{ApiError, Problem, log_fields};
 use crate::backends::{Backends, RelayRequest};
 use crate::domain::FireOutcome;
-use crate::domain::attempt::Ended;
 use crate::domain::wake_up::Wake;
 use crate::metrics;
-use crate::scheduler::{WakeError, Woken};
+use crate::scheduler::{Settled, WakeError, Woken};
 
 /// Maximum time that a request is held for the end of an attempt; shorter than the backend's own timeout.
 const MAX_WAIT: Duration = Duration::from_secs(45);
@@ -67,8 +66,9 @@ impl Answer {
     }
 
     /// The response after the attempt that this wake-up started has ended.
-    fn ended(ended: &Ended) -> Self {
+    fn ended(Settled { ended, expired }: &Settled) -> Self {
         match ended.outcome {
+            FireOutcome::Failed if *expired => Self::settled(RelayStatus::Expired),
             FireOutcome::Delivered => Self::settled(RelayStatus::Delivered),
             FireOutcome::Gone => Self::settled(RelayStatus::Gone),
             FireOutcome::Dropped => Self::settled(RelayStatus::Dropped),
@@ -84,7 +84,7 @@ impl Answer {
     async fn of(woken: Woken) -> Self {
         match woken {
             Woken::Taken(ending) => match ending.wait().await {
-                Some(ended) => Self::ended(&ended),
+                Some(settled) => Self::ended(&settled),
                 None => Self::under_way(RETRY_SOON),
             },
             Woken::UnderWay(retry_after) => Self::under_way(retry_after),
@@ -98,6 +98,7 @@ impl Answer {
             Woken::Duplicate => Self::settled(RelayStatus::Duplicate),
             Woken::Gone => Self::settled(RelayStatus::Gone),
             Woken::Superseded => Self::settled(RelayStatus::Superseded),
+            Woken::Expired => Self::settled(RelayStatus::Expired),
         }
     }
 }
@@ -121,7 +122,7 @@ impl IntoResponse for Answer {
 /// up to 45 s. Repeating it is safe.
 #[utoipa::path(post, path = "/api/agent-cron/relay", tag = "relay", security(("backend_signature" = [])),
     request_body = WakeBody, responses(
-    (status = 200, description = "`delivered`, `dropped`, `duplicate`, `gone` or `superseded`. Nothing to retry.", body = RelayResponse),
+    (status = 200, description = "`delivered`, `dropped`, `duplicate`, `gone`, `superseded` or `expired`. Nothing to retry.", body = RelayResponse),
     (status = 400, description = "The body is signed, but it is not a valid wake-up.", body = ProblemBody, content_type = "application/problem+json"),
     (status = 401, description = "The signature is missing, invalid, expired, or made for another URL or body.", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "`under_way`: an attempt is in flight, or the one-shot is on hold or waits for a retry. See `Retry-After`.", body = RelayResponse),

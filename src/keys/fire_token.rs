@@ -1,11 +1,12 @@
 //! Fire tokens: each opens one instance's fire endpoint for at most 120 s, and nothing else. Claims and header are defined
 //! in docs/contract.md#fire-token; the claims' type is `nas_cron_protocol::fire::FireClaims`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::fire::{FIRE_PURPOSE, FireClaims};
-use nas_cron_protocol::{AuthProfile, FireAt, InstanceId, JobId};
+use nas_cron_protocol::{AuthChoice, FireAt, InstanceId, JobId};
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -58,8 +59,8 @@ pub struct FireSubject<'a> {
     pub job_id: &'a JobId,
     /// The instant, in the agent's own text.
     pub fire_at: &'a FireAt,
-    /// The auth profile that the agent should use for the job.
-    pub auth: Option<&'a AuthProfile>,
+    /// The auth that the agent should use for the job.
+    pub auth: Option<&'a AuthChoice>,
 }
 
 /// The validity of a token, in whole seconds.
@@ -102,7 +103,7 @@ pub fn mint(
         jti: fire.attempt_id,
         job_id: fire.job_id.as_str().into(),
         fire_at: fire.fire_at.as_str().into(),
-        auth: fire.auth.map(|auth| auth.as_str().into()),
+        auth: fire.auth.map(Cow::Borrowed),
     };
     signer.token(&serde_json::to_vec(&claims).expect("strings and integers always serialize"))
 }
@@ -154,14 +155,15 @@ mod tests {
             })
         );
 
-        let auth = AuthProfile::new("claude:work").unwrap();
-        let fire = FireSubject { auth: Some(&auth), ..fire };
-        let token =
-            super::mint(&signer, "https://portal.example/", Validity::now(now, TokenTtl::default()), fire)
-                .unwrap();
-        let mut with_auth = decode(token.expose_secret().split('.').nth(1).unwrap());
-        assert_eq!(with_auth.as_object_mut().unwrap().remove("auth"), Some(json!("claude:work")));
-        assert_eq!(with_auth, claims, "and nothing else differs");
+        for auth in [json!("claude:work"), json!(false), json!(["claude:work", "claude:budget"])] {
+            let choice = AuthChoice::from_json(&auth).unwrap();
+            let fire = FireSubject { auth: Some(&choice), ..fire };
+            let validity = Validity::now(now, TokenTtl::default());
+            let token = super::mint(&signer, "https://portal.example/", validity, fire).unwrap();
+            let mut with_auth = decode(token.expose_secret().split('.').nth(1).unwrap());
+            assert_eq!(with_auth.as_object_mut().unwrap().remove("auth"), Some(auth));
+            assert_eq!(with_auth, claims, "and nothing else differs");
+        }
     }
 
     #[test]

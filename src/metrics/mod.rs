@@ -21,7 +21,7 @@ pub use self::fires::{
     InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered, replica_died,
     set_db_clock_offset,
 };
-pub use self::one_shots::{set_one_shots, set_withheld};
+pub use self::one_shots::{expired, set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{
     AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
@@ -31,7 +31,7 @@ pub use self::requests::{
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use nas_cron_protocol::{OneShotState, ParkReason};
+    use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
     use super::export::{describe, recorder};
     use super::*;
@@ -60,6 +60,7 @@ pub(crate) mod tests {
         agent_api_answered(AgentApi::List, 503);
         set_one_shots(&OneShotCounts {
             states: vec![(OneShotState::Armed, 5), (OneShotState::Dead, 1)],
+            dead_letters: vec![(DeadReason::Expired, 1)],
             oldest_overdue: Duration::from_millis(1500),
             due: vec![(DueKind::ArmedLate, 2), (DueKind::ArmedLate, 1)],
             parked: vec![(ParkReason::Hold, 4)],
@@ -73,6 +74,7 @@ pub(crate) mod tests {
         });
         leases_lost(1);
         recovered(3);
+        expired(1);
         set_db_clock_offset(-0.25);
         panicked(PanicPlace::Fire);
         connection_opened(Listener::Public);
@@ -128,7 +130,8 @@ pub(crate) mod tests {
         nas_cron_connections_closed_total{listener="public",reason="stale"} 0
         nas_cron_connections_closed_total{listener="public",reason="unfinished"} 0
         nas_cron_database_clock_offset_seconds -0.25
-        nas_cron_dead_letters 1
+        nas_cron_dead_letters{reason="budget_spent"} 0
+        nas_cron_dead_letters{reason="expired"} 1
         nas_cron_dead_replicas_total 1
         nas_cron_due_one_shots{kind="again"} 0
         nas_cron_due_one_shots{kind="armed_late"} 3
@@ -151,6 +154,7 @@ pub(crate) mod tests {
         nas_cron_holds{scope="org"} 0
         nas_cron_leases_lost_total 1
         nas_cron_oldest_overdue_seconds 1.5
+        nas_cron_one_shots_expired_total 1
         nas_cron_one_shots_recovered_total 3
         nas_cron_one_shots{state="armed"} 5
         nas_cron_one_shots{state="dead"} 1

@@ -1,7 +1,7 @@
 //! One-shots by state, and the reasons why some are not fired.
 
-use metrics::{Unit, describe_gauge, gauge};
-use nas_cron_protocol::{OneShotState, ParkReason};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
 use crate::domain::hold::Withheld;
 use crate::domain::one_shot::{DueKind, OneShotCounts};
@@ -11,6 +11,7 @@ const PARKED: &str = "nas_cron_parked_one_shots";
 const DUE: &str = "nas_cron_due_one_shots";
 const OLDEST_OVERDUE: &str = "nas_cron_oldest_overdue_seconds";
 const DEAD_LETTERS: &str = "nas_cron_dead_letters";
+const EXPIRED: &str = "nas_cron_one_shots_expired_total";
 const HOLDS: &str = "nas_cron_holds";
 const WITHHELD: &str = "nas_cron_withheld_instances";
 
@@ -35,8 +36,11 @@ pub(super) fn describe() {
     );
     describe_gauge!(
         DEAD_LETTERS,
-        "Fires whose retry budget is spent and that were not yet redriven or superseded"
+        "Dead letters that were not yet redriven or superseded, by reason: budget_spent (the retry budget), expired (their \
+         not_after has passed)"
     );
+    describe_counter!(EXPIRED, "One-shots that became dead letters because their not_after has passed");
+    counter!(EXPIRED).increment(0);
     describe_gauge!(HOLDS, "Active holds, by scope: all (the whole service), org, instance");
     describe_gauge!(
         WITHHELD,
@@ -57,7 +61,14 @@ pub fn set_one_shots(counts: &OneShotCounts) {
         gauge!(DUE, "kind" => kind.as_str()).set(sum(&counts.due, kind));
     }
     gauge!(OLDEST_OVERDUE).set(counts.oldest_overdue);
-    gauge!(DEAD_LETTERS).set(sum(&counts.states, &OneShotState::Dead));
+    for reason in DeadReason::ALL {
+        gauge!(DEAD_LETTERS, "reason" => reason.as_str()).set(sum(&counts.dead_letters, reason));
+    }
+}
+
+/// Counts one-shots that have expired.
+pub fn expired(count: u64) {
+    counter!(EXPIRED).increment(count);
 }
 
 /// Sets the gauges of holds and withheld instances.

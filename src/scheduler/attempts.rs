@@ -230,9 +230,11 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         job_id: attempt.job_id.clone(),
         reach,
     };
-    let state = inner.recorder.record(report).await.and_then(|one| one.state);
-    inner.watched.ended(attempt.attempt_id, &ended);
-    log(&attempt, &ended, lateness, state);
+    let recorded = inner.recorder.record(report).await;
+    let (state, expired) = recorded.map_or((None, false), |one| (one.state, one.expired));
+    metrics::expired(u64::from(expired));
+    inner.watched.ended(attempt.attempt_id, &ended, expired);
+    log(&attempt, &ended, lateness, state, expired);
     if reach == Reach::Found || comes_soon(state, ended.retry_in, inner.rules.horizon) {
         inner.claim.notify_one();
     }
@@ -247,10 +249,16 @@ fn comes_soon(state: Option<OneShotState>, retry_in: Option<Duration>, horizon: 
 }
 
 /// Logs one line per outcome. The response's text is only stored: it comes from the agent and may contain anything.
-fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>) {
+fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotState>, expired: bool) {
     let lateness_ms = (lateness * 1e6).round() / 1e3;
     let state = state.map_or("superseded or cancelled", OneShotState::as_str);
     match ended.outcome {
+        outcome if expired => warn!(
+            agent.id = %attempt.instance_id, job.id = %attempt.job_id, schedule.id = %attempt.schedule_id,
+            fire.attempt = attempt.attempt, fire.attempt_id = %attempt.attempt_id, outcome = outcome.as_str(),
+            http.status = ended.http_status, lateness_ms, state,
+            "one-shot expired, its next attempt would start after its not_after"
+        ),
         FireOutcome::Failed => {
             if ended.retry_in.is_none() {
                 error!(
@@ -269,6 +277,12 @@ fn log(attempt: &Attempt, ended: &Ended, lateness: f64, state: Option<OneShotSta
         outcome => {
             let event = match outcome {
                 FireOutcome::Delivered => "fire delivered",
+                FireOutcome::Gone if state == OneShotState::Waiting.as_str() => {
+                    "job unknown at another callback than its own, its own is asked next"
+                }
+                FireOutcome::Gone if attempt.follows_gone && ended.error.is_some() => {
+                    "fire ended, agent no longer has the job and its own callback could not be reached"
+                }
                 FireOutcome::Gone => "fire ended, agent no longer has the job",
                 FireOutcome::Dropped => "fire dropped, agent's gateway is stopped",
                 FireOutcome::Duplicate => "fire refused as a duplicate",

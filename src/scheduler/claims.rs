@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::Inner;
+use super::{Inner, expiry};
 use crate::db::{DbResult, leases, wake_ups};
 use crate::heartbeat;
 use crate::metrics;
@@ -74,6 +74,14 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
             due_in = Some(Duration::ZERO);
         } else {
             pause = pause.min(missed_in);
+        }
+    }
+    if let Some(expires_in) = next.expires_in {
+        if !expires_in.is_zero() {
+            pause = pause.min(expires_in);
+        } else if expiry::expire(&inner.db, BATCH).await? > 0 {
+            // The next look knows the next limit.
+            pause = Duration::ZERO;
         }
     }
     if let Some(ends_in) = next.lease_ends_in {

@@ -12,6 +12,7 @@
 //! - [`wake`]: leases one-shots whose wake-up comes from an external backend.
 //! - [`attempts`]: confirms in batches, fires, and passes outcomes to the [`recorder`].
 //! - [`deferrals`]: counts and logs deferred attempts.
+//! - [`expiry`]: ends one-shots whose `not_after` has passed.
 //! - [`early_retries`]: pulls the waiting retries of a calling agent forward.
 //! - [`maintenance`]: parked one-shots, history, gauges.
 //! - [`presence`]: keeps this replica registered, and takes over from dead ones.
@@ -25,6 +26,7 @@ mod clock_offset;
 mod deferrals;
 pub mod dispatch;
 mod early_retries;
+mod expiry;
 pub mod maintenance;
 mod presence;
 pub mod recorder;
@@ -36,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::BackendName;
+use nas_cron_protocol::{BackendName, CallbackUrl};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -60,7 +62,7 @@ use crate::fire::Firing;
 use crate::heartbeat::{self, Heartbeats};
 use crate::membership::Membership;
 
-pub use self::wake::{Ending, WakeError, Woken};
+pub use self::wake::{Ending, Settled, WakeError, Woken};
 
 /// Maximum wait for a claim that is under way when the drain begins.
 const LAST_CLAIM: Duration = Duration::from_secs(5);
@@ -224,6 +226,12 @@ impl Scheduler {
             recorder_task: Mutex::new(Some(recorder_task)),
             presence_task: Mutex::new(Some(presence_task)),
         })
+    }
+
+    /// Returns the reason for which no fire to this callback is ever sent; `None` if there is none, or if it depends on the
+    /// addresses of the host.
+    pub fn never_dials(&self, callback_url: &CallbackUrl) -> Option<String> {
+        self.inner.firing.client.check(callback_url.url()).err().map(|error| error.to_string())
     }
 
     /// Reports an arm whose first attempt may start at `next_attempt_at`. If that is within the horizon, this and the other

@@ -95,7 +95,8 @@ async fn record(db: &Db, rules: &ArmRules, reports: &[Report]) -> Vec<Recorded> 
         Err(_) => one_by_one(db, rules, &ended).await,
     };
     let of = |reach: Reach| reports.iter().filter(move |report| report.reach == reach);
-    let lost: Vec<_> = of(Reach::Lost).map(|r| (r.instance_id.clone(), r.job_id.clone())).collect();
+    let lost: Vec<_> =
+        of(Reach::Lost).map(|r| (&r.instance_id, &r.job_id, r.ended.attempt.callback_url.as_str())).collect();
     if !lost.is_empty()
         && let Err(error) = retry_for(KEEP_TRYING, || outages::open_outages(db, &lost)).await
     {

@@ -58,6 +58,8 @@ pub enum Woken {
     Gone,
     /// A newer one-shot of the job has replaced it.
     Superseded,
+    /// Its `not_after` has passed.
+    Expired,
 }
 
 /// Reasons for which a wake-up failed. Nothing has changed, and the wake-up may be repeated.
@@ -76,7 +78,16 @@ pub enum WakeError {
 
 /// The end of an attempt that a wake-up started.
 #[derive(Debug)]
-pub struct Ending(oneshot::Receiver<Ended>);
+pub struct Ending(oneshot::Receiver<Settled>);
+
+/// An attempt whose outcome is recorded.
+#[derive(Debug)]
+pub struct Settled {
+    /// Its end.
+    pub ended: Ended,
+    /// True if its one-shot has expired: the next attempt would start after its `not_after`.
+    pub expired: bool,
+}
 
 impl Woken {
     /// Returns the result of a wake-up whose one-shot has ended with this outcome.
@@ -101,6 +112,7 @@ impl Woken {
             Self::Duplicate => "duplicate",
             Self::Gone => "gone",
             Self::Superseded => "superseded",
+            Self::Expired => "expired",
         }
     }
 }
@@ -108,7 +120,7 @@ impl Woken {
 impl Ending {
     /// Waits until the attempt's outcome is recorded, and returns it. Returns `None` if the attempt was not made here: the
     /// Postgres loop makes it later.
-    pub async fn wait(self) -> Option<Ended> {
+    pub async fn wait(self) -> Option<Settled> {
         self.0.await.ok()
     }
 }
@@ -193,7 +205,8 @@ async fn take(inner: &Inner, batch: &[Waking]) -> DbResult<Vec<Option<Woken>>> {
                     leases.push(lease);
                     Woken::Taken(ending)
                 }
-                Found::Standing { state, outcome, parked, due_in } => {
+                Found::Standing { expired: true, .. } => Woken::Expired,
+                Found::Standing { state, outcome, parked, due_in, .. } => {
                     standing(state, outcome, parked, due_in, rules.horizon)
                 }
                 Found::Delivered => Woken::Delivered,
@@ -242,7 +255,7 @@ pub(super) struct Watched(Mutex<HashMap<Uuid, Watcher>>);
 #[derive(Debug)]
 struct Watcher {
     cause: Span,
-    ended: oneshot::Sender<Ended>,
+    ended: oneshot::Sender<Settled>,
 }
 
 impl Watched {
@@ -258,9 +271,9 @@ impl Watched {
     }
 
     /// Passes on the recorded end of an attempt.
-    pub(super) fn ended(&self, attempt_id: Uuid, ended: &Ended) {
+    pub(super) fn ended(&self, attempt_id: Uuid, ended: &Ended, expired: bool) {
         if let Some(watcher) = self.0.lock().remove(&attempt_id) {
-            let _ = watcher.ended.send(ended.clone());
+            let _ = watcher.ended.send(Settled { ended: ended.clone(), expired });
         }
     }
 

@@ -175,8 +175,8 @@ async fn one_shot_that_waited_for_a_probe_is_not_late() {
     world.arm("probe", 0).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
     let probe = world.start().await;
-    let unreachable = [(world.instance.clone(), JobId::new("probe").unwrap())];
-    outages::open_outages(&world.db, &unreachable).await.unwrap();
+    let job = JobId::new("probe").unwrap();
+    outages::open_outages(&world.db, &[(&world.instance, &job, CALLBACK)]).await.unwrap();
     world.end(&probe, FireOutcome::Failed, Some(HOUR)).await;
     world.arm_due("a", 600).await;
     assert!(world.claim().await.is_empty(), "it is parked");

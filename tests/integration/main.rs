@@ -25,6 +25,7 @@ mod lateness_rules;
 mod nats;
 mod nats_cluster;
 mod nginx;
+mod not_after;
 mod one_shot_model;
 mod one_shot_rules;
 mod operations;

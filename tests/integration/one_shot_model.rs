@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use nas_cron::db::replicas::{self, Seen as Registered};
-use nas_cron::db::{Db, jobs, leases, oneshots, outages, outcomes};
+use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::job::JobFilter;
 use nas_cron::domain::lease::Lease;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron::domain::{FireOutcome, HoldScope};
-use nas_cron_model::row::{self, Delivered, Given, Id, Outcome, Row, Rules, State, Time};
-use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, InstanceId, JobId};
+use nas_cron_model::row::{
+    self, Callbacks, Delivered, Given, GivenLimit, Id, Outcome, Row, Rules, State, Time,
+};
+use nas_cron_protocol::{CallbackUrl, DedupKey, FireAt, Given as Wanted, InstanceId, JobId, NotAfter};
 use nas_cron_testing::database::database;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -55,6 +57,13 @@ enum Command {
     Provision {
         key: Id,
         due_in: Time,
+        /// Its `not_after`, relative to the request.
+        limit: GivenLimit,
+        callback: Id,
+    },
+    /// The agent has moved.
+    Move {
+        to: Id,
     },
     Cancel,
     ClaimDue,
@@ -69,6 +78,7 @@ enum Command {
         outcome: Outcome,
     },
     RecoverExpired,
+    Expire,
     /// Declares the replica of the latest attempts dead.
     DeclareDead,
     Hold,
@@ -100,8 +110,21 @@ fn which() -> impl Strategy<Value = usize> {
 }
 
 fn provision() -> impl Strategy<Value = Command> {
-    (prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)])
-        .prop_map(|(key, due_in)| Command::Provision { key, due_in })
+    let key = prop_oneof![3 => Just(0), 1 => Just(1)];
+    let due_in = prop_oneof![6 => Just(-SECOND), 1 => Just(3600 * SECOND)];
+    // Passed already, before the next retry, and later than everything else.
+    let limit = prop_oneof![Just(-SECOND / 2), Just(4 * SECOND), Just(7200 * SECOND)];
+    let given = prop_oneof![6 => Just(GivenLimit::Keep), 1 => Just(GivenLimit::Clear), 3 => limit.prop_map(GivenLimit::At)];
+    (key, due_in, given, callback()).prop_map(|(key, due_in, limit, callback)| Command::Provision {
+        key,
+        due_in,
+        limit,
+        callback,
+    })
+}
+
+fn callback() -> impl Strategy<Value = Id> {
+    prop_oneof![2 => Just(0), 1 => Just(1)]
 }
 
 /// Statements whose order with others matters.
@@ -109,11 +132,13 @@ fn concurrent() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => provision(),
         1 => Just(Command::Cancel),
+        1 => callback().prop_map(|to| Command::Move { to }),
         2 => Just(Command::ClaimDue),
         3 => which().prop_map(|which| Command::Confirm { which }),
         1 => which().prop_map(|which| Command::GiveBack { which }),
         4 => (which(), outcome()).prop_map(|(which, outcome)| Command::FinishFires { which, outcome }),
         1 => Just(Command::RecoverExpired),
+        1 => Just(Command::Expire),
         1 => Just(Command::DeclareDead),
         1 => Just(Command::Redrive),
     ]
@@ -147,7 +172,18 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
             [steps.concat(), vec![finish(usize::from(starts), outcome)]].concat()
         },
     );
+    // The agent moves, and no longer has the job at its new callback, nor perhaps at the old one. It may come back.
+    let moved = (any::<bool>(), 0..=2_usize, any::<bool>(), outcome()).prop_map(
+        move |(before, gone, returns, last)| {
+            let moves = vec![Command::Move { to: 1 }];
+            let steps = if before { [moves, start()] } else { [start(), moves] };
+            let back = vec![Command::Move { to: 0 }; usize::from(returns)];
+            let asked = [vec![finish(0, Outcome::Gone)], back, start()].concat().repeat(gone);
+            [steps.concat(), asked, vec![finish(0, last)]].concat()
+        },
+    );
     let group = prop_oneof![
+        2 => moved,
         2 => late,
         2 => superseded,
         4 => concurrent().prop_map(|command| vec![command]),
@@ -160,6 +196,7 @@ fn commands(groups: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command
         1 => Just(vec![Command::Hold]),
         1 => Just(vec![Command::Release]),
         1 => prop_oneof![Just(2), Just(61), Just(301)].prop_map(|seconds| vec![Command::Age { seconds }]),
+        1 => Just(vec![Command::Age { seconds: 5 }, Command::Expire]),
     ];
     proptest::collection::vec(group, groups).prop_map(|groups| groups.concat())
 }
@@ -186,6 +223,8 @@ struct World {
     ids: Vec<Uuid>,
     tries: Vec<Try>,
     on_hold: bool,
+    /// Callback of the agent's latest move.
+    callback: Id,
     /// The replica that makes the attempts. One that was declared dead is replaced.
     replica_id: i32,
 }
@@ -213,6 +252,7 @@ impl World {
             ids: Vec::new(),
             tries: Vec::new(),
             on_hold: false,
+            callback: 0,
             replica_id: 0,
         };
         world.sql("INSERT INTO instances (instance_id, org_id) VALUES ('inst-1', 'org-1')").await;
@@ -232,6 +272,7 @@ impl World {
         self.ids.clear();
         self.tries.clear();
         self.on_hold = false;
+        self.callback = 0;
         self.register().await;
     }
 
@@ -285,6 +326,11 @@ impl World {
             second_fires: u8::try_from(found.get::<i16, _>("second_fires")).unwrap(),
         });
         let token = found.get::<Option<Uuid>, _>("lease_token").map(|uuid| self.id(uuid));
+        let callbacks = Callbacks {
+            next: callback_of(found.get("callback_url")),
+            own: found.get::<Option<&str>, _>("own_callback_url").map(callback_of),
+            follows_gone: found.get("follows_gone"),
+        };
         let row = Row {
             schedule,
             key: key("dedup_key").unwrap(),
@@ -301,6 +347,9 @@ impl World {
             asked_again_at: time("asked_again_at"),
             shows_skew: found.get("shows_skew"),
             delivered,
+            not_after: time("not_after"),
+            expired: found.get("expired"),
+            callbacks,
             claimed_at: time("claimed_at"),
             refused: found.get("refused"),
         };
@@ -329,16 +378,29 @@ impl World {
         let db = &self.db;
         let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
         match (command, chosen) {
-            (Command::Provision { key, due_in }, _) => {
+            (Command::Provision { key, due_in, limit, callback }, _) => {
                 let at = DateTime::from_timestamp_micros(now + due_in).unwrap();
                 let arm = Arm {
                     instance_id: &self.instance,
                     job_id: &self.job,
                     dedup_key: &DedupKey::new(key.to_string()).unwrap(),
                     fire_at: &FireAt::stored(at.to_rfc3339(), at),
-                    callback_url: &CallbackUrl::stored("https://agent.example".to_owned()).unwrap(),
+                    callback_url: &url_of(callback),
+                    not_after: &match limit {
+                        GivenLimit::Keep => Wanted::Keep,
+                        GivenLimit::Clear => Wanted::Clear,
+                        GivenLimit::At(limit) => Wanted::Set(NotAfter::stored(
+                            DateTime::from_timestamp_micros(now + limit).unwrap(),
+                        )),
+                    },
                 };
                 oneshots::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
+            }
+            (Command::Move { to }, _) => {
+                let previous = url_of(self.callback);
+                oneshots::move_callback(db, &self.instance, &self.job, Some(previous.as_str()), &url_of(to))
+                    .await
+                    .unwrap();
             }
             (Command::Cancel, _) => {
                 oneshots::cancel(db, &self.instance, &self.job).await.unwrap();
@@ -386,6 +448,9 @@ impl World {
                 let recovered = leases::recover_expired(db, floor, 10).await.unwrap();
                 return Reply::Recovered(recovered.one_shots > 0);
             }
+            (Command::Expire, _) => {
+                return Reply::Recovered(!expiry::expire(db, 10).await.unwrap().is_empty());
+            }
             (Command::DeclareDead, _) => {
                 let seen = Registered { replica_id: self.replica_id, renewals: 0 };
                 let declared = replicas::declare_dead(db, seen, true).await.unwrap();
@@ -426,6 +491,7 @@ impl World {
             "delivered_at",
             "claimed_at",
             "dead_since",
+            "not_after",
             "created_at",
             "updated_at",
         ];
@@ -474,6 +540,7 @@ impl World {
             (Command::FinishFires { .. }, Some(index), _) => self.tries[index].recorded = true,
             (Command::Hold, ..) => self.on_hold = true,
             (Command::Release, ..) => self.on_hold = false,
+            (Command::Move { to }, ..) => self.callback = to,
             _ => {}
         }
     }
@@ -486,10 +553,12 @@ struct Expected {
     /// Name of a new arm or claim.
     fresh: Id,
     token: Option<Id>,
-    attempt: Option<(Id, Id, Time)>,
+    attempt: Option<(Id, Id, Id, Time)>,
     /// Its outcome was recorded before.
     recorded: bool,
     on_hold: bool,
+    /// Callback before a move.
+    previous: Id,
     /// Time by which `fire_at` was computed.
     sent: Time,
 }
@@ -499,7 +568,8 @@ impl Expected {
         let one = chosen.map(|index| world.tries[index].clone());
         let attempt = one.as_ref().and_then(|one| one.attempt.as_ref()).map(|attempt| {
             let key = attempt.dedup_key.as_str().parse().unwrap();
-            (world.id(attempt.schedule_id.0), key, attempt.started_at.timestamp_micros())
+            let callback = callback_of(attempt.callback_url.as_str());
+            (callback, world.id(attempt.schedule_id.0), key, attempt.started_at.timestamp_micros())
         });
         Self {
             command,
@@ -508,6 +578,7 @@ impl Expected {
             attempt,
             recorded: one.is_some_and(|one| one.recorded),
             on_hold: world.on_hold,
+            previous: world.callback,
             sent,
         }
     }
@@ -515,13 +586,18 @@ impl Expected {
     /// Returns the row after the statement, executed at `now`. `late` selects the latest of random instants.
     fn apply(&self, row: Option<Row>, now: Time, late: bool) -> Option<Row> {
         let Some(before) = row else {
-            let Command::Provision { key, due_in } = self.command else { return None };
-            return Some(Row::armed(self.given(key, due_in)));
+            let Command::Provision { key, due_in, limit, callback } = self.command else { return None };
+            return Some(Row::provisioned_at(callback, None, self.given(key, due_in, limit), now, &RULES));
         };
         let after = match (self.command, self.token) {
-            (Command::Provision { key, due_in }, _) => {
-                Some(Row::provisioned(Some(&before), self.given(key, due_in), now, &RULES))
-            }
+            (Command::Provision { key, due_in, limit, callback }, _) => Some(Row::provisioned_at(
+                callback,
+                Some(&before),
+                self.given(key, due_in, limit),
+                now,
+                &RULES,
+            )),
+            (Command::Move { to }, _) => before.moved(self.previous, to),
             (Command::Cancel, _) => return None,
             (Command::ClaimDue, _) => before.claimed(self.fresh, self.on_hold, now, &RULES),
             (Command::Confirm { .. }, Some(token)) => before.confirmed(token, self.on_hold, now, &RULES),
@@ -529,11 +605,12 @@ impl Expected {
                 before.given_back(token, now + GIVE_BACK_DELAY * if late { 2 } else { 1 })
             }
             (Command::FinishFires { outcome, .. }, Some(token)) if !self.recorded => {
-                let (schedule, key, started_at) = self.attempt.expect("it has started");
+                let (callback, schedule, key, started_at) = self.attempt.expect("it has started");
                 let ended = row::Ended { token, schedule, key, started_at, outcome };
-                Some(before.attempt_ended(&ended, now, &RULES))
+                Some(before.attempt_ended_at(callback, &ended, now, &RULES))
             }
             (Command::RecoverExpired, _) => before.recovered(now, &RULES),
+            (Command::Expire, _) => before.expired(now),
             (Command::DeclareDead, _) => before.declared_dead(now),
             (Command::Release, _) => before.released(),
             (Command::Redrive, _) => before.redriven(now, &RULES),
@@ -542,9 +619,21 @@ impl Expected {
         Some(after.unwrap_or(before))
     }
 
-    const fn given(&self, key: Id, due_in: Time) -> Given {
-        Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false }
+    fn given(&self, key: Id, due_in: Time, limit: GivenLimit) -> Given {
+        let not_after = match limit {
+            GivenLimit::At(limit) => GivenLimit::At(self.sent + limit),
+            other => other,
+        };
+        Given { schedule: self.fresh, key, fire_at: self.sent + due_in, awaits: false, not_after }
     }
+}
+
+fn url_of(callback: Id) -> CallbackUrl {
+    CallbackUrl::parse(&format!("https://agent.example/{callback}")).unwrap()
+}
+
+fn callback_of(url: &str) -> Id {
+    url.rsplit('/').next().and_then(|callback| callback.parse().ok()).expect("a callback of `url_of`")
 }
 
 /// Returns the row without its instants, and these.
@@ -636,6 +725,11 @@ async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
     let firing = after.is_some_and(|row| row.state == State::Firing && row.last_started_at >= Some(sent));
     match reply {
         Reply::Confirmed(attempt) if attempt.is_some() != firing => {
+            Err(format!("{attempt:?} is confirmed: {described}"))
+        }
+        Reply::Confirmed(Some(attempt))
+            if after.is_some_and(|row| row.callbacks.follows_gone != attempt.follows_gone) =>
+        {
             Err(format!("{attempt:?} is confirmed: {described}"))
         }
         Reply::Recorded(recorded) if recorded && expected.recorded => {
@@ -873,9 +967,11 @@ async fn a_late_outcome_and_the_recovery_of_its_lease_do_not_deadlock() {
     let mut world = World::new().await;
     for _ in 0..3 {
         world.reset().await;
-        for command in
-            [Command::Provision { key: 0, due_in: -SECOND }, Command::ClaimDue, Command::Confirm { which: 0 }]
-        {
+        for command in [
+            Command::Provision { key: 0, due_in: -SECOND, limit: GivenLimit::Keep, callback: 0 },
+            Command::ClaimDue,
+            Command::Confirm { which: 0 },
+        ] {
             step_of(&mut world, command).await.unwrap();
         }
         world.expire_leases().await;

@@ -601,7 +601,7 @@ async fn unreachable_instance_has_one_probe_whose_success_releases_the_rest() {
     for attempt in &attempts {
         world.end(attempt, FireOutcome::Failed, Some(0)).await;
     }
-    let found: Vec<_> = attempts.iter().map(|a| (a.instance_id.clone(), a.job_id.clone())).collect();
+    let found: Vec<_> = attempts.iter().map(|a| (&a.instance_id, &a.job_id, CALLBACK)).collect();
     assert_eq!(outages::open_outages(&world.db, &found).await.unwrap(), 1);
     world.provision("d", past(1)).await;
     let probe = world.start().await;
@@ -616,13 +616,23 @@ async fn unreachable_instance_has_one_probe_whose_success_releases_the_rest() {
 }
 
 #[tokio::test]
+async fn callback_that_the_agent_has_left_opens_no_outage() {
+    let world = World::new().await;
+    let job = JobId::new("a").unwrap();
+    let left = (&world.instance, &job, "https://left.example");
+    assert_eq!(outages::open_outages(&world.db, &[left]).await.unwrap(), 0);
+    let both = [left, (&world.instance, &job, CALLBACK)];
+    assert_eq!(outages::open_outages(&world.db, &both).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn outage_gets_a_new_probe_after_a_cancel() {
     let world = World::new().await;
     for job in ["a", "b"] {
         world.provision(job, past(1)).await;
     }
     let job = JobId::new("a").unwrap();
-    outages::open_outages(&world.db, &[(world.instance.clone(), job)]).await.unwrap();
+    outages::open_outages(&world.db, &[(&world.instance, &job, CALLBACK)]).await.unwrap();
     assert_eq!(world.claim().await.len(), 1);
     world.cancel("a").await;
     assert!(world.claim().await.is_empty());
@@ -636,7 +646,8 @@ async fn a_one_shot_parked_beyond_its_budget_becomes_a_dead_letter() {
     let world = World::new().await;
     world.provision("a", past(1)).await;
     world.provision("b", past(1)).await;
-    outages::open_outages(&world.db, &[(world.instance.clone(), JobId::new("a").unwrap())]).await.unwrap();
+    let job = JobId::new("a").unwrap();
+    outages::open_outages(&world.db, &[(&world.instance, &job, CALLBACK)]).await.unwrap();
     world.claim().await;
     world.sql("UPDATE one_shots SET retrying_since = now() - interval '73 hours' WHERE job_id = 'b'").await;
     let tidied = outages::tidy_parked(&world.db, Duration::from_hours(72), 100).await.unwrap();
@@ -687,8 +698,8 @@ async fn one_shots_leased_before_an_outage_are_parked_until_the_probe_succeeds()
         world.provision(job, past(1)).await;
     }
     let leases = world.claim().await;
-    let probe = (world.instance.clone(), JobId::new("b").unwrap());
-    outages::open_outages(&world.db, &[probe]).await.unwrap();
+    let probe = JobId::new("b").unwrap();
+    outages::open_outages(&world.db, &[(&world.instance, &probe, CALLBACK)]).await.unwrap();
     let confirmed = world.confirm(&leases).await;
     assert_eq!(confirmed.iter().map(|attempt| attempt.job_id.as_str()).collect::<Vec<_>>(), ["b"]);
     assert!(confirmed[0].probes);

@@ -1019,6 +1019,10 @@ mod admin_api {
                 json!({"org_id": "o", "callback_url": "https://u:p@x.example"}),
                 "callback_url: must not carry credentials",
             ),
+            (
+                json!({"org_id": "o", "callback_url": "https://127.1"}),
+                "callback_url: must write an IPv4 address in decimal",
+            ),
         ] {
             let answer = raw(body.to_string()).await;
             let detail = answer.body["detail"].as_str().unwrap();

@@ -154,6 +154,7 @@ fn note_edge(edges: &mut BTreeSet<Edge>, from: &World, action: Action, to: &Worl
         Action::GiveBack { .. } => "give_back",
         Action::FinishFires { .. } => "finish_fires",
         Action::RecoverExpired => "recover_expired",
+        Action::Expire => "expire",
         Action::DeclareDead => "declare_dead",
         _ => return,
     };

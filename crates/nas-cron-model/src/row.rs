@@ -1,7 +1,14 @@
 //! The row of a job's current one-shot, and the rule of each statement as a pure function of it. The rules are written from
 //! docs/contract.md, and `tests/integration/one_shot_model.rs` compares them with the SQL statements.
 
+mod limit;
+mod outcome;
+mod provision;
+
 use std::fmt;
+
+pub use self::outcome::{Ended, Outcome};
+pub use self::provision::{Given, GivenLimit};
 
 /// An instant or a duration. The unit is up to the caller: microseconds in the comparison with the statements, ticks in the
 /// model.
@@ -62,6 +69,17 @@ pub struct Delivered {
     pub second_fires: u8,
 }
 
+/// The callbacks of a row. `callbacks.rs` has their rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Callbacks {
+    /// Callback of the next attempt.
+    pub next: Id,
+    /// Callback that the job's own provision named, if `next` has followed a move of the agent since.
+    pub own: Option<Id>,
+    /// Another callback than its own answered `gone`, so that its own is asked next.
+    pub follows_gone: bool,
+}
+
 /// A job's current one-shot. Columns that decide nothing (texts, last errors, measurements) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "migrations/0001_one_shots.sql and 0005_outcomes.sql explain the columns")]
@@ -85,10 +103,15 @@ pub struct Row {
     pub asked_again_at: Option<Time>,
     pub shows_skew: bool,
     pub delivered: Option<Delivered>,
+    pub callbacks: Callbacks,
     /// End of the latest attempt with this key that the agent accepted or may have accepted.
     pub claimed_at: Option<Time>,
     /// An attempt with this key was answered with `duplicate`.
     pub refused: bool,
+    /// No attempt starts later.
+    pub not_after: Option<Time>,
+    /// Dead because `not_after` has passed.
+    pub expired: bool,
 }
 
 /// The delays of the rules.
@@ -114,139 +137,7 @@ impl Rules {
     }
 }
 
-/// The one-shot of a provision for a job without one.
-#[derive(Clone, Copy, Debug)]
-pub struct Given {
-    /// Fresh name for a new arm.
-    pub schedule: Id,
-    /// The agent's key.
-    pub key: Id,
-    /// The agent's instant.
-    pub fire_at: Time,
-    /// An external backend sends the wake-up.
-    pub awaits: bool,
-}
-
-/// End of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The agent accepted the fire.
-    Delivered,
-    /// The agent no longer has the job.
-    Gone,
-    /// The agent's gateway is stopped: nothing ran.
-    Dropped,
-    /// The agent refused the fire: the job is running, paused or finished.
-    Duplicate,
-    /// Not accepted, or not known to be. The next attempt starts after `retry_in`; `None` gives up.
-    Failed {
-        /// Delay of the next attempt.
-        retry_in: Option<Time>,
-        /// The agent may have accepted the fire.
-        ambiguous: bool,
-    },
-}
-
-impl Outcome {
-    /// Returns true if the key is forgotten.
-    const fn forgets_key(self) -> bool {
-        matches!(self, Self::Gone | Self::Dropped)
-    }
-}
-
-/// An attempt that has ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Ended {
-    /// Token of its claim.
-    pub token: Id,
-    /// Its arm.
-    pub schedule: Id,
-    /// Its arm's key.
-    pub key: Id,
-    /// Start of the attempt.
-    pub started_at: Time,
-    /// Its end.
-    pub outcome: Outcome,
-}
-
 impl Row {
-    /// Returns the one-shot of a job's first provision.
-    pub const fn armed(given: Given) -> Self {
-        Self {
-            schedule: given.schedule,
-            key: given.key,
-            fire_at: given.fire_at,
-            state: State::Armed,
-            next_attempt_at: Some(given.fire_at),
-            parked: false,
-            awaits: given.awaits,
-            token: None,
-            claim_expires_at: None,
-            attempt_expires_at: None,
-            attempts: 0,
-            last_started_at: None,
-            asked_again_at: None,
-            shows_skew: false,
-            delivered: None,
-            claimed_at: None,
-            refused: false,
-        }
-    }
-
-    /// Returns true if its key was delivered, and an attempt started after that: a second fire.
-    fn second_fire_started(&self) -> bool {
-        self.delivered.is_some_and(|delivered| {
-            delivered.schedule == self.schedule
-                && match self.state {
-                    State::Firing => self.last_started_at.is_some_and(|started| started > delivered.at),
-                    State::Delivered => delivered.second_fires > 0,
-                    _ => false,
-                }
-        })
-    }
-
-    /// `provision`: docs/contract.md#provision, docs/contract.md#same-key-again.
-    #[must_use]
-    pub fn provisioned(job: Option<&Self>, given: Given, now: Time, rules: &Rules) -> Self {
-        let mut new = Self::armed(given);
-        let Some(job) = job else { return new };
-        let same_key = job.key == given.key;
-        if same_key && job.state == State::Stuck {
-            return *job;
-        }
-        if same_key && job.state.is_live() {
-            return Self { asked_again_at: Some(now), ..*job };
-        }
-        new.last_started_at = job.last_started_at;
-        new.delivered = job.delivered;
-        new.shows_skew = !same_key && !job.refused && job.second_fire_started();
-        if same_key {
-            (new.claimed_at, new.refused) = (job.claimed_at, job.refused);
-        } else if let Some(delivered) = job.delivered.filter(|delivered| delivered.key == given.key) {
-            new.claimed_at = Some(delivered.at);
-        }
-        if same_key && job.state == State::Dead {
-            new.schedule = job.schedule;
-            // An earlier attempt of this arm may still turn out to be delivered. It does not answer this provision.
-            new.asked_again_at = Some(now);
-        } else if let Some(delivered) = job.delivered.filter(|delivered| delivered.key == given.key) {
-            new.schedule = delivered.schedule;
-            new.asked_again_at = Some(now);
-            new.awaits = false;
-            if delivered.second_fires >= rules.second_fires_max {
-                new.state = State::Stuck;
-                new.next_attempt_at = None;
-            } else {
-                new.state = State::Waiting;
-                new.next_attempt_at = Some(now.max(given.fire_at).max(rules.second_fire_at(&delivered)));
-            }
-        }
-        if let (Some(next), Some(started)) = (new.next_attempt_at, job.last_started_at) {
-            new.next_attempt_at = Some(next.max(started + rules.fire_floor));
-        }
-        new
-    }
-
     /// Returns true if `claim_due` takes the row.
     pub fn is_claimable(&self, now: Time, rules: &Rules) -> bool {
         matches!(self.state, State::Armed | State::Waiting)
@@ -291,6 +182,7 @@ impl Row {
             && self.token == Some(token)
             && self.claim_expires_at? > now
             && self.next_attempt_at?.max(self.fire_at) <= now
+            && !self.is_too_late(now)
             && !on_hold;
         valid.then_some(Self {
             state: State::Firing,
@@ -357,137 +249,10 @@ impl Row {
         })
     }
 
-    /// `finish_fires`: docs/contract.md#outcomes, docs/contract.md#same-key-again, docs/contract.md#duplicates. The row may be
-    /// another arm than the attempt's.
-    #[must_use]
-    pub fn attempt_ended(&self, attempt: &Ended, now: Time, rules: &Rules) -> Self {
-        let mut row = *self;
-        let (same_key, same_arm) = (self.key == attempt.key, self.schedule == attempt.schedule);
-        // The same key of another arm is another one-shot: the job was cancelled or superseded in between.
-        let delivered_before = self.delivered.filter(|delivered| delivered.schedule == attempt.schedule);
-        let asked_again = self.asked_again_at.is_some_and(|at| at > attempt.started_at);
-        let decides = self.is_held_by(attempt)
-            || same_arm && self.is_ended_late_by(attempt.outcome, asked_again, delivered_before);
-        // The claim that refused the fire may be that of a process that died.
-        let claim_may_live =
-            self.claimed_at.is_some_and(|claimed| attempt.started_at <= claimed + rules.claim_lifetime);
-        let is_duplicate = attempt.outcome == Outcome::Duplicate;
-        let fires_again = is_duplicate && decides && same_key && !self.refused && claim_may_live;
-
-        let is_final_duplicate = is_duplicate && !fires_again && (decides || !same_arm);
-        if attempt.outcome == Outcome::Delivered || is_final_duplicate {
-            // The latest delivered key is remembered: not an older one whose outcome is late.
-            let newer = self.delivered.is_some_and(|one| one.key == self.key && one.key != attempt.key);
-            if !newer {
-                let second_fires = delivered_before.map_or(0, |before| {
-                    // An attempt that started before the delivery repeats it, and does not count as a second fire.
-                    before.second_fires + u8::from(attempt.started_at > before.at)
-                });
-                let Ended { key, schedule, .. } = *attempt;
-                row.delivered = Some(Delivered { key, schedule, at: now, second_fires });
-            }
-        } else if attempt.outcome.forgets_key() {
-            row.delivered = self.delivered.filter(|delivered| delivered.key != attempt.key);
-        }
-        if same_key {
-            match attempt.outcome {
-                // An earlier claim may still live.
-                Outcome::Gone | Outcome::Dropped => row.refused = false,
-                Outcome::Duplicate => row.refused |= decides,
-                Outcome::Delivered | Outcome::Failed { ambiguous: true, .. } => {
-                    // A late delivery takes the one-shot from an attempt in flight, which the agent may still accept.
-                    let other = self.attempt_expires_at.filter(|_| decides && !self.is_held_by(attempt));
-                    row.claimed_at = other.max(Some(now));
-                }
-                Outcome::Failed { ambiguous: false, .. } => {}
-            }
-        }
-        if !decides {
-            return row;
-        }
-        row.token = Some(attempt.token);
-        row.claim_expires_at = None;
-        row.attempt_expires_at = None;
-        row.parked = false;
-        row.awaits = false;
-        if let Outcome::Failed { retry_in, .. } = attempt.outcome {
-            row.state = if retry_in.is_some() { State::Waiting } else { State::Dead };
-            row.next_attempt_at = retry_in.map(|delay| now + delay);
-            return row;
-        }
-        if fires_again {
-            row.attempts = 0;
-            row.state = State::Waiting;
-            row.next_attempt_at = row.claimed_at.map(|claimed| claimed + rules.duplicate_delay);
-            return row;
-        }
-        row.next_attempt_at = None;
-        row.state = State::Delivered;
-        if !asked_again {
-            return row;
-        }
-        // The same key came again after the attempt had started.
-        row.attempts = 0;
-        match row.delivered.filter(|delivered| delivered.key == row.key) {
-            None => {
-                row.state = State::Armed;
-                let floor = row.last_started_at.map_or(row.fire_at, |started| started + rules.fire_floor);
-                row.next_attempt_at = Some(row.fire_at.max(floor));
-            }
-            Some(delivered) if delivered.second_fires >= rules.second_fires_max => row.state = State::Stuck,
-            Some(delivered) => {
-                row.state = State::Waiting;
-                row.next_attempt_at = Some(rules.second_fire_at(&delivered));
-            }
-        }
-        row
-    }
-
-    /// Returns true if the attempt holds the lease, or held it and no other claim followed.
-    fn is_held_by(&self, attempt: &Ended) -> bool {
-        self.token == Some(attempt.token) && matches!(self.state, State::Firing | State::Waiting)
-    }
-
-    /// Returns true if an answer of the agent ends the one-shot although its attempt no longer holds it: its lease ended, or
-    /// its claim was lost in a crash of the database.
-    fn is_ended_late_by(
-        &self,
-        outcome: Outcome,
-        asked_again: bool,
-        delivered_before: Option<Delivered>,
-    ) -> bool {
-        self.state.is_live()
-            && match outcome {
-                Outcome::Failed { .. } | Outcome::Duplicate => false,
-                // Another attempt is in flight.
-                _ if self.state == State::Firing => outcome == Outcome::Delivered && !asked_again,
-                // A second fire is pending already.
-                _ => !asked_again || delivered_before.is_none(),
-            }
-    }
-
     /// `release` (of a parked row whose hold has ended).
     #[must_use]
     pub fn released(&self) -> Option<Self> {
         self.parked.then_some(Self { parked: false, ..*self })
-    }
-
-    /// `redrive`: a fresh retry budget, due now. A stuck key is forgotten. `None`: it is neither dead nor stuck.
-    #[must_use]
-    pub fn redriven(&self, now: Time, rules: &Rules) -> Option<Self> {
-        if !matches!(self.state, State::Dead | State::Stuck) {
-            return None;
-        }
-        let floor = self.last_started_at.map_or(now, |started| started + rules.fire_floor);
-        Some(Self {
-            state: State::Armed,
-            next_attempt_at: Some(now.max(self.fire_at).max(floor)),
-            token: None,
-            attempts: 0,
-            delivered: if self.state == State::Stuck { None } else { self.delivered },
-            refused: false,
-            ..*self
-        })
     }
 
     /// Returns true if the columns fit together: the CHECK constraints of the table.
@@ -500,5 +265,6 @@ impl Row {
             && (!self.parked || matches!(self.state, State::Armed | State::Waiting))
             && (!self.awaits || self.state == State::Armed && !self.parked)
             && (self.state != State::Firing || self.attempts > 0)
+            && (!self.expired || self.state == State::Dead)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nas_cron_model::check::{Edge, Report, check};
 use nas_cron_model::world::Limit::AtMost;
 use nas_cron_model::world::Violation::{
-    FalseSkew, Fence, Lost, NeverEnds, Overlap, Repeated, SecondFireTooEarly, StartedAfterCancel,
+    FalseSkew, Fence, Lost, NeverEnds, Overlap, Repeated, SecondFireTooEarly, StartedAfterCancel, TooLate,
 };
 use nas_cron_model::world::{Config, Limits, Mistake, Violation};
 
@@ -53,6 +53,9 @@ fn finds(mistake: Mistake, config: Config, violation: Violation, steps: usize) {
 fn requests_break_no_property() {
     holds("three provisions, one cancel", requests(3, 1));
     holds("gone", Config { gone: true, ..requests(2, 1) });
+    holds("limits", Config { limited: true, ..requests(2, 1) });
+    let hold = with(requests(1, 0), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
+    holds("limits, a hold, a redrive", Config { limited: true, future: true, backend: true, ..hold });
     holds("a newer agent", Config { newer_agent: true, tasks_max: 1, ..requests(2, 0) });
     holds("two keys", Config { keys: 2, ..requests(3, 0) });
     holds("a redrive", with(requests(2, 0), |limits| limits.redrives = AtMost(1)));
@@ -85,6 +88,11 @@ fn a_faulty_replica_breaks_no_property() {
 #[ignore = "takes minutes: `make model`"]
 fn larger_scopes_break_no_property() {
     holds("four provisions, two cancels, gone", Config { gone: true, ..requests(4, 2) });
+    let hold = with(requests(2, 0), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
+    holds(
+        "limits, wake-ups, a hold, a redrive",
+        Config { limited: true, future: true, backend: true, ..hold },
+    );
     holds("two keys, gone", Config { keys: 2, gone: true, ..requests(3, 1) });
     holds("three tasks", Config { tasks_max: 3, ..requests(2, 1) });
     let hold = with(requests(2, 1), |limits| (limits.holds, limits.redrives) = (AtMost(1), AtMost(1)));
@@ -117,6 +125,9 @@ fn larger_scopes_of_a_newer_agent_break_no_property() {
 
 #[test]
 fn planted_mistakes_in_statements_are_found() {
+    let limited = Config { limited: true, ..requests(1, 0) };
+    finds(Mistake::ConfirmationIgnoresLimit, limited, TooLate, 5);
+    finds(Mistake::NoExpiry, limited, NeverEnds, 3);
     finds(Mistake::DeliveredAtBeforeLock, Config { keys: 2, ..requests(2, 0) }, FalseSkew, 18);
     finds(Mistake::NoFence, requests(1, 0), Fence, 12);
     finds(Mistake::OutcomeOfSuperseded, Config { keys: 2, ..requests(2, 0) }, Fence, 7);
@@ -193,6 +204,7 @@ fn the_table_of_transitions_is_the_models() {
     let everything = Config { keys: 2, gone: true, future: true, backend: true, tasks_max: 1, ..everything };
     let mut edges = holds("all statements", everything).edges;
     edges.append(&mut holds("late outcomes", Config { gone: true, ..requests(3, 0) }).edges);
+    edges.append(&mut holds("expiry", Config { limited: true, ..requests(3, 0) }).edges);
     let page = include_str!("../../../docs/ARCHITECTURE.md");
     let rows = page.lines().skip_while(|line| *line != "| from | statement | to |").skip(2);
     let listed: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();

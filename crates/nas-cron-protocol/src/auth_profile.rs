@@ -4,48 +4,13 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{AuthScope, InstanceId, InvalidField, OrgId};
+use super::InvalidField;
+use super::secret_text::looks_secret;
 
 /// Maximum length of the provider in bytes.
 const MAX_PROVIDER: usize = 64;
 /// Maximum length of the name in bytes.
 const MAX_NAME: usize = 128;
-/// Minimum run of ASCII letters and digits that counts as a key rather than as a word.
-const SECRET_RUN: usize = 24;
-/// Minimum number of ASCII letters and digits for [`is_randomly_mixed`] to apply.
-const SECRET_MIX: usize = 28;
-
-/// Prefixes of well-known issuers' keys and tokens. Lower-case prefixes match in any case.
-const SECRET_PREFIXES: [&str; 27] = [
-    "sk-",
-    "sk_live_",
-    "sk_test_",
-    "rk_live_",
-    "rk_test_",
-    "whsec_",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "hf_",
-    "npm_",
-    "pypi-",
-    "shpat_",
-    "xapp-",
-    "xoxa-",
-    "xoxb-",
-    "xoxp-",
-    "xoxr-",
-    "xoxs-",
-    "ya29.",
-    "AIza",
-    "AKIA",
-    "eyJ",
-];
-
 const GRAMMAR: &str = "must be provider:name, such as claude:work; the provider has lower-case letters, digits and \
                        . _ - (at most 64), the name has letters, digits and . _ - @ + / (at most 128 bytes), and both start \
                        with a letter or digit";
@@ -123,136 +88,6 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+' | '/'))
 }
 
-/// True if the value may be a credential instead of a name: a part between colons has a known prefix, a long run of letters
-/// and digits, or a random mix of them.
-fn looks_secret(text: &str) -> bool {
-    let begins = |part: &str, prefix: &str| {
-        part.get(..prefix.len()).is_some_and(|start| {
-            start == prefix
-                || (start.eq_ignore_ascii_case(prefix) && !prefix.contains(|c: char| c.is_ascii_uppercase()))
-        })
-    };
-    text.split(':').map(str::trim).any(|part| {
-        SECRET_PREFIXES.iter().any(|prefix| begins(part, prefix))
-            || begins(part, "bearer ")
-            || part.starts_with("-----BEGIN")
-            || longest_run(part) >= SECRET_RUN
-            || is_randomly_mixed(part)
-    })
-}
-
-fn longest_run(part: &str) -> usize {
-    part.split(|c: char| !c.is_ascii_alphanumeric()).map(str::len).max().unwrap_or(0)
-}
-
-/// True if upper case, lower case and digits alternate as in base64 of random bytes: nearly every second character is of
-/// another kind than the one before it. Words of names change their kind once or twice.
-fn is_randomly_mixed(part: &str) -> bool {
-    let kinds: Vec<u8> = part
-        .bytes()
-        .filter(u8::is_ascii_alphanumeric)
-        .map(|byte| match byte {
-            b'A'..=b'Z' => 0,
-            b'a'..=b'z' => 1,
-            _ => 2,
-        })
-        .collect();
-    let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    kinds.len() >= SECRET_MIX && (0..3).all(|kind| kinds.contains(&kind)) && changes * 20 >= kinds.len() * 9
-}
-
-/// A place where profiles are registered and a default is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthPlace {
-    /// The whole service.
-    Service,
-    /// Every instance of one org.
-    Org(OrgId),
-    /// One instance.
-    Instance(InstanceId),
-}
-
-impl AuthPlace {
-    /// Scope of the place.
-    pub const fn scope(&self) -> AuthScope {
-        match self {
-            Self::Service => AuthScope::Service,
-            Self::Org(_) => AuthScope::Org,
-            Self::Instance(_) => AuthScope::Instance,
-        }
-    }
-
-    /// ID of the org or instance; empty for the service.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Service => "",
-            Self::Org(org_id) => org_id.as_str(),
-            Self::Instance(instance_id) => instance_id.as_str(),
-        }
-    }
-}
-
-/// Source of a fire's auth profile, the nearest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum AuthSource {
-    /// The job's own profile.
-    Job,
-    /// Its instance's default.
-    Instance,
-    /// Its org's default.
-    Org,
-    /// The service's default.
-    Service,
-}
-
-impl AuthSource {
-    /// The word in JSON, docs and tables.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Job => "job",
-            Self::Instance => AuthScope::Instance.as_str(),
-            Self::Org => AuthScope::Org.as_str(),
-            Self::Service => AuthScope::Service.as_str(),
-        }
-    }
-}
-
-impl std::fmt::Display for AuthSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// The auth profile of a fire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct EffectiveAuth {
-    /// The profile as `provider:name`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "claude:work"))]
-    pub auth: AuthProfile,
-    /// Source of the profile.
-    pub source: AuthSource,
-}
-
-/// Resolves the profile of a fire: the job's own, else its instance's default, else its org's, else the service's, else
-/// none.
-pub fn resolve_auth(
-    job: Option<AuthProfile>,
-    instance: Option<AuthProfile>,
-    org: Option<AuthProfile>,
-    service: Option<AuthProfile>,
-) -> Option<EffectiveAuth> {
-    let candidates = [
-        (job, AuthSource::Job),
-        (instance, AuthSource::Instance),
-        (org, AuthSource::Org),
-        (service, AuthSource::Service),
-    ];
-    candidates.into_iter().find_map(|(auth, source)| Some(EffectiveAuth { auth: auth?, source }))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -263,47 +98,6 @@ mod tests {
         let error = AuthProfile::new(value).expect_err(value);
         assert_eq!(error.field, "auth");
         [GRAMMAR, SECRET].into_iter().find(|known| error.problem == *known).expect("one of the two texts")
-    }
-
-    #[test]
-    fn every_combination_resolves_as_in_the_table() {
-        let profile = |name: &str, there: bool| there.then(|| AuthProfile::new(format!("p:{name}")).unwrap());
-        let rows = (0..16_u8).map(|case| {
-            let [job, instance, org, service] = [8, 4, 2, 1].map(|bit| case & bit != 0);
-            let found = resolve_auth(
-                profile("job", job),
-                profile("instance", instance),
-                profile("org", org),
-                profile("service", service),
-            );
-            let shown = |there: bool| if there { "set" } else { "-" };
-            let found = found.map_or("none".to_owned(), |found| {
-                assert_eq!(found.auth.as_str(), format!("p:{}", found.source), "its own, not another's");
-                found.source.to_string()
-            });
-            let row = [job, instance, org, service].map(shown).map(|cell| format!("{cell:9}")).concat();
-            format!("{row}{found}\n")
-        });
-        let table = rows.collect::<Vec<_>>().concat();
-        insta::assert_snapshot!(format!("job      instance org      service  effective\n{table}"), @"
-        job      instance org      service  effective
-        -        -        -        -        none
-        -        -        -        set      service
-        -        -        set      -        org
-        -        -        set      set      org
-        -        set      -        -        instance
-        -        set      -        set      instance
-        -        set      set      -        instance
-        -        set      set      set      instance
-        set      -        -        -        job
-        set      -        -        set      job
-        set      -        set      -        job
-        set      -        set      set      job
-        set      set      -        -        job
-        set      set      -        set      job
-        set      set      set      -        job
-        set      set      set      set      job
-        ");
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! The base URL at which an agent receives fires.
 
 use serde::{Serialize, Serializer};
-use url::Url;
+use url::{Host, Url};
 
 use super::InvalidField;
 
 const FIELD: &str = "agent_callback_url";
 const MAX_LENGTH: usize = 2048;
+/// Path of the fire endpoint, below the base URL.
+const FIRE_PATH: &str = "/api/cron/fire";
 
-/// An agent's base URL: http or https, without credentials, query or fragment. The text is kept as it was sent. Its
-/// address is checked against the policy at the fire.
+/// An agent's base URL: http or https, without credentials, query or fragment. The text is kept as it was sent, except
+/// that the URL of a fire endpoint is taken as its base. Its address is checked against the policy at the fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
     url: Url,
+    was_fire_url: bool,
 }
 
 impl CallbackUrl {
@@ -26,13 +29,22 @@ impl CallbackUrl {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(wrong("must not contain white space or control characters"));
         }
-        let url = Url::parse(text)
+        if text.contains('\\') {
+            return Err(wrong("must not contain a backslash"));
+        }
+        let base = base_of(text);
+        let url = Url::parse(base)
             .map_err(|_| wrong("must be an absolute http(s) URL, such as https://agent.example"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("must be an http or https URL"));
         }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(wrong("must have a host"));
+        }
+        if let Some(Host::Domain(name)) = url.host()
+            && name.strip_suffix('.').unwrap_or(name).split('.').any(str::is_empty)
+        {
+            return Err(wrong("must not have an empty label in its host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(wrong("must not carry credentials"));
@@ -43,15 +55,36 @@ impl CallbackUrl {
         if url.query().is_some() {
             return Err(wrong("must not have a query"));
         }
-        Ok(Self { text: text.to_owned(), url })
+        if url.port() == Some(0) {
+            return Err(wrong("must not have port 0"));
+        }
+        let Some(host) = host_text(base) else {
+            return Err(wrong("must begin with `http://` or `https://`, followed by the host"));
+        };
+        // Other forms (octal, short, full-width …) are another address, or a name, to another reader.
+        if let Some(Host::Ipv4(address)) = url.host()
+            && host.strip_suffix('.').unwrap_or(host) != address.to_string()
+        {
+            return Err(wrong(&format!(
+                "must write an IPv4 address in decimal: this host is read as {address}"
+            )));
+        }
+        Ok(Self { text: base.to_owned(), url, was_fire_url: base.len() < text.len() })
     }
 
-    /// Parses a stored value, which was validated on insert; `None` if it is not a URL.
+    /// Parses a stored value, which was validated on insert; `None` if it is not a URL. The text is kept as it is stored.
     pub fn stored(text: String) -> Option<Self> {
-        Url::parse(&text).ok().map(|url| Self { text, url })
+        let base = base_of(&text);
+        let url = Url::parse(base).ok()?;
+        Some(Self { was_fire_url: base.len() < text.len(), text, url })
     }
 
-    /// The text as the agent sent it.
+    /// Returns true if the given text was the URL of the fire endpoint and not its base.
+    pub fn was_fire_url(&self) -> bool {
+        self.was_fire_url
+    }
+
+    /// The base URL, as the agent sent it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -60,6 +93,28 @@ impl CallbackUrl {
     pub fn url(&self) -> &Url {
         &self.url
     }
+}
+
+/// Returns the text without the path of the fire endpoint at its end. Taking the base of a base changes nothing.
+fn base_of(text: &str) -> &str {
+    let mut base = text;
+    while let Some(shorter) = base.trim_end_matches('/').strip_suffix(FIRE_PATH)
+        // Otherwise the first part of the path is the host: `http://api/cron/fire`.
+        && shorter.contains("://")
+    {
+        base = shorter;
+    }
+    base
+}
+
+/// Returns the host as the text spells it, without the port, of a URL without credentials; `None` unless two slashes
+/// precede it.
+fn host_text(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split('/').next().filter(|authority| !authority.is_empty())?;
+    // The colons of an IPv6 address are in brackets.
+    let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    Some(authority[end..].find(':').map_or(authority, |colon| &authority[..end + colon]))
 }
 
 impl Serialize for CallbackUrl {
@@ -77,6 +132,65 @@ mod tests {
         for text in ["https://agent.example", "https://agent.example/", "http://127.0.0.1:9119/a/b/"] {
             assert_eq!(CallbackUrl::parse(text).unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn url_of_the_fire_endpoint_is_taken_as_its_base() {
+        for (text, base) in [
+            ("https://agent.example/api/cron/fire", "https://agent.example"),
+            ("https://agent.example/api/cron/fire/", "https://agent.example"),
+            ("https://agent.example//api/cron/fire", "https://agent.example/"),
+            ("http://127.0.0.1:9119/p/work/api/cron/fire", "http://127.0.0.1:9119/p/work"),
+            ("https://agent.example/api/cron/fire/api/cron/fire", "https://agent.example"),
+        ] {
+            let url = CallbackUrl::parse(text).unwrap();
+            assert_eq!((url.as_str(), url.was_fire_url()), (base, true), "{text}");
+            let again = CallbackUrl::parse(url.as_str()).unwrap();
+            assert_eq!((again.as_str(), again.was_fire_url()), (base, false));
+            assert_eq!(
+                CallbackUrl::stored(text.to_owned()).unwrap().url(),
+                url.url(),
+                "stored before this rule"
+            );
+        }
+        for text in [
+            "https://agent.example/api/cron/fires",
+            "https://agent.example/xapi/cron/fire",
+            "https://agent.example/api/cron/fire/x",
+            "https://agent.example/API/cron/fire",
+            "http://api/cron/fire",
+        ] {
+            let url = CallbackUrl::parse(text).unwrap();
+            assert_eq!((url.as_str(), url.was_fire_url()), (text, false));
+        }
+        assert!(CallbackUrl::parse("https:/api/cron/fire").is_err(), "a host is required");
+        assert!(CallbackUrl::parse("https:///api/cron/fire").is_err());
+    }
+
+    /// URLs that are accepted, with the host that is dialled, and those that are refused: the expected answers of every
+    /// way that a callback comes in.
+    #[test]
+    fn hosts_are_accepted_only_if_every_reader_reads_the_same() {
+        let corpus: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/data/callback_hosts.json")).unwrap();
+        let entries = |name: &str| corpus[name].as_array().unwrap().iter();
+        assert!(entries("accepted").count() + entries("refused").count() >= 60);
+        for entry in entries("accepted") {
+            let url = CallbackUrl::parse(entry["url"].as_str().unwrap())
+                .unwrap_or_else(|error| panic!("{entry}: {}", error.problem));
+            assert_eq!(url.url().host_str(), entry["host"].as_str(), "{entry}");
+            assert_eq!(url.as_str(), entry["url"]);
+        }
+        for entry in entries("refused") {
+            let Err(error) = CallbackUrl::parse(entry["url"].as_str().unwrap()) else {
+                panic!("accepted: {entry}")
+            };
+            assert_eq!(error.field, "agent_callback_url", "{entry}");
+        }
+        // Stored before these rules.
+        let stored = CallbackUrl::stored("https://0127.0.0.1/".to_owned()).unwrap();
+        assert_eq!((stored.as_str(), stored.url().as_str()), ("https://0127.0.0.1/", "https://87.0.0.1/"));
+        assert!(CallbackUrl::stored("https://agent.example:0".to_owned()).is_some());
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl FieldsError {
         match self {
             Self::NotAnObject(_) => None,
             Self::Unknown { field, .. } => Some(field),
-            Self::Invalid(invalid) => Some(invalid.field),
+            Self::Invalid(invalid) => Some(&invalid.field),
         }
     }
 }
@@ -123,11 +123,18 @@ impl Fields {
 
     /// Takes an optional string that `null` clears.
     pub fn clearable_text(&mut self, field: &'static str) -> Result<Given<String>, InvalidField> {
+        self.clearable(field).try_map(|value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(InvalidField::new(field, format!("must be a string, not {}", kind(&other)))),
+        })
+    }
+
+    /// Takes an optional value of any type that `null` clears.
+    pub fn clearable(&mut self, field: &str) -> Given<Value> {
         match self.0.remove(field) {
-            None => Ok(Given::Keep),
-            Some(Value::Null) => Ok(Given::Clear),
-            Some(Value::String(text)) => Ok(Given::Set(text)),
-            Some(other) => Err(InvalidField::new(field, format!("must be a string, not {}", kind(&other)))),
+            None => Given::Keep,
+            Some(Value::Null) => Given::Clear,
+            Some(value) => Given::Set(value),
         }
     }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{AuthProfile, FireAt, InstanceId, JobId};
+use crate::{AuthChoice, FireAt, InstanceId, JobId};
 
 /// The `purpose` claim of a fire token. The agent API rejects every token with a `purpose`.
 pub const FIRE_PURPOSE: &str = "cron_fire";
@@ -20,18 +20,18 @@ pub struct FireBody<'a> {
     /// Time of the fire, byte for byte as provisioned.
     #[serde(borrow)]
     pub fire_at: Cow<'a, str>,
-    /// Auth profile for the run; absent if none is set.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub auth: Option<Cow<'a, str>>,
+    /// Auth for the run; absent if none is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Cow<'a, AuthChoice>>,
 }
 
 impl<'a> FireBody<'a> {
     /// Builds the body of a job's fire.
-    pub fn new(job_id: &'a JobId, fire_at: &'a FireAt, auth: Option<&'a AuthProfile>) -> Self {
+    pub fn new(job_id: &'a JobId, fire_at: &'a FireAt, auth: Option<&'a AuthChoice>) -> Self {
         Self {
             job_id: job_id.as_str().into(),
             fire_at: fire_at.as_str().into(),
-            auth: auth.map(|auth| auth.as_str().into()),
+            auth: auth.map(Cow::Borrowed),
         }
     }
 }
@@ -57,9 +57,9 @@ pub struct FireClaims<'a> {
     pub job_id: Cow<'a, str>,
     /// Time of the fire, byte for byte as provisioned.
     pub fire_at: Cow<'a, str>,
-    /// Auth profile, equal to the body's.
+    /// Auth, equal to the body's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<Cow<'a, str>>,
+    pub auth: Option<Cow<'a, AuthChoice>>,
 }
 
 impl FireClaims<'_> {
@@ -74,14 +74,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn body_without_an_auth_profile_has_two_fields() {
+    fn body_has_auth_only_where_one_is_set_and_in_its_form() {
         let (job_id, fire_at) =
             (JobId::new("j").unwrap(), FireAt::parse("2026-06-18T14:34:56+02:00").unwrap());
         let body = serde_json::to_string(&FireBody::new(&job_id, &fire_at, None)).unwrap();
         assert_eq!(body, r#"{"job_id":"j","fire_at":"2026-06-18T14:34:56+02:00"}"#);
-        let auth = AuthProfile::new("claude:work").unwrap();
-        let with = FireBody::new(&job_id, &fire_at, Some(&auth));
-        let text = serde_json::to_string(&with).unwrap();
-        assert_eq!(serde_json::from_str::<FireBody<'_>>(&text).unwrap(), with);
+        for auth in ["false", r#""claude:work""#, r#"["claude:work"]"#, r#"["claude:work","codex:x"]"#] {
+            let choice: AuthChoice = serde_json::from_str(auth).unwrap();
+            let with = FireBody::new(&job_id, &fire_at, Some(&choice));
+            let text = serde_json::to_string(&with).unwrap();
+            assert_eq!(
+                text,
+                format!(r#"{{"job_id":"j","fire_at":"2026-06-18T14:34:56+02:00","auth":{auth}}}"#)
+            );
+            assert_eq!(serde_json::from_str::<FireBody<'_>>(&text).unwrap(), with);
+        }
     }
 }

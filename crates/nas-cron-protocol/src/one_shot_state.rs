@@ -18,7 +18,7 @@ words!(
         Delivered = "delivered",
         /// The same key was provisioned again after three second fires.
         Stuck = "stuck",
-        /// A dead letter: no more retries, but visible and redrivable.
+        /// A dead letter: no more attempts, but visible and redrivable.
         Dead = "dead",
     }
 );
@@ -31,5 +31,16 @@ words!(
         Hold = "hold",
         /// The instance is unreachable, and another one-shot probes it.
         Unreachable = "unreachable",
+    }
+);
+
+words!(
+    /// Reason why a one-shot is a dead letter.
+    #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+    pub enum DeadReason {
+        /// Its retry budget is spent.
+        BudgetSpent = "budget_spent",
+        /// Its `not_after` passed before the agent accepted the fire.
+        Expired = "expired",
     }
 );

@@ -32,6 +32,8 @@ pub enum RelayStatus {
     Gone,
     /// The job has a newer one-shot.
     Superseded,
+    /// The one-shot's `not_after` has passed: it is a dead letter.
+    Expired,
     /// An attempt is in flight, or waits for its time.
     UnderWay,
     /// The agent did not accept the fire. The service retries it, whatever the backend does.

@@ -1,11 +1,13 @@
-//! Checks of `nas-cron doctor`: direct mode, the account, its signing keys. [`super::relay_check`] has the relay's.
+//! Checks of `nas-cron doctor`: direct mode, the accounts, their signing keys. [`super::relay_check`] has the relay's.
 
+use futures::future::join_all;
 use nas_cron_protocol::BackendName;
 
-use super::{KeyStanding, Qstash, relay_check};
-use crate::backends::checks::{BackendCheck, Examined, MEANWHILE, NOT_CONFIGURED, answers};
+use super::{Account, KeyStanding, Qstash, relay_check};
+use crate::backends::checks::{BackendCheck, Examined, MEANWHILE, NOT_CONFIGURED};
 use crate::db::wake_ups;
-use crate::diagnosis::{Finding, failed};
+use crate::diagnosis::{Finding, Status, failed};
+use crate::domain::qstash_region::QstashRegion;
 
 /// The checks, in display order.
 pub const CHECKS: &[BackendCheck] = &[
@@ -46,10 +48,7 @@ async fn direct_mode(examined: Examined<'_>) -> Finding {
 
 async fn connection(examined: Examined<'_>) -> Finding {
     match Qstash::configured(examined.config, examined.clock) {
-        Ok(Some(qstash)) => {
-            let fix = format!("check NAS_CRON_QSTASH_URL and NAS_CRON_QSTASH_TOKEN; {MEANWHILE}");
-            answers(&*qstash, "reachable; the token is accepted", &fix).await
-        }
+        Ok(Some(qstash)) => of_each(qstash.accounts(), answers).await,
         Ok(None) => Finding::skipped(NOT_CONFIGURED),
         Err(error) => Finding::wrong(
             format!("{error:#}"),
@@ -58,17 +57,31 @@ async fn connection(examined: Examined<'_>) -> Finding {
     }
 }
 
-/// Compares the account's signing keys with those that the relay accepts.
+async fn answers(account: &Account) -> Finding {
+    match account.health().await {
+        Ok(()) => Finding::ok("reachable; the token is accepted"),
+        Err(error) => {
+            let [url, token] = ["URL", "TOKEN"].map(|name| variable(account, name));
+            Finding::wrong(error.to_string(), format!("check {url} and {token}; {MEANWHILE}"))
+        }
+    }
+}
+
+/// Compares the accounts' signing keys with those that the relay accepts.
 async fn signing_keys(examined: Examined<'_>) -> Finding {
-    let Ok(Some(qstash)) = Qstash::configured(examined.config, examined.clock) else {
-        return Finding::skipped(if examined.config.qstash.is_some() {
-            "not checked: the QStash settings are invalid"
-        } else {
-            NOT_CONFIGURED
-        });
-    };
-    let both = "set NAS_CRON_QSTASH_CURRENT_SIGNING_KEY and NAS_CRON_QSTASH_NEXT_SIGNING_KEY to those of the account";
-    match qstash.key_standing().await {
+    match Qstash::configured(examined.config, examined.clock) {
+        Ok(Some(qstash)) => of_each(qstash.accounts(), compared).await,
+        _ if examined.config.qstash.is_some() => {
+            Finding::skipped("not checked: the QStash settings are invalid")
+        }
+        _ => Finding::skipped(NOT_CONFIGURED),
+    }
+}
+
+async fn compared(account: &Account) -> Finding {
+    let [current, next] = ["CURRENT_SIGNING_KEY", "NEXT_SIGNING_KEY"].map(|name| variable(account, name));
+    let both = format!("set {current} and {next} to those of the account");
+    match account.key_standing().await {
         Ok(KeyStanding::Current) => Finding::ok("the current and the next key match the account's"),
         Ok(KeyStanding::Behind) => Finding::warning(
             "the account's next key is not configured: after its next rotation, every wake-up is refused",
@@ -79,5 +92,34 @@ async fn signing_keys(examined: Examined<'_>) -> Finding {
             both,
         ),
         Err(error) => Finding::skipped(format!("not checked: QStash {error}")),
+    }
+}
+
+/// Returns the environment variable of an account's setting.
+fn variable(account: &Account, name: &str) -> String {
+    let region = account.region().map(|region| region.as_str().to_ascii_uppercase().replace('-', "_") + "_");
+    format!("NAS_CRON_{}QSTASH_{name}", region.unwrap_or_default())
+}
+
+/// Checks each account. With several accounts, the finding has a line for each, and the worst status.
+async fn of_each<'a, F>(accounts: &'a [Account], check: impl Fn(&'a Account) -> F) -> Finding
+where
+    F: Future<Output = Finding>,
+{
+    let mut findings = join_all(accounts.iter().map(check)).await;
+    if findings.len() == 1 {
+        return findings.remove(0);
+    }
+    let names = accounts.iter().map(|account| account.region().map_or("no region", QstashRegion::as_str));
+    let lines: Vec<_> =
+        names.zip(&findings).map(|(name, finding)| format!("{name}: {}", finding.found)).collect();
+    let fixes: Vec<_> = findings.iter().filter_map(|finding| finding.fix.clone()).collect();
+    let status = [Status::Wrong, Status::Warning, Status::Skipped]
+        .into_iter()
+        .find(|status| findings.iter().any(|finding| finding.status == *status));
+    Finding {
+        status: status.unwrap_or(Status::Ok),
+        found: lines.join("\n"),
+        fix: (!fixes.is_empty()).then(|| fixes.join("; ")),
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use reqwest::Method;
 use serde::{Deserialize, Deserializer};
 use url::form_urlencoded;
 
-use super::{Qstash, message_path};
+use super::Qstash;
+use super::account::{Account, message_path};
 use crate::backends::BackendError;
 
 /// Maximum length of one page, in bytes.
@@ -60,12 +60,39 @@ struct Entry {
 }
 
 impl Qstash {
+    /// Returns the results of the direct calls with these names, from the logs of the accounts that may hold them. See
+    /// [`Account::direct_ends`].
+    pub async fn direct_ends(
+        &self,
+        names: &[String],
+        since: DateTime<Utc>,
+    ) -> Result<HashMap<String, DirectEnd>, BackendError> {
+        let mut ends = HashMap::new();
+        for account in self.accounts() {
+            let held: HashMap<&str, &String> = names
+                .iter()
+                .filter_map(|name| {
+                    let (holders, id) = self.holders(name);
+                    holders.iter().any(|holder| std::ptr::eq(*holder, account)).then_some((id, name))
+                })
+                .collect();
+            let ids: Vec<String> = held.keys().map(|id| (*id).to_owned()).collect();
+            let found = account.direct_ends(&ids, since).await?;
+            ends.extend(
+                found.into_iter().filter_map(|(id, end)| Some(((*held.get(id.as_str())?).clone(), end))),
+            );
+        }
+        Ok(ends)
+    }
+}
+
+impl Account {
     /// Returns the results of the direct calls with these message ids, from the entries of QStash's log since `since`.
     /// A call without a result is still in flight, or older than the log (a few days, and 10,000 entries of the whole
     /// account on small plans).
     ///
     /// Makes one call to QStash per 20 messages and page, one after the other, each with its own timeout.
-    pub async fn direct_ends(
+    async fn direct_ends(
         &self,
         message_ids: &[String],
         since: DateTime<Utc>,
@@ -105,7 +132,7 @@ impl Qstash {
         cursor: Option<&str>,
     ) -> Result<Page, BackendError> {
         let path = page_path(messages, since, cursor);
-        self.call(self.request(Method::GET, &path), MAX_PAGE).await?.log()
+        self.get(&path, MAX_PAGE).await?.log()
     }
 }
 

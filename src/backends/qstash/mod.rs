@@ -5,10 +5,12 @@
 //! the instant, and the built-in loop's timer covers the rest. A direct call has no such timer: it is scheduled for the
 //! next whole second.
 //!
-//! - `options`: the account, the relay and their limits. `checks`, `relay_check`: the checks of `nas-cron doctor`.
+//! - `options`: the accounts, the relay and their limits. `account`: one account, with the token and the signing keys of its
+//!   region. `checks`, `relay_check`: the checks of `nas-cron doctor`.
 //! - `publish`, `answer`: messages to QStash, and its responses. [`signature`]: verification of its calls to the relay.
 //! - [`direct`]: the mode in which QStash calls the agents itself. `direct_results`, `logs`: the results of those calls.
 
+mod account;
 mod answer;
 pub mod checks;
 pub mod direct;
@@ -26,199 +28,160 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use axum::http::HeaderMap;
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
-use reqwest::{Client, Method, RequestBuilder};
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
-use tokio_util::sync::CancellationToken;
-
-use self::answer::{Answer, MAX_ANSWER};
-pub use self::logs::DirectEnd;
-pub use self::options::{QstashOptions, QstashSetupError};
+use futures::future::join_all;
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
+use tokio_util::sync::CancellationToken;
 
+pub use self::account::{Account, KeyStanding};
+pub use self::logs::DirectEnd;
+pub use self::options::{AccountOptions, QstashOptions, QstashSetupError};
 use self::publish::Kind;
-use self::signature::SigningKeys;
 use super::{BackendError, Limits, Refusal, RelayRequest, SchedulerBackend, Unwanted, WakeUp, Wakes};
 use crate::config;
+use crate::domain::qstash_region::QstashRegion;
 
 /// Header with the signature of a call to the relay.
 pub const SIGNATURE_HEADER: &str = "upstash-signature";
+/// Header with the region that made a call to the relay.
+pub const REGION_HEADER: &str = "upstash-region";
 
 /// Maximum length of a message on the smallest plan (1 MB).
 const LARGEST_MESSAGE: usize = 1_000_000;
 
-/// A QStash account. It pools connections: share one per process.
+/// QStash, with an account in each configured region. It pools connections: share one per process.
 #[derive(Debug)]
 pub struct Qstash {
-    client: Client,
-    /// Base URL without a trailing slash.
-    base: String,
-    authorization: HeaderValue,
-    keys: SigningKeys,
+    /// The first one publishes. The others still verify and cancel what was published there.
+    accounts: Vec<Account>,
     options: QstashOptions,
     clock: Arc<dyn Clock>,
 }
 
-/// Comparison of the configured signing keys with the account's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyStanding {
-    /// Both keys of the account are configured.
-    Current,
-    /// The account signs with a configured key, but its next key is not configured. The next rotation would interrupt
-    /// the relay.
-    Behind,
-    /// The account signs with a key that is not configured. Every call to the relay is refused.
-    Unknown,
-}
-
-#[derive(Deserialize)]
-struct AccountKeys {
-    #[serde(deserialize_with = "secret")]
-    current: SecretString,
-    #[serde(deserialize_with = "secret")]
-    next: SecretString,
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Published {
-    message_id: String,
-}
-
 impl Qstash {
-    /// Creates the client, and installs `ring` as the process's TLS provider unless one is installed already.
-    /// `clock` is needed for a `Retry-After` with a date.
-    pub fn new(options: QstashOptions, clock: Arc<dyn Clock>) -> Result<Self, QstashSetupError> {
-        // An error means that the process already has a provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let keys = SigningKeys::new(&options.current_signing_key, options.next_signing_key.as_ref())?;
-        let base = publish::base(&options.url).ok_or(QstashSetupError::Url)?;
-        publish::check_relay_url(&base, &options.relay_url).map_err(QstashSetupError::RelayUrl)?;
-        let token = options.token.expose_secret();
-        let mut authorization = match HeaderValue::try_from(format!("Bearer {token}")) {
-            Ok(value) if !token.trim().is_empty() => value,
-            _ => return Err(QstashSetupError::Token),
+    /// Checks the options and creates the client. `clock` is needed for a `Retry-After` with a date.
+    pub fn new(options: QstashOptions, clock: &Arc<dyn Clock>) -> Result<Self, QstashSetupError> {
+        let client = account::client(options.timeout, options.in_flight)?;
+        let account = |one: &AccountOptions| {
+            Account::new(one.clone(), &options.relay_url, client.clone(), Arc::clone(clock))
         };
-        // Keeps the token out of debug output and out of the HTTP/2 compression table.
-        authorization.set_sensitive(true);
-        let client = Client::builder()
-            .user_agent(concat!("nas-cron/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(options.timeout)
-            .timeout(options.timeout)
-            .pool_max_idle_per_host(options.in_flight)
-            .build()
-            .map_err(|error| QstashSetupError::Client(answer::causes(error)))?;
-        Ok(Self { client, base, authorization, keys, options, clock })
+        let accounts: Vec<_> = options.accounts.iter().map(account).collect::<Result<_, _>>()?;
+        if accounts.is_empty() {
+            return Err(QstashSetupError::NoAccount);
+        }
+        Ok(Self { accounts, options, clock: Arc::clone(clock) })
     }
 
-    /// Creates the account if QStash is configured. Does not connect.
+    /// Creates the accounts if QStash is configured. Does not connect.
     pub fn configured(
         config: &config::Backends,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(options) = QstashOptions::from_config(config) else { return Ok(None) };
-        let account = Self::new(options, Arc::clone(clock));
-        Ok(Some(Arc::new(account.context("invalid QStash settings")?)))
+        Ok(Some(Arc::new(Self::new(options, clock).context("invalid QStash settings")?)))
     }
 
-    /// Compares the configured signing keys with the account's.
-    pub async fn key_standing(&self) -> Result<KeyStanding, BackendError> {
-        let account: AccountKeys = self.keys_of_the_account().await?;
-        let same = |ours: &SecretString, theirs: &SecretString| {
-            subtle::ConstantTimeEq::ct_eq(ours.expose_secret().as_bytes(), theirs.expose_secret().as_bytes())
-                .into()
+    /// All accounts. The first one publishes.
+    pub fn accounts(&self) -> &[Account] {
+        &self.accounts
+    }
+
+    fn publisher(&self) -> &Account {
+        &self.accounts[0]
+    }
+
+    fn of_region(&self, region: Option<QstashRegion>) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.region() == region)
+    }
+
+    /// Returns the account whose keys verify a call: that of the region in its header, as in the official SDK. A call
+    /// without the header of a configured region belongs to the account without a region, or else to the publishing one.
+    fn signer(&self, headers: &HeaderMap) -> &Account {
+        let mut named = headers.get_all(REGION_HEADER).iter();
+        let region = match (named.next(), named.next()) {
+            (Some(value), None) => value.to_str().ok().and_then(QstashRegion::of_header),
+            _ => None,
         };
-        let (current, next) = (&self.options.current_signing_key, self.options.next_signing_key.as_ref());
-        let knows = |theirs| same(current, theirs) || next.is_some_and(|next| same(next, theirs));
-        Ok(match (knows(&account.current), knows(&account.next)) {
-            (false, _) => KeyStanding::Unknown,
-            (true, true) => KeyStanding::Current,
-            (true, false) => KeyStanding::Behind,
-        })
+        region
+            .and_then(|region| self.of_region(Some(region)))
+            .or_else(|| self.of_region(None))
+            .unwrap_or_else(|| self.publisher())
     }
 
-    async fn keys_of_the_account(&self) -> Result<AccountKeys, BackendError> {
-        self.call(self.request(Method::GET, "/v2/keys"), MAX_ANSWER).await?.json()
-    }
-
-    fn request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
-        self.client
-            .request(method, format!("{}{path_and_query}", self.base))
-            .header(AUTHORIZATION, self.authorization.clone())
-            .header(ACCEPT, "application/json")
-    }
-
-    /// Makes one call. A response other than 2xx is an error; its text contains none of the configured secrets.
-    async fn call(&self, request: RequestBuilder, longest: usize) -> Result<Answer, BackendError> {
-        let mut secrets = vec![&self.options.token, &self.options.current_signing_key];
-        secrets.extend(&self.options.next_signing_key);
-        Answer::to(request, longest).await?.good(&secrets, self.clock.now())
+    /// Returns the accounts that may hold a message, and its id there. A name without a region is from the account
+    /// without one; if that is no longer configured, its region is unknown, and any account may hold the message.
+    fn holders<'a>(&self, name: &'a str) -> (Vec<&Account>, &'a str) {
+        match name.split_once('/') {
+            Some((region, id)) => {
+                let region = region.parse().ok();
+                (region.and_then(|region| self.of_region(Some(region))).into_iter().collect(), id)
+            }
+            None => match self.of_region(None) {
+                Some(account) => (vec![account], name),
+                None => (self.accounts.iter().collect(), name),
+            },
+        }
     }
 
     async fn publish(&self, wake_up: &WakeUp) -> Result<Option<String>, BackendError> {
-        self.send(publish::message(wake_up, &self.options)).await.map(Some)
+        let account = self.publisher();
+        let message_id = account.send(publish::message(wake_up, &self.options)).await?;
+        Ok(Some(account.name_of(&message_id)))
     }
 
-    /// Publishes a message. Returns its id, or that of the message that QStash has with the same deduplication id.
-    async fn send(&self, message: publish::Message) -> Result<String, BackendError> {
-        let url = publish::url(&self.base, &message.destination)
-            .ok_or_else(|| BackendError::Refused("the agent's URL is invalid".to_owned()))?;
-        let headers = message
-            .headers()
-            .ok_or_else(|| BackendError::Refused("a header of the message is invalid".to_owned()))?;
-        let request = self
-            .client
-            .post(url)
-            .header(AUTHORIZATION, self.authorization.clone())
-            .header(ACCEPT, "application/json")
-            .headers(headers)
-            .body(message.body);
-        let published: Published = self.call(request, MAX_ANSWER).await?.json()?;
-        if message_path(&published.message_id).is_none() {
-            return Err(BackendError::Garbage("invalid message id".to_owned()));
-        }
-        Ok(published.message_id)
-    }
-
-    /// Cancels wake-ups, or calls of direct mode.
+    /// Cancels wake-ups, or calls of direct mode, each in the account that has its message.
     async fn cancel_all(&self, wake_ups: &[Unwanted], kind: Kind) -> Vec<Result<(), BackendError>> {
-        let take_back = async |index: usize| {
-            // It may take two calls. A batch counts on one.
-            let both = tokio::time::timeout(self.options.timeout, self.take_back(&wake_ups[index], kind));
-            both.await.unwrap_or(Err(BackendError::TimedOut))
-        };
-        self.batch(wake_ups, take_back).await
+        let homeless = |name: &String| self.holders(name).0.is_empty();
+        let mut results: Vec<_> = wake_ups
+            .iter()
+            .map(|unwanted| match &unwanted.message_id {
+                Some(name) if homeless(name) => {
+                    Err(BackendError::Refused(format!("its region is not configured: {name}")))
+                }
+                _ => Ok(()),
+            })
+            .collect();
+        let ended = self.accounts.iter().map(|account| self.take_back(account, wake_ups, kind));
+        for ends in join_all(ended).await {
+            ends.into_iter().filter(|(_, end)| end.is_err()).for_each(|(index, end)| results[index] = end);
+        }
+        results
     }
 
-    async fn take_back(&self, wake_up: &Unwanted, kind: Kind) -> Result<(), BackendError> {
-        let message_id = match &wake_up.message_id {
-            Some(message_id) => message_id.clone(),
-            None if wake_up.unconfirmed => {
-                let placeholder = publish::placeholder(wake_up, kind, &self.options, self.clock.now());
-                match self.send(placeholder).await {
-                    // It refuses the wake-up as well.
-                    Err(BackendError::Refused(_)) => return Ok(()),
-                    message_id => message_id?,
-                }
-            }
-            None => return Ok(()),
+    /// Cancels the messages that an account has or may have. Returns the results by index.
+    async fn take_back(
+        &self,
+        account: &Account,
+        wake_ups: &[Unwanted],
+        kind: Kind,
+    ) -> Vec<(usize, Result<(), BackendError>)> {
+        // `None`: the id is unknown, and any account may have the message.
+        let held = |unwanted: &'_ Unwanted| -> Option<Option<String>> {
+            let Some(name) = &unwanted.message_id else { return unwanted.unconfirmed.then_some(None) };
+            let (holders, id) = self.holders(name);
+            holders.iter().any(|holder| std::ptr::eq(*holder, account)).then(|| Some(id.to_owned()))
         };
-        let path = message_path(&message_id)
-            .ok_or_else(|| BackendError::Refused("invalid message id".to_owned()))?;
-        match self.call(self.request(Method::DELETE, &path), MAX_ANSWER).await {
-            Err(error) if answer::is_not_found(&error) => Ok(()),
-            result => result.map(drop),
-        }
+        let held: Vec<_> =
+            wake_ups.iter().enumerate().filter_map(|(index, one)| Some((index, held(one)?))).collect();
+        let take_back = async |position: usize| {
+            let (index, message_id) = &held[position];
+            let work = async {
+                if let Some(message_id) = message_id {
+                    return account.take_back(message_id).await;
+                }
+                let now = self.clock.now();
+                let placeholder = publish::placeholder(&wake_ups[*index], kind, &self.options, now);
+                match account.send(placeholder).await {
+                    // It refuses the wake-up as well.
+                    Err(BackendError::Refused(_)) => Ok(()),
+                    message_id => account.take_back(&message_id?).await,
+                }
+            };
+            // It may take two calls. A batch counts on one.
+            tokio::time::timeout(self.options.timeout, work).await.unwrap_or(Err(BackendError::TimedOut))
+        };
+        let ends = self.batch(&held, take_back).await;
+        held.iter().map(|(index, _)| *index).zip(ends).collect()
     }
 
     /// Makes a batch of calls, with at most `in_flight` at once. An error that concerns the whole account (QStash is
@@ -256,14 +219,6 @@ impl Qstash {
     }
 }
 
-/// Returns the path of one message; `None` for an id with characters that QStash does not use. An empty or dotted id
-/// would lead to the path of all messages, where a DELETE cancels everything.
-fn message_path(message_id: &str) -> Option<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'~');
-    let named = (1..=512).contains(&message_id.len()) && message_id.bytes().all(plain);
-    named.then(|| format!("/v2/messages/{message_id}"))
-}
-
 /// Returns the signature of a request that has exactly one.
 fn signature_of(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let mut values = headers.get_all(SIGNATURE_HEADER).iter();
@@ -298,11 +253,12 @@ impl SchedulerBackend for Qstash {
 
     fn verify(&self, request: &RelayRequest<'_>) -> Result<(), Refusal> {
         let signature = signature_of(request.headers)?;
-        signature::verify(signature, &self.keys, &self.options.relay_url, request.body, request.now)
+        let keys = self.signer(request.headers).keys();
+        signature::verify(signature, keys, &self.options.relay_url, request.body, request.now)
     }
 
     async fn health(&self) -> Result<(), BackendError> {
-        self.keys_of_the_account().await.map(drop)
+        self.publisher().health().await
     }
 
     async fn listen(&self, _: Wakes, stop: CancellationToken) {

@@ -1,4 +1,4 @@
-//! Settings of the QStash account and the relay.
+//! Settings of the QStash accounts and the relay.
 
 use std::time::Duration;
 
@@ -7,13 +7,16 @@ use url::Url;
 
 use super::signature::EmptyKey;
 use crate::config;
+use crate::domain::qstash_region::QstashRegion;
 
 /// Default of [`QstashOptions::in_flight`].
 const IN_FLIGHT: usize = 32;
 
-/// Options of a QStash account.
+/// Options of one account. Regions share nothing: each has its own token and signing keys.
 #[derive(Clone, Debug)]
-pub struct QstashOptions {
+pub struct AccountOptions {
+    /// Its region; `None` for the account of the settings without a region.
+    pub region: Option<QstashRegion>,
     /// Base URL of the API, which depends on the region.
     pub url: Url,
     /// The account's `QSTASH_TOKEN`.
@@ -22,6 +25,13 @@ pub struct QstashOptions {
     pub current_signing_key: SecretString,
     /// The account's next signing key. Without it, a rotation of the keys interrupts the relay.
     pub next_signing_key: Option<SecretString>,
+}
+
+/// Options of QStash.
+#[derive(Clone, Debug)]
+pub struct QstashOptions {
+    /// The accounts, at most one in each region. The first one publishes.
+    pub accounts: Vec<AccountOptions>,
     /// Public URL of the relay, exactly as signatures name it.
     pub relay_url: String,
     /// Number of times QStash repeats a call to the relay that was not answered with 2xx. Plans allow 3 to 5.
@@ -37,6 +47,9 @@ pub struct QstashOptions {
 /// Invalid options.
 #[derive(Debug, thiserror::Error)]
 pub enum QstashSetupError {
+    /// No account.
+    #[error("no QStash account is configured")]
+    NoAccount,
     /// An empty signing key.
     #[error(transparent)]
     Key(#[from] EmptyKey),
@@ -57,11 +70,15 @@ pub enum QstashSetupError {
 impl QstashOptions {
     /// Creates options from the settings; `None` if QStash is not configured.
     pub fn from_config(config: &config::Backends) -> Option<Self> {
+        let account = |account: &config::backends::QstashAccount| AccountOptions {
+            region: account.region,
+            url: account.url.url().clone(),
+            token: account.token.clone(),
+            current_signing_key: account.current_signing_key.clone(),
+            next_signing_key: account.next_signing_key.clone(),
+        };
         config.qstash.as_ref().map(|qstash| Self {
-            url: qstash.url.url().clone(),
-            token: qstash.token.clone(),
-            current_signing_key: qstash.current_signing_key.clone(),
-            next_signing_key: qstash.next_signing_key.clone(),
+            accounts: qstash.accounts.iter().map(account).collect(),
             relay_url: config.relay_url.to_string(),
             retries: qstash.retries,
             furthest: qstash.furthest,

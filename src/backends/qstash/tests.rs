@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
 use chrono::DateTime;
 use nas_cron_base::clock::SystemClock;
 use nas_cron_protocol::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use proptest::prelude::*;
 
+use super::account::message_path;
 use super::publish::{self, LEAD};
 use super::*;
 use crate::backends::DirectCall;
@@ -15,16 +17,23 @@ const RELAY: &str = "https://portal.example/api/agent-cron/relay";
 
 fn options() -> QstashOptions {
     QstashOptions {
-        url: "https://qstash.upstash.io".parse().unwrap(),
-        token: "t0ken".into(),
-        current_signing_key: "sig_current".into(),
-        next_signing_key: Some("sig_next".into()),
+        accounts: vec![AccountOptions {
+            region: None,
+            url: "https://qstash.upstash.io".parse().unwrap(),
+            token: "t0ken".into(),
+            current_signing_key: "sig_current".into(),
+            next_signing_key: Some("sig_next".into()),
+        }],
         relay_url: RELAY.to_owned(),
         retries: 3,
         furthest: Duration::from_hours(7 * 24),
         in_flight: 8,
         timeout: Duration::from_secs(10),
     }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
 }
 
 fn wake_up(due_at: DateTime<chrono::Utc>, direct: bool) -> WakeUp {
@@ -130,18 +139,19 @@ fn invalid_options_are_refused_and_debug_output_contains_no_secret() {
     let new = |change: fn(&mut QstashOptions)| {
         let mut options = options();
         change(&mut options);
-        Qstash::new(options, Arc::new(SystemClock)).map_err(|error| error.to_string())
+        Qstash::new(options, &clock()).map_err(|error| error.to_string())
     };
     let good = format!("{:?}", new(|_| ()).unwrap());
     for secret in ["t0ken", "sig_current", "sig_next"] {
         assert!(!good.contains(secret), "{good}");
     }
-    assert!(new(|options| options.token = "a\nb".into()).is_err());
-    assert!(new(|options| options.token = "".into()).is_err());
-    assert!(new(|options| options.current_signing_key = "".into()).is_err());
-    assert!(new(|options| options.next_signing_key = None).is_ok());
-    assert!(new(|options| options.url = "https://qstash.example/?a".parse().unwrap()).is_err());
-    assert!(new(|options| options.url = "mailto:a@b".parse().unwrap()).is_err());
+    assert!(new(|options| options.accounts[0].token = "a\nb".into()).is_err());
+    assert!(new(|options| options.accounts[0].token = "".into()).is_err());
+    assert!(new(|options| options.accounts[0].current_signing_key = "".into()).is_err());
+    assert!(new(|options| options.accounts[0].next_signing_key = None).is_ok());
+    assert!(new(|options| options.accounts[0].url = "https://qstash.example/?a".parse().unwrap()).is_err());
+    assert!(new(|options| options.accounts[0].url = "mailto:a@b".parse().unwrap()).is_err());
+    assert!(new(|options| options.accounts.clear()).is_err());
     assert!(new(|options| options.relay_url = format!("{RELAY}?tenant=a&b=%20c")).is_ok());
     for bad in [
         "/api/agent-cron/relay",
@@ -154,7 +164,7 @@ fn invalid_options_are_refused_and_debug_output_contains_no_secret() {
     ] {
         let mut options = options();
         options.relay_url = bad.to_owned();
-        assert!(Qstash::new(options, Arc::new(SystemClock)).is_err(), "{bad}");
+        assert!(Qstash::new(options, &clock()).is_err(), "{bad}");
     }
 }
 

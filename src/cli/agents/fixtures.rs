@@ -15,6 +15,7 @@ pub(super) fn agent() -> Agent {
         denied_by_portal: None,
         looked_up_at: None,
         callback_url: Some("https://agent-1.example".to_owned()),
+        alternating_callback_url: None,
         unreachable_since: None,
         busy_until: None,
         armed: 2,

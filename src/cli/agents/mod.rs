@@ -229,6 +229,8 @@ mod tests {
 
         For more information, try '--help'.
         "#);
+        assert!(parse(&["add", "a", "--org", "o", "--callback-url", "https://0x7f.1"]).is_err());
+        assert!(parse(&["set-callback", "a", "https://0x7f.1"]).is_err());
         insta::assert_snapshot!(parse(&["set-callback", "a", "ftp://x"]).unwrap_err(), @r#"
         error: invalid value 'ftp://x' for '<URL>': callback_url: must be an http or https URL
 

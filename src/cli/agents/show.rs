@@ -56,9 +56,14 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
         ("org", agent.org_id.clone()),
         ("session", or_dash(agent.bootstrap_session_id.as_deref())),
     ];
+    let homes = agent.alternating_callback_url.as_ref().map(|other| {
+        (
+            "two homes",
+            format!("its callback alternates with {other}: two homes share this identity; stop one of them"),
+        )
+    });
+    let middle = [("state", state.to_owned()), ("callback", or_dash(agent.callback_url.as_deref()))];
     let rest = [
-        ("state", state.to_owned()),
-        ("callback", or_dash(agent.callback_url.as_deref())),
         ("unreachable since", or_dash(agent.unreachable_since.map(with_time))),
         ("busy until", or_dash(agent.busy_until.map(with_time))),
         ("armed", format!("{}, of which {} parked", counted(agent.armed, "one-shot"), agent.parked)),
@@ -67,7 +72,9 @@ fn facts(agent: &Agent, login: Option<&Login>, now: DateTime<Utc>) -> String {
         ("registered", with_time(agent.created_at)),
         ("changed", with_time(agent.updated_at)),
     ];
-    terminal::text(terminal::facts(&first.into_iter().chain(login).chain(rest).collect::<Vec<_>>()))
+    terminal::text(terminal::facts(
+        &first.into_iter().chain(login).chain(middle).chain(homes).chain(rest).collect::<Vec<_>>(),
+    ))
 }
 
 #[cfg(test)]
@@ -85,6 +92,11 @@ mod tests {
             facts(&denied, None, now)
                 .contains("denied: the portal reports it as unknown; its fires are held")
         );
+        let shared =
+            Agent { alternating_callback_url: Some("https://agent-2.example".to_owned()), ..agent() };
+        assert!(facts(&shared, None, now).contains(
+            "two homes          its callback alternates with https://agent-2.example: two homes share this identity"
+        ));
         let unreachable =
             Agent { unreachable_since: Some(now - TimeDelta::seconds(30)), parked: 1, ..agent() };
         let busy = Agent { busy_until: Some(now + TimeDelta::seconds(40)), ..agent() };

@@ -1,4 +1,4 @@
-//! Checks of pending work: overdue fires, the outbox, an unfinished switch of backends, dead letters, holds, logins.
+//! Checks of pending work: overdue fires, the outbox, an unfinished switch of backends, dead letters, holds, homes, logins.
 
 use std::time::Duration;
 
@@ -139,14 +139,40 @@ fn judge_logins(lost: &[String]) -> Finding {
     if lost.is_empty() {
         return Finding::ok("none ended by a reused token");
     }
-    let mut named: Vec<_> = lost.iter().take(NAMED).map(|agent| printable(agent)).collect();
-    if lost.len() > NAMED {
-        named.push("others".to_owned());
-    }
     Finding::warning(
-        format!("ended, because a spent refresh token was presented: {}", named.join(", ")),
+        format!("ended, because a spent refresh token was presented: {}", named(lost)),
         "remove the second copy of the agent's home; then create a new login with `nas-cron agents enroll`",
     )
+}
+
+/// Checks for agents whose callback moves back and forth: two homes with one identity cancel each other's jobs.
+pub(super) async fn homes(deployment: &Deployment) -> Finding {
+    match directory::alternating(&deployment.db, READ).await {
+        Ok(alternating) => judge_homes(&alternating),
+        Err(error) => failed(error),
+    }
+}
+
+fn judge_homes(alternating: &[String]) -> Finding {
+    if alternating.is_empty() {
+        return Finding::ok("no two share an identity");
+    }
+    Finding::warning(
+        format!(
+            "the callback moves back and forth, two homes seem to share an identity: {}",
+            named(alternating)
+        ),
+        "`nas-cron agents show` names both callbacks; give each home an instance of its own",
+    )
+}
+
+/// Lists agents, up to a limit.
+fn named(agents: &[String]) -> String {
+    let mut named: Vec<_> = agents.iter().take(NAMED).map(|agent| printable(agent)).collect();
+    if agents.len() > NAMED {
+        named.push("others".to_owned());
+    }
+    named.join(", ")
 }
 
 fn judge_holds(holds: &[Hold], now: DateTime<Utc>) -> Finding {
@@ -213,6 +239,12 @@ mod tests {
         assert_eq!(judge_logins(&[]).status, Status::Ok);
         assert!(judge_logins(&lost[..1]).found.ends_with(": agent-0"));
         assert!(judge_logins(&lost).found.ends_with("agent-4, others"));
+        assert_eq!(judge_homes(&[]).status, Status::Ok);
+        assert!(
+            judge_homes(&lost)
+                .found
+                .ends_with("share an identity: agent-0, agent-1, agent-2, agent-3, agent-4, others")
+        );
     }
 
     #[test]

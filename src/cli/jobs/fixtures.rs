@@ -1,7 +1,7 @@
 //! Jobs for the tests of the output.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron_protocol::{FireOutcome, OneShotState, ScheduleId};
+use nas_cron_protocol::{DeadReason, FireOutcome, OneShotState, ScheduleId};
 use uuid::Uuid;
 
 use crate::domain::job::Job;
@@ -20,10 +20,13 @@ pub(super) fn job() -> Job {
         fire_at: "2027-01-15T09:03:00+01:00".to_owned(),
         fire_at_instant: now() + TimeDelta::minutes(3),
         callback_url: "https://agent-1.example".to_owned(),
+        own_callback_url: None,
         state: OneShotState::Armed,
         parked: None,
         awaits: None,
         next_attempt_at: Some(now() + TimeDelta::minutes(3)),
+        not_after: None,
+        dead_reason: None,
         lease_expires_at: None,
         attempts: 0,
         retrying_since: None,
@@ -42,6 +45,7 @@ pub(super) fn dead() -> Job {
     Job {
         job_id: "b".to_owned(),
         state: OneShotState::Dead,
+        dead_reason: Some(DeadReason::BudgetSpent),
         next_attempt_at: None,
         attempts: 81,
         retrying_since: Some(now() - TimeDelta::days(3)),

@@ -4,14 +4,17 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::Context;
-use nas_cron_protocol::{CallbackUrl, DedupKey, Fields, FieldsError, FireAt, InstanceId, JobId};
+use nas_cron_protocol::{
+    AuthChoice, CallbackUrl, DedupKey, Fields, FieldsError, FireAt, InstanceId, InvalidField, JobId, NotAfter,
+};
+use serde_json::Value;
 
 use crate::cli::import_file::{self, BATCH, Columns, Format, ImportArgs, Line, Lines, Remark, Report};
 use crate::db::{Db, DbError, DbResult, hints, jobs};
 use crate::domain::job::{Import, Imported};
 
 const COLUMNS: Columns = Columns {
-    known: &["instance_id", "job_id", "fire_at", "agent_callback_url", "dedup_key"],
+    known: &["instance_id", "job_id", "fire_at", "agent_callback_url", "dedup_key", "auth", "not_after"],
     required: &["instance_id", "job_id", "fire_at", "agent_callback_url"],
     flags: &[],
 };
@@ -28,8 +31,21 @@ fn one_shot(mut fields: Fields) -> Result<Import, FieldsError> {
     let callback_url = CallbackUrl::parse(&fields.required_text("agent_callback_url")?)?;
     let dedup_key = fields.text("dedup_key")?.unwrap_or_else(|| format!("{job_id}:{}", fire_at.as_str()));
     let dedup_key = DedupKey::new(dedup_key)?;
+    let auth = fields.clearable("auth").value().map(auth).transpose()?;
+    let not_after = fields.text("not_after")?.map(|text| NotAfter::parse(&text, &fire_at)).transpose()?;
     fields.finish(COLUMNS.known)?;
-    Ok(Import { instance_id, job_id, fire_at, callback_url, dedup_key })
+    Ok(Import { instance_id, job_id, fire_at, callback_url, dedup_key, auth, not_after })
+}
+
+/// Parses `auth`. A cell of a CSV has text only: `none`, or profiles separated by commas.
+fn auth(value: &Value) -> Result<AuthChoice, InvalidField> {
+    match value {
+        Value::String(text) if text == "none" => Ok(AuthChoice::NoProfile),
+        Value::String(text) if text.contains(',') => {
+            AuthChoice::from_json(&text.split(',').map(str::trim).collect())
+        }
+        value => AuthChoice::from_json(value),
+    }
 }
 
 /// A batch under construction. It has each job once, because a statement does not define the order of its rows.
@@ -165,7 +181,39 @@ mod tests {
         };
         insta::assert_snapshot!(read(r#"{"instance_id":"a"}"#).unwrap_err(), @"job_id: is missing");
         insta::assert_snapshot!(read(&line(r#""2026-06-18T12:34:56""#, "")).unwrap_err(), @"fire_at: must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00");
+        let host = line(r#""2026-06-18T12:34:56Z""#, "").replace("a.example", "2130706433");
+        insta::assert_snapshot!(read(&host).unwrap_err(), @"agent_callback_url: must write an IPv4 address in decimal: this host is read as 127.0.0.1");
         insta::assert_snapshot!(read(&line("1750250096", "")).unwrap_err(), @"fire_at: must be a string, not a number");
-        insta::assert_snapshot!(read(&line(r#""2026-06-18T12:34:56Z""#, r#","dedup_kye":"k""#)).unwrap_err(), @"dedup_kye: unknown field; known are instance_id, job_id, fire_at, agent_callback_url, dedup_key");
+        insta::assert_snapshot!(read(&line(r#""2026-06-18T12:34:56Z""#, r#","dedup_kye":"k""#)).unwrap_err(), @"dedup_kye: unknown field; known are instance_id, job_id, fire_at, agent_callback_url, dedup_key, auth, not_after");
+    }
+
+    #[test]
+    fn auth_and_limit_are_read_in_every_form_and_their_faults_are_named() {
+        let line = |rest: &str| {
+            format!(
+                r#"{{"instance_id":"a","job_id":"j","fire_at":"2036-06-18T12:00:00Z","agent_callback_url":"https://a.example",{rest}}}"#
+            )
+        };
+        let auth = |form: &str| {
+            read(&line(&format!(r#""auth":{form}"#))).map(|one| serde_json::json!(one.auth).to_string())
+        };
+        for (form, expected) in [
+            ("false", "false"),
+            (r#""none""#, "false"),
+            (r#""claude:work""#, r#""claude:work""#),
+            (r#"["claude:work"]"#, r#"["claude:work"]"#),
+            (r#""claude:work, codex:x""#, r#"["claude:work","codex:x"]"#),
+            ("null", "null"),
+        ] {
+            assert_eq!(auth(form), Ok(expected.to_owned()), "{form}");
+        }
+        insta::assert_snapshot!(auth("7").unwrap_err(), @"auth: must be false, a profile or a list of profiles, not a number");
+        insta::assert_snapshot!(auth(r#""p:a,p:b,p:a""#).unwrap_err(), @"auth[2]: is in the list twice");
+        let limit =
+            |text: &str| read(&line(&format!(r#""not_after":{text}"#))).map(|one| one.not_after.is_some());
+        assert_eq!(limit(r#""2036-06-18T14:00:01+02:00""#), Ok(true));
+        assert_eq!(limit("null"), Ok(false));
+        insta::assert_snapshot!(limit(r#""2036-06-18T12:00:00+00:01""#).unwrap_err(), @"not_after: must not be before fire_at");
+        insta::assert_snapshot!(limit(r#""2036-06-18T13:00:00""#).unwrap_err(), @"not_after: must be an ISO 8601 date-time with an offset, such as 2026-06-18T12:34:56+00:00");
     }
 }

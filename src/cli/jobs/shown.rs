@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::terminal::{self, or_dash, relative};
+use nas_cron_protocol::DeadReason;
 use nas_cron_protocol::agent_api::ShownAuth;
 
 use crate::db::{Db, DbResult, auth_profiles};
@@ -25,10 +26,14 @@ pub(super) async fn with_auth(db: &Db, jobs: Vec<Job>) -> DbResult<Vec<ShownJob>
     Ok(jobs.into_iter().zip(auths).map(|(job, auth)| ShownJob { job, auth: auth.into() }).collect())
 }
 
-/// Formats the profile of the next fire, and where it is set.
+/// Formats the auth of the next fire, and where it is set.
 pub(super) fn auth(shown: &ShownAuth) -> String {
     let Some(effective) = &shown.effective_auth else { return "-".to_owned() };
-    let known = if shown.warnings.is_empty() { "" } else { ", unknown here" };
+    let known = match shown.warnings.len() {
+        0 => "",
+        unknown if unknown < effective.auth.profiles().len() => ", some unknown here",
+        _ => ", unknown here",
+    };
     format!("{} (by {}{known})", effective.auth, effective.source)
 }
 
@@ -45,7 +50,7 @@ pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
         ("parked", or_dash(job.parked)),
         ("why", why.to_owned()),
         ("fire at", format!("{} ({})", job.fire_at, relative(now, job.fire_at_instant))),
-        ("callback", job.callback_url.clone()),
+        ("callback", callback(job)),
         ("auth", auth(&shown.auth)),
         ("next attempt", or_dash(job.next_attempt_at.map(with_time))),
         ("attempts", if job.attempts > 0 { job.attempts.to_string() } else { "no attempts".to_owned() }),
@@ -59,6 +64,7 @@ pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
         ("last error", or_dash(job.last_error.as_deref())),
     ];
     let times = [
+        ("not after", job.not_after),
         ("failing since", job.retrying_since),
         ("no retry before", job.retry_after_until),
         ("lease ends", job.lease_expires_at),
@@ -72,17 +78,27 @@ pub(super) fn facts(shown: &ShownJob, why: &str, now: DateTime<Utc>) -> String {
     terminal::text(terminal::facts(&rows))
 }
 
-/// Formats the state, and the external backend that sends the wake-up, if any.
+/// Formats the callback, and the one that the job's provision named, if it is another.
+fn callback(job: &Job) -> String {
+    match &job.own_callback_url {
+        None => job.callback_url.clone(),
+        Some(own) => format!("{} (moved with the agent; it was armed from {own})", job.callback_url),
+    }
+}
+
+/// Formats the state, and the external backend that sends the wake-up, if any, or the reason of a dead letter that has
+/// expired.
 pub(super) fn state(job: &Job) -> String {
-    match job.awaits {
-        None => job.state.to_string(),
-        Some(backend) => format!("{}, awaits {backend}", job.state),
+    match (job.awaits, job.dead_reason) {
+        (Some(backend), _) => format!("{}, awaits {backend}", job.state),
+        (None, Some(DeadReason::Expired)) => format!("{}, expired", job.state),
+        (None, _) => job.state.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use nas_cron_protocol::{AuthProfile, AuthSource, EffectiveAuth};
+    use nas_cron_protocol::{AuthChoice, AuthProfile, AuthSource, EffectiveAuth};
 
     use super::super::fixtures::{dead, job, now};
     use super::*;
@@ -90,16 +106,34 @@ mod tests {
     #[test]
     fn auth_shows_its_source_and_unknown_profiles() {
         let profile = AuthProfile::new("claude:work").unwrap();
-        let of = |source| Some(EffectiveAuth { auth: profile.clone(), source });
+        let one = AuthChoice::Profile(profile.clone());
+        let of = |source| Some(EffectiveAuth { auth: one.clone(), source });
         let default = ShownAuth { effective_auth: of(AuthSource::Org), ..ShownAuth::default() };
         assert_eq!(auth(&default), "claude:work (by org)");
         let own = ShownAuth {
-            auth: Some(profile.clone()),
+            auth: Some(one.clone()),
             effective_auth: of(AuthSource::Job),
             warnings: vec![crate::auth_profiles::unknown(&profile)],
         };
         assert_eq!(auth(&own), "claude:work (by job, unknown here)");
+        let other = AuthProfile::new("codex:default").unwrap();
+        let list = AuthChoice::Rotation(vec![profile, other]);
+        let several =
+            ShownAuth { effective_auth: Some(EffectiveAuth { auth: list, source: AuthSource::Job }), ..own };
+        assert_eq!(auth(&several), "claude:work, codex:default (by job, some unknown here)");
+        let none = EffectiveAuth { auth: AuthChoice::NoProfile, source: AuthSource::Instance };
+        let none = ShownAuth { effective_auth: Some(none), ..ShownAuth::default() };
+        assert_eq!(auth(&none), "none (by instance)");
         assert_eq!(auth(&ShownAuth::default()), "-");
+    }
+
+    #[test]
+    fn expired_dead_letter_shows_its_reason_and_limit() {
+        let limit = Some(now() - chrono::TimeDelta::minutes(1));
+        let job = Job { dead_reason: Some(DeadReason::Expired), not_after: limit, ..dead() };
+        let text = facts(&ShownJob { job, auth: ShownAuth::default() }, "-", now());
+        assert!(text.contains("dead, expired\n"), "{text}");
+        assert!(text.contains("1 min ago (2027-01-15 07:59:00.000 UTC)"), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::{printable, relative, shortened, span};
-use nas_cron_protocol::{OneShotState, ParkReason};
+use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
 use crate::domain::circumstances::Circumstances;
 use crate::domain::hold::Hold;
@@ -15,7 +15,7 @@ pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Stri
         OneShotState::Delivered => "its fire was delivered; the agent has not armed the next one".to_owned(),
         OneShotState::Dead => format!(
             "dead letter: {}; `nas-cron jobs redrive {} {}` fires it again",
-            last_error(job),
+            cause_of_death(job),
             job.instance_id,
             job.job_id
         ),
@@ -106,6 +106,19 @@ fn scheduled(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> String {
     when
 }
 
+fn cause_of_death(job: &Job) -> String {
+    match (job.dead_reason, job.attempts) {
+        (Some(DeadReason::Expired), 0) => "its not_after passed before its first attempt".to_owned(),
+        (Some(DeadReason::Expired), attempts) => {
+            format!(
+                "no attempt may start after its not_after; attempt {attempts} ended with: {}",
+                last_error(job)
+            )
+        }
+        _ => last_error(job),
+    }
+}
+
 fn last_error(job: &Job) -> String {
     job.last_error.as_deref().map_or("no response".to_owned(), |error| shortened(&printable(error), 120))
 }
@@ -140,6 +153,8 @@ mod tests {
             ..none()
         };
         let stuck = Job { state: OneShotState::Stuck, ..dead() };
+        let expired = Job { dead_reason: Some(DeadReason::Expired), ..dead() };
+        let never_tried = Job { attempts: 0, last_error: None, ..expired.clone() };
         let retries = Job { state: OneShotState::Waiting, next_attempt_at: Some(minutes(-1)), ..dead() };
         let firing = Job { state: OneShotState::Firing, ..job() };
         let delivered = Job { state: OneShotState::Delivered, next_attempt_at: None, ..job() };
@@ -158,6 +173,8 @@ mod tests {
             why(&delivered, &none(), now()),
             why(&retries, &none(), now()),
             why(&dead(), &none(), now()),
+            why(&expired, &none(), now()),
+            why(&never_tried, &none(), now()),
             why(&stuck, &none(), now()),
             why(&job(), &Circumstances { holds, disabled: true, ..none() }, now()),
             why(&job(), &Circumstances { holds: vec![hold(HoldScope::Org, "acme")], ..outage("x") }, now()),
@@ -178,6 +195,8 @@ mod tests {
         its fire was delivered; the agent has not armed the next one
         attempt 81 ended with: the agent answered 503: <html> [2J; the next one fires in 1 min
         dead letter: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
+        dead letter: no attempt may start after its not_after; attempt 81 ended with: the agent answered 503: <html> [2J; `nas-cron jobs redrive agent-1 b` fires it again
+        dead letter: its not_after passed before its first attempt; `nas-cron jobs redrive agent-1 b` fires it again
         stuck: the agent armed the same key again after each of its fires; repair the agent, then `nas-cron jobs redrive agent-1 b`
         the service has been on hold for 5 min (network  maintenance); `nas-cron release --all` ends that
         org acme has been on hold for 5 min; `nas-cron release --org acme` ends that

@@ -229,6 +229,56 @@ fn the_flags_are_sound_and_their_help_teaches() {
           --qstash-url <URL>
               Base URL of the QStash API; it depends on the region. [env: NAS_CRON_QSTASH_URL] [default:
               https://qstash.upstash.io]
+          --qstash-region <NAME>
+              Region of QStash to publish to. Calls from every configured region are accepted. [env:
+              NAS_CRON_QSTASH_REGION] [default: the account of qstash_token, or else that of the only configured
+              region]
+          --eu-central-1-qstash-token <TEXT>
+              Token of the account in the region eu-central-1. Visible to other users of the machine in the
+              process list; prefer the variable or the file. [env: NAS_CRON_EU_CENTRAL_1_QSTASH_TOKEN] [default:
+              no account in this region]
+          --eu-central-1-qstash-token-file <FILE>
+              File that contains eu_central_1_qstash_token [env: NAS_CRON_EU_CENTRAL_1_QSTASH_TOKEN_FILE]
+          --eu-central-1-qstash-current-signing-key <TEXT>
+              Current signing key of the account in the region eu-central-1. Visible to other users of the machine
+              in the process list; prefer the variable or the file. [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY] [default: required with eu_central_1_qstash_token]
+          --eu-central-1-qstash-current-signing-key-file <FILE>
+              File that contains eu_central_1_qstash_current_signing_key [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY_FILE]
+          --eu-central-1-qstash-next-signing-key <TEXT>
+              Next signing key of the account in the region eu-central-1. Visible to other users of the machine in
+              the process list; prefer the variable or the file. [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY] [default: none]
+          --eu-central-1-qstash-next-signing-key-file <FILE>
+              File that contains eu_central_1_qstash_next_signing_key [env:
+              NAS_CRON_EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY_FILE]
+          --eu-central-1-qstash-url <URL>
+              Base URL of the QStash API in the region eu-central-1. [env: NAS_CRON_EU_CENTRAL_1_QSTASH_URL]
+              [default: https://qstash-eu-central-1.upstash.io]
+          --us-east-1-qstash-token <TEXT>
+              Token of the account in the region us-east-1. Visible to other users of the machine in the process
+              list; prefer the variable or the file. [env: NAS_CRON_US_EAST_1_QSTASH_TOKEN] [default: no account
+              in this region]
+          --us-east-1-qstash-token-file <FILE>
+              File that contains us_east_1_qstash_token [env: NAS_CRON_US_EAST_1_QSTASH_TOKEN_FILE]
+          --us-east-1-qstash-current-signing-key <TEXT>
+              Current signing key of the account in the region us-east-1. Visible to other users of the machine in
+              the process list; prefer the variable or the file. [env:
+              NAS_CRON_US_EAST_1_QSTASH_CURRENT_SIGNING_KEY] [default: required with us_east_1_qstash_token]
+          --us-east-1-qstash-current-signing-key-file <FILE>
+              File that contains us_east_1_qstash_current_signing_key [env:
+              NAS_CRON_US_EAST_1_QSTASH_CURRENT_SIGNING_KEY_FILE]
+          --us-east-1-qstash-next-signing-key <TEXT>
+              Next signing key of the account in the region us-east-1. Visible to other users of the machine in
+              the process list; prefer the variable or the file. [env: NAS_CRON_US_EAST_1_QSTASH_NEXT_SIGNING_KEY]
+              [default: none]
+          --us-east-1-qstash-next-signing-key-file <FILE>
+              File that contains us_east_1_qstash_next_signing_key [env:
+              NAS_CRON_US_EAST_1_QSTASH_NEXT_SIGNING_KEY_FILE]
+          --us-east-1-qstash-url <URL>
+              Base URL of the QStash API in the region us-east-1. [env: NAS_CRON_US_EAST_1_QSTASH_URL] [default:
+              https://qstash-us-east-1.upstash.io]
           --qstash-retries <N>
               Number of times QStash repeats a relay call that was not accepted; limited by the plan. Retries to
               the agent are always made by nas-cron. [env: NAS_CRON_QSTASH_RETRIES] [default: 3]

@@ -59,6 +59,7 @@ fn the_example_file_changes_nothing_and_says_the_defaults() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "they are the lines of the table")]
 fn config_show_prints_values_and_origins() {
     let machine = Machine::sound()
         .set("NAS_CRON_CALLBACK_ALLOW", "10.0.0.0/8,::1")
@@ -66,84 +67,92 @@ fn config_show_prints_values_and_origins() {
         .file("/run/kek", KEY)
         .arguments(&["--portal-jwks-file=/etc/portal.pem", "--second-fires-max=2"]);
     assert_snapshot!(show::table(&machine.settings()), @"
-    SETTING                      VALUE                                            FROM
-    database_url                 ***                                              NAS_CRON_DATABASE_URL
-    database_max_connections     20                                               default
-    migrate                      false                                            default
-    listen                       0.0.0.0:8080                                     default
-    metrics_listen               0.0.0.0:9090                                     default
-    public_url                   https://portal.example/                          default, from portal_url
-    connection_idle_timeout      75s                                              default
-    portal_url                   https://portal.example/                          NAS_CRON_PORTAL_URL
-    portal_jwks_url              (unused: portal_jwks_file)
-    portal_jwks_file             /etc/portal.pem                                  --portal-jwks-file
-    portal_audiences             (any audience)
-    own_portal                   false                                            default
-    access_token_ttl             1h                                               default
-    directory                    table                                            default
-    lookup_url                   (required with directory = lookup)
-    lookup_token                 (required with directory = lookup)
-    lookup_ttl                   60s                                              default
-    lookup_negative_ttl          10s                                              default
-    lookup_stale                 7d                                               default
-    introspection_url            (opaque tokens are refused)
-    introspection_client_id      (required with introspection_url)
-    introspection_client_secret  (required with introspection_url)
-    introspection_ttl            60s                                              default
-    issuers_file                 (only the portal)
-    signing_alg                  ES256                                            default
-    key_rotation_period          90d                                              default
-    key_encryption_key           ***                                              /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
-    agents_jwks_url              https://portal.example/api/agent-cron/jwks.json  default, from public_url
-    fire_token_ttl               90s                                              default
-    agent_identity               false                                            default
-    agent_task_lifetime          24h                                              default
-    agent_task_ids_encrypted     false                                            default
-    admin_token_sha256           (admin API disabled)
-    callback_allow               10.0.0.0/8,::1                                   NAS_CRON_CALLBACK_ALLOW
-    callback_ca_file             (the system's certificate authorities only)
-    fire_timeout                 30s                                              default
-    connect_timeout              10s                                              default
-    in_flight_max                1024                                             default
-    in_flight_per_instance       16                                               default
-    fire_floor                   1s                                               default
-    retry_definite_base          1s                                               default
-    retry_ambiguous_floor        10s                                              default
-    retry_cap                    1h                                               default
-    retry_give_up_after          72h                                              default
-    second_fire_delay            60s                                              default
-    second_fire_interval         300s                                             default
-    second_fires_max             2                                                --second-fires-max
-    claim_lifetime               300s                                             default
-    duplicate_delay              330s                                             default
-    lease_horizon                2s                                               default
-    lease_grace                  3s                                               default
-    lease_margin                 10s                                              default
-    lease_capacity               8192                                             default
-    backend                      postgres                                         default
-    relay_url                    https://portal.example/api/agent-cron/relay      default, from public_url
-    watchdog_grace               5s                                               default
-    engine_timeout               10s                                              default
-    qstash_token                 (QStash is not configured)
-    qstash_current_signing_key   (required with qstash_token)
-    qstash_next_signing_key      (none)
-    qstash_url                   https://qstash.upstash.io                        default
-    qstash_retries               3                                                default
-    qstash_furthest              7d                                               default
-    qstash_direct_grace          15m                                              default
-    nats_urls                    (NATS is not configured)
-    nats_credentials_file        (no authentication)
-    nats_ca_file                 (the system's certificate authorities)
-    nats_certificate_file        (none)
-    nats_key_file                (none)
-    nats_stream                  NAS_CRON                                         default
-    nats_subject                 nas-cron                                         default
-    nats_replicas                1                                                default
-    history_retention            30d                                              default
-    drain_delay                  15s                                              default
-    shutdown_timeout             45s                                              default
-    log_format                   auto                                             default
-    log_filter                   info                                             default
+    SETTING                                  VALUE                                                                      FROM
+    database_url                             ***                                                                        NAS_CRON_DATABASE_URL
+    database_max_connections                 20                                                                         default
+    migrate                                  false                                                                      default
+    listen                                   0.0.0.0:8080                                                               default
+    metrics_listen                           0.0.0.0:9090                                                               default
+    public_url                               https://portal.example/                                                    default, from portal_url
+    connection_idle_timeout                  75s                                                                        default
+    portal_url                               https://portal.example/                                                    NAS_CRON_PORTAL_URL
+    portal_jwks_url                          (unused: portal_jwks_file)
+    portal_jwks_file                         /etc/portal.pem                                                            --portal-jwks-file
+    portal_audiences                         (any audience)
+    own_portal                               false                                                                      default
+    access_token_ttl                         1h                                                                         default
+    directory                                table                                                                      default
+    lookup_url                               (required with directory = lookup)
+    lookup_token                             (required with directory = lookup)
+    lookup_ttl                               60s                                                                        default
+    lookup_negative_ttl                      10s                                                                        default
+    lookup_stale                             7d                                                                         default
+    introspection_url                        (opaque tokens are refused)
+    introspection_client_id                  (required with introspection_url)
+    introspection_client_secret              (required with introspection_url)
+    introspection_ttl                        60s                                                                        default
+    issuers_file                             (only the portal)
+    signing_alg                              ES256                                                                      default
+    key_rotation_period                      90d                                                                        default
+    key_encryption_key                       ***                                                                        /run/kek named by NAS_CRON_KEY_ENCRYPTION_KEY_FILE
+    agents_jwks_url                          https://portal.example/api/agent-cron/jwks.json                            default, from public_url
+    fire_token_ttl                           90s                                                                        default
+    agent_identity                           false                                                                      default
+    agent_task_lifetime                      24h                                                                        default
+    agent_task_ids_encrypted                 false                                                                      default
+    admin_token_sha256                       (admin API disabled)
+    callback_allow                           10.0.0.0/8,::1                                                             NAS_CRON_CALLBACK_ALLOW
+    fire_timeout                             30s                                                                        default
+    connect_timeout                          10s                                                                        default
+    in_flight_max                            1024                                                                       default
+    in_flight_per_instance                   16                                                                         default
+    fire_floor                               1s                                                                         default
+    retry_definite_base                      1s                                                                         default
+    retry_ambiguous_floor                    10s                                                                        default
+    retry_cap                                1h                                                                         default
+    retry_give_up_after                      72h                                                                        default
+    second_fire_delay                        60s                                                                        default
+    second_fire_interval                     300s                                                                       default
+    second_fires_max                         2                                                                          --second-fires-max
+    claim_lifetime                           300s                                                                       default
+    duplicate_delay                          330s                                                                       default
+    lease_horizon                            2s                                                                         default
+    lease_grace                              3s                                                                         default
+    lease_margin                             10s                                                                        default
+    lease_capacity                           8192                                                                       default
+    backend                                  postgres                                                                   default
+    relay_url                                https://portal.example/api/agent-cron/relay                                default, from public_url
+    watchdog_grace                           5s                                                                         default
+    engine_timeout                           10s                                                                        default
+    qstash_token                             (QStash is not configured)
+    qstash_current_signing_key               (required with qstash_token)
+    qstash_next_signing_key                  (none)
+    qstash_url                               https://qstash.upstash.io                                                  default
+    qstash_region                            (the account of qstash_token, or else that of the only configured region)
+    eu_central_1_qstash_token                (no account in this region)
+    eu_central_1_qstash_current_signing_key  (required with eu_central_1_qstash_token)
+    eu_central_1_qstash_next_signing_key     (none)
+    eu_central_1_qstash_url                  https://qstash-eu-central-1.upstash.io                                     default
+    us_east_1_qstash_token                   (no account in this region)
+    us_east_1_qstash_current_signing_key     (required with us_east_1_qstash_token)
+    us_east_1_qstash_next_signing_key        (none)
+    us_east_1_qstash_url                     https://qstash-us-east-1.upstash.io                                        default
+    qstash_retries                           3                                                                          default
+    qstash_furthest                          7d                                                                         default
+    qstash_direct_grace                      15m                                                                        default
+    nats_urls                                (NATS is not configured)
+    nats_credentials_file                    (no authentication)
+    nats_ca_file                             (the system's certificate authorities)
+    nats_certificate_file                    (none)
+    nats_key_file                            (none)
+    nats_stream                              NAS_CRON                                                                   default
+    nats_subject                             nas-cron                                                                   default
+    nats_replicas                            1                                                                          default
+    history_retention                        30d                                                                        default
+    drain_delay                              15s                                                                        default
+    shutdown_timeout                         45s                                                                        default
+    log_format                               auto                                                                       default
+    log_filter                               info                                                                       default
     ");
     let json = show::json(&machine.settings());
     assert_snapshot!(json["callback_allow"], @r#"{"origin":"NAS_CRON_CALLBACK_ALLOW","value":["10.0.0.0/8","::1"]}"#);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use super::*;
+use crate::domain::qstash_region::QstashRegion;
 
 #[test]
 fn defaults_are_those_that_deployments_rely_on() {
@@ -99,6 +100,52 @@ fn the_built_in_portal_rejects_other_keys_and_needs_a_key_encryption_key() {
 fn a_rule_is_not_checked_if_one_of_its_settings_is_invalid() {
     let error = Machine::sound().set("NAS_CRON_FIRE_TIMEOUT", "forever").error();
     assert!(error.starts_with("invalid configuration: fire_timeout = `forever`"), "{error}");
+}
+
+#[test]
+fn qstash_publishes_to_the_chosen_region_and_knows_the_others() {
+    let plain = |machine: Machine| {
+        machine.set("NAS_CRON_QSTASH_TOKEN", "token").set("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", "sig_a")
+    };
+    let eu = |machine: Machine| {
+        machine
+            .set("NAS_CRON_EU_CENTRAL_1_QSTASH_TOKEN", "token")
+            .set("NAS_CRON_EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY", "sig_a")
+    };
+    let us = |machine: Machine| {
+        machine
+            .set("NAS_CRON_US_EAST_1_QSTASH_TOKEN", "token")
+            .set("NAS_CRON_US_EAST_1_QSTASH_CURRENT_SIGNING_KEY", "sig_a")
+    };
+    let regions = |machine: &Machine| {
+        let qstash = machine.config().backends.qstash.expect("it is configured");
+        qstash.accounts.iter().map(|account| account.region.map(QstashRegion::as_str)).collect::<Vec<_>>()
+    };
+    assert_eq!(regions(&plain(Machine::sound())), [None]);
+    let alone = eu(Machine::sound()).set("NAS_CRON_BACKEND", "qstash");
+    assert_eq!(regions(&alone), [Some("eu-central-1")]);
+    let both = us(eu(Machine::sound()));
+    assert_snapshot!(both.error(), @"invalid configuration: eu_central_1_qstash_token = `***` (NAS_CRON_EU_CENTRAL_1_QSTASH_TOKEN) and us_east_1_qstash_token = `***` (NAS_CRON_US_EAST_1_QSTASH_TOKEN): both regions could be published to; set qstash_region to one of them");
+    // As in the variables of the official SDK.
+    let chosen = both.set("NAS_CRON_QSTASH_REGION", "US_EAST_1");
+    assert_eq!(regions(&chosen), [Some("us-east-1"), Some("eu-central-1")]);
+    let all = plain(chosen);
+    assert_eq!(regions(&all), [Some("us-east-1"), None, Some("eu-central-1")]);
+    assert_eq!(
+        regions(&all.unset("NAS_CRON_QSTASH_REGION")),
+        [None, Some("eu-central-1"), Some("us-east-1")]
+    );
+    let wrong = Machine::sound()
+        .set("NAS_CRON_QSTASH_REGION", "eu-central-1")
+        .set("NAS_CRON_US_EAST_1_QSTASH_TOKEN", "token");
+    assert_snapshot!(wrong.error(), @"
+    invalid configuration, 2 problems:
+      - us_east_1_qstash_token = `***` (NAS_CRON_US_EAST_1_QSTASH_TOKEN): QStash's calls could not be authenticated; set us_east_1_qstash_current_signing_key too
+      - qstash_region = `eu-central-1` (NAS_CRON_QSTASH_REGION): there is no account in this region; set eu_central_1_qstash_token
+    ");
+    let plaintext = us(Machine::sound()).set("NAS_CRON_US_EAST_1_QSTASH_URL", "http://qstash.example");
+    assert!(plaintext.error().contains("us_east_1_qstash_url"), "{}", plaintext.error());
+    assert_snapshot!(Machine::sound().set("NAS_CRON_QSTASH_REGION", "ap-1").error(), @"invalid configuration: qstash_region = `ap-1` (NAS_CRON_QSTASH_REGION) is not a known value; set eu-central-1 or us-east-1");
 }
 
 #[test]

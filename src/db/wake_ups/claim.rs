@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nas_cron_protocol::{BackendName, FireOutcome, OneShotState};
+use nas_cron_protocol::{BackendName, DeadReason, FireOutcome, OneShotState};
 use uuid::Uuid;
 
 use crate::db::columns::{OptionalWord, Word};
@@ -89,6 +89,7 @@ pub async fn take(
                COALESCE(w.next_attempt_at, o.next_attempt_at) AS due_at,
                COALESCE(w.state, o.state) AS "state!: OptionalWord<OneShotState>",
                COALESCE(w.parked, o.parked) IS NOT NULL AS "parked!", o.last_outcome AS "outcome!: OptionalWord<FireOutcome>",
+               dead_reason_of(o.state, o.expired) AS "dead_reason!: OptionalWord<DeadReason>",
                o.schedule_id = g.schedule_id AS current,
                EXISTS (SELECT FROM passed_over p WHERE p.schedule_id = g.schedule_id) AS "locked!",
                COALESCE(o.delivered_schedule_id = g.schedule_id, false) AS "delivered!"
@@ -118,6 +119,7 @@ pub async fn take(
             }
             (Some(true), _, _, due_at, Some(state)) => Found::Standing {
                 state,
+                expired: row.dead_reason.0 == Some(DeadReason::Expired),
                 outcome: row.outcome.0,
                 parked: row.parked,
                 due_in: due_at.map(|at| duration((at - row.now).as_seconds_f64())),

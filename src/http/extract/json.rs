@@ -83,6 +83,8 @@ fn describe(place: &str, error: &serde_json::Error) -> String {
         ("", Some(field)) => format!("{field}: is missing"),
         ("", None) => text.into_owned(),
         (place, Some(field)) => format!("{place}.{field}: is missing"),
+        // The fault is in an item of a list that was read as a whole.
+        (place, None) if text.starts_with('[') => format!("{place}{text}"),
         // Errors of the protocol's types already begin with the field's name.
         (place, None) if text.strip_prefix(place).is_some_and(|rest| rest.starts_with(": ")) => {
             text.into_owned()

@@ -18,12 +18,22 @@ globalThis.Date = class extends Date {
   }
 };
 
-const receiver = new Receiver({ currentSigningKey: task.current, nextSigningKey: task.next, devMode: false });
+// With the keys of several regions, the receiver reads them from the environment and chooses by the delivery's region.
+for (const [region, { current, next }] of Object.entries(task.regions ?? {})) {
+  const prefix = region === "" ? "" : `${region}_`;
+  process.env[`${prefix}QSTASH_CURRENT_SIGNING_KEY`] = current;
+  process.env[`${prefix}QSTASH_NEXT_SIGNING_KEY`] = next;
+}
+if (task.regions) {
+  process.env.QSTASH_REGION = task.publishes;
+}
+const keys = task.regions ? {} : { currentSigningKey: task.current, nextSigningKey: task.next };
+const receiver = new Receiver({ ...keys, devMode: false });
 const judged = [];
-for (const { signature, body, url } of task.cases) {
+for (const { signature, body, url, region } of task.cases) {
   try {
     const text = Buffer.from(body, "base64").toString("utf8");
-    const accepted = await receiver.verify({ signature, body: text, url: url ?? undefined });
+    const accepted = await receiver.verify({ signature, body: text, url: url ?? undefined, upstashRegion: region ?? undefined });
     judged.push({ accepted, reason: null });
   } catch (error) {
     judged.push({ accepted: false, reason: `${error.name}: ${error.message}`.slice(0, 200) });

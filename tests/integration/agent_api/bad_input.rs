@@ -180,6 +180,41 @@ async fn contract_a_callback_is_an_http_url_without_credentials_or_fragment() {
 }
 
 #[tokio::test]
+async fn contract_a_callback_host_that_readers_read_differently_is_400() {
+    let (world, before) = with_armed_jobs().await;
+    let corpus: Value = serde_json::from_str(include_str!("../../data/callback_hosts.json")).unwrap();
+    for entry in corpus["refused"].as_array().unwrap() {
+        let body = world.body(&json!({"agent_callback_url": entry["url"]}));
+        assert_refused(&world, PROVISION, body.to_string(), "agent_callback_url: ").await;
+    }
+    assert_eq!(world.tables().await, before);
+    for entry in corpus["accepted"].as_array().unwrap() {
+        let body = world.body(&json!({"agent_callback_url": entry["url"]}));
+        let answer = world.provision(&world.token, &body).await;
+        assert_eq!(answer.status, 200, "{entry}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn contract_a_callback_that_was_stored_before_a_rule_still_fires() {
+    let world = World::start().await;
+    let (_, schedule) = world.arm("job-1", 3_600_000).await;
+    // 0177.0.0.1 is 127.0.0.1 to this reader.
+    let stored = world.callback().replace("127.0.0.1", "0177.0.0.1") + "/api/cron/fire";
+    let change = "UPDATE one_shots SET callback_url = $1, fire_at = now(), next_attempt_at = now()";
+    sqlx::query(change).bind(&stored).execute(&world.pool).await.unwrap();
+    sqlx::query("NOTIFY nas_cron_due").execute(&world.pool).await.unwrap();
+    let fire = world.agents.wait_for("job-1", 1).await;
+    assert_eq!(fire.path, "/inst-1/api/cron/fire");
+    let ended = until("its outcome is recorded", async || {
+        let found = "SELECT schedule_id::text FROM fires WHERE outcome = 'delivered'";
+        sqlx::query_scalar::<_, String>(found).fetch_optional(&world.pool).await.unwrap()
+    })
+    .await;
+    assert_eq!(ended, schedule);
+}
+
+#[tokio::test]
 async fn contract_a_body_that_is_not_a_json_object_is_400_and_one_that_is_too_long_is_413() {
     let (world, before) = with_armed_jobs().await;
     let good = world.body(&json!({})).to_string();

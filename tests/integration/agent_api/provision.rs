@@ -4,7 +4,7 @@ use nas_cron_testing::service::Service;
 use nas_cron_testing::time::{fire_at, instant, lateness_ms, now};
 use serde_json::{Value, json};
 
-use super::fixture::{World, until};
+use super::fixture::{Answer, World, until};
 
 /// The `armed` entry of a job.
 fn armed<'a>(list: &'a Value, job: &str) -> &'a Value {
@@ -228,4 +228,89 @@ async fn contract_ids_of_maximum_length_are_armed_listed_and_delivered() {
     world.agents.wait_for(&job, 1).await;
     world.list_until("delivered", |list| list["armed"] == json!([])).await;
     world.service.cancel(&world.token, &job).await;
+}
+
+#[tokio::test]
+async fn contract_a_callback_that_is_the_fire_url_is_taken_as_its_base_with_a_warning() {
+    let world = World::start().await;
+    let full = format!("{}/api/cron/fire", world.callback());
+    let body = world.body(&json!({"agent_callback_url": full, "fire_at": fire_at(0)}));
+    let answer = world.provision(&world.token, &body).await;
+    answer.schedule_id();
+    assert_eq!(answer.body["warnings"][0]["code"], "callback_is_fire_url", "{answer:?}");
+    let message = answer.body["warnings"][0]["message"].as_str().unwrap();
+    assert!(message.contains(&world.callback()) && !message.contains(&full), "{message}");
+    let fire = world.agents.wait_for("job-1", 1).await;
+    assert_eq!(fire.path, "/inst-1/api/cron/fire");
+
+    // The base itself is no other callback.
+    world.arm("job-2", 3_600_000).await;
+    let list = world.service.list(&world.token).await;
+    assert_eq!(armed(&list, "job-2")["agent_callback_url"], json!(world.callback()));
+    let moves: bool = sqlx::query_scalar(
+        "SELECT callback_moved_at IS NOT NULL FROM instances WHERE instance_id = 'inst-1'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert!(!moves);
+    let plain = world.provision(&world.token, &world.body(&json!({"dedup_key": "key-2"}))).await;
+    assert_eq!(plain.body.get("warnings"), None);
+}
+
+/// The warnings of a provision: code and message.
+fn warnings(answer: &Answer) -> Vec<(String, String)> {
+    let found = answer.body["warnings"].as_array().into_iter().flatten();
+    found.map(|one| (text(&one["code"]), text(&one["message"]))).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+#[tokio::test]
+async fn contract_a_callback_that_no_fire_is_ever_sent_to_is_armed_with_a_warning() {
+    let world = World::start().await;
+    for (callback, why) in [
+        ("http://8.8.8.8", Some("plain http is only allowed for addresses in the allow-list")),
+        ("https://10.0.0.1:8080/base", Some("the address 10.0.0.1 is neither public nor in the allow-list")),
+        ("https://[fd00::1]", Some("the address fd00::1 is neither public")),
+        // Depends on the addresses of the host.
+        ("http://agent.internal", None),
+        ("https://agent.example", None),
+        ("http://127.0.0.1:9", None),
+    ] {
+        let answer =
+            world.provision(&world.token, &world.body(&json!({"agent_callback_url": callback}))).await;
+        answer.schedule_id();
+        let found = warnings(&answer);
+        let expected = why.map(|_| "callback_not_permitted");
+        assert_eq!(found.first().map(|(code, _)| code.as_str()), expected, "{callback}: {found:?}");
+        assert!(why.is_none_or(|why| found[0].1.contains(why)), "{callback}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn contract_a_callback_that_moves_other_jobs_warns_with_their_number() {
+    let world = World::start().await;
+    for job in ["job-1", "job-2", "job-3"] {
+        world.arm(job, 3_600_000).await;
+    }
+    let moved = async |job: &str, callback: String| {
+        let body = json!({"job_id": job, "dedup_key": callback, "agent_callback_url": callback});
+        warnings(&world.provision(&world.token, &world.body(&body)).await)
+    };
+    let to = |place: &str| format!("{}/{place}", world.callback());
+    let found = moved("job-1", to("b")).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "callback_moved");
+    assert!(found[0].1.contains(&format!("2 other jobs follow to `{}`", to("b"))), "{found:?}");
+    assert_eq!(moved("job-2", to("b")).await, [], "it is there already");
+    world.service.cancel(&world.token, "job-3").await;
+    assert!(moved("job-4", to("c")).await[0].1.contains("2 other jobs follow"));
+    for job in ["job-1", "job-2"] {
+        world.service.cancel(&world.token, job).await;
+    }
+    assert_eq!(moved("job-4", to("d")).await, [], "the job itself is not another one");
+    assert!(moved("job-5", to("e")).await[0].1.contains("1 other job follows"));
 }

@@ -117,7 +117,7 @@ async fn an_update_changes_only_the_named_fields() {
     );
     assert_ne!(
         armed["dedup_key"], "report:2098-01-01T00:00:00+01:00",
-        "the same key would be the same one-shot, with its old callback URL"
+        "the same key would be the same one-shot, which waits for its next retry"
     );
     assert_eq!(
         tools.run(&line).await.json()["schedule_id"],
@@ -162,6 +162,53 @@ async fn an_auth_profile_is_set_kept_and_cleared() {
 }
 
 #[tokio::test]
+async fn auth_may_be_several_profiles_or_none() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let auth = || async { world.listed("report").await.unwrap().1["auth"].clone() };
+    let add = format!("add report --in 1h --callback-url {}", world.callback());
+    world
+        .sql("INSERT INTO auth_profiles (scope, scope_id, auth) VALUES ('service', '', 'codex:spare')")
+        .await;
+    let (said, _) = tools.run(&format!("{add} --auth claude:work --auth codex:spare")).await.warned();
+    assert!(said.contains("with auth profiles claude:work, codex:spare"), "{said}");
+    assert_eq!(auth().await, json!(["claude:work", "codex:spare"]));
+    let (table, _) = tools.run("list").await.warned();
+    assert!(table.contains("claude:work, codex:spare (some unknown)"), "{table}");
+    let said = tools.run("update report --auth none").await.ok();
+    assert!(said.contains("report runs without an auth profile."), "{said}");
+    assert_eq!(auth().await, json!(false));
+    assert!(tools.run("show report").await.ok().contains("auth profile  none"));
+    let said = tools.run(&format!("{add} --auth none")).await.ok();
+    assert!(said.contains("without an auth profile"), "{said}");
+    tools.run("update report --no-auth").await.ok();
+    assert_eq!(auth().await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_limit_is_set_kept_and_removed() {
+    let world = World::new().await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    let limit = || async { world.listed("report").await.unwrap().1.get("not_after").cloned() };
+    let add = format!("add report --at 2036-06-18T12:00:00Z --callback-url {}", world.callback());
+    let said = tools.run(&format!("{add} --not-after 2036-06-18T14:00:00+01:00")).await.ok();
+    assert!(said.contains("not after"), "{said}");
+    let expected = Some(json!("2036-06-18T13:00:00Z"));
+    assert_eq!(limit().await, expected);
+    tools.run(&add).await.ok();
+    assert_eq!(limit().await, expected, "adding the job again keeps it");
+    assert!(tools.run("show report").await.ok().contains("13:00:00 +00:00"));
+    tools.run("update report --at 2036-06-18T12:30:00Z").await.ok();
+    assert_eq!(limit().await, expected, "a new time keeps it");
+    tools
+        .run("update report --at 2036-06-18T13:30:00Z")
+        .await
+        .failed(1, "not_after: must not be before fire_at");
+    tools.run("update report --not-after none").await.ok();
+    assert_eq!(limit().await, None);
+}
+
+#[tokio::test]
 async fn an_invalid_command_line_is_explained() {
     // A port without a listener: no command gets as far as a call.
     let tools = Tools::logged_in("http://127.0.0.1:9", "token").await;
@@ -173,9 +220,15 @@ async fn an_invalid_command_line_is_explained() {
         ("add report --in 1s --at 2099-01-01T00:00:00Z", "cannot be used with"),
         ("add report --callback-url http://a", "--at"),
         ("add report --in 1s --callback-url ftp://a", "http or https"),
+        ("add report --in 1s --callback-url https://0127.0.0.1", "this host is read as 87.0.0.1"),
+        ("update report --callback-url https://agent.example:0", "must not have port 0"),
         ("add report --in 1s", "--callback-url URL or NAS_CRON_CALLBACK_URL"),
         ("update report", "--auth"),
         ("update report --auth a:b --no-auth", "cannot be used with"),
+        ("update report --auth a:b --auth none", "--auth must be either none or profiles"),
+        ("update report --auth a:b --auth c", "--auth number 2 must be provider:name"),
+        ("update report --not-after 2099-01-01T00:00:00", "has no offset"),
+        ("update report --not-after soon", "ISO 8601"),
         ("add report --in 1s --callback-url http://a --auth work", "--auth must be provider:name"),
         ("add report --in 1s --callback-url http://a --auth sk-ant-REDACTED", "--auth looks like a secret"),
         ("update report --auth sk-ant-REDACTED", "--auth looks like a secret"),
@@ -193,6 +246,11 @@ async fn an_invalid_command_line_is_explained() {
         ("NAS_CRON_ACCESS_TOKEN", "two words", "NAS_CRON_ACCESS_TOKEN: it must be one word"),
         ("NAS_CRON_USE_AGENT_IDENTITY", "perhaps", "NAS_CRON_USE_AGENT_IDENTITY: must be on or off"),
         ("NAS_CRON_CALLBACK_URL", "ftp://a", "NAS_CRON_CALLBACK_URL: must be an http"),
+        (
+            "NAS_CRON_CALLBACK_URL",
+            "https://127.1",
+            "NAS_CRON_CALLBACK_URL: must write an IPv4 address in decimal",
+        ),
     ] {
         let mut command = tools.command("add report --in 1s");
         command.env(name, value);

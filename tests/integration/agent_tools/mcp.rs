@@ -351,6 +351,27 @@ async fn an_auth_profile_chosen_by_the_model_reaches_the_fire() {
     let listed = host.done("cron_list", json!({"job_id": "b"})).await;
     assert_eq!(listed["armed"][0]["schedule_id"], armed["schedule_id"], "the one-shot is the same");
 
+    // A list, and explicitly no profile.
+    for form in [json!(["claude:work", "claude:spare"]), json!(false)] {
+        let updated = host.done("cron_update", json!({"job_id": "b", "auth": form})).await;
+        assert_eq!((&updated["auth"], &updated["effective_auth"]["auth"]), (&form, &form));
+        let listed = host.done("cron_list", json!({"job_id": "b"})).await;
+        assert_eq!(listed["armed"][0]["auth"], form);
+    }
+    host.done("cron_update", json!({"job_id": "b", "auth": "claude:work"})).await;
+
+    // A limit, which another change keeps.
+    let limit = json!("2099-01-01T00:00:00Z");
+    let listed = async |host: &mut Host| {
+        host.done("cron_list", json!({"job_id": "b"})).await["armed"][0].get("not_after").cloned()
+    };
+    host.done("cron_update", json!({"job_id": "b", "not_after": limit})).await;
+    assert_eq!(listed(&mut host).await, Some(limit.clone()));
+    host.done("cron_update", json!({"job_id": "b", "in": "2h"})).await;
+    assert_eq!(listed(&mut host).await, Some(limit));
+    host.done("cron_update", json!({"job_id": "b", "not_after": null})).await;
+    assert_eq!(listed(&mut host).await, None);
+
     // The listed callback URL and auth profile are kept.
     let updated = host.done("cron_update", json!({"job_id": "b", "in": "1s"})).await;
     assert_eq!(updated["agent_callback_url"], world.callback());
@@ -399,8 +420,15 @@ async fn the_newest_protocol_version_lists_tools_and_reports_their_errors() {
     assert_eq!(of("cron_cancel")["annotations"]["idempotentHint"], true);
     for tool in ["cron_provision", "cron_update"] {
         let auth = &of(tool)["inputSchema"]["properties"]["auth"];
-        assert_eq!(auth["type"], json!(["string", "null"]), "{tool}");
+        assert_eq!(auth["type"], json!(["string", "array", "boolean", "null"]), "{tool}");
+        assert_eq!((&auth["maxItems"], &auth["items"]["type"]), (&json!(8), &json!("string")), "{tool}");
         assert!(auth["description"].as_str().unwrap().contains("never a token"), "{tool}");
+        let limit = &of(tool)["inputSchema"]["properties"]["not_after"];
+        assert_eq!(
+            (&limit["type"], &limit["format"]),
+            (&json!(["string", "null"]), &json!("date-time")),
+            "{tool}"
+        );
     }
     assert_eq!(of("cron_provision")["inputSchema"]["required"], json!(["job_id", "agent_callback_url"]));
 
@@ -428,7 +456,19 @@ async fn errors_reach_the_model_and_change_nothing(world: &World, host: &mut Hos
         (json!({"job_id": "j", "at": "1s", "agent_callback_url": callback}), "at: unknown field"),
         (
             json!({"job_id": "j", "in": "1s", "auth": 5, "agent_callback_url": callback}),
-            "auth: must be a string",
+            "auth: must be false, a profile or a list of profiles, not a number",
+        ),
+        (
+            json!({"job_id": "j", "in": "1s", "auth": ["p:a", "p:a"], "agent_callback_url": callback}),
+            "auth[1]: is in the list twice",
+        ),
+        (
+            json!({"job_id": "j", "in": "1s", "not_after": "2036-06-18T12:34:56", "agent_callback_url": callback}),
+            "not_after: has no offset",
+        ),
+        (
+            json!({"job_id": "j", "in": "1s", "not_after": "1970-01-01T00:00:00Z", "agent_callback_url": callback}),
+            "not_after: must not be before fire_at",
         ),
     ];
     for (arguments, expected) in cases {

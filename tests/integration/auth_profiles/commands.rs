@@ -69,6 +69,39 @@ async fn operators_set_show_and_clear_defaults_and_the_next_fire_carries_them() 
 }
 
 #[tokio::test]
+async fn operators_set_no_profile_and_lists_as_defaults() {
+    let world = World::new().await;
+    let several = "auth-profiles set --service --default claude:a --default codex:b";
+    assert_eq!(json(&world, several).await["defaults"]["service"], json!(["claude:a", "codex:b"]));
+    let said = ok(&world, "auth-profiles set --instance inst-1 --default none").await;
+    assert!(
+        said.contains("Agent inst-1: jobs that name no profile get none, by the default of the instance"),
+        "{said}"
+    );
+    let all = ok(&world, "auth-profiles list").await;
+    assert!(all.contains("the service   claude:a, codex:b  default"), "{all}");
+    assert!(all.contains("agent inst-1  none               default"), "{all}");
+    provision(&world, "job", 3_600_000, &json!({})).await;
+    let shown = ok(&world, "jobs show inst-1 job").await;
+    assert!(shown.contains("none (by instance)"), "{shown}");
+    ok(&world, "auth-profiles set --instance inst-1 --no-default").await;
+    let shown = ok(&world, "jobs show inst-1 job").await;
+    assert!(shown.contains("claude:a, codex:b (by service)"), "{shown}");
+    for (line, expected) in [
+        ("--default none --default p:a", "--default must be either none or profiles, not both"),
+        ("--default p:a --default Bad", "--default number 2 must be provider:name"),
+        ("--default false", "--default must be provider:name"),
+    ] {
+        let said = fails(&world, &format!("auth-profiles set --service {line}")).await;
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(
+        json(&world, "auth-profiles list --service").await["defaults"]["service"],
+        json!(["claude:a", "codex:b"])
+    );
+}
+
+#[tokio::test]
 async fn jobs_are_shown_with_their_profile_and_its_source() {
     let world = World::new().await;
     provision(&world, "own", 3_600_000, &json!({"auth": "claude:new"})).await;

@@ -80,13 +80,17 @@ pub(crate) async fn listed(world: &World, job: &str) -> Value {
     world.listed(job).await.unwrap_or_else(|| panic!("{job} is listed")).1
 }
 
-/// Returns the profile that a fire carries. Body and token must agree, and without a profile the body has no other
-/// field.
+/// Returns the profile that a fire carries.
 pub(crate) fn carried(fire: &Fire) -> Option<String> {
+    carried_auth(fire).map(|auth| auth.as_str().expect("a string").to_owned())
+}
+
+/// Returns the `auth` that a fire carries. Body and token must agree, and without it the body has no other field.
+pub(crate) fn carried_auth(fire: &Fire) -> Option<Value> {
     let claims = fire.token.split('.').nth(1).expect("a JWT");
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     assert_eq!(claims.get("auth"), fire.body.get("auth"), "the token agrees with the body");
-    let auth = fire.body.get("auth").map(|auth| auth.as_str().expect("a string").to_owned());
+    let auth = fire.body.get("auth").cloned();
     if auth.is_none() {
         assert_eq!(
             fire.body,

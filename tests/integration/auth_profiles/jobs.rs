@@ -144,8 +144,11 @@ async fn patch_rejects_unknown_jobs_and_invalid_profiles() {
     };
     for (body, begins) in [
         (json!({}), "auth: is missing"),
-        (json!({"auth": 7}), "auth: must be a string, not a number"),
-        (json!({"auth": {"provider": "claude"}}), "auth: must be a string, not an object"),
+        (json!({"auth": 7}), "auth: must be false, a profile or a list of profiles, not a number"),
+        (
+            json!({"auth": {"provider": "claude"}}),
+            "auth: must be false, a profile or a list of profiles, not an object",
+        ),
         (json!({"auth": "claude"}), "auth: must be provider:name"),
         (json!({"auth": ""}), "auth: must be provider:name"),
         (json!({"auth": "Claude:work"}), "auth: must be provider:name"),

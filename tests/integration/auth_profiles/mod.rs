@@ -4,6 +4,7 @@
 mod commands;
 mod fires;
 mod fixture;
+mod forms;
 mod isolation;
 mod jobs;
 mod registry;

@@ -88,7 +88,10 @@ async fn an_invalid_field_is_named_and_nothing_is_changed() {
         (json!({"profiles": [7]}), "profiles[0]: must be a string, not a number"),
         (json!({"profiles": ["claude:a", "b"]}), "profiles[1]: must be provider:name"),
         (json!({"profiles": ["claude:a"], "default": "b"}), "default: must be provider:name"),
-        (json!({"profiles": ["claude:a"], "default": false}), "default: must be a string, not a boolean"),
+        (
+            json!({"profiles": ["claude:a"], "default": true}),
+            "default: must be false, a profile or a list of profiles, not true",
+        ),
         (json!({"profiles": many}), "profiles: must be at most 200"),
     ] {
         let (status, answer) = call(&world, "PUT", REGISTRY, &world.token, Some(&body)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nas_cron::db::{Db, DbError, auth_profiles, fires, oneshots};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::oneshot::{self, Provision};
-use nas_cron_protocol::{AuthPlace, AuthProfile, Given, InstanceId, JobId};
+use nas_cron_protocol::{AuthChoice, AuthPlace, Given, InstanceId, JobId};
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::fire_at;
 use sqlx::PgPool;
@@ -43,14 +43,14 @@ impl Kept {
 
     async fn arm(&self, job: &str, auth: Given<&str>) {
         let at = fire_at(3_600_000);
-        let auth = auth.try_map(AuthProfile::new).unwrap();
+        let auth = auth.try_map(|text| AuthChoice::from_json(&text.into())).unwrap();
         let wanted = Provision::new(job, &at, "https://agent.example", &format!("{job}:{at}")).unwrap();
         let wanted = wanted.with_auth(auth);
         oneshot::provision(&self.db, &self.instance, None, &wanted, &RULES).await.unwrap();
     }
 
     async fn profiles(&self) -> Vec<String> {
-        sqlx::query_scalar("SELECT job_id || ' ' || auth FROM job_auth ORDER BY 1")
+        sqlx::query_scalar("SELECT job_id || ' ' || (auth #>> '{}') FROM job_auth ORDER BY 1")
             .fetch_all(&self.pool)
             .await
             .unwrap()
@@ -158,7 +158,7 @@ async fn profiles_of_the_oldest_idle_jobs_are_pruned_above_the_limit() {
     kept.sql("UPDATE job_auth SET idle_since = idle_since - interval '2 hours'").await;
     kept.sql(
         "INSERT INTO job_auth (instance_id, job_id, auth, idle_since)
-         SELECT i, 'idle-' || n, 'claude:work', now() - make_interval(mins => n)
+         SELECT i, 'idle-' || n, '\"claude:work\"', now() - make_interval(mins => n)
          FROM unnest(ARRAY['inst-1', 'inst-2']) AS i, generate_series(1, CASE i WHEN 'inst-1' THEN 6 ELSE 4 END) AS n",
     )
     .await;

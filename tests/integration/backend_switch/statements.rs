@@ -7,7 +7,7 @@ use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron::domain::outbox::{Done, Order, ToTell, Told};
 use nas_cron::domain::wake_up::{Found, Wake};
-use nas_cron_protocol::{BackendName, CallbackUrl, DedupKey, FireAt, InstanceId, JobId, ScheduleId};
+use nas_cron_protocol::{BackendName, CallbackUrl, DedupKey, FireAt, Given, InstanceId, JobId, ScheduleId};
 use nas_cron_testing::database::database;
 use nas_cron_testing::time::fire_at;
 use sqlx::PgPool;
@@ -52,6 +52,7 @@ impl World {
             dedup_key: &DedupKey::new(format!("{job}:{at}")).unwrap(),
             fire_at: &FireAt::parse(&at).unwrap(),
             callback_url: &CallbackUrl::parse("https://agent.example").unwrap(),
+            not_after: &Given::Keep,
         };
         oneshots::provision(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
     }

@@ -50,9 +50,6 @@ async fn contract_fire_private_addresses_are_never_dialled_by_default() {
         "localhost",
         "0.0.0.0",
         "[::]",
-        "127.1",
-        "0x7f.1",
-        "2130706433",
         "10.0.0.1",
         "169.254.169.254",
         "[fd00::1]",
@@ -63,6 +60,27 @@ async fn contract_fire_private_addresses_are_never_dialled_by_default() {
         assert!(error.contains("public"), "it names the reason: {error}");
     }
     assert_eq!(v4.connections() + v6.map_or(0, |v6| v6.connections()), 0);
+}
+
+#[tokio::test]
+async fn private_address_in_another_form_is_not_dialled_if_it_was_stored_before_the_rule() {
+    let world = World::with(|s| quick(s).without("NAS_CRON_CALLBACK_ALLOW")).await;
+    let agent = RawAgent::start("127.0.0.1:0", ACCEPT).await.unwrap();
+    for (number, host) in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1"].into_iter().enumerate() {
+        let job = format!("job-{number}");
+        world.service.provision(&world.token, &job, &fire_at(3_600_000), "https://agent.example").await;
+        let stored = format!(
+            "UPDATE one_shots SET callback_url = 'https://{host}:{}', fire_at = now(), next_attempt_at = now()
+             WHERE job_id = '{job}'",
+            agent.address.port()
+        );
+        world.sql(&stored).await;
+        world.sql("NOTIFY nas_cron_due").await;
+        let history = world.ended(&job, 1).await;
+        let error = history[0].error.as_deref().unwrap_or_default();
+        assert!(error.contains("public"), "{host}: {history:?}");
+    }
+    assert_eq!(agent.connections(), 0);
 }
 
 #[tokio::test]

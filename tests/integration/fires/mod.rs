@@ -5,6 +5,7 @@
 mod addresses;
 mod answers;
 mod authorities;
+mod homes;
 mod keys;
 mod loops;
 mod newer_agent;

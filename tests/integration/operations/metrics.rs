@@ -7,7 +7,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
@@ -24,6 +24,7 @@ const NAMES: [&str; 22] = [
     "nas_cron_leases_lost_total",
     "nas_cron_oldest_overdue_seconds",
     "nas_cron_one_shots",
+    "nas_cron_one_shots_expired_total",
     "nas_cron_one_shots_recovered_total",
     "nas_cron_open_connections",
     "nas_cron_panics_total",
@@ -77,7 +78,7 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
     // Gauges follow within a round of maintenance.
     let page = eventually("the gauges follow", async || {
         let page = world.service.metrics().await;
-        (page.contains("\nnas_cron_dead_letters 1\n")).then_some(page)
+        (page.contains("\nnas_cron_dead_letters{reason=\"budget_spent\"} 1\n")).then_some(page)
     })
     .await;
 

@@ -209,23 +209,23 @@ async fn one_key_rotation_interrupts_nothing_and_a_second_one_is_detected() {
     let (emulator, sink) = (Emulator::quick().await, Sink::start().await);
     let ours = options(&emulator, &sink.url());
     let mut alone = ours.clone();
-    alone.next_signing_key = None;
+    alone.accounts[0].next_signing_key = None;
     let (client, alone) = (client(ours), client(alone));
     let verified = async |client: &Qstash| {
         armed(client, &[wake_up(0)]).await;
         let delivery = sink.next().await;
         judged(client, &delivery, &delivery.body, now())
     };
-    assert_eq!(client.key_standing().await, Ok(KeyStanding::Current));
-    assert_eq!(alone.key_standing().await, Ok(KeyStanding::Behind));
+    assert_eq!(client.accounts()[0].key_standing().await, Ok(KeyStanding::Current));
+    assert_eq!(alone.accounts()[0].key_standing().await, Ok(KeyStanding::Behind));
     assert_eq!(verified(&client).await, Ok(()));
     emulator.rotate_keys();
-    assert_eq!(client.key_standing().await, Ok(KeyStanding::Behind));
+    assert_eq!(client.accounts()[0].key_standing().await, Ok(KeyStanding::Behind));
     assert_eq!(verified(&client).await, Ok(()));
-    assert_eq!(alone.key_standing().await, Ok(KeyStanding::Unknown));
+    assert_eq!(alone.accounts()[0].key_standing().await, Ok(KeyStanding::Unknown));
     assert_eq!(verified(&alone).await, Err(Refusal::Key));
     emulator.rotate_keys();
-    assert_eq!(client.key_standing().await, Ok(KeyStanding::Unknown));
+    assert_eq!(client.accounts()[0].key_standing().await, Ok(KeyStanding::Unknown));
     assert_eq!(verified(&client).await, Err(Refusal::Key));
 }
 
@@ -240,7 +240,7 @@ async fn a_wrong_token_and_broken_limits_are_refusals_without_a_secret() {
         error.to_string()
     };
     let mut wrong = ours.clone();
-    wrong.token = SecretString::from("wr0ng-token");
+    wrong.accounts[0].token = SecretString::from("wr0ng-token");
     let text = refused(wrong.clone(), wake_up(0)).await;
     assert_eq!(text, "refused the request: 401: invalid token");
     let unhealthy = client(wrong).health().await;

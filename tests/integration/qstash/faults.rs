@@ -212,7 +212,7 @@ async fn a_server_without_http_is_garbage_and_redirects_are_not_followed() {
     let world = World::start().await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ours = options(&world.emulator, &world.sink.url());
-    ours.url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    ours.accounts[0].url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let elsewhere = world.sink.url();
     std::thread::spawn(move || {
         let redirect =

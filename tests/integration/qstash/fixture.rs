@@ -13,9 +13,10 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use nas_cron::backends::qstash::{Qstash, QstashOptions};
+use nas_cron::backends::qstash::{AccountOptions, Qstash, QstashOptions};
 use nas_cron::backends::{DirectCall, Unwanted, WakeUp};
-use nas_cron_base::clock::SystemClock;
+use nas_cron::domain::qstash_region::QstashRegion;
+use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_protocol::{CallbackUrl, FireAt, InstanceId, JobId, ScheduleId};
 use nas_cron_testing::qstash_emulator::Emulator;
 use serde_json::Value;
@@ -32,12 +33,8 @@ pub fn now() -> DateTime<Utc> {
 
 /// Returns client options for the emulator's account, with a timeout that is never exceeded by accident.
 pub fn options(emulator: &Emulator, relay_url: &str) -> QstashOptions {
-    let settings = emulator.settings();
     QstashOptions {
-        url: emulator.url().parse().unwrap(),
-        token: settings.token.clone().into(),
-        current_signing_key: settings.current_key.clone().into(),
-        next_signing_key: Some(settings.next_key.clone().into()),
+        accounts: vec![account(emulator)],
         relay_url: relay_url.to_owned(),
         retries: 3,
         furthest: Duration::from_hours(7 * 24),
@@ -46,9 +43,22 @@ pub fn options(emulator: &Emulator, relay_url: &str) -> QstashOptions {
     }
 }
 
+/// Returns the options of the emulator's account, in its region.
+pub fn account(emulator: &Emulator) -> AccountOptions {
+    let settings = emulator.settings();
+    AccountOptions {
+        region: settings.region.and_then(QstashRegion::of_header),
+        url: emulator.url().parse().unwrap(),
+        token: settings.token.clone().into(),
+        current_signing_key: settings.current_key.clone().into(),
+        next_signing_key: Some(settings.next_key.clone().into()),
+    }
+}
+
 /// Returns a client with these options.
 pub fn client(options: QstashOptions) -> Qstash {
-    Qstash::new(options, Arc::new(SystemClock)).unwrap()
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Qstash::new(options, &clock).unwrap()
 }
 
 /// Returns a new wake-up for a one-shot that is due `millis` from now.

@@ -4,5 +4,6 @@ mod client;
 mod emulator;
 mod faults;
 mod fixture;
+mod regions;
 mod sdks;
 mod signatures;

@@ -56,6 +56,21 @@ async fn a_wake_up_for_a_cancelled_job_is_gone() {
 }
 
 #[tokio::test]
+async fn a_wake_up_for_an_expired_one_shot_is_expired() {
+    let caller = Caller::new().await;
+    let (at, schedule_id) = caller.world.arm("job", FAR).await;
+    caller.world.sql("UPDATE one_shots SET not_after = now()").await;
+    eventually("it has expired", async || {
+        let (half, entry) = caller.world.listed("job").await?;
+        (half == "dead" && entry["dead_reason"] == "expired").then_some(())
+    })
+    .await;
+    let answer = caller.wake(&Caller::body("job", &schedule_id, &at)).await;
+    assert_eq!((answer.said(), answer.retry_after()), ((200, "expired"), None), "{answer:?}");
+    assert_eq!(caller.world.agents.fires().len(), 0);
+}
+
+#[tokio::test]
 async fn a_wake_up_for_a_superseded_one_shot_is_superseded() {
     let caller = Caller::new().await;
     let old = caller.due("job", 0.0).await;
@@ -94,6 +109,19 @@ async fn the_agents_retry_after_is_passed_on_and_a_waiting_retry_is_under_way() 
     let answer = caller.wake(&wake_up).await;
     assert_eq!(answer.said(), (409, "under_way"));
     assert!(answer.retry_after().is_some_and(|seconds| (1..=60).contains(&seconds)), "{answer:?}");
+    assert_eq!(caller.world.agents.fires_of("job").len(), 1);
+}
+
+#[tokio::test]
+async fn a_wake_up_whose_retry_would_be_too_late_is_expired() {
+    let caller = Caller::new().await;
+    caller.world.agents.answer(|_, _| Reply::busy("50"));
+    let wake_up = caller.due("job", 0.0).await;
+    caller.world.sql("UPDATE one_shots SET not_after = now() + interval '45 s'").await;
+    for _ in 0..2 {
+        let answer = caller.wake(&wake_up).await;
+        assert_eq!((answer.said(), answer.retry_after()), ((200, "expired"), None), "{answer:?}");
+    }
     assert_eq!(caller.world.agents.fires_of("job").len(), 1);
 }
 

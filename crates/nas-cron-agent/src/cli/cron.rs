@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use nas_cron_base::terminal::{self, UsageError};
-use nas_cron_protocol::{AuthProfile, CallbackUrl, Given, JobId};
+use nas_cron_protocol::{AuthChoice, CallbackUrl, Given, JobId};
 
 use super::connection::{Connection, ConnectionArgs, warn};
 use crate::client::api::Warning;
@@ -26,6 +26,7 @@ Examples:
   nas-cron cron login --server https://portal.example < token.txt
   nas-cron cron add report --in 90s --callback-url https://agent-1.agents.example
   nas-cron cron add report --at 2026-06-18T14:30:00+02:00 --auth claude:work
+  nas-cron cron update report --auth none
   nas-cron cron update report --no-auth
   nas-cron cron list
   nas-cron cron show report --json
@@ -73,28 +74,27 @@ struct CallbackArgs {
     callback_url: Option<CallbackUrl>,
 }
 
-/// Auth profile options of the commands that arm or change a job.
+/// Auth options of the commands that arm or change a job.
 #[derive(Debug, Args)]
 struct AuthArgs {
-    /// Auth profile that the job runs with, as `provider:name`; never a secret [default: unchanged].
+    /// Auth profile that the job runs with, as `provider:name`; never a secret. Repeat it for several in order of
+    /// preference, or give `none` for no profile even if there is a default [default: unchanged].
     // No value parser: clap's errors repeat the value, which may be a secret by mistake.
     #[arg(long, value_name = "PROFILE")]
-    auth: Option<String>,
-    /// Remove the job's own auth profile: it then runs with the default of its instance, its org or the service.
+    auth: Vec<String>,
+    /// Remove the job's own setting: it then runs with the default of its instance, its org or the service.
     #[arg(long, conflicts_with = "auth")]
     no_auth: bool,
 }
 
 impl AuthArgs {
     /// Validates the options. A value that looks like a secret is neither sent nor printed.
-    fn given(&self) -> Result<Given<AuthProfile>, UsageError> {
-        let checked = self.auth.as_deref().map(AuthProfile::new).transpose();
-        let checked = checked.map_err(|error| UsageError::new(format!("--auth {}", error.problem)))?;
-        Ok(match checked {
-            Some(auth) => Given::Set(auth),
-            None if self.no_auth => Given::Clear,
-            None => Given::Keep,
-        })
+    fn given(&self) -> Result<Given<AuthChoice>, UsageError> {
+        match self.auth.as_slice() {
+            [] if self.no_auth => Ok(Given::Clear),
+            [] => Ok(Given::Keep),
+            words => AuthChoice::from_words("--auth", words).map(Given::Set).map_err(UsageError::new),
+        }
     }
 }
 

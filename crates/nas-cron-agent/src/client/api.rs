@@ -15,10 +15,11 @@ use url::Url;
 use super::Credentials;
 use super::background::BackgroundTask;
 use super::bearer::Bearer;
+pub use super::listed_auth::ListedAuth;
 use super::registration::segment;
 pub use super::transport::ClientError;
 use nas_cron_protocol::agent_api::{CancelRequest, JobChange};
-use nas_cron_protocol::{AuthProfile, Given};
+use nas_cron_protocol::{AuthChoice, Given};
 
 pub use nas_cron_protocol::agent_api::{ProvisionRequest, ProvisionResponse, Warning};
 
@@ -31,12 +32,12 @@ pub struct Client {
     credentials: Credentials,
 }
 
-/// An auth profile and its source.
+/// The auth of a fire and its source.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct EffectiveAuth {
-    /// The profile as `provider:name`.
-    pub auth: String,
-    /// Source of the profile: `job`, `instance`, `org` or `service`.
+    /// The profiles that the fire carries.
+    pub auth: ListedAuth,
+    /// Source of the profiles: `job`, `instance`, `org` or `service`.
     pub source: String,
 }
 
@@ -45,9 +46,9 @@ pub struct EffectiveAuth {
 pub struct ChangedAuth {
     /// ID of the job.
     pub job_id: String,
-    /// The job's own auth profile.
-    pub auth: Option<String>,
-    /// Auth profile of the next fire.
+    /// The job's own auth.
+    pub auth: Option<ListedAuth>,
+    /// Auth of the next fire.
     pub effective_auth: Option<EffectiveAuth>,
     /// Warnings about the request, which succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -100,13 +101,19 @@ pub struct ListedJob {
     /// Error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Time at which the retries ended.
+    /// Latest start of an attempt. Absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
+    /// Reason why it failed permanently: `budget_spent` (no more retries) or `expired` (its `not_after` has passed).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_reason: Option<String>,
+    /// Time at which it failed permanently.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub died_at: Option<String>,
-    /// The job's own auth profile.
+    /// The job's own auth.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<String>,
-    /// Auth profile of the next fire.
+    pub auth: Option<ListedAuth>,
+    /// Auth of the next fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
     /// Warnings about the job.
@@ -135,15 +142,15 @@ pub struct KnownProfile {
     pub scope: String,
 }
 
-/// Default auth profiles, from the nearest scope to the furthest.
+/// Default auth, from the nearest scope to the furthest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct AuthDefaults {
     /// Default of the caller's instance.
-    pub instance: Option<String>,
+    pub instance: Option<ListedAuth>,
     /// Default of its org.
-    pub org: Option<String>,
+    pub org: Option<ListedAuth>,
     /// Default of the service.
-    pub service: Option<String>,
+    pub service: Option<ListedAuth>,
 }
 
 impl Client {
@@ -180,11 +187,11 @@ impl Client {
         self.call::<(), _>(Method::GET, "/api/agent-cron/list", None).await
     }
 
-    /// Sets or removes a job's own auth profile. Its one-shot stays the same.
+    /// Sets or removes a job's own auth. Its one-shot stays the same.
     pub async fn set_auth(
         &self,
         job_id: &str,
-        auth: Option<&AuthProfile>,
+        auth: Option<&AuthChoice>,
     ) -> Result<ChangedAuth, ClientError> {
         let path = format!("/api/agent-cron/jobs/{}", segment(job_id));
         let change = JobChange { auth: auth.cloned().map_or(Given::Clear, Given::Set) };

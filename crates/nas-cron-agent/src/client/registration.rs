@@ -28,7 +28,8 @@ pub enum TaskError {
     Missing,
 }
 
-// IDs are opaque text here: other servers may return less than the contract promises.
+// IDs are opaque text here: other servers may return less than the contract promises. Some write camelCase, which codex
+// accepts too.
 
 #[derive(Deserialize)]
 struct Registered {
@@ -37,8 +38,21 @@ struct Registered {
 
 #[derive(Deserialize)]
 struct Task {
+    #[serde(alias = "taskId")]
     task_id: Option<String>,
+    #[serde(alias = "encryptedTaskId")]
     encrypted_task_id: Option<String>,
+}
+
+impl Task {
+    /// Returns the task's ID, opened with the key if it is sealed.
+    fn id(self, key: &AgentKey) -> Result<String, TaskError> {
+        match self {
+            Self { task_id: Some(task_id), .. } => Ok(task_id),
+            Self { encrypted_task_id: Some(sealed), .. } => Ok(key.open(&sealed)?),
+            _ => Err(TaskError::Missing),
+        }
+    }
 }
 
 /// Registers the key, and returns the ID of its identity; the same key again is the same identity. The identity that it
@@ -65,11 +79,7 @@ pub(super) async fn register_task(
     let path = format!("/v1/agent/{}/task/register", segment(agent_runtime_id));
     let body = key.task_registration(agent_runtime_id, now);
     let task: Task = transport.call(Method::POST, &path, None, Some(&body), TIMEOUT).await?;
-    match task {
-        Task { task_id: Some(task_id), .. } => Ok(task_id),
-        Task { encrypted_task_id: Some(sealed), .. } => Ok(key.open(&sealed)?),
-        _ => Err(TaskError::Missing),
-    }
+    task.id(key)
 }
 
 /// Revokes an identity and all its tasks.
@@ -87,4 +97,42 @@ pub(super) async fn revoke(
 pub(super) fn segment(text: &str) -> String {
     let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     encoded.replace('+', "%20")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A key, and `task-1` sealed to it by an independent implementation's public half.
+    fn sealed() -> (AgentKey, String) {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+
+        let vectors = include_str!("../../../../tests/data/agent_identity_vectors.json");
+        let vector = serde_json::from_str::<Value>(vectors).unwrap()[0].take();
+        let bytes = |name: &str| hex::decode(vector[name].as_str().unwrap()).unwrap();
+        let der = [hex::decode("302e020100300506032b657004220420").unwrap(), bytes("seed")].concat();
+        let recipient: [u8; 32] = bytes("x25519").try_into().unwrap();
+        let sealed = crypto_box::PublicKey::from(recipient).seal(&mut crypto_box::aead::OsRng, b"task-1");
+        (AgentKey::parse(&STANDARD.encode(der).into()).unwrap(), STANDARD.encode(sealed.unwrap()))
+    }
+
+    #[test]
+    fn task_id_is_read_in_both_spellings_plain_and_sealed() {
+        let (key, sealed) = sealed();
+        let id = |answer: Value| serde_json::from_value::<Task>(answer).unwrap().id(&key);
+        for answer in [
+            json!({"task_id": "task-1"}),
+            json!({"taskId": "task-1"}),
+            json!({"encrypted_task_id": sealed}),
+            json!({"encryptedTaskId": sealed}),
+            json!({"taskId": null, "encryptedTaskId": sealed, "expiresAt": 1}),
+        ] {
+            assert_eq!(id(answer.clone()).unwrap(), "task-1", "{answer}");
+        }
+        assert!(matches!(id(json!({"TaskId": "task-1"})), Err(TaskError::Missing)));
+        assert!(matches!(id(json!({"encryptedTaskId": "***"})), Err(TaskError::Unseal(_))));
+    }
 }

@@ -1,7 +1,7 @@
-//! Changes one part of a job and keeps the rest. The agent API has such a call for the auth profile only.
+//! Changes one part of a job and keeps the rest. The agent API has such a call for `auth` only.
 
 use nas_cron_protocol::error::ErrorWord;
-use nas_cron_protocol::{AuthProfile, Given};
+use nas_cron_protocol::{AuthChoice, Given};
 use ring::digest;
 
 use super::api::{ChangedAuth, Client, ClientError, ListedJob, ProvisionRequest, ProvisionResponse};
@@ -9,19 +9,28 @@ use super::api::{ChangedAuth, Client, ClientError, ListedJob, ProvisionRequest, 
 /// The changes of a job. Fields without a value stay as they are.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
-    /// The job's own auth profile; `null` removes it.
-    pub auth: Given<AuthProfile>,
+    /// The job's own auth; `null` removes it.
+    pub auth: Given<AuthChoice>,
     /// New time of the fire.
     pub fire_at: Option<String>,
     /// New base URL of the agent.
     pub agent_callback_url: Option<String>,
+    /// New latest start of an attempt; `null` removes it.
+    pub not_after: Given<String>,
+}
+
+impl Update {
+    /// Returns true if the job has to be provisioned again.
+    fn arms(&self) -> bool {
+        self.fire_at.is_some() || self.agent_callback_url.is_some() || !self.not_after.is_keep()
+    }
 }
 
 /// The result of an update.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one value per command")]
 pub enum Updated {
-    /// At most the auth profile changed; the one-shot is the same.
+    /// At most the auth changed; the one-shot is the same.
     Auth(ChangedAuth),
     /// The job already had these values.
     Unchanged(ListedJob),
@@ -49,7 +58,7 @@ impl Client {
     ///
     /// The job is listed, then armed. If another process changes it in between, the later provision wins.
     pub async fn update(&self, job_id: &str, update: Update) -> Result<Updated, UpdateError> {
-        if let (None, None) = (&update.fire_at, &update.agent_callback_url) {
+        if !update.arms() {
             return self.update_auth(job_id, &update.auth).await;
         }
         let listing = self.list().await?;
@@ -61,7 +70,9 @@ impl Client {
             (Some(armed), _) if is_unchanged(&armed, &update) => {
                 return self.update_auth(job_id, &update.auth).await;
             }
-            (Some(job), _) | (None, Some(job)) => job,
+            (Some(job), _) => job,
+            // Armed again, and not limited by the time that its last one-shot had.
+            (None, Some(dead)) => ListedJob { not_after: None, ..dead },
             (None, None) => return Err(UpdateError::JobNotFound),
         };
         let request = rearm_request(job, update)?;
@@ -69,7 +80,7 @@ impl Client {
         Ok(Updated::Armed(request, armed))
     }
 
-    async fn update_auth(&self, job_id: &str, auth: &Given<AuthProfile>) -> Result<Updated, UpdateError> {
+    async fn update_auth(&self, job_id: &str, auth: &Given<AuthChoice>) -> Result<Updated, UpdateError> {
         match self.set_auth(job_id, auth.value()).await {
             Ok(changed) => Ok(Updated::Auth(changed)),
             Err(error @ ClientError::Refused { status: 404, .. })
@@ -82,11 +93,12 @@ impl Client {
     }
 }
 
-/// True if the job already has the time and the callback URL of the update.
+/// True if the job already has the time, the callback URL and the limit of the update.
 fn is_unchanged(job: &ListedJob, update: &Update) -> bool {
     let time = update.fire_at.as_ref().is_none_or(|fire_at| *fire_at == job.fire_at);
     let wanted = update.agent_callback_url.as_ref();
-    time && wanted.is_none_or(|url| Some(url) == job.agent_callback_url.as_ref())
+    let limit = update.not_after.is_keep() || update.not_after.value() == job.not_after.as_ref();
+    time && limit && wanted.is_none_or(|url| Some(url) == job.agent_callback_url.as_ref())
 }
 
 /// Builds the provision request that applies the update.
@@ -98,11 +110,17 @@ fn rearm_request(job: ListedJob, update: Update) -> Result<ProvisionRequest, Upd
     let fire_at = update.fire_at.unwrap_or(job.fire_at);
     let mut dedup_key = dedup_key(&job.job_id, &fire_at);
     if moved {
-        // The same key would re-arm the same one-shot, which keeps its callback URL.
+        // The same key would leave a stuck job stuck, and a waiting one at its back-off.
         let hash = digest::digest(&digest::SHA256, agent_callback_url.as_bytes());
         dedup_key = format!("{dedup_key}:{}", hex::encode(&hash.as_ref()[..8]));
     }
-    Ok(ProvisionRequest { job_id: job.job_id, fire_at, agent_callback_url, dedup_key, auth: update.auth })
+    // A new key has no limit of its own accord.
+    let not_after = match (update.not_after, job.not_after) {
+        (Given::Keep, Some(limit)) => Given::Set(limit),
+        (given, _) => given,
+    };
+    let ListedJob { job_id, .. } = job;
+    Ok(ProvisionRequest { job_id, fire_at, agent_callback_url, dedup_key, auth: update.auth, not_after })
 }
 
 /// Builds the key that real agents send.
@@ -129,6 +147,24 @@ mod tests {
         assert_eq!(request.agent_callback_url, "https://a.example");
         assert_eq!(request.dedup_key, "j:2026-06-18T13:00:00+00:00");
         assert_eq!(request.auth, Given::Keep);
+    }
+
+    #[test]
+    fn limit_is_kept_unless_it_is_changed() {
+        let limited = || ListedJob {
+            not_after: Some("2026-06-18T14:00:00Z".to_owned()),
+            ..job(Some("https://a.example"))
+        };
+        let later = Update { fire_at: Some("2026-06-18T13:00:00+00:00".to_owned()), ..Update::default() };
+        let request =
+            |not_after| rearm_request(limited(), Update { not_after, ..later.clone() }).unwrap().not_after;
+        assert_eq!(request(Given::Keep), Given::Set("2026-06-18T14:00:00Z".to_owned()));
+        assert_eq!(request(Given::Clear), Given::Clear);
+        assert_eq!(request(Given::Set("x".to_owned())), Given::Set("x".to_owned()));
+        let only = |not_after| Update { not_after, ..Update::default() };
+        assert!(only(Given::Clear).arms() && !only(Given::Keep).arms());
+        assert!(is_unchanged(&limited(), &only(Given::Set("2026-06-18T14:00:00Z".to_owned()))));
+        assert!(!is_unchanged(&limited(), &only(Given::Clear)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nas_cron_base::clock::Clock;
-use nas_cron_protocol::{AuthProfile, CallbackUrl, DedupKey, Fields, Given, InvalidField, JobId};
+use nas_cron_protocol::{AuthChoice, CallbackUrl, DedupKey, Fields, Given, InvalidField, JobId};
 use rmcp::model::JsonObject;
 use serde::Serialize;
 use serde_json::Value;
@@ -50,7 +50,16 @@ impl Calls {
         let callback = callback(&mut arguments)?;
         let key = arguments.text("dedup_key")?.map(DedupKey::new).transpose()?;
         let auth = auth(&mut arguments)?;
-        arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "dedup_key", "auth"])?;
+        let not_after = not_after(&mut arguments)?;
+        arguments.finish(&[
+            "job_id",
+            "fire_at",
+            "in",
+            "agent_callback_url",
+            "dedup_key",
+            "auth",
+            "not_after",
+        ])?;
         let fire_at = fire_at.ok_or_else(|| {
             InvalidField::new("fire_at", "is missing: give either fire_at or in (such as 90s)")
         })?;
@@ -65,6 +74,7 @@ impl Calls {
             fire_at,
             agent_callback_url: callback.as_str().to_owned(),
             auth,
+            not_after,
         };
         let done = self.client.provision(&request).await?;
         let ProvisionRequest { job_id, fire_at, agent_callback_url, .. } = request;
@@ -77,12 +87,15 @@ impl Calls {
         let fire_at = self.time(&mut arguments)?;
         let agent_callback_url = callback(&mut arguments)?.map(|url| url.as_str().to_owned());
         let auth = auth(&mut arguments)?;
-        arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "auth"])?;
-        if auth == Given::Keep && fire_at.is_none() && agent_callback_url.is_none() {
-            let problem = "nothing to change: give at least one of auth, fire_at, in, agent_callback_url";
+        let not_after = not_after(&mut arguments)?;
+        arguments.finish(&["job_id", "fire_at", "in", "agent_callback_url", "auth", "not_after"])?;
+        let timed = fire_at.is_some() || !not_after.is_keep();
+        if auth.is_keep() && agent_callback_url.is_none() && !timed {
+            let problem =
+                "nothing to change: give at least one of auth, fire_at, in, not_after, agent_callback_url";
             return Err(InvalidField::new("auth", problem).into());
         }
-        let update = Update { auth, fire_at, agent_callback_url };
+        let update = Update { auth, fire_at, agent_callback_url, not_after };
         Ok(match self.client.update(&job_id, update).await? {
             update::Updated::Auth(changed) => Updated {
                 job_id: changed.job_id,
@@ -166,9 +179,17 @@ fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField>
     arguments.text("agent_callback_url")?.as_deref().map(CallbackUrl::parse).transpose()
 }
 
+/// Validates `not_after`.
+fn not_after(arguments: &mut Fields) -> Result<Given<String>, InvalidField> {
+    arguments.clearable_text("not_after")?.try_map(|text| {
+        let limit = fire_time::at(&text).map_err(|problem| InvalidField::new("not_after", problem))?;
+        Ok(limit.as_str().to_owned())
+    })
+}
+
 /// Validates `auth`. A value that looks like a secret is neither sent nor repeated.
-fn auth(arguments: &mut Fields) -> Result<Given<AuthProfile>, InvalidField> {
-    arguments.clearable_text("auth")?.try_map(AuthProfile::new)
+fn auth(arguments: &mut Fields) -> Result<Given<AuthChoice>, InvalidField> {
+    arguments.clearable("auth").try_map(|value| AuthChoice::from_json(&value))
 }
 
 fn value(result: impl Serialize) -> Result<Value, ToolError> {
@@ -247,9 +268,15 @@ mod tests {
             ),
             (
                 CronProvision,
-                json!({"job_id": "j", "in": "1s", "auth": ["sk-secret"]}),
-                "auth: must be a string, not an array",
+                json!({"job_id": "j", "in": "1s", "auth": {"sk-secret": 1}}),
+                "auth: must be false, a profile or a list of profiles, not an object",
             ),
+            (
+                CronProvision,
+                json!({"job_id": "j", "in": "1s", "not_after": "2026-06-18T12:34:56"}),
+                "not_after: has no offset",
+            ),
+            (CronUpdate, json!({"job_id": "j", "not_after": 5}), "not_after: must be a string, not a number"),
             (
                 CronProvision,
                 json!({"job_id": "j", "in": "1s", "at": at}),

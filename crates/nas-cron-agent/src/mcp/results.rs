@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::client::api::{EffectiveAuth, ListedJob, Warning};
+use crate::client::api::{EffectiveAuth, ListedAuth, ListedJob, Warning};
 
 /// Result of `cron_provision`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -32,9 +32,9 @@ pub(super) struct Updated {
     pub(super) agent_callback_url: Option<String>,
     /// ID of the armed one-shot.
     pub(super) schedule_id: Option<String>,
-    /// The job's own auth profile, if the job was not armed again. Absent if it has none.
-    pub(super) auth: Option<String>,
-    /// Auth profile of the next fire, if the job was not armed again.
+    /// The job's own auth, if the job was not armed again. Absent if it has none.
+    pub(super) auth: Option<ListedAuth>,
+    /// Auth of the next fire, if the job was not armed again.
     pub(super) effective_auth: Option<EffectiveAuth>,
     /// Warnings about the call, which succeeded. Report them to the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

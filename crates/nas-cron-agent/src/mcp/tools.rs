@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use nas_cron_protocol::{AuthProfile, CallbackUrl};
+use nas_cron_protocol::{AuthChoice, AuthProfile, CallbackUrl};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -88,9 +88,9 @@ impl About {
             },
             Name::CronUpdate => Self {
                 title: "Change a job",
-                description: "Change the time, callback URL or auth profile of a job that cron_list lists, and keep the \
-                    rest. Give at least one of auth, fire_at, in, agent_callback_url. Changing only auth does not arm the \
-                    job again. Changing the time or callback URL of a dead job arms it again.",
+                description: "Change the time, limit, callback URL or auth of a job that cron_list lists, and keep the rest. \
+                    Give at least one of auth, fire_at, in, not_after, agent_callback_url. Changing only auth does not arm \
+                    the job again. Changing anything else of a dead job arms it again.",
                 read_only: false,
                 destructive: true,
                 idempotent: false,
@@ -133,9 +133,11 @@ fn input(name: Name, callback: Option<&CallbackUrl>) -> Arc<JsonObject> {
             if callback.is_none() {
                 required.push("agent_callback_url");
             }
-            (vec![job_id(), fire_at(), r#in(), url, dedup_key(), auth()], required)
+            (vec![job_id(), fire_at(), r#in(), url, dedup_key(), auth(), not_after()], required)
         }
-        Name::CronUpdate => (vec![job_id(), fire_at(), r#in(), callback_url(None), auth()], vec!["job_id"]),
+        Name::CronUpdate => {
+            (vec![job_id(), fire_at(), r#in(), callback_url(None), auth(), not_after()], vec!["job_id"])
+        }
         Name::CronList => {
             let (field, mut schema) = job_id();
             schema["description"] = "List this job only.".into();
@@ -201,14 +203,29 @@ fn dedup_key() -> Argument {
 }
 
 fn auth() -> Argument {
+    let pattern = "^[a-z0-9][a-z0-9._-]*:.+$";
     let schema = json!({
-        "type": ["string", "null"], "maxLength": AuthProfile::MAX, "pattern": "^[a-z0-9][a-z0-9._-]*:.+$",
-        "description": "Auth profile that the job runs with, as provider:name. Only a reference: never a token, key or \
-            password. If omitted, the job keeps its profile; null removes it, so that the defaults apply. \
-            auth_profiles_list lists the known profiles; an unknown one is accepted with a warning.",
-        "examples": ["claude:work", null],
+        "type": ["string", "array", "boolean", "null"], "maxLength": AuthProfile::MAX, "pattern": pattern,
+        "items": { "type": "string", "maxLength": AuthProfile::MAX, "pattern": pattern },
+        "minItems": 1, "maxItems": AuthChoice::MAX_PROFILES, "uniqueItems": true,
+        "description": "Auth profile that the job runs with, as provider:name, or a list of up to 8 in order of preference. \
+            Only references: never a token, key or password. false means no profile, even if there is a default. If \
+            omitted, the job keeps its setting; null removes it, so that the defaults apply. auth_profiles_list lists the \
+            known profiles; an unknown one is accepted with a warning.",
+        "examples": ["claude:work", ["claude:work", "codex:default"], false, null],
     });
     ("auth", schema)
+}
+
+fn not_after() -> Argument {
+    let schema = json!({
+        "type": ["string", "null"], "format": "date-time", "maxLength": 64,
+        "description": "Latest time at which an attempt may start: ISO 8601 with an offset, not before fire_at. A fire that \
+            was not accepted by then fails permanently. If omitted, an armed job keeps its limit, and a new one has none; \
+            null removes it.",
+        "examples": ["2026-06-18T15:00:00+02:00", null],
+    });
+    ("not_after", schema)
 }
 
 fn output(name: Name) -> Arc<JsonObject> {

@@ -59,7 +59,7 @@ async fn judge(sample: &Sample, verifier: &FireVerifier, fleet: &Fleet) -> Resul
         let token = sample.token.as_deref().ok_or(Unverified::Missing)?;
         let audience = fleet.agents.get(sample.agent).and_then(|agent| agent.audience.as_deref());
         let claims = verifier.verify(token, audience).await?;
-        claims.check_fire(&sample.job_id, &sample.fire_at, sample.auth.as_deref())
+        claims.check_fire(&sample.job_id, &sample.fire_at, sample.auth.as_ref())
     };
     verify().await.map_err(|why| why.to_string())?;
     let Sample { fire_at, expected_fire_at, .. } = sample;

@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::AuthChoice;
 use nas_cron_protocol::fire::FireBody;
 use parking_lot::RwLock;
 use tokio::net::{TcpListener, TcpSocket};
@@ -48,7 +49,7 @@ pub(super) struct Sample {
     /// From the body.
     pub(super) fire_at: String,
     /// From the body. The measured service may have default auth profiles.
-    pub(super) auth: Option<String>,
+    pub(super) auth: Option<AuthChoice>,
     /// The provisioned `fire_at`.
     pub(super) expected_fire_at: String,
 }
@@ -240,7 +241,7 @@ mod tests {
             (sample.fire_at.as_str(), sample.expected_fire_at.as_str()),
             ("x", "2027-01-15T08:00:00+00:00")
         );
-        assert_eq!(sample.auth.as_deref(), Some("claude:work"));
+        assert_eq!(json!(sample.auth), json!("claude:work"));
         assert!(samples.try_recv().is_err(), "one of a hundred");
     }
 

@@ -180,6 +180,7 @@ async fn provision(api: &Client, job_id: &str, fire_at: &str, callback_url: &str
         agent_callback_url: callback_url.to_owned(),
         dedup_key: format!("{job_id}:{fire_at}"),
         auth: Given::Keep,
+        not_after: Given::Keep,
     };
     api.provision(&wanted).await.map(drop)
 }

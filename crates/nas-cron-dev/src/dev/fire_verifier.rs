@@ -9,6 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use nas_cron_base::clock::Clock;
 use nas_cron_base::http_client;
+use nas_cron_protocol::AuthChoice;
 use nas_cron_protocol::fire::FIRE_PURPOSE;
 use reqwest::Client;
 use serde::Deserialize;
@@ -62,7 +63,7 @@ pub(crate) struct FireClaims {
     iat: Option<i64>,
     job_id: Option<String>,
     fire_at: Option<String>,
-    auth: Option<String>,
+    auth: Option<AuthChoice>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,15 +75,15 @@ enum Audience {
 
 impl FireClaims {
     /// Checks that the token was minted for this fire. Real agents do not check this, but a token for another fire is a
-    /// fault of the service. An auth profile must be in both token and body, or in neither: the body alone is not signed.
+    /// fault of the service. `auth` must be the same in token and body, or in neither: the body alone is not signed.
     pub(crate) fn check_fire(
         &self,
         job_id: &str,
         fire_at: &str,
-        auth: Option<&str>,
+        auth: Option<&AuthChoice>,
     ) -> Result<(), Unverified> {
         let is = |claim: &Option<String>, value: &str| claim.as_deref().is_none_or(|claim| claim == value);
-        if is(&self.job_id, job_id) && is(&self.fire_at, fire_at) && self.auth.as_deref() == auth {
+        if is(&self.job_id, job_id) && is(&self.fire_at, fire_at) && self.auth.as_ref() == auth {
             Ok(())
         } else {
             Err(Unverified::OtherFire)
@@ -281,11 +282,18 @@ mod tests {
         assert!(claims.check_fire("j1", at, None).is_ok());
         assert!(claims.check_fire("j1", "2027-01-15T08:00:00Z", None).is_err());
         assert!(claims.check_fire("j2", at, None).is_err());
-        assert!(claims.check_fire("j1", at, Some("claude:work")).is_err());
-        let with = service.sign(&self::claims(&service, &json!({"auth": "claude:work"})));
-        let claims = verifier.verify(&with, None).await.unwrap();
-        assert!(claims.check_fire("j1", at, Some("claude:work")).is_ok());
-        assert!(claims.check_fire("j1", at, Some("claude:home")).is_err());
-        assert!(claims.check_fire("j1", at, None).is_err());
+        let forms = [json!("claude:work"), json!("claude:home"), json!(["claude:work"]), json!(false)];
+        for form in &forms {
+            let choice = AuthChoice::from_json(form).unwrap();
+            assert!(claims.check_fire("j1", at, Some(&choice)).is_err(), "{form}");
+            let with = service.sign(&self::claims(&service, &json!({ "auth": form })));
+            let claims = verifier.verify(&with, None).await.unwrap();
+            for other in &forms {
+                let choice = AuthChoice::from_json(other).unwrap();
+                let same = claims.check_fire("j1", at, Some(&choice)).is_ok();
+                assert_eq!(same, form == other, "{form} {other}");
+            }
+            assert!(claims.check_fire("j1", at, None).is_err(), "{form}");
+        }
     }
 }

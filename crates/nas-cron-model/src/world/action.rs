@@ -44,6 +44,7 @@ pub enum Action {
         reply: bool,
     },
     RecoverExpired,
+    Expire,
     /// Replica 1 reads the registrations.
     Look,
     DeclareDead,

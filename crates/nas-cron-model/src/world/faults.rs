@@ -110,6 +110,7 @@ impl World {
                     &mut row.last_started_at,
                     &mut row.asked_again_at,
                     &mut row.claimed_at,
+                    &mut row.not_after,
                 ] {
                     *at = at.map(|at| at - TICK);
                 }

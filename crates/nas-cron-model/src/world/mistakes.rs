@@ -51,6 +51,10 @@ pub enum Mistake {
     NoWatchdog,
     /// Parked one-shots are not released.
     NoRelease,
+    /// A confirmation starts an attempt after the one-shot's limit.
+    ConfirmationIgnoresLimit,
+    /// One-shots whose limit has passed are not ended.
+    NoExpiry,
     /// A `duplicate` ends the one-shot although a claim of a dead process may have caused it.
     DuplicateIsFinal,
     /// A new key after a `duplicate` shows a slow clock.

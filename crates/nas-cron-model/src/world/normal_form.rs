@@ -96,7 +96,9 @@ impl World {
             if !row.state.is_live() {
                 row.attempts = 0;
                 row.token = None;
+                row.not_after = None;
             }
+            row.not_after = row.not_after.map(|limit| limit.max(-1));
             if row.state != State::Firing {
                 row.last_started_at = None;
             }

@@ -9,6 +9,8 @@ pub enum Violation {
     Lost,
     /// Invariant 3: an attempt started before it was due.
     Early,
+    /// An attempt started after the one-shot's limit.
+    TooLate,
     /// Invariant 4: an attempt of a cancelled or superseded one-shot started.
     StartedAfterCancel,
     /// Invariant 5: two attempts of a one-shot are in flight.

@@ -36,6 +36,11 @@ impl World {
         {
             add(Action::TakeOverMissed, &|world| world.store(Some(taken_over), Synchronous, config));
         }
+        if let Some(expired) = row.and_then(|row| row.expired(0))
+            && !config.makes(Mistake::NoExpiry)
+        {
+            add(Action::Expire, &|world| world.store(Some(expired), Synchronous, config));
+        }
         let runs = |name: &str| self.running.iter().any(|(_, statement)| statement.name() == name);
         let has_ended = row.is_some_and(|row| row.parked) && !self.database.on_hold;
         if has_ended && !runs("release") && !config.makes(Mistake::NoRelease) {

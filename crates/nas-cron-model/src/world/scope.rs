@@ -135,6 +135,8 @@ pub struct Config {
     pub gone: bool,
     /// The agent may answer `gateway_stopped` and `duplicate`.
     pub newer_agent: bool,
+    /// No attempt of a one-shot starts later than a tick after its instant.
+    pub limited: bool,
     /// Attempts of a retry budget.
     pub attempts_max: u8,
     /// Leases and attempts in the memory of all replicas.
@@ -165,6 +167,7 @@ impl Config {
         wake_ups_lost: false,
         gone: false,
         newer_agent: false,
+        limited: false,
         attempts_max: 2,
         tasks_max: 2,
         snapshots: false,

@@ -7,7 +7,7 @@ use super::mistakes::Mistake;
 use super::property::{Observer, Violation};
 use super::scope::{Answer, Config, Limit, TICK};
 use super::state::{Phase, Statement, Status, Task, World, is_attempt_of_faulty, owner};
-use crate::row::{Ended, Given, Id, Outcome, Row, State, Time};
+use crate::row::{Ended, Given, GivenLimit, Id, Outcome, Row, State, Time};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
@@ -119,7 +119,13 @@ impl World {
     fn provision(&mut self, key: Id, later: bool, snapshot: Option<Row>, config: &Config) {
         let before = self.database.row;
         let fire_at = if later { TICK } else { 0 };
-        let given = Given { schedule: self.fresh_schedule(), key, fire_at, awaits: config.backend && later };
+        let given = Given {
+            schedule: self.fresh_schedule(),
+            key,
+            fire_at,
+            awaits: config.backend && later,
+            not_after: if config.limited { GivenLimit::At(fire_at + TICK) } else { GivenLimit::Keep },
+        };
         let locked = match (before, snapshot) {
             (Some(row), Some(snapshot)) => Some(Row { delivered: snapshot.delivered, ..row }),
             _ => before,
@@ -178,7 +184,10 @@ impl World {
     }
 
     pub(super) fn confirmed(&self, token: Id, on_hold: bool, config: &Config) -> Option<Row> {
-        self.database.row.and_then(|row| row.confirmed(token, on_hold, 0, config.rules()))
+        let row = self.database.row?;
+        let not_after = row.not_after.filter(|_| !config.makes(Mistake::ConfirmationIgnoresLimit));
+        let confirmed = Row { not_after, ..row }.confirmed(token, on_hold, 0, config.rules())?;
+        Some(Row { not_after: row.not_after, ..confirmed })
     }
 
     fn confirm(&mut self, token: Id, on_hold: bool, valid: bool, config: &Config) {
@@ -231,6 +240,8 @@ impl World {
             .is_some_and(|row| row.next_attempt_at.unwrap_or(row.fire_at).max(row.fire_at) > 0)
         {
             self.violation = Some(Violation::Early);
+        } else if self.database.row.and_then(|row| row.not_after).is_some_and(|limit| limit < 0) {
+            self.violation = Some(Violation::TooLate);
         }
     }
 

@@ -3,20 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::Warning;
-use crate::{AuthProfile, AuthScope, EffectiveAuth, Given, JobId};
+use crate::{AuthChoice, AuthProfile, AuthScope, EffectiveAuth, Given, JobId};
 
-/// Auth profile of a job in a listing. Empty parts are omitted.
+/// Auth of a job in a listing. Empty parts are omitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ShownAuth {
-    /// The job's own auth profile.
+    /// The job's own auth.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
-    pub auth: Option<AuthProfile>,
-    /// Auth profile of the next fire.
+    pub auth: Option<AuthChoice>,
+    /// Auth of the next fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_auth: Option<EffectiveAuth>,
-    /// Warnings about the auth profile.
+    /// Warnings about the auth profiles.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -25,10 +24,10 @@ pub struct ShownAuth {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobChange {
-    /// The job's own auth profile; `null` removes it.
+    /// The job's own auth; `null` removes it.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, required = true, example = "claude:work"))]
-    pub auth: Given<AuthProfile>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<AuthChoice>, required = true))]
+    pub auth: Given<AuthChoice>,
 }
 
 /// Response to a change of a job.
@@ -38,10 +37,9 @@ pub struct ChangedJob {
     /// ID of the job, chosen by the agent.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "ab12cd34"))]
     pub job_id: JobId,
-    /// The job's own auth profile.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
-    pub auth: Option<AuthProfile>,
-    /// Auth profile of the next fire.
+    /// The job's own auth.
+    pub auth: Option<AuthChoice>,
+    /// Auth of the next fire.
     pub effective_auth: Option<EffectiveAuth>,
     /// Warnings about the request, which succeeded; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,10 +53,10 @@ pub struct AuthProfilesChange {
     /// All profiles, at most 200. A registered profile that is not listed is removed.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>, max_items = 200, example = json!(["claude:work", "claude:budget"])))]
     pub profiles: Vec<AuthProfile>,
-    /// Default for jobs without a profile of their own. Absent keeps the current default, `null` clears it.
+    /// Default for jobs without an auth of their own. Absent keeps the current default, `null` clears it.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
-    pub default: Given<AuthProfile>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<AuthChoice>))]
+    pub default: Given<AuthChoice>,
 }
 
 /// A registered auth profile.
@@ -72,19 +70,16 @@ pub struct KnownProfile {
     pub scope: AuthScope,
 }
 
-/// Defaults for jobs without a profile of their own. The nearest one that is set applies.
+/// Defaults for jobs without an auth of their own. The nearest one that is set applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthDefaults {
     /// Default of the instance.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
-    pub instance: Option<AuthProfile>,
+    pub instance: Option<AuthChoice>,
     /// Default of its org.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
-    pub org: Option<AuthProfile>,
+    pub org: Option<AuthChoice>,
     /// Default of the service.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
-    pub service: Option<AuthProfile>,
+    pub service: Option<AuthChoice>,
 }
 
 /// Auth profiles that apply to an instance, an org or the service, including those of the wider scopes.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{ShownAuth, Warning};
-use crate::{AuthProfile, BackendName, FireOutcome, Given, OneShotState, ParkReason};
+use crate::{AuthChoice, BackendName, DeadReason, FireOutcome, Given, OneShotState, ParkReason};
 
 /// Request to arm a one-shot for a job.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -22,11 +22,16 @@ pub struct ProvisionRequest {
     /// Makes arming idempotent: the same key again changes nothing, another key supersedes the one-shot. 1 to 512 bytes.
     #[cfg_attr(feature = "openapi", schema(example = "ab12cd34:2026-06-18T12:34:56.250000+00:00"))]
     pub dedup_key: String,
-    /// The job's own auth profile, as `provider:name`. Absent keeps the current profile, `null` clears it; a change never
-    /// supersedes the one-shot. A value that looks like a secret is rejected.
+    /// The job's own auth. Absent keeps the current one, `null` clears it; a change never supersedes the one-shot. A value
+    /// that looks like a secret is rejected.
     #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "claude:work"))]
-    pub auth: Given<AuthProfile>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<AuthChoice>))]
+    pub auth: Given<AuthChoice>,
+    /// No attempt starts after this time: ISO 8601 with an offset, not before `fire_at`. The one-shot then becomes a dead
+    /// letter. With the key of an armed one-shot, absent keeps its limit and `null` clears it.
+    #[serde(default, skip_serializing_if = "Given::is_keep", serialize_with = "Given::serialize_nullable")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "2026-06-18T13:00:00+00:00"))]
+    pub not_after: Given<String>,
 }
 
 /// Response to a provision: the one-shot is durable.
@@ -86,6 +91,9 @@ pub struct ArmedOneShot {
     pub attempts: i32,
     /// Earliest time of the next attempt.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Latest start of an attempt; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<DateTime<Utc>>,
     /// Reason why a due one-shot is not attempted; absent if it is not parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<ParkReason>,
@@ -101,7 +109,7 @@ pub struct ArmedOneShot {
     /// Error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Auth profile of the job.
+    /// Auth of the job.
     #[serde(flatten)]
     pub auth: ShownAuth,
 }
@@ -120,15 +128,21 @@ pub struct DeadOneShot {
     pub agent_callback_url: String,
     /// `dead`: no more retries. `stuck`: the same key was provisioned again after three second fires.
     pub state: OneShotState,
+    /// Reason why it is a dead letter; absent if it is stuck.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_reason: Option<DeadReason>,
+    /// Latest start of an attempt; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<DateTime<Utc>>,
     /// Attempts made.
     pub attempts: i32,
     /// HTTP status of the agent's last response.
     pub last_status: Option<i16>,
     /// Error of the last attempt.
     pub last_error: Option<String>,
-    /// Time at which the retries ended.
+    /// Time at which it became a dead letter or stuck.
     pub died_at: DateTime<Utc>,
-    /// Auth profile of the job.
+    /// Auth of the job.
     #[serde(flatten)]
     pub auth: ShownAuth,
 }

@@ -66,7 +66,8 @@ async fn attempt(shared: &Shared, client: &reqwest::Client, id: &str) {
         (message, store.current_key.clone())
     };
     shared.count(|counts| counts.tries += 1);
-    let answer = tokio::time::timeout(message.timeout, send(client, &message, &key)).await;
+    let answer =
+        tokio::time::timeout(message.timeout, send(client, &message, &key, shared.settings.region)).await;
     let (error, response, headers) = match answer {
         Ok(Ok((status, ..))) if (200..300).contains(&status) => {
             // The second of two concurrent deliveries finds the message removed.
@@ -114,6 +115,7 @@ async fn send(
     client: &reqwest::Client,
     message: &Message,
     key: &str,
+    region: Option<&str>,
 ) -> Result<(u16, Bytes, HeaderMap), reqwest::Error> {
     let mut headers = message.headers.clone();
     let mut set = |name, value: &str| {
@@ -123,6 +125,9 @@ async fn send(
     set("upstash-message-id", &message.id);
     set("upstash-retried", &message.retried.to_string());
     set("upstash-caller-ip", &message.caller);
+    if let Some(region) = region {
+        set("upstash-region", region);
+    }
     set("upstash-signature", &sign::sign(key, &message.url, &message.body, now()));
     let request = client.request(message.method.clone(), &message.url).headers(headers);
     let mut response = request.body(message.body.clone()).send().await?;

@@ -1,6 +1,7 @@
 //! An emulator of QStash, written from its public documentation and checked with the official SDKs
 //! (`tests/integration/qstash`): publish, deduplicate, cancel, deliver with a signature, retry with back-off, log. It
-//! rejects features that it does not emulate (URL groups, queues, schedules, callbacks, flow control).
+//! rejects features that it does not emulate (URL groups, queues, schedules, callbacks, flow control). One emulator is one
+//! region of QStash.
 //!
 //! In addition, it can inject [`faults`] and reports counters. It runs on separate threads, so that a busy test runtime
 //! does not delay it.
@@ -30,6 +31,9 @@ pub use self::store::{Counts, Pending};
 pub struct Settings {
     /// Address that it listens on; port 0 selects a free port.
     pub listen: SocketAddr,
+    /// Region that deliveries name in `Upstash-Region`; `None` leaves the header out. An emulator is one region: another
+    /// region is another emulator, with its own token, keys and messages.
+    pub region: Option<&'static str>,
     /// Token that calls must present.
     pub token: String,
     /// Current signing key.
@@ -56,6 +60,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            region: None,
             token: "emulated-token".to_owned(),
             current_key: "sig_emulated_current".to_owned(),
             next_key: "sig_emulated_next".to_owned(),
@@ -130,6 +135,19 @@ impl Emulator {
     /// Starts an emulator with default settings, except for back-offs of a thousandth.
     pub async fn quick() -> Self {
         Self::start(Settings { backoff: 0.001, ..Settings::default() }).await.expect("a free port")
+    }
+
+    /// Like [`Self::quick`], as this region with its own token and keys.
+    pub async fn quick_in(region: &'static str) -> Self {
+        let settings = Settings {
+            region: Some(region),
+            token: format!("token-{region}"),
+            current_key: format!("sig_{region}_current"),
+            next_key: format!("sig_{region}_next"),
+            backoff: 0.001,
+            ..Settings::default()
+        };
+        Self::start(settings).await.expect("a free port")
     }
 
     /// Returns the base URL of its API, without a trailing slash.

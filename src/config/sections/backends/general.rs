@@ -17,8 +17,10 @@ pub(super) struct Product {
     pub(super) name: &'static str,
     /// Backends that the product provides.
     pub(super) backends: &'static [BackendName],
-    /// Settings that the product requires. Setting the first one enables its backends.
+    /// Settings that the product requires, for messages.
     pub(super) required: &'static [&'static Setting],
+    /// Settings of which any enables its backends.
+    pub(super) enabled_by: &'static [&'static Setting],
 }
 
 impl Choice for BackendName {

@@ -11,7 +11,7 @@ use url::Url;
 
 use self::general::{BACKEND, ENGINE_TIMEOUT, Product, RELAY_URL, WATCHDOG_GRACE};
 pub use self::nats::Nats;
-pub use self::qstash::Qstash;
+pub use self::qstash::{Qstash, QstashAccount};
 use crate::config::reader::Reader;
 use crate::config::setting::Setting;
 
@@ -78,7 +78,8 @@ pub(in crate::config) fn read(reader: &mut Reader<'_>) -> Backends {
 
 pub(in crate::config) fn check(backends: &Backends, reader: &mut Reader<'_>) {
     let product = PRODUCTS.iter().find(|product| product.backends.contains(&backends.first));
-    let configured = product.is_none_or(|product| reader.is_given(product.required[0]));
+    let configured =
+        product.is_none_or(|product| product.enabled_by.iter().any(|setting| reader.is_given(setting)));
     reader.rule(&[BACKEND.setting], configured, "this backend is not configured", &how_to_configure());
     qstash::check(backends.qstash.as_ref(), reader);
     nats::check(reader);

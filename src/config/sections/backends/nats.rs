@@ -60,8 +60,12 @@ settings! { Backends:
         "Number of NATS servers that store each wake-up. Use 3 in a cluster.";
 }
 
-pub(super) const PRODUCT: Product =
-    Product { name: "NATS", backends: &[BackendName::Nats], required: &[NATS_URLS.setting] };
+pub(super) const PRODUCT: Product = Product {
+    name: "NATS",
+    backends: &[BackendName::Nats],
+    required: &[NATS_URLS.setting],
+    enabled_by: &[NATS_URLS.setting],
+};
 
 /// Returns `None` if no server is configured.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Nats> {

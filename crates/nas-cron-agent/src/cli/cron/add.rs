@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args};
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::terminal::{self, UsageError};
-use nas_cron_protocol::{DedupKey, JobId};
+use nas_cron_protocol::{AuthChoice, DedupKey, JobId};
 use serde_json::json;
 
-use super::when::{WhenArgs, format_instant};
+use super::when::{LimitArgs, WhenArgs, format_instant};
 use super::{AuthArgs, CallbackArgs, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::{ProvisionRequest, ProvisionResponse};
@@ -29,6 +29,8 @@ pub(super) struct Add {
     when: WhenArgs,
     #[command(flatten)]
     auth: AuthArgs,
+    #[command(flatten)]
+    limit: LimitArgs,
     #[command(flatten)]
     callback: CallbackArgs,
     /// Key that makes repeating the command harmless: the same key arms the same one-shot [default: job ID and instant].
@@ -60,6 +62,7 @@ impl Add {
             agent_callback_url,
             dedup_key,
             auth,
+            not_after: self.limit.given(),
         };
         let provisioned = connection.provision(&wanted).await?;
         print_armed(&wanted, &provisioned, now, self.json)?;
@@ -67,7 +70,7 @@ impl Add {
     }
 }
 
-/// Prints the result of a provision. The JSON has `auth` only if the command line set or removed it.
+/// Prints the result of a provision. The JSON has `auth` and `not_after` only if the command line set or removed them.
 pub(super) fn print_armed(
     wanted: &ProvisionRequest,
     provisioned: &ProvisionResponse,
@@ -81,9 +84,17 @@ pub(super) fn print_armed(
         shown["warnings"] = json!(provisioned.warnings);
         return terminal::print_json(&shown);
     }
-    let auth = wanted.auth.value().map(|auth| format!(", with auth profile {auth}")).unwrap_or_default();
-    let when = format_instant(now, &wanted.fire_at);
-    let text =
-        format!("{} is armed: it fires {when}, at {}{auth}.", wanted.job_id, wanted.agent_callback_url);
+    let auth = match wanted.auth.value() {
+        None => String::new(),
+        Some(AuthChoice::NoProfile) => ", without an auth profile".to_owned(),
+        Some(AuthChoice::Profile(profile)) => format!(", with auth profile {profile}"),
+        Some(several) => format!(", with auth profiles {several}"),
+    };
+    let limit = wanted.not_after.value().map(|at| format!(", not after {}", format_instant(now, at)));
+    let (when, limit) = (format_instant(now, &wanted.fire_at), limit.unwrap_or_default());
+    let text = format!(
+        "{} is armed: it fires {when}{limit}, at {}{auth}.",
+        wanted.job_id, wanted.agent_callback_url
+    );
     Ok(terminal::print(&text)?)
 }

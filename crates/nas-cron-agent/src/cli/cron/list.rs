@@ -98,15 +98,17 @@ fn in_table(listing: &Listing, now: DateTime<Utc>) -> String {
 
 fn in_full(job: &ListedJob, now: DateTime<Utc>) -> String {
     let effective = |effective: &EffectiveAuth| match effective.source.as_str() {
-        "job" => effective.auth.clone(),
+        "job" => effective.auth.to_string(),
         source => format!("{} (default of the {source})", effective.auth),
     };
+    let own = || job.auth.as_ref().map(ToString::to_string);
     terminal::text(terminal::facts(&[
         ("job", job.job_id.clone()),
         ("state", state(job)),
         ("fires", format!("{} ({})", format_instant(now, &job.fire_at), job.fire_at)),
         ("callback", or_dash(job.agent_callback_url.as_deref())),
-        ("auth profile", or_dash(job.effective_auth.as_ref().map(effective).or_else(|| job.auth.clone()))),
+        ("auth profile", or_dash(job.effective_auth.as_ref().map(effective).or_else(own))),
+        ("not after", or_dash(job.not_after.as_deref().map(|at| format_instant(now, at)))),
         ("attempts", or_dash(job.attempts)),
         ("next attempt", or_dash(job.next_attempt_at.as_deref().map(|at| format_instant(now, at)))),
         ("last error", or_dash(last(job))),
@@ -117,24 +119,29 @@ fn in_full(job: &ListedJob, now: DateTime<Utc>) -> String {
 
 fn state(job: &ListedJob) -> String {
     let state = or_dash(job.state.as_deref().map(printable));
-    match &job.parked {
-        Some(parked) => format!("{state}, parked: {}", printable(parked)),
-        None => state,
+    match (&job.parked, job.dead_reason.as_deref()) {
+        (Some(parked), _) => format!("{state}, parked: {}", printable(parked)),
+        (None, Some("expired")) => format!("{state}, expired"),
+        (None, _) => state,
     }
 }
 
 /// The auth profile of the next fire, with its source if it is a default.
 fn auth(job: &ListedJob) -> String {
-    let unknown = if job.warnings.iter().any(|warning| warning.code == "auth_profile_unknown") {
-        " (unknown)"
-    } else {
-        ""
+    let unknown = job.warnings.iter().filter(|warning| warning.code == "auth_profile_unknown").count();
+    let unknown = match unknown {
+        0 => "",
+        unknown if job.auth.as_ref().is_some_and(|auth| unknown < auth.names()) => " (some unknown)",
+        _ => " (unknown)",
     };
     match (&job.effective_auth, &job.auth) {
         (Some(effective), _) if effective.source != "job" => {
-            format!("{} ({} default){unknown}", printable(&effective.auth), printable(&effective.source))
+            let (auth, source) = (printable(&effective.auth.to_string()), printable(&effective.source));
+            format!("{auth} ({source} default){unknown}")
         }
-        (Some(EffectiveAuth { auth, .. }), _) | (None, Some(auth)) => format!("{}{unknown}", printable(auth)),
+        (Some(EffectiveAuth { auth, .. }), _) | (None, Some(auth)) => {
+            format!("{}{unknown}", printable(&auth.to_string()))
+        }
         (None, None) => "-".to_owned(),
     }
 }
@@ -170,7 +177,8 @@ mod tests {
             ],
             "dead": [
                 {"job_id": "gone", "fire_at": "2026-06-14T12:00:00Z", "schedule_id": "s4", "state": "dead", "attempts": 30,
-                 "last_error": "connection refused", "died_at": "2026-06-17T12:00:00Z"},
+                 "last_error": "connection refused", "died_at": "2026-06-17T12:00:00Z", "dead_reason": "expired",
+                 "not_after": "2026-06-17T12:00:00Z", "effective_auth": {"auth": false, "source": "instance"}},
             ],
         }))
         .unwrap()
@@ -187,7 +195,7 @@ mod tests {
         report      armed                  in 1 min 30 s, 14:02:05 +02:00       0         claude:work (unknown)     -
         sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org default)  status 503
         old-server  -                      in 4 min 25 s, 12:05:00 +00:00       -         -                         -
-        gone        dead                   4 d ago, 2026-06-14 12:00:00 +00:00  30        -                         connection refused
+        gone        dead, expired          4 d ago, 2026-06-14 12:00:00 +00:00  30        none (instance default)   connection refused
         ");
         insta::assert_snapshot!(in_table(&Listing::default(), now()), @"No one-shots are armed. `nas-cron cron add` arms one.");
     }
@@ -200,6 +208,7 @@ mod tests {
         fires         35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
         callback      -
         auth profile  claude:all (default of the org)
+        not after     -
         attempts      3
         next attempt  in 10 s, 12:00:45 +00:00
         last error    status 503
@@ -208,10 +217,11 @@ mod tests {
         ");
         insta::assert_snapshot!(in_full(&listing().dead[0], now()), @"
         job           gone
-        state         dead
+        state         dead, expired
         fires         4 d ago, 2026-06-14 12:00:00 +00:00 (2026-06-14T12:00:00Z)
         callback      -
-        auth profile  -
+        auth profile  none (default of the instance)
+        not after     1 d ago, 2026-06-17 12:00:00 +00:00
         attempts      30
         next attempt  -
         last error    connection refused

@@ -8,17 +8,17 @@ use nas_cron_base::terminal::{self, UsageError};
 use nas_cron_protocol::JobId;
 
 use super::add::print_armed;
-use super::when::{WhenArgs, format_instant};
+use super::when::{LimitArgs, WhenArgs, format_instant};
 use super::{AuthArgs, CallbackArgs, job_not_found, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::ChangedAuth;
 use crate::client::update::{Update as Wanted, UpdateError, Updated};
 
-/// Update a job's time, callback URL or auth profile. Everything else stays unchanged.
+/// Update a job's time, limit, callback URL or auth. Everything else stays unchanged.
 ///
-/// A new time or callback URL arms a new one-shot; a new auth profile alone keeps the current one.
+/// A new time or callback URL arms a new one-shot; a new auth alone keeps the current one.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["at", "wait", "auth", "no_auth", "callback_url"]))]
+#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["at", "wait", "auth", "no_auth", "callback_url", "not_after"]))]
 #[command(after_help = "\
 Examples:
   nas-cron cron update report --in 2h
@@ -30,10 +30,12 @@ pub(super) struct Update {
     #[command(flatten)]
     when: WhenArgs,
     #[command(flatten)]
+    limit: LimitArgs,
+    #[command(flatten)]
     auth: AuthArgs,
     #[command(flatten)]
     callback: CallbackArgs,
-    /// Print JSON: the new one-shot if one was armed, otherwise the job and its auth profile.
+    /// Print JSON: the new one-shot if one was armed, otherwise the job and its auth.
     #[arg(long)]
     json: bool,
 }
@@ -46,6 +48,7 @@ impl Update {
             auth: self.auth.given()?,
             fire_at: self.when.fire_at(now)?.map(|at| at.as_str().to_owned()),
             agent_callback_url: named.map(|url| url.as_str().to_owned()),
+            not_after: self.limit.given(),
         };
         let done = match self.update(connection, wanted).await {
             Err(UpdateError::JobNotFound) => return Ok(job_not_found(&self.job_id)),
@@ -95,7 +98,8 @@ impl Update {
 }
 
 fn in_words(changed: &ChangedAuth) -> String {
-    let own = match &changed.auth {
+    let own = match changed.auth.as_ref().map(ToString::to_string).as_deref() {
+        Some("none") => format!("{} runs without an auth profile", changed.job_id),
         Some(auth) => format!("{} has its own auth profile, {auth}", changed.job_id),
         None => format!("{} has no auth profile of its own", changed.job_id),
     };

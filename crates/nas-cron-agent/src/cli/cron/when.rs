@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, UsageError, relative};
-use nas_cron_protocol::{FireAt, date_time};
+use nas_cron_protocol::{FireAt, Given, date_time};
 
 use crate::client::fire_time;
 
@@ -31,6 +31,29 @@ impl WhenArgs {
             (None, None) => Ok(None),
         }
     }
+}
+
+/// Option for the latest start of an attempt.
+#[derive(Debug, Args)]
+pub(super) struct LimitArgs {
+    /// Start no attempt after this instant: ISO 8601 with an offset, or `none` [default: an armed one-shot keeps its
+    /// limit, a new one has none].
+    #[arg(long, value_name = "ISO", value_parser = limit)]
+    not_after: Option<Given<String>>,
+}
+
+impl LimitArgs {
+    /// Returns the limit as it is sent.
+    pub(super) fn given(&self) -> Given<String> {
+        self.not_after.clone().unwrap_or_default()
+    }
+}
+
+fn limit(text: &str) -> Result<Given<String>, String> {
+    if text == "none" {
+        return Ok(Given::Clear);
+    }
+    fire_time::at(text).map(|at| Given::Set(at.as_str().to_owned()))
 }
 
 /// Formats an instant in its own offset: "in 1 min 30 s, 14:02:05 +02:00". The date is included unless it is today.

@@ -3,8 +3,8 @@ use nas_cron_protocol::agent_api::{
     KnownProfile as ServiceProfile, ListResponse, ShownAuth,
 };
 use nas_cron_protocol::{
-    AuthScope, AuthSource, BackendName, EffectiveAuth as ServiceAuth, FireOutcome, JobId, OneShotState,
-    ParkReason,
+    AuthProfile, AuthScope, AuthSource, BackendName, DeadReason, EffectiveAuth as ServiceAuth, FireOutcome,
+    JobId, OneShotState, ParkReason,
 };
 use serde_json::Value;
 
@@ -14,8 +14,15 @@ fn profile() -> AuthProfile {
     AuthProfile::new("claude:work").unwrap()
 }
 
+/// The forms of `auth`.
+fn forms() -> [AuthChoice; 3] {
+    let other = AuthProfile::new("claude:budget").unwrap();
+    [AuthChoice::NoProfile, AuthChoice::Profile(profile()), AuthChoice::Rotation(vec![profile(), other])]
+}
+
 fn effective() -> ServiceAuth {
-    ServiceAuth { auth: profile(), source: AuthSource::Job }
+    let [_, _, several] = forms();
+    ServiceAuth { auth: several, source: AuthSource::Job }
 }
 
 fn warning() -> Warning {
@@ -23,7 +30,8 @@ fn warning() -> Warning {
 }
 
 fn shown() -> ShownAuth {
-    ShownAuth { auth: Some(profile()), effective_auth: Some(effective()), warnings: vec![warning()] }
+    let [none, ..] = forms();
+    ShownAuth { auth: Some(none), effective_auth: Some(effective()), warnings: vec![warning()] }
 }
 
 /// Reads a body of the service as `T`, and serializes it again.
@@ -44,6 +52,7 @@ fn every_field_of_a_list_survives_reading() {
         state: OneShotState::Waiting,
         attempts: 3,
         next_attempt_at: Some(at),
+        not_after: Some(at),
         parked: Some(ParkReason::Hold),
         awaits: Some(BackendName::Nats),
         last_outcome: Some(FireOutcome::Failed),
@@ -56,7 +65,9 @@ fn every_field_of_a_list_survives_reading() {
         fire_at: "2026-06-18T14:34:56+02:00".to_owned(),
         schedule_id: "t".to_owned(),
         agent_callback_url: "https://a.example".to_owned(),
-        state: OneShotState::Stuck,
+        state: OneShotState::Dead,
+        dead_reason: Some(DeadReason::Expired),
+        not_after: Some(at),
         attempts: 9,
         last_status: Some(500),
         last_error: Some("e".to_owned()),
@@ -69,20 +80,17 @@ fn every_field_of_a_list_survives_reading() {
 
 #[test]
 fn every_field_of_a_changed_job_and_of_auth_profiles_survives_reading() {
+    let [none, one, several] = forms().map(Some);
     let (read, sent) = through::<ChangedAuth>(ChangedJob {
         job_id: JobId::new("j").unwrap(),
-        auth: Some(profile()),
+        auth: several.clone(),
         effective_auth: Some(effective()),
         warnings: vec![warning()],
     });
     assert_eq!(read, sent);
     let (read, sent) = through::<AuthProfiles>(ServiceProfiles {
         profiles: vec![ServiceProfile { auth: profile(), scope: AuthScope::Org }],
-        defaults: ServiceDefaults {
-            instance: Some(profile()),
-            org: Some(profile()),
-            service: Some(profile()),
-        },
+        defaults: ServiceDefaults { instance: none, org: one, service: several },
         warnings: vec![warning()],
     });
     assert_eq!(read, sent);
