@@ -11,7 +11,7 @@ INSERT INTO schema_compatibility (usable_from) VALUES (1);
 CREATE TYPE one_shot_state    AS ENUM ('armed', 'leased', 'firing', 'waiting', 'delivered', 'stuck', 'dead');
 CREATE TYPE park_reason       AS ENUM ('hold', 'unreachable');
 CREATE TYPE hold_scope        AS ENUM ('all', 'org', 'instance');
-CREATE TYPE fire_outcome      AS ENUM ('delivered', 'gone', 'failed', 'lost');
+CREATE TYPE fire_outcome      AS ENUM ('delivered', 'gone', 'dropped', 'duplicate', 'failed', 'lost');
 CREATE TYPE portal_denial     AS ENUM ('unknown', 'disabled');
 CREATE TYPE scheduler_backend AS ENUM ('postgres', 'qstash', 'qstash_direct', 'nats');
 CREATE TYPE wake_up_state     AS ENUM ('wanted', 'armed', 'unwanted');
@@ -27,12 +27,22 @@ CREATE TABLE instances (
     enabled              boolean NOT NULL DEFAULT true,
     -- Callback of the latest provision. Another one means that the agent has moved.
     callback_url         text,
+    -- Callbacks before the current one, the latest first, without repetitions.
+    earlier_callbacks    text[] NOT NULL DEFAULT '{}',
+    -- Latest move from one callback to another.
+    callback_moved_at    timestamptz,
+    -- Moves back to an earlier callback, in a run of moves with less than a day between them.
+    callback_returns     integer NOT NULL DEFAULT 0 CHECK (callback_returns >= 0),
     -- Delay of its fires, learned from a slow clock. Halves every day after `skew_learned_at`.
     skew_guard_ms        integer NOT NULL DEFAULT 0 CHECK (skew_guard_ms BETWEEN 0 AND 30000),
     skew_learned_at      timestamptz,
     -- An outage: only `probe_job_id` is attempted until the instance responds.
     unreachable_since    timestamptz,
     probe_job_id         text,
+    -- The agent's latest `Retry-After`, at most 60 s: none of its one-shots is due earlier.
+    busy_until           timestamptz,
+    -- Start of the next redriven one-shot, so that redrives follow each other at their pace.
+    paced_until          timestamptz,
     -- Time at which its waiting retries were last pulled forward because it called the service.
     pulled_at            timestamptz,
     -- Time of the portal's latest answer to a lookup. NULL: registered here, never looked up.
@@ -63,6 +73,37 @@ CREATE FUNCTION skew_guard(guard_ms integer, learned_at timestamptz) RETURNS int
         THEN make_interval(secs => guard_ms / 1000.0 / power(2, floor(extract(epoch FROM now() - learned_at) / 86400)))
         ELSE interval '0'
     END;
+
+-- The agent provisioned with this callback. Another one than before means that the agent has moved.
+CREATE FUNCTION called_from(instance instances, callback text) RETURNS instances
+    LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    -- More homes than these do not share one identity in practice.
+    remembered CONSTANT integer := 4;
+BEGIN
+    IF callback = instance.callback_url THEN
+        RETURN instance;
+    END IF;
+    IF instance.callback_url IS NOT NULL THEN
+        instance.callback_returns := CASE
+            WHEN instance.callback_moved_at > now() - interval '1 day'
+            THEN instance.callback_returns + (callback = ANY (instance.earlier_callbacks))::integer
+            ELSE 0 END;
+        instance.earlier_callbacks :=
+            (instance.callback_url || array_remove(instance.earlier_callbacks, instance.callback_url))[1:remembered];
+        instance.callback_moved_at := now();
+    END IF;
+    instance.callback_url := callback;
+    instance.updated_at := now();
+    RETURN instance;
+END;
+$$;
+
+-- Returns true if the callback moves back and forth: two homes of an agent share one identity.
+CREATE FUNCTION callback_alternates(callback_returns integer, callback_moved_at timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN callback_returns >= 3 AND COALESCE(callback_moved_at > now() - interval '1 day', false);
 
 -- Fires that an operator has stopped, by scope. `scope_id` is '' for the whole service.
 CREATE TABLE holds (
@@ -122,7 +163,13 @@ CREATE TABLE one_shots (
     -- The agent's text, byte for byte, and the instant that it means.
     fire_at_text          text NOT NULL CHECK (length(fire_at_text) BETWEEN 1 AND 64),
     fire_at               timestamptz NOT NULL,
+    -- No attempt starts later: the one-shot then becomes a dead letter. NULL: no limit.
+    not_after             timestamptz,
     callback_url          text NOT NULL,
+    -- Callback that the job's own provision named, if `callback_url` has followed a move of the agent since.
+    own_callback_url      text,
+    -- Another callback than its own answered `gone`, so that its own is asked next. `gone` stands if that is unreachable.
+    follows_gone          boolean NOT NULL DEFAULT false,
     state                 one_shot_state NOT NULL,
     -- No attempt starts earlier. Kept while leased and firing.
     next_attempt_at       timestamptz,
@@ -150,6 +197,8 @@ CREATE TABLE one_shots (
     retry_after_until     timestamptz,
     -- Start of the job's latest attempt, over all its one-shots: the floor between two fires.
     last_started_at       timestamptz,
+    -- Outcome of its latest attempt. NULL: there is none.
+    last_outcome          fire_outcome,
     last_status           smallint,
     last_error            text CHECK (length(last_error) <= 1000),
     -- Latest time at which the same key was provisioned again. Attempts that started before do not answer that provision.
@@ -161,8 +210,15 @@ CREATE TABLE one_shots (
     delivered_schedule_id uuid,
     delivered_at          timestamptz,
     second_fires          smallint,
+    -- End of the latest attempt with this key that the agent accepted or may have accepted: it may hold a claim since then.
+    claimed_at            timestamptz,
+    -- An attempt with this key was answered with `duplicate`. A further one is final, and its second fires show nothing
+    -- about the agent's clock.
+    refused               boolean NOT NULL DEFAULT false,
     -- Time at which it became a dead letter or stuck.
     dead_since            timestamptz,
+    -- It is a dead letter because `not_after` has passed. Otherwise its retry budget is spent.
+    expired               boolean NOT NULL DEFAULT false,
     created_at            timestamptz NOT NULL DEFAULT now(),
     updated_at            timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (instance_id, job_id),
@@ -172,6 +228,7 @@ CREATE TABLE one_shots (
     CHECK (claim_expires_at IS NULL OR lease_token IS NOT NULL),
     CHECK ((next_attempt_at IS NOT NULL) = (state IN ('armed', 'leased', 'firing', 'waiting'))),
     CHECK ((dead_since IS NOT NULL) = (state IN ('stuck', 'dead'))),
+    CHECK (NOT expired OR state = 'dead'),
     CHECK (parked IS NULL OR state IN ('armed', 'waiting')),
     CHECK (awaits IS NULL OR (awaits <> 'postgres' AND state = 'armed' AND parked IS NULL)),
     CHECK (state <> 'firing' OR attempts > 0),
@@ -186,8 +243,18 @@ CREATE INDEX one_shots_awaited ON one_shots (awaits, next_attempt_at) WHERE awai
 CREATE INDEX one_shots_claimed ON one_shots (claim_expires_at) WHERE claim_expires_at IS NOT NULL;
 -- For the end of holds and outages.
 CREATE INDEX one_shots_parked ON one_shots (instance_id, next_attempt_at) WHERE parked IS NOT NULL;
+-- For the end of what is not claimed, parked or not, and the time of the next one.
+CREATE INDEX one_shots_not_after ON one_shots (not_after)
+    WHERE not_after IS NOT NULL AND next_attempt_at IS NOT NULL AND claim_expires_at IS NULL
+      -- QStash may be calling the agent: its result decides.
+      AND awaits IS DISTINCT FROM 'qstash_direct';
 -- For `jobs list --state dead,stuck`, redrives and their counts.
 CREATE INDEX one_shots_dead ON one_shots (instance_id, job_id) WHERE dead_since IS NOT NULL;
+
+-- Returns the reason why a one-shot is a dead letter, or NULL.
+CREATE FUNCTION dead_reason_of(state one_shot_state, expired boolean) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN state <> 'dead' THEN NULL WHEN expired THEN 'expired' ELSE 'budget_spent' END;
 
 -- ── History ──
 
@@ -205,6 +272,8 @@ CREATE TABLE fires (
     outcome      fire_outcome NOT NULL,
     http_status  smallint,
     error        text CHECK (length(error) <= 1000),
+    -- The `status` in the JSON body of a 2xx response, if nas-cron does not know it. Such a response is a delivery.
+    answer       text,
     -- For a job's history, and so that an outcome is recorded once.
     PRIMARY KEY (instance_id, job_id, started_at, attempt_id)
 ) PARTITION BY RANGE (started_at);
@@ -287,182 +356,6 @@ CREATE TRIGGER one_shots_superseded AFTER UPDATE ON one_shots FOR EACH ROW
 CREATE TRIGGER one_shots_cancelled AFTER DELETE ON one_shots FOR EACH ROW
     WHEN (OLD.state = 'firing')
     EXECUTE FUNCTION keep_superseded_attempt();
-
--- ── Transitions of a one-shot ──
---
--- Each function takes the locked row and returns the row as it is afterwards. docs/contract.md has the rules.
-
--- Delays between the fires of one job.
-CREATE TYPE arm_rules AS (
-    -- Minimum time between the starts of two attempts that belong to different arms.
-    fire_floor           interval,
-    -- Time from a delivery to the first second fire of the same key, and to each further one.
-    second_fire_delay    interval,
-    second_fire_interval interval,
-    second_fires_max     smallint
-);
-
--- Returns the earliest second fire of a key that was delivered at `delivered_at` and has had `second_fires` of them.
-CREATE FUNCTION second_fire_at(delivered_at timestamptz, second_fires smallint, rules arm_rules) RETURNS timestamptz
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN delivered_at + CASE WHEN second_fires > 0 THEN (rules).second_fire_interval ELSE (rules).second_fire_delay END;
-
--- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job.
-CREATE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
-    LANGUAGE plpgsql STABLE
-AS $$
-DECLARE
-    same_key boolean := job.dedup_key = given.dedup_key;
-BEGIN
-    -- The same key of a live one-shot changes nothing. An attempt in flight does not answer it, so its time is kept: by the
-    -- clock and not by `now()`, because the statement may have waited for a confirmation of this row.
-    IF same_key AND job.state NOT IN ('delivered', 'dead') THEN
-        IF job.state <> 'stuck' THEN
-            job.asked_again_at := clock_timestamp();
-            job.updated_at := now();
-        END IF;
-        RETURN job;
-    END IF;
-
-    -- A new key after a second fire: the agent provisioned the old key again because its clock is slow.
-    given.shows_skew := NOT same_key AND COALESCE(job.delivered_schedule_id = job.schedule_id, false)
-        AND CASE job.state WHEN 'firing' THEN job.last_started_at > job.delivered_at
-                           WHEN 'delivered' THEN job.second_fires > 0
-                           ELSE false END;
-
-    -- These belong to the job.
-    given.last_started_at := job.last_started_at;
-    given.delivered_key := job.delivered_key;
-    given.delivered_schedule_id := job.delivered_schedule_id;
-    given.delivered_at := job.delivered_at;
-    given.second_fires := job.second_fires;
-
-    IF same_key AND job.state = 'dead' THEN
-        -- A dead letter gets a fresh retry budget. A late outcome of its attempts does not answer this provision.
-        given.schedule_id := job.schedule_id;
-        given.asked_again_at := clock_timestamp();
-    ELSIF given.dedup_key = job.delivered_key THEN
-        -- The same key again after its delivery: fired once more, or stuck in the end.
-        given.schedule_id := job.delivered_schedule_id;
-        given.asked_again_at := clock_timestamp();
-        given.awaits := NULL;
-        given.due_since := NULL;
-        IF job.second_fires >= rules.second_fires_max THEN
-            given.state := 'stuck';
-            given.dead_since := now();
-            given.next_attempt_at := NULL;
-            RETURN given;
-        END IF;
-        given.state := 'waiting';
-        given.next_attempt_at := GREATEST(now(), given.fire_at, second_fire_at(job.delivered_at, job.second_fires, rules));
-    END IF;
-
-    given.next_attempt_at := GREATEST(given.next_attempt_at, job.last_started_at + rules.fire_floor);
-    IF given.due_since IS NOT NULL THEN
-        given.due_since := GREATEST(given.due_since, job.last_started_at + rules.fire_floor);
-    END IF;
-    RETURN given;
-END;
-$$;
-
--- An attempt that has ended.
-CREATE TYPE ended_attempt AS (
-    attempt_id  uuid,
-    schedule_id uuid,
-    dedup_key   text,
-    started_at  timestamptz,
-    ended_at    timestamptz,
-    outcome     fire_outcome,
-    http_status smallint,
-    error       text,
-    -- After a failure: the delay of the next attempt. NULL gives up.
-    retry_in    interval,
-    retry_after interval
-);
-
--- The outcome of an attempt. `job` may be another arm than the attempt's, or its one-shot after its lease has ended.
-CREATE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, rules arm_rules) RETURNS one_shots
-    LANGUAGE plpgsql STABLE
-AS $$
-DECLARE
-    accepted         boolean := attempt.outcome IN ('delivered', 'gone');
-    -- The same key of another arm is another one-shot: the job was cancelled or superseded in between.
-    delivered_before boolean := COALESCE(job.delivered_schedule_id = attempt.schedule_id, false);
-    asked_again      boolean := COALESCE(job.asked_again_at > attempt.started_at, false);
-    -- This attempt holds the lease, or held it and no other claim followed.
-    owns             boolean := COALESCE(job.lease_token = attempt.attempt_id, false) AND job.state IN ('firing', 'waiting');
-    -- An accepted fire ends its one-shot although the attempt no longer holds it: its lease has ended, or its claim was lost
-    -- in a crash of the database.
-    late_delivery    boolean := accepted AND job.schedule_id = attempt.schedule_id AND CASE
-        -- Another attempt is in flight.
-        WHEN job.state = 'firing' THEN attempt.outcome = 'delivered' AND NOT asked_again
-        -- Unless a second fire is pending already.
-        WHEN job.state IN ('armed', 'leased', 'waiting') THEN NOT asked_again OR NOT delivered_before
-        ELSE false END;
-BEGIN
-    IF attempt.outcome = 'delivered' THEN
-        -- The latest delivered key is remembered, not an older one whose outcome is late.
-        IF job.delivered_key IS DISTINCT FROM job.dedup_key OR attempt.dedup_key = job.dedup_key THEN
-            job.second_fires := CASE
-                WHEN NOT delivered_before THEN 0
-                -- An attempt that started before the delivery repeats it, and is no second fire.
-                WHEN attempt.started_at > job.delivered_at THEN job.second_fires + 1
-                ELSE job.second_fires END;
-            job.delivered_key := attempt.dedup_key;
-            job.delivered_schedule_id := attempt.schedule_id;
-            job.delivered_at := attempt.ended_at;
-        END IF;
-    ELSIF attempt.outcome = 'gone' AND job.delivered_key = attempt.dedup_key THEN
-        job.delivered_key := NULL;
-        job.delivered_schedule_id := NULL;
-        job.delivered_at := NULL;
-        job.second_fires := NULL;
-    END IF;
-
-    IF NOT (owns OR late_delivery) THEN
-        RETURN job;
-    END IF;
-
-    job.lease_token := attempt.attempt_id;
-    job.claim_expires_at := NULL;
-    job.attempt_expires_at := NULL;
-    job.due_since := NULL;
-    job.parked := NULL;
-    job.awaits := NULL;
-    job.retrying_since := CASE WHEN NOT accepted THEN COALESCE(job.retrying_since, attempt.started_at) END;
-    job.retry_after_until := attempt.ended_at + attempt.retry_after;
-    job.last_status := attempt.http_status;
-    job.last_error := attempt.error;
-    job.updated_at := now();
-
-    IF NOT accepted AND attempt.retry_in IS NULL THEN
-        job.state := 'dead';
-        job.dead_since := now();
-        job.next_attempt_at := NULL;
-    ELSIF NOT accepted THEN
-        job.state := 'waiting';
-        job.next_attempt_at := clock_timestamp() + attempt.retry_in;
-    ELSIF NOT asked_again THEN
-        job.state := 'delivered';
-        job.next_attempt_at := NULL;
-    ELSE
-        -- The same key came again after the attempt had started.
-        job.attempts := 0;
-        IF job.delivered_key IS DISTINCT FROM job.dedup_key THEN
-            job.state := 'armed';
-            job.next_attempt_at := GREATEST(job.fire_at, job.last_started_at + rules.fire_floor);
-        ELSIF job.second_fires >= rules.second_fires_max THEN
-            job.state := 'stuck';
-            job.dead_since := now();
-            job.next_attempt_at := NULL;
-        ELSE
-            job.state := 'waiting';
-            job.next_attempt_at := second_fire_at(job.delivered_at, job.second_fires, rules);
-        END IF;
-    END IF;
-    RETURN job;
-END;
-$$;
 
 -- ── Scheduler backends ──
 

@@ -96,7 +96,6 @@ impl Woken {
             Some(FireOutcome::Gone) => Self::Gone,
             Some(FireOutcome::Dropped) => Self::Dropped,
             Some(FireOutcome::Duplicate) => Self::Duplicate,
-            // Release 0.1.0 does not store outcomes.
             Some(FireOutcome::Delivered | FireOutcome::Failed | FireOutcome::Lost) | None => Self::Delivered,
         }
     }

@@ -836,38 +836,6 @@ async fn one_shot_that_is_due_at_the_end_of_a_retry_after_is_leased_for_that_ins
     assert!(seconds_from_now(Some(leases[0].due_at)) > -1.0 && leases[0].due_at > past(1));
 }
 
-/// Release 0.1.0 runs on this schema during a rolling upgrade, with its own statement.
-#[tokio::test]
-async fn outcomes_of_release_0_1_0_are_recorded_on_this_schema() {
-    let world = World::new().await;
-    for (job, outcome, state) in
-        [("a", "delivered", "delivered"), ("b", "gone", "delivered"), ("c", "failed", "waiting")]
-    {
-        world.provision(job, past(1)).await;
-        world.start().await;
-        let recorded = world
-            .sql(&format!(
-                "UPDATE one_shots job
-                 SET (state, next_attempt_at, due_since, lease_token, claim_expires_at, attempt_expires_at, retrying_since,
-                      delivered_key, delivered_schedule_id, delivered_at, second_fires) = (
-                     SELECT (n).state, (n).next_attempt_at, (n).due_since, (n).lease_token, (n).claim_expires_at,
-                            (n).attempt_expires_at, (n).retrying_since, (n).delivered_key, (n).delivered_schedule_id,
-                            (n).delivered_at, (n).second_fires
-                     FROM (SELECT attempt_ended(job, ROW(job.lease_token, job.schedule_id, job.dedup_key, job.last_started_at,
-                               now(), '{outcome}', 202::int2, NULL, interval '100 s', NULL)::ended_attempt,
-                               ROW(interval '1 s', interval '60 s', interval '300 s', 3::int2)::arm_rules) AS n OFFSET 0) once)
-                 WHERE job_id = '{job}' AND state = 'firing'"
-            ))
-            .await;
-        assert_eq!(recorded, 1);
-        assert_eq!(
-            world.sql(&format!("SELECT FROM one_shots WHERE job_id = '{job}' AND state = '{state}'")).await,
-            1,
-            "{job}"
-        );
-    }
-}
-
 #[tokio::test]
 async fn dropped_fire_forgets_its_key_also_for_a_provision_during_the_attempt() {
     let world = World::new().await;

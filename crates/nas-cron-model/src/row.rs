@@ -82,7 +82,7 @@ pub struct Callbacks {
 
 /// A job's current one-shot. Columns that decide nothing (texts, last errors, measurements) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "migrations/0001_one_shots.sql and 0005_outcomes.sql explain the columns")]
+#[expect(missing_docs, reason = "migrations/0001_one_shots.sql explains the columns")]
 #[expect(clippy::struct_excessive_bools, reason = "columns of the table")]
 pub struct Row {
     pub schedule: Id,

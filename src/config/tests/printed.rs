@@ -102,6 +102,7 @@ fn config_show_prints_values_and_origins() {
     agent_task_ids_encrypted                 false                                                                      default
     admin_token_sha256                       (admin API disabled)
     callback_allow                           10.0.0.0/8,::1                                                             NAS_CRON_CALLBACK_ALLOW
+    callback_ca_file                         (the system's certificate authorities only)
     fire_timeout                             30s                                                                        default
     connect_timeout                          10s                                                                        default
     in_flight_max                            1024                                                                       default

@@ -1,43 +1,23 @@
--- Outcomes `dropped` and `duplicate`, the `Retry-After` of an instance, and the pace of redrives.
---
--- Release 0.1.0 runs on this schema: it does not write the new columns, and calls `attempt_ended` with three arguments.
+-- Transitions of a one-shot. Each function takes the locked row and returns the row as it is afterwards. docs/contract.md
+-- has the rules.
 
-ALTER TYPE fire_outcome ADD VALUE 'dropped';
-ALTER TYPE fire_outcome ADD VALUE 'duplicate';
+-- Delays between the fires of one job.
+CREATE TYPE arm_rules AS (
+    -- Minimum time between the starts of two attempts that belong to different arms.
+    fire_floor           interval,
+    -- Time from a delivery to the first second fire of the same key, and to each further one.
+    second_fire_delay    interval,
+    second_fire_interval interval,
+    second_fires_max     smallint
+);
 
--- The `status` in the JSON body of a 2xx response, if nas-cron does not know it. Such a response is a delivery.
-ALTER TABLE fires ADD COLUMN answer text;
-
-ALTER TABLE one_shots
-    -- Outcome of its latest attempt. NULL: there is none, or 0.1.0 recorded it.
-    ADD COLUMN last_outcome fire_outcome,
-    -- End of the latest attempt with this key that the agent accepted or may have accepted: it may hold a claim since then.
-    ADD COLUMN claimed_at   timestamptz,
-    -- An attempt with this key was answered with `duplicate`. A further one is final, and its second fires show nothing
-    -- about the agent's clock.
-    ADD COLUMN refused      boolean NOT NULL DEFAULT false;
-
-ALTER TABLE instances
-    -- The agent's latest `Retry-After`, at most 60 s: none of its one-shots is due earlier.
-    ADD COLUMN busy_until  timestamptz,
-    -- Start of the next redriven one-shot, so that redrives follow each other at their pace.
-    ADD COLUMN paced_until timestamptz;
-
--- As before, with `busy_until`. A view can only be extended at its end.
-CREATE OR REPLACE VIEW instance_status AS
-    SELECT i.instance_id, i.org_id, i.bootstrap_session_id, i.enabled, i.callback_url, i.skew_guard_ms, i.skew_learned_at,
-           i.unreachable_since, i.probe_job_id, i.pulled_at, i.looked_up_at, i.asked_again_at, i.denied_by_portal,
-           i.created_at, i.updated_at,
-           NOT i.enabled OR i.denied_by_portal IS NOT NULL OR EXISTS (
-               SELECT FROM holds h
-               WHERE (h.scope = 'all' AND h.scope_id = '')
-                  OR (h.scope = 'org' AND h.scope_id = i.org_id)
-                  OR (h.scope = 'instance' AND h.scope_id = i.instance_id)) AS on_hold,
-           i.busy_until
-    FROM instances i;
+-- Returns the earliest second fire of a key that was delivered at `delivered_at` and has had `second_fires` of them.
+CREATE FUNCTION second_fire_at(delivered_at timestamptz, second_fires smallint, rules arm_rules) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN delivered_at + CASE WHEN second_fires > 0 THEN (rules).second_fire_interval ELSE (rules).second_fire_delay END;
 
 -- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job.
-CREATE OR REPLACE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
+CREATE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -101,6 +81,21 @@ BEGIN
     RETURN given;
 END;
 $$;
+
+-- An attempt that has ended.
+CREATE TYPE ended_attempt AS (
+    attempt_id  uuid,
+    schedule_id uuid,
+    dedup_key   text,
+    started_at  timestamptz,
+    ended_at    timestamptz,
+    outcome     fire_outcome,
+    http_status smallint,
+    error       text,
+    -- After a failure: the delay of the next attempt. NULL gives up.
+    retry_in    interval,
+    retry_after interval
+);
 
 -- Claims of fires by agents.
 CREATE TYPE claim_rules AS (
@@ -221,11 +216,73 @@ BEGIN
 END;
 $$;
 
--- For release 0.1.0, which knows neither claims nor the outcome `duplicate`.
-CREATE OR REPLACE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, rules arm_rules) RETURNS one_shots
+-- Records the outcome of an attempt that was made at `callback_url`: see `attempt_ended`. `gone` counts only from the
+-- callback that the job's own provision named. From another one (the agent has moved, or two homes share an identity) it
+-- makes the job's own callback the next one to be asked.
+CREATE FUNCTION attempt_ended_at(callback_url text, job one_shots, attempt ended_attempt, ambiguous boolean, rules arm_rules,
+                                 claims claim_rules) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    own_callback_url text := COALESCE(job.own_callback_url, job.callback_url);
+BEGIN
+    IF attempt.outcome <> 'gone' OR job.schedule_id <> attempt.schedule_id OR callback_url = own_callback_url THEN
+        -- The job's own callback is asked once.
+        IF job.lease_token = attempt.attempt_id THEN
+            job.follows_gone := false;
+        END IF;
+        RETURN attempt_ended(job, attempt, ambiguous, rules, claims);
+    END IF;
+
+    -- Without the lease, another attempt or outcome decides.
+    IF job.lease_token IS DISTINCT FROM attempt.attempt_id OR job.state NOT IN ('firing', 'waiting') THEN
+        RETURN job;
+    END IF;
+    job.callback_url := own_callback_url;
+    job.own_callback_url := NULL;
+    job.follows_gone := true;
+    job.state := 'waiting';
+    job.next_attempt_at := clock_timestamp();
+    job.claim_expires_at := NULL;
+    job.attempt_expires_at := NULL;
+    job.due_since := NULL;
+    job.parked := NULL;
+    job.retry_after_until := NULL;
+    job.last_outcome := attempt.outcome;
+    job.last_status := attempt.http_status;
+    job.last_error := attempt.error;
+    job.updated_at := now();
+    RETURN job;
+END;
+$$;
+
+-- The one-shot after its limit has passed. `job` is not claimed.
+CREATE FUNCTION expired(job one_shots) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
-    RETURN attempt_ended(job, attempt, false, rules, NULL::claim_rules);
+    job.state := 'dead';
+    job.dead_since := now();
+    job.expired := true;
+    job.next_attempt_at := NULL;
+    job.due_since := NULL;
+    job.parked := NULL;
+    job.awaits := NULL;
+    job.updated_at := now();
+    RETURN job;
 END;
 $$;
+
+-- A one-shot after the outcome of an attempt, which decides about it if it has the attempt's token: one whose next attempt
+-- would be too late ends at once.
+CREATE FUNCTION retried_or_expired(job one_shots, attempt_id uuid) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    IF job.state = 'waiting' AND job.lease_token = attempt_id AND job.next_attempt_at > job.not_after THEN
+        RETURN expired(job);
+    END IF;
+    RETURN job;
+END;
+$$;
+
