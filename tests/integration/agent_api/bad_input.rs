@@ -78,8 +78,10 @@ async fn contract_times_outside_the_grammar_are_400_and_all_others_arm() {
     let (world, before) = with_armed_jobs().await;
     let (refused, accepted): (Vec<_>, Vec<_>) = times().into_iter().partition(|time| time.micros.is_none());
     for time in refused {
-        let body = world.body(&json!({"fire_at": time.text}));
-        assert_refused(&world, PROVISION, body.to_string(), "fire_at: ").await;
+        for (field, begins) in [("fire_at", "fire_at: "), ("not_after", "not_after: ")] {
+            let body = world.body(&json!({field: time.text}));
+            assert_refused(&world, PROVISION, body.to_string(), begins).await;
+        }
     }
     assert_eq!(world.tables().await, before);
     // On hold, so that those of the past are listed, too.
