@@ -151,7 +151,9 @@ fn accepted(http_status: u16, body: &str) -> (Verdict, Option<String>) {
     struct Said {
         status: String,
     }
-    let said = serde_json::from_str::<Said>(body).map(|said| said.status).unwrap_or_default();
+    let said = nas_cron_protocol::json::from_slice::<Said>(body.as_bytes())
+        .map(|said| said.status)
+        .unwrap_or_default();
     match (http_status, said.as_str()) {
         (200, "gone") => (Verdict::Gone, None),
         (200, "gateway_stopped") => (Verdict::Dropped, None),

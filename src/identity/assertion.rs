@@ -6,8 +6,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use nas_cron_protocol::{AgentRuntimeId, TaskId};
+use chrono::{DateTime, TimeDelta, Utc};
+use nas_cron_protocol::{AgentRuntimeId, TaskId, date_time, json};
 use serde::Deserialize;
 
 use super::IdentityError;
@@ -58,15 +58,14 @@ impl Assertion {
         if presented.len() > MAX_ENVELOPE {
             return Err(Invalid("the assertion is longer than 2048 bytes"));
         }
-        let json = URL_SAFE_NO_PAD
+        let bytes = URL_SAFE_NO_PAD
             .decode(presented)
             .map_err(|_| Invalid("the assertion is not base64url without padding"))?;
-        // serde's derive would also accept an array.
-        if json.first() != Some(&b'{') {
+        // White space before it would be accepted, too.
+        if bytes.first() != Some(&b'{') {
             return Err(Invalid("the assertion is not a JSON object"));
         }
-        let envelope: Envelope =
-            nas_cron_protocol::json::from_slice(&json).map_err(|error| Invalid(json_problem(&error)))?;
+        let envelope: Envelope = json::from_slice(&bytes).map_err(|error| Invalid(json_problem(&error)))?;
         // The signature covers the text, so only one form of each ID is accepted.
         Ok(Self {
             agent_runtime_id: AgentRuntimeId::parse(&envelope.agent_runtime_id)
@@ -145,15 +144,9 @@ pub fn within_window(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), Identi
 /// Parses a time of exactly the form `2026-06-18T12:34:56Z`. No other form is accepted, because the text is signed.
 fn timestamp(text: &str) -> Option<DateTime<Utc>> {
     let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
-    let frame = bytes.iter().zip(b"0000-00-00T00:00:00Z");
-    if !frame.clone().all(|(is, should)| if *should == b'0' { is.is_ascii_digit() } else { is == should }) {
-        return None;
-    }
-    let number = |at: usize, digits: usize| {
-        bytes[at..at + digits].iter().fold(0_u32, |number, digit| number * 10 + u32::from(digit - b'0'))
-    };
-    let day = NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)).ok()?, number(5, 2), number(8, 2))?;
-    Some(day.and_hms_opt(number(11, 2), number(14, 2), number(17, 2))?.and_utc())
+    let mut frame = bytes.iter().zip(b"0000-00-00T00:00:00Z");
+    let is_framed = frame.all(|(is, should)| is == should || *should == b'0' && is.is_ascii_digit());
+    is_framed.then(|| date_time::parse(text).ok().map(|at| at.to_utc()))?
 }
 
 /// Formats a time in the one form that [`timestamp`] accepts.
@@ -167,10 +160,14 @@ fn signature(text: &str) -> Option<[u8; SIGNATURE]> {
 }
 
 /// Returns a description that names the field and repeats nothing of the input.
-fn json_problem(error: &serde_json::Error) -> &'static str {
+fn json_problem(error: &json::Error) -> &'static str {
     let text = error.to_string();
     let about = |start: &str| text.starts_with(start);
-    if !error.is_data() {
+    if error.problem() == Some(json::Problem::RepeatedField) {
+        "a field of the assertion occurs twice"
+    } else if error.problem().is_some() {
+        "readers could read the JSON of the assertion differently"
+    } else if !error.is_data() {
         "the assertion is not valid JSON"
     } else if about("missing field `agent_runtime_id`") {
         "agent_runtime_id: is missing"
@@ -180,8 +177,6 @@ fn json_problem(error: &serde_json::Error) -> &'static str {
         "timestamp: is missing"
     } else if about("missing field `signature`") {
         "signature: is missing"
-    } else if about("duplicate field") {
-        "a field of the assertion occurs twice"
     } else {
         "agent_runtime_id, task_id, timestamp and signature must be strings"
     }
@@ -282,7 +277,9 @@ mod tests {
             (URL_SAFE_NO_PAD.encode(format!("{text}x")), "not valid JSON"),
             (URL_SAFE_NO_PAD.encode(b"{\"signature\":\"\xff\"}"), "not valid JSON"),
             (URL_SAFE_NO_PAD.encode("x".repeat(1600)), "longer than 2048 bytes"),
-            (URL_SAFE_NO_PAD.encode(format!("{{\"x\":{}}}", "[".repeat(1000))), "not valid JSON"),
+            (URL_SAFE_NO_PAD.encode(format!("{{\"x\":{}}}", "[".repeat(1000))), "differently"),
+            (URL_SAFE_NO_PAD.encode(text.replacen('{', "{\"Task_ID\":\"x\",", 1)), "differently"),
+            (URL_SAFE_NO_PAD.encode(text.replacen('{', "{\"x\":{\"y\":1,\"y\":1},", 1)), "differently"),
         ] {
             assert!(refused(&presented).contains(expected), "{expected}: {}", refused(&presented));
         }

@@ -127,19 +127,14 @@ impl Endpoint {
 
 /// Parses a response.
 fn read(body: &[u8]) -> Result<Option<Active>, FetchError> {
-    // Only the position: serde's own text may quote values, which must not reach the log.
-    let invalid = |error: serde_json::Error| {
+    // Without serde's own text: it may quote values, which must not reach the log.
+    let invalid = |error: nas_cron_protocol::json::Error| {
         let (line, column) = (error.line(), error.column());
+        let what = error.problem().map_or_else(|| "error".to_owned(), |problem| problem.to_string());
         FetchError::Invalid(format!(
-            "not an introspection response (RFC 7662): error at line {line} column {column}"
+            "not an introspection response (RFC 7662): {what} at line {line} column {column}"
         ))
     };
-    // serde's derive would also accept an array.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(FetchError::Invalid(
-            "not an introspection response (RFC 7662): not a JSON object".to_owned(),
-        ));
-    }
     let activity: Activity = nas_cron_protocol::json::from_slice(body).map_err(invalid)?;
     if !activity.active {
         return Ok(None);

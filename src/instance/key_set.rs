@@ -2,6 +2,7 @@
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use nas_cron_protocol::json;
 use rsa::pkcs8::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
@@ -38,7 +39,7 @@ struct VerificationKey {
 pub enum KeySetError {
     /// The text is not a JWKS.
     #[error("not a JWKS: {0}")]
-    NotJwks(#[source] serde_json::Error),
+    NotJwks(#[source] json::Error),
     /// The text is neither a JWKS nor PEM.
     #[error("neither a JWKS nor PEM with a public key (`-----BEGIN PUBLIC KEY-----`)")]
     NoKeys,
@@ -84,7 +85,7 @@ impl KeySet {
             keys: Vec<serde_json::Value>,
         }
         nas_cron_jwt::install();
-        let jwks: Jwks = nas_cron_protocol::json::from_slice(json).map_err(KeySetError::NotJwks)?;
+        let jwks: Jwks = json::from_slice(json).map_err(KeySetError::NotJwks)?;
         Self::usable(jwks.keys.into_iter().map(|jwk| {
             let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| Unusable::NotJwk)?;
             VerificationKey::from_jwk(jwk)

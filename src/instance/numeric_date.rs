@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use serde::de::Visitor;
+use nas_cron_protocol::json::MAX_INTEGER;
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Whole seconds since 1970 (RFC 7519, 2). Fractions are rounded down, and values out of range are clamped.
+/// Whole seconds since 1970 (RFC 7519, 2). Fractions are rounded down. Numbers that a double cannot tell from their
+/// neighbours are refused, whatever their notation.
 #[derive(Clone)]
 pub(super) struct NumericDate(pub(super) i64);
 
@@ -19,17 +21,20 @@ impl<'de> Deserialize<'de> for NumericDate {
                 f.write_str("a number of seconds")
             }
 
-            fn visit_i64<E>(self, seconds: i64) -> Result<NumericDate, E> {
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<NumericDate, E> {
+                if seconds.unsigned_abs() > MAX_INTEGER {
+                    return Err(E::custom("a number of seconds beyond 2^53"));
+                }
                 Ok(NumericDate(seconds))
             }
 
-            fn visit_u64<E>(self, seconds: u64) -> Result<NumericDate, E> {
-                Ok(NumericDate(i64::try_from(seconds).unwrap_or(i64::MAX)))
+            fn visit_u64<E: Error>(self, seconds: u64) -> Result<NumericDate, E> {
+                self.visit_i64(i64::try_from(seconds).unwrap_or(i64::MAX))
             }
 
-            #[expect(clippy::cast_possible_truncation, reason = "`as` clamps, as intended")]
-            fn visit_f64<E>(self, seconds: f64) -> Result<NumericDate, E> {
-                Ok(NumericDate(seconds.floor() as i64))
+            #[expect(clippy::cast_possible_truncation, reason = "`as` clamps, and what it clamps is refused")]
+            fn visit_f64<E: Error>(self, seconds: f64) -> Result<NumericDate, E> {
+                self.visit_i64(seconds.floor() as i64)
             }
         }
         deserializer.deserialize_any(Seconds)

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::Algorithm;
+use nas_cron_protocol::json;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -56,6 +57,8 @@ struct Header {
     kid: Option<String>,
     #[serde(default, deserialize_with = "is_there")]
     crit: bool,
+    #[serde(default, deserialize_with = "is_there")]
+    b64: bool,
 }
 
 /// True if `token` has the shape of a signed JWT, valid or not. Such a token never counts as opaque.
@@ -88,6 +91,9 @@ impl<'a> Jws<'a> {
         let header: Header = part(header, TokenError::Malformed)?;
         if header.crit {
             return Err(TokenError::Critical);
+        }
+        if header.b64 {
+            return Err(TokenError::Unencoded);
         }
         let algorithm = header.alg.parse().map_err(|_| TokenError::Algorithm)?;
         if !ALLOWED_ALGORITHMS.contains(&algorithm) {
@@ -125,13 +131,16 @@ impl<'a> Presented<'a> {
 
 /// Parses one part of a JWT: a JSON object in base64url without padding.
 fn part<T: DeserializeOwned>(text: &str, otherwise: TokenError) -> Result<T, TokenError> {
-    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)?;
-    // serde's derive would also accept an array.
-    if json.first() != Some(&b'{') {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)?;
+    // White space before it would be accepted, too.
+    if bytes.first() != Some(&b'{') {
         return Err(TokenError::Malformed);
     }
-    nas_cron_protocol::json::from_slice(&json)
-        .map_err(|error| if error.is_data() { otherwise } else { TokenError::Malformed })
+    json::from_slice(&bytes).map_err(|error| match error.problem() {
+        Some(problem) => TokenError::Unsound(problem),
+        None if error.is_data() => otherwise,
+        None => TokenError::Malformed,
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Errors of access tokens.
 
+use nas_cron_protocol::json::Problem;
+
 /// A token was rejected. The texts are public: they repeat nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -15,8 +17,14 @@ pub enum TokenError {
     /// The algorithm is not on the allow-list.
     #[error("the access token's algorithm is not allowed")]
     Algorithm,
-    /// A claim has the wrong type, or occurs twice.
-    #[error("a claim of the access token has the wrong type or occurs twice")]
+    /// The JSON of the header or the claims means different things to different readers.
+    #[error("readers could read the JSON of the access token's header or claims differently: {0}")]
+    Unsound(Problem),
+    /// The header has `b64`: readers that support it (RFC 7797) sign other bytes.
+    #[error("the access token has an unencoded payload (`b64`)")]
+    Unencoded,
+    /// A claim has the wrong type, or is a number out of range.
+    #[error("a claim of the access token has the wrong type or is out of range")]
     Claims,
     /// The `iss` is missing, or not that of an accepted issuer.
     #[error("the access token's issuer (`iss`) is missing or not accepted")]

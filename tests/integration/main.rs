@@ -38,6 +38,7 @@ mod portals;
 mod postgres_versions;
 mod qstash;
 mod qstash_direct;
+mod readers;
 mod relay;
 mod replicas;
 mod scheduler_contract;

@@ -29,6 +29,7 @@ use nas_cron::http::admin::{self, AdminState};
 use nas_cron::identity::registry::IdentityRegistry;
 use nas_cron::oneshot::{self, Provision};
 use nas_cron_protocol::{Fields, InstanceId, OneShotState};
+use nas_cron_testing::corpora;
 use nas_cron_testing::database::database;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -127,7 +128,7 @@ impl World {
     }
 
     /// Imports a file with this content. Returns the report, and true if all lines were valid.
-    async fn import(&self, what: &str, name: &str, content: &str) -> (Value, bool) {
+    async fn import(&self, what: &str, name: &str, content: impl AsRef<[u8]>) -> (Value, bool) {
         let file = std::env::temp_dir().join(format!("{}-{name}", uuid::Uuid::new_v4()));
         std::fs::write(&file, content).unwrap();
         let (result, out) = self.cli(&format!("{what} import {} --json", file.display())).await;
@@ -710,6 +711,55 @@ mod jobs_import {
         let attempts = world.start().await;
         assert_eq!(attempts.len(), 1, "an overdue one-shot fires at once");
         assert_eq!(attempts[0].fire_at.as_str(), past);
+    }
+
+    /// Imports these lines, and returns the problem of each.
+    async fn problems(lines: &[Vec<u8>]) -> Vec<Option<String>> {
+        let world = World::with_agents().await;
+        let (report, _) = world.import("jobs", "jobs.jsonl", lines.join(&b'\n')).await;
+        assert_eq!(report["lines"], lines.len());
+        let mut problems = vec![None; lines.len()];
+        for bad in report["bad"].as_array().unwrap() {
+            let line = usize::try_from(bad["line"].as_u64().unwrap()).unwrap();
+            problems[line - 1] = Some(bad["problem"].as_str().unwrap().to_owned());
+        }
+        problems
+    }
+
+    #[tokio::test]
+    async fn times_outside_the_grammar_are_refused_and_all_others_are_imported() {
+        let times = corpora::times();
+        let lines: Vec<_> = (0..)
+            .zip(&times)
+            .map(|(number, time)| {
+                one_shot("a", &format!("j{number}"), &time.text).trim_end().as_bytes().to_vec()
+            })
+            .collect();
+        for (problem, time) in problems(&lines).await.into_iter().zip(&times) {
+            // A NUL character is refused anywhere in the line.
+            let is_named = problem.as_ref().is_some_and(|problem| {
+                problem.starts_with("fire_at: ") || time.text.contains('\0') && problem.contains("NUL")
+            });
+            assert!(
+                if time.micros.is_none() { is_named } else { problem.is_none() },
+                "{time:?}: {problem:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_that_readers_could_read_differently_are_refused() {
+        let good = one_shot("a", "j", &at(600));
+        let (lines, oddities): (Vec<_>, Vec<_>) = corpora::json_oddities()
+            .into_iter()
+            .map(|oddity| (oddity.put_into(good.trim_end()), oddity))
+            .filter(|(line, _)| !line.contains(&b'\n'))
+            .unzip();
+        for (problem, oddity) in problems(&lines).await.into_iter().zip(&oddities) {
+            // Sound lines have an unknown field, which an import refuses, too.
+            let is_sound = problem.as_ref().is_none_or(|problem| problem.contains("unknown field"));
+            assert_eq!(is_sound, !oddity.refused, "{}: {problem:?}", oddity.why);
+        }
     }
 
     #[tokio::test]

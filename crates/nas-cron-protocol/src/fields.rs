@@ -174,7 +174,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 }
 
 /// Returns the error with its position. The line number is omitted for text of one line.
-fn describe(error: &serde_json::Error, json: &[u8]) -> String {
+fn describe(error: &crate::json::Error, json: &[u8]) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
     if json.contains(&b'\n') { text } else { format!("{what} at column {}", error.column()) }

@@ -16,6 +16,7 @@ mod auth_profile;
 mod auth_scope;
 mod backend_name;
 mod callback_url;
+pub mod date_time;
 mod effective_auth;
 pub mod error;
 mod fields;

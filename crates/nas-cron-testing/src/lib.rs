@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub mod agent;
 pub mod chaos;
 pub mod cluster;
+pub mod corpora;
 pub mod database;
 pub mod frozen;
 pub mod jwt;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nas_cron_base::http_client;
+use nas_cron_protocol::json;
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -64,8 +65,17 @@ impl Answer {
 
     /// Parses the body as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, BackendError> {
-        // The text of serde's error is left out: it may quote the body.
-        nas_cron_protocol::json::from_slice(&self.body).map_err(|error| {
+        self.parsed(json::from_slice(&self.body))
+    }
+
+    /// Parses the body as a page of a log, which quotes what agents responded.
+    pub(super) fn log<T: DeserializeOwned>(&self) -> Result<T, BackendError> {
+        self.parsed(json::from_log(&self.body))
+    }
+
+    fn parsed<T>(&self, parsed: Result<T, json::Error>) -> Result<T, BackendError> {
+        // The text of the error is left out: it may quote the body.
+        parsed.map_err(|error| {
             let kind = if error.is_data() { "unexpected JSON" } else { "not JSON" };
             BackendError::Garbage(format!(
                 "{kind} ({} bytes, status {})",
@@ -77,7 +87,7 @@ impl Answer {
 
     /// Returns `": "` and QStash's error text, if it has the documented form and quotes no secret; else nothing.
     fn words(&self, secrets: &[&SecretString]) -> String {
-        let value: Option<serde_json::Value> = nas_cron_protocol::json::from_slice(&self.body).ok();
+        let value: Option<serde_json::Value> = json::from_slice(&self.body).ok();
         let Some(words) = value.as_ref().and_then(|value| value.get("error")?.as_str()) else {
             return String::new();
         };
@@ -167,6 +177,17 @@ mod tests {
         let long = format!(r#"{{"error":"a\n{}"}}"#, "x".repeat(5000));
         let text = error(answer(400, &[], &long)).to_string();
         assert!(text.len() < 250 && text.contains("a x"), "{text}");
+    }
+
+    #[test]
+    fn text_of_an_agent_hides_no_entry_of_the_log() {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            events: Vec<String>,
+        }
+        let page = r#"{"events":["a"],"responseBody":"\u0000\ud800","size":18446744073709551615}"#;
+        assert_eq!(answer(200, &[], page).log::<Page>().unwrap().events, ["a"]);
+        assert!(answer(200, &[], page).json::<Page>().is_err());
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Account {
         cursor: Option<&str>,
     ) -> Result<Page, BackendError> {
         let path = page_path(messages, since, cursor);
-        self.get(&path, MAX_PAGE).await?.json()
+        self.get(&path, MAX_PAGE).await?.log()
     }
 }
 

@@ -4,19 +4,18 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use axum::extract::{FromRequest, Request};
-use serde::Deserializer;
-use serde::de::{DeserializeOwned, Error, Visitor};
+use nas_cron_protocol::json::{self, Problem, Unsound};
+use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
 use super::body;
-use super::strict_json::{DUPLICATE, Sound};
 use crate::http::ApiError;
 
 /// Maximum length of an error description, in bytes: some types quote their value.
 const MAX_DESCRIPTION: usize = 300;
 
-/// A JSON object of type `T`. The content type is not checked. Unknown fields are ignored, but the whole body must be
-/// sound: no duplicate keys, no NUL characters, no lone surrogates, no excessive nesting.
+/// A JSON object of type `T`. The content type is not checked. Unknown fields are ignored, but every reader must read
+/// the whole body in the same way: see [`nas_cron_protocol::json`].
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
@@ -29,34 +28,32 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// Parses a sound object of type `T`. An error begins with the field's name, if known, and repeats nothing else of the
-/// body, because a secret may be in the wrong field.
-///
-/// The body is parsed twice: for soundness, and as `T`.
+/// Parses an object of type `T`. An error begins with the field's name, if known, and repeats nothing else of the body,
+/// because a secret may be in the wrong field.
 pub(in crate::http) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let fields = field_names::<T>();
-    let sound: Sound = match deserialize(bytes, fields) {
-        // Parsing as `T` names the field if `T` has it.
-        Err(unsound) if unsound == DUPLICATE => {
-            let named = deserialize::<T>(bytes, fields)
-                .err()
-                .filter(|error| error.ends_with(": must occur only once"));
-            return Err(named.unwrap_or(unsound));
-        }
-        sound => sound?,
-    };
-    if !sound.is_object {
+    let fields = json::field_names::<T>();
+    let text = json::check(bytes, fields).map_err(|error| match error {
+        json::Error::Unsound(unsound) => describe_unsound(&unsound, fields),
+        json::Error::Serde(error) => format!("the body is not valid JSON: {error}"),
+    })?;
+    if !text.trim_start().starts_with('{') {
         return Err("the body must be a JSON object".to_owned());
     }
-    deserialize(bytes, fields)
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text))
+        .map_err(|error| shortened(describe(&place(error.path(), fields), error.inner())))
 }
 
-fn deserialize<T: DeserializeOwned>(bytes: &[u8], fields: &[&str]) -> Result<T, String> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| shortened(describe(&place(error.path(), fields), error.inner())))?;
-    deserializer.end().map_err(|error| describe("", &error))?;
-    Ok(value)
+/// Returns the description of JSON that two readers could read differently.
+fn describe_unsound(unsound: &Unsound, fields: &[&str]) -> String {
+    let Unsound { problem, field, index, .. } = unsound;
+    match field.as_deref().filter(|field| fields.contains(field)) {
+        None => unsound.to_string(),
+        Some(field) if *problem == Problem::RepeatedField => format!("{field}: must occur only once"),
+        Some(field) => {
+            let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+            format!("{field}{index}: {problem}")
+        }
+    }
 }
 
 /// Returns the place of an error: the field and the index in its list. Other keys are left out, because the sender
@@ -76,25 +73,16 @@ fn place(path: &Path, fields: &[&str]) -> String {
     place
 }
 
-/// Returns the description of an error. It begins with the place, if known.
+/// Returns the description of valid JSON that is not a `T`. It begins with the place, if known.
 fn describe(place: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if !error.is_data() {
-        return match place {
-            "" => format!("the body is not valid JSON: {text}"),
-            field => format!("{field}: invalid JSON: {text}"),
-        };
-    }
     let position = format!(" at line {} column {}", error.line(), error.column());
     let text = without_value(text.strip_suffix(&position).unwrap_or(&text));
-    let named = |begins: &str| text.strip_prefix(begins).and_then(|rest| rest.strip_suffix('`'));
-    let of_field = named("missing field `")
-        .map(|field| (field, "is missing"))
-        .or_else(|| Some((named("duplicate field `")?, "must occur only once")));
-    match (place, of_field) {
-        ("", Some((field, problem))) => format!("{field}: {problem}"),
+    let missing = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match (place, missing) {
+        ("", Some(field)) => format!("{field}: is missing"),
         ("", None) => text.into_owned(),
-        (place, Some((field, problem))) => format!("{place}.{field}: {problem}"),
+        (place, Some(field)) => format!("{place}.{field}: is missing"),
         // The fault is in an item of a list that was read as a whole.
         (place, None) if text.starts_with('[') => format!("{place}{text}"),
         // Errors of the protocol's types already begin with the field's name.
@@ -114,39 +102,6 @@ fn without_value(text: &str) -> Cow<'_, str> {
             Cow::Owned(format!("{kind}, expected {expected}"))
         }
         _ => Cow::Borrowed(text),
-    }
-}
-
-/// Returns the field names that a struct's `Deserialize` requests; none for any other type.
-fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
-    let mut names: &[&str] = &[];
-    // Always fails, after it has recorded the names.
-    let _ = T::deserialize(FieldNames(&mut names));
-    names
-}
-
-struct FieldNames<'a>(&'a mut &'static [&'static str]);
-
-impl<'de> Deserializer<'de> for FieldNames<'_> {
-    type Error = serde::de::value::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(Error::custom("not a struct"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Self::Error> {
-        *self.0 = fields;
-        Err(Error::custom("names recorded"))
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -212,9 +167,9 @@ mod tests {
             (r#"{"job_id":null,"note":"n"}"#, "job_id: invalid type: null, expected a string"),
             (r#"{"job_id":"j","note":["n"]}"#, "note: invalid type: sequence, expected a string"),
             (r#"{"job_id":"","note":"n"}"#, "job_id: must not be empty"),
-            (r#"{"job_id":"j","note":"a\u0000b"}"#, "note: must not contain NUL characters"),
+            (r#"{"job_id":"j","note":"a\u0000b"}"#, "note: a text has a NUL character"),
             (r#"{"job_id":"j","job_id":"j","note":"n"}"#, "job_id: must occur only once"),
-            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "a field occurs more than once"),
+            (r#"{"job_id":"j","note":"n","x":1,"x":1}"#, "a field occurs more than once at line 1 column 35"),
             (r#"{"job_id":"j","note":"n","auth":{"k":1,"k":2}}"#, "auth: a field occurs more than once"),
         ] {
             assert_eq!(refused(body), expected, "{body}");

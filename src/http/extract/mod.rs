@@ -8,7 +8,6 @@ pub(super) mod form;
 pub(super) mod json;
 pub(super) mod path;
 pub(super) mod query;
-mod strict_json;
 pub(super) mod unread_body;
 
 pub use self::json::JsonBody;

@@ -1,6 +1,7 @@
 //! Tests of the rules for claims, and of verification with a key set.
 
 use nas_cron_jwt::testing::{Signing, jwks};
+use nas_cron_protocol::json::{MAX_INTEGER, Problem};
 use serde_json::{Value, json};
 
 use super::*;
@@ -73,10 +74,17 @@ fn claims_are_checked_by_every_rule() {
         ("exp past the leeway", json!({"exp": NOW - 30}), Err(TokenError::Expired)),
         ("exp with a fraction", json!({"exp": 1_800_000_100.75}), Ok(())),
         ("exp in scientific notation", json!({"exp": 1.9e9}), Ok(())),
-        ("exp at the maximum", json!({"exp": u64::MAX}), Ok(())),
-        ("exp beyond the maximum", json!({"exp": 1e300}), Ok(())),
+        ("exp at the maximum", json!({"exp": MAX_INTEGER}), Ok(())),
+        (
+            "exp beyond the maximum",
+            json!({"exp": MAX_INTEGER + 1}),
+            Err(TokenError::Unsound(Problem::Integer)),
+        ),
+        ("exp beyond the maximum, with an exponent", json!({"exp": 1e300}), Err(TokenError::Claims)),
         ("exp negative", json!({"exp": -1}), Err(TokenError::Expired)),
-        ("exp at the minimum", json!({"exp": i64::MIN}), Err(TokenError::Expired)),
+        ("exp at the minimum", json!({"exp": -9_007_199_254_740_991_i64}), Err(TokenError::Expired)),
+        ("exp below the minimum", json!({"exp": i64::MIN}), Err(TokenError::Unsound(Problem::Integer))),
+        ("exp as negative zero", json!({"exp": -0.0}), Err(TokenError::Unsound(Problem::NegativeZero))),
         ("nbf a little ahead", json!({"nbf": NOW + 30}), Ok(())),
         ("nbf ahead", json!({"nbf": NOW + 31}), Err(TokenError::NotYetValid)),
         ("iat a little ahead", json!({"iat": NOW + 30}), Ok(())),
@@ -194,8 +202,29 @@ fn a_claim_that_occurs_twice_is_rejected() {
         let signature =
             jsonwebtoken::crypto::sign(message.as_bytes(), &portal.key, portal.algorithm).unwrap();
         let read = Presented::read(&format!("{message}.{signature}"), &rules, now()).map(|_| ());
-        assert_eq!(read, Err(TokenError::Claims), "{twice}");
+        assert_eq!(read, Err(TokenError::Unsound(Problem::RepeatedField)), "{twice}");
     }
+}
+
+#[test]
+fn a_name_that_differs_from_a_known_one_in_case_is_rejected() {
+    let portal = Signing::es256("k1");
+    let case = Err(TokenError::Unsound(Problem::Case));
+    let read = |header: &Value, claims: &Value| {
+        Presented::read(&portal.sign_with_header(header, claims), &rules(), now()).map(|_| ())
+    };
+    let header = json!({"alg": "ES256", "kid": "k1"});
+    for name in
+        ["Exp", "ISS", "Purpose", "Aud", "org_Id", "\u{17f}id", "Client_ID", "agent_in\u{17f}tance_id"]
+    {
+        assert_eq!(read(&header, &claims(&json!({name: "x"}))), case, "{name}");
+    }
+    for name in ["Alg", "KID", "\u{212a}id", "Crit", "B64"] {
+        let mut header = header.clone();
+        header[name] = json!("x");
+        assert_eq!(read(&header, &claims(&json!({}))), case, "{name}");
+    }
+    assert_eq!(read(&header, &claims(&json!({"Name": "x", "orgId": "o2", "SCOPE": "x"}))), Ok(()));
 }
 
 #[test]
@@ -236,7 +265,7 @@ fn azp_replaces_a_missing_client_id_and_nbf_a_missing_iat() {
     assert_eq!(age(json!({})), Some(5));
     assert_eq!(age(json!({"iat": null, "nbf": NOW - 60})), Some(60));
     assert_eq!(age(json!({"iat": null})), None);
-    assert!(age(json!({"iat": i64::MIN})).unwrap() > 0);
+    assert!(age(json!({"iat": -9_007_199_254_740_991_i64})).unwrap() > 0);
 }
 
 #[test]
@@ -330,8 +359,11 @@ fn malformed_tokens_are_rejected() {
         (format!("{}.{body}.{signature}", encoded("[\"ES256\"]")), TokenError::Malformed),
         (format!("{}.{body}.{signature}", encoded("{\"alg\":1}")), TokenError::Malformed),
         (format!("{}.{body}.{signature}", encoded("{\"alg\":\"ES256\",\"kid\":7}")), TokenError::Malformed),
-        (format!("{header}.{}.{signature}", encoded("{\"exp\":1e999}")), TokenError::Malformed),
-        (format!("{header}.{twice}.{signature}"), TokenError::Claims),
+        (
+            format!("{header}.{}.{signature}", encoded("{\"exp\":1e999}")),
+            TokenError::Unsound(Problem::Double),
+        ),
+        (format!("{header}.{twice}.{signature}"), TokenError::Unsound(Problem::RepeatedField)),
         (format!("{header}.{body}."), TokenError::Signature),
         (format!("{header}.{body}.!!!"), TokenError::Signature),
         (format!("{header}.{body}.{}", &signature[1..]), TokenError::Signature),
@@ -344,6 +376,10 @@ fn malformed_tokens_are_rejected() {
             ),
             TokenError::Critical,
         ),
+        (
+            portal.sign_with_header(&json!({"alg": "ES256", "kid": "k", "b64": false}), &claims(&json!({}))),
+            TokenError::Unencoded,
+        ),
     ];
     for (token, expected) in cases {
         assert_eq!(judge(&keys, &rules(), &token), Err(expected), "{token:.80}");
@@ -352,6 +388,31 @@ fn malformed_tokens_are_rejected() {
     let body_of_another = another.split('.').nth(1).unwrap();
     let mixed = format!("{header}.{body_of_another}.{signature}");
     assert_eq!(judge(&keys, &rules(), &mixed), Err(TokenError::Signature));
+}
+
+#[test]
+fn a_token_has_one_text() {
+    let portal = Signing::es256("k");
+    let keys = KeySet::from_jwks(&jwks([&portal])).unwrap();
+    // The lengths leave unused bits in the last character of each part.
+    let good = (0..3)
+        .map(|length| portal.sign(&claims(&json!({"x": "x".repeat(length)}))))
+        .find(|token| token.split('.').all(|part| part.len() % 4 != 0))
+        .unwrap();
+    assert!(judge(&keys, &rules(), &good).is_ok());
+    let parts: Vec<_> = good.split('.').collect();
+    for at in 0..3 {
+        let last = parts[at].chars().last().unwrap();
+        // The next character differs in the unused bits only.
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let next = alphabet.chars().cycle().skip_while(|c| *c != last).nth(1).unwrap();
+        let mut other: Vec<_> = parts.iter().map(ToString::to_string).collect();
+        other[at].pop();
+        other[at].push(next);
+        assert!(judge(&keys, &rules(), &other.join(".")).is_err(), "part {at}");
+        other[at] = format!("{}=", parts[at]);
+        assert!(judge(&keys, &rules(), &other.join(".")).is_err(), "part {at}, padded");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nas_cron_testing::corpora::json_oddities;
 use nas_cron_testing::portal::{PORTAL_URL, Portal, all_claims, unsigned};
 use nas_cron_testing::time::now;
 use serde_json::{Value, json};
@@ -51,6 +52,53 @@ async fn tokens_with_invalid_utf8_are_rejected_even_where_nothing_reads_it() {
         let in_header = world.portal.sign_bytes(&with(&header, invalid), claims.as_bytes());
         assert_rejected(&world, "in the header", &in_header).await;
     }
+}
+
+#[tokio::test]
+async fn tokens_with_json_that_readers_could_read_differently_are_401() {
+    let world = World::start().await;
+    let claims = all_claims(&json!({"client_id": "agent:inst-1", "org_id": "org-1"})).to_string();
+    let header = world.portal.header().to_string();
+    for oddity in json_oddities() {
+        for token in [
+            world.portal.sign_bytes(&oddity.put_into(&header), claims.as_bytes()),
+            world.portal.sign_bytes(header.as_bytes(), &oddity.put_into(&claims)),
+        ] {
+            let answer = world.call("GET", LIST, Some(&token), "").await;
+            if oddity.refused {
+                answer.refused(401, "invalid_token");
+            } else {
+                assert_eq!(answer.status, 200, "{}: {answer:?}", oddity.why);
+            }
+        }
+    }
+    let with = |json: &str, member: &str| json.replacen('{', &format!("{{{member},"), 1);
+    for member in [
+        r#""Alg":"none""#,
+        r#""KID":"x""#,
+        r#""\u212aid":"x""#,
+        r#""CRIT":["x"]"#,
+        r#""b64":false"#,
+        r#""b64":true"#,
+    ] {
+        let token = world.portal.sign_bytes(with(&header, member).as_bytes(), claims.as_bytes());
+        assert_rejected(&world, member, &token).await;
+    }
+    for member in [
+        r#""Exp":1"#,
+        r#""EXP":99999999999"#,
+        r#""Client_id":"agent:inst-2""#,
+        r#""Org_ID":"org-2""#,
+        r#""PURPOSE":"cron_fire""#,
+        r#""\u017fid":"sid-1""#,
+        r#""Aud":"agent:inst-2""#,
+        r#""nbf":1e16"#,
+        r#""iat":-1e300"#,
+    ] {
+        let token = world.portal.sign_bytes(header.as_bytes(), with(&claims, member).as_bytes());
+        assert_rejected(&world, member, &token).await;
+    }
+    assert_eq!(world.portal.fetches(), 1, "none of them causes a fetch");
 }
 
 #[tokio::test]

@@ -93,7 +93,8 @@ pub fn token(text: &str) -> Result<SecretString, &'static str> {
 /// Reads the portal's token: `{"providers": {"nous": {"access_token": …}}}`. The active provider does not matter: it is the
 /// one that serves the agent's model, and its token must never be sent to a nas-cron server.
 fn from_hermes(text: &str) -> Result<String, &'static str> {
-    let auth: Value = serde_json::from_str(text).map_err(|_| "the file is not JSON")?;
+    let auth: Value =
+        nas_cron_protocol::json::from_slice(text.as_bytes()).map_err(|_| "the file is not JSON")?;
     let token = auth["providers"]["nous"]["access_token"].as_str();
     token.map(str::to_owned).ok_or("the agent is not logged in: its provider `nous` has no `access_token`")
 }

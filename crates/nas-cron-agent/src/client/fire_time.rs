@@ -86,6 +86,17 @@ mod tests {
     }
 
     #[test]
+    fn times_of_the_corpus_are_taken_or_refused() {
+        let corpus = include_str!("../../../../tests/data/times.json");
+        let times: Vec<serde_json::Value> = serde_json::from_str(corpus).unwrap();
+        for time in times {
+            let text = time["text"].as_str().unwrap();
+            let instant = at(text).ok().map(|at| at.instant().timestamp_micros());
+            assert_eq!(instant, time["micros"].as_i64(), "{time}");
+        }
+    }
+
+    #[test]
     fn durations_become_instants_with_an_offset() {
         let now = DateTime::from_timestamp(1_781_786_096, 250_000_000).unwrap();
         let fire_at = after(now, Duration::from_secs(90)).unwrap();

@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(after("90s"), calls().clock.now() + TimeDelta::seconds(90));
         assert_eq!(after("1h 30m"), calls().clock.now() + TimeDelta::minutes(90));
         // The text of `fire_at` is kept byte for byte.
-        assert_eq!(time(json!({"fire_at": "20260618T143456+0200"})), "20260618T143456+0200");
+        assert_eq!(time(json!({"fire_at": "2026-06-18 14:34:56+02"})), "2026-06-18 14:34:56+02");
     }
 
     #[test]

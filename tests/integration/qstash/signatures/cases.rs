@@ -20,6 +20,7 @@ const TYPES_IN_NODE: &str = "Python converts it to a number, Node requires one";
 const REQUIRED_IN_PYTHON: &str = "required by Python only";
 const CHECKED_IN_PYTHON: &str = "checked by Python only";
 const ALWAYS_BOUND: &str = "the service always requires the URL that is published to";
+const AMBIGUOUS: &str = "stricter than both: readers could read it differently, and QStash never writes it";
 const STRICT_JSON: &str = "stricter than both: not JSON by RFC 8259, and QStash never writes it";
 
 /// One line of the table.
@@ -163,7 +164,8 @@ fn headers() -> Vec<Case> {
         Case::new("alg: in a list", header(r#"{"alg":["HS256"]}"#), BODY),
         Case::new("alg: hs256", header(r#"{"alg":"hs256"}"#), BODY),
         Case::new("alg: a trailing space", header(r#"{"alg":"HS256 "}"#), BODY),
-        Case::new("alg: twice, the last one right", header(r#"{"alg":"none","alg":"HS256"}"#), BODY).good(),
+        Case::new("alg: twice, the last one right", header(r#"{"alg":"none","alg":"HS256"}"#), BODY)
+            .because(AMBIGUOUS),
         Case::new("alg: twice, the last one none", header(r#"{"alg":"HS256","alg":"none"}"#), BODY),
         Case::new("typ: missing", header(r#"{"alg":"HS256"}"#), BODY).good(),
         Case::new("typ: another", header(r#"{"alg":"HS256","typ":"at+jwt"}"#), BODY).good(),
@@ -191,7 +193,8 @@ fn times() -> Vec<Case> {
         Case::new("exp: before 1970", exp(json!(-1)), BODY),
         Case::new("exp: in this second, with a fraction", exp(json!(f64::from(1_800_000_000) + 0.75)), BODY)
             .because("Python truncates the fraction"),
-        Case::new("exp: too large for 64 bits", with_raw("exp", "99999999999999999999"), BODY).good(),
+        Case::new("exp: too large for 64 bits", with_raw("exp", "99999999999999999999"), BODY)
+            .because(AMBIGUOUS),
         Case::new("exp: 1e300", with_raw("exp", "1e300"), BODY).good(),
         Case::new("exp: 1e400", with_raw("exp", "1e400"), BODY).because("infinite: an error in Python"),
         Case::new("exp: NaN", with_raw("exp", "NaN"), BODY),
@@ -404,9 +407,9 @@ fn json_forms() -> Vec<Case> {
             BODY,
         )
         .good(),
-        Case::new("payload: exp twice, the last one right", twice(r#""exp":0"#), BODY).good(),
+        Case::new("payload: exp twice, the last one right", twice(r#""exp":0"#), BODY).because(AMBIGUOUS),
         Case::new("payload: exp twice, the last one expired", last(r#""exp":0"#), BODY),
-        Case::new("payload: sub twice, the last one right", twice(r#""sub":"x""#), BODY).good(),
+        Case::new("payload: sub twice, the last one right", twice(r#""sub":"x""#), BODY).because(AMBIGUOUS),
         Case::new("payload: sub twice, the last one wrong", last(r#""sub":"x""#), BODY),
         Case::new("payload: body twice, the last one wrong", last(r#""body":"x""#), BODY),
         Case::new("payload: an unknown claim", last(r#""x":{"y":[1,null]}"#), BODY).good(),
@@ -423,7 +426,7 @@ fn json_forms() -> Vec<Case> {
             .because(STRICT_JSON),
         Case::new("payload: half a surrogate pair", last(r#""x":"\ud800""#), BODY).because(STRICT_JSON),
         Case::new("payload: 300 lists deep", last(&deep), BODY)
-            .because("stricter than both: the service reads 127 levels, and QStash writes one"),
+            .because("stricter than both: the service reads 64 levels, and QStash writes one"),
     ]
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, UsageError, relative};
-use nas_cron_protocol::{FireAt, Given};
+use nas_cron_protocol::{FireAt, Given, date_time};
 
 use crate::cli::connection::note;
 use crate::client::fire_time::{self, Typed};
@@ -85,20 +85,13 @@ pub(super) fn next_fire(now: DateTime<Utc>, fire_at: &str) -> String {
 /// Formats an instant in its own offset: "in 1 min 30 s, 14:02:05 +02:00". The date is included unless it is today.
 pub(super) fn format_instant(now: DateTime<Utc>, fire_at: &str) -> String {
     // Another server may send a form that does not parse here: print it unchanged.
-    let Ok(parsed) = FireAt::parse(fire_at) else { return terminal::printable(fire_at) };
-    let local = parsed.instant().with_timezone(&offset_of(fire_at));
+    let Ok(local) = date_time::parse(fire_at) else { return terminal::printable(fire_at) };
     let form = if local.date_naive() == now.with_timezone(local.offset()).date_naive() {
         "%T %:z"
     } else {
         "%F %T %:z"
     };
-    format!("{}, {}", relative(now, parsed.instant()), local.format(form))
-}
-
-/// Returns the offset of the text, or UTC if it is not RFC 3339.
-fn offset_of(fire_at: &str) -> FixedOffset {
-    let parsed = DateTime::parse_from_rfc3339(fire_at).ok();
-    parsed.map_or_else(|| chrono::Offset::fix(&Utc), |parsed| *parsed.offset())
+    format!("{}, {}", relative(now, local.to_utc()), local.format(form))
 }
 
 #[cfg(test)]
@@ -123,7 +116,7 @@ mod tests {
         insta::assert_snapshot!(formatted("2026-06-18T12:00:35.9Z"), @"now, 12:00:35 +00:00");
         insta::assert_snapshot!(formatted("2026-06-19T09:30:00+02:00"), @"in 19 h 29 min, 2026-06-19 09:30:00 +02:00");
         insta::assert_snapshot!(formatted("2026-06-17T12:00:35-05:00"), @"19 h ago, 2026-06-17 12:00:35 -05:00");
-        insta::assert_snapshot!(formatted("20260618T120135Z"), @"in 1 min, 12:01:35 +00:00");
+        insta::assert_snapshot!(formatted("2026-06-18 14:01:35+02"), @"in 1 min, 14:01:35 +02:00");
         insta::assert_snapshot!(formatted("soon\u{1b}[2J"), @"soon [2J");
     }
 }

@@ -1,6 +1,7 @@
 //! The content of the auth store: known fields as types, over a document that keeps unknown ones.
 
 use chrono::{DateTime, Utc};
+use nas_cron_protocol::date_time;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -35,6 +36,7 @@ pub struct StoredBearer {
     #[serde(deserialize_with = "read_secret", serialize_with = "write_secret")]
     pub access_token: SecretString,
     /// Expiry of the token, if it is a JWT with `exp`.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -47,6 +49,7 @@ pub struct StoredIdentity {
     /// ID of the identity at the server.
     pub agent_runtime_id: String,
     /// Time of the registration.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub registered_at: Option<DateTime<Utc>>,
     /// Task of all calls that belong to no conversation. Programs keep the tasks of conversations themselves.
     pub background_task_id: Option<String>,
