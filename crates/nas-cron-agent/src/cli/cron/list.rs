@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn listing_prints_a_table() {
         insta::assert_snapshot!(in_table(&listing(), now()), @"
-        JOB         STATE                  FIRES                                ATTEMPTS  AUTH                      LAST ERROR
+        JOB         STATE                  DUE                                  ATTEMPTS  AUTH                      LAST ERROR
         report      armed                  in 1 min 30 s, 14:02:05 +02:00       0         claude:work (unknown)     -
         sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org default)  status 503
         old-server  -                      in 4 min 25 s, 12:05:00 +00:00       -         -                         -
@@ -205,7 +205,7 @@ mod tests {
         insta::assert_snapshot!(in_full(&listing().armed[1], now()), @"
         job           sync [2J
         state         waiting, parked: hold
-        fires         35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
+        due           35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
         callback      -
         auth profile  claude:all (default of the org)
         not after     -
@@ -218,7 +218,7 @@ mod tests {
         insta::assert_snapshot!(in_full(&listing().dead[0], now()), @"
         job           gone
         state         dead, expired
-        fires         4 d ago, 2026-06-14 12:00:00 +00:00 (2026-06-14T12:00:00Z)
+        due           4 d ago, 2026-06-14 12:00:00 +00:00 (2026-06-14T12:00:00Z)
         callback      -
         auth profile  none (default of the instance)
         not after     1 d ago, 2026-06-17 12:00:00 +00:00
