@@ -68,6 +68,10 @@ async fn invented_kids_cannot_starve_a_new_key_of_the_portal() {
 
 async fn during_a_portal_outage_known_keys_stay_valid_and_unknown_ones_are_503() {
     let world = World::start().await;
+    until("the fetch at the start", async || {
+        world.service.log().contains("portal keys fetched").then_some(())
+    })
+    .await;
     world.portal.leave().await;
     world.portal.rotate();
     let unknown = world.portal.session_token("org-1", "sid-1");
