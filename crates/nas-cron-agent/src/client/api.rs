@@ -15,6 +15,7 @@ use url::Url;
 use super::Credentials;
 use super::background::BackgroundTask;
 use super::bearer::Bearer;
+pub use super::job_status::{JobAttempt, JobStatus};
 pub use super::listed_auth::ListedAuth;
 use super::registration::segment;
 pub use super::transport::ClientError;
@@ -185,6 +186,13 @@ impl Client {
     /// Lists the caller's one-shots.
     pub async fn list(&self) -> Result<Listing, ClientError> {
         self.call::<(), _>(Method::GET, "/api/agent-cron/list", None).await
+    }
+
+    /// Returns a job with its latest attempts: at most `attempts`, which is 1 to 100, or the server's default.
+    pub async fn job(&self, job_id: &str, attempts: Option<u32>) -> Result<JobStatus, ClientError> {
+        let query = attempts.map(|attempts| format!("?attempts={attempts}")).unwrap_or_default();
+        let path = format!("/api/agent-cron/jobs/{}{query}", segment(job_id));
+        self.call::<(), _>(Method::GET, &path, None).await
     }
 
     /// Sets or removes a job's own auth. Its one-shot stays the same.
