@@ -49,8 +49,7 @@ async fn no_provision_behind_nginx_fails_when_a_replica_is_killed_during_it() {
         async move { provision(&url, &token, &format!("job-{call}"), &callback).await }
     }));
     let killing = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO one_shots%'";
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         eventually("provisions wait at both replicas", async || {
             let count: i64 = sqlx::query_scalar(waiting).fetch_one(&world.pool).await.unwrap();
             (count >= 8).then_some(())

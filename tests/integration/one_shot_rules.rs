@@ -168,6 +168,30 @@ async fn provision_upserts_by_instance_and_job() {
 }
 
 #[tokio::test]
+async fn provision_that_waits_for_another_first_provision_supersedes_it() {
+    let world = World::new().await;
+    let mut other = sqlx::PgConnection::connect(&world.url).await.unwrap();
+    other
+        .execute(
+            "BEGIN;
+             INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+                                    next_attempt_at)
+             SELECT instance_id, 'a', gen_random_uuid(), 'other', 'then', now(), 'https://agent.example', 'armed', now()
+             FROM instances",
+        )
+        .await
+        .unwrap();
+    let armed = world.provision("a", past(-100));
+    let committed = async {
+        world.until_waiting(1).await;
+        other.execute("COMMIT").await.unwrap();
+    };
+    let (armed, ()) = tokio::join!(armed, committed);
+    let listed = world.list().await.armed;
+    assert_eq!(listed.iter().map(|one| one.schedule_id).collect::<Vec<_>>(), [armed.schedule_id]);
+}
+
+#[tokio::test]
 async fn list_is_soonest_first_and_delivered_ones_leave_it() {
     let world = World::new().await;
     world.provision("late", past(-300)).await;

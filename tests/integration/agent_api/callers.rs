@@ -99,14 +99,14 @@ async fn contract_unknown_deleted_and_foreign_instances_get_the_same_answer() {
         // the session is not used if there is an agent's client
         json!({"client_id": "agent:unknown", "org_id": "org-1", "sid": "sid-1"}),
         json!({"client_id": "agent:inst-1\n", "org_id": "org-1"}),
-        json!({"client_id": "agent:a\u{0}b", "org_id": "org-1"}),
+        json!({"client_id": "agent:a\u{1}b", "org_id": "org-1"}),
         json!({"client_id": format!("agent:{}", "x".repeat(3000)), "org_id": "org-1"}),
         json!({"client_id": VPS, "org_id": "org-1", "sid": "unknown"}),
         json!({"client_id": VPS, "org_id": "org-1", "sid": "sid-gone"}),
         json!({"client_id": VPS, "org_id": "org-1", "sid": "sid-off"}),
         json!({"client_id": VPS, "org_id": "org-2", "sid": "sid-2"}),
         json!({"client_id": VPS, "org_id": "org-1", "sid": ""}),
-        json!({"client_id": VPS, "org_id": "org-1", "sid": "a\u{0}b"}),
+        json!({"client_id": VPS, "org_id": "org-1", "sid": "a\u{1}b"}),
         json!({"client_id": VPS, "org_id": "org-9", "sid": "sid-1"}),
     ];
     let answer_to = async |claims: &Value, iat: &Value| {

@@ -84,7 +84,7 @@ async fn contract_waiting_and_dead_one_shots_show_their_last_status_and_error() 
         dead,
         &json!({
             "job_id": "job-1", "fire_at": at, "schedule_id": schedule, "agent_callback_url": world.callback(),
-            "state": "dead", "attempts": dead["attempts"],
+            "state": "dead", "dead_reason": "budget_spent", "attempts": dead["attempts"],
             "last_status": 507, "last_error": "no room at the inn", "died_at": dead["died_at"],
         })
     );

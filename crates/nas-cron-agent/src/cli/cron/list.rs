@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn listing_prints_a_table() {
         insta::assert_snapshot!(in_table(&listing(), now()), @"
-        JOB         STATE                  FIRES                                ATTEMPTS  AUTH                      LAST ERROR
+        JOB         STATE                  DUE                                  ATTEMPTS  AUTH                      LAST ERROR
         report      armed                  in 1 min 30 s, 14:02:05 +02:00       0         claude:work (unknown)     -
         sync [2J    waiting, parked: hold  35 s ago, 12:00:00 +00:00            3         claude:all (org default)  status 503
         old-server  -                      in 4 min 25 s, 12:05:00 +00:00       -         -                         -

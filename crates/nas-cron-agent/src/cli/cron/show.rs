@@ -144,6 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn show_tells_why_a_job_is_dead() {
+        insta::assert_snapshot!(shown(json!({
+            "job_id": "gone", "state": "dead", "next": "no more attempts",
+            "one_shot": {
+                "job_id": "gone", "fire_at": "2026-06-14T12:00:00Z", "schedule_id": "s4", "state": "dead", "attempts": 30,
+                "last_error": "connection refused", "died_at": "2026-06-17T12:00:00Z", "dead_reason": "expired",
+                "not_after": "2026-06-17T12:00:00Z", "effective_auth": {"auth": false, "source": "instance"},
+            },
+            "attempts": [],
+        })), @"");
+    }
+
+    #[test]
     fn job_without_a_one_shot_is_shown_by_its_state() {
         insta::assert_snapshot!(shown(json!({
             "job_id": "report", "state": "cancelled", "next": "nothing is armed", "attempts": [],

@@ -3,6 +3,7 @@
 //! A new key is stored before it is sent, beside the key that it replaces. A process that is interrupted at any instant
 //! leaves a store with the key that the server knows, and the next process continues from there.
 
+use chrono::SubsecRound;
 use nas_cron_protocol::error::ErrorWord;
 
 use super::{BackgroundTask, IdentityError, in_time};
@@ -66,7 +67,8 @@ impl BackgroundTask {
             registered => registered,
         };
         let agent_runtime_id = registered.map_err(|error| self.not_registered(error))?;
-        let registered_at = Some(self.clock.now());
+        // The precision of times in the store.
+        let registered_at = Some(self.clock.now().trunc_subsecs(6));
         Ok(StoredIdentity { private_key, agent_runtime_id, registered_at, background_task_id: None })
     }
 
