@@ -140,7 +140,24 @@ mod tests {
                 {"attempt_id": "a2", "schedule_id": "s1", "fire_at": "2026-06-18T12:00:00Z", "attempt": 2,
                  "started_at": "soon", "ended_at": "later", "outcome": "delivered", "answer": "queued"},
             ],
-        })), @"");
+        })), @r#"
+        job           sync [2J
+        state         waiting, parked: hold
+        next          on hold [2J
+        due           35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
+        callback      -
+        auth profile  claude:all (default of the org)
+        not after     in 59 min 25 s, 13:00:00 +00:00
+        attempts      3
+        next attempt  in 10 s, 12:00:45 +00:00
+        last error    status 503
+        dead since    -
+        schedule      s2
+
+        ATTEMPT  STARTED   TOOK   OUTCOME                       STATUS  ERROR        SCHEDULE  ID
+        3        20 s ago  12 ms  failed                        503     not [2J now  s2        a3
+        2        soon      -      delivered, answered "queued"  -       -            s1        a2
+        "#);
     }
 
     #[test]
@@ -153,13 +170,34 @@ mod tests {
                 "not_after": "2026-06-17T12:00:00Z", "effective_auth": {"auth": false, "source": "instance"},
             },
             "attempts": [],
-        })), @"");
+        })), @"
+        job           gone
+        state         dead, expired
+        next          no more attempts
+        due           4 d ago, 2026-06-14 12:00:00 +00:00 (2026-06-14T12:00:00Z)
+        callback      -
+        auth profile  none (default of the instance)
+        not after     1 d ago, 2026-06-17 12:00:00 +00:00
+        attempts      30
+        next attempt  -
+        last error    connection refused
+        dead since    1 d ago, 2026-06-17 12:00:00 +00:00
+        schedule      s4
+
+        No attempt has ended.
+        ");
     }
 
     #[test]
     fn job_without_a_one_shot_is_shown_by_its_state() {
         insta::assert_snapshot!(shown(json!({
             "job_id": "report", "state": "cancelled", "next": "nothing is armed", "attempts": [],
-        })), @"");
+        })), @"
+        job    report
+        state  cancelled
+        next   nothing is armed
+
+        No attempt has ended.
+        ");
     }
 }
