@@ -1,4 +1,4 @@
-//! What became of a job: `GET /api/agent-cron/jobs/{job_id}`.
+//! State and attempts of one job: `GET /api/agent-cron/jobs/{job_id}`.
 
 use std::time::Duration;
 
@@ -185,7 +185,7 @@ async fn contract_ten_attempts_are_shown_unless_more_are_asked_for() {
 }
 
 #[tokio::test]
-async fn contract_a_cancelled_job_is_told_from_one_that_was_never_armed() {
+async fn contract_a_cancelled_job_is_shown_apart_from_one_that_was_never_armed() {
     let world = World::with(|s| dying_within(s, "1h", "1h")).await;
     world
         .agents

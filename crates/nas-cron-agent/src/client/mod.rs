@@ -9,7 +9,6 @@ pub mod background;
 pub mod bearer;
 pub(crate) mod fire_time;
 pub mod identity;
-mod job_status;
 mod listed_auth;
 pub mod registration;
 pub mod server_url;

@@ -25,7 +25,7 @@ pub(super) struct Show {
     /// Maximum number of attempts.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     attempts: u32,
-    /// Print JSON: {"job_id": …, "state": …, "next": …, "one_shot": …, "attempts": […]}.
+    /// Print JSON: the response of the server.
     #[arg(long)]
     json: bool,
 }
