@@ -148,7 +148,7 @@ fn job_not_found(job_id: &JobId) -> ExitCode {
     let _ = writeln!(
         std::io::stderr(),
         "nas-cron: job {job} not found: it was never armed, was delivered or was cancelled; `nas-cron cron show {job}` tells \
-         which",
+         more",
         job = terminal::printable(job_id.as_str())
     );
     ExitCode::from(JOB_NOT_FOUND)

@@ -26,7 +26,7 @@ words!(
         Dead = "dead",
         /// A cancel removed its one-shot.
         Cancelled = "cancelled",
-        /// Cancelled, or a dead letter that was deleted after the history retention: what is stored does not tell.
+        /// Cancelled, or ended and deleted after the history retention: what is stored does not tell which.
         Unknown = "unknown",
     }
 );
@@ -51,8 +51,8 @@ impl From<OneShotState> for JobState {
 pub struct JobStatus {
     /// ID of the job, chosen by the agent.
     pub job_id: String,
-    /// `cancelled` and `unknown` occur without a current one-shot only. `delivered` without one: the agent accepted the
-    /// latest fire, and the one-shot was deleted since.
+    /// `cancelled` and `unknown` occur without a current one-shot only. `delivered` without one: the agent's answer to
+    /// the latest attempt ended it, and the one-shot was deleted since.
     pub state: JobState,
     /// Next event, or the way to fire the job again: a sentence for people, which may change.
     #[cfg_attr(
