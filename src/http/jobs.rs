@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use chrono::{DateTime, SecondsFormat, Utc};
 use nas_cron_base::duration;
-use nas_cron_protocol::agent_api::{CurrentOneShot, JobAttempt, JobState, JobStatus};
+use nas_cron_protocol::agent_api::{CurrentOneShot, JobAttempt, JobState, JobStatus, MAX_SHOWN_ATTEMPTS};
 use nas_cron_protocol::{JobId, OneShotState, ParkReason};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,8 +20,6 @@ use crate::domain::one_shot::OneShot;
 
 /// Number of attempts in a response without the parameter.
 const ATTEMPTS: u32 = 10;
-/// Maximum number of attempts in a response.
-const MAX_ATTEMPTS: u32 = 100;
 
 /// Returns the documented routes.
 pub fn routes(state: AgentCron) -> OpenApiRouter {
@@ -49,7 +47,7 @@ async fn show(
     let job_id = path.name("job_id", JobId::new)?;
     log_fields::job(&job_id);
     let query = QueryParams::parse(query.as_deref(), &["attempts"])?;
-    let attempts = query.number("attempts", MAX_ATTEMPTS)?.unwrap_or(ATTEMPTS);
+    let attempts = query.number("attempts", MAX_SHOWN_ATTEMPTS)?.unwrap_or(ATTEMPTS);
     let found = state.one_shots.status(&caller.instance, &job_id, attempts, caller.deadline).await?;
     state.scheduler.awake(&caller.instance);
     let job = found.ok_or_else(|| {

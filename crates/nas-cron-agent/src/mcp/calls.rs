@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::agent_api::MAX_SHOWN_ATTEMPTS;
 use nas_cron_protocol::error::ErrorWord;
 use nas_cron_protocol::{AuthChoice, CallbackUrl, DedupKey, Fields, Given, InvalidField, JobId};
 use rmcp::model::JsonObject;
@@ -19,9 +20,6 @@ use crate::client::update::{self, Update, dedup_key};
 
 /// Maximum number of jobs of each kind in a listing, because a model reads them all.
 const MAX_LISTED: usize = 100;
-
-/// Maximum number of attempts that the service returns for a job.
-pub(super) const MAX_ATTEMPTS: u64 = 100;
 
 /// Runs the tools for one server and one caller.
 pub(super) struct Calls {
@@ -206,10 +204,10 @@ fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField>
 
 /// Validates the number of attempts to show.
 fn attempts(arguments: &mut Fields) -> Result<Option<u32>, InvalidField> {
-    let known = |number: &u64| (1..=MAX_ATTEMPTS).contains(number);
     let given = arguments.clearable("attempts").try_map(|value| {
-        value.as_u64().filter(known).and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
-            InvalidField::new("attempts", format!("must be a whole number from 1 to {MAX_ATTEMPTS}"))
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        number.filter(|number| (1..=MAX_SHOWN_ATTEMPTS).contains(number)).ok_or_else(|| {
+            InvalidField::new("attempts", format!("must be a whole number from 1 to {MAX_SHOWN_ATTEMPTS}"))
         })
     })?;
     Ok(given.value().copied())

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
+use nas_cron_protocol::agent_api::MAX_SHOWN_ATTEMPTS;
 use nas_cron_protocol::{AuthChoice, AuthProfile, CallbackUrl};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use super::calls::MAX_ATTEMPTS;
 use super::results::{Armed, Cancelled, Jobs, Updated};
 use crate::client::api::{AuthProfiles, JobStatus};
 
@@ -249,7 +249,7 @@ fn not_after() -> Argument {
 
 fn attempts() -> Argument {
     let schema = json!({
-        "type": "integer", "minimum": 1, "maximum": MAX_ATTEMPTS, "default": 10,
+        "type": "integer", "minimum": 1, "maximum": MAX_SHOWN_ATTEMPTS, "default": 10,
         "description": "Maximum number of attempts to show.",
         "examples": [10, 100],
     });

@@ -6,6 +6,9 @@ use serde::Serialize;
 use super::ShownAuth;
 use crate::{BackendName, DeadReason, FireOutcome, OneShotState, ParkReason, words};
 
+/// Maximum number of attempts in the response about a job.
+pub const MAX_SHOWN_ATTEMPTS: u32 = 100;
+
 words!(
     /// The state of a job: that of its current one-shot, or how it lost it.
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened, span};
+use nas_cron_protocol::agent_api::MAX_SHOWN_ATTEMPTS;
 use nas_cron_protocol::{JobId, date_time};
 
 use super::list::{last, state};
@@ -23,7 +24,7 @@ pub(super) struct Show {
     /// ID of the job.
     job_id: JobId,
     /// Maximum number of attempts.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHOWN_ATTEMPTS)))]
     attempts: u32,
     /// Print JSON: the response of the server.
     #[arg(long)]
