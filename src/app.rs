@@ -128,7 +128,7 @@ impl App {
         let routes = router::router(Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
-                one_shots: OneShots::new(db.clone(), arm_rules(config)),
+                one_shots: OneShots::new(db.clone(), arm_rules(config), config.history_retention),
                 profiles: Profiles::new(db.clone()),
                 backends: Arc::clone(&backends),
                 scheduler: Arc::clone(&scheduler),

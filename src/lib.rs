@@ -13,7 +13,7 @@
 //! | [`backends`] | scheduler backends (Postgres, `QStash`, NATS), the outbox of orders to external backends, moves between backends |
 //! | [`scheduler`] | the Postgres loop: claims, timer, slots, confirmations, outcomes |
 //! | [`own_portal`] | the built-in portal, for agents without another one: logins and refresh tokens |
-//! | [`oneshot`] | the rules of provision, cancel and list |
+//! | [`oneshot`] | the rules of provision, cancel, list and status |
 //! | [`auth_profiles`] | auth profiles: defaults and registered names per service, org and instance |
 //! | [`fire`] | one attempt: mint a token, POST the fire, judge the response |
 //! | [`instance`] | from an access token to an agent instance |

@@ -1,4 +1,6 @@
-//! The rules of provision, cancel and list (docs/contract.md#agent-api), below HTTP and above SQL.
+//! The rules of provision, cancel, list and status (docs/contract.md#agent-api), below HTTP and above SQL.
+
+use std::time::Duration;
 
 use nas_cron_protocol::{
     AuthChoice, CallbackUrl, DedupKey, FireAt, Given, InstanceId, InvalidField, JobId, NotAfter, OneShotState,
@@ -6,9 +8,10 @@ use nas_cron_protocol::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::db::{Db, DbError, DbResult, auth_profiles, oneshots, ride_out};
+use crate::db::{Db, DbError, DbResult, auth_profiles, job_status, oneshots, ride_out};
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::arm_rules::ArmRules;
+use crate::domain::job_status::JobStatus;
 use crate::domain::one_shot::{Arm, Armed, OneShot};
 use crate::store_error::StoreError;
 
@@ -66,12 +69,19 @@ impl Provision {
 pub struct OneShots {
     db: Db,
     rules: ArmRules,
+    history_retention: Duration,
 }
 
 impl OneShots {
-    /// The one-shots in `db`. `rules` define the times between fires of one job.
-    pub fn new(db: Db, rules: ArmRules) -> Self {
-        Self { db, rules }
+    /// The one-shots in `db`. `rules` define the times between fires of one job; what ended is deleted after
+    /// `history_retention`.
+    pub fn new(db: Db, rules: ArmRules, history_retention: Duration) -> Self {
+        Self { db, rules, history_retention }
+    }
+
+    /// Time after which what ended is deleted.
+    pub fn history_retention(&self) -> Duration {
+        self.history_retention
     }
 
     /// Arms a one-shot for the caller: see [`provision`].
@@ -99,6 +109,19 @@ impl OneShots {
     /// Lists the caller's one-shots: see [`list`].
     pub async fn list(&self, caller: &AgentInstance, deadline: Instant) -> Result<Listing, StoreError> {
         Ok(ride_out(deadline, || list(&self.db, &caller.instance_id)).await?)
+    }
+
+    /// Returns a job of the caller with its latest `attempts`, or `None` if nothing is stored about it.
+    pub async fn status(
+        &self,
+        caller: &AgentInstance,
+        job_id: &JobId,
+        attempts: u32,
+        deadline: Instant,
+    ) -> Result<Option<JobStatus>, StoreError> {
+        let reading =
+            || job_status::of(&self.db, &caller.instance_id, job_id, attempts, self.history_retention);
+        Ok(ride_out(deadline, reading).await?)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod fires;
 pub mod hints;
 pub mod identities;
 pub mod instances;
+pub mod job_status;
 pub mod jobs;
 pub mod keys;
 pub mod leases;

@@ -25,6 +25,7 @@ pub mod hold;
 pub mod identity;
 pub mod job;
 pub mod job_auth;
+pub mod job_status;
 pub mod lease;
 pub mod lease_lengths;
 pub mod login;

@@ -107,7 +107,7 @@ async fn trace(request: Request, next: Next) -> Response<Body> {
     let span = log_fields::span(id, request.method(), route);
     let mut line = Line {
         quiet: QUIET_ROUTES.contains(&route),
-        agent_api: AgentApi::of_route(route),
+        agent_api: AgentApi::of(request.method(), route),
         began: Instant::now(),
         answered: false,
         span: span.clone(),

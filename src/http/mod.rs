@@ -13,6 +13,7 @@ pub mod error;
 mod extract;
 mod fire_webhook;
 pub mod health;
+mod jobs;
 pub mod jwks;
 pub mod layers;
 mod log_fields;

@@ -17,7 +17,7 @@ use super::agent_identity::{self, AgentIdentity};
 use super::error::{ErrorBody, ProblemBody};
 use super::health::{self, Probe};
 use super::relay::{self, Relay};
-use super::{auth_profiles, error, fire_webhook, jwks, layers, oauth};
+use super::{auth_profiles, error, fire_webhook, jobs, jwks, layers, oauth};
 use crate::keys::key_ring::KeyRing;
 use crate::own_portal::OwnPortal;
 
@@ -77,6 +77,7 @@ pub fn router(parts: Parts) -> Router {
     let requests_at_once = parts.requests_at_once;
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(auth_profiles::routes(parts.agent_cron.clone()))
+        .merge(jobs::routes(parts.agent_cron.clone()))
         .merge(agent_cron::routes(parts.agent_cron))
         .merge(agent_identity::routes(parts.agent_identity))
         .merge(relay::routes(parts.relay))

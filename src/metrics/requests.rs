@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 use super::labels::status_class;
@@ -56,6 +57,8 @@ pub enum AgentApi {
     Cancel,
     /// `GET /api/agent-cron/list`
     List,
+    /// `GET /api/agent-cron/jobs/{job_id}`
+    Show,
     /// `PATCH /api/agent-cron/jobs/{job_id}`
     Update,
     /// `/api/agent-cron/auth-profiles`
@@ -63,13 +66,14 @@ pub enum AgentApi {
 }
 
 impl AgentApi {
-    /// Returns the endpoint of a route, or `None` if it is not part of the agent API.
-    pub fn of_route(route: &str) -> Option<Self> {
+    /// Returns the endpoint of a route and method, or `None` if the route is not part of the agent API.
+    pub fn of(method: &Method, route: &str) -> Option<Self> {
         match route {
             "/api/agent-cron/provision" => Some(Self::Provision),
             "/api/agent-cron/cancel" => Some(Self::Cancel),
             "/api/agent-cron/list" => Some(Self::List),
-            "/api/agent-cron/jobs/{job_id}" => Some(Self::Update),
+            "/api/agent-cron/jobs/{job_id}" if *method == Method::PATCH => Some(Self::Update),
+            "/api/agent-cron/jobs/{job_id}" => Some(Self::Show),
             "/api/agent-cron/auth-profiles" => Some(Self::AuthProfiles),
             _ => None,
         }
@@ -80,6 +84,7 @@ impl AgentApi {
             Self::Provision => "provision",
             Self::Cancel => "cancel",
             Self::List => "list",
+            Self::Show => "show",
             Self::Update => "update",
             Self::AuthProfiles => "auth_profiles",
         }
@@ -113,7 +118,11 @@ mod tests {
 
     #[test]
     fn only_routes_of_the_agent_api_have_an_endpoint() {
-        assert_eq!(AgentApi::of_route("/api/agent-cron/provision"), Some(AgentApi::Provision));
-        assert_eq!(AgentApi::of_route("/api/agent-cron/relay"), None);
+        let of = AgentApi::of;
+        assert_eq!(of(&Method::POST, "/api/agent-cron/provision"), Some(AgentApi::Provision));
+        assert_eq!(of(&Method::POST, "/api/agent-cron/relay"), None);
+        let job = "/api/agent-cron/jobs/{job_id}";
+        assert_eq!(of(&Method::GET, job), Some(AgentApi::Show));
+        assert_eq!(of(&Method::PATCH, job), Some(AgentApi::Update));
     }
 }

@@ -10,6 +10,7 @@ mod concurrency;
 mod fixture;
 mod http;
 mod isolation;
+mod jobs;
 mod listing;
 mod logs;
 mod outages;

@@ -1,6 +1,7 @@
 //! `nas-cron cron`: all commands from login to cancel, and their errors.
 
 use chrono::{DateTime, TimeDelta};
+use nas_cron_testing::agent::Reply;
 use nas_cron_testing::time::now;
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
@@ -35,10 +36,10 @@ async fn a_job_is_added_listed_updated_and_cancelled() {
 
     let shown = tools.run("show sync --json").await.json();
     assert_eq!(
-        (&shown["state"], &shown["fire_at"]),
+        (&shown["state"], &shown["one_shot"]["fire_at"]),
         (&json!("armed"), &json!("2099-06-18T14:30:00.5+02:00"))
     );
-    assert!(tools.run("show sync").await.ok().contains(shown["schedule_id"].as_str().unwrap()));
+    assert!(tools.run("show sync").await.ok().contains(shown["one_shot"]["schedule_id"].as_str().unwrap()));
 
     assert!(tools.run("cancel sync").await.ok().contains("sync is cancelled"));
     assert_eq!(
@@ -46,7 +47,7 @@ async fn a_job_is_added_listed_updated_and_cancelled() {
         json!({"ok": true}),
         "cancelling twice succeeds"
     );
-    tools.run("show sync").await.failed(3, "job sync not found");
+    tools.run("show sync").await.failed(1, "404 not_found: nothing is stored about a job of this instance");
     tools.run("update sync --in 5m").await.failed(3, "job sync not found");
     assert_eq!(world.listed("report").await.unwrap().0, "armed");
 }
@@ -65,6 +66,40 @@ async fn an_added_job_fires() {
     let fire = world.agents.wait_for("ping", 1).await;
     assert_eq!(fire.fire_at, fire_at);
     assert!(fire.arrived >= instant);
+}
+
+#[tokio::test]
+async fn show_tells_what_became_of_a_job() {
+    let world = World::with(|s| s.with("NAS_CRON_RETRY_DEFINITE_BASE", "100ms")).await;
+    let tools = Tools::logged_in(&world.service.url, &world.token).await;
+    world.agents.answer(|_, before| match before {
+        0 => Reply { body: "not\u{1b}[2J now", ..Reply::status(503) },
+        _ => Reply::accepted(),
+    });
+    world.arm("report / 1?", 0).await;
+    let show = async |options: &str| {
+        let mut command = tools.command(&format!("show {options}"));
+        command.arg("report / 1?");
+        run(command, "").await
+    };
+    world.delivered("report / 1?").await;
+    let said = show("").await.ok();
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1], ["state", "delivered"], "{said}");
+    assert!(said.contains("nothing is armed: provision the job to fire it again"), "{said}");
+    let table = lines.iter().position(|line| line.first() == Some(&"ATTEMPT")).expect("a table");
+    assert!(lines[table + 1].contains(&"delivered") && lines[table + 1].contains(&"202"), "{said}");
+    assert!(lines[table + 2].contains(&"failed") && lines[table + 2].contains(&"503"), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said}");
+    let last = show("--attempts 1 --json").await.json();
+    assert_eq!((last["attempts"].as_array().unwrap().len(), &last["attempts"][0]["attempt"]), (1, &json!(2)));
+
+    world.service.cancel(&world.token, "report / 1?").await;
+    assert_eq!(show("--json").await.json()["state"], "cancelled");
+    for count in ["0", "101", "few"] {
+        let done = show(&format!("--attempts {count}")).await;
+        assert!(done.code == Some(2) && done.err.contains("--attempts"), "{done:?}");
+    }
 }
 
 #[tokio::test]

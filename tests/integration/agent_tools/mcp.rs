@@ -320,6 +320,34 @@ async fn an_mcp_host_provisions_is_fired_lists_updates_and_cancels() {
 }
 
 #[tokio::test]
+async fn a_model_can_ask_what_became_of_a_job() {
+    let world = World::new().await;
+    let arguments = ["--server", &world.service.url, "--callback-url", &world.callback()];
+    let mut host = Host::start("legacy", &world.token, &arguments).await;
+    let armed = host.done("cron_provision", json!({"job_id": "a", "in": "1h"})).await;
+    let shown = host.done("cron_show", json!({"job_id": "a"})).await;
+    assert_eq!((&shown["state"], &shown["attempts"]), (&json!("armed"), &json!([])));
+    assert_eq!(shown["one_shot"]["schedule_id"], armed["schedule_id"]);
+
+    host.done("cron_update", json!({"job_id": "a", "in": "0s"})).await;
+    world.delivered("a").await;
+    let shown = host.done("cron_show", json!({"job_id": "a", "attempts": 1})).await;
+    assert_eq!(
+        (&shown["state"], &shown["attempts"][0]["outcome"]),
+        (&json!("delivered"), &json!("delivered"))
+    );
+    host.done("cron_cancel", json!({"job_id": "a"})).await;
+    let shown = host.done("cron_show", json!({"job_id": "a"})).await;
+    assert_eq!((&shown["state"], shown.get("one_shot")), (&json!("cancelled"), None));
+
+    let text = host.refused("cron_show", json!({"job_id": "never"})).await;
+    assert!(text.contains("404 not_found: nothing is stored") && text.contains("cron_list"), "{text}");
+    let text = host.refused("cron_show", json!({"job_id": "a", "attempts": 0})).await;
+    assert_eq!(text, "attempts: must be a whole number from 1 to 100");
+    host.end().await;
+}
+
+#[tokio::test]
 async fn an_auth_profile_chosen_by_the_model_reaches_the_fire() {
     let world = World::new().await;
     let body = json!({"profiles": ["claude:spare", "claude:work"], "default": "claude:spare"});
@@ -419,8 +447,14 @@ async fn the_newest_protocol_version_lists_tools_and_reports_their_errors() {
     let tools = tools.as_array().unwrap();
     let of = |name: &str| tools.iter().find(|tool| tool["name"] == name).expect(name);
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["cron_provision", "cron_update", "cron_list", "cron_cancel", "auth_profiles_list"]);
+    assert_eq!(
+        names,
+        ["cron_provision", "cron_update", "cron_list", "cron_show", "cron_cancel", "auth_profiles_list"]
+    );
     assert_eq!(of("cron_list")["annotations"]["readOnlyHint"], true);
+    assert_eq!(of("cron_show")["annotations"]["readOnlyHint"], true);
+    let attempts = &of("cron_show")["inputSchema"]["properties"]["attempts"];
+    assert_eq!((&attempts["minimum"], &attempts["maximum"]), (&json!(1), &json!(100)));
     assert_eq!(of("cron_cancel")["annotations"]["destructiveHint"], true);
     assert_eq!(of("cron_cancel")["annotations"]["idempotentHint"], true);
     for tool in ["cron_provision", "cron_update"] {

@@ -4,6 +4,7 @@ mod add;
 mod identity;
 mod list;
 mod login;
+mod show;
 mod update;
 mod when;
 
@@ -33,7 +34,7 @@ Examples:
   nas-cron cron cancel report
   nas-cron cron identity on
 
-Exit codes: 0 success; 1 the call was rejected or failed; 2 invalid command line, login or auth store; 3 job not found.")]
+Exit codes: 0 success; 1 the call was rejected or failed; 2 invalid command line, login or auth store; 3 job to update not found.")]
 pub struct Cron {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -46,7 +47,7 @@ enum CronCommand {
     Add(add::Add),
     Update(update::Update),
     List(list::List),
-    Show(list::Show),
+    Show(show::Show),
     Cancel(Cancel),
     Login(login::Login),
     Identity(identity::Identity),
@@ -103,11 +104,11 @@ fn callback_url(text: &str) -> Result<CallbackUrl, String> {
     CallbackUrl::parse(text).map_err(|error| error.problem)
 }
 
-/// Exit code if the job is not found.
+/// Exit code if the job to update is not found.
 const JOB_NOT_FOUND: u8 = 3;
 
 impl Cron {
-    /// Runs the subcommand. The exit code is 0, or 3 if the job is not found.
+    /// Runs the subcommand. The exit code is 0, or 3 if the job to update is not found.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let connection = &self.connection;
         match self.command {
@@ -146,9 +147,9 @@ fn job_not_found(job_id: &JobId) -> ExitCode {
     use std::io::Write as _;
     let _ = writeln!(
         std::io::stderr(),
-        "nas-cron: job {} not found: it was never armed, was delivered or was cancelled; `nas-cron cron list` lists the armed \
-         jobs",
-        terminal::printable(job_id.as_str())
+        "nas-cron: job {job} not found: it was never armed, was delivered or was cancelled; `nas-cron cron show {job}` tells \
+         more",
+        job = terminal::printable(job_id.as_str())
     );
     ExitCode::from(JOB_NOT_FOUND)
 }

@@ -27,7 +27,7 @@ const LOG_FILTER: &str = "warn,nas_cron=info,rmcp=error";
 /// Without a server or a token it starts, too, and each call fails with the fix; it works as soon as the user has logged in.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Tools: cron_provision, cron_update, cron_list, cron_cancel, auth_profiles_list.
+Tools: cron_provision, cron_update, cron_list, cron_show, cron_cancel, auth_profiles_list.
 
 Configuration of an MCP host:
   {\"mcpServers\":{\"nas-cron\":{\"command\":\"nas-cron\",\"args\":[\"mcp\",\"--server\",\"https://portal.example\"]}}}")]

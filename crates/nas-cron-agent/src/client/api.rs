@@ -121,6 +121,50 @@ pub struct ListedJob {
     pub warnings: Vec<Warning>,
 }
 
+/// A job of the caller.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+pub struct JobStatus {
+    /// ID of the job, chosen by the agent.
+    pub job_id: String,
+    /// `armed`, `leased`, `firing`, `waiting`, `delivered`, `stuck`, `dead`, `cancelled` or `unknown`.
+    pub state: String,
+    /// Next event, or the way to fire the job again.
+    pub next: String,
+    /// Current one-shot, also if it was delivered. Absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_shot: Option<ListedJob>,
+    /// Attempts that have ended, newest first.
+    pub attempts: Vec<JobAttempt>,
+}
+
+/// An attempt that has ended.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+pub struct JobAttempt {
+    /// Opaque ID of the attempt.
+    pub attempt_id: String,
+    /// Opaque ID of the one-shot that was attempted.
+    pub schedule_id: String,
+    /// Instant of that one-shot's fire.
+    pub fire_at: String,
+    /// Number of the attempt within the retry budget, from 1.
+    pub attempt: u32,
+    /// Start of the attempt.
+    pub started_at: String,
+    /// Time at which the outcome was recorded.
+    pub ended_at: String,
+    /// `delivered`, `gone`, `dropped`, `duplicate`, `failed` or `lost`.
+    pub outcome: String,
+    /// HTTP status of the agent's response. Absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// Error of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The `status` in the agent's response to a delivery, if the service does not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
 /// The auth profiles that the caller's jobs may name.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct AuthProfiles {
@@ -185,6 +229,13 @@ impl Client {
     /// Lists the caller's one-shots.
     pub async fn list(&self) -> Result<Listing, ClientError> {
         self.call::<(), _>(Method::GET, "/api/agent-cron/list", None).await
+    }
+
+    /// Returns a job with its latest attempts: at most `attempts`, which is 1 to 100, or the server's default.
+    pub async fn job(&self, job_id: &str, attempts: Option<u32>) -> Result<JobStatus, ClientError> {
+        let query = attempts.map(|attempts| format!("?attempts={attempts}")).unwrap_or_default();
+        let path = format!("/api/agent-cron/jobs/{}{query}", segment(job_id));
+        self.call::<(), _>(Method::GET, &path, None).await
     }
 
     /// Sets or removes a job's own auth. Its one-shot stays the same.

@@ -111,7 +111,7 @@ impl Transport {
         Ok(Self { http: builder.timeout(TIMEOUT).build()?, base })
     }
 
-    /// Sends `body` as JSON and reads the response as JSON.
+    /// Sends `body` as JSON and reads the response as JSON. `path` may end with a query.
     pub(super) async fn call<B: Serialize, A: DeserializeOwned>(
         &self,
         method: Method,
@@ -120,7 +120,10 @@ impl Transport {
         body: Option<&B>,
         within: Duration,
     ) -> Result<A, ClientError> {
-        let mut request = self.http.request(method, http_client::below(&self.base, path)).timeout(within);
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let mut url = http_client::below(&self.base, path);
+        url.set_query(query);
+        let mut request = self.http.request(method, url).timeout(within);
         if let Some(Authorization(value)) = authorization {
             request = request.header(AUTHORIZATION, value);
         }

@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use nas_cron_base::clock::Clock;
+use nas_cron_protocol::agent_api::MAX_SHOWN_ATTEMPTS;
+use nas_cron_protocol::error::ErrorWord;
 use nas_cron_protocol::{AuthChoice, CallbackUrl, DedupKey, Fields, Given, InvalidField, JobId};
 use rmcp::model::JsonObject;
 use serde::Serialize;
@@ -12,7 +14,7 @@ use super::connect::{Connect, Connected};
 use super::errors::{ToolError, explain};
 use super::results::{Armed, Cancelled, Jobs, Updated};
 use super::tools::Name;
-use crate::client::api::{ListedJob, ProvisionRequest};
+use crate::client::api::{JobStatus, ListedJob, ProvisionRequest};
 use crate::client::fire_time;
 use crate::client::update::{self, Update, dedup_key};
 
@@ -47,6 +49,7 @@ impl Calls {
             Name::CronProvision => self.provision(arguments).await.and_then(value),
             Name::CronUpdate => self.update(arguments).await.and_then(value),
             Name::CronList => self.list(arguments).await.and_then(value),
+            Name::CronShow => self.show(arguments).await.and_then(value),
             Name::CronCancel => self.cancel(arguments).await.and_then(value),
             Name::AuthProfilesList => self.auth_profiles(arguments).await,
         };
@@ -152,6 +155,16 @@ impl Calls {
         Ok(Jobs { armed, dead, not_shown: (not_shown > 0).then_some(not_shown) })
     }
 
+    async fn show(&self, mut arguments: Fields) -> Result<JobStatus, ToolError> {
+        let job_id = job_id(&mut arguments)?;
+        let attempts = attempts(&mut arguments)?;
+        arguments.finish(&["job_id", "attempts"])?;
+        self.connected()?.client.job(&job_id, attempts).await.map_err(|error| match error.word() {
+            Some(ErrorWord::NotFound) => ToolError::UnknownJob(error),
+            _ => error.into(),
+        })
+    }
+
     async fn cancel(&self, mut arguments: Fields) -> Result<Cancelled, ToolError> {
         let job_id = job_id(&mut arguments)?;
         arguments.finish(&["job_id"])?;
@@ -187,6 +200,17 @@ fn job_id(arguments: &mut Fields) -> Result<String, InvalidField> {
 
 fn callback(arguments: &mut Fields) -> Result<Option<CallbackUrl>, InvalidField> {
     arguments.text("agent_callback_url")?.as_deref().map(CallbackUrl::parse).transpose()
+}
+
+/// Validates the number of attempts to show.
+fn attempts(arguments: &mut Fields) -> Result<Option<u32>, InvalidField> {
+    let given = arguments.clearable("attempts").try_map(|value| {
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        number.filter(|number| (1..=MAX_SHOWN_ATTEMPTS).contains(number)).ok_or_else(|| {
+            InvalidField::new("attempts", format!("must be a whole number from 1 to {MAX_SHOWN_ATTEMPTS}"))
+        })
+    })?;
+    Ok(given.value().copied())
 }
 
 /// Validates `not_after`.
@@ -247,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn invalid_arguments_are_named_with_the_fix_and_not_repeated() {
-        use Name::{AuthProfilesList, CronCancel, CronList, CronProvision, CronUpdate};
+        use Name::{AuthProfilesList, CronCancel, CronList, CronProvision, CronShow, CronUpdate};
         let at = "2026-06-18T12:34:56Z";
         let cases = [
             (CronProvision, json!({}), "job_id: is missing"),
@@ -303,6 +327,15 @@ mod tests {
             (CronUpdate, json!({"job_id": "j"}), "nothing to change"),
             (CronUpdate, json!({"job_id": "j", "dedup_key": "k"}), "dedup_key: unknown field"),
             (CronList, json!({"jobs": 1}), "jobs: unknown field"),
+            (CronShow, json!({}), "job_id: is missing"),
+            (
+                CronShow,
+                json!({"job_id": "j", "attempts": 0}),
+                "attempts: must be a whole number from 1 to 100",
+            ),
+            (CronShow, json!({"job_id": "j", "attempts": 101}), "attempts: must be a whole number"),
+            (CronShow, json!({"job_id": "j", "attempts": "sk-secret"}), "attempts: must be a whole number"),
+            (CronShow, json!({"job_id": "j", "jobs": 1}), "jobs: unknown field; known are job_id, attempts"),
             (CronCancel, json!({}), "job_id: is missing"),
             (AuthProfilesList, json!({"x": 1}), "x: unknown field"),
         ];

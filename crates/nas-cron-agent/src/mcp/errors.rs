@@ -17,6 +17,9 @@ pub(super) enum ToolError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Update(UpdateError),
+    /// Nothing is stored about the job.
+    #[error(transparent)]
+    UnknownJob(ClientError),
     /// The server or the credentials are not set up. Nothing was sent.
     #[error("{0}")]
     NotConnected(String),
@@ -42,7 +45,7 @@ impl From<UpdateError> for ToolError {
 /// Returns the error with the next step. It repeats no argument, because one may be a secret by mistake.
 pub(super) fn explain(error: &ToolError) -> String {
     let next = match error {
-        ToolError::Update(UpdateError::JobNotFound) => {
+        ToolError::Update(UpdateError::JobNotFound) | ToolError::UnknownJob(_) => {
             "List the jobs with cron_list, or arm a new one with cron_provision".to_owned()
         }
         ToolError::Arguments(_) | ToolError::Result(_) | ToolError::Update(_) => String::new(),

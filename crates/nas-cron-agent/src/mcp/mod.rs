@@ -35,10 +35,10 @@ nas-cron calls this agent back at a time that you choose, even if the agent is a
 job_id of your choice and is armed for one instant: arm it with cron_provision, by fire_at (ISO 8601 with an offset) or \
 by in (a duration such as 90s). Provisioning the same job_id again replaces the armed time. At that time the agent's \
 callback URL is called once with the job_id; for a recurring job, provision the next instant when it fires. \
-cron_list lists armed jobs and dead jobs (failed permanently), cron_update changes a job's time, callback URL or auth \
-profile, cron_cancel cancels a job. auth names the credentials that a job runs with, as provider:name (auth_profiles_list \
-lists the known ones): it is a reference; never put a token, key or password there. A warning in a result is not a \
-failure: report it to the user.";
+cron_list lists armed jobs and dead jobs (failed permanently), cron_show tells what became of any job, cron_update \
+changes a job's time, callback URL or auth profile, cron_cancel cancels a job. auth names the credentials that a job \
+runs with, as provider:name (auth_profiles_list lists the known ones): it is a reference; never put a token, key or \
+password there. A warning in a result is not a failure: report it to the user.";
 
 /// An error that ended the MCP session.
 #[derive(Debug, thiserror::Error)]

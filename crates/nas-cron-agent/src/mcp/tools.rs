@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use nas_cron_protocol::agent_api::MAX_SHOWN_ATTEMPTS;
 use nas_cron_protocol::{AuthChoice, AuthProfile, CallbackUrl};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::generate::SchemaSettings;
@@ -12,7 +13,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::results::{Armed, Cancelled, Jobs, Updated};
-use crate::client::api::AuthProfiles;
+use crate::client::api::{AuthProfiles, JobStatus};
 
 /// A tool, by the name that models call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,19 +21,27 @@ pub(super) enum Name {
     CronProvision,
     CronUpdate,
     CronList,
+    CronShow,
     CronCancel,
     AuthProfilesList,
 }
 
 impl Name {
-    const ALL: [Self; 5] =
-        [Self::CronProvision, Self::CronUpdate, Self::CronList, Self::CronCancel, Self::AuthProfilesList];
+    const ALL: [Self; 6] = [
+        Self::CronProvision,
+        Self::CronUpdate,
+        Self::CronList,
+        Self::CronShow,
+        Self::CronCancel,
+        Self::AuthProfilesList,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::CronProvision => "cron_provision",
             Self::CronUpdate => "cron_update",
             Self::CronList => "cron_list",
+            Self::CronShow => "cron_show",
             Self::CronCancel => "cron_cancel",
             Self::AuthProfilesList => "auth_profiles_list",
         }
@@ -103,6 +112,15 @@ impl About {
                 destructive: false,
                 idempotent: true,
             },
+            Name::CronShow => Self {
+                title: "Show a job",
+                description: "Show what became of a job: its state, what comes next, and its latest attempts with their \
+                    outcomes and errors. Delivered and cancelled jobs are shown too, as long as the service keeps their \
+                    history.",
+                read_only: true,
+                destructive: false,
+                idempotent: true,
+            },
             Name::CronCancel => Self {
                 title: "Cancel a job",
                 description: "Cancel a job. Once this returns, no attempt of the job starts any more. Cancelling an unknown \
@@ -143,6 +161,7 @@ fn input(name: Name, callback: Option<&CallbackUrl>) -> Arc<JsonObject> {
             schema["description"] = "List this job only.".into();
             (vec![(field, schema)], vec![])
         }
+        Name::CronShow => (vec![job_id(), attempts()], vec!["job_id"]),
         Name::CronCancel => (vec![job_id()], vec!["job_id"]),
         Name::AuthProfilesList => (vec![], vec![]),
     };
@@ -228,12 +247,22 @@ fn not_after() -> Argument {
     ("not_after", schema)
 }
 
+fn attempts() -> Argument {
+    let schema = json!({
+        "type": "integer", "minimum": 1, "maximum": MAX_SHOWN_ATTEMPTS, "default": 10,
+        "description": "Maximum number of attempts to show.",
+        "examples": [10, 100],
+    });
+    ("attempts", schema)
+}
+
 fn output(name: Name) -> Arc<JsonObject> {
     object(
         match name {
             Name::CronProvision => schema::<Armed>(),
             Name::CronUpdate => schema::<Updated>(),
             Name::CronList => schema::<Jobs>(),
+            Name::CronShow => schema::<JobStatus>(),
             Name::CronCancel => schema::<Cancelled>(),
             Name::AuthProfilesList => schema::<AuthProfiles>(),
         }

@@ -4,11 +4,13 @@
 //! the first invalid one.
 
 mod auth_profiles;
+mod jobs;
 mod one_shots;
 
 pub use self::auth_profiles::{
     AuthDefaults, AuthProfiles, AuthProfilesChange, ChangedJob, JobChange, KnownProfile, ShownAuth,
 };
+pub use self::jobs::{CurrentOneShot, JobAttempt, JobState, JobStatus, MAX_SHOWN_ATTEMPTS};
 pub use self::one_shots::{
     ArmedOneShot, CancelRequest, CancelResponse, DeadOneShot, ListResponse, ProvisionRequest,
     ProvisionResponse,

@@ -1,4 +1,4 @@
-//! `nas-cron cron list` and `show`
+//! `nas-cron cron list`
 
 use std::process::ExitCode;
 
@@ -6,10 +6,9 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::terminal::{self, or_dash, printable, shortened};
-use nas_cron_protocol::JobId;
 
+use super::print_warnings;
 use super::when::format_instant;
-use super::{job_not_found, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::{EffectiveAuth, ListedJob, Listing, Warning};
 
@@ -27,17 +26,6 @@ pub(super) struct List {
     json: bool,
 }
 
-/// Show all details of one job.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  nas-cron cron show report")]
-pub(super) struct Show {
-    /// ID of the job.
-    job_id: JobId,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 impl List {
     pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
         let listing = connection.client.list().await.map_err(|error| connection.explain(error))?;
@@ -46,22 +34,6 @@ impl List {
             terminal::print_json(&listing)?;
         } else {
             terminal::print(&in_table(&listing, SystemClock.now()))?;
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Show {
-    pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
-        let listing = connection.client.list().await.map_err(|error| connection.explain(error))?;
-        let found =
-            listing.armed.into_iter().chain(listing.dead).find(|job| job.job_id == self.job_id.as_str());
-        let Some(job) = found else { return Ok(job_not_found(&self.job_id)) };
-        print_warnings(&job.warnings);
-        if self.json {
-            terminal::print_json(&job)?;
-        } else {
-            terminal::print(&in_full(&job, SystemClock.now()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -96,28 +68,7 @@ fn in_table(listing: &Listing, now: DateTime<Utc>) -> String {
     terminal::text(table)
 }
 
-fn in_full(job: &ListedJob, now: DateTime<Utc>) -> String {
-    let effective = |effective: &EffectiveAuth| match effective.source.as_str() {
-        "job" => effective.auth.to_string(),
-        source => format!("{} (default of the {source})", effective.auth),
-    };
-    let own = || job.auth.as_ref().map(ToString::to_string);
-    terminal::text(terminal::facts(&[
-        ("job", job.job_id.clone()),
-        ("state", state(job)),
-        ("due", format!("{} ({})", format_instant(now, &job.fire_at), job.fire_at)),
-        ("callback", or_dash(job.agent_callback_url.as_deref())),
-        ("auth profile", or_dash(job.effective_auth.as_ref().map(effective).or_else(own))),
-        ("not after", or_dash(job.not_after.as_deref().map(|at| format_instant(now, at)))),
-        ("attempts", or_dash(job.attempts)),
-        ("next attempt", or_dash(job.next_attempt_at.as_deref().map(|at| format_instant(now, at)))),
-        ("last error", or_dash(last(job))),
-        ("dead since", or_dash(job.died_at.as_deref().map(|at| format_instant(now, at)))),
-        ("schedule", job.schedule_id.clone()),
-    ]))
-}
-
-fn state(job: &ListedJob) -> String {
+pub(super) fn state(job: &ListedJob) -> String {
     let state = or_dash(job.state.as_deref().map(printable));
     match (&job.parked, job.dead_reason.as_deref()) {
         (Some(parked), _) => format!("{state}, parked: {}", printable(parked)),
@@ -146,7 +97,7 @@ fn auth(job: &ListedJob) -> String {
     }
 }
 
-fn last(job: &ListedJob) -> Option<String> {
+pub(super) fn last(job: &ListedJob) -> Option<String> {
     match (&job.last_error, job.last_status) {
         (Some(error), _) => Some(printable(error)),
         (None, Some(status)) => {
@@ -198,36 +149,6 @@ mod tests {
         gone        dead, expired          4 d ago, 2026-06-14 12:00:00 +00:00  30        none (instance default)   connection refused
         ");
         insta::assert_snapshot!(in_table(&Listing::default(), now()), @"No one-shots are armed. `nas-cron cron add` arms one.");
-    }
-
-    #[test]
-    fn show_prints_every_field() {
-        insta::assert_snapshot!(in_full(&listing().armed[1], now()), @"
-        job           sync [2J
-        state         waiting, parked: hold
-        due           35 s ago, 12:00:00 +00:00 (2026-06-18T12:00:00Z)
-        callback      -
-        auth profile  claude:all (default of the org)
-        not after     -
-        attempts      3
-        next attempt  in 10 s, 12:00:45 +00:00
-        last error    status 503
-        dead since    -
-        schedule      s2
-        ");
-        insta::assert_snapshot!(in_full(&listing().dead[0], now()), @"
-        job           gone
-        state         dead, expired
-        due           4 d ago, 2026-06-14 12:00:00 +00:00 (2026-06-14T12:00:00Z)
-        callback      -
-        auth profile  none (default of the instance)
-        not after     1 d ago, 2026-06-17 12:00:00 +00:00
-        attempts      30
-        next attempt  -
-        last error    connection refused
-        dead since    1 d ago, 2026-06-17 12:00:00 +00:00
-        schedule      s4
-        ");
     }
 
     #[test]

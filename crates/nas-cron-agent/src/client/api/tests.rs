@@ -1,5 +1,6 @@
 use nas_cron_protocol::agent_api::{
-    ArmedOneShot, AuthDefaults as ServiceDefaults, AuthProfiles as ServiceProfiles, ChangedJob, DeadOneShot,
+    ArmedOneShot, AuthDefaults as ServiceDefaults, AuthProfiles as ServiceProfiles, ChangedJob,
+    CurrentOneShot, DeadOneShot, JobAttempt as ServiceAttempt, JobState, JobStatus as ServiceJob,
     KnownProfile as ServiceProfile, ListResponse, ShownAuth,
 };
 use nas_cron_protocol::{
@@ -75,6 +76,47 @@ fn every_field_of_a_list_survives_reading() {
         auth: shown(),
     };
     let (read, sent) = through::<Listing>(ListResponse { armed: vec![armed], dead: vec![dead] });
+    assert_eq!(read, sent);
+}
+
+#[test]
+fn every_field_of_a_job_survives_reading() {
+    let at = "2026-06-18T12:34:56Z".parse().unwrap();
+    let (read, sent) = through::<JobStatus>(ServiceJob {
+        job_id: "j".to_owned(),
+        state: JobState::Dead,
+        next: "n".to_owned(),
+        one_shot: Some(CurrentOneShot {
+            job_id: "j".to_owned(),
+            fire_at: "2026-06-18T14:34:56+02:00".to_owned(),
+            schedule_id: "s".to_owned(),
+            agent_callback_url: "https://a.example".to_owned(),
+            state: OneShotState::Dead,
+            attempts: 3,
+            next_attempt_at: Some(at),
+            not_after: Some(at),
+            parked: Some(ParkReason::Hold),
+            awaits: Some(BackendName::Nats),
+            last_outcome: Some(FireOutcome::Failed),
+            last_status: Some(503),
+            last_error: Some("e".to_owned()),
+            dead_reason: Some(DeadReason::Expired),
+            died_at: Some(at),
+            auth: shown(),
+        }),
+        attempts: vec![ServiceAttempt {
+            attempt_id: "a".to_owned(),
+            schedule_id: "s".to_owned(),
+            fire_at: at,
+            attempt: 3,
+            started_at: at,
+            ended_at: at,
+            outcome: FireOutcome::Failed,
+            http_status: Some(503),
+            error: Some("e".to_owned()),
+            answer: Some("queued".to_owned()),
+        }],
+    });
     assert_eq!(read, sent);
 }
 
