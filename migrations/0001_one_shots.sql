@@ -233,7 +233,8 @@ CREATE TABLE one_shots (
     CHECK (awaits IS NULL OR (awaits <> 'postgres' AND state = 'armed' AND parked IS NULL)),
     CHECK (state <> 'firing' OR attempts > 0),
     CHECK (num_nulls(delivered_key, delivered_schedule_id, delivered_at, second_fires) IN (0, 4))
-) WITH (fillfactor = 85);
+-- Room for further versions on the page, so that a confirmation is heap-only also in a burst.
+) WITH (fillfactor = 60);
 -- For claims, and the time of the next one.
 CREATE INDEX one_shots_due ON one_shots (next_attempt_at)
     WHERE next_attempt_at IS NOT NULL AND claim_expires_at IS NULL AND parked IS NULL AND awaits IS NULL;

@@ -47,7 +47,7 @@ async fn a_job_is_added_listed_updated_and_cancelled() {
         json!({"ok": true}),
         "cancelling twice succeeds"
     );
-    tools.run("show sync").await.failed(1, "404 not_found: nothing is stored about a job of this instance");
+    tools.run("show sync").await.failed(3, "nothing is stored about a job of this instance");
     tools.run("update sync --in 5m").await.failed(3, "job sync not found");
     assert_eq!(world.listed("report").await.unwrap().0, "armed");
 }

@@ -34,7 +34,7 @@ Examples:
   nas-cron cron cancel report
   nas-cron cron identity on
 
-Exit codes: 0 success; 1 the call was rejected or failed; 2 invalid command line, login or auth store; 3 job to update not found.")]
+Exit codes: 0 success; 1 the call was rejected or failed; 2 invalid command line, login or auth store; 3 job not found.")]
 pub struct Cron {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -104,11 +104,11 @@ fn callback_url(text: &str) -> Result<CallbackUrl, String> {
     CallbackUrl::parse(text).map_err(|error| error.problem)
 }
 
-/// Exit code if the job to update is not found.
+/// Exit code if the job is not found.
 const JOB_NOT_FOUND: u8 = 3;
 
 impl Cron {
-    /// Runs the subcommand. The exit code is 0, or 3 if the job to update is not found.
+    /// Runs the subcommand. The exit code is 0, or 3 if the job is not found.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let connection = &self.connection;
         match self.command {
@@ -142,14 +142,10 @@ fn print_warnings(warnings: &[Warning]) {
     }
 }
 
-/// Reports that the job is not found.
-fn job_not_found(job_id: &JobId) -> ExitCode {
+/// Reports that the job is not found, with the reason.
+fn job_not_found(job_id: &JobId, reason: &str) -> ExitCode {
     use std::io::Write as _;
-    let _ = writeln!(
-        std::io::stderr(),
-        "nas-cron: job {job} not found: it was never armed, was delivered or was cancelled; `nas-cron cron show {job}` tells \
-         more",
-        job = terminal::printable(job_id.as_str())
-    );
+    let job = terminal::printable(job_id.as_str());
+    let _ = writeln!(std::io::stderr(), "nas-cron: job {job} not found: {reason}");
     ExitCode::from(JOB_NOT_FOUND)
 }

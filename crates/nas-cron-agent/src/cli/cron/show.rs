@@ -7,11 +7,12 @@ use clap::Args;
 use nas_cron_base::clock::{Clock, SystemClock};
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened, span};
 use nas_cron_protocol::agent_api::MAX_SHOWN_ATTEMPTS;
+use nas_cron_protocol::error::ErrorWord;
 use nas_cron_protocol::{JobId, date_time};
 
 use super::list::{last, state};
-use super::print_warnings;
 use super::when::format_instant;
+use super::{job_not_found, print_warnings};
 use crate::cli::connection::Connection;
 use crate::client::api::{EffectiveAuth, JobAttempt, JobStatus, ListedJob};
 
@@ -33,8 +34,13 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) async fn run(self, connection: &Connection) -> anyhow::Result<ExitCode> {
-        let found = connection.client.job(self.job_id.as_str(), Some(self.attempts)).await;
-        let job = found.map_err(|error| connection.explain(error))?;
+        let job = match connection.client.job(self.job_id.as_str(), Some(self.attempts)).await {
+            Ok(job) => job,
+            Err(error) if error.word() == Some(ErrorWord::NotFound) => {
+                return Ok(job_not_found(&self.job_id, &error.to_string()));
+            }
+            Err(error) => return Err(connection.explain(error)),
+        };
         print_warnings(job.one_shot.as_ref().map_or(&[], |one_shot| &one_shot.warnings));
         if self.json {
             terminal::print_json(&job)?;

@@ -51,7 +51,11 @@ impl Update {
             not_after: self.limit.given(),
         };
         let done = match self.update(connection, wanted).await {
-            Err(UpdateError::JobNotFound) => return Ok(job_not_found(&self.job_id)),
+            Err(UpdateError::JobNotFound) => {
+                let reason =
+                    "it was never armed, was delivered or was cancelled; `nas-cron cron show` tells more";
+                return Ok(job_not_found(&self.job_id, reason));
+            }
             Err(UpdateError::Client(error)) => return Err(connection.explain(error)),
             Err(UpdateError::MissingCallback) => {
                 let problem = "callback URL missing: the server does not report the job's current one; give --callback-url URL";
