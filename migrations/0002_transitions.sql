@@ -16,62 +16,17 @@ CREATE FUNCTION second_fire_at(delivered_at timestamptz, second_fires smallint, 
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN delivered_at + CASE WHEN second_fires > 0 THEN (rules).second_fire_interval ELSE (rules).second_fire_delay END;
 
--- The one-shot of a job without one. `external` wakes it, unless it is due within `built_in_loop_within`: an external backend
--- could not be told in time.
-CREATE FUNCTION armed(instance instances, job_id text, schedule_id uuid, dedup_key text, fire_at_text text, fire_at timestamptz,
-                      not_after timestamptz, callback_url text, external scheduler_backend, built_in_loop_within interval)
-    RETURNS one_shots
-    LANGUAGE plpgsql STABLE
-AS $$
-DECLARE
-    given one_shots;
-BEGIN
-    given.instance_id := instance.instance_id;
-    given.job_id := job_id;
-    given.schedule_id := schedule_id;
-    given.dedup_key := dedup_key;
-    given.fire_at_text := fire_at_text;
-    given.fire_at := fire_at;
-    given.not_after := not_after;
-    given.callback_url := callback_url;
-    given.state := 'armed';
-    given.next_attempt_at := fire_at + skew_guard(instance.skew_guard_ms, instance.skew_learned_at);
-    IF given.next_attempt_at >= now() THEN
-        given.due_since := given.next_attempt_at;
-    END IF;
-    IF given.next_attempt_at > now() + built_in_loop_within THEN
-        given.awaits := external;
-    END IF;
-    given.follows_gone := false;
-    given.attempts := 0;
-    given.shows_skew := false;
-    given.refused := false;
-    given.expired := false;
-    given.created_at := now();
-    given.updated_at := now();
-    RETURN given;
-END;
-$$;
-
--- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job; `limit_given`: with
--- `not_after`, or with null for it.
-CREATE FUNCTION provisioned(job one_shots, given one_shots, limit_given boolean, rules arm_rules) RETURNS one_shots
+-- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job.
+CREATE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
     same_key boolean := job.dedup_key = given.dedup_key;
 BEGIN
-    -- The same key of a live one-shot arms nothing. An attempt in flight does not answer it, so its time is kept: by the clock
-    -- and not by `now()`, because the statement may have waited for a confirmation of this row.
+    -- The same key of a live one-shot changes nothing. An attempt in flight does not answer it, so its time is kept: by the
+    -- clock and not by `now()`, because the statement may have waited for a confirmation of this row.
     IF same_key AND job.state NOT IN ('delivered', 'dead') THEN
-        -- The job's own provision names its callback.
-        job.callback_url := given.callback_url;
-        job.own_callback_url := NULL;
-        job.follows_gone := false;
         IF job.state <> 'stuck' THEN
-            IF limit_given THEN
-                job.not_after := given.not_after;
-            END IF;
             job.asked_again_at := clock_timestamp();
             job.updated_at := now();
         END IF;

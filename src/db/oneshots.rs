@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::columns::{OptionalWord, Word};
 use super::seconds::RuleColumns;
-use super::{Db, DbError, DbResult, auth_profiles};
+use super::{Db, DbResult, auth_profiles};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::{Arm, Armed, Moved, OneShot};
 
@@ -18,71 +18,52 @@ use crate::domain::one_shot::{Arm, Armed, Moved, OneShot};
 /// backend could not be armed in time. At least the lead plus the granularity of every backend.
 pub(in crate::db) const BUILT_IN_LOOP_WITHIN: f64 = 3.0;
 
-/// Provisions the job's one-shot: arms a new job, supersedes, or handles the same key again. The SQL functions `armed` and
-/// `provisioned` have the rules. Durable when it returns. `None`: the instance does not exist.
+/// Provisions the job's one-shot: arms a new job, supersedes, or handles the same key again. The SQL function `provisioned`
+/// has the rules for a job that has a one-shot. Durable when it returns. `None`: the instance does not exist.
 pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
-    let schedule_id = ScheduleId::fresh();
-    match provision_once(db, arm, schedule_id, rules).await {
-        // The job's first provision by another request committed during this one: now there is a row to update.
-        Err(DbError::Conflict { .. }) => provision_once(db, arm, schedule_id, rules).await,
-        result => result,
-    }
-}
-
-/// Updates the job's row, or else inserts it. `ON CONFLICT` would lock the row before it is updated, and mark an insert as
-/// final afterwards: each is one more record in the write-ahead log.
-async fn provision_once(
-    db: &Db,
-    arm: &Arm<'_>,
-    schedule_id: ScheduleId,
-    rules: &ArmRules,
-) -> DbResult<Option<Armed>> {
     let rules = RuleColumns::from(rules);
     let row = sqlx::query!(
         r#"
         WITH external AS (
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
-        ), given AS MATERIALIZED (
-            SELECT armed(i, $2 /* job_id */, $3 /* schedule_id */, $4 /* dedup_key */, $5 /* fire_at_text */,
-                         $6 /* fire_at */, $13 /* not_after */, $7 /* callback_url */, (SELECT backend FROM external),
-                         make_interval(secs => $12 /* built_in_loop_within */)) AS one_shot
-            FROM instances i
+        ), provisioned AS (
+            INSERT INTO one_shots AS job (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
+                                          state, next_attempt_at, awaits, due_since, not_after)
+            SELECT i.instance_id, $2 /* job_id */, $3 /* schedule_id */, $4 /* dedup_key */, $5 /* fire_at_text */,
+                   $6 /* fire_at */, $7 /* callback_url */, 'armed', due.at,
+                   CASE WHEN due.at > now() + make_interval(secs => $12 /* built_in_loop_within */)
+                        THEN (SELECT backend FROM external) END,
+                   CASE WHEN due.at >= now() THEN due.at END,
+                   $13 /* not_after */
+            FROM instances i,
+                 LATERAL (SELECT $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS at) due
             WHERE i.instance_id = $1 /* instance_id */
-        ), updated AS (
-            UPDATE one_shots job SET
-                (schedule_id, dedup_key, fire_at_text, fire_at, not_after, callback_url, own_callback_url, follows_gone, state,
-                 next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts,
-                 retrying_since, retry_after_until, last_started_at, last_outcome, last_status, last_error, asked_again_at,
-                 shows_skew, delivered_key, delivered_schedule_id, delivered_at, second_fires, claimed_at, refused, dead_since,
-                 expired, created_at, updated_at) = (
-                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).not_after, (n).callback_url,
-                       (n).own_callback_url, (n).follows_gone, (n).state, (n).next_attempt_at, (n).due_since, (n).parked,
-                       (n).awaits, (n).lease_token, (n).claim_expires_at, (n).attempt_expires_at, (n).attempts,
-                       (n).retrying_since, (n).retry_after_until, (n).last_started_at, (n).last_outcome, (n).last_status,
-                       (n).last_error, (n).asked_again_at, (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id,
-                       (n).delivered_at, (n).second_fires, (n).claimed_at, (n).refused, (n).dead_since, (n).expired,
-                       (n).created_at, (n).updated_at
-                FROM (SELECT provisioned(job, g.one_shot, $14 /* limit_given */, ROW(
+            ON CONFLICT (instance_id, job_id) DO UPDATE SET
+                -- The job's own provision names its callback, also if the key is the same.
+                callback_url = excluded.callback_url, own_callback_url = NULL, follows_gone = false,
+                (schedule_id, dedup_key, fire_at_text, fire_at, state, next_attempt_at, due_since, parked, awaits,
+                 lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
+                 last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
+                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused, expired,
+                 not_after) = (
+                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).state, (n).next_attempt_at,
+                       (n).due_since, (n).parked, (n).awaits, (n).lease_token,
+                       (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
+                       (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
+                       (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
+                       (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at,
+                       (n).last_outcome, (n).claimed_at, (n).refused, (n).expired,
+                       -- The same key changes or clears the limit of a live one-shot. A new arm has it already.
+                       CASE WHEN $14 /* limit_given */ AND (n).next_attempt_at IS NOT NULL
+                            THEN excluded.not_after ELSE (n).not_after END
+                FROM (SELECT provisioned(job, excluded, ROW(
                           make_interval(secs => $8 /* fire_floor */),
                           make_interval(secs => $9 /* second_fire_delay */),
                           make_interval(secs => $10 /* second_fire_interval */),
                           $11 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
-            FROM given g
-            WHERE job.instance_id = $1 AND job.job_id = $2
-            RETURNING job.schedule_id, job.next_attempt_at, job.awaits, job.shows_skew, job.created_at
-        ), inserted AS (
-            -- The columns are named, so that those of a later release's schema get their defaults.
-            INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, not_after, callback_url,
-                                   state, next_attempt_at, due_since, awaits)
-            SELECT (g.one_shot).instance_id, (g.one_shot).job_id, (g.one_shot).schedule_id, (g.one_shot).dedup_key,
-                   (g.one_shot).fire_at_text, (g.one_shot).fire_at, (g.one_shot).not_after, (g.one_shot).callback_url,
-                   (g.one_shot).state, (g.one_shot).next_attempt_at, (g.one_shot).due_since, (g.one_shot).awaits
-            FROM given g
-            WHERE NOT EXISTS (SELECT FROM updated)
-            RETURNING schedule_id, next_attempt_at, awaits, shows_skew, created_at
-        ), provisioned AS (
-            SELECT *, created_at = now() AS is_new -- only a new arm was created by this statement
-            FROM (SELECT * FROM updated UNION ALL SELECT * FROM inserted) p
+            RETURNING schedule_id, state, next_attempt_at, awaits, shows_skew,
+                      -- Only a new arm was created by this statement.
+                      created_at = now() AS is_new
         ), wanted AS (
             INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
             SELECT p.schedule_id, e.generation, e.backend, $1, $2, p.next_attempt_at
@@ -105,7 +86,7 @@ async fn provision_once(
         "#,
         arm.instance_id.as_str(),
         arm.job_id.as_str(),
-        schedule_id.0,
+        ScheduleId::fresh().0,
         arm.dedup_key.as_str(),
         arm.fire_at.as_str(),
         arm.fire_at.instant(),

@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 const RELEASED: [(&str, &str); 5] = [
     // 0.1.0
     ("0001_one_shots.sql", "69363d3214681485e21f3cd03e9406072dc8c3451afd313d7fd52a8299995604"),
-    ("0002_transitions.sql", "7ad6b77aa4a0dadd15d474bd45634bfad0cb722f7969c05a556927a7961e1b16"),
+    ("0002_transitions.sql", "bb4735d2b6226357cf2c7a369fe694684128ff7a1cf97c2837cda53ca57832f8"),
     ("0003_auth_profiles.sql", "3cf716a9232632abdb096b176eb63be9227be5a67a8d845b29825d96efd10093"),
     ("0004_agent_identity.sql", "976ca999ed8554d716fbe2a7c51a54e1ff547e6b6bba33c8a16e8cfb762aadb3"),
     ("0005_built_in_portal.sql", "4788368bf027c7b527da3aa8dd0304bab3f0d2672857f925a238505104a005f2"),
