@@ -1,6 +1,7 @@
 //! The service that `serve` runs: start, parts and shutdown.
 
 mod callers;
+mod configured;
 mod readiness;
 mod serving;
 
@@ -15,11 +16,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 use parking_lot::Mutex;
-use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use self::configured::{arm_rules, firing, scheduler_rules};
+pub use self::configured::{key_encryption_key, key_ring, rotation_policy};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
 use crate::auth_profiles::Profiles;
@@ -29,12 +31,6 @@ use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
 use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
-use crate::domain::arm_rules::ArmRules;
-use crate::fire::Firing;
-use crate::fire::address_policy::AddressPolicy;
-use crate::fire::authorities;
-use crate::fire::backoff::RetryPolicy;
-use crate::fire::client::{AgentClient, ClientConfig};
 use crate::heartbeat::Heartbeats;
 use crate::http::admin::{AdminState, AdminTokens};
 use crate::http::agent_cron::AgentCron;
@@ -42,14 +38,11 @@ use crate::http::agent_identity::AgentIdentity;
 use crate::http::relay::Relay;
 use crate::http::router::{self, Parts};
 use crate::identity::registry::IdentityRegistry;
-use crate::keys::{
-    KeyEncryptionKey, KeyError, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token,
-};
+use crate::keys::{KeyError, KeyRing};
 use crate::metrics;
 use crate::oneshot::OneShots;
 use crate::own_portal::OwnPortal;
-use crate::scheduler::maintenance::MaintenanceRules;
-use crate::scheduler::{Scheduler, SchedulerRules};
+use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
 
 /// Maximum time to wait at the start for a database that is not up yet.
@@ -323,38 +316,6 @@ async fn require_active(db: &Db, first: BackendName, others: &[Backend]) -> anyh
     Ok(())
 }
 
-/// Returns an empty key ring with the configured options.
-pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRing> {
-    Ok(KeyRing::new(
-        KeyRingOptions {
-            issuer: config.portal.url.as_str().to_owned(),
-            token_ttl: TokenTtl::new(config.keys.fire_token_ttl)?,
-            alg: config.keys.signing_alg,
-            policy: rotation_policy(config)?,
-            kek: key_encryption_key(config)?,
-        },
-        clock,
-    ))
-}
-
-/// Returns the rotation policy for the configured period and the longest-lived tokens. A backend that delivers fires
-/// itself gets tokens that are minted ahead; the built-in portal's access tokens live longer than fire tokens.
-pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
-    let policy = RotationPolicy::with_period(config.keys.rotation_period)?;
-    let policy = match factory::tokens_minted_ahead(&config.backends) {
-        Some(ahead) => policy.tokens_live_for(ahead),
-        None => policy,
-    };
-    let own = config.portal.jwks == PortalJwks::Own;
-    Ok(if own { policy.tokens_live_for(access_token::MAX_TTL) } else { policy })
-}
-
-/// Returns the key that encrypts private keys, if one is configured.
-pub fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
-    let configured = config.keys.key_encryption_key.as_ref();
-    Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
-}
-
 /// Loads the signing keys; for a new service it generates the first one. Retries while the database is unavailable.
 async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
     let pauses = ConstantBuilder::new().with_delay(Duration::from_millis(200)).without_max_times();
@@ -365,47 +326,4 @@ async fn bootstrap(keys: &KeyRing, db: &Db) -> anyhow::Result<()> {
         .notify(|error, _| warn!(%error, "reading the signing keys failed; retrying"))
         .await
         .context("loading the signing keys failed")
-}
-
-fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {
-    let fire = &config.fire;
-    let client = ClientConfig {
-        connect_timeout: fire.connect_timeout,
-        extra_roots: fire.callback_ca_file.as_deref().map(authorities::read).transpose()?.unwrap_or_default(),
-        ..ClientConfig::default()
-    };
-    Ok(Firing {
-        client: AgentClient::new(AddressPolicy::new(fire.callback_allow.clone()), &client, clock)?,
-        keys,
-        retry: RetryPolicy::from(&config.retry),
-        timeout: fire.timeout,
-    })
-}
-
-fn arm_rules(config: &Config) -> ArmRules {
-    let second = &config.second_fire;
-    ArmRules {
-        fire_floor: config.fire.floor,
-        second_fire_delay: second.delay,
-        second_fire_interval: second.interval,
-        second_fires_max: second.max,
-        claim_lifetime: config.duplicate.claim_lifetime,
-        duplicate_delay: config.duplicate.delay,
-    }
-}
-
-fn scheduler_rules(config: &Config) -> SchedulerRules {
-    SchedulerRules {
-        horizon: config.lease.horizon,
-        graces: config.backends.graces.clone(),
-        leases: config.lease.lengths(&config.fire),
-        capacity: config.lease.capacity,
-        in_flight_max: config.fire.in_flight_max,
-        in_flight_per_instance: config.fire.in_flight_per_instance,
-        arm_rules: arm_rules(config),
-        maintenance: MaintenanceRules {
-            give_up_after: config.retry.give_up_after,
-            history_retention: config.history_retention,
-        },
-    }
 }

@@ -1,0 +1,95 @@
+//! Parts of the service and their rules, as they are configured.
+
+use std::sync::Arc;
+
+use nas_cron_base::clock::Clock;
+use secrecy::ExposeSecret;
+
+use crate::backends::factory;
+use crate::config::{Config, PortalJwks};
+use crate::domain::arm_rules::ArmRules;
+use crate::fire::address_policy::AddressPolicy;
+use crate::fire::backoff::RetryPolicy;
+use crate::fire::client::{AgentClient, ClientConfig};
+use crate::fire::{Firing, authorities};
+use crate::keys::{KeyEncryptionKey, KeyRing, KeyRingOptions, RotationPolicy, TokenTtl, access_token};
+use crate::scheduler::SchedulerRules;
+use crate::scheduler::maintenance::MaintenanceRules;
+
+/// Returns an empty key ring with the configured options.
+pub fn key_ring(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<KeyRing> {
+    Ok(KeyRing::new(
+        KeyRingOptions {
+            issuer: config.portal.url.as_str().to_owned(),
+            token_ttl: TokenTtl::new(config.keys.fire_token_ttl)?,
+            alg: config.keys.signing_alg,
+            policy: rotation_policy(config)?,
+            kek: key_encryption_key(config)?,
+        },
+        clock,
+    ))
+}
+
+/// Returns the rotation policy for the configured period and the longest-lived tokens. A backend that delivers fires
+/// itself gets tokens that are minted ahead; the built-in portal's access tokens live longer than fire tokens.
+pub fn rotation_policy(config: &Config) -> anyhow::Result<RotationPolicy> {
+    let policy = RotationPolicy::with_period(config.keys.rotation_period)?;
+    let policy = match factory::tokens_minted_ahead(&config.backends) {
+        Some(ahead) => policy.tokens_live_for(ahead),
+        None => policy,
+    };
+    let own = config.portal.jwks == PortalJwks::Own;
+    Ok(if own { policy.tokens_live_for(access_token::MAX_TTL) } else { policy })
+}
+
+/// Returns the key that encrypts private keys, if one is configured.
+pub fn key_encryption_key(config: &Config) -> anyhow::Result<Option<KeyEncryptionKey>> {
+    let configured = config.keys.key_encryption_key.as_ref();
+    Ok(configured.map(|key| KeyEncryptionKey::from_bytes(key.expose_secret())).transpose()?)
+}
+
+/// Returns the parts of a delivery attempt.
+pub(super) fn firing(config: &Config, keys: Arc<KeyRing>, clock: Arc<dyn Clock>) -> anyhow::Result<Firing> {
+    let fire = &config.fire;
+    let client = ClientConfig {
+        connect_timeout: fire.connect_timeout,
+        extra_roots: fire.callback_ca_file.as_deref().map(authorities::read).transpose()?.unwrap_or_default(),
+        ..ClientConfig::default()
+    };
+    Ok(Firing {
+        client: AgentClient::new(AddressPolicy::new(fire.callback_allow.clone()), &client, clock)?,
+        keys,
+        retry: RetryPolicy::from(&config.retry),
+        timeout: fire.timeout,
+    })
+}
+
+/// Returns the rules of arming.
+pub(super) fn arm_rules(config: &Config) -> ArmRules {
+    let second = &config.second_fire;
+    ArmRules {
+        fire_floor: config.fire.floor,
+        second_fire_delay: second.delay,
+        second_fire_interval: second.interval,
+        second_fires_max: second.max,
+        claim_lifetime: config.duplicate.claim_lifetime,
+        duplicate_delay: config.duplicate.delay,
+    }
+}
+
+/// Returns the rules of the scheduler.
+pub(super) fn scheduler_rules(config: &Config) -> SchedulerRules {
+    SchedulerRules {
+        horizon: config.lease.horizon,
+        graces: config.backends.graces.clone(),
+        leases: config.lease.lengths(&config.fire),
+        capacity: config.lease.capacity,
+        in_flight_max: config.fire.in_flight_max,
+        in_flight_per_instance: config.fire.in_flight_per_instance,
+        arm_rules: arm_rules(config),
+        maintenance: MaintenanceRules {
+            give_up_after: config.retry.give_up_after,
+            history_retention: config.history_retention,
+        },
+    }
+}
