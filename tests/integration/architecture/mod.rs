@@ -4,5 +4,4 @@ mod code;
 mod crates;
 mod documents;
 mod imports;
-mod migrations;
 pub(crate) mod tables;
