@@ -70,7 +70,7 @@ async fn contract_an_armed_leased_or_firing_job_is_shown_with_the_fields_of_the_
         (&json!("an attempt is in flight"), &json!(1))
     );
     assert_eq!(firing["attempts"], json!([]), "an attempt is shown when it has ended");
-    // What the list says, too.
+    // The list agrees.
     let list = world.service.list(&world.token).await;
     for entry in list["armed"].as_array().unwrap() {
         assert_eq!(&shown(&world, entry["job_id"].as_str().unwrap()).await["one_shot"], entry);

@@ -66,7 +66,7 @@ async fn every_command_whose_reader_has_left_ends_without_a_word() {
         let (_, error) = unread(settings.command(&words)).await;
         assert_eq!(error, "", "{line}");
     }
-    // What a command does is not undone.
+    // The effect of a command is not undone.
     let disabled = "SELECT count(*) FROM instances WHERE instance_id = 'other' AND NOT enabled";
     let disabled: i64 = sqlx::query_scalar(disabled).fetch_one(&world.pool).await.unwrap();
     assert_eq!(disabled, 1);

@@ -85,7 +85,7 @@ fn remove_abandoned(elsewhere: &Path, temporary: &Path) {
         let folder = link.parent().unwrap_or(&link);
         let gone = fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         if gone && folder.starts_with(temporary) && !is_in_use(&own.join("data")) {
-            // What cannot be removed only takes space.
+            // Remains only take space.
             let _ = fs::remove_dir_all(&own);
         }
     }

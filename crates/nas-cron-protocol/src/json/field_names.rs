@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn only_structs_have_field_names() {
         #[derive(Deserialize)]
-        #[allow(dead_code)]
+        #[expect(dead_code, reason = "only the names of the fields are read")]
         struct Two<'a> {
             one: &'a str,
             #[serde(rename = "twoTwo")]
