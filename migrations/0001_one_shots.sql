@@ -234,7 +234,7 @@ CREATE TABLE one_shots (
     CHECK (state <> 'firing' OR attempts > 0),
     CHECK (num_nulls(delivered_key, delivered_schedule_id, delivered_at, second_fires) IN (0, 4))
 -- Room for further versions on the page, so that claims and confirmations are heap-only also in a burst.
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 50);
 -- For claims, the time of the next one, and recovery.
 CREATE INDEX one_shots_due ON one_shots (next_attempt_at)
     WHERE next_attempt_at IS NOT NULL AND parked IS NULL AND awaits IS NULL;
