@@ -356,6 +356,31 @@ CREATE TRIGGER one_shots_cancelled AFTER DELETE ON one_shots FOR EACH ROW
     WHEN (OLD.state = 'firing')
     EXECUTE FUNCTION keep_superseded_attempt();
 
+-- The latest cancel of each job that had a one-shot, kept as long as the history. Only answers about the job read it: a job
+-- that was armed again has a row of its own in `one_shots`.
+CREATE TABLE cancelled_jobs (
+    instance_id  text NOT NULL,
+    job_id       text NOT NULL,
+    cancelled_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (instance_id, job_id)
+);
+-- For pruning.
+CREATE INDEX cancelled_jobs_age ON cancelled_jobs (cancelled_at);
+
+-- Not a foreign key: its check would have every cancel lock its instance after the one-shot, and a deletion locks them the
+-- other way round.
+CREATE FUNCTION forget_cancelled_jobs() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    DELETE FROM cancelled_jobs WHERE instance_id = OLD.instance_id;
+    RETURN NULL;
+END;
+$$;
+-- By its name it runs after the cascade to `one_shots`, so that cancels lock in the same order.
+CREATE TRIGGER instances_deleted AFTER DELETE ON instances FOR EACH ROW
+    EXECUTE FUNCTION forget_cancelled_jobs();
+
 -- ── Scheduler backends ──
 
 -- The backend of new one-shots. One row, so that all replicas agree from one commit to the next.
