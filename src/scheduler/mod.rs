@@ -94,8 +94,8 @@ pub struct SchedulerRules {
 }
 
 impl SchedulerRules {
-    /// Returns the number of free leases from which a claim is worth its statement after a shortage. A claim passes over
-    /// all claimed one-shots.
+    /// Returns the room from which a claim is worth its statement after a shortage. A claim passes over all claimed
+    /// one-shots.
     fn worthwhile_claim(&self) -> u16 {
         u16::try_from(self.capacity / 8).unwrap_or(u16::MAX).clamp(1, claims::BATCH)
     }
@@ -136,7 +136,7 @@ struct Inner {
     deferrals: Deferrals,
     /// Number of leases held, from the claim until they are confirmed or given back.
     held: AtomicUsize,
-    /// True if the last claim had too little capacity left.
+    /// True if the last claim had too little room.
     starved: AtomicBool,
     /// Notified when there may be one-shots to claim.
     claim: Notify,
@@ -353,8 +353,12 @@ impl Inner {
         self.announce.notify_one();
     }
 
-    /// Returns the number of further leases that this replica may hold.
+    /// Returns the number of further leases that this replica may hold. None while many due ones wait for a slot: leases
+    /// that are claimed now would end before their turn.
     fn room(&self) -> u16 {
+        if self.dispatch.lock().crowded_out() >= self.rules.in_flight_max * 2 {
+            return 0;
+        }
         let room = self.rules.capacity.saturating_sub(self.held.load(Ordering::SeqCst));
         u16::try_from(room).unwrap_or(u16::MAX)
     }
