@@ -9,10 +9,11 @@ use nas_cron_base::clock::Clock;
 
 use super::agent_api::{AgentApi, Calls};
 use super::background::Background;
-use super::checks::explained;
 use super::counters::{Counters, Deliveries};
 use super::fleet::Fleet;
+use super::plan::Plan;
 use super::progress::{bar, ticks};
+use super::refusal::explained;
 use super::sink::Sink;
 use super::stage::{Outcome, Stage, spread};
 
@@ -22,29 +23,6 @@ const FAR: TimeDelta = TimeDelta::days(1);
 const TRIES: u32 = 3;
 /// Interval between updates of the progress bar.
 const REDRAW: Duration = Duration::from_millis(200);
-
-/// The size and the times of a run.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    /// Number of one-shots in the lateness phase.
-    pub(super) jobs: usize,
-    /// Period over which they are spread.
-    pub(super) over: Duration,
-    /// Number of one-shots that are due at one instant.
-    pub(super) burst: usize,
-    /// Number of agents that do not respond to the burst's fires. They have no part in the lateness phase.
-    pub(super) slow: usize,
-    /// Time for which they hold a fire.
-    pub(super) hang: Duration,
-    /// Maximum concurrent calls of the agent API.
-    pub(super) concurrency: usize,
-    /// Number of one-shots that are armed for next week before the phases.
-    pub(super) armed: usize,
-    /// Minimum time between the last provision and the first fire.
-    pub(super) lead: Duration,
-    /// Time to wait for late fires.
-    pub(super) stragglers: Duration,
-}
 
 /// The results of a run.
 #[derive(Debug)]

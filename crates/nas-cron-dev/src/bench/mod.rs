@@ -9,10 +9,11 @@
 mod agent_api;
 mod background;
 mod campaign;
-mod checks;
 mod counters;
 mod fleet;
+mod plan;
 mod progress;
+mod refusal;
 mod report;
 mod sample;
 mod sink;
@@ -37,9 +38,10 @@ use url::Url;
 
 use self::agent_api::AgentApi;
 use self::background::Background;
-use self::campaign::{Campaign, Measured, Plan};
+use self::campaign::{Campaign, Measured};
 use self::counters::Counters;
 use self::fleet::{Fleet, Target};
+use self::plan::Plan;
 use self::report::Report;
 use self::sample::Verified;
 use self::sink::{Sink, Slow};

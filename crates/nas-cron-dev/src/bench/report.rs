@@ -3,7 +3,8 @@
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::campaign::{Measured, Plan};
+use super::campaign::Measured;
+use super::plan::Plan;
 use crate::times::Times;
 
 /// The JSON report. Scripts rely on its fields.

@@ -1,15 +1,36 @@
-//! Checks before any load, so that a run that cannot succeed fails at once and says why.
+//! The size and the times of a run, and its checks before any load: a run that cannot succeed fails at once.
+
+use std::time::Duration;
 
 use anyhow::bail;
-use reqwest::StatusCode;
-
-use super::agent_api::CallError;
-use super::campaign::Plan;
 
 /// Connections that the service may open to the sink: as many as it makes attempts at once, and idle ones.
 const FIRES: usize = 2_048;
 /// Everything else: standard streams, the runtime, the listener, registrations, the JWKS, metrics.
 const OTHERS: usize = 96;
+
+/// The size and the times of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Number of one-shots in the lateness phase.
+    pub(super) jobs: usize,
+    /// Period over which they are spread.
+    pub(super) over: Duration,
+    /// Number of one-shots that are due at one instant.
+    pub(super) burst: usize,
+    /// Number of agents that do not respond to the burst's fires. They have no part in the lateness phase.
+    pub(super) slow: usize,
+    /// Time for which they hold a fire.
+    pub(super) hang: Duration,
+    /// Maximum concurrent calls of the agent API.
+    pub(super) concurrency: usize,
+    /// Number of one-shots that are armed for next week before the phases.
+    pub(super) armed: usize,
+    /// Minimum time between the last provision and the first fire.
+    pub(super) lead: Duration,
+    /// Time to wait for late fires.
+    pub(super) stragglers: Duration,
+}
 
 impl Plan {
     /// Fails if the options contradict each other.
@@ -46,25 +67,8 @@ impl Plan {
     }
 }
 
-/// Explains why the service did not accept the first one-shot.
-pub(super) fn explained(error: anyhow::Error) -> anyhow::Error {
-    let advice = match error.downcast_ref::<CallError>() {
-        Some(CallError::Refused(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _)) => {
-            "the service does not admit this agent: check its token (its issuer, expiry and agent)"
-        }
-        Some(CallError::Refused(StatusCode::BAD_REQUEST, _)) => {
-            "the service does not accept the bench's one-shots: it must allow callbacks to 127.0.0.1 (callback_allow)"
-        }
-        Some(CallError::NoResponse(_)) => "the service is unreachable: check its URL, and that it runs",
-        _ => "the service is not ready",
-    };
-    error.context(advice)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn plan() -> Plan {
@@ -107,20 +111,5 @@ mod tests {
             "{error}"
         );
         Plan { burst: 1_000_000, ..plan() }.check_descriptors(4_096).unwrap();
-    }
-
-    #[test]
-    fn refusals_are_explained() {
-        let refused =
-            |status| anyhow::Error::new(CallError::Refused(status, "why".into())).context("provision failed");
-        for (error, said) in [
-            (refused(StatusCode::UNAUTHORIZED), "check its token"),
-            (refused(StatusCode::BAD_REQUEST), "callback_allow"),
-            (refused(StatusCode::SERVICE_UNAVAILABLE), "not ready"),
-            (anyhow::Error::new(CallError::NoResponse("why".into())), "unreachable"),
-        ] {
-            let error = format!("{:#}", explained(error));
-            assert!(error.contains(said) && error.ends_with("why"), "{error}");
-        }
     }
 }
