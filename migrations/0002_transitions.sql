@@ -149,6 +149,7 @@ CREATE FUNCTION provision_known(given one_shots[], limits_given boolean[], rules
     SET enable_mergejoin = off
     SET enable_seqscan = off
     SET enable_bitmapscan = off
+    SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     RETURN QUERY

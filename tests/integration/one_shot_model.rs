@@ -995,11 +995,11 @@ async fn a_late_outcome_and_the_recovery_of_its_lease_do_not_deadlock() {
         let shared = &world;
         tokio::join!(
             async {
-                shared.execute(finish, Some(0), 0).await;
+                shared.execute(&shared.db, finish, Some(0), 0).await;
             },
             async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                shared.execute(Command::RecoverExpired, None, 0).await;
+                shared.execute(&shared.db, Command::RecoverExpired, None, 0).await;
             },
             async {
                 tokio::time::sleep(Duration::from_millis(100)).await;
