@@ -185,7 +185,7 @@ impl<Q, A, T: Eq + Hash> Drop for Place<Q, A, T> {
     }
 }
 
-/// Waits until nobody waits for an answer any more.
+/// Waits until all callers have stopped waiting.
 async fn all_closed<A>(askers: &mut [Asker<A>]) {
     for asker in askers {
         asker.closed().await;

@@ -241,7 +241,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         &texts as &[&str],
         &instants,
         &callbacks as &[&str],
-        super::oneshots::BUILT_IN_LOOP_WITHIN,
+        super::provisions::BUILT_IN_LOOP_WITHIN,
         &auths as &[Option<Value>],
         &limits as &[Option<DateTime<Utc>>],
     )

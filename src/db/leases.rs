@@ -269,7 +269,8 @@ fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
     let mut ordered: Vec<&Lease> = leases.iter().collect();
     ordered.sort_unstable_by(|one, next| {
-        (one.instance_id.as_str(), one.job_id.as_str()).cmp(&(next.instance_id.as_str(), next.job_id.as_str()))
+        (one.instance_id.as_str(), one.job_id.as_str())
+            .cmp(&(next.instance_id.as_str(), next.job_id.as_str()))
     });
     for lease in ordered {
         columns.0.push(lease.instance_id.as_str().to_owned());

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId,
-    OneShotState, ParkReason, ScheduleId,
+    BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState,
+    ParkReason, ScheduleId,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -12,11 +12,7 @@ use super::columns::{OptionalWord, Word};
 use super::{Db, DbResult, auth_profiles, provisions};
 use crate::domain::one_shot::{Moved, OneShot};
 
-/// Maximum time to the instant, in seconds, at which the built-in loop fires a one-shot without its backend: an external
-/// backend could not be armed in time. At least the lead plus the granularity of every backend.
-pub(in crate::db) const BUILT_IN_LOOP_WITHIN: f64 = 3.0;
-
-/// Sets or raises the instance's skew guard after an arm that showed a slow agent clock ([`Armed::shows_skew`]): 1 s,
+/// Sets or raises the instance's skew guard after an arm that showed a slow agent clock ([`Armed::shows_skew`](crate::domain::one_shot::Armed::shows_skew)): 1 s,
 /// then twice the remaining guard, at most 30 s. It already delays this arm. Returns the earliest start of its next
 /// attempt; `None` if it is no longer armed.
 pub async fn learn_skew(

@@ -8,12 +8,14 @@ use nas_cron_protocol::{BackendName, InstanceId, JobId, NotAfter, ScheduleId};
 
 use super::batched::Batched;
 use super::columns::OptionalWord;
-use super::oneshots::BUILT_IN_LOOP_WITHIN;
 use super::seconds::RuleColumns;
 use super::{Db, DbError, DbResult, auth_profiles};
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::one_shot::{Arm, Armed};
 
+/// Maximum time to the instant, in seconds, at which the built-in loop fires a one-shot without its backend: an external
+/// backend could not be armed in time. At least the lead plus the granularity of every backend.
+pub(in crate::db) const BUILT_IN_LOOP_WITHIN: f64 = 3.0;
 /// Maximum repetitions of statements because other replicas provisioned the same new jobs meanwhile.
 const RACES_AT_MOST: u32 = 5;
 

@@ -366,7 +366,10 @@ mod tests {
         let (message, signature) = (other.rsplit_once('.').unwrap().0, token.rsplit_once('.').unwrap().1);
         let forged = format!("{message}.{signature}");
         for _ in 0..2 {
-            assert_eq!(both.verify(&read(&forged).unwrap()), Err(NotVerified::Refused(TokenError::Signature)));
+            assert_eq!(
+                both.verify(&read(&forged).unwrap()),
+                Err(NotVerified::Refused(TokenError::Signature))
+            );
         }
     }
 

@@ -47,7 +47,7 @@ const ARM_RULES: ArmRules = ArmRules {
 };
 const GIVE_BACK_DELAY: Time = SECOND;
 /// Maximum clients at once.
-const CLIENTS: usize = 3;
+const AT_ONCE: usize = 3;
 
 const fn duration(time: Time) -> Duration {
     Duration::from_micros(time.unsigned_abs())
@@ -259,7 +259,7 @@ impl World {
     async fn new() -> Self {
         let (db, url) = database().await;
         let mut world = Self {
-            replicas: (0..CLIENTS).map(|_| db.apart(2).unwrap()).collect(),
+            replicas: (0..AT_ONCE).map(|_| db.apart(2).unwrap()).collect(),
             db,
             connection: PgConnection::connect(&url).await.unwrap(),
             url,
@@ -789,13 +789,14 @@ async fn concurrently(
         }
     };
     let shared = &*world;
-    let runs = clients.iter().zip(&chosen).zip(&shared.replicas).map(|((commands, choices), db)| async move {
-        let mut replies = Vec::new();
-        for (command, choice) in commands.iter().zip(choices) {
-            replies.push(shared.execute(db, *command, *choice, sent).await);
-        }
-        replies
-    });
+    let runs =
+        clients.iter().zip(&chosen).zip(&shared.replicas).map(|((commands, choices), db)| async move {
+            let mut replies = Vec::new();
+            for (command, choice) in commands.iter().zip(choices) {
+                replies.push(shared.execute(db, *command, *choice, sent).await);
+            }
+            replies
+        });
     let (replies, ()) = tokio::join!(futures::future::join_all(runs), unblock);
     let (after, done) = world.look().await;
 
@@ -943,7 +944,7 @@ fn each_statement_is_its_rule(length: Duration) {
 }
 
 fn concurrent_statements_have_an_order(length: Duration) {
-    let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..=CLIENTS);
+    let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..=AT_ONCE);
     explore(length, &(commands(1..6), clients, any::<bool>()), &async |world, (first, clients, blocked)| {
         concurrently(world, &first, &clients, blocked).await
     });

@@ -132,7 +132,7 @@ async fn aborted_caller_does_not_abort_the_statement_of_others() {
 }
 
 #[tokio::test]
-async fn statement_that_nobody_waits_for_is_aborted_and_its_turns_end() {
+async fn statement_without_callers_is_aborted_and_its_turns_end() {
     let mut steered = Steered::new();
     let aborted = steered.ask(11).await;
     let mut abandoned = steered.statement().await;
