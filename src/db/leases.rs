@@ -250,6 +250,12 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
             SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token)
         ), never_sent AS (
             DELETE FROM superseded_attempts s USING given g WHERE s.attempt_id = g.lease_token
+        ), locked AS MATERIALIZED (
+            -- In the order of other statements, so that there is no deadlock.
+            SELECT o.instance_id, o.job_id, g.lease_token FROM given g JOIN one_shots o USING (instance_id, job_id)
+            WHERE o.lease_token = g.lease_token
+            ORDER BY o.instance_id, o.job_id
+            FOR NO KEY UPDATE OF o
         )
         UPDATE one_shots o
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
@@ -258,8 +264,8 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
             -- Spread, because a shortage defers many at once.
             next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4 * (1 + random()))),
             lease_token = NULL, claim_expires_at = NULL, attempt_expires_at = NULL
-        FROM given g
-        WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token
+        FROM locked l
+        WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
           AND o.state IN ('leased', 'firing')
         "#,
         &instance_ids,
@@ -272,9 +278,15 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
     Ok(result.rows_affected())
 }
 
+/// Returns leases as arguments of a statement, in the order of the primary key.
 fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
-    for lease in leases {
+    let mut ordered: Vec<&Lease> = leases.iter().collect();
+    ordered.sort_unstable_by(|one, next| {
+        (one.instance_id.as_str(), one.job_id.as_str())
+            .cmp(&(next.instance_id.as_str(), next.job_id.as_str()))
+    });
+    for lease in ordered {
         columns.0.push(lease.instance_id.as_str().to_owned());
         columns.1.push(lease.job_id.as_str().to_owned());
         columns.2.push(lease.lease_token);
