@@ -13,7 +13,7 @@ use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 
-/// Maximum number of due one-shots that [`recover_expired`] searches for expired leases: about 50 ms.
+/// Maximum number of due one-shots that are searched for expired leases: about 50 ms.
 const SEARCHED: i64 = 100_000;
 
 /// Maximum number of one-shots that [`next_look`] reads to find one that is not claimed.
@@ -292,6 +292,30 @@ fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
         columns.2.push(lease.lease_token);
     }
     columns
+}
+
+/// Returns true if a lease has expired. It locks nothing, because claims wait for it.
+pub async fn any_expired(db: &Db) -> DbResult<bool> {
+    let found = sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (
+            SELECT
+            FROM (
+                SELECT claim_expires_at, attempt_expires_at FROM one_shots
+                WHERE next_attempt_at <= now() AND parked IS NULL AND awaits IS NULL
+                ORDER BY next_attempt_at
+                LIMIT $1 /* searched */
+            ) due
+            WHERE claim_expires_at <= now() AND COALESCE(attempt_expires_at, claim_expires_at) <= now()
+        ) OR EXISTS (
+            SELECT FROM superseded_attempts WHERE expires_at <= now()
+        ) AS "found!"
+        "#,
+        SEARCHED,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(found)
 }
 
 /// Recovers one-shots whose lease has expired. Without a started attempt, they are due again at once. A started attempt
