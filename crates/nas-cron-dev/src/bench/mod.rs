@@ -9,7 +9,7 @@
 mod agent_api;
 mod campaign;
 mod fleet;
-
+pub mod helper;
 mod report;
 mod sample;
 mod sink;
