@@ -3,6 +3,7 @@
 import json
 import time
 
+from options import IN_FLIGHT
 from processes import PROMPT_S, Child, Failed, output
 
 # A bench run without its waiting for due times.
@@ -14,12 +15,12 @@ def run(_system, load, tools, folder):
     """Returns the results of one run."""
     dev = folder / "dev"
     command = [tools.nas_cron, "dev", "--no-demo", "--listen", "127.0.0.1:0", "--dir", dev]
-    with Child("nas-cron dev", command, folder / "nas-cron.log") as service:
+    with Child("nas-cron dev", command, folder / "nas-cron.log", reads_stdin=False) as service:
         await_start(service, dev / "dev.json")
         size = ["--jobs", load.jobs, "--over", f"{round(load.over_s * 1000)}ms"]
-        size += ["--burst", load.burst, "--agents", load.agents]
+        size += ["--burst", load.burst, "--agents", load.agents, "--provision-concurrency", IN_FLIGHT]
         text = output("nas-cron bench", [tools.nas_cron, "bench", "--dir", dev, *size, "--json"], BENCH_S + load.over_s)
-    return results(json.loads(text), load)
+    return results(json.loads(text))
 
 
 def await_start(service, dev_json):
@@ -32,7 +33,7 @@ def await_start(service, dev_json):
         time.sleep(POLL_S)
 
 
-def results(report, load):
+def results(report):
     """Translates the report of `nas-cron bench`."""
     if report["lost"]:
         raise Failed(f"nas-cron lost {report['lost']} fires")
@@ -41,9 +42,9 @@ def results(report, load):
         "lateness_p99_ms": report["lateness_ms"]["p99"],
         "lateness_max_ms": report["lateness_ms"]["max"],
         "burst_arrived_per_s": report["fires_per_s"],
-        "burst_done_per_s": report.get("outcomes_per_s"),
+        "burst_done_per_s": report["durable_fires_per_s"],
         "armed_per_s": report["provisions_per_s"],
-        "arming_p99_ms": (report.get("provision_ms") or {}).get("p99"),
+        "arming_p99_ms": report["provision_ms"]["p99"],
         "early": report["early"],
         "duplicates": report["duplicates"],
     }

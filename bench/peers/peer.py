@@ -105,7 +105,8 @@ def redis(system, tools, folder):
         data = folder / "redis"
         data.mkdir()
         own = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", data, "--daemonize", "no"]
-        with Child("Redis", [tools.redis, *own, *system.redis], folder / "redis.log") as server:
+        command = [tools.redis, *own, *system.redis]
+        with Child("Redis", command, folder / "redis.log", reads_stdin=False) as server:
             deadline = time.monotonic() + PROMPT_S
             while not accepts(path):
                 if not server.is_running():

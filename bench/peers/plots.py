@@ -1,6 +1,7 @@
 """The plots of docs/performance/: one point per system, and a bar over the range of the rounds."""
 
 import summary
+from options import IN_FLIGHT
 from systems import OURS
 
 COLOURS = {True: "#c2410c", False: "#475569"}
@@ -63,14 +64,17 @@ def lateness(pyplot, results, path):
 
 
 def bars(pyplot, results, path, title, keys):
-    """Bars of one or two rates, the first one in front of the second."""
+    """Bars of one or two rates with their labels, the first one in front of the second."""
     figure, axes, names = start(pyplot, results, title, "per second; lines: range of the rounds")
+    if len(keys) > 1:
+        handles = [axes.barh(0, 0, color=colours[False], label=keys[key]) for key, colours in zip(keys, (COLOURS, PALE))]
+        axes.legend(handles=handles, loc="lower right", frameon=False, ncols=2, bbox_to_anchor=(1, 1), fontsize=9)
     for row, name in enumerate(names):
         for key, colours in zip(keys, (COLOURS, PALE)):
             found = summary.of(results, name, key)
             if found is None:
                 continue
-            front = key == keys[0]
+            front = key == next(iter(keys))
             height, above = (0.36, 3) if front else (0.62, 2)
             axes.barh(row, found.median, height, color=colours[name == OURS], zorder=above)
             axes.plot([found.low, found.high], [row, row], color="black", linewidth=1, zorder=4)
@@ -98,7 +102,7 @@ def write(results, folder):
     load = results["load"]
     folder.mkdir(parents=True, exist_ok=True)
     lateness(pyplot, results, folder / "lateness.svg")
-    title = f"{load['burst']:,} one-shots at one instant: to the last outcome (dark: labelled) and to the last arrival (pale)"
-    bars(pyplot, results, folder / "burst.svg", title, ["burst_done_per_s", "burst_arrived_per_s"])
-    title = f"{load['jobs'] if load['jobs'] > load['burst'] else load['burst']:,} one-shots armed, 32 calls in flight"
-    bars(pyplot, results, folder / "arming.svg", title, ["armed_per_s"])
+    rates = {"burst_done_per_s": "to the last outcome", "burst_arrived_per_s": "to the last arrival"}
+    bars(pyplot, results, folder / "burst.svg", f"{load['burst']:,} one-shots at one instant", rates)
+    title = f"{max(load['jobs'], load['burst']):,} one-shots armed, {IN_FLIGHT} calls in flight"
+    bars(pyplot, results, folder / "arming.svg", title, {"armed_per_s": "armed"})

@@ -23,10 +23,10 @@ def environment():
 
 
 class Child:
-    """A process whose stderr goes to a log."""
+    """A process whose stderr goes to a log. It ends at the end of stdin, or if it does not read that, by SIGTERM."""
 
-    def __init__(self, name, command, log):
-        self.name, self.log = name, log
+    def __init__(self, name, command, log, reads_stdin=True):
+        self.name, self.log, self.reads_stdin = name, log, reads_stdin
         self.lines = queue.Queue()
         with open(log, "ab") as stderr:
             # Its own session: ^C reaches this process only, which stops the others in order.
@@ -79,15 +79,16 @@ class Child:
         return self.process.poll() is None
 
     def stop(self):
-        """Ends stdin, and then the process."""
+        """Ends the process, the hard way if it does not end in time."""
         try:
             self.process.stdin.close()
         except BrokenPipeError:
             pass
-        for end in (lambda: None, self.process.terminate, self.process.kill):
+        ends = [self.process.terminate, self.process.kill]
+        for end in [lambda: None, *ends] if self.reads_stdin else ends:
             end()
             try:
-                self.process.wait(STOP_S if end != self.process.kill else None)
+                self.process.wait(STOP_S)
                 return
             except subprocess.TimeoutExpired:
                 continue

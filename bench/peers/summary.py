@@ -86,10 +86,12 @@ def to_limit(results, key, limit_key):
 
 
 def number(value):
-    """Three significant digits, with separators of thousands."""
+    """Two or three significant digits, with separators of thousands."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def text(found):

@@ -16,6 +16,8 @@ function quiet(require) {
 export async function client(require, { url, in_flight }) {
   const { makeWorkerUtils } = require("graphile-worker");
   const pool = new (require("pg").Pool)({ connectionString: url, max: in_flight });
+  pool.on("error", console.error);
+  pool.on("connect", (connection) => connection.on("error", console.error));
   const utils = await makeWorkerUtils({ pgPool: pool, logger: quiet(require) });
   await utils.migrate();
   return {
