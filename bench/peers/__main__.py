@@ -22,8 +22,9 @@ ENDED_BY_SIGNAL = 130
 
 def main():
     chosen = options.parse()
-    # As for ^C: all processes are stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED_BY_SIGNAL))
+    # All processes are stopped then. A shell may have set SIGINT to be ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     try:
         results = read(chosen.results) if chosen.results else measure(chosen)
         if chosen.check:
@@ -43,12 +44,11 @@ def measure(chosen):
     tools = Tools(chosen)
     for warning in preflight.check(chosen, [SYSTEMS[name] for name in chosen.systems], tools):
         warn(warning)
-    results = campaign.run(chosen, tools)
+    path = chosen.dir / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
+    results = campaign.run(chosen, tools, lambda so_far: write(so_far, path))
     for limits in results["calibration"]:
         for warning in calibration.warnings(limits):
             warn(warning)
-    path = chosen.dir / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
-    write(results, path)
     plots.write(results, path.with_suffix(""))
     print(f"bench-peers: results in {path}, plots in {path.with_suffix('')}/", file=sys.stderr)
     return results

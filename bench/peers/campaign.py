@@ -14,8 +14,8 @@ from summary import brief
 from systems import OURS, SYSTEMS
 
 
-def run(options, tools):
-    """Measures all systems in every round and returns the results."""
+def run(options, tools, keep):
+    """Measures all systems in every round and returns the results. Calls `keep` with the results so far."""
     results = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": command(options),
@@ -32,6 +32,7 @@ def run(options, tools):
             with Folder(options.dir) as folder:
                 limits = calibration.measure(tools, folder, options.short)
             results["calibration"].append(limits)
+            keep(results)
             step.done(", ".join(f"{name} {value}/s" for name, value in limits.items()))
         for name in rotated(options.systems, number):
             system = SYSTEMS[name]
@@ -39,6 +40,7 @@ def run(options, tools):
                 with Folder(options.dir) as folder:
                     measured = (ours if name == OURS else peer).run(system, options.load, tools, folder)
                 results["runs"].append({"round": number + 1, "system": name, **measured})
+                keep(results)
                 step.done(brief(measured))
     return results
 
@@ -65,7 +67,7 @@ def rotated(systems, number):
 
 
 class Folder:
-    """An empty folder for one step, removed when the step succeeds. After a failure it stays, with its logs."""
+    """An empty folder for one step, removed at its end. After a failure it stays, with its logs."""
 
     def __init__(self, parent):
         self.path = parent / f"run-{datetime.now(timezone.utc):%H%M%S%f}"
@@ -75,7 +77,7 @@ class Folder:
         return self.path
 
     def __exit__(self, kind, *_):
-        if kind is None:
+        if kind in (None, KeyboardInterrupt):
             shutil.rmtree(self.path)
 
 

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from systems import SYSTEMS
+from systems import OURS, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,8 @@ class Load:
         return max(self.jobs, self.burst)
 
 
-SHORT = Load(jobs=100, over_s=2, burst=200, agents=10)
+FULL = {"rounds": 3, "jobs": 2000, "over": 20, "burst": 5000, "agents": 100}
+SHORT = {"rounds": 1, "jobs": 100, "over": 2, "burst": 200, "agents": 10}
 
 
 def count(text):
@@ -70,24 +71,29 @@ def parse(arguments=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--rounds", type=count, default=3, help="number of rounds, each of which runs every system once [3]")
-    add("--jobs", type=count, default=2000, help="one-shots whose lateness is measured [2000]")
-    add("--over", type=seconds, default=20, help="period over which they are spread, in seconds [20]")
-    add("--burst", type=count, default=5000, help="one-shots that are due at one instant [5000]")
-    add("--agents", type=count, default=100, help="agents that share the one-shots [100]")
+    add("--rounds", type=count, help="number of rounds, each of which runs every system once [3]")
+    add("--jobs", type=count, help="one-shots whose lateness is measured [2000]")
+    add("--over", type=seconds, help="period over which they are spread, in seconds [20]")
+    add("--burst", type=count, help="one-shots that are due at one instant [5000]")
+    add("--agents", type=count, help="agents that share the one-shots [100]")
     add("--systems", type=systems, default=list(SYSTEMS), help=f"systems, separated by commas [{','.join(SYSTEMS)}]")
-    add("--short", action="store_true", help="one round of a small load; its figures mean nothing")
+    add("--short", action="store_true", help="one round, and a small load unless given; its figures mean nothing")
     add("--dir", type=Path, default=ROOT / "target/bench-peers", help="folder of data and results, on a disk")
     add("--binary", type=Path, default=ROOT / "target/release/nas-cron", help="release build of nas-cron, beside its bench helper")
     add("--publish", action="store_true", help="replace the results in docs/performance.md and docs/performance/")
     add("--results", type=Path, metavar="FILE", help="use these results instead of a run")
     add("--check", action="store_true", help="check that docs/performance.md is what --results produces")
+    parser.set_defaults(**FULL)
     options = parser.parse_args(arguments)
+    if options.short:
+        parser.set_defaults(**SHORT)
+        options = parser.parse_args(arguments)
     if options.check and not options.results:
         parser.error("--check needs --results")
     if options.short and options.publish:
         parser.error("--short and --publish exclude each other: the figures of a short run mean nothing")
-    if options.short:
-        options.rounds = 1
-    options.load = SHORT if options.short else Load(options.jobs, options.over, options.burst, options.agents)
+    if options.publish and OURS not in options.systems:
+        parser.error(f"--publish needs {OURS} among the systems")
+    options.dir = options.dir.resolve()
+    options.load = Load(options.jobs, options.over, options.burst, options.agents)
     return options

@@ -35,14 +35,14 @@ def run(system, load, tools, folder):
 
 class Run:
     def __init__(self, system, load, tools, folder, stack, patience):
-        self.load, self.title, self.patience = load, system.title, patience
+        self.load, self.patience = load, patience
         store = redis(system, tools, folder) if system.redis else postgres(tools, folder)
         options = {"peer": system.peer, "url": stack.enter_context(store), "settings": system.settings}
         self.sink = stack.enter_context(Child("the sink", [tools.helper, "sink"], folder / "sink.log"))
         options |= {"sink": self.sink.response()["url"], "connections": system.connections, "in_flight": IN_FLIGHT}
         # The client creates what is missing in the database; the worker starts on it.
         self.client = stack.enter_context(tools.child(f"{system.title}, client", "client", options, folder / "client.log"))
-        stack.enter_context(tools.child(f"{system.title}, worker", "worker", options, folder / "worker.log"))
+        self.worker = stack.enter_context(tools.child(f"{system.title}, worker", "worker", options, folder / "worker.log"))
 
     def measure(self):
         armed = self.load.armed
@@ -79,10 +79,10 @@ class Run:
         wait = due[-1] - now_ms() + STRAGGLERS_MS
         arrived = self.sink.request({"arrivals": {"prefix": prefix, "wait_ms": wait}}, timeout=wait / 1000 + PROMPT_S)
         if arrived["lost"]:
-            raise Failed(f"{self.title}: {arrived['lost']} of {count} jobs did not fire within {STRAGGLERS_MS // 1000} s")
+            raise self.worker.failed(f"lost {arrived['lost']} of {count} jobs: none fired within {STRAGGLERS_MS // 1000} s")
         settled = self.client.request({"settled": {"wait_ms": STRAGGLERS_MS}}, timeout=2 * STRAGGLERS_MS / 1000)
         if settled["settled_ms"] is None:
-            raise Failed(f"{self.title}: outcomes were not recorded within {STRAGGLERS_MS // 1000} s")
+            raise self.worker.failed(f"did not record all outcomes within {STRAGGLERS_MS // 1000} s")
         return arrived, settled["settled_ms"] - start
 
 

@@ -46,13 +46,13 @@ def check_listening():
 
 
 def check_folder(folder):
+    kind = file_system(folder)
+    if kind in ("tmpfs", "ramfs"):
+        raise Failed(f"--dir {folder} is on {kind}, where fsync costs nothing: name a folder on a disk")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Failed(f"--dir {folder} could not be created: {error}") from None
-    kind = file_system(folder)
-    if kind in ("tmpfs", "ramfs"):
-        raise Failed(f"--dir {folder} is on {kind}, where fsync costs nothing: name a folder on a disk")
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         raise Failed(f"--dir {folder} has {free / 2**30:.1f} GiB free, and a run needs {FREE_BYTES / 2**30:.0f} GiB")

@@ -81,5 +81,6 @@ def page(text, results):
 
 
 def terminal(results):
-    """All tables."""
-    return "\n".join(part(results) for part in PARTS.values())
+    """All tables, those of ratios only if there are any."""
+    parts = [name for name in PARTS if name != "ratios" or len(results["systems"]) > 1 and OURS in results["systems"]]
+    return "\n".join(PARTS[name](results) for name in parts)

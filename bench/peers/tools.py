@@ -42,7 +42,11 @@ class Tools:
     def child(self, name, role, options, log):
         """Starts a process of a peer and waits until it is ready."""
         child = Child(name, [self.node, HERE / "node/main.mjs", INSTALLED, role, json.dumps(options)], log)
-        child.response()
+        try:
+            child.response()
+        except BaseException:
+            child.stop()
+            raise
         return child
 
     def node_signs_per_s(self, seconds):

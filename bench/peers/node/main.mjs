@@ -15,13 +15,22 @@ import * as pgBoss from "./pg_boss.mjs";
 
 const PEERS = { bullmq, "graphile-worker": graphileWorker, "pg-boss": pgBoss };
 
+/// From the end of stdin to the end of the process.
+const LAST_MS = 5000;
+
 const [, , installed, role, text] = process.argv;
 const options = JSON.parse(text);
 const require = createRequire(`${installed}/`);
 const print = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 
+const input = createInterface({ input: process.stdin });
+// From now on, so that no line is missed.
+const lines = input[Symbol.asyncIterator]();
+// The store may be gone while it is connected to, which would take forever.
+input.once("close", () => setTimeout(() => process.exit(1), LAST_MS).unref());
+
 async function* requests() {
-  for await (const line of createInterface({ input: process.stdin })) yield JSON.parse(line);
+  for await (const line of lines) yield JSON.parse(line);
 }
 
 async function work() {
