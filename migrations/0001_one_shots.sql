@@ -153,8 +153,8 @@ CREATE TABLE replicas (
 -- The current one-shot of each job. A cancel deletes the row, a supersede overwrites it. Everything that decides about
 -- the job's next fire is on this row, so that its lock protects the decision.
 --
--- Indexes and their predicates leave out `state` and `attempt_expires_at`: a confirmation changes only columns without an
--- index, so it is a heap-only update.
+-- Indexes and their predicates leave out `state` and the columns of leases: a claim and a confirmation change only columns
+-- without an index, so they are heap-only updates. Claimed one-shots stay in the indexes of those that are due.
 CREATE TABLE one_shots (
     instance_id           text NOT NULL REFERENCES instances ON DELETE CASCADE,
     job_id                text NOT NULL CHECK (length(job_id) BETWEEN 1 AND 255),
@@ -183,7 +183,7 @@ CREATE TABLE one_shots (
     -- Fencing token of the latest claim, and the id of its attempt. It outlives an expired lease, so that a late outcome
     -- still counts unless another claim has replaced it.
     lease_token           uuid,
-    -- End of the claim's lease. It stays through the attempt, so that recovery finds the row by it.
+    -- End of the claim's lease. It stays through the attempt.
     claim_expires_at      timestamptz,
     -- End of the attempt's lease, set by its confirmation.
     attempt_expires_at    timestamptz,
@@ -233,20 +233,18 @@ CREATE TABLE one_shots (
     CHECK (awaits IS NULL OR (awaits <> 'postgres' AND state = 'armed' AND parked IS NULL)),
     CHECK (state <> 'firing' OR attempts > 0),
     CHECK (num_nulls(delivered_key, delivered_schedule_id, delivered_at, second_fires) IN (0, 4))
--- Room for further versions on the page, so that a confirmation is heap-only also in a burst.
-) WITH (fillfactor = 60);
--- For claims, and the time of the next one.
+-- Room for further versions on the page, so that claims and confirmations are heap-only also in a burst.
+) WITH (fillfactor = 50);
+-- For claims, the time of the next one, and recovery.
 CREATE INDEX one_shots_due ON one_shots (next_attempt_at)
-    WHERE next_attempt_at IS NOT NULL AND claim_expires_at IS NULL AND parked IS NULL AND awaits IS NULL;
+    WHERE next_attempt_at IS NOT NULL AND parked IS NULL AND awaits IS NULL;
 -- For the watchdog, and for moves between backends.
 CREATE INDEX one_shots_awaited ON one_shots (awaits, next_attempt_at) WHERE awaits IS NOT NULL;
--- For recovery.
-CREATE INDEX one_shots_claimed ON one_shots (claim_expires_at) WHERE claim_expires_at IS NOT NULL;
 -- For the end of holds and outages.
 CREATE INDEX one_shots_parked ON one_shots (instance_id, next_attempt_at) WHERE parked IS NOT NULL;
--- For the end of what is not claimed, parked or not, and the time of the next one.
+-- For the end of those whose limit has passed, parked or not, and the time of the next one.
 CREATE INDEX one_shots_not_after ON one_shots (not_after)
-    WHERE not_after IS NOT NULL AND next_attempt_at IS NOT NULL AND claim_expires_at IS NULL
+    WHERE not_after IS NOT NULL AND next_attempt_at IS NOT NULL
       -- QStash may be calling the agent: its result decides.
       AND awaits IS DISTINCT FROM 'qstash_direct';
 -- For `jobs list --state dead,stuck`, redrives and their counts.
@@ -357,6 +355,31 @@ CREATE TRIGGER one_shots_superseded AFTER UPDATE ON one_shots FOR EACH ROW
 CREATE TRIGGER one_shots_cancelled AFTER DELETE ON one_shots FOR EACH ROW
     WHEN (OLD.state = 'firing')
     EXECUTE FUNCTION keep_superseded_attempt();
+
+-- The latest cancel of each job that had a one-shot, kept as long as the history. Only answers about the job read it: a job
+-- that was armed again has a row of its own in `one_shots`.
+CREATE TABLE cancelled_jobs (
+    instance_id  text NOT NULL,
+    job_id       text NOT NULL,
+    cancelled_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (instance_id, job_id)
+);
+-- For pruning.
+CREATE INDEX cancelled_jobs_age ON cancelled_jobs (cancelled_at);
+
+-- Not a foreign key: its check would have every cancel lock its instance after the one-shot, and a deletion locks them the
+-- other way round.
+CREATE FUNCTION forget_cancelled_jobs() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    DELETE FROM cancelled_jobs WHERE instance_id = OLD.instance_id;
+    RETURN NULL;
+END;
+$$;
+-- By its name it runs after the cascade to `one_shots`, so that cancels lock in the same order.
+CREATE TRIGGER instances_deleted AFTER DELETE ON instances FOR EACH ROW
+    EXECUTE FUNCTION forget_cancelled_jobs();
 
 -- ── Scheduler backends ──
 

@@ -92,9 +92,13 @@ CREATE TYPE ended_attempt AS (
     outcome     fire_outcome,
     http_status smallint,
     error       text,
+    -- It failed, but the agent may have accepted the fire.
+    ambiguous   boolean,
     -- After a failure: the delay of the next attempt. NULL gives up.
     retry_in    interval,
-    retry_after interval
+    retry_after interval,
+    -- Callback that was asked.
+    callback_url text
 );
 
 -- Claims of fires by agents.
@@ -105,10 +109,48 @@ CREATE TYPE claim_rules AS (
     duplicate_delay interval
 );
 
+-- The one-shot after its limit has passed. `job` is not claimed.
+CREATE FUNCTION expired(job one_shots) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    job.state := 'dead';
+    job.dead_since := now();
+    job.expired := true;
+    job.next_attempt_at := NULL;
+    job.due_since := NULL;
+    job.parked := NULL;
+    job.awaits := NULL;
+    job.updated_at := now();
+    RETURN job;
+END;
+$$;
+
+-- The one-shot after `gone` from another callback than its own, which is asked at once.
+CREATE FUNCTION own_callback_next(job one_shots, attempt ended_attempt) RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    job.callback_url := COALESCE(job.own_callback_url, job.callback_url);
+    job.own_callback_url := NULL;
+    job.follows_gone := true;
+    job.state := 'waiting';
+    job.next_attempt_at := clock_timestamp();
+    job.claim_expires_at := NULL;
+    job.attempt_expires_at := NULL;
+    job.due_since := NULL;
+    job.parked := NULL;
+    job.retry_after_until := NULL;
+    job.last_outcome := attempt.outcome;
+    job.last_status := attempt.http_status;
+    job.last_error := attempt.error;
+    job.updated_at := now();
+    RETURN CASE WHEN job.next_attempt_at > job.not_after THEN expired(job) ELSE job END;
+END;
+$$;
+
 -- The outcome of an attempt. `job` may be another arm than the attempt's, or its one-shot after its lease has ended.
--- `ambiguous`: the attempt failed, but the agent may have accepted the fire.
-CREATE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, ambiguous boolean, rules arm_rules, claims claim_rules)
-    RETURNS one_shots
+CREATE FUNCTION attempt_ended(job one_shots, attempt ended_attempt, rules arm_rules, claims claim_rules) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -134,6 +176,22 @@ DECLARE
     fires_again      boolean := attempt.outcome = 'duplicate' AND decides AND same_key AND NOT job.refused
         AND COALESCE(attempt.started_at <= job.claimed_at + claims.claim_lifetime, false);
 BEGIN
+    IF attempt.outcome = 'gone' AND same_arm
+        AND attempt.callback_url <> COALESCE(job.own_callback_url, job.callback_url)
+    THEN
+        -- `gone` counts only from the callback that the job's own provision named. From another one (the agent has moved, or
+        -- two homes share an identity) it makes the job's own callback the next one to be asked. Without the lease, another
+        -- attempt or outcome decides.
+        IF owns THEN
+            RETURN own_callback_next(job, attempt);
+        END IF;
+        RETURN job;
+    END IF;
+    -- The job's own callback is asked once.
+    IF job.lease_token = attempt.attempt_id THEN
+        job.follows_gone := false;
+    END IF;
+
     IF attempt.outcome = 'delivered' OR (attempt.outcome = 'duplicate' AND NOT fires_again AND (decides OR NOT same_arm)) THEN
         -- The latest delivered key is remembered, not an older one whose outcome is late.
         IF job.delivered_key IS DISTINCT FROM job.dedup_key OR same_key THEN
@@ -159,7 +217,7 @@ BEGIN
             job.refused := false;
         ELSIF attempt.outcome = 'duplicate' THEN
             job.refused := job.refused OR decides;
-        ELSIF attempt.outcome = 'delivered' OR ambiguous THEN
+        ELSIF attempt.outcome = 'delivered' OR attempt.ambiguous THEN
             -- A late delivery takes the one-shot from an attempt in flight, which the agent may still accept.
             job.claimed_at := GREATEST(attempt.ended_at, CASE WHEN decides AND NOT owns THEN job.attempt_expires_at END);
         END IF;
@@ -212,77 +270,6 @@ BEGIN
             job.next_attempt_at := second_fire_at(job.delivered_at, job.second_fires, rules);
         END IF;
     END IF;
-    RETURN job;
+    RETURN CASE WHEN job.state = 'waiting' AND job.next_attempt_at > job.not_after THEN expired(job) ELSE job END;
 END;
 $$;
-
--- Records the outcome of an attempt that was made at `callback_url`: see `attempt_ended`. `gone` counts only from the
--- callback that the job's own provision named. From another one (the agent has moved, or two homes share an identity) it
--- makes the job's own callback the next one to be asked.
-CREATE FUNCTION attempt_ended_at(callback_url text, job one_shots, attempt ended_attempt, ambiguous boolean, rules arm_rules,
-                                 claims claim_rules) RETURNS one_shots
-    LANGUAGE plpgsql STABLE
-AS $$
-DECLARE
-    own_callback_url text := COALESCE(job.own_callback_url, job.callback_url);
-BEGIN
-    IF attempt.outcome <> 'gone' OR job.schedule_id <> attempt.schedule_id OR callback_url = own_callback_url THEN
-        -- The job's own callback is asked once.
-        IF job.lease_token = attempt.attempt_id THEN
-            job.follows_gone := false;
-        END IF;
-        RETURN attempt_ended(job, attempt, ambiguous, rules, claims);
-    END IF;
-
-    -- Without the lease, another attempt or outcome decides.
-    IF job.lease_token IS DISTINCT FROM attempt.attempt_id OR job.state NOT IN ('firing', 'waiting') THEN
-        RETURN job;
-    END IF;
-    job.callback_url := own_callback_url;
-    job.own_callback_url := NULL;
-    job.follows_gone := true;
-    job.state := 'waiting';
-    job.next_attempt_at := clock_timestamp();
-    job.claim_expires_at := NULL;
-    job.attempt_expires_at := NULL;
-    job.due_since := NULL;
-    job.parked := NULL;
-    job.retry_after_until := NULL;
-    job.last_outcome := attempt.outcome;
-    job.last_status := attempt.http_status;
-    job.last_error := attempt.error;
-    job.updated_at := now();
-    RETURN job;
-END;
-$$;
-
--- The one-shot after its limit has passed. `job` is not claimed.
-CREATE FUNCTION expired(job one_shots) RETURNS one_shots
-    LANGUAGE plpgsql STABLE
-AS $$
-BEGIN
-    job.state := 'dead';
-    job.dead_since := now();
-    job.expired := true;
-    job.next_attempt_at := NULL;
-    job.due_since := NULL;
-    job.parked := NULL;
-    job.awaits := NULL;
-    job.updated_at := now();
-    RETURN job;
-END;
-$$;
-
--- A one-shot after the outcome of an attempt, which decides about it if it has the attempt's token: one whose next attempt
--- would be too late ends at once.
-CREATE FUNCTION retried_or_expired(job one_shots, attempt_id uuid) RETURNS one_shots
-    LANGUAGE plpgsql STABLE
-AS $$
-BEGIN
-    IF job.state = 'waiting' AND job.lease_token = attempt_id AND job.next_attempt_at > job.not_after THEN
-        RETURN expired(job);
-    END IF;
-    RETURN job;
-END;
-$$;
-

@@ -1,6 +1,4 @@
-//! The file descriptor limit of this process and its division.
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+//! The division of the file descriptor limit of this process.
 
 /// Reserve for everything except connections to callers, agents and the database: standard streams, the runtime,
 /// listeners, name lookups, and connections to portals and scheduler backends.
@@ -64,22 +62,6 @@ impl Descriptors {
 
 fn as_count(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-/// Returns the hard limit, to which [`raise`] sets the soft limit.
-pub fn hard_limit() -> u64 {
-    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
-}
-
-/// Raises the soft limit to the hard limit, and returns the resulting soft limit. Systems keep the soft limit low for
-/// programs that use `select`; this one does not use it.
-pub fn raise() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        // Fails on systems with a lower maximum of their own; the old limit stays then.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -119,9 +119,7 @@ impl OneShots {
         attempts: u32,
         deadline: Instant,
     ) -> Result<Option<JobStatus>, StoreError> {
-        let reading =
-            || job_status::of(&self.db, &caller.instance_id, job_id, attempts, self.history_retention);
-        Ok(ride_out(deadline, reading).await?)
+        Ok(ride_out(deadline, || job_status::of(&self.db, &caller.instance_id, job_id, attempts)).await?)
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::http::server::{Bounds, Times, serve};
-use crate::limits::{self, Descriptors};
+use crate::limits::Descriptors;
 use crate::metrics::Listener;
 use crate::shutdown::Shutdown;
 
@@ -40,7 +40,11 @@ impl Serving {
 /// attempts do not fit.
 pub(super) fn descriptors(config: &Config) -> Descriptors {
     let in_flight_max = config.fire.in_flight_max;
-    let shares = Descriptors::share(limits::raise(), in_flight_max, config.database.max_connections);
+    let shares = Descriptors::share(
+        nas_cron_base::descriptors::raise(),
+        in_flight_max,
+        config.database.max_connections,
+    );
     if !shares.fit(in_flight_max) {
         warn!(
             descriptor_limit = shares.limit,

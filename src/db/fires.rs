@@ -92,15 +92,15 @@ pub async fn prune_ended(
     Ok((next, row.pruned))
 }
 
-/// Maximum number of rows of one kind that [`counts`] counts exactly: due, parked.
+/// Maximum number of rows of one kind that [`counts`] counts exactly: due or claimed, parked.
 const COUNTED: i64 = 10_000;
 
 /// Number of pages of the table in a sample. Smaller tables are read as a whole.
 const SAMPLED_PAGES: f64 = 1_000.0;
 
 /// Counts one-shots for the gauges and for maintenance, without reading the whole table: states of a large table are
-/// estimated from a sample of its pages; rare states and what is due or parked are counted by their indexes, up to
-/// 10,000 each.
+/// estimated from a sample of its pages; rare states and what is due, claimed or parked are counted by their indexes, up
+/// to 10,000 each.
 pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
     let row = sqlx::query!(
         r#"
@@ -115,17 +115,14 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
                    count(*) FILTER (WHERE parked = 'unreachable') AS behind_probe
             FROM one_shots TABLESAMPLE SYSTEM ((SELECT (100 * share)::real FROM share))
         ), near AS MATERIALIZED (
-            -- A little ahead, because deferred attempts are due again soon.
+            -- A little ahead: what is claimed before its instant, and deferred attempts, which are due again soon.
             (SELECT * FROM one_shots
-             WHERE next_attempt_at <= now() + interval '10 s'
-               AND claim_expires_at IS NULL AND parked IS NULL AND awaits IS NULL
+             WHERE next_attempt_at <= now() + interval '10 s' AND parked IS NULL AND awaits IS NULL
              ORDER BY next_attempt_at LIMIT $1 /* counted */)
             UNION ALL
             (SELECT * FROM one_shots WHERE awaits IS NOT NULL AND next_attempt_at <= now() LIMIT $1)
-            UNION ALL
-            (SELECT * FROM one_shots WHERE claim_expires_at IS NOT NULL AND attempt_expires_at IS NULL LIMIT $1)
         ), judged AS (
-            SELECT next_attempt_at <= now() AS is_due, attempts > 0 OR state = 'waiting' AS again,
+            SELECT next_attempt_at <= now() AND state <> 'firing' AS is_due, attempts > 0 OR state = 'waiting' AS again,
                    fire_at < created_at AS armed_late,
                    CASE WHEN attempts = 0 AND state <> 'waiting' THEN due_since END AS late_since
             FROM near
@@ -142,7 +139,7 @@ pub async fn counts(db: &Db) -> DbResult<OneShotCounts> {
             FROM (SELECT parked FROM one_shots WHERE parked IS NOT NULL LIMIT $1) p
         ), claimed AS (
             SELECT count(*) FILTER (WHERE state = 'leased') AS leased, count(*) FILTER (WHERE state = 'firing') AS firing
-            FROM one_shots WHERE claim_expires_at IS NOT NULL
+            FROM near
         ), dead AS (
             SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'stuck') AS stuck,
                    count(*) FILTER (WHERE expired) AS expired

@@ -1,6 +1,4 @@
-//! One job on behalf of the agent API: its current one-shot and its latest attempts.
-
-use std::time::Duration;
+//! One job on behalf of the agent API: its current one-shot or its cancel, and its latest attempts.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
@@ -16,7 +14,7 @@ use crate::domain::attempt::FireRecord;
 use crate::domain::job_status::JobStatus;
 use crate::domain::one_shot::OneShot;
 
-/// The current one-shot beside one of the attempts. Either may be absent.
+/// The current one-shot or the cancel, beside one of the attempts. Each may be absent.
 struct Found {
     schedule_id: Option<Uuid>,
     dedup_key: Option<String>,
@@ -50,7 +48,7 @@ struct Found {
     http_status: Option<i16>,
     error: Option<String>,
     answer: Option<String>,
-    recent: bool,
+    cancelled_at: Option<DateTime<Utc>>,
 }
 
 impl Found {
@@ -100,17 +98,15 @@ impl Found {
     }
 }
 
-/// Returns a job's current one-shot and its latest `attempts`, or `None` if there is neither. What ended is deleted after
-/// `retention`.
+/// Returns a job's current one-shot, or its cancel without one, and its latest `attempts`; `None` if nothing is stored.
 ///
-/// One statement, so that no outcome lies between the one-shot and its history. History from before the registration
+/// One statement, so that no outcome and no cancel lies between its parts. History from before the registration
 /// belongs to a deleted instance of the same id, perhaps of another org.
 pub async fn of(
     db: &Db,
     instance_id: &InstanceId,
     job_id: &JobId,
     attempts: u32,
-    retention: Duration,
 ) -> DbResult<Option<JobStatus>> {
     let mut found = sqlx::query_as!(
         Found,
@@ -126,10 +122,12 @@ pub async fn of(
                f.attempt_id AS "attempt_id?", f.schedule_id AS "attempt_schedule_id?", f.dedup_key AS "attempt_dedup_key?",
                f.fire_at AS "attempt_fire_at?", f.attempt AS "attempt?", f.started_at AS "started_at?",
                f.ended_at AS "ended_at?", f.outcome AS "outcome!: OptionalWord<FireOutcome>", f.http_status, f.error, f.answer,
-               COALESCE(f.started_at > now() - make_interval(secs => $4 /* retention */), false) AS "recent!"
+               c.cancelled_at AS "cancelled_at?"
         FROM instances i
         CROSS JOIN LATERAL auth_of_job(i.instance_id, i.org_id, $2 /* job_id */) a
         LEFT JOIN one_shots p ON p.instance_id = i.instance_id AND p.job_id = $2
+        -- A job that was armed again is as any other.
+        LEFT JOIN cancelled_jobs c ON c.instance_id = i.instance_id AND c.job_id = $2 AND p.job_id IS NULL
         LEFT JOIN LATERAL (
             SELECT * FROM fires
             WHERE instance_id = $1 AND job_id = $2 AND started_at >= i.created_at
@@ -142,13 +140,13 @@ pub async fn of(
         instance_id.as_str(),
         job_id.as_str(),
         i64::from(attempts),
-        retention.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
     let Some(first) = found.first_mut() else { return Ok(None) };
-    let recent = first.recent;
+    let cancelled_at = first.cancelled_at;
     let one_shot = first.one_shot(instance_id, job_id);
     let attempts: Vec<_> = found.into_iter().filter_map(Found::attempt).collect();
-    Ok((one_shot.is_some() || !attempts.is_empty()).then_some(JobStatus { one_shot, attempts, recent }))
+    let known = one_shot.is_some() || cancelled_at.is_some() || !attempts.is_empty();
+    Ok(known.then_some(JobStatus { one_shot, cancelled_at, attempts }))
 }

@@ -13,8 +13,11 @@ use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 
-/// Returns when the next claim, backend miss, lease expiry and limit of a one-shot are due. This is the only query of an
-/// idle service.
+/// Maximum number of due one-shots that [`recover_expired`] searches for expired leases: about 50 ms.
+const SEARCHED: i64 = 100_000;
+
+/// Returns when the next claim, backend miss, search for expired leases and limit of a one-shot are due. This is the only
+/// query of an idle service.
 pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextLook> {
     let (backends, graces) = wake_ups::graces(graces);
     let sent = Instant::now();
@@ -29,10 +32,11 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
                     SELECT next_attempt_at FROM one_shots WHERE awaits = g.backend::scheduler_backend
                     ORDER BY next_attempt_at LIMIT 1
                 ) o) - clock_timestamp())::float8 AS missed_in,
-               extract(epoch FROM LEAST(
-                    (SELECT min(COALESCE(attempt_expires_at, claim_expires_at)) FROM one_shots
-                     WHERE claim_expires_at IS NOT NULL),
-                    (SELECT min(expires_at) FROM superseded_attempts)) - clock_timestamp())::float8 AS lease_ends_in,
+               extract(epoch FROM (SELECT min(next_attempt_at) FROM one_shots
+                WHERE next_attempt_at IS NOT NULL AND parked IS NULL AND awaits IS NULL)
+                - clock_timestamp())::float8 AS first_in,
+               extract(epoch FROM (SELECT min(expires_at) FROM superseded_attempts)
+                - clock_timestamp())::float8 AS superseded_ends_in,
                extract(epoch FROM (SELECT not_after FROM one_shots
                 WHERE not_after IS NOT NULL AND next_attempt_at IS NOT NULL
                   AND claim_expires_at IS NULL AND awaits IS DISTINCT FROM 'qstash_direct'
@@ -47,7 +51,8 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
     Ok(NextLook {
         due_in: row.due_in.map(duration),
         missed_in: row.missed_in.map(duration),
-        lease_ends_in: row.lease_ends_in.map(duration),
+        first_in: row.first_in.map(duration),
+        superseded_ends_in: row.superseded_ends_in.map(duration),
         expires_in: row.expires_in.map(duration),
         clock,
     })
@@ -266,16 +271,27 @@ fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
 /// Recovers one-shots whose lease has expired. Without a started attempt, they are due again at once. A started attempt
 /// counts as an ambiguous end, is recorded as lost, and its one-shot waits for `ambiguous_floor`. Attempts of superseded
 /// and cancelled one-shots are recorded, too.
+///
+/// Leases have no index, because every claim and every outcome would have to write it. Claims take the one-shots that are
+/// due for longest, so the leases are found among the first of those.
 pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> DbResult<Recovered> {
     let row = sqlx::query!(
         r#"
-        WITH expired AS (
-            SELECT *
-            FROM one_shots
+        WITH found AS MATERIALIZED (
+            SELECT instance_id, job_id
+            FROM (
+                SELECT instance_id, job_id, claim_expires_at, attempt_expires_at FROM one_shots
+                WHERE next_attempt_at <= now() AND parked IS NULL AND awaits IS NULL
+                ORDER BY next_attempt_at
+                LIMIT $3 /* searched */
+            ) due
             WHERE claim_expires_at <= now() AND COALESCE(attempt_expires_at, claim_expires_at) <= now()
-            ORDER BY claim_expires_at
             LIMIT $2 /* limit */
-            FOR UPDATE SKIP LOCKED
+        ), expired AS (
+            SELECT o.*
+            FROM found f JOIN one_shots o USING (instance_id, job_id)
+            WHERE o.claim_expires_at <= now() AND COALESCE(o.attempt_expires_at, o.claim_expires_at) <= now()
+            FOR UPDATE OF o SKIP LOCKED
         ), superseded AS (
             DELETE FROM superseded_attempts
             WHERE attempt_id IN (SELECT attempt_id FROM superseded_attempts WHERE expires_at <= now() LIMIT $2)
@@ -314,6 +330,7 @@ pub async fn recover_expired(db: &Db, ambiguous_floor: Duration, limit: i64) -> 
         "#,
         ambiguous_floor.as_secs_f64(),
         limit,
+        SEARCHED,
     )
     .fetch_one(db)
     .await?;

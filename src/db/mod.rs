@@ -5,6 +5,7 @@
 pub mod advice;
 pub mod auth_profiles;
 mod batched;
+pub mod cancelled_jobs;
 pub mod circumstances;
 mod columns;
 mod connector;

@@ -193,12 +193,17 @@ pub async fn move_callback(
     Ok(Moved { followed: row.followed, alternates_now: row.alternates_now })
 }
 
-/// Cancels a job: deletes its one-shot, and with it the memory of its delivered key. No attempt starts after the commit.
-/// Returns the id of the deleted one-shot's schedule, if there was one.
+/// Cancels a job: deletes its one-shot, and with it the memory of its delivered key, and marks the job as cancelled. No
+/// attempt starts after the commit. Returns the id of the deleted one-shot's schedule, if there was one.
 pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<Option<ScheduleId>> {
     let row = sqlx::query_scalar!(
         r#"
-        WITH idle AS (
+        WITH cancelled AS (
+            DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING instance_id, job_id, schedule_id
+        ), marked AS (
+            INSERT INTO cancelled_jobs (instance_id, job_id) SELECT instance_id, job_id FROM cancelled
+            ON CONFLICT (instance_id, job_id) DO UPDATE SET cancelled_at = excluded.cancelled_at
+        ), idle AS (
             -- The auth profile stays: a job that is resumed does not name it again.
             UPDATE job_auth SET idle_since = now() WHERE instance_id = $1 AND job_id = $2
         ), unwanted AS (
@@ -206,7 +211,7 @@ pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResu
             SET state = 'unwanted', next_try_at = next_cancel_at(w.state, w.tries, w.next_try_at)
             WHERE w.instance_id = $1 AND w.job_id = $2 AND w.state <> 'unwanted'
         )
-        DELETE FROM one_shots WHERE instance_id = $1 AND job_id = $2 RETURNING schedule_id
+        SELECT schedule_id FROM cancelled
         "#,
         instance_id.as_str(),
         job_id.as_str(),

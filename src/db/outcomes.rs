@@ -26,8 +26,7 @@ pub async fn finish_fires(db: &Db, ended: &[Ended], rules: &ArmRules) -> DbResul
     Ok(recorded)
 }
 
-/// Records outcomes of different jobs. The SQL functions `attempt_ended_at` and `retried_or_expired` have the rules for the
-/// one-shot.
+/// Records outcomes of different jobs. The SQL function `attempt_ended` has the rules for the one-shot.
 async fn finish_jobs(db: &Db, ended: &[&Ended], rules: &ArmRules) -> DbResult<Vec<Recorded>> {
     match finish_new(db, ended, rules).await {
         // One of them is in the history: it was recorded before, or as lost.
@@ -76,10 +75,9 @@ macro_rules! statement {
                     RETURNING attempt_id, ended_at
                 ), recorded AS (
                     -- `ended_at` of the history: second fires are counted from that very instant.
-                    SELECT e.instance_id, e.job_id, e.callback_url,
+                    SELECT e.instance_id, e.job_id,
                            ROW(e.attempt_id, e.schedule_id, e.dedup_key, e.started_at, h.ended_at, e.outcome, e.http_status,
-                               e.error, e.retry_in, e.retry_after)::ended_attempt AS attempt,
-                           e.ambiguous
+                               e.error, e.ambiguous, e.retry_in, e.retry_after, e.callback_url)::ended_attempt AS attempt
                     FROM ended e JOIN history h USING (attempt_id)
                 ), known AS (
                     DELETE FROM superseded_attempts s USING ended e WHERE s.attempt_id = e.attempt_id
@@ -94,12 +92,11 @@ macro_rules! statement {
                                (n).last_error, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at, (n).second_fires,
                                (n).dead_since, (n).expired, (n).callback_url, (n).own_callback_url, (n).follows_gone, (n).updated_at,
                                (n).last_outcome, (n).claimed_at, (n).refused
-                        FROM (SELECT retried_or_expired(attempt_ended_at(r.callback_url, job, r.attempt, r.ambiguous,
+                        FROM (SELECT attempt_ended(job, r.attempt,
                                   ROW(make_interval(secs => $17 /* fire_floor */), make_interval(secs => $18 /* second_fire_delay */),
                                       make_interval(secs => $19 /* second_fire_interval */), $20 /* second_fires_max */)::arm_rules,
                                   ROW(make_interval(secs => $21 /* claim_lifetime */),
-                                      make_interval(secs => $22 /* duplicate_delay */))::claim_rules),
-                                  (r.attempt).attempt_id) AS n OFFSET 0) once)
+                                      make_interval(secs => $22 /* duplicate_delay */))::claim_rules) AS n OFFSET 0) once)
                     FROM recorded r
                     WHERE job.instance_id = r.instance_id AND job.job_id = r.job_id
                     RETURNING (r.attempt).attempt_id, job.state, job.expired, job.lease_token

@@ -145,7 +145,8 @@ pub async fn declare_dead(db: &Db, seen: Seen, session_must_be_gone: bool) -> Db
         ), attempts AS (
             SELECT o.instance_id, o.job_id
             FROM dead JOIN one_shots o USING (replica_id)
-            WHERE o.claim_expires_at IS NOT NULL AND o.state = 'firing'
+            -- Attempts are among what is due: see `recover_expired`.
+            WHERE o.next_attempt_at <= now() AND o.parked IS NULL AND o.awaits IS NULL AND o.state = 'firing'
             ORDER BY o.instance_id, o.job_id
             FOR NO KEY UPDATE OF o
         ), superseded AS (

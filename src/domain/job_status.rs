@@ -1,34 +1,37 @@
-//! The state of a job: that of its current one-shot, or what its history tells without one.
+//! The state of a job: that of its current one-shot, or without one its cancel, or what its history tells.
 
+use chrono::{DateTime, Utc};
 use nas_cron_protocol::agent_api::JobState;
 
 use super::FireOutcome;
 use super::attempt::FireRecord;
 use super::one_shot::OneShot;
 
-/// A job with its current one-shot, its latest attempts, or both.
+/// A job with its current one-shot, its cancel, or attempts.
 #[derive(Clone, Debug)]
 pub struct JobStatus {
     /// Its current one-shot.
     pub one_shot: Option<OneShot>,
-    /// Its latest attempts that have ended, newest first. Never empty without a one-shot.
+    /// Time of the cancel that removed its latest one-shot, unless that is longer ago than the history retention. Never
+    /// beside a one-shot.
+    pub cancelled_at: Option<DateTime<Utc>>,
+    /// Its latest attempts that have ended, newest first. Never empty without a one-shot and a cancel.
     pub attempts: Vec<FireRecord>,
-    /// True if its latest attempt started within the history retention. Whatever the job had then cannot have been deleted
-    /// for its age.
-    pub recent: bool,
 }
 
 impl JobStatus {
     /// Returns the job's state.
     pub fn state(&self) -> JobState {
-        match (&self.one_shot, self.attempts.first().map(|latest| latest.outcome)) {
-            (Some(one_shot), _) => one_shot.state.into(),
-            (None, _) if self.recent => JobState::Cancelled,
-            (None, Some(FireOutcome::Delivered | FireOutcome::Gone | FireOutcome::Dropped)) => {
-                JobState::Delivered
-            }
+        if let Some(one_shot) = &self.one_shot {
+            return one_shot.state.into();
+        }
+        if self.cancelled_at.is_some() {
+            return JobState::Cancelled;
+        }
+        match self.attempts.first().map(|latest| latest.outcome) {
+            Some(FireOutcome::Delivered | FireOutcome::Gone | FireOutcome::Dropped) => JobState::Delivered,
             // Another fire may have followed a `duplicate`.
-            (None, Some(FireOutcome::Duplicate | FireOutcome::Failed | FireOutcome::Lost) | None) => {
+            Some(FireOutcome::Duplicate | FireOutcome::Failed | FireOutcome::Lost) | None => {
                 JobState::Unknown
             }
         }

@@ -45,12 +45,14 @@ pub struct Recovered {
 /// The next work of the claiming loop. Each duration is zero once its instant has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct NextLook {
-    /// Time until the first one-shot is due.
+    /// Time until the first one-shot that is not claimed is due.
     pub due_in: Option<Duration>,
     /// Time until the first external wake-up is overdue by its backend's grace period.
     pub missed_in: Option<Duration>,
-    /// Time until the first lease expires.
-    pub lease_ends_in: Option<Duration>,
+    /// Time until the first one-shot is due, claimed or not. Leases of one-shots that are not due have not expired.
+    pub first_in: Option<Duration>,
+    /// Time until the first lease of a superseded attempt expires.
+    pub superseded_ends_in: Option<Duration>,
     /// Time until the first `not_after` of a one-shot that is not claimed.
     pub expires_in: Option<Duration>,
     /// A reading of the database's clock.

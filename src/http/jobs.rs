@@ -54,8 +54,8 @@ async fn show(
         let retention = duration::format(state.one_shots.history_retention());
         ApiError::NotFound(
             format!(
-                "nothing is stored about a job of this instance with this job_id: it was never armed, it was cancelled \
-                 before an attempt had ended, or it ended more than {retention} ago"
+                "nothing is stored about a job of this instance with this job_id: it was never armed, or it was \
+                 cancelled or ended more than {retention} ago"
             )
             .into(),
         )
@@ -69,6 +69,7 @@ fn shown(job_id: &JobId, job: job_status::JobStatus) -> JobStatus {
         job_id: job_id.to_string(),
         state,
         next: next(state, job.one_shot.as_ref()),
+        cancelled_at: job.cancelled_at,
         one_shot: job.one_shot.map(CurrentOneShot::from),
         attempts: job.attempts.into_iter().map(JobAttempt::from).collect(),
     }

@@ -32,7 +32,7 @@ pub(super) const BUCKETS: &[(&str, &[f64])] =
 pub(super) fn describe() {
     describe_counter!(
         FIRES,
-        "Delivery attempts that ended, by outcome: delivered, gone, dropped (the agent's gateway is stopped), duplicate (refused by \
+        "Delivery attempts whose end is recorded, by outcome: delivered, gone, dropped (the agent's gateway is stopped), duplicate (refused by \
          the agent), failed, lost (the replica did not record the outcome in time)"
     );
     describe_counter!(
@@ -69,7 +69,7 @@ pub(super) fn describe() {
     }
 }
 
-/// Records the end of an attempt: its outcome, the response status (`None` without a response) and its duration.
+/// Records the end of an attempt whose outcome is durable: its outcome, the response status (`None` without a response) and its duration.
 pub fn fire_ended(outcome: FireOutcome, status: Option<u16>, took: Duration) {
     counter!(FIRES, "outcome" => outcome.as_str()).increment(1);
     histogram!(ATTEMPT_DURATION, "status_class" => status_class(status)).record(took);

@@ -218,7 +218,7 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
     if let Some(since) = attempt.late_since {
         metrics::fire_started((attempt.started_at - since).to_std().unwrap_or_default());
     }
-    metrics::fire_ended(ended.outcome, ended.http_status, started.elapsed());
+    let took = started.elapsed();
     let reach = match reach {
         outcome::Reach::Unreachable => Reach::Lost,
         outcome::Reach::Reached if attempt.probes => Reach::Found,
@@ -231,6 +231,8 @@ async fn make(inner: &Inner, lease: Lease, attempt: Attempt, membership: &Member
         reach,
     };
     let recorded = inner.recorder.record(report).await;
+    // Only now, because the counter shows durable outcomes.
+    metrics::fire_ended(ended.outcome, ended.http_status, took);
     let (state, expired) = recorded.map_or((None, false), |one| (one.state, one.expired));
     metrics::expired(u64::from(expired));
     inner.watched.ended(attempt.attempt_id, &ended, expired);

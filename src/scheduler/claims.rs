@@ -1,4 +1,4 @@
-//! The claiming loop: leases one-shots that come due, and recovers those of expired leases.
+//! The claiming loop: leases one-shots that come due, and looks for other work that has become due.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::recovery::Recovery;
 use super::{Inner, expiry};
 use crate::db::{DbResult, leases, wake_ups};
 use crate::heartbeat;
 use crate::metrics;
 
 /// Maximum number of rows in one claim.
-const BATCH: u16 = 1_000;
+pub(super) const BATCH: u16 = 1_000;
 /// Pause after a failed round: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(100);
 /// Pause of an idle loop, as a share of the horizon. Below 1, so that every one-shot is seen before it is due.
@@ -23,9 +24,10 @@ const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// Runs until the scheduler stops claiming.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut faults = 0_u32;
+    let mut recovery = Recovery::default();
     loop {
         // Never cancelled: a claim whose result is lost leaves leases that no replica knows of.
-        let pause = match round(&inner).await {
+        let pause = match round(&inner, &mut recovery).await {
             Ok(pause) => {
                 faults = 0;
                 *inner.next_look.lock() = Instant::now() + pause;
@@ -55,14 +57,16 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 /// Looks for due work once, and does it. Returns the time until the next look.
-async fn round(inner: &Inner) -> DbResult<Duration> {
+async fn round(inner: &Inner, recovery: &mut Recovery) -> DbResult<Duration> {
     let next = leases::next_look(&inner.db, &inner.rules.graces).await?;
     inner.db_clock.observe(next.clock);
     let offset = inner.db_clock.offset();
     metrics::set_db_clock_offset(offset.ahead.as_seconds_f64());
     inner.offset_log.lock().note(&offset);
-    inner.activity.set(next.lease_ends_in.is_some() || inner.held.load(Ordering::SeqCst) > 0);
     let horizon = inner.rules.horizon;
+    // Other replicas may hold leases of what is due within the horizon.
+    let leases = next.first_in.is_some_and(|due_in| due_in <= horizon) || next.superseded_ends_in.is_some();
+    inner.activity.set(leases || inner.held.load(Ordering::SeqCst) > 0);
     let mut pause = horizon.mul_f64(IDLE_SHARE);
 
     let mut due_in = next.due_in;
@@ -84,27 +88,12 @@ async fn round(inner: &Inner) -> DbResult<Duration> {
             pause = Duration::ZERO;
         }
     }
-    if let Some(ends_in) = next.lease_ends_in {
-        if ends_in.is_zero() {
-            let floor = inner.firing.retry.ambiguous_floor;
-            let recovered = leases::recover_expired(&inner.db, floor, i64::from(BATCH)).await?;
-            if recovered.one_shots >= u64::from(BATCH) {
-                pause = Duration::ZERO;
-            }
-            if recovered.one_shots > 0 {
-                metrics::recovered(recovered.one_shots);
-                metrics::fires_lost(recovered.attempts);
-                warn!(
-                    recovered = recovered.one_shots,
-                    lost = recovered.attempts,
-                    "expired leases recovered: a replica died or stalled"
-                );
-            }
+    if [next.first_in, next.superseded_ends_in].into_iter().flatten().any(|at| at.is_zero()) {
+        if recovery.search(inner).await? > 0 {
             // Recovered one-shots that had not started are due now.
             due_in = Some(Duration::ZERO);
-        } else {
-            pause = pause.min(ends_in);
         }
+        pause = pause.min(recovery.next_in());
     }
     if let Some(due_in) = due_in {
         let beyond = due_in.saturating_sub(horizon);
@@ -130,18 +119,18 @@ async fn watchdog(inner: &Inner) -> DbResult<u64> {
     Ok(all)
 }
 
-/// Claims due one-shots until there are no more or the capacity is used up. Claims nothing while this replica may not make
+/// Claims due one-shots until there are no more or the capacity is nearly used up. Claims nothing while this replica may not make
 /// attempts.
 async fn claim(inner: &Inner) -> DbResult<()> {
     let rules = &inner.rules;
     let room = || inner.room().min(BATCH);
     while !inner.stop.is_cancelled() && inner.membership().is_some() {
         let mut limit = room();
-        if limit == 0 {
+        if limit < rules.worthwhile_claim() {
             inner.starved.store(true, Ordering::SeqCst);
             // Checked again after `starved` is set: a lease released in between has not notified this loop.
             limit = room();
-            if limit == 0 {
+            if limit < rules.worthwhile_claim() {
                 return Ok(());
             }
         }

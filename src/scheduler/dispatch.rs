@@ -12,9 +12,11 @@ use crate::domain::lease::Lease;
 
 /// Time without an ended attempt after which an instance with all slots taken is stuck: it gets no further claims.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
-/// Maximum queue of an instance, as a multiple of its slots. An instance with a longer queue gets no further claims, so
-/// that its backlog does not use up the capacity of the others.
-const BACKLOG: usize = 32;
+/// Time in which an instance's ended attempts are counted. Its queue may be as long as what ends in two such times, and
+/// [`SPARE`] more: leases further back would end before their turn.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Minimum limit of an instance's queue, as a multiple of its slots.
+const SPARE: usize = 4;
 
 /// The limits and the current load.
 #[derive(Debug)]
@@ -37,6 +39,12 @@ struct Load {
     in_turn: bool,
     /// Time of the last ended attempt, or of the first lease.
     progress: Instant,
+    /// Start of the current window.
+    window: Instant,
+    /// Number of attempts that ended in the current window, and in the one before.
+    ended: [usize; 2],
+    /// It was saturated when the last claim asked.
+    is_left_out: bool,
 }
 
 impl Dispatch {
@@ -61,6 +69,9 @@ impl Dispatch {
             queue: VecDeque::new(),
             in_turn: false,
             progress: now,
+            window: now,
+            ended: [0, 0],
+            is_left_out: false,
         });
         load.queue.push_back(lease);
         self.queued += 1;
@@ -78,11 +89,11 @@ impl Dispatch {
             let Some(load) = self.loads.get_mut(&instance_id) else { continue };
             load.in_turn = false;
             let Some(lease) = load.queue.pop_front() else { continue };
-            self.relieved |= load.queue.len() + 1 == self.max_per_instance * BACKLOG;
             taken.push(lease);
             self.queued -= 1;
             self.in_flight += 1;
             load.in_flight += 1;
+            self.relieved |= load.is_relieved(self.max_per_instance);
             if !load.queue.is_empty() && load.in_flight < self.max_per_instance {
                 load.in_turn = true;
                 self.turn.push_back(instance_id);
@@ -94,9 +105,9 @@ impl Dispatch {
     /// Frees a slot of the instance.
     pub fn ended(&mut self, instance_id: &InstanceId, now: Instant) {
         let Some(load) = self.loads.get_mut(instance_id) else { return };
-        self.relieved |= load.is_stuck(self.max_per_instance, now);
         load.in_flight -= 1;
-        load.progress = now;
+        load.note_end(now);
+        self.relieved |= load.is_relieved(self.max_per_instance);
         self.in_flight -= 1;
         if load.in_flight == 0 && load.queue.is_empty() {
             self.loads.remove(instance_id);
@@ -121,8 +132,8 @@ impl Dispatch {
                 continue;
             }
             let (gone, kept): (VecDeque<_>, _) = load.queue.drain(..).partition(|lease| lease.ends < by);
-            self.relieved |= gone.len() + kept.len() >= self.max_per_instance * BACKLOG;
             load.queue = kept;
+            self.relieved |= load.is_relieved(self.max_per_instance);
             load.in_turn &= !load.queue.is_empty();
             ending.extend(gone);
         }
@@ -150,15 +161,19 @@ impl Dispatch {
 
     /// Returns the instances that are stuck with all slots taken or have a long queue. Further claims for them would only
     /// wait.
-    pub fn saturated(&self, now: Instant) -> Vec<String> {
-        self.loads
-            .iter()
-            .filter(|(_, load)| {
-                load.is_stuck(self.max_per_instance, now)
-                    || load.queue.len() >= self.max_per_instance * BACKLOG
-            })
-            .map(|(instance_id, _)| instance_id.as_str().to_owned())
-            .collect()
+    pub fn saturated(&mut self, now: Instant) -> Vec<String> {
+        let slots = self.max_per_instance;
+        for load in self.loads.values_mut() {
+            load.is_left_out = load.is_stuck(slots, now) || load.has_long_queue(slots);
+        }
+        let left_out = self.loads.iter().filter(|(_, load)| load.is_left_out);
+        left_out.map(|(instance_id, _)| instance_id.as_str().to_owned()).collect()
+    }
+
+    /// Returns the number of due leases that wait only for the attempts of other instances: theirs has free slots.
+    pub fn crowded_out(&self) -> usize {
+        let has_slots = |load: &&Load| load.in_flight < self.max_per_instance;
+        self.loads.values().filter(has_slots).map(|load| load.queue.len()).sum()
     }
 
     /// Returns the number of taken slots: attempts in flight, and attempts that await their confirmation.
@@ -173,8 +188,31 @@ impl Dispatch {
 }
 
 impl Load {
-    fn is_stuck(&self, max_per_instance: usize, now: Instant) -> bool {
-        self.in_flight >= max_per_instance && now.saturating_duration_since(self.progress) >= STUCK_AFTER
+    fn is_stuck(&self, slots: usize, now: Instant) -> bool {
+        self.in_flight >= slots && now.saturating_duration_since(self.progress) >= STUCK_AFTER
+    }
+
+    fn has_long_queue(&self, slots: usize) -> bool {
+        let [this, before] = self.ended;
+        self.queue.len() >= slots * SPARE + 2 * this.max(before)
+    }
+
+    fn note_end(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.window) >= WINDOW {
+            self.window = now;
+            self.ended = [0, self.ended[0]];
+        }
+        self.ended[0] += 1;
+        self.progress = now;
+    }
+
+    /// Returns true, once, if claims left it out and need not any more.
+    fn is_relieved(&mut self, slots: usize) -> bool {
+        // After an end or a start, it is not stuck.
+        self.is_left_out && !self.has_long_queue(slots) && {
+            self.is_left_out = false;
+            true
+        }
     }
 }
 
@@ -201,13 +239,13 @@ mod tests {
     fn slow_agent_does_not_delay_others() {
         let now = Instant::now();
         let mut dispatch = Dispatch::new(100, 2);
-        for _ in 0..50 {
+        for _ in 0..9 {
             dispatch.offer(lease("slow", now), now);
         }
         dispatch.offer(lease("other", now), now);
         let taken: Vec<_> = dispatch.take(100).into_iter().map(|l| l.instance_id.to_string()).collect();
         assert_eq!(taken, ["slow", "other", "slow"]);
-        assert_eq!(dispatch.queued(), 48);
+        assert_eq!(dispatch.queued(), 7);
         assert_eq!(dispatch.saturated(now), Vec::<String>::new(), "busy is not stuck");
         assert_eq!(dispatch.saturated(now + STUCK_AFTER), ["slow"]);
         dispatch.ended(&InstanceId::new("slow").unwrap(), now + STUCK_AFTER);
@@ -219,7 +257,7 @@ mod tests {
     fn instance_with_a_backlog_is_saturated_until_its_queue_shrinks() {
         let now = Instant::now();
         let mut dispatch = Dispatch::new(100, 1);
-        for _ in 0..=BACKLOG {
+        for _ in 0..SPARE + 3 {
             dispatch.offer(lease("busy", now), now);
         }
         assert_eq!(dispatch.saturated(now), ["busy"]);
@@ -228,9 +266,45 @@ mod tests {
         assert_eq!(dispatch.saturated(now), ["busy"]);
         assert!(!dispatch.take_relieved());
         dispatch.ended(&busy, now);
+        assert!(!dispatch.take_relieved(), "one attempt a second makes room for two");
         assert_eq!(dispatch.take(1).len(), 1);
+        assert!(dispatch.take_relieved() && !dispatch.take_relieved(), "the claiming loop is notified once");
         assert_eq!(dispatch.saturated(now), Vec::<String>::new());
-        assert!(dispatch.take_relieved(), "the claiming loop is notified");
+    }
+
+    #[test]
+    fn queue_of_a_fast_agent_may_be_longer() {
+        let (mut now, mut dispatch) = (Instant::now(), Dispatch::new(100, 1));
+        let fast = InstanceId::new("fast").unwrap();
+        for _ in 0..3 {
+            for _ in 0..50 {
+                dispatch.offer(lease("fast", now), now);
+                assert_eq!(dispatch.take(1).len(), 1);
+                dispatch.ended(&fast, now);
+                // Queued until the end, so that the instance is remembered.
+                dispatch.offer(lease("fast", now), now);
+            }
+            now += WINDOW;
+        }
+        assert_eq!(dispatch.queued(), 150);
+        assert_eq!(dispatch.saturated(now), ["fast"], "150 leases, and 50 attempts a second");
+        assert_eq!(dispatch.take_ending(now).len(), 150);
+        assert!(dispatch.take_relieved());
+        for _ in 0..99 {
+            dispatch.offer(lease("fast", now), now);
+        }
+        assert_eq!(dispatch.saturated(now), ["fast"], "it was forgotten with its last lease");
+    }
+
+    #[test]
+    fn leases_of_a_full_instance_do_not_crowd_others_out() {
+        let now = Instant::now();
+        let mut dispatch = Dispatch::new(3, 2);
+        for instance in ["full", "full", "full", "full", "other", "other"] {
+            dispatch.offer(lease(instance, now), now);
+        }
+        assert_eq!(dispatch.take(100).len(), 3);
+        assert_eq!((dispatch.queued(), dispatch.crowded_out()), (3, 1));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::db::{Db, DbResult, auth_profiles, fires, identities, logins, outages};
+use crate::db::{Db, DbResult, auth_profiles, cancelled_jobs, fires, identities, logins, outages};
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
 use crate::metrics;
@@ -84,7 +84,8 @@ async fn settle(db: &Db, rules: &MaintenanceRules) -> DbResult<()> {
 /// Drops and deletes what is older than its retention. `cursor` is the job after which one-shots are examined next.
 async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::PruneCursor>) -> DbResult<()> {
     let dropped = fires::maintain_history(db, rules.history_retention).await?;
-    let mut pruned = 0;
+    // Before one-shots: a job that was cancelled, armed again and deleted for its age is not a cancelled one.
+    let mut pruned = prune_cancelled(db, rules.history_retention).await?;
     for _ in 0..PRUNE_BATCHES {
         let (next, gone) = fires::prune_ended(db, rules.history_retention, cursor.as_ref(), BATCH).await?;
         *cursor = next;
@@ -104,4 +105,15 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
         info!(partitions = dropped, rows = pruned, "old history deleted");
     }
     Ok(())
+}
+
+async fn prune_cancelled(db: &Db, retention: Duration) -> DbResult<i64> {
+    let mut pruned = 0;
+    loop {
+        let gone = cancelled_jobs::prune(db, retention, BATCH).await?;
+        pruned += i64::try_from(gone).unwrap_or(i64::MAX);
+        if gone < BATCH.unsigned_abs() {
+            return Ok(pruned);
+        }
+    }
 }

@@ -6,7 +6,8 @@
 //!        claims                     timer                dispatch                      attempts, recorder
 //! ```
 //!
-//! - [`claims`]: leases one-shots that come due within the horizon, and recovers expired leases.
+//! - [`claims`]: leases one-shots that come due within the horizon.
+//! - [`recovery`]: finds expired leases, in the claiming loop.
 //! - [`timer`]: waits for each instant by the database's clock, with a precision well below a millisecond.
 //! - [`dispatch`]: the limits of attempts in flight, per replica and per instance.
 //! - [`wake`]: leases one-shots whose wake-up comes from an external backend.
@@ -30,6 +31,7 @@ mod expiry;
 pub mod maintenance;
 mod presence;
 pub mod recorder;
+mod recovery;
 pub mod timer;
 pub mod wake;
 
@@ -91,6 +93,14 @@ pub struct SchedulerRules {
     pub maintenance: MaintenanceRules,
 }
 
+impl SchedulerRules {
+    /// Returns the room from which a claim is worth its statement after a shortage. A claim passes over all claimed
+    /// one-shots.
+    fn worthwhile_claim(&self) -> u16 {
+        u16::try_from(self.capacity / 8).unwrap_or(u16::MAX).clamp(1, claims::BATCH)
+    }
+}
+
 /// The running scheduler of this process.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -126,7 +136,7 @@ struct Inner {
     deferrals: Deferrals,
     /// Number of leases held, from the claim until they are confirmed or given back.
     held: AtomicUsize,
-    /// True if the last claim had no capacity left.
+    /// True if the last claim had too little room.
     starved: AtomicBool,
     /// Notified when there may be one-shots to claim.
     claim: Notify,
@@ -343,8 +353,12 @@ impl Inner {
         self.announce.notify_one();
     }
 
-    /// Returns the number of further leases that this replica may hold.
+    /// Returns the number of further leases that this replica may hold. None while many due ones wait for a slot: leases
+    /// that are claimed now would end before their turn.
     fn room(&self) -> u16 {
+        if self.dispatch.lock().crowded_out() >= self.rules.in_flight_max * 2 {
+            return 0;
+        }
         let room = self.rules.capacity.saturating_sub(self.held.load(Ordering::SeqCst));
         u16::try_from(room).unwrap_or(u16::MAX)
     }
@@ -360,7 +374,7 @@ impl Inner {
     /// Reports that `count` leases are no longer held.
     fn released(&self, count: usize) {
         self.held.fetch_sub(count, Ordering::SeqCst);
-        if self.starved.swap(false, Ordering::SeqCst) {
+        if self.room() >= self.rules.worthwhile_claim() && self.starved.swap(false, Ordering::SeqCst) {
             self.claim.notify_one();
         }
     }

@@ -1,13 +1,14 @@
-//! Records outcomes in batches: outcomes that arrive during one statement go into the next.
+//! Records outcomes in batches: outcomes that arrive while all statements are in flight go into the next.
 //!
 //! An attempt keeps its slot in flight until its outcome is durable, so the number of waiting outcomes is limited by the
 //! number of slots.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nas_cron_protocol::{InstanceId, JobId};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
@@ -18,6 +19,8 @@ use crate::heartbeat::{self, Heartbeats};
 
 /// Maximum number of outcomes in one statement.
 const BATCH: usize = 512;
+/// Maximum number of statements in flight: one executes while another one's commit is written to the disk.
+const STATEMENTS: usize = 2;
 /// Time for which recording is retried while the database is unavailable. After that the one-shot is recovered when its
 /// lease expires.
 const KEEP_TRYING: Duration = Duration::from_mins(2);
@@ -73,16 +76,30 @@ impl Recorder {
 
 async fn run(db: Db, rules: ArmRules, receiver: Arc<Mutex<mpsc::Receiver<Entry>>>) {
     let mut receiver = receiver.lock().await;
-    let mut batch = Vec::with_capacity(BATCH);
-    while heartbeat::rest(receiver.recv_many(&mut batch, BATCH)).await > 0 {
-        let (reports, answers): (Vec<Report>, Vec<_>) = batch.drain(..).unzip();
-        let recorded = record(&db, &rules, &reports).await;
-        for (report, answer) in reports.iter().zip(answers) {
-            let of_this =
-                recorded.iter().find(|one| one.attempt_id == report.ended.attempt.attempt_id).copied();
-            // The receiver is gone if the attempt's task was aborted; the outcome is recorded anyway.
-            let _ = answer.send(of_this);
+    let statements = Arc::new(Semaphore::new(STATEMENTS));
+    loop {
+        let Ok(permit) = Arc::clone(&statements).acquire_owned().await else { return };
+        let mut batch = Vec::with_capacity(BATCH);
+        if heartbeat::rest(receiver.recv_many(&mut batch, BATCH)).await == 0 {
+            // The statements in flight end.
+            let _ = statements.acquire_many(u32::try_from(STATEMENTS - 1).unwrap_or(u32::MAX)).await;
+            return;
         }
+        let db = db.clone();
+        tokio::spawn(async move {
+            record_batch(&db, &rules, batch).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn record_batch(db: &Db, rules: &ArmRules, batch: Vec<Entry>) {
+    let (reports, answers): (Vec<Report>, Vec<_>) = batch.into_iter().unzip();
+    let recorded: HashMap<_, _> =
+        record(db, rules, &reports).await.into_iter().map(|one| (one.attempt_id, one)).collect();
+    for (report, answer) in reports.iter().zip(answers) {
+        // The receiver is gone if the attempt's task was aborted; the outcome is recorded anyway.
+        let _ = answer.send(recorded.get(&report.ended.attempt.attempt_id).copied());
     }
 }
 

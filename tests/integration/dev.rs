@@ -164,12 +164,12 @@ fn bench_reports_all_fields_and_leaves_nothing_behind() {
     let fields = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     let mut named = fields(&dev_json);
     named.sort();
-    assert_eq!(named, ["admin_token", "agents", "database_url", "jwks_url", "portal_url"]);
+    assert_eq!(named, ["admin_token", "agents", "database_url", "jwks_url", "metrics_url", "portal_url"]);
     let token = run(&["dev", "token", "--sid", "dev-session", "--org", "dev-org-a"], &folder.0);
     assert_eq!(text(&token.stdout).trim().split('.').count(), 3);
 
     for agents in ["1", "3"] {
-        let small = ["--jobs", "60", "--over", "1s", "--burst", "100", "--json"];
+        let small = ["--jobs", "60", "--over", "1s", "--burst", "100", "--armed", "70", "--json"];
         let output = run(&[&["bench", "--agents", agents], small.as_slice()].concat(), &folder.0);
         assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -179,13 +179,24 @@ fn bench_reports_all_fields_and_leaves_nothing_behind() {
             named,
             [
                 "agents",
+                "armed",
+                "burst",
+                "burst_lateness_ms",
+                "cancels_per_s",
                 "duplicates",
+                "durable_fires_per_s",
                 "early",
                 "fires_per_s",
                 "jobs",
                 "lateness_ms",
                 "lost",
-                "provisions_per_s"
+                "provision_concurrency",
+                "provision_ms",
+                "provisions_per_s",
+                "rearm_ms",
+                "rearms_per_s",
+                "slow_agents",
+                "slowest_agent"
             ]
         );
         assert_eq!(
@@ -196,14 +207,22 @@ fn bench_reports_all_fields_and_leaves_nothing_behind() {
             (&report["early"], &report["lost"], &report["duplicates"]),
             (&0.into(), &0.into(), &0.into())
         );
-        for positive in [&report["fires_per_s"], &report["provisions_per_s"], &report["lateness_ms"]["p50"]] {
-            assert!(positive.as_f64().expect("a number") > 0.0, "{report}");
+        let rates =
+            ["fires_per_s", "durable_fires_per_s", "provisions_per_s", "rearms_per_s", "cancels_per_s"];
+        for rate in rates {
+            assert!(report[rate].as_f64().expect("a number") > 0.0, "{rate}: {report}");
         }
+        for times in ["lateness_ms", "burst_lateness_ms", "provision_ms", "rearm_ms"] {
+            assert!(report[times]["p50"].as_f64().expect("a number") > 0.0, "{times}: {report}");
+        }
+        assert!(report["fires_per_s"].as_f64() >= report["durable_fires_per_s"].as_f64(), "{report}");
     }
 
     assert_eq!(rows_of_the_bench(dev_json["database_url"].as_str().expect("a URL")), 0);
     dev.signal(rustix::process::Signal::TERM);
     assert!(dev.child.wait().expect("it ends").success());
+    let contradictory = run(&["bench", "--slow-agents", "3", "--agents", "3"], &folder.0);
+    assert!(text(&contradictory.stderr).contains("no healthy agent"), "{}", text(&contradictory.stderr));
     let alone = run(&["bench"], &folder.0);
     assert!(text(&alone.stderr).contains("is unreachable"), "{}", text(&alone.stderr));
 }

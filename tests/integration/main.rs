@@ -9,6 +9,7 @@ mod agent_tools;
 mod architecture;
 mod auth_profiles;
 mod backend_switch;
+mod cancelled_jobs;
 #[cfg(target_os = "linux")]
 mod clocks;
 mod connections;

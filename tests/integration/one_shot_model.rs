@@ -517,12 +517,12 @@ impl World {
         }
     }
 
-    /// Ends every lease.
+    /// Ends every lease that may have ended: none ends before its one-shot is due.
     async fn expire_leases(&mut self) {
         self.sql(
             "UPDATE one_shots SET claim_expires_at = now() - interval '1 ms',
                  attempt_expires_at = CASE WHEN state = 'firing' THEN now() - interval '1 ms' END
-             WHERE claim_expires_at IS NOT NULL",
+             WHERE claim_expires_at IS NOT NULL AND next_attempt_at <= now()",
         )
         .await;
     }

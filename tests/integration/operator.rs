@@ -554,11 +554,19 @@ mod jobs_rules {
         let shown = world.json("jobs show a j").await;
         assert_eq!(shown["job"]["schedule_id"], armed.schedule_id.to_string());
         assert_eq!((&shown["job"]["state"], &shown["job"]["last_status"]), (&json!("dead"), &json!(503)));
-        assert_eq!(shown["attempts"][0]["outcome"], "failed");
+        assert_eq!(
+            (&shown["attempts"][0]["outcome"], &shown["cancelled_at"]),
+            (&json!("failed"), &json!(null))
+        );
         assert!(world.ok("jobs show a j").await.contains("`nas-cron jobs redrive a j` fires it again"));
         assert!(world.ok("jobs cancel a j").await.contains("is cancelled"));
         assert!(world.ok("jobs cancel a j").await.contains("nothing to cancel"));
-        assert!(world.ok("jobs show a j").await.contains("No current one-shot"));
+        assert!(world.ok("jobs show a j").await.contains("No current one-shot: it was cancelled now"));
+        assert!(world.json("jobs show a j").await["cancelled_at"].is_string());
+        world.provision("a", "untried", &at(60), CALLBACK).await;
+        world.ok("jobs cancel a untried").await;
+        let untried = world.ok("jobs show a untried").await;
+        assert!(untried.contains("it was cancelled") && untried.contains("No attempts."), "{untried}");
         assert!(world.fails("jobs show a x").await.contains("unknown job x of agent a"));
     }
 

@@ -3,6 +3,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`clock`] | the source of the current time, replaceable in tests |
+//! | [`descriptors`] | the limit of open file descriptors |
 //! | [`duration`] | durations in texts, such as `90s` |
 //! | [`http_client`] | an HTTP client without redirects and proxies; error texts without URLs; `Retry-After` |
 //! | [`logging`] | log lines on stderr, pretty or JSON |
@@ -15,6 +16,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod clock;
+pub mod descriptors;
 pub mod duration;
 pub mod http_client;
 pub mod logging;

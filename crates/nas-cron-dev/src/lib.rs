@@ -13,5 +13,5 @@
 
 pub mod bench;
 pub mod dev;
-mod lateness;
 pub mod private_postgres;
+mod times;

@@ -2,13 +2,17 @@
 
 use super::deployment::Deployment;
 use crate::diagnosis::Finding;
-use crate::limits::{self, Descriptors};
+use crate::limits::Descriptors;
 
 /// Checks the hard limit of this process: `serve` raises its own limit to the hard one.
 pub(super) async fn descriptors(deployment: &Deployment) -> Finding {
     let (fire, database) = (&deployment.config.fire, &deployment.config.database);
     judge(
-        Descriptors::share(limits::hard_limit(), fire.in_flight_max, database.max_connections),
+        Descriptors::share(
+            nas_cron_base::descriptors::hard_limit(),
+            fire.in_flight_max,
+            database.max_connections,
+        ),
         fire.in_flight_max,
     )
 }

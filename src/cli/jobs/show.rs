@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::shown;
 use super::why::why;
-use crate::db::{Db, circumstances, directory, fires, jobs};
+use crate::db::{Db, cancelled_jobs, circumstances, directory, fires, jobs};
 use crate::domain::attempt::FireRecord;
 use crate::domain::job::JobFilter;
 
@@ -26,7 +26,7 @@ pub(super) struct ShowArgs {
     /// Maximum number of attempts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     attempts: u32,
-    /// Print JSON: {"job": … or null, "why": … or null, "attempts": […]}.
+    /// Print JSON: {"job": … or null, "why": … or null, "cancelled_at": … or null, "attempts": […]}.
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +41,11 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
     let found = jobs::list(db, &filter, None, 1).await?;
     let job = shown::with_auth(db, found).await?.into_iter().next();
     let attempts = fires::of_job(db, &args.instance_id, &args.job_id, i64::from(args.attempts)).await?;
-    if job.is_none() && attempts.is_empty() {
+    let cancelled_at = match job {
+        Some(_) => None,
+        None => cancelled_jobs::cancelled_at(db, &args.instance_id, &args.job_id).await?,
+    };
+    if job.is_none() && cancelled_at.is_none() && attempts.is_empty() {
         bail!(
             "unknown job {} of agent {}; `nas-cron jobs list --instance {}` lists its jobs",
             args.job_id,
@@ -53,11 +57,14 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
     let now = directory::now(db).await?;
     let why = job.as_ref().map(|shown| why(&shown.job, &around, now));
     if args.json {
-        return terminal::json(out, &json!({ "job": job, "why": why, "attempts": attempts }));
+        return terminal::json(
+            out,
+            &json!({ "job": job, "why": why, "cancelled_at": cancelled_at, "attempts": attempts }),
+        );
     }
     let text = match job.as_ref().zip(why) {
         Some((job, why)) => shown::facts(job, &why, now),
-        None => gone(attempts.first(), now),
+        None => gone(cancelled_at, attempts.first(), now),
     };
     out.write_all(text.as_bytes())?;
     if args.attempts > 0 {
@@ -67,14 +74,15 @@ pub(super) async fn run(args: &ShowArgs, db: &Db, out: &mut dyn Write) -> anyhow
     Ok(())
 }
 
-/// Describes a job without a one-shot by its last attempt.
-fn gone(last: Option<&FireRecord>, now: DateTime<Utc>) -> String {
+/// Describes a job without a one-shot by its cancel and its last attempt.
+fn gone(cancelled_at: Option<DateTime<Utc>>, last: Option<&FireRecord>, now: DateTime<Utc>) -> String {
+    let reason = match cancelled_at {
+        Some(at) => format!("it was cancelled {}", relative(now, at)),
+        None => "it ended, or was cancelled, longer ago than the history retention".to_owned(),
+    };
     let last =
         last.map(|one| format!(" Its last attempt ended {}: {}.", relative(now, one.ended_at), outcome(one)));
-    format!(
-        "No current one-shot: it was cancelled, or it ended and was deleted.{}\n",
-        last.unwrap_or_default()
-    )
+    format!("No current one-shot: {reason}.{}\n", last.unwrap_or_default())
 }
 
 fn attempts_table(attempts: &[FireRecord], now: DateTime<Utc>) -> String {

@@ -116,6 +116,7 @@ impl World {
             "SELECT jsonb_build_object( \
                  'instances', (SELECT jsonb_agg(i ORDER BY instance_id) FROM instances i), \
                  'one_shots', (SELECT jsonb_agg(o ORDER BY instance_id, job_id) FROM one_shots o), \
+                 'cancelled_jobs', (SELECT jsonb_agg(c ORDER BY instance_id, job_id) FROM cancelled_jobs c), \
                  'fires', (SELECT jsonb_agg(f ORDER BY started_at, attempt_id) FROM fires f))",
         )
         .fetch_one(&self.pool)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use nas_cron_testing::agent::Reply;
 use nas_cron_testing::service::{ADMIN_TOKEN, Service};
 use nas_cron_testing::time::instant;
@@ -20,21 +21,15 @@ async fn shown(world: &World, job: &str) -> Value {
     answer.body
 }
 
+async fn database_now(world: &World) -> DateTime<Utc> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&world.pool).await.unwrap()
+}
+
 async fn in_state(world: &World, job: &str, state: &str) -> Value {
     until(&format!("{job} is {state}"), async || {
         Some(shown(world, job).await).filter(|it| it["state"] == state)
     })
     .await
-}
-
-/// Makes everything that ended 31 days old.
-async fn age_history(world: &World) {
-    world
-        .sql(
-            "UPDATE instances SET created_at = created_at - interval '40 days';
-             UPDATE fires SET started_at = started_at - interval '31 days', ended_at = ended_at - interval '31 days'",
-        )
-        .await;
 }
 
 #[tokio::test]
@@ -193,6 +188,10 @@ async fn contract_a_cancelled_job_is_shown_apart_from_one_that_was_never_armed()
     for (job, state) in [("delivered", "delivered"), ("failed", "waiting")] {
         world.arm(job, 0).await;
         in_state(&world, job, state).await;
+    }
+    world.arm("untried", 3_600_000).await;
+    for (job, attempts) in [("delivered", 1), ("failed", 1), ("untried", 0)] {
+        let before = database_now(&world).await;
         world.service.cancel(&world.token, job).await;
         let cancelled = shown(&world, job).await;
         assert_eq!(
@@ -200,24 +199,67 @@ async fn contract_a_cancelled_job_is_shown_apart_from_one_that_was_never_armed()
             (&json!("cancelled"), None),
             "{cancelled}"
         );
-        assert_eq!(cancelled["attempts"].as_array().unwrap().len(), 1, "{cancelled}");
+        let at = instant(cancelled["cancelled_at"].as_str().expect("the time of the cancel"));
+        assert!(before <= at && at <= database_now(&world).await, "{before} {cancelled}");
+        assert_eq!(cancelled["attempts"].as_array().unwrap().len(), attempts, "{cancelled}");
         assert_eq!(cancelled["next"], "nothing is armed: provision the job to fire it again");
+        // A repeated cancel has nothing to cancel.
+        world.service.cancel(&world.token, job).await;
+        assert_eq!(shown(&world, job).await, cancelled);
     }
-    // Armed again, it is a job as any other.
-    world.arm("failed", 3_600_000).await;
-    assert_eq!(shown(&world, "failed").await["state"], "armed");
 
-    world.arm("untried", 3_600_000).await;
-    world.service.cancel(&world.token, "untried").await;
     let never = ask(&world, &world.token, "never").await;
     let text = never.refused(404, "not_found");
-    assert!(
-        text.contains("never armed")
-            && text.contains("cancelled before an attempt had ended")
-            && text.contains("30d ago"),
-        "{text}"
-    );
-    assert_eq!(ask(&world, &world.token, "untried").await.visible(), never.visible());
+    assert!(text.contains("never armed") && text.contains("cancelled or ended more than 30d ago"), "{text}");
+    world.service.cancel(&world.token, "never").await;
+    assert_eq!(ask(&world, &world.token, "never").await.visible(), never.visible());
+}
+
+#[tokio::test]
+async fn contract_a_cancelled_job_that_is_armed_again_is_as_any_other() {
+    let world = World::start().await;
+    world.arm("job-1", 3_600_000).await;
+    world.service.cancel(&world.token, "job-1").await;
+    let first = shown(&world, "job-1").await["cancelled_at"].clone();
+    for (millis, state) in [(3_600_000, "armed"), (0, "delivered")] {
+        world.arm("job-1", millis).await;
+        let job = in_state(&world, "job-1", state).await;
+        assert_eq!(job.get("cancelled_at"), None, "{job}");
+    }
+    let (done, out, err) = world.settings.run(&["jobs", "cancel", "inst-1", "job-1"]).await;
+    assert!(done.success(), "{out}{err}");
+    let again = shown(&world, "job-1").await;
+    assert_eq!(again["state"], "cancelled", "by an operator");
+    let time = |value: &Value| instant(value.as_str().expect("the time of the cancel"));
+    assert!(time(&again["cancelled_at"]) > time(&first), "{again}");
+    let marks: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM cancelled_jobs").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(marks, 1, "of the latest cancel");
+}
+
+#[tokio::test]
+async fn contract_a_cancelled_job_is_forgotten_after_the_history_retention() {
+    let world = World::start().await;
+    for job in ["old", "recent", "again"] {
+        world.arm(job, 3_600_000).await;
+        world.service.cancel(&world.token, job).await;
+    }
+    world.sql("UPDATE cancelled_jobs SET cancelled_at = cancelled_at - interval '31 days' WHERE job_id <> 'recent'").await;
+    // The time of the latest cancel counts.
+    world.arm("again", 3_600_000).await;
+    world.service.cancel(&world.token, "again").await;
+    // A replica deletes what is too old when it starts.
+    let replica = Service::start(&world.settings).await;
+    until("the mark is deleted", async || {
+        (ask(&world, &world.token, "old").await.status == 404).then_some(())
+    })
+    .await;
+    replica.stop().await;
+    let text = ask(&world, &world.token, "old").await.refused(404, "not_found").to_owned();
+    assert!(text.contains("cancelled or ended more than 30d ago"), "{text}");
+    for job in ["recent", "again"] {
+        assert_eq!(shown(&world, job).await["state"], "cancelled", "{job}");
+    }
 }
 
 #[tokio::test]
@@ -241,7 +283,6 @@ async fn contract_a_job_that_was_deleted_for_its_age_is_shown_as_far_as_its_hist
     })
     .await;
     replica.stop().await;
-    age_history(&world).await;
     for (job, state, outcome) in [
         ("delivered", "delivered", "delivered"),
         ("gone", "delivered", "gone"),
@@ -258,17 +299,19 @@ async fn invariant_6_a_job_of_another_instance_is_unknown() {
     let world = World::start().await;
     world.arm("fired", 0).await;
     world.arm("armed", 3_600_000).await;
+    world.arm("cancelled", 3_600_000).await;
+    world.service.cancel(&world.token, "cancelled").await;
     in_state(&world, "fired", "delivered").await;
     for (org, sid) in [("org-1", "sid-2"), ("org-2", "sid-1")] {
         let token = world.portal.session_token(org, sid);
         let never = ask(&world, &token, "never").await;
         never.refused(404, "not_found");
-        for job in ["fired", "armed"] {
+        for job in ["fired", "armed", "cancelled"] {
             assert_eq!(ask(&world, &token, job).await.visible(), never.visible(), "{org} {sid} {job}");
         }
     }
 
-    // Nor is the history of a deleted instance that of its successor with the same ID.
+    // Nor are the history and the cancels of a deleted instance those of its successor with the same ID.
     let admin = async |method: &str, body: Value| {
         world.call(method, "/api/admin/agents/inst-1", Some(ADMIN_TOKEN), body.to_string()).await.status
     };
@@ -277,7 +320,9 @@ async fn invariant_6_a_job_of_another_instance_is_unknown() {
     let token = world.portal.session_token("org-2", "sid-9");
     let history: i64 = sqlx::query_scalar("SELECT count(*) FROM fires").fetch_one(&world.pool).await.unwrap();
     assert_eq!(history, 1, "it is kept for operators");
-    ask(&world, &token, "fired").await.refused(404, "not_found");
+    for job in ["fired", "cancelled"] {
+        ask(&world, &token, job).await.refused(404, "not_found");
+    }
 }
 
 #[tokio::test]

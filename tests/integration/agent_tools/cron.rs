@@ -95,7 +95,11 @@ async fn show_tells_what_became_of_a_job() {
     assert_eq!((last["attempts"].as_array().unwrap().len(), &last["attempts"][0]["attempt"]), (1, &json!(2)));
 
     world.service.cancel(&world.token, "report / 1?").await;
-    assert_eq!(show("--json").await.json()["state"], "cancelled");
+    let cancelled = show("--json").await.json();
+    assert_eq!(cancelled["state"], "cancelled");
+    assert!(cancelled["cancelled_at"].is_string(), "{cancelled}");
+    let said = show("").await.ok();
+    assert!(said.lines().any(|line| line.starts_with("cancelled  ")), "{said}");
     for count in ["0", "101", "few"] {
         let done = show(&format!("--attempts {count}")).await;
         assert!(done.code == Some(2) && done.err.contains("--attempts"), "{done:?}");

@@ -339,6 +339,7 @@ async fn a_model_can_ask_what_became_of_a_job() {
     host.done("cron_cancel", json!({"job_id": "a"})).await;
     let shown = host.done("cron_show", json!({"job_id": "a"})).await;
     assert_eq!((&shown["state"], shown.get("one_shot")), (&json!("cancelled"), None));
+    assert!(shown["cancelled_at"].is_string(), "{shown}");
 
     let text = host.refused("cron_show", json!({"job_id": "never"})).await;
     assert!(text.contains("404 not_found: nothing is stored") && text.contains("cron_list"), "{text}");

@@ -194,8 +194,11 @@ async fn contract_duplicates_a_second_one_is_final_and_the_key_counts_as_deliver
     assert!(entry.is_null() || entry["schedule_id"] == again.as_str());
     let (_, entry) = world.listed("job").await.expect("it waits");
     assert_eq!(entry["state"], "waiting", "{entry}");
-    let metrics = world.service.metrics().await;
-    assert!(metrics.contains(r#"nas_cron_fires_total{outcome="duplicate"} 2"#), "{metrics}");
+    eventually("both are counted", async || {
+        let metrics = world.service.metrics().await;
+        metrics.contains(r#"nas_cron_fires_total{outcome="duplicate"} 2"#).then_some(())
+    })
+    .await;
     assert!(world.service.log().contains("fire refused as a duplicate"));
 }
 

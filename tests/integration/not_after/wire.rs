@@ -54,10 +54,14 @@ async fn a_retry_that_would_be_too_late_makes_an_expired_dead_letter_at_once() {
     );
     assert!(entry["died_at"].is_string() && entry["not_after"].is_string(), "{entry}");
     assert_eq!(world.agents.fires_of("job").len(), 1);
+    // It is counted and then logged, after the outcome is durable.
+    let line = eventually("the expiry is logged", async || {
+        let log = world.service.log();
+        log.lines().find(|line| line.contains("would start after its not_after")).map(str::to_owned)
+    })
+    .await;
     let page = world.service.metrics().await;
     assert!(page.contains("nas_cron_one_shots_expired_total 1\n"), "{page}");
-    let log = world.service.log();
-    let line = log.lines().find(|line| line.contains("would start after its not_after")).expect("one line");
     assert!(line.contains(r#""level":"WARN""#) && line.contains("\"job\"") && line.contains("503"), "{line}");
     let listed = run(&world, "jobs list --state dead").await;
     assert!(listed.contains("dead, expired"), "{listed}");

@@ -99,6 +99,31 @@ async fn unclaimed_one_shot_is_overdue_and_late() {
 }
 
 #[tokio::test]
+async fn fire_is_counted_when_its_outcome_is_durable() {
+    let world = World::new().await;
+    // Only outcomes write the history.
+    let mut blocker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE fires IN EXCLUSIVE MODE").execute(&mut *blocker).await.unwrap();
+    world.arm("job", 0).await;
+    world.agents.wait_for("job", 1).await;
+    eventually("the outcome waits", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock' AND strpos(query, 'WITH ended') > 0",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    let delivered = "nas_cron_fires_total{outcome=\"delivered\"}";
+    assert_eq!(value(&world.service.metrics().await, delivered), Some(0.0));
+    blocker.rollback().await.unwrap();
+    reaches(&world.service, delivered, 1.0).await;
+}
+
+#[tokio::test]
 async fn attempt_without_a_recorded_outcome_is_counted_as_lost() {
     let world = World::with(|s| s.with("NAS_CRON_RETRY_AMBIGUOUS_FLOOR", "200ms")).await;
     world

@@ -130,6 +130,9 @@ pub struct JobStatus {
     pub state: String,
     /// Next event, or the way to fire the job again.
     pub next: String,
+    /// Time of the cancel. Present if the state is `cancelled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled_at: Option<String>,
     /// Current one-shot, also if it was delivered. Absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_shot: Option<ListedJob>,

@@ -10,6 +10,7 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::progress::bar;
 use super::sink::Sink;
 use crate::dev::admin_client::AdminClient;
 use crate::dev::dir::DevDir;
@@ -30,6 +31,8 @@ pub(super) struct Target {
     pub(super) issuer: String,
     /// JWKS URL of its fire tokens.
     pub(super) jwks_url: Url,
+    /// URLs of the metrics of all its replicas, if they are known.
+    pub(super) metrics: Vec<Url>,
 }
 
 /// The agents, and a client to register and remove them.
@@ -67,6 +70,7 @@ pub(super) fn of_dev(dir: &DevDir, count: usize, run: &str, sink: &Sink) -> anyh
     let dev = dir.read_dev_json()?;
     let base: Url = dev.portal_url.parse().context("portal_url of dev.json is not a URL")?;
     let jwks_url = dev.jwks_url.parse().context("jwks_url of dev.json is not a URL")?;
+    let metrics = vec![dev.metrics_url.parse().context("metrics_url of dev.json is not a URL")?];
     let portal =
         DevPortal::open(&dir.portal_key(), dev.portal_url.clone(), std::sync::Arc::new(SystemClock))?;
     let agents = (0..count).map(|index| {
@@ -82,11 +86,16 @@ pub(super) fn of_dev(dir: &DevDir, count: usize, run: &str, sink: &Sink) -> anyh
     });
     let agents = agents.collect::<anyhow::Result<_>>()?;
     let admin = AdminClient::new(base.clone(), dev.admin_token.into())?;
-    Ok((Target { base, issuer: dev.portal_url, jwks_url }, Fleet { agents, admin: Some(admin) }))
+    Ok((Target { base, issuer: dev.portal_url, jwks_url, metrics }, Fleet { agents, admin: Some(admin) }))
 }
 
 /// Returns the agent to which this token was issued.
-pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Result<(Target, Fleet)> {
+pub(super) fn given(
+    base: Url,
+    token: &SecretString,
+    metrics: Vec<Url>,
+    sink: &Sink,
+) -> anyhow::Result<(Target, Fleet)> {
     #[derive(Deserialize)]
     struct Claims {
         iss: String,
@@ -104,27 +113,39 @@ pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Res
         registered_as: None,
     };
     let jwks_url = nas_cron_base::http_client::below(&base, "/api/agent-cron/jwks.json");
-    Ok((Target { base, issuer: claims.iss, jwks_url }, Fleet { agents: vec![agent], admin: None }))
+    Ok((Target { base, issuer: claims.iss, jwks_url, metrics }, Fleet { agents: vec![agent], admin: None }))
 }
 
 impl Fleet {
     /// Registers the agents with the service. A given agent is registered already.
     pub(super) async fn register(&self) -> anyhow::Result<()> {
-        self.for_each(|admin, name| async move { admin.register(&name, ORG, None).await }).await
+        self.for_each(
+            "registering agents",
+            |admin, name| async move { admin.register(&name, ORG, None).await },
+        )
+        .await
     }
 
     /// Removes the agents. It is not an error if they were never registered.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
-        self.for_each(|admin, name| async move { admin.remove(&name).await }).await
+        self.for_each("removing agents", |admin, name| async move { admin.remove(&name).await }).await
     }
 
-    async fn for_each<F>(&self, call: impl Fn(AdminClient, String) -> F) -> anyhow::Result<()>
+    /// Returns true if the agents are removed at the end, with all that they own.
+    pub(super) fn is_removed(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    async fn for_each<F>(&self, what: &str, call: impl Fn(AdminClient, String) -> F) -> anyhow::Result<()>
     where
         F: Future<Output = anyhow::Result<()>>,
     {
         let Some(admin) = &self.admin else { return Ok(()) };
         let names = self.agents.iter().filter_map(|agent| agent.registered_as.clone());
+        let bar = bar(what, self.agents.len());
         let calls = stream::iter(names.map(|name| call(admin.clone(), name)));
-        calls.buffer_unordered(IN_FLIGHT).try_collect().await
+        let done = calls.buffer_unordered(IN_FLIGHT).inspect(|_| bar.inc(1)).try_collect().await;
+        bar.finish_and_clear();
+        done
     }
 }

@@ -4,11 +4,11 @@
 //! head has arrived. Only every hundredth token is verified.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -67,9 +67,19 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// Oldest first.
     stages: RwLock<Vec<Arc<Stage>>>,
+    slow: OnceLock<Slow>,
     count: AtomicUsize,
     samples: mpsc::Sender<Sample>,
     strays: AtomicUsize,
+}
+
+/// The slow agents: they hold a fire for a while, and then close its connection without a response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slow {
+    /// Index of the first one. All agents behind it are slow, too.
+    pub(super) from: usize,
+    /// Time until the connection is closed.
+    pub(super) hang: Duration,
 }
 
 impl Drop for Sink {
@@ -89,6 +99,7 @@ impl Sink {
         let shared = Arc::new(Shared {
             clock,
             stages: RwLock::default(),
+            slow: OnceLock::new(),
             count: AtomicUsize::new(0),
             samples,
             strays: AtomicUsize::new(0),
@@ -110,6 +121,11 @@ impl Sink {
     /// Accepts fires of this stage from now on.
     pub(super) fn expect(&self, stage: Arc<Stage>) {
         self.shared.stages.write().push(stage);
+    }
+
+    /// Makes agents slow. Later calls have no effect.
+    pub(super) fn slow_down(&self, slow: Slow) {
+        let _ = self.shared.slow.set(slow);
     }
 
     /// Returns all stages of the run.
@@ -145,16 +161,19 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(
-    shared: Arc<Shared>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
     let arrived = shared.clock.now();
     let (head, body) = request.into_parts();
     let status = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => shared.take(&head, &body.to_bytes(), arrived),
         Err(_) => StatusCode::BAD_REQUEST,
     };
+    if let Some(slow) = shared.slow.get()
+        && agent_of(head.uri.path()).is_some_and(|agent| agent >= slow.from)
+    {
+        tokio::time::sleep(slow.hang).await;
+        return Err(io::Error::other("a slow agent does not respond"));
+    }
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     Ok(response)
@@ -170,10 +189,8 @@ impl Shared {
         let agent = agent_of(head.uri.path());
         let fire = nas_cron_protocol::json::from_slice::<FireBody<'_>>(body).ok();
         let found = agent.zip(fire).and_then(|(agent, fire)| {
-            let stages = self.stages.read();
-            let (stage, index) =
-                stages.iter().rev().find_map(|stage| Some((stage, stage.index(&fire.job_id)?)))?;
-            (stage.agent(index) == agent).then(|| (agent, fire, Arc::clone(stage), index))
+            let (stage, index) = self.find(&fire)?;
+            (stage.agent(index) == agent).then_some((agent, fire, stage, index))
         });
         let Some((agent, fire, stage, index)) = found else {
             self.strays.fetch_add(1, Ordering::Relaxed);
@@ -195,6 +212,21 @@ impl Shared {
             let _ = self.samples.try_send(sample);
         }
         StatusCode::ACCEPTED
+    }
+}
+
+impl Shared {
+    /// Returns the latest stage of the job, or the one before if that has this `fire_at`.
+    fn find(&self, fire: &FireBody<'_>) -> Option<(Arc<Stage>, usize)> {
+        let stages = self.stages.read();
+        let mut of_job = stages.iter().rev().filter_map(|stage| Some((stage, stage.index(&fire.job_id)?)));
+        let (mut stage, index) = of_job.next()?;
+        if let Some((before, _)) = of_job.next()
+            && before.fire_at(index) == fire.fire_at
+        {
+            stage = before;
+        }
+        Some((Arc::clone(stage), index))
     }
 }
 
@@ -248,6 +280,37 @@ mod tests {
         );
         assert_eq!(json!(sample.auth), json!("claude:work"));
         assert!(samples.try_recv().is_err(), "one of a hundred");
+    }
+
+    #[tokio::test]
+    async fn slow_agent_takes_a_fire_and_does_not_respond() {
+        let (sink, _samples) = Sink::start(Arc::new(ManualClock::at(now()))).unwrap();
+        sink.slow_down(Slow { from: 1, hang: Duration::from_millis(20) });
+        let stage = Arc::new(Stage::new("r1s".into(), 2, vec![now(); 2]).with_slow(1));
+        sink.expect(Arc::clone(&stage));
+        let http = http_client::builder(&sink.callback_url(0).parse().unwrap()).build().unwrap();
+        let fire = async |agent: usize| {
+            let url = format!("{}/api/cron/fire", sink.callback_url(agent));
+            let body = json!({"job_id": stage.job_id(agent), "fire_at": stage.fire_at(agent)});
+            http.post(url).json(&body).send().await.map(|response| response.status().as_u16()).ok()
+        };
+        assert_eq!((fire(0).await, fire(1).await), (Some(202), None));
+        assert_eq!((stage.left(), stage.pending(), sink.strays()), (0, vec![1], 0));
+    }
+
+    #[tokio::test]
+    async fn fires_of_a_job_that_is_armed_again_are_counted_by_their_fire_at() {
+        let (sink, _samples) = Sink::start(Arc::new(ManualClock::at(now()))).unwrap();
+        let first = Arc::new(Stage::new("r1s".into(), 1, vec![now()]));
+        let again = Arc::new(first.again(vec![now() + chrono::TimeDelta::days(1)]));
+        sink.expect(Arc::clone(&first));
+        sink.expect(Arc::clone(&again));
+        let http = http_client::builder(&sink.callback_url(0).parse().unwrap()).build().unwrap();
+        for fire_at in [first.fire_at(0), first.fire_at(0), again.fire_at(0)] {
+            let body = json!({"job_id": "r1s0", "fire_at": fire_at});
+            http.post(format!("{}/api/cron/fire", sink.callback_url(0))).json(&body).send().await.unwrap();
+        }
+        assert_eq!((first.outcome().duplicates, again.outcome().arrived), (1, 1));
     }
 
     #[test]

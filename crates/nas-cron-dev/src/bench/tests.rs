@@ -24,6 +24,10 @@ fn plan() -> Plan {
         jobs: 20,
         over: Duration::from_millis(100),
         burst: 30,
+        slow: 0,
+        hang: Duration::from_millis(20),
+        concurrency: 8,
+        armed: 0,
         lead: Duration::from_millis(200),
         stragglers: Duration::from_secs(20),
     }
@@ -37,6 +41,7 @@ fn folder(service: &FakeService) -> (Scratch, DevPortal) {
     dir.write_dev_json(&DevJson {
         portal_url: service.issuer(),
         jwks_url: service.jwks_url().into(),
+        metrics_url: service.metrics_url().into(),
         database_url: String::new(),
         admin_token: "admin".into(),
         agents: Vec::new(),
@@ -57,8 +62,12 @@ async fn bench_measures_a_service_and_cleans_up() {
     let Measured { spread, burst, .. } = &found.measured;
     assert_eq!((spread.arrived, spread.early, spread.lost, spread.duplicates), (20, 0, 0, 0));
     assert_eq!((burst.arrived, burst.early, burst.lost, burst.duplicates), (30, 0, 0, 0));
-    assert_eq!((found.measured.provisions, found.measured.cancels), (30, 30));
-    assert!(found.measured.fires_per_s() > 0.0 && found.measured.provisions_per_s() > 0.0);
+    let Measured { provisions, rearms, cancels, .. } = &found.measured;
+    assert_eq!((provisions.count, rearms.count, cancels.count), (30, 30, 30));
+    let (arrived, durable) = (found.measured.fires_per_s(), found.measured.durable_fires_per_s().unwrap());
+    assert!(arrived >= durable && durable > 0.0, "{arrived} fires/s, {durable} outcomes/s");
+    assert!(found.measured.burst.slowest_to_median.unwrap() >= 1.0);
+    assert!(provisions.per_s() > 0.0 && rearms.per_s() > 0.0 && !provisions.latency.is_empty());
     assert_eq!((found.verified.good, found.verified.bad, found.strays), (1, 0, 0), "the first of a hundred");
     assert_eq!(service.agents(), (0, 3));
     assert!(service.armed().is_empty());
@@ -75,7 +84,85 @@ async fn bench_uses_a_given_agent_by_its_token() {
     let bench = parse(&["--url", &service.issuer(), "--token", token]).unwrap();
     let found = bench.measure(&plan(), CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!((found.agents, found.measured.spread.arrived, found.verified.good), (1, 20, 1));
+    assert!(found.measured.durable.unwrap_err().contains("--metrics-url"));
     assert_eq!(service.agents(), (0, 0), "no agent was registered");
+    assert!(service.armed().is_empty());
+}
+
+#[tokio::test]
+async fn slow_agents_hang_and_are_not_in_the_figures() {
+    let service = FakeService::start().await;
+    let (scratch, _) = folder(&service);
+    let plan = Plan { slow: 2, ..plan() };
+    let found = bench(&scratch, "6").measure(&plan, CancellationToken::new()).await.unwrap().unwrap();
+    let Measured { spread, burst, rearms, durable, .. } = &found.measured;
+    assert_eq!((spread.arrived, spread.lost), (20, 0), "four agents share the lateness phase");
+    assert_eq!((burst.arrived, burst.lost, rearms.count), (20, 0, 20), "of 30, ten are of slow agents");
+    durable.as_ref().expect("fires that hang do not count");
+    assert_eq!(bench(&scratch, "6").report(&found).unwrap(), ExitCode::SUCCESS);
+    assert!(service.armed().is_empty());
+}
+
+#[tokio::test]
+async fn background_is_armed_before_the_phases_and_removed() {
+    for with_token in [false, true] {
+        let service = FakeService::start().await;
+        let (scratch, portal) = folder(&service);
+        let bearer = Bearer { client_id: "agent:mine", sid: None, org_id: "o" };
+        let token = portal.issue_token(bearer, Duration::from_mins(1)).unwrap();
+        let url = service.issuer();
+        let given = ["--url", &url, "--token", secrecy::ExposeSecret::expose_secret(&token)];
+        let bench = if with_token { parse(&given).unwrap() } else { bench(&scratch, "3") };
+        let plan = Plan { armed: 10_001, ..plan() };
+        bench.measure(&plan, CancellationToken::new()).await.unwrap().unwrap();
+        assert_eq!(service.provisions(), 1 + 10_001 + 30 + 20 + 30 + 30);
+        assert!(service.armed().is_empty(), "with a token: {with_token}");
+    }
+}
+
+#[tokio::test]
+async fn deliveries_to_other_agents_make_the_durable_rate_unknown() {
+    let service = FakeService::start().await;
+    let (scratch, _) = folder(&service);
+    let (bench, plan) = (bench(&scratch, "2"), plan());
+    let interfere = async {
+        // The burst has fired, and the jobs are armed again.
+        while service.provisions() < 1 + 30 + 20 + 30 + 1 {
+            tokio::task::yield_now().await;
+        }
+        service.deliver_another();
+    };
+    let (found, ()) = tokio::join!(bench.measure(&plan, CancellationToken::new()), interfere);
+    let durable = found.unwrap().unwrap().measured.durable;
+    assert!(durable.unwrap_err().contains("31 deliveries of 30 fires"));
+}
+
+#[tokio::test]
+async fn unknown_token_is_reported_before_the_load() {
+    let service = FakeService::with(Behaviour::Refuses).await;
+    let (_scratch, portal) = folder(&service);
+    let bearer = Bearer { client_id: "agent:mine", sid: None, org_id: "o" };
+    let token = portal.issue_token(bearer, Duration::from_mins(1)).unwrap();
+    let bench = parse(&["--url", &service.issuer(), "--token", secrecy::ExposeSecret::expose_secret(&token)])
+        .unwrap();
+    let error = format!("{:#}", bench.measure(&plan(), CancellationToken::new()).await.unwrap_err());
+    assert!(error.contains("check its token") && error.contains("401"), "{error}");
+    assert_eq!(service.provisions(), 0);
+}
+
+#[tokio::test]
+async fn dead_metrics_are_reported_before_the_load() {
+    let service = FakeService::start().await;
+    let (_scratch, portal) = folder(&service);
+    let bearer = Bearer { client_id: "agent:mine", sid: None, org_id: "o" };
+    let token = portal.issue_token(bearer, Duration::from_mins(1)).unwrap();
+    let token = secrecy::ExposeSecret::expose_secret(&token);
+    let metrics_url = format!("{}/metric", service.issuer());
+    let bench =
+        parse(&["--url", &service.issuer(), "--token", token, "--metrics-url", &metrics_url]).unwrap();
+    let error = format!("{:#}", bench.measure(&plan(), CancellationToken::new()).await.unwrap_err());
+    assert!(error.contains(&metrics_url) && error.contains("404"), "{error}");
+    assert_eq!(service.provisions(), 1, "the check's own");
     assert!(service.armed().is_empty());
 }
 
@@ -121,8 +208,8 @@ async fn interrupted_bench_cleans_up() {
     let (scratch, _) = folder(&service);
     let (bench, plan, interrupted) = (bench(&scratch, "2"), plan(), CancellationToken::new());
     let interrupt = async {
-        // The first two phases are armed: the second waits for fires that do not arrive.
-        while service.provisions() < 50 {
+        // After the check, the first two phases are armed: the second waits for fires that do not arrive.
+        while service.provisions() < 51 {
             tokio::task::yield_now().await;
         }
         interrupted.cancel();
@@ -149,11 +236,21 @@ fn target_is_a_folder_or_a_url_with_a_token() {
         (bench.jobs, bench.over, bench.burst, bench.agents),
         (2000, Duration::from_secs(20), 5000, 100)
     );
+    let plan = bench.plan();
+    assert_eq!((plan.concurrency, plan.slow, plan.armed, plan.hang), (32, 0, 0, Duration::from_secs(30)));
+    let plan =
+        parse(&["--slow-agents", "2%", "--provision-concurrency", "64", "--armed", "9"]).unwrap().plan();
+    assert_eq!((plan.concurrency, plan.slow, plan.armed), (64, 2, 9));
     for wrong in [
         vec!["--url", "http://x"],
         vec!["--token", "t"],
         vec!["--url", "http://x", "--token", "t", "--dir", "d"],
         vec!["--url", "http://x", "--token", "t", "--agents", "2"],
+        vec!["--url", "http://x", "--token", "t", "--slow-agents", "1"],
+        vec!["--metrics-url", "http://x/metrics"],
+        vec!["--slow-agents", "100%"],
+        vec!["--provision-concurrency", "0"],
+        vec!["--armed", "-1"],
         vec!["--agents", "0"],
         vec!["--jobs", "0"],
     ] {

@@ -25,6 +25,8 @@ pub(crate) struct DevJson {
     pub(crate) portal_url: String,
     /// JWKS URL for fire tokens.
     pub(crate) jwks_url: String,
+    /// URL of the service's metrics.
+    pub(crate) metrics_url: String,
     /// URL of the private Postgres, for sqlx and libpq.
     pub(crate) database_url: String,
     /// Bearer token of the admin API.
@@ -239,6 +241,7 @@ pub(crate) mod tests {
         dir.write_dev_json(&DevJson {
             portal_url: "http://127.0.0.1:8090".into(),
             jwks_url: "http://127.0.0.1:8090/api/agent-cron/jwks.json".into(),
+            metrics_url: "http://127.0.0.1:41000/metrics".into(),
             database_url: "postgres://x".into(),
             admin_token: "a".into(),
             agents: vec![agent(Some("s")), agent(None)],
@@ -251,6 +254,7 @@ pub(crate) mod tests {
             json!({
                 "portal_url": "http://127.0.0.1:8090",
                 "jwks_url": "http://127.0.0.1:8090/api/agent-cron/jwks.json",
+                "metrics_url": "http://127.0.0.1:41000/metrics",
                 "database_url": "postgres://x",
                 "admin_token": "a",
                 "agents": [

@@ -1,4 +1,4 @@
-//! A fake service for the tests of its clients: agent API, JWKS, admin API and fires in memory, on a real socket. It can
+//! A fake service for the tests of its clients: agent API, JWKS, admin API, metrics and fires in memory, on a real socket. It can
 //! be made to violate the contract.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub(crate) enum Behaviour {
     Rewrites,
     /// Rejects provisions with 503.
     Unavailable,
+    /// Rejects provisions with 401.
+    Refuses,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ struct Inner {
     cancelled: Vec<String>,
     provisions: usize,
     jwks_fetches: usize,
+    /// Fires that were accepted.
+    delivered: usize,
     timers: Vec<JoinHandle<()>>,
 }
 
@@ -111,6 +115,7 @@ impl FakeService {
             .route("/api/agent-cron/cancel", post(cancel))
             .route("/api/agent-cron/list", get(list))
             .route("/api/agent-cron/jwks.json", get(publish))
+            .route("/metrics", get(metrics))
             .route("/api/admin/agents/{id}", put(register).delete(remove))
             .with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -124,6 +129,10 @@ impl FakeService {
 
     pub(crate) fn jwks_url(&self) -> Url {
         format!("{}/api/agent-cron/jwks.json", self.shared.base).parse().unwrap()
+    }
+
+    pub(crate) fn metrics_url(&self) -> Url {
+        format!("{}/metrics", self.shared.base).parse().unwrap()
     }
 
     pub(crate) fn sign(&self, claims: &Value) -> String {
@@ -158,6 +167,11 @@ impl FakeService {
     pub(crate) fn leave_armed(&self, agent: &str, job_id: &str) {
         let armed = Armed { fire_at: "x".into(), callback_url: "x".into(), dedup_key: "x".into() };
         self.shared.inner().armed.insert((agent.to_owned(), job_id.to_owned()), armed);
+    }
+
+    /// Counts a delivery to an agent that no test knows.
+    pub(crate) fn deliver_another(&self) {
+        self.shared.inner().delivered += 1;
     }
 
     /// Returns the cancelled jobs, in order.
@@ -206,6 +220,9 @@ async fn provision(
     if inner.behaviour == Behaviour::Unavailable {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "temporarily_unavailable" })));
     }
+    if inner.behaviour == Behaviour::Refuses {
+        return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_token" })));
+    }
     inner.provisions += 1;
     inner.armed.insert((agent.clone(), job_id.clone()), armed.clone());
     let timer = tokio::spawn(Arc::clone(&service).fire_in_time(agent, job_id, armed, inner.behaviour));
@@ -238,6 +255,10 @@ async fn publish(State(service): Service) -> Vec<u8> {
     jwks([&*service.signing()])
 }
 
+async fn metrics(State(service): Service) -> String {
+    format!("nas_cron_fires_total{{outcome=\"delivered\"}} {}\n", service.inner().delivered)
+}
+
 async fn register(State(service): Service, Path(id): Path<String>, Json(body): Json<Value>) -> StatusCode {
     assert!(body["org_id"].is_string());
     let mut inner = service.inner();
@@ -247,7 +268,9 @@ async fn register(State(service): Service, Path(id): Path<String>, Json(body): J
 }
 
 async fn remove(State(service): Service, Path(id): Path<String>) -> StatusCode {
-    if service.inner().agents.remove(&id) { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+    let mut inner = service.inner();
+    inner.armed.retain(|(owner, _), _| *owner != id);
+    if inner.agents.remove(&id) { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
 impl Behaviour {
@@ -287,18 +310,22 @@ impl Shared {
             return;
         }
         self.inner().armed.remove(&key);
+        let mut delivered = false;
         for _ in 0..if behaviour == Behaviour::Duplicate { 2 } else { 1 } {
-            self.fire(&agent, &job_id, &armed, behaviour).await;
+            delivered |= self.fire(&agent, &job_id, &armed, behaviour).await;
         }
+        self.inner().delivered += usize::from(delivered);
     }
 
-    async fn fire(&self, agent: &str, job_id: &str, armed: &Armed, behaviour: Behaviour) {
+    /// Returns true if the agent accepted the fire.
+    async fn fire(&self, agent: &str, job_id: &str, armed: &Armed, behaviour: Behaviour) -> bool {
         let fire_at = behaviour.rewrite(&armed.fire_at);
         let audience = if behaviour == Behaviour::WrongAudience { "another" } else { agent };
         let claims = fire_claims(&self.base, audience, job_id, &fire_at, SystemClock.now().timestamp());
         let token = self.signing().sign(&claims);
         let request = self.http.post(format!("{}/api/cron/fire", armed.callback_url)).bearer_auth(token);
         // The agent may be gone at the end of the test.
-        let _ = request.json(&json!({ "job_id": job_id, "fire_at": fire_at })).send().await;
+        let response = request.json(&json!({ "job_id": job_id, "fire_at": fire_at })).send().await;
+        response.is_ok_and(|response| response.status().is_success())
     }
 }

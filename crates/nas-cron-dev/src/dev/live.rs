@@ -7,7 +7,7 @@ use nas_cron_base::output;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::event::{Event, EventKind, Verdict};
-use crate::lateness::Lateness;
+use crate::times::Times;
 
 /// Counts of a run's events.
 #[derive(Debug)]
@@ -19,12 +19,12 @@ pub(super) struct Tally {
     unverified: u64,
     missing: u64,
     failed_calls: u64,
-    lateness: Lateness,
+    lateness: Times,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
-        let lateness = Lateness::new();
+        let lateness = Times::new();
         Self { verified: 0, again: 0, early: 0, unverified: 0, missing: 0, failed_calls: 0, lateness }
     }
 

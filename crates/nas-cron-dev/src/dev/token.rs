@@ -105,8 +105,9 @@ mod tests {
         let dir = scratch.dir();
         let portal_url = "http://127.0.0.1:1".to_owned();
         DevPortal::keep(&dir.portal_key(), portal_url.clone(), Arc::new(SystemClock)).unwrap();
-        let [jwks_url, database_url, admin_token] = [const { String::new() }; 3];
-        dir.write_dev_json(&DevJson { portal_url, jwks_url, database_url, admin_token, agents: Vec::new() })
+        let [jwks_url, metrics_url, database_url, admin_token] = [const { String::new() }; 4];
+        let agents = Vec::new();
+        dir.write_dev_json(&DevJson { portal_url, jwks_url, metrics_url, database_url, admin_token, agents })
             .unwrap();
         let claims: Value =
             jsonwebtoken::dangerous::insecure_decode_claims(token.issue().unwrap().expose_secret()).unwrap();

@@ -77,9 +77,9 @@ pub(super) async fn up(up: Up, service: &impl Service) -> anyhow::Result<ExitCod
     let mut running = service.start(decided.settings(), portal.router()).await?;
 
     let session = async {
-        let dev = register(&portal, &portal_url, &database_url, &admin_token).await?;
+        let dev = register(&portal, &decided, &admin_token).await?;
         dir.write_dev_json(&dev)?;
-        let text = welcome::text(&dev, dir.path(), metrics_listen, !up.no_demo);
+        let text = welcome::text(&dev, dir.path(), !up.no_demo);
         // If the reader has left, the demo ends in order.
         let _ = writeln!(output::stdout(), "{text}");
         let tally = tokio::select! {
@@ -161,10 +161,10 @@ fn key_encryption_key(dir: &DevDir) -> anyhow::Result<SecretBox<[u8; 32]>> {
 
 async fn register(
     portal: &DevPortal,
-    portal_url: &str,
-    database_url: &str,
+    decided: &Decided,
     admin_token: &SecretString,
 ) -> anyhow::Result<DevJson> {
+    let portal_url = &decided.portal_url;
     let admin =
         AdminClient::new(portal_url.parse().context("portal_url is not a URL")?, admin_token.clone())?;
     let mut agents = Vec::new();
@@ -181,9 +181,10 @@ async fn register(
         });
     }
     Ok(DevJson {
-        portal_url: portal_url.to_owned(),
+        portal_url: portal_url.clone(),
         jwks_url: format!("{portal_url}{AGENTS_JWKS_PATH}"),
-        database_url: database_url.to_owned(),
+        metrics_url: format!("http://{}/metrics", decided.metrics_listen),
+        database_url: decided.database_url.expose_secret().to_owned(),
         admin_token: admin_token.expose_secret().to_owned(),
         agents,
     })

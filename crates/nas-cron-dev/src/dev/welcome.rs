@@ -1,20 +1,19 @@
 //! The welcome text of `nas-cron dev`: addresses, agents and next steps.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use super::dir::{DevAgent, DevJson};
 
 /// Returns the welcome text.
-pub(super) fn text(dev: &DevJson, dir: &Path, metrics: SocketAddr, demo: bool) -> String {
-    let DevJson { portal_url, jwks_url, database_url, agents, .. } = dev;
+pub(super) fn text(dev: &DevJson, dir: &Path, demo: bool) -> String {
+    let DevJson { portal_url, jwks_url, metrics_url, database_url, agents, .. } = dev;
     let dir = dir.display();
     let mut text = format!(
         "nas-cron dev: a complete deployment on this machine\n\n\
          \x20 service     {portal_url}  (agent API, admin API; OpenAPI document at /openapi.json)\n\
          \x20 JWKS        {jwks_url}\n\
-         \x20 metrics     http://{metrics}/metrics\n\
+         \x20 metrics     {metrics_url}\n\
          \x20 database    {database_url}\n\
          \x20 details     {dir}/dev.json  (includes the admin token and the agents' tokens)\n"
     );
@@ -68,6 +67,7 @@ mod tests {
         let dev = DevJson {
             portal_url: "http://127.0.0.1:8090".into(),
             jwks_url: "http://127.0.0.1:8090/api/agent-cron/jwks.json".into(),
+            metrics_url: "http://127.0.0.1:41000/metrics".into(),
             database_url: "postgres://postgres@localhost:5432/nas_cron?host=%2Fd%2Fpostgres%2Fsocket".into(),
             admin_token: "SECRET".into(),
             agents: vec![
@@ -75,7 +75,7 @@ mod tests {
                 agent("dev-self-hosted", "dev-org-b", "agent:dev-self-hosted", None),
             ],
         };
-        let text = text(&dev, Path::new("/d"), "127.0.0.1:41000".parse().unwrap(), true);
+        let text = text(&dev, Path::new("/d"), true);
         assert!(!text.contains("SECRET"));
         insta::assert_snapshot!(text, @"
         nas-cron dev: a complete deployment on this machine

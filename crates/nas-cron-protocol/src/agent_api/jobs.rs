@@ -27,9 +27,9 @@ words!(
         Stuck = "stuck",
         /// A dead letter: no more attempts, but visible and redrivable.
         Dead = "dead",
-        /// A cancel removed its one-shot.
+        /// A cancel removed its one-shot, within the history retention.
         Cancelled = "cancelled",
-        /// Cancelled, or ended and deleted after the history retention: what is stored does not tell which.
+        /// Cancelled or ended longer ago than the history retention: what is stored does not tell which.
         Unknown = "unknown",
     }
 );
@@ -63,6 +63,9 @@ pub struct JobStatus {
         schema(example = "the next attempt may start at 2026-06-18T12:35:02.118Z")
     )]
     pub next: String,
+    /// Time of the cancel; present if `state` is `cancelled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled_at: Option<DateTime<Utc>>,
     /// Current one-shot, also if it was delivered; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_shot: Option<CurrentOneShot>,

@@ -54,7 +54,9 @@ impl Show {
 fn in_full(job: &JobStatus, now: DateTime<Utc>) -> String {
     let mut rows = vec![("job", job.job_id.clone())];
     let Some(one_shot) = &job.one_shot else {
-        rows.extend([("state", job.state.clone()), ("next", job.next.clone())]);
+        rows.push(("state", job.state.clone()));
+        rows.extend(job.cancelled_at.as_deref().map(|at| ("cancelled", format_instant(now, at))));
+        rows.push(("next", job.next.clone()));
         return format!("{}\n{}", terminal::text(terminal::facts(&rows)), attempts_table(&job.attempts, now));
     };
     rows.extend([("state", state(one_shot)), ("next", job.next.clone())]);
@@ -198,11 +200,13 @@ mod tests {
     #[test]
     fn job_without_a_one_shot_is_shown_by_its_state() {
         insta::assert_snapshot!(shown(json!({
-            "job_id": "report", "state": "cancelled", "next": "nothing is armed", "attempts": [],
+            "job_id": "report", "state": "cancelled", "cancelled_at": "2026-06-18T11:30:35Z", "next": "nothing is armed",
+            "attempts": [],
         })), @"
-        job    report
-        state  cancelled
-        next   nothing is armed
+        job        report
+        state      cancelled
+        cancelled  30 min ago, 11:30:35 +00:00
+        next       nothing is armed
 
         No attempt has ended.
         ");

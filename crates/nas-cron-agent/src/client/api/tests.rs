@@ -86,6 +86,7 @@ fn every_field_of_a_job_survives_reading() {
         job_id: "j".to_owned(),
         state: JobState::Dead,
         next: "n".to_owned(),
+        cancelled_at: Some(at),
         one_shot: Some(CurrentOneShot {
             job_id: "j".to_owned(),
             fire_at: "2026-06-18T14:34:56+02:00".to_owned(),

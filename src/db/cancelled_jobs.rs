@@ -1,0 +1,44 @@
+//! Statements about the marks of cancelled jobs. [`super::oneshots::cancel`] writes them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use nas_cron_protocol::{InstanceId, JobId};
+
+use super::{Db, DbResult};
+
+/// Returns the time of the job's latest cancel that removed a one-shot. The job may have been armed again since.
+pub async fn cancelled_at(
+    db: &Db,
+    instance_id: &InstanceId,
+    job_id: &JobId,
+) -> DbResult<Option<DateTime<Utc>>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT cancelled_at FROM cancelled_jobs WHERE instance_id = $1 AND job_id = $2",
+        instance_id.as_str(),
+        job_id.as_str(),
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Deletes at most `limit` marks of cancels before `retention`, the oldest first. Returns the number of deleted marks.
+pub async fn prune(db: &Db, retention: Duration, limit: i64) -> DbResult<u64> {
+    let result = sqlx::query!(
+        r#"
+        DELETE FROM cancelled_jobs WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM cancelled_jobs
+            WHERE cancelled_at < now() - make_interval(secs => $1 /* retention */)
+            ORDER BY cancelled_at
+            LIMIT $2 /* limit */
+            -- Replicas prune concurrently. A job that is cancelled again keeps its mark.
+            FOR UPDATE SKIP LOCKED
+        ))
+        "#,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}

@@ -1,0 +1,58 @@
+//! Recovery: finds the expired leases of replicas that have died or stalled, and makes their one-shots due again.
+
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::Inner;
+use crate::db::{DbResult, leases};
+use crate::metrics;
+
+/// Maximum number of one-shots that one search recovers.
+const BATCH: u16 = 1_000;
+/// Minimum pause between searches while one-shots are due.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// Minimum pause after a search, as a multiple of its duration: with a large backlog, a search takes longer.
+const PAUSE_FACTOR: u32 = 50;
+
+/// The searches for expired leases.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    next: Instant,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self { next: Instant::now() }
+    }
+}
+
+impl Recovery {
+    /// Searches for expired leases if it is time, and recovers their one-shots. Returns the number of these.
+    pub(super) async fn search(&mut self, inner: &Inner) -> DbResult<u64> {
+        let began = Instant::now();
+        if began < self.next {
+            return Ok(0);
+        }
+        let floor = inner.firing.retry.ambiguous_floor;
+        let recovered = leases::recover_expired(&inner.db, floor, BATCH.into()).await?;
+        if recovered.one_shots < u64::from(BATCH) {
+            self.next = began + LEAST_PAUSE.max(began.elapsed() * PAUSE_FACTOR);
+        }
+        if recovered.one_shots > 0 {
+            metrics::recovered(recovered.one_shots);
+            metrics::fires_lost(recovered.attempts);
+            warn!(
+                recovered = recovered.one_shots,
+                lost = recovered.attempts,
+                "expired leases recovered: a replica died or stalled"
+            );
+        }
+        Ok(recovered.one_shots)
+    }
+
+    /// Returns the time until the next search.
+    pub(super) fn next_in(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+}
