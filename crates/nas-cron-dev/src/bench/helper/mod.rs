@@ -3,17 +3,17 @@
 //!
 //! Each command prints its results to stdout, one JSON object per line. `sink` and `postgres` run until stdin ends.
 
-mod posts;
 mod postgres;
+mod posts;
 mod signs;
 mod sink;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use nas_cron_base::duration;
+use nas_cron_base::{duration, output};
 use serde::Serialize;
 use url::Url;
 
@@ -69,7 +69,7 @@ impl Helper {
 
 /// Prints one line of JSON, at once.
 fn print(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     serde_json::to_writer(&mut out, value)?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)

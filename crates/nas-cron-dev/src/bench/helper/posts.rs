@@ -17,6 +17,10 @@ const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Posts for the period and prints the rate.
 pub(super) async fn run(url: &Url, connections: usize, period: Duration) -> anyhow::Result<()> {
+    print(&json!({ "posts_per_s": measure(url, connections, period).await? }))
+}
+
+async fn measure(url: &Url, connections: usize, period: Duration) -> anyhow::Result<f64> {
     let (host, port) = url.host_str().zip(url.port()).context("--url must have a host and a port")?;
     let address = format!("{host}:{port}");
     let body = r#"{"job_id":"c0","fire_at":"2026-01-01T00:00:00+00:00"}"#;
@@ -35,12 +39,13 @@ pub(super) async fn run(url: &Url, connections: usize, period: Duration) -> anyh
     while let Some(ended) = running.join_next().await {
         count += ended.context("a connection panicked")??;
     }
-    print(&json!({ "posts_per_s": rate(count, start.elapsed()) }))
+    Ok(rate(count, start.elapsed()))
 }
 
 /// Posts over one connection and returns the number of responses.
 async fn post(address: String, request: String, until: Instant) -> anyhow::Result<u64> {
-    let mut stream = TcpStream::connect(&address).await.with_context(|| format!("{address} is unreachable"))?;
+    let mut stream =
+        TcpStream::connect(&address).await.with_context(|| format!("{address} is unreachable"))?;
     stream.set_nodelay(true)?;
     let (mut response, mut count) = (Vec::with_capacity(1024), 0);
     while Instant::now() < until {
@@ -58,4 +63,28 @@ async fn post(address: String, request: String, until: Instant) -> anyhow::Resul
         count += 1;
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+    use nas_cron_base::clock::SystemClock;
+
+    use super::super::super::sink::Sink;
+    use super::super::super::stage::Stage;
+    use super::*;
+
+    #[tokio::test]
+    async fn posts_are_fires_of_the_expected_one_shot() {
+        let (sink, _) = Sink::start(Arc::new(SystemClock)).unwrap();
+        let url = sink.base_url().parse().unwrap();
+        let error = measure(&url, 2, Duration::from_mins(1)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("the sink returned HTTP/1.1 404"), "{error:#}");
+        let stage = Arc::new(Stage::new("c".to_owned(), 1, vec![DateTime::UNIX_EPOCH]));
+        sink.expect(Arc::clone(&stage));
+        assert!(measure(&url, 2, Duration::from_millis(50)).await.unwrap() > 0.0);
+        assert_eq!(stage.left(), 0);
+    }
 }
