@@ -72,12 +72,12 @@ def posts(tools, folder, seconds):
         url = sink.response()["url"]
         sink.request({"expect": {"prefix": "c", "agents": 1, "due_ms": [0]}})
         text = output("the POST load", [tools.helper, "posts", "--url", url, "--period", f"{seconds}s"], seconds + 60)
-    return json.loads(text)["posts_per_s"]
+    return round(json.loads(text)["posts_per_s"])
 
 
 def signs(tools, seconds):
     period = f"{round(seconds * 1000)}ms"
-    return json.loads(output("the signing load", [tools.helper, "signs", "--period", period], 60))["signs_per_s"]
+    return round(json.loads(output("the signing load", [tools.helper, "signs", "--period", period], 60))["signs_per_s"])
 
 
 def warnings(limits):
