@@ -5,5 +5,6 @@
 
 mod page;
 mod pages;
+mod performance;
 mod session;
 mod summary;
