@@ -165,8 +165,11 @@ pub async fn confirm(
             SET state = 'firing', attempts = o.attempts + 1, last_started_at = clock_timestamp(),
                 attempt_expires_at = clock_timestamp() + make_interval(secs => $4 /* attempt_lease */),
                 replica_id = $5
-            FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token),
-                 instance_status i
+            FROM relaxed, (
+                     -- Rows are locked in the order of other statements, so that there is hardly ever a deadlock.
+                     SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS u(instance_id, job_id, lease_token)
+                     ORDER BY instance_id, job_id
+                 ) l, instance_status i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
               AND i.instance_id = o.instance_id AND NOT i.on_hold
               -- Claimed before its instance's outage was found out: it waits for the probe like the others.
@@ -278,15 +281,9 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
     Ok(result.rows_affected())
 }
 
-/// Returns leases as arguments of a statement, in the order of the primary key.
 fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
-    let mut ordered: Vec<&Lease> = leases.iter().collect();
-    ordered.sort_unstable_by(|one, next| {
-        (one.instance_id.as_str(), one.job_id.as_str())
-            .cmp(&(next.instance_id.as_str(), next.job_id.as_str()))
-    });
-    for lease in ordered {
+    for lease in leases {
         columns.0.push(lease.instance_id.as_str().to_owned());
         columns.1.push(lease.job_id.as_str().to_owned());
         columns.2.push(lease.lease_token);
