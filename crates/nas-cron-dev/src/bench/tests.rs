@@ -247,7 +247,6 @@ fn target_is_a_folder_or_a_url_with_a_token() {
         vec!["--url", "http://x", "--token", "t", "--dir", "d"],
         vec!["--url", "http://x", "--token", "t", "--agents", "2"],
         vec!["--url", "http://x", "--token", "t", "--slow-agents", "1"],
-        vec!["--metrics-url", "http://x/metrics"],
         vec!["--slow-agents", "100%"],
         vec!["--provision-concurrency", "0"],
         vec!["--armed", "-1"],

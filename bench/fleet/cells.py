@@ -1,0 +1,107 @@
+"""Cells: each has a primary of Postgres, replicas of nas-cron, and an equal share of the agents.
+
+The unit of work is a fire and the provision of the job's next one-shot, which agents send as soon as they have accepted the
+fire. A cell does them in order, at a constant rate: that of the scarcest of the database's CPU, the replicas' CPU, and the
+attempts in flight.
+"""
+
+from dataclasses import dataclass
+
+from fleet import DAY, HOUR
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The size of a cell."""
+
+    database_cores: float = 8
+    replicas: int = 2
+    replica_cores: float = 4
+    # Share of the cores that is used at most, so that commits, vacuum and replication have room.
+    usable: float = 0.7
+    # Time until an agent has accepted a fire, in seconds, and attempts in flight per replica (NAS_CRON_IN_FLIGHT_MAX).
+    response_s: float = 0.15
+    in_flight: int = 1024
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Fires per second of a cell, each with a provision, and what limits them."""
+
+    per_s: float
+    limit: str
+
+
+def rate(cell, costs):
+    cpu = lambda part: (costs["fire"][part] + costs["provision"][part]) / 1e6
+    limits = {
+        "database CPU": cell.database_cores * cell.usable / cpu("database_cpu_us"),
+        "replica CPU": cell.replicas * cell.replica_cores * cell.usable / cpu("service_cpu_us"),
+        "attempts in flight": cell.replicas * cell.in_flight / cell.response_s,
+    }
+    limit = min(limits, key=limits.get)
+    return Rate(limits[limit], limit)
+
+
+@dataclass(frozen=True)
+class Hour:
+    """One hour of a cell's day. Lateness in seconds, of the fires that are due in the hour."""
+
+    fires: float
+    p50_s: float
+    p99_s: float
+    max_s: float
+    # Shares of the database's CPU, and bytes of its log.
+    database: float
+    database_busiest_minute: float
+    wal_bytes: float
+
+
+def day(due, cells, cell, costs):
+    """Returns the 24 hours of one of `cells` equal cells."""
+    per_s = rate(cell, costs).per_s
+    floor = costs["lateness_ms"] / 1e3
+    backlog, done, waits = 0.0, [], []
+    # A second day: the first one begins with the backlog of its evening.
+    for second in range(2 * DAY):
+        arrived = due[second % DAY] / cells
+        if second >= DAY:
+            waits.append((arrived, floor + backlog / per_s, floor + (backlog + arrived) / per_s))
+        worked = min(backlog + arrived, per_s)
+        backlog += arrived - worked
+        if second >= DAY:
+            done.append(worked)
+    if backlog > per_s and sum(due) / cells > per_s * DAY:
+        raise ValueError(f"{cells} cells carry {cells * per_s * DAY:,.0f} fires a day, and the fleet has {sum(due):,.0f}")
+    return [hour(waits[start : start + HOUR], done[start : start + HOUR], cell, costs) for start in range(0, DAY, HOUR)]
+
+
+def hour(waits, done, cell, costs):
+    cpu_s = (costs["fire"]["database_cpu_us"] + costs["provision"]["database_cpu_us"]) / 1e6
+    share = lambda fires, seconds: fires * cpu_s / (cell.database_cores * seconds)
+    minutes = [sum(done[start : start + 60]) for start in range(0, HOUR, 60)]
+    return Hour(
+        fires=sum(arrived for arrived, _, _ in waits),
+        p50_s=percentile(waits, 0.5),
+        p99_s=percentile(waits, 0.99),
+        max_s=max(last for _, _, last in waits),
+        database=share(sum(done), HOUR),
+        database_busiest_minute=share(max(minutes), 60),
+        wal_bytes=sum(done) * (costs["fire"]["wal_bytes"] + costs["provision"]["wal_bytes"]),
+    )
+
+
+def percentile(waits, part):
+    """Returns the time within which this part of the fires is sent. Those of one second are spread from first to last."""
+    low, high = 0.0, max(last for _, _, last in waits)
+    wanted = part * sum(arrived for arrived, _, _ in waits)
+    for _ in range(48):
+        middle = (low + high) / 2
+        within = 0.0
+        for arrived, first, last in waits:
+            if last <= middle:
+                within += arrived
+            elif first < middle:
+                within += arrived * (middle - first) / (last - first)
+        low, high = (middle, high) if within < wanted else (low, middle)
+    return high
