@@ -16,17 +16,62 @@ CREATE FUNCTION second_fire_at(delivered_at timestamptz, second_fires smallint, 
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN delivered_at + CASE WHEN second_fires > 0 THEN (rules).second_fire_interval ELSE (rules).second_fire_delay END;
 
--- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job.
-CREATE FUNCTION provisioned(job one_shots, given one_shots, rules arm_rules) RETURNS one_shots
+-- The one-shot of a job without one. `external` wakes it, unless it is due within `built_in_loop_within`: an external backend
+-- could not be told in time.
+CREATE FUNCTION armed(instance instances, job_id text, schedule_id uuid, dedup_key text, fire_at_text text, fire_at timestamptz,
+                      not_after timestamptz, callback_url text, external scheduler_backend, built_in_loop_within interval)
+    RETURNS one_shots
+    LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    given one_shots;
+BEGIN
+    given.instance_id := instance.instance_id;
+    given.job_id := job_id;
+    given.schedule_id := schedule_id;
+    given.dedup_key := dedup_key;
+    given.fire_at_text := fire_at_text;
+    given.fire_at := fire_at;
+    given.not_after := not_after;
+    given.callback_url := callback_url;
+    given.state := 'armed';
+    given.next_attempt_at := fire_at + skew_guard(instance.skew_guard_ms, instance.skew_learned_at);
+    IF given.next_attempt_at >= now() THEN
+        given.due_since := given.next_attempt_at;
+    END IF;
+    IF given.next_attempt_at > now() + built_in_loop_within THEN
+        given.awaits := external;
+    END IF;
+    given.follows_gone := false;
+    given.attempts := 0;
+    given.shows_skew := false;
+    given.refused := false;
+    given.expired := false;
+    given.created_at := now();
+    given.updated_at := now();
+    RETURN given;
+END;
+$$;
+
+-- A provision for a job that has a one-shot. `given` is the one-shot that it would arm for a new job; `limit_given`: with
+-- `not_after`, or with null for it.
+CREATE FUNCTION provisioned(job one_shots, given one_shots, limit_given boolean, rules arm_rules) RETURNS one_shots
     LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
     same_key boolean := job.dedup_key = given.dedup_key;
 BEGIN
-    -- The same key of a live one-shot changes nothing. An attempt in flight does not answer it, so its time is kept: by the
-    -- clock and not by `now()`, because the statement may have waited for a confirmation of this row.
+    -- The same key of a live one-shot arms nothing. An attempt in flight does not answer it, so its time is kept: by the clock
+    -- and not by `now()`, because the statement may have waited for a confirmation of this row.
     IF same_key AND job.state NOT IN ('delivered', 'dead') THEN
+        -- The job's own provision names its callback.
+        job.callback_url := given.callback_url;
+        job.own_callback_url := NULL;
+        job.follows_gone := false;
         IF job.state <> 'stuck' THEN
+            IF limit_given THEN
+                job.not_after := given.not_after;
+            END IF;
             job.asked_again_at := clock_timestamp();
             job.updated_at := now();
         END IF;
@@ -79,6 +124,51 @@ BEGIN
         given.due_since := GREATEST(given.due_since, job.last_started_at + rules.fire_floor);
     END IF;
     RETURN given;
+END;
+$$;
+
+-- A job's one-shot after a provision.
+CREATE TYPE provisioned_job AS (
+    instance_id     text,
+    job_id          text,
+    schedule_id     uuid,
+    next_attempt_at timestamptz,
+    awaits          scheduler_backend,
+    shows_skew      boolean,
+    created_at      timestamptz
+);
+
+-- Provisions the jobs that have a one-shot, and returns them. `given` and `limits_given` are in the order of the primary key,
+-- and rows are locked in this order, as by every statement that changes several, so that there is no deadlock. The settings
+-- make sure of it: the only plan that is left reads the primary key, row by row. To lock the rows before would write a record
+-- for each in the write-ahead log.
+CREATE FUNCTION provision_known(given one_shots[], limits_given boolean[], rules arm_rules) RETURNS SETOF provisioned_job
+    LANGUAGE plpgsql
+    ROWS 30
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+    RETURN QUERY
+    UPDATE one_shots job
+    SET (schedule_id, dedup_key, fire_at_text, fire_at, not_after, callback_url, own_callback_url, follows_gone, state,
+         next_attempt_at, due_since, parked, awaits, lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since,
+         retry_after_until, last_started_at, last_outcome, last_status, last_error, asked_again_at, shows_skew, delivered_key,
+         delivered_schedule_id, delivered_at, second_fires, claimed_at, refused, dead_since, expired, created_at, updated_at) = (
+        SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).not_after, (n).callback_url,
+               (n).own_callback_url, (n).follows_gone, (n).state, (n).next_attempt_at, (n).due_since, (n).parked, (n).awaits,
+               (n).lease_token, (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
+               (n).retry_after_until, (n).last_started_at, (n).last_outcome, (n).last_status, (n).last_error,
+               (n).asked_again_at, (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
+               (n).second_fires, (n).claimed_at, (n).refused, (n).dead_since, (n).expired, (n).created_at, (n).updated_at
+        -- Evaluated on the row behind its lock.
+        FROM (SELECT provisioned(job, g.one_shot, g.limit_given, rules) AS n OFFSET 0) once)
+    FROM (SELECT unnest(given) AS one_shot, unnest(limits_given) AS limit_given) g
+    WHERE job.instance_id = (g.one_shot).instance_id AND job.job_id = (g.one_shot).job_id
+    RETURNING job.instance_id, job.job_id, job.schedule_id, job.next_attempt_at, job.awaits, job.shows_skew, job.created_at;
 END;
 $$;
 

@@ -39,7 +39,7 @@
 //! 2. [`http::auth::Caller`] and [`instance::Authenticator`] authenticate it: an access token by its issuer, or an
 //!    assertion by [`identity`]. They find the agent instance in the service's own table or with the portal's lookup API.
 //! 3. [`http::agent_cron`] reads the body and calls [`oneshot::provision`], which applies the rules.
-//! 4. [`db::oneshots::provision`] stores the one-shot in one statement. From here on it is durable.
+//! 4. [`db::provisions::provision`] stores the one-shot in one statement. From here on it is durable.
 //! 5. [`backends::Backends::armed`] wakes the scheduler if the one-shot is due soon, or arms it at the external backend.
 //!
 //! **A fire**:

@@ -8,7 +8,7 @@ use nas_cron_protocol::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::db::{Db, DbError, DbResult, auth_profiles, job_status, oneshots, ride_out};
+use crate::db::{Db, DbError, DbResult, auth_profiles, job_status, oneshots, provisions, ride_out};
 use crate::domain::agent_instance::AgentInstance;
 use crate::domain::arm_rules::ArmRules;
 use crate::domain::job_status::JobStatus;
@@ -152,14 +152,14 @@ pub async fn provision(
         auth_profiles::set_job(db, instance_id, &wanted.job_id, wanted.auth.value(), true).await?;
     }
     let arm = Arm {
-        instance_id,
-        job_id: &wanted.job_id,
-        dedup_key: &wanted.dedup_key,
-        fire_at: &wanted.fire_at,
-        callback_url: &wanted.callback_url,
-        not_after: &wanted.not_after,
+        instance_id: instance_id.clone(),
+        job_id: wanted.job_id.clone(),
+        dedup_key: wanted.dedup_key.clone(),
+        fire_at: wanted.fire_at.clone(),
+        callback_url: wanted.callback_url.clone(),
+        not_after: wanted.not_after.clone(),
     };
-    let Some(mut armed) = oneshots::provision(db, &arm, rules).await? else {
+    let Some(mut armed) = provisions::provision(db, &arm, rules).await? else {
         // The instance was deleted after the caller was authenticated.
         return Err(DbError::Conflict { constraint: "one_shots_instance_id_fkey".to_owned() });
     };

@@ -1,7 +1,7 @@
-//! Batched reads by key: calls that arrive while a statement is in flight share the next one.
+//! Batched statements: questions that arrive while statements are in flight share the next one.
 //!
-//! A single reader does not wait. With a high latency to the database, concurrent readers share a few connections
-//! instead of holding one each for a whole round trip.
+//! A single question does not wait. With a high latency to the database, or many questions at once, they share a few
+//! statements and connections instead of taking one each for a whole round trip and a whole commit.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -9,156 +9,208 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{DbError, DbResult};
 
-/// Maximum statements in flight, so that one slow statement delays only a part of the readers.
+/// Maximum statements in flight, so that one slow statement delays only a part of the questions.
 const AT_ONCE: usize = 3;
-/// Maximum keys in one statement.
+/// Maximum questions in one statement.
 const BATCH: usize = 512;
 
-type Reader<V> = oneshot::Sender<DbResult<Option<V>>>;
+/// Receives the answer to one question. It is closed if the request that asked was aborted.
+type Asker<A> = oneshot::Sender<DbResult<A>>;
 
-/// The reads of one kind that wait or are in flight.
-pub(super) struct Batched<K, V>(Mutex<Queue<K, V>>);
+/// The turn of questions that need no order.
+pub(super) type NoTurn = std::convert::Infallible;
 
-struct Queue<K, V> {
-    waiting: Vec<(K, Reader<V>)>,
-    under_way: usize,
+/// The questions of one kind that wait or are in flight. Their number is that of the requests that ask them.
+pub(super) struct Batched<Q, A, T = NoTurn> {
+    queue: Mutex<Queue<Q, A, T>>,
+    /// Questions with the same turn are answered one after the other, in order of arrival.
+    turn: fn(&Q) -> Option<T>,
+    /// Notified when turns have ended.
+    ended: Notify,
 }
 
-impl<K, V> std::fmt::Debug for Batched<K, V> {
+struct Queue<Q, A, T> {
+    waiting: Vec<(Q, Asker<A>)>,
+    under_way: usize,
+    /// The turns of the questions in flight.
+    turns: HashSet<T>,
+}
+
+impl<Q, A, T> std::fmt::Debug for Batched<Q, A, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Batched")
     }
 }
 
-impl<K, V> Default for Batched<K, V> {
+impl<Q, A> Default for Batched<Q, A> {
     fn default() -> Self {
-        Self(Mutex::new(Queue { waiting: Vec::new(), under_way: 0 }))
+        Self::in_turns(|_| None)
     }
 }
 
-impl<K, V> Batched<K, V>
+impl<Q, A, T> Batched<Q, A, T> {
+    /// Questions for which `turn` returns the same value are never in flight together.
+    pub(super) fn in_turns(turn: fn(&Q) -> Option<T>) -> Self {
+        let queue = Queue { waiting: Vec::new(), under_way: 0, turns: HashSet::new() };
+        Self { queue: Mutex::new(queue), turn, ended: Notify::new() }
+    }
+}
+
+impl<Q, A, T> Batched<Q, A, T>
 where
-    K: Clone + Eq + Hash + Send + 'static,
-    V: Clone + Send + 'static,
+    Q: Send + 'static,
+    A: Send + 'static,
+    T: Clone + Eq + Hash + Send + 'static,
 {
-    /// Returns the value of `key`, read by a statement that begins after this call. `read` reads many keys in one
-    /// statement; its result lacks keys without a value.
-    pub(super) async fn get(
+    /// Returns the answer to `question`, from a statement that begins after this call. `answer` answers many questions in
+    /// their order.
+    ///
+    /// A question whose caller stops waiting is not sent any more. Once it is in flight, it is only aborted if all callers
+    /// of its statement have stopped waiting.
+    pub(super) async fn ask(
         self: &Arc<Self>,
-        key: K,
-        read: impl Fn(Vec<K>) -> BoxFuture<'static, DbResult<HashMap<K, V>>> + Send + 'static,
-    ) -> DbResult<Option<V>> {
-        let (reader, value) = oneshot::channel();
+        question: Q,
+        answer: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<DbResult<A>>> + Send + 'static,
+    ) -> DbResult<A> {
+        let (asker, answered) = oneshot::channel();
         let starts = {
-            let mut queue = self.0.lock();
-            queue.waiting.push((key, reader));
+            let mut queue = self.queue.lock();
+            queue.waiting.push((question, asker));
             let starts = queue.under_way < AT_ONCE;
             queue.under_way += usize::from(starts);
             starts
         };
         if starts {
-            let mut place = Place { of: Arc::clone(self), is_left: false };
-            tokio::spawn(async move {
-                place.of.run(read).await;
-                place.leave();
-            });
+            let place = Place { of: Arc::clone(self), turns: Vec::new(), is_left: false };
+            tokio::spawn(place.run(answer));
         }
-        value.await.unwrap_or_else(|_| Err(DbError::Unavailable("the read was interrupted".into())))
+        answered.await.unwrap_or_else(|_| Err(DbError::Unavailable("the statement was interrupted".into())))
     }
 
-    async fn run(&self, read: impl Fn(Vec<K>) -> BoxFuture<'static, DbResult<HashMap<K, V>>>) {
+    /// Waits until no question of this turn is in flight.
+    pub(super) async fn settled(&self, turn: &T) {
         loop {
-            let batch: Vec<(K, Reader<V>)> = {
-                let mut queue = self.0.lock();
-                let count = queue.waiting.len().min(BATCH);
-                if count == 0 {
-                    // Under the same lock, so that the next caller finds the place free.
-                    queue.under_way -= 1;
-                    return;
-                }
-                queue.waiting.drain(..count).collect()
-            };
-            let keys: HashSet<K> = batch.iter().map(|(key, _)| key.clone()).collect();
-            let values = read(keys.into_iter().collect()).await;
-            for (key, reader) in batch {
-                // The receiver is gone if its request was aborted.
-                let _ = reader.send(match &values {
-                    Ok(values) => Ok(values.get(&key).cloned()),
-                    Err(error) => Err(error.again()),
-                });
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // From here on, no end is missed.
+            ended.as_mut().enable();
+            if !self.queue.lock().turns.contains(turn) {
+                return;
             }
+            ended.await;
         }
     }
 }
 
 /// A place among the statements in flight. It is also released after a panic, or when the runtime ends.
-struct Place<K, V> {
-    of: Arc<Batched<K, V>>,
-    /// True if [`Batched::run`] has released it.
+struct Place<Q, A, T: Eq + Hash> {
+    of: Arc<Batched<Q, A, T>>,
+    /// The turns of its statement.
+    turns: Vec<T>,
+    /// True if [`Place::next`] has released it.
     is_left: bool,
 }
 
-impl<K, V> Place<K, V> {
-    fn leave(&mut self) {
-        self.is_left = true;
+impl<Q, A, T> Place<Q, A, T>
+where
+    T: Clone + Eq + Hash,
+{
+    async fn run(mut self, answer: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<DbResult<A>>>) {
+        while let Some(batch) = self.next() {
+            let (questions, mut askers): (Vec<Q>, Vec<Asker<A>>) = batch.into_iter().unzip();
+            let answers = tokio::select! {
+                biased;
+                answers = answer(questions) => answers,
+                () = all_closed(&mut askers) => Vec::new(),
+            };
+            self.end_turns();
+            for (asker, answer) in askers.into_iter().zip(answers) {
+                let _ = asker.send(answer);
+            }
+        }
+    }
+
+    /// Takes the questions of the next statement. Leaves the place if there are none.
+    fn next(&mut self) -> Option<Vec<(Q, Asker<A>)>> {
+        let queue = &mut *self.of.queue.lock();
+        let mut batch = Vec::with_capacity(queue.waiting.len().min(BATCH));
+        for (question, asker) in std::mem::take(&mut queue.waiting) {
+            if asker.is_closed() {
+                continue;
+            }
+            let turn = (self.of.turn)(&question);
+            let waits = batch.len() == BATCH || turn.as_ref().is_some_and(|turn| queue.turns.contains(turn));
+            if waits {
+                queue.waiting.push((question, asker));
+                continue;
+            }
+            if let Some(turn) = turn {
+                queue.turns.insert(turn.clone());
+                self.turns.push(turn);
+            }
+            batch.push((question, asker));
+        }
+        if batch.is_empty() {
+            // Under the same lock, so that the next caller finds the place free. Questions that wait for a turn are taken
+            // by the place that ends it.
+            queue.under_way -= 1;
+            self.is_left = true;
+            return None;
+        }
+        Some(batch)
     }
 }
 
-impl<K, V> Drop for Place<K, V> {
-    fn drop(&mut self) {
-        if !self.is_left {
-            self.of.0.lock().under_way -= 1;
+impl<Q, A, T: Eq + Hash> Place<Q, A, T> {
+    fn end_turns(&mut self) {
+        if !self.turns.is_empty() {
+            let mut queue = self.of.queue.lock();
+            for turn in self.turns.drain(..) {
+                queue.turns.remove(&turn);
+            }
+            self.of.ended.notify_waiters();
         }
     }
+}
+
+impl<Q, A, T: Eq + Hash> Drop for Place<Q, A, T> {
+    fn drop(&mut self) {
+        self.end_turns();
+        if !self.is_left {
+            self.of.queue.lock().under_way -= 1;
+        }
+    }
+}
+
+/// Waits until all callers have stopped waiting.
+async fn all_closed<A>(askers: &mut [Asker<A>]) {
+    for asker in askers {
+        asker.closed().await;
+    }
+}
+
+/// Answers reads by key. `read` reads many keys in one statement; its result lacks keys without a value.
+pub(super) async fn read_all<K, V, F>(
+    keys: Vec<K>,
+    read: impl FnOnce(Vec<K>) -> F + Send,
+) -> Vec<DbResult<Option<V>>>
+where
+    K: Clone + Eq + Hash + Send,
+    V: Clone,
+    F: Future<Output = DbResult<HashMap<K, V>>> + Send,
+{
+    let distinct: HashSet<K> = keys.iter().cloned().collect();
+    let values = read(distinct.into_iter().collect()).await;
+    keys.iter()
+        .map(|key| match &values {
+            Ok(values) => Ok(values.get(key).cloned()),
+            Err(error) => Err(error.again()),
+        })
+        .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
-
-    use futures::FutureExt;
-    use futures::future::join_all;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn concurrent_readers_share_a_few_statements() {
-        let (batched, statements) = (Arc::new(Batched::<u32, u32>::default()), Arc::new(AtomicUsize::new(0)));
-        let get = |key| {
-            let (batched, statements) = (Arc::clone(&batched), Arc::clone(&statements));
-            async move {
-                let read = move |keys: Vec<u32>| {
-                    let statements = Arc::clone(&statements);
-                    async move {
-                        statements.fetch_add(1, Ordering::SeqCst);
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect())
-                    }
-                    .boxed()
-                };
-                batched.get(key, read).await.unwrap()
-            }
-        };
-        let values = join_all((0..1_000).map(get)).await;
-        for (key, value) in (0_u32..).zip(values) {
-            assert_eq!(value, (key % 2 == 0).then_some(key * 10));
-        }
-        assert!(statements.load(Ordering::SeqCst) <= 6, "{statements:?}");
-        assert_eq!(batched.0.lock().under_way, 0);
-    }
-
-    #[tokio::test]
-    async fn failure_reaches_every_reader_and_the_next_read_works() {
-        let batched = Arc::new(Batched::<u32, u32>::default());
-        let failing = |_: Vec<u32>| async { Err(DbError::Unavailable("no connection".into())) }.boxed();
-        let failed = batched.get(1, failing).await;
-        assert!(failed.is_err_and(|error| error.is_transient()));
-        let working = |_: Vec<u32>| async { Ok(HashMap::from([(1, 2)])) }.boxed();
-        assert_eq!(batched.get(1, working).await.unwrap(), Some(2));
-    }
-}
+mod tests;

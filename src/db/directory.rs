@@ -90,11 +90,16 @@ pub(super) async fn put_in(
         ), moved AS (
             -- Were they left behind, its next provision would no longer know them by the previous callback.
             UPDATE one_shots o
-            SET callback_url = g.callback_url, own_callback_url = NULL, follows_gone = false, updated_at = now()
-            FROM good g JOIN updated u USING (instance_id)
-            WHERE o.instance_id = g.instance_id AND o.state <> 'delivered'
-              AND (o.callback_url <> g.callback_url OR o.own_callback_url IS NOT NULL)
-              AND g.callback_url IS DISTINCT FROM g.old_callback_url
+            SET callback_url = l.new_callback_url, own_callback_url = NULL, follows_gone = false, updated_at = now()
+            FROM (
+                SELECT p.instance_id, p.job_id, g.callback_url AS new_callback_url
+                FROM good g JOIN updated u USING (instance_id) JOIN one_shots p USING (instance_id)
+                WHERE g.callback_url IS DISTINCT FROM g.old_callback_url AND p.state <> 'delivered'
+                ORDER BY p.instance_id, p.job_id
+                FOR NO KEY UPDATE OF p
+            ) l
+            WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.state <> 'delivered'
+              AND (o.callback_url <> l.new_callback_url OR o.own_callback_url IS NOT NULL)
         ), added AS (
             INSERT INTO instances (instance_id, org_id, bootstrap_session_id, callback_url, enabled)
             SELECT instance_id, org_id, session_id, callback_url, enabled FROM good WHERE NOT known
@@ -231,8 +236,14 @@ pub async fn set_callback(
         ), moved AS (
             -- The operator's callback becomes the job's own: the previous one may be abandoned, or not trusted any more.
             UPDATE one_shots o SET callback_url = $2, own_callback_url = NULL, follows_gone = false, updated_at = now()
-            FROM known k JOIN one_shots before USING (instance_id)
-            WHERE o.instance_id = k.instance_id AND o.job_id = before.job_id AND o.state <> 'delivered'
+            FROM (
+                SELECT p.instance_id, p.job_id, p.callback_url
+                FROM known k JOIN one_shots p USING (instance_id)
+                WHERE p.state <> 'delivered' AND (p.callback_url <> $2 OR p.own_callback_url IS NOT NULL)
+                ORDER BY p.instance_id, p.job_id
+                FOR NO KEY UPDATE OF p
+            ) before
+            WHERE o.instance_id = before.instance_id AND o.job_id = before.job_id AND o.state <> 'delivered'
               AND (o.callback_url <> $2 OR o.own_callback_url IS NOT NULL)
             RETURNING before.callback_url <> $2 AS is_elsewhere
         )
@@ -250,8 +261,15 @@ pub async fn set_callback(
 pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> {
     Ok(sqlx::query_scalar!(
         r#"
-        WITH gone AS (
-            DELETE FROM instances WHERE instance_id = $1 RETURNING instance_id
+        WITH agent AS MATERIALIZED (
+            SELECT instance_id FROM instances WHERE instance_id = $1 FOR UPDATE
+        ), locked AS MATERIALIZED (
+            -- In the order of other statements, so that there is no deadlock.
+            SELECT FROM agent JOIN one_shots o USING (instance_id)
+            ORDER BY o.instance_id, o.job_id
+            FOR UPDATE OF o
+        ), gone AS (
+            DELETE FROM instances WHERE instance_id = $1 AND (SELECT count(*) FROM locked) >= 0 RETURNING instance_id
         ), unwanted AS (
             UPDATE wake_ups u
             SET state = 'unwanted',

@@ -65,12 +65,15 @@ pub async fn prune_ended(
             WHERE (instance_id, job_id) > ($2 /* after instance */, $3 /* after job */)
             ORDER BY instance_id, job_id
             LIMIT $4 /* limit */
-        ), pruned AS (
-            DELETE FROM one_shots o USING examined e
+        ), ended AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id FROM one_shots o JOIN examined e USING (instance_id, job_id)
             WHERE e.state IN ('delivered', 'stuck', 'dead') AND e.updated_at < now() - make_interval(secs => $1 /* retention */)
-              AND o.instance_id = e.instance_id AND o.job_id = e.job_id
               -- Unless it was provisioned again since.
               AND o.state IN ('delivered', 'stuck', 'dead') AND o.updated_at = e.updated_at
+            FOR UPDATE OF o SKIP LOCKED
+        ), pruned AS (
+            DELETE FROM one_shots o USING ended e
+            WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id
             RETURNING o.instance_id, o.job_id
         ), idle AS (
             UPDATE job_auth j SET idle_since = now() FROM pruned p

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use nas_cron_protocol::{InstanceId, OrgId, SessionId};
 
-use super::batched::Batched;
+use super::batched::{self, Batched};
 use super::seconds::duration;
 use super::{Db, DbResult};
 use crate::domain::PortalDenial;
@@ -47,24 +47,30 @@ impl From<Row> for AgentInstance {
 /// Batched reads of instances: one read for each request to the agent API.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    by_id: Arc<Batched<InstanceId, AgentInstance>>,
-    by_session: Arc<Batched<(OrgId, SessionId), AgentInstance>>,
+    by_id: Arc<Batched<InstanceId, Option<AgentInstance>>>,
+    by_session: Arc<Batched<(OrgId, SessionId), Option<AgentInstance>>>,
 }
 
 /// Returns the instance with this id, in any org.
 #[tracing::instrument(name = "db.instances.by_id", level = "debug", skip_all)]
 pub async fn by_id(db: &Db, instance_id: &InstanceId) -> DbResult<Option<AgentInstance>> {
     let reader = db.clone();
-    let read = move |ids| read_by_id(reader.clone(), ids).boxed();
-    db.reads.by_id.get(instance_id.clone(), read).await
+    let read = move |ids| {
+        let db = reader.clone();
+        batched::read_all(ids, |ids| read_by_id(db, ids)).boxed()
+    };
+    db.reads.by_id.ask(instance_id.clone(), read).await
 }
 
 /// Returns the instance of this org with this bootstrap session.
 #[tracing::instrument(name = "db.instances.by_session", level = "debug", skip_all)]
 pub async fn by_session(db: &Db, org_id: &OrgId, session: &SessionId) -> DbResult<Option<AgentInstance>> {
     let reader = db.clone();
-    let read = move |sessions| read_by_session(reader.clone(), sessions).boxed();
-    db.reads.by_session.get((org_id.clone(), session.clone()), read).await
+    let read = move |sessions| {
+        let db = reader.clone();
+        batched::read_all(sessions, |sessions| read_by_session(db, sessions)).boxed()
+    };
+    db.reads.by_session.ask((org_id.clone(), session.clone()), read).await
 }
 
 async fn read_by_id(db: Db, ids: Vec<InstanceId>) -> DbResult<HashMap<InstanceId, AgentInstance>> {

@@ -194,16 +194,18 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         ), external AS (
             SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
         ), armed AS (
-            INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                   state, next_attempt_at, awaits, due_since, not_after)
-            SELECT g.instance_id, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.callback_url,
-                   'armed', d.due_at,
-                   CASE WHEN d.due_at > now() + make_interval(secs => $8) THEN (SELECT backend FROM external) END,
-                   CASE WHEN d.due_at >= now() THEN d.due_at END,
-                   g.not_after
-            FROM given g JOIN registered i USING (instance_id)
-            CROSS JOIN LATERAL (SELECT g.fire_at + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS due_at) d
-            ORDER BY g.instance_id, g.job_id
+            INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, not_after, callback_url,
+                                   state, next_attempt_at, due_since, awaits)
+            SELECT (a.one_shot).instance_id, (a.one_shot).job_id, (a.one_shot).schedule_id, (a.one_shot).dedup_key,
+                   (a.one_shot).fire_at_text, (a.one_shot).fire_at, (a.one_shot).not_after, (a.one_shot).callback_url,
+                   (a.one_shot).state, (a.one_shot).next_attempt_at, (a.one_shot).due_since, (a.one_shot).awaits
+            FROM (
+                SELECT armed(i, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.not_after, g.callback_url,
+                             (SELECT backend FROM external), make_interval(secs => $8 /* built_in_loop_within */)) AS one_shot
+                FROM given g JOIN registered i USING (instance_id)
+                ORDER BY g.instance_id, g.job_id
+                OFFSET 0
+            ) a
             ON CONFLICT (instance_id, job_id) DO NOTHING
             RETURNING instance_id, job_id, schedule_id, next_attempt_at, awaits
         ), wanted AS (
@@ -239,7 +241,7 @@ pub async fn import(db: &Db, batch: &[Import], dry_run: bool) -> DbResult<Vec<Im
         &texts as &[&str],
         &instants,
         &callbacks as &[&str],
-        super::oneshots::BUILT_IN_LOOP_WITHIN,
+        super::provisions::BUILT_IN_LOOP_WITHIN,
         &auths as &[Option<Value>],
         &limits as &[Option<DateTime<Utc>>],
     )

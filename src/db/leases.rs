@@ -16,6 +16,9 @@ use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 /// Maximum number of due one-shots that [`recover_expired`] searches for expired leases: about 50 ms.
 const SEARCHED: i64 = 100_000;
 
+/// Maximum number of one-shots that [`next_look`] reads to find one that is not claimed.
+const LOOKED_AT: i64 = 100;
+
 /// Returns when the next claim, backend miss, search for expired leases and limit of a one-shot are due. This is the only
 /// query of an idle service.
 pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<NextLook> {
@@ -23,18 +26,24 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
     let sent = Instant::now();
     let row = sqlx::query!(
         r#"
+        WITH first AS MATERIALIZED (
+            SELECT next_attempt_at, claim_expires_at FROM one_shots
+            WHERE next_attempt_at IS NOT NULL AND parked IS NULL AND awaits IS NULL
+            ORDER BY next_attempt_at
+            LIMIT $3 /* looked_at */
+        )
         SELECT clock_timestamp() AS "now!",
-               extract(epoch FROM (SELECT min(next_attempt_at) FROM one_shots
-                WHERE next_attempt_at IS NOT NULL AND claim_expires_at IS NULL AND parked IS NULL AND awaits IS NULL)
+               -- If all of these are claimed, the next one is not due before them.
+               extract(epoch FROM COALESCE(
+                    (SELECT min(next_attempt_at) FROM first WHERE claim_expires_at IS NULL),
+                    (SELECT max(next_attempt_at) FROM first HAVING count(*) = $3))
                 - clock_timestamp())::float8 AS due_in,
                extract(epoch FROM (SELECT min(o.next_attempt_at + make_interval(secs => g.grace))
                 FROM unnest($1::text[], $2::float8[]) AS g(backend, grace) CROSS JOIN LATERAL (
                     SELECT next_attempt_at FROM one_shots WHERE awaits = g.backend::scheduler_backend
                     ORDER BY next_attempt_at LIMIT 1
                 ) o) - clock_timestamp())::float8 AS missed_in,
-               extract(epoch FROM (SELECT min(next_attempt_at) FROM one_shots
-                WHERE next_attempt_at IS NOT NULL AND parked IS NULL AND awaits IS NULL)
-                - clock_timestamp())::float8 AS first_in,
+               extract(epoch FROM (SELECT min(next_attempt_at) FROM first) - clock_timestamp())::float8 AS first_in,
                extract(epoch FROM (SELECT min(expires_at) FROM superseded_attempts)
                 - clock_timestamp())::float8 AS superseded_ends_in,
                extract(epoch FROM (SELECT not_after FROM one_shots
@@ -44,6 +53,7 @@ pub async fn next_look(db: &Db, graces: &[(BackendName, Duration)]) -> DbResult<
         "#,
         &backends,
         &graces,
+        LOOKED_AT,
     )
     .fetch_one(db)
     .await?;
@@ -83,11 +93,15 @@ pub async fn claim_due(
             ORDER BY o.next_attempt_at
             LIMIT $3 /* limit */
             FOR UPDATE OF o SKIP LOCKED
+        ), status AS MATERIALIZED (
+            -- Once for each instance, and not for each of its one-shots.
+            SELECT instance_id, on_hold, probe_job_id, busy_until FROM instance_status
+            WHERE instance_id = ANY (ARRAY(SELECT DISTINCT instance_id FROM due))
         ), judged AS (
             SELECT due.instance_id, due.job_id, park_reason_of(due.job_id, i.on_hold, i.probe_job_id) AS park,
                    GREATEST(due.next_attempt_at, i.busy_until) AS due_at
-            FROM relaxed CROSS JOIN due JOIN instance_status i USING (instance_id)
-        ), decided AS (
+            FROM relaxed CROSS JOIN due JOIN status i USING (instance_id)
+        ), decided AS MATERIALIZED (
             SELECT j.*, park IS NULL AND due_at <= now() + make_interval(secs => $1) AS lease FROM judged j
         )
         UPDATE one_shots o
@@ -236,6 +250,12 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
             SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token)
         ), never_sent AS (
             DELETE FROM superseded_attempts s USING given g WHERE s.attempt_id = g.lease_token
+        ), locked AS MATERIALIZED (
+            -- In the order of other statements, so that there is no deadlock.
+            SELECT o.instance_id, o.job_id, g.lease_token FROM given g JOIN one_shots o USING (instance_id, job_id)
+            WHERE o.lease_token = g.lease_token
+            ORDER BY o.instance_id, o.job_id
+            FOR NO KEY UPDATE OF o
         )
         UPDATE one_shots o
         SET state = CASE WHEN o.attempts - (o.state = 'firing')::int > 0 THEN 'waiting' ELSE 'armed' END::one_shot_state,
@@ -244,8 +264,8 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
             -- Spread, because a shortage defers many at once.
             next_attempt_at = GREATEST(o.next_attempt_at, o.fire_at, now() + make_interval(secs => $4 * (1 + random()))),
             lease_token = NULL, claim_expires_at = NULL, attempt_expires_at = NULL
-        FROM given g
-        WHERE o.instance_id = g.instance_id AND o.job_id = g.job_id AND o.lease_token = g.lease_token
+        FROM locked l
+        WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
           AND o.state IN ('leased', 'firing')
         "#,
         &instance_ids,
@@ -258,9 +278,15 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
     Ok(result.rows_affected())
 }
 
+/// Returns leases as arguments of a statement, in the order of the primary key.
 fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
-    for lease in leases {
+    let mut ordered: Vec<&Lease> = leases.iter().collect();
+    ordered.sort_unstable_by(|one, next| {
+        (one.instance_id.as_str(), one.job_id.as_str())
+            .cmp(&(next.instance_id.as_str(), next.job_id.as_str()))
+    });
+    for lease in ordered {
         columns.0.push(lease.instance_id.as_str().to_owned());
         columns.1.push(lease.job_id.as_str().to_owned());
         columns.2.push(lease.lease_token);

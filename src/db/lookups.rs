@@ -133,8 +133,16 @@ pub async fn give_up_session(
 #[tracing::instrument(name = "db.lookups.release", level = "debug", skip_all)]
 pub async fn release(db: &Db, instance_id: &InstanceId) -> DbResult<u64> {
     let done = sqlx::query!(
-        "UPDATE one_shots o SET parked = NULL, updated_at = now() FROM instance_status i \
-         WHERE o.instance_id = $1 AND o.parked = 'hold' AND i.instance_id = $1 AND NOT i.on_hold",
+        r#"
+        WITH locked AS MATERIALIZED (
+            SELECT instance_id, job_id FROM one_shots WHERE instance_id = $1 AND parked = 'hold'
+            ORDER BY instance_id, job_id
+            FOR NO KEY UPDATE
+        )
+        UPDATE one_shots o SET parked = NULL, updated_at = now()
+        FROM locked l JOIN instance_status i USING (instance_id)
+        WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.parked = 'hold' AND NOT i.on_hold
+        "#,
         instance_id.as_str(),
     )
     .execute(db)

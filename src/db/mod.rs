@@ -28,6 +28,7 @@ pub mod outages;
 pub mod outcomes;
 mod pool;
 pub mod pooler;
+pub mod provisions;
 pub mod replicas;
 mod ride_out;
 mod seconds;
@@ -69,6 +70,7 @@ pub struct Db {
     patience: Duration,
     max_connections: u32,
     reads: Arc<instances::Reads>,
+    provisions: Arc<provisions::Provisions>,
 }
 
 /// A failed statement.
@@ -186,7 +188,8 @@ impl Db {
         wait: Duration,
     ) -> DbResult<Self> {
         let pool = Pool::new(Arc::clone(&connector), Arc::clone(&health), max_connections, wait)?;
-        Ok(Self { pool, connector, health, patience: SHORT, max_connections, reads: Arc::default() })
+        let (reads, provisions) = (Arc::default(), Arc::new(provisions::queue()));
+        Ok(Self { pool, connector, health, patience: SHORT, max_connections, reads, provisions })
     }
 
     /// Returns a handle to the same pool with a longer statement timeout, for background work.

@@ -1,117 +1,18 @@
-//! Statements about a job's current one-shot on behalf of the agent API: provision, cancel, list.
+//! Statements about a job's current one-shot on behalf of the agent API: moves, cancel, list. [`super::provisions`] arms it.
 
 use chrono::{DateTime, Utc};
 use nas_cron_protocol::{
-    BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId, NotAfter,
-    OneShotState, ParkReason, ScheduleId,
+    BackendName, CallbackUrl, DeadReason, DedupKey, FireAt, FireOutcome, InstanceId, JobId, OneShotState,
+    ParkReason, ScheduleId,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{OptionalWord, Word};
-use super::seconds::RuleColumns;
-use super::{Db, DbResult, auth_profiles};
-use crate::domain::arm_rules::ArmRules;
-use crate::domain::one_shot::{Arm, Armed, Moved, OneShot};
+use super::{Db, DbResult, auth_profiles, provisions};
+use crate::domain::one_shot::{Moved, OneShot};
 
-/// Maximum time to the instant, in seconds, at which the built-in loop fires a one-shot without its backend: an external
-/// backend could not be armed in time. At least the lead plus the granularity of every backend.
-pub(in crate::db) const BUILT_IN_LOOP_WITHIN: f64 = 3.0;
-
-/// Provisions the job's one-shot: arms a new job, supersedes, or handles the same key again. The SQL function `provisioned`
-/// has the rules for a job that has a one-shot. Durable when it returns. `None`: the instance does not exist.
-pub async fn provision(db: &Db, arm: &Arm<'_>, rules: &ArmRules) -> DbResult<Option<Armed>> {
-    let rules = RuleColumns::from(rules);
-    let row = sqlx::query!(
-        r#"
-        WITH external AS (
-            SELECT backend, generation FROM active_backend WHERE backend <> 'postgres' LIMIT 1
-        ), provisioned AS (
-            INSERT INTO one_shots AS job (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url,
-                                          state, next_attempt_at, awaits, due_since, not_after)
-            SELECT i.instance_id, $2 /* job_id */, $3 /* schedule_id */, $4 /* dedup_key */, $5 /* fire_at_text */,
-                   $6 /* fire_at */, $7 /* callback_url */, 'armed', due.at,
-                   CASE WHEN due.at > now() + make_interval(secs => $12 /* built_in_loop_within */)
-                        THEN (SELECT backend FROM external) END,
-                   CASE WHEN due.at >= now() THEN due.at END,
-                   $13 /* not_after */
-            FROM instances i,
-                 LATERAL (SELECT $6::timestamptz + skew_guard(i.skew_guard_ms, i.skew_learned_at) AS at) due
-            WHERE i.instance_id = $1 /* instance_id */
-            ON CONFLICT (instance_id, job_id) DO UPDATE SET
-                -- The job's own provision names its callback, also if the key is the same.
-                callback_url = excluded.callback_url, own_callback_url = NULL, follows_gone = false,
-                (schedule_id, dedup_key, fire_at_text, fire_at, state, next_attempt_at, due_since, parked, awaits,
-                 lease_token, claim_expires_at, attempt_expires_at, attempts, retrying_since, retry_after_until,
-                 last_started_at, last_status, last_error, asked_again_at, shows_skew, delivered_key, delivered_schedule_id,
-                 delivered_at, second_fires, dead_since, created_at, updated_at, last_outcome, claimed_at, refused, expired,
-                 not_after) = (
-                SELECT (n).schedule_id, (n).dedup_key, (n).fire_at_text, (n).fire_at, (n).state, (n).next_attempt_at,
-                       (n).due_since, (n).parked, (n).awaits, (n).lease_token,
-                       (n).claim_expires_at, (n).attempt_expires_at, (n).attempts, (n).retrying_since,
-                       (n).retry_after_until, (n).last_started_at, (n).last_status, (n).last_error, (n).asked_again_at,
-                       (n).shows_skew, (n).delivered_key, (n).delivered_schedule_id, (n).delivered_at,
-                       (n).second_fires, (n).dead_since, (n).created_at, (n).updated_at,
-                       (n).last_outcome, (n).claimed_at, (n).refused, (n).expired,
-                       -- The same key changes or clears the limit of a live one-shot. A new arm has it already.
-                       CASE WHEN $14 /* limit_given */ AND (n).next_attempt_at IS NOT NULL
-                            THEN excluded.not_after ELSE (n).not_after END
-                FROM (SELECT provisioned(job, excluded, ROW(
-                          make_interval(secs => $8 /* fire_floor */),
-                          make_interval(secs => $9 /* second_fire_delay */),
-                          make_interval(secs => $10 /* second_fire_interval */),
-                          $11 /* second_fires_max */)::arm_rules) AS n OFFSET 0) once)
-            RETURNING schedule_id, state, next_attempt_at, awaits, shows_skew,
-                      -- Only a new arm was created by this statement.
-                      created_at = now() AS is_new
-        ), wanted AS (
-            INSERT INTO wake_ups (schedule_id, generation, backend, instance_id, job_id, due_at)
-            SELECT p.schedule_id, e.generation, e.backend, $1, $2, p.next_attempt_at
-            FROM provisioned p JOIN external e ON e.backend = p.awaits
-            WHERE p.is_new
-            ON CONFLICT (schedule_id, generation) DO UPDATE
-                SET state = 'wanted', due_at = excluded.due_at, next_try_at = now(), tries = 0
-        ), unwanted AS (
-            UPDATE wake_ups w
-            SET state = 'unwanted', next_try_at = next_cancel_at(w.state, w.tries, w.next_try_at)
-            FROM provisioned p
-            WHERE p.is_new AND w.instance_id = $1 AND w.job_id = $2 AND w.schedule_id <> p.schedule_id
-              AND w.state <> 'unwanted'
-        )
-        SELECT schedule_id AS "schedule_id!", next_attempt_at, awaits AS "awaits!: OptionalWord<BackendName>",
-               is_new AND shows_skew AS "shows_skew!",
-               (SELECT a.unknown_auth FROM instances i, auth_of_job(i.instance_id, i.org_id, $2) a
-                WHERE i.instance_id = $1) AS unknown_auth
-        FROM provisioned
-        "#,
-        arm.instance_id.as_str(),
-        arm.job_id.as_str(),
-        ScheduleId::fresh().0,
-        arm.dedup_key.as_str(),
-        arm.fire_at.as_str(),
-        arm.fire_at.instant(),
-        arm.callback_url.as_str(),
-        rules.fire_floor,
-        rules.second_fire_delay,
-        rules.second_fire_interval,
-        rules.second_fires_max,
-        BUILT_IN_LOOP_WITHIN,
-        arm.not_after.value().map(NotAfter::instant),
-        !arm.not_after.is_keep(),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| Armed {
-        schedule_id: ScheduleId(row.schedule_id),
-        next_attempt_at: row.next_attempt_at,
-        shows_skew: row.shows_skew,
-        awaits: row.awaits.0,
-        unknown_auth: auth_profiles::profiles(row.unknown_auth),
-        followed: 0,
-    }))
-}
-
-/// Sets or raises the instance's skew guard after an arm that showed a slow agent clock ([`Armed::shows_skew`]): 1 s,
+/// Sets or raises the instance's skew guard after an arm that showed a slow agent clock ([`Armed::shows_skew`](crate::domain::one_shot::Armed::shows_skew)): 1 s,
 /// then twice the remaining guard, at most 30 s. It already delays this arm. Returns the earliest start of its next
 /// attempt; `None` if it is no longer armed.
 pub async fn learn_skew(
@@ -169,16 +70,26 @@ pub async fn move_callback(
             FROM before b
             WHERE i.instance_id = $1
             RETURNING callback_alternates(callback_returns, callback_moved_at) AND NOT b.alternated AS alternates_now
+        ), locked AS MATERIALIZED (
+            -- After the instance, and in the order of other statements, so that there is no deadlock.
+            SELECT instance_id, job_id FROM one_shots
+            WHERE instance_id = $1 AND (SELECT count(*) FROM before) >= 0
+              AND (callback_url = $2 /* previous */ AND state NOT IN ('delivered', 'stuck') OR callback_url = $3 AND follows_gone)
+            ORDER BY instance_id, job_id
+            FOR NO KEY UPDATE
         ), followed AS (
-            UPDATE one_shots
+            UPDATE one_shots o
             SET callback_url = $3, follows_gone = false, updated_at = now(),
-                own_callback_url = NULLIF(COALESCE(own_callback_url, callback_url), $3)
-            WHERE instance_id = $1 AND callback_url = $2 /* previous */ AND state NOT IN ('delivered', 'stuck')
-            RETURNING job_id
+                own_callback_url = NULLIF(COALESCE(o.own_callback_url, o.callback_url), $3)
+            FROM locked l
+            WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id
+              AND o.callback_url = $2 AND o.state NOT IN ('delivered', 'stuck')
+            RETURNING o.job_id
         ), returned AS (
             -- The agent is at their own callback again: only its answer counts.
-            UPDATE one_shots SET follows_gone = false, updated_at = now()
-            WHERE instance_id = $1 AND callback_url = $3 AND follows_gone
+            UPDATE one_shots o SET follows_gone = false, updated_at = now()
+            FROM locked l
+            WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.callback_url = $3 AND o.follows_gone
         )
         SELECT (SELECT count(*) FROM followed WHERE job_id <> $4 /* job_id */) AS "followed!",
                COALESCE((SELECT alternates_now FROM instance), false) AS "alternates_now!"
@@ -196,6 +107,7 @@ pub async fn move_callback(
 /// Cancels a job: deletes its one-shot, and with it the memory of its delivered key, and marks the job as cancelled. No
 /// attempt starts after the commit. Returns the id of the deleted one-shot's schedule, if there was one.
 pub async fn cancel(db: &Db, instance_id: &InstanceId, job_id: &JobId) -> DbResult<Option<ScheduleId>> {
+    provisions::settled(db, instance_id, job_id).await;
     let row = sqlx::query_scalar!(
         r#"
         WITH cancelled AS (

@@ -45,6 +45,11 @@ pub async fn close_outages(db: &Db, instances: &[InstanceId]) -> DbResult<u64> {
             UPDATE instances SET unreachable_since = NULL, probe_job_id = NULL
             WHERE instance_id = ANY ($1) AND unreachable_since IS NOT NULL
             RETURNING instance_id
+        ), locked AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id FROM one_shots o JOIN closed c USING (instance_id)
+            WHERE o.state IN ('armed', 'waiting') AND (o.parked = 'unreachable' OR (o.parked IS NULL AND o.attempts > 0))
+            ORDER BY o.instance_id, o.job_id
+            FOR NO KEY UPDATE OF o
         )
         UPDATE one_shots o
         SET parked = NULL, retrying_since = CASE WHEN o.attempts > 0 THEN o.retrying_since END,
@@ -52,8 +57,8 @@ pub async fn close_outages(db: &Db, instances: &[InstanceId]) -> DbResult<u64> {
                 THEN LEAST(o.next_attempt_at, GREATEST(now() + random() * interval '2 s', o.retry_after_until))
                 ELSE o.next_attempt_at END,
             updated_at = now()
-        FROM closed c
-        WHERE o.instance_id = c.instance_id AND o.state IN ('armed', 'waiting')
+        FROM locked l
+        WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.state IN ('armed', 'waiting')
           AND (o.parked = 'unreachable' OR (o.parked IS NULL AND o.attempts > 0))
         "#,
         &instance_ids,
@@ -102,12 +107,17 @@ pub async fn pull_retries(db: &Db, instance_id: &InstanceId, interval: Duration)
             WHERE instance_id = $1
               AND (pulled_at IS NULL OR pulled_at <= now() - make_interval(secs => $2))
             RETURNING instance_id
+        ), locked AS MATERIALIZED (
+            SELECT o.instance_id, o.job_id FROM one_shots o JOIN awake a USING (instance_id)
+            WHERE o.state = 'waiting' AND o.parked IS NULL AND o.attempts > 0
+            ORDER BY o.instance_id, o.job_id
+            FOR NO KEY UPDATE OF o
         )
         UPDATE one_shots o
         SET next_attempt_at = GREATEST(now() + make_interval(secs => 1 + 2 * random()), o.retry_after_until),
             updated_at = now()
-        FROM awake a
-        WHERE o.instance_id = a.instance_id AND o.state = 'waiting' AND o.parked IS NULL AND o.attempts > 0
+        FROM locked l
+        WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.state = 'waiting' AND o.parked IS NULL AND o.attempts > 0
           AND o.next_attempt_at > now() + interval '3 s'
           AND o.next_attempt_at > COALESCE(o.retry_after_until, '-infinity')
         "#,
@@ -124,28 +134,7 @@ pub async fn pull_retries(db: &Db, instance_id: &InstanceId, interval: Duration)
 pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResult<Tidied> {
     let row = sqlx::query!(
         r#"
-        WITH released AS (
-            UPDATE one_shots o SET parked = NULL, updated_at = now()
-            FROM (
-                SELECT p.instance_id, p.job_id
-                FROM one_shots p JOIN instance_status i USING (instance_id)
-                WHERE p.parked = 'hold' AND NOT i.on_hold
-                LIMIT $2
-            ) p
-            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'hold'
-            RETURNING 1
-        ), given_up AS (
-            UPDATE one_shots o
-            SET state = 'dead', dead_since = now(), parked = NULL, next_attempt_at = NULL,
-                last_error = 'gave up: the instance could not be reached', updated_at = now()
-            FROM (
-                SELECT p.instance_id, p.job_id FROM one_shots p
-                WHERE p.parked = 'unreachable' AND p.retrying_since <= now() - make_interval(secs => $1)
-                LIMIT $2
-            ) p
-            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'unreachable'
-            RETURNING 1
-        ), orphaned AS (
+        WITH orphaned AS (
             -- An outage whose probe is not retrying: it was cancelled, superseded, delivered or given up.
             SELECT i.instance_id, (
                 SELECT p.job_id FROM one_shots p
@@ -165,10 +154,41 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
             FROM orphaned n
             WHERE i.instance_id = n.instance_id
             RETURNING i.instance_id, i.probe_job_id
+        ), chosen AS MATERIALIZED (
+            -- First, because it waits for locks: all others skip what is locked.
+            SELECT o.instance_id, o.job_id
+            FROM probing p JOIN one_shots o ON o.instance_id = p.instance_id AND o.job_id = p.probe_job_id
+            WHERE o.parked = 'unreachable'
+            ORDER BY o.instance_id, o.job_id
+            FOR NO KEY UPDATE OF o
         ), probes AS (
             UPDATE one_shots o SET parked = NULL, updated_at = now()
-            FROM probing p
-            WHERE o.instance_id = p.instance_id AND o.job_id = p.probe_job_id AND o.parked = 'unreachable'
+            FROM chosen c
+            WHERE o.instance_id = c.instance_id AND o.job_id = c.job_id AND o.parked = 'unreachable'
+            RETURNING 1
+        ), released AS (
+            UPDATE one_shots o SET parked = NULL, updated_at = now()
+            FROM (
+                SELECT p.instance_id, p.job_id
+                FROM one_shots p JOIN instance_status i USING (instance_id)
+                WHERE p.parked = 'hold' AND NOT i.on_hold AND (SELECT count(*) FROM chosen) >= 0
+                LIMIT $2
+                FOR NO KEY UPDATE OF p SKIP LOCKED
+            ) p
+            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'hold'
+            RETURNING 1
+        ), given_up AS (
+            UPDATE one_shots o
+            SET state = 'dead', dead_since = now(), parked = NULL, next_attempt_at = NULL,
+                last_error = 'gave up: the instance could not be reached', updated_at = now()
+            FROM (
+                SELECT p.instance_id, p.job_id FROM one_shots p
+                WHERE p.parked = 'unreachable' AND p.retrying_since <= now() - make_interval(secs => $1)
+                  AND (SELECT count(*) FROM chosen) >= 0
+                LIMIT $2
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) p
+            WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'unreachable'
             RETURNING 1
         ), stray AS (
             -- Parked just as its instance's outage ended.
@@ -176,8 +196,9 @@ pub async fn tidy_parked(db: &Db, give_up_after: Duration, limit: i64) -> DbResu
             FROM (
                 SELECT p.instance_id, p.job_id
                 FROM one_shots p JOIN instances i USING (instance_id)
-                WHERE p.parked = 'unreachable' AND i.unreachable_since IS NULL
+                WHERE p.parked = 'unreachable' AND i.unreachable_since IS NULL AND (SELECT count(*) FROM chosen) >= 0
                 LIMIT $2
+                FOR NO KEY UPDATE OF p SKIP LOCKED
             ) p
             WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id AND o.parked = 'unreachable'
             RETURNING 1

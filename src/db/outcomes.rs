@@ -37,7 +37,7 @@ async fn finish_jobs(db: &Db, ended: &[&Ended], rules: &ArmRules) -> DbResult<Ve
 
 /// Defines the statement, with this clause about attempts that are in the history.
 macro_rules! statement {
-    ($(#[$doc:meta])* $name:ident, $if_recorded:literal) => {
+    ($(#[$doc:meta])* $name:ident, $if_recorded:literal, $unless_recorded:literal) => {
         $(#[$doc])*
         async fn $name(db: &Db, ended: &[&Ended], rules: &ArmRules) -> DbResult<Vec<Recorded>> {
             let rules = RuleColumns::from(rules);
@@ -61,24 +61,29 @@ macro_rules! statement {
                     SELECT FROM one_shots JOIN ended USING (instance_id, job_id)
                     ORDER BY instance_id, job_id
                     FOR NO KEY UPDATE OF one_shots
+                ), timed AS MATERIALIZED (
+                    -- `ended_at` is read behind the locks: an attempt that was confirmed while this statement waited started before.
+                    -- Second fires are counted from that very instant.
+                    SELECT *, clock_timestamp() AS ended_at FROM ended WHERE (SELECT count(*) FROM locked) >= 0
                 ), history AS (
                     -- The fence: an outcome counts once.
                     INSERT INTO fires AS f (attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                                             ended_at, outcome, http_status, error, answer)
-                    -- `ended_at` is read behind the locks: an attempt that was confirmed while this statement waited started before.
-                    SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
-                           clock_timestamp(), outcome, http_status, error, answer
-                    FROM ended WHERE (SELECT count(*) FROM locked) >= 0
+                    SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
+                           outcome, http_status, error, answer
+                    FROM timed
                     "#
                     + $if_recorded
                     + r#"
-                    RETURNING attempt_id, ended_at
+                    RETURNING attempt_id
                 ), recorded AS (
-                    -- `ended_at` of the history: second fires are counted from that very instant.
-                    SELECT e.instance_id, e.job_id,
-                           ROW(e.attempt_id, e.schedule_id, e.dedup_key, e.started_at, h.ended_at, e.outcome, e.http_status,
-                               e.error, e.ambiguous, e.retry_in, e.retry_after, e.callback_url)::ended_attempt AS attempt
-                    FROM ended e JOIN history h USING (attempt_id)
+                    SELECT instance_id, job_id,
+                           ROW(attempt_id, schedule_id, dedup_key, started_at, ended_at, outcome, http_status, error, ambiguous,
+                               retry_in, retry_after, callback_url)::ended_attempt AS attempt
+                    FROM timed
+                    "#
+                    + $unless_recorded
+                    + r#"
                 ), known AS (
                     DELETE FROM superseded_attempts s USING ended e WHERE s.attempt_id = e.attempt_id
                 ), changed AS (
@@ -139,6 +144,7 @@ macro_rules! statement {
 statement!(
     /// Fails if an attempt is in the history. Nearly none is, and without `ON CONFLICT` a row is written in one step.
     finish_new,
+    "",
     ""
 );
 statement!(
@@ -147,7 +153,8 @@ statement!(
     "ON CONFLICT (instance_id, job_id, started_at, attempt_id) DO UPDATE
          SET ended_at = excluded.ended_at, outcome = excluded.outcome, http_status = excluded.http_status,
              error = excluded.error, answer = excluded.answer
-         WHERE f.outcome = 'lost'"
+         WHERE f.outcome = 'lost'",
+    "JOIN history USING (attempt_id)"
 );
 
 /// Returns a parameter of the statement: one value for each attempt.

@@ -45,7 +45,7 @@ pub struct Recovered {
 /// The next work of the claiming loop. Each duration is zero once its instant has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct NextLook {
-    /// Time until the first one-shot that is not claimed is due.
+    /// Time until the first one-shot that is not claimed is due. It may be due later if many before it are claimed.
     pub due_in: Option<Duration>,
     /// Time until the first external wake-up is overdue by its backend's grace period.
     pub missed_in: Option<Duration>,

@@ -12,19 +12,19 @@ use super::job_auth::JobAuth;
 
 /// The parameters of an arm.
 #[derive(Clone, Debug)]
-pub struct Arm<'a> {
+pub struct Arm {
     /// The instance that owns the job.
-    pub instance_id: &'a InstanceId,
+    pub instance_id: InstanceId,
     /// The job.
-    pub job_id: &'a JobId,
+    pub job_id: JobId,
     /// The key that makes arming idempotent.
-    pub dedup_key: &'a DedupKey,
+    pub dedup_key: DedupKey,
     /// The instant, and its text.
-    pub fire_at: &'a FireAt,
+    pub fire_at: FireAt,
     /// The URL that the fire goes to.
-    pub callback_url: &'a CallbackUrl,
+    pub callback_url: CallbackUrl,
     /// The latest start of an attempt. `Keep` keeps that of a live one-shot with this key; a new arm has none then.
-    pub not_after: &'a Given<NotAfter>,
+    pub not_after: Given<NotAfter>,
 }
 
 /// A job's current one-shot after a provision.

@@ -1,5 +1,7 @@
 //! The portal's public keys, read from a JWKS or PEM file, and the verification of signatures with them.
 
+use std::sync::Arc;
+
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use nas_cron_protocol::json;
@@ -10,6 +12,7 @@ use serde::Deserialize;
 use super::claims::AccessClaims;
 use super::token::{ALLOWED_ALGORITHMS, Presented};
 use super::token_error::TokenError;
+use super::verified_tokens::{self, VerifiedTokens};
 
 /// Maximum number of keys; a portal has two or three.
 const MAX_KEYS: usize = 64;
@@ -24,6 +27,8 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerificationKey>,
+    /// The tokens that these keys have verified.
+    verified: Arc<VerifiedTokens>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,7 +136,7 @@ impl KeySet {
             return Err(KeySetError::NoneUsable(last));
         }
         keys.truncate(MAX_KEYS);
-        Ok(Self { keys })
+        Ok(Self { keys, verified: Arc::default() })
     }
 
     /// Returns the number of keys.
@@ -147,6 +152,10 @@ impl KeySet {
     /// Verifies a token with the keys that may have signed it: those with its `kid` and those without one, or all keys
     /// if the token has no `kid`.
     pub(super) fn verify(&self, token: &Presented<'_>) -> Result<AccessClaims, NotVerified> {
+        let hash = verified_tokens::hash_of(token);
+        if self.verified.contains(&hash) {
+            return Ok(token.claims.clone());
+        }
         let mut refusal = None;
         for key in &self.keys {
             let named = token.kid.is_some() && key.kid == token.kid;
@@ -155,6 +164,7 @@ impl KeySet {
             }
             let fits = key.algorithms.contains(&token.algorithm);
             if fits && key.signed(token) {
+                self.verified.add(hash);
                 return Ok(token.claims.clone());
             }
             if named && refusal != Some(TokenError::Signature) {
@@ -334,6 +344,33 @@ mod tests {
         key.as_object_mut().unwrap().remove("alg");
         key.as_object_mut().unwrap().remove("use");
         assert!(verifies(&set(&[key]).unwrap(), &rsa));
+    }
+
+    #[test]
+    fn token_that_was_verified_is_refused_by_a_set_without_its_key_and_if_it_is_altered() {
+        let (old, new) = (Signing::es256("old"), Signing::es256("new"));
+        let rules = TokenRules::new("p", []);
+        let token = old.sign(&json!({"iss": "p", "exp": 100}));
+        let read = |token| Presented::read(token, &rules, DateTime::UNIX_EPOCH);
+        let both = KeySet::from_jwks(&jwks([&old, &new])).unwrap();
+        for _ in 0..2 {
+            assert!(both.verify(&read(&token).unwrap()).is_ok());
+        }
+        let after_rotation = KeySet::from_jwks(&jwks([&new])).unwrap();
+        assert_eq!(after_rotation.verify(&read(&token).unwrap()), Err(NotVerified::UnknownKey));
+        // Its claims are checked each time.
+        let late = DateTime::from_timestamp(1_000, 0).unwrap();
+        assert_eq!(Presented::read(&token, &rules, late).err(), Some(TokenError::Expired));
+        // Other claims, or another signature.
+        let other = old.sign(&json!({"iss": "p", "exp": 200}));
+        let (message, signature) = (other.rsplit_once('.').unwrap().0, token.rsplit_once('.').unwrap().1);
+        let forged = format!("{message}.{signature}");
+        for _ in 0..2 {
+            assert_eq!(
+                both.verify(&read(&forged).unwrap()),
+                Err(NotVerified::Refused(TokenError::Signature))
+            );
+        }
     }
 
     #[test]

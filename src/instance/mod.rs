@@ -28,6 +28,7 @@ pub(crate) mod testing;
 pub mod token;
 mod token_error;
 mod token_rules;
+mod verified_tokens;
 mod verify_error;
 
 use std::sync::Arc;

@@ -100,19 +100,6 @@ async fn provision_after_a_concurrent_cancel_leaves_an_armed_job() {
 }
 
 #[tokio::test]
-async fn cancel_that_loses_to_another_one_leaves_its_mark() {
-    let world = World::new().await;
-    let mut cancel = world.pool.begin().await.unwrap();
-    sqlx::raw_sql(CANCEL).execute(&mut *cancel).await.unwrap();
-    let ((), ()) = tokio::join!(world.cancel(), async {
-        world.until_waiting().await;
-        cancel.commit().await.unwrap();
-    });
-    assert_eq!(world.count("SELECT count(*) FROM cancelled_jobs").await, 1);
-    assert_eq!(world.state().await, Some(JobState::Cancelled));
-}
-
-#[tokio::test]
 async fn deletion_of_an_instance_waits_for_a_cancel_and_removes_its_mark() {
     let world = World::new().await;
     world.sql("INSERT INTO cancelled_jobs VALUES ('inst-1', 'earlier'), ('inst-2', 'of another one')").await;

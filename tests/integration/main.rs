@@ -37,6 +37,7 @@ mod own_portal;
 mod portals;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod postgres_versions;
+mod provisions;
 mod qstash;
 mod qstash_direct;
 mod readers;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use nas_cron::db::replicas::{self, Seen as Registered};
-use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes};
+use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes, provisions};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::job::JobFilter;
@@ -46,6 +46,8 @@ const ARM_RULES: ArmRules = ArmRules {
     duplicate_delay: duration(RULES.duplicate_delay),
 };
 const GIVE_BACK_DELAY: Time = SECOND;
+/// Maximum clients at once.
+const AT_ONCE: usize = 3;
 
 const fn duration(time: Time) -> Duration {
     Duration::from_micros(time.unsigned_abs())
@@ -215,6 +217,8 @@ struct Try {
 /// One job in a database, and the names of its UUIDs.
 struct World {
     db: Db,
+    /// Further replicas: each client has one of its own, since a replica puts provisions of one job one after the other.
+    replicas: Vec<Db>,
     url: String,
     /// For statements that are not the service's.
     connection: PgConnection,
@@ -255,6 +259,7 @@ impl World {
     async fn new() -> Self {
         let (db, url) = database().await;
         let mut world = Self {
+            replicas: (0..AT_ONCE).map(|_| db.apart(2).unwrap()).collect(),
             db,
             connection: PgConnection::connect(&url).await.unwrap(),
             url,
@@ -385,21 +390,20 @@ impl World {
     }
 
     /// Executes a statement.
-    async fn execute(&self, command: Command, chosen: Option<usize>, now: Time) -> Reply {
-        let db = &self.db;
+    async fn execute(&self, db: &Db, command: Command, chosen: Option<usize>, now: Time) -> Reply {
         let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
         match (command, chosen) {
             (Command::Provision { key, due_in, limit, callback }, _) => {
                 let at = DateTime::from_timestamp_micros(now + due_in).unwrap();
                 let arm = Arm {
-                    instance_id: &self.instance,
-                    job_id: &self.job,
-                    dedup_key: &DedupKey::new(key.to_string()).unwrap(),
-                    fire_at: &FireAt::stored(at.to_rfc3339(), at),
-                    callback_url: &url_of(callback),
-                    not_after: &limit_of(limit, now),
+                    instance_id: self.instance.clone(),
+                    job_id: self.job.clone(),
+                    dedup_key: DedupKey::new(key.to_string()).unwrap(),
+                    fire_at: FireAt::stored(at.to_rfc3339(), at),
+                    callback_url: url_of(callback),
+                    not_after: limit_of(limit, now),
                 };
-                oneshots::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
+                provisions::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }
             (Command::Move { to }, _) => {
                 let previous = url_of(self.callback);
@@ -711,7 +715,7 @@ async fn step_of(world: &mut World, command: Command) -> Result<(), String> {
     let (before, sent) = world.look().await;
     let fresh = world.fresh_id();
     let expected = Expected::new(world, command, chosen, fresh, sent);
-    let reply = world.execute(command, chosen, sent).await;
+    let reply = world.execute(&world.db, command, chosen, sent).await;
     let (after, done) = world.look().await;
     world.learn(command, chosen, &reply);
     if matches!(reply, Reply::Declared(_)) {
@@ -785,13 +789,14 @@ async fn concurrently(
         }
     };
     let shared = &*world;
-    let runs = clients.iter().zip(&chosen).map(|(commands, choices)| async move {
-        let mut replies = Vec::new();
-        for (command, choice) in commands.iter().zip(choices) {
-            replies.push(shared.execute(*command, *choice, sent).await);
-        }
-        replies
-    });
+    let runs =
+        clients.iter().zip(&chosen).zip(&shared.replicas).map(|((commands, choices), db)| async move {
+            let mut replies = Vec::new();
+            for (command, choice) in commands.iter().zip(choices) {
+                replies.push(shared.execute(db, *command, *choice, sent).await);
+            }
+            replies
+        });
     let (replies, ()) = tokio::join!(futures::future::join_all(runs), unblock);
     let (after, done) = world.look().await;
 
@@ -939,7 +944,7 @@ fn each_statement_is_its_rule(length: Duration) {
 }
 
 fn concurrent_statements_have_an_order(length: Duration) {
-    let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..4);
+    let clients = proptest::collection::vec(proptest::collection::vec(concurrent(), 1..3), 2..=AT_ONCE);
     explore(length, &(commands(1..6), clients, any::<bool>()), &async |world, (first, clients, blocked)| {
         concurrently(world, &first, &clients, blocked).await
     });
@@ -991,11 +996,11 @@ async fn a_late_outcome_and_the_recovery_of_its_lease_do_not_deadlock() {
         let shared = &world;
         tokio::join!(
             async {
-                shared.execute(finish, Some(0), 0).await;
+                shared.execute(&shared.db, finish, Some(0), 0).await;
             },
             async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                shared.execute(Command::RecoverExpired, None, 0).await;
+                shared.execute(&shared.db, Command::RecoverExpired, None, 0).await;
             },
             async {
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -26,7 +26,7 @@ pub(super) struct ShowArgs {
     /// Maximum number of attempts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     attempts: u32,
-    /// Print JSON: {"job": … or null, "why": … or null, "cancelled_at": … or null, "attempts": […]}.
+    /// Print JSON: an object with `job`, `why` and `cancelled_at`, each a value or null, and the array `attempts`.
     #[arg(long)]
     json: bool,
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use nas_cron_protocol::BackendName;
 
 use crate::db::columns::Word;
-use crate::db::oneshots::BUILT_IN_LOOP_WITHIN;
+use crate::db::provisions::BUILT_IN_LOOP_WITHIN;
 use crate::db::{Db, DbError, DbResult};
 use crate::domain::active_backend::{ActiveBackend, Left, Moved};
 

@@ -48,6 +48,11 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
         ), told AS (
             DELETE FROM wake_ups u USING ended e
             WHERE u.schedule_id = e.schedule_id AND u.generation = e.generation
+        ), locked AS MATERIALIZED (
+            SELECT e.schedule_id, e.generation, o.instance_id, o.job_id
+            FROM ended e JOIN one_shots o USING (instance_id, job_id)
+            ORDER BY o.instance_id, o.job_id
+            FOR NO KEY UPDATE OF o
         ), settled AS (
             UPDATE one_shots o
             SET awaits = NULL,
@@ -63,8 +68,8 @@ pub async fn settle_direct(db: &Db, results: &[DirectResult]) -> DbResult<()> {
                 last_error = CASE WHEN NOT e.delivered THEN 'QStash could not deliver it' END,
                 retrying_since = CASE WHEN NOT e.delivered THEN e.at END,
                 updated_at = now()
-            FROM ended e
-            WHERE o.instance_id = e.instance_id AND o.job_id = e.job_id AND o.schedule_id = e.schedule_id
+            FROM ended e JOIN locked l USING (schedule_id, generation)
+            WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.schedule_id = e.schedule_id
               AND o.awaits = 'qstash_direct'
             RETURNING e.attempt_id, o.instance_id, o.job_id, o.schedule_id, o.dedup_key, o.fire_at, e.at, e.delivered,
                       e.http_status

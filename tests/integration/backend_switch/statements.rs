@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nas_cron::db::{Db, directory, oneshots, wake_ups};
+use nas_cron::db::{Db, directory, oneshots, provisions, wake_ups};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::one_shot::Arm;
 use nas_cron::domain::outbox::{Done, Order, ToTell, Told};
@@ -47,14 +47,14 @@ impl World {
     async fn arm(&self, job: &str, millis: i64) -> ScheduleId {
         let at = fire_at(millis);
         let arm = Arm {
-            instance_id: &InstanceId::new("inst-1").unwrap(),
-            job_id: &JobId::new(job).unwrap(),
-            dedup_key: &DedupKey::new(format!("{job}:{at}")).unwrap(),
-            fire_at: &FireAt::parse(&at).unwrap(),
-            callback_url: &CallbackUrl::parse("https://agent.example").unwrap(),
-            not_after: &Given::Keep,
+            instance_id: InstanceId::new("inst-1").unwrap(),
+            job_id: JobId::new(job).unwrap(),
+            dedup_key: DedupKey::new(format!("{job}:{at}")).unwrap(),
+            fire_at: FireAt::parse(&at).unwrap(),
+            callback_url: CallbackUrl::parse("https://agent.example").unwrap(),
+            not_after: Given::Keep,
         };
-        oneshots::provision(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
+        provisions::provision(&self.db, &arm, &RULES).await.unwrap().unwrap().schedule_id
     }
 
     async fn cancel(&self, job: &str) {
