@@ -5,9 +5,14 @@ fire. A cell does them in order, at a constant rate: that of the scarcest of the
 attempts in flight.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from fleet import DAY, HOUR
+
+
+# Of an interval, to find a percentile to four digits.
+HALVINGS = 32
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,23 @@ class Hour:
     wal_bytes: float
 
 
+@dataclass(frozen=True)
+class Day:
+    """The day of a cell."""
+
+    hours: list
+    # Lateness of all fires of the day, in seconds.
+    p50_s: float
+    p99_s: float
+
+
 def day(due, cells, cell, costs):
-    """Returns the 24 hours of one of `cells` equal cells."""
+    """Returns the day of one of `cells` equal cells. Fails if the fleet has more fires than the cells can make in a day."""
     per_s = rate(cell, costs).per_s
+    if sum(due) / cells > per_s * DAY:
+        raise ValueError(
+            f"{cells} cells make {cells * per_s * DAY:,.0f} fires a day, and the fleet has {sum(due):,.0f}: use more cells"
+        )
     floor = costs["lateness_ms"] / 1e3
     backlog, done, waits = 0.0, [], []
     # A second day: the first one begins with the backlog of its evening.
@@ -71,9 +90,8 @@ def day(due, cells, cell, costs):
         backlog += arrived - worked
         if second >= DAY:
             done.append(worked)
-    if backlog > per_s and sum(due) / cells > per_s * DAY:
-        raise ValueError(f"{cells} cells carry {cells * per_s * DAY:,.0f} fires a day, and the fleet has {sum(due):,.0f}")
-    return [hour(waits[start : start + HOUR], done[start : start + HOUR], cell, costs) for start in range(0, DAY, HOUR)]
+    hours = [hour(waits[start : start + HOUR], done[start : start + HOUR], cell, costs) for start in range(0, DAY, HOUR)]
+    return Day(hours, percentile(waits, 0.5), percentile(waits, 0.99))
 
 
 def hour(waits, done, cell, costs):
@@ -84,7 +102,7 @@ def hour(waits, done, cell, costs):
         fires=sum(arrived for arrived, _, _ in waits),
         p50_s=percentile(waits, 0.5),
         p99_s=percentile(waits, 0.99),
-        max_s=max(last for _, _, last in waits),
+        max_s=max((last for arrived, _, last in waits if arrived), default=0),
         database=share(sum(done), HOUR),
         database_busiest_minute=share(max(minutes), 60),
         wal_bytes=sum(done) * (costs["fire"]["wal_bytes"] + costs["provision"]["wal_bytes"]),
@@ -93,12 +111,17 @@ def hour(waits, done, cell, costs):
 
 def percentile(waits, part):
     """Returns the time within which this part of the fires is sent. Those of one second are spread from first to last."""
-    low, high = 0.0, max(last for _, _, last in waits)
-    wanted = part * sum(arrived for arrived, _, _ in waits)
-    for _ in range(48):
+    # Most seconds are alike: those without a backlog.
+    alike = Counter()
+    for arrived, first, last in waits:
+        if arrived:
+            alike[first, last] += arrived
+    low, high = 0.0, max((last for _, last in alike), default=0)
+    wanted = part * alike.total()
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         within = 0.0
-        for arrived, first, last in waits:
+        for (first, last), arrived in alike.items():
             if last <= middle:
                 within += arrived
             elif first < middle:

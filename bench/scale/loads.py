@@ -103,7 +103,7 @@ def jwks(service, sizes):
         ended.set()
         thread.join()
     if not loads:
-        raise Failed("no fire was seen while the JWKS was to be fetched")
+        raise Failed("no fire was seen, so the JWKS was not fetched")
     return {
         "jwks": loads[0],
         "fires_alone": alone["lateness_ms"],

@@ -5,5 +5,6 @@
 
 mod page;
 mod pages;
+mod scaling;
 mod session;
 mod summary;
