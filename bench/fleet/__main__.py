@@ -55,10 +55,11 @@ def parse(arguments=None):
     add("--publish", action="store_true", help="renew docs/scaling.md and its plot; with no other options")
     add("--check", action="store_true", help="fail if docs/scaling.md or its plot differ from what --publish would write")
     options = parser.parse_args(arguments)
+    cells = options.cells.split(",")
+    if not all(part.isdecimal() and int(part) >= 1 for part in cells):
+        parser.error(f"--cells must be at least 1, as numbers separated by commas, and not {options.cells!r}")
+    options.cells = [int(part) for part in cells]
     try:
-        options.cells = [int(part) for part in options.cells.split(",")]
-        if min(options.cells) < 1:
-            parser.error("--cells must be at least 1")
         options.fleet = Fleet(options.agents, options.morning, options.hourly, options.half_hourly, options.spread_s)
         options.cell = Cell(
             options.database_cores,
@@ -85,9 +86,11 @@ def main():
     due = options.fleet.due()
     try:
         days = {cells: day(due, cells, options.cell, costs) for cells in options.cells}
+        found = {"costs": costs, "days": days, "cell": options.cell, "checked": checked(costs)}
     except ValueError as error:
         return fail(str(error))
-    found = {"costs": costs, "days": days, "cell": options.cell, "checked": checked(costs)}
+    except KeyError as error:
+        return fail(f"--costs {options.costs} has no {error}: it is not a result of bench/scale --only costs")
     if options.svg:
         options.svg.write_text(plot.svg(days), encoding="utf-8")
     if options.publish or options.check:

@@ -28,6 +28,12 @@ class Cell:
     response_s: float = 0.15
     in_flight: int = 1024
 
+    def __post_init__(self):
+        if min(self.database_cores, self.replicas, self.replica_cores, self.response_s, self.in_flight) <= 0:
+            raise ValueError("cores, replicas, the response time and the attempts in flight must be more than 0")
+        if not 0 < self.usable <= 1:
+            raise ValueError(f"the usable share of the cores is {self.usable:g} and not between 0 and 1")
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -77,7 +83,7 @@ def day(due, cells, cell, costs):
     per_s = rate(cell, costs).per_s
     if sum(due) / cells > per_s * DAY:
         raise ValueError(
-            f"{cells} cells make {cells * per_s * DAY:,.0f} fires a day, and the fleet has {sum(due):,.0f}: use more cells"
+            f"{cells} cell(s) make {cells * per_s * DAY:,.0f} fires a day, and the fleet has {sum(due):,.0f}: use more cells"
         )
     floor = costs["lateness_ms"] / 1e3
     backlog, done, waits = 0.0, [], []

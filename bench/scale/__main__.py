@@ -1,4 +1,4 @@
-"""Measures how nas-cron behaves at scale on this machine: `make bench-scale`. See bench/README.md."""
+"""Measures how nas-cron behaves at scale on this machine: `make bench-scale`. See bench/scale/README.md."""
 
 import json
 import os

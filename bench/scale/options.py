@@ -1,7 +1,7 @@
 """The options of a run."""
 
 import argparse
-import shutil
+import os
 from pathlib import Path
 
 from processes import Failed
@@ -32,7 +32,7 @@ SHORT = {
 
 EXAMPLES = """
 Examples:
-  make bench-scale                                        everything, about 90 min and 40 GB; writes target/bench-scale/
+  make bench-scale                                        everything, about 90 min and 25 GB; writes target/bench-scale/
   make bench-scale BENCH="--short"                        everything in small, about 5 min, to check that it runs
   make bench-scale BENCH="--only herd --herd 20000"
   make bench-scale BENCH="--only growth,idle --levels 10000,1000000"
@@ -68,12 +68,14 @@ def measures(text):
 
 
 def programs(given):
-    """The folder of psql and pgbench."""
-    folder = Path(given) if given else Path(shutil.which("pgbench") or "pgbench").parent
-    for program in ("psql", "pgbench"):
-        if not (folder / program).exists():
-            raise Failed(f"{folder} has no {program}: install Postgres's clients, or name their folder with --programs")
-    return folder
+    """The folder of psql and pgbench: the one that is given, or the server's, or the first in PATH."""
+    servers = os.environ.get("NAS_CRON_POSTGRES_BIN")
+    folders = [given] if given else [servers, *os.environ.get("PATH", "").split(os.pathsep)]
+    for folder in map(Path, filter(None, folders)):
+        if all((folder / program).exists() for program in ("psql", "pgbench")):
+            return folder
+    where = given or "PATH"
+    raise Failed(f"no psql and pgbench in {where}: install Postgres's clients, or name their folder with --programs")
 
 
 def parse(arguments=None):

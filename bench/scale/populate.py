@@ -1,7 +1,16 @@
 """Fills the database of a service with one-shots and history, by SQL: through the API it would take hours.
 
+As a program: `populate.py DATABASE_URL --one-shots N --history N`, for the URL in `dev.json` of `nas-cron dev`.
+
 The rows are those that provisions and fires leave behind. They belong to agents of their own, `scale-N`, each with ten jobs.
 """
+
+import argparse
+import sys
+
+from options import programs
+from processes import Failed
+from service import Database
 
 JOBS_PER_AGENT = 10
 # Weeks of history, less than the default retention. The older half is dropped by the measure of growth.
@@ -92,3 +101,21 @@ def settle(database):
     """What autovacuum and checkpoints would do during the measure."""
     database.run("VACUUM (ANALYZE)")
     database.run("CHECKPOINT")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Fill the database of a service with one-shots and history.")
+    parser.add_argument("url", help="URL of the database, as in dev.json")
+    parser.add_argument("--one-shots", type=int, default=0, help="one-shots that there will be [0]")
+    parser.add_argument("--history", type=int, default=0, help="rows of history that there will be [0]")
+    chosen = parser.parse_args()
+    try:
+        database = Database(chosen.url, programs(None))
+        armed(database, chosen.one_shots, print)
+        history(database, chosen.history, print)
+    except Failed as failed:
+        sys.exit(f"populate: {failed}")
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ import statements
 from processes import output
 
 HERE = Path(__file__).resolve().parent
+SETTLE_S = 20
 LISTS = 500
 PAGES = 50
 PGBENCH_S = 15
@@ -44,7 +45,7 @@ def level(service, sizes, count, wanted):
 
 
 def start(service):
-    """Restarts the service, and starts a second replica: the seconds until it is ready."""
+    """Starts another replica, and stops it again. Returns the seconds until it was ready."""
     took = service.add_replica()
     replica, _ = service.replicas.pop()
     replica.stop()
@@ -52,8 +53,11 @@ def start(service):
 
 
 def idle(service, sizes):
-    # The counters of the start, and of what was inserted, are over after a round of maintenance.
-    time.sleep(min(20, sizes.idle_s))
+    # Without the memory of earlier loads.
+    service.stop()
+    service.start()
+    # The work of the start is over after a round of maintenance.
+    time.sleep(SETTLE_S)
     statements.reset(service.database)
     before = service.cpu_s(), service.database_cpu_s(), time.monotonic()
     time.sleep(sizes.idle_s)

@@ -9,7 +9,7 @@ from processes import Failed
 
 DESCRIPTORS = 8192
 # Bytes per armed one-shot with its history and the table of pgbench, and of everything else.
-PER_ONE_SHOT = 3000
+PER_ONE_SHOT = 2000
 REST = 4 * 2**30
 BUSY = 0.25
 

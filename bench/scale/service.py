@@ -51,7 +51,8 @@ class Database:
         self.url, self.programs = url, programs
         parts = urlsplit(url)
         # pgbench has no option for a URL.
-        self.connection = ["-h", parse_qs(parts.query)["host"][0], "-p", parts.port, "-U", parts.username]
+        host = parse_qs(parts.query).get("host", [parts.hostname])[0]
+        self.connection = ["-h", host, "-p", parts.port or 5432, "-U", parts.username]
         self.name = parts.path.strip("/")
 
     def run(self, sql, timeout=7200, database=None):
