@@ -4,16 +4,18 @@ import math
 
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 84, 34, 40
+# Of the logarithmic axis, in seconds.
+TICKS = [0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 360_000]
 COLOURS = ["#7c2d12", "#c2410c", "#f97316", "#0e7490", "#155e75", "#475569"]
 
 
 def svg(days):
     """`days` has the day of a cell by the number of cells."""
     lateness = {cells: [hour.p99_s for hour in day.hours] for cells, day in days.items()}
-    load = {cells: [100 * hour.database_busiest_minute for hour in day.hours] for cells, day in days.items()}
+    load = {cells: [100 * hour.database for hour in day.hours] for cells, day in days.items()}
     parts = [
         panel("Lateness, p99 of the one-shots that are due in the hour (logarithmic)", lateness, 0, logarithmic(lateness)),
-        panel("CPU of a cell's database in the busiest minute of the hour", load, HEIGHT, linear(load)),
+        panel("CPU of a cell's database, over the hour", load, HEIGHT, linear(load)),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{2 * HEIGHT}" viewBox="0 0 {WIDTH} {2 * HEIGHT}" '
@@ -25,15 +27,18 @@ def svg(days):
 def logarithmic(lines):
     """Returns the ticks with their texts, and the position of a value from 0 to 1. An hour without fires is at the bottom."""
     values = [value for line in lines.values() for value in line if value > 0]
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    high = max(high, low + 1)
-    ticks = [(10**power, duration(10**power)) for power in range(low, high + 1)]
-    return ticks, lambda value: (math.log10(max(value, 10**low)) - low) / (high - low)
+    low = max((tick for tick in TICKS if tick <= min(values)), default=TICKS[0])
+    high = min((tick for tick in TICKS if tick >= max(values) and tick > low), default=TICKS[-1])
+    ticks = [(tick, duration(tick)) for tick in TICKS if low <= tick <= high]
+    share = lambda value: math.log(max(value, low) / low) / math.log(high / low)
+    return ticks, lambda value: min(share(value), 1)
 
 
 def linear(lines):
-    top = max(10, math.ceil(max(map(max, lines.values())) / 10) * 10)
-    step = 10 if top <= 50 else 20
+    highest = max(map(max, lines.values()))
+    # Five ticks at most.
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if highest <= 5 * step)
+    top = step * max(1, math.ceil(highest / step))
     return [(tick, f"{tick} %") for tick in range(0, top + 1, step)], lambda value: value / top
 
 

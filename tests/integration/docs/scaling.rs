@@ -1,4 +1,4 @@
-//! The tables and the plot of `docs/scaling.md` follow from the measured costs, and the model behind them is right.
+//! The tables and the plot of `docs/scaling.md` follow from the measured costs, and the programs behind them are right.
 
 use std::process::Command;
 
@@ -18,4 +18,9 @@ fn page_has_the_results_of_the_measured_costs() {
 #[test]
 fn model_follows_its_rules_and_explains_the_measured_burst() {
     python(&["-m", "unittest", "discover", "bench/fleet"]);
+}
+
+#[test]
+fn measures_at_scale_compute_what_they_print() {
+    python(&["-m", "unittest", "discover", "bench/scale"]);
 }
