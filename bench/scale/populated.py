@@ -14,7 +14,6 @@ HERE = Path(__file__).resolve().parent
 SETTLE_S = 20
 LISTS = 500
 PAGES = 50
-PGBENCH_S = 15
 CLIENTS = 32
 # A separate database: its table must not slow down the service's vacuum.
 BASELINE = "baseline"
@@ -74,14 +73,19 @@ def idle(service, sizes):
 
 def growth(service, sizes, count):
     database = service.database
-    baseline = pgbench(service, "upsert", count, sizes.pgbench_s)
-    statements.reset(database)
-    bench = service.bench("--jobs", sizes.jobs, "--over", f"{sizes.over_s}s", "--burst", sizes.burst)
-    slow = statements.slowest(database)
+    with Baseline(service, count, sizes.pgbench_s) as pgbench:
+        # Before and after, because the speed of a disk may change within minutes.
+        before = pgbench.upserts_per_s()
+        statements.reset(database)
+        bench = service.bench("--jobs", sizes.jobs, "--over", f"{sizes.over_s}s", "--burst", sizes.burst)
+        slow = statements.slowest(database)
+        after = pgbench.upserts_per_s()
+    baseline = round((before + after) / 2, 1)
     agent = service.dev["agents"][0]
     populate.listed(database, agent["instance_id"])
     return {
         "pgbench_upserts_per_s": baseline,
+        "pgbench_before_and_after": [before, after],
         "bench": bench,
         "per_pgbench": {
             "burst": ratio(bench["durable_fires_per_s"], baseline),
@@ -135,17 +139,26 @@ def drop_history(database):
     return timed(lambda: database.run("SELECT maintain_history(interval '14 days')"))
 
 
-def pgbench(service, script, count, seconds):
-    """Runs a script against a plain table of `count` rows in another database; returns its transactions per second."""
-    database = service.database
-    if database.run(f"SELECT 1 FROM pg_database WHERE datname = '{BASELINE}'"):
-        database.run(f"DROP DATABASE {BASELINE}")
-    database.run(f"CREATE DATABASE {BASELINE}")
-    database.run((HERE / "baseline.sql").read_text().format(count=count), database=BASELINE)
-    database.run("VACUUM (ANALYZE) baseline", database=BASELINE)
-    rate = run_pgbench(service, HERE / f"{script}.sql", count, ["-T", seconds], BASELINE, seconds + 120)
-    database.run(f"DROP DATABASE {BASELINE}")
-    return round(rate, 1)
+class Baseline:
+    """A plain table of `count` rows in another database, which pgbench upserts into."""
+
+    def __init__(self, service, count, seconds):
+        self.service, self.count, self.seconds = service, count, seconds
+
+    def __enter__(self):
+        database = self.service.database
+        database.run(f"CREATE DATABASE {BASELINE}")
+        database.run((HERE / "baseline.sql").read_text().format(count=self.count), database=BASELINE)
+        database.run("VACUUM (ANALYZE) baseline", database=BASELINE)
+        database.run("CHECKPOINT")
+        return self
+
+    def __exit__(self, *_):
+        self.service.database.run(f"DROP DATABASE {BASELINE}")
+
+    def upserts_per_s(self):
+        length, timeout = ["-T", self.seconds], self.seconds + 120
+        return round(run_pgbench(self.service, HERE / "upsert.sql", self.count, length, BASELINE, timeout), 1)
 
 
 def run_pgbench(service, script, count, length, database, timeout):
