@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 from datetime import datetime, timezone
@@ -15,7 +14,7 @@ import populated
 import preflight
 import table
 from processes import Failed, output
-from service import Service
+from service import Service, create, remove
 
 COSTS = options.ROOT / "bench/fleet/measured.json"
 ENDED_BY_SIGNAL = 130
@@ -85,12 +84,10 @@ def measured(chosen):
 
 def dev(chosen):
     folder = chosen.dir / "run-dev"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        return loads.dev(chosen, folder)
-    finally:
-        shutil.rmtree((folder / "dev/postgres").resolve(), ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    create(folder)
+    found = loads.dev(chosen, folder)
+    remove(folder)
+    return found
 
 
 def write(results, path):

@@ -114,7 +114,6 @@ def jwks(service, sizes):
 
 def dev(options, folder):
     """`nas-cron dev` from nothing to its first verified fire, in seconds."""
-    folder.mkdir(parents=True)
     log = folder / "dev.log"
     began = time.monotonic()
     command = [options.binary, "dev", "--listen", "127.0.0.1:0", "--dir", folder / "dev", "--fires", 1]

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,8 @@ from processes import Child, Failed, cpu_s, environment, output, rss_bytes, serv
 START_S = 120
 POLL_S = 0.02
 SERVE_S = 0.005
+# A file in each folder that a run has created.
+MARK = "created-by-bench-scale"
 
 
 def until(condition, limit_s, child, poll_s=POLL_S):
@@ -42,6 +45,31 @@ def free_address():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def create(folder):
+    """Creates the folder of a run. One that an earlier run left is removed, and no other."""
+    if folder.exists():
+        if not (folder / MARK).exists():
+            raise Failed(f"{folder} exists, and no run has created it: name another --dir")
+        remove(folder)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+
+
+def remove(folder):
+    remove_data(folder)
+    shutil.rmtree(folder)
+
+
+def remove_data(folder):
+    """Removes the data of the database, which is elsewhere if the server's user could not enter the folder."""
+    usual = folder / "dev/postgres"
+    data = usual.resolve()
+    if usual.is_symlink() and (data.parent / "of").exists():
+        shutil.rmtree(data.parent)
+    else:
+        shutil.rmtree(usual, ignore_errors=True)
 
 
 class Database:
@@ -110,9 +138,7 @@ class Service:
         self.stack, self.replicas = ExitStack(), []
 
     def __enter__(self):
-        if self.folder.exists():
-            self.remove()
-        self.folder.mkdir(parents=True)
+        create(self.folder)
         try:
             self.start()
             # Statistics of statements need a restart of the server.
@@ -121,22 +147,14 @@ class Service:
             self.start()
             self.database.run("CREATE EXTENSION pg_stat_statements")
         except BaseException:
-            self.stop()
+            self.__exit__(*sys.exc_info())
             raise
         return self
 
     def __exit__(self, failed, *_):
         self.stop()
         # The logs of a failure stay.
-        if failed is None:
-            self.remove()
-        else:
-            shutil.rmtree((self.dev_dir / "postgres").resolve(), ignore_errors=True)
-
-    def remove(self):
-        # A link, if the server's user could not enter the folder.
-        shutil.rmtree((self.dev_dir / "postgres").resolve(), ignore_errors=True)
-        shutil.rmtree(self.folder)
+        (remove if failed is None else remove_data)(self.folder)
 
     def start(self):
         command = [self.binary, "dev", "--no-demo", "--listen", "127.0.0.1:0", "--dir", self.dev_dir]
