@@ -93,6 +93,7 @@ def growth(service, sizes, count):
         },
         "list_ms": list_latency(service, agent["access_token"]),
         "metrics_ms": latency(lambda: service.metrics(), PAGES),
+        "jobs_list_overdue_s": timed(lambda: service.command("jobs", "list", "--overdue")),
         "jobs_list_dead_s": timed(lambda: service.command("jobs", "list", "--state", "dead")),
         "drop_history_s": drop_history(database),
         "slowest_statements": slow,

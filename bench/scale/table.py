@@ -81,6 +81,7 @@ def of_growth(growth):
     yield "  pgbench upserts, table of the same size", shown(growth["pgbench_upserts_per_s"], "/s", 0), ""
     yield "  list of one agent, p99", shown(growth["list_ms"]["p99"], " ms"), "≤ 5 ms"
     yield "  /metrics, p99", shown(growth["metrics_ms"]["p99"], " ms"), ""
+    yield "  jobs list --overdue", shown(growth["jobs_list_overdue_s"], " s", 2), ""
     yield "  jobs list --state dead", shown(growth["jobs_list_dead_s"], " s", 2), ""
     yield "  dropping half of the history", shown(growth["drop_history_s"], " s", 2), ""
 
