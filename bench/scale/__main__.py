@@ -50,12 +50,18 @@ def main():
 def about(chosen):
     return {
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
-        "command": f'make bench-scale BENCH="{" ".join(sys.argv[1:])}"',
+        "command": command(sys.argv[1:]),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "nas_cron": output("nas-cron", [chosen.binary, "--version"], 30).split()[1],
         "postgres": output("psql", [chosen.programs / "psql", "--version"], 30).split()[2],
         "load_at_start": round(os.getloadavg()[0], 2),
     }
+
+
+def command(arguments):
+    """Returns the command that repeats a run, without paths of this machine."""
+    kept = [part for before, part in zip(["", *arguments], arguments) if not {before, part} & {"--binary", "--dir", "--programs"}]
+    return f'make bench-scale BENCH="{" ".join(kept)}"'
 
 
 def measured(chosen):
