@@ -117,6 +117,12 @@ chaos: postgres ## run two replicas under load and faults, about 20 min; writes 
 	cargo build --locked --release --package nas-cron --bin nas-cron
 	@$(WITH_POSTGRES) cargo run --locked --quiet --package nas-cron-testing --bin chaos -- $(CHAOS)
 
+# BENCH adds arguments: make bench-scale BENCH="--short"
+.PHONY: bench-scale
+bench-scale: postgres ## measure herds, replicas, growth and idle load, about 90 min and 25 GB; writes target/bench-scale
+	cargo build --locked --release --package nas-cron --bin nas-cron
+	@$(WITH_POSTGRES) python3 bench/scale $(BENCH)
+
 model: postgres ## check the larger scopes of the model, and the statements against it for longer, about 20 min and 10 GB
 	cargo test --locked --package nas-cron-model -- --include-ignored --nocapture --test-threads 1
 	@$(WITH_POSTGRES) cargo test --locked --package nas-cron --test integration -- --ignored --nocapture one_shot_model::

@@ -49,7 +49,10 @@ pub async fn list(
           AND ($3::text IS NULL OR i.org_id = $3)
           AND (cardinality($4::text[]) = 0 OR o.state = ANY ($4::text[]::one_shot_state[]))
           AND (NOT $5 OR o.parked IS NOT NULL)
-          AND (NOT $6 OR (o.state IN ('armed', 'waiting') AND o.parked IS NULL AND o.next_attempt_at <= now()))
+          -- Two cases, each of which has an index.
+          AND (NOT $6 OR (o.state IN ('armed', 'waiting') AND o.parked IS NULL
+                          AND (o.awaits IS NULL AND o.next_attempt_at <= now()
+                               OR o.awaits IS NOT NULL AND o.next_attempt_at <= now())))
           -- Lets the planner use the small index of what ended badly.
           AND (NOT $10 OR o.dead_since IS NOT NULL)
           AND ($7::text IS NULL OR (o.instance_id, o.job_id) > ($7, $8))

@@ -544,6 +544,8 @@ mod jobs_rules {
         let first = world.json("jobs list --limit 4").await;
         let rest = names(&format!("jobs list --after {}", first["next"].as_str().unwrap())).await;
         assert_eq!(rest, ["dead", "parked"]);
+        world.sql("UPDATE one_shots SET awaits = 'nats' WHERE job_id IN ('later0', 'overdue')").await;
+        assert_eq!(names("jobs list --overdue").await, ["overdue"], "also if its wake-up is awaited");
     }
 
     #[tokio::test]

@@ -6,5 +6,6 @@
 mod page;
 mod pages;
 mod performance;
+mod scaling;
 mod session;
 mod summary;

@@ -34,6 +34,7 @@ pages! {
     portals: "docs/portals.md",
     readme: "README.md",
     reliability: "docs/reliability.md",
+    scaling: "docs/scaling.md",
     self_hosting: "docs/self-hosting.md",
     write_your_own_agent: "docs/write-your-own-agent.md",
 }

@@ -31,7 +31,7 @@ pub(super) struct Target {
     pub(super) issuer: String,
     /// JWKS URL of its fire tokens.
     pub(super) jwks_url: Url,
-    /// URLs of the metrics of all its replicas, if they are known.
+    /// URLs of the metrics of its replicas, as far as its description has them.
     pub(super) metrics: Vec<Url>,
 }
 
@@ -90,12 +90,7 @@ pub(super) fn of_dev(dir: &DevDir, count: usize, run: &str, sink: &Sink) -> anyh
 }
 
 /// Returns the agent to which this token was issued.
-pub(super) fn given(
-    base: Url,
-    token: &SecretString,
-    metrics: Vec<Url>,
-    sink: &Sink,
-) -> anyhow::Result<(Target, Fleet)> {
+pub(super) fn given(base: Url, token: &SecretString, sink: &Sink) -> anyhow::Result<(Target, Fleet)> {
     #[derive(Deserialize)]
     struct Claims {
         iss: String,
@@ -113,7 +108,10 @@ pub(super) fn given(
         registered_as: None,
     };
     let jwks_url = nas_cron_base::http_client::below(&base, "/api/agent-cron/jwks.json");
-    Ok((Target { base, issuer: claims.iss, jwks_url, metrics }, Fleet { agents: vec![agent], admin: None }))
+    Ok((
+        Target { base, issuer: claims.iss, jwks_url, metrics: Vec::new() },
+        Fleet { agents: vec![agent], admin: None },
+    ))
 }
 
 impl Fleet {

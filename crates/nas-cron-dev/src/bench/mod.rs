@@ -88,8 +88,8 @@ pub struct Bench {
     /// Portal access token of that agent.
     #[arg(long, value_name = "TOKEN", requires = "url")]
     token: Option<SecretString>,
-    /// URL of the metrics of that service, once for each replica. Shows when outcomes are durable.
-    #[arg(long, value_name = "URL", requires = "url")]
+    /// URL of the metrics of a replica, once for each; that of `dev` is known. Shows when outcomes are durable.
+    #[arg(long, value_name = "URL")]
     metrics_url: Vec<Url>,
     /// Number of one-shots in the lateness phase.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = count())]
@@ -164,10 +164,11 @@ impl Bench {
         let run = format!("{:08x}", rand::random::<u32>());
         let (sink, mut samples) = Sink::start(Arc::clone(&clock)).context("the sink could not listen")?;
         let (target, fleet) = match (&self.url, &self.token) {
-            (Some(url), Some(token)) => fleet::given(url.clone(), token, self.metrics_url.clone(), &sink)?,
+            (Some(url), Some(token)) => fleet::given(url.clone(), token, &sink)?,
             _ => fleet::of_dev(&DevDir::named(self.dir.clone())?, self.agents(), &run, &sink)?,
         };
-        let Target { base, issuer, jwks_url, metrics } = target;
+        let Target { base, issuer, jwks_url, mut metrics } = target;
+        metrics.extend(self.metrics_url.iter().cloned());
         let (api, counters) = (AgentApi::new(&base, plan.concurrency)?, Counters::new(&metrics)?);
         sink.slow_down(Slow { from: fleet.agents.len() - plan.slow, hang: plan.hang });
         let background = Background::new(format!("{run}w"), plan.armed, clock.now());

@@ -167,6 +167,20 @@ async fn dead_metrics_are_reported_before_the_load() {
 }
 
 #[tokio::test]
+async fn deliveries_of_further_replicas_are_counted_beside_those_of_dev() {
+    let (service, other) = (FakeService::start().await, FakeService::start().await);
+    let (scratch, _) = folder(&service);
+    let dir = scratch.path().to_str().unwrap();
+    let with = |url: &str| parse(&["--dir", dir, "--agents", "3", "--metrics-url", url]).unwrap();
+    let idle = with(other.metrics_url().as_str());
+    let found = idle.measure(&plan(), CancellationToken::new()).await.unwrap().unwrap();
+    assert!(found.measured.durable.is_ok(), "{:?}", found.measured.durable);
+    let twice = with(service.metrics_url().as_str());
+    let found = twice.measure(&plan(), CancellationToken::new()).await.unwrap().unwrap();
+    assert!(found.measured.durable.unwrap_err().contains("60 deliveries of 30 fires"));
+}
+
+#[tokio::test]
 async fn bench_counts_faults() {
     for (behaviour, early, lost, duplicates, bad) in [
         (Behaviour::Early, 50, 0, 0, 0),
@@ -247,7 +261,6 @@ fn target_is_a_folder_or_a_url_with_a_token() {
         vec!["--url", "http://x", "--token", "t", "--dir", "d"],
         vec!["--url", "http://x", "--token", "t", "--agents", "2"],
         vec!["--url", "http://x", "--token", "t", "--slow-agents", "1"],
-        vec!["--metrics-url", "http://x/metrics"],
         vec!["--slow-agents", "100%"],
         vec!["--provision-concurrency", "0"],
         vec!["--armed", "-1"],

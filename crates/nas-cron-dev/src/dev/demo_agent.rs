@@ -28,6 +28,8 @@ use super::fire_verifier::FireVerifier;
 const LIST_EVERY: u64 = 5;
 /// Delay after a failed provision. A real agent would wait until its user changes a job.
 const FAILURE_DELAY: Duration = Duration::from_secs(5);
+/// Time from the first provision to its fire.
+const FIRST: TimeDelta = TimeDelta::milliseconds(500);
 /// Timeout of the last cancel.
 const LAST_CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -43,10 +45,19 @@ pub(super) struct Cadence {
 }
 
 impl Cadence {
+    /// Returns the first instant: soon, because a newcomer waits for the first fire.
+    fn first(&self, now: DateTime<Utc>) -> (DateTime<Utc>, String) {
+        self.after(now, self.every.min(FIRST))
+    }
+
     /// Returns the next instant, to the microsecond, and its text.
     fn next(&self, now: DateTime<Utc>) -> (DateTime<Utc>, String) {
+        self.after(now, self.every)
+    }
+
+    fn after(&self, now: DateTime<Utc>, delay: TimeDelta) -> (DateTime<Utc>, String) {
         let unit = if self.whole_seconds { TimeDelta::seconds(1) } else { TimeDelta::microseconds(1) };
-        let at = now + self.every;
+        let at = now + delay;
         let at = at.duration_trunc(unit).map_or(at, |cut| if cut < at { cut + unit } else { cut });
         (at, isoformat(at, self.offset))
     }
@@ -113,7 +124,8 @@ impl DemoAgent {
     async fn live(&self, api: &Client, endpoint: &Endpoint, job_id: &str, callback_url: &str) {
         self.cancel_stale(api, job_id).await;
         for round in 1_u64.. {
-            let (due, fire_at) = self.cadence.next(self.clock.now());
+            let now = self.clock.now();
+            let (due, fire_at) = if round == 1 { self.cadence.first(now) } else { self.cadence.next(now) };
             // Before the provision is sent: the fire may arrive before the response.
             endpoint.expect(due, fire_at.clone());
             if let Err(error) = provision(api, job_id, &fire_at, callback_url).await {

@@ -160,3 +160,15 @@ fn fire_at_is_formatted_as_for_intervals_and_cron_expressions() {
     assert_eq!(DateTime::parse_from_rfc3339(&text).unwrap(), due, "the text is the same instant");
     assert_eq!(next(true, 2).1, "2026-06-18T14:34:59+02:00");
 }
+
+#[test]
+fn first_fire_is_soon_and_never_later_than_the_next() {
+    let now = DateTime::from_timestamp(1_781_786_096, 0).unwrap();
+    let first = |every, whole_seconds| {
+        let offset = FixedOffset::east_opt(0).unwrap();
+        Cadence { every: TimeDelta::milliseconds(every), whole_seconds, offset }.first(now).0 - now
+    };
+    assert_eq!(first(2_500, false), TimeDelta::milliseconds(500));
+    assert_eq!(first(2_500, true), TimeDelta::seconds(1));
+    assert_eq!(first(100, false), TimeDelta::milliseconds(100));
+}

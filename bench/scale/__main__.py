@@ -1,0 +1,103 @@
+"""Measures how nas-cron behaves at scale on this machine: `make bench-scale`. See bench/scale/README.md."""
+
+import json
+import os
+import platform
+import signal
+import sys
+from datetime import datetime, timezone
+
+import costs
+import loads
+import options
+import populated
+import preflight
+import table
+from processes import Failed, output
+from service import Service, create, remove
+
+COSTS = options.ROOT / "bench/fleet/measured.json"
+ENDED_BY_SIGNAL = 130
+
+
+def main():
+    # Everything is stopped then. A shell may have set SIGINT to be ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        chosen = options.parse()
+        chosen.programs = options.programs(chosen.programs)
+        for warning in preflight.check(chosen):
+            populated.progress(f"warning: {warning}")
+        path = chosen.dir / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
+        results = {"about": about(chosen), "measures": {}}
+        for name, found in measured(chosen):
+            results["measures"][name] = found
+            write(results, path)
+        populated.progress(f"results in {path}")
+        if chosen.publish:
+            write({"about": results["about"], **results["measures"]["costs"]}, COSTS)
+            populated.progress(f"costs in {COSTS}; run `python3 bench/fleet --publish` now")
+        print(json.dumps(results) if chosen.json else table.text(results["measures"]))
+        return 0
+    except Failed as failed:
+        print(f"bench-scale: {failed}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return ENDED_BY_SIGNAL
+
+
+def about(chosen):
+    return {
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "command": command(sys.argv[1:]),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "nas_cron": output("nas-cron", [chosen.binary, "--version"], 30).split()[1],
+        "postgres": output("psql", [chosen.programs / "psql", "--version"], 30).split()[2],
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def command(arguments):
+    """Returns the command that repeats a run, without paths of this machine."""
+    kept = [part for before, part in zip(["", *arguments], arguments) if not {before, part} & {"--binary", "--dir", "--programs"}]
+    return f'make bench-scale BENCH="{" ".join(kept)}"'
+
+
+def measured(chosen):
+    """Yields the name and the results of each measure. An empty service of its own for each load."""
+    empty = {"costs": costs.measure, "herd": loads.herd, "replicas": loads.replicas, "jwks": loads.jwks}
+    for name, measure in empty.items():
+        if name in chosen.only:
+            populated.progress(name)
+            with Service(chosen, name) as service:
+                yield name, measure(service, chosen)
+    if "dev" in chosen.only:
+        populated.progress("dev")
+        yield "dev", dev(chosen)
+    wanted = [name for name in chosen.only if name in options.POPULATED]
+    if wanted:
+        with Service(chosen, "populated") as service:
+            levels = []
+            # Only growth compares sizes.
+            for count in chosen.levels if "growth" in wanted else chosen.levels[-1:]:
+                levels.append(populated.level(service, chosen, count, wanted))
+                yield "levels", levels
+            if "growth" in wanted and chosen.supersedes:
+                levels[-1]["supersedes"] = populated.supersede(service, chosen.supersedes)
+                yield "levels", levels
+
+
+def dev(chosen):
+    folder = chosen.dir / "run-dev"
+    create(folder)
+    found = loads.dev(chosen, folder)
+    remove(folder)
+    return found
+
+
+def write(results, path):
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+sys.exit(main())

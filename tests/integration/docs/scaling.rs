@@ -1,0 +1,26 @@
+//! The tables and the plot of `docs/scaling.md` follow from the measured costs, and the programs behind them are right.
+
+use std::process::Command;
+
+fn python(arguments: &[&str]) {
+    let mut python = Command::new("python3");
+    python.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = python.output().expect("python3 is installed: scripts/ensure-python");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "python3 {}: {text}", arguments.join(" "));
+}
+
+#[test]
+fn page_has_the_results_of_the_measured_costs() {
+    python(&["bench/fleet", "--check"]);
+}
+
+#[test]
+fn model_follows_its_rules_and_explains_the_measured_burst() {
+    python(&["-m", "unittest", "discover", "bench/fleet"]);
+}
+
+#[test]
+fn measures_at_scale_compute_what_they_print() {
+    python(&["-m", "unittest", "discover", "bench/scale"]);
+}
