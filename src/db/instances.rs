@@ -82,7 +82,9 @@ async fn read_by_id(db: Db, ids: Vec<InstanceId>) -> DbResult<HashMap<InstanceId
                skew_learned_at, unreachable_since, pulled_at,
                extract(epoch FROM clock_timestamp() - looked_up_at)::float8 AS looked_up_seconds,
                denied_by_portal AS "denied_by_portal: PortalDenial"
-        FROM instances WHERE instance_id = ANY ($1)
+        FROM instances
+        -- As subqueries, arrays do not make Postgres plan anew for their lengths.
+        WHERE instance_id = ANY ((SELECT $1::text[])::text[])
         "#,
         &ids,
     )
@@ -104,7 +106,7 @@ async fn read_by_session(
                i.callback_url, i.skew_guard_ms, i.skew_learned_at, i.unreachable_since, i.pulled_at,
                extract(epoch FROM clock_timestamp() - i.looked_up_at)::float8 AS looked_up_seconds,
                i.denied_by_portal AS "denied_by_portal: PortalDenial"
-        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(org_id, session_id, number)
+        FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS w(org_id, session_id, number)
         JOIN instances i ON i.org_id = w.org_id AND i.bootstrap_session_id = w.session_id
         "#,
         &orgs,

@@ -166,8 +166,10 @@ pub async fn confirm(
                 attempt_expires_at = clock_timestamp() + make_interval(secs => $4 /* attempt_lease */),
                 replica_id = $5
             FROM relaxed, (
-                     -- Rows are locked in the order of other statements, so that there is hardly ever a deadlock.
-                     SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS u(instance_id, job_id, lease_token)
+                     -- Rows are locked in the order of other statements, so that there is hardly ever a deadlock. As subqueries,
+                     -- arrays do not make Postgres plan anew for their lengths.
+                     SELECT * FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::uuid[]))
+                         AS u(instance_id, job_id, lease_token)
                      ORDER BY instance_id, job_id
                  ) l, instance_status i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token

@@ -48,12 +48,15 @@ macro_rules! statement {
                     SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at,
                            outcome::fire_outcome AS outcome, http_status, error, make_interval(secs => retry_in) AS retry_in,
                            make_interval(secs => retry_after) AS retry_after, ambiguous, answer, callback_url
-                    FROM unnest($1::uuid[] /* attempt_id */, $2::text[] /* instance_id */, $3::text[] /* job_id */,
-                                $4::uuid[] /* schedule_id */, $5::text[] /* dedup_key */, $6::timestamptz[] /* fire_at */,
-                                $7::int4[] /* attempt */, $8::timestamptz[] /* started_at */, $9::text[] /* outcome */,
-                                $10::int2[] /* http_status */, $11::text[] /* error */, $12::float8[] /* retry_in */,
-                                $13::float8[] /* retry_after */, $14::bool[] /* ambiguous */, $15::text[] /* answer */,
-                                $16::text[] /* callback_url */)
+                    -- As subqueries, arrays do not make Postgres plan anew for their lengths.
+                    FROM unnest((SELECT $1::uuid[] /* attempt_id */), (SELECT $2::text[] /* instance_id */),
+                                (SELECT $3::text[] /* job_id */), (SELECT $4::uuid[] /* schedule_id */),
+                                (SELECT $5::text[] /* dedup_key */), (SELECT $6::timestamptz[] /* fire_at */),
+                                (SELECT $7::int4[] /* attempt */), (SELECT $8::timestamptz[] /* started_at */),
+                                (SELECT $9::text[] /* outcome */), (SELECT $10::int2[] /* http_status */),
+                                (SELECT $11::text[] /* error */), (SELECT $12::float8[] /* retry_in */),
+                                (SELECT $13::float8[] /* retry_after */), (SELECT $14::bool[] /* ambiguous */),
+                                (SELECT $15::text[] /* answer */), (SELECT $16::text[] /* callback_url */))
                         AS e(attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, outcome,
                              http_status, error, retry_in, retry_after, ambiguous, answer, callback_url)
                 ), locked AS MATERIALIZED (
