@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use chrono::DateTime;
 use nas_cron_base::clock::{Clock, SystemClock};
+use nas_cron_protocol::json::from_slice;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -61,7 +62,7 @@ pub(super) async fn run() -> anyhow::Result<()> {
     print(&json!({ "url": sink.base_url() }))?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
-        match serde_json::from_str(&line).with_context(|| format!("invalid request {line}"))? {
+        match from_slice(line.as_bytes()).with_context(|| format!("invalid request {line}"))? {
             Request::Expect { prefix, agents, due_ms } => {
                 let stage = stage(&prefix, agents, &due_ms)?;
                 sink.expect(Arc::clone(&stage));
@@ -116,8 +117,8 @@ mod tests {
     #[test]
     fn requests_are_read() {
         let expect = r#"{"expect":{"prefix":"p","agents":1,"due_ms":[1]}}"#;
-        assert!(matches!(serde_json::from_str(expect).unwrap(), Request::Expect { agents: 1, .. }));
+        assert!(matches!(from_slice(expect.as_bytes()).unwrap(), Request::Expect { agents: 1, .. }));
         let arrivals = r#"{"arrivals":{"prefix":"p","wait_ms":1}}"#;
-        assert!(matches!(serde_json::from_str(arrivals).unwrap(), Request::Arrivals { wait_ms: 1, .. }));
+        assert!(matches!(from_slice(arrivals.as_bytes()).unwrap(), Request::Arrivals { wait_ms: 1, .. }));
     }
 }
