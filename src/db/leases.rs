@@ -13,7 +13,7 @@ use crate::domain::attempt::{Attempt, Confirmed};
 use crate::domain::clock_sample::ClockSample;
 use crate::domain::lease::{Claimed, Lease, NextLook, Recovered};
 
-/// Maximum number of due one-shots that [`recover_expired`] searches for expired leases: about 50 ms.
+/// Maximum number of due one-shots that are searched for expired leases: about 50 ms.
 const SEARCHED: i64 = 100_000;
 
 /// Maximum number of one-shots that [`next_look`] reads to find one that is not claimed.
@@ -165,8 +165,11 @@ pub async fn confirm(
             SET state = 'firing', attempts = o.attempts + 1, last_started_at = clock_timestamp(),
                 attempt_expires_at = clock_timestamp() + make_interval(secs => $4 /* attempt_lease */),
                 replica_id = $5
-            FROM relaxed, unnest($1::text[], $2::text[], $3::uuid[]) AS l(instance_id, job_id, lease_token),
-                 instance_status i
+            FROM relaxed, (
+                     -- Rows are locked in the order of other statements, so that there is hardly ever a deadlock.
+                     SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS u(instance_id, job_id, lease_token)
+                     ORDER BY instance_id, job_id
+                 ) l, instance_status i
             WHERE o.instance_id = l.instance_id AND o.job_id = l.job_id AND o.lease_token = l.lease_token
               AND i.instance_id = o.instance_id AND NOT i.on_hold
               -- Claimed before its instance's outage was found out: it waits for the probe like the others.
@@ -278,20 +281,38 @@ pub async fn give_back(db: &Db, leases: &[Lease], delay: Duration) -> DbResult<u
     Ok(result.rows_affected())
 }
 
-/// Returns leases as arguments of a statement, in the order of the primary key.
 fn columns(leases: &[Lease]) -> (Vec<String>, Vec<String>, Vec<Uuid>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
-    let mut ordered: Vec<&Lease> = leases.iter().collect();
-    ordered.sort_unstable_by(|one, next| {
-        (one.instance_id.as_str(), one.job_id.as_str())
-            .cmp(&(next.instance_id.as_str(), next.job_id.as_str()))
-    });
-    for lease in ordered {
+    for lease in leases {
         columns.0.push(lease.instance_id.as_str().to_owned());
         columns.1.push(lease.job_id.as_str().to_owned());
         columns.2.push(lease.lease_token);
     }
     columns
+}
+
+/// Returns true if a lease has expired. It locks nothing, because claims wait for it.
+pub async fn any_expired(db: &Db) -> DbResult<bool> {
+    let found = sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (
+            SELECT
+            FROM (
+                SELECT claim_expires_at, attempt_expires_at FROM one_shots
+                WHERE next_attempt_at <= now() AND parked IS NULL AND awaits IS NULL
+                ORDER BY next_attempt_at
+                LIMIT $1 /* searched */
+            ) due
+            WHERE claim_expires_at <= now() AND COALESCE(attempt_expires_at, claim_expires_at) <= now()
+        ) OR EXISTS (
+            SELECT FROM superseded_attempts WHERE expires_at <= now()
+        ) AS "found!"
+        "#,
+        SEARCHED,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(found)
 }
 
 /// Recovers one-shots whose lease has expired. Without a started attempt, they are due again at once. A started attempt

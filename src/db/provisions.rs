@@ -108,10 +108,12 @@ async fn provision_jobs(db: &Db, arms: &[&Arm], rules: &ArmRules) -> DbResult<Ve
             SELECT g.line, g.limit_given,
                    armed(i, g.job_id, g.schedule_id, g.dedup_key, g.fire_at_text, g.fire_at, g.not_after, g.callback_url,
                          (SELECT backend FROM external), make_interval(secs => $14 /* built_in_loop_within */)) AS one_shot
-            FROM unnest($1::text[] /* instance_id */, $2::text[] /* job_id */,
-                        $3::uuid[] /* schedule_id */, $4::text[] /* dedup_key */, $5::text[] /* fire_at_text */,
-                        $6::timestamptz[] /* fire_at */, $7::text[] /* callback_url */, $8::timestamptz[] /* not_after */,
-                        $9::bool[] /* limit_given */)
+            -- As subqueries, so that the planner does not know the lengths: it would plan each statement anew for a short batch.
+            FROM unnest((SELECT $1::text[] /* instance_id */), (SELECT $2::text[] /* job_id */),
+                        (SELECT $3::uuid[] /* schedule_id */), (SELECT $4::text[] /* dedup_key */),
+                        (SELECT $5::text[] /* fire_at_text */), (SELECT $6::timestamptz[] /* fire_at */),
+                        (SELECT $7::text[] /* callback_url */), (SELECT $8::timestamptz[] /* not_after */),
+                        (SELECT $9::bool[] /* limit_given */))
                 WITH ORDINALITY AS g(instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, not_after,
                                      limit_given, line)
             JOIN instances i USING (instance_id)

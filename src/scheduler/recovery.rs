@@ -34,6 +34,10 @@ impl Recovery {
         if began < self.next {
             return Ok(0);
         }
+        if !leases::any_expired(&inner.db).await? {
+            self.next = began + LEAST_PAUSE.max(began.elapsed() * PAUSE_FACTOR);
+            return Ok(0);
+        }
         let floor = inner.firing.retry.ambiguous_floor;
         let recovered = leases::recover_expired(&inner.db, floor, BATCH.into()).await?;
         if recovered.one_shots < u64::from(BATCH) {

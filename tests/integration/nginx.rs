@@ -52,7 +52,8 @@ async fn no_provision_behind_nginx_fails_when_a_replica_is_killed_during_it() {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         eventually("provisions wait at both replicas", async || {
             let count: i64 = sqlx::query_scalar(waiting).fetch_one(&world.pool).await.unwrap();
-            (count >= 8).then_some(())
+            // One replica has at most two statements for provisions in flight.
+            (count >= 3).then_some(())
         })
         .await;
         other.kill9();

@@ -175,6 +175,11 @@ impl PrivatePostgres {
         self.port
     }
 
+    /// Returns the folder of the installed server, which also has programs such as `pgbench`.
+    pub fn programs(&self) -> &Path {
+        self.installation.bin_dir()
+    }
+
     /// Returns the folder.
     pub fn data_dir(&self) -> &Path {
         &self.options.data_dir

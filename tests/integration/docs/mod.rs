@@ -5,6 +5,7 @@
 
 mod page;
 mod pages;
+mod performance;
 mod scaling;
 mod session;
 mod summary;

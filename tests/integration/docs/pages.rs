@@ -30,6 +30,7 @@ pages! {
     glossary: "docs/glossary.md",
     keys: "docs/keys.md",
     operations: "docs/operations.md",
+    performance: "docs/performance.md",
     portals: "docs/portals.md",
     readme: "README.md",
     reliability: "docs/reliability.md",

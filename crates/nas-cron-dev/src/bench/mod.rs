@@ -11,6 +11,7 @@ mod background;
 mod campaign;
 mod counters;
 mod fleet;
+pub mod helper;
 mod plan;
 mod progress;
 mod refusal;

@@ -108,9 +108,14 @@ impl Sink {
         Ok((Self { shared, address, server }, received))
     }
 
+    /// Returns the base URL of all agents.
+    pub(super) fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Returns the callback URL of an agent.
     pub(super) fn callback_url(&self, agent: usize) -> String {
-        format!("http://{}/a/{agent}", self.address)
+        format!("{}/a/{agent}", self.base_url())
     }
 
     /// Accepts fires of this stage from now on.
