@@ -33,7 +33,7 @@ def of_herd(found):
 def of_replicas(found):
     for row in found["rows"]:
         bench = row["bench"]
-        count = f"{row['replicas']} replicas"
+        count = "1 replica" if row["replicas"] == 1 else f"{row['replicas']} replicas"
         yield f"{count}: p99 lateness", shown(bench["lateness_ms"]["p99"], " ms"), ""
         yield "  burst to the last outcome", shown(bench["durable_fires_per_s"], "/s", 0), ""
         yield "  statements per fire, with its provisions", shown(row["statements_per_fire"], "", 2), ""

@@ -6,6 +6,7 @@
 mod page;
 mod pages;
 mod performance;
+mod python;
 mod scaling;
 mod session;
 mod summary;

@@ -1,14 +1,6 @@
 //! The tables and the plot of `docs/scaling.md` follow from the measured costs, and the programs behind them are right.
 
-use std::process::Command;
-
-fn python(arguments: &[&str]) {
-    let mut python = Command::new("python3");
-    python.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("PYTHONDONTWRITEBYTECODE", "1");
-    let output = python.output().expect("python3 is installed: scripts/ensure-python");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "python3 {}: {text}", arguments.join(" "));
-}
+use super::python::python;
 
 #[test]
 fn page_has_the_results_of_the_measured_costs() {
