@@ -26,7 +26,7 @@ const RULES: ArmRules = ArmRules {
 };
 const CALLBACK: &str = "https://agent.example";
 /// Maximum statements in flight of one replica.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 2;
 
 fn arm(job: &str, key: &str, at: DateTime<Utc>) -> Arm {
     Arm {
