@@ -7,7 +7,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates crates
 # Dependencies first: a change of the service does not rebuild them.
-RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+RUN mkdir src benches && echo 'fn main() {}' > src/main.rs && touch src/lib.rs benches/micro.rs \
     && cargo build --locked --release --no-default-features --package nas-cron && rm -rf src
 COPY . .
 RUN touch src/main.rs src/lib.rs && SQLX_OFFLINE=true cargo build --locked --release --no-default-features --package nas-cron

