@@ -75,18 +75,14 @@ macro_rules! statement {
                     SELECT attempt_id, instance_id, job_id, schedule_id, dedup_key, fire_at, attempt, started_at, ended_at,
                            outcome, http_status, error, answer
                     FROM timed
-                    "#
-                    + $if_recorded
-                    + r#"
+                    "# + $if_recorded + r#"
                     RETURNING attempt_id
                 ), recorded AS (
                     SELECT instance_id, job_id,
                            ROW(attempt_id, schedule_id, dedup_key, started_at, ended_at, outcome, http_status, error, ambiguous,
                                retry_in, retry_after, callback_url)::ended_attempt AS attempt
                     FROM timed
-                    "#
-                    + $unless_recorded
-                    + r#"
+                    "# + $unless_recorded + r#"
                 ), known AS (
                     DELETE FROM superseded_attempts s USING ended e WHERE s.attempt_id = e.attempt_id
                 ), changed AS (

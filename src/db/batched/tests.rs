@@ -45,11 +45,11 @@ async fn failure_reaches_every_reader_and_the_next_read_works() {
     assert_eq!(batched.ask(1, working).await.unwrap(), Some(2));
 }
 
-/// Questions with a turn: their tens. A statement begins when it is sent to `begun`, and ends when its sender is used.
+/// Questions with a turn: their tens. A statement begins when it is sent to `started`, and ends when its sender is used.
 struct Steered {
     batched: Arc<Batched<u32, u32, u32>>,
     begin: mpsc::UnboundedSender<Statement>,
-    begun: mpsc::UnboundedReceiver<Statement>,
+    started: mpsc::UnboundedReceiver<Statement>,
 }
 
 struct Statement {
@@ -59,8 +59,8 @@ struct Statement {
 
 impl Steered {
     fn new() -> Self {
-        let (begin, begun) = mpsc::unbounded_channel();
-        Self { batched: Arc::new(Batched::in_turns(|question| Some(question / 10))), begin, begun }
+        let (begin, started) = mpsc::unbounded_channel();
+        Self { batched: Arc::new(Batched::in_turns(|question| Some(question / 10))), begin, started }
     }
 
     /// Asks in the background. The answer to a question is the question.
@@ -84,7 +84,7 @@ impl Steered {
     }
 
     async fn statement(&mut self) -> Statement {
-        self.begun.recv().await.unwrap()
+        self.started.recv().await.unwrap()
     }
 }
 
@@ -93,11 +93,11 @@ async fn questions_of_one_turn_are_answered_one_after_the_other() {
     let mut steered = Steered::new();
     let first = steered.ask(11).await;
     let (second, third, other) = (steered.ask(12).await, steered.ask(13).await, steered.ask(20).await);
-    let begun = steered.statement().await;
-    assert_eq!(begun.questions, [11]);
+    let started = steered.statement().await;
+    assert_eq!(started.questions, [11]);
     let beside = steered.statement().await;
     assert_eq!(beside.questions, [20], "another turn does not wait");
-    begun.end.send(()).unwrap();
+    started.end.send(()).unwrap();
     assert_eq!(first.await.unwrap().unwrap(), 11);
     for (asked, question) in [(second, 12), (third, 13)] {
         let next = steered.statement().await;

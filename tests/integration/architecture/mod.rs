@@ -4,4 +4,5 @@ mod code;
 mod crates;
 mod documents;
 mod imports;
+mod migrations;
 pub(crate) mod tables;
