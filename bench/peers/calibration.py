@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from options import IN_FLIGHT
 from processes import Child, Failed, output
+from systems import System
 
 HERE = Path(__file__).resolve().parent
 PERIOD_S = 4
@@ -22,9 +23,8 @@ def measure(tools, folder, short):
     return {
         "pgbench_upserts": upserts(tools, folder, period),
         "fdatasyncs": fdatasyncs(folder / "fdatasync", period / 2),
-        "raw_posts": posts(tools, folder, period),
         "es256_signs": signs(tools, period / 2),
-        "node_es256_tokens": tools.node_signs_per_s(period / 2),
+        **posts(tools, folder, period),
     }
 
 
@@ -72,7 +72,12 @@ def posts(tools, folder, seconds):
         url = sink.response()["url"]
         sink.request({"expect": {"prefix": "c", "agents": 1, "due_ms": [0]}})
         text = output("the POST load", [tools.helper, "posts", "--url", url, "--period", f"{seconds}s"], seconds + 60)
-    return round(json.loads(text)["posts_per_s"])
+        node = tools.node_limits({"sink": url, "connections": System.connections, "seconds": seconds / 2})
+    return {
+        "raw_posts": round(json.loads(text)["posts_per_s"]),
+        "node_es256_tokens": node["tokens_per_s"],
+        "node_fires": node["fires_per_s"],
+    }
 
 
 def signs(tools, seconds):

@@ -58,7 +58,8 @@ def ratios(results):
 
 
 def limits(results):
-    rows = [[title, f"{summary.text(summary.limit(results, key))}/s"] for key, title in summary.LIMITS.items()]
+    found = {title: summary.limit(results, key) for key, title in summary.LIMITS.items()}
+    rows = [[title, f"{summary.text(limit)}/s"] for title, limit in found.items() if limit]
     if OURS in results["systems"]:
         rows.append(
             [

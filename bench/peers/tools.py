@@ -49,9 +49,9 @@ class Tools:
             raise
         return child
 
-    def node_signs_per_s(self, seconds):
-        command = [self.node, HERE / "node/main.mjs", INSTALLED, "signs", json.dumps({"seconds": seconds})]
-        return json.loads(output("node", command, 60))["signs_per_s"]
+    def node_limits(self, options):
+        command = [self.node, HERE / "node/main.mjs", INSTALLED, "limits", json.dumps(options)]
+        return json.loads(output("node", command, 60))
 
     def versions(self, systems, postgres_programs):
         """The versions of what is measured, by name."""

@@ -69,3 +69,18 @@ export function signsPerSecond(seconds) {
   }
   return Math.round(count / ((performance.now() - start) / 1000));
 }
+
+/** Measures fires/s of a process without a scheduler. The sink expects a one-shot `c0`. */
+export async function firesPerSecond(fire, inFlight, seconds) {
+  const job = { job_id: "c0", fire_at: new Date().toISOString(), agent: 0 };
+  const start = performance.now();
+  let count = 0;
+  const caller = async () => {
+    while (performance.now() - start < seconds * 1000) {
+      await fire(job);
+      count += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, caller));
+  return Math.round(count / ((performance.now() - start) / 1000));
+}

@@ -1,14 +1,14 @@
-// A process of a peer: main.mjs <installed> <worker|client|signs> <options>.
+// A process of a peer: main.mjs <installed> <worker|client|limits> <options>.
 //
 // The options are JSON: {peer, url, settings, sink, connections, in_flight}. The process reads requests from stdin and
 // writes responses to stdout, one JSON object per line, and ends when stdin ends. `worker` runs due jobs and has no
-// requests; `client` arms jobs and observes their outcomes; `signs` measures ES256 signatures/s.
+// requests; `client` arms jobs and observes their outcomes; `limits` measures tokens/s, and fires/s without a scheduler.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 import * as bullmq from "./bullmq.mjs";
-import { firing, signsPerSecond } from "./fire.mjs";
+import { firesPerSecond, firing, signsPerSecond } from "./fire.mjs";
 import * as graphileWorker from "./graphile_worker.mjs";
 import { armAll, settledAt } from "./load.mjs";
 import * as pgBoss from "./pg_boss.mjs";
@@ -50,10 +50,17 @@ async function arm() {
   await client.close();
 }
 
+async function measure() {
+  const { sink, connections, seconds } = options;
+  const fire = firing(require, sink, connections);
+  const fires_per_s = await firesPerSecond(fire, connections, seconds);
+  print({ fires_per_s, tokens_per_s: signsPerSecond(seconds) });
+}
+
 try {
   if (role === "worker") await work();
   else if (role === "client") await arm();
-  else print({ signs_per_s: signsPerSecond(options.seconds) });
+  else await measure();
   process.exit(0);
 } catch (error) {
   console.error(error);
