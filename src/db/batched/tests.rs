@@ -114,8 +114,11 @@ async fn questions_of_one_turn_are_answered_one_after_the_other() {
 async fn aborted_caller_does_not_abort_the_statement_of_others() {
     let mut steered = Steered::new();
     // They keep the places busy, so that the next ones share a statement.
-    let busy = [steered.ask(10).await, steered.ask(20).await, steered.ask(30).await];
-    let running = [steered.statement().await, steered.statement().await, steered.statement().await];
+    let (mut busy, mut running) = (Vec::new(), Vec::new());
+    for place in (1_u32..).take(AT_ONCE) {
+        busy.push(steered.ask(place * 100).await);
+        running.push(steered.statement().await);
+    }
     let (aborted, kept, never_sent) = (steered.ask(40).await, steered.ask(50).await, steered.ask(60).await);
     never_sent.abort();
     assert!(never_sent.await.unwrap_err().is_cancelled());
