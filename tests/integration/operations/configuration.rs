@@ -128,7 +128,8 @@ async fn configuration_page_has_the_table_of_all_settings() {
 async fn every_command_in_the_readme_and_the_pages_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md")];
-    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let entries = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     let mut paths = std::collections::BTreeSet::new();
     for page in pages {
         let page = std::fs::read_to_string(page).unwrap();
