@@ -22,6 +22,7 @@ mod doctor;
 mod faults;
 mod fires;
 mod hermes_agent;
+mod instances_of_one_shots;
 mod keys;
 mod lateness_rules;
 mod nats;
