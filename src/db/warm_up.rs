@@ -8,7 +8,7 @@ use super::{Db, instances, provisions};
 use crate::domain::arm_rules::ArmRules;
 
 /// Sessions that many concurrent provisions use.
-const SESSIONS: usize = 4;
+const SESSIONS: usize = 6;
 /// Executions after which a session keeps a plan instead of making another one.
 const EXECUTIONS: usize = 6;
 /// Time after which the callers do better without it.

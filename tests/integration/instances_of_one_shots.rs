@@ -1,4 +1,4 @@
-//! Every one-shot has an instance, whatever runs at the same time (migrations/0001_one_shots.sql).
+//! Every one-shot has an instance, whatever runs at the same time (`migrations/0001_one_shots.sql`).
 
 use std::time::Duration;
 
