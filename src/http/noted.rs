@@ -1,4 +1,4 @@
-//! What the audit log says about a call, beyond its path.
+//! Notes of handlers for the audit log, beyond the path of the call.
 
 /// Notes for the line of a state-changing call, in the extensions of its response.
 ///

@@ -134,7 +134,15 @@ async fn commands_have_lines_with_the_user_who_ran_them() {
             )
         })
         .collect();
-    insta::assert_snapshot!(shown.join("\n"), @"");
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    put_agent {"instance_id":"agent-1"} done
+    hold {"org_id":"acme"} done
+    release {"org_id":"acme"} done
+    redrive_jobs {"scope":"all"} done
+    put_instance_auth_profiles {"instance_id":"agent-1"} done
+    delete_agent {"instance_id":"nobody"} refused
+    delete_agent {"instance_id":"agent-1"} done
+    "#);
     let refused = lines(&world.service, "action=delete_agent&subject=instance_id%3Dnobody").await;
     assert!(
         refused[0]["detail"].as_str().unwrap().contains("no agent `nobody` is registered"),
