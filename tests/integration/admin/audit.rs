@@ -219,6 +219,7 @@ async fn lines_are_filtered_and_paged() {
     assert!(out.contains("instance_id=agent-4") && out.contains("More lines follow: --before "), "{out}");
     for (query, problem) in [
         ("actr=x", "actr: unknown parameter"),
+        ("actor=%00", "actor: must not contain control characters"),
         ("subject=agent-1", "subject: must be a name and a value"),
         ("since=yesterday", "since: must be an RFC 3339 date-time"),
         ("before=x", "before: must be the `next` of the previous page"),
