@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::ApiError;
 use super::meaning::with_headers;
+use crate::http::noted::Noted;
 
 /// An error as problem details (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -46,11 +47,12 @@ impl IntoResponse for Problem {
             kind: "about:blank".into(),
             title: meaning.status.canonical_reason().unwrap_or_default().into(),
             status: meaning.status.as_u16(),
-            detail,
+            detail: detail.clone(),
             error: meaning.error.as_str().into(),
         };
         let mut response = with_headers(&meaning, (meaning.status, Json(body)).into_response());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.extensions_mut().insert(Noted::detail(detail));
         response
     }
 }

@@ -59,7 +59,7 @@ impl Kept {
     /// Runs maintenance once.
     async fn tidy(&self) {
         assert_eq!(
-            fires::prune_ended(&self.db, RETENTION, None, 100).await.unwrap().0,
+            fires::prune_ended(&self.db, RETENTION, RETENTION, None, 100).await.unwrap().0,
             None,
             "all are examined"
         );
@@ -178,7 +178,7 @@ async fn a_concurrent_change_of_the_same_scope_fails_as_contended_without_waitin
         .unwrap();
     let place = AuthPlace::Instance(kept.instance.clone());
     let put = async || {
-        let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep);
+        let put = auth_profiles::put(&kept.db, &place, Some(&[]), &Given::Keep, None);
         tokio::time::timeout(Duration::from_mins(1), put).await.expect("an answer at once")
     };
     assert!(matches!(put().await, Err(DbError::Contended(_))), "the caller retries");
