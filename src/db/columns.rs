@@ -11,6 +11,8 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
+use crate::domain::dormancy::{DormancyChange, DormantReason};
+use crate::domain::recurrence::RecurrenceKind;
 use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
@@ -121,9 +123,12 @@ wrapped!(
 );
 
 own!(
+    DormancyChange = "text",
+    DormantReason = "text",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
+    RecurrenceKind = "recurrence_kind",
     SigningAlg = "signing_alg",
 );

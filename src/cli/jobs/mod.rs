@@ -1,10 +1,12 @@
 //! `nas-cron jobs`: the one-shots of all agents.
 
 mod cancel;
+mod dismiss;
 #[cfg(test)]
 mod fixtures;
 mod import;
 mod list;
+mod nudge;
 mod redrive;
 mod show;
 mod shown;
@@ -15,19 +17,22 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use self::cancel::CancelArgs;
+use self::dismiss::DismissArgs;
 use self::list::ListArgs;
+use self::nudge::NudgeArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
 use super::import_file::ImportArgs;
 use crate::db::Db;
 
-/// List, show, cancel, redrive and import one-shots.
+/// List, show, cancel, redrive, nudge and import one-shots.
 ///
 /// The command works on the database, also while the service is down.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron jobs list --state dead,stuck
+  nas-cron jobs list --state dormant
   nas-cron jobs show agent-1 3f2a9c01d4e5
   nas-cron jobs redrive --org acme --dry-run
   nas-cron jobs import one-shots.jsonl
@@ -44,6 +49,8 @@ enum JobsCommand {
     Show(ShowArgs),
     Cancel(CancelArgs),
     Redrive(RedriveArgs),
+    Nudge(NudgeArgs),
+    Dismiss(DismissArgs),
     /// Import one-shots of another service from JSON Lines, and arm them.
     ///
     /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and optionally `dedup_key` [default:
@@ -65,6 +72,8 @@ pub async fn run(args: JobsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result
         JobsCommand::Show(args) => show::run(&args, db, out).await,
         JobsCommand::Cancel(args) => cancel::run(&args, db, out).await,
         JobsCommand::Redrive(args) => redrive::run(args, db, out).await,
+        JobsCommand::Nudge(args) => nudge::run(&args, db, out).await,
+        JobsCommand::Dismiss(args) => dismiss::run(&args, db, out).await,
         JobsCommand::Import(args) => import::run(&args, db, out).await,
     }
 }
