@@ -24,7 +24,7 @@ CREATE TABLE awaited_rearms (
     closes_after  interval NOT NULL,
     -- NULL: not dormant yet.
     dormant_since timestamptz,
-    -- It was reported as dormant: nobody stopped it on purpose.
+    -- It was reported as dormant: it was not stopped on purpose.
     reported      boolean NOT NULL DEFAULT false,
     PRIMARY KEY (instance_id, job_id),
     CHECK (check_at >= expected_at),

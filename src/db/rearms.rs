@@ -1,4 +1,4 @@
-//! Statements that find jobs whose agents have not armed the next fire (docs/ARCHITECTURE.md, "Dormant jobs").
+//! Statements that find jobs whose agents have not armed the next fire (docs/ARCHITECTURE.md#dormant-jobs).
 //!
 //! A replica examines the deliveries of the history in the order of their end, and awaits a re-arm where none has followed.
 //! An awaited re-arm is checked when it is due, and a dormant job until it is armed again. A statement decides by its

@@ -21,7 +21,7 @@ words!(
 words!(
     /// The change of a dormant job.
     pub enum DormancyChange {
-        /// It has become dormant, and nobody has stopped it on purpose.
+        /// It has become dormant, and was not stopped on purpose.
         Dormant = "dormant",
         /// Its agent has armed it again.
         Back = "back",

@@ -171,7 +171,11 @@ fn whole_days(gap: TimeDelta) -> Option<i64> {
 /// The next day of the week that is not always skipped. `gaps` are in days, the latest first. A day counts unless fires were
 /// missing on more than half of its occurrences, so that one missed fire changes nothing, and a day that has not come yet
 /// counts.
-fn next_by_weekday(gaps: &[i64], last: DateTime<Utc>, after: DateTime<Utc>) -> (RecurrenceKind, DateTime<Utc>) {
+fn next_by_weekday(
+    gaps: &[i64],
+    last: DateTime<Utc>,
+    after: DateTime<Utc>,
+) -> (RecurrenceKind, DateTime<Utc>) {
     // Days before the last fire, of which day 0 is the last fire itself. The day of the week is the rest modulo 7.
     let mut fired = vec![0];
     for gap in gaps {
@@ -186,7 +190,10 @@ fn next_by_weekday(gaps: &[i64], last: DateTime<Utc>, after: DateTime<Utc>) -> (
     };
     // Whole weeks at once: `after` may be long ago.
     let weeks = (after - last).num_days().max(0) / 7 * 7;
-    let next = (1..=14).filter(|day| used(*day)).map(|day| last + TimeDelta::days(weeks + day)).find(|at| *at > after);
+    let next = (1..=14)
+        .filter(|day| used(*day))
+        .map(|day| last + TimeDelta::days(weeks + day))
+        .find(|at| *at > after);
     let kind = if (1..=7).all(used) { RecurrenceKind::Daily } else { RecurrenceKind::Weekdays };
     (kind, next.unwrap_or(last + TimeDelta::days(weeks + 14)))
 }

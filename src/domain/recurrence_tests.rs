@@ -44,7 +44,7 @@ fn fewer_than_three_re_arms_let_expect_nothing() {
         assert_eq!(expectation(&arms(&fires, 5), start()), None, "{count} fires");
     }
     let same = vec![arms(&[0], 5)[0]; 9];
-    assert_eq!(expectation(&same, start()), None, "one instant is no recurrence");
+    assert_eq!(expectation(&same, start()), None, "a single instant does not recur");
 }
 
 #[test]
@@ -92,11 +92,20 @@ fn one_missed_fire_does_not_change_the_pattern() {
         arms(&fires, 5)
     };
     let daily = without((0..14).map(|n| n * DAY_S).collect(), 9);
-    assert_eq!((expects(&daily).recurrence, expects(&daily).expected_at), (RecurrenceKind::Daily, start() + TimeDelta::days(14)));
+    assert_eq!(
+        (expects(&daily).recurrence, expects(&daily).expected_at),
+        (RecurrenceKind::Daily, start() + TimeDelta::days(14))
+    );
     let weekly = without((0..6).map(|n| n * 7 * DAY_S).collect(), 3);
-    assert_eq!((expects(&weekly).recurrence, expects(&weekly).expected_at), (RecurrenceKind::Weekdays, start() + TimeDelta::days(42)));
+    assert_eq!(
+        (expects(&weekly).recurrence, expects(&weekly).expected_at),
+        (RecurrenceKind::Weekdays, start() + TimeDelta::days(42))
+    );
     let hourly = without((0..14).map(|n| n * HOUR).collect(), 9);
-    assert_eq!((expects(&hourly).recurrence, expects(&hourly).expected_at), (RecurrenceKind::Interval, start() + TimeDelta::hours(14)));
+    assert_eq!(
+        (expects(&hourly).recurrence, expects(&hourly).expected_at),
+        (RecurrenceKind::Interval, start() + TimeDelta::hours(14))
+    );
 }
 
 #[test]

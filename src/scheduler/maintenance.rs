@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::db::{Db, DbResult, auth_profiles, cancelled_jobs, dormant_jobs, fires, identities, logins, outages};
+use crate::db::{
+    Db, DbResult, auth_profiles, cancelled_jobs, dormant_jobs, fires, identities, logins, outages,
+};
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
 use crate::metrics;

@@ -2,7 +2,7 @@
 //!
 //! Once a minute, one replica examines the deliveries that ended some minutes ago. Most jobs were armed again by then, and
 //! cost one look at their primary key. For the others, the fire that their history lets expect is stored, and checked when
-//! it should have come (docs/ARCHITECTURE.md, "Dormant jobs").
+//! it should have come (docs/ARCHITECTURE.md#dormant-jobs).
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ const SETTLED: Duration = Duration::from_mins(5);
 /// Deliveries of one statement: of this time, and at most this many.
 const WINDOW: Duration = Duration::from_secs(30);
 const DELIVERIES: i64 = 5_000;
-/// Longest window after windows without deliveries.
-const EMPTY_WINDOW: Duration = Duration::from_mins(30);
+/// Longest window, after windows without deliveries.
+const EMPTY_WINDOW: Duration = Duration::from_hours(2);
 /// Maximum number of windows in one round, after a time without replicas. The next round continues.
 const WINDOWS: u32 = 200;
 /// Maximum number of awaited re-arms in one statement that checks them.
@@ -85,7 +85,8 @@ pub async fn round(db: &Db, cursor: &mut Option<DormantCursor>) -> DbResult<()> 
 /// Returns the re-arms to await.
 fn awaited(examined: &Examined) -> Vec<AwaitedRearm<'_>> {
     let all = examined.unanswered.iter();
-    all.filter_map(|of| Some(AwaitedRearm { of, expectation: expectation(&of.arms, of.delivered_at)? })).collect()
+    all.filter_map(|of| Some(AwaitedRearm { of, expectation: expectation(&of.arms, of.delivered_at)? }))
+        .collect()
 }
 
 fn report(changes: &[Dormancy]) {

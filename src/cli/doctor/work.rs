@@ -69,13 +69,19 @@ pub(super) async fn dormant(deployment: &Deployment) -> Finding {
 fn judge_dormant(counts: &[(DormantReason, i64)]) -> Finding {
     let count = |reason| counts.iter().find(|(one, _)| *one == reason).map_or(0, |(_, count)| *count);
     let on_purpose = count(DormantReason::GatewayStopped) + count(DormantReason::Withheld);
-    let stopped =
-        if on_purpose > 0 { format!("; {} stopped on purpose", counted(on_purpose, "further job")) } else { String::new() };
+    let stopped = if on_purpose > 0 {
+        format!("; {} stopped on purpose", counted(on_purpose, "further job"))
+    } else {
+        String::new()
+    };
     match count(DormantReason::Silent) {
         0 if on_purpose == 0 => Finding::ok("none"),
         0 => Finding::ok(format!("{} stopped on purpose", counted(on_purpose, "job"))),
         silent => Finding::warning(
-            format!("{}: accepted by their agents, and not armed again in time{stopped}", counted(silent, "job")),
+            format!(
+                "{}: accepted by their agents, and not armed again in time{stopped}",
+                counted(silent, "job")
+            ),
             "`nas-cron jobs list --state dormant` lists them; repair their agents, then `nas-cron jobs nudge` fires a job once \
              more; `nas-cron jobs dismiss` if one has finished",
         ),
@@ -247,7 +253,10 @@ mod tests {
         assert_eq!((on_purpose.status, on_purpose.found.as_str()), (Status::Ok, "3 jobs stopped on purpose"));
         let both = judge_dormant(&[silent, stopped]);
         assert_eq!(both.status, Status::Warning);
-        assert_eq!(both.found, "1 job: accepted by their agents, and not armed again in time; 2 further jobs stopped on purpose");
+        assert_eq!(
+            both.found,
+            "1 job: accepted by their agents, and not armed again in time; 2 further jobs stopped on purpose"
+        );
     }
 
     #[test]

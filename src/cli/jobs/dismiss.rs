@@ -31,7 +31,9 @@ pub(super) struct DismissArgs {
 pub(super) async fn run(args: &DismissArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
     let (job, agent) = (&args.job_id, &args.instance_id);
     if !again(|| dormant_jobs::dismiss(db, agent, job)).await? {
-        bail!("job {job} of agent {agent} is not dormant; `nas-cron jobs show {agent} {job}` shows its state");
+        bail!(
+            "job {job} of agent {agent} is not dormant; `nas-cron jobs show {agent} {job}` shows its state"
+        );
     }
     if args.json {
         return terminal::json(out, &json!({ "dismissed": true }));

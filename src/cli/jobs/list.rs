@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn dormant_table_matches_its_snapshot() {
-        let stopped = Job { dormant_reason: Some(DormantReason::GatewayStopped), job_id: "b".to_owned(), ..dormant() };
+        let stopped =
+            Job { dormant_reason: Some(DormantReason::GatewayStopped), job_id: "b".to_owned(), ..dormant() };
         insta::assert_snapshot!(dormant_table(&[dormant(), stopped], now()), @"");
         insta::assert_snapshot!(dormant_table(&[], now()), @"");
     }

@@ -67,14 +67,13 @@ pub(super) async fn run(args: &NudgeArgs, db: &Db, out: &mut dyn Write) -> anyho
 
 /// Returns the job, if its current one-shot was delivered.
 async fn delivered(agent: &InstanceId, job: &JobId, db: &Db) -> anyhow::Result<Job> {
-    let filter = JobFilter {
-        instance_id: Some(agent.clone()),
-        job_id: Some(job.clone()),
-        ..JobFilter::default()
-    };
+    let filter =
+        JobFilter { instance_id: Some(agent.clone()), job_id: Some(job.clone()), ..JobFilter::default() };
     let found = jobs::list(db, &filter, None, 1).await?.into_iter().next();
     let found = found.with_context(|| {
-        format!("job {job} of agent {agent} has no one-shot; `nas-cron jobs show {agent} {job}` shows its history")
+        format!(
+            "job {job} of agent {agent} has no one-shot; `nas-cron jobs show {agent} {job}` shows its history"
+        )
     })?;
     match found.state {
         OneShotState::Delivered => Ok(found),
@@ -137,7 +136,9 @@ mod tests {
 
     #[test]
     fn only_a_yes_confirms() {
-        for (answer, yes) in [("y\n", true), (" Yes\r\n", true), ("\n", false), ("n\n", false), ("", false), ("yep\n", false)] {
+        for (answer, yes) in
+            [("y\n", true), (" Yes\r\n", true), ("\n", false), ("n\n", false), ("", false), ("yep\n", false)]
+        {
             assert_eq!(accepts(answer), yes, "{answer:?}");
         }
     }

@@ -38,7 +38,9 @@ fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Str
     let expected = job.expected_at.map(|at| relative(now, at)).unwrap_or_default();
     match job.dormant_reason {
         None if job.expected_at.is_some() => {
-            format!("its fire was delivered; its agent has not armed the next one, which is expected {expected}")
+            format!(
+                "its fire was delivered; its agent has not armed the next one, which is expected {expected}"
+            )
         }
         None => "its fire was delivered; the agent has not armed the next one".to_owned(),
         Some(DormantReason::Silent) => format!(
