@@ -137,7 +137,7 @@ proptest! {
     #[test]
     fn interval_is_found_in_spite_of_jitter(
         every in 60..20 * HOUR,
-        jitter in proptest::collection::vec(-0.04..0.04_f64, 4..30),
+        jitter in proptest::collection::vec(-0.02..0.02_f64, 4..30),
     ) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds")]
         let fires: Vec<_> = (0..).zip(&jitter).map(|(n, jitter)| n * every + (every as f64 * jitter) as i64).collect();

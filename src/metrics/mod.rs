@@ -135,6 +135,9 @@ pub(crate) mod tests {
         nas_cron_dead_letters{reason="budget_spent"} 0
         nas_cron_dead_letters{reason="expired"} 1
         nas_cron_dead_replicas_total 1
+        nas_cron_dormant_jobs{reason="gateway_stopped"} 0
+        nas_cron_dormant_jobs{reason="silent"} 2
+        nas_cron_dormant_jobs{reason="withheld"} 0
         nas_cron_due_one_shots{kind="again"} 0
         nas_cron_due_one_shots{kind="armed_late"} 3
         nas_cron_due_one_shots{kind="punctual"} 0

@@ -222,8 +222,12 @@ mod tests {
     fn dormant_table_matches_its_snapshot() {
         let stopped =
             Job { dormant_reason: Some(DormantReason::GatewayStopped), job_id: "b".to_owned(), ..dormant() };
-        insta::assert_snapshot!(dormant_table(&[dormant(), stopped], now()), @"");
-        insta::assert_snapshot!(dormant_table(&[], now()), @"");
+        insta::assert_snapshot!(dormant_table(&[dormant(), stopped], now()), @"
+        AGENT    JOB           REASON           DELIVERED    EXPECTED                           DORMANT SINCE  LAST RESULT
+        agent-1  3f2a9c01d4e5  silent           1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
+        agent-1  b             gateway_stopped  1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
+        ");
+        insta::assert_snapshot!(dormant_table(&[], now()), @"No dormant jobs.");
     }
 
     #[test]

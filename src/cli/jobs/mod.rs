@@ -103,7 +103,7 @@ mod tests {
     fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
-        List, show, cancel, redrive and import one-shots.
+        List, show, cancel, redrive, nudge and import one-shots.
 
         The command works on the database, also while the service is down.
 
@@ -114,6 +114,8 @@ mod tests {
           show     Show the current one-shot of a job and its latest attempts
           cancel   Cancel the one-shot of a job: no attempt starts any more
           redrive  Redrive dead letters: they are due now, with a fresh retry budget
+          nudge    Fire the latest delivered key of a job once more, so that its agent arms the next fire
+          dismiss  Dismiss a dormant job that has finished: it is no longer shown as dormant
           import   Import one-shots of another service from JSON Lines, and arm them
           help     Print this message or the help of the given subcommand(s)
 
@@ -123,6 +125,7 @@ mod tests {
 
         Examples:
           nas-cron jobs list --state dead,stuck
+          nas-cron jobs list --state dormant
           nas-cron jobs show agent-1 3f2a9c01d4e5
           nas-cron jobs redrive --org acme --dry-run
           nas-cron jobs import one-shots.jsonl
@@ -187,11 +190,11 @@ mod tests {
         for bad in [&["redrive"][..], &["redrive", "a", "--all"], &["redrive", "--org", "o", "--all"]] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
-        insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @r#"
-        error: invalid value 'lost' for '--state <STATE>': unknown value `lost`: one of armed, leased, firing, waiting, delivered, stuck, dead
+        insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @"
+        error: invalid value 'lost' for '--state <STATE>': unknown value `lost`: one of armed, leased, firing, waiting, delivered, stuck, dead, dormant
 
         For more information, try '--help'.
-        "#);
+        ");
         insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"
         error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use --parked instead of --state parked
 

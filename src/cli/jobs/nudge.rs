@@ -94,8 +94,8 @@ fn question(job: &Job, now: DateTime<Utc>) -> String {
         None => "It is not dormant: its agent may still be running it.".to_owned(),
     };
     format!(
-        "Job {} of agent {} was fired {delivered}. {dormant} A nudge fires it once more, and the agent may run it again.\n\
-         Fire it? [y/N] ",
+        "Job {} of agent {} was fired {delivered}. {dormant}\n\
+         A nudge fires it once more, and the agent may run it again. Fire it? [y/N] ",
         job.job_id, job.instance_id
     )
 }
@@ -130,8 +130,14 @@ mod tests {
     fn question_says_that_the_job_may_run_again() {
         let job = Job { last_started_at: Some(now() - TimeDelta::hours(30)), ..job() };
         let dormant = Job { dormant_since: Some(now() - TimeDelta::hours(5)), ..job.clone() };
-        insta::assert_snapshot!(question(&dormant, now()), @"");
-        insta::assert_snapshot!(question(&job, now()), @"");
+        insta::assert_snapshot!(question(&dormant, now()), @"
+        Job 3f2a9c01d4e5 of agent agent-1 was fired 1 d 6 h ago. It became dormant 5 h ago.
+        A nudge fires it once more, and the agent may run it again. Fire it? [y/N]
+        ");
+        insta::assert_snapshot!(question(&job, now()), @"
+        Job 3f2a9c01d4e5 of agent agent-1 was fired 1 d 6 h ago. It is not dormant: its agent may still be running it.
+        A nudge fires it once more, and the agent may run it again. Fire it? [y/N]
+        ");
     }
 
     #[test]

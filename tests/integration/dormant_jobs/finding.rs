@@ -40,7 +40,7 @@ async fn every_recurrence_is_dormant_after_its_expected_fire() {
     assert_eq!(expected, minutes_ago.collect::<Vec<_>>());
     let shown = json(&chains.settings, &["jobs", "show", "inst-1", "daily in time"]).await;
     let why = shown["why"].as_str().unwrap();
-    assert!(why.contains("has not armed the next one, which is expected"), "{why}");
+    assert!(why.contains("has not armed the next one, which was expected"), "{why}");
 }
 
 #[tokio::test]
