@@ -35,6 +35,7 @@ pub mod replicas;
 mod ride_out;
 mod seconds;
 pub mod wake_ups;
+mod warm_up;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub use self::connector::TooOld;
 use self::pool::{Health, Pool};
 pub(crate) use ride_out::retry_for;
 pub use ride_out::{reach, ride_out};
+pub use warm_up::warm_up;
 
 /// Options of the database connections.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ pub struct Db {
     health: Arc<Health>,
     patience: Duration,
     max_connections: u32,
-    reads: Arc<instances::Reads>,
+    callers: Arc<instances::Callers>,
     provisions: Arc<provisions::Provisions>,
 }
 
@@ -190,8 +192,8 @@ impl Db {
         wait: Duration,
     ) -> DbResult<Self> {
         let pool = Pool::new(Arc::clone(&connector), Arc::clone(&health), max_connections, wait)?;
-        let (reads, provisions) = (Arc::default(), Arc::new(provisions::queue()));
-        Ok(Self { pool, connector, health, patience: SHORT, max_connections, reads, provisions })
+        let (callers, provisions) = (Arc::default(), Arc::new(provisions::queue()));
+        Ok(Self { pool, connector, health, patience: SHORT, max_connections, callers, provisions })
     }
 
     /// Returns a handle to the same pool with a longer statement timeout, for background work.
