@@ -29,7 +29,7 @@ fn expects(arms: &[PastArm]) -> Expectation {
 }
 
 /// Days since the start on which a job fires that runs on these days of the week.
-fn days_of(weekdays: &[bool; 7], weeks: usize) -> Vec<i64> {
+fn days_of(weekdays: [bool; 7], weeks: usize) -> Vec<i64> {
     let days = 0..7 * weeks;
     days.filter(|day| weekdays[day % 7]).map(|day| i64::try_from(day).unwrap()).collect()
 }
@@ -52,7 +52,7 @@ fn expected_fire_is_later_than_a_late_delivery() {
     let hourly = arms(&[0, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR], 5);
     let late = expectation(&hourly, start() + TimeDelta::hours(9) + TimeDelta::minutes(20)).unwrap();
     assert_eq!(late.expected_at, start() + TimeDelta::hours(10));
-    let workdays = days_of(&[true, true, true, true, true, false, false], 2);
+    let workdays = days_of([true, true, true, true, true, false, false], 2);
     let workdays = arms(&workdays.iter().map(|day| day * DAY_S).collect::<Vec<_>>(), 5);
     // Due on a Friday, delivered on the Monday of the week after next.
     let late = expectation(&workdays, start() + TimeDelta::days(21) + TimeDelta::hours(1)).unwrap();
@@ -71,7 +71,9 @@ fn margin_is_ten_minutes_or_twice_the_usual_delay() {
     once_slow[3].armed_at = once_slow[3].armed_at.map(|at| at + TimeDelta::hours(5));
     assert_eq!((expects(&once_slow).check_at - expects(&once_slow).expected_at).num_seconds(), 600);
     let mut unknown = arms(&fires, 3_000);
-    unknown.iter_mut().for_each(|arm| arm.armed_at = None);
+    for arm in &mut unknown {
+        arm.armed_at = None;
+    }
     assert_eq!((expects(&unknown).check_at - expects(&unknown).expected_at).num_seconds(), 600);
 }
 
@@ -125,7 +127,7 @@ fn gaps_without_a_pattern_are_bounded_by_the_longest_recent_one() {
 
 #[test]
 fn missed_weekend_is_expected_only_until_one_was_seen() {
-    let workdays = days_of(&[true, true, true, true, true, false, false], 2);
+    let workdays = days_of([true, true, true, true, true, false, false], 2);
     let seconds: Vec<_> = workdays.iter().map(|day| day * DAY_S).collect();
     assert_eq!(expects(&arms(&seconds[..5], 5)).recurrence, RecurrenceKind::Daily);
     let second_friday = expects(&arms(&seconds, 5));
@@ -166,7 +168,7 @@ proptest! {
         set in any::<[bool; 7]>().prop_filter("two days", |set| set.iter().filter(|day| **day).count() >= 2),
         weeks in 3..6_usize, cut in 0..7_usize,
     ) {
-        let days = days_of(&set, weeks + 1);
+        let days = days_of(set, weeks + 1);
         let known = &days[..days.len() - cut.min(days.iter().filter(|day| **day >= 7 * i64::try_from(weeks).unwrap()).count() - 1) - 1];
         let seconds: Vec<_> = known.iter().map(|day| day * DAY_S).collect();
         let found = expects(&arms(&seconds, 5));

@@ -98,8 +98,8 @@ async fn every_delivery_is_examined_in_bounded_steps() {
     }
     let mut found = Vec::new();
     let step = async || {
-        let window = Duration::from_secs(3_600);
-        rearms::examine(&chains.db, Duration::from_secs(300), window, 3).await.unwrap()
+        let window = Duration::from_hours(1);
+        rearms::examine(&chains.db, Duration::from_mins(5), window, 3).await.unwrap()
     };
     while let Some(examined) = step().await {
         assert!(examined.read <= 3 && examined.until > examined.from, "{examined:?}");
@@ -118,7 +118,7 @@ async fn two_replicas_report_each_job_once() {
     for job in 0..40 {
         chains.hourly(&format!("job-{job}"), 3).await;
     }
-    let examined = rearms::examine(&chains.db, Duration::from_secs(300), Duration::from_secs(600), 100)
+    let examined = rearms::examine(&chains.db, Duration::from_mins(5), Duration::from_mins(10), 100)
         .await
         .unwrap()
         .unwrap();
