@@ -13,6 +13,8 @@ use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
 use crate::domain::actor::Role;
 use crate::domain::audit::AuditOutcome;
+use crate::domain::dormancy::{DormancyChange, DormantReason};
+use crate::domain::recurrence::RecurrenceKind;
 use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
@@ -124,10 +126,13 @@ wrapped!(
 
 own!(
     AuditOutcome = "audit_outcome",
+    DormancyChange = "text",
+    DormantReason = "text",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
     Role = "admin_role",
+    RecurrenceKind = "recurrence_kind",
     SigningAlg = "signing_alg",
 );

@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{
-    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, fires, identities, logins, outages,
+    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, fires, identities,
+    logins, outages,
 };
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
@@ -30,8 +31,8 @@ const ERASE_STEPS: u32 = 64;
 const IDLE_AUTH: i64 = 10_000;
 /// Number of rounds between two deletions of old history: about ten minutes.
 const PRUNE_EVERY: u32 = 40;
-/// Number of rounds between two counts of holds and withheld instances. They change rarely, and an idle replica should make
-/// few statements.
+/// Number of rounds between two counts of holds, withheld instances and dormant jobs. They change rarely, and an idle replica
+/// should make few statements.
 const WITHHELD_EVERY: u32 = 2;
 
 /// Settings of the maintenance loop.
@@ -66,6 +67,8 @@ pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: Cancella
         if round.is_multiple_of(WITHHELD_EVERY) {
             let withheld = outages::withheld(&db).await;
             report("counting holds", withheld.map(|withheld| metrics::set_withheld(&withheld)));
+            let dormant = dormant_jobs::counts(&db).await;
+            report("counting dormant jobs", dormant.map(|dormant| metrics::set_dormant(&dormant)));
         }
         round = round.wrapping_add(1);
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));

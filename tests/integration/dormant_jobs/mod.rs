@@ -1,0 +1,7 @@
+//! Jobs whose agents have not armed the next fire: how they are found, told apart, shown and fired once more.
+
+mod chain;
+mod finding;
+mod fixture;
+mod nudges;
+mod told_apart;
