@@ -11,6 +11,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
+use crate::domain::webhook::{DeliveryState, WebhookEnd};
 use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
@@ -121,9 +122,11 @@ wrapped!(
 );
 
 own!(
+    DeliveryState = "delivery_state",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
     SigningAlg = "signing_alg",
+    WebhookEnd = "webhook_end",
 );

@@ -10,6 +10,7 @@ pub mod circumstances;
 mod columns;
 mod connector;
 pub mod directory;
+pub mod events;
 mod execute;
 pub mod expiry;
 pub mod fires;
@@ -33,6 +34,7 @@ pub mod replicas;
 mod ride_out;
 mod seconds;
 pub mod wake_ups;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

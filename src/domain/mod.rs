@@ -8,6 +8,7 @@
 //!   orders to them.
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
+//! - [`event`], [`webhook`]: events, and their receivers.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`StoredKey`] and the other types at the top of this module: signing keys.
 //!
 //! `db` reads and writes these types. The layers above it do not know how they are stored.
@@ -21,6 +22,7 @@ pub mod clock_sample;
 pub mod database_url;
 mod deferral;
 pub mod direct_call;
+pub mod event;
 pub mod hold;
 pub mod identity;
 pub mod job;
@@ -35,6 +37,7 @@ pub mod qstash_region;
 pub mod registration;
 mod signing_key;
 pub mod wake_up;
+pub mod webhook;
 mod words;
 
 pub use deferral::Deferral;
