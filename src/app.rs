@@ -17,11 +17,12 @@ use nas_cron_base::clock::Clock;
 use nas_cron_protocol::BackendName;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::configured::{arm_rules, firing, scheduler_rules};
-pub use self::configured::{key_encryption_key, key_ring, rotation_policy};
+use self::configured::{arm_rules, firing, grouping, scheduler_rules};
+pub use self::configured::{key_encryption_key, key_ring, rotation_policy, webhooks};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
 use crate::auth_profiles::Profiles;
@@ -44,6 +45,8 @@ use crate::oneshot::OneShots;
 use crate::own_portal::OwnPortal;
 use crate::scheduler::Scheduler;
 use crate::shutdown::Shutdown;
+use crate::webhooks::Webhooks;
+use crate::webhooks::sender_loop::{self, Grouping};
 
 /// Maximum time to wait at the start for a database that is not up yet.
 const DATABASE_WITHIN: Duration = Duration::from_secs(30);
@@ -59,6 +62,7 @@ pub struct App {
     keys: Arc<KeyRing>,
     scheduler: Arc<Scheduler>,
     backends: Arc<Backends>,
+    webhooks: (Webhooks, Grouping),
     shutdown: Shutdown,
     serving: Serving,
     /// Background tasks of authentication: JWKS refresh and portal lookups.

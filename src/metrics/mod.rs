@@ -13,6 +13,7 @@ mod labels;
 mod one_shots;
 mod panics;
 mod requests;
+mod webhooks;
 
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, wake_up_received};
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
@@ -26,6 +27,7 @@ pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{
     AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
 };
+pub use self::webhooks::{event_made, set_webhooks, webhook_attempted};
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -77,6 +79,9 @@ pub(crate) mod tests {
         expired(1);
         set_db_clock_offset(-0.25);
         panicked(PanicPlace::Fire);
+        event_made("dead_letter.created");
+        webhook_attempted("delivered");
+        set_webhooks(2, 1);
         connection_opened(Listener::Public);
         connection_opened(Listener::Public);
         connection_closed(Listener::Public, Closed::Idle);
