@@ -25,6 +25,8 @@ use self::configured::{arm_rules, firing, grouping, scheduler_rules};
 pub use self::configured::{key_encryption_key, key_ring, rotation_policy, webhooks};
 use self::readiness::{Readiness, Schema};
 use self::serving::Serving;
+use crate::admin_tokens::StoredTokens;
+use crate::audit::AuditLog;
 use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
@@ -33,7 +35,7 @@ use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
 use crate::heartbeat::Heartbeats;
-use crate::http::admin::{AdminState, AdminTokens};
+use crate::http::admin::{AdminState, ConfigTokens};
 use crate::http::agent_cron::AgentCron;
 use crate::http::agent_identity::AgentIdentity;
 use crate::http::relay::Relay;
@@ -122,6 +124,8 @@ impl App {
         let backends =
             Arc::new(Backends::new(db.clone(), Arc::clone(&scheduler), others, config.backends.call_timeout));
         backends.start(&hearts);
+        let kek = config.keys.key_encryption_key.as_ref();
+        let webhooks = webhooks(db.clone(), &config.fire, kek, Arc::clone(&clock))?;
         let routes = router::router(Parts {
             agent_cron: AgentCron {
                 authenticator: authenticator.clone(),
@@ -134,7 +138,7 @@ impl App {
             relay: Relay { backends: Arc::clone(&backends), clock },
             own_portal,
             keys: Arc::clone(&keys),
-            admin: admin(config, &db),
+            admin: admin(config, &db, webhooks.clone()),
             probe: Arc::new(Readiness {
                 db: db.clone(),
                 keys: Arc::clone(&keys),
@@ -152,6 +156,7 @@ impl App {
             keys,
             scheduler,
             backends,
+            webhooks: (webhooks, grouping(config)),
             shutdown,
             serving: Serving {
                 public: (public, routes.merge(beside)),
@@ -172,8 +177,18 @@ impl App {
     /// Serves until the shutdown is complete. At a shutdown, claims stop while the agent API is still served (drain); then
     /// the listeners close and the attempts in flight finish.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { pools, hearts, keys, scheduler, backends, shutdown, serving, callers, shutdown_timeout } =
-            self;
+        let Self {
+            pools,
+            hearts,
+            keys,
+            scheduler,
+            backends,
+            webhooks,
+            shutdown,
+            serving,
+            callers,
+            shutdown_timeout,
+        } = self;
         let [requests, fires] = pools.clone();
         let ring = [
             hearts.supervise("key refresh", {
@@ -190,11 +205,18 @@ impl App {
         ]
         .map(AbortOnDropHandle::new);
         let callers: Vec<_> = callers.into_iter().map(|one| one.spawn(&hearts)).collect();
+        let events_stop = CancellationToken::new();
+        let events = hearts.supervise("events", {
+            let (stop, (webhooks, grouping)) = (events_stop.clone(), webhooks);
+            move || sender_loop::run(webhooks.clone(), grouping, stop.clone())
+        });
+        let events = AbortOnDropHandle::new(events);
         let drained = {
             let (scheduler, backends, shutdown) =
                 (Arc::clone(&scheduler), Arc::clone(&backends), shutdown.clone());
             tokio::spawn(async move {
                 shutdown.draining().await;
+                events_stop.cancel();
                 backends.drain();
                 scheduler.drain().await;
             })
@@ -205,8 +227,12 @@ impl App {
         let stopping = Instant::now();
         let _ = drained.await;
         let left = shutdown_timeout.saturating_sub(stopping.elapsed());
-        let (called, ended) =
-            tokio::join!(tokio::time::timeout(left, backends.finish()), scheduler.finish(left));
+        let (called, ended, _) = tokio::join!(
+            tokio::time::timeout(left, backends.finish()),
+            scheduler.finish(left),
+            // A delivery that does not end in time is repeated.
+            tokio::time::timeout(left, events),
+        );
         if called.is_err() {
             warn!("shutdown timed out with calls to a backend in flight; another replica repeats them");
         }
@@ -236,12 +262,15 @@ async fn own_portal(config: &Config, db: &Db, keys: &Arc<KeyRing>) -> anyhow::Re
     Ok(Some(OwnPortal::start(db, Arc::clone(keys), key, ttl, deadline).await?))
 }
 
-fn admin(config: &Config, db: &Db) -> AdminState {
+fn admin(config: &Config, db: &Db, webhooks: Webhooks) -> AdminState {
     AdminState {
         directory: Directory::new(db.clone()),
         profiles: Profiles::new(db.clone()),
         identities: IdentityRegistry::new(db.clone()),
-        tokens: Arc::new(AdminTokens::new(config.admin_token_sha256.clone())),
+        tokens: StoredTokens::new(db.clone()),
+        config_tokens: Arc::new(ConfigTokens::new(config.admin_token_sha256.clone())),
+        audit: AuditLog::new(db.clone()),
+        webhooks,
     }
 }
 

@@ -147,7 +147,7 @@ async fn set(args: SetArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> 
         words => Given::Set(AuthChoice::from_words("--default", words).map_err(anyhow::Error::msg)?),
     };
     let wanted = Registry::new(known, default)?;
-    let there = auth_profiles::put(db, &place, &wanted, Instant::now() + PUT_WITHIN).await?;
+    let there = auth_profiles::put(db, &place, &wanted, None, Instant::now() + PUT_WITHIN).await?;
     if let (false, AuthPlace::Instance(instance_id)) = (there, &place) {
         return Err(explained(DirectoryError::Unknown(instance_id.clone())));
     }
@@ -162,7 +162,7 @@ async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<
     }
     let named = profiles(&args.profiles)?;
     let only = Some(named.as_slice()).filter(|named| !named.is_empty());
-    let forgotten = again(|| auth_profiles::forget(db, &place, only)).await?;
+    let forgotten = again(|| auth_profiles::forget(db, &place, only, None)).await?;
     show(&place, args.json, db, out).await?;
     ensure!(
         forgotten >= named.len() as u64,
@@ -174,7 +174,7 @@ async fn clear(args: ClearArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<
 
 /// Shows the current profiles and defaults of a place.
 async fn show(place: &AuthPlace, json: bool, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let found = auth_profiles::of_place(db, place).await.map_err(explained)?;
+    let found = auth_profiles::of_place(db, place, None).await.map_err(explained)?;
     if json {
         return terminal::json(out, &found);
     }

@@ -12,6 +12,8 @@ use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
 use crate::domain::webhook::{DeliveryState, WebhookEnd};
+use crate::domain::actor::Role;
+use crate::domain::audit::AuditOutcome;
 use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
@@ -122,11 +124,13 @@ wrapped!(
 );
 
 own!(
+    AuditOutcome = "audit_outcome",
     DeliveryState = "delivery_state",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
+    Role = "admin_role",
     SigningAlg = "signing_alg",
     WebhookEnd = "webhook_end",
 );

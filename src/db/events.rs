@@ -99,6 +99,7 @@ pub async fn list(
         SELECT sequence, event_id, type AS kind, org_id, occurred_at, count, data
         FROM events
         WHERE ($1::text IS NULL OR org_id = $1 /* org_id */) AND ($2::text IS NULL OR type = $2 /* kind */)
+          AND ($5::text IS NULL OR org_id = $5 /* within */)
           AND sequence < COALESCE($3 /* before */, 9223372036854775807)
         ORDER BY sequence DESC
         LIMIT $4 /* limit */
@@ -107,6 +108,7 @@ pub async fn list(
         filter.kind.map(|kind| kind.as_str()),
         before,
         limit,
+        filter.within.as_deref(),
     )
     .fetch_all(db)
     .await?;

@@ -66,6 +66,8 @@ pub struct EventFilter {
     pub org_id: Option<String>,
     /// Only events of this type.
     pub kind: Option<EventType>,
+    /// The caller's org: only its events exist for the caller.
+    pub within: Option<String>,
 }
 
 /// An event that a sweep has made.

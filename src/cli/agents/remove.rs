@@ -42,7 +42,7 @@ pub(super) async fn run(args: &RemoveArgs, db: &Db, out: &mut dyn Write) -> anyh
             name = agent.instance_id
         );
     }
-    let one_shots = match directory::remove(db, &args.instance_id).await {
+    let one_shots = match directory::remove(db, &args.instance_id, None).await {
         // Another process has just removed it.
         Err(DirectoryError::Unknown(_)) => 0,
         other => other.map_err(explained)?,
