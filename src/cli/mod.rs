@@ -21,13 +21,14 @@ mod migrate;
 mod operator_command;
 mod process;
 mod serve;
+pub mod webhooks;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nas_cron_base::output;
 
-use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal};
+use self::operator_command::{Operate, WithBackends, WithKeys, WithPortal, WithWebhooks};
 use self::process::{failed, in_runtime};
 
 const LONG_ABOUT: &str = "\
@@ -88,6 +89,7 @@ enum Command {
     AuthProfiles(Operate<auth_profiles::AuthProfilesArgs>),
     Keys(Operate<keys::KeysArgs, WithKeys>),
     Backend(Operate<backend::BackendArgs, WithBackends>),
+    Webhooks(Operate<webhooks::WebhooksArgs, WithWebhooks>),
     #[cfg(feature = "dev")]
     Bench(nas_cron_dev::bench::Bench),
     Cron(nas_cron_agent::cli::Cron),
@@ -113,6 +115,7 @@ impl Cli {
             Command::AuthProfiles(command) => in_runtime(command.run()),
             Command::Keys(command) => in_runtime(command.run()),
             Command::Backend(command) => in_runtime(command.run()),
+            Command::Webhooks(command) => in_runtime(command.run()),
             #[cfg(feature = "dev")]
             Command::Bench(command) => in_runtime(command.run()),
             Command::Cron(command) => in_runtime(command.run()),

@@ -13,11 +13,11 @@ use nas_cron_base::{output, signals};
 use secrecy::ExposeSecret;
 
 use super::process::{init_log, warn};
-use super::{agents, auth_profiles, backend, hold, jobs, keys};
+use super::{agents, auth_profiles, backend, hold, jobs, keys, webhooks};
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
-    AGENTS_JWKS_URL, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL,
+    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL,
     PUBLIC_URL,
 };
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
@@ -85,6 +85,17 @@ pub(super) struct WithBackends;
 impl Pick for WithBackends {
     fn takes(setting: &Setting) -> bool {
         WithUrls::takes(setting) || setting.section == Section::Backends
+    }
+}
+
+/// The settings of the `webhooks` command: the database, the rules for addresses, and the key that encrypts secrets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithWebhooks;
+
+impl Pick for WithWebhooks {
+    fn takes(setting: &Setting) -> bool {
+        let more = [KEY_ENCRYPTION_KEY.setting, CALLBACK_ALLOW.setting, CALLBACK_CA_FILE.setting];
+        DatabaseOnly::takes(setting) || more.iter().any(|one| setting.is(one))
     }
 }
 
@@ -227,5 +238,16 @@ impl Operate<backend::BackendArgs, WithBackends> {
         let keys = app::key_ring(&config, Arc::clone(clock)).ok()?;
         keys.refresh(db).await.ok()?;
         Some(Arc::new(keys))
+    }
+}
+
+impl Operate<webhooks::WebhooksArgs, WithWebhooks> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let (fire, kek) = self.flags.settings().webhooks()?;
+        let db = self.connect().await?;
+        let clock = DbClock::read(&db, Arc::new(SystemClock));
+        let clock: Arc<dyn Clock> = Arc::new(clock.await.context("reading the database's clock failed")?);
+        let webhooks = app::webhooks(db, &fire, kek.as_ref(), clock)?;
+        ended(webhooks::run(self.args, &webhooks, &mut output::stdout()).await)
     }
 }

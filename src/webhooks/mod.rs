@@ -13,5 +13,6 @@ pub mod secret;
 pub mod sender;
 pub mod sender_loop;
 pub mod verdict;
+pub mod views;
 
 pub use self::manage::{WebhookError, Webhooks};

@@ -5,21 +5,20 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use nas_cron_protocol::{Fields, FieldsError, OrgId};
-use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use tracing::info;
 use uuid::Uuid;
 
 use super::AdminState;
 use crate::domain::actor::Actor;
-use crate::domain::event::{Event, EventFilter, EventType};
-use crate::domain::webhook::{Delivery, Webhook};
+use crate::domain::event::{EventFilter, EventType};
+use crate::domain::webhook::Webhook;
 use crate::http::error::responses::{AdminBodyErrors, AdminErrors, InvalidInput};
 use crate::http::error::{ApiError, Problem, ProblemBody};
 use crate::http::extract::{JsonBody, PathNames, QueryParams, refuse};
-use crate::webhooks::manage::{Page, Tested};
+use crate::webhooks::manage::Tested;
+use crate::webhooks::views::{CreatedWebhook, DeliveryPage, EventPage, RotatedSecret, WebhookList};
 use crate::webhooks::{WebhookError, input};
 
 /// Default number of items per page.
@@ -66,52 +65,6 @@ pub(super) struct WebhookChangeBody {
     enabled: Option<bool>,
 }
 
-/// A created webhook.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-pub(super) struct CreatedWebhook {
-    /// The webhook.
-    #[serde(flatten)]
-    webhook: Webhook,
-    /// The secret that signs its deliveries. It is shown only here.
-    #[schema(pattern = "^whsec_", example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwqVOGdlZ1nKI=")]
-    secret: String,
-}
-
-/// A new secret.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-pub(super) struct RotatedSecret {
-    /// The new secret. It is shown only here.
-    #[schema(pattern = "^whsec_", example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwqVOGdlZ1nKI=")]
-    secret: String,
-    /// End of the time for which the previous secret signs as well.
-    old_secret_until: DateTime<Utc>,
-}
-
-/// All webhooks.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-pub(super) struct WebhookList {
-    /// The webhooks, the oldest first.
-    webhooks: Vec<Webhook>,
-}
-
-/// A page of deliveries.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-pub(super) struct DeliveryPage {
-    /// The deliveries, the latest event first.
-    deliveries: Vec<Delivery>,
-    /// Value of `before` for the next page; `null` on the last page.
-    next: Option<String>,
-}
-
-/// A page of events.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-pub(super) struct EventPage {
-    /// The events, the latest first.
-    events: Vec<Event>,
-    /// Value of `before` for the next page; `null` on the last page.
-    next: Option<String>,
-}
-
 impl From<WebhookError> for ApiError {
     fn from(error: WebhookError) -> Self {
         match error {
@@ -152,10 +105,6 @@ fn paging(query: &QueryParams) -> Result<(Option<i64>, u32), ApiError> {
     Ok((before, query.number("limit", MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT)))
 }
 
-fn cursor<T>(page: &Page<T>) -> Option<String> {
-    page.next.map(|place| place.to_string())
-}
-
 /// List webhooks
 #[utoipa::path(get, path = "/api/admin/webhooks", operation_id = "list_webhooks", tag = "admin",
     security(("admin_token" = [])),
@@ -193,11 +142,10 @@ pub(super) async fn create(
         }
     }
     let created = state.webhooks.create(wanted).await?;
-    let webhook = created.webhook;
+    let webhook = &created.webhook;
     info!(webhook.id = %webhook.webhook_id, org.id = webhook.org_id, actor = actor.name, "webhook created");
     let location = format!("/api/admin/webhooks/{}", webhook.webhook_id);
-    let secret = created.secret.expose_secret().to_owned();
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(CreatedWebhook { webhook, secret })).into_response())
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(CreatedWebhook::from(created))).into_response())
 }
 
 /// Read a webhook
@@ -287,8 +235,7 @@ pub(super) async fn rotate_secret(
     let webhook_id = named(path)?;
     let rotated = state.webhooks.rotate_secret(webhook_id, actor.org_filter()).await?;
     info!(webhook.id = %webhook_id, actor = actor.name, "secret of a webhook rotated");
-    let secret = rotated.secret.expose_secret().to_owned();
-    Ok(Json(RotatedSecret { secret, old_secret_until: rotated.old_secret_until }))
+    Ok(Json(rotated.into()))
 }
 
 /// Test a webhook
@@ -335,7 +282,7 @@ pub(super) async fn deliveries(
 ) -> Result<Json<DeliveryPage>, Problem> {
     let (before, limit) = paging(&QueryParams::parse(query.as_deref(), &["limit", "before"])?)?;
     let page = state.webhooks.deliveries(named(path)?, actor.org_filter(), before, limit).await?;
-    Ok(Json(DeliveryPage { next: cursor(&page), deliveries: page.items }))
+    Ok(Json(page.into()))
 }
 
 /// Deliver an event again
@@ -398,5 +345,5 @@ pub(super) async fn events(
         within: actor.org_filter().map(|org_id| org_id.as_str().to_owned()),
     };
     let page = state.webhooks.events(&filter, before, limit).await?;
-    Ok(Json(EventPage { next: cursor(&page), events: page.items }))
+    Ok(Json(page.into()))
 }
