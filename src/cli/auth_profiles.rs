@@ -9,7 +9,9 @@ use nas_cron_protocol::agent_api::AuthProfiles;
 use nas_cron_protocol::{AuthChoice, AuthPlace, AuthProfile, AuthScope, Given, InstanceId, OrgId};
 use tokio::time::Instant;
 
+use super::audited::Audited;
 use super::directory_error::explained;
+use crate::audit::Act;
 use crate::auth_profiles::{self, PUT_WITHIN, Registry};
 use crate::db::Db;
 use crate::directory::{self, DirectoryError, again};
@@ -113,6 +115,30 @@ impl PlaceArgs {
             (Some(org_id), _) => AuthPlace::Org(org_id.clone()),
             (_, Some(instance_id)) => AuthPlace::Instance(instance_id.clone()),
             _ => AuthPlace::Service,
+        }
+    }
+}
+
+impl Audited for AuthProfilesArgs {
+    fn act(&self) -> Option<Act> {
+        let act = |actions: [&'static str; 3], place: &PlaceArgs| {
+            let [of_service, of_org, of_instance] = actions;
+            Some(match place.place() {
+                AuthPlace::Service => Act::new(of_service),
+                AuthPlace::Org(org_id) => Act::new(of_org).about("org_id", org_id),
+                AuthPlace::Instance(instance_id) => Act::new(of_instance).about("instance_id", instance_id),
+            })
+        };
+        match &self.command {
+            AuthProfilesCommand::List(_) => None,
+            AuthProfilesCommand::Set(args) => act(
+                ["put_service_auth_profiles", "put_org_auth_profiles", "put_instance_auth_profiles"],
+                &args.place,
+            ),
+            AuthProfilesCommand::Clear(args) => act(
+                ["delete_service_auth_profiles", "delete_org_auth_profiles", "delete_instance_auth_profiles"],
+                &args.place,
+            ),
         }
     }
 }

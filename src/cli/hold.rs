@@ -9,7 +9,9 @@ use nas_cron_base::terminal::{self, capital, counted, or_dash, printable, relati
 use nas_cron_protocol::{InstanceId, OrgId};
 use serde_json::json;
 
+use super::audited::Audited;
 use super::directory_error::explained;
+use crate::audit::Act;
 use crate::db::Db;
 use crate::db::directory::{coverage, now};
 use crate::db::outages;
@@ -87,6 +89,28 @@ impl ScopeArgs {
             (_, Some(instance)) => (HoldScope::Instance, instance.as_str()),
             _ => (HoldScope::All, ""),
         }
+    }
+
+    /// Returns a line in the audit log about the scope.
+    fn act(&self, action: &'static str) -> Act {
+        let act = Act::new(action);
+        match self.scope() {
+            (HoldScope::All, _) => act.about("scope", "all"),
+            (HoldScope::Org, org_id) => act.about("org_id", org_id),
+            (HoldScope::Instance, instance_id) => act.about("instance_id", instance_id),
+        }
+    }
+}
+
+impl Audited for HoldArgs {
+    fn act(&self) -> Option<Act> {
+        self.scope.as_ref().map(|scope| scope.act("hold"))
+    }
+}
+
+impl Audited for ReleaseArgs {
+    fn act(&self) -> Option<Act> {
+        Some(self.scope.act("release"))
     }
 }
 

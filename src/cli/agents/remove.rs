@@ -21,7 +21,7 @@ use crate::directory::{self, DirectoryError};
 #[command(after_help = "Example:\n  nas-cron agents remove agent-1 --yes")]
 pub(super) struct RemoveArgs {
     /// Instance id of the agent.
-    instance_id: InstanceId,
+    pub(super) instance_id: InstanceId,
     /// Remove the agent even if it has one-shots.
     #[arg(long)]
     yes: bool,

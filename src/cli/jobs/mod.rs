@@ -18,7 +18,9 @@ use self::cancel::CancelArgs;
 use self::list::ListArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
+use super::audited::Audited;
 use super::import_file::ImportArgs;
+use crate::audit::Act;
 use crate::db::Db;
 
 /// List, show, cancel, redrive and import one-shots.
@@ -56,6 +58,17 @@ Examples:
   nas-cron hold --all --reason cut-over && nas-cron jobs import one-shots.jsonl && nas-cron release --all
   ssh old-nas dump-one-shots | nas-cron jobs import - --dry-run")]
     Import(ImportArgs),
+}
+
+impl Audited for JobsArgs {
+    fn act(&self) -> Option<Act> {
+        match &self.command {
+            JobsCommand::List(_) | JobsCommand::Show(_) => None,
+            JobsCommand::Cancel(args) => Some(args.act()),
+            JobsCommand::Redrive(args) => args.act(),
+            JobsCommand::Import(args) => (!args.dry_run).then(|| Act::new("import_jobs")),
+        }
+    }
 }
 
 /// Runs the command, and writes its result to `out`.

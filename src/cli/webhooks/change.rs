@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::OneArgs;
 use super::list::print;
+use crate::audit::Act;
 use crate::domain::event::EventType;
 use crate::webhooks::input::{self, Change, Wanted};
 use crate::webhooks::views::{CreatedWebhook, RotatedSecret};
@@ -43,6 +44,17 @@ pub(super) struct AddArgs {
     json: bool,
 }
 
+impl AddArgs {
+    /// Returns the line in the audit log.
+    pub(super) fn act(&self) -> Act {
+        let act = Act::new("create_webhook");
+        match &self.org {
+            Some(org_id) => act.about("org_id", org_id),
+            None => act,
+        }
+    }
+}
+
 /// Change the URL, the description or the types of a webhook.
 #[derive(Clone, Debug, Args)]
 #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)), after_help = "\
@@ -51,7 +63,7 @@ Example:
 pub(super) struct SetArgs {
     /// Id of the webhook.
     #[arg(value_parser = value_parser!(Uuid))]
-    webhook_id: Uuid,
+    pub(super) webhook_id: Uuid,
     /// New URL. The next attempt is due at once.
     #[arg(long, group = "change", value_parser = input::url)]
     url: Option<Url>,

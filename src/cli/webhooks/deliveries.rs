@@ -39,9 +39,9 @@ Example:
   nas-cron webhooks redeliver 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d 01b2c3d4-0d5a-4f0a-9d1a-3f8f5f0c5e0d")]
 pub(super) struct RedeliverArgs {
     /// Id of the webhook.
-    webhook_id: Uuid,
+    pub(super) webhook_id: Uuid,
     /// Id of the event.
-    event_id: Uuid,
+    pub(super) event_id: Uuid,
     /// Print JSON.
     #[arg(long)]
     json: bool,

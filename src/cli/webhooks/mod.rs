@@ -12,6 +12,8 @@ use uuid::Uuid;
 use self::change::{AddArgs, SetArgs};
 use self::deliveries::{DeliveriesArgs, EventsArgs, RedeliverArgs};
 use self::list::ListArgs;
+use crate::audit::Act;
+use crate::cli::audited::Audited;
 use crate::webhooks::Webhooks;
 
 /// Add, list, change and test the webhooks that receive events.
@@ -71,6 +73,29 @@ struct OneArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl Audited for WebhooksArgs {
+    fn act(&self) -> Option<Act> {
+        let act = |action, webhook_id: &Uuid| Some(Act::new(action).about("webhook_id", webhook_id));
+        match &self.command {
+            WebhooksCommand::Add(args) => Some(args.act()),
+            WebhooksCommand::Set(args) => act("update_webhook", &args.webhook_id),
+            WebhooksCommand::Disable(args) | WebhooksCommand::Enable(args) => {
+                act("update_webhook", &args.webhook_id)
+            }
+            WebhooksCommand::RotateSecret(args) => act("rotate_webhook_secret", &args.webhook_id),
+            WebhooksCommand::Remove(args) => act("delete_webhook", &args.webhook_id),
+            WebhooksCommand::Test(args) => act("test_webhook", &args.webhook_id),
+            WebhooksCommand::Redeliver(args) => {
+                Some(Act::new("redeliver_event").about("webhook_id", &args.webhook_id).about("event_id", &args.event_id))
+            }
+            WebhooksCommand::List(_)
+            | WebhooksCommand::Show(_)
+            | WebhooksCommand::Deliveries(_)
+            | WebhooksCommand::Events(_) => None,
+        }
+    }
 }
 
 /// Runs the command, and writes its result to `out`.
