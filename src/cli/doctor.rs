@@ -8,6 +8,7 @@ mod exposure;
 mod keys;
 mod portals;
 mod replicas;
+mod webhooks;
 mod work;
 
 use std::io::Write;
@@ -109,6 +110,7 @@ const LAST: &[Check] = checks![
     "overdue", Schema, work::overdue;
     "dead letters", Schema, work::dead_letters;
     "holds", Schema, work::holds;
+    "webhooks", Schema, webhooks::webhooks;
     "homes", Schema, work::homes;
     "logins", Schema, work::logins;
 ];
