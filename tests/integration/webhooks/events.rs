@@ -105,7 +105,7 @@ async fn missed_wake_up_is_an_event() {
             .with("NAS_CRON_QSTASH_TOKEN", "token")
             .with("NAS_CRON_QSTASH_CURRENT_SIGNING_KEY", "sig_1")
             .with("NAS_CRON_RELAY_URL", "http://127.0.0.1:1/api/agent-cron/relay")
-            .with("NAS_CRON_WATCHDOG_GRACE", "100ms")
+            .with("NAS_CRON_WATCHDOG_GRACE", "500ms")
     })
     .await;
     let (_, schedule) = world.arm("job", 5_000).await;

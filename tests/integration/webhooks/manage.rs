@@ -239,7 +239,7 @@ async fn missing_or_other_key_encryption_key_is_a_clear_error_and_costs_no_event
     assert!(!status.success() && error.contains("NAS_CRON_KEY_ENCRYPTION_KEY is not set"), "{error}");
     let receiver = Receiver::start().await;
     let (id, _) = add(&world, &receiver.url, json!({})).await;
-    let other = world.settings.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB=");
+    let other = world.settings.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=");
     let (status, _, error) = other.run(&["webhooks", "test", &id]).await;
     assert!(!status.success() && error.contains("or rotate the secret"), "{error}");
     // The secret was altered: the event waits until it is replaced.

@@ -30,7 +30,13 @@ impl Call {
 
     /// `mark` of the first fact.
     pub fn mark(&self) -> &str {
-        self.event["data"]["items"][0]["mark"].as_str().unwrap_or_default()
+        self.marks().next().unwrap_or_default()
+    }
+
+    /// `mark` of each fact.
+    pub fn marks(&self) -> impl Iterator<Item = &str> {
+        let items = self.event["data"]["items"].as_array().into_iter().flatten();
+        items.map(|item| item["mark"].as_str().unwrap_or_default())
     }
 }
 
@@ -102,7 +108,8 @@ impl Receiver {
         calls.into_iter().find(is).unwrap()
     }
 
-    async fn wait_until(&self, what: &str, done: impl Fn(&[Call]) -> bool) -> Vec<Call> {
+    /// Waits until the deliveries satisfy `done`, and returns all of them.
+    pub async fn wait_until(&self, what: &str, done: impl Fn(&[Call]) -> bool) -> Vec<Call> {
         let waiting = async {
             loop {
                 let changed = self.shared.changed.notified();
