@@ -109,6 +109,7 @@ const LAST: &[Check] = checks![
     "move", Schema, work::moving;
     "overdue", Schema, work::overdue;
     "dead letters", Schema, work::dead_letters;
+    "dormant jobs", Schema, work::dormant;
     "holds", Schema, work::holds;
     "webhooks", Schema, webhooks::webhooks;
     "homes", Schema, work::homes;

@@ -175,7 +175,7 @@ mod tests {
                          agents
           migrate        Migrate the database schema to the version of this binary
           agents         Register, list, show, disable and remove agents
-          jobs           List, show, cancel, redrive and import one-shots
+          jobs           List, show, cancel, redrive, nudge and import one-shots
           hold           Hold the fires of all agents, of an org or of one agent
           release        End a hold. Its parked one-shots fire at once, unless another hold covers them
           auth-profiles  Show and set the known auth profiles and the default profiles

@@ -11,6 +11,8 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
+use crate::domain::dormancy::{DormancyChange, DormantReason};
+use crate::domain::recurrence::RecurrenceKind;
 use crate::domain::webhook::{DeliveryState, WebhookEnd};
 use crate::domain::actor::Role;
 use crate::domain::audit::AuditOutcome;
@@ -124,12 +126,15 @@ wrapped!(
 );
 
 own!(
+    DormancyChange = "text",
+    DormantReason = "text",
     AuditOutcome = "audit_outcome",
     DeliveryState = "delivery_state",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
+    RecurrenceKind = "recurrence_kind",
     Role = "admin_role",
     SigningAlg = "signing_alg",
     WebhookEnd = "webhook_end",

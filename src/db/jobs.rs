@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::columns::{OptionalWord, Word};
 use super::{Db, DbResult};
+use crate::domain::dormancy::DormantReason;
 use crate::domain::job::{Import, Imported, Job, JobFilter, Redriven};
 
 fn states(filter: &JobFilter) -> Vec<String> {
@@ -20,7 +21,7 @@ fn states(filter: &JobFilter) -> Vec<String> {
 /// Returns true if the filter selects nothing but dead and stuck one-shots.
 fn only_ended_badly(filter: &JobFilter) -> bool {
     let badly = |state: &OneShotState| matches!(state, OneShotState::Dead | OneShotState::Stuck);
-    !filter.states.is_empty() && filter.states.iter().all(badly)
+    !filter.dormant && !filter.states.is_empty() && filter.states.iter().all(badly)
 }
 
 /// Returns at most `limit` one-shots in the order of instance and job, starting after `after`.
@@ -43,11 +44,18 @@ pub async fn list(
                COALESCE(o.attempt_expires_at, o.claim_expires_at) AS lease_expires_at, o.attempts, o.retrying_since, o.retry_after_until, o.last_started_at,
                o.last_outcome AS "last_outcome!: OptionalWord<FireOutcome>", o.last_status, o.last_error,
                COALESCE(o.state = 'firing' AND o.asked_again_at > o.last_started_at, false) AS "asked_again!",
-               o.created_at, o.updated_at
+               o.created_at, o.updated_at,
+               s.dormant_since AS "dormant_since?",
+               CASE WHEN s.dormant_since IS NOT NULL THEN s.reason END AS "dormant_reason: DormantReason",
+               s.expected_at AS "expected_at?", s.delivered_at AS "delivered_at?"
         FROM one_shots o JOIN instances i USING (instance_id)
+        LEFT JOIN silent_jobs s ON s.instance_id = o.instance_id AND s.job_id = o.job_id
         WHERE ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
           AND ($3::text IS NULL OR i.org_id = $3)
-          AND (cardinality($4::text[]) = 0 OR o.state = ANY ($4::text[]::one_shot_state[]))
+          AND (cardinality($4::text[]) = 0 AND NOT $11 OR o.state = ANY ($4::text[]::one_shot_state[])
+               OR $11 /* dormant */ AND s.dormant_since IS NOT NULL)
+          -- Lets the planner begin with the dormant jobs, which are few.
+          AND (NOT $12 /* only dormant */ OR s.dormant_since IS NOT NULL)
           AND (NOT $5 OR o.parked IS NOT NULL)
           -- Two cases, each of which has an index.
           AND (NOT $6 OR (o.state IN ('armed', 'waiting') AND o.parked IS NULL
@@ -69,6 +77,8 @@ pub async fn list(
         after_job,
         limit,
         only_ended_badly(filter),
+        filter.dormant,
+        filter.only_dormant(),
     )
     .fetch_all(db)
     .await?)

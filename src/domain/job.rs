@@ -6,6 +6,8 @@ use nas_cron_protocol::{
     NotAfter, OneShotState, OrgId, ParkReason, ScheduleId,
 };
 
+use super::dormancy::DormantReason;
+
 /// A job and its current one-shot.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Job {
@@ -62,6 +64,14 @@ pub struct Job {
     pub created_at: DateTime<Utc>,
     /// Time of its last change.
     pub updated_at: DateTime<Utc>,
+    /// Time since which the job is dormant: its agent has not armed the next fire in time.
+    pub dormant_since: Option<DateTime<Utc>>,
+    /// The reason for which it is dormant.
+    pub dormant_reason: Option<DormantReason>,
+    /// The next fire that the job's history lets expect, if it was delivered and not armed again for some minutes.
+    pub expected_at: Option<DateTime<Utc>>,
+    /// Time of that delivery.
+    pub delivered_at: Option<DateTime<Utc>>,
 }
 
 /// Selection of one-shots: all given conditions must hold.
@@ -75,10 +85,19 @@ pub struct JobFilter {
     pub org_id: Option<OrgId>,
     /// One-shots in one of these states; empty for any state.
     pub states: Vec<OneShotState>,
+    /// Those of dormant jobs, in addition to those in one of `states`.
+    pub dormant: bool,
     /// Parked one-shots only, for any reason.
     pub parked: bool,
     /// One-shots that are due by the database's clock, not parked, and not in flight.
     pub overdue: bool,
+}
+
+impl JobFilter {
+    /// Returns true if it selects dormant jobs only.
+    pub fn only_dormant(&self) -> bool {
+        self.dormant && self.states.is_empty()
+    }
 }
 
 /// A one-shot from another service.

@@ -22,7 +22,7 @@ pub use self::fires::{
     InFlight, attempts_deferred, fire_ended, fire_started, fires_lost, leases_lost, recovered, replica_died,
     set_db_clock_offset,
 };
-pub use self::one_shots::{expired, set_one_shots, set_withheld};
+pub use self::one_shots::{expired, set_dormant, set_one_shots, set_withheld};
 pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{
     AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
@@ -37,6 +37,7 @@ pub(crate) mod tests {
 
     use super::export::{describe, recorder};
     use super::*;
+    use crate::domain::dormancy::DormantReason;
     use crate::domain::hold::Withheld;
     use crate::domain::one_shot::{DueKind, OneShotCounts};
     use crate::domain::{Deferral, FireOutcome, HoldScope};
@@ -74,6 +75,7 @@ pub(crate) mod tests {
             disabled: 2,
             denied: 0,
         });
+        set_dormant(&[(DormantReason::Silent, 2)]);
         leases_lost(1);
         recovered(3);
         expired(1);
@@ -138,6 +140,9 @@ pub(crate) mod tests {
         nas_cron_dead_letters{reason="budget_spent"} 0
         nas_cron_dead_letters{reason="expired"} 1
         nas_cron_dead_replicas_total 1
+        nas_cron_dormant_jobs{reason="gateway_stopped"} 0
+        nas_cron_dormant_jobs{reason="silent"} 2
+        nas_cron_dormant_jobs{reason="withheld"} 0
         nas_cron_due_one_shots{kind="again"} 0
         nas_cron_due_one_shots{kind="armed_late"} 3
         nas_cron_due_one_shots{kind="punctual"} 0

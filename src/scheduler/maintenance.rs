@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::db::{Db, DbResult, auth_profiles, cancelled_jobs, events, fires, identities, logins, outages};
+use crate::db::{
+    Db, DbResult, auth_profiles, cancelled_jobs, dormant_jobs, events, fires, identities, logins, outages,
+};
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
 use crate::metrics;
@@ -22,7 +24,7 @@ const PRUNE_BATCHES: u32 = 12;
 const IDLE_AUTH: i64 = 10_000;
 /// Number of rounds between two deletions of old history: about five minutes.
 const PRUNE_EVERY: u32 = 20;
-/// Number of rounds between two counts of holds and withheld instances. They change rarely, and an idle replica should make
+/// Number of rounds between two counts of holds, withheld instances and dormant jobs. They change rarely, and an idle replica should make
 /// few statements.
 const WITHHELD_EVERY: u32 = 2;
 
@@ -52,6 +54,8 @@ pub async fn run(db: Db, pools: [Db; 2], rules: MaintenanceRules, stop: Cancella
         if round.is_multiple_of(WITHHELD_EVERY) {
             let withheld = outages::withheld(&db).await;
             report("counting holds", withheld.map(|withheld| metrics::set_withheld(&withheld)));
+            let dormant = dormant_jobs::counts(&db).await;
+            report("counting dormant jobs", dormant.map(|dormant| metrics::set_dormant(&dormant)));
         }
         round = round.wrapping_add(1);
         let pause = PERIOD.mul_f64(rand::random_range(0.75..1.25));

@@ -19,6 +19,7 @@ mod dead_replicas;
 mod dev;
 mod docs;
 mod doctor;
+mod dormant_jobs;
 mod faults;
 mod fires;
 mod hermes_agent;

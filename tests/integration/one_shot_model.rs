@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use nas_cron::db::replicas::{self, Seen as Registered};
-use nas_cron::db::{Db, expiry, jobs, leases, oneshots, outages, outcomes, provisions};
+use nas_cron::db::{Db, dormant_jobs, expiry, jobs, leases, oneshots, outages, outcomes, provisions};
 use nas_cron::domain::arm_rules::ArmRules;
 use nas_cron::domain::attempt::{Attempt, Ended};
 use nas_cron::domain::job::JobFilter;
@@ -86,6 +86,7 @@ enum Command {
     Hold,
     Release,
     Redrive,
+    Nudge,
     /// Time passes: every stored instant becomes older.
     Age {
         seconds: Time,
@@ -143,6 +144,7 @@ fn concurrent() -> impl Strategy<Value = Command> {
         1 => Just(Command::Expire),
         1 => Just(Command::DeclareDead),
         1 => Just(Command::Redrive),
+        1 => Just(Command::Nudge),
     ]
 }
 
@@ -389,6 +391,13 @@ impl World {
         }
     }
 
+    async fn nudge(&self, db: &Db) {
+        let found = jobs::list(db, &JobFilter::default(), None, 1).await.unwrap();
+        if let Some(found) = found.first() {
+            dormant_jobs::nudge(db, &self.instance, &self.job, found.schedule_id).await.unwrap();
+        }
+    }
+
     /// Executes a statement.
     async fn execute(&self, db: &Db, command: Command, chosen: Option<usize>, now: Time) -> Reply {
         let lease = |index: usize| std::slice::from_ref(&self.tries[index].lease);
@@ -476,6 +485,7 @@ impl World {
                 let later = DateTime::from_timestamp_micros(now + 3600 * SECOND).unwrap();
                 jobs::redrive(db, &JobFilter::default(), later, Duration::ZERO, 10).await.unwrap();
             }
+            (Command::Nudge, _) => self.nudge(db).await,
             (
                 Command::Age { .. }
                 | Command::AgeUntilDue
@@ -623,6 +633,7 @@ impl Expected {
             (Command::DeclareDead, _) => before.declared_dead(now),
             (Command::Release, _) => before.released(),
             (Command::Redrive, _) => before.redriven(now, &RULES),
+            (Command::Nudge, _) => before.nudged(now, &RULES),
             _ => None,
         };
         Some(after.unwrap_or(before))

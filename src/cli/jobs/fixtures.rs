@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{DeadReason, FireOutcome, OneShotState, ScheduleId};
 use uuid::Uuid;
 
+use crate::domain::dormancy::DormantReason;
 use crate::domain::job::Job;
 
 pub(super) fn now() -> DateTime<Utc> {
@@ -38,6 +39,10 @@ pub(super) fn job() -> Job {
         asked_again: false,
         created_at: now() - TimeDelta::hours(3),
         updated_at: now() - TimeDelta::hours(3),
+        dormant_since: None,
+        dormant_reason: None,
+        expected_at: None,
+        delivered_at: None,
     }
 }
 
@@ -53,6 +58,21 @@ pub(super) fn dead() -> Job {
         last_outcome: Some(FireOutcome::Failed),
         last_status: Some(503),
         last_error: Some("the agent answered 503: <html>\u{1b}[2J".to_owned()),
+        ..job()
+    }
+}
+
+pub(super) fn dormant() -> Job {
+    Job {
+        state: OneShotState::Delivered,
+        next_attempt_at: None,
+        last_started_at: Some(now() - TimeDelta::hours(30)),
+        last_outcome: Some(FireOutcome::Delivered),
+        last_status: Some(202),
+        dormant_since: Some(now() - TimeDelta::hours(5)),
+        dormant_reason: Some(DormantReason::Silent),
+        expected_at: Some(now() - TimeDelta::hours(6)),
+        delivered_at: Some(now() - TimeDelta::hours(30)),
         ..job()
     }
 }

@@ -21,6 +21,7 @@ use crate::domain::job::{Job, JobFilter};
 Examples:
   nas-cron jobs list --instance agent-1
   nas-cron jobs list --state dead,stuck --json
+  nas-cron jobs list --state dormant          Delivered, and not armed again in time
   nas-cron jobs list --overdue                Due one-shots without an attempt")]
 pub(super) struct ListArgs {
     /// Only one-shots of this agent.
@@ -29,9 +30,9 @@ pub(super) struct ListArgs {
     /// Only one-shots of this org.
     #[arg(long)]
     org: Option<OrgId>,
-    /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead.
+    /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead; or of dormant jobs: dormant.
     #[arg(long, value_delimiter = ',', value_parser = parse_state)]
-    state: Vec<OneShotState>,
+    state: Vec<Listed>,
     /// Only parked one-shots: they wait for the end of a hold, or until their agent is reachable.
     #[arg(long)]
     parked: bool,
@@ -47,6 +48,15 @@ pub(super) struct ListArgs {
     /// Print JSON: {"jobs": […], "next": … or null}.
     #[arg(long)]
     json: bool,
+}
+
+/// A state to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    /// A state of one-shots.
+    OneShot(OneShotState),
+    /// Delivered one-shots of jobs that are dormant.
+    Dormant,
 }
 
 /// Position in the list: the last job of the previous page. It is encoded as one opaque word, because ids may contain any
@@ -82,7 +92,8 @@ pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow:
         instance_id: args.instance,
         job_id: None,
         org_id: args.org,
-        states: args.state,
+        states: args.state.iter().filter_map(Listed::one_shot).collect(),
+        dormant: args.state.contains(&Listed::Dormant),
         parked: args.parked,
         overdue: args.overdue,
     };
@@ -96,7 +107,8 @@ pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow:
         return terminal::json(out, &json!({ "jobs": found, "next": next }));
     }
     let now = directory::now(db).await?;
-    out.write_all(jobs_table(&found, now).as_bytes())?;
+    let table = if filter.only_dormant() { dormant_table(&found, now) } else { jobs_table(&found, now) };
+    out.write_all(table.as_bytes())?;
     if let Some(next) = next {
         writeln!(out, "More one-shots follow: --after {next}")?;
     }
@@ -104,11 +116,23 @@ pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow:
 }
 
 /// Parses a state. Being parked is not a state: a parked one-shot keeps the state that it had.
-fn parse_state(text: &str) -> Result<OneShotState, String> {
+fn parse_state(text: &str) -> Result<Listed, String> {
     if text == "parked" {
         return Err("a parked one-shot keeps its state; use --parked instead of --state parked".to_owned());
     }
-    text.parse()
+    if text == "dormant" {
+        return Ok(Listed::Dormant);
+    }
+    text.parse().map(Listed::OneShot).map_err(|error: String| format!("{error}, dormant"))
+}
+
+impl Listed {
+    fn one_shot(&self) -> Option<OneShotState> {
+        match self {
+            Self::OneShot(state) => Some(*state),
+            Self::Dormant => None,
+        }
+    }
 }
 
 fn last(job: &Job) -> String {
@@ -121,6 +145,26 @@ fn last(job: &Job) -> String {
         (None, Some(error)) => shortened(&printable(error), 48),
         (None, None) => "-".to_owned(),
     }
+}
+
+fn dormant_table(jobs: &[Job], now: DateTime<Utc>) -> String {
+    if jobs.is_empty() {
+        return "No dormant jobs.\n".to_owned();
+    }
+    let mut table =
+        terminal::table(&["AGENT", "JOB", "REASON", "DELIVERED", "EXPECTED", "DORMANT SINCE", "LAST RESULT"]);
+    for job in jobs {
+        table.add_row([
+            job.instance_id.clone(),
+            job.job_id.clone(),
+            or_dash(job.dormant_reason),
+            or_dash(job.delivered_at.map(|at| relative(now, at))),
+            or_dash(job.expected_at.map(|at| format!("{} ({})", at.format("%F %T UTC"), relative(now, at)))),
+            or_dash(job.dormant_since.map(|at| relative(now, at))),
+            last(job),
+        ]);
+    }
+    terminal::text(table)
 }
 
 fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
@@ -156,8 +200,9 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
 mod tests {
     use nas_cron_protocol::{BackendName, ParkReason};
 
-    use super::super::fixtures::{dead, job, now};
+    use super::super::fixtures::{dead, dormant, job, now};
     use super::*;
+    use crate::domain::dormancy::DormantReason;
 
     #[test]
     fn table_matches_its_snapshot() {
@@ -171,6 +216,18 @@ mod tests {
         agent-1  d             armed, awaits nats  -       2027-01-15T09:03:00+01:00  in 3 min      -         -
         ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
+    }
+
+    #[test]
+    fn dormant_table_matches_its_snapshot() {
+        let stopped =
+            Job { dormant_reason: Some(DormantReason::GatewayStopped), job_id: "b".to_owned(), ..dormant() };
+        insta::assert_snapshot!(dormant_table(&[dormant(), stopped], now()), @"
+        AGENT    JOB           REASON           DELIVERED    EXPECTED                           DORMANT SINCE  LAST RESULT
+        agent-1  3f2a9c01d4e5  silent           1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
+        agent-1  b             gateway_stopped  1 d 6 h ago  2027-01-15 02:00:00 UTC (6 h ago)  5 h ago        202
+        ");
+        insta::assert_snapshot!(dormant_table(&[], now()), @"No dormant jobs.");
     }
 
     #[test]

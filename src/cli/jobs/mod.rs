@@ -1,10 +1,12 @@
 //! `nas-cron jobs`: the one-shots of all agents.
 
 mod cancel;
+mod dismiss;
 #[cfg(test)]
 mod fixtures;
 mod import;
 mod list;
+mod nudge;
 mod redrive;
 mod show;
 mod shown;
@@ -15,7 +17,9 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use self::cancel::CancelArgs;
+use self::dismiss::DismissArgs;
 use self::list::ListArgs;
+use self::nudge::NudgeArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
 use super::audited::Audited;
@@ -23,13 +27,14 @@ use super::import_file::ImportArgs;
 use crate::audit::Act;
 use crate::db::Db;
 
-/// List, show, cancel, redrive and import one-shots.
+/// List, show, cancel, redrive, nudge and import one-shots.
 ///
 /// The command works on the database, also while the service is down.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   nas-cron jobs list --state dead,stuck
+  nas-cron jobs list --state dormant
   nas-cron jobs show agent-1 3f2a9c01d4e5
   nas-cron jobs redrive --org acme --dry-run
   nas-cron jobs import one-shots.jsonl
@@ -46,6 +51,8 @@ enum JobsCommand {
     Show(ShowArgs),
     Cancel(CancelArgs),
     Redrive(RedriveArgs),
+    Nudge(NudgeArgs),
+    Dismiss(DismissArgs),
     /// Import one-shots of another service from JSON Lines, and arm them.
     ///
     /// Fields: `instance_id`, `job_id`, `fire_at`, `agent_callback_url`, and optionally `dedup_key` [default:
@@ -78,6 +85,8 @@ pub async fn run(args: JobsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result
         JobsCommand::Show(args) => show::run(&args, db, out).await,
         JobsCommand::Cancel(args) => cancel::run(&args, db, out).await,
         JobsCommand::Redrive(args) => redrive::run(args, db, out).await,
+        JobsCommand::Nudge(args) => nudge::run(&args, db, out).await,
+        JobsCommand::Dismiss(args) => dismiss::run(&args, db, out).await,
         JobsCommand::Import(args) => import::run(&args, db, out).await,
     }
 }
@@ -107,7 +116,7 @@ mod tests {
     fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
-        List, show, cancel, redrive and import one-shots.
+        List, show, cancel, redrive, nudge and import one-shots.
 
         The command works on the database, also while the service is down.
 
@@ -118,6 +127,8 @@ mod tests {
           show     Show the current one-shot of a job and its latest attempts
           cancel   Cancel the one-shot of a job: no attempt starts any more
           redrive  Redrive dead letters: they are due now, with a fresh retry budget
+          nudge    Fire the latest delivered key of a job once more, so that its agent arms the next fire
+          dismiss  Dismiss a dormant job that has finished: it is no longer shown as dormant
           import   Import one-shots of another service from JSON Lines, and arm them
           help     Print this message or the help of the given subcommand(s)
 
@@ -127,6 +138,7 @@ mod tests {
 
         Examples:
           nas-cron jobs list --state dead,stuck
+          nas-cron jobs list --state dormant
           nas-cron jobs show agent-1 3f2a9c01d4e5
           nas-cron jobs redrive --org acme --dry-run
           nas-cron jobs import one-shots.jsonl
@@ -191,11 +203,11 @@ mod tests {
         for bad in [&["redrive"][..], &["redrive", "a", "--all"], &["redrive", "--org", "o", "--all"]] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
-        insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @r#"
-        error: invalid value 'lost' for '--state <STATE>': unknown value `lost`: one of armed, leased, firing, waiting, delivered, stuck, dead
+        insta::assert_snapshot!(parse(&["list", "--state", "lost"]).unwrap_err(), @"
+        error: invalid value 'lost' for '--state <STATE>': unknown value `lost`: one of armed, leased, firing, waiting, delivered, stuck, dead, dormant
 
         For more information, try '--help'.
-        "#);
+        ");
         insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"
         error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use --parked instead of --state parked
 

@@ -5,6 +5,7 @@ use nas_cron_base::terminal::{printable, relative, shortened, span};
 use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
 use crate::domain::circumstances::Circumstances;
+use crate::domain::dormancy::DormantReason;
 use crate::domain::hold::Hold;
 use crate::domain::job::Job;
 use crate::domain::{HoldScope, PortalDenial};
@@ -12,7 +13,7 @@ use crate::domain::{HoldScope, PortalDenial};
 /// Returns why the job does not fire, or when it fires, and the command that changes that.
 pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> String {
     match job.state {
-        OneShotState::Delivered => "its fire was delivered; the agent has not armed the next one".to_owned(),
+        OneShotState::Delivered => not_armed_again(job, around, now),
         OneShotState::Dead => format!(
             "dead letter: {}; `nas-cron jobs redrive {} {}` fires it again",
             cause_of_death(job),
@@ -28,6 +29,33 @@ pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Stri
         OneShotState::Leased | OneShotState::Armed | OneShotState::Waiting => {
             stopped(job, around, now).unwrap_or_else(|| scheduled(job, around, now))
         }
+    }
+}
+
+/// A delivered job: its agent has not armed the next fire, in time or not.
+fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> String {
+    let Job { instance_id: agent, job_id, .. } = job;
+    let expected = job.expected_at.map(|at| relative(now, at)).unwrap_or_default();
+    match job.dormant_reason {
+        None if job.expected_at.is_some() => {
+            format!(
+                "its fire was delivered; its agent has not armed the next one, which is expected {expected}"
+            )
+        }
+        None => "its fire was delivered; the agent has not armed the next one".to_owned(),
+        Some(DormantReason::Silent) => format!(
+            "dormant: its fire was delivered, but its agent has not armed the next one, which was expected {expected}; \
+             repair the agent, then `nas-cron jobs nudge {agent} {job_id}` fires it once more; \
+             `nas-cron jobs dismiss {agent} {job_id}` if it has finished"
+        ),
+        Some(DormantReason::GatewayStopped) => format!(
+            "dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected {expected}; \
+             the agent arms its jobs again when the gateway starts"
+        ),
+        Some(DormantReason::Withheld) => format!(
+            "dormant, the next fire was expected {expected}: {}",
+            stopped(job, around, now).unwrap_or_else(|| "its agent was stopped until just now".to_owned())
+        ),
     }
 }
 
@@ -129,7 +157,7 @@ mod tests {
 
     use nas_cron_protocol::BackendName;
 
-    use super::super::fixtures::{dead, job, now};
+    use super::super::fixtures::{dead, dormant, job, now};
     use super::*;
     use crate::domain::circumstances::Outage;
 
@@ -161,6 +189,7 @@ mod tests {
         let awaits = Job { awaits: Some(BackendName::Nats), ..job() };
         let overdue = Job { next_attempt_at: Some(minutes(2)), ..job() };
         let parked = Job { parked: Some(ParkReason::Hold), ..overdue.clone() };
+        let withheld = Job { dormant_reason: Some(DormantReason::Withheld), ..dormant() };
         let holds = vec![
             Hold { reason: Some("network\u{1b} maintenance".to_owned()), ..hold(HoldScope::All, "") },
             hold(HoldScope::Instance, "agent-1"),
@@ -186,6 +215,11 @@ mod tests {
             why(&parked, &none(), now()),
             why(&overdue, &Circumstances { busy_until: Some(minutes(-1)), ..none() }, now()),
             why(&job(), &Circumstances { skew_guard: Duration::from_secs(2), ..none() }, now()),
+            why(&dormant(), &none(), now()),
+            why(&Job { dormant_since: None, dormant_reason: None, ..dormant() }, &none(), now()),
+            why(&Job { dormant_reason: Some(DormantReason::GatewayStopped), ..dormant() }, &none(), now()),
+            why(&withheld, &Circumstances { disabled: true, ..none() }, now()),
+            why(&withheld, &none(), now()),
         ];
         insta::assert_snapshot!(lines.join("\n"), @"
         fires in 3 min
@@ -208,6 +242,11 @@ mod tests {
         the reason for which it was parked is over; it is due within seconds
         its agent asked to wait (Retry-After) and is called again in 1 min
         fires in 3 min, 2 s after its instant, because its agent's clock is slow
+        dormant: its fire was delivered, but its agent has not armed the next one, which was expected 6 h ago; repair the agent, then `nas-cron jobs nudge agent-1 3f2a9c01d4e5` fires it once more; `nas-cron jobs dismiss agent-1 3f2a9c01d4e5` if it has finished
+        its fire was delivered; its agent has not armed the next one, which is expected 6 h ago
+        dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected 6 h ago; the agent arms its jobs again when the gateway starts
+        dormant, the next fire was expected 6 h ago: its agent is disabled; `nas-cron agents enable agent-1` ends that
+        dormant, the next fire was expected 6 h ago: its agent was stopped until just now
         ");
     }
 }

@@ -7,7 +7,7 @@ use nas_cron_testing::service::client;
 use nas_cron_testing::world::{World, eventually};
 
 /// Metrics that exist after the first fire.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "nas_cron_agent_api_requests_total",
     "nas_cron_attempts_deferred_total",
     "nas_cron_attempts_in_flight",
@@ -16,6 +16,7 @@ const NAMES: [&str; 23] = [
     "nas_cron_database_clock_offset_seconds",
     "nas_cron_dead_letters",
     "nas_cron_dead_replicas_total",
+    "nas_cron_dormant_jobs",
     "nas_cron_due_one_shots",
     "nas_cron_fire_attempt_duration_seconds",
     "nas_cron_fire_lateness_seconds",

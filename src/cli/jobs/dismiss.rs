@@ -1,0 +1,43 @@
+//! `nas-cron jobs dismiss`.
+
+use std::io::Write;
+
+use anyhow::bail;
+use clap::Args;
+use nas_cron_base::terminal;
+use nas_cron_protocol::{InstanceId, JobId};
+use serde_json::json;
+
+use crate::db::{Db, dormant_jobs};
+use crate::directory::again;
+
+/// Dismiss a dormant job that has finished: it is no longer shown as dormant.
+///
+/// A job with a limited number of runs looks like a broken chain when it has ended. A dormant job also closes by itself
+/// after 14 days, or three of its periods if that is longer. If it is fired again, it is watched again.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  nas-cron jobs dismiss agent-1 3f2a9c01d4e5")]
+pub(super) struct DismissArgs {
+    /// Agent of the job.
+    instance_id: InstanceId,
+    /// Job to dismiss.
+    job_id: JobId,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Dismisses the job.
+pub(super) async fn run(args: &DismissArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (job, agent) = (&args.job_id, &args.instance_id);
+    if !again(|| dormant_jobs::dismiss(db, agent, job)).await? {
+        bail!(
+            "job {job} of agent {agent} is not dormant; `nas-cron jobs show {agent} {job}` shows its state"
+        );
+    }
+    if args.json {
+        return terminal::json(out, &json!({ "dismissed": true }));
+    }
+    writeln!(out, "Job {job} of agent {agent} is dismissed.")?;
+    Ok(())
+}
