@@ -18,8 +18,8 @@ use super::{admin_tokens, agents, audit, auth_profiles, backend, hold, jobs, key
 use crate::app;
 use crate::backends::factory;
 use crate::config::key::{
-    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE, PORTAL_JWKS_URL, PORTAL_URL,
-    PUBLIC_URL,
+    AGENTS_JWKS_URL, CALLBACK_ALLOW, CALLBACK_CA_FILE, KEY_ENCRYPTION_KEY, OWN_PORTAL, PORTAL_JWKS_FILE,
+    PORTAL_JWKS_URL, PORTAL_URL, PUBLIC_URL,
 };
 use crate::config::{Backends, DatabaseOnly, Flags, Pick, Section, Setting};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, schema_state};

@@ -2,8 +2,8 @@
 //! example file are generated from it.
 
 use super::sections::{
-    administration, backends, database, events, fires, history, identity, keys, leases, listening, logs, portal,
-    retries, stopping,
+    administration, backends, database, events, fires, history, identity, keys, leases, listening, logs,
+    portal, retries, stopping,
 };
 use super::setting::Setting;
 

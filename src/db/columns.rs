@@ -11,11 +11,11 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
+use crate::domain::actor::Role;
+use crate::domain::audit::AuditOutcome;
 use crate::domain::dormancy::{DormancyChange, DormantReason};
 use crate::domain::recurrence::RecurrenceKind;
 use crate::domain::webhook::{DeliveryState, WebhookEnd};
-use crate::domain::actor::Role;
-use crate::domain::audit::AuditOutcome;
 use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.

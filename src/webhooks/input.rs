@@ -88,9 +88,9 @@ fn types(value: Value) -> Result<Vec<EventType>, InvalidField> {
         return Err(wrong("must not be empty: omit it for all types".to_owned()));
     }
     let one = |item: Value| match item {
-        Value::String(text) => text.parse().map_err(|_| {
-            wrong(format!("must contain only event types: {}", EventType::WORDS.join(", ")))
-        }),
+        Value::String(text) => text
+            .parse()
+            .map_err(|_| wrong(format!("must contain only event types: {}", EventType::WORDS.join(", ")))),
         _ => Err(wrong("must be an array of strings".to_owned())),
     };
     let mut types = items.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
@@ -124,7 +124,10 @@ mod tests {
             (r#"{"url":"https://0x7f.1?q"}"#, "url: must write an IPv4 address in decimal"),
             (r#"{"url":"https://u:p@a.example"}"#, "url: must not carry credentials"),
             (r#"{"url":"https://a.example","types":[]}"#, "types: must not be empty"),
-            (r#"{"url":"https://a.example","types":["x"]}"#, "types: must contain only event types: dead_letter"),
+            (
+                r#"{"url":"https://a.example","types":["x"]}"#,
+                "types: must contain only event types: dead_letter",
+            ),
             (r#"{"url":"https://a.example","types":"x"}"#, "types: must be an array"),
             (r#"{"url":"https://a.example","org_id":" "}"#, "org_id: must not be blank"),
             (r#"{"url":"https://a.example","description":" "}"#, "description: must not be blank"),

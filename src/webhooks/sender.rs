@@ -23,7 +23,7 @@ use crate::fire::outcome::one_line;
 
 /// Timeout of one attempt: connect, request and response.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
-/// Maximum number of bytes that are read of the body of a response that is no success.
+/// Maximum number of bytes that are read of the body of a response whose status is not 2xx.
 const READ: usize = 512;
 /// Timeout for reading them: the status has decided.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -81,9 +81,9 @@ impl Sender {
     pub async fn send(&self, url: &str, event: &Event, secrets: &[Secret]) -> Sent {
         let (started_at, began) = (self.clock.now(), Instant::now());
         let ended = tokio::time::timeout(TIMEOUT, self.post(url, event, secrets, started_at));
-        let (status, retry_after, error) = ended.await.unwrap_or_else(|_| {
-            (None, None, Some(format!("no response within {} s", TIMEOUT.as_secs())))
-        });
+        let (status, retry_after, error) = ended
+            .await
+            .unwrap_or_else(|_| (None, None, Some(format!("no response within {} s", TIMEOUT.as_secs()))));
         Sent { started_at, took: began.elapsed(), status, error, retry_after }
     }
 

@@ -120,11 +120,8 @@ async fn deliver(webhooks: Webhooks, due: Due) {
     let recorded = match webhooks.open(due.webhook_id, &due.secrets) {
         Ok(secrets) => {
             let sent = webhooks.sender().send(&due.url, &due.event, &secrets).await;
-            let before = Before {
-                failures: due.failures,
-                failing_for: due.failing_for,
-                tried_for: due.tried_for,
-            };
+            let before =
+                Before { failures: due.failures, failing_for: due.failing_for, tried_for: due.tried_for };
             let outcome = judge(&sent, before, rand::random());
             log(&due, &sent, &outcome);
             deliveries::record(webhooks.db(), &due, &sent, &outcome).await
@@ -137,7 +134,9 @@ async fn deliver(webhooks: Webhooks, due: Due) {
     };
     match recorded {
         Ok(true) => {}
-        Ok(false) => info!(webhook.id = %due.webhook_id, "webhook deleted, or its lease ended, during an attempt"),
+        Ok(false) => {
+            info!(webhook.id = %due.webhook_id, "webhook deleted, or its lease ended, during an attempt")
+        }
         Err(error) => {
             warn!(webhook.id = %due.webhook_id, %error, "recording a delivery failed; it is repeated when its lease ends");
         }

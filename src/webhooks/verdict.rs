@@ -1,4 +1,4 @@
-//! What follows from an attempt: a pure function.
+//! The consequences of an attempt: a pure function.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub const REFUSED_AFTER: Duration = Duration::from_hours(1);
 /// Time without an accepted event after which a webhook fails.
 pub const FAILED_AFTER: Duration = Duration::from_hours(72);
 
-/// What preceded an attempt.
+/// The history before an attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     /// Number of failed attempts of the webhook since its latest accepted one.

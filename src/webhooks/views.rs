@@ -1,4 +1,4 @@
-//! What the admin API and the commands show of webhooks and events.
+//! Webhooks and events as the admin API and the commands show them.
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;

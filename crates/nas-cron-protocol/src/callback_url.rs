@@ -70,7 +70,8 @@ pub fn http_url(text: &str) -> Result<Url, String> {
     if text.contains('\\') {
         return Err("must not contain a backslash".to_owned());
     }
-    let url = Url::parse(text).map_err(|_| "must be an absolute http(s) URL, such as https://agent.example")?;
+    let url =
+        Url::parse(text).map_err(|_| "must be an absolute http(s) URL, such as https://agent.example")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must be an http or https URL".to_owned());
     }

@@ -8,6 +8,7 @@ use nas_cron_base::terminal;
 use nas_cron_protocol::{InstanceId, JobId};
 use serde_json::json;
 
+use crate::audit::Act;
 use crate::db::{Db, dormant_jobs};
 use crate::directory::again;
 
@@ -25,6 +26,13 @@ pub(super) struct DismissArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl DismissArgs {
+    /// Returns the line in the audit log.
+    pub(super) fn act(&self) -> Act {
+        Act::new("dismiss_job").about("instance_id", &self.instance_id).about("job_id", &self.job_id)
+    }
 }
 
 /// Dismisses the job.

@@ -73,6 +73,8 @@ impl Audited for JobsArgs {
             JobsCommand::List(_) | JobsCommand::Show(_) => None,
             JobsCommand::Cancel(args) => Some(args.act()),
             JobsCommand::Redrive(args) => args.act(),
+            JobsCommand::Nudge(args) => Some(args.act()),
+            JobsCommand::Dismiss(args) => Some(args.act()),
             JobsCommand::Import(args) => (!args.dry_run).then(|| Act::new("import_jobs")),
         }
     }

@@ -9,6 +9,7 @@ use nas_cron_base::terminal::{self, relative};
 use nas_cron_protocol::{InstanceId, JobId, OneShotState};
 use serde_json::json;
 
+use crate::audit::Act;
 use crate::db::{Db, directory, dormant_jobs, hints, jobs};
 use crate::domain::dormancy::Nudged;
 use crate::domain::job::{Job, JobFilter};
@@ -34,6 +35,13 @@ pub(super) struct NudgeArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl NudgeArgs {
+    /// Returns the line in the audit log.
+    pub(super) fn act(&self) -> Act {
+        Act::new("nudge_job").about("instance_id", &self.instance_id).about("job_id", &self.job_id)
+    }
 }
 
 /// Asks for a confirmation, fires the key once more, and prints when.

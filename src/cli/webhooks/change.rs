@@ -93,12 +93,8 @@ fn filter(mut types: Vec<EventType>) -> Option<Vec<EventType>> {
 }
 
 pub(super) async fn add(args: AddArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
-    let wanted = Wanted {
-        url: args.url,
-        description: args.description,
-        org_id: args.org,
-        types: filter(args.types),
-    };
+    let wanted =
+        Wanted { url: args.url, description: args.description, org_id: args.org, types: filter(args.types) };
     let created = webhooks.create(wanted).await.map_err(explained)?;
     if args.json {
         return terminal::json(out, &CreatedWebhook::from(created));
@@ -148,7 +144,11 @@ pub(super) async fn rotate_secret(
     }
     writeln!(out, "The new secret of webhook {}, which is not shown again:\n", args.webhook_id)?;
     writeln!(out, "  {}\n", rotated.secret.expose_secret())?;
-    writeln!(out, "Until {}, deliveries are signed with the previous secret as well.", rotated.old_secret_until)?;
+    writeln!(
+        out,
+        "Until {}, deliveries are signed with the previous secret as well.",
+        rotated.old_secret_until
+    )?;
     Ok(())
 }
 

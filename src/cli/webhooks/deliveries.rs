@@ -22,7 +22,9 @@ const SHOWN_ERROR: usize = 60;
 
 /// List the deliveries of a webhook with their attempts, the latest event first.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  nas-cron webhooks deliveries 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d --limit 5 --json")]
+#[command(
+    after_help = "Example:\n  nas-cron webhooks deliveries 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d --limit 5 --json"
+)]
 pub(super) struct DeliveriesArgs {
     /// Id of the webhook.
     webhook_id: Uuid,
@@ -141,7 +143,8 @@ fn deliveries_table(deliveries: &[Delivery], now: DateTime<Utc>) -> String {
     if deliveries.is_empty() {
         return "No deliveries. `nas-cron webhooks test` sends a test event.\n".to_owned();
     }
-    let mut table = terminal::table(&["EVENT", "TYPE", "COUNT", "STATE", "ATTEMPTS", "LAST ATTEMPT", "RESULT"]);
+    let mut table =
+        terminal::table(&["EVENT", "TYPE", "COUNT", "STATE", "ATTEMPTS", "LAST ATTEMPT", "RESULT"]);
     for Delivery { event, state, attempts } in deliveries {
         let last = attempts.first();
         let result = last.map(|last| match (&last.error, last.status) {
@@ -206,7 +209,10 @@ mod tests {
         let delivery = |state, attempts| Delivery { event: event.clone(), state, attempts };
         let deliveries = [
             delivery(DeliveryState::Pending, vec![]),
-            delivery(DeliveryState::Delivered, vec![attempt(2, Some(204), None), attempt(1, None, Some("x"))]),
+            delivery(
+                DeliveryState::Delivered,
+                vec![attempt(2, Some(204), None), attempt(1, None, Some("x"))],
+            ),
             delivery(DeliveryState::Refused, vec![attempt(9, Some(400), Some("status 400: bad\u{1b}[2J"))]),
         ];
         insta::assert_snapshot!(deliveries_table(&deliveries, now));

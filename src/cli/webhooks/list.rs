@@ -15,7 +15,9 @@ use crate::webhooks::Webhooks;
 
 /// List webhooks, the oldest first.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  nas-cron webhooks list --json | jq '.webhooks[] | select(.state == \"failed\")'")]
+#[command(
+    after_help = "Example:\n  nas-cron webhooks list --json | jq '.webhooks[] | select(.state == \"failed\")'"
+)]
 pub(super) struct ListArgs {
     /// Only webhooks of this org.
     #[arg(long)]

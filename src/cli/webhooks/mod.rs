@@ -52,7 +52,9 @@ enum WebhooksCommand {
     /// Replace the secret of a webhook, and print the new one.
     ///
     /// For 24 hours, deliveries are signed with the previous secret as well.
-    #[command(after_help = "Example:\n  nas-cron webhooks rotate-secret 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d")]
+    #[command(
+        after_help = "Example:\n  nas-cron webhooks rotate-secret 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d"
+    )]
     RotateSecret(OneArgs),
     /// Remove a webhook and its deliveries.
     #[command(after_help = "Example:\n  nas-cron webhooks remove 7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d")]
@@ -87,9 +89,11 @@ impl Audited for WebhooksArgs {
             WebhooksCommand::RotateSecret(args) => act("rotate_webhook_secret", &args.webhook_id),
             WebhooksCommand::Remove(args) => act("delete_webhook", &args.webhook_id),
             WebhooksCommand::Test(args) => act("test_webhook", &args.webhook_id),
-            WebhooksCommand::Redeliver(args) => {
-                Some(Act::new("redeliver_event").about("webhook_id", &args.webhook_id).about("event_id", &args.event_id))
-            }
+            WebhooksCommand::Redeliver(args) => Some(
+                Act::new("redeliver_event")
+                    .about("webhook_id", &args.webhook_id)
+                    .about("event_id", &args.event_id),
+            ),
             WebhooksCommand::List(_)
             | WebhooksCommand::Show(_)
             | WebhooksCommand::Deliveries(_)

@@ -5,7 +5,6 @@ pub mod deliveries;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nas_cron_protocol::Given;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -113,7 +112,12 @@ pub async fn list(db: &Db, org_id: Option<&str>, webhook_id: Option<Uuid>) -> Db
 
 /// Changes a webhook. Another URL, and enabling it, start anew: its next attempt is due at once. Returns false if there is
 /// no such webhook.
-pub async fn update(db: &Db, webhook_id: Uuid, org_id: Option<&str>, change: &WebhookChange) -> DbResult<bool> {
+pub async fn update(
+    db: &Db,
+    webhook_id: Uuid,
+    org_id: Option<&str>,
+    change: &WebhookChange,
+) -> DbResult<bool> {
     let anew = change.enabled == Some(true) || change.url.is_some();
     let result = sqlx::query!(
         r#"
@@ -287,7 +291,13 @@ fn attempts(stored: Value) -> Vec<DeliveryAttempt> {
 
 /// Stores a test event, which is for this webhook only, and its attempt. An accepted one ends a back-off. Returns false if
 /// the webhook was deleted meanwhile.
-pub async fn record_test(db: &Db, webhook_id: Uuid, event_id: Uuid, data: &Value, sent: &Sent) -> DbResult<bool> {
+pub async fn record_test(
+    db: &Db,
+    webhook_id: Uuid,
+    event_id: Uuid,
+    data: &Value,
+    sent: &Sent,
+) -> DbResult<bool> {
     let stored = sqlx::query_scalar!(
         r#"
         WITH webhook AS (
@@ -353,10 +363,4 @@ pub async fn redeliver(db: &Db, webhook_id: Uuid, event_id: Uuid) -> DbResult<bo
     .fetch_one(db)
     .await?;
     Ok(queued)
-}
-
-/// True for a change that changes nothing.
-pub fn is_empty(change: &WebhookChange) -> bool {
-    let WebhookChange { url, description, types, enabled } = change;
-    url.is_none() && matches!(description, Given::Keep) && matches!(types, Given::Keep) && enabled.is_none()
 }

@@ -305,9 +305,8 @@ pub(super) async fn redeliver(
     actor: Actor,
     path: PathNames<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let ids = path.known(|(webhook, event)| {
-        Some((Uuid::try_parse(&webhook).ok()?, Uuid::try_parse(&event).ok()?))
-    });
+    let ids =
+        path.known(|(webhook, event)| Some((Uuid::try_parse(&webhook).ok()?, Uuid::try_parse(&event).ok()?)));
     let (webhook_id, event_id) = ids.ok_or_else(unknown)?;
     state.webhooks.redeliver(webhook_id, event_id, actor.org_filter()).await?;
     info!(webhook.id = %webhook_id, event.id = %event_id, actor = actor.name, "event queued again");

@@ -117,7 +117,8 @@ async fn receiver_that_is_down_gets_the_events_in_their_order_when_it_is_back() 
         note(&world, Some("inst-1"), mark).await;
         let events = format!("SELECT count(*) = {mark} FROM events");
         eventually("the event", async || {
-            let done: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(events.clone())).fetch_one(&world.pool).await.unwrap();
+            let done: bool =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(events.clone())).fetch_one(&world.pool).await.unwrap();
             done.then_some(())
         })
         .await;
@@ -186,7 +187,8 @@ async fn only_attempt(world: &World, id: &str) -> Value {
 #[tokio::test]
 async fn endless_response_ends_and_redirects_are_not_followed() {
     let world = World::with(at_once).await;
-    let [endless_one, redirecting, target] = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
+    let [endless_one, redirecting, target] =
+        [Receiver::start().await, Receiver::start().await, Receiver::start().await];
     endless_one.answer(|_| async { endless(500) });
     let location = target.url.clone();
     redirecting.answer(move |_| {
@@ -198,7 +200,10 @@ async fn endless_response_ends_and_redirects_are_not_followed() {
     note(&world, Some("inst-1"), "x").await;
     let attempt = only_attempt(&world, &endless_id).await;
     let error = attempt["error"].as_str().unwrap();
-    assert!(attempt["status"] == 500 && error.starts_with("status 500: xxx") && error.len() < 600, "{attempt}");
+    assert!(
+        attempt["status"] == 500 && error.starts_with("status 500: xxx") && error.len() < 600,
+        "{attempt}"
+    );
     let attempt = only_attempt(&world, &redirecting_id).await;
     assert_eq!((&attempt["status"], &attempt["error"]), (&json!(307), &json!("status 307")));
     assert!(target.calls().is_empty());
@@ -225,7 +230,10 @@ async fn address_that_is_not_public_is_rejected_at_once_and_at_every_attempt() {
     let (id, _) = add(&world, &url, json!({})).await;
     let strict = world.settings.clone().without("NAS_CRON_CALLBACK_ALLOW");
     let (status, _, error) = strict.run(&["webhooks", "test", &id]).await;
-    assert!(!status.success() && error.contains("the host name resolves to no address that is public"), "{error}");
+    assert!(
+        !status.success() && error.contains("the host name resolves to no address that is public"),
+        "{error}"
+    );
     assert!(receiver.calls().is_empty());
 }
 
@@ -244,7 +252,8 @@ async fn receiver_that_is_gone_disables_its_webhook() {
     // What happens meanwhile is not for it; what waited is sent when it is enabled.
     note(&world, Some("inst-1"), "2").await;
     eventually("the second event", async || {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&world.pool).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&world.pool).await.unwrap();
         (count == 2).then_some(())
     })
     .await;
@@ -274,7 +283,11 @@ async fn rejected_event_makes_room_for_the_next_one_and_can_be_delivered_again()
         )
         .await;
     receiver.answer(|before| async move {
-        if before < 2 { StatusCode::UNPROCESSABLE_ENTITY.into_response() } else { StatusCode::OK.into_response() }
+        if before < 2 {
+            StatusCode::UNPROCESSABLE_ENTITY.into_response()
+        } else {
+            StatusCode::OK.into_response()
+        }
     });
     let calls = receiver.wait_for(3).await;
     assert_eq!(calls.iter().map(|call| call.mark()).collect::<Vec<_>>(), ["1", "1", "2"]);
@@ -302,7 +315,10 @@ async fn webhook_fails_after_three_days_is_visible_and_continues_when_it_is_enab
     note(&world, Some("inst-1"), "1").await;
     eventually("a failure", async || (webhook(&world, &id).await["failures"] == 1).then_some(())).await;
     world.sql("UPDATE webhooks SET failing_since = now() - interval '72 h', next_attempt_at = now()").await;
-    eventually("the end of the webhook", async || (webhook(&world, &id).await["state"] == "failed").then_some(())).await;
+    eventually("the end of the webhook", async || {
+        (webhook(&world, &id).await["state"] == "failed").then_some(())
+    })
+    .await;
     let log = world.service.log();
     assert!(log.contains("webhook failed: it accepted nothing for three days"), "{log}");
     let (_, report, _) = world.settings.run(&["doctor", "--json"]).await;

@@ -40,7 +40,10 @@ async fn dead_letter_is_an_event_with_its_job_and_its_reason() {
     let event = &call.event;
     assert_eq!((event["id"].as_str(), &event["org_id"]), (Some(call.id()), &Value::Null));
     let item = only_item(event);
-    assert_eq!((&item["instance_id"], &item["job_id"], &item["org_id"]), (&json!("inst-1"), &json!("job"), &json!("org-1")));
+    assert_eq!(
+        (&item["instance_id"], &item["job_id"], &item["org_id"]),
+        (&json!("inst-1"), &json!("job"), &json!("org-1"))
+    );
     assert_eq!((&item["reason"], &item["schedule_id"]), (&json!("expired"), &answer["schedule_id"]));
     assert_eq!((&item["last_status"], &item["attempts"]), (&json!(500), &json!(1)));
     assert!(instant(event["timestamp"].as_str().unwrap()) <= nas_cron_testing::time::now());
@@ -65,7 +68,10 @@ async fn outage_of_an_instance_and_its_end_are_events() {
     let callback = format!("http://{address}/inst-1");
     world.service.provision(&world.token, "job", &fire_at(0), &callback).await;
     let lost = receiver.wait_for_type("instance.became_unreachable").await.event;
-    assert_eq!((&only_item(&lost)["instance_id"], &only_item(&lost)["job_id"]), (&json!("inst-1"), &json!("job")));
+    assert_eq!(
+        (&only_item(&lost)["instance_id"], &only_item(&lost)["job_id"]),
+        (&json!("inst-1"), &json!("job"))
+    );
 
     let agents = Agents::start_at(address).await;
     agents.wait_for("job", 1).await;
@@ -119,7 +125,8 @@ async fn missed_wake_up_is_an_event() {
 #[tokio::test]
 async fn large_clock_offset_is_an_event() {
     let (world, receiver) = world(|settings| settings).await;
-    let skewed = nas_cron_testing::service::Service::start(&world.settings.clone().with_clock_ahead_by(90)).await;
+    let skewed =
+        nas_cron_testing::service::Service::start(&world.settings.clone().with_clock_ahead_by(90)).await;
     let event = receiver.wait_for_type("clock.drifted").await.event;
     let item = only_item(&event);
     let offset = item["offset_s"].as_f64().unwrap();
@@ -143,7 +150,9 @@ async fn steps_of_a_key_rotation_are_events() {
     let retired = receiver.wait_for_type("signing_key.retired").await.event;
     assert_ne!(only_item(&retired)["kid"], kid);
 
-    world.sql("UPDATE signing_keys SET retired_at = retired_at - interval '320 s' WHERE state = 'retired'").await;
+    world
+        .sql("UPDATE signing_keys SET retired_at = retired_at - interval '320 s' WHERE state = 'retired'")
+        .await;
     let removed = receiver.wait_for_type("signing_key.removed").await.event;
     assert_eq!(only_item(&removed)["kid"], only_item(&retired)["kid"]);
     for call in receiver.calls() {

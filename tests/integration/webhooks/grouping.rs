@@ -39,7 +39,10 @@ impl Facts {
     }
 
     async fn sql(&self, statements: &str) {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&self.pool).await.expect(statements);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+            .execute(&self.pool)
+            .await
+            .expect(statements);
     }
 
     async fn one<T>(&self, query: &str) -> T
@@ -82,7 +85,10 @@ async fn five_thousand_dead_letters_are_one_event_with_a_count_and_examples() {
     assert_eq!(expiry::expire(&facts.db, 10_000).await.unwrap().len(), 5_000);
     assert_eq!(sorted(facts.sweep(NONE, NONE).await), both("dead_letter.created", 5_000, 2_500));
     let data: Value = facts.one("SELECT data FROM events WHERE org_id = 'a'").await;
-    assert_eq!((&data["count"], &data["instances"], &data["orgs"]), (&json!(2_500), &json!(2_500), &json!(1)));
+    assert_eq!(
+        (&data["count"], &data["instances"], &data["orgs"]),
+        (&json!(2_500), &json!(2_500), &json!(1))
+    );
     let items = data["items"].as_array().unwrap();
     assert_eq!(items.len(), 10);
     assert!(items.iter().all(|item| item["org_id"] == "a" && item["reason"] == "expired"), "{data}");
@@ -111,7 +117,8 @@ async fn outage_of_a_fleet_is_one_event_and_its_end_another() {
 #[tokio::test]
 async fn facts_wait_for_the_group_and_for_the_interval_of_their_topic() {
     let facts = Facts::new().await;
-    let fact = |kind: &str| format!("INSERT INTO event_facts (type, instance_id) VALUES ('{kind}', 'inst-1')");
+    let fact =
+        |kind: &str| format!("INSERT INTO event_facts (type, instance_id) VALUES ('{kind}', 'inst-1')");
     facts.sql(&fact("instance.became_unreachable")).await;
     assert!(facts.sweep(HOUR, NONE).await.is_empty(), "the group is still open");
     let ripe = events::look(&facts.db, HOUR, NONE).await.unwrap().ripe;
@@ -166,7 +173,8 @@ async fn concurrent_sweeps_report_every_fact_once() {
 async fn nothing_is_stored_without_webhooks() {
     let world = World::with(at_once).await;
     note(&world, Some("inst-1"), "nobody listens").await;
-    let facts: i64 = sqlx::query_scalar("SELECT count(*) FROM event_facts").fetch_one(&world.pool).await.unwrap();
+    let facts: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM event_facts").fetch_one(&world.pool).await.unwrap();
     assert_eq!(facts, 0);
 }
 

@@ -11,10 +11,17 @@ use super::{add, at_once, note, webhook};
 const PATH: &str = "/api/admin/webhooks";
 
 /// Calls the admin API with another token.
-async fn call(service: &Service, token: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+async fn call(
+    service: &Service,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> (u16, Value) {
     let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-    let mut request =
-        nas_cron_testing::service::client().request(method, format!("{}{path}", service.url)).bearer_auth(token);
+    let mut request = nas_cron_testing::service::client()
+        .request(method, format!("{}{path}", service.url))
+        .bearer_auth(token);
     if let Some(body) = body {
         request = request.json(body);
     }
@@ -39,7 +46,10 @@ async fn webhook_is_created_changed_and_deleted_and_its_secret_is_shown_once() {
     let path = format!("{PATH}/{id}");
     let found = webhook(&world, &id).await;
     assert_eq!(found["types"], json!(["dead_letter.created", "one_shot.stuck"]));
-    assert_eq!((&found["url"], &found["state"]), (&json!("https://ops.example/hook?channel=1"), &json!("enabled")));
+    assert_eq!(
+        (&found["url"], &found["state"]),
+        (&json!("https://ops.example/hook?channel=1"), &json!("enabled"))
+    );
     let (_, list) = world.service.admin("GET", PATH, None).await;
     assert_eq!(list["webhooks"], json!([found]));
 
@@ -50,7 +60,10 @@ async fn webhook_is_created_changed_and_deleted_and_its_secret_is_shown_once() {
 
     let shown = secret.trim_start_matches("whsec_");
     assert!(!list.to_string().contains(shown) && !world.service.log().contains(shown));
-    let stored: String = sqlx::query_scalar("SELECT row_to_json(w)::text FROM webhooks w").fetch_one(&world.pool).await.unwrap();
+    let stored: String = sqlx::query_scalar("SELECT row_to_json(w)::text FROM webhooks w")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
     assert!(!stored.contains(shown), "{stored}");
 
     assert_eq!(world.service.admin("DELETE", &path, None).await.0, 204);
@@ -69,7 +82,12 @@ async fn invalid_input_is_rejected_with_the_field_and_nothing_is_stored() {
     for (method, path, body, problem) in [
         ("POST", PATH, json!({}), "url: is missing"),
         ("POST", PATH, json!({ "url": 1 }), "url: must be a string"),
-        ("POST", PATH, json!({ "url": "https://a.example", "types": ["dead_letter.Created"] }), "types: must contain only event types"),
+        (
+            "POST",
+            PATH,
+            json!({ "url": "https://a.example", "types": ["dead_letter.Created"] }),
+            "types: must contain only event types",
+        ),
         ("POST", PATH, json!({ "url": "https://a.example", "secret": "whsec_x" }), "secret: unknown field"),
         ("PATCH", &one, json!({ "types": [] }), "types: must not be empty"),
         ("PATCH", &one, json!({ "org_id": "x" }), "org_id: unknown field"),
@@ -104,7 +122,10 @@ async fn token_of_an_org_reaches_only_the_webhooks_and_events_of_its_org() {
     assert_eq!((status, &answer["detail"]), (400, &json!("org_id: must be the org of the admin token")));
     let id = created["webhook_id"].as_str().unwrap();
     let (_, list) = call(service, &own, "GET", PATH, None).await;
-    assert_eq!((list["webhooks"].as_array().unwrap().len(), &list["webhooks"][0]["webhook_id"]), (1, &json!(id)));
+    assert_eq!(
+        (list["webhooks"].as_array().unwrap().len(), &list["webhooks"][0]["webhook_id"]),
+        (1, &json!(id))
+    );
 
     note(&world, Some("inst-1"), "1").await;
     receiver.wait_for(2).await;
@@ -117,7 +138,8 @@ async fn token_of_an_org_reaches_only_the_webhooks_and_events_of_its_org() {
     assert!(events(&none).is_empty());
 
     // Another org's webhook, one of the whole service, and one that never existed: the same answer but for the ID.
-    let event = events(&everything).iter().find(|event| event["org_id"].is_null()).unwrap()["event_id"].clone();
+    let event =
+        events(&everything).iter().find(|event| event["org_id"].is_null()).unwrap()["event_id"].clone();
     let never = uuid::Uuid::new_v4().to_string();
     for (method, below, body) in [
         ("GET", String::new(), None),
@@ -129,8 +151,13 @@ async fn token_of_an_org_reaches_only_the_webhooks_and_events_of_its_org() {
         ("POST", format!("/deliveries/{}/redeliver", event.as_str().unwrap()), None),
     ] {
         for webhook in [&all, &other, &never] {
-            let (status, answer) = call(service, &own, method, &format!("{PATH}/{webhook}{below}"), body.as_ref()).await;
-            assert_eq!((status, &answer["detail"]), (404, &json!(format!("no webhook `{webhook}` exists"))), "{method} {below}");
+            let (status, answer) =
+                call(service, &own, method, &format!("{PATH}/{webhook}{below}"), body.as_ref()).await;
+            assert_eq!(
+                (status, &answer["detail"]),
+                (404, &json!(format!("no webhook `{webhook}` exists"))),
+                "{method} {below}"
+            );
         }
     }
     // An event of the whole service is not one of its webhook.
@@ -174,16 +201,24 @@ async fn test_call_sends_an_event_to_this_webhook_only_and_returns_the_result() 
     // Also while it is disabled: a test comes before it is enabled.
     world.service.admin("PATCH", &path, Some(&json!({ "enabled": false }))).await;
     let (status, result) = world.service.admin("POST", &format!("{path}/test"), None).await;
-    assert_eq!((status, &result["accepted"], &result["status"]), (200, &json!(true), &json!(204)), "{result}");
+    assert_eq!(
+        (status, &result["accepted"], &result["status"]),
+        (200, &json!(true), &json!(204)),
+        "{result}"
+    );
     let calls = tested.calls();
     assert_eq!((calls.len(), &calls[0].event["type"]), (1, &json!("webhook.tested")));
     assert_eq!(result["event_id"], calls[0].id());
 
     tested.answer_status(500);
     let (status, out, error) = world.settings.run(&["webhooks", "test", &id]).await;
-    assert!(!status.success() && error.contains("did not accept") && error.contains("status 500"), "{out}{error}");
+    assert!(
+        !status.success() && error.contains("did not accept") && error.contains("status 500"),
+        "{out}{error}"
+    );
     let (_, page) = world.service.admin("GET", &format!("{path}/deliveries"), None).await;
-    let states: Vec<_> = page["deliveries"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
+    let states: Vec<_> =
+        page["deliveries"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
     assert_eq!(states, ["refused", "delivered"]);
     assert_eq!(webhook(&world, &id).await["last_error"], "status 500");
     note(&world, None, "later").await;
@@ -219,7 +254,8 @@ async fn commands_print_the_json_of_the_api() {
     receiver.wait_for(2).await;
     assert_eq!(run(&["set", id, "--all-types"]).await["types"], Value::Null);
     assert_eq!(run(&["disable", id]).await["state"], "disabled");
-    let (status, _, error) = world.settings.run(&["webhooks", "redeliver", id, event.as_str().unwrap()]).await;
+    let (status, _, error) =
+        world.settings.run(&["webhooks", "redeliver", id, event.as_str().unwrap()]).await;
     assert!(!status.success() && error.contains("the webhook is disabled: enable it first"), "{error}");
     assert_eq!(run(&["enable", id]).await["state"], "enabled");
     assert_ne!(run(&["rotate-secret", id]).await["secret"], created["secret"]);
@@ -239,13 +275,17 @@ async fn missing_or_other_key_encryption_key_is_a_clear_error_and_costs_no_event
     assert!(!status.success() && error.contains("NAS_CRON_KEY_ENCRYPTION_KEY is not set"), "{error}");
     let receiver = Receiver::start().await;
     let (id, _) = add(&world, &receiver.url, json!({})).await;
-    let other = world.settings.clone().with("NAS_CRON_KEY_ENCRYPTION_KEY", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=");
+    let other = world
+        .settings
+        .clone()
+        .with("NAS_CRON_KEY_ENCRYPTION_KEY", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=");
     let (status, _, error) = other.run(&["webhooks", "test", &id]).await;
     assert!(!status.success() && error.contains("or rotate the secret"), "{error}");
     // The secret was altered: the event waits until it is replaced.
     world.sql("UPDATE webhooks SET secret = secret_nonce").await;
     note(&world, Some("inst-1"), "1").await;
-    eventually("the error", async || world.service.log().contains("signing an event failed").then_some(())).await;
+    eventually("the error", async || world.service.log().contains("signing an event failed").then_some(()))
+        .await;
     assert!(receiver.calls().is_empty());
     world.service.admin("POST", &format!("{PATH}/{id}/rotate-secret"), None).await;
     world.service.admin("PATCH", &format!("{PATH}/{id}"), Some(&json!({ "enabled": true }))).await;
@@ -267,7 +307,10 @@ async fn deleted_webhook_gets_nothing_more_and_old_events_are_pruned() {
         let count = format!("SELECT count(*) FROM {table}");
         sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(count)).fetch_one(&world.pool).await.unwrap()
     };
-    assert_eq!((left("webhook_deliveries").await, left("webhook_attempts").await, left("events").await), (0, 0, 1));
+    assert_eq!(
+        (left("webhook_deliveries").await, left("webhook_attempts").await, left("events").await),
+        (0, 0, 1)
+    );
     let db = nas_cron::db::Db::new(&nas_cron::db::DbOptions {
         url: world.url.clone().into(),
         max_connections: 2,
