@@ -92,8 +92,9 @@ BEGIN
             NEW.dead_since, NEW.instance_id, NEW.job_id,
             jsonb_strip_nulls(jsonb_build_object(
                 'schedule_id', NEW.schedule_id, 'fire_at', NEW.fire_at_text,
+                -- Not the agent's error text: it is kept for another time, and leaves the service only for operators.
                 'reason', dead_reason_of(NEW.state, NEW.expired), 'attempts', NEW.attempts,
-                'last_status', NEW.last_status, 'last_error', left(NEW.last_error, 300))));
+                'last_status', NEW.last_status)));
     RETURN NULL;
 END;
 $$;

@@ -74,7 +74,7 @@ pub struct NewToken {
     pub created_by: String,
 }
 
-/// What a valid token may do.
+/// The rights of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRights {
     /// Name.
@@ -85,6 +85,15 @@ pub struct TokenRights {
     pub org_id: Option<OrgId>,
     /// End; `None` for none.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// The tokens that are valid now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValidTokens {
+    /// Their number.
+    pub count: i64,
+    /// Names of those that end soon, the next first; a few of them.
+    pub end_soon: Vec<String>,
 }
 
 /// A stored token, without its hash.
