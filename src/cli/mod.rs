@@ -183,6 +183,7 @@ mod tests {
           backend        Show or switch the scheduler backend
           admin-tokens   Create, list and revoke the bearer tokens of the admin API
           audit          Read the audit log: who changed what, from where, with which outcome
+          webhooks       Add, list, change and test the webhooks that receive events
           bench          Measure the lateness and throughput of a running service
           cron           Arm, update, list and cancel one-shots on any nas-cron server, as their agent
           mcp            Serve one-shots as MCP tools for a model, on stdin and stdout

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{
-    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, events, fires, identities,
-    logins, outages,
+    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, events, fires,
+    identities, logins, outages,
 };
 use crate::domain::hold::Tidied;
 use crate::heartbeat;

@@ -215,9 +215,17 @@ mod tests {
             ),
             delivery(DeliveryState::Refused, vec![attempt(9, Some(400), Some("status 400: bad\u{1b}[2J"))]),
         ];
-        insta::assert_snapshot!(deliveries_table(&deliveries, now));
-        insta::assert_snapshot!(events_table(&[event], now));
-        insta::assert_snapshot!(deliveries_table(&[], now));
-        insta::assert_snapshot!(events_table(&[], now));
+        insta::assert_snapshot!(deliveries_table(&deliveries, now), @"
+        EVENT                                 TYPE                 COUNT  STATE      ATTEMPTS  LAST ATTEMPT  RESULT
+        01b2c3d4-0d5a-4f0a-9d1a-3f8f5f0c5e0d  dead_letter.created  5000   pending    0         -             -
+        01b2c3d4-0d5a-4f0a-9d1a-3f8f5f0c5e0d  dead_letter.created  5000   delivered  2         1 min ago     status 204
+        01b2c3d4-0d5a-4f0a-9d1a-3f8f5f0c5e0d  dead_letter.created  5000   refused    9         1 min ago     status 400: bad [2J
+        ");
+        insta::assert_snapshot!(events_table(&[event], now), @"
+        EVENT                                 TYPE                 ORG   OCCURRED   REPORTS
+        01b2c3d4-0d5a-4f0a-9d1a-3f8f5f0c5e0d  dead_letter.created  acme  7 min ago  5000 occurrences
+        ");
+        insta::assert_snapshot!(deliveries_table(&[], now), @"No deliveries. `nas-cron webhooks test` sends a test event.");
+        insta::assert_snapshot!(events_table(&[], now), @"No events. They are recorded while there is a webhook.");
     }
 }

@@ -150,9 +150,38 @@ mod tests {
             ..webhook(now)
         };
         let failed = Webhook { state: WebhookState::Failed, ended_at: Some(now), ..failing.clone() };
-        insta::assert_snapshot!(table(&[webhook(now), failing.clone(), failed]));
-        insta::assert_snapshot!(facts(&failing, now));
-        insta::assert_snapshot!(facts(&webhook(now), now));
-        insta::assert_snapshot!(table(&[]));
+        insta::assert_snapshot!(table(&[webhook(now), failing.clone(), failed]), @"
+        WEBHOOK                               STATE     ORG   TYPES                PENDING  URL
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d  enabled   -     all                  0        https://ops.example/nas-cron
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d  retrying  acme  dead_letter.created  4        https://ops.example/nas-cron
+                                                              one_shot.stuck
+        7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d  failed    acme  dead_letter.created  4        https://ops.example/nas-cron
+                                                              one_shot.stuck
+        ");
+        insta::assert_snapshot!(facts(&failing, now), @"
+        webhook         7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d
+        url             https://ops.example/nas-cron
+        description     -
+        org             acme
+        types           dead_letter.created, one_shot.stuck
+        state           retrying
+        last attempt    status 500: no [2J
+        pending events  4
+        created         3 d ago
+        failing since   2 min ago
+        next attempt    in 5 min
+        ");
+        insta::assert_snapshot!(facts(&webhook(now), now), @"
+        webhook         7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d
+        url             https://ops.example/nas-cron
+        description     -
+        org             -
+        types           all
+        state           enabled
+        last attempt    accepted, status 204
+        pending events  0
+        created         3 d ago
+        ");
+        insta::assert_snapshot!(table(&[]), @"No webhooks. `nas-cron webhooks add` adds one.");
     }
 }

@@ -229,8 +229,11 @@ async fn sees_nothing_of_another_org(world: &World, operation: &Operation, calle
     assert_eq!(real.status, none.status, "{id}: {real:?}");
     if operation.method == "GET" && real.status == 200 {
         // A list. It may contain lines about the caller's own calls.
-        let own: Vec<_> =
-            ["agents", "tokens", "webhooks", "events"].iter().filter_map(|list| real.body[*list].as_array()).flatten().collect();
+        let own: Vec<_> = ["agents", "tokens", "webhooks", "events"]
+            .iter()
+            .filter_map(|list| real.body[*list].as_array())
+            .flatten()
+            .collect();
         assert!(!json!(own).to_string().contains("acme"), "{id}: {real:?}");
         let lines = real.body["lines"].as_array().into_iter().flatten();
         let is_own = |line: &Value| line["actor"] == "other-admin" || line["subject"]["org_id"] == "other";
