@@ -23,7 +23,7 @@ const LEASE: Duration = Duration::from_secs(TIMEOUT.as_secs() + 45);
 /// Maximum and minimum time between two looks.
 const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_millis(200)];
 /// Factor of that time while there are no webhooks.
-const IDLE: u32 = 3;
+const IDLE: u32 = 12;
 /// Delay of an attempt whose secret could not be decrypted.
 const UNSIGNED: Duration = Duration::from_mins(1);
 

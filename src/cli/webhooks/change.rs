@@ -10,13 +10,13 @@ use serde_json::json;
 use url::Url;
 use uuid::Uuid;
 
-use super::OneArgs;
 use super::list::print;
+use super::{OneArgs, explained};
 use crate::audit::Act;
 use crate::domain::event::EventType;
+use crate::webhooks::Webhooks;
 use crate::webhooks::input::{self, Change, Wanted};
 use crate::webhooks::views::{CreatedWebhook, RotatedSecret};
-use crate::webhooks::{WebhookError, Webhooks};
 
 /// Add a webhook, and print its secret.
 ///
@@ -159,15 +159,4 @@ pub(super) async fn remove(args: &OneArgs, webhooks: &Webhooks, out: &mut dyn Wr
     }
     writeln!(out, "Webhook {} is removed.", args.webhook_id)?;
     Ok(())
-}
-
-/// Adds the command that lists webhooks to the error of an unknown one.
-pub(super) fn explained(error: WebhookError) -> anyhow::Error {
-    match error {
-        WebhookError::Unknown(_) => anyhow::anyhow!("{error}; `nas-cron webhooks list` shows all of them"),
-        WebhookError::UnknownEvent { .. } => {
-            anyhow::anyhow!("{error}; `nas-cron webhooks events` shows all events")
-        }
-        other => other.into(),
-    }
 }

@@ -10,8 +10,7 @@ use nas_cron_protocol::OrgId;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::OneArgs;
-use super::change::explained;
+use super::{OneArgs, explained};
 use crate::domain::event::{Event, EventFilter, EventType};
 use crate::domain::webhook::Delivery;
 use crate::webhooks::Webhooks;

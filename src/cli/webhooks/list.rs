@@ -8,8 +8,7 @@ use nas_cron_base::terminal::{self, or_dash, printable, relative};
 use nas_cron_protocol::OrgId;
 use serde_json::json;
 
-use super::OneArgs;
-use super::change::explained;
+use super::{OneArgs, explained};
 use crate::domain::webhook::{Webhook, WebhookState};
 use crate::webhooks::Webhooks;
 

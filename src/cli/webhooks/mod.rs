@@ -14,7 +14,7 @@ use self::deliveries::{DeliveriesArgs, EventsArgs, RedeliverArgs};
 use self::list::ListArgs;
 use crate::audit::Act;
 use crate::cli::audited::Audited;
-use crate::webhooks::Webhooks;
+use crate::webhooks::{WebhookError, Webhooks};
 
 /// Add, list, change and test the webhooks that receive events.
 ///
@@ -117,5 +117,16 @@ pub async fn run(args: WebhooksArgs, webhooks: &Webhooks, out: &mut dyn Write) -
         WebhooksCommand::Deliveries(args) => deliveries::list(&args, webhooks, out).await,
         WebhooksCommand::Redeliver(args) => deliveries::redeliver(&args, webhooks, out).await,
         WebhooksCommand::Events(args) => deliveries::events(args, webhooks, out).await,
+    }
+}
+
+/// Adds the command that lists webhooks to the error of an unknown one.
+fn explained(error: WebhookError) -> anyhow::Error {
+    match error {
+        WebhookError::Unknown(_) => anyhow::anyhow!("{error}; `nas-cron webhooks list` shows all of them"),
+        WebhookError::UnknownEvent { .. } => {
+            anyhow::anyhow!("{error}; `nas-cron webhooks events` shows all events")
+        }
+        other => other.into(),
     }
 }

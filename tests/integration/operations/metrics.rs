@@ -132,7 +132,8 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
             "reason",
             "scope",
             "state",
-            "status_class"
+            "status_class",
+            "type"
         ]
     );
     assert!(labels.len() < 60, "{labels:?}");
