@@ -22,6 +22,10 @@ BEGIN
         IF part.size <= small OR part.relname = 'fires_default' THEN
             EXECUTE format('CREATE INDEX %I ON %s USING brin (ended_at) WITH (pages_per_range = 32, autosummarize = on)',
                            part.relname || '_ended_at_idx', part.name);
+            IF part.size = 0 THEN
+                -- An empty partition begins with the summary of its first range, which every insert there would write.
+                PERFORM brin_desummarize_range((part.relname || '_ended_at_idx')::regclass, 0);
+            END IF;
             EXECUTE format('ALTER INDEX fires_ended_at ATTACH PARTITION %I', part.relname || '_ended_at_idx');
         ELSIF part.relname ~ '^fires_\d{8}$' THEN
             begins := GREATEST(begins, (to_date(substr(part.relname, 7), 'YYYYMMDD') + 8)::timestamp AT TIME ZONE 'UTC');

@@ -31,7 +31,7 @@ use crate::auth_profiles::Profiles;
 use crate::backends::{Backend, Backends, SchedulerBackend, factory};
 use crate::config::{Config, PortalJwks};
 use crate::db::migrate::{NEWER_SCHEMA, SchemaState, migrate, schema_state};
-use crate::db::{Db, DbOptions, reach, ride_out, wake_ups};
+use crate::db::{Db, DbOptions, reach, ride_out, wake_ups, warm_up};
 use crate::db_clock::DbClock;
 use crate::directory::Directory;
 use crate::heartbeat::Heartbeats;
@@ -97,6 +97,7 @@ impl App {
         let hearts = Heartbeats::new();
         reach(&db, DATABASE_WITHIN).await.context("connecting to database_url failed")?;
         ready_schema(&db, config.database.migrate).await?;
+        tokio::spawn(warm_up(db.clone(), arm_rules(config)));
         // Tokens are minted and verified by this clock.
         let db_clock = Arc::new(database_clock(&db, wall).await?);
         let clock: Arc<dyn Clock> = Arc::<DbClock>::clone(&db_clock);

@@ -49,13 +49,18 @@ pub async fn list(
                CASE WHEN s.dormant_since IS NOT NULL THEN s.reason END AS "dormant_reason: DormantReason",
                s.expected_at AS "expected_at?", s.delivered_at AS "delivered_at?"
         FROM one_shots o JOIN instances i USING (instance_id)
-        LEFT JOIN silent_jobs s ON s.instance_id = o.instance_id AND s.job_id = o.job_id
+        LEFT JOIN LATERAL (
+            SELECT * FROM silent_jobs WHERE instance_id = o.instance_id AND job_id = o.job_id
+            -- For the rows of the page only.
+            LIMIT 1
+        ) s ON true
         WHERE ($1::text IS NULL OR o.instance_id = $1) AND ($2::text IS NULL OR o.job_id = $2)
           AND ($3::text IS NULL OR i.org_id = $3)
           AND (cardinality($4::text[]) = 0 AND NOT $11 OR o.state = ANY ($4::text[]::one_shot_state[])
                OR $11 /* dormant */ AND s.dormant_since IS NOT NULL)
           -- Lets the planner begin with the dormant jobs, which are few.
-          AND (NOT $12 /* only dormant */ OR s.dormant_since IS NOT NULL)
+          AND (NOT $12 /* only dormant */
+               OR (o.instance_id, o.job_id) IN (SELECT instance_id, job_id FROM awaited_rearms WHERE dormant_since IS NOT NULL))
           AND (NOT $5 OR o.parked IS NOT NULL)
           -- Two cases, each of which has an index.
           AND (NOT $6 OR (o.state IN ('armed', 'waiting') AND o.parked IS NULL

@@ -38,6 +38,7 @@ pub mod replicas;
 mod ride_out;
 mod seconds;
 pub mod wake_ups;
+mod warm_up;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub use self::connector::TooOld;
 use self::pool::{Health, Pool};
 pub(crate) use ride_out::retry_for;
 pub use ride_out::{reach, ride_out};
+pub use warm_up::warm_up;
 
 /// Options of the database connections.
 #[derive(Clone, Debug)]
@@ -75,7 +77,7 @@ pub struct Db {
     health: Arc<Health>,
     patience: Duration,
     max_connections: u32,
-    reads: Arc<instances::Reads>,
+    callers: Arc<instances::Callers>,
     provisions: Arc<provisions::Provisions>,
 }
 
@@ -194,8 +196,8 @@ impl Db {
         wait: Duration,
     ) -> DbResult<Self> {
         let pool = Pool::new(Arc::clone(&connector), Arc::clone(&health), max_connections, wait)?;
-        let (reads, provisions) = (Arc::default(), Arc::new(provisions::queue()));
-        Ok(Self { pool, connector, health, patience: SHORT, max_connections, reads, provisions })
+        let (callers, provisions) = (Arc::default(), Arc::new(provisions::queue()));
+        Ok(Self { pool, connector, health, patience: SHORT, max_connections, callers, provisions })
     }
 
     /// Returns a handle to the same pool with a longer statement timeout, for background work.

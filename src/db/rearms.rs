@@ -184,20 +184,23 @@ impl Changed {
     }
 }
 
-/// Checks at most `limit` awaited re-arms that are due: a job that is still silent becomes dormant, the others are
+/// Maximum number of awaited re-arms in one statement. It is also in the statement: the planner has to know it.
+pub const CHECKED: usize = 1_000;
+
+/// Checks at most [`CHECKED`] awaited re-arms that are due: a job that is still silent becomes dormant, the others are
 /// forgotten. Returns the number of checked ones, and the jobs to report.
-pub async fn check_awaited(db: &Db, limit: i64) -> DbResult<(usize, Vec<Dormancy>)> {
+pub async fn check_awaited(db: &Db) -> DbResult<(usize, Vec<Dormancy>)> {
     let rows = sqlx::query_as!(
         Changed,
         r#"
         WITH due AS MATERIALIZED (
-            SELECT instance_id, job_id FROM awaited_rearms
+            SELECT * FROM awaited_rearms
             WHERE dormant_since IS NULL AND check_at <= now()
             ORDER BY check_at
-            LIMIT $1 /* limit */
+            LIMIT 1000
             FOR UPDATE SKIP LOCKED
         ), judged AS MATERIALIZED (
-            SELECT d.instance_id, d.job_id, s.reason
+            SELECT d.*, s.reason
             FROM due d LEFT JOIN LATERAL (
                 SELECT reason FROM silent_jobs WHERE instance_id = d.instance_id AND job_id = d.job_id LIMIT 1
             ) s ON true
@@ -208,19 +211,16 @@ pub async fn check_awaited(db: &Db, limit: i64) -> DbResult<(usize, Vec<Dormancy
             UPDATE awaited_rearms a SET dormant_since = now(), reported = j.reason = 'silent'
             FROM judged j
             WHERE a.instance_id = j.instance_id AND a.job_id = j.job_id AND j.reason IS NOT NULL
-            RETURNING a.*
         ), noted AS (
             INSERT INTO event_facts (type, instance_id, job_id, data)
-            SELECT 'job.became_dormant', d.instance_id, d.job_id, jsonb_build_object(
-                'schedule_id', d.schedule_id, 'delivered_at', d.delivered_at, 'expected_at', d.expected_at,
-                'recurrence', d.recurrence)
-            FROM dormant d WHERE d.reported
+            SELECT 'job.became_dormant', instance_id, job_id, jsonb_build_object(
+                'schedule_id', schedule_id, 'delivered_at', delivered_at, 'expected_at', expected_at, 'recurrence', recurrence)
+            FROM judged WHERE reason = 'silent'
         )
-        SELECT CASE WHEN d.reported THEN 'dormant' END AS "change: DormancyChange", j.instance_id AS "instance_id!",
-               j.job_id AS "job_id!", a.schedule_id, a.delivered_at, a.recurrence AS "recurrence: RecurrenceKind", a.expected_at
-        FROM judged j JOIN awaited_rearms a USING (instance_id, job_id) LEFT JOIN dormant d USING (instance_id, job_id)
+        SELECT CASE WHEN reason = 'silent' THEN 'dormant' END AS "change: DormancyChange", instance_id, job_id, schedule_id,
+               delivered_at, recurrence AS "recurrence: RecurrenceKind", expected_at
+        FROM judged
         "#,
-        limit,
     )
     .fetch_all(db)
     .await?;
@@ -263,17 +263,18 @@ pub async fn check_dormant(
               AND ($3::text /* last instance */ IS NULL OR (instance_id, job_id) <= ($3, $4::text /* last job */))
         ), judged AS MATERIALIZED (
             SELECT p.instance_id, p.job_id, p.schedule_id, CASE
+                -- Cancelled, or deleted with its instance, whose id may belong to another one now.
+                WHEN o.schedule_id IS NULL OR o.registered_at > p.delivered_at THEN 'ended'
                 WHEN o.schedule_id <> p.schedule_id THEN 'back'
-                -- Cancelled, or deleted with its instance.
-                WHEN o.schedule_id IS NULL OR o.last_outcome = 'gone' THEN 'ended'
-                -- Fired again without success: a dead letter is shown as such.
-                WHEN o.state IN ('dead', 'stuck') THEN 'ended'
+                -- Fired again, and ended by the agent or without success: a dead letter is shown as such.
+                WHEN o.last_outcome = 'gone' OR o.state IN ('dead', 'stuck') THEN 'ended'
                 WHEN o.state <> 'delivered' THEN NULL
                 WHEN p.dormant_since + p.closes_after <= now() THEN 'closed'
                 WHEN NOT p.reported AND o.reason = 'silent' THEN 'dormant'
                 END AS change
             FROM page p LEFT JOIN LATERAL (
-                SELECT o.schedule_id, o.state, o.last_outcome, dormant_reason_of(o.last_outcome, i.on_hold) AS reason
+                SELECT o.schedule_id, o.state, o.last_outcome, dormant_reason_of(o.last_outcome, i.on_hold) AS reason,
+                       i.created_at AS registered_at
                 FROM one_shots o JOIN instance_status i USING (instance_id)
                 WHERE o.instance_id = p.instance_id AND o.job_id = p.job_id
                 LIMIT 1

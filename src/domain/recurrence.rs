@@ -29,6 +29,8 @@ pub const CONSIDERED: usize = 29;
 const RECENT: usize = 8;
 /// Deviation of a gap from whole days: an hour for a change between summer and winter time, and the jitter.
 const DAY_SLACK: TimeDelta = TimeDelta::minutes(75);
+/// Days of history in which the days of the week are counted: four weeks, so that a changed schedule is noticed.
+const WEEKS: i64 = 28;
 /// Smallest deviation of a gap from the interval.
 const JITTER: TimeDelta = TimeDelta::minutes(1);
 /// Smallest time from the expected fire to dormancy.
@@ -138,11 +140,10 @@ fn next_by_day(
     if days.len() < REARMS {
         return None;
     }
-    // Four weeks, so that a changed schedule is noticed.
     let mut back = 0;
     let within = days.iter().take_while(|gap| {
         back += **gap;
-        back <= 28
+        back <= WEEKS
     });
     let within = within.count();
     days.truncate(within.max(REARMS));
@@ -161,11 +162,11 @@ fn next_by_day(
     Some(next_by_weekday(&days, last, after))
 }
 
-/// The number of days that a gap means, if it is near whole days.
+/// The number of days that a gap means, if it is near whole days. Longer gaps than four weeks show no days of the week.
 fn whole_days(gap: TimeDelta) -> Option<i64> {
     let days = (gap + DAY / 2).num_days();
     let rest = gap - TimeDelta::try_days(days)?;
-    (days >= 1 && rest.abs() <= DAY_SLACK).then_some(days)
+    ((1..=WEEKS).contains(&days) && rest.abs() <= DAY_SLACK).then_some(days)
 }
 
 /// The next day of the week that is not always skipped. `gaps` are in days, the latest first. A day counts unless fires were
@@ -177,24 +178,24 @@ fn next_by_weekday(
     after: DateTime<Utc>,
 ) -> (RecurrenceKind, DateTime<Utc>) {
     // Days before the last fire, of which day 0 is the last fire itself. The day of the week is the rest modulo 7.
-    let mut fired = vec![0];
+    let mut days_before = vec![0];
     for gap in gaps {
-        fired.push(fired[fired.len() - 1] + gap);
+        days_before.push(days_before[days_before.len() - 1] + gap);
     }
-    let span = fired[fired.len() - 1];
-    let used = |days_ahead: i64| {
-        let same_day = |days_before: &i64| (days_before + days_ahead).rem_euclid(7) == 0;
-        let fires = fired.iter().filter(|before| same_day(before)).count();
-        let all = (0..=span).filter(same_day).count();
-        fires * 2 >= all
+    let span = days_before[days_before.len() - 1];
+    let counts = |days_ahead: i64| {
+        let is_same = |day: &i64| (day + days_ahead).rem_euclid(7) == 0;
+        let seen = days_before.iter().filter(|day| is_same(day)).count();
+        let occurrences = (0..=span).filter(is_same).count();
+        seen * 2 >= occurrences
     };
     // Whole weeks at once: `after` may be long ago.
     let weeks = (after - last).num_days().max(0) / 7 * 7;
     let next = (1..=14)
-        .filter(|day| used(*day))
+        .filter(|day| counts(*day))
         .map(|day| last + TimeDelta::days(weeks + day))
         .find(|at| *at > after);
-    let kind = if (1..=7).all(used) { RecurrenceKind::Daily } else { RecurrenceKind::Weekdays };
+    let kind = if (1..=7).all(counts) { RecurrenceKind::Daily } else { RecurrenceKind::Weekdays };
     (kind, next.unwrap_or(last + TimeDelta::days(weeks + 14)))
 }
 

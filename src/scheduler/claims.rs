@@ -18,7 +18,7 @@ pub(super) const BATCH: u16 = 1_000;
 /// Pause after a failed round: the database may be restarting.
 const AFTER_A_FAULT: Duration = Duration::from_millis(100);
 /// Pause of an idle loop, as a share of the horizon. Below 1, so that every one-shot is seen before it is due.
-pub(super) const IDLE_SHARE: f64 = 0.9;
+pub(super) const IDLE_SHARE: f64 = 0.95;
 /// Minimum pause between rounds, however many hints arrive.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 

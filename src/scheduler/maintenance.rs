@@ -19,18 +19,20 @@ const PERIOD: Duration = Duration::from_secs(15);
 const BATCH: i64 = 2_000;
 /// Maximum number of consecutive statements that delete expired tasks. The next round continues.
 const TASK_BATCHES: u32 = 100;
-/// Maximum number of batches of one-shots that are examined in one round. Ten million take a day and a half.
-const PRUNE_BATCHES: u32 = 12;
+/// Maximum number of one-shots that one statement examines.
+const EXAMINED: i64 = 8_000;
+/// Maximum number of such statements in one round. Ten million one-shots take a day and a half.
+const PRUNE_BATCHES: u32 = 6;
 /// Pages of the history that are read in one statement: 8 MB.
 const ERASE_PAGES: i32 = 1_000;
 /// Maximum number of such statements in one round.
 const ERASE_STEPS: u32 = 64;
 /// Maximum number of idle jobs per instance whose auth profile is kept. An idle job has no one-shot.
 const IDLE_AUTH: i64 = 10_000;
-/// Number of rounds between two deletions of old history: about five minutes.
-const PRUNE_EVERY: u32 = 20;
-/// Number of rounds between two counts of holds, withheld instances and dormant jobs. They change rarely, and an idle replica should make
-/// few statements.
+/// Number of rounds between two deletions of old history: about ten minutes.
+const PRUNE_EVERY: u32 = 40;
+/// Number of rounds between two counts of holds, withheld instances and dormant jobs. They change rarely, and an idle replica
+/// should make few statements.
 const WITHHELD_EVERY: u32 = 2;
 
 /// Settings of the maintenance loop.
@@ -103,7 +105,7 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
     let mut pruned = prune_cancelled(db, rules.history_retention).await?;
     for _ in 0..PRUNE_BATCHES {
         let (retention, error_texts) = (rules.history_retention, rules.error_text_retention);
-        let (next, gone) = fires::prune_ended(db, retention, error_texts, cursor.as_ref(), BATCH).await?;
+        let (next, gone) = fires::prune_ended(db, retention, error_texts, cursor.as_ref(), EXAMINED).await?;
         *cursor = next;
         pruned += gone;
         if cursor.is_none() {

@@ -27,8 +27,6 @@ const DELIVERIES: i64 = 5_000;
 const EMPTY_WINDOW: Duration = Duration::from_hours(2);
 /// Maximum number of windows in one round, after a time without replicas. The next round continues.
 const WINDOWS: u32 = 200;
-/// Maximum number of awaited re-arms in one statement that checks them.
-const CHECKED: i64 = 1_000;
 /// Maximum number of dormant jobs that are checked in one round.
 const DORMANT: i64 = 5_000;
 /// Maximum number of consecutive statements that check awaited re-arms. The next round continues.
@@ -72,10 +70,10 @@ pub async fn round(db: &Db, cursor: &mut Option<DormantCursor>) -> DbResult<()> 
         window = if examined.read == 0 { (window * 2).min(EMPTY_WINDOW) } else { WINDOW };
     }
     for _ in 0..CHECKS {
-        let (checked, dormant) = rearms::check_awaited(db, CHECKED).await?;
+        let (checked, dormant) = rearms::check_awaited(db).await?;
         report(&dormant);
         heartbeat::beat();
-        if i64::try_from(checked).unwrap_or(i64::MAX) < CHECKED {
+        if checked < rearms::CHECKED {
             break;
         }
     }

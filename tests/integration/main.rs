@@ -24,6 +24,7 @@ mod dormant_jobs;
 mod faults;
 mod fires;
 mod hermes_agent;
+mod instances_of_one_shots;
 mod keys;
 mod lateness_rules;
 mod nats;

@@ -411,6 +411,7 @@ impl World {
                     fire_at: FireAt::stored(at.to_rfc3339(), at),
                     callback_url: url_of(callback),
                     not_after: limit_of(limit, now),
+                    seen: None,
                 };
                 provisions::provision(db, &arm, &ARM_RULES).await.unwrap().expect("the instance exists");
             }

@@ -92,7 +92,7 @@ pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow:
         instance_id: args.instance,
         job_id: None,
         org_id: args.org,
-        states: args.state.iter().filter_map(Listed::one_shot).collect(),
+        states: args.state.iter().copied().filter_map(Listed::one_shot).collect(),
         dormant: args.state.contains(&Listed::Dormant),
         parked: args.parked,
         overdue: args.overdue,
@@ -127,9 +127,9 @@ fn parse_state(text: &str) -> Result<Listed, String> {
 }
 
 impl Listed {
-    fn one_shot(&self) -> Option<OneShotState> {
+    fn one_shot(self) -> Option<OneShotState> {
         match self {
-            Self::OneShot(state) => Some(*state),
+            Self::OneShot(state) => Some(state),
             Self::Dormant => None,
         }
     }

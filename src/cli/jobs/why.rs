@@ -38,8 +38,9 @@ fn not_armed_again(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Str
     let expected = job.expected_at.map(|at| relative(now, at)).unwrap_or_default();
     match job.dormant_reason {
         None if job.expected_at.is_some() => {
+            let tense = if job.expected_at <= Some(now) { "was" } else { "is" };
             format!(
-                "its fire was delivered; its agent has not armed the next one, which is expected {expected}"
+                "its fire was delivered; its agent has not armed the next one, which {tense} expected {expected}"
             )
         }
         None => "its fire was delivered; the agent has not armed the next one".to_owned(),
@@ -243,7 +244,7 @@ mod tests {
         its agent asked to wait (Retry-After) and is called again in 1 min
         fires in 3 min, 2 s after its instant, because its agent's clock is slow
         dormant: its fire was delivered, but its agent has not armed the next one, which was expected 6 h ago; repair the agent, then `nas-cron jobs nudge agent-1 3f2a9c01d4e5` fires it once more; `nas-cron jobs dismiss agent-1 3f2a9c01d4e5` if it has finished
-        its fire was delivered; its agent has not armed the next one, which is expected 6 h ago
+        its fire was delivered; its agent has not armed the next one, which was expected 6 h ago
         dormant: its agent's gateway was stopped on purpose and dropped the fire; the next one was expected 6 h ago; the agent arms its jobs again when the gateway starts
         dormant, the next fire was expected 6 h ago: its agent is disabled; `nas-cron agents enable agent-1` ends that
         dormant, the next fire was expected 6 h ago: its agent was stopped until just now

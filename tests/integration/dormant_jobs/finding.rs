@@ -60,7 +60,7 @@ async fn late_re_arm_ends_the_wait_without_a_report() {
     assert_eq!(chains.one::<i64>("SELECT count(*) FROM awaited_rearms WHERE dormant_since IS NULL").await, 1);
     chains.arms_again("job").await;
     chains.sql("UPDATE awaited_rearms SET expected_at = now() - interval '1 h', check_at = now()").await;
-    let (checked, reported) = rearms::check_awaited(&chains.db, 10).await.unwrap();
+    let (checked, reported) = rearms::check_awaited(&chains.db).await.unwrap();
     assert_eq!((checked, reported.len()), (1, 0));
     assert_eq!(chains.one::<i64>("SELECT count(*) FROM awaited_rearms").await, 0);
 }
@@ -128,7 +128,7 @@ async fn two_replicas_report_each_job_once() {
     join_all((0..4).map(|_| chains.round())).await;
     assert_eq!(names(&chains.settings).await.len(), 40);
     chains.sql("UPDATE awaited_rearms SET dormant_since = NULL, reported = false").await;
-    let reports = join_all((0..4).map(|_| rearms::check_awaited(&chains.db, 15))).await;
+    let reports = join_all((0..4).map(|_| rearms::check_awaited(&chains.db))).await;
     let mut reported: Vec<_> =
         reports.into_iter().flat_map(|report| report.unwrap().1).map(|one| one.job_id.to_string()).collect();
     let count = reported.len();

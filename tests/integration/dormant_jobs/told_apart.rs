@@ -86,6 +86,37 @@ async fn cancelled_job_is_not_dormant_and_one_that_is_armed_again_is_reported() 
 }
 
 #[tokio::test]
+async fn job_of_a_new_instance_with_the_same_id_is_not_reported_as_back() {
+    let chains = Chains::new().await;
+    chains.hourly("job", 3).await;
+    chains.round().await;
+    chains.arms_again("job").await;
+    chains.sql("UPDATE instances SET org_id = 'org-2', created_at = now()").await;
+    assert_eq!(changes(&chains).await, []);
+    assert_eq!(chains.one::<i64>("SELECT count(*) FROM awaited_rearms").await, 0);
+}
+
+#[tokio::test]
+async fn job_that_was_fired_again_without_success_is_a_dead_letter_and_not_dormant() {
+    let chains = Chains::new().await;
+    chains.hourly("job", 3).await;
+    chains.round().await;
+    chains
+        .sql("UPDATE one_shots SET state = 'waiting', next_attempt_at = now(), last_outcome = 'failed'")
+        .await;
+    assert_eq!(names(&chains.settings).await, [""; 0]);
+    assert_eq!(changes(&chains).await, []);
+    assert_eq!(
+        chains.one::<i64>("SELECT count(*) FROM awaited_rearms").await,
+        1,
+        "it may be delivered again"
+    );
+    chains.sql("UPDATE one_shots SET state = 'dead', dead_since = now(), next_attempt_at = NULL").await;
+    assert_eq!(changes(&chains).await, []);
+    assert_eq!(chains.one::<i64>("SELECT count(*) FROM awaited_rearms").await, 0);
+}
+
+#[tokio::test]
 async fn finished_job_closes_by_itself_after_14_days() {
     let chains = Chains::new().await;
     chains.hourly("finished", 3).await;
@@ -122,7 +153,10 @@ async fn dormant_jobs_are_checked_page_by_page() {
         chains.hourly(&format!("job-{job}"), 3).await;
     }
     chains.round().await;
+    assert_eq!(names(&chains.settings).await.len(), 5);
+    // Armed again, and delivered again.
     chains.sql("UPDATE one_shots SET schedule_id = gen_random_uuid()").await;
+    assert_eq!(names(&chains.settings).await, [""; 0]);
     let (mut cursor, mut pages) = (None, Vec::new());
     loop {
         let (next, found) = rearms::check_dormant(&chains.db, cursor.as_ref(), 2).await.unwrap();

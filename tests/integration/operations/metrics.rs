@@ -136,7 +136,7 @@ async fn metrics_have_these_names_and_no_id_or_url_as_a_label() {
             "type"
         ]
     );
-    assert!(labels.len() < 60, "{labels:?}");
+    assert!(labels.len() < 80, "{labels:?}");
 }
 
 #[tokio::test]
