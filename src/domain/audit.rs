@@ -37,6 +37,7 @@ impl Act {
 
     /// Adds a name and a value to the subject.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "takes names, ids and words alike")]
     pub fn about(mut self, name: &str, value: impl ToString) -> Self {
         self.subject.push((name.to_owned(), value.to_string()));
         self
