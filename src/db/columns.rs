@@ -15,6 +15,7 @@ use crate::domain::actor::Role;
 use crate::domain::audit::AuditOutcome;
 use crate::domain::dormancy::{DormancyChange, DormantReason};
 use crate::domain::recurrence::RecurrenceKind;
+use crate::domain::webhook::{DeliveryState, WebhookEnd};
 use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
@@ -126,13 +127,15 @@ wrapped!(
 
 own!(
     AuditOutcome = "audit_outcome",
+    DeliveryState = "delivery_state",
     DormancyChange = "text",
     DormantReason = "text",
     HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",
-    Role = "admin_role",
     RecurrenceKind = "recurrence_kind",
+    Role = "admin_role",
     SigningAlg = "signing_alg",
+    WebhookEnd = "webhook_end",
 );

@@ -13,6 +13,7 @@ mod columns;
 mod connector;
 pub mod directory;
 pub mod dormant_jobs;
+pub mod events;
 mod execute;
 pub mod expiry;
 pub mod fires;
@@ -38,6 +39,7 @@ mod ride_out;
 mod seconds;
 pub mod wake_ups;
 mod warm_up;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

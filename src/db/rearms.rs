@@ -211,6 +211,11 @@ pub async fn check_awaited(db: &Db) -> DbResult<(usize, Vec<Dormancy>)> {
             UPDATE awaited_rearms a SET dormant_since = now(), reported = j.reason = 'silent'
             FROM judged j
             WHERE a.instance_id = j.instance_id AND a.job_id = j.job_id AND j.reason IS NOT NULL
+        ), noted AS (
+            INSERT INTO event_facts (type, instance_id, job_id, data)
+            SELECT 'job.became_dormant', instance_id, job_id, jsonb_build_object(
+                'schedule_id', schedule_id, 'delivered_at', delivered_at, 'expected_at', expected_at, 'recurrence', recurrence)
+            FROM judged WHERE reason = 'silent'
         )
         SELECT CASE WHEN reason = 'silent' THEN 'dormant' END AS "change: DormancyChange", instance_id, job_id, schedule_id,
                delivered_at, recurrence AS "recurrence: RecurrenceKind", expected_at
@@ -286,6 +291,12 @@ pub async fn check_dormant(
         ), reported AS (
             UPDATE awaited_rearms a SET reported = true FROM changed c
             WHERE a.instance_id = c.instance_id AND a.job_id = c.job_id AND c.change = 'dormant'
+        ), noted AS (
+            INSERT INTO event_facts (type, instance_id, job_id, data)
+            SELECT CASE change WHEN 'dormant' THEN 'job.became_dormant' ELSE 'job.became_active' END, instance_id, job_id,
+                   jsonb_build_object('schedule_id', schedule_id, 'delivered_at', delivered_at, 'expected_at', expected_at,
+                                      'recurrence', recurrence)
+            FROM changed c WHERE c.change = 'dormant' OR c.change = 'back' AND c.reported
         )
         SELECT CASE WHEN change = 'dormant' OR change <> 'ended' AND c.reported THEN change END AS "change: DormancyChange",
                instance_id, job_id, schedule_id, delivered_at, recurrence AS "recurrence: RecurrenceKind", expected_at

@@ -8,6 +8,7 @@
 //!   orders to them.
 //! - [`agent_instance`], [`registration`], [`hold`], [`identity`], [`login`]: agent instances, their credentials, and the
 //!   conditions that stop their fires.
+//! - [`event`], [`webhook`]: events, and their receivers.
 //! - [`actor`], [`admin_token`], [`audit`]: callers of the admin API and of the commands, their tokens, and the log of what
 //!   they did.
 //! - [`job`]: jobs as operators see them. [`circumstances`]: what stops or delays a job. [`recurrence`], [`dormancy`]: jobs
@@ -28,6 +29,7 @@ pub mod database_url;
 mod deferral;
 pub mod direct_call;
 pub mod dormancy;
+pub mod event;
 pub mod hold;
 pub mod identity;
 pub mod job;
@@ -43,6 +45,7 @@ pub mod recurrence;
 pub mod registration;
 mod signing_key;
 pub mod wake_up;
+pub mod webhook;
 mod words;
 
 pub use deferral::Deferral;

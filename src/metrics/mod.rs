@@ -13,6 +13,7 @@ mod labels;
 mod one_shots;
 mod panics;
 mod requests;
+mod webhooks;
 
 pub use self::backends::{backend_called, backend_missed, relay_refused, set_wake_ups, wake_up_received};
 pub use self::connections::{Closed, Listener, backlog_closed, connection_closed, connection_opened};
@@ -26,6 +27,7 @@ pub use self::panics::{PanicPlace, panicked};
 pub use self::requests::{
     AgentApi, agent_api_answered, introspected, looked_up, provisioned, token_requested,
 };
+pub use self::webhooks::{event_made, set_webhooks, webhook_attempted};
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -79,6 +81,9 @@ pub(crate) mod tests {
         expired(1);
         set_db_clock_offset(-0.25);
         panicked(PanicPlace::Fire);
+        event_made("dead_letter.created");
+        webhook_attempted("delivered");
+        set_webhooks(2, 1);
         connection_opened(Listener::Public);
         connection_opened(Listener::Public);
         connection_closed(Listener::Public, Closed::Idle);
@@ -148,6 +153,21 @@ pub(crate) mod tests {
         nas_cron_due_one_shots{kind="armed_late"} 3
         nas_cron_due_one_shots{kind="punctual"} 0
         nas_cron_due_one_shots{kind="released"} 0
+        nas_cron_events_total{type="clock.corrected"} 0
+        nas_cron_events_total{type="clock.drifted"} 0
+        nas_cron_events_total{type="dead_letter.created"} 1
+        nas_cron_events_total{type="instance.became_reachable"} 0
+        nas_cron_events_total{type="instance.became_unreachable"} 0
+        nas_cron_events_total{type="job.became_active"} 0
+        nas_cron_events_total{type="job.became_dormant"} 0
+        nas_cron_events_total{type="one_shot.stuck"} 0
+        nas_cron_events_total{type="signing_key.activated"} 0
+        nas_cron_events_total{type="signing_key.published"} 0
+        nas_cron_events_total{type="signing_key.removed"} 0
+        nas_cron_events_total{type="signing_key.retired"} 0
+        nas_cron_events_total{type="wake_up.missed"} 0
+        nas_cron_events_total{type="webhook.tested"} 0
+        nas_cron_failed_webhooks 1
         nas_cron_fire_attempt_duration_seconds_count{status_class="2xx"} 1
         nas_cron_fire_attempt_duration_seconds_count{status_class="none"} 1
         nas_cron_fire_attempt_duration_seconds_sum{status_class="2xx"} 0.009
@@ -184,6 +204,11 @@ pub(crate) mod tests {
         nas_cron_parked_one_shots{reason="unreachable"} 0
         nas_cron_provision_duration_seconds_count 1
         nas_cron_provision_duration_seconds_sum 0.002
+        nas_cron_webhook_attempts_total{outcome="delivered"} 1
+        nas_cron_webhook_attempts_total{outcome="failed"} 0
+        nas_cron_webhook_attempts_total{outcome="gone"} 0
+        nas_cron_webhook_attempts_total{outcome="refused"} 0
+        nas_cron_webhook_pending_deliveries 2
         nas_cron_withheld_instances{reason="denied"} 0
         nas_cron_withheld_instances{reason="disabled"} 2
         nas_cron_withheld_instances{reason="unreachable"} 1

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::db::{
-    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, fires, identities,
-    logins, outages,
+    Db, DbResult, admin_tokens, audit, auth_profiles, cancelled_jobs, dormant_jobs, events, fires,
+    identities, logins, outages,
 };
 use crate::domain::hold::Tidied;
 use crate::heartbeat;
@@ -115,6 +115,13 @@ async fn prune(db: &Db, rules: &MaintenanceRules, cursor: &mut Option<fires::Pru
     while auth_profiles::prune(db, rules.history_retention, IDLE_AUTH, BATCH).await? > 0 {}
     for _ in 0..TASK_BATCHES {
         if identities::tasks::prune(db, BATCH).await? < BATCH.unsigned_abs() {
+            break;
+        }
+    }
+    loop {
+        let gone = events::prune(db, rules.history_retention, BATCH).await?;
+        pruned += i64::try_from(gone).unwrap_or(i64::MAX);
+        if gone < BATCH.unsigned_abs() {
             break;
         }
     }

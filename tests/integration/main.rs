@@ -49,3 +49,4 @@ mod relay;
 mod replicas;
 mod scheduler_contract;
 mod wake_up_rules;
+mod webhooks;

@@ -9,7 +9,7 @@ use axum::http::Method;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{OpenApi, path::Operation as Documented};
 
-use crate::domain::actor::Role::{self, Admin, Viewer};
+use crate::domain::actor::Role::{self, Admin, Operator, Viewer};
 
 /// The extent of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,16 @@ pub const OPERATIONS: &[Operation] = &[
     of_org("create_admin_token", Admin),
     of_org("revoke_admin_token", Admin),
     of_org("list_audit_log", Viewer),
+    of_org("list_webhooks", Viewer),
+    of_org("get_webhook", Viewer),
+    of_org("list_webhook_deliveries", Viewer),
+    of_org("list_events", Viewer),
+    of_org("test_webhook", Operator),
+    of_org("redeliver_event", Operator),
+    of_org("create_webhook", Admin),
+    of_org("update_webhook", Admin),
+    of_org("rotate_webhook_secret", Admin),
+    of_org("delete_webhook", Admin),
 ];
 
 /// The operations by method and route.

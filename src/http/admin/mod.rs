@@ -18,6 +18,7 @@ mod failed_calls;
 mod gate;
 mod identities;
 mod tokens;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ use crate::auth_profiles::Profiles;
 use crate::directory::{Directory, DirectoryError};
 use crate::http::ApiError;
 use crate::identity::registry::IdentityRegistry;
+use crate::webhooks::Webhooks;
 
 /// State of the admin API.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub struct AdminState {
     pub config_tokens: Arc<ConfigTokens>,
     /// The audit log.
     pub audit: AuditLog,
+    /// Webhooks and events.
+    pub webhooks: Webhooks,
 }
 
 /// Returns the documented routes of `/api/admin`, which require an admin token.
@@ -72,6 +76,13 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: AdminState) -> OpenApiRou
         .routes(routes!(identities::list))
         .routes(routes!(identities::revoke))
         .routes(routes!(identities::revoke_task))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get, webhooks::patch, webhooks::delete))
+        .routes(routes!(webhooks::rotate_secret))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
+        .routes(routes!(webhooks::events))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list));

@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nas_cron_testing::service::Service;
+use nas_cron::keys::KeyEncryptionKey;
+use nas_cron::webhooks::secret::Secret;
+use nas_cron_testing::service::{KEY_ENCRYPTION_KEY, Service};
 use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 
@@ -40,6 +42,16 @@ const ROWS: &[Row] = &[
     ("create_admin_token", "/api/admin/tokens", r#"{"name": "new-@", "role": "viewer", "org_id": "acme"}"#, 201),
     ("revoke_admin_token", "/api/admin/tokens/acme-spare", "", 204),
     ("list_audit_log", "/api/admin/audit", "", 200),
+    ("list_webhooks", "/api/admin/webhooks", "", 200),
+    ("get_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", "", 200),
+    ("create_webhook", "/api/admin/webhooks", r#"{"url": "https://ops.example/@", "org_id": "acme"}"#, 201),
+    ("update_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", r#"{"description": "on call"}"#, 200),
+    ("delete_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", "", 204),
+    ("rotate_webhook_secret", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/rotate-secret", "", 200),
+    ("test_webhook", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/test", "", 200),
+    ("list_webhook_deliveries", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/deliveries", "", 200),
+    ("redeliver_event", "/api/admin/webhooks/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f/deliveries/7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e1a/redeliver", "", 202),
+    ("list_events", "/api/admin/events", "", 200),
 ];
 
 /// Names of org `acme`'s things, and a name of the same form that does not exist.
@@ -48,6 +60,8 @@ const NAMES: &[(&str, &str)] = &[
     ("acme", "none"),
     ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cffff"),
     ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0ceeee"),
+    ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cdddd"),
+    ("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e1a", "7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0cbbbb"),
 ];
 
 /// Makes everything that the rows name, also if an earlier call has removed it.
@@ -60,9 +74,26 @@ async fn seed(world: &World) {
              ON CONFLICT DO NOTHING;
              INSERT INTO agent_tasks (task_id, agent_runtime_id, signed_at, expires_at)
              VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0e', '7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0d', now(), now() + '1 h')
+             ON CONFLICT DO NOTHING;
+             INSERT INTO events (event_id, type, org_id, occurred_at, last_at, count, data)
+             VALUES ('7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e1a', 'webhook.tested', 'acme', now(), now(), 1, '{}')
              ON CONFLICT DO NOTHING",
         )
         .await;
+    let webhook_id = uuid::uuid!("7f3f0c5e-0d5a-4f0a-9d1a-3f8f5f0c5e0f");
+    let kek = KeyEncryptionKey::from_base64(&KEY_ENCRYPTION_KEY.to_owned().into()).unwrap();
+    let secret = Secret::generate().unwrap().seal(webhook_id, &kek).unwrap();
+    // No receiver is there: a test is answered at once.
+    sqlx::query(
+        "INSERT INTO webhooks (webhook_id, url, org_id, secret_nonce, secret)
+         VALUES ($1, 'http://127.0.0.1:1/', 'acme', $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(webhook_id)
+    .bind(secret.nonce)
+    .bind(secret.ciphertext)
+    .execute(&world.pool)
+    .await
+    .unwrap();
 }
 
 /// An operation of the document, with its row.
@@ -198,8 +229,11 @@ async fn sees_nothing_of_another_org(world: &World, operation: &Operation, calle
     assert_eq!(real.status, none.status, "{id}: {real:?}");
     if operation.method == "GET" && real.status == 200 {
         // A list. It may contain lines about the caller's own calls.
-        let own: Vec<_> =
-            ["agents", "tokens"].iter().filter_map(|list| real.body[*list].as_array()).flatten().collect();
+        let own: Vec<_> = ["agents", "tokens", "webhooks", "events"]
+            .iter()
+            .filter_map(|list| real.body[*list].as_array())
+            .flatten()
+            .collect();
         assert!(!json!(own).to_string().contains("acme"), "{id}: {real:?}");
         let lines = real.body["lines"].as_array().into_iter().flatten();
         let is_own = |line: &Value| line["actor"] == "other-admin" || line["subject"]["org_id"] == "other";
@@ -217,6 +251,9 @@ async fn state(world: &World) -> Vec<(String, Option<String>)> {
         "SELECT 'i ' || i::text, NULL FROM instances i UNION ALL SELECT 'a ' || a::text, NULL FROM agent_identities a
          UNION ALL SELECT 't ' || t::text, NULL FROM agent_tasks t
          UNION ALL SELECT 'p ' || p::text, NULL FROM auth_profiles p
+         UNION ALL SELECT 'w ' || webhook_id || url || COALESCE(description, '') || encode(secret, 'hex'), ended_by::text
+                   FROM webhooks
+         UNION ALL SELECT 'e ' || event_id, NULL FROM events
          UNION ALL SELECT 'n ' || name, revoked_at::text FROM admin_tokens ORDER BY 1",
     )
     .fetch_all(&world.pool)
