@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use nas_cron_dev::private_postgres::{Options, PrivatePostgres};
@@ -19,6 +20,8 @@ use sqlx::{Connection, Executor, PgConnection};
 const JOBS: usize = 1_000;
 /// Jobs of a round of the test about plans.
 const FEW: usize = 300;
+/// Other one-shots, which nothing should read.
+const OTHERS: u64 = 50_000;
 /// Rounds in which sessions make their plans.
 const PLANNING: usize = 4;
 const AGENTS: usize = 50;
@@ -280,24 +283,31 @@ async fn plans_made_for_a_small_table_stay_good_when_it_has_grown() {
         stage.arm(&service, FEW, 1_000).await;
         stage.fired(&service, round * FEW).await;
     }
-    session
-        .execute(
-            "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
-                 next_attempt_at)
-             SELECT 'agent-' || n % 50, 'other-' || n, gen_random_uuid(), 'k', 'x', now() + interval '1 year',
-                    'https://agent.example', 'armed', now() + interval '1 year'
-             FROM generate_series(1, 50000) AS n",
-        )
-        .await
-        .expect("more one-shots");
+    sqlx::query(
+        "INSERT INTO one_shots (instance_id, job_id, schedule_id, dedup_key, fire_at_text, fire_at, callback_url, state,
+             next_attempt_at)
+         SELECT 'agent-' || n % 50, 'other-' || n, gen_random_uuid(), 'k', 'x', now() + interval '1 year',
+                'https://agent.example', 'armed', now() + interval '1 year'
+         FROM generate_series(1, $1::int8) AS n",
+    )
+    .bind(OTHERS.cast_signed())
+    .execute(&mut session)
+    .await
+    .expect("more one-shots");
     session.close().await.expect("a session that ends");
-    let before = stage.rows_read().await;
+    let (before, since) = (stage.rows_read().await, Instant::now());
     stage.arm(&service, FEW, 1_000).await;
     stage.fired(&service, (PLANNING + 1) * FEW).await;
     // Sessions report what they have read at their end at the latest.
     assert!(service.stop().await.success());
     stage.wal().await;
-    let read = (stage.rows_read().await - before) / i64::try_from(FEW).expect("few");
-    println!("{read} rows and index entries for each job");
-    assert!(read < 150, "{read} for each job");
+    // Maintenance counts by a sample, which is all of such a table.
+    let counts = 2 + since.elapsed().as_secs() / 11;
+    let read = stage.rows_read().await - before;
+    println!("{} rows and index entries for each job", read / i64::try_from(FEW).expect("few"));
+    let allowed = 150 * FEW as u64 + counts * (OTHERS + 4 * FEW as u64);
+    assert!(
+        read < i64::try_from(allowed).expect("few"),
+        "{read} read, {allowed} allowed for {FEW} jobs and {counts} counts"
+    );
 }
