@@ -70,7 +70,7 @@ fn constraint(error: &sqlx::Error) -> Option<&str> {
 #[tokio::test]
 async fn one_shot_of_an_unknown_instance_is_refused() {
     let world = World::new().await;
-    directory::delete(&world.db, &inst_1()).await.unwrap();
+    directory::delete(&world.db, &inst_1(), None).await.unwrap();
     let error = sqlx::raw_sql(ONE_SHOT).execute(&world.pool).await.unwrap_err();
     assert_eq!(constraint(&error), Some("one_shots_instance_id_fkey"));
 }
@@ -81,7 +81,7 @@ async fn deletion_waits_for_a_new_one_shot_and_deletes_it() {
     let mut arming = world.pool.begin().await.unwrap();
     sqlx::raw_sql(ONE_SHOT).execute(&mut *arming).await.unwrap();
     let instance_id = inst_1();
-    let (deleted, ()) = tokio::join!(directory::delete(&world.db, &instance_id), async {
+    let (deleted, ()) = tokio::join!(directory::delete(&world.db, &instance_id, None), async {
         world.until_waiting().await;
         arming.commit().await.unwrap();
     });
@@ -158,7 +158,7 @@ async fn no_one_shot_survives_the_deletion_of_its_instance() {
     let provisioning: Vec<_> = provisioning.collect();
     let mut deletions = 0;
     while provisioning.iter().any(|worker| !worker.is_finished()) {
-        deletions += i64::from(directory::delete(&world.db, &inst_1()).await.unwrap().is_some());
+        deletions += i64::from(directory::delete(&world.db, &inst_1(), None).await.unwrap().is_some());
         assert_eq!(world.count(ORPHANS).await, 0);
         sqlx::raw_sql(REGISTER).execute(&world.pool).await.unwrap();
         tokio::time::sleep(Duration::from_millis(3)).await;
