@@ -258,11 +258,11 @@ impl Operate<backend::BackendArgs, WithBackends> {
 
 impl Operate<webhooks::WebhooksArgs, WithWebhooks> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let (fire, kek) = self.flags.settings().webhooks()?;
+        let sending = self.flags.settings().sending()?;
         let db = self.connect().await?;
         let clock = DbClock::read(&db, Arc::new(SystemClock));
         let clock: Arc<dyn Clock> = Arc::new(clock.await.context("reading the database's clock failed")?);
-        let webhooks = app::webhooks(db.clone(), &fire, kek.as_ref(), clock)?;
+        let webhooks = app::webhooks(db.clone(), &sending.fire, sending.key_encryption_key.as_ref(), clock)?;
         recorded(&db, self.args.act(), webhooks::run(self.args, &webhooks, &mut output::stdout())).await
     }
 }

@@ -67,6 +67,15 @@ pub struct Config {
     pub log: Log,
 }
 
+/// Configuration of a command that sends events.
+#[derive(Debug)]
+pub struct Sending {
+    /// The rules for addresses.
+    pub fire: Fire,
+    /// Key that encrypts the secrets of webhooks.
+    pub key_encryption_key: Option<SecretBox<[u8; 32]>>,
+}
+
 impl Settings {
     /// Gathers flags, environment and file. Never fails: problems are reported when values are read.
     pub fn gather(sources: &Sources<'_>) -> Self {
@@ -104,10 +113,13 @@ impl Settings {
     }
 
     /// Returns the configuration of a command that sends events: the rules for addresses, and the key-encryption key.
-    pub fn webhooks(&self) -> Result<(Fire, Option<SecretBox<[u8; 32]>>), ConfigError> {
+    pub fn sending(&self) -> Result<Sending, ConfigError> {
         let mut reader = Reader::new(self);
-        let parts = (fires::read(&mut reader), reader.optional(&KEY_ENCRYPTION_KEY));
-        reader.end(parts)
+        let sending = Sending {
+            fire: fires::read(&mut reader),
+            key_encryption_key: reader.optional(&KEY_ENCRYPTION_KEY),
+        };
+        reader.end(sending)
     }
 
     /// Returns the configuration of logging.

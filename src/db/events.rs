@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Db, DbResult};
-use crate::domain::event::{Event, EventFilter, Made};
+use crate::domain::event::{Event, EventFilter, EventType, Made};
 
 /// Maximum number of facts of one topic in one sweep, and so in one event.
 const FACTS: i32 = 200_000;
@@ -105,7 +105,7 @@ pub async fn list(
         LIMIT $4 /* limit */
         "#,
         filter.org_id.as_deref(),
-        filter.kind.map(|kind| kind.as_str()),
+        filter.kind.map(EventType::as_str),
         before,
         limit,
         filter.within.as_deref(),

@@ -53,7 +53,7 @@ words!(
 pub struct Webhook {
     /// Its ID.
     pub webhook_id: Uuid,
-    /// URL that events are POSTed to.
+    /// URL that receives the events.
     pub url: String,
     /// Purpose, for people.
     pub description: Option<String>,

@@ -12,7 +12,7 @@ const DESCRIPTION: usize = 255;
 /// A webhook to be created.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// URL that events are POSTed to.
+    /// URL that receives the events.
     pub url: Url,
     /// Purpose, for people.
     pub description: Option<String>,

@@ -124,6 +124,11 @@ impl Webhooks {
         Self { db, sender, kek }
     }
 
+    /// Returns the time by the database's clock.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.sender.now()
+    }
+
     pub(super) fn db(&self) -> &Db {
         &self.db
     }

@@ -135,7 +135,7 @@ async fn deliver(webhooks: Webhooks, due: Due) {
     match recorded {
         Ok(true) => {}
         Ok(false) => {
-            info!(webhook.id = %due.webhook_id, "webhook deleted, or its lease ended, during an attempt")
+            info!(webhook.id = %due.webhook_id, "webhook deleted, or its lease ended, during an attempt");
         }
         Err(error) => {
             warn!(webhook.id = %due.webhook_id, %error, "recording a delivery failed; it is repeated when its lease ends");

@@ -27,7 +27,7 @@ Examples:
   nas-cron webhooks add https://ops.example/nas-cron --description \"on-call channel\"
   nas-cron webhooks add https://acme.example/cron --org acme --type dead_letter.created")]
 pub(super) struct AddArgs {
-    /// URL that events are POSTed to: https and a public address, unless `callback_allow` permits it.
+    /// URL that receives the events: https and a public address, unless `callback_allow` permits it.
     #[arg(value_parser = input::url)]
     url: Url,
     /// Only events of this org.
@@ -115,7 +115,7 @@ pub(super) async fn set(args: SetArgs, webhooks: &Webhooks, out: &mut dyn Write)
     let description = args.description.map_or(Given::Keep, Given::Set);
     let change = Change { url: args.url, description, types, enabled: None };
     let webhook = webhooks.update(args.webhook_id, None, change).await.map_err(explained)?;
-    print(&webhook, args.json, out)
+    print(&webhook, webhooks.now(), args.json, out)
 }
 
 pub(super) async fn enable(

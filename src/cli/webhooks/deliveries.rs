@@ -114,7 +114,7 @@ pub(super) async fn list(
     if json {
         return terminal::json(out, &DeliveryPage::from(page));
     }
-    out.write_all(deliveries_table(&page.items, Utc::now()).as_bytes())?;
+    out.write_all(deliveries_table(&page.items, webhooks.now()).as_bytes())?;
     more(next, out)
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn events(args: EventsArgs, webhooks: &Webhooks, out: &mut dyn 
     if json {
         return terminal::json(out, &EventPage::from(page));
     }
-    out.write_all(events_table(&page.items, Utc::now()).as_bytes())?;
+    out.write_all(events_table(&page.items, webhooks.now()).as_bytes())?;
     more(next, out)
 }
 

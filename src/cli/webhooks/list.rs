@@ -37,7 +37,7 @@ pub(super) async fn list(args: &ListArgs, webhooks: &Webhooks, out: &mut dyn Wri
 
 pub(super) async fn show(args: &OneArgs, webhooks: &Webhooks, out: &mut dyn Write) -> anyhow::Result<()> {
     let webhook = webhooks.find(args.webhook_id, None).await.map_err(explained)?;
-    print(&webhook, args.json, out)
+    print(&webhook, webhooks.now(), args.json, out)
 }
 
 fn table(webhooks: &[Webhook]) -> String {
@@ -71,11 +71,16 @@ fn types(webhook: &Webhook) -> String {
 }
 
 /// Prints one webhook.
-pub(super) fn print(webhook: &Webhook, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn print(
+    webhook: &Webhook,
+    now: DateTime<Utc>,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     if json {
         return terminal::json(out, webhook);
     }
-    out.write_all(facts(webhook, Utc::now()).as_bytes())?;
+    out.write_all(facts(webhook, now).as_bytes())?;
     Ok(())
 }
 

@@ -91,8 +91,8 @@ impl Audited for WebhooksArgs {
             WebhooksCommand::Test(args) => act("test_webhook", &args.webhook_id),
             WebhooksCommand::Redeliver(args) => Some(
                 Act::new("redeliver_event")
-                    .about("webhook_id", &args.webhook_id)
-                    .about("event_id", &args.event_id),
+                    .about("webhook_id", args.webhook_id)
+                    .about("event_id", args.event_id),
             ),
             WebhooksCommand::List(_)
             | WebhooksCommand::Show(_)

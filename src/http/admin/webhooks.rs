@@ -33,7 +33,7 @@ type Body = Result<JsonBody<Map<String, Value>>, ApiError>;
 #[schema(as = NewWebhook)]
 #[expect(dead_code, reason = "documents what `input::wanted` reads")]
 pub(super) struct NewWebhookBody {
-    /// URL that events are POSTed to: https and a public address, unless `callback_allow` permits it. It may have a query.
+    /// URL that receives the events: https and a public address, unless `callback_allow` permits it. It may have a query.
     #[schema(min_length = 1, max_length = 2048, format = "uri", example = "https://ops.example/nas-cron")]
     url: String,
     /// Purpose, for people.

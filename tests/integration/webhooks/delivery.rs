@@ -133,7 +133,7 @@ async fn receiver_that_is_down_gets_the_events_in_their_order_when_it_is_back() 
 
     let receiver = Receiver::start_at(address).await;
     let calls = receiver.wait_for(3).await;
-    assert_eq!(calls.iter().map(|call| call.mark()).collect::<Vec<_>>(), ["1", "2", "3"]);
+    assert_eq!(calls.iter().map(Call::mark).collect::<Vec<_>>(), ["1", "2", "3"]);
     let healthy = eventually("the outcome", async || {
         Some(webhook(&world, &id).await).filter(|webhook| webhook["pending"] == 0)
     })
@@ -169,7 +169,7 @@ async fn slow_receiver_delays_no_other_and_is_not_called_twice_at_once() {
     assert_eq!(slow.calls().len(), 1, "the next event waits for the outcome of the first");
     gate.add_permits(4);
     let calls = slow.wait_for(4).await;
-    assert_eq!(calls.iter().map(|call| call.mark()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+    assert_eq!(calls.iter().map(Call::mark).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
     drop(second);
 }
 
@@ -263,7 +263,7 @@ async fn receiver_that_is_gone_disables_its_webhook() {
     assert_eq!(enabled["state"], "enabled");
     note(&world, Some("inst-1"), "3").await;
     let calls = receiver.wait_for(3).await;
-    assert_eq!(calls.iter().map(|call| call.mark()).collect::<Vec<_>>(), ["1", "1", "3"]);
+    assert_eq!(calls.iter().map(Call::mark).collect::<Vec<_>>(), ["1", "1", "3"]);
 }
 
 #[tokio::test]
@@ -290,7 +290,7 @@ async fn rejected_event_makes_room_for_the_next_one_and_can_be_delivered_again()
         }
     });
     let calls = receiver.wait_for(3).await;
-    assert_eq!(calls.iter().map(|call| call.mark()).collect::<Vec<_>>(), ["1", "1", "2"]);
+    assert_eq!(calls.iter().map(Call::mark).collect::<Vec<_>>(), ["1", "1", "2"]);
     let path = format!("/api/admin/webhooks/{id}/deliveries");
     let page = eventually("both outcomes", async || {
         let page = world.service.admin("GET", &path, None).await.1;
@@ -335,5 +335,5 @@ async fn webhook_fails_after_three_days_is_visible_and_continues_when_it_is_enab
     let (status, out, error) = world.settings.run(&["webhooks", "enable", &id]).await;
     assert!(status.success(), "{out}{error}");
     let calls = receiver.wait_for(before + 2).await;
-    assert_eq!(calls[before..].iter().map(|call| call.mark()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(calls[before..].iter().map(Call::mark).collect::<Vec<_>>(), ["1", "2"]);
 }

@@ -11,7 +11,7 @@ use nas_cron_testing::world::World;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::receiver::Receiver;
+use super::receiver::{Call, Receiver};
 use super::{add, at_once, note};
 
 const NONE: Duration = Duration::ZERO;
@@ -194,7 +194,7 @@ async fn webhook_gets_only_events_of_its_org_and_types() {
     stuck.wait_for_type("one_shot.stuck").await;
     all.wait_for(4).await;
     let calls = org.wait_for(2).await;
-    assert_eq!(calls.iter().map(|call| call.mark()).collect::<Vec<_>>(), ["0", "2"]);
+    assert_eq!(calls.iter().map(Call::mark).collect::<Vec<_>>(), ["0", "2"]);
     assert!(calls.iter().all(|call| call.event["org_id"] == "org-1" && call.event["data"]["count"] == 1));
     assert_eq!((stuck.calls().len(), all.calls().len(), org.calls().len()), (1, 4, 2));
     assert!(all.calls().iter().all(|call| call.event["org_id"].is_null()));

@@ -217,9 +217,9 @@ async fn test_call_sends_an_event_to_this_webhook_only_and_returns_the_result() 
         "{out}{error}"
     );
     let (_, page) = world.service.admin("GET", &format!("{path}/deliveries"), None).await;
-    let states: Vec<_> =
+    let outcomes: Vec<_> =
         page["deliveries"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
-    assert_eq!(states, ["refused", "delivered"]);
+    assert_eq!(outcomes, ["refused", "delivered"]);
     assert_eq!(webhook(&world, &id).await["last_error"], "status 500");
     note(&world, None, "later").await;
     other.wait_for(1).await;
