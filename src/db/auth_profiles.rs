@@ -258,8 +258,6 @@ pub async fn forget(db: &Db, place: &AuthPlace, only: Option<&[AuthProfile]>) ->
 /// that is not 0.
 pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbResult<i64> {
     let mut transaction = db.begin().await?;
-    // By the foreign key, a concurrent arm of a job keeps its instance's row locked until it commits. So a job that is
-    // locked here was either armed before, and the second statement sees it, or is armed after this transaction.
     let mut idle = sqlx::query!(
         r#"
         SELECT j.instance_id, j.job_id FROM job_auth j JOIN instances i USING (instance_id)
@@ -300,6 +298,21 @@ pub async fn prune(db: &Db, retention: Duration, kept: i64, limit: i64) -> DbRes
         .await?;
     }
     let (instance_ids, job_ids): (Vec<String>, Vec<String>) = idle.into_iter().unzip();
+    // New one-shots share this lock until they are committed. So a job of a locked instance either has its one-shot by now, and
+    // the next statement sees it, or gets it after this transaction. The jobs of other instances are left for the next round.
+    let locked = sqlx::query!(
+        r#"
+        SELECT l.instance_id AS "instance_id!", l.job_id AS "job_id!"
+        FROM unnest($1::text[], $2::text[]) AS l(instance_id, job_id)
+        WHERE pg_try_advisory_xact_lock(hashtext('nas_cron.instances'), instance_lock(l.instance_id))
+        "#,
+        &instance_ids,
+        &job_ids,
+    )
+    .map(|row| (row.instance_id, row.job_id))
+    .fetch_all(&mut transaction)
+    .await?;
+    let (instance_ids, job_ids): (Vec<String>, Vec<String>) = locked.into_iter().unzip();
     let looked_at = sqlx::query_scalar!(
         r#"
         WITH idle AS MATERIALIZED (

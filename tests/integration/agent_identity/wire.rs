@@ -48,6 +48,10 @@ async fn a_call_with_an_assertion_pulls_the_agents_retries_forward() {
     let pulled = "SELECT pulled_at IS NOT NULL FROM instances WHERE instance_id = 'inst-1'";
     let pulled = async || sqlx::query_scalar::<_, bool>(pulled).fetch_one(&world.pool).await.unwrap();
     assert!(!pulled().await, "a registration does not pull retries forward");
+    // Without a callback it has had no one-shot.
+    let called_back =
+        "UPDATE instances SET callback_url = 'https://agent.example' WHERE instance_id = 'inst-1'";
+    sqlx::raw_sql(called_back).execute(&world.pool).await.unwrap();
     assert_eq!(list(&world.service, &agent.assertion()).await.status, 200);
     eventually("the retries are pulled forward", async || pulled().await.then_some(())).await;
 }
