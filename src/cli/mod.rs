@@ -18,6 +18,7 @@ mod import_file;
 pub mod jobs;
 pub mod keys;
 mod migrate;
+pub mod operator;
 mod operator_command;
 mod process;
 mod serve;
@@ -165,8 +166,8 @@ mod tests {
                          agents
           migrate        Migrate the database schema to the version of this binary
           agents         Register, list, show, disable and remove agents
-          jobs           List, show, cancel, redrive and import one-shots
-          hold           Hold the fires of all agents, of an org or of one agent
+          jobs           List, show, cancel, fire, redrive and import one-shots
+          hold           Hold the fires of all agents, of an org, of one agent or of one job
           release        End a hold. Its parked one-shots fire at once, unless another hold covers them
           auth-profiles  Show and set the known auth profiles and the default profiles
           keys           List, rotate, import and export the keys that sign fire tokens

@@ -12,6 +12,7 @@ use nas_cron_base::terminal::counted;
 use nas_cron_base::{output, signals};
 use secrecy::ExposeSecret;
 
+use super::operator::{Operator, ServerArgs};
 use super::process::{init_log, warn};
 use super::{agents, auth_profiles, backend, hold, jobs, keys};
 use crate::app;
@@ -37,6 +38,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 pub(super) struct Operate<A: Args + fmt::Debug, P: Pick = DatabaseOnly> {
     #[command(flatten)]
     args: A,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     flags: Flags<P>,
 }
@@ -110,6 +113,10 @@ fn other_schema(state: &SchemaState) -> String {
 
 impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
     async fn connect(&self) -> anyhow::Result<Db> {
+        anyhow::ensure!(
+            self.server.is_absent(),
+            "this command works on the database only: run it without --server, with database_url"
+        );
         let settings = self.flags.settings();
         let database = settings.database()?;
         init_log(&settings)?;
@@ -123,6 +130,17 @@ impl<A: Args + fmt::Debug, P: Pick> Operate<A, P> {
         }
         // A command may read whole tables, and no agent waits for it.
         Ok(db.patient())
+    }
+
+    /// Connects to the service that the command works on: its database, or with `--server` its admin API.
+    async fn operator(&self) -> anyhow::Result<Operator> {
+        match self.server.client()? {
+            Some(client) => {
+                init_log(&self.flags.settings())?;
+                Ok(Operator::Server(client))
+            }
+            None => Ok(Operator::on(self.connect().await?)),
+        }
     }
 
     fn shown(&self, setting: &Setting) -> Option<String> {
@@ -149,22 +167,22 @@ impl Operate<agents::AgentsArgs, WithPortal> {
 
 impl Operate<jobs::JobsArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        ended(jobs::run(self.args, &db, &mut output::stdout()).await)
+        let on = self.operator().await?;
+        ended(jobs::run(self.args, &on, &mut output::stdout()).await)
     }
 }
 
 impl Operate<hold::HoldArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        ended(hold::run(self.args, &db, &mut output::stdout()).await)
+        let on = self.operator().await?;
+        ended(hold::run(self.args, &on, &mut output::stdout()).await)
     }
 }
 
 impl Operate<hold::ReleaseArgs> {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let db = self.connect().await?;
-        ended(hold::release(self.args, &db, &mut output::stdout()).await)
+        let on = self.operator().await?;
+        ended(hold::release(self.args, &on, &mut output::stdout()).await)
     }
 }
 

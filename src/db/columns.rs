@@ -5,13 +5,14 @@
 
 use std::str::FromStr;
 
+use nas_cron_protocol::admin_api::HoldScope;
 use nas_cron_protocol::{AuthScope, BackendName, DeadReason, FireOutcome, OneShotState, ParkReason};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
 
-use crate::domain::{HoldScope, KeyState, LoginEnd, PortalDenial, SigningAlg};
+use crate::domain::{KeyState, LoginEnd, PortalDenial, SigningAlg};
 
 /// A Rust enum that is stored as the Postgres enum `TYPE`.
 pub(super) trait StoredWord: Copy + FromStr<Err: Into<BoxDynError>> {
@@ -116,12 +117,12 @@ wrapped!(
     BackendName = "scheduler_backend",
     DeadReason = "text",
     FireOutcome = "fire_outcome",
+    HoldScope = "hold_scope",
     OneShotState = "one_shot_state",
     ParkReason = "park_reason",
 );
 
 own!(
-    HoldScope = "hold_scope",
     KeyState = "key_state",
     LoginEnd = "login_end",
     PortalDenial = "portal_denial",

@@ -5,9 +5,8 @@ use nas_cron_protocol::{CallbackUrl, Given, InstanceId, OrgId, SessionId};
 
 use super::execute::Transaction;
 use super::{Db, DbResult};
-use crate::domain::hold::Coverage;
+use crate::domain::PortalDenial;
 use crate::domain::registration::{Agent, AgentFilter, Registration, Verdict};
-use crate::domain::{HoldScope, PortalDenial};
 
 /// Registers a batch in one statement. A refused instance does not affect the others.
 /// Returns a verdict for each instance, in the order of the batch.
@@ -283,25 +282,6 @@ pub async fn delete(db: &Db, instance_id: &InstanceId) -> DbResult<Option<i64>> 
         instance_id.as_str(),
     )
     .fetch_optional(db)
-    .await?)
-}
-
-/// Counts the instances and one-shots in a scope, whether or not it is on hold.
-pub async fn coverage(db: &Db, scope: HoldScope, scope_id: &str) -> DbResult<Coverage> {
-    Ok(sqlx::query_as!(
-        Coverage,
-        r#"
-        SELECT count(DISTINCT i.instance_id) AS "agents!", count(o.next_attempt_at) AS "armed!",
-               count(*) FILTER (WHERE o.parked = 'hold') AS "parked!"
-        FROM instances i LEFT JOIN one_shots o USING (instance_id)
-        WHERE CASE $1::hold_scope WHEN 'all' THEN true
-                                  WHEN 'org' THEN i.org_id = $2
-                                  ELSE i.instance_id = $2 END
-        "#,
-        scope as HoldScope,
-        scope_id,
-    )
-    .fetch_one(db)
     .await?)
 }
 

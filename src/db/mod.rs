@@ -14,6 +14,7 @@ mod execute;
 pub mod expiry;
 pub mod fires;
 pub mod hints;
+pub mod holds;
 pub mod identities;
 pub mod instances;
 pub mod job_status;

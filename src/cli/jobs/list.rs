@@ -2,20 +2,17 @@
 
 use std::io::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use nas_cron_base::terminal::{self, or_dash, printable, relative, shortened};
-use nas_cron_protocol::{FireOutcome, InstanceId, OneShotState, OrgId};
-use serde_json::json;
+use nas_cron_protocol::admin_api::{Job, JobPage, ShownJob};
+use nas_cron_protocol::{FireOutcome, InstanceId, OneShotState, OrgId, instant_of};
 
-use super::shown::{self, state};
-use crate::db::jobs;
-use crate::db::{Db, directory};
-use crate::domain::job::{Job, JobFilter};
+use super::shown::state;
+use crate::cli::operator::Operator;
+use crate::domain::job_filter::{JobFilter, Span, error_text, state as state_of};
 
-/// List one-shots, ordered by agent and job.
+/// List one-shots, ordered by agent and job, or by the next attempt if that is a condition.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,7 +27,7 @@ pub(super) struct ListArgs {
     #[arg(long)]
     org: Option<OrgId>,
     /// Only one-shots in these states: armed, leased, firing, waiting, delivered, stuck, dead.
-    #[arg(long, value_delimiter = ',', value_parser = parse_state)]
+    #[arg(long, value_delimiter = ',', value_parser = state_of)]
     state: Vec<OneShotState>,
     /// Only parked one-shots: they wait for the end of a hold, or until their agent is reachable.
     #[arg(long)]
@@ -38,77 +35,91 @@ pub(super) struct ListArgs {
     /// Only one-shots that are due, not parked, and not yet attempted.
     #[arg(long)]
     overdue: bool,
+    /// Only one-shots whose latest attempt ended so: delivered, gone, dropped, duplicate, failed, lost.
+    #[arg(long)]
+    outcome: Option<FireOutcome>,
+    /// Only one-shots whose last error contains this text, in any case.
+    #[arg(long, value_name = "TEXT", value_parser = parse_error)]
+    error: Option<String>,
+    /// Only one-shots with an instant from this one on.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    fire_at_from: Option<DateTime<Utc>>,
+    /// Only one-shots with an instant before this one.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    fire_at_before: Option<DateTime<Utc>>,
+    /// Only one-shots whose next attempt may start at this instant or later, ordered by it.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    next_attempt_from: Option<DateTime<Utc>>,
+    /// Only one-shots whose next attempt may start before this instant, ordered by it.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    next_attempt_before: Option<DateTime<Utc>>,
     /// Maximum number of one-shots.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
     /// Resume after this cursor: the last line of the previous page.
-    #[arg(long, value_name = "CURSOR", value_parser = Cursor::parse)]
-    after: Option<Cursor>,
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
     /// Print JSON: {"jobs": […], "next": … or null}.
     #[arg(long)]
     json: bool,
 }
 
-/// Position in the list: the last job of the previous page. It is encoded as one opaque word, because ids may contain any
-/// character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Cursor {
-    instance_id: String,
-    job_id: String,
-}
-
-impl Cursor {
-    fn after(job: &Job) -> Self {
-        Self { instance_id: job.instance_id.clone(), job_id: job.job_id.clone() }
-    }
-
-    fn parse(text: &str) -> Result<Self, &'static str> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        let pair: Option<(String, String)> =
-            bytes.and_then(|bytes| nas_cron_protocol::json::from_slice(&bytes).ok());
-        let (instance_id, job_id) =
-            pair.ok_or("not a cursor; use the one in the last line of the previous page")?;
-        Ok(Self { instance_id, job_id })
-    }
-
-    fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(json!([self.instance_id, self.job_id]).to_string())
-    }
-}
-
 /// Prints a page of the list.
-pub(super) async fn run(args: ListArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
-    let filter = JobFilter {
-        instance_id: args.instance,
-        job_id: None,
-        org_id: args.org,
-        states: args.state,
-        parked: args.parked,
-        overdue: args.overdue,
-    };
-    let after = args.after.as_ref().map(|after| (after.instance_id.as_str(), after.job_id.as_str()));
-    let mut found = jobs::list(db, &filter, after, i64::from(args.limit) + 1).await?;
-    let more = found.len() > args.limit as usize;
-    found.truncate(args.limit as usize);
-    let next = found.last().filter(|_| more).map(|job| Cursor::after(job).encode());
+pub(super) async fn run(args: ListArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
+    let found = collect(on, &args.filter(), args.limit, args.after).await?;
     if args.json {
-        let found = shown::with_auth(db, found).await?;
-        return terminal::json(out, &json!({ "jobs": found, "next": next }));
+        return terminal::json(out, &found);
     }
-    let now = directory::now(db).await?;
-    out.write_all(jobs_table(&found, now).as_bytes())?;
-    if let Some(next) = next {
+    let now = on.now().await?;
+    out.write_all(jobs_table(&found.jobs, now).as_bytes())?;
+    if let Some(next) = found.next {
         writeln!(out, "More one-shots follow: --after {next}")?;
     }
     Ok(())
 }
 
-/// Parses a state. Being parked is not a state: a parked one-shot keeps the state that it had.
-fn parse_state(text: &str) -> Result<OneShotState, String> {
-    if text == "parked" {
-        return Err("a parked one-shot keeps its state; use --parked instead of --state parked".to_owned());
+/// Collects the pages of a list, up to `limit` jobs.
+async fn collect(
+    on: &Operator,
+    filter: &JobFilter,
+    limit: u32,
+    after: Option<String>,
+) -> anyhow::Result<JobPage> {
+    let mut all = JobPage { jobs: Vec::new(), next: after };
+    loop {
+        let room = limit - u32::try_from(all.jobs.len()).unwrap_or(limit);
+        let page = on.jobs(filter, room, all.next.as_deref()).await?;
+        all.jobs.extend(page.jobs);
+        all.next = page.next;
+        if all.next.is_none() || all.jobs.len() >= limit as usize {
+            return Ok(all);
+        }
     }
-    text.parse()
+}
+
+impl ListArgs {
+    fn filter(&self) -> JobFilter {
+        JobFilter {
+            instance_id: self.instance.clone(),
+            job_id: None,
+            org_id: self.org.clone(),
+            states: self.state.clone(),
+            parked: self.parked,
+            overdue: self.overdue,
+            outcome: self.outcome,
+            error: self.error.clone(),
+            fire_at: Span { from: self.fire_at_from, before: self.fire_at_before },
+            next_attempt: Span { from: self.next_attempt_from, before: self.next_attempt_before },
+        }
+    }
+}
+
+fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
+    instant_of("", text).map_err(|error| error.problem)
+}
+
+pub(super) fn parse_error(text: &str) -> Result<String, String> {
+    error_text(text).map_err(|error| error.problem)
 }
 
 fn last(job: &Job) -> String {
@@ -123,7 +134,7 @@ fn last(job: &Job) -> String {
     }
 }
 
-fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
+fn jobs_table(jobs: &[ShownJob], now: DateTime<Utc>) -> String {
     if jobs.is_empty() {
         return "No one-shots.\n".to_owned();
     }
@@ -137,7 +148,7 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
         "ATTEMPTS",
         "LAST RESULT",
     ]);
-    for job in jobs {
+    for ShownJob { job, .. } in jobs {
         table.add_row([
             job.instance_id.clone(),
             job.job_id.clone(),
@@ -156,14 +167,17 @@ fn jobs_table(jobs: &[Job], now: DateTime<Utc>) -> String {
 mod tests {
     use nas_cron_protocol::{BackendName, ParkReason};
 
-    use super::super::fixtures::{dead, job, now};
+    use nas_cron_protocol::agent_api::ShownAuth;
+
     use super::*;
+    use crate::operations::jobs::fixtures::{dead, job, now};
 
     #[test]
     fn table_matches_its_snapshot() {
         let parked = Job { parked: Some(ParkReason::Hold), job_id: "c".to_owned(), ..job() };
         let awaiting = Job { awaits: Some(BackendName::Nats), job_id: "d".to_owned(), ..job() };
-        insta::assert_snapshot!(jobs_table(&[job(), dead(), parked, awaiting], now()), @"
+        let jobs = [job(), dead(), parked, awaiting].map(|job| ShownJob { job, auth: ShownAuth::default() });
+        insta::assert_snapshot!(jobs_table(&jobs, now()), @"
         AGENT    JOB           STATE               PARKED  FIRE AT                    NEXT ATTEMPT  ATTEMPTS  LAST RESULT
         agent-1  3f2a9c01d4e5  armed               -       2027-01-15T09:03:00+01:00  in 3 min      -         -
         agent-1  b             dead                -       2027-01-15T09:03:00+01:00  -             81        503 the agent answered 503: <html> [2J
@@ -171,12 +185,5 @@ mod tests {
         agent-1  d             armed, awaits nats  -       2027-01-15T09:03:00+01:00  in 3 min      -         -
         ");
         insta::assert_snapshot!(jobs_table(&[], now()), @"No one-shots.");
-    }
-
-    #[test]
-    fn cursor_round_trips_any_id() {
-        let cursor = Cursor { instance_id: "a/\"b".to_owned(), job_id: "ü ".to_owned() };
-        assert_eq!(Cursor::parse(&cursor.encode()), Ok(cursor));
-        assert!(Cursor::parse("nonsense").is_err());
     }
 }

@@ -1,29 +1,28 @@
 //! `nas-cron jobs`: the one-shots of all agents.
 
 mod cancel;
-#[cfg(test)]
-mod fixtures;
+mod fire;
 mod import;
 mod list;
 mod redrive;
 mod show;
 mod shown;
-mod why;
 
 use std::io::Write;
 
 use clap::{Args, Subcommand};
 
 use self::cancel::CancelArgs;
+use self::fire::FireArgs;
 use self::list::ListArgs;
 use self::redrive::RedriveArgs;
 use self::show::ShowArgs;
 use super::import_file::ImportArgs;
-use crate::db::Db;
+use super::operator::Operator;
 
-/// List, show, cancel, redrive and import one-shots.
+/// List, show, cancel, fire, redrive and import one-shots.
 ///
-/// The command works on the database, also while the service is down.
+/// The command works on the database, also while the service is down, or with --server on a running service.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -43,6 +42,7 @@ enum JobsCommand {
     List(ListArgs),
     Show(ShowArgs),
     Cancel(CancelArgs),
+    Fire(FireArgs),
     Redrive(RedriveArgs),
     /// Import one-shots of another service from JSON Lines, and arm them.
     ///
@@ -59,13 +59,14 @@ Examples:
 }
 
 /// Runs the command, and writes its result to `out`.
-pub async fn run(args: JobsArgs, db: &Db, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(args: JobsArgs, on: &Operator, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command {
-        JobsCommand::List(args) => list::run(args, db, out).await,
-        JobsCommand::Show(args) => show::run(&args, db, out).await,
-        JobsCommand::Cancel(args) => cancel::run(&args, db, out).await,
-        JobsCommand::Redrive(args) => redrive::run(args, db, out).await,
-        JobsCommand::Import(args) => import::run(&args, db, out).await,
+        JobsCommand::List(args) => list::run(args, on, out).await,
+        JobsCommand::Show(args) => show::run(&args, on, out).await,
+        JobsCommand::Fire(args) => fire::run(&args, on, out).await,
+        JobsCommand::Cancel(args) => cancel::run(&args, on, out).await,
+        JobsCommand::Redrive(args) => redrive::run(args, on, out).await,
+        JobsCommand::Import(args) => import::run(&args, on.database()?, out).await,
     }
 }
 
@@ -94,9 +95,9 @@ mod tests {
     fn help_matches_its_snapshot() {
         let mut command = Cli::command().term_width(110);
         insta::assert_snapshot!(command.render_long_help(), @"
-        List, show, cancel, redrive and import one-shots.
+        List, show, cancel, fire, redrive and import one-shots.
 
-        The command works on the database, also while the service is down.
+        The command works on the database, also while the service is down, or with --server on a running service.
 
         Usage: nas-cron jobs <COMMAND>
 
@@ -104,6 +105,7 @@ mod tests {
           list     List one-shots, ordered by agent and job
           show     Show the current one-shot of a job and its latest attempts
           cancel   Cancel the one-shot of a job: no attempt starts any more
+          fire     Fire the one-shot of a job now, before its instant
           redrive  Redrive dead letters: they are due now, with a fresh retry budget
           import   Import one-shots of another service from JSON Lines, and arm them
           help     Print this message or the help of the given subcommand(s)
@@ -185,11 +187,6 @@ mod tests {
         "#);
         insta::assert_snapshot!(parse(&["list", "--state", "parked"]).unwrap_err(), @"
         error: invalid value 'parked' for '--state <STATE>': a parked one-shot keeps its state; use --parked instead of --state parked
-
-        For more information, try '--help'.
-        ");
-        insta::assert_snapshot!(parse(&["list", "--after", "x"]).unwrap_err(), @"
-        error: invalid value 'x' for '--after <CURSOR>': not a cursor; use the one in the last line of the previous page
 
         For more information, try '--help'.
         ");

@@ -1,16 +1,16 @@
-//! Jobs for the tests of the output.
+//! Jobs for the tests.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_protocol::{DeadReason, FireOutcome, OneShotState, ScheduleId};
 use uuid::Uuid;
 
-use crate::domain::job::Job;
+use nas_cron_protocol::admin_api::Job;
 
-pub(super) fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap()
 }
 
-pub(super) fn job() -> Job {
+pub(crate) fn job() -> Job {
     Job {
         instance_id: "agent-1".to_owned(),
         org_id: "acme".to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn job() -> Job {
     }
 }
 
-pub(super) fn dead() -> Job {
+pub(crate) fn dead() -> Job {
     Job {
         job_id: "b".to_owned(),
         state: OneShotState::Dead,

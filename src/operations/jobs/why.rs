@@ -1,122 +1,150 @@
-//! The reason for which a job does not fire at present, in one line.
+//! The reason for which a job does not fire at present.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nas_cron_base::terminal::{printable, relative, shortened, span};
+use nas_cron_protocol::admin_api::{Job, Why, WhyCode};
 use nas_cron_protocol::{DeadReason, OneShotState, ParkReason};
 
-use crate::domain::circumstances::Circumstances;
-use crate::domain::hold::Hold;
-use crate::domain::job::Job;
-use crate::domain::{HoldScope, PortalDenial};
+use crate::domain::PortalDenial;
+use crate::domain::circumstances::{Circumstances, Outage};
+use crate::domain::hold::{Hold, HoldScope};
+
+fn because(code: WhyCode, text: impl Into<String>) -> Why {
+    Why { code, text: text.into(), fix: None }
+}
+
+fn fixable(code: WhyCode, text: impl Into<String>, fix: impl Into<String>) -> Why {
+    Why { code, text: text.into(), fix: Some(fix.into()) }
+}
 
 /// Returns why the job does not fire, or when it fires, and the command that changes that.
-pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> String {
+pub(super) fn why(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
     match job.state {
-        OneShotState::Delivered => "its fire was delivered; the agent has not armed the next one".to_owned(),
-        OneShotState::Dead => format!(
-            "dead letter: {}; `nas-cron jobs redrive {} {}` fires it again",
-            cause_of_death(job),
-            job.instance_id,
-            job.job_id
+        OneShotState::Delivered => {
+            because(WhyCode::Delivered, "its fire was delivered; the agent has not armed the next one")
+        }
+        OneShotState::Dead => dead(job),
+        OneShotState::Stuck => fixable(
+            WhyCode::Stuck,
+            "stuck: the agent armed the same key again after each of its fires",
+            format!("repair the agent, then `nas-cron jobs redrive {} {}`", job.instance_id, job.job_id),
         ),
-        OneShotState::Stuck => format!(
-            "stuck: the agent armed the same key again after each of its fires; repair the agent, then \
-             `nas-cron jobs redrive {} {}`",
-            job.instance_id, job.job_id
-        ),
-        OneShotState::Firing => "an attempt is in flight".to_owned(),
+        OneShotState::Firing => because(WhyCode::Firing, "an attempt is in flight"),
         OneShotState::Leased | OneShotState::Armed | OneShotState::Waiting => {
             stopped(job, around, now).unwrap_or_else(|| scheduled(job, around, now))
         }
     }
 }
 
+/// Returns why a job without a current one-shot does not fire.
+pub(super) fn why_without(cancelled_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Why {
+    match cancelled_at {
+        Some(at) => because(WhyCode::Cancelled, format!("it was cancelled {}", relative(now, at))),
+        None => {
+            because(WhyCode::Unknown, "it ended, or was cancelled, longer ago than the history retention")
+        }
+    }
+}
+
 /// The condition that stops the instance's fires, or those of this job. The one that a person must end comes first.
-fn stopped(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Option<String> {
+fn stopped(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Option<Why> {
     if let Some(hold) = around.holds.first() {
         return Some(on_hold(hold, now));
     }
     if around.disabled {
-        return Some(format!(
-            "its agent is disabled; `nas-cron agents enable {}` ends that",
-            job.instance_id
-        ));
+        let fix = format!("`nas-cron agents enable {}` ends that", job.instance_id);
+        return Some(fixable(WhyCode::AgentDisabled, "its agent is disabled", fix));
     }
+    let denied = |text: &str| Some(because(WhyCode::DeniedByPortal, text));
     match around.denied_by_portal {
-        Some(PortalDenial::Unknown) => return Some("the portal does not know its agent any more".to_owned()),
-        Some(PortalDenial::Disabled) => return Some("the portal has disabled its agent".to_owned()),
+        Some(PortalDenial::Unknown) => return denied("the portal does not know its agent any more"),
+        Some(PortalDenial::Disabled) => return denied("the portal has disabled its agent"),
         None => {}
     }
-    let outage = around.outage.as_ref()?;
+    around.outage.as_ref().map(|outage| unreachable(job, outage, now))
+}
+
+fn unreachable(job: &Job, outage: &Outage, now: DateTime<Utc>) -> Why {
     let since = span(now - outage.since);
     let probe = match outage.probe_at {
         Some(at) if at > now => relative(now, at),
         _ => "now".to_owned(),
     };
-    Some(if outage.probe_job_id == job.job_id {
-        format!(
-            "its callback has been unreachable for {since}; this job is the probe, and is tried again {probe}"
-        )
+    let follows = if outage.probe_job_id == job.job_id {
+        format!("this job is the probe, and is tried again {probe}")
     } else {
-        format!(
-            "its callback has been unreachable for {since}; job {}, the probe, is tried again {probe}, and this one follows",
-            printable(&outage.probe_job_id)
-        )
-    })
+        let name = printable(&outage.probe_job_id);
+        format!("job {name}, the probe, is tried again {probe}, and this one follows")
+    };
+    because(WhyCode::Unreachable, format!("its callback has been unreachable for {since}; {follows}"))
 }
 
-fn on_hold(hold: &Hold, now: DateTime<Utc>) -> String {
+fn on_hold(hold: &Hold, now: DateTime<Utc>) -> Why {
+    let id = &hold.scope_id;
+    let job_id = hold.job_id.as_deref().unwrap_or_default();
     let (scope, argument) = match hold.scope {
         HoldScope::All => ("the service".to_owned(), "--all".to_owned()),
-        HoldScope::Org => (format!("org {}", hold.scope_id), format!("--org {}", hold.scope_id)),
-        HoldScope::Instance => (format!("agent {}", hold.scope_id), format!("--instance {}", hold.scope_id)),
+        HoldScope::Org => (format!("org {id}"), format!("--org {id}")),
+        HoldScope::Instance => (format!("agent {id}"), format!("--instance {id}")),
+        HoldScope::Job => ("the job".to_owned(), format!("--instance {id} --job {job_id}")),
     };
     let reason = hold.reason.as_deref().map(|reason| format!(" ({})", shortened(&printable(reason), 80)));
-    format!(
-        "{scope} has been on hold for {}{}; `nas-cron release {argument}` ends that",
-        span(now - hold.created_at),
-        reason.unwrap_or_default()
+    let since = span(now - hold.created_at);
+    fixable(
+        WhyCode::OnHold,
+        format!("{scope} has been on hold for {since}{}", reason.unwrap_or_default()),
+        format!("`nas-cron release {argument}` ends that"),
     )
 }
 
 /// The time of its next attempt, and the reason for that time.
-fn scheduled(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> String {
+fn scheduled(job: &Job, around: &Circumstances, now: DateTime<Utc>) -> Why {
     if job.parked == Some(ParkReason::Hold) || job.parked == Some(ParkReason::Unreachable) {
-        return "the reason for which it was parked is over; it is due within seconds".to_owned();
+        let text = "the reason for which it was parked is over; it is due within seconds";
+        return because(WhyCode::Releasing, text);
     }
-    let Some(at) = job.next_attempt_at else { return "nothing is scheduled".to_owned() };
+    let Some(at) = job.next_attempt_at else { return because(WhyCode::Idle, "nothing is scheduled") };
     if let Some(until) = around.busy_until.filter(|until| *until > now && *until > at) {
-        return format!("its agent asked to wait (Retry-After) and is called again {}", relative(now, until));
+        let text =
+            format!("its agent asked to wait (Retry-After) and is called again {}", relative(now, until));
+        return because(WhyCode::AgentBusy, text);
     }
     let when = if at > now { format!("fires {}", relative(now, at)) } else { "is due".to_owned() };
     if job.state == OneShotState::Waiting && job.attempts > 0 {
-        return format!("attempt {} ended with: {}; the next one {when}", job.attempts, last_error(job));
+        let text = format!("attempt {} ended with: {}; the next one {when}", job.attempts, last_error(job));
+        return because(WhyCode::Retrying, text);
     }
     if let Some(backend) = job.awaits {
-        return format!("{when}, woken by {backend}");
+        return because(WhyCode::AwaitsBackend, format!("{when}, woken by {backend}"));
     }
     if at <= now {
         let late = span(now - at);
-        return format!("has been due for {late}; `nas-cron doctor` shows if replicas are running");
+        let fix = "`nas-cron doctor` shows if replicas are running";
+        return fixable(WhyCode::Overdue, format!("has been due for {late}"), fix);
     }
     let guard = TimeDelta::from_std(around.skew_guard).unwrap_or_default();
     if guard > TimeDelta::zero() && job.attempts == 0 {
-        return format!("{when}, {} after its instant, because its agent's clock is slow", span(guard));
+        let text = format!("{when}, {} after its instant, because its agent's clock is slow", span(guard));
+        return because(WhyCode::SkewGuard, text);
     }
-    when
+    because(WhyCode::Scheduled, when)
 }
 
-fn cause_of_death(job: &Job) -> String {
-    match (job.dead_reason, job.attempts) {
-        (Some(DeadReason::Expired), 0) => "its not_after passed before its first attempt".to_owned(),
-        (Some(DeadReason::Expired), attempts) => {
-            format!(
-                "no attempt may start after its not_after; attempt {attempts} ended with: {}",
-                last_error(job)
-            )
+fn dead(job: &Job) -> Why {
+    let (code, cause) = match (job.dead_reason, job.attempts) {
+        (Some(DeadReason::Expired), 0) => {
+            (WhyCode::Expired, "its not_after passed before its first attempt".to_owned())
         }
-        _ => last_error(job),
-    }
+        (Some(DeadReason::Expired), attempts) => {
+            let error = last_error(job);
+            let text =
+                format!("no attempt may start after its not_after; attempt {attempts} ended with: {error}");
+            (WhyCode::Expired, text)
+        }
+        _ => (WhyCode::BudgetSpent, last_error(job)),
+    };
+    let fix = format!("`nas-cron jobs redrive {} {}` fires it again", job.instance_id, job.job_id);
+    fixable(code, format!("dead letter: {cause}"), fix)
 }
 
 fn last_error(job: &Job) -> String {
@@ -138,7 +166,7 @@ mod tests {
     }
 
     fn hold(scope: HoldScope, scope_id: &str) -> Hold {
-        Hold { scope, scope_id: scope_id.to_owned(), reason: None, created_at: minutes(5) }
+        Hold { scope, scope_id: scope_id.to_owned(), job_id: None, reason: None, created_at: minutes(5) }
     }
 
     #[test]
@@ -165,6 +193,7 @@ mod tests {
             Hold { reason: Some("network\u{1b} maintenance".to_owned()), ..hold(HoldScope::All, "") },
             hold(HoldScope::Instance, "agent-1"),
         ];
+        let of_job = Hold { job_id: Some("3f".to_owned()), ..hold(HoldScope::Job, "agent-1") };
         let lines = [
             why(&job(), &none(), now()),
             why(&overdue, &none(), now()),
@@ -178,6 +207,7 @@ mod tests {
             why(&stuck, &none(), now()),
             why(&job(), &Circumstances { holds, disabled: true, ..none() }, now()),
             why(&job(), &Circumstances { holds: vec![hold(HoldScope::Org, "acme")], ..outage("x") }, now()),
+            why(&job(), &Circumstances { holds: vec![of_job], ..none() }, now()),
             why(&job(), &Circumstances { disabled: true, ..outage("x") }, now()),
             why(&job(), &Circumstances { denied_by_portal: Some(PortalDenial::Unknown), ..none() }, now()),
             why(&job(), &Circumstances { denied_by_portal: Some(PortalDenial::Disabled), ..none() }, now()),
@@ -187,6 +217,7 @@ mod tests {
             why(&overdue, &Circumstances { busy_until: Some(minutes(-1)), ..none() }, now()),
             why(&job(), &Circumstances { skew_guard: Duration::from_secs(2), ..none() }, now()),
         ];
+        let lines: Vec<_> = lines.iter().map(|why| format!("{}: {why}", why.code)).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
         fires in 3 min
         has been due for 2 min; `nas-cron doctor` shows if replicas are running

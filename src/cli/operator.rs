@@ -1,0 +1,60 @@
+//! Where an operator's command works: on the database, also while the service is down, or through the admin API of a
+//! running service. Both show the same results.
+
+mod admin_client;
+mod holds;
+mod jobs;
+mod server_args;
+
+use chrono::{DateTime, Utc};
+
+pub use self::admin_client::AdminClient;
+pub(super) use self::server_args::ServerArgs;
+use super::directory_error;
+use crate::db::{Db, directory};
+use crate::operations::{OperationError, Operations};
+
+/// The service that a command works on.
+#[derive(Debug)]
+pub enum Operator {
+    /// By its database.
+    Database(Db, Operations),
+    /// By its admin API.
+    Server(AdminClient),
+}
+
+impl Operator {
+    /// Works on a database.
+    pub fn on(db: Db) -> Self {
+        let operations = Operations::new(db.clone());
+        Self::Database(db, operations)
+    }
+
+    /// Returns the database. Fails if the command works through the admin API.
+    pub(super) fn database(&self) -> anyhow::Result<&Db> {
+        match self {
+            Self::Database(db, _) => Ok(db),
+            Self::Server(_) => anyhow::bail!(
+                "this command works on the database only: run it without --server, with database_url"
+            ),
+        }
+    }
+
+    /// Returns the time by the clock of the database, or of the server at its latest response.
+    pub(super) async fn now(&self) -> anyhow::Result<DateTime<Utc>> {
+        match self {
+            Self::Database(db, _) => Ok(directory::now(db).await?),
+            Self::Server(client) => client.time_of_latest_response(),
+        }
+    }
+}
+
+/// Adds the next step to an error.
+fn explained(error: OperationError) -> anyhow::Error {
+    match error {
+        OperationError::Directory(error) => directory_error::explained(error),
+        // The database error itself: the command line explains it.
+        OperationError::Db(error) => error.into(),
+        other => anyhow::anyhow!("{other}"),
+    }
+}
